@@ -1,0 +1,61 @@
+"""tiler: large images with small objects, from a YOLO dataset to tiles and back.
+
+>>> import tiler
+>>> [(w.x, w.width) for w in tiler.grid(1000, 640, tile=640, overlap=128)]
+[(0, 640), (360, 640)]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tiler.version import __version__
+
+if TYPE_CHECKING:
+    from tiler.errors import SourceRefused, TilerError, Unfinished
+    from tiler.findings import Finding
+    from tiler.grids import grid
+    from tiler.instances import Instances
+    from tiler.options import SplitOptions
+    from tiler.polygons import Rings
+    from tiler.splitting import SplitReport, split
+    from tiler.window import Window
+
+HOMES = {
+    "Finding": "tiler.findings",
+    "Instances": "tiler.instances",
+    "Rings": "tiler.polygons",
+    "SourceRefused": "tiler.errors",
+    "SplitOptions": "tiler.options",
+    "SplitReport": "tiler.splitting",
+    "TilerError": "tiler.errors",
+    "Unfinished": "tiler.errors",
+    "Window": "tiler.window",
+    "grid": "tiler.grids",
+    "split": "tiler.splitting",
+}
+
+__all__ = [
+    "Finding",
+    "Instances",
+    "Rings",
+    "SourceRefused",
+    "SplitOptions",
+    "SplitReport",
+    "TilerError",
+    "Unfinished",
+    "Window",
+    "__version__",
+    "grid",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when first used, so that `tiler --help` does not wait for numpy."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'tiler' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(HOMES[name]), name)
+    return value

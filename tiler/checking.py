@@ -1,0 +1,175 @@
+"""`tiler check`: what the trainer would refuse of a dataset, and what else is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from tiler.datasets import labels, tasks
+from tiler.datasets.sources import Dataset, Source, find, label_path, opened
+from tiler.errors import SourceRefused
+from tiler.findings import Finding, printable
+from tiler.formats import manifest, yolo
+from tiler.grids import MIN_SIDE
+from tiler.images import reading
+from tiler.images.header import probe, suffix_fits
+from tiler.options import CheckOptions
+from tiler.run import workers
+
+CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was looked at, and what was found, in the order of the pictures.
+
+    Attributes:
+        root: the folder that the findings' paths are relative to.
+        pictures, rows: numbers looked at.
+    """
+
+    root: Path
+    task: str
+    task_reason: str
+    pictures: int
+    rows: int
+    findings: list[Finding]
+
+    def exit_code(self) -> int:
+        """1 when there is an error or a warning."""
+        return int(any(finding.level != "note" for finding in self.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was seen of one picture."""
+
+    findings: list[Finding]
+    rows: int = 0
+    digest: str = ""
+
+
+def check(
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: object,
+) -> CheckReport:
+    """Check a dataset as the trainer would read it, and against what `tiler split` needs.
+
+    Every picture is decoded and every label row judged by the trainer's own rules; pairs,
+    names, and pictures that stand in two splits are looked at, and of an output of
+    `tiler split` the manifest too.
+
+    Args:
+        data: a dataset.yaml, a folder with one, or a COCO instances JSON.
+        images: the pictures' folder, of a COCO JSON.
+        progress: called with pictures done and of how many.
+        options: any of `CheckOptions` (task, workers, max_pixels).
+
+    Raises:
+        TilerError: the dataset cannot be read at all.
+    """
+    chosen = CheckOptions.of(options)
+    dataset = find(Path(data), None if images is None else Path(images))
+    task, reason = tasks.decide(dataset, chosen.task)
+    spec = yolo.Spec(task, len(dataset.names), dataset.kpt_shape if task == "pose" else None)
+    findings = list(dataset.findings)
+    chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
+    work = partial(_look_all, dataset.root, spec, dataset.coco.classes if dataset.coco else None, dataset.file.name, chosen.max_pixels)
+    count = workers.count(chosen.workers)
+    rows = 0
+    seen: dict[str, Source] = {}
+    for done, (source, look) in enumerate(
+        zip(
+            dataset.sources,
+            chain.from_iterable(workers.stream(work, chunks, count, "threading", lambda c: printable(c[0].key))),
+            strict=True,
+        ),
+        1,
+    ):
+        findings += look.findings
+        rows += look.rows
+        first = seen.setdefault(look.digest or source.key, source)
+        if first.split != source.split:
+            findings.append(Finding(printable(source.key), "P04", f"stands in {source.split} and, as {printable(first.key)}, in {first.split}"))
+        if progress is not None:
+            progress(done, len(dataset.sources))
+    findings += _shared_labels(dataset)
+    findings += _manifest(dataset.root)
+    return CheckReport(dataset.root, task, reason, len(dataset.sources), rows, findings)
+
+
+def _look_all(
+    root: Path, spec: yolo.Spec, classes: dict[int, int] | None, name: str, max_pixels: int, chunk: Sequence[Source]
+) -> list[_Look]:
+    return [_look(root, spec, classes, name, max_pixels, source) for source in chunk]
+
+
+def _look(
+    root: Path, spec: yolo.Spec, classes: dict[int, int] | None, name: str, max_pixels: int, source: Source
+) -> _Look:
+    """One picture and its labels."""
+    key = printable(source.key)
+    findings: list[Finding] = []
+    rows, digest = 0, ""
+    try:
+        with opened(os.path.join(root, source.key)) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            header = probe(file, max_pixels)
+            if min(header.size) < MIN_SIDE:
+                findings.append(Finding(key, "I05", f"{header.size[0]} x {header.size[1]} px, expected {MIN_SIDE} or more a side"))
+            if not suffix_fits(source.key, header):
+                findings.append(Finding(key, "I09", f"the content is {header.format}"))
+            if header.orientation != 1:
+                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned picture"))
+            if header.frames > 1:
+                findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
+            label_file = labels.label_file(root, source, printable(name))
+            if label_file.data is None:
+                findings.append(Finding(key, "P01", "no label file"))
+            read = labels.read(source, label_file, spec, classes, *header.size)
+            findings += read.findings
+            rows = len(read.instances) + read.refused
+            reading.decode(file, header)
+    except SourceRefused as refused:
+        findings.append(Finding(printable(refused.path or source.key), refused.code, printable(refused.message)))
+    except OSError as error:
+        findings.append(Finding(key, "I01", f"cannot be read: {error.strerror or error}"))
+    return _Look(findings, rows, digest)
+
+
+def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
+    """Pictures of one stem in one folder have one label file for both."""
+    if dataset.coco is not None:
+        return
+    owner: dict[str, str] = {}
+    for source in dataset.sources:
+        name = label_path(source.key)
+        first = owner.setdefault(name, source.key)
+        if first != source.key:
+            yield Finding(printable(source.key), "P03", f"shares its label file with {printable(first)}")
+
+
+def _manifest(root: Path) -> list[Finding]:
+    """Of an output of `tiler split`: each tile there, and as many rows as the manifest says."""
+    path = root / manifest.NAME
+    if not path.is_file():
+        return []
+    findings = manifest.missing(root)
+    gone = {finding.path for finding in findings}
+    for entry in manifest.read_sources(path):
+        for tile in entry.tiles:
+            name = f"labels/{entry.split}/{tile.name}.txt"
+            if printable(name[:-4]) in gone:
+                continue
+            rows = len((root / name).read_bytes().splitlines())
+            if rows != len(tile.rows):
+                findings.append(Finding(printable(name), "T02", f"{rows} rows, the manifest has {len(tile.rows)}"))
+    return findings

@@ -1,0 +1,87 @@
+"""The command line: parse, call, print.
+
+Results go to stdout, everything else to stderr. Exit 0 done, 1 done with findings, 2 wrong
+use or unusable input, 3 could not finish (run again to go on), 128 + n stopped by signal n.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from tiler.cli import check, split
+from tiler.errors import TilerError
+from tiler.findings import printable
+from tiler.version import __version__
+
+app = typer.Typer(
+    name="tiler",
+    help="Large images with small objects: a YOLO dataset to tiles that train, and back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("split", no_args_is_help=True)(split.command)
+app.command("check", no_args_is_help=True)(check.command)
+
+DEBUG = "TILER_DEBUG"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tiler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+def main() -> None:
+    """The `tiler` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stopped)
+    try:
+        app()
+    except BrokenPipeError:
+        os._exit(0)  # whoever read us has enough; nothing more can be said
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        if isinstance(error, TilerError):
+            _fail(str(error), error.exit_code)
+        if isinstance(error, MemoryError):
+            _fail("not enough memory; run again with fewer --workers to go on", 3)
+        _fail(f"a fault of tiler itself: {type(error).__name__}: {error}; --debug shows where, please report it", 3)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"tiler: {printable(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _stopped(number: int, _: FrameType | None) -> None:
+    """End at once: whatever was being written is in the staging folder, and safe to go on with."""
+    cursor = "\x1b[?25h\n" if sys.stderr is not None and sys.stderr.isatty() else ""
+    name = signal.Signals(number).name
+    os.write(2, f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(128 + number)

@@ -1,0 +1,325 @@
+"""The pictures of a dataset: where they are, what their tiles are called, where their labels lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from tiler.errors import SourceRefused, TilerError
+from tiler.findings import Finding, printable
+from tiler.formats import coco, dataset_yaml
+from tiler.formats.text import read_text, reason
+from tiler.images.header import formats
+
+if TYPE_CHECKING:
+    from tiler.formats.dataset_yaml import DatasetYaml
+
+READ = frozenset(formats())
+# The trainer's IMG_FORMATS; of these a picture that tiler cannot read is at least reported.
+SEEN = READ | {".avif", ".dng", ".heic", ".heif", ".jp2", ".jpeg2000"}
+MAX_LIST_BYTES = 256_000_000
+LONGEST_STEM = 180  # bytes; a tile's name adds its window, and 255 is what file systems hold
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture.
+
+    Attributes:
+        key: its path relative to the root (with `/`), or absolute when it lies outside.
+        split: train, val, test or minival.
+        stem: what the names of its tiles begin with, unique over the dataset.
+        bytes: size of the file.
+        entry: of a COCO set, its image entry.
+    """
+
+    key: str
+    split: str
+    stem: str = ""
+    bytes: int = 0
+    entry: coco.Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset as it was found.
+
+    Attributes:
+        file: the YAML or JSON.
+        root: what the keys are relative to.
+        folders: that were looked through, or that the pictures lie in.
+        sources: by split, then by key.
+        coco: of a COCO set, its file; its `task` is then decided.
+    """
+
+    file: Path
+    root: Path
+    names: tuple[str, ...]
+    sources: list[Source]
+    folders: tuple[Path, ...]
+    findings: list[Finding]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    channels: int | None = None
+    coco: coco.CocoFile | None = None
+    splits: tuple[str, ...] = ()
+
+
+def find(data: Path, images: Path | None) -> Dataset:
+    """The dataset that is meant.
+
+    Args:
+        data: a dataset.yaml, a folder with one, or a COCO instances JSON.
+        images: the pictures' folder, for COCO.
+
+    Raises:
+        TilerError: it cannot be used; nothing was written.
+    """
+    if data.suffix.lower() == ".json":
+        if images is None:
+            raise TilerError(f"{printable(str(data))}: a COCO file needs --images, the folder of its pictures")
+        return _named(_coco(data, images))
+    if images is not None:
+        raise TilerError("--images goes with a COCO JSON; a dataset.yaml names its folders itself")
+    return _named(_yaml(dataset_yaml.read(data)))
+
+
+def _yaml(given: DatasetYaml) -> Dataset:
+    findings = list(given.findings)
+    sources: list[Source] = []
+    for split, entries in given.splits.items():
+        keys: dict[str, int] = {}
+        for entry in entries:
+            found = _walk(entry, findings, given.root) if entry.is_dir() else _listed(entry, given.root, findings)
+            for path, size in found:
+                key = _key(path, given.root)
+                if key in keys:
+                    findings.append(Finding(printable(key), "P05", f"listed twice in {split}; it is cut once"))
+                keys[key] = size
+        if not keys:
+            where = ", ".join(printable(str(e)) for e in entries) or "nothing"
+            if split in ("train", "val"):
+                raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
+            if entries:
+                findings.append(Finding(printable(given.file.name), "Y01", f"{split}: no pictures in {where}"))
+        sources += [Source(key, split, bytes=size) for key, size in sorted(keys.items())]
+    folders = tuple(e if e.is_dir() else e.parent for entries in given.splits.values() for e in entries)
+    findings += _orphans(given, sources)
+    splits = tuple(split for split, entries in given.splits.items() if entries)
+    return Dataset(
+        given.file, given.root, given.names, sources, folders, findings,
+        given.kpt_shape, given.flip_idx, given.channels, splits=splits,
+    )
+
+
+def _coco(data: Path, images: Path) -> Dataset:
+    content = coco.read(data)
+    root = images.absolute()
+    if not root.is_dir():
+        raise TilerError(f"--images {printable(str(images))}: no such folder")
+    split = next((s for s in ("train", "val", "test") if s in data.stem.lower()), "train")
+    findings = list(content.findings)
+    sources = []
+    for picture in content.pictures:
+        key = os.path.normpath(picture.file_name).replace(os.sep, "/")
+        if key.startswith(("../", "/")) or os.path.isabs(picture.file_name):
+            findings.append(Finding(printable(data.name), "I01", f"{printable(picture.file_name)}: outside --images; refused"))
+            continue
+        path = root / key
+        if path.suffix.lower() not in SEEN:
+            findings.append(Finding(printable(data.name), "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
+            continue
+        sources.append(Source(key, split, bytes=_size(path), entry=picture))
+    if not sources:
+        raise TilerError(f"{printable(str(data))}: no pictures that could be cut")
+    sources.sort(key=lambda source: source.key)
+    return Dataset(
+        data, root, content.names, sources, (root,), findings, content.kpt_shape, coco=content, splits=(split,)
+    )
+
+
+def _size(path: str | Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[str, int]]:
+    """Every picture under a folder, as the trainer finds them; links are followed, once."""
+    waiting, been = [str(folder)], set()
+    while waiting:
+        here = waiting.pop()
+        try:
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in been:
+                continue
+            been.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(here))
+        except OSError as error:
+            findings.append(Finding(printable(_key(here, root)), "I01", f"the folder cannot be read: {error.strerror}"))
+            continue
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            hidden = entry.name.startswith(".")
+            if suffix in SEEN:
+                if hidden and not entry.name.startswith("._"):  # what macOS leaves beside each file
+                    _unseen(entry.path, root, "a hidden file", findings)
+                elif not hidden and not _encodable(entry.path):
+                    _unseen(entry.path, root, "its name is not UTF-8", findings)
+                elif not hidden:
+                    yield entry.path, _size(entry.path)  # whatever it is: a folder is refused when it is opened
+            if not hidden and _is_folder(entry):
+                waiting.append(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
+
+
+def _unseen(path: str, root: Path, why: str, findings: list[Finding]) -> None:
+    findings.append(Finding(printable(_key(path, root)), "I08", f"{why}: the trainer does not read it; rename it"))
+
+
+def _encodable(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[str, int]]:
+    """The pictures in a text list; relative ones are tried beside it, under the root, and here."""
+    for number, line in enumerate(read_text(file, MAX_LIST_BYTES).splitlines(), 1):
+        item = line.strip()
+        if not item or os.path.splitext(item)[1].lower() not in SEEN or "\0" in item:
+            continue
+        bases = [file.parent] if item.startswith("./") else [file.parent, root, Path.cwd()]
+        tried = [os.path.normpath(base / item) for base in bases]
+        path = next((p for p in tried if os.path.exists(p)), None)
+        if path is None:
+            findings.append(Finding(printable(_key(str(file), root)), "Y04", f"no such picture: {printable(item)}", number))
+        elif _encodable(path):
+            yield path, _size(path)
+
+
+def _key(path: str, root: Path) -> str:
+    relative = os.path.relpath(path, root) if path.startswith(str(root)) else path
+    return path.replace(os.sep, "/") if relative.startswith("..") else relative.replace(os.sep, "/")
+
+
+def opened(path: str) -> BinaryIO:
+    """A picture's file, open for reading; a fifo or device is not waited for.
+
+    Raises:
+        SourceRefused: it cannot be opened, or is not a regular file (I01).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise SourceRefused("I01", f"cannot be opened: {reason(error)}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceRefused("I01", "not a regular file")
+    return open(descriptor, "rb")
+
+
+def label_path(path: str) -> str:
+    """The label file of a picture, by the trainer's rule: the last `/images/` becomes `/labels/`.
+
+    >>> label_path("/data/images/train/a.b.jpg")
+    '/data/labels/train/a.b.txt'
+    """
+    path = path.replace(os.sep, "/")
+    return os.path.splitext("/labels/".join(path.rsplit("/images/", 1)))[0] + ".txt"
+
+
+def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
+    """Label files that hold rows but have no picture, in the folders beside the split folders."""
+    known = {label_path(os.path.join(given.root, source.key)) for source in sources}
+    findings = []
+    for folder in sorted({label_path(f"{e}/x")[:-6] for es in given.splits.values() for e in es if e.is_dir()}):
+        for here, _, names in os.walk(folder):
+            for name in sorted(names):
+                path = os.path.join(here, name).replace(os.sep, "/")
+                if name.endswith(".txt") and path not in known and _holds_rows(path):
+                    message = "a label file without a picture" + _twin(path)
+                    findings.append(Finding(printable(_key(path, given.root)), "P02", message))
+    return findings
+
+
+def _holds_rows(path: str) -> bool:
+    """Whether the first line looks like a label: class lists and notes lie among labels too."""
+    try:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            words = next((line.split() for line in file.read(4096).splitlines() if line.strip()), [])
+        return len(words) >= 5 and all(re.fullmatch(rb"[-+.\deE]+", word) for word in words[:5])
+    except OSError:
+        return False
+
+
+def _twin(path: str) -> str:
+    """A file of the picture's name that the trainer does not read (a GIF, say)."""
+    folder, stem = os.path.split("/images/".join(path.rsplit("/labels/", 1))[:-4])
+    try:
+        twins = [n for n in sorted(os.listdir(folder)) if os.path.splitext(n)[0] == stem]
+    except OSError:
+        return ""
+    return f" ({printable(twins[0])} is not of a format that the trainer reads)" if twins else ""
+
+
+def _named(dataset: Dataset) -> Dataset:
+    """The same with a stem for each source."""
+    stems = stems_of([source.key for source in dataset.sources])
+    return replace(dataset, sources=[replace(s, stem=stems[s.key]) for s in dataset.sources])
+
+
+def stems_of(keys: list[str]) -> dict[str, str]:
+    """A stem for each picture that no other has, on any file system.
+
+    The file's own stem, if it is the only one. Otherwise its folders are put before it
+    (`site1-a`), then its suffix behind it (`site1-a-png`), at last a hash of its path
+    (`site1-a-png-1f3a9c02`). Long stems are cut, with a hash.
+
+    >>> stems_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
+    {'a/x.jpg': 'a-x', 'b/x.jpg': 'b-x', 'b/y.jpg': 'y'}
+    """
+    level = dict.fromkeys(keys, 0)
+    while True:
+        stems = {key: _stem(key, level[key]) for key in level}
+        taken: dict[str, list[str]] = {}
+        for key, stem in stems.items():
+            # file systems may ignore case and Unicode form; `a__s50` at full size is `a` at half size
+            plain = re.sub(r"__s\d+$", "", unicodedata.normalize("NFC", stem).casefold())
+            taken.setdefault(plain, []).append(key)
+        clashing = [key for group in taken.values() if len(group) > 1 for key in group if level[key] < 3]
+        if not clashing:
+            return stems
+        for key in clashing:
+            level[key] += 1
+
+
+def _stem(key: str, level: int) -> str:
+    path, suffix = os.path.splitext(key)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    folders, _, stem = path.rpartition("/")
+    if level >= 1 and folders:
+        stem = "-".join([*(f for f in folders.split("/") if f not in ("", "images")), stem])
+    if level >= 2:
+        stem += "-" + suffix[1:]
+    if level >= 3:
+        stem += "-" + digest
+    if len(stem.encode()) > LONGEST_STEM:
+        stem = stem.encode()[: LONGEST_STEM - 9].decode(errors="ignore") + "-" + digest
+    return stem

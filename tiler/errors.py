@@ -1,0 +1,52 @@
+"""What can go wrong, said to the person at the keyboard.
+
+Every error of ours is a `TilerError`; its `exit_code` is what the command line ends with.
+A bad record among good ones is not an error but a `Finding` (see `findings`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TilerError(Exception):
+    """Base of all errors of tiler: wrong use or unusable input, nothing was written."""
+
+    exit_code = 2
+
+
+class Unfinished(TilerError):
+    """The work could not be finished; what is done is kept, and running again goes on.
+
+    A full disk, a lost worker, too little memory, or another run that holds the output.
+    """
+
+    exit_code = 3
+
+
+class SourceRefused(TilerError):
+    """One source image, or its label file, cannot be used. The others go on.
+
+    Args:
+        code: the finding's code, as in `findings.CODES`.
+        message: what was found and what was expected.
+        path: the file at fault when it is not the image itself.
+    """
+
+    def __init__(self, code: str, message: str, path: str | None = None) -> None:
+        super().__init__(code, message, path)
+        self.code, self.message, self.path = code, message, path
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name, or nothing.
+
+    >>> did_you_mean("tiel", ["tile", "overlap"])
+    "; did you mean 'tile'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

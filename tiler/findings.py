@@ -1,0 +1,103 @@
+"""Findings: what was noticed about one file or one row, and what was done with it.
+
+`error` means that something of the source is not in the output (or that the trainer
+would drop it); `warning` that it was repaired, or is worth knowing; `note` that a rule
+was applied which loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning", "note"]
+
+CODES: dict[str, tuple[Level, str]] = {
+    "Y01": ("error", "a split that the dataset names is missing or empty"),
+    "Y02": ("warning", "two classes have the same name"),
+    "Y03": ("warning", "no val split"),
+    "Y04": ("error", "a picture list names a file that does not exist"),
+    "I01": ("error", "the picture cannot be opened"),
+    "I02": ("error", "the content is not an image of a known format"),
+    "I03": ("error", "the picture is truncated or damaged"),
+    "I04": ("error", "the picture has more pixels than --max-pixels"),
+    "I05": ("error", "a side is under 10 px, which the trainer refuses"),
+    "I06": ("error", "reading it would lose bit depth, bands or colour"),
+    "I07": ("error", "a format that the trainer reads and tiler does not"),
+    "I08": ("error", "the trainer does not see a file of this name"),
+    "I09": ("warning", "the suffix does not match the content"),
+    "I10": ("note", "EXIF orientation: the trainer sees the picture turned"),
+    "I11": ("note", "several pages or frames: the first one counts"),
+    "I12": ("warning", "pixels were converted, since the format cannot hold them"),
+    "L01": ("error", "the label file cannot be read"),
+    "L02": ("error", "not a number"),
+    "L03": ("error", "wrong number of values"),
+    "L04": ("error", "not a class of the dataset"),
+    "L05": ("error", "coordinates outside the picture"),
+    "L06": ("error", "no size or no area"),
+    "L07": ("warning", "duplicate row"),
+    "L08": ("warning", "reaches past the frame"),
+    "L09": ("warning", "self-crossing outline, read by the even-odd rule"),
+    "L10": ("error", "a box where an outline is needed"),
+    "L11": ("warning", "a keypoint outside the frame, or an unknown visibility"),
+    "L12": ("note", "an outline in a box dataset, read as its box"),
+    "L13": ("error", "every row was refused, so the picture is not background"),
+    "L14": ("note", "a region to be ignored (iscrowd, ignore)"),
+    "P01": ("warning", "no label file: the picture counts as background"),
+    "P02": ("warning", "a label file without a picture"),
+    "P03": ("warning", "two pictures share one label file"),
+    "P04": ("warning", "the same picture stands in two splits"),
+    "P05": ("error", "a picture is listed twice"),
+    "T01": ("error", "a tile of the manifest is missing"),
+    "T02": ("error", "a tile's rows do not match the manifest"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing noticed. `line` counts from 1; `count` rows share the finding.
+
+    >>> str(Finding("labels/a.txt", "L04", "class 7, expected 0 to 4", line=17))
+    'labels/a.txt:17: L04 class 7, expected 0 to 4'
+    """
+
+    path: str
+    code: str
+    message: str
+    line: int | None = None
+    count: int = 1
+
+    @property
+    def level(self) -> Level:
+        return CODES[self.code][0]
+
+    def __str__(self) -> str:
+        where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        return f"{where}: {self.code} {self.message}{more}"
+
+
+def printable(text: str) -> str:
+    """The text on one line and safe to encode: what cannot be shown becomes an escape.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return shown
+
+
+def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
+    """At most `limit` findings a file and code; the last one carries the count of the rest."""
+    kept: list[Finding] = []
+    seen: dict[tuple[str, str], list[int]] = {}
+    for finding in findings:
+        places = seen.setdefault((finding.path, finding.code), [])
+        if len(places) < limit:
+            places.append(len(kept))
+            kept.append(finding)
+        else:
+            last = kept[places[-1]]
+            kept[places[-1]] = Finding(last.path, last.code, last.message, last.line, last.count + finding.count)
+    return kept

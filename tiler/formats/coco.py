@@ -1,0 +1,319 @@
+"""COCO instances JSON: boxes, polygons, masks, keypoints, crowds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import shapely
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.findings import Finding, condensed, printable
+from tiler.formats import rle
+from tiler.formats.text import read_bytes, reason
+from tiler.instances import Instances, empty
+from tiler.polygons import Rings, concatenate, filled, smallest_rectangles
+
+if TYPE_CHECKING:
+    from tiler.formats.yolo import Spec
+    from tiler.types import Floats, Task
+
+MAX_BYTES = 4_000_000_000
+
+
+class Annotation(msgspec.Struct):
+    """One annotation as it stands in the file; each part is checked when it is used."""
+
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    segmentation: Any = None
+    keypoints: Any = None
+    iscrowd: Any = 0
+    ignore: Any = 0
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"annotation {self.index if self.id is None else printable(str(self.id))[:40]}"
+
+    @property
+    def ignored(self) -> bool:
+        return bool(self.iscrowd) or bool(self.ignore)
+
+
+class Picture(msgspec.Struct):
+    """One image entry with its annotations."""
+
+    id: Any = None
+    file_name: Any = None
+    width: Any = None
+    height: Any = None
+    annotations: list[Annotation] = []
+
+
+class _Category(msgspec.Struct):
+    id: Any = None
+    name: Any = None
+    keypoints: Any = None
+
+
+class _File(msgspec.Struct):
+    images: list[Picture]
+    annotations: list[Annotation]
+    categories: list[_Category]
+
+
+@dataclass(frozen=True, slots=True)
+class CocoFile:
+    """A COCO instances file, checked as far as it concerns all pictures.
+
+    Attributes:
+        classes: the class index of each category id (ids in rising order).
+        names: class names by index.
+        pictures: in file order, each with its annotations.
+        task: what the annotations hold: pose, segment or detect.
+    """
+
+    classes: dict[int, int]
+    names: tuple[str, ...]
+    pictures: list[Picture]
+    task: Task
+    kpt_shape: tuple[int, int] | None
+    findings: list[Finding]
+
+
+def read(file: Path) -> CocoFile:
+    """Read a COCO instances JSON.
+
+    Raises:
+        TilerError: not JSON, or not COCO instances.
+    """
+    shown = printable(str(file))
+    try:
+        data = read_bytes(file, MAX_BYTES)
+    except OSError as error:
+        raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        content = msgspec.json.decode(data, type=_File)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise TilerError(f"{shown}: not COCO instances JSON: {printable(str(error))}{_hint(data)}") from None
+    label = printable(file.name)
+    findings: list[Finding] = []
+    classes, names = _categories(content.categories, shown)
+    pictures = _pictures(content, label, findings)
+    kpt_shape = _kpt_shape(content)
+    return CocoFile(classes, names, pictures, _task(content.annotations, kpt_shape), kpt_shape, condensed(findings))
+
+
+def _hint(data: bytes) -> str:
+    try:
+        keys = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+    missing = [key for key in ("images", "annotations", "categories") if key not in keys]
+    return "".join(did_you_mean(key, [k for k in keys if k != "images"]).replace("did you", f"for {key}, did you") for key in missing)
+
+
+def _categories(categories: list[_Category], shown: str) -> tuple[dict[int, int], tuple[str, ...]]:
+    for category in categories:
+        if not isinstance(category.id, int) or not isinstance(category.name, str):
+            found = printable(f"{category.id!r}, {category.name!r}")[:80]
+            raise TilerError(f"{shown}: a category has a whole-number id and a name, got {found}")
+    ordered = sorted(categories, key=lambda c: c.id)
+    if not ordered or len({c.id for c in ordered}) != len(ordered):
+        raise TilerError(f"{shown}: expected categories with ids of their own, got {[c.id for c in ordered][:20]}")
+    return {c.id: i for i, c in enumerate(ordered)}, tuple(c.name for c in ordered)
+
+
+def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Picture]:
+    by_id: dict[Any, Picture] = {}
+    names: set[str] = set()
+    for picture in content.images:
+        if not isinstance(picture.file_name, str) or not picture.file_name or "\0" in picture.file_name:
+            findings.append(Finding(label, "I01", f"image {_short(picture.id)}: file_name is {_short(picture.file_name)}"))
+        elif not isinstance(picture.id, int | str) or picture.id in by_id or picture.file_name in names:
+            message = f"image {_short(picture.id)}: {printable(picture.file_name)} is listed twice; the first entry counts"
+            findings.append(Finding(label, "P05", message))
+        else:
+            by_id[picture.id] = picture
+            picture.annotations = []
+            names.add(picture.file_name)
+    for index, annotation in enumerate(content.annotations):
+        annotation.index = index
+        owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | str) else None
+        if owner is None:
+            findings.append(Finding(label, "L03", f"{annotation.name}: no picture has image_id {_short(annotation.image_id)}"))
+        else:
+            owner.annotations.append(annotation)
+    return list(by_id.values())
+
+
+def _short(value: object) -> str:
+    return printable(repr(value))[:60]
+
+
+def _kpt_shape(content: _File) -> tuple[int, int] | None:
+    points = [len(c.keypoints) for c in content.categories if isinstance(c.keypoints, list)]
+    used = any(isinstance(a.keypoints, list) and a.keypoints for a in content.annotations)
+    if not used:
+        return None
+    if not any(points):
+        points = [len(a.keypoints) // 3 for a in content.annotations if isinstance(a.keypoints, list)]
+    return max(points), 3
+
+
+def _task(annotations: list[Annotation], kpt_shape: tuple[int, int] | None) -> Task:
+    """pose with keypoints; segment when every object has an outline that is more than its box."""
+    if kpt_shape is not None:
+        return "pose"
+    objects = [a for a in annotations if not a.ignored]
+    outlined = [a for a in objects if a.segmentation]
+    if not outlined or len(outlined) < len(objects):
+        return "detect"
+    return "detect" if all(_is_box(a) for a in outlined) else "segment"
+
+
+def _is_box(annotation: Annotation) -> bool:
+    rings, bbox = annotation.segmentation, annotation.bbox
+    if not (isinstance(rings, list) and len(rings) == 1 and isinstance(rings[0], list) and len(rings[0]) == 8):
+        return False
+    try:
+        x, y, w, h = map(float, bbox)
+        points = np.array(rings[0], np.float64).reshape(4, 2)
+    except (TypeError, ValueError):
+        return False
+    corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+    return all(np.abs(corners - point).max(axis=1).min() < 1.5 for point in points)
+
+
+def instances(
+    annotations: Sequence[Annotation], classes: dict[int, int], spec: Spec, path: str
+) -> tuple[Instances, Rings, list[Finding]]:
+    """The objects of a picture, the regions to be ignored in it (crowds), and what was noticed.
+
+    `row` is the index of the annotation in the file.
+    """
+    findings: list[Finding] = []
+    kept: list[tuple[Annotation, Floats, Rings | None, Floats | None]] = []
+    ignored: list[Rings] = []
+    for annotation in annotations:
+        try:
+            bbox, rings = _geometry(annotation)
+            if annotation.ignored:
+                ignored.append(rings if rings is not None else _corners(bbox))
+                continue
+            if annotation.category_id not in classes:
+                raise _Bad("L04", f"no category has id {_short(annotation.category_id)}")
+            if rings is None and spec.task in ("segment", "obb"):
+                raise _Bad("L10", f"no segmentation, which a {spec.task} set needs")
+            kept.append((annotation, bbox, rings, _keypoints(annotation, spec)))
+        except _Bad as bad:
+            findings.append(Finding(path, bad.code, f"{annotation.name}: {bad.message}"))
+    regions = concatenate(ignored)
+    if not kept:
+        return empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0), regions, condensed(findings)
+    boxes = np.array([bbox for _, bbox, _, _ in kept], np.float64)
+    outlines = None
+    if spec.task != "pose" and any(rings is not None for _, _, rings, _ in kept):
+        outlines = concatenate([_corners(bbox) if rings is None else rings for _, bbox, rings, _ in kept])
+    if spec.task == "obb" and outlines is not None:
+        outlines = Rings.from_quads(np.array([_quad(outlines[i]) for i in range(len(kept))]))
+        boxes = outlines.bounds()
+    if spec.task == "segment" and outlines is not None:
+        boxes = outlines.bounds()
+    points = [keypoints for _, _, _, keypoints in kept if keypoints is not None]
+    found = Instances(
+        class_id=np.array([classes[a.category_id] for a, _, _, _ in kept], np.int64),
+        boxes=boxes,
+        rings=outlines,
+        keypoints=np.array(points) if spec.task == "pose" else None,
+        row=np.array([a.index for a, _, _, _ in kept], np.int64),
+        task=spec.task,
+    )
+    return found, regions, condensed(findings)
+
+
+class _Bad(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+def _geometry(annotation: Annotation) -> tuple[Floats, Rings | None]:
+    """xyxy and, if there is one, the outline."""
+    bbox = _numbers(annotation.bbox, "bbox")
+    if len(bbox) != 4:
+        raise _Bad("L03", f"bbox is [x, y, width, height], got {len(bbox)} values")
+    if bbox[2] <= 0 or bbox[3] <= 0:
+        raise _Bad("L06", f"bbox is {bbox[2]:g} x {bbox[3]:g}, expected more than 0")
+    xyxy = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])
+    if not annotation.segmentation:
+        return xyxy, None
+    try:
+        return xyxy, _outline(annotation.segmentation)
+    except ValueError as error:
+        raise _Bad("L03", f"segmentation: {error}") from None
+
+
+def _outline(segmentation: Any) -> Rings:
+    if isinstance(segmentation, dict):
+        rings = rle.outline(segmentation)
+        if not len(rings.coords):
+            raise _Bad("L06", "the mask is empty")
+        return rings
+    if not isinstance(segmentation, list):
+        raise ValueError(f"expected polygons or a mask, got {_short(segmentation)}")
+    parts = []
+    for ring in segmentation:
+        points = _numbers(ring, "segmentation")
+        if len(points) < 6 or len(points) % 2:
+            raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(points)}")
+        parts.append(points.reshape(-1, 2))
+    shapes = Rings.of([[part] for part in parts]).geometry()
+    if not (shapely.area(shapes) > 0).any():
+        raise _Bad("L06", "an outline without area")
+    together = shapely.union_all(filled(shapes))
+    if len(parts) == 1 or together.area >= shapely.area(shapes).sum() * (1 - 1e-9):
+        return Rings.of([parts])
+    return Rings.from_geometry(np.array([together]))  # COCO's parts are united, ours are even-odd
+
+
+def _numbers(value: Any, what: str) -> Floats:
+    if not isinstance(value, list):
+        raise _Bad("L03", f"{what} is a list of numbers, got {_short(value)}")
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        raise _Bad("L02", f"{what} is a list of numbers, got {_short(value)}")
+    numbers = np.array(value, np.float64)
+    if not (np.isfinite(numbers) & (np.abs(numbers) < 1e9)).all():
+        raise _Bad("L02", f"{what} holds {_short(value)}, expected finite pixels")
+    return numbers
+
+
+def _corners(xyxy: Floats) -> Rings:
+    return Rings.from_quads(xyxy[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(1, 4, 2))
+
+
+def _quad(rings: list[Floats]) -> Floats:
+    if len(rings) == 1 and len(rings[0]) == 4:
+        return rings[0]
+    return np.asarray(smallest_rectangles(np.concatenate(rings)[None])[0])
+
+
+def _keypoints(annotation: Annotation, spec: Spec) -> Floats | None:
+    if spec.task != "pose" or spec.kpt_shape is None:
+        return None
+    count = spec.kpt_shape[0]
+    if not annotation.keypoints:
+        return np.zeros((count, 3))
+    points = _numbers(annotation.keypoints, "keypoints")
+    if len(points) != 3 * count:
+        raise _Bad("L03", f"expected {count} keypoints of 3 values, got {len(points)} values")
+    result = points.reshape(count, 3)
+    return np.where((result[:, 2:] == 0) & (result[:, :2] == 0).all(axis=1, keepdims=True), 0.0, result)

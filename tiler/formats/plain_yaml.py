@@ -1,0 +1,86 @@
+"""YAML from strangers: plain values only, bounded, and every scalar as it was written.
+
+Scalars stay text, so that a class named `yes`, `no` or `1` keeps its name; whoever needs
+a number converts it and can say what was found. No tag builds an object.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiler.errors import TilerError
+from tiler.findings import printable
+from tiler.formats.text import read_text
+
+MAX_BYTES = 5_000_000
+MAX_DEPTH = 32
+MAX_ALIASES = 64
+
+
+class _Refused(Exception):
+    pass
+
+
+class PlainLoader(yaml.SafeLoader):
+    """SafeLoader with limits; only nulls and merge keys are resolved, the rest is text."""
+
+    depth = 0
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MAX_ALIASES:
+                raise _Refused(f"more than {MAX_ALIASES} aliases")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} deep")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+KEPT = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in KEPT]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, its keys and scalars as text.
+
+    Raises:
+        TilerError: one line: what is wrong, with the line number where there is one.
+    """
+    text = read_text(path, limit=MAX_BYTES)
+    shown = printable(str(path))
+    try:
+        value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a SafeLoader)
+    except _Refused as error:
+        raise TilerError(f"{shown}: {error}; refused") from None
+    except yaml.constructor.ConstructorError as error:
+        raise TilerError(f"{shown}{_line(error)}: {printable(error.problem or 'not plain YAML')}; refused") from None
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+        raise TilerError(f"{shown}{_line(error)}: not YAML: {printable(str(problem))}") from None
+    except (RecursionError, ValueError, TypeError) as error:  # unhashable keys, dates out of range
+        raise TilerError(f"{shown}: not plain YAML: {printable(str(error))[:200]}") from None
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else type(value).__name__
+        raise TilerError(f"{shown}: expected keys and values, found {found}")
+    return {str(key): item for key, item in value.items()}
+
+
+def _line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f":{mark.line + 1}" if mark is not None else ""
+
+
+def dump(value: dict[str, Any]) -> str:
+    """YAML text of plain values, keys in the order given, non-ASCII as it is."""
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000))

@@ -1,0 +1,56 @@
+"""Text files of others: regular, of a sane size, UTF-8 with or without a byte-order mark."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tiler.errors import TilerError
+from tiler.findings import printable
+
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes; a fifo or device is never opened.
+
+    Raises:
+        OSError: the file is not there, not readable, or not regular.
+        TilerError: it is too large.
+    """
+    # One open for the check and the read; O_NONBLOCK so that a fifo cannot hold us.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"not a regular file: {printable(str(path))}")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise TilerError(f"{printable(str(path))}: more than {limit} bytes")
+    return data
+
+
+def read_text(path: Path, limit: int) -> str:
+    """The text of a file, for which reading as UTF-8 must work.
+
+    Raises:
+        TilerError: says what is wrong with the file.
+    """
+    shown = printable(str(path))
+    try:
+        data = read_bytes(path, limit)
+    except FileNotFoundError:
+        raise TilerError(f"{shown}: no such file") from None
+    except OSError as error:
+        raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise TilerError(f"{shown}:{line}: not UTF-8 text (byte {data[error.start]:#04x})") from None
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, without the file name it may repeat."""
+    return error.strerror or str(error)

@@ -1,0 +1,1 @@
+"""Pictures in and tiles out: a gate on the header, then Pillow."""

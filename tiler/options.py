@@ -1,0 +1,241 @@
+"""The options of each verb: one dataclass for the library, the command line and `--config`.
+
+A field carries its help and its check; values may come as text (from a shell or a YAML
+file) or as what they are (from a script). This module imports nothing heavy, since
+`tiler --help` needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, TypeVar, cast
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.types import TASKS
+
+Options = TypeVar("Options", bound="_Checked")
+
+
+def option(
+    default: Any, help: str, check: Callable[[Any], Any], group: str = "Options", shown: str | None = None
+) -> Any:
+    """A dataclass field that checks itself.
+
+    Args:
+        check: makes the value of what was given, or raises ValueError with what is expected.
+        shown: what may be given, for the help.
+    """
+    return field(default=default, metadata={"help": help, "check": check, "group": group, "shown": shown})
+
+
+def choice(*allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}")
+        return cast(str, value)
+
+    return check
+
+
+def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        result = float(value)
+        if not low <= result <= high:
+            raise ValueError
+        return result
+
+    return _described(check, f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else " on"))
+
+
+def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        result = int(value)
+        if result != float(value) or not low <= result <= high:
+            raise ValueError
+        return result
+
+    return _described(check, f"a whole number from {low}" + (f" to {high:g}" if high < math.inf else " on"))
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+        return str(value).lower() in ("true", "yes", "on", "1")
+    raise ValueError("true or false")
+
+
+def tile_size(value: Any) -> int | tuple[int, int]:
+    """640, "640", "1024x768" or (1024, 768).
+
+    >>> tile_size("1024x768"), tile_size("640x640")
+    ((1024, 768), 640)
+    """
+    check = whole(10, 65500)
+    sides = value.lower().split("x") if isinstance(value, str) else value
+    pair = [check(side) for side in sides] if isinstance(sides, list | tuple) else [check(sides)]
+    if len(pair) not in (1, 2):
+        raise ValueError
+    return pair[0] if len(set(pair)) == 1 else (pair[0], pair[1])
+
+
+def scales(value: Any) -> tuple[float, ...]:
+    """1, "1,0.5" or (1, 0.5): each once, largest first."""
+    given = value.split(",") if isinstance(value, str) else value
+    items = given if isinstance(given, list | tuple) else [given]
+    result = sorted({round(float(item), 2) for item in items}, reverse=True)
+    if not result or not all(0.01 <= item <= 16 for item in result):
+        raise ValueError
+    return tuple(result)
+
+
+def background(value: Any) -> str | float:
+    if value in ("all", "none"):
+        return cast(str, value)
+    return number(0)(value)
+
+
+def _described(check: Callable[[Any], Any], expected: str) -> Callable[[Any], Any]:
+    def described(value: Any) -> Any:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return check(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(expected) from None
+
+    return described
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Options that check themselves when made."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            try:
+                object.__setattr__(self, item.name, item.metadata["check"](value))
+            except (TypeError, ValueError) as error:
+                raise TilerError(f"--{item.name.replace('_', '-')} is {error}, got {value!r}") from None
+
+    @classmethod
+    def of(cls: type[Options], given: Mapping[str, Any], where: str = "") -> Options:
+        """From names and values; an unknown name is an error.
+
+        >>> SplitOptions.of({"tiel": 640})
+        Traceback (most recent call last):
+        ...
+        tiler.errors.TilerError: unknown option 'tiel'; did you mean 'tile'?
+        """
+        known = [item.name for item in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise TilerError(f"{where}unknown option {str(name)!r}{did_you_mean(str(name), known)}")
+        return cls(**given)
+
+    def plain(self) -> dict[str, Any]:
+        """Names and values as YAML and JSON can hold them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+
+GRID, LABELS, PIXELS = "Grid", "Labels", "Pixels"
+
+
+def _task() -> Any:
+    help = "What the labels are; auto decides for the whole dataset and says so."
+    return option("auto", help, choice("auto", *TASKS), LABELS, "auto|detect|segment|obb|pose")
+
+
+def _max_pixels() -> Any:
+    help = "Refuse larger images (they are decoded whole, at 4 bytes a pixel)."
+    return option(178_956_970, help, whole(1), PIXELS)
+
+
+def _workers() -> Any:
+    return option(0, "Workers; 0 for one a core.", whole(0, 4096), "Run")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions(_Checked):
+    """What `tiler split` makes of a dataset. The same values give the same bytes.
+
+    Raises:
+        TilerError: a value that is not one of those expected.
+
+    >>> SplitOptions(tile="1024x768", overlap="0.25").tile
+    (1024, 768)
+    """
+
+    tile: int | tuple[int, int] = option(
+        640, "Size of a tile in px: one side, or WIDTHxHEIGHT.",
+        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"), GRID, "640|1024x768")
+    overlap: float = option(
+        0.2, "What neighbours share: a fraction of the tile (< 1) or px (>= 1).", number(0), GRID, "0.2|128")
+    edge: str = option(
+        "shift", "At the border: shift the last tile inward, balance all, trim it, or pad it with grey.",
+        choice("shift", "balance", "trim", "pad"), GRID, "shift|balance|trim|pad")
+    scale: tuple[float, ...] = option(
+        (1.0,), "Also cut the image resampled by these factors (of 1 = 100 %, to two decimals).",
+        _described(scales, "factors from 0.01 to 16, such as 1,0.5"), GRID, "1,0.5")
+    task: str = _task()
+    min_visible: float = option(
+        0.25, "Least visible part of an object (of what a tile can show of it at best) for a label.",
+        number(0, 1), LABELS, "0..1")
+    min_size: float = option(
+        2.0, "Least width and height of a label in px of the tile.", number(0), LABELS, "PX")
+    truncated: str = option(
+        "drop", "What is below these: drop its label, keep it, mask its pixels, or skip the tile.",
+        choice("drop", "keep", "mask", "skip-tile"), LABELS, "drop|keep|mask|skip-tile")
+    rescue: bool = option(
+        True, "Keep an object that is below --min-visible in every tile in the tile that shows most of it.",
+        flag, LABELS)
+    ignored: str = option(
+        "mask", "Regions that COCO marks iscrowd or ignore: mask their pixels, or skip them.",
+        choice("mask", "skip"), LABELS, "mask|skip")
+    obb: str = option(
+        "aligned", "A cut OBB: a rectangle in its own direction, the smallest one, or its full corners.",
+        choice("aligned", "minrect", "full"), LABELS, "aligned|minrect|full")
+    parts: str = option(
+        "separate", "An outline cut into several parts: rows of their own, one bridged row, or the largest.",
+        choice("separate", "bridge", "largest"), LABELS, "separate|bridge|largest")
+    background: str | float = option(
+        "all", "Tiles without an object: all, none, or so many for each tile with one, per split.",
+        _described(background, "all, none or a ratio of 0 or more"), LABELS, "all|none|RATIO")
+    seed: int = option(0, "Which background tiles a ratio takes.", whole(0), LABELS)
+    format: str = option(
+        "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif")
+    quality: int = option(95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100")
+    max_pixels: int = _max_pixels()
+
+
+BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(_Checked):
+    """How the work is done; none of these changes a byte of the result."""
+
+    workers: int = _workers()
+    backend: str = option(
+        "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS))
+    overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
+    dry_run: bool = option(False, "Count tiles and objects; write nothing.", flag, "Run")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions(_Checked):
+    """How `tiler check` looks at a dataset."""
+
+    task: str = _task()
+    max_pixels: int = _max_pixels()
+    workers: int = _workers()
+
+
+def option_fields(cls: type[_Checked]) -> tuple[Field[Any], ...]:
+    """The fields of an options class, in order."""
+    return fields(cls)

@@ -1,0 +1,275 @@
+"""Outlines: ragged rings of absolute pixel coordinates, filled by the even-odd rule.
+
+Even-odd is what rasterisers of training masks do (`cv2.fillPoly`), and it makes parts,
+holes and key-holes one thing: an object is a set of rings. shapely does the geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints, Objects
+
+POLYGON = 3  # shapely's type ids
+MULTIPOLYGON = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rings:
+    """The outlines of N objects; each has any number of rings, filled even-odd together.
+
+    Attributes:
+        coords: `(V, 2)` float64, x and y in pixels; a ring's first point is not repeated.
+        ring_offsets: `(R + 1,)` int64, ring r is `coords[ring_offsets[r]:ring_offsets[r + 1]]`.
+        offsets: `(N + 1,)` int64, object i owns the rings `offsets[i]` to `offsets[i + 1]`.
+
+    >>> rings = Rings.of([[np.array([[0, 0], [4, 0], [4, 4.0]])], []])
+    >>> len(rings), rings.bounds()[0].tolist()
+    (2, [0.0, 0.0, 4.0, 4.0])
+    """
+
+    coords: Floats
+    ring_offsets: Ints
+    offsets: Ints
+
+    @classmethod
+    def of(cls, objects: Sequence[Sequence[Floats]]) -> Rings:
+        """From a list of rings for each object."""
+        rings = [ring for obj in objects for ring in obj]
+        return cls(
+            np.concatenate([np.empty((0, 2)), *(np.asarray(r, np.float64).reshape(-1, 2) for r in rings)]),
+            _offsets([len(ring) for ring in rings]),
+            _offsets([len(obj) for obj in objects]),
+        )
+
+    @classmethod
+    def from_quads(cls, quads: Floats) -> Rings:
+        """From `(N, 4, 2)` corners, one ring each."""
+        n = len(quads)
+        return cls(quads.reshape(-1, 2), np.arange(n + 1) * 4, np.arange(n + 1))
+
+    @classmethod
+    def from_geometry(cls, geometry: Objects) -> Rings:
+        """From `(N,)` shapely geometries; what is not an area is left out."""
+        polygons, owner = shapely.get_parts(geometry, return_index=True)
+        nested = shapely.get_type_id(polygons) > POLYGON
+        if nested.any():  # a collection may hold multi-polygons
+            inner, which = shapely.get_parts(polygons, return_index=True)
+            polygons, owner = inner, owner[which]
+        areal = shapely.get_type_id(polygons) == POLYGON
+        polygons, owner = polygons[areal], owner[areal]
+        rings, polygon = shapely.get_rings(polygons, return_index=True)
+        coords, ring = shapely.get_coordinates(rings, return_index=True)
+        last = np.ones(len(coords), bool)
+        last[:-1] = ring[1:] != ring[:-1]
+        coords, ring = coords[~last], ring[~last]
+        return cls(
+            coords,
+            _offsets(np.bincount(ring, minlength=len(rings))),
+            _offsets(np.bincount(owner[polygon], minlength=len(geometry))),
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> list[Floats]:
+        """The rings of object i."""
+        at = self.ring_offsets[self.offsets[i] : self.offsets[i + 1] + 1]
+        return [self.coords[a:b] for a, b in zip(at[:-1], at[1:], strict=True)]
+
+    def take(self, index: Ints | Bools) -> Rings:
+        """The outlines at the given indices, or where a mask is True."""
+        index = np.arange(len(self))[index]
+        rings, counts = _expand(self.offsets, index)
+        points, sizes = _expand(self.ring_offsets, rings)
+        return Rings(self.coords[points], _offsets(sizes), _offsets(counts))
+
+    def put(self, index: Ints, other: Rings) -> Rings:
+        """A copy in which the outlines at `index` are those of `other`."""
+        both = concatenate([self, other])
+        order = np.arange(len(self))
+        order[index] = len(self) + np.arange(len(other))
+        return both.take(order)
+
+    def moved(self, dx: float | Floats, dy: float | Floats) -> Rings:
+        """Shifted by a number, or by one number for each object."""
+        shift = np.stack(np.broadcast_arrays(dx, dy, np.empty(len(self)))[:2], axis=-1)
+        return Rings(self.coords + shift[self.owners()], self.ring_offsets, self.offsets)
+
+    def owners(self) -> Ints:
+        """`(V,)` the object that each point belongs to."""
+        ring = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return np.repeat(ring, np.diff(self.ring_offsets))
+
+    def bounds(self) -> Floats:
+        """`(N, 4)` xyxy; NaN for an object without points."""
+        return self.extent(self.coords)
+
+    def extent(self, values: Floats) -> Floats:
+        """`(N, 4)` smallest and largest of two values that are given for each point."""
+        result = np.full((len(self), 4), np.nan)
+        points = np.bincount(self.owners(), minlength=len(self))
+        filled = points > 0
+        if filled.any():
+            starts = _offsets(points)[:-1][filled]
+            result[filled, :2] = np.minimum.reduceat(values, starts)
+            result[filled, 2:] = np.maximum.reduceat(values, starts)
+        return result
+
+    def quads(self) -> Floats:
+        """`(N, 4, 2)` corners; every object must be one ring of four points."""
+        return self.coords.reshape(-1, 4, 2)
+
+    def geometry(self) -> Objects:
+        """`(N,)` valid shapely areas, filled even-odd."""
+        ring = np.repeat(np.arange(len(self.ring_offsets) - 1), np.diff(self.ring_offsets))
+        usable = np.diff(self.ring_offsets) >= 3
+        areas = np.full(len(usable), shapely.Polygon(), dtype=object)
+        if usable.any():
+            keep = usable[ring]
+            dense = np.cumsum(usable)[ring[keep]] - 1
+            areas[usable] = filled(shapely.polygons(shapely.linearrings(self.coords[keep], indices=dense)))
+        single = np.diff(self.offsets) == 1
+        result = np.full(len(self), shapely.Polygon(), dtype=object)
+        result[single] = areas[self.offsets[:-1][single]]
+        for i in np.flatnonzero(~single):
+            parts = areas[self.offsets[i] : self.offsets[i + 1]]
+            result[i] = reduce(shapely.symmetric_difference, parts, shapely.Polygon())
+        return result
+
+
+def concatenate(many: Iterable[Rings]) -> Rings:
+    """The objects of all, in order."""
+    parts = list(many)
+    return Rings(
+        np.concatenate([np.empty((0, 2)), *(r.coords for r in parts)]),
+        _offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])),
+        _offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])),
+    )
+
+
+def filled(polygons: Objects) -> Objects:
+    """Valid areas of polygons that may cross themselves, by the even-odd rule.
+
+    A bow-tie becomes its two wings and a key-hole a polygon with a hole; `buffer(0)`,
+    which loses one wing and fills the hole, is never used.
+
+    >>> bow_tie = shapely.Polygon([(0, 0), (4, 4), (4, 0), (0, 4)])
+    >>> float(shapely.area(filled(np.array([bow_tie])))[0])
+    8.0
+    """
+    result = np.asarray(polygons, dtype=object).copy()
+    invalid = ~shapely.is_valid(result)
+    if invalid.any():
+        result[invalid] = shapely.make_valid(result[invalid], method="linework")
+    return result
+
+
+def self_crossing(rings: Rings) -> Bools:
+    """`(N,)` True where an outline is not a plain polygon: bow-ties, and key-holes too."""
+    result = np.zeros(len(rings), bool)
+    one = (np.diff(rings.offsets) == 1) & (np.bincount(rings.owners(), minlength=len(rings)) >= 3)
+    if one.any():
+        plain = rings.take(one)
+        shapes = shapely.polygons(shapely.linearrings(plain.coords, indices=plain.owners()))
+        result[one] = ~shapely.is_valid(shapes)
+    return result
+
+
+def parts(rings: Rings) -> tuple[Rings, Ints]:
+    """Each polygon of each object as an object of its own (outer ring, then its holes).
+
+    Returns the parts and, for each, the index of the object it belongs to.
+    """
+    polygons, owner = shapely.get_parts(rings.geometry(), return_index=True)
+    areal = (shapely.get_type_id(polygons) == POLYGON) & (shapely.area(polygons) > 0)
+    return Rings.from_geometry(polygons[areal]), owner[areal]
+
+
+def single_ring(rings: Sequence[Floats]) -> Floats:
+    """One ring that fills the same area: `(V, 2)`, joined by there-and-back bridges.
+
+    YOLO text has one ring an object. A bridge has no width, so under the even-odd rule
+    the area is unchanged; holes become key-holes, parts become a chain. Each time the
+    ring nearest to what is joined so far follows, at the nearest pair of points (ties:
+    the first), so that a rasteriser that paints bridges paints as little as can be.
+
+    >>> outer = np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]])
+    >>> hole = np.array([[3, 3], [6, 3], [6, 6], [3, 6.0]])
+    >>> key_hole = Rings.of([[single_ring([outer, hole])]])
+    >>> float(shapely.area(key_hole.geometry())[0])
+    72.0
+    """
+    joined, rest = np.asarray(rings[0], np.float64), list(rings[1:])
+    gaps = [_gaps(joined, ring) for ring in rest]
+    while rest:
+        nearest = min(range(len(rest)), key=lambda k: float(gaps[k].min()))
+        ring, gap = rest.pop(nearest), gaps.pop(nearest)
+        i, j = np.unravel_index(int(gap.argmin()), gap.shape)
+        loop = np.concatenate([ring[j:], ring[: j + 1], joined[i : i + 1]])
+        joined = np.insert(joined, i + 1, loop, axis=0)
+        gaps = [np.insert(g, i + 1, _gaps(loop, r), axis=0) for g, r in zip(gaps, rest, strict=True)]
+    return joined
+
+
+def axes(quads: Floats) -> tuple[Floats, Floats]:
+    """`(N, 2)` unit vectors along the first side of each quad, and towards its fourth corner.
+
+    For a true rectangle these are its own axes. A quad that is none (trapezoids of DOTA,
+    crossed corners) takes those of its smallest rectangle, as the trainer does.
+    """
+    first = quads[:, 1] - quads[:, 0]
+    last = quads[:, 3] - quads[:, 0]
+    size = np.hypot(*first.T)
+    skew = np.abs((first * last).sum(axis=1)) > 1e-3 * size * np.hypot(*last.T)
+    open_ = np.abs(quads[:, 0] + quads[:, 2] - quads[:, 1] - quads[:, 3]).max(axis=1) > 1e-3 * (1 + size)
+    odd = skew | open_ | (size == 0)
+    if odd.any():
+        first = first.copy()
+        first[odd] = np.diff(smallest_rectangles(quads[odd])[:, :2], axis=1)[:, 0]
+        size = np.hypot(*first.T)
+    along = np.divide(first, size[:, None], out=np.tile([1.0, 0.0], (len(quads), 1)), where=size[:, None] > 0)
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    return along, across * np.where((across * last).sum(axis=1) < 0, -1.0, 1.0)[:, None]
+
+
+def bounding_rectangles(rings: Rings, along: Floats, across: Floats) -> Floats:
+    """`(N, 4, 2)` the rectangle with the given axes around each outline."""
+    owner = rings.owners()
+    local = np.stack([(rings.coords * along[owner]).sum(axis=1), (rings.coords * across[owner]).sum(axis=1)], axis=1)
+    u0, v0, u1, v1 = rings.extent(local).T
+    corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
+    return np.stack([u[:, None] * along + v[:, None] * across for u, v in corners], axis=1)
+
+
+def smallest_rectangles(quads: Floats) -> Floats:
+    """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`."""
+    boxes = shapely.minimum_rotated_rectangle(shapely.multipoints(quads))
+    result = np.empty((len(quads), 4, 2))
+    for i, box in enumerate(boxes):
+        points = shapely.get_coordinates(box)
+        # points on one line give a line, and one point a point
+        result[i] = points[:4] if len(points) == 5 else points[[0, -1, -1, 0]]
+    return result
+
+
+def _gaps(a: Floats, b: Floats) -> Floats:
+    return np.asarray(((a[:, None] - b[None]) ** 2).sum(axis=-1))
+
+
+def _offsets(counts: Iterable[int] | Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(np.fromiter(counts, np.int64))]).astype(np.int64)
+
+
+def _expand(offsets: Ints, index: Ints) -> tuple[Ints, Ints]:
+    """Members of the groups at `index`, in order, and how many each has."""
+    counts = offsets[index + 1] - offsets[index]
+    start = np.repeat(offsets[index] - _offsets(counts)[:-1], counts)
+    return start + np.arange(counts.sum()), counts

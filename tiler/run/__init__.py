@@ -1,0 +1,1 @@
+"""Getting long work done: one writer, resumable, complete or absent."""

@@ -1,0 +1,110 @@
+"""Many pieces of work at once, their results in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import TypeVar
+
+from joblib import Parallel, delayed
+
+from tiler.errors import TilerError, Unfinished
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def count(workers: int) -> int:
+    """The number of workers meant; 0 means one for each core this process may use.
+
+    >>> count(3)
+    3
+    """
+    if workers:
+        return workers
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def stream(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    backend: str,
+    describe: Callable[[Item], str],
+) -> Iterator[Result]:
+    """`work(item)` for each item, in order, as they are done.
+
+    When worker processes are lost (killed by the system for memory, mostly), what is
+    missing is done again with half as many, at last one item at a time; an item that
+    kills its worker even so ends the run.
+
+    Args:
+        work: must not depend on anything but its item; it may run twice.
+        backend: `sequential`, `threading`, `loky`, or a cluster's through joblib.
+        describe: names an item, for the message.
+
+    Raises:
+        Unfinished: an item takes its worker down, and which.
+    """
+    done = 0
+    at_once = workers
+    while done < len(items):
+        before = done
+        try:
+            for result in _results(work, items[done:], at_once, backend):
+                yield result
+                done += 1
+            return
+        except BrokenExecutor:
+            if at_once <= 1 and done == before:
+                raise Unfinished(
+                    f"{describe(items[done])}: the worker died on it (too little memory?); "
+                    "mend or remove it, and run again to go on"
+                ) from None
+            at_once = max(1, at_once // 2)
+
+
+def _results(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str
+) -> Iterator[Result]:
+    if backend in ("sequential", "threading") and (workers == 1 or backend == "sequential" or len(items) == 1):
+        yield from map(work, items)
+        return
+    if backend in ("dask", "ray"):
+        _register(backend)
+    # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
+    alone = workers == 1
+    more = {"initializer": _prepare_child} if backend == "loky" else {}
+    parallel = Parallel(
+        n_jobs=2 if alone else workers,
+        backend=backend,
+        return_as="generator",
+        batch_size=1,
+        pre_dispatch=1 if alone else 2 * workers,
+        **more,
+    )
+    yield from parallel(delayed(work)(item) for item in items)
+
+
+def _prepare_child() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+
+
+def _register(backend: str) -> None:
+    """Make a cluster's engine known to joblib; it connects by its own environment or client."""
+    try:
+        if backend == "dask":
+            import distributed  # noqa: F401
+        else:
+            from ray.util.joblib import register_ray
+
+            register_ray()
+    except ImportError:
+        raise TilerError(f"--backend {backend} needs the extra: pip install 'tilestitch[{backend}]'") from None

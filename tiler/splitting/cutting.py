@@ -1,0 +1,306 @@
+"""One source picture and its labels: to tiles, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+import numpy as np
+
+from tiler import boxes as box
+from tiler.clipping import WHOLE
+from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
+from tiler.datasets.labels import read as read_labels
+from tiler.datasets.sources import Source, opened
+from tiler.errors import SourceRefused, Unfinished
+from tiler.findings import Finding, printable
+from tiler.formats import yolo
+from tiler.formats.manifest import SourceTiles, Tile
+from tiler.formats.text import reason
+from tiler.grids import MIN_SIDE
+from tiler.images import reading, writing
+from tiler.images.header import Header, probe
+from tiler.instances import Instances
+from tiler.options import SplitOptions
+from tiler.run.staging import disk_full, scratch_path
+from tiler.splitting.places import Place, Quota, places
+from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
+from tiler.splitting.views import Views, label_rows, masked_outlines, views
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+REPAIRED = ("L07", "L08", "L09", "L11")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that cutting a source needs beside the source itself; it goes to the workers.
+
+    Attributes:
+        root: the dataset's root.
+        spec: what label rows mean.
+        tree, scratch: where tiles go, and where files are made; None writes nothing.
+        classes, coco_name: of a COCO set, the class of each category id, and its file.
+        quotas: for each split, which empty tiles are taken, where --background is a ratio.
+    """
+
+    root: Path
+    spec: yolo.Spec
+    options: SplitOptions
+    tree: Path | None = None
+    scratch: Path | None = None
+    classes: dict[int, int] | None = None
+    coco_name: str = ""
+    quotas: dict[str, Quota] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is to be written of a source.
+
+    Attributes:
+        places: all windows; `bounds` `(T, 4)` and `scales` `(T,)` are theirs.
+        views: what the windows show.
+        row_view: `(R,)` the view that each label row is of; `rows` are the numbers.
+        written: `(T,)` the windows that become tiles.
+    """
+
+    places: list[Place]
+    bounds: Floats
+    scales: Floats
+    views: Views
+    row_view: Ints
+    rows: list[Floats]
+    written: Bools
+
+    @property
+    def row_tile(self) -> Ints:
+        return self.views.tile[self.row_view]
+
+    @property
+    def clean(self) -> Bools:
+        """`(T,)` windows that show nothing of any object."""
+        return np.bincount(self.views.tile, minlength=len(self.places)) == 0
+
+    def rows_of(self, tile: int) -> Ints:
+        return np.flatnonzero(self.row_tile == tile)
+
+
+def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
+    """Cut one source; what cannot be used of it is told in the outcome.
+
+    Args:
+        done: the outcome of an earlier run. If the source is what it was then and its
+            tiles are there, nothing is done again.
+
+    Raises:
+        Unfinished: the disk is full, or memory ran out.
+    """
+    fingerprint = "unreadable"
+    try:
+        with opened(os.path.join(job.root, source.key)) as file:
+            labels = label_file(job.root, source, job.coco_name)
+            fingerprint = _fingerprint(file, labels)
+            if done is not None:
+                earlier = msgspec.json.decode(done, type=Outcome)
+                if earlier.entry.fingerprint == fingerprint and _still_there(job, earlier):
+                    earlier.kept = True
+                    return earlier
+            return _cut(job, source, file, labels, fingerprint)
+    except SourceRefused as refused:
+        finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
+        return Outcome.refused(source.split, source.key, finding, fingerprint)
+    except MemoryError:
+        raise Unfinished(
+            f"{printable(source.key)}: not enough memory; run again with fewer --workers to go on"
+        ) from None
+
+
+def fingerprint_of(job: Job, source: Source) -> str:
+    """What `cut` would call the source's present content."""
+    try:
+        with opened(os.path.join(job.root, source.key)) as file:
+            return _fingerprint(file, label_file(job.root, source, job.coco_name))
+    except SourceRefused:
+        return "unreadable"
+
+
+def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[Path, Path]:
+    """Where a tile's picture and labels stand in an output."""
+    return tree / "images" / split / (name + suffix), tree / "labels" / split / (name + ".txt")
+
+
+def _fingerprint(file: BinaryIO, labels: LabelFile) -> str:
+    try:
+        picture = hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
+    return hashlib.sha256(picture + labels.words()).hexdigest()[:32]
+
+
+def _still_there(job: Job, outcome: Outcome) -> bool:
+    """Whether all tiles of an outcome stand in the tree, with the sizes they had."""
+    if job.tree is None:
+        return False
+    for tile, sizes in zip(outcome.entry.tiles, outcome.sizes, strict=True):
+        paths = tile_paths(job.tree, outcome.entry.split, tile.name, outcome.suffix)
+        try:
+            if any(os.stat(path).st_size != size for path, size in zip(paths, sizes, strict=True)):
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def _cut(job: Job, source: Source, file: BinaryIO, labels_from: LabelFile, fingerprint: str) -> Outcome:
+    header = probe(file, job.options.max_pixels)
+    width, height = header.size
+    if min(width, height) < MIN_SIDE and job.options.edge != "pad":
+        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops pictures under {MIN_SIDE} px a side")
+    labels = read_labels(source, labels_from, job.spec, job.classes, width, height)
+    require_usable(labels, labels_from.key)
+    plan = _planned(job, source, labels, width, height)
+    findings = list(labels.findings)
+    if header.frames > 1:
+        findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
+    tiles = [_tile(plan, int(t)) for t in np.flatnonzero(plan.written)]
+    suffix, sizes = "", []
+    if tiles and job.tree is not None:
+        suffix, sizes, note = _write(job, source, file, header, plan, labels)
+        if note is not None:
+            findings.append(Finding(printable(source.key), "I12", note))
+    counts, classes, lost = _counted(source, plan, labels)
+    counts.unlabelled = int(labels_from.data is None)
+    counts.rows_refused = labels.refused
+    counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+    shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
+    counts.bytes = sum(map(sum, sizes)) or round(source.bytes * shown / (width * height))
+    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles)
+    return Outcome(entry, counts, classes, lost, findings, suffix, sizes)
+
+
+def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) -> Plan:
+    """Which windows become tiles, and with which rows."""
+    options = job.options
+    where = places(source.stem, width, height, options)
+    bounds = np.array([place.window.bounds for place in where])
+    scales = np.array([place.scale for place in where])
+    seen = views(labels.instances, bounds, scales, options)
+    row_view, rows = label_rows(seen, bounds, scales, options, job.spec)
+    plan = Plan(where, bounds, scales, seen, row_view, rows, np.ones(len(where), bool))
+    positive = np.bincount(plan.row_tile, minlength=len(where)) > 0
+    written = plan.written
+    if options.background != "all":
+        empty = [place.name for place, clean in zip(where, plan.clean, strict=True) if clean]
+        taken = job.quotas[source.split].take(source.key, empty) if job.quotas else set()
+        written = positive | np.array([place.name in taken for place in where])
+    if options.truncated == "skip-tile":
+        written = written & ~np.isin(np.arange(len(where)), seen.tile[seen.below])
+    return replace(plan, written=written)
+
+
+def _tile(plan: Plan, t: int) -> Tile:
+    place, seen = plan.places[t], plan.views.seen
+    views_here = plan.row_view[plan.rows_of(t)]
+    rows = [(int(seen.row[v]), round(float(seen.visible[v]), 6)) for v in views_here]
+    w = place.window
+    return Tile(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
+
+
+def _write(
+    job: Job, source: Source, file: BinaryIO, header: Header, plan: Plan, labels: Labels
+) -> tuple[str, list[tuple[int, int]], str | None]:
+    """Decode once, then one tile after the other: suffix, sizes of picture and labels, a note."""
+    assert job.tree is not None and job.scratch is not None
+    image = reading.decode(file, header)
+    encoding = writing.encoding(image, header, job.options.format, job.options.quality)
+    ignored = labels.ignored if job.options.ignored == "mask" else labels.ignored.take(np.empty(0, np.int64))
+    sizes = []
+    for t in np.flatnonzero(plan.written):
+        place = plan.places[t]
+        tile = writing.cut(image, place.window, place.size, encoding)
+        hidden, shown = masked_outlines(plan.views, int(t), plan.bounds[t], ignored)
+        if hidden:
+            origin, zoom = plan.bounds[t, :2], place.size[0] / place.window.width
+            writing.paint_out(
+                tile, [[(r - origin) * zoom for r in o] for o in hidden], [[(r - origin) * zoom for r in o] for o in shown]
+            )
+        text = yolo.text([plan.rows[i] for i in plan.rows_of(int(t))], job.spec.task).encode()
+        picture_path, label_path = tile_paths(job.tree, source.split, place.name, encoding.suffix)
+        try:
+            made = scratch_path(job.scratch)
+            size = writing.save(tile, made, encoding)
+            os.replace(made, picture_path)
+            made = scratch_path(job.scratch)
+            made.write_bytes(text)
+            os.replace(made, label_path)
+        except OSError as error:
+            raise disk_full(error) from None
+        sizes.append((size, len(text)))
+    return encoding.suffix, sizes, encoding.note
+
+
+def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[int, Tally], list[Lost]]:
+    """The conservation of this source's objects."""
+    instances, seen = labels.instances, plan.views
+    row_view = plan.row_view[plan.written[plan.row_tile]]
+    visible = np.zeros(len(instances))
+    np.maximum.at(visible, seen.object[row_view], seen.seen.visible[row_view])
+    scale = plan.scales[seen.tile[row_view]]
+    tile_area = seen.seen.visible[row_view] * instances.area[seen.object[row_view]] * scale**2
+    row_class = instances.class_id[seen.object[row_view]]
+    classes = {}
+    for class_id in np.unique(instances.class_id):
+        mine = instances.class_id == class_id
+        classes[int(class_id)] = Tally(
+            objects=int(mine.sum()),
+            whole=int((visible[mine] >= WHOLE).sum()),
+            truncated=int(((visible[mine] > 0) & (visible[mine] < WHOLE)).sum()),
+            lost=int((visible[mine] == 0).sum()),
+            rows=int((row_class == class_id).sum()),
+            before=_sizes(instances.area[mine]),
+            after=_sizes(tile_area[row_class == class_id]),
+        )
+    lost = [
+        Lost(source.key, source.split, int(instances.row[i]), int(instances.class_id[i]), _why_lost(plan, instances, int(i)))
+        for i in np.flatnonzero(visible == 0)
+    ]
+    positive = np.bincount(plan.row_tile, minlength=len(plan.places)) > 0
+    counts = Counts(
+        sources=1,
+        tiles=int(plan.written.sum()),
+        background=int((plan.written & ~positive).sum()),
+        left_out=int((~plan.written).sum()),
+        clean=int(plan.clean.sum()),
+        ignored_regions=len(labels.ignored),
+    )
+    return counts, classes, lost
+
+
+def _sizes(areas: Floats) -> Sizes:
+    small, large = int((areas < SMALL).sum()), int((areas >= MEDIUM).sum())
+    return Sizes(small, len(areas) - small - large, large)
+
+
+def _why_lost(plan: Plan, instances: Instances, i: int) -> str:
+    here = np.flatnonzero(plan.views.object == i)
+    if not len(here):
+        sides = box.to_cxcywh(instances.boxes[i : i + 1])[0, 2:]
+        return f"no tile shows any of it ({sides[0]:.3g} x {sides[1]:.3g} px)"
+    seen = plan.views.take(here)
+    sides = (seen.seen.boxes[:, 2:] - seen.seen.boxes[:, :2]) * plan.scales[seen.tile, None]
+    if not seen.large.any():
+        best = sides[np.argmax(sides.min(axis=1))]
+        return f"{best[0]:.3g} x {best[1]:.3g} px at best, under --min-size"
+    if not seen.kept.any():
+        if not plan.written[seen.tile].all():
+            return "its tiles were skipped (--truncated skip-tile)"
+        return f"{seen.seen.visible.max():.0%} visible at best, under --min-visible"
+    if not plan.written[seen.tile[seen.kept]].any():
+        return "its tiles were skipped (--truncated skip-tile)"
+    return "the trainer would refuse its row, or take it for a duplicate"

@@ -1,0 +1,189 @@
+"""What became of every object: the outcome of one source, and the conservation report of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from tiler.findings import Finding
+from tiler.formats.manifest import SourceTiles
+from tiler.version import __version__
+
+SMALL, MEDIUM = 32**2, 96**2  # px², COCO's borders of small, medium and large
+
+
+class Sizes(msgspec.Struct):
+    """Numbers of objects by area: small under 32² px, large from 96² px."""
+
+    small: int = 0
+    medium: int = 0
+    large: int = 0
+
+    def add(self, other: Sizes) -> None:
+        self.small += other.small
+        self.medium += other.medium
+        self.large += other.large
+
+
+class Tally(msgspec.Struct):
+    """Objects of one class (or of all) in a split.
+
+    objects = whole + truncated + lost. `rows` are label rows in tiles; `before` counts the
+    objects by their area in the source, `after` the rows by theirs in the tile.
+    """
+
+    objects: int = 0
+    whole: int = 0
+    truncated: int = 0
+    lost: int = 0
+    rows: int = 0
+    before: Sizes = msgspec.field(default_factory=Sizes)
+    after: Sizes = msgspec.field(default_factory=Sizes)
+
+    def add(self, other: Tally) -> None:
+        for name in ("objects", "whole", "truncated", "lost", "rows"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.before.add(other.before)
+        self.after.add(other.after)
+
+
+class Counts(msgspec.Struct):
+    """Pictures and tiles of a split.
+
+    `background` of the `tiles` hold no object; `left_out` windows were not written (by
+    --background, or as --truncated skip-tile says); `clean` show nothing of any object.
+    """
+
+    sources: int = 0
+    refused: int = 0
+    unlabelled: int = 0
+    tiles: int = 0
+    background: int = 0
+    left_out: int = 0
+    clean: int = 0
+    rows_refused: int = 0
+    rows_repaired: int = 0
+    ignored_regions: int = 0
+    bytes: int = 0
+
+    def add(self, other: Counts) -> None:
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """An object that is in no tile, and why. `row` is its row in the source's labels, from 0."""
+
+    source: str
+    split: str
+    row: int
+    class_id: int
+    reason: str
+
+
+class Outcome(msgspec.Struct):
+    """What became of one source. `sizes` are bytes of picture and labels, for each tile; `kept`
+    is set when an earlier run had done it."""
+
+    entry: SourceTiles
+    counts: Counts
+    classes: dict[int, Tally]
+    lost: list[Lost]
+    findings: list[Finding]
+    suffix: str = ""
+    sizes: list[tuple[int, int]] = []
+    kept: bool = False
+
+    @classmethod
+    def refused(cls, split: str, key: str, finding: Finding, fingerprint: str) -> Outcome:
+        """Of a source that cannot be used."""
+        entry = SourceTiles(key, split, 0, 0, fingerprint, [])
+        return cls(entry, Counts(sources=1, refused=1), {}, [], [finding])
+
+
+class SplitCounts(msgspec.Struct):
+    """A split's counts, and its objects: of all classes, and of each."""
+
+    counts: Counts
+    objects: Tally
+    classes: dict[str, Tally]
+
+
+class SplitReport(msgspec.Struct):
+    """The conservation report: what `tiler split` did, and what it could not do.
+
+    Attributes:
+        task: detect, segment, obb or pose, and in `task_reason` how that was decided.
+        root: the folder that the splits were resolved under (not written to report.json).
+        splits: counts for each split.
+        lost: the objects that are in no tile.
+        findings: what was noticed, errors and warnings and notes.
+        out: the output folder (not written to report.json).
+        unchanged: True when the output was complete before.
+    """
+
+    task: str
+    task_reason: str
+    splits: dict[str, SplitCounts]
+    lost: list[Lost]
+    findings: list[Finding]
+    tiler: str = __version__
+    schema: int = 1
+    root: str = ""
+    out: str = ""
+    unchanged: bool = False
+
+    def add(self, outcome: Outcome, names: tuple[str, ...]) -> None:
+        """Count in what became of a source."""
+        split = self.splits[outcome.entry.split]
+        split.counts.add(outcome.counts)
+        for class_id, tally in outcome.classes.items():
+            split.objects.add(tally)
+            split.classes.setdefault(label(names, class_id), Tally()).add(tally)
+        self.lost += outcome.lost
+        self.findings += outcome.findings
+
+    @property
+    def total(self) -> SplitCounts:
+        """The counts of all splits together."""
+        result = SplitCounts(Counts(), Tally(), {})
+        for split in self.splits.values():
+            result.counts.add(split.counts)
+            result.objects.add(split.objects)
+        return result
+
+    def levels(self) -> Counter[str]:
+        """How many errors, warnings and notes there are."""
+        counted: Counter[str] = Counter()
+        for finding in self.findings:
+            counted[finding.level] += finding.count
+        return counted
+
+    def exit_code(self, strict: bool = False) -> int:
+        """1 when something of the source is not in the output: a picture or row that was refused;
+        with `strict`, an object in no tile as well."""
+        return int(self.levels()["error"] > 0 or (strict and bool(self.lost)))
+
+    def encoded(self) -> bytes:
+        """report.json: the same bytes for the same work, wherever it lies."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        for name in ("root", "out", "unchanged"):
+            del plain[name]
+        for finding, item in zip(self.findings, plain["findings"], strict=True):
+            item["level"] = finding.level
+        return msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n"
+
+
+def label(names: tuple[str, ...], class_id: int) -> str:
+    """A class's name; with its id where two classes share the name."""
+    return names[class_id] if names.count(names[class_id]) == 1 else f"{names[class_id]} ({class_id})"
+
+
+def new(task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]) -> SplitReport:
+    """An empty report in which every split and class has its place."""
+    empty = {
+        split: SplitCounts(Counts(), Tally(), {label(names, i): Tally() for i in range(len(names))}) for split in splits
+    }
+    return SplitReport(task, reason, empty, [], list(findings))

@@ -1,0 +1,189 @@
+"""Which tile shows what, and which of it becomes a label. Arithmetic only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from tiler import boxes as box
+from tiler import polygons
+from tiler.clipping import WHOLE, ObbPolicy, clip, largest_share
+from tiler.formats import trainer, yolo
+from tiler.instances import Instances
+from tiler.options import SplitOptions
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What P pairs of a tile and an object show, in source pixels, by tile, then by object.
+
+    Attributes:
+        tile: `(P,)` which tile.
+        object: `(P,)` which instance of the source.
+        seen: P instances, clipped to their tile.
+        kept: `(P,)` those that get a label.
+        below: `(P,)` those that are below --min-visible or --min-size, and not rescued.
+        hidden: `(P,)` those that are to be painted out.
+        large: `(P,)` those that are at least --min-size.
+    """
+
+    tile: Ints
+    object: Ints
+    seen: Instances
+    kept: Bools
+    below: Bools
+    hidden: Bools
+    large: Bools
+
+    def take(self, index: Ints | Bools) -> Views:
+        return Views(
+            self.tile[index], self.object[index], self.seen.take(index),
+            self.kept[index], self.below[index], self.hidden[index], self.large[index],
+        )
+
+
+def views(instances: Instances, windows: Floats, scales: Floats, options: SplitOptions) -> Views:
+    """Every object as every tile shows it, and what becomes of it.
+
+    A view is kept when it shows at least --min-visible of what a tile of this size can
+    show of the object, and is at least --min-size px wide and high in the tile. An object
+    without any such view keeps the one that shows most of it (--rescue; ties: the first
+    tile), if that is large enough. The others are treated as --truncated says.
+
+    Args:
+        windows: `(T, 4)` float64 xyxy in source pixels.
+        scales: `(T,)` tile pixels for a source pixel.
+    """
+    found, tile = box.pairs(instances.boxes, windows)
+    order = np.lexsort((found, tile))
+    found, tile = found[order], tile[order]
+    seen = _clipped(instances.take(found), windows[tile], options.obb)
+    shown = seen.visible > 0
+    found, tile, seen = found[shown], tile[shown], seen.take(shown)
+
+    sides = (seen.boxes[:, 2:] - seen.boxes[:, :2]) * scales[tile, None]
+    large = (sides >= options.min_size * (1 - 1e-9)).all(axis=1)
+    best = largest_share(instances.boxes[found], windows[tile])
+    visible = seen.visible >= options.min_visible * best * (1 - 1e-9)
+    kept = large & visible
+    if options.rescue:
+        kept |= rescued(found, seen.visible, kept, large)
+    below = ~kept
+    if options.truncated == "keep":
+        kept = np.ones(len(found), bool)
+    hidden = below if options.truncated == "mask" else np.zeros(len(found), bool)
+    return Views(tile, found, seen, kept, below, hidden, large)
+
+
+# What is tried in turn until the trainer takes the rectangle: it may reach far out of the tile
+OBB_POLICIES: dict[str, tuple[ObbPolicy, ...]] = {
+    "full": ("full", "aligned", "minrect"),
+    "aligned": ("aligned", "minrect"),
+    "minrect": ("minrect",),
+}
+
+
+def _clipped(instances: Instances, rects: Floats, obb: str) -> Instances:
+    first, *others = OBB_POLICIES[obb] if instances.task == "obb" else ("aligned",)
+    seen = clip(instances, rects, first)
+    for policy in others:
+        far = np.flatnonzero((seen.visible > 0) & ~trainer.tolerated(_normalised(seen.boxes, rects)))
+        if not len(far):
+            break
+        seen = seen.put(far, clip(instances.take(far), rects[far], policy))
+    return seen
+
+
+def _normalised(boxes: Floats, rects: Floats) -> Floats:
+    sides = rects[:, 2:] - rects[:, :2]
+    return box.to_cxcywh(boxes - np.tile(rects[:, :2], 2)) / np.tile(sides, 2)
+
+
+def rescued(found: Ints, visible: Floats, kept: Bools, large: Bools) -> Bools:
+    """`(P,)` the best large view of each object that has no kept one."""
+    result = np.zeros(len(found), bool)
+    candidates = np.flatnonzero(large & ~np.isin(found, found[kept]))
+    if len(candidates):
+        order = candidates[np.lexsort((candidates, -visible[candidates], found[candidates]))]
+        first = np.ones(len(order), bool)
+        first[1:] = found[order][1:] != found[order][:-1]
+        result[order[first]] = True
+    return result
+
+
+def label_rows(
+    views: Views, windows: Floats, scales: Floats, options: SplitOptions, spec: yolo.Spec
+) -> tuple[Ints, list[Floats]]:
+    """The label rows of all tiles: for each which view it is of, and its numbers.
+
+    Segments in several parts follow --parts; a part smaller than --min-size is left out
+    unless it is all there is. Every row is one that the trainer takes: what it would refuse
+    (a rectangle that reaches too far out of the tile), or remove as a duplicate (two objects
+    of a class of which the tile shows the same part), is left out.
+    """
+    view = np.flatnonzero(views.kept)
+    seen = views.seen.take(view)
+    if seen.task == "segment":
+        part, seen = _parts(seen, scales[views.tile[view]], options)
+        view = view[part]
+    rects = windows[views.tile[view]]
+    rows = yolo.values(seen.moved(-rects[:, 0], -rects[:, 1]), rects[:, 2:] - rects[:, :2])
+    good = trainer.accepted(rows, spec.task, spec.classes, spec.out_shape)
+    taken: set[tuple[int, bytes]] = set()
+    for i in np.flatnonzero(good):
+        key = (int(views.tile[view[i]]), (rows[i].astype(np.float32) + 0.0).tobytes())
+        good[i] = key not in taken
+        taken.add(key)
+    return view[good], [rows[i] for i in np.flatnonzero(good)]
+
+
+def _parts(seen: Instances, scales: Floats, options: SplitOptions) -> tuple[Ints, Instances]:
+    """Each instance as the rows it is written as, and for each row which instance."""
+    assert seen.rings is not None
+    cut = np.flatnonzero(seen.visible < WHOLE)
+    if options.parts == "bridge" or not len(cut):
+        return np.arange(len(seen)), seen
+    pieces, owner = polygons.parts(seen.rings.take(cut))
+    sides = np.diff(pieces.bounds().reshape(-1, 2, 2), axis=1)[:, 0] * scales[cut[owner], None]
+    area = shapely.area(pieces.geometry())
+    largest = np.zeros(len(owner), bool)
+    order = np.lexsort((np.arange(len(owner)), -area, owner))
+    first = np.ones(len(order), bool)
+    first[1:] = owner[order][1:] != owner[order][:-1]
+    largest[order[first]] = True
+    good = largest if options.parts == "largest" else largest | (sides >= options.min_size).all(axis=1)
+    pieces, owner = pieces.take(good), owner[good]
+    whole = np.setdiff1d(np.arange(len(seen)), cut)
+    index = np.concatenate([whole, cut[owner]])
+    order = np.argsort(index, kind="stable")
+    rings = polygons.concatenate([seen.rings.take(whole), pieces]).take(order)
+    index = index[order]
+    rows = replace(seen.take(index), rings=rings, boxes=rings.bounds())
+    return index, rows
+
+
+def masked_outlines(
+    views: Views, tile: int, bounds: Floats, ignored: polygons.Rings
+) -> tuple[list[list[Floats]], list[list[Floats]]]:
+    """The outlines to paint out of a tile, and those to leave, in source pixels.
+
+    Args:
+        bounds: `(4,)` of the tile's window.
+        ignored: regions that every tile paints out.
+    """
+    here = views.tile == tile
+    met, _ = box.pairs(ignored.bounds(), bounds[None])
+    hidden = [ignored[i] for i in met] + _outlines(views.seen.take(here & views.hidden))
+    return hidden, _outlines(views.seen.take(here & views.kept)) if hidden else []
+
+
+def _outlines(seen: Instances) -> list[list[Floats]]:
+    if seen.rings is not None:
+        return [seen.rings[i] for i in range(len(seen))]
+    return [[corners] for corners in seen.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)]
