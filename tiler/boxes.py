@@ -30,16 +30,12 @@ def intersection(boxes: Floats, others: Floats) -> Floats:
     >>> intersection(np.array([[0, 0, 4, 4.0]]), np.array([2, 1, 9, 9.0]))
     array([[2., 1., 4., 4.]])
     """
-    return np.concatenate(
-        [np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])], axis=-1
-    )
+    return np.concatenate([np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
 
 
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
-    return np.asarray(
-        (boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1)
-    )
+    return np.asarray((boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1))
 
 
 def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:

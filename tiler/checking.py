@@ -46,6 +46,17 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class _Job:
+    """What looking at a picture needs beside the picture."""
+
+    root: Path
+    spec: yolo.Spec
+    classes: dict[int, int] | None
+    coco_name: str
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What was seen of one picture."""
 
@@ -82,23 +93,19 @@ def check(
     spec = yolo.Spec(task, len(dataset.names), dataset.kpt_shape if task == "pose" else None)
     findings = list(dataset.findings)
     chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
-    work = partial(_look_all, dataset.root, spec, dataset.coco.classes if dataset.coco else None, dataset.file.name, chosen.max_pixels)
+    classes = dataset.coco.classes if dataset.coco is not None else None
+    job = _Job(dataset.root, spec, classes, printable(dataset.file.name), chosen.max_pixels)
     count = workers.count(chosen.workers)
+    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: printable(chunk[0].key))
     rows = 0
     seen: dict[str, Source] = {}
-    for done, (source, look) in enumerate(
-        zip(
-            dataset.sources,
-            chain.from_iterable(workers.stream(work, chunks, count, "threading", lambda c: printable(c[0].key))),
-            strict=True,
-        ),
-        1,
-    ):
+    for done, (source, look) in enumerate(zip(dataset.sources, chain.from_iterable(looks), strict=True), 1):
         findings += look.findings
         rows += look.rows
         first = seen.setdefault(look.digest or source.key, source)
         if first.split != source.split:
-            findings.append(Finding(printable(source.key), "P04", f"stands in {source.split} and, as {printable(first.key)}, in {first.split}"))
+            other = "" if first.key == source.key else f", as {printable(first.key)},"
+            findings.append(Finding(printable(source.key), "P04", f"stands in {source.split} and{other} in {first.split}"))
         if progress is not None:
             progress(done, len(dataset.sources))
     findings += _shared_labels(dataset)
@@ -106,35 +113,32 @@ def check(
     return CheckReport(dataset.root, task, reason, len(dataset.sources), rows, findings)
 
 
-def _look_all(
-    root: Path, spec: yolo.Spec, classes: dict[int, int] | None, name: str, max_pixels: int, chunk: Sequence[Source]
-) -> list[_Look]:
-    return [_look(root, spec, classes, name, max_pixels, source) for source in chunk]
+def _look_all(job: _Job, chunk: Sequence[Source]) -> list[_Look]:
+    return [_look(job, source) for source in chunk]
 
 
-def _look(
-    root: Path, spec: yolo.Spec, classes: dict[int, int] | None, name: str, max_pixels: int, source: Source
-) -> _Look:
+def _look(job: _Job, source: Source) -> _Look:
     """One picture and its labels."""
     key = printable(source.key)
     findings: list[Finding] = []
     rows, digest = 0, ""
     try:
-        with opened(os.path.join(root, source.key)) as file:
+        with opened(os.path.join(job.root, source.key)) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            header = probe(file, max_pixels)
+            header = probe(file, job.max_pixels)
             if min(header.size) < MIN_SIDE:
-                findings.append(Finding(key, "I05", f"{header.size[0]} x {header.size[1]} px, expected {MIN_SIDE} or more a side"))
+                sides = f"{header.size[0]} x {header.size[1]}"
+                findings.append(Finding(key, "I05", f"{sides} px, expected {MIN_SIDE} or more a side"))
             if not suffix_fits(source.key, header):
                 findings.append(Finding(key, "I09", f"the content is {header.format}"))
             if header.orientation != 1:
                 findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned picture"))
             if header.frames > 1:
                 findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
-            label_file = labels.label_file(root, source, printable(name))
+            label_file = labels.label_file(job.root, source, job.coco_name)
             if label_file.data is None:
                 findings.append(Finding(key, "P01", "no label file"))
-            read = labels.read(source, label_file, spec, classes, *header.size)
+            read = labels.read(source, label_file, job.spec, job.classes, *header.size)
             findings += read.findings
             rows = len(read.instances) + read.refused
             reading.decode(file, header)

@@ -84,8 +84,7 @@ def printable(text: str) -> str:
     >>> printable("a\\nb")
     'a\\\\nb'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:

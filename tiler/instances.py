@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 
 from tiler import boxes as box
 from tiler import polygons
@@ -46,9 +47,9 @@ class Instances:
     rings: Rings | None = None
     keypoints: Floats | None = None
     conf: Floats | None = None
-    row: Ints = field(default=None)  # type: ignore[assignment]
-    visible: Floats = field(default=None)  # type: ignore[assignment]
-    area: Floats = field(default=None)  # type: ignore[assignment]
+    row: Ints = None  # type: ignore[assignment]
+    visible: Floats = None  # type: ignore[assignment]
+    area: Floats = None  # type: ignore[assignment]
     task: Task = "detect"
 
     def __post_init__(self) -> None:
@@ -71,7 +72,9 @@ class Instances:
         """The instances at the given indices, or where a mask is True, in that order."""
         index = np.arange(len(self))[index]
         columns = {name: getattr(self, name) for name in COLUMNS}
-        taken = {name: c.take(index) if isinstance(c, Rings) else c[index] for name, c in columns.items() if c is not None}
+        taken: dict[str, Any] = {
+            name: c.take(index) if isinstance(c, Rings) else c[index] for name, c in columns.items() if c is not None
+        }
         return replace(self, **taken)
 
     def put(self, index: Ints, other: Instances) -> Instances:
@@ -112,20 +115,18 @@ def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
 def concatenate(many: Sequence[Instances]) -> Instances:
     """The instances of all, in order; all have the same columns."""
     first = many[0]
-    columns: dict[str, object] = {}
+    columns: dict[str, Any] = {}
     for name in COLUMNS:
         values = [getattr(m, name) for m in many]
         if values[0] is not None:
             columns[name] = polygons.concatenate(values) if name == "rings" else np.concatenate(values)
-    return replace(first, **columns)  # type: ignore[arg-type]
+    return replace(first, **columns)
 
 
 def measured_area(instances: Instances) -> Floats:
     """`(N,)` px² of the richest geometry: the outline if there is one, else the box."""
     if instances.rings is None:
         return box.area(instances.boxes)
-    import shapely
-
     return np.asarray(shapely.area(instances.rings.geometry()))
 
 

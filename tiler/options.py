@@ -18,9 +18,7 @@ from tiler.types import TASKS
 Options = TypeVar("Options", bound="_Checked")
 
 
-def option(
-    default: Any, help: str, check: Callable[[Any], Any], group: str = "Options", shown: str | None = None
-) -> Any:
+def option(default: Any, help: str, check: Callable[[Any], Any], group: str = "Options", shown: str | None = None) -> Any:
     """A dataclass field that checks itself.
 
     Args:
@@ -138,9 +136,7 @@ class _Checked:
 
     def plain(self) -> dict[str, Any]:
         """Names and values as YAML and JSON can hold them."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 GRID, LABELS, PIXELS = "Grid", "Labels", "Pixels"
@@ -172,43 +168,74 @@ class SplitOptions(_Checked):
     """
 
     tile: int | tuple[int, int] = option(
-        640, "Size of a tile in px: one side, or WIDTHxHEIGHT.",
-        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"), GRID, "640|1024x768")
-    overlap: float = option(
-        0.2, "What neighbours share: a fraction of the tile (< 1) or px (>= 1).", number(0), GRID, "0.2|128")
+        640,
+        "Size of a tile in px: one side, or WIDTHxHEIGHT.",
+        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"),
+        GRID,
+        "640|1024x768",
+    )
+    overlap: float = option(0.2, "What neighbours share: a fraction of the tile (< 1) or px (>= 1).", number(0), GRID, "0.2|128")
     edge: str = option(
-        "shift", "At the border: shift the last tile inward, balance all, trim it, or pad it with grey.",
-        choice("shift", "balance", "trim", "pad"), GRID, "shift|balance|trim|pad")
+        "shift",
+        "At the border: shift the last tile inward, balance all, trim it, or pad it with grey.",
+        choice("shift", "balance", "trim", "pad"),
+        GRID,
+        "shift|balance|trim|pad",
+    )
     scale: tuple[float, ...] = option(
-        (1.0,), "Also cut the image resampled by these factors (of 1 = 100 %, to two decimals).",
-        _described(scales, "factors from 0.01 to 16, such as 1,0.5"), GRID, "1,0.5")
+        (1.0,),
+        "Also cut the image resampled by these factors (of 1 = 100 %, to two decimals).",
+        _described(scales, "factors from 0.01 to 16, such as 1,0.5"),
+        GRID,
+        "1,0.5",
+    )
     task: str = _task()
     min_visible: float = option(
-        0.25, "Least visible part of an object (of what a tile can show of it at best) for a label.",
-        number(0, 1), LABELS, "0..1")
-    min_size: float = option(
-        2.0, "Least width and height of a label in px of the tile.", number(0), LABELS, "PX")
+        0.25, "Least visible part of an object (of what a tile can show of it at best) for a label.", number(0, 1), LABELS, "0..1"
+    )
+    min_size: float = option(2.0, "Least width and height of a label in px of the tile.", number(0), LABELS, "PX")
     truncated: str = option(
-        "drop", "What is below these: drop its label, keep it, mask its pixels, or skip the tile.",
-        choice("drop", "keep", "mask", "skip-tile"), LABELS, "drop|keep|mask|skip-tile")
+        "drop",
+        "What is below these: drop its label, keep it, mask its pixels, or skip the tile.",
+        choice("drop", "keep", "mask", "skip-tile"),
+        LABELS,
+        "drop|keep|mask|skip-tile",
+    )
     rescue: bool = option(
-        True, "Keep an object that is below --min-visible in every tile in the tile that shows most of it.",
-        flag, LABELS)
+        True, "Keep an object that is below --min-visible in every tile in the tile that shows most of it.", flag, LABELS
+    )
     ignored: str = option(
-        "mask", "Regions that COCO marks iscrowd or ignore: mask their pixels, or skip them.",
-        choice("mask", "skip"), LABELS, "mask|skip")
+        "mask",
+        "Regions that COCO marks iscrowd or ignore: mask their pixels, or skip them.",
+        choice("mask", "skip"),
+        LABELS,
+        "mask|skip",
+    )
     obb: str = option(
-        "aligned", "A cut OBB: a rectangle in its own direction, the smallest one, or its full corners.",
-        choice("aligned", "minrect", "full"), LABELS, "aligned|minrect|full")
+        "aligned",
+        "A cut OBB: a rectangle in its own direction, the smallest one, or its full corners.",
+        choice("aligned", "minrect", "full"),
+        LABELS,
+        "aligned|minrect|full",
+    )
     parts: str = option(
-        "separate", "An outline cut into several parts: rows of their own, one bridged row, or the largest.",
-        choice("separate", "bridge", "largest"), LABELS, "separate|bridge|largest")
+        "separate",
+        "An outline cut into several parts: rows of their own, one bridged row, or the largest.",
+        choice("separate", "bridge", "largest"),
+        LABELS,
+        "separate|bridge|largest",
+    )
     background: str | float = option(
-        "all", "Tiles without an object: all, none, or so many for each tile with one, per split.",
-        _described(background, "all, none or a ratio of 0 or more"), LABELS, "all|none|RATIO")
+        "all",
+        "Tiles without an object: all, none, or so many for each tile with one, per split.",
+        _described(background, "all, none or a ratio of 0 or more"),
+        LABELS,
+        "all|none|RATIO",
+    )
     seed: int = option(0, "Which background tiles a ratio takes.", whole(0), LABELS)
     format: str = option(
-        "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif")
+        "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif"
+    )
     quality: int = option(95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100")
     max_pixels: int = _max_pixels()
 
@@ -222,7 +249,8 @@ class RunOptions(_Checked):
 
     workers: int = _workers()
     backend: str = option(
-        "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS))
+        "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS)
+    )
     overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
     dry_run: bool = option(False, "Count tiles and objects; write nothing.", flag, "Run")
 

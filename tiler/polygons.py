@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,7 +83,7 @@ class Rings:
     def __getitem__(self, i: int) -> list[Floats]:
         """The rings of object i."""
         at = self.ring_offsets[self.offsets[i] : self.offsets[i + 1] + 1]
-        return [self.coords[a:b] for a, b in zip(at[:-1], at[1:], strict=True)]
+        return [self.coords[a:b] for a, b in pairwise(at)]
 
     def take(self, index: Ints | Bools) -> Rings:
         """The outlines at the given indices, or where a mask is True."""

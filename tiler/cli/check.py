@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,9 @@ def command(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="The pictures of a COCO JSON.", show_default=False)
     ] = None,
-    output_format: Annotated[str, typer.Option("--output-format", metavar="|".join(FORMATS), help="How findings are printed.")] = "text",
+    output_format: Annotated[
+        str, typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings.")
+    ] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Findings only, no closing line.")] = False,
     **options: Any,
 ) -> None:
@@ -55,10 +58,9 @@ def _json(report: CheckReport, shown_path: Any) -> None:
     items = []
     for finding in report.findings:
         item = _relative(finding, report, shown_path)
-        items.append(
-            {"path": item.path, "line": item.line, "code": item.code, "level": item.level, "message": item.message, "count": item.count}
-        )
-    result = {"task": report.task, "pictures": report.pictures, "rows": report.rows, "findings": items}
+        items.append({**asdict(item), "level": item.level})
+    counted = {"task": report.task, "pictures": report.pictures, "rows": report.rows}
+    result = {**counted, "findings": items}
     sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
 
 
@@ -73,8 +75,6 @@ def _github(report: CheckReport, shown_path: Any) -> None:
 
 
 def _relative(finding: Finding, report: CheckReport, shown_path: Any) -> Finding:
-    from dataclasses import replace
-
     return replace(finding, path=shown_path(finding.path, os.fspath(report.root)))
 
 

@@ -15,7 +15,7 @@ from tiler.options import _Checked, option_fields
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="YAML with option names as keys; options on the command line win.", show_default=False),
+    typer.Option("--config", metavar="FILE", help="YAML of options; those on the command line win.", show_default=False),
 ]
 
 
@@ -59,9 +59,7 @@ def _parameter(field: Any) -> inspect.Parameter:
         rich_help_panel=meta["group"],
     )
     kind = bool if is_flag else str
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-    )
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
 
 def configured(config: Path | None, given: dict[str, Any], allowed: set[str]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import numpy as np
 
 from tiler import boxes as box
 from tiler.clipping import clip
+from tiler.datasets.sources import Source, label_path
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import coco, yolo
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances
 from tiler.polygons import Rings
-from tiler.datasets.sources import Source, label_path
 
 ROUNDING = 0.5  # px past the frame that go unmentioned: labels of four decimals do that
 
@@ -81,9 +81,7 @@ def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
         raise SourceRefused("L01", str(error), key) from None
 
 
-def read(
-    source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, int] | None, width: int, height: int
-) -> Labels:
+def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, int] | None, width: int, height: int) -> Labels:
     """The labels of a picture of `width` x `height` px, with the rows that cannot be used left out.
 
     Args:
@@ -124,9 +122,7 @@ def require_usable(labels: Labels, path: str) -> None:
         raise SourceRefused("L13", message, path)
 
 
-def within_frame(
-    instances: Instances, width: int, height: int, file: LabelFile
-) -> tuple[Instances, int, list[Finding]]:
+def within_frame(instances: Instances, width: int, height: int, file: LabelFile) -> tuple[Instances, int, list[Finding]]:
     """Labels cut to the picture, how many lie outside, and findings for what reached out.
 
     An OBB keeps its corners, since a rectangle cut to the frame is none; but only what is

@@ -9,8 +9,9 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
@@ -114,8 +115,16 @@ def _yaml(given: DatasetYaml) -> Dataset:
     findings += _orphans(given, sources)
     splits = tuple(split for split, entries in given.splits.items() if entries)
     return Dataset(
-        given.file, given.root, given.names, sources, folders, findings,
-        given.kpt_shape, given.flip_idx, given.channels, splits=splits,
+        given.file,
+        given.root,
+        given.names,
+        sources,
+        folders,
+        findings,
+        given.kpt_shape,
+        given.flip_idx,
+        given.channels,
+        splits=splits,
     )
 
 
@@ -140,9 +149,7 @@ def _coco(data: Path, images: Path) -> Dataset:
     if not sources:
         raise TilerError(f"{printable(str(data))}: no pictures that could be cut")
     sources.sort(key=lambda source: source.key)
-    return Dataset(
-        data, root, content.names, sources, (root,), findings, content.kpt_shape, coco=content, splits=(split,)
-    )
+    return Dataset(data, root, content.names, sources, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
 
 
 def _size(path: str | Path) -> int:
@@ -219,7 +226,7 @@ def _key(path: str, root: Path) -> str:
     return path.replace(os.sep, "/") if relative.startswith("..") else relative.replace(os.sep, "/")
 
 
-def opened(path: str) -> BinaryIO:
+def opened(path: str) -> BufferedReader:
     """A picture's file, open for reading; a fifo or device is not waited for.
 
     Raises:

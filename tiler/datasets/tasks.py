@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import printable
 from tiler.formats import yolo
 from tiler.formats.text import read_bytes
-from tiler.datasets.sources import Dataset, label_path
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Task

@@ -118,7 +118,8 @@ def _hint(data: bytes) -> str:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
     missing = [key for key in ("images", "annotations", "categories") if key not in keys]
-    return "".join(did_you_mean(key, [k for k in keys if k != "images"]).replace("did you", f"for {key}, did you") for key in missing)
+    hints = [(key, did_you_mean(key, [k for k in keys if k != "images"])) for key in missing]
+    return "".join(hint.replace("did you", f"for {key}, did you") for key, hint in hints)
 
 
 def _categories(categories: list[_Category], shown: str) -> tuple[dict[int, int], tuple[str, ...]]:

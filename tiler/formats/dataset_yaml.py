@@ -144,19 +144,18 @@ def _resolve(
     if path is not None and (not isinstance(path, str) or "\0" in path):
         raise TilerError(f"{shown}: path is a folder, got {printable(repr(path))[:100]}")
     needed = [split for split in ("train", "val") if split in entries]
-    tried = []
+    tried: list[tuple[str, Path]] = []
     for base in _bases(file):
         root = Path(os.path.normpath(base / (path or ".")))
         found = {split: tuple(_entry(root, item) for item in items) for split, items in entries.items()}
         if all(p.exists() for split in needed for p in found[split]):
             missing = [(s, printable(str(p))) for s, paths in found.items() for p in paths if not p.exists()]
             return root, {s: tuple(p for p in paths if p.exists()) for s, paths in found.items()}, missing
-        tried.append(next(p for split in needed for p in found[split] if not p.exists()))
+        tried.append(next((split, p) for split in needed for p in found[split] if not p.exists()))
         if path is None or Path(path).is_absolute():
             break
-    listed = ", nor ".join(printable(str(p)) for p in dict.fromkeys(tried))
-    split = next(s for s in needed for i in entries[s] if not _entry(Path(os.path.normpath(file.parent / (path or "."))), i).exists())
-    raise TilerError(f"{shown}: {split}: no such file or folder: {listed}")
+    listed = ", nor ".join(dict.fromkeys(printable(str(place)) for _, place in tried))
+    raise TilerError(f"{shown}: {tried[0][0]}: no such file or folder: {listed}")
 
 
 def _bases(file: Path) -> list[Path]:

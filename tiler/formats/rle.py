@@ -11,7 +11,7 @@ import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
-    from tiler.types import Floats
+    from tiler.types import Floats, Ints
 
 
 def counts(text: str | bytes) -> list[int]:
@@ -72,7 +72,7 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     return Rings.from_geometry(np.array([shapely.union_all(shapely.box(*_rectangles(starts[keep], ends[keep], height).T))]))
 
 
-def _rectangles(starts: Floats, ends: Floats, height: int) -> Floats:
+def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
     """Runs as xyxy: the piece in the first column, the full columns, the piece in the last."""
     first, last = starts // height, (ends - 1) // height
     top, bottom = starts % height, (ends - 1) % height + 1

@@ -69,13 +69,14 @@ def faults(rows: Floats, task: Task, classes: int, kpt_shape: tuple[int, int] | 
         return []
     with np.errstate(invalid="ignore", over="ignore"):
         box = derived_boxes(rows, task)
-        checks: list[tuple[str, Bools]] = [
-            ("L05", (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1)),
-            ("L06", (box[:, 2:] <= 0).any(axis=1)),  # the trainer keeps 0, and its augmentations drop it
-            ("L04", (rows[:, 0] != np.floor(rows[:, 0])) | (rows[:, 0] < 0) | (rows[:, 0] >= classes)),
-            ("L02", ~np.isfinite(rows).all(axis=1)),
-        ]
-    for code, broken in checks:  # the later one is the plainer reason
+        class_id = rows[:, 0]
+        checks = {
+            "L05": (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1),
+            "L06": (box[:, 2:] <= 0).any(axis=1),  # the trainer keeps 0, and its augmentations drop it
+            "L04": (class_id != np.floor(class_id)) | (class_id < 0) | (class_id >= classes),
+            "L02": ~np.isfinite(rows).all(axis=1),
+        }
+    for code, broken in checks.items():  # the later one is the plainer reason
         codes[broken] = code
     return list(codes)
 

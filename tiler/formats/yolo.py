@@ -87,9 +87,7 @@ def parse(data: bytes, path: str | None = None) -> Table:
         places, matrix = grouped.setdefault(len(values), ([], []))
         places.append(place)
         matrix.append(values)
-    groups = {
-        count: (np.array(places, np.int64), np.array(matrix, np.float64)) for count, (places, matrix) in grouped.items()
-    }
+    groups = {count: (np.array(places, np.int64), np.array(matrix, np.float64)) for count, (places, matrix) in grouped.items()}
     return Table(groups, problems, [number for number, _ in rows])
 
 
@@ -113,9 +111,9 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
             problems += [(int(line), code, wrong) for line in lines]
             continue
         codes = trainer.faults(rows, spec.task, spec.classes, spec.kpt_shape)
-        for line, row, code in zip(lines, rows, codes, strict=True):
-            if code is not None:
-                problems.append((int(line), code, trainer.explain(code, row, spec.task, spec.classes)))
+        for line, row, fault in zip(lines, rows, codes, strict=True):
+            if fault is not None:
+                problems.append((int(line), fault, trainer.explain(fault, row, spec.task, spec.classes)))
         keep = np.array([code is None for code in codes], bool)
         if keep.any():
             good[count] = lines[keep], rows[keep]
@@ -165,9 +163,7 @@ def _findings(problems: list[Problem], table: Table, path: str) -> list[Finding]
     return condensed(Finding(path, code, message, table.lines[place]) for place, code, message in sorted(problems))
 
 
-def _instances(
-    lines: Ints, rows: Floats, spec: Spec, width: int, height: int, problems: list[Problem]
-) -> Instances:
+def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, problems: list[Problem]) -> Instances:
     """Instances of rows with equally many values, in pixels."""
     class_id = rows[:, 0].astype(np.int64)
     size = np.array([width, height], np.float64)
@@ -191,8 +187,11 @@ def _instances(
     flat = result.area <= 0
     problems += [(int(line), "L06", "an outline without area") for line in lines[flat]]
     if spec.task != "obb":
-        problems += [(int(lines[i]), "L09", "the outline crosses itself") for i in np.flatnonzero(crossed & ~flat)
-                     if not _key_hole(rings, int(i))]
+        problems += [
+            (int(lines[i]), "L09", "the outline crosses itself")
+            for i in np.flatnonzero(crossed & ~flat)
+            if not _key_hole(rings, int(i))
+        ]
     return result.take(~flat)
 
 
@@ -220,7 +219,7 @@ def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: li
     else:  # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled
         result[..., 2] = np.where((given < 0).any(axis=-1) | (given == 0).all(axis=-1), 0.0, 2.0)
     unknown = ~np.isin(result[..., 2], (0.0, 1.0, 2.0))
-    beyond = ((given[..., :2] < trainer.LOW) | (given[..., :2] > trainer.HIGH)).any(axis=-1)
+    beyond = np.asarray(((given[..., :2] < trainer.LOW) | (given[..., :2] > trainer.HIGH)).any(axis=-1))
     for i in np.flatnonzero(unknown.any(axis=1)):
         value = result[i, unknown[i], 2][0]
         problems.append((int(lines[i]), "L11", f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"))

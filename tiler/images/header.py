@@ -123,7 +123,7 @@ def read(file: BinaryIO) -> Header:
 
 
 # Sampling factors (horizontal * 16 + vertical) of a JPEG's three components
-SUBSAMPLING = {(0x11, 0x11, 0x11): "4:4:4", (0x21, 0x11, 0x11): "4:2:2", (0x22, 0x11, 0x11): "4:2:0"}
+SUBSAMPLING: dict[tuple[int, ...], str] = {(0x11, 0x11, 0x11): "4:4:4", (0x21, 0x11, 0x11): "4:2:2", (0x22, 0x11, 0x11): "4:2:0"}
 
 
 def _jpeg(file: BinaryIO) -> Header:
@@ -148,10 +148,17 @@ def _jpeg(file: BinaryIO) -> Header:
                 problem = f"a JPEG of {bits} bits a sample, which cannot be decoded here"
             elif byte not in (0xC0, 0xC1, 0xC2):
                 problem = "a lossless or hierarchical JPEG, which cannot be decoded here"
-            factors = tuple(file.read(3)[1] for _ in range(bands))
+            factors = tuple([file.read(3)[1] for _ in range(bands)])
             return Header(
-                "JPEG", width, height, orientation, bits, bands,
-                lossless=False, subsampling=SUBSAMPLING.get(factors), problem=problem,
+                "JPEG",
+                width,
+                height,
+                orientation,
+                bits,
+                bands,
+                lossless=False,
+                subsampling=SUBSAMPLING.get(factors),
+                problem=problem,
             )
         body = file.tell()
         if byte == 0xE1 and orientation == 1 and file.read(6) == b"Exif\0\0":

@@ -93,7 +93,9 @@ def encoding(image: Image.Image, header: Header, wanted: str, quality: int) -> E
         lossless = header.lossless
         options = {"lossless": lossless, "quality": 0 if lossless else quality, "method": 0 if lossless else 4}
     elif name == "TIFF":
-        compression = TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate") if header.format == "TIFF" else "tiff_adobe_deflate"
+        compression = (
+            TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate") if header.format == "TIFF" else "tiff_adobe_deflate"
+        )
         options = {"compression": compression} if compression else {}
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -112,10 +112,10 @@ class Staging:
                 done[key.decode()] = record[:-1]
         return done
 
-    def note(self, records: Iterable[tuple[str, bytes]]) -> None:
-        """Add pieces that are done to the journal. Keys and records have no tab or newline."""
+    def note(self, key: str, record: bytes) -> None:
+        """Add a piece that is done to the journal. Key and record have no tab or newline."""
         with writing(), open(self._journal, "ab") as file:
-            file.write(b"".join(b"\n" + key.encode() + b"\t" + record + b"\r" for key, record in records))
+            file.write(b"\n" + key.encode() + b"\t" + record + b"\r")
 
     def new_file(self) -> Path:
         """A path for a file in the making, to be renamed into the tree."""
@@ -132,7 +132,6 @@ class Staging:
     def discard(self) -> None:
         """Remove the staging folder (never the output)."""
         shutil.rmtree(self.home, ignore_errors=True)
-
 
     @classmethod
     def sweep(cls, out: Path) -> None:

@@ -69,9 +69,7 @@ def stream(
             at_once = max(1, at_once // 2)
 
 
-def _results(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str
-) -> Iterator[Result]:
+def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str) -> Iterator[Result]:
     if backend in ("sequential", "threading") and (workers == 1 or backend == "sequential" or len(items) == 1):
         yield from map(work, items)
         return

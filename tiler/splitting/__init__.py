@@ -123,18 +123,13 @@ def _build(
         for split_name in dataset.splits:
             for kind in ("images", "labels"):
                 (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
-        file = open(lines, "wb")  # noqa: SIM115 (closed below, across generators)
-    with file:
-        with writing():
-            file.write(manifest.line(head))
+    with writing(), open(lines, "wb") as file:
+        file.write(manifest.line(head))
         for outcome in _outcomes(job, dataset.sources, run, done, progress):
             result.add(outcome, dataset.names)
-            with writing():
-                file.write(manifest.line(outcome.entry))
+            file.write(manifest.line(outcome.entry))
             if not outcome.kept:
-                staging.note([(_key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))])
-        with writing():
-            file.flush()
+                staging.note(_key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
     with writing():
         os.replace(lines, staging.tree / manifest.NAME)
         (staging.tree / "dataset.yaml").write_text(_yaml(job, dataset), "utf-8")
@@ -159,9 +154,7 @@ def _outcomes(
     todo = [[(source, done.get(_key(source.split, source.key))) for source in chunk] for chunk in chunks]
     ready = tiles = 0
     count = workers.count(run.workers)
-    for outcome in chain.from_iterable(
-        workers.stream(partial(_cut_all, job), todo, count, _backend(run, sources), _describe)
-    ):
+    for outcome in chain.from_iterable(workers.stream(partial(_cut_all, job), todo, count, _backend(run, sources), _describe)):
         ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
         if progress is not None:
             progress(Progress(ready, len(sources), tiles))
@@ -234,9 +227,7 @@ def _yaml(job: Job, dataset: Dataset) -> str:
     for name, other in stand_in.items():  # the trainer does not start without both
         splits.setdefault(name, splits.get(other, f"images/{other}"))
     pose = job.spec.task == "pose"
-    return dataset_yaml.dump(
-        dataset.names, splits, job.spec.out_shape, dataset.flip_idx if pose else None, dataset.channels
-    )
+    return dataset_yaml.dump(dataset.names, splits, job.spec.out_shape, dataset.flip_idx if pose else None, dataset.channels)
 
 
 def _target(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -85,7 +86,7 @@ class Plan:
     @property
     def clean(self) -> Bools:
         """`(T,)` windows that show nothing of any object."""
-        return np.bincount(self.views.tile, minlength=len(self.places)) == 0
+        return np.asarray(np.bincount(self.views.tile, minlength=len(self.places)) == 0)
 
     def rows_of(self, tile: int) -> Ints:
         return np.flatnonzero(self.row_tile == tile)
@@ -116,9 +117,7 @@ def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
         finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
         return Outcome.refused(source.split, source.key, finding, fingerprint)
     except MemoryError:
-        raise Unfinished(
-            f"{printable(source.key)}: not enough memory; run again with fewer --workers to go on"
-        ) from None
+        raise Unfinished(f"{printable(source.key)}: not enough memory; run again with fewer --workers to go on") from None
 
 
 def fingerprint_of(job: Job, source: Source) -> str:
@@ -135,7 +134,7 @@ def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[Path, Pa
     return tree / "images" / split / (name + suffix), tree / "labels" / split / (name + ".txt")
 
 
-def _fingerprint(file: BinaryIO, labels: LabelFile) -> str:
+def _fingerprint(file: BufferedReader, labels: LabelFile) -> str:
     try:
         picture = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
@@ -157,7 +156,7 @@ def _still_there(job: Job, outcome: Outcome) -> bool:
     return True
 
 
-def _cut(job: Job, source: Source, file: BinaryIO, labels_from: LabelFile, fingerprint: str) -> Outcome:
+def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str) -> Outcome:
     header = probe(file, job.options.max_pixels)
     width, height = header.size
     if min(width, height) < MIN_SIDE and job.options.edge != "pad":
@@ -169,7 +168,7 @@ def _cut(job: Job, source: Source, file: BinaryIO, labels_from: LabelFile, finge
     if header.frames > 1:
         findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
     tiles = [_tile(plan, int(t)) for t in np.flatnonzero(plan.written)]
-    suffix, sizes = "", []
+    suffix, sizes = "", list[tuple[int, int]]()
     if tiles and job.tree is not None:
         suffix, sizes, note = _write(job, source, file, header, plan, labels)
         if note is not None:
@@ -213,10 +212,11 @@ def _tile(plan: Plan, t: int) -> Tile:
 
 
 def _write(
-    job: Job, source: Source, file: BinaryIO, header: Header, plan: Plan, labels: Labels
+    job: Job, source: Source, file: BufferedReader, header: Header, plan: Plan, labels: Labels
 ) -> tuple[str, list[tuple[int, int]], str | None]:
     """Decode once, then one tile after the other: suffix, sizes of picture and labels, a note."""
-    assert job.tree is not None and job.scratch is not None
+    assert job.tree is not None
+    assert job.scratch is not None
     image = reading.decode(file, header)
     encoding = writing.encoding(image, header, job.options.format, job.options.quality)
     ignored = labels.ignored if job.options.ignored == "mask" else labels.ignored.take(np.empty(0, np.int64))

@@ -183,7 +183,5 @@ def label(names: tuple[str, ...], class_id: int) -> str:
 
 def new(task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]) -> SplitReport:
     """An empty report in which every split and class has its place."""
-    empty = {
-        split: SplitCounts(Counts(), Tally(), {label(names, i): Tally() for i in range(len(names))}) for split in splits
-    }
+    empty = {split: SplitCounts(Counts(), Tally(), {label(names, i): Tally() for i in range(len(names))}) for split in splits}
     return SplitReport(task, reason, empty, [], list(findings))

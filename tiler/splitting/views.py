@@ -43,8 +43,13 @@ class Views:
 
     def take(self, index: Ints | Bools) -> Views:
         return Views(
-            self.tile[index], self.object[index], self.seen.take(index),
-            self.kept[index], self.below[index], self.hidden[index], self.large[index],
+            self.tile[index],
+            self.object[index],
+            self.seen.take(index),
+            self.kept[index],
+            self.below[index],
+            self.hidden[index],
+            self.large[index],
         )
 
 
@@ -68,7 +73,7 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     found, tile, seen = found[shown], tile[shown], seen.take(shown)
 
     sides = (seen.boxes[:, 2:] - seen.boxes[:, :2]) * scales[tile, None]
-    large = (sides >= options.min_size * (1 - 1e-9)).all(axis=1)
+    large = np.asarray((sides >= options.min_size * (1 - 1e-9)).all(axis=1))
     best = largest_share(instances.boxes[found], windows[tile])
     visible = seen.visible >= options.min_visible * best * (1 - 1e-9)
     kept = large & visible
