@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tiler.version import __version__
 
 if TYPE_CHECKING:
+    from tiler.checking import CheckReport, check
     from tiler.errors import SourceRefused, TilerError, Unfinished
     from tiler.findings import Finding
     from tiler.grids import grid
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tiler.window import Window
 
 HOMES = {
+    "CheckReport": "tiler.checking",
     "Finding": "tiler.findings",
     "Instances": "tiler.instances",
     "Rings": "tiler.polygons",
@@ -31,11 +33,13 @@ HOMES = {
     "TilerError": "tiler.errors",
     "Unfinished": "tiler.errors",
     "Window": "tiler.window",
+    "check": "tiler.checking",
     "grid": "tiler.grids",
     "split": "tiler.splitting",
 }
 
 __all__ = [
+    "CheckReport",
     "Finding",
     "Instances",
     "Rings",
@@ -46,6 +50,7 @@ __all__ = [
     "Unfinished",
     "Window",
     "__version__",
+    "check",
     "grid",
     "split",
 ]

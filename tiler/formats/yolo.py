@@ -190,7 +190,7 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
         problems += [
             (int(lines[i]), "L09", "the outline crosses itself")
             for i in np.flatnonzero(crossed & ~flat)
-            if not _key_hole(rings, int(i))
+            if not _retraces(rings, int(i), float(result.area[i]))
         ]
     return result.take(~flat)
 
@@ -200,9 +200,16 @@ def _corners(cxcywhn: Floats) -> Floats:
     return box.from_cxcywh(cxcywhn)[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 
 
-def _key_hole(rings: Rings, i: int) -> bool:
-    """True when the outline only runs back along itself (a hole or parts joined by a bridge): nothing is crossed."""
+def _retraces(rings: Rings, i: int, area: float) -> bool:
+    """True when the outline only runs back along itself (a bridge to a hole or part, an edge along the frame).
+
+    Nothing is crossed then: the shoelace formula gives the filled area, or a hole's bridge
+    is gone both ways.
+    """
     ring = rings[i][0]
+    x, y = ring.T
+    if abs(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 - area) <= 1e-6 * area:
+        return True
     edges = np.concatenate([ring, np.roll(ring, -1, axis=0)], axis=1)
     there = {tuple(edge) for edge in edges.tolist()}
     return any((x1, y1, x0, y0) in there for x0, y0, x1, y1 in edges.tolist() if (x0, y0) != (x1, y1))
@@ -242,7 +249,7 @@ def values(instances: Instances, sizes: Floats) -> list[Floats]:
         columns = [instances.class_id[:, None], box.to_cxcywh(instances.boxes) / np.tile(sizes, 2)]
         if instances.keypoints is not None:
             scale = np.concatenate([sizes, np.ones((len(sizes), 1))], axis=1)[:, None]
-            columns.append((instances.keypoints / scale).reshape(len(instances), -1))
+            columns.append((instances.keypoints / scale).reshape(len(instances), 3 * instances.keypoints.shape[1]))
         return list(np.round(np.concatenate(columns, axis=1), DECIMALS))
     assert instances.rings is not None
     rows = []

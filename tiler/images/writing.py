@@ -202,7 +202,7 @@ def _draw(mask: Image.Image, draw: ImageDraw.ImageDraw, rings: list[Floats], val
     mask.paste(value, (0, 0, *mask.size), layer)
 
 
-def save(tile: Image.Image, path: Path, encoding: Encoding) -> int:
+def save(tile: Image.Image, path: str | Path, encoding: Encoding) -> int:
     """Encode into a new file and return its size in bytes.
 
     Raises:

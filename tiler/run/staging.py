@@ -11,18 +11,14 @@ import errno
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 
 from tiler.errors import TilerError, Unfinished
 from tiler.findings import printable
 from tiler.formats.text import reason
-
-_numbers = count()
 
 
 class Staging:
@@ -41,7 +37,6 @@ class Staging:
         self.out = out
         self.home = out.parent / f".{out.name}.partial"
         self.tree = self.home / "tree"
-        self.scratch = self.home / "scratch"
         self._lock: int | None = None
         self._journal = self.home / "journal.jsonl"
         self.resumed = False
@@ -85,7 +80,6 @@ class Staging:
         Returns:
             The journal: the records of the pieces done, by key.
         """
-        shutil.rmtree(self.scratch, ignore_errors=True)
         done = self._read_journal(fingerprint)
         if done is None:
             shutil.rmtree(self.tree, ignore_errors=True)
@@ -94,7 +88,6 @@ class Staging:
         self.resumed = done is not None
         with writing():
             self.tree.mkdir(exist_ok=True)
-            self.scratch.mkdir(exist_ok=True)
         return done or {}
 
     def _read_journal(self, fingerprint: str) -> dict[str, bytes] | None:
@@ -117,10 +110,6 @@ class Staging:
         with writing(), open(self._journal, "ab") as file:
             file.write(b"\n" + key.encode() + b"\t" + record + b"\r")
 
-    def new_file(self) -> Path:
-        """A path for a file in the making, to be renamed into the tree."""
-        return scratch_path(self.scratch)
-
     def commit(self, replaced: Path | None = None) -> None:
         """Make the tree the output. `replaced`: an old output that makes room for it."""
         with writing():
@@ -140,11 +129,6 @@ class Staging:
             if (staging := cls(out)).home.is_dir():
                 with staging:
                     staging.discard()
-
-
-def scratch_path(folder: Path) -> Path:
-    """A path in the folder that no other thread or process uses."""
-    return folder / f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -117,13 +117,12 @@ def _build(
     """Everything into the staging tree, then the tree into its place."""
     head = _head(job, dataset, chosen)
     done = staging.begin(manifest.line(head).decode().strip() + f"\t{job.quotas}")
-    job = replace(job, tree=staging.tree, scratch=staging.scratch)
-    lines = staging.new_file()
+    job = replace(job, tree=staging.tree)
     with writing():
         for split_name in dataset.splits:
             for kind in ("images", "labels"):
                 (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
-    with writing(), open(lines, "wb") as file:
+    with writing(), open(staging.tree / manifest.NAME, "wb") as file:
         file.write(manifest.line(head))
         for outcome in _outcomes(job, dataset.sources, run, done, progress):
             result.add(outcome, dataset.names)
@@ -131,7 +130,6 @@ def _build(
             if not outcome.kept:
                 staging.note(_key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
     with writing():
-        os.replace(lines, staging.tree / manifest.NAME)
         (staging.tree / "dataset.yaml").write_text(_yaml(job, dataset), "utf-8")
         (staging.tree / "args.yaml").write_text(plain_yaml.dump(chosen.plain()), "utf-8")
         (staging.tree / "report.json").write_bytes(result.encoded())

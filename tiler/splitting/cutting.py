@@ -27,7 +27,7 @@ from tiler.images import reading, writing
 from tiler.images.header import Header, probe
 from tiler.instances import Instances
 from tiler.options import SplitOptions
-from tiler.run.staging import disk_full, scratch_path
+from tiler.run import staging
 from tiler.splitting.places import Place, Quota, places
 from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
 from tiler.splitting.views import Views, label_rows, masked_outlines, views
@@ -45,7 +45,7 @@ class Job:
     Attributes:
         root: the dataset's root.
         spec: what label rows mean.
-        tree, scratch: where tiles go, and where files are made; None writes nothing.
+        tree: where tiles go; None writes nothing.
         classes, coco_name: of a COCO set, the class of each category id, and its file.
         quotas: for each split, which empty tiles are taken, where --background is a ratio.
     """
@@ -54,7 +54,6 @@ class Job:
     spec: yolo.Spec
     options: SplitOptions
     tree: Path | None = None
-    scratch: Path | None = None
     classes: dict[int, int] | None = None
     coco_name: str = ""
     quotas: dict[str, Quota] | None = None
@@ -129,9 +128,9 @@ def fingerprint_of(job: Job, source: Source) -> str:
         return "unreadable"
 
 
-def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[Path, Path]:
+def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[str, str]:
     """Where a tile's picture and labels stand in an output."""
-    return tree / "images" / split / (name + suffix), tree / "labels" / split / (name + ".txt")
+    return f"{tree}/images/{split}/{name}{suffix}", f"{tree}/labels/{split}/{name}.txt"
 
 
 def _fingerprint(file: BufferedReader, labels: LabelFile) -> str:
@@ -216,7 +215,6 @@ def _write(
 ) -> tuple[str, list[tuple[int, int]], str | None]:
     """Decode once, then one tile after the other: suffix, sizes of picture and labels, a note."""
     assert job.tree is not None
-    assert job.scratch is not None
     image = reading.decode(file, header)
     encoding = writing.encoding(image, header, job.options.format, job.options.quality)
     ignored = labels.ignored if job.options.ignored == "mask" else labels.ignored.take(np.empty(0, np.int64))
@@ -232,15 +230,10 @@ def _write(
             )
         text = yolo.text([plan.rows[i] for i in plan.rows_of(int(t))], job.spec.task).encode()
         picture_path, label_path = tile_paths(job.tree, source.split, place.name, encoding.suffix)
-        try:
-            made = scratch_path(job.scratch)
-            size = writing.save(tile, made, encoding)
-            os.replace(made, picture_path)
-            made = scratch_path(job.scratch)
-            made.write_bytes(text)
-            os.replace(made, label_path)
-        except OSError as error:
-            raise disk_full(error) from None
+        with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
+            size = writing.save(tile, picture_path, encoding)
+            with open(label_path, "wb") as label:
+                label.write(text)
         sizes.append((size, len(text)))
     return encoding.suffix, sizes, encoding.note
 

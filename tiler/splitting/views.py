@@ -182,6 +182,8 @@ def masked_outlines(
         bounds: `(4,)` of the tile's window.
         ignored: regions that every tile paints out.
     """
+    if not len(ignored) and not views.hidden.any():
+        return [], []
     here = views.tile == tile
     met, _ = box.pairs(ignored.bounds(), bounds[None])
     hidden = [ignored[i] for i in met] + _outlines(views.seen.take(here & views.hidden))

@@ -1,0 +1,71 @@
+"""Draw the boxes of a YOLO detect dataset on its pictures, to look at what a split made.
+
+    python examples/draw.py tiles/images/train OUT      every tile with its labels
+    python examples/draw.py --sheet tiles OUT.jpg       one source with its grid, and some of its tiles
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import json
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+
+def colour(class_id: int) -> tuple[int, int, int]:
+    r, g, b = colorsys.hsv_to_rgb(class_id * 0.618 % 1, 0.9, 1)
+    return int(r * 255), int(g * 255), int(b * 255)
+
+
+def labelled(picture: Path, thick: int = 1) -> Image.Image:
+    """The picture with the boxes of its label file."""
+    image = Image.open(picture).convert("RGB")
+    label = Path("/labels/".join(str(picture.absolute()).rsplit("/images/", 1))).with_suffix(".txt")
+    draw = ImageDraw.Draw(image)
+    for line in label.read_text().splitlines() if label.exists() else []:
+        class_id, x, y, w, h = map(float, line.split()[:5])
+        left, top = (x - w / 2) * image.width, (y - h / 2) * image.height
+        right, bottom = left + w * image.width, top + h * image.height
+        draw.rectangle([left - thick, top - thick, right, bottom], outline=colour(int(class_id)), width=thick)
+    return image
+
+
+def sheet(tiles: Path, source: Path) -> Image.Image:
+    """A source picture with the windows of its grid, and beside it the six tiles with most labels."""
+    entries = [json.loads(line) for line in (tiles / "tiles.jsonl").read_text().splitlines()[1:]]
+    entry = next(e for e in entries if source.as_posix().endswith(e["source"]))
+    picture = labelled(source, 3)
+    draw = ImageDraw.Draw(picture)
+    for tile in entry["tiles"]:
+        draw.rectangle([tile["x"], tile["y"], tile["x"] + tile["w"] - 1, tile["y"] + tile["h"] - 1], outline=(255, 255, 255), width=3)
+    side = 300
+    picture = picture.resize((round(picture.width * 2 * side / picture.height), 2 * side), Image.Resampling.LANCZOS)
+    result = Image.new("RGB", (picture.width + 3 * (side + 8), 2 * side + 8), "white")
+    result.paste(picture, (0, 4))
+    full = sorted(entry["tiles"], key=lambda tile: -len(tile["rows"]))[:6]
+    for i, tile in enumerate(full):
+        (path,) = (tiles / "images" / entry["split"]).glob(f"{tile['name']}.*")
+        small = labelled(path, 2).resize((side, side), Image.Resampling.LANCZOS)
+        result.paste(small, (picture.width + 8 + i % 3 * (side + 8), i // 3 * (side + 8)))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sheet", action="store_true")
+    parser.add_argument("--source", type=Path, default=Path("examples/scenes/images/val/val_00002.jpg"))
+    parser.add_argument("what", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    if args.sheet:
+        sheet(args.what, args.source).save(args.out, quality=80)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(args.what.iterdir()):
+        labelled(picture).save(args.out / f"{picture.stem}.png")
+
+
+if __name__ == "__main__":
+    main()
