@@ -250,6 +250,18 @@ def bounding_rectangles(rings: Rings, along: Floats, across: Floats) -> Floats:
     return np.stack([u[:, None] * along + v[:, None] * across for u, v in corners], axis=1)
 
 
+def fitted(quads: Floats, room: Floats) -> Floats:
+    """`(N, 4, 2)` each quad scaled about its centre until its bounds are no larger than `room` (N, 2).
+
+    >>> fitted(np.array([[[0, 0], [4, 0], [4, 2], [0, 2.0]]]), np.array([[2, 2.0]]))[0].tolist()
+    [[1.0, 0.5], [3.0, 0.5], [3.0, 1.5], [1.0, 1.5]]
+    """
+    sides = quads.max(axis=1) - quads.min(axis=1)
+    scale = np.divide(room, sides, out=np.ones_like(sides), where=sides > room).min(axis=1)
+    centre = quads.mean(axis=1, keepdims=True)
+    return np.asarray(centre + (quads - centre) * scale[:, None, None])
+
+
 def smallest_rectangles(quads: Floats) -> Floats:
     """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`."""
     boxes = shapely.minimum_rotated_rectangle(shapely.multipoints(quads))

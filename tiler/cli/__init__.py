@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -51,10 +52,14 @@ def _root(
 
 def main() -> None:
     """The `tiler` command."""
+    if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
+        # File names are bytes that nearly always are UTF-8, whatever the locale says
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # and those of helper processes that outlive us for a moment
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stopped)
@@ -83,5 +88,6 @@ def _stopped(number: int, _: FrameType | None) -> None:
     name = signal.Signals(number).name
     os.write(2, f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
     for child in multiprocessing.active_children():
-        child.kill()
+        with suppress(OSError):  # by its number: not every kind of child has a kill()
+            os.kill(child.pid or 0, getattr(signal, "SIGKILL", signal.SIGTERM))
     os._exit(128 + number)

@@ -113,7 +113,7 @@ def _yaml(given: DatasetYaml) -> Dataset:
         sources += [Source(key, split, bytes=size) for key, size in sorted(keys.items())]
     folders = tuple(e if e.is_dir() else e.parent for entries in given.splits.values() for e in entries)
     findings += _orphans(given, sources)
-    splits = tuple(split for split, entries in given.splits.items() if entries)
+    splits = tuple(dict.fromkeys(source.split for source in sources))
     return Dataset(
         given.file,
         given.root,

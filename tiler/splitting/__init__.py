@@ -17,6 +17,7 @@ from tiler.datasets.sources import Dataset, Source, find, label_path
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest, plain_yaml, yolo
+from tiler.grids import overlap_px
 from tiler.options import RunOptions, SplitOptions
 from tiler.run import workers
 from tiler.run.staging import Staging, writing
@@ -76,6 +77,8 @@ def split(
     run_names = {item.name for item in fields(RunOptions)}
     chosen = SplitOptions.of({k: v for k, v in options.items() if k not in run_names})
     run = RunOptions.of({k: v for k, v in options.items() if k in run_names})
+    for side in (chosen.tile,) if isinstance(chosen.tile, int) else chosen.tile:
+        overlap_px(chosen.overlap, side)  # refuses what leaves no stride
     dataset = find(Path(data), None if images is None else Path(images))
     target = _target(dataset, chosen, out)
     finished = None if run.dry_run else _finished(target, chosen, run.overwrite)

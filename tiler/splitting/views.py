@@ -14,6 +14,7 @@ from tiler.clipping import WHOLE, ObbPolicy, clip, largest_share
 from tiler.formats import trainer, yolo
 from tiler.instances import Instances
 from tiler.options import SplitOptions
+from tiler.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -86,7 +87,8 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     return Views(tile, found, seen, kept, below, hidden, large)
 
 
-# What is tried in turn until the trainer takes the rectangle: it may reach far out of the tile
+# What is tried in turn until the trainer takes the rectangle, which may reach far out of the
+# tile; at last the aligned one is shrunk: it keeps its direction
 OBB_POLICIES: dict[str, tuple[ObbPolicy, ...]] = {
     "full": ("full", "aligned", "minrect"),
     "aligned": ("aligned", "minrect"),
@@ -98,11 +100,24 @@ def _clipped(instances: Instances, rects: Floats, obb: str) -> Instances:
     first, *others = OBB_POLICIES[obb] if instances.task == "obb" else ("aligned",)
     seen = clip(instances, rects, first)
     for policy in others:
-        far = np.flatnonzero((seen.visible > 0) & ~trainer.tolerated(_normalised(seen.boxes, rects)))
+        far = _refused(seen, rects)
         if not len(far):
-            break
+            return seen
         seen = seen.put(far, clip(instances.take(far), rects[far], policy))
+    far = _refused(seen, rects)
+    if len(far):
+        aligned = clip(instances.take(far), rects[far], "aligned")
+        assert aligned.rings is not None
+        rings = Rings.from_quads(polygons.fitted(aligned.rings.quads(), rects[far, 2:] - rects[far, :2]))
+        seen = seen.put(far, replace(aligned, rings=rings, boxes=rings.bounds()))
     return seen
+
+
+def _refused(seen: Instances, rects: Floats) -> Ints:
+    """The OBBs in view whose bounds the trainer would not take."""
+    if seen.task != "obb":
+        return np.empty(0, np.int64)
+    return np.flatnonzero((seen.visible > 0) & ~trainer.tolerated(_normalised(seen.boxes, rects)))
 
 
 def _normalised(boxes: Floats, rects: Floats) -> Floats:

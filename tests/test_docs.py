@@ -1,0 +1,81 @@
+"""Every command and every script in the README and the docs is run, and says what it is said to say."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tiler.findings import CODES
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for name in ("examples", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_commands_run(page, clone):
+    made = []
+    for block in blocks(page, "sh"):
+        for line in block.strip().splitlines():
+            if line.startswith("python3 -m venv"):
+                continue  # the set-up commands; .ci/run runs the tests' one
+            assert line.startswith("tiler "), line
+            done = subprocess.run([sys.executable, "-m", *line.split()], cwd=clone, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            made.append(line)
+        if page.stem != "stopping" and "args.yaml" not in block:
+            shutil.rmtree(clone / "tiles", ignore_errors=True)  # each block stands for itself
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.stem)
+def test_scripts_run(page, clone):
+    for block in blocks(page, "python"):
+        done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_shows_what_the_command_prints(clone):
+    (shown,) = blocks(ROOT / "README.md", "text")
+    command, *lines = shown.strip().splitlines()
+    done = subprocess.run([sys.executable, "-m", *command.split()[1:]], cwd=clone, capture_output=True, text=True)
+    assert [line.rstrip() for line in done.stdout.splitlines()[:-1]] == lines
+
+
+def test_the_prep_script_runs(clone):
+    done = subprocess.run([sys.executable, "examples/prepare.py"], cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train with" in done.stdout
+
+
+def test_every_finding_code_is_explained():
+    table = dict(re.findall(r"^\| (\w\d\d) \| (?:error|warning|note) \| (.*?) \|$", (ROOT / "docs/check.md").read_text(), re.M))
+    assert table == {code: meaning for code, (_, meaning) in CODES.items()}
+
+
+def test_links_between_pages_hold():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_example_is_small_and_its_pictures_are_large():
+    from PIL import Image
+
+    files = [p for p in (ROOT / "examples/scenes").rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 2_000_000
+    for path in files:
+        if path.suffix == ".jpg":
+            with Image.open(path) as image:
+                assert image.size == (2400, 1800)
