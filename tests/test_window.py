@@ -174,6 +174,17 @@ def test_every_keypoint_within_its_box_is_in_a_tile(rows, tile, edge):
     assert found[within].all()
 
 
+@pytest.mark.parametrize("edge", ["shift", "pad", "trim", "balance"])
+def test_a_keypoint_on_the_far_border_of_the_picture_is_in_a_tile(edge):
+    """A label of x = 1.0 is a good one, and no tile further right would show it."""
+    keypoints = np.array([[[200, 120, 2], [150, 150, 2], [90, 200, 1]]], np.float64)
+    person = Instances(np.array([0]), np.array([[80, 80, 200, 200.0]]), keypoints=keypoints, task="pose")
+    found = np.zeros(3, bool)
+    for window in grid(200, 200, 100, 0, edge):
+        found |= (window.clip(person).keypoints[..., 2] > 0).any(axis=0)
+    assert found.all()
+
+
 @quick
 @given(instances(min_size=1, largest=40), st.integers(60, 120), EDGES)
 def test_with_an_overlap_as_large_as_the_object_it_is_whole_in_a_tile(rows, tile, edge):

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import yaml
 from hypothesis import given
@@ -186,48 +183,6 @@ def test_an_alias_within_its_own_anchor_ends(file, content):
         loaded(file, content)
     except TilerError as error:
         assert "\n" not in str(error)
-
-
-def bomb(level, joint):
-    """60 aliases that stand for 3 ** 20 values."""
-    lines = [level.format(i, ", ".join([f"*a{i - 1}"] * 3)) for i in range(1, 21)]
-    return "\n".join(["a0: &a0 {x: y}", *lines, joint])
-
-
-LISTS = "a{0}: &a{0} [{1}]"
-BOMBS = {
-    "merge keys": bomb("a{0}: &a{0}\n  <<: [{1}]", "nc: x"),
-    "a list as a split": bomb(LISTS, "names: [car]\nval: images\ntrain: [*a20]"),
-    "a list as nc": bomb(LISTS, "train: images\nval: images\nnc: *a20"),
-}
-READ = """
-import sys
-from pathlib import Path
-from tiler.errors import TilerError
-from tiler.formats import dataset_yaml
-try:
-    dataset_yaml.read(Path(sys.argv[1]))
-except TilerError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="limits memory as POSIX does")
-@pytest.mark.parametrize("name", BOMBS)
-def test_an_alias_bomb_is_one_line_of_error_in_little_memory_and_time(tmp_path, name):
-    import resource
-
-    (tmp_path / "data.yaml").write_text(BOMBS[name])
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path / "data.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
-    )
-    assert done.returncode == 0, done.stderr[-300:]
-    assert done.stdout.count("\n") == 1
-    assert len(done.stdout) < 1000
 
 
 def test_a_file_over_the_limit_is_not_read(file, monkeypatch):

@@ -1,6 +1,7 @@
 import io
 import random
 import struct
+import tempfile
 import tracemalloc
 import warnings
 
@@ -20,6 +21,14 @@ FRAME_HEADER = 0xC0  # of a baseline JPEG
 
 def probe(data, max_pixels=LIMIT):
     return header.probe(io.BytesIO(data), max_pixels)
+
+
+def probe_file(data):
+    """From a true file, which unlike a buffer refuses to seek to where no file can reach."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return header.probe(file, LIMIT)
 
 
 def refused(data, max_pixels=LIMIT):
@@ -275,14 +284,22 @@ class TestTiff:
     def test_many_bands_are_refused(self, bands):
         assert refused(tiff(np.zeros((2, 2, bands), np.uint8), tags={338: (3, [0] * (bands - 3))})).code == "I06"
 
-    @pytest.mark.parametrize("at", [2**63 - 1, 2**63, 2**64 - 1])
-    def test_an_offset_beyond_any_file_is_a_cut_file(self, at):
-        assert refused(b"II+\0\x08\0\0\0" + struct.pack("<Q", at)).code == "I03"
+    @pytest.mark.parametrize("probe", [probe, probe_file])
+    @pytest.mark.parametrize("at", [2**32, 2**50, 2**63 - 1, 2**63, 2**64 - 1])
+    def test_an_offset_beyond_any_file_is_a_cut_file(self, at, probe):
         entries = struct.pack("<QHHQQ", 1, 258, 3, 5, at) + bytes(8)
-        assert refused(b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + entries).code == "I03"
+        for rest in (struct.pack("<Q", at), struct.pack("<Q", 16) + entries):
+            with pytest.raises(SourceRefused) as caught:
+                probe(b"II+\0\x08\0\0\0" + rest)
+            assert caught.value.code == "I03"
+
+    @pytest.mark.parametrize("probe", [probe, probe_file])
+    @pytest.mark.parametrize("at", [2**32, 2**50, 2**63 - 1, 2**63, 2**64 - 1])
+    def test_a_second_directory_beyond_any_file_is_none(self, at, probe):
         sound = tiff(RGB, big=True, directory_first=True)
         end = 16 + 8 + 20 * struct.unpack_from("<Q", sound, 16)[0]
-        assert probe(sound[:end] + struct.pack("<Q", at) + sound[end + 8 :]).size == (13, 7)
+        found = probe(sound[:end] + struct.pack("<Q", at) + sound[end + 8 :])
+        assert (found.size, found.frames) == ((13, 7), 1)
 
     def test_a_directory_that_follows_itself_ends(self):
         data = bytearray(tiff(RGB, directory_first=True))
@@ -438,7 +455,7 @@ class TestDamage:
     @staticmethod
     def survives(data):
         try:
-            found = probe(data)
+            found = probe_file(data)
         except SourceRefused as error:
             assert error.code in ("I02", "I03", "I04", "I06", "I07")
         else:

@@ -2,7 +2,6 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -245,7 +244,7 @@ class TestLock:
             pass
         assert caught.value.exit_code == 3
         assert str(out) in str(caught.value)
-        os.kill(holder.pid, signal.SIGKILL)
+        holder.kill()
         holder.wait()
         with Staging(out) as one:
             assert one.begin("f") == {"a": b"1"}
@@ -277,23 +276,23 @@ class TestLock:
         start, stop = threading.Barrier(8), threading.Event()
         outcomes = []
 
+        def tell(outcome):
+            outcomes.append(outcome)
+            if len(outcomes) == 8:
+                stop.set()
+
         def run():
             start.wait()
             try:
                 with Staging(out):
-                    outcomes.append("held")
+                    tell("held")
                     stop.wait(20)
             except Unfinished:
-                outcomes.append("refused")
-            if len(outcomes) == 8:
-                stop.set()
+                tell("refused")
 
         threads = [threading.Thread(target=run) for _ in range(8)]
         for thread in threads:
             thread.start()
-        while len(outcomes) < 8:
-            pass
-        stop.set()
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["held"] + ["refused"] * 7

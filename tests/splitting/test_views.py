@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -293,6 +295,17 @@ def test_every_row_is_one_that_the_trainer_takes(split):
     for t in range(len(windows)):
         here = np.flatnonzero(found.tile[index] == t)
         assert refused(yolo.text([numbers[i] for i in here], rows.task).splitlines(), rows.task) == []
+
+
+@quick
+@given(splits(min_size=1))
+def test_what_is_kept_has_a_row(split):
+    rows, windows, scales, options = split
+    assume(options.min_size > 0 and options.truncated != "keep")
+    rows = replace(rows, class_id=np.arange(len(rows)))  # no duplicates
+    found = views(rows, windows, scales, options)
+    index, _ = label_rows(found, windows, scales, options, replace(spec(rows.task), classes=len(rows)))
+    assert set(index.tolist()) == set(np.flatnonzero(found.kept).tolist())
 
 
 @quick

@@ -54,7 +54,7 @@ def main() -> None:
     """The `tiler` command."""
     if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
         # File names are bytes that nearly always are UTF-8, whatever the locale says
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -22,9 +22,8 @@ OTHERS = (  # formats that the trainer knows, or that lie among pictures, by the
     (b"GIF8", 0, "GIF"),
     (b"\x00\x00\x00\x0cjP  ", 0, "JPEG 2000"),
     (b"\xff\x4f\xff\x51", 0, "JPEG 2000"),
-    (b"ftypavif", 4, "AVIF"),
-    (b"ftyphei", 4, "HEIC"),
-    (b"ftypmif1", 4, "HEIF"),
+    (b"ftypavi", 4, "AVIF"),
+    (b"ftyp", 4, "HEIC or HEIF"),
     (b"%PDF", 0, "PDF"),
     (b"\x93NUMPY", 0, "numpy array"),
 )
@@ -45,7 +44,7 @@ class Header:
     orientation: 1 to 8, as EXIF counts.
     bits: of a sample.
     bands: samples a pixel.
-    frames: 1, or 2 when there is more than one page or frame.
+    frames: 1, or 2 when there is more than one page or frame (of an MPO the first picture counts, 1).
     lossless: False for JPEG, lossy WebP and TIFF with JPEG inside.
     subsampling: of a JPEG's colour, as `4:2:0`; None when it has another form.
     compression: TIFF's tag, else 0.
@@ -81,8 +80,8 @@ def probe(file: BinaryIO, max_pixels: int) -> Header:
     """
     try:
         header = read(file)
-    except (struct.error, IndexError):
-        raise SourceRefused("I03", "the file ends within its header") from None
+    except (struct.error, IndexError, OverflowError, ValueError, OSError):
+        raise SourceRefused("I03", "the header is cut off, or points outside the file") from None
     if header.width < 1 or header.height < 1:
         raise SourceRefused("I02", f"the header says {header.width} x {header.height} px")
     if header.width * header.height > max_pixels:
@@ -98,7 +97,7 @@ def read(file: BinaryIO) -> Header:
 
     Raises:
         SourceRefused: content of no known format.
-        struct.error, IndexError: it is cut off.
+        struct.error, IndexError, OverflowError, ValueError, OSError: it is cut off, or points outside.
     """
     file.seek(0)
     start = file.read(32)
@@ -111,8 +110,9 @@ def read(file: BinaryIO) -> Header:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return _webp(file)
     if start[:2] == b"BM":
-        width, height, _, bits = struct.unpack("<iiHH", start[18:30])
-        return Header("BMP", width, abs(height), bits=min(bits, 8))
+        old = start[14:18] == struct.pack("<I", 12)  # OS/2
+        width, height, _, bits = struct.unpack("<HHHH", start[18:26]) if old else struct.unpack("<iiHH", start[18:30])
+        return Header("BMP", width, abs(height), bits=min(bits, 8), bands=1 if bits <= 8 else 3)
     for magic, at, name in OTHERS:
         if start[at : at + len(magic)] == magic:
             raise SourceRefused("I07", f"a {name} file, which is not read here; expected JPEG, PNG, TIFF, WebP or BMP")
@@ -129,10 +129,13 @@ SUBSAMPLING: dict[tuple[int, ...], str] = {(0x11, 0x11, 0x11): "4:4:4", (0x21, 0
 def _jpeg(file: BinaryIO) -> Header:
     """Walk the segments to the frame header; the EXIF segment lies before it."""
     file.seek(2)
-    orientation = 1
+    orientation, gap = 1, 0
     while True:
         byte = file.read(1)[0]
         if byte != 0xFF:
+            gap += 1
+            if gap > 65_536:
+                raise SourceRefused("I03", "a JPEG whose segments do not follow one another")
             continue
         while byte == 0xFF:
             byte = file.read(1)[0]
@@ -178,21 +181,20 @@ def _png(file: BinaryIO) -> Header:
     problem = None
     if bits == 16 and colour != 0:
         problem = f"a 16-bit {names[colour]} PNG: decoding it here would cut it to 8 bits"
-    orientation = 1
+    orientation, frames = 1, 1
     file.seek(8 + 8 + length + 4)
-    while True:
-        chunk = file.read(8)
-        if len(chunk) < 8:
-            break
+    while len(chunk := file.read(8)) == 8:  # to the end: EXIF may stand behind the pixels
         length, kind = struct.unpack(">I4s", chunk)
         body = file.tell()
         if kind == b"eXIf":
             orientation = _exif(file, body)
-        if kind in (b"IDAT", b"eXIf", b"IEND"):
+        elif kind == b"acTL":
+            frames = 2
+        elif kind == b"IEND":
             break
         file.seek(body + length + 4)
     bands = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    return Header("PNG", width, height, orientation, bits, bands, problem=problem)
+    return Header("PNG", width, height, orientation, bits, bands, frames, problem=problem)
 
 
 def _webp(file: BinaryIO) -> Header:
@@ -215,6 +217,9 @@ def _webp(file: BinaryIO) -> Header:
             alpha = alpha or bool(packed >> 28 & 1)
             if not width:
                 width, height = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        elif kind == b"ANMF" and frames == 2 and not lossless:
+            file.seek(body + 16)  # the frame's own chunks follow its place
+            lossless = file.read(4) == b"VP8L"
         elif kind == b"EXIF":
             at = body + 6 if file.read(6) == b"Exif\0\0" else body
             orientation = _exif(file, at)
@@ -262,6 +267,8 @@ def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands
     one = len(set(bits)) == 1
     if bands == 1:
         depth = (bits[0], min(kind))
+        if colour == WHITE_IS_ZERO and bits[0] > 8:
+            return f"{what}, white is zero: decoding it here would give its negative"
         if depth in {(1, 1), (8, 1), (16, 1), (32, 3)} or (depth[1] == 1 and depth[0] in (2, 4)):
             return None
         return f"{what}, {('', 'unsigned', 'signed', 'float')[depth[1] & 3]}, which cannot be kept here"
@@ -276,6 +283,7 @@ def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands
 
 
 Tags = dict[int, tuple[int, ...]]
+DECIDING = (256, 257, 258, 259, 262, 277, 284, 338, 339)  # without these a TIFF is not understood
 WIDTHS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF's unsigned types
 
 
@@ -291,7 +299,7 @@ def _directories(file: BinaryIO, base: int = 0) -> tuple[Tags, Tags | None]:
         return first, None
     try:
         return first, _directory(file, base, following, order, big)[0]
-    except (struct.error, OSError):
+    except (struct.error, OSError, OverflowError, ValueError):
         return first, None
 
 
@@ -309,8 +317,13 @@ def _directory(file: BinaryIO, base: int, offset: int, order: str, big: bool) ->
             continue
         length = number * struct.calcsize(form)
         if length > field:
-            file.seek(base + struct.unpack(order + ("Q" if big else "I"), value)[0])
-            value = file.read(length)
+            try:
+                file.seek(base + struct.unpack(order + ("Q" if big else "I"), value)[0])
+                value = file.read(length)
+            except (OSError, OverflowError, ValueError):
+                value = b""
+            if len(value) < length and tag not in DECIDING:
+                continue  # it points outside the file and says nothing
         tags[tag] = struct.unpack(f"{order}{number}{form}", value[:length])
     following = struct.unpack(order + ("Q" if big else "I"), after)[0] if len(after) == field else 0
     return tags, following

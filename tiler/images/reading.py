@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from PIL import Image
@@ -24,8 +26,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_limit = threading.Lock()
-
 
 def decode(file: BinaryIO, header: Header) -> Image.Image:
     """The picture's pixels, turned upright, whole or not at all.
@@ -38,30 +38,47 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
         MemoryError: it does not fit.
     """
     try:
-        image = _open(file, header)
-        image.load()
-        if header.orientation == 1 or header.format == "TIFF":  # Pillow turns a TIFF itself
-            return image
-        return image.transpose(TURNS[header.orientation])
+        file.seek(0)
+        image: Image.Image
+        with allowed(header.width * header.height):
+            image = Image.open(file, formats=PLUGINS[header.format])
+            if header.format == "TIFF":  # by its tag alone, as the trainer does; Pillow would follow XMP too
+                image.info.pop("xmp", None)
+            image.load()
+        if header.orientation != 1 and header.format != "TIFF":  # Pillow turns a TIFF itself
+            image = image.transpose(TURNS[header.orientation])
     except MemoryError:
         raise
     except OSError as error:
         raise SourceRefused("I03", f"truncated or damaged: {reason(error)}") from None
     except Exception as error:  # a decoder may fail on damaged bytes in any way; it is the file's fault
         raise SourceRefused("I03", f"damaged: {type(error).__name__}: {error}") from None
-
-
-def _open(file: BinaryIO, header: Header) -> Image.Image:
-    file.seek(0)
-    pixels = header.width * header.height
-    with _limit:  # Pillow's limit is global: raised to what the header was checked for, and put back
-        before = Image.MAX_IMAGE_PIXELS
-        if before is not None:
-            Image.MAX_IMAGE_PIXELS = max(before, pixels)
-        try:
-            image = Image.open(file, formats=PLUGINS[header.format])
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-    if image.size not in ((header.width, header.height), header.size):
-        raise ValueError(f"decodes to {image.size[0]} x {image.size[1]}, its header says {header.size}")
+    if image.size != header.size:
+        raise SourceRefused("I03", f"damaged: it decodes to {image.size}, its header says {header.size}")
     return image
+
+
+class _Limit:
+    """Pillow's limit of pixels, which is global: raised while somebody needs it, then put back."""
+
+    lock = threading.Lock()
+    users = 0
+    before: int | None = None
+
+
+@contextmanager
+def allowed(pixels: int) -> Iterator[None]:
+    """Within it Pillow takes pictures and tiles of so many pixels, which were checked by their header."""
+    with _Limit.lock:
+        if _Limit.users == 0:
+            _Limit.before = Image.MAX_IMAGE_PIXELS
+        _Limit.users += 1
+        if Image.MAX_IMAGE_PIXELS is not None:
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.users -= 1
+            if _Limit.users == 0:
+                Image.MAX_IMAGE_PIXELS = _Limit.before

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from tiler.errors import SourceRefused
 from tiler.images.header import TURNED, Header
+from tiler.images.reading import allowed
 from tiler.window import Window
 
 if TYPE_CHECKING:
@@ -76,11 +78,7 @@ def encoding(image: Image.Image, header: Header, wanted: str, quality: int) -> E
         name, suffix = "BMP", ".bmp"
     else:
         name, suffix = FORMATS[SAME[header.format] if wanted == "same" else wanted]
-    mode, note = image.mode, None
-    if mode not in HOLDS[name]:
-        mode = _fallback(image, name)
-        if mode != "I;16":
-            note = f"{_described(image)} written as {mode}, since {name} cannot hold it"
+    mode, note = _held(image, name)
     options: dict[str, Any] = {}
     if name == "JPEG":
         options = {"quality": quality}
@@ -91,27 +89,38 @@ def encoding(image: Image.Image, header: Header, wanted: str, quality: int) -> E
         options = {"compress_level": 1}  # level 6 takes four times as long for 3 % less
     elif name == "WEBP":
         lossless = header.lossless
-        options = {"lossless": lossless, "quality": 0 if lossless else quality, "method": 0 if lossless else 4}
+        options = {"lossless": True, "exact": True, "quality": 0, "method": 0} if lossless else {"quality": quality, "method": 4}
     elif name == "TIFF":
         compression = (
             TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate") if header.format == "TIFF" else "tiff_adobe_deflate"
         )
         options = {"compression": compression} if compression else {}
-    if profile := image.info.get("icc_profile"):
+    if (profile := image.info.get("icc_profile")) and (mode == "CMYK") == (image.mode == "CMYK"):
         options["icc_profile"] = profile
     if name == "PNG" and mode == image.mode and "transparency" in image.info:
         options["transparency"] = image.info["transparency"]
     return Encoding(name, suffix, mode, options, note)
 
 
-def _fallback(image: Image.Image, name: str) -> str:
+def _held(image: Image.Image, name: str) -> tuple[str, str | None]:
+    """The mode that a format is given the pixels in, and a note when that changes them."""
+    clear = "transparency" in image.info and name != "PNG"  # one colour stands for none
+    if image.mode in HOLDS[name] and not clear:
+        return image.mode, None
     tried = BECOMES.get(image.mode, ())
-    if image.mode == "P" and "transparency" in image.info:
-        tried = ("RGBA", "RGB")
-    for mode in tried:
-        if mode in HOLDS[name]:
-            return mode
-    raise SourceRefused("I06", f"{_described(image)}, which {name} cannot hold; use --format same, png or tif")
+    if "transparency" in image.info:
+        tried = (WITH_ALPHA.get(image.mode, "RGBA"), image.mode, *tried)
+    mode = next((m for m in tried if m in HOLDS[name]), None)
+    if mode is None:
+        raise SourceRefused("I06", f"{_described(image)}, which {name} cannot hold; use --format same, png or tif")
+    if image.mode == "I;16B":
+        return mode, None  # the same numbers
+    if mode == image.mode:
+        return mode, f"{_described(image)} with a transparent colour written as {mode} without, since {name} cannot hold it"
+    return mode, f"{_described(image)} written as {mode}, since {name} cannot hold it"
+
+
+WITH_ALPHA = {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"}
 
 
 def _described(image: Image.Image) -> str:
@@ -126,7 +135,8 @@ def cut(image: Image.Image, window: Window, size: tuple[int, int], encoding: Enc
     """
     inner = window.intersection(Window(0, 0, *image.size))
     assert inner is not None
-    tile = image.crop((inner.x, inner.y, inner.right, inner.bottom))
+    with allowed(inner.width * inner.height):
+        tile = image.crop((inner.x, inner.y, inner.right, inner.bottom))
     if inner != window:
         padded = Image.new(image.mode, (window.width, window.height), fill(tile))
         if image.mode == "P":
@@ -182,9 +192,10 @@ def paint_out(tile: Image.Image, hidden: list[list[Floats]], shown: list[list[Fl
         for rings in objects:
             _draw(mask, draw, rings, value)
     colour = fill(tile)
-    if tile.mode in ("I;16", "I;16B"):
-        patch = Image.new("I;16", tile.size, colour)
-        tile.paste(patch, (0, 0), mask)
+    if tile.mode in ("I;16", "I;16B"):  # Pillow pastes these through a mask in the wrong place
+        pixels = np.array(tile)
+        pixels[np.asarray(mask) > 0] = colour
+        tile.paste(Image.fromarray(pixels))
     else:
         tile.paste(colour, (0, 0, *tile.size), mask)
 
@@ -208,27 +219,27 @@ def save(tile: Image.Image, path: str | Path, encoding: Encoding) -> int:
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    with open(path, "w+b") as file:  # a file, not BytesIO: Pillow then encodes without the interpreter lock
-        tile.info = {}
-        tile.save(file, encoding.format, **encoding.options)
-        file.flush()
-        size = os.fstat(file.fileno()).st_size
-        if not _ended(file, encoding.format, size):
-            # A full disk may take a part of the last write without an error; write again, checked.
-            buffer = io.BytesIO()
-            tile.save(buffer, encoding.format, **encoding.options)
-            file.seek(0)
-            file.truncate()
-            file.write(buffer.getbuffer())
+    tile.info = {}
+    with open(path, "w+b") as file:
+        if encoding.format in DIRECT:  # to a file, not memory: Pillow then works without the interpreter lock
+            tile.save(file, encoding.format, **encoding.options)
             file.flush()
-            size = buffer.tell()
-    return size
+            if _ended(file, encoding.format):
+                return os.fstat(file.fileno()).st_size
+        # A full disk may take a part of the last write, which Pillow's own writing does not notice
+        buffer = io.BytesIO()
+        tile.save(buffer, encoding.format, **encoding.options)
+        file.seek(0)
+        file.truncate()
+        return file.write(buffer.getbuffer())
 
 
-def _ended(file: BinaryIO, name: str, size: int) -> bool:
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+DIRECT = tuple(ENDINGS)
+
+
+def _ended(file: BinaryIO, name: str) -> bool:
     """Whether the last bytes are those that end a file of this format."""
-    endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-    if name not in endings:
-        return True  # Pillow writes the others through Python, which checks
-    file.seek(max(0, size - 8))
-    return file.read().endswith(endings[name])
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 8))
+    return file.read().endswith(ENDINGS[name])

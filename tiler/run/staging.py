@@ -58,11 +58,15 @@ class Staging:
     def _acquire(self) -> None:
         path = self.home / "lock"
         while True:
-            self.home.mkdir(parents=True, exist_ok=True)
             try:
+                self.home.mkdir(parents=True, exist_ok=True)
                 self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:
                 continue  # the other run has just finished and removed the folder
+            except FileExistsError:
+                if os.path.lexists(self.home) and not self.home.is_dir():
+                    raise
+                continue  # and so it has, between the look and the making
             if not _locked(self._lock):
                 os.close(self._lock)
                 self._lock = None

@@ -41,7 +41,7 @@ def stream(
 
     When worker processes are lost (killed by the system for memory, mostly), what is
     missing is done again with half as many, at last one item at a time; an item that
-    kills its worker even so ends the run.
+    kills its worker twice, alone, ends the run.
 
     Args:
         work: must not depend on anything but its item; it may run twice.
@@ -51,26 +51,27 @@ def stream(
     Raises:
         Unfinished: an item takes its worker down, and which.
     """
-    done = 0
-    at_once = workers
+    done = strikes = 0
+    at_once, careful = workers, False
     while done < len(items):
-        before = done
+        alone = careful and at_once == 1
+        batch = items[done : done + 1] if alone else items[done:]
         try:
-            for result in _results(work, items[done:], at_once, backend):
+            for result in _results(work, batch, at_once, backend):
                 yield result
-                done += 1
-            return
+                done, strikes = done + 1, 0
         except BrokenExecutor:
-            if at_once <= 1 and done == before:
+            strikes += alone
+            if strikes == 2:
                 raise Unfinished(
                     f"{describe(items[done])}: the worker died on it (too little memory?); "
                     "mend or remove it, and run again to go on"
                 ) from None
-            at_once = max(1, at_once // 2)
+            at_once, careful = max(1, at_once // 2), True
 
 
 def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str) -> Iterator[Result]:
-    if backend in ("sequential", "threading") and (workers == 1 or backend == "sequential" or len(items) == 1):
+    if backend == "sequential" or (backend == "threading" and (workers == 1 or len(items) == 1)):
         yield from map(work, items)
         return
     if backend in ("dask", "ray"):
