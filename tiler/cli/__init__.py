@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from contextlib import suppress
 from types import FrameType
@@ -55,6 +56,7 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
         # File names are bytes that nearly always are UTF-8, whatever the locale says
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    _keep_stderr()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -77,6 +79,17 @@ def main() -> None:
         _fail(f"a fault of tiler itself: {type(error).__name__}: {error}; --debug shows where, please report it", 3)
 
 
+def _keep_stderr() -> None:
+    """Keep stderr for ourselves: what joblib's helper processes print when one of them is killed
+    (their own tracebacks) is nothing to a user."""
+    if "--debug" in sys.argv:
+        return
+    with suppress(OSError, ValueError, AttributeError):  # there may be none
+        kept = os.dup(sys.stderr.fileno())
+        sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=sys.stderr.encoding)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def _fail(message: str, code: int) -> None:
     print(f"tiler: {printable(message)}", file=sys.stderr)
     sys.exit(code)
@@ -86,8 +99,17 @@ def _stopped(number: int, _: FrameType | None) -> None:
     """End at once: whatever was being written is in the staging folder, and safe to go on with."""
     cursor = "\x1b[?25h\n" if sys.stderr is not None and sys.stderr.isatty() else ""
     name = signal.Signals(number).name
-    os.write(2, f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
-    for child in multiprocessing.active_children():
+    with suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stderr.fileno(), f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
+    children = multiprocessing.active_children()
+    for child in children:
         with suppress(OSError):  # by its number: not every kind of child has a kill()
             os.kill(child.pid or 0, getattr(signal, "SIGKILL", signal.SIGTERM))
+    if children and hasattr(os, "WNOHANG"):
+        os.closerange(3, 256)  # joblib's helper, which removes its semaphores, ends with its pipe
+        patience = time.monotonic() + 2
+        with suppress(ChildProcessError):
+            while time.monotonic() < patience:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.005)
     os._exit(128 + number)

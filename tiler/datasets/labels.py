@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler import boxes as box
 from tiler.clipping import clip
-from tiler.datasets.sources import Source, label_path
+from tiler.datasets.sources import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import coco, yolo
@@ -70,7 +70,7 @@ def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
     if source.entry is not None:
         return LabelFile(coco_name, msgspec.json.encode(source.entry))
     name = label_path(os.path.join(root, source.key))
-    key = name if os.path.isabs(source.key) else os.path.relpath(name, root).replace(os.sep, "/")
+    key = relative(name, root)
     try:
         return LabelFile(key, read_bytes(Path(name), yolo.MAX_BYTES))
     except FileNotFoundError:

@@ -100,7 +100,7 @@ def _yaml(given: DatasetYaml) -> Dataset:
         for entry in entries:
             found = _walk(entry, findings, given.root) if entry.is_dir() else _listed(entry, given.root, findings)
             for path, size in found:
-                key = _key(path, given.root)
+                key = relative(path, given.root)
                 if key in keys:
                     findings.append(Finding(printable(key), "P05", f"listed twice in {split}; it is cut once"))
                 keys[key] = size
@@ -171,7 +171,7 @@ def _walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[s
             been.add((status.st_dev, status.st_ino))
             entries = list(os.scandir(here))
         except OSError as error:
-            findings.append(Finding(printable(_key(here, root)), "I01", f"the folder cannot be read: {error.strerror}"))
+            findings.append(Finding(printable(relative(here, root)), "I01", f"the folder cannot be read: {error.strerror}"))
             continue
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
@@ -195,7 +195,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _unseen(path: str, root: Path, why: str, findings: list[Finding]) -> None:
-    findings.append(Finding(printable(_key(path, root)), "I08", f"{why}: the trainer does not read it; rename it"))
+    findings.append(Finding(printable(relative(path, root)), "I08", f"{why}: the trainer does not read it; rename it"))
 
 
 def _encodable(path: str) -> bool:
@@ -216,14 +216,18 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
         tried = [os.path.normpath(base / item) for base in bases]
         path = next((p for p in tried if os.path.exists(p)), None)
         if path is None:
-            findings.append(Finding(printable(_key(str(file), root)), "Y04", f"no such picture: {printable(item)}", number))
+            findings.append(Finding(printable(relative(str(file), root)), "Y04", f"no such picture: {printable(item)}", number))
         elif _encodable(path):
             yield path, _size(path)
 
 
-def _key(path: str, root: Path) -> str:
-    relative = os.path.relpath(path, root) if path.startswith(str(root)) else path
-    return path.replace(os.sep, "/") if relative.startswith("..") else relative.replace(os.sep, "/")
+def relative(path: str, root: Path) -> str:
+    """A path as findings and the manifest name it: from the root on, with `/`; as it is if it lies outside.
+
+    >>> relative("/data/a/b.jpg", Path("/data")), relative("/other/b.jpg", Path("/data"))
+    ('a/b.jpg', '/other/b.jpg')
+    """
+    return path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
 
 
 def opened(path: str) -> BufferedReader:
@@ -262,7 +266,7 @@ def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
                 path = os.path.join(here, name).replace(os.sep, "/")
                 if name.endswith(".txt") and path not in known and _holds_rows(path):
                     message = "a label file without a picture" + _twin(path)
-                    findings.append(Finding(printable(_key(path, given.root)), "P02", message))
+                    findings.append(Finding(printable(relative(path, given.root)), "P02", message))
     return findings
 
 
