@@ -14,7 +14,7 @@ from tiler.instances import Instances
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats
+    from tiler.types import Floats
 
 ObbPolicy = Literal["aligned", "minrect", "full"]
 
@@ -50,7 +50,7 @@ def clip(instances: Instances, rects: Floats, obb: ObbPolicy = "aligned") -> Ins
     else:
         seen = _clip_outlines(instances, instances.rings, rects, obb)
     if seen.keypoints is not None:
-        seen = replace(seen, keypoints=_clip_keypoints(seen.keypoints, rects))
+        seen = replace(seen, keypoints=_clip_keypoints(seen.keypoints, instances.boxes, rects))
     return seen
 
 
@@ -68,17 +68,17 @@ def largest_share(boxes: Floats, rects: Floats) -> Floats:
 def _clip_boxes(instances: Instances, rects: Floats) -> Instances:
     whole = box.inside(instances.boxes, rects)
     part = box.intersection(instances.boxes, rects)
-    visible = np.where(whole, 1.0, _share(box.area(part), instances.area))
+    visible = np.where(whole, instances.visible, _share(box.area(part), instances.area))
     return replace(instances, boxes=part, visible=visible)
 
 
 def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPolicy) -> Instances:
     cut = np.flatnonzero(~box.inside(instances.boxes, rects))
     if not len(cut):
-        return replace(instances, visible=np.ones(len(instances)))
+        return instances
     outlines = rings.take(cut)
     shown = shapely.intersection(outlines.geometry(), shapely.box(*rects[cut].T))
-    visible = np.ones(len(instances))
+    visible = instances.visible.copy()
     visible[cut] = _share(shapely.area(shown), instances.area[cut])
     visible = np.where(visible >= WHOLE, 1.0, visible)
     gone = visible[cut] <= 0
@@ -104,11 +104,14 @@ def _obb_corners(quads: Floats, shown: Rings, policy: ObbPolicy) -> Floats:
     return np.reshape(corners, (-1, 4, 2)).astype(np.float64)
 
 
-def _clip_keypoints(keypoints: Floats, rects: Floats) -> Floats:
-    x, y = keypoints[..., 0], keypoints[..., 1]
-    left, top, right, bottom = (rects[:, k, None] for k in range(4))
-    outside: Bools = (x < left) | (x >= right) | (y < top) | (y >= bottom)
-    return np.where(outside[..., None], 0.0, keypoints)
+def _clip_keypoints(keypoints: Floats, boxes: Floats, rects: Floats) -> Floats:
+    """Keypoints outside set to 0 0 0. On the far border a point is inside when its object ends there:
+    then no other rectangle shows it."""
+    xy = keypoints[..., :2]
+    low, high = rects[:, None, :2], rects[:, None, 2:]
+    goes_on = boxes[:, None, 2:] > high
+    outside = (xy < low) | (xy > high) | ((xy == high) & goes_on)
+    return np.where(np.any(outside, axis=-1, keepdims=True), 0.0, keypoints)
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

@@ -7,6 +7,7 @@ was applied which loses nothing.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -85,6 +86,15 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def short(value: object) -> str:
+    """A value as it was found, in few words however large or nested it is.
+
+    >>> short(["a"] * 1000)
+    "['a', 'a', 'a', 'a', 'a', 'a', ...]"
+    """
+    return printable(reprlib.repr(value))[:100]
 
 
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:

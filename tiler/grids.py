@@ -7,11 +7,11 @@ overlap that was asked for. No window is under 10 px, which trainers refuse.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from tiler.errors import TilerError
+from tiler.errors import TilerError, did_you_mean
 from tiler.window import Window
 
 Edge = Literal["shift", "pad", "trim", "balance"]
@@ -44,7 +44,7 @@ def grid(
     >>> [(w.x, w.width) for w in grid(1500, 640, tile=640, overlap=128)]
     [(0, 640), (512, 640), (860, 640)]
     """
-    tile_width, tile_height = (tile, tile) if isinstance(tile, int) else tile
+    tile_width, tile_height = tile if isinstance(tile, tuple) else (tile, tile)
     columns = spans(width, tile_width, overlap_px(overlap, tile_width), edge)
     rows = spans(height, tile_height, overlap_px(overlap, tile_height), edge)
     return [Window(x, y, w, h) for y, h in rows for x, w in columns]
@@ -71,6 +71,10 @@ def spans(length: int, tile: int, overlap: int, edge: Edge) -> list[tuple[int, i
     >>> spans(645, 640, 128, "balance"), spans(645, 640, 0, "trim")
     ([(0, 640), (5, 640)], [(0, 640), (635, 10)])
     """
+    if edge not in get_args(Edge):
+        raise TilerError(f"edge is one of {', '.join(get_args(Edge))}{did_you_mean(edge, get_args(Edge))}, got {edge!r}")
+    if int(length) != length or int(tile) != tile:
+        raise TilerError(f"sizes are whole pixels, got an image of {length} and a tile of {tile}")
     if tile < MIN_SIDE:
         raise TilerError(f"a tile has at least {MIN_SIDE} px a side, got {tile}")
     if length < MIN_SIDE and not (edge == "pad" and length > 0):

@@ -40,7 +40,7 @@ def choice(*allowed: str) -> Callable[[Any], str]:
 def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
     def check(value: Any) -> float:
         result = float(value)
-        if not low <= result <= high:
+        if not (math.isfinite(result) and low <= result <= high):
             raise ValueError
         return result
 
@@ -50,7 +50,7 @@ def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
 def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         result = int(value)
-        if result != float(value) or not low <= result <= high:
+        if (not isinstance(value, str) and result != value) or not low <= result <= high:
             raise ValueError
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Window:
     def __post_init__(self) -> None:
         for name in ("x", "y", "width", "height"):
             value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value:
+            if isinstance(value, bool) or not math.isfinite(value) or int(value) != value:
                 raise TilerError(f"a window has whole pixels, got {name}={value!r}")
             object.__setattr__(self, name, int(value))
         if self.width <= 0 or self.height <= 0:

@@ -257,16 +257,17 @@ def test_a_fifo_is_refused_without_waiting(folder):
         sources.opened(str(folder.root / "images/b.jpg"))
 
 
-def test_splits_come_in_their_order_and_keys_sorted(folder):
+def test_sources_come_by_key_and_then_by_split(folder):
     folder.add("images/v/b.jpg", "images/t/z.jpg", "images/t/a.jpg", "images/x/c.jpg", "images/m/d.jpg")
-    found = folder.find("val: images/v\nminival: images/m\ntest: images/x\ntrain: images/t\n")
-    keys = [(s.split, s.key) for s in found.sources]
-    assert keys == [
-        ("train", "images/t/a.jpg"),
-        ("train", "images/t/z.jpg"),
-        ("val", "images/v/b.jpg"),
-        ("test", "images/x/c.jpg"),
-        ("minival", "images/m/d.jpg"),
+    found = folder.find("val: [images/v, images/t]\nminival: images/m\ntest: images/x\ntrain: images/t\n")
+    assert [(s.key, s.split) for s in found.sources] == [
+        ("images/m/d.jpg", "minival"),
+        ("images/t/a.jpg", "train"),
+        ("images/t/a.jpg", "val"),
+        ("images/t/z.jpg", "train"),
+        ("images/t/z.jpg", "val"),
+        ("images/v/b.jpg", "val"),
+        ("images/x/c.jpg", "test"),
     ]
     assert found.splits == ("train", "val", "test", "minival")
 

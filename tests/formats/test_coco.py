@@ -42,6 +42,7 @@ def file(tmp_path_factory):
 
 
 def read(file, given):
+    file.unlink(missing_ok=True)
     file.write_bytes(given if isinstance(given, bytes) else json.dumps(given).encode())
     return coco.read(file)
 

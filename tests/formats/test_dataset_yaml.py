@@ -30,6 +30,7 @@ def root(tmp_path, monkeypatch):
 
 
 def read(root, content, name="dataset.yaml"):
+    (root / name).unlink(missing_ok=True)
     (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     return dataset_yaml.read(root / name)
 

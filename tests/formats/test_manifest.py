@@ -49,6 +49,7 @@ SOURCE = SourceTiles("images/a.jpg", "train", 100, 80, "f00", [Tile("a__0_0_100_
 
 
 def write(file, *records):
+    file.unlink(missing_ok=True)
     file.write_bytes(b"".join(r if isinstance(r, bytes) else manifest.line(r) for r in records))
     return file
 

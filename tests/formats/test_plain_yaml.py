@@ -14,6 +14,7 @@ def file(tmp_path_factory):
 
 
 def loaded(file, content):
+    file.unlink(missing_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return plain_yaml.load(file)
 

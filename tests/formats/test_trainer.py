@@ -164,7 +164,7 @@ def test_every_fault_is_said_in_one_line(task):
     @given(st.lists(rows_near_the_border(task), min_size=1, max_size=6))
     def check(rows):
         for row in rows:
-            code = trainer.faults(row[None], task, CLASSES, (2, 3))[0]
+            code = trainer.faults(row[None], task, CLASSES)[0]
             assert code is None or trainer.explain(code, row, task, CLASSES).isprintable()
 
     check()

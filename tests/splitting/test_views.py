@@ -7,7 +7,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.strategies import KEYPOINTS, SIDE, instances, outline, quick
-from tiler import polygons
 from tiler.formats import trainer, yolo
 from tiler.instances import Instances, empty
 from tiler.options import SplitOptions
@@ -458,8 +457,3 @@ def test_ignored_regions_are_painted_out_of_every_tile_that_meets_them():
     assert painted_out(car, 0, [region]) == [[(90, 40, 120, 70)], [(10, 10, 20, 20)]]
     assert painted_out(car, 1, [region]) == [[(90, 40, 120, 70)], []]
     assert painted_out(car, 2, [region]) == [[], []]
-
-
-def test_parts_of_a_row_are_parts_of_its_view():
-    pair = seen_by(segment([square(10, 10), square(95, 10, 20)]), TILE)
-    assert len(polygons.parts(pair.seen.rings)[0]) == 2

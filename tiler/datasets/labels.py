@@ -49,11 +49,9 @@ class LabelFile:
     key: str
     data: bytes | None
 
-    def line(self, row: int) -> int | None:
-        """The line, from 1, of a row, which counts from 0 and skips blank lines; None for COCO."""
-        if self.key.lower().endswith(".json"):
-            return None
-        return yolo.parse(self.data or b"").lines[row]
+    def lines(self) -> list[int] | None:
+        """For each row (they skip blank lines) its line, from 1; None for COCO, which has none."""
+        return None if self.key.lower().endswith(".json") else yolo.parse(self.data or b"").lines
 
     def words(self) -> bytes:
         """What counts of it: not the byte-order mark, line ends, blank lines or runs of spaces."""
@@ -137,10 +135,11 @@ def within_frame(instances: Instances, width: int, height: int, file: LabelFile)
     gone = seen.visible <= 0
     far = (over > ROUNDING) & ~gone
     findings = []
+    lines = file.lines() if (gone | far).any() else None
     for code, which in (("L05", gone), ("L08", far)):
         for i in np.flatnonzero(which):
             row = int(instances.row[i])
-            line = file.line(row)
+            line = None if lines is None else lines[row]
             what = f"annotation {row} " if line is None else ""
             words = "lies outside the picture" if code == "L05" else f"reaches {over[i]:.1f} px past the frame; cut there"
             findings.append(Finding(file.key, code, what + words, line))

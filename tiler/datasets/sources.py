@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import coco, dataset_yaml
-from tiler.formats.text import read_text, reason
+from tiler.formats.text import open_regular, read_text, reason
 from tiler.images.header import formats
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Dataset:
         file: the YAML or JSON.
         root: what the keys are relative to.
         folders: that were looked through, or that the pictures lie in.
-        sources: by split, then by key.
+        sources: by key, then by split.
         coco: of a COCO set, its file; its `task` is then decided.
     """
 
@@ -110,10 +109,11 @@ def _yaml(given: DatasetYaml) -> Dataset:
                 raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
             if entries:
                 findings.append(Finding(printable(given.file.name), "Y01", f"{split}: no pictures in {where}"))
-        sources += [Source(key, split, bytes=size) for key, size in sorted(keys.items())]
+        sources += [Source(key, split, bytes=size) for key, size in keys.items()]
     folders = tuple(e if e.is_dir() else e.parent for entries in given.splits.values() for e in entries)
     findings += _orphans(given, sources)
     splits = tuple(dict.fromkeys(source.split for source in sources))
+    sources.sort(key=lambda source: (source.key, source.split))
     return Dataset(
         given.file,
         given.root,
@@ -135,7 +135,7 @@ def _coco(data: Path, images: Path) -> Dataset:
         raise TilerError(f"--images {printable(str(images))}: no such folder")
     split = next((s for s in ("train", "val", "test") if s in data.stem.lower()), "train")
     findings = list(content.findings)
-    sources = []
+    sources: dict[str, Source] = {}
     for picture in content.pictures:
         key = os.path.normpath(picture.file_name).replace(os.sep, "/")
         if key.startswith(("../", "/")) or os.path.isabs(picture.file_name):
@@ -145,11 +145,15 @@ def _coco(data: Path, images: Path) -> Dataset:
         if path.suffix.lower() not in SEEN:
             findings.append(Finding(printable(data.name), "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
             continue
-        sources.append(Source(key, split, bytes=_size(path), entry=picture))
+        if key in sources:
+            found = f"{printable(picture.file_name)} is listed twice; the first entry counts"
+            findings.append(Finding(printable(data.name), "P05", found))
+            continue
+        sources[key] = Source(key, split, bytes=_size(path), entry=picture)
     if not sources:
         raise TilerError(f"{printable(str(data))}: no pictures that could be cut")
-    sources.sort(key=lambda source: source.key)
-    return Dataset(data, root, content.names, sources, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
+    ordered = sorted(sources.values(), key=lambda source: source.key)
+    return Dataset(data, root, content.names, ordered, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
 
 
 def _size(path: str | Path) -> int:
@@ -161,17 +165,18 @@ def _size(path: str | Path) -> int:
 
 def _walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[str, int]]:
     """Every picture under a folder, as the trainer finds them; links are followed, once."""
-    waiting, been = [str(folder)], set()
-    while waiting:
-        here = waiting.pop()
+    folders, links, been = [str(folder)], list[str](), set()
+    while folders or links:  # links last, so that a folder counts under its own name
+        here = folders.pop() if folders else links.pop()
         try:
             status = os.stat(here)
             if (status.st_dev, status.st_ino) in been:
                 continue
             been.add((status.st_dev, status.st_ino))
-            entries = list(os.scandir(here))
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            findings.append(Finding(printable(relative(here, root)), "I01", f"the folder cannot be read: {error.strerror}"))
+            shown = printable(relative(here, root))
+            findings.append(Finding(shown, "I01", f"the folder cannot be read: {reason(error)}"))
             continue
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
@@ -184,7 +189,7 @@ def _walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[s
                 elif not hidden:
                     yield entry.path, _size(entry.path)  # whatever it is: a folder is refused when it is opened
             if not hidden and _is_folder(entry):
-                waiting.append(entry.path)
+                (links if entry.is_symlink() else folders).append(entry.path)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -231,19 +236,15 @@ def relative(path: str, root: Path) -> str:
 
 
 def opened(path: str) -> BufferedReader:
-    """A picture's file, open for reading; a fifo or device is not waited for.
+    """A picture's file, open for reading.
 
     Raises:
         SourceRefused: it cannot be opened, or is not a regular file (I01).
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        return open_regular(path)
     except OSError as error:
         raise SourceRefused("I01", f"cannot be opened: {reason(error)}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SourceRefused("I01", "not a regular file")
-    return open(descriptor, "rb")
 
 
 def label_path(path: str) -> str:
@@ -259,21 +260,25 @@ def label_path(path: str) -> str:
 def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
     """Label files that hold rows but have no picture, in the folders beside the split folders."""
     known = {label_path(os.path.join(given.root, source.key)) for source in sources}
-    findings = []
-    for folder in sorted({label_path(f"{e}/x")[:-6] for es in given.splits.values() for e in es if e.is_dir()}):
-        for here, _, names in os.walk(folder):
-            for name in sorted(names):
-                path = os.path.join(here, name).replace(os.sep, "/")
-                if name.endswith(".txt") and path not in known and _holds_rows(path):
-                    message = "a label file without a picture" + _twin(path)
-                    findings.append(Finding(printable(relative(path, given.root)), "P02", message))
-    return findings
+    folders = {label_path(f"{entry}/x")[:-6] for es in given.splits.values() for entry in es if entry.is_dir()}
+    paths = {
+        os.path.join(here, name).replace(os.sep, "/")
+        for folder in folders
+        for here, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(".txt")
+    }
+    return [
+        Finding(printable(relative(path, given.root)), "P02", "a label file without a picture" + _twin(path))
+        for path in sorted(paths - known)
+        if _holds_rows(path)
+    ]
 
 
 def _holds_rows(path: str) -> bool:
     """Whether the first line looks like a label: class lists and notes lie among labels too."""
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        with open_regular(path) as file:
             words = next((line.split() for line in file.read(4096).splitlines() if line.strip()), [])
         return len(words) >= 5 and all(re.fullmatch(rb"[-+.\deE]+", word) for word in words[:5])
     except OSError:
@@ -284,7 +289,8 @@ def _twin(path: str) -> str:
     """A file of the picture's name that the trainer does not read (a GIF, say)."""
     folder, stem = os.path.split("/images/".join(path.rsplit("/labels/", 1))[:-4])
     try:
-        twins = [n for n in sorted(os.listdir(folder)) if os.path.splitext(n)[0] == stem]
+        names = [os.path.splitext(name) for name in sorted(os.listdir(folder))]
+        twins = ["".join(name) for name in names if name[0] == stem and name[1] != ".txt"]
     except OSError:
         return ""
     return f" ({printable(twins[0])} is not of a format that the trainer reads)" if twins else ""

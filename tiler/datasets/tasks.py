@@ -75,6 +75,6 @@ def _only_boxes(data: bytes) -> int | None:
 
 
 def _parallelograms(quads: Floats) -> tuple[int, int]:
-    inner = ((quads > CLAMPED) & (quads < 1 - CLAMPED)).all(axis=(1, 2))
+    quads = quads[((quads > CLAMPED) & (quads < 1 - CLAMPED)).all(axis=(1, 2))]
     gap = np.abs(quads[:, 0] + quads[:, 2] - quads[:, 1] - quads[:, 3]).max(axis=1)
-    return int(inner.sum()), int((inner & (gap < CLOSES)).sum())
+    return len(quads), int((gap < CLOSES).sum())

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, condensed, printable
+from tiler.findings import Finding, condensed, printable, short
 from tiler.formats import rle
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances, empty
@@ -138,9 +138,12 @@ def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Pictu
     names: set[str] = set()
     for picture in content.images:
         if not isinstance(picture.file_name, str) or not picture.file_name or "\0" in picture.file_name:
-            findings.append(Finding(label, "I01", f"image {_short(picture.id)}: file_name is {_short(picture.file_name)}"))
-        elif not isinstance(picture.id, int | str) or picture.id in by_id or picture.file_name in names:
-            message = f"image {_short(picture.id)}: {printable(picture.file_name)} is listed twice; the first entry counts"
+            findings.append(Finding(label, "I01", f"image {short(picture.id)}: file_name is {short(picture.file_name)}"))
+        elif not isinstance(picture.id, int | str):
+            message = f"image {short(picture.id)}: {printable(picture.file_name)} has no id that annotations could name"
+            findings.append(Finding(label, "I01", message))
+        elif picture.id in by_id or picture.file_name in names:
+            message = f"image {short(picture.id)}: {printable(picture.file_name)} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
         else:
             by_id[picture.id] = picture
@@ -150,14 +153,10 @@ def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Pictu
         annotation.index = index
         owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | str) else None
         if owner is None:
-            findings.append(Finding(label, "L03", f"{annotation.name}: no picture has image_id {_short(annotation.image_id)}"))
+            findings.append(Finding(label, "L03", f"{annotation.name}: no picture has image_id {short(annotation.image_id)}"))
         else:
             owner.annotations.append(annotation)
     return list(by_id.values())
-
-
-def _short(value: object) -> str:
-    return printable(repr(value))[:60]
 
 
 def _kpt_shape(content: _File) -> tuple[int, int] | None:
@@ -188,7 +187,7 @@ def _is_box(annotation: Annotation) -> bool:
     try:
         x, y, w, h = map(float, bbox)
         points = np.array(rings[0], np.float64).reshape(4, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
     return all(np.abs(corners - point).max(axis=1).min() < 1.5 for point in points)
@@ -210,8 +209,8 @@ def instances(
             if annotation.ignored:
                 ignored.append(rings if rings is not None else _corners(bbox))
                 continue
-            if annotation.category_id not in classes:
-                raise _Bad("L04", f"no category has id {_short(annotation.category_id)}")
+            if not isinstance(annotation.category_id, int) or annotation.category_id not in classes:
+                raise _Bad("L04", f"no category has id {short(annotation.category_id)}")
             if rings is None and spec.task in ("segment", "obb"):
                 raise _Bad("L10", f"no segmentation, which a {spec.task} set needs")
             kept.append((annotation, bbox, rings, _keypoints(annotation, spec)))
@@ -270,7 +269,7 @@ def _outline(segmentation: Any) -> Rings:
             raise _Bad("L06", "the mask is empty")
         return rings
     if not isinstance(segmentation, list):
-        raise ValueError(f"expected polygons or a mask, got {_short(segmentation)}")
+        raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
     parts = []
     for ring in segmentation:
         points = _numbers(ring, "segmentation")
@@ -288,13 +287,12 @@ def _outline(segmentation: Any) -> Rings:
 
 def _numbers(value: Any, what: str) -> Floats:
     if not isinstance(value, list):
-        raise _Bad("L03", f"{what} is a list of numbers, got {_short(value)}")
+        raise _Bad("L03", f"{what} is a list of numbers, got {short(value)}")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        raise _Bad("L02", f"{what} is a list of numbers, got {_short(value)}")
-    numbers = np.array(value, np.float64)
-    if not (np.isfinite(numbers) & (np.abs(numbers) < 1e9)).all():
-        raise _Bad("L02", f"{what} holds {_short(value)}, expected finite pixels")
-    return numbers
+        raise _Bad("L02", f"{what} is a list of numbers, got {short(value)}")
+    if not all(abs(v) < 1e9 for v in value):  # also false of NaN, and of whole numbers beyond floats
+        raise _Bad("L02", f"{what} holds {short(value)}, expected finite pixels")
+    return np.array(value, np.float64)
 
 
 def _corners(xyxy: Floats) -> Rings:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, printable, short
 from tiler.formats import plain_yaml
 from tiler.types import SPLITS
 
+MAX_CLASSES = 100_000
 NAMES = ("dataset.yaml", "data.yaml")
 KEYS = ("path", "train", "val", "test", "minival", "names", "nc", "channels", "kpt_shape", "flip_idx", "download")
 
@@ -53,8 +55,8 @@ def find(data: Path) -> Path:
         TilerError: no such file, or a folder with none or several.
     """
     shown = printable(str(data))
-    if not data.is_dir():
-        if not data.exists():
+    if not os.path.isdir(data):
+        if not _exists(data):
             raise TilerError(f"{shown}: no such file or folder")
         return data
     for name in NAMES:
@@ -83,7 +85,7 @@ def read(data: Path) -> DatasetYaml:
     root, splits, missing = _resolve(file, content.get("path"), entries, shown)
     label = printable(file.name)
     findings = [Finding(label, "Y01", f"split {name}: no such file or folder: {path}") for name, path in missing]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     findings += [Finding(label, "Y02", f"class name {name!r} stands for several classes") for name in doubled]
     if "val" not in entries:
         findings.append(Finding(label, "Y03", "no val split, which the trainer needs"))
@@ -107,7 +109,7 @@ def _entries(content: dict[str, Any], shown: str) -> dict[str, list[str]]:
             continue
         items = value if isinstance(value, list) else [value]
         if not items or not all(isinstance(item, str) and item for item in items) or any("\0" in i for i in items):
-            raise TilerError(f"{shown}: {split} is a path or a list of paths, got {printable(repr(value))[:100]}")
+            raise TilerError(f"{shown}: {split} is a path or a list of paths, got {short(value)}")
         entries[split] = items
     if "train" not in entries and "val" not in entries:
         hints = "".join(did_you_mean(key, SPLITS) for key in content if key not in KEYS)
@@ -121,6 +123,8 @@ def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
     if names is None:
         if count is None:
             raise TilerError(f"{shown}: names (or nc) is missing{''.join(did_you_mean('names', [k]) for k in content)}")
+        if not 0 < count <= MAX_CLASSES:
+            raise TilerError(f"{shown}: nc is {count}, expected 1 to {MAX_CLASSES}")
         return tuple(f"class_{i}" for i in range(count))
     if isinstance(names, dict):
         keys = [_int(key, f"{shown}: a key of names") for key in names]
@@ -128,7 +132,7 @@ def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
             raise TilerError(f"{shown}: names has the keys {sorted(keys)[:20]}, expected 0 to {len(keys) - 1} without gap")
         names = [name for _, name in sorted(zip(keys, names.values(), strict=True), key=lambda pair: pair[0])]
     if not isinstance(names, list) or not names:
-        raise TilerError(f"{shown}: names is a list or a mapping of class names, got {printable(repr(names))[:100]}")
+        raise TilerError(f"{shown}: names is a list or a mapping of class names, got {short(names)}")
     for i, name in enumerate(names):
         if name is not None and not isinstance(name, str):
             raise TilerError(f"{shown}: names: class {i} is a {type(name).__name__}, expected text")
@@ -142,20 +146,25 @@ def _resolve(
 ) -> tuple[Path, dict[str, tuple[Path, ...]], list[tuple[str, str]]]:
     """The root under which the splits exist, the splits, and what of them is missing."""
     if path is not None and (not isinstance(path, str) or "\0" in path):
-        raise TilerError(f"{shown}: path is a folder, got {printable(repr(path))[:100]}")
+        raise TilerError(f"{shown}: path is a folder, got {short(path)}")
     needed = [split for split in ("train", "val") if split in entries]
     tried: list[tuple[str, Path]] = []
     for base in _bases(file):
         root = Path(os.path.normpath(base / (path or ".")))
         found = {split: tuple(_entry(root, item) for item in items) for split, items in entries.items()}
-        if all(p.exists() for split in needed for p in found[split]):
-            missing = [(s, printable(str(p))) for s, paths in found.items() for p in paths if not p.exists()]
-            return root, {s: tuple(p for p in paths if p.exists()) for s, paths in found.items()}, missing
-        tried.append(next((split, p) for split in needed for p in found[split] if not p.exists()))
+        if all(_exists(p) for split in needed for p in found[split]):
+            missing = [(s, printable(str(p))) for s, paths in found.items() for p in paths if not _exists(p)]
+            return root, {s: tuple(p for p in paths if _exists(p)) for s, paths in found.items()}, missing
+        tried.append(next((split, p) for split in needed for p in found[split] if not _exists(p)))
         if path is None or Path(path).is_absolute():
             break
     listed = ", nor ".join(dict.fromkeys(printable(str(place)) for _, place in tried))
     raise TilerError(f"{shown}: {tried[0][0]}: no such file or folder: {listed}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that no file system holds is not there."""
+    return os.path.exists(path)
 
 
 def _bases(file: Path) -> list[Path]:
@@ -173,7 +182,7 @@ def _bases(file: Path) -> list[Path]:
 def _entry(root: Path, item: str) -> Path:
     """A split's path; Roboflow writes `../train/images` and means `train/images`."""
     path = Path(os.path.normpath(root / item))
-    if not path.exists() and item.startswith("../"):
+    if not _exists(path) and item.startswith("../"):
         return Path(os.path.normpath(root / item[3:]))
     return path
 
@@ -183,7 +192,7 @@ def _ints(content: dict[str, Any], key: str, shown: str) -> tuple[int, ...] | No
     if value is None:
         return None
     if not isinstance(value, list):
-        raise TilerError(f"{shown}: {key} is a list of numbers, got {printable(repr(value))[:100]}")
+        raise TilerError(f"{shown}: {key} is a list of numbers, got {short(value)}")
     return tuple(_int(item, f"{shown}: {key}") for item in value)
 
 
@@ -195,7 +204,7 @@ def _int(value: Any, what: str) -> int:
             return int(number)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise TilerError(f"{what} is a whole number, got {printable(repr(value))[:100]}")
+    raise TilerError(f"{what} is a whole number, got {short(value)}")
 
 
 def dump(

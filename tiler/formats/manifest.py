@@ -59,7 +59,7 @@ def read_head(path: Path) -> Head:
     try:
         with open(path, "rb") as file:
             head = msgspec.json.decode(file.readline(), type=Head)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TilerError(f"{printable(str(path))}: not a manifest of tiler: {printable(str(error))}") from None
     if head.schema != SCHEMA:
         raise TilerError(f"{printable(str(path))}: schema {head.schema}, expected {SCHEMA}; made by tiler {head.tiler}")
@@ -78,7 +78,7 @@ def read_sources(path: Path) -> Iterator[SourceTiles]:
         for number, line in enumerate(file, 2):
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise TilerError(f"{printable(str(path))}:{number}: {printable(str(error))}") from None
 
 

@@ -18,6 +18,7 @@ from tiler.formats.text import read_text
 MAX_BYTES = 5_000_000
 MAX_DEPTH = 32
 MAX_ALIASES = 64
+MAX_MERGED = 100_000
 
 
 class _Refused(Exception):
@@ -29,6 +30,7 @@ class PlainLoader(yaml.SafeLoader):
 
     depth = 0
     aliases = 0
+    merged = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -43,12 +45,28 @@ class PlainLoader(yaml.SafeLoader):
         finally:
             self.depth -= 1
 
+    def flatten_mapping(self, node: Any) -> None:
+        super().flatten_mapping(node)
+        self.merged += len(node.value)
+        if self.merged > MAX_MERGED:
+            raise _Refused(f"merge keys that make more than {MAX_MERGED} entries")
+
+    def as_text(self, node: Any) -> str:
+        return str(self.construct_scalar(node))
+
 
 KEPT = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in KEPT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+PlainLoader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "str", "seq", "map")
+}
+for _name in ("bool", "int", "float", "timestamp"):
+    PlainLoader.add_constructor(f"tag:yaml.org,2002:{_name}", PlainLoader.as_text)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -68,7 +86,7 @@ def load(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
         raise TilerError(f"{shown}{_line(error)}: not YAML: {printable(str(problem))}") from None
-    except (RecursionError, ValueError, TypeError) as error:  # unhashable keys, dates out of range
+    except (RecursionError, ValueError, TypeError) as error:  # unhashable keys, characters out of range
         raise TilerError(f"{shown}: not plain YAML: {printable(str(error))[:200]}") from None
     if not isinstance(value, dict):
         found = "nothing" if value is None else type(value).__name__
@@ -81,6 +99,17 @@ def _line(error: yaml.YAMLError) -> str:
     return f":{mark.line + 1}" if mark is not None else ""
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that keeps line ends within a text, of which YAML knows five."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        style = '"' if any(end in value for end in "\n\r\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
 def dump(value: dict[str, Any]) -> str:
     """YAML text of plain values, keys in the order given, non-ASCII as it is."""
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000))
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000))

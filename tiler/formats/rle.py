@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 
+MAX_PIXELS = 2**40
+
+
 def counts(text: str | bytes) -> list[int]:
     """The run lengths in COCO's compressed notation (`rleFrString` of cocoapi's maskApi.c).
 
@@ -64,6 +67,8 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
         raise ValueError("counts are run lengths, 0 or more")
     height, width = size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a mask of {height} x {width} pixels")
     if sum(runs) != height * width:
         raise ValueError(f"the runs add up to {sum(runs)} pixels, expected {height} x {width}")
     ends = np.array(list(accumulate(runs)), np.int64)

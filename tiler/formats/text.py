@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 from tiler.errors import TilerError
@@ -12,19 +14,28 @@ from tiler.findings import printable
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
+def open_regular(path: str | Path) -> BufferedReader:
+    """A regular file, open for reading; a fifo or device is not waited for.
+
+    Raises:
+        OSError: the file is not there, not readable, or not regular.
+    """
+    # One open for the check and the read; O_NONBLOCK so that a fifo cannot hold us.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(descriptor, "rb")
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; a fifo or device is never opened.
+    """The content of a regular file of at most `limit` bytes.
 
     Raises:
         OSError: the file is not there, not readable, or not regular.
         TilerError: it is too large.
     """
-    # One open for the check and the read; O_NONBLOCK so that a fifo cannot hold us.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"not a regular file: {printable(str(path))}")
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise TilerError(f"{printable(str(path))}: more than {limit} bytes")

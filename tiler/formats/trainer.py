@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LOW, HIGH = -0.01, 1.01  # what the trainer tolerates of normalised coordinates
 MIN_SIDE = 10  # px; smaller images are dropped
 
+HUGE = 1e30  # beyond it the trainer's float32 has no numbers
+
 BOX_NAMES = ("x centre", "y centre", "width", "height")
 
 
@@ -51,10 +53,11 @@ def derived_boxes(rows: Floats, task: Task) -> Floats:
         return rows[:, 1:5]
     x, y = rows[:, 1::2], rows[:, 2::2]
     x0, y0, x1, y1 = x.min(1), y.min(1), x.max(1), y.max(1)
-    return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # such numbers are refused, not computed with
+        return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
 
 
-def faults(rows: Floats, task: Task, classes: int, kpt_shape: tuple[int, int] | None = None) -> list[str | None]:
+def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
     """The first rule that each row breaks, as a finding's code, or None.
 
     Args:
@@ -67,15 +70,13 @@ def faults(rows: Floats, task: Task, classes: int, kpt_shape: tuple[int, int] | 
     codes = np.full(len(rows), None, dtype=object)
     if not len(rows):
         return []
-    with np.errstate(invalid="ignore", over="ignore"):
-        box = derived_boxes(rows, task)
-        class_id = rows[:, 0]
-        checks = {
-            "L05": (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1),
-            "L06": (box[:, 2:] <= 0).any(axis=1),  # the trainer keeps 0, and its augmentations drop it
-            "L04": (class_id != np.floor(class_id)) | (class_id < 0) | (class_id >= classes),
-            "L02": ~np.isfinite(rows).all(axis=1),
-        }
+    box, class_id = derived_boxes(rows, task), rows[:, 0]
+    checks = {
+        "L05": (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1),
+        "L06": (box[:, 2:] <= 0).any(axis=1),  # the trainer keeps 0, and its augmentations drop it
+        "L04": (class_id != np.floor(class_id)) | (class_id < 0) | (class_id >= classes),
+        "L02": ~np.isfinite(rows).all(axis=1),
+    }
     for code, broken in checks.items():  # the later one is the plainer reason
         codes[broken] = code
     return list(codes)
@@ -92,20 +93,22 @@ def accepted(rows: Sequence[Floats], task: Task, classes: int, kpt_shape: tuple[
     Args:
         rows: M arrays, class first; of different length for segments.
     """
-    if not rows:
-        return np.empty(0, bool)
-    single = [row.astype(np.float32).astype(np.float64) for row in rows]
+    good = np.array([fields(task, len(row), kpt_shape) is None and _finite(row) for row in rows], bool)
+    if not good.any():
+        return good
+    single = [row.astype(np.float32).astype(np.float64) for row, usable in zip(rows, good, strict=True) if usable]
     class_id = np.array([row[0] for row in single])
-    good = np.isfinite(class_id) & (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < classes)
-    good &= np.array([fields(task, len(row), kpt_shape) is None and bool(np.isfinite(row).all()) for row in single])
-    good &= tolerated(np.concatenate([derived_boxes(row[None], task) for row in single]))
-    if task == "pose":  # keypoints count too, visible or not
-        good &= np.array([bool((row[5:] >= LOW).all()) and bool((_xy(row) <= HIGH).all()) for row in single])
-    return np.asarray(good)
+    taken = (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < classes)
+    taken &= tolerated(np.concatenate([derived_boxes(row[None], task) for row in single]))
+    if task == "pose" and kpt_shape is not None:  # keypoints count too, visible or not
+        points = np.array([row[5:].reshape(kpt_shape) for row in single])
+        taken &= (points >= LOW).all(axis=(1, 2)) & (points[..., :2] <= HIGH).all(axis=(1, 2))
+    good[good] = taken
+    return good
 
 
-def _xy(row: Floats) -> Floats:
-    return row[5:].reshape(-1, 3)[:, :2]
+def _finite(row: Floats) -> bool:
+    return bool((np.abs(row) < HUGE).all())
 
 
 def explain(code: str, row: Floats, task: Task, classes: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 
 from tiler import boxes as box
 from tiler import polygons
@@ -110,7 +111,7 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
             code = "L10" if count == 5 and spec.task in ("segment", "obb") else "L03"
             problems += [(int(line), code, wrong) for line in lines]
             continue
-        codes = trainer.faults(rows, spec.task, spec.classes, spec.kpt_shape)
+        codes = trainer.faults(rows, spec.task, spec.classes)
         for line, row, fault in zip(lines, rows, codes, strict=True):
             if fault is not None:
                 problems.append((int(line), fault, trainer.explain(fault, row, spec.task, spec.classes)))
@@ -122,7 +123,7 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
 
 def duplicates(lines: Ints, rows: Floats) -> Ints:
     """Positions of rows that repeat an earlier one, as the trainer compares them (float32)."""
-    single = np.ascontiguousarray(rows.astype(np.float32) + 0.0)  # -0.0 is 0.0
+    single = np.ascontiguousarray(rows.clip(-trainer.HUGE, trainer.HUGE).astype(np.float32) + 0.0)  # -0.0 is 0.0
     keys = single.view(np.dtype((np.void, single.dtype.itemsize * single.shape[1]))).ravel()
     _, first = np.unique(keys, return_index=True)
     again = np.ones(len(rows), bool)
@@ -190,7 +191,7 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
         problems += [
             (int(lines[i]), "L09", "the outline crosses itself")
             for i in np.flatnonzero(crossed & ~flat)
-            if not _retraces(rings, int(i), float(result.area[i]))
+            if _crosses(rings[int(i)][0])
         ]
     return result.take(~flat)
 
@@ -200,19 +201,11 @@ def _corners(cxcywhn: Floats) -> Floats:
     return box.from_cxcywh(cxcywhn)[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 
 
-def _retraces(rings: Rings, i: int, area: float) -> bool:
-    """True when the outline only runs back along itself (a bridge to a hole or part, an edge along the frame).
-
-    Nothing is crossed then: the shoelace formula gives the filled area, or a hole's bridge
-    is gone both ways.
-    """
-    ring = rings[i][0]
-    x, y = ring.T
-    if abs(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 - area) <= 1e-6 * area:
-        return True
-    edges = np.concatenate([ring, np.roll(ring, -1, axis=0)], axis=1)
-    there = {tuple(edge) for edge in edges.tolist()}
-    return any((x1, y1, x0, y0) in there for x0, y0, x1, y1 in edges.tolist() if (x0, y0) != (x1, y1))
+def _crosses(ring: Floats) -> bool:
+    """True when edges of a ring cross. Running back along itself (a bridge to a hole, an edge along
+    the frame) crosses nothing."""
+    edges = shapely.linestrings(np.stack([ring, np.roll(ring, -1, axis=0)], axis=1))
+    return bool(shapely.STRtree(edges).query(edges, predicate="crosses").size)
 
 
 def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: list[Problem]) -> Floats:
@@ -220,7 +213,7 @@ def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: li
     points, values = spec.kpt_shape
     given = rows[:, 5:].reshape(len(rows), points, values)
     result = np.zeros((len(rows), points, 3))
-    result[..., :2] = given[..., :2] * size
+    result[..., :2] = given[..., :2].clip(-trainer.HUGE, trainer.HUGE) * size
     if values == 3:
         result[..., 2] = given[..., 2]
     else:  # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled

@@ -108,7 +108,7 @@ def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
             fingerprint = _fingerprint(file, labels)
             if done is not None:
                 earlier = msgspec.json.decode(done, type=Outcome)
-                if earlier.entry.fingerprint == fingerprint and _still_there(job, earlier):
+                if earlier.entry.fingerprint == fingerprint and _still_there(job, source, earlier):
                     earlier.kept = True
                     return earlier
             return _cut(job, source, file, labels, fingerprint)
@@ -141,11 +141,13 @@ def _fingerprint(file: BufferedReader, labels: LabelFile) -> str:
     return hashlib.sha256(picture + labels.words()).hexdigest()[:32]
 
 
-def _still_there(job: Job, outcome: Outcome) -> bool:
-    """Whether all tiles of an outcome stand in the tree, with the sizes they had."""
+def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
+    """Whether all tiles of an outcome stand in the tree, with the names and sizes that they shall have."""
     if job.tree is None:
         return False
     for tile, sizes in zip(outcome.entry.tiles, outcome.sizes, strict=True):
+        if not tile.name.startswith(source.stem + "__"):
+            return False  # other sources were added since, and stems are unique
         paths = tile_paths(job.tree, outcome.entry.split, tile.name, outcome.suffix)
         try:
             if any(os.stat(path).st_size != size for path, size in zip(paths, sizes, strict=True)):
@@ -187,7 +189,7 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
     options = job.options
     where = places(source.stem, width, height, options)
     bounds = np.array([place.window.bounds for place in where])
-    scales = np.array([place.scale for place in where])
+    scales = np.array([place.size[0] / place.window.width for place in where])
     seen = views(labels.instances, bounds, scales, options)
     row_view, rows = label_rows(seen, bounds, scales, options, job.spec)
     plan = Plan(where, bounds, scales, seen, row_view, rows, np.ones(len(where), bool))

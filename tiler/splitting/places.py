@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -34,7 +35,7 @@ def places(stem: str, width: int, height: int, options: SplitOptions) -> list[Pl
     result = []
     for scale in options.scale:
         shown = (_scaled(tile[0], 1 / scale), _scaled(tile[1], 1 / scale))
-        overlap = options.overlap if options.overlap < 1 else max(1, round(options.overlap / scale))
+        overlap = options.overlap if options.overlap < 1 else math.ceil(options.overlap / scale - 1e-6)
         mark = "" if scale == 1 else f"__s{round(scale * 100)}"
         for w in grid(width, height, shown, overlap, cast(Edge, options.edge)):
             size = (

@@ -59,8 +59,8 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
 
     A view is kept when it shows at least --min-visible of what a tile of this size can
     show of the object, and is at least --min-size px wide and high in the tile. An object
-    without any such view keeps the one that shows most of it (--rescue; ties: the first
-    tile), if that is large enough. The others are treated as --truncated says.
+    without any such view keeps, of those that are large enough, the one that shows most of
+    it (--rescue; ties: the first tile). The others are treated as --truncated says.
 
     Args:
         windows: `(T, 4)` float64 xyxy in source pixels.

@@ -1,0 +1,171 @@
+import dataclasses
+import math
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import quick
+from tiler.errors import TilerError
+from tiler.formats import plain_yaml
+from tiler.options import CheckOptions, RunOptions, SplitOptions, option_fields
+
+ALL = (SplitOptions, RunOptions, CheckOptions)
+
+# For each option: what may be given, as text and as a value, and what it becomes.
+GOOD = {
+    "tile": [("640", 640, 640), ("1024x768", (1024, 768), (1024, 768)), ("640X640", [640, 640], 640), ("10", 10.0, 10)],
+    "overlap": [("0.2", 0.2, 0.2), ("128", 128, 128), ("0", 0, 0), ("1e2", 100.0, 100)],
+    "edge": [(edge, edge, edge) for edge in ("shift", "balance", "trim", "pad")],
+    "scale": [("1,0.5", (1, 0.5), (1, 0.5)), ("0.5,1,0.5", [0.5, 1], (1, 0.5)), ("1", 1, (1,)), ("0.333", 1 / 3, (0.33,))],
+    "task": [(task, task, task) for task in ("auto", "detect", "segment", "obb", "pose")],
+    "min_visible": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
+    "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
+    "truncated": [(way, way, way) for way in ("drop", "keep", "mask", "skip-tile")],
+    "rescue": [("true", True, True), ("no", False, False), ("ON", 1, True), ("0", 0, False)],
+    "ignored": [(way, way, way) for way in ("mask", "skip")],
+    "obb": [(way, way, way) for way in ("aligned", "minrect", "full")],
+    "parts": [(way, way, way) for way in ("separate", "bridge", "largest")],
+    "background": [("all", "all", "all"), ("none", "none", "none"), ("0.5", 0.5, 0.5), ("2", 2, 2)],
+    "seed": [("0", 0, 0), ("12345678901", 12345678901, 12345678901), ("9007199254740993", 2**53 + 1, 2**53 + 1)],
+    "format": [(form, form, form) for form in ("same", "jpg", "png", "webp", "tif")],
+    "quality": [("1", 1, 1), ("100", 100.0, 100)],
+    "max_pixels": [("1", 1, 1), ("4000000000", 4_000_000_000, 4_000_000_000)],
+}
+BAD = {
+    "tile": ["9", 9, "65501", "0", "-640", "640.5", "x", "640x", "x640", "640x640x3", "", True, None, (), (1, 2), {}],
+    "overlap": ["-0.1", -1, "nan", "inf", math.inf, "x", "", None, True, [0.2], "20%", "0,2"],
+    "edge": ["Shift", "", None, 1, [], "shfit"],
+    "scale": ["0", "17", "-1", "nan", "inf", "0.004", "", ",", "1,", "x", None, (), [], True, {}, [[1]], "1;2"],
+    "task": ["detection", "", None, "DETECT"],
+    "min_visible": ["-0.1", "1.1", "nan", "x", None, False],
+    "min_size": ["-1", "nan", "inf", "x", None, True],
+    "truncated": ["dorp", "", None],
+    "rescue": ["maybe", "", None, 2, "y", []],
+    "ignored": ["drop", None],
+    "obb": ["Aligned", None],
+    "parts": ["bridged", None],
+    "background": ["-1", "some", "nan", "inf", None, True, []],
+    "seed": ["-1", "1.5", "x", None, True, "1e3", math.inf],
+    "format": ["jpeg", ".png", None],
+    "quality": ["0", "101", "95.5", None, "high"],
+    "max_pixels": ["0", "-1", "many", None, "1e6"],
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_option_as_text_and_as_a_value(name):
+    for text, value, expected in GOOD[name]:
+        for form in (text, value, expected):
+            found = getattr(SplitOptions.of({name: form}), name)
+            assert found == expected
+            assert isinstance(found, bool) == isinstance(expected, bool)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_value_is_refused_by_name_with_what_is_expected(name):
+    shown = f"--{name.replace('_', '-')} is "
+    for value in BAD[name]:
+        with pytest.raises(TilerError) as error:
+            SplitOptions.of({name: value})
+        message = str(error.value)
+        assert message.startswith(shown)
+        assert message.endswith(f", got {value!r}")
+        assert len(message) > len(f"{shown}, got {value!r}")
+        assert message.isprintable()
+
+
+def test_the_tables_know_every_option():
+    assert set(GOOD) == set(BAD) == {field.name for field in option_fields(SplitOptions)}
+
+
+@quick
+@given(st.fixed_dictionaries({}, optional={name: st.sampled_from([e for *_, e in good]) for name, good in GOOD.items()}))
+def test_options_to_plain_values_and_text_and_back(given):
+    options = SplitOptions.of(given)
+    assert SplitOptions.of(options.plain()) == options
+    assert SplitOptions.of(plain_yaml_of(options.plain())) == options
+    assert dataclasses.replace(options) == options
+
+
+def plain_yaml_of(values):
+    """The values as `--config` would give them: text, and lists of text."""
+    return yaml.load(plain_yaml.dump(values), Loader=plain_yaml.PlainLoader)
+
+
+names = st.sampled_from(sorted(GOOD)) | st.text(max_size=8)
+anything = st.one_of(
+    st.text(max_size=10),
+    st.text("0123456789.-+eExX,naif ", max_size=10),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.lists(st.integers() | st.text("019.x", max_size=4), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+    st.just("9" * 5000),
+    st.just(10**400),
+)
+
+
+@quick
+@given(st.sampled_from(ALL), st.dictionaries(names, anything, max_size=2))
+def test_anything_is_options_or_one_line_of_error(cls, given):
+    try:
+        options = cls.of(given)
+    except TilerError as error:
+        assert "\n" not in str(error)
+    else:
+        assert cls.of(options.plain()) == options
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_an_unknown_name_is_refused_with_a_guess(cls):
+    with pytest.raises(TilerError) as error:
+        cls.of({"worker": 1, "max_pixel": 1, "tas": 1})
+    assert "\n" not in str(error.value)
+    with pytest.raises(TilerError, match=r"^a.yaml: unknown option 'xyz'$"):
+        cls.of({"xyz": 1}, "a.yaml: ")
+    with pytest.raises(TilerError, match=r"^unknown option '5'$"):
+        cls.of({5: 1})
+
+
+def test_a_guess_for_a_name_and_for_a_choice():
+    with pytest.raises(TilerError, match=r"unknown option 'tiel'; did you mean 'tile'\?"):
+        SplitOptions.of({"tiel": 640})
+    with pytest.raises(TilerError, match=r"did you mean 'shift'\?, got 'shfit'"):
+        SplitOptions(edge="shfit")
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_the_defaults_pass_their_own_checks_and_are_documented(cls):
+    options = cls()
+    assert cls.of(options.plain()) == options == cls.of({})
+    for field in option_fields(cls):
+        assert getattr(options, field.name) == field.default
+        assert field.metadata["help"].endswith(".")
+        assert field.metadata["group"]
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_options_do_not_change(cls):
+    options = cls()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(options, option_fields(cls)[0].name, 5)
+    assert hash(options) == hash(cls())
+
+
+def test_plain_values_are_those_of_yaml():
+    plain = SplitOptions(tile="1024x768", scale="1,.5").plain()
+    assert (plain["tile"], plain["scale"]) == ([1024, 768], [1.0, 0.5])
+    assert all(isinstance(value, str | int | float | bool | list) for value in plain.values())
+
+
+def test_run_and_check_options():
+    assert RunOptions(workers="4", backend="loky", overwrite="yes").workers == 4
+    for bad in ({"workers": -1}, {"workers": 5000}, {"backend": "spark"}, {"overwrite": "maybe"}, {"dry_run": None}):
+        with pytest.raises(TilerError):
+            RunOptions.of(bad)
+    with pytest.raises(TilerError):
+        CheckOptions.of({"tile": 640})

@@ -1,0 +1,107 @@
+"""The output folder: where it goes, whether one stands there already, and what is of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tiler.datasets.sources import Dataset, label_path
+from tiler.errors import TilerError
+from tiler.findings import printable
+from tiler.formats import dataset_yaml, manifest
+from tiler.formats.yolo import Spec
+from tiler.options import SplitOptions
+from tiler.version import __version__
+
+HINT = "use --overwrite, or another --out"
+
+
+def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
+    """The output folder; refused where it would mix with the source."""
+    tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
+    target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
+    target = Path(os.path.abspath(target))
+    shown = printable(str(target))
+    if target.exists() and not target.is_dir():
+        raise TilerError(f"--out {shown}: there is a file of this name")
+    real = Path(os.path.realpath(target))
+    for folder in (*dataset.folders, dataset.file):
+        for held in {Path(os.path.realpath(folder)), Path(os.path.realpath(label_path(f"{folder}/x"))).parent}:
+            if real == held or real in held.parents:
+                raise TilerError(f"--out {shown}: it holds the source ({printable(str(folder))}); choose another folder")
+            if held in real.parents and held != dataset.file:
+                raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
+    return target
+
+
+def standing(target: Path, chosen: SplitOptions, overwrite: bool) -> manifest.Head | None:
+    """The head of a complete output that this run would make; None where there is room for one.
+
+    Raises:
+        TilerError: the folder holds something else, and what.
+    """
+    shown = printable(str(target))
+    if not target.is_dir() or not any(target.iterdir()):
+        return None
+    if not (target / manifest.NAME).is_file():
+        found = printable(sorted(p.name for p in target.iterdir())[0])
+        raise TilerError(f"--out {shown}: holds files that are not of tiler ({found}); choose another folder")
+    if overwrite:
+        stranger = next(strangers(target), None)
+        if stranger is not None:
+            found = printable(str(stranger.relative_to(target)))
+            raise TilerError(f"--out {shown}: {found} is not of tiler, so --overwrite does not delete it; move it away")
+        return None
+    head = manifest.read_head(target / manifest.NAME)
+    now = chosen.plain()
+    changed = [f"{k} {head.options.get(k)} -> {v}" for k, v in now.items() if head.options.get(k) != v]
+    if head.tiler != __version__:
+        changed.append(f"tiler {head.tiler} -> {__version__}")
+    if changed:
+        raise TilerError(f"--out {shown}: made with other options ({'; '.join(changed)}); {HINT}")
+    return head
+
+
+def strangers(tree: Path) -> Iterator[Path]:
+    """Files in an output that are not of it. The trainer's caches, which it makes anew, are not counted."""
+    mine = {manifest.NAME, "dataset.yaml", "args.yaml", "report.json"}
+    names: set[tuple[str, str]] = set()
+    for entry in manifest.read_sources(tree / manifest.NAME):
+        names.update((entry.split, tile.name) for tile in entry.tiles)
+    for here, _, files in os.walk(tree):
+        parts = Path(here).relative_to(tree).parts
+        for name in files:
+            stem, suffix = os.path.splitext(name)
+            if not parts and name in mine:
+                continue
+            if len(parts) == 2 and parts[0] == "labels" and suffix == ".txt" and (parts[1], stem) in names:
+                continue
+            if len(parts) == 2 and parts[0] == "images" and suffix != ".txt" and (parts[1], stem) in names:
+                continue
+            if parts == ("labels",) and suffix == ".cache":
+                continue
+            yield Path(here, name)
+
+
+def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head:
+    """The first line of the manifest."""
+    shape = spec.out_shape
+    return manifest.Head(
+        __version__,
+        manifest.SCHEMA,
+        spec.task,
+        list(dataset.names),
+        chosen.plain(),
+        None if shape is None else list(shape),
+    )
+
+
+def dataset_yaml_of(spec: Spec, dataset: Dataset) -> str:
+    """The text of the output's dataset.yaml."""
+    splits = {name: f"images/{name}" for name in dataset.splits}
+    stand_in = {"train": "val", "val": "train"}
+    for name, other in stand_in.items():  # the trainer does not start without both
+        splits.setdefault(name, splits.get(other, f"images/{other}"))
+    pose = spec.task == "pose"
+    return dataset_yaml.dump(dataset.names, splits, spec.out_shape, dataset.flip_idx if pose else None, dataset.channels)

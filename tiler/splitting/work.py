@@ -1,0 +1,96 @@
+"""Sources handed to the workers, their outcomes in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+import msgspec
+
+from tiler.datasets.sources import Source
+from tiler.findings import printable
+from tiler.options import RunOptions
+from tiler.run import workers
+from tiler.splitting.cutting import Job, cut, fingerprint_of
+from tiler.splitting.report import Outcome
+
+MANY, TINY = 200, 100_000  # from so many pictures of fewer bytes on, processes beat threads
+CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what is handed to a worker at once
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: sources done of all, and tiles written."""
+
+    done: int
+    total: int
+    tiles: int
+
+
+def outcomes(
+    job: Job,
+    sources: Sequence[Source],
+    run: RunOptions,
+    done: dict[str, bytes],
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[Outcome]:
+    """Each source cut. `done`: outcomes of an earlier run, by `key`."""
+    todo = [[(source, done.get(key(source.split, source.key))) for source in chunk] for chunk in chunks(sources)]
+    ready = tiles = 0
+    results = workers.stream(partial(_cut_all, job), todo, workers.count(run.workers), backend(run, sources), _describe)
+    for outcome in chain.from_iterable(results):
+        ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
+        if progress is not None:
+            progress(Progress(ready, len(sources), tiles))
+        yield outcome
+
+
+def fingerprints(job: Job, sources: Sequence[Source], run: RunOptions) -> Iterator[str]:
+    """What each source's content is called now."""
+    todo = list(chunks(sources))
+    count = workers.count(run.workers)
+    found = workers.stream(partial(_fingerprints, job), todo, count, backend(run, sources), lambda c: printable(c[0].key))
+    return chain.from_iterable(found)
+
+
+def key(split: str, source: str) -> str:
+    """A source's name in the journal: one line, whatever its file is called."""
+    return msgspec.json.encode([split, source]).decode()
+
+
+def _cut_all(job: Job, chunk: Sequence[tuple[Source, bytes | None]]) -> list[Outcome]:
+    return [cut(job, source, done) for source, done in chunk]
+
+
+def _fingerprints(job: Job, chunk: Sequence[Source]) -> list[str]:
+    return [fingerprint_of(job, source) for source in chunk]
+
+
+def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
+    more = f" (or one of the {len(chunk) - 1} after it)" if len(chunk) > 1 else ""
+    return printable(chunk[0][0].key) + more
+
+
+def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Small pictures go to the workers together, so that handing them over costs little."""
+    chunk: list[Source] = []
+    size = 0
+    for source in sources:
+        if chunk and (len(chunk) >= CHUNK_FILES or size + source.bytes > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(source)
+        size += source.bytes
+    if chunk:
+        yield chunk
+
+
+def backend(run: RunOptions, sources: Sequence[Source]) -> str:
+    """Threads, since Pillow works outside the interpreter lock; processes for many tiny pictures,
+    where Python's own work counts."""
+    if run.backend != "auto":
+        return run.backend
+    tiny = len(sources) >= MANY and sum(source.bytes for source in sources) < TINY * len(sources)
+    return "loky" if tiny else "threading"
