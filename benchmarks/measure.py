@@ -92,9 +92,7 @@ def compare(
             clean(name)
             results[name].append(once(command, env))
     return {
-        name: Measured(
-            statistics.median(m.wall for m in many), statistics.median(m.cpu for m in many), max(m.peak for m in many)
-        )
+        name: Measured(statistics.median(m.wall for m in many), statistics.median(m.cpu for m in many), max(m.peak for m in many))
         for name, many in results.items()
     }
 

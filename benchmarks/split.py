@@ -45,17 +45,24 @@ def make(root: Path, count: int) -> None:
         boxes[:, :2] += boxes[:, 2:] / 2
         rows = "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in boxes)
         (root / f"labels/train/{i:03}.txt").write_text(rows)
-        corners = np.stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
-        quads = corners[:, [0, 1, 1, 0], 0], corners[:, [0, 0, 1, 1], 1]
-        rows = "".join("0 " + " ".join(f"{v:.6f}" for p in zip(xs, ys) for v in p) + "\n" for xs, ys in zip(*quads))
+        low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+        quads = np.concatenate([low, high[:, :1], low[:, 1:], high, low[:, :1], high[:, 1:]], axis=1)
+        rows = "".join("0 " + " ".join(f"{v:.6f}" for v in quad) + "\n" for quad in quads)
         (root / f"dota/labels/train/{i:03}.txt").write_text(rows)
         (root / f"dota/images/train/{i:03}.jpg").hardlink_to(root / f"images/train/{i:03}.jpg")
         coco["images"].append({"id": i, "file_name": f"{i:03}.jpg", "width": WIDTH, "height": HEIGHT})
         for x, y, w, h in boxes:
             xywh = [(x - w / 2) * WIDTH, (y - h / 2) * HEIGHT, w * WIDTH, h * HEIGHT]
             coco["annotations"].append(
-                {"id": len(coco["annotations"]), "image_id": i, "category_id": 0, "bbox": xywh, "area": xywh[2] * xywh[3],
-                 "iscrowd": 0, "segmentation": []}
+                {
+                    "id": len(coco["annotations"]),
+                    "image_id": i,
+                    "category_id": 0,
+                    "bbox": xywh,
+                    "area": xywh[2] * xywh[3],
+                    "iscrowd": 0,
+                    "segmentation": [],
+                }
             )
     for split in ("images/val", "labels/val"):
         (root / "dota" / split).mkdir(parents=True)
@@ -128,10 +135,11 @@ def main() -> None:
         root, out = work / "data", work / "out"
         print(f"making {args.images} JPEGs of {WIDTH} x {HEIGHT} with {LABELS} labels each ...", flush=True)
         make(root, args.images)
+        ours = [sys.executable, "-m", "tiler", "split", str(root), "--overlap", str(OVERLAP), "--out", str(out)]
         runs: dict[str, list[str]] = {
             "floor": [sys.executable, __file__, "--floor", str(root), str(out)],
-            "tiler split": [sys.executable, "-m", "tiler", "split", str(root), "--overlap", str(OVERLAP), "--out", str(out)],
-            "tiler split again": [sys.executable, "-m", "tiler", "split", str(root), "--overlap", str(OVERLAP), "--out", str(out)],
+            "tiler split": ours,
+            "tiler split again": ours,
         }
         runs |= peers(args.peers, root, out)
 

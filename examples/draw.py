@@ -1,7 +1,7 @@
 """Draw the boxes of a YOLO detect dataset on its pictures, to look at what a split made.
 
-    python examples/draw.py tiles/images/train OUT      every tile with its labels
-    python examples/draw.py --sheet tiles OUT.jpg       one source with its grid, and some of its tiles
+python examples/draw.py tiles/images/train OUT      every tile with its labels
+python examples/draw.py --sheet tiles OUT.jpg       one source with its grid, and some of its tiles
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def sheet(tiles: Path, source: Path) -> Image.Image:
     picture = labelled(source, 3)
     draw = ImageDraw.Draw(picture)
     for tile in entry["tiles"]:
-        draw.rectangle([tile["x"], tile["y"], tile["x"] + tile["w"] - 1, tile["y"] + tile["h"] - 1], outline=(255, 255, 255), width=3)
+        corners = [tile["x"], tile["y"], tile["x"] + tile["w"] - 1, tile["y"] + tile["h"] - 1]
+        draw.rectangle(corners, outline=(255, 255, 255), width=3)
     side = 300
     picture = picture.resize((round(picture.width * 2 * side / picture.height), 2 * side), Image.Resampling.LANCZOS)
     result = Image.new("RGB", (picture.width + 3 * (side + 8), 2 * side + 8), "white")

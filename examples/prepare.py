@@ -1,6 +1,6 @@
 """A data-prep script: check a dataset, cut it, and stop if an object was lost.
 
-    python examples/prepare.py [DATASET] [OUT]
+python examples/prepare.py [DATASET] [OUT]
 """
 
 from __future__ import annotations

@@ -246,6 +246,15 @@ def test_annotations_for_a_picture_of_another_size_are_refused(width, height):
     assert str(refused.value) == f"declared as {width} x {height} px, the picture is 100 x 80"
 
 
+def test_a_mask_made_for_a_picture_of_another_size_is_refused():
+    masks = [{"size": [80, 100], "counts": [10, 20, 7970]}, {"size": [40, 50], "counts": [10, 20, 1970]}]
+    found = read_coco([{"id": 5 + i, "bbox": [0, 10, 1, 20], "segmentation": m} for i, m in enumerate(masks)], SEGMENT)
+    assert found.instances.row.tolist() == [0]
+    assert [f.code for f in found.findings] == ["L03"]
+    assert found.findings[0].message.startswith("annotation 6: ")
+    assert found.refused == 1
+
+
 def test_the_words_of_a_coco_entry_change_with_its_annotations():
     given = [labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n), "f.json") for n in (0, 1, 1)]
     assert given[0].words() != given[1].words() == given[2].words()

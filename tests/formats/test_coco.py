@@ -264,6 +264,8 @@ BAD = {
     "points of 400 digits": ({"segmentation": [[10**400, 1, 5, 5, 1, 9]]}, "L02"),
     "an empty mask": ({"segmentation": {"size": [8, 8], "counts": [64]}}, "L06"),
     "a mask without size": ({"segmentation": {"counts": [64]}}, "L03"),
+    "a mask of escapes for size": ({"segmentation": {"size": "\x1b[31m\n", "counts": [64]}}, "L03"),
+    "a mask of escapes for counts": ({"segmentation": {"size": [8, 8], "counts": "\x1b\n"}}, "L03"),
     "a mask cut short": ({"segmentation": {"size": [8, 8], "counts": [10, 10]}}, "L03"),
     "a mask of other text": ({"segmentation": {"size": [8, 8], "counts": "~~"}}, "L03"),
     "a mask larger than 64 bits": ({"segmentation": {"size": [2**33, 2**33], "counts": [0, 2**66]}}, "L03"),

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import shapely
@@ -146,6 +148,13 @@ def test_text_outside_the_notation(text, message):
 def test_a_mask_that_cannot_be_meant(mask, message):
     with pytest.raises(ValueError, match=message):
         rle.outline(mask)
+
+
+def test_a_number_that_goes_on_and_on_is_not_added_up():
+    start = time.process_time()
+    with pytest.raises(ValueError):
+        rle.outline({"size": [9, 9], "counts": "o" * 400_000 + "0"})
+    assert time.process_time() - start < 1
 
 
 def test_an_empty_mask_has_no_points():
