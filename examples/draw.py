@@ -1,4 +1,4 @@
-"""Draw the boxes of a YOLO detect dataset on its pictures, to look at what a split made.
+"""Draw the labels of a YOLO dataset on its pictures, to look at what a split made.
 
 python examples/draw.py tiles/images/train OUT      every tile with its labels
 python examples/draw.py --sheet tiles OUT.jpg       one source with its grid, and some of its tiles
@@ -19,13 +19,18 @@ def colour(class_id: int) -> tuple[int, int, int]:
     return int(r * 255), int(g * 255), int(b * 255)
 
 
-def labelled(picture: Path, thick: int = 1) -> Image.Image:
-    """The picture with the boxes of its label file."""
+def labelled(picture: Path, thick: int = 1, pose: bool = False) -> Image.Image:
+    """The picture with the boxes or outlines of its label file (of pose sets the boxes)."""
     image = Image.open(picture).convert("RGB")
     label = Path("/labels/".join(str(picture.absolute()).rsplit("/images/", 1))).with_suffix(".txt")
     draw = ImageDraw.Draw(image)
     for line in label.read_text().splitlines() if label.exists() else []:
-        class_id, x, y, w, h = map(float, line.split()[:5])
+        class_id, *values = map(float, line.split())
+        if len(values) > 4 and len(values) % 2 == 0 and not pose:
+            points = [(x * image.width, y * image.height) for x, y in zip(values[::2], values[1::2], strict=True)]
+            draw.polygon(points, outline=colour(int(class_id)), width=thick)
+            continue
+        x, y, w, h = values[:4]
         left, top = (x - w / 2) * image.width, (y - h / 2) * image.height
         right, bottom = left + w * image.width, top + h * image.height
         draw.rectangle([left - thick, top - thick, right, bottom], outline=colour(int(class_id)), width=thick)

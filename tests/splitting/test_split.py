@@ -460,3 +460,24 @@ def test_a_source_changed_between_the_runs_leaves_nothing_stale(filled, tmp_path
     split(filled, tmp_path / "out", tile=64)
     split(filled, tmp_path / "fresh", tile=64)
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_an_output_beside_a_text_list_is_fine_but_not_over_its_pictures(filled):
+    pictures = "\n".join(str(p) for p in sorted((filled.root / "images/train").iterdir()))
+    (filled.root / "train.txt").write_text(pictures)
+    filled.yaml.write_text("train: train.txt\nval: images/val\nnames: [a, b, c]\n")
+    assert split(filled, filled.root / "tiles").total.counts.sources == 4
+    with pytest.raises(tiler.TilerError, match="it holds the source"):
+        split(filled, filled.root / "images")
+
+
+def test_sources_of_one_stem_added_between_the_runs_rename_the_tiles(filled, tmp_path, monkeypatch):
+    real = writing.save
+    monkeypatch.setattr(writing, "save", lambda t, p, e: real(t, p, e) if "p2" not in str(p) else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        split(filled, tmp_path / "out")
+    monkeypatch.setattr(writing, "save", real)
+    filled.add("sub/p0.jpg", "", picture(100, 100, 5))
+    split(filled, tmp_path / "out")
+    split(filled, tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")

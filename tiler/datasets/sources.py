@@ -54,7 +54,7 @@ class Dataset:
     Attributes:
         file: the YAML or JSON.
         root: what the keys are relative to.
-        folders: that were looked through, or that the pictures lie in.
+        folders: that were looked through for pictures.
         sources: by key, then by split.
         coco: of a COCO set, its file; its `task` is then decided.
     """
@@ -110,7 +110,7 @@ def _yaml(given: DatasetYaml) -> Dataset:
             if entries:
                 findings.append(Finding(printable(given.file.name), "Y01", f"{split}: no pictures in {where}"))
         sources += [Source(key, split, bytes=size) for key, size in keys.items()]
-    folders = tuple(e if e.is_dir() else e.parent for entries in given.splits.values() for e in entries)
+    folders = tuple(entry for entries in given.splits.values() for entry in entries if entry.is_dir())
     findings += _orphans(given, sources)
     splits = tuple(dict.fromkeys(source.split for source in sources))
     sources.sort(key=lambda source: (source.key, source.split))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tiler.datasets.sources import Dataset, label_path
@@ -26,13 +26,21 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
     if target.exists() and not target.is_dir():
         raise TilerError(f"--out {shown}: there is a file of this name")
     real = Path(os.path.realpath(target))
-    for folder in (*dataset.folders, dataset.file):
-        for held in {Path(os.path.realpath(folder)), Path(os.path.realpath(label_path(f"{folder}/x"))).parent}:
-            if real == held or real in held.parents:
-                raise TilerError(f"--out {shown}: it holds the source ({printable(str(folder))}); choose another folder")
-            if held in real.parents and held != dataset.file:
-                raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
+    pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
+    for held in [dataset.file, *_with_labels(pictures)]:
+        if real == held or real in held.parents:
+            raise TilerError(f"--out {shown}: it holds the source ({printable(str(held))}); choose another folder")
+    for folder in _with_labels(dataset.folders):
+        if folder in real.parents:
+            raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
     return target
+
+
+def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
+    """Folders of pictures and those of their labels, links resolved."""
+    given = sorted(map(str, folders))
+    labels = [os.path.dirname(label_path(f"{folder}/x")) for folder in given]
+    return [Path(os.path.realpath(folder)) for folder in (*given, *labels)]
 
 
 def standing(target: Path, chosen: SplitOptions, overwrite: bool) -> manifest.Head | None:
