@@ -98,7 +98,7 @@ def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, in
             message = f"declared as {declared[0]} x {declared[1]} px, the picture is {width} x {height}"
             raise SourceRefused("L03", message, source.key)
         annotations = source.entry.annotations
-        instances, ignored, findings = coco.instances(annotations, classes or {}, spec, file.key)
+        instances, ignored, findings = coco.instances(annotations, classes or {}, spec, file.key, (width, height))
         refused = len(annotations) - len(instances) - len(ignored)
     instances, outside, more = within_frame(instances, width, height, file)
     findings = findings + more

@@ -151,7 +151,7 @@ def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Pictu
             names.add(picture.file_name)
     for index, annotation in enumerate(content.annotations):
         annotation.index = index
-        owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | str) else None
+        owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | float | str) else None
         if owner is None:
             findings.append(Finding(label, "L03", f"{annotation.name}: no picture has image_id {short(annotation.image_id)}"))
         else:
@@ -194,22 +194,27 @@ def _is_box(annotation: Annotation) -> bool:
 
 
 def instances(
-    annotations: Sequence[Annotation], classes: dict[int, int], spec: Spec, path: str
+    annotations: Sequence[Annotation],
+    classes: dict[int, int],
+    spec: Spec,
+    path: str,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Instances, Rings, list[Finding]]:
     """The objects of a picture, the regions to be ignored in it (crowds), and what was noticed.
 
-    `row` is the index of the annotation in the file.
+    `row` is the index of the annotation in the file. `size` is the picture's width and
+    height, which masks must have.
     """
     findings: list[Finding] = []
     kept: list[tuple[Annotation, Floats, Rings | None, Floats | None]] = []
     ignored: list[Rings] = []
     for annotation in annotations:
         try:
-            bbox, rings = _geometry(annotation)
+            bbox, rings = _geometry(annotation, size)
             if annotation.ignored:
                 ignored.append(rings if rings is not None else _corners(bbox))
                 continue
-            if not isinstance(annotation.category_id, int) or annotation.category_id not in classes:
+            if not isinstance(annotation.category_id, int | float) or annotation.category_id not in classes:
                 raise _Bad("L04", f"no category has id {short(annotation.category_id)}")
             if rings is None and spec.task in ("segment", "obb"):
                 raise _Bad("L10", f"no segmentation, which a {spec.task} set needs")
@@ -246,7 +251,7 @@ class _Bad(Exception):
         self.code, self.message = code, message
 
 
-def _geometry(annotation: Annotation) -> tuple[Floats, Rings | None]:
+def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline."""
     bbox = _numbers(annotation.bbox, "bbox")
     if len(bbox) != 4:
@@ -256,6 +261,10 @@ def _geometry(annotation: Annotation) -> tuple[Floats, Rings | None]:
     xyxy = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])
     if not annotation.segmentation:
         return xyxy, None
+    mask = annotation.segmentation if isinstance(annotation.segmentation, dict) else None
+    if mask is not None and size is not None and mask.get("size") != [size[1], size[0]]:
+        found = short(mask.get("size"))
+        raise _Bad("L03", f"segmentation: a mask of {found}, the picture's is [{size[1]}, {size[0]}]")
     try:
         return xyxy, _outline(annotation.segmentation)
     except ValueError as error:

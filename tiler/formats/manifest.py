@@ -73,6 +73,7 @@ def read_sources(path: Path) -> Iterator[SourceTiles]:
         TilerError: with the line that cannot be read.
     """
     decoder = msgspec.json.Decoder(SourceTiles)
+    read_head(path)
     with open(path, "rb") as file:
         file.readline()
         for number, line in enumerate(file, 2):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from tiler.findings import short
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def counts(text: str | bytes) -> list[int]:
         value |= (digit & 0x1F) << shift
         shift += 5
         if digit & 0x20:
+            if shift > 60:
+                raise ValueError("a run length that is no number of pixels")
             continue
         if digit & 0x10:
             value |= -1 << shift
@@ -62,7 +65,7 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     """
     size, given = segmentation.get("size"), segmentation.get("counts")
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
-        raise ValueError(f"size is [height, width], got {str(size)[:40]}")
+        raise ValueError(f"size is [height, width], got {short(size)}")
     runs = counts(given) if isinstance(given, str) else given
     if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
         raise ValueError("counts are run lengths, 0 or more")

@@ -75,8 +75,8 @@ def parse(data: bytes, path: str | None = None) -> Table:
     """
     if data.startswith(UTF16):
         raise SourceRefused("L01", "UTF-16 text, expected UTF-8", path)
-    text = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
-    rows = [(number, words) for number, line in enumerate(text.split("\n"), 1) if (words := line.split())]
+    text = data.decode("utf-8-sig", "surrogateescape")
+    rows = [(number, words) for number, line in enumerate(text.splitlines(), 1) if (words := line.split())]
     grouped: dict[int, tuple[list[int], list[list[float]]]] = {}
     problems: list[Problem] = []
     for place, (_, words) in enumerate(rows):
