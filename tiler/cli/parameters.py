@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tiler.errors import TilerError
-from tiler.formats import plain_yaml
+from tiler.errors import TilerError, did_you_mean
+from tiler.findings import printable
 from tiler.options import _Checked, option_fields
 
 Config = Annotated[
@@ -70,8 +70,7 @@ def configured(config: Path | None, given: dict[str, Any], allowed: set[str]) ->
     """
     if config is None:
         return given
-    from tiler.errors import did_you_mean
-    from tiler.findings import printable
+    from tiler.formats import plain_yaml
 
     content = {key.replace("-", "_"): value for key, value in plain_yaml.load(config).items()}
     for key in content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import BinaryIO
 
 from PIL import Image
@@ -13,7 +14,7 @@ from tiler.errors import SourceRefused
 from tiler.formats.text import reason
 from tiler.images.header import Header
 
-# Pillow's plugins for each format of ours; nothing else is ever tried on a file.
+# Pillow's plugins for each format of ours; nothing else is ever tried on a file, or even imported.
 PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
 
 TURNS = {
@@ -41,6 +42,7 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
         file.seek(0)
         image: Image.Image
         with allowed(header.width * header.height):
+            load_plugin(header.format)
             image = Image.open(file, formats=PLUGINS[header.format])
             if header.format == "TIFF":  # by its tag alone, as the trainer does; Pillow would follow XMP too
                 image.info.pop("xmp", None)
@@ -56,6 +58,14 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
     if image.size != header.size:
         raise SourceRefused("I03", f"damaged: it decodes to {image.size}, its header says {header.size}")
     return image
+
+
+def load_plugin(name: str) -> None:
+    """Import Pillow's plugin of a format; left to itself, Pillow imports all of its forty."""
+    import_module(f"PIL.{MODULES[name]}ImagePlugin")
+
+
+MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
 
 class _Limit:

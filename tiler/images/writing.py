@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from tiler.errors import SourceRefused
 from tiler.images.header import TURNED, Header
-from tiler.images.reading import allowed
+from tiler.images.reading import allowed, load_plugin
 from tiler.window import Window
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def save(tile: Image.Image, path: str | Path, encoding: Encoding) -> int:
         OSError: the disk is full, or cannot be written.
     """
     tile.info = {}
+    load_plugin(encoding.format)
     with open(path, "w+b") as file:
         if encoding.format in DIRECT:  # to a file, not memory: Pillow then works without the interpreter lock
             tile.save(file, encoding.format, **encoding.options)
