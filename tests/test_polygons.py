@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import shapely
@@ -333,3 +335,13 @@ def test_a_bounding_rectangle_is_that_of_the_turned_outline(many, angle):
         turned = shapely.MultiPoint(np.concatenate(rings) @ np.array([[c, -s], [s, c]]))
         np.testing.assert_allclose(shapely.MultiPoint(quad @ np.array([[c, -s], [s, c]])).bounds, turned.bounds, atol=1e-9)
         np.testing.assert_allclose(quad[1] - quad[0], np.hypot(*(quad[1] - quad[0])) * along[0], atol=1e-9)
+
+
+def test_a_thousand_holes_are_joined_in_seconds_and_keep_their_area():
+    grid = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2) * 3.0 + 1
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
+    outer = np.array([[0, 0], [121, 0], [121, 121], [0, 121.0]])
+    start = time.process_time()
+    ring = polygons.single_ring([outer, *(square + corner for corner in grid)])
+    assert time.process_time() - start < 5
+    assert shapely.area(Rings.of([[ring]]).geometry())[0] == pytest.approx(121 * 121 - len(grid))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tiler.datasets import labels, tasks
 from tiler.datasets.sources import Dataset, Source, find, label_path, opened
-from tiler.errors import SourceRefused
+from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import manifest, yolo
 from tiler.grids import MIN_SIDE
@@ -166,14 +166,22 @@ def _manifest(root: Path) -> list[Finding]:
     path = root / manifest.NAME
     if not path.is_file():
         return []
-    findings = manifest.missing(root)
+    try:
+        findings = manifest.missing(root)
+        entries = list(manifest.read_sources(path))
+    except TilerError as error:
+        return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
     gone = {finding.path for finding in findings}
-    for entry in manifest.read_sources(path):
+    for entry in entries:
         for tile in entry.tiles:
             name = f"labels/{entry.split}/{tile.name}.txt"
             if printable(name[:-4]) in gone:
                 continue
-            rows = len((root / name).read_bytes().splitlines())
+            try:
+                rows = len((root / name).read_bytes().splitlines())
+            except OSError as error:
+                findings.append(Finding(printable(name), "T01", f"cannot be read: {error.strerror}"))
+                continue
             if rows != len(tile.rows):
                 findings.append(Finding(printable(name), "T02", f"{rows} rows, the manifest has {len(tile.rows)}"))
     return findings

@@ -49,7 +49,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "P02": ("warning", "a label file without a picture"),
     "P03": ("warning", "two pictures share one label file"),
     "P04": ("warning", "the same picture stands in two splits"),
-    "P05": ("error", "a picture is listed twice"),
+    "P05": ("warning", "a picture is listed twice"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }
@@ -98,12 +98,15 @@ def short(value: object) -> str:
 
 
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
-    """At most `limit` findings a file and code; the last one carries the count of the rest."""
+    """At most `limit` findings a file and code that lose nothing; the last one carries the count of the rest.
+
+    Errors are all kept: every row that was refused has its line.
+    """
     kept: list[Finding] = []
     seen: dict[tuple[str, str], list[int]] = {}
     for finding in findings:
         places = seen.setdefault((finding.path, finding.code), [])
-        if len(places) < limit:
+        if len(places) < limit or finding.level == "error":
             places.append(len(kept))
             kept.append(finding)
         else:

@@ -6,7 +6,7 @@ holes and key-holes one thing: an object is a set of rings. shapely does the geo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -18,6 +18,7 @@ import shapely
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
+CELLS = 2_000_000  # distances held in memory at once
 POLYGON = 3  # shapely's type ids
 MULTIPOLYGON = 6
 
@@ -226,16 +227,49 @@ def single_ring(rings: Sequence[Floats]) -> Floats:
     >>> float(shapely.area(key_hole.geometry())[0])
     72.0
     """
-    joined, rest = np.asarray(rings[0], np.float64), list(rings[1:])
-    gaps = [_gaps(joined, ring) for ring in rest]
-    while rest:
-        nearest = min(range(len(rest)), key=lambda k: float(gaps[k].min()))
-        ring, gap = rest.pop(nearest), gaps.pop(nearest)
-        i, j = np.unravel_index(int(gap.argmin()), gap.shape)
-        loop = np.concatenate([ring[j:], ring[: j + 1], joined[i : i + 1]])
-        joined = np.insert(joined, i + 1, loop, axis=0)
-        gaps = [np.insert(g, i + 1, _gaps(loop, r), axis=0) for g, r in zip(gaps, rest, strict=True)]
-    return joined
+    if len(rings) == 1:
+        return np.asarray(rings[0], np.float64)
+    starts = _offsets([len(ring) for ring in rings])
+    points = np.concatenate(rings).astype(np.float64)
+    loops: dict[int, list[tuple[int, int]]] = {}  # at which point which rings hang, by which point of theirs
+    for ring, at, own in _bridges(points, starts):
+        loops.setdefault(at, []).append((ring, own))
+    order: list[int] = []
+    walks = [iter(range(starts[1]))]
+    while walks:
+        point = next(walks[-1], None)
+        if point is None:
+            walks.pop()
+            continue
+        order.append(point)
+        if hanging := loops.pop(point, None):
+            for ring, own in reversed(hanging):
+                first, end = int(starts[ring]), int(starts[ring + 1])
+                walks += [iter([point]), iter([own]), iter([*range(own, end), *range(first, own)])]
+    return points[order]
+
+
+def _bridges(points: Floats, starts: Ints) -> Iterator[tuple[int, int, int]]:
+    """Rings in the order they are joined to the first: ring, point of the joined ones, own point."""
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    gap = np.full(len(points), np.inf)  # of each point that is not joined, to the nearest joined one
+    nearest = np.zeros(len(points), np.int64)
+    newest = 0
+    for _ in range(len(starts) - 2):
+        gap[owner == newest] = np.nan
+        rest = np.flatnonzero(~np.isnan(gap))
+        fresh = np.arange(starts[newest], starts[newest + 1])
+        step = max(1, CELLS // len(rest))
+        for k in range(0, len(fresh), step):
+            part = fresh[k : k + step]
+            distance = ((points[rest, None] - points[part]) ** 2).sum(axis=-1)
+            best = distance.argmin(axis=1)
+            found = distance[np.arange(len(rest)), best]
+            closer = found < gap[rest]
+            gap[rest[closer]], nearest[rest[closer]] = found[closer], part[best[closer]]
+        own = int(rest[np.argmin(gap[rest])])
+        newest = int(owner[own])
+        yield newest, int(nearest[own]), own
 
 
 def axes(quads: Floats) -> tuple[Floats, Floats]:
@@ -289,10 +323,6 @@ def smallest_rectangles(quads: Floats) -> Floats:
         # points on one line give a line, and one point a point
         result[i] = points[:4] if len(points) == 5 else points[[0, -1, -1, 0]]
     return result
-
-
-def _gaps(a: Floats, b: Floats) -> Floats:
-    return np.asarray(((a[:, None] - b[None]) ** 2).sum(axis=-1))
 
 
 def _offsets(counts: Iterable[int] | Ints) -> Ints:

@@ -514,10 +514,10 @@ def test_bytes_that_are_no_text_are_reported_on_one_line(data):
     assert all(str(f).isprintable() for f in findings)
 
 
-def test_many_findings_of_one_kind_are_condensed():
-    found, findings = read("x\n" * 50 + "0 .5 .5 .1 .1\n" * 3, DETECT)
-    assert [f.line for f in findings] == [*range(1, 11), 52, 53]
-    assert [f.count for f in findings] == [1] * 9 + [41, 1, 1]
+def test_every_refused_row_has_its_line_and_repairs_are_condensed():
+    found, findings = read("x\n" * 50 + "0 .5 .5 .1 .1\n" * 30, DETECT)
+    assert [f.line for f in findings if f.code == "L02"] == [*range(1, 51)]
+    assert [(f.line, f.count) for f in findings if f.code == "L07"] == [*((n, 1) for n in range(52, 61)), (61, 20)]
     assert found.row.tolist() == [50]
 
 

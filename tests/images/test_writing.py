@@ -672,3 +672,15 @@ class TestOddPictures:
             image = Image.fromarray((array(image).astype(float) / array(image).max() * 255).astype(np.uint8))
         shown = array(image.convert("L").resize((48, 32), Image.Resampling.BOX)).astype(float).ravel()
         assert np.corrcoef(shown, reference)[0, 1] > 0.97
+
+
+def test_16_bit_grey_with_a_transparent_value_keeps_its_16_bits(tmp_path):
+    values = (np.arange(64 * 64).reshape(64, 64) * 15).astype(np.uint16)
+    source = tmp_path / "a.png"
+    Image.fromarray(values).save(source, transparency=5)
+    tile, encoding = tile_of(source.read_bytes(), tmp_path / "t", Window(0, 0, 64, 64), wanted="tif")
+    assert encoding.mode == "I;16"
+    assert np.array_equal(array(tile), values)
+    with pytest.raises(SourceRefused) as caught:
+        tile_of(source.read_bytes(), tmp_path / "t", Window(0, 0, 64, 64), wanted="webp")
+    assert caught.value.code == "I06"

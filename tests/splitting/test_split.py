@@ -481,3 +481,193 @@ def test_sources_of_one_stem_added_between_the_runs_rename_the_tiles(filled, tmp
     split(filled, tmp_path / "out")
     split(filled, tmp_path / "fresh")
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+# --- what stands in the way of an output
+
+
+def test_a_file_that_appears_in_the_output_meanwhile_is_not_deleted(filled, tmp_path):
+    def meddle(_):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/notes.txt").write_text("precious")
+
+    with pytest.raises(tiler.TilerError, match="notes.txt"):
+        split(filled, tmp_path / "out", progress=meddle)
+    assert (tmp_path / "out/notes.txt").read_text() == "precious"
+
+
+def test_annotations_beside_the_tiles_are_not_ours(filled, tmp_path):
+    split(filled, tmp_path / "out")
+    tile = next((tmp_path / "out/images/train").iterdir())
+    tile.with_suffix(".json").write_text("made by hand")
+    with pytest.raises(tiler.TilerError, match="is not of tiler"):
+        split(filled, tmp_path / "out", overlap=0, overwrite=True)
+    assert tile.with_suffix(".json").exists()
+
+
+def test_a_picture_that_changes_its_format_between_the_runs_leaves_no_stale_tile(filled, tmp_path, monkeypatch):
+    real = writing.save
+    monkeypatch.setattr(writing, "save", lambda t, p, e: real(t, p, e) if "p2" not in str(p) else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        split(filled, tmp_path / "out")
+    monkeypatch.setattr(writing, "save", real)
+    image = Image.open(filled.root / "images/train/p0.jpg")
+    image.load()
+    (filled.root / "images/train/p0.jpg").unlink()
+    filled.add("p0.png", None, image)
+    split(filled, tmp_path / "out")
+    split(filled, tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_overwrite_after_a_kill_while_the_old_output_was_removed(filled, tmp_path):
+    split(filled, tmp_path / "out")
+    left = tmp_path / ".out.partial/replaced"
+    left.mkdir(parents=True)
+    (left / "tiles.jsonl").touch()
+    split(filled, tmp_path / "out", overlap=0, overwrite=True)
+    assert not (tmp_path / ".out.partial").exists()
+
+
+def test_a_folder_of_somebody_else_in_the_place_of_the_staging_folder_is_kept(filled, tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial/mine.txt").write_text("mine")
+    with pytest.raises(tiler.TilerError, match="mine.txt"):
+        split(filled, tmp_path / "out")
+    assert (tmp_path / ".out.partial/mine.txt").read_text() == "mine"
+
+
+def test_an_output_behind_a_link_is_made_where_it_points_and_a_dead_link_ends(filled, tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "link").symlink_to("big")
+    assert split(filled, tmp_path / "link").out == str(tmp_path / "big")
+    (tmp_path / "dead").symlink_to("/nowhere/at/all")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(tiler.TilerError):
+        split(filled, tmp_path / "file/out")
+    with pytest.raises(tiler.TilerError, match="File name too long"):
+        split(filled, tmp_path / ("x" * 300))
+
+
+def test_an_output_inside_a_linked_folder_of_the_source_is_refused(filled, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    picture().save(tmp_path / "elsewhere/q.png")
+    (filled.root / "images/train/site").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(tiler.TilerError, match="inside the source"):
+        split(filled, tmp_path / "elsewhere/tiles")
+
+
+def test_new_faults_of_the_dataset_are_noticed_though_the_output_is_complete(filled, tmp_path):
+    split(filled, tmp_path / "out")
+    (filled.root / "labels/train/orphan.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(tiler.TilerError, match="other faults"):
+        split(filled, tmp_path / "out")
+
+
+def test_an_emptied_tile_is_a_missing_tile(filled, tmp_path):
+    split(filled, tmp_path / "out")
+    next((tmp_path / "out/images/train").iterdir()).write_bytes(b"")
+    with pytest.raises(tiler.TilerError, match="missing"):
+        split(filled, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 100, "overlap": 99, "scale": 0.97}, "--overlap 99 leaves no stride in a tile of 100 px at scale 0.97"),
+        ({"tile": 17000, "format": "webp"}, "WebP holds at most 16383 px a side"),
+    ],
+)
+def test_grids_that_cannot_be_are_refused_before_anything_is_made(filled, tmp_path, options, message):
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(tiler.TilerError, match=message):
+        split(filled, tmp_path / "out", **options)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+# --- what a tile shows
+
+
+def test_scale_marks_in_stems_make_no_two_tiles_of_one_name(tmp_path):
+    data = Dataset(tmp_path / "data")
+    for i, name in enumerate(("a.png", "a__s50.png", "a__s50__s50.png")):
+        data.add(name, "", picture(300, 300, i))
+    data.add("v.png", "", picture(64, 64), "val")
+    report = split(data, tmp_path / "out", tile=320, scale="1,0.5")
+    assert len(list((tmp_path / "out/images/train").iterdir())) == report.splits["train"].counts.tiles == 6
+
+
+def test_crowds_are_painted_where_they_are_though_a_side_is_raised_to_ten_pixels(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (100, 2000), "white").save(tmp_path / "pictures/a.png")
+    crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 800, 100, 200], "iscrowd": 1}
+    content = {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 2000}], "annotations": [crowd]}
+    (tmp_path / "t.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "a"}]}))
+    tiler.split(tmp_path / "t.json", images=tmp_path / "pictures", out=tmp_path / "out", tile=100, scale=0.05, workers=1)
+    (tile,) = (tmp_path / "out/images/train").iterdir()
+    rows = np.asarray(Image.open(tile))[:, 5, 0]
+    assert (rows[41:49] == 114).all()
+    assert (rows[:39] == 255).all()
+    assert (rows[51:] == 255).all()
+
+
+U_SHAPE = "0 0.1 0.25 0.9 0.25 0.9 0.3 0.2 0.3 0.2 0.7 0.9 0.7 0.9 0.75 0.1 0.75\n"  # open to the right, of 100 x 200 px
+
+
+def test_sizes_after_are_those_of_the_parts(dataset, tmp_path):
+    dataset.add("a.png", U_SHAPE, picture(200, 200))
+    dataset.add("v.png", "", picture(200, 200), "val")
+    report = split(dataset, tmp_path / "out", tile=100, overlap=0, task="segment", min_visible=0)
+    assert sum(map(len, rows_of(tmp_path / "out").values())) == report.total.objects.rows
+    after = report.total.objects.after
+    areas = []
+    for found in rows_of(tmp_path / "out").values():
+        for row in found:
+            areas.append(tiler.Rings.of([[np.array(row[1:]).reshape(-1, 2) * 100]]).geometry()[0].area)
+    assert (after.small, after.medium, after.large) == (
+        sum(a < 32**2 for a in areas),
+        sum(32**2 <= a < 96**2 for a in areas),
+        sum(a >= 96**2 for a in areas),
+    )
+
+
+def test_masking_covers_the_parts_that_get_no_row(dataset, tmp_path):
+    white = Image.new("RGB", (200, 100), "white")
+    dataset.add("a.png", "0 0.1 0.1 0.9 0.1 0.9 0.4 0.2 0.4 0.2 0.8 0.9 0.8 0.9 0.9 0.1 0.9\n", white)
+    dataset.add("v.png", "", white, "val")
+    split(dataset, tmp_path / "out", tile=100, overlap=0, task="segment", truncated="mask", parts="largest", min_visible=0)
+    right = np.asarray(Image.open(tmp_path / "out/images/train/a__100_0_100_100.png"))[..., 0]
+    assert (right[12:38, 5:75] == 255).all()  # the larger arm has its row
+    assert (right[82:88, 5:75] == 114).all()
+    assert len(rows_of(tmp_path / "out")["a__100_0_100_100"]) == 1
+
+
+def test_an_outline_of_many_points_in_many_tiles_takes_little_memory(tmp_path):
+    import tracemalloc
+
+    from tiler.splitting.views import views
+
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    ring = 5000 + (4000 + 300 * np.sin(40 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rings = tiler.Rings.of([[ring]])
+    outline = tiler.Instances(np.array([0]), rings.bounds(), rings=rings, task="segment")
+    windows = np.array([w.bounds for w in tiler.grid(10_000, 10_000, tile=400, overlap=0)])
+    tracemalloc.start()
+    found = views(outline, windows, np.ones(len(windows)), tiler.SplitOptions(min_visible=0, min_size=0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.seen.visible.sum() == pytest.approx(1)
+    assert peak < 200e6
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("latest.json", "train"), ("instances_test2017.json", "test"), ("my-val.json", "val")]
+)
+def test_a_coco_set_of_one_split_makes_a_dataset_that_loads(filled, tmp_path, name, where):
+    picture = {"id": 1, "file_name": "p0.jpg", "width": 400, "height": 300}
+    content = {"images": [picture], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / name).write_text(json.dumps(content))
+    tiler.split(tmp_path / name, images=filled.root / "images/train", out=tmp_path / "out", tile=128, workers=1)
+    yaml_text = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
+    assert {yaml_text["train"], yaml_text["val"]} == {f"images/{where}"}
+    tiler.check(tmp_path / "out")

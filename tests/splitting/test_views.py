@@ -11,13 +11,24 @@ from tiler.formats import trainer, yolo
 from tiler.instances import Instances, empty
 from tiler.options import SplitOptions
 from tiler.polygons import Rings
+from tiler.splitting import views as views_module
 from tiler.splitting.places import places
-from tiler.splitting.views import label_rows, masked_outlines, views
+from tiler.splitting.views import Rows, views
 from tiler.types import TASKS
 
 CLASSES = 3
 FOUR = np.array([[0, 0, 100, 100], [100, 0, 200, 100], [0, 100, 100, 200], [100, 100, 200, 200.0]])
 TILE = np.array([[0, 0, 100, 100.0]])
+
+
+def label_rows(*arguments):
+    rows = views_module.label_rows(*arguments)
+    return rows.view, rows.values
+
+
+def masked_outlines(found, tile, bounds, ignored):
+    none = Rows(np.empty(0, int), [], np.empty(0), np.zeros(len(found.tile), bool))
+    return views_module.masked_outlines(found, none, tile, bounds, ignored)
 
 
 def spec(task):

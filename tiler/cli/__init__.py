@@ -56,6 +56,9 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
         # File names are bytes that nearly always are UTF-8, whatever the locale says
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    if "--debug" in sys.argv:  # wherever it stands
+        sys.argv.remove("--debug")
+        os.environ[DEBUG] = "1"
     _keep_stderr()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -82,7 +85,7 @@ def main() -> None:
 def _keep_stderr() -> None:
     """Keep stderr for ourselves: what joblib's helper processes print when one of them is killed
     (their own tracebacks) is nothing to a user."""
-    if "--debug" in sys.argv:
+    if os.environ.get(DEBUG):
         return
     with suppress(OSError, ValueError, AttributeError):  # there may be none
         kept = os.dup(sys.stderr.fileno())

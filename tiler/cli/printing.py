@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from tiler.findings import Finding, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LISTED = 20  # findings printed; all of them are in the report
 
@@ -23,12 +22,16 @@ def tell(what: str | Table) -> None:
     if isinstance(what, str):
         print(printable(what))
         return
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 160
     Console(file=sys.stdout, width=width, highlight=False, safe_box=True).print(what)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """The first column to the left, numbers to the right."""
+    from rich.table import Table
+
     result = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
         result.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
@@ -49,7 +52,7 @@ def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) ->
 
 def shown_path(path: str, root: str) -> str:
     """A finding's path as one can click it: from here, if it lies below; else absolute."""
-    full = os.path.join(root, path)
+    full = os.path.join(root, path) if path else root
     here = os.path.relpath(full)
     return full if here.startswith("..") else here
 
@@ -60,6 +63,9 @@ def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda *_: None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -51,10 +51,10 @@ def command(
 
 def _summary(report: SplitReport, dry: bool) -> None:
     """A table of the conservation of objects, and where the tiles are."""
-    from tiler.cli.printing import table, tell
+    from tiler.cli.printing import shown_path, table, tell
 
     total = report.total
-    tell(f"{report.task} dataset ({report.task_reason})")
+    tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
     rows = []
     for name, split in [*report.splits.items(), ("all", total)]:
         c, o = split.counts, split.objects

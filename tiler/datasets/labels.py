@@ -14,7 +14,7 @@ from tiler.clipping import clip
 from tiler.datasets.sources import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
-from tiler.formats import coco, yolo
+from tiler.formats import yolo
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances
 from tiler.polygons import Rings
@@ -97,6 +97,8 @@ def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, in
         if declared != (width, height):
             message = f"declared as {declared[0]} x {declared[1]} px, the picture is {width} x {height}"
             raise SourceRefused("L03", message, source.key)
+        from tiler.formats import coco
+
         annotations = source.entry.annotations
         instances, ignored, findings = coco.instances(annotations, classes or {}, spec, file.key, (width, height))
         refused = len(annotations) - len(instances) - len(ignored)

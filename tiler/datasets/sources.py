@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
-from tiler.formats import coco, dataset_yaml
+from tiler.formats import dataset_yaml
 from tiler.formats.text import open_regular, read_text, reason
 from tiler.images.header import formats
 
 if TYPE_CHECKING:
+    from tiler.formats import coco
     from tiler.formats.dataset_yaml import DatasetYaml
 
 READ = frozenset(formats())
@@ -129,11 +130,14 @@ def _yaml(given: DatasetYaml) -> Dataset:
 
 
 def _coco(data: Path, images: Path) -> Dataset:
+    from tiler.formats import coco
+
     content = coco.read(data)
     root = images.absolute()
     if not root.is_dir():
         raise TilerError(f"--images {printable(str(images))}: no such folder")
-    split = next((s for s in ("train", "val", "test") if s in data.stem.lower()), "train")
+    named = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", data.stem.lower())
+    split = named[1] if named else "train"
     findings = list(content.findings)
     sources: dict[str, Source] = {}
     for picture in content.pictures:
@@ -318,7 +322,7 @@ def stems_of(keys: list[str]) -> dict[str, str]:
         taken: dict[str, list[str]] = {}
         for key, stem in stems.items():
             # file systems may ignore case and Unicode form; `a__s50` at full size is `a` at half size
-            plain = re.sub(r"__s\d+$", "", unicodedata.normalize("NFC", stem).casefold())
+            plain = re.sub(r"(__s\d+)+$", "", unicodedata.normalize("NFC", stem).casefold())
             taken.setdefault(plain, []).append(key)
         clashing = [key for group in taken.values() if len(group) > 1 for key in group if level[key] < 3]
         if not clashing:

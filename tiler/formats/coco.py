@@ -166,7 +166,7 @@ def _kpt_shape(content: _File) -> tuple[int, int] | None:
         return None
     if not any(points):
         points = [len(a.keypoints) // 3 for a in content.annotations if isinstance(a.keypoints, list)]
-    return max(points), 3
+    return (max(points), 3) if max(points) > 0 else None
 
 
 def _task(annotations: list[Annotation], kpt_shape: tuple[int, int] | None) -> Task:

@@ -95,14 +95,16 @@ def missing(out: Path) -> list[Finding]:
     for entry in read_sources(out / NAME):
         for kind in ("images", "labels"):
             if (kind, entry.split) not in there:
-                there[kind, entry.split] = _stems(out / kind / entry.split)
+                there[kind, entry.split] = _stems(out / kind / entry.split, kind == "labels")
             gone = [tile.name for tile in entry.tiles if tile.name not in there[kind, entry.split]]
             findings += [Finding(f"{kind}/{entry.split}/{printable(name)}", "T01", "missing") for name in gone]
     return findings
 
 
-def _stems(folder: Path) -> set[str]:
+def _stems(folder: Path, empty: bool) -> set[str]:
+    """The stems of the files in a folder; with `empty`, of those without content too."""
     try:
-        return {os.path.splitext(name)[0] for name in os.listdir(folder)}
+        with os.scandir(folder) as entries:
+            return {os.path.splitext(entry.name)[0] for entry in entries if empty or entry.stat().st_size}
     except OSError:
         return set()

@@ -95,7 +95,7 @@ def encoding(image: Image.Image, header: Header, wanted: str, quality: int) -> E
             TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate") if header.format == "TIFF" else "tiff_adobe_deflate"
         )
         options = {"compression": compression} if compression else {}
-    if (profile := image.info.get("icc_profile")) and (mode == "CMYK") == (image.mode == "CMYK"):
+    if (profile := image.info.get("icc_profile")) and _colours(mode) == _colours(image.mode):
         options["icc_profile"] = profile
     if name == "PNG" and mode == image.mode and "transparency" in image.info:
         options["transparency"] = image.info["transparency"]
@@ -109,7 +109,7 @@ def _held(image: Image.Image, name: str) -> tuple[str, str | None]:
         return image.mode, None
     tried = BECOMES.get(image.mode, ())
     if "transparency" in image.info:
-        tried = (WITH_ALPHA.get(image.mode, "RGBA"), image.mode, *tried)
+        tried = (*WITH_ALPHA.get(image.mode, ()), image.mode, *tried)
     mode = next((m for m in tried if m in HOLDS[name]), None)
     if mode is None:
         raise SourceRefused("I06", f"{_described(image)}, which {name} cannot hold; use --format same, png or tif")
@@ -120,7 +120,12 @@ def _held(image: Image.Image, name: str) -> tuple[str, str | None]:
     return mode, f"{_described(image)} written as {mode}, since {name} cannot hold it"
 
 
-WITH_ALPHA = {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"}
+WITH_ALPHA = {"1": ("LA", "RGBA"), "L": ("LA", "RGBA"), "P": ("RGBA",), "RGB": ("RGBA",)}
+
+
+def _colours(mode: str) -> str:
+    """What a profile of the mode describes."""
+    return {"CMYK": "CMYK", "LAB": "LAB", "RGB": "RGB", "RGBA": "RGB", "P": "RGB"}.get(mode, "grey")
 
 
 def _described(image: Image.Image) -> str:

@@ -20,6 +20,9 @@ from tiler.errors import TilerError, Unfinished
 from tiler.findings import printable
 from tiler.formats.text import reason
 
+PIECES = ("tree", "journal.jsonl", "replaced")  # of a staging folder, beside its lock
+RETRIES = 1000
+
 
 class Staging:
     """The folder in which an output is built; use as a context manager.
@@ -51,32 +54,41 @@ class Staging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._release()
 
     def _acquire(self) -> None:
         path = self.home / "lock"
-        while True:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(RETRIES):
             try:
-                self.home.mkdir(parents=True, exist_ok=True)
+                self.home.mkdir(exist_ok=True)
                 self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:
-                continue  # the other run has just finished and removed the folder
-            except FileExistsError:
+            except (FileNotFoundError, FileExistsError):
                 if os.path.lexists(self.home) and not self.home.is_dir():
                     raise
-                continue  # and so it has, between the look and the making
+                continue  # the other run has just finished and removed the folder
             if not _locked(self._lock):
-                os.close(self._lock)
-                self._lock = None
+                self._release()
                 raise Unfinished(f"{printable(str(self.out))}: another run is writing it")
             try:
                 if os.path.samestat(os.fstat(self._lock), os.stat(path)):
-                    return
+                    break
             except FileNotFoundError:
                 pass
-            os.close(self._lock)  # locked a file that the other run has removed since
+            self._release()  # locked a file that the other run has removed since
+        else:
+            raise Unfinished(f"{printable(str(self.home))}: cannot be locked, since others make and remove it all the time")
+        foreign = sorted(set(os.listdir(self.home)) - {*PIECES, "lock"})
+        if foreign:
+            self._release()
+            raise TilerError(
+                f"{printable(str(self.home))}: holds files that are not of tiler ({printable(foreign[0])}); move them"
+            )
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def begin(self, fingerprint: str) -> dict[str, bytes]:
         """Start, or go on with, work that is described by a fingerprint of its options.
@@ -118,13 +130,20 @@ class Staging:
         """Make the tree the output. `replaced`: an old output that makes room for it."""
         with writing():
             if replaced is not None:
+                shutil.rmtree(self.home / "replaced", ignore_errors=True)  # of a run killed while it cleaned up
                 os.rename(replaced, self.home / "replaced")
             os.rename(self.tree, self.out)
         self.discard()
 
     def discard(self) -> None:
         """Remove the staging folder (never the output)."""
-        shutil.rmtree(self.home, ignore_errors=True)
+        for name in PIECES:
+            shutil.rmtree(self.home / name, ignore_errors=True)
+            with suppress(OSError):
+                (self.home / name).unlink()
+        with suppress(OSError):
+            (self.home / "lock").unlink()
+            self.home.rmdir()
 
     @classmethod
     def sweep(cls, out: Path) -> None:
@@ -141,7 +160,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def disk_full(error: OSError) -> Unfinished:
     """What a failed write means to the user."""
     where = f": {printable(str(error.filename))}" if error.filename else ""
-    return Unfinished(f"cannot write: {reason(error)}{where}; make room and run again to go on")
+    mend = "make room" if error.errno in FULL else "mend that"
+    return Unfinished(f"cannot write: {reason(error)}{where}; {mend} and run again to go on")
 
 
 @contextmanager

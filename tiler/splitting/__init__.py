@@ -11,16 +11,15 @@ import msgspec
 
 from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
-from tiler.errors import TilerError
+from tiler.errors import TilerError, Unfinished
 from tiler.findings import printable
 from tiler.formats import manifest, plain_yaml, yolo
-from tiler.grids import overlap_px
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
 from tiler.splitting.cutting import Job
 from tiler.splitting.output import HINT, dataset_yaml_of, head_of, standing, strangers, target_of
-from tiler.splitting.places import Quota, quota
+from tiler.splitting.places import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 
@@ -62,8 +61,7 @@ def split(
     run_names = {item.name for item in fields(RunOptions)}
     chosen = SplitOptions.of({k: v for k, v in options.items() if k not in run_names})
     run = RunOptions.of({k: v for k, v in options.items() if k in run_names})
-    for side in (chosen.tile,) if isinstance(chosen.tile, int) else chosen.tile:
-        overlap_px(chosen.overlap, side)  # refuses what leaves no stride
+    check_grid(chosen)
     dataset = find(Path(data), None if images is None else Path(images))
     target = target_of(dataset, chosen, out)
     finished = None if run.dry_run else standing(target, chosen, run.overwrite)
@@ -110,11 +108,14 @@ def _build(
         for split_name in dataset.splits:
             for kind in ("images", "labels"):
                 (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
+    suffixes: dict[tuple[str, str], str] = {}
     with writing(), open(staging.tree / manifest.NAME, "wb") as file:
         file.write(manifest.line(head))
         for outcome in outcomes(job, dataset.sources, run, done, progress):
             result.add(outcome, dataset.names)
             file.write(manifest.line(outcome.entry))
+            if staging.resumed:
+                suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
             if not outcome.kept:
                 staging.note(key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
     with writing():
@@ -122,8 +123,13 @@ def _build(
         (staging.tree / "args.yaml").write_text(plain_yaml.dump(chosen.plain()), "utf-8")
         (staging.tree / "report.json").write_bytes(result.encoded())
     if staging.resumed:
-        for stray in strangers(staging.tree):
+        for stray in list(strangers(staging.tree, suffixes)):
             stray.unlink()
+        for folder in [*(staging.tree / "images").iterdir(), *(staging.tree / "labels").iterdir()]:
+            if folder.name not in dataset.splits:
+                folder.rmdir()
+    if standing(staging.out, chosen, run.overwrite) is not None:  # looked at again: hours may have passed
+        raise Unfinished(f"{printable(str(staging.out))}: has been made by another run in the meantime")
     replaced = staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None
     staging.commit(replaced)
 
@@ -182,6 +188,8 @@ def _verified(
         result = msgspec.json.decode(_read(target / "report.json"), type=SplitReport)
     except msgspec.DecodeError as error:
         raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
+    if result.findings[: len(dataset.findings)] != dataset.findings:
+        raise TilerError(f"--out {shown}: other faults are found in the dataset than when it was made; {HINT}")
     result.root, result.out, result.unchanged = str(dataset.root), str(target), True
     return result
 

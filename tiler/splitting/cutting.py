@@ -30,7 +30,7 @@ from tiler.options import SplitOptions
 from tiler.run import staging
 from tiler.splitting.places import Place, Quota, places
 from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
-from tiler.splitting.views import Views, label_rows, masked_outlines, views
+from tiler.splitting.views import Rows, Views, label_rows, masked_outlines, views
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -66,7 +66,7 @@ class Plan:
     Attributes:
         places: all windows; `bounds` `(T, 4)` and `scales` `(T,)` are theirs.
         views: what the windows show.
-        row_view: `(R,)` the view that each label row is of; `rows` are the numbers.
+        rows: the label rows.
         written: `(T,)` the windows that become tiles.
     """
 
@@ -74,13 +74,12 @@ class Plan:
     bounds: Floats
     scales: Floats
     views: Views
-    row_view: Ints
-    rows: list[Floats]
+    rows: Rows
     written: Bools
 
     @property
     def row_tile(self) -> Ints:
-        return self.views.tile[self.row_view]
+        return self.views.tile[self.rows.view]
 
     @property
     def clean(self) -> Bools:
@@ -116,7 +115,8 @@ def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
         finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
         return Outcome.refused(source.split, source.key, finding, fingerprint)
     except MemoryError:
-        raise Unfinished(f"{printable(source.key)}: not enough memory; run again with fewer --workers to go on") from None
+        mend = "run again with fewer --workers (or a smaller --tile) to go on"
+        raise Unfinished(f"{printable(source.key)}: not enough memory; {mend}") from None
 
 
 def fingerprint_of(job: Job, source: Source) -> str:
@@ -191,8 +191,8 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
     bounds = np.array([place.window.bounds for place in where])
     scales = np.array([place.size[0] / place.window.width for place in where])
     seen = views(labels.instances, bounds, scales, options)
-    row_view, rows = label_rows(seen, bounds, scales, options, job.spec)
-    plan = Plan(where, bounds, scales, seen, row_view, rows, np.ones(len(where), bool))
+    rows = label_rows(seen, bounds, scales, options, job.spec)
+    plan = Plan(where, bounds, scales, seen, rows, np.ones(len(where), bool))
     positive = np.bincount(plan.row_tile, minlength=len(where)) > 0
     written = plan.written
     if options.background != "all":
@@ -206,7 +206,7 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
 
 def _tile(plan: Plan, t: int) -> Tile:
     place, seen = plan.places[t], plan.views.seen
-    views_here = plan.row_view[plan.rows_of(t)]
+    views_here = plan.rows.view[plan.rows_of(t)]
     rows = [(int(seen.row[v]), round(float(seen.visible[v]), 6)) for v in views_here]
     w = place.window
     return Tile(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
@@ -224,13 +224,13 @@ def _write(
     for t in np.flatnonzero(plan.written):
         place = plan.places[t]
         tile = writing.cut(image, place.window, place.size, encoding)
-        hidden, shown = masked_outlines(plan.views, int(t), plan.bounds[t], ignored)
+        hidden, shown = masked_outlines(plan.views, plan.rows, int(t), plan.bounds[t], ignored)
         if hidden:
-            origin, zoom = plan.bounds[t, :2], place.size[0] / place.window.width
+            origin, zoom = plan.bounds[t, :2], np.array(place.size) / (place.window.width, place.window.height)
             writing.paint_out(
                 tile, [[(r - origin) * zoom for r in o] for o in hidden], [[(r - origin) * zoom for r in o] for o in shown]
             )
-        text = yolo.text([plan.rows[i] for i in plan.rows_of(int(t))], job.spec.task).encode()
+        text = yolo.text([plan.rows.values[i] for i in plan.rows_of(int(t))], job.spec.task).encode()
         picture_path, label_path = tile_paths(job.tree, source.split, place.name, encoding.suffix)
         with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
             size = writing.save(tile, picture_path, encoding)
@@ -243,11 +243,11 @@ def _write(
 def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[int, Tally], list[Lost]]:
     """The conservation of this source's objects."""
     instances, seen = labels.instances, plan.views
-    row_view = plan.row_view[plan.written[plan.row_tile]]
+    row_view = plan.rows.view[plan.written[plan.row_tile]]
     visible = np.zeros(len(instances))
     np.maximum.at(visible, seen.object[row_view], seen.seen.visible[row_view])
     scale = plan.scales[seen.tile[row_view]]
-    tile_area = seen.seen.visible[row_view] * instances.area[seen.object[row_view]] * scale**2
+    tile_area = plan.rows.area[plan.written[plan.row_tile]] * scale**2
     row_class = instances.class_id[seen.object[row_view]]
     classes = {}
     for class_id in np.unique(instances.class_id):

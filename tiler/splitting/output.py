@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest
+from tiler.formats.text import reason
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.version import __version__
 
+WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 HINT = "use --overwrite, or another --out"
 
 
@@ -21,16 +24,23 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
     """The output folder; refused where it would mix with the source."""
     tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
     target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
-    target = Path(os.path.abspath(target))
+    try:
+        real = target = Path(os.path.realpath(target))
+        taken = stat.S_IFMT(os.stat(target).st_mode) != stat.S_IFDIR
+    except FileNotFoundError:
+        taken = False
+    except OSError as error:
+        raise TilerError(f"--out {printable(str(target))[:200]}: {reason(error)}") from None
     shown = printable(str(target))
-    if target.exists() and not target.is_dir():
+    if taken:
         raise TilerError(f"--out {shown}: there is a file of this name")
-    real = Path(os.path.realpath(target))
+    if os.path.ismount(target):
+        raise TilerError(f"--out {shown}: a mount point cannot be made at once; name a folder inside it")
     pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for held in [dataset.file, *_with_labels(pictures)]:
         if real == held or real in held.parents:
             raise TilerError(f"--out {shown}: it holds the source ({printable(str(held))}); choose another folder")
-    for folder in _with_labels(dataset.folders):
+    for folder in _with_labels([*dataset.folders, *pictures] if dataset.folders else []):
         if folder in real.parents:
             raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
     return target
@@ -71,8 +81,12 @@ def standing(target: Path, chosen: SplitOptions, overwrite: bool) -> manifest.He
     return head
 
 
-def strangers(tree: Path) -> Iterator[Path]:
-    """Files in an output that are not of it. The trainer's caches, which it makes anew, are not counted."""
+def strangers(tree: Path, suffixes: dict[tuple[str, str], str] | None = None) -> Iterator[Path]:
+    """Files in an output that are not of it. The trainer's caches, which it makes anew, are not counted.
+
+    Args:
+        suffixes: of each split's tiles; without it, any suffix that tiler writes is taken for right.
+    """
     mine = {manifest.NAME, "dataset.yaml", "args.yaml", "report.json"}
     names: set[tuple[str, str]] = set()
     for entry in manifest.read_sources(tree / manifest.NAME):
@@ -85,8 +99,10 @@ def strangers(tree: Path) -> Iterator[Path]:
                 continue
             if len(parts) == 2 and parts[0] == "labels" and suffix == ".txt" and (parts[1], stem) in names:
                 continue
-            if len(parts) == 2 and parts[0] == "images" and suffix != ".txt" and (parts[1], stem) in names:
-                continue
+            if len(parts) == 2 and parts[0] == "images" and (parts[1], stem) in names:
+                right = WRITTEN if suffixes is None else (suffixes[parts[1], stem],)
+                if suffix in right or suffix == ".npy":
+                    continue
             if parts == ("labels",) and suffix == ".cache":
                 continue
             yield Path(here, name)
@@ -108,8 +124,7 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head
 def dataset_yaml_of(spec: Spec, dataset: Dataset) -> str:
     """The text of the output's dataset.yaml."""
     splits = {name: f"images/{name}" for name in dataset.splits}
-    stand_in = {"train": "val", "val": "train"}
-    for name, other in stand_in.items():  # the trainer does not start without both
-        splits.setdefault(name, splits.get(other, f"images/{other}"))
+    for name in ("train", "val"):  # the trainer does not start without both
+        splits.setdefault(name, next(iter(splits.values())))
     pose = spec.task == "pose"
     return dataset_yaml.dump(dataset.names, splits, spec.out_shape, dataset.flip_idx if pose else None, dataset.channels)

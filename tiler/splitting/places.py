@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from tiler.grids import MIN_SIDE, Edge, grid
+from tiler.errors import TilerError
+from tiler.grids import MIN_SIDE, Edge, grid, overlap_px
 from tiler.options import SplitOptions
 from tiler.window import Window
+
+WEBP_SIDE = 16_383
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,23 @@ def places(stem: str, width: int, height: int, options: SplitOptions) -> list[Pl
             )
             result.append(Place(w, scale, size, f"{stem}{mark}__{w.x}_{w.y}_{w.width}_{w.height}"))
     return result
+
+
+def check_grid(options: SplitOptions) -> None:
+    """Refuse what can give no tiles, before anything is done.
+
+    Raises:
+        TilerError: an overlap that leaves no stride, or a tile that its format cannot hold.
+    """
+    sides = (options.tile,) if isinstance(options.tile, int) else options.tile
+    for side in sides:
+        overlap_px(options.overlap, side)
+        for scale in options.scale:
+            shown = _scaled(side, 1 / scale)
+            if options.overlap >= 1 and math.ceil(options.overlap / scale - 1e-6) >= shown:
+                raise TilerError(f"--overlap {options.overlap:g} leaves no stride in a tile of {side} px at scale {scale:g}")
+    if options.format == "webp" and max(sides) > WEBP_SIDE:
+        raise TilerError(f"--tile {max(sides)}: WebP holds at most {WEBP_SIDE} px a side")
 
 
 def _scaled(side: int, factor: float) -> int:

@@ -12,7 +12,7 @@ from tiler import boxes as box
 from tiler import polygons
 from tiler.clipping import WHOLE, ObbPolicy, clip, largest_share
 from tiler.formats import trainer, yolo
-from tiler.instances import Instances
+from tiler.instances import Instances, concatenate
 from tiler.options import SplitOptions
 from tiler.polygons import Rings
 
@@ -32,6 +32,7 @@ class Views:
         below: `(P,)` those that are below --min-visible or --min-size, and not rescued.
         hidden: `(P,)` those that are to be painted out.
         large: `(P,)` those that are at least --min-size.
+        hides: whether what gets no label is to be painted out.
     """
 
     tile: Ints
@@ -41,6 +42,7 @@ class Views:
     below: Bools
     hidden: Bools
     large: Bools
+    hides: bool = False
 
     def take(self, index: Ints | Bools) -> Views:
         return Views(
@@ -51,6 +53,7 @@ class Views:
             self.below[index],
             self.hidden[index],
             self.large[index],
+            self.hides,
         )
 
 
@@ -69,9 +72,14 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     found, tile = box.pairs(instances.boxes, windows)
     order = np.lexsort((found, tile))
     found, tile = found[order], tile[order]
-    seen = _clipped(instances.take(found), windows[tile], options.obb)
-    shown = seen.visible > 0
-    found, tile, seen = found[shown], tile[shown], seen.take(shown)
+    pieces = []
+    for batch in _batches(instances, found):
+        clipped = _clipped(instances.take(found[batch]), windows[tile[batch]], options.obb)
+        shown = clipped.visible > 0
+        pieces.append((found[batch][shown], tile[batch][shown], clipped.take(shown)))
+    found = np.concatenate([piece[0] for piece in pieces])
+    tile = np.concatenate([piece[1] for piece in pieces])
+    seen = concatenate([piece[2] for piece in pieces])
 
     sides = (seen.boxes[:, 2:] - seen.boxes[:, :2]) * scales[tile, None]
     large = np.asarray((sides >= options.min_size * (1 - 1e-9)).all(axis=1))
@@ -84,8 +92,10 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     if options.truncated == "keep":
         kept = np.ones(len(found), bool)
     hidden = below if options.truncated == "mask" else np.zeros(len(found), bool)
-    return Views(tile, found, seen, kept, below, hidden, large)
+    return Views(tile, found, seen, kept, below, hidden, large, options.truncated == "mask")
 
+
+BATCH_POINTS = 500_000
 
 # What is tried in turn until the trainer takes the rectangle, which may reach far out of the
 # tile; at last the aligned one is shrunk: it keeps its direction
@@ -94,6 +104,16 @@ OBB_POLICIES: dict[str, tuple[ObbPolicy, ...]] = {
     "aligned": ("aligned", "minrect"),
     "minrect": ("minrect",),
 }
+
+
+def _batches(instances: Instances, found: Ints) -> list[Ints]:
+    """Positions of the pairs, so many at a time that their outlines take little memory: an
+    outline of many points may be in many tiles, each of which shows a little of it."""
+    if instances.rings is None or not len(found):
+        return [np.arange(len(found))]
+    points = np.bincount(instances.rings.owners(), minlength=len(instances))[found]
+    batch = np.cumsum(points) // BATCH_POINTS
+    return np.split(np.arange(len(found)), np.flatnonzero(np.diff(batch)) + 1)
 
 
 def _clipped(instances: Instances, rects: Floats, obb: str) -> Instances:
@@ -137,10 +157,25 @@ def rescued(found: Ints, visible: Floats, kept: Bools, large: Bools) -> Bools:
     return result
 
 
-def label_rows(
-    views: Views, windows: Floats, scales: Floats, options: SplitOptions, spec: yolo.Spec
-) -> tuple[Ints, list[Floats]]:
-    """The label rows of all tiles: for each which view it is of, and its numbers.
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The R label rows of all tiles, by view.
+
+    Attributes:
+        view: `(R,)` the view that each is of.
+        values: their numbers, class first.
+        area: `(R,)` px² of the source that each covers.
+        partial: `(P,)` views that are kept, but of which a piece got no row.
+    """
+
+    view: Ints
+    values: list[Floats]
+    area: Floats
+    partial: Bools
+
+
+def label_rows(views: Views, windows: Floats, scales: Floats, options: SplitOptions, spec: yolo.Spec) -> Rows:
+    """The label rows of all tiles.
 
     Segments in several parts follow --parts; a part smaller than --min-size is left out
     unless it is all there is. Every row is one that the trainer takes: what it would refuse
@@ -149,47 +184,53 @@ def label_rows(
     """
     view = np.flatnonzero(views.kept)
     seen = views.seen.take(view)
+    area = seen.visible * seen.area
+    partial = np.zeros(len(views.tile), bool)
     if seen.task == "segment":
-        part, seen = _parts(seen, scales[views.tile[view]], options)
+        part, seen, area, incomplete = _parts(seen, area, scales[views.tile[view]], options)
+        partial[view[incomplete]] = True
         view = view[part]
     rects = windows[views.tile[view]]
     rows = yolo.values(seen.moved(-rects[:, 0], -rects[:, 1]), rects[:, 2:] - rects[:, :2])
     good = trainer.accepted(rows, spec.task, spec.classes, spec.out_shape)
+    partial[view[~good]] = True
     taken: set[tuple[int, bytes]] = set()
     for i in np.flatnonzero(good):
         key = (int(views.tile[view[i]]), (rows[i].astype(np.float32) + 0.0).tobytes())
         good[i] = key not in taken
         taken.add(key)
-    return view[good], [rows[i] for i in np.flatnonzero(good)]
+    return Rows(view[good], [rows[i] for i in np.flatnonzero(good)], area[good], partial)
 
 
-def _parts(seen: Instances, scales: Floats, options: SplitOptions) -> tuple[Ints, Instances]:
-    """Each instance as the rows it is written as, and for each row which instance."""
+def _parts(seen: Instances, area: Floats, scales: Floats, options: SplitOptions) -> tuple[Ints, Instances, Floats, Ints]:
+    """Instances as the rows they are written as: for each row which instance, the rows, their
+    areas in px², and the instances of which a piece is left out."""
     assert seen.rings is not None
     cut = np.flatnonzero(seen.visible < WHOLE)
     if options.parts == "bridge" or not len(cut):
-        return np.arange(len(seen)), seen
+        return np.arange(len(seen)), seen, area, np.empty(0, np.int64)
     pieces, owner = polygons.parts(seen.rings.take(cut))
     sides = np.diff(pieces.bounds().reshape(-1, 2, 2), axis=1)[:, 0] * scales[cut[owner], None]
-    area = shapely.area(pieces.geometry())
+    size = np.asarray(shapely.area(pieces.geometry()))
     largest = np.zeros(len(owner), bool)
-    order = np.lexsort((np.arange(len(owner)), -area, owner))
+    order = np.lexsort((np.arange(len(owner)), -size, owner))
     first = np.ones(len(order), bool)
     first[1:] = owner[order][1:] != owner[order][:-1]
     largest[order[first]] = True
     good = largest if options.parts == "largest" else largest | (sides >= options.min_size).all(axis=1)
-    pieces, owner = pieces.take(good), owner[good]
+    incomplete = np.unique(cut[owner[~good]])
+    pieces, owner, size = pieces.take(good), owner[good], size[good]
     whole = np.setdiff1d(np.arange(len(seen)), cut)
     index = np.concatenate([whole, cut[owner]])
     order = np.argsort(index, kind="stable")
     rings = polygons.concatenate([seen.rings.take(whole), pieces]).take(order)
     index = index[order]
     rows = replace(seen.take(index), rings=rings, boxes=rings.bounds())
-    return index, rows
+    return index, rows, np.concatenate([area[whole], size])[order], incomplete
 
 
 def masked_outlines(
-    views: Views, tile: int, bounds: Floats, ignored: polygons.Rings
+    views: Views, rows: Rows, tile: int, bounds: Floats, ignored: polygons.Rings
 ) -> tuple[list[list[Floats]], list[list[Floats]]]:
     """The outlines to paint out of a tile, and those to leave, in source pixels.
 
@@ -197,12 +238,21 @@ def masked_outlines(
         bounds: `(4,)` of the tile's window.
         ignored: regions that every tile paints out.
     """
-    if not len(ignored) and not views.hidden.any():
+    hides = views.hides
+    if not len(ignored) and not hides:
         return [], []
     here = views.tile == tile
     met, _ = box.pairs(ignored.bounds(), bounds[None])
-    hidden = [ignored[i] for i in met] + _outlines(views.seen.take(here & views.hidden))
-    return hidden, _outlines(views.seen.take(here & views.kept)) if hidden else []
+    partial = rows.partial & hides
+    hidden = [ignored[i] for i in met] + _outlines(views.seen.take(here & (views.hidden | partial)))
+    if not hidden:
+        return [], []
+    shown = _outlines(views.seen.take(here & views.kept & ~partial))
+    size = bounds[2:] - bounds[:2]
+    for view, values in zip(rows.view, rows.values, strict=True):
+        if views.tile[view] == tile and partial[view] and views.seen.rings is not None:
+            shown.append([values[1:].reshape(-1, 2) * size + bounds[:2]])
+    return hidden, shown
 
 
 def _outlines(seen: Instances) -> list[list[Floats]]:
