@@ -6,6 +6,7 @@ use or unusable input, 3 could not finish (run again to go on), 128 + n stopped 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -68,10 +69,11 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stopped)
+    gc.set_threshold(50_000)  # start-up makes many objects that stay
     try:
         app()
-    except BrokenPipeError:
-        os._exit(0)  # whoever read us has enough; nothing more can be said
+    except SystemExit as ended:
+        _leave(ended.code if isinstance(ended.code, int) else 1)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
@@ -95,7 +97,17 @@ def _keep_stderr() -> None:
 
 def _fail(message: str, code: int) -> None:
     print(f"tiler: {printable(message)}", file=sys.stderr)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End, without the time that taking the libraries down costs, unless joblib has processes to end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # whoever read us may have enough
+            stream.flush()
+    if "joblib" in sys.modules:
+        sys.exit(code)
+    os._exit(code)
 
 
 def _stopped(number: int, _: FrameType | None) -> None:
