@@ -234,7 +234,7 @@ def _write(
         picture_path, label_path = tile_paths(job.tree, source.split, place.name, encoding.suffix)
         with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
             size = writing.save(tile, picture_path, encoding)
-            with open(label_path, "wb", buffering=0) as label:
+            with open(label_path, "wb") as label:
                 label.write(text)
         sizes.append((size, len(text)))
     return encoding.suffix, sizes, encoding.note
