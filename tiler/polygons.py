@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
 CELLS = 2_000_000  # distances held in memory at once
-POLYGON = 3  # shapely's type ids
-MULTIPOLYGON = 6
+POLYGON = 3  # shapely's type id
 
 
 @dataclass(frozen=True, slots=True, eq=False)

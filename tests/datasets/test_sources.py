@@ -503,3 +503,19 @@ def test_images_and_json_go_together(folder):
 def test_every_code_used_is_known():
     text = Path(sources.__file__).read_text()
     assert set(re.findall(r'"([A-Z]\d\d)"', text)) <= set(CODES)
+
+
+def test_a_listed_picture_in_a_folder_that_is_not_utf8_is_reported(tmp_path):
+    from PIL import Image
+
+    from tests.conftest import Dataset
+
+    root = tmp_path / os.fsdecode(b"d\xff")
+    data = Dataset(root)
+    data.add("a.png", "", Image.new("RGB", (20, 20)))
+    plain = tmp_path / "v"
+    plain.mkdir()
+    Image.new("RGB", (20, 20)).save(plain / "v.png")
+    (root / "list.txt").write_text("images/train/a.png\n")
+    data.yaml.write_text(f"train: {plain}\nval: {plain}\ntest: list.txt\nnames: [a]\n")
+    assert "I08" in [finding.code for finding in sources.find(data.yaml, None).findings]

@@ -228,6 +228,8 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
             findings.append(Finding(printable(relative(str(file), root)), "Y04", f"no such picture: {printable(item)}", number))
         elif _encodable(path):
             yield path, _size(path)
+        else:
+            _unseen(path, root, "its path is not UTF-8", findings)
 
 
 def relative(path: str, root: Path) -> str:

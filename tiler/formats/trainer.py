@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Task
 
 LOW, HIGH = -0.01, 1.01  # what the trainer tolerates of normalised coordinates
-MIN_SIDE = 10  # px; smaller images are dropped
 
 HUGE = 1e30  # beyond it the trainer's float32 has no numbers
 
