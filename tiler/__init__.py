@@ -17,42 +17,56 @@ if TYPE_CHECKING:
     from tiler.findings import Finding
     from tiler.grids import grid
     from tiler.instances import Instances
-    from tiler.options import SplitOptions
+    from tiler.merging import Merged, MergeReport, merge
+    from tiler.options import MergeOptions, SplitOptions
     from tiler.polygons import Rings
     from tiler.splitting import SplitReport, split
+    from tiler.stitching import Stitched, stitch
     from tiler.window import Window
 
 HOMES = {
     "CheckReport": "tiler.checking",
     "Finding": "tiler.findings",
     "Instances": "tiler.instances",
+    "MergeOptions": "tiler.options",
+    "MergeReport": "tiler.merging",
+    "Merged": "tiler.merging",
     "Rings": "tiler.polygons",
     "SourceRefused": "tiler.errors",
     "SplitOptions": "tiler.options",
     "SplitReport": "tiler.splitting",
+    "Stitched": "tiler.stitching",
     "TilerError": "tiler.errors",
     "Unfinished": "tiler.errors",
     "Window": "tiler.window",
     "check": "tiler.checking",
     "grid": "tiler.grids",
+    "merge": "tiler.merging",
     "split": "tiler.splitting",
+    "stitch": "tiler.stitching",
 }
 
 __all__ = [
     "CheckReport",
     "Finding",
     "Instances",
+    "MergeOptions",
+    "MergeReport",
+    "Merged",
     "Rings",
     "SourceRefused",
     "SplitOptions",
     "SplitReport",
+    "Stitched",
     "TilerError",
     "Unfinished",
     "Window",
     "__version__",
     "check",
     "grid",
+    "merge",
     "split",
+    "stitch",
 ]
 
 

@@ -101,6 +101,27 @@ class Instances:
 COLUMNS = ("class_id", "boxes", "rings", "keypoints", "conf", "row", "visible", "area")
 
 
+def foreign(detections: Any) -> Instances:
+    """Detections of another library: anything with `.xyxy`, `.confidence` and `.class_id`.
+
+    Arrays, or what numpy makes arrays of. `Instances` are returned as they are.
+
+    Raises:
+        TilerError: it has none of these.
+    """
+    if isinstance(detections, Instances):
+        return detections
+    try:
+        columns = detections.class_id, detections.xyxy, detections.confidence
+    except AttributeError:
+        found = type(detections).__name__
+        raise TilerError(f"detections are Instances, or have .xyxy, .confidence and .class_id; got {found}") from None
+    if any(column is None for column in columns):
+        raise TilerError("detections need .xyxy, .confidence and .class_id, got None for one of them")
+    class_id, boxes, conf = (np.asarray(column) for column in columns)
+    return Instances(class_id.astype(np.int64), boxes.astype(np.float64).reshape(-1, 4), conf=conf.astype(np.float64))
+
+
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
     """No instances at all."""
     return Instances(

@@ -240,6 +240,159 @@ class SplitOptions(_Checked):
     max_pixels: int = _max_pixels()
 
 
+def per_class(value: Any) -> float | str:
+    """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5, "car": 0.4}.
+
+    >>> per_class("0.50, car=0.4"), per_class(1)
+    ('0.5,car=0.4', 1.0)
+    """
+    base, named = shares(value)
+    return base if not named else ",".join([f"{base:g}", *(f"{name}={number:g}" for name, number in named.items())])
+
+
+def shares(value: Any) -> tuple[float, dict[str, float]]:
+    """What `per_class` reads: the number for all, and those of classes by name or id."""
+    if isinstance(value, str):
+        first, *rest = value.split(",")
+        given = {"": first, **{name.strip(): number for name, _, number in (item.rpartition("=") for item in rest)}}
+        if len(given) != len(rest) + 1:
+            raise ValueError
+    else:
+        given = {str(name): number for name, number in value.items()} if isinstance(value, Mapping) else {"": value}
+    check = number(0, 1)
+    checked = {name: check(item) for name, item in given.items()}
+    return checked.pop(""), checked
+
+
+def class_groups(value: Any) -> str:
+    """Classes that compete: "car,truck;bus,van", or [["car", "truck"], ["bus", "van"]]."""
+    if isinstance(value, str):
+        parts = [[name.strip() for name in group.split(",")] for group in value.split(";")] if value else []
+    else:
+        parts = [[str(name) for name in group] for group in value]
+    names = [name for group in parts for name in group]
+    if not all(names) or len(set(names)) != len(names) or any(len(group) < 2 for group in parts):
+        raise ValueError
+    return ";".join(",".join(group) for group in parts)
+
+
+METHODS = ("cvm", "nms", "nmm", "greedy-nmm", "wbf", "soft-nms", "center", "none")
+MERGING, READING = "Merging", "Reading"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions(_Checked):
+    """How detections on tiles become those of the full image. The same values give the same bytes.
+
+    Raises:
+        TilerError: a value that is not one of those expected.
+
+    >>> MergeOptions(method="nms", iou="0.5,person=0.4").iou
+    '0.5,person=0.4'
+    """
+
+    method: str = option("cvm", "How detections of one object are found and joined.", choice(*METHODS), MERGING, "|".join(METHODS))
+    iou: float | str | None = option(
+        None,
+        "Least overlap of one object's detections; others for some classes. Default: 0.3 in the common view (cvm), 0.55 (wbf), 0.5.",
+        lambda value: None if value is None else _described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
+        MERGING,
+        "0..1[,CLASS=0..1]",
+    )
+    metric: str = option("iou", "Overlap over the union, or over the smaller one.", choice("iou", "ios"), MERGING, "iou|ios")
+    conf: float | str = option(
+        0.0,
+        "Least confidence of what is read; others for some classes.",
+        _described(per_class, "0 to 1, such as 0.25 or 0.25,car=0.4"),
+        MERGING,
+        "0..1[,CLASS=0..1]",
+    )
+    class_agnostic: bool = option(False, "Let all classes compete; the class with the most confidence wins.", flag, MERGING)
+    groups: str = option(
+        "",
+        "Let some classes compete.",
+        _described(class_groups, "groups of two or more classes, such as car,truck;bus,van"),
+        MERGING,
+        "car,truck;bus,van",
+    )
+    orphans: str = option(
+        "decay",
+        "A cut detection that another tile should have seen and did not: keep, halve its confidence, or drop (cvm).",
+        choice("keep", "decay", "drop"),
+        MERGING,
+        "keep|decay|drop",
+    )
+    parts: str = option(
+        "bridge",
+        "A merged outline in several parts: one bridged row, separate rows, or the largest.",
+        choice("bridge", "separate", "largest"),
+        MERGING,
+        "bridge|separate|largest",
+    )
+    max_det: int = option(0, "Keep so many of each picture, the most confident; 0 for all.", whole(0), MERGING)
+
+
+NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
+EXPORTS = ("dota", "geojson", "csv")
+BASES = ("0", "1", "coco91")
+WRITING = "Writing"
+
+
+def exports(value: Any) -> str:
+    """"csv,dota", or a list of such names."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    names = [part for part in parts if part]
+    for name in names:
+        choice(*EXPORTS)(name)
+    return ",".join(name for name in EXPORTS if name in names)
+
+
+def base(*more: str) -> Callable[[Any], str]:
+    return lambda value: choice(*more, *BASES)(value if isinstance(value, str) else str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOptions(_Checked):
+    """How files of predictions are read, and what else is written.
+
+    Raises:
+        TilerError: a value that is not one of those expected.
+    """
+
+    task: str = _task()
+    assume_conf: float | None = option(
+        None,
+        "Confidence of predictions that come without.",
+        lambda value: None if value is None else number(0, 1)(value),
+        READING,
+        "0..1",
+    )
+    conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
+    preds_base: str = option(
+        "auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES))
+    )
+    naming: str = option(
+        "auto", "How tiles are named, where there is no manifest.", choice(*NAMINGS), READING, "|".join(NAMINGS)
+    )
+    tile: int | tuple[int, int] = option(
+        1024,
+        "Size of a tile in px, where its name does not say (DOTA_devkit).",
+        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"),
+        READING,
+        "1024|640x512",
+    )
+    category_base: str = option("0", "What category ids of predictions.json count from.", base(), WRITING, "|".join(BASES))
+    export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", exports, WRITING, "dota,geojson,csv")
+    affine: str = option(
+        "",
+        "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; or world, for the world file beside each picture.",
+        str,
+        WRITING,
+        "a,b,c,d,e,f|world",
+    )
+    crs: str = option("", "Its coordinate reference system, such as EPSG:32633.", str, WRITING, "CRS")
+
+
 BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")
 
 
@@ -252,7 +405,7 @@ class RunOptions(_Checked):
         "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS)
     )
     overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
-    dry_run: bool = option(False, "Count tiles and objects; write nothing.", flag, "Run")
+    dry_run: bool = option(False, "Do the work and count; write nothing.", flag, "Run")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tiler.errors import TilerError
-from tiler.formats import manifest
+from tiler.formats import jsonl, manifest
 from tiler.formats.manifest import Head, SourceTiles, Tile
 from tiler.types import SPLITS, TASKS
 
@@ -50,7 +50,7 @@ SOURCE = SourceTiles("images/a.jpg", "train", 100, 80, "f00", [Tile("a__0_0_100_
 
 def write(file, *records):
     file.unlink(missing_ok=True)
-    file.write_bytes(b"".join(r if isinstance(r, bytes) else manifest.line(r) for r in records))
+    file.write_bytes(b"".join(r if isinstance(r, bytes) else jsonl.line(r) for r in records))
     return file
 
 
@@ -65,13 +65,13 @@ def test_what_is_written_is_read_again(file, head, entries):
 @quick
 @given(heads | sources)
 def test_a_record_is_one_line(record):
-    line = manifest.line(record)
+    line = jsonl.line(record)
     assert line.endswith(b"\n")
     assert len(line.splitlines()) == 1
 
 
 def test_an_absent_keypoint_shape_is_not_written():
-    assert b"kpt_shape" not in manifest.line(HEAD)
+    assert b"kpt_shape" not in jsonl.line(HEAD)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_newer_manifest_names_its_maker(file):
 
 @pytest.mark.parametrize(
     "torn",
-    [manifest.line(SOURCE)[:-20], b"\n", b"{}\n", b"\xff\n", manifest.line(HEAD), b'{"x": ' + b"[" * 200_000 + b"\n"],
+    [jsonl.line(SOURCE)[:-20], b"\n", b"{}\n", b"\xff\n", jsonl.line(HEAD), b'{"x": ' + b"[" * 200_000 + b"\n"],
     ids=lambda torn: repr(torn[:12]),
 )
 def test_a_line_that_cannot_be_read_is_named_after_those_before_it(file, torn):
@@ -111,7 +111,7 @@ def test_a_line_that_cannot_be_read_is_named_after_those_before_it(file, torn):
 
 
 def test_every_cut_of_a_line_is_noticed(file):
-    line = manifest.line(SOURCE)
+    line = jsonl.line(SOURCE)
     for end in range(1, len(line) - 1):
         with pytest.raises(TilerError):
             list(manifest.read_sources(write(file, HEAD, line[:end])))

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from tiler.cli import check, split
+from tiler.cli import check, merge, split
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.version import __version__
@@ -32,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("split", no_args_is_help=True)(split.command)
+app.command("merge", no_args_is_help=True)(merge.command)
 app.command("check", no_args_is_help=True)(check.command)
 
 DEBUG = "TILER_DEBUG"

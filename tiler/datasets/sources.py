@@ -98,7 +98,7 @@ def _yaml(given: DatasetYaml) -> Dataset:
     for split, entries in given.splits.items():
         keys: dict[str, int] = {}
         for entry in entries:
-            found = _walk(entry, findings, given.root) if entry.is_dir() else _listed(entry, given.root, findings)
+            found = walk(entry, findings, given.root) if entry.is_dir() else _listed(entry, given.root, findings)
             for path, size in found:
                 key = relative(path, given.root)
                 if key in keys:
@@ -167,7 +167,7 @@ def _size(path: str | Path) -> int:
         return 0
 
 
-def _walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[str, int]]:
+def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[str, int]]:
     """Every picture under a folder, as the trainer finds them; links are followed, once."""
     folders, links, been = [str(folder)], list[str](), set()
     while folders or links:  # links last, so that a folder counts under its own name

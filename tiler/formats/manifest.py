@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from tiler.errors import TilerError
 from tiler.findings import Finding, printable
+from tiler.formats import jsonl
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
@@ -56,14 +56,7 @@ def read_head(path: Path) -> Head:
     Raises:
         TilerError: not a manifest of ours, or of a newer version.
     """
-    try:
-        with open(path, "rb") as file:
-            head = msgspec.json.decode(file.readline(), type=Head)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TilerError(f"{printable(str(path))}: not a manifest of tiler: {printable(str(error))}") from None
-    if head.schema != SCHEMA:
-        raise TilerError(f"{printable(str(path))}: schema {head.schema}, expected {SCHEMA}; made by tiler {head.tiler}")
-    return head
+    return jsonl.read_head(path, Head, SCHEMA, "a manifest of tiler")
 
 
 def read_sources(path: Path) -> Iterator[SourceTiles]:
@@ -72,20 +65,8 @@ def read_sources(path: Path) -> Iterator[SourceTiles]:
     Raises:
         TilerError: with the line that cannot be read.
     """
-    decoder = msgspec.json.Decoder(SourceTiles)
     read_head(path)
-    with open(path, "rb") as file:
-        file.readline()
-        for number, line in enumerate(file, 2):
-            try:
-                yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise TilerError(f"{printable(str(path))}:{number}: {printable(str(error))}") from None
-
-
-def line(record: Head | SourceTiles) -> bytes:
-    """A record as one line of JSON."""
-    return msgspec.json.encode(record) + b"\n"
+    yield from jsonl.read_records(path, SourceTiles)
 
 
 def missing(out: Path) -> list[Finding]:

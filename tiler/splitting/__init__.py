@@ -13,12 +13,13 @@ from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
 from tiler.errors import TilerError, Unfinished
 from tiler.findings import printable
-from tiler.formats import manifest, plain_yaml, yolo
+from tiler.formats import jsonl, manifest, plain_yaml, yolo
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.staging import Staging, writing
+from tiler.run.target import HINT
 from tiler.splitting import report as reports
 from tiler.splitting.cutting import Job
-from tiler.splitting.output import HINT, dataset_yaml_of, head_of, standing, strangers, target_of
+from tiler.splitting.output import dataset_yaml_of, head_of, standing, strangers, target_of
 from tiler.splitting.places import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
@@ -102,7 +103,7 @@ def _build(
 ) -> None:
     """Everything into the staging tree, then the tree into its place."""
     head = head_of(job.spec, dataset, chosen)
-    done = staging.begin(manifest.line(head).decode().strip() + f"\t{job.quotas}")
+    done = staging.begin(jsonl.line(head).decode().strip() + f"\t{job.quotas}")
     job = replace(job, tree=staging.tree)
     with writing():
         for split_name in dataset.splits:
@@ -110,10 +111,10 @@ def _build(
                 (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
     suffixes: dict[tuple[str, str], str] = {}
     with writing(), open(staging.tree / manifest.NAME, "wb") as file:
-        file.write(manifest.line(head))
+        file.write(jsonl.line(head))
         for outcome in outcomes(job, dataset.sources, run, done, progress):
             result.add(outcome, dataset.names)
-            file.write(manifest.line(outcome.entry))
+            file.write(jsonl.line(outcome.entry))
             if staging.resumed:
                 suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
             if not outcome.kept:

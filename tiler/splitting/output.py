@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,37 +10,26 @@ from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest
-from tiler.formats.text import reason
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
+from tiler.run.target import occupied, require_same, resolved
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
-HINT = "use --overwrite, or another --out"
 
 
 def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
     """The output folder; refused where it would mix with the source."""
     tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
     target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
-    try:
-        real = target = Path(os.path.realpath(target))
-        taken = stat.S_IFMT(os.stat(target).st_mode) != stat.S_IFDIR
-    except FileNotFoundError:
-        taken = False
-    except OSError as error:
-        raise TilerError(f"--out {printable(str(target))[:200]}: {reason(error)}") from None
+    target = resolved(target)
     shown = printable(str(target))
-    if taken:
-        raise TilerError(f"--out {shown}: there is a file of this name")
-    if os.path.ismount(target):
-        raise TilerError(f"--out {shown}: a mount point cannot be made at once; name a folder inside it")
     pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for held in [dataset.file, *_with_labels(pictures)]:
-        if real == held or real in held.parents:
+        if target == held or target in held.parents:
             raise TilerError(f"--out {shown}: it holds the source ({printable(str(held))}); choose another folder")
     for folder in _with_labels([*dataset.folders, *pictures] if dataset.folders else []):
-        if folder in real.parents:
+        if folder in target.parents:
             raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
     return target
 
@@ -59,25 +47,10 @@ def standing(target: Path, chosen: SplitOptions, overwrite: bool) -> manifest.He
     Raises:
         TilerError: the folder holds something else, and what.
     """
-    shown = printable(str(target))
-    if not target.is_dir() or not any(target.iterdir()):
-        return None
-    if not (target / manifest.NAME).is_file():
-        found = printable(sorted(p.name for p in target.iterdir())[0])
-        raise TilerError(f"--out {shown}: holds files that are not of tiler ({found}); choose another folder")
-    if overwrite:
-        stranger = next(strangers(target), None)
-        if stranger is not None:
-            found = printable(str(stranger.relative_to(target)))
-            raise TilerError(f"--out {shown}: {found} is not of tiler, so --overwrite does not delete it; move it away")
+    if not occupied(target, manifest.NAME, overwrite, strangers):
         return None
     head = manifest.read_head(target / manifest.NAME)
-    now = chosen.plain()
-    changed = [f"{k} {head.options.get(k)} -> {v}" for k, v in now.items() if head.options.get(k) != v]
-    if head.tiler != __version__:
-        changed.append(f"tiler {head.tiler} -> {__version__}")
-    if changed:
-        raise TilerError(f"--out {shown}: made with other options ({'; '.join(changed)}); {HINT}")
+    require_same(target, head.tiler, head.options, chosen.plain())
     return head
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
-
 import msgspec
 
 from tiler.findings import Finding
+from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
 from tiler.version import __version__
 
@@ -156,10 +155,7 @@ class SplitReport(msgspec.Struct):
 
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
-        counted: Counter[str] = Counter()
-        for finding in self.findings:
-            counted[finding.level] += finding.count
-        return counted
+        return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
         """1 when something of the source is not in the output: a picture or row that was refused;
@@ -167,13 +163,8 @@ class SplitReport(msgspec.Struct):
         return int(self.levels()["error"] > 0 or (strict and bool(self.lost)))
 
     def encoded(self) -> bytes:
-        """report.json: the same bytes for the same work, wherever it lies."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("root", "out", "unchanged"):
-            del plain[name]
-        for finding, item in zip(self.findings, plain["findings"], strict=True):
-            item["level"] = finding.level
-        return msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n"
+        """report.json."""
+        return report_json.encoded(self, self.findings, ("root", "out", "unchanged"))
 
 
 def label(names: tuple[str, ...], class_id: int) -> str:

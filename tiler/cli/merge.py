@@ -1,0 +1,109 @@
+"""`tiler merge`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiler.cli.parameters import Config, configured, with_options
+from tiler.errors import TilerError
+from tiler.options import MergeOptions, PredictionOptions, RunOptions
+
+if TYPE_CHECKING:
+    from tiler.merging import MergeReport
+
+
+@with_options(MergeOptions, PredictionOptions, RunOptions)
+def command(
+    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json.")],
+    tiles: Annotated[
+        Path | None,
+        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="found by the run's args.yaml, or upward"),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="Full pictures, if tiles are told by their names.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="YAML", help="dataset.yaml for class names.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged")
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="SOURCE", help="Print what becomes of each row of one picture.", show_default=False),
+    ] = None,
+    config: Config = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be refused.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")] = False,
+    **options: Any,
+) -> None:
+    """Merge predictions on tiles into the detections of the full pictures: no duplicate at a seam, no half."""
+    allowed = {item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)}
+    chosen = configured(config, options, allowed)
+    if explain is not None:
+        _explain(preds, explain, tiles=tiles, images=images, data=data, json=json, **chosen)
+        return
+    from tiler.cli.printing import findings, progress
+    from tiler.merging import default, merge
+
+    if not preds.exists():
+        raise TilerError(f"{preds}: no such file or folder")
+    target = default(preds) if out is None else out
+    with progress("merged", quiet or json) as show:
+        merged = merge(preds, tiles=tiles, images=images, data=data, out=target, strict=strict, progress=show, **chosen)
+    report = merged.report
+    if json:
+        sys.stdout.write(report.encoded().decode())
+    elif not quiet:
+        _summary(report)
+    findings(report.findings, str(preds), verbose, quiet)
+    raise typer.Exit(report.exit_code())
+
+
+def _summary(report: MergeReport) -> None:
+    """What was read, what became of it, and where it is."""
+    from tiler.cli.printing import table, tell
+
+    counts = report.counts
+    tell(f"{report.predictions}; tiles by {report.index}")
+    if report.left_out:
+        tell(f"left out, without any predictions: {', '.join(report.left_out)}")
+    lost = {name: number for name, number in counts.fates.items() if name not in ("kept", "fused", "orphan")}
+    head = ["pictures", "tiles", "with rows", "rows", "cut", "refused", *lost, "joined", "orphans", "detections"]
+    row = [counts.pictures, counts.tiles, counts.predicted, counts.rows, counts.cut, counts.refused, *lost.values()]
+    row += [counts.joined, counts.fates.get("orphan", 0), counts.detections]
+    tell(table(head, [row]))
+    if report.out:
+        tell(f"{'already complete: ' if report.unchanged else ''}{report.out}")
+    else:
+        tell("dry run: nothing was written")
+
+
+def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
+    """A row of predictions a line."""
+    from dataclasses import asdict
+
+    from tiler.cli.printing import table, tell
+    from tiler.merging import explain
+
+    fates = explain(preds, source, **options)
+    if json:
+        import msgspec
+
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode([asdict(fate) for fate in fates]), indent=1).decode() + "\n")
+        return
+    rows = []
+    for fate in fates:
+        box = "" if fate.box is None else " ".join(f"{value:.1f}" for value in fate.box)
+        conf = "" if fate.conf is None else f"{fate.conf:.3f}"
+        into = "" if fate.into is None else fate.into
+        rows.append([fate.tile, fate.row, "" if fate.class_id is None else fate.class_id, conf, box, fate.fate, into])
+    tell(table(["tile", "row", "class", "conf", "box", "fate", "detection"], rows))

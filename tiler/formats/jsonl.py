@@ -1,0 +1,62 @@
+"""Records of ours as lines of JSON: a head that says which, then one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from tiler.errors import TilerError
+from tiler.findings import printable
+
+
+class _Head(Protocol):
+    @property
+    def tiler(self) -> str: ...
+    @property
+    def schema(self) -> int: ...
+
+
+Head = TypeVar("Head", bound=_Head)
+Record = TypeVar("Record")
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_head(path: Path, kind: type[Head], schema: int, what: str) -> Head:
+    """The first line.
+
+    Raises:
+        TilerError: it is not `what` it should be, or of another schema.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = msgspec.json.decode(file.readline(), type=kind)
+    except (OSError, *UNREADABLE) as error:
+        raise TilerError(f"{printable(str(path))}: not {what}: {printable(str(error))}") from None
+    if head.schema != schema:
+        raise TilerError(f"{printable(str(path))}: schema {head.schema}, expected {schema}; made by tiler {head.tiler}")
+    return head
+
+
+def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """The other lines.
+
+    Raises:
+        TilerError: with the line that cannot be read.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    with open(path, "rb") as file:
+        file.readline()
+        for number, text in enumerate(file, 2):
+            try:
+                yield decoder.decode(text)
+            except UNREADABLE as error:
+                raise TilerError(f"{printable(str(path))}:{number}: {printable(str(error))}") from None
+
+
+def line(record: msgspec.Struct) -> bytes:
+    """A record as one line of JSON."""
+    return msgspec.json.encode(record) + b"\n"

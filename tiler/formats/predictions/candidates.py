@@ -1,0 +1,87 @@
+"""Rows in pixels of their source image, not yet judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.formats import trainer
+from tiler.polygons import Rings
+
+if TYPE_CHECKING:
+    from tiler.formats.predictions.values import Frames
+    from tiler.types import Bools, Floats, Ints, Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Rows of a batch before they are judged, as columns of length N.
+
+    Attributes:
+        tile: `(N,)` index into the frames.
+        row: `(N,)` ordinal in the file.
+        file: `(N,)` index into the paths.
+        line: `(N,)` from 1; 0 for an entry of JSON.
+        class_id: `(N,)` float64, as it was read.
+        conf: `(N,)` float64, as it was read.
+        boxes: `(N, 4)` float64, xyxy px of the source image; of outlines their bounds.
+        rings: outlines or corners in source px, as `Instances` has them.
+        keypoints: `(N, K, 3)` in source px.
+    """
+
+    task: Task
+    tile: Ints
+    row: Ints
+    file: Ints
+    line: Ints
+    class_id: Floats
+    conf: Floats
+    boxes: Floats
+    rings: Rings | None = None
+    keypoints: Floats | None = None
+
+    def take(self, index: Ints | Bools) -> Candidates:
+        """The rows at the given indices, or where a mask is True."""
+        index = np.arange(len(self.tile))[index]
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
+        taken: dict[str, Any] = {
+            n: c.take(index) if isinstance(c, Rings) else c[index] for n, c in columns.items() if c is not None
+        }
+        return replace(self, **taken)
+
+
+def tame(values: Floats) -> Floats:
+    """Numbers that can be computed with: what is not finite is NaN, what is absurd is 1e30."""
+    return np.where(np.isfinite(values), np.clip(values, -trainer.HUGE, trainer.HUGE), np.nan)
+
+
+def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
+    """`(M, 2)` points in source px.
+
+    Args:
+        points: `(M, 2)` xy, normalised by the tile's size or in tile px.
+        tile: `(M,)` index into the frames.
+
+    >>> from tiler.formats.predictions import Frames
+    >>> frames = Frames(["t"], np.array([[100, 0, 300, 200.0]]), np.array([0.5]))
+    >>> placed(np.array([[0.5, 0.5]]), np.array([0]), frames, True).tolist()
+    [[200.0, 100.0]]
+    >>> placed(np.array([[50, 50.0]]), np.array([0]), frames, False).tolist()
+    [[200.0, 100.0]]
+    """
+    rects = frames.rects[tile]
+    size = rects[:, 2:] - rects[:, :2] if normalised else 1 / frames.scale[tile][:, None]
+    return np.asarray(rects[:, :2] + points * size)
+
+
+def placed_keypoints(given: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
+    """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there."""
+    n, count, values = given.shape
+    result = np.full((n, count, 3), 2.0)
+    result[..., :2] = placed(given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised).reshape(n, count, 2)
+    if values == 3:
+        result[..., 2] = given[..., 2]
+    result[(given[..., :2] == 0).all(axis=-1)] = 0.0
+    return result

@@ -1,0 +1,98 @@
+"""Which class a category id of JSON results means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.findings import printable, short
+
+if TYPE_CHECKING:
+    from tiler.formats.predictions.results import Entry
+    from tiler.formats.predictions.values import Reading
+    from tiler.types import Floats
+
+# COCO has 80 classes with ids from 1 to 90; these ids were never given away.
+COCO91 = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """The class index of each category id, or of each category name.
+
+    Attributes:
+        said: the choice in words.
+        base: added to a class index in the file.
+        table: class index by id, where there is no base.
+        names: class index by name, where names count.
+    """
+
+    said: str
+    base: int = 0
+    table: dict[float, int] | None = None
+    names: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], reading: Reading, shown: str) -> Categories:
+        """What the user said, or what the file leaves no doubt about.
+
+        Raises:
+            TilerError: both 0 and 1 could be the first.
+        """
+        if reading.category_base == "coco91":
+            return _coco91()
+        if reading.category_base in ("0", "1"):
+            return cls(f"category ids from {reading.category_base}", int(reading.category_base))
+        if reading.category_base != "auto":
+            raise TilerError(f"--preds-base {reading.category_base}, expected auto, 0, 1 or coco91")
+        classes = reading.classes
+        if reading.names is not None and entries and all(isinstance(e.category_name, str) for e in entries):
+            return cls("classes by category_name", names={name: i for i, name in enumerate(reading.names)})
+        ids = {e.category_id for e in entries if isinstance(e.category_id, int | float)}
+        if not ids or 0 in ids:
+            return cls("category ids from 0")
+        if classes == len(COCO91) and 80 < max(ids) <= 90:
+            return _coco91()
+        if classes in ids:
+            return cls(f"category ids from 1 (there is a {classes}, of {classes} classes)", 1)
+        if any(e.file_name is not None for e in entries):
+            return cls("category ids from 1 (as Ultralytics writes them with file_name)", 1)
+        raise TilerError(
+            f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say --preds-base 0, 1 or coco91"
+        )
+
+    def classes(self, entries: Sequence[Entry]) -> tuple[Floats, dict[int, tuple[str, str]]]:
+        """`(N,)` class index of each entry, and the entries without one."""
+        result = np.full(len(entries), np.nan)
+        wrong: dict[int, tuple[str, str]] = {}
+        for i, entry in enumerate(entries):
+            found = self._index(entry)
+            if isinstance(found, str):
+                wrong[i] = "D04", found
+            else:
+                result[i] = found
+        return result, wrong
+
+    def _index(self, entry: Entry) -> float | str:
+        if self.names is not None:
+            name = entry.category_name
+            unknown = f"no class is named {short(name)}{printable(did_you_mean(str(name)[:99], self.names))}"
+            return self.names.get(name, unknown)
+        given = entry.category_id
+        if isinstance(given, bool) or not isinstance(given, int | float) or given != given or abs(given) > 2**53:
+            return f"category_id is {short(given)}, expected a whole number"
+        if self.table is not None:
+            return self.table.get(given, f"category_id {given:g} is none of COCO's")
+        return (
+            given - self.base
+            if given >= self.base and given == int(given)
+            else f"category_id {given:g}, expected {self.base} or more"
+        )
+
+
+def _coco91() -> Categories:
+    return Categories("category ids of COCO (1 to 90)", table={category: i for i, category in enumerate(COCO91)})

@@ -1,0 +1,117 @@
+"""Which predictions a path holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tiler.errors import TilerError
+from tiler.findings import Finding, printable
+from tiler.formats.predictions import dota, results, supervision, text
+from tiler.formats.predictions.files import content, decoded, listed, whole
+
+if TYPE_CHECKING:
+    from tiler.formats.predictions.values import Predictions, Reading
+
+MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the pictures
+DOTA = "predictions_txt"
+
+
+def open_predictions(path: Path, reading: Reading) -> Predictions:
+    """The predictions at a path, whatever wrote them; what their numbers mean is decided for all of them at once.
+
+    Args:
+        path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of such.
+
+    Raises:
+        TilerError: there are none, or what they mean cannot be told.
+    """
+    shown = printable(str(path))
+    if path.is_dir():
+        return _folder(path, reading)
+    if not path.exists():
+        raise TilerError(f"{shown}: no such file or folder")
+    return _file(path, reading)
+
+
+def _folder(path: Path, reading: Reading) -> Predictions:
+    folder = str(path)
+    inner = os.path.join(folder, "labels")
+    if names := listed(inner, ".txt"):
+        others = ", ".join(p.name for p in _results(path))
+        return text.open_folder(inner, names, reading, f"; its labels/ are taken, {printable(others)} is not" if others else "")
+    found = _results(path)
+    names = listed(folder, ".txt", (MERGED, DOTA))
+    if names:
+        is_dota = all(os.path.basename(name).startswith(dota.PREFIX) for name in names)
+        return dota.read(folder, names, reading) if is_dota else text.open_folder(folder, names, reading)
+    if len(found) == 1:
+        return _file(found[0], reading)
+    if len(found) > 1:
+        raise TilerError(f"{printable(folder)}: several files of predictions, say which: {', '.join(p.name for p in found)}")
+    inner = os.path.join(folder, DOTA)
+    if names := listed(inner, ".txt"):
+        return dota.read(inner, names, reading)
+    for suffix in (".csv", ".json"):
+        if names := listed(folder, suffix):
+            return _sinks(folder, names, suffix, reading)
+    raise TilerError(f"no predictions found in {printable(folder)}: expected .txt files, a predictions.json, or CSV files")
+
+
+def _results(path: Path) -> list[Path]:
+    """Files right in a folder that are called what results are called."""
+    names = sorted(name for name in os.listdir(path) if name.endswith(".json"))
+    return [path / name for name in names if "predictions" in name or name in ("result.json", "results.json")]
+
+
+def _file(path: Path, reading: Reading) -> Predictions:
+    shown = printable(str(path))
+    data = whole(path)
+    if data.lstrip()[:1] not in (b"[", b"{"):
+        if path.suffix.lower() == ".csv" or b"x_min" in data[:1000]:
+            return supervision.read([(str(path), "", supervision.of_csv(data, shown))], reading, [])
+        if path.suffix.lower() == ".txt":
+            raise TilerError(f"{shown}: one txt file is one tile: give the folder that it is in")
+        raise TilerError(f"{shown}: not predictions: expected JSON, CSV, or a folder of txt")
+    keys = _first(data, shown)
+    if {*supervision.BOX} <= keys:
+        return supervision.read([(str(path), "", supervision.of_json(data, shown))], reading, [])
+    if keys and "image_id" not in keys and "file_name" not in keys:
+        raise TilerError(
+            f"{shown}: expected entries with image_id, category_id, bbox and score, got {', '.join(sorted(keys))[:200]}"
+        )
+    if data.lstrip()[:1] == b"{":
+        return results.read(path, decoded(data, results.Wrapped, shown).annotations, reading)
+    return results.read(path, decoded(data, list[results.Entry], shown), reading)
+
+
+def _first(data: bytes, shown: str) -> set[str]:
+    """What the first entry of a JSON has."""
+    if data.lstrip()[:1] == b"{":
+        entries = decoded(data, results.WrappedRaw, shown).annotations
+    else:
+        entries = decoded(data, list[msgspec.Raw], shown)
+    return {printable(str(key)) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)} if entries else set()
+
+
+def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Predictions:
+    """supervision's files, one a tile."""
+    findings: list[Finding] = []
+    files = []
+    for name in names:
+        path = os.path.join(folder, *name.split("/"))
+        data = content(path, findings)
+        if data is None or not data.strip():
+            continue
+        try:
+            rows = (supervision.of_csv if suffix == ".csv" else supervision.of_json)(data, printable(path))
+        except TilerError as error:
+            findings.append(Finding(path, "D01", str(error).removeprefix(printable(path)).lstrip(": ")))
+            continue
+        files.append((path, name.removesuffix(suffix), rows))
+    if not files:
+        raise TilerError(f"no predictions found in {printable(folder)}: none of {len(names)} {suffix} files can be read")
+    return supervision.read(files, reading, findings)

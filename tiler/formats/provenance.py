@@ -1,0 +1,85 @@
+"""merged.jsonl: what became of every row of every tile, and of which rows each merged detection is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tiler.formats import jsonl
+
+NAME = "merged.jsonl"
+SCHEMA = 1
+
+Row = tuple[int, int]  # tile (its place in the source's list), row of its predictions
+
+
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first line. `index` names the pictures and tiles that predictions were looked up in."""
+
+    tiler: str
+    schema: int
+    task: str
+    names: list[str]
+    options: dict[str, Any]
+    predictions: str
+    index: str
+    kpt_shape: list[int] | None = None
+
+
+class Tile(msgspec.Struct, frozen=True, array_like=True):
+    """A tile with predictions: its window in source pixels, tile px per source px, and its number of rows."""
+
+    name: str
+    x: float
+    y: float
+    w: float
+    h: float
+    scale: float
+    rows: int
+
+
+class Merged(msgspec.Struct, frozen=True):
+    """One source picture.
+
+    Attributes:
+        digest: of the rows that were read.
+        tiles: those with predictions.
+        detections: for each merged detection, in the order they are written, the rows it is
+            made of, the most confident first.
+        orphans: merged detections that are lone cut ones, see `MergeOptions.orphans`.
+        dropped: rows that are in no detection: tile, row, the fate (see `stitching.FATES`)
+            and the detection that they lost to or repeat, -1 for none.
+        refused: rows that cannot be meant: tile, row and the finding's code.
+    """
+
+    source: str
+    width: int
+    height: int
+    digest: str
+    tiles: list[Tile]
+    detections: list[list[Row]]
+    orphans: list[int]
+    dropped: list[tuple[int, int, str, int]]
+    refused: list[tuple[int, int, str]]
+
+
+def read_head(path: Path) -> Head:
+    """The first line.
+
+    Raises:
+        TilerError: not a merged.jsonl of ours, or of a newer version.
+    """
+    return jsonl.read_head(path, Head, SCHEMA, "what tiler merge writes")
+
+
+def read_sources(path: Path) -> Iterator[Merged]:
+    """The other lines, one source each.
+
+    Raises:
+        TilerError: with the line that cannot be read.
+    """
+    read_head(path)
+    yield from jsonl.read_records(path, Merged)

@@ -1,0 +1,38 @@
+"""report.json: what a verb did, as the same bytes for the same work, wherever it lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tiler.findings import Finding
+
+
+def levels(findings: Iterable[Finding]) -> Counter[str]:
+    """How many errors, warnings and notes there are.
+
+    >>> levels([Finding("a.txt", "L07", "repeats an earlier row", count=2)])["warning"]
+    2
+    """
+    result: Counter[str] = Counter()
+    for finding in findings:
+        result[finding.level] += finding.count
+    return result
+
+
+def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequence[str]) -> bytes:
+    """A report as indented JSON, each of its findings with its level.
+
+    Args:
+        findings: those of the report.
+        without: fields that say where things lie.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(report)
+    for name in without:
+        del plain[name]
+    for finding, item in zip(findings, plain["findings"], strict=True):
+        item["level"] = finding.level
+    return msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n"

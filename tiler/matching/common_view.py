@@ -1,0 +1,301 @@
+"""The Common-View Merge: what two tiles both see must look the same in both.
+
+Two tiles share a view, the pixels that belong to both. If two detections are the same
+object, then their parts in that view coincide, whatever the tiles cut off outside it.
+IoU of the whole boxes fails for a whole and a part, IoS for nested and neighbouring
+objects, and both for two halves; the IoU within the common view holds for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from tiler import boxes as box
+from tiler import polygons
+from tiler.instances import Instances, labelled
+from tiler.matching import similarity
+from tiler.matching.groups import Extents, Pairs, one_a_tile
+from tiler.neighbours import neighbours
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints, Objects
+
+EDGE = 4.0  # px: a box that ends so near its tile's edge is cut by it; of large tiles a part of the side,
+PART = 1 / 160  # since they are shrunk for the detector (4 px of 640)
+THIN = 4.0  # edges: a common view, or a part of an object in it, that is thinner says nothing across
+LINE = 0.01  # px: what lies so near a seam lies on it
+SHORT = 0.08  # of a tile's side: so far before its edge a detector may end an object that goes on
+OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])  # left, top, right, bottom
+# What a common view tells: objects apart; along a seam only; nothing, since both fill it; that one holds the other
+SURE, SEAM, FILLED, PIECE = 2, 1, 0, -1
+WITHIN = 0.9  # of a piece's area lies in what it is a piece of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """The tiles of one image.
+
+    Attributes:
+        rects: `(T, 4)` xyxy, source pixels.
+        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's border.
+        edge: `(T,)` how near its side a cut box ends, px.
+    """
+
+    rects: Floats
+    interior: Bools
+    edge: Floats
+
+    @classmethod
+    def of(cls, rects: Floats, size: tuple[float, float]) -> Tiles:
+        """Of an image of this width and height.
+
+        >>> Tiles.of(np.array([[0, 0, 640, 640.0]]), (1000, 640)).interior.tolist()
+        [[False, False, True, False]]
+        """
+        interior = np.concatenate([rects[:, :2] > 0, rects[:, 2:] < np.asarray(size)], axis=1)
+        side = (rects[:, 2:] - rects[:, :2]).min(axis=1, initial=np.inf)
+        return cls(rects, interior, np.minimum(np.maximum(EDGE, side * PART), side / 16))
+
+
+def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
+    """`(N, 4)` sides at which a box ends because its tile does.
+
+    >>> tiles = Tiles.of(np.array([[0, 0, 640, 640.0]]), (1000, 640))
+    >>> cut_sides(np.array([[600, 0, 638.5, 50.0]]), np.array([0]), tiles).tolist()
+    [[False, False, True, False]]
+    """
+    inwards = np.concatenate([boxes[:, :2] - tiles.rects[tile, :2], tiles.rects[tile, 2:] - boxes[:, 2:]], axis=1)
+    return np.asarray(tiles.interior[tile] & (inwards < tiles.edge[tile, None]))
+
+
+def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Ints:
+    """`(N,)` for each detection the lowest index of those that are the same object.
+
+    Args:
+        instances: in canonical order, source pixels.
+        tile: `(N,)` which tile saw each.
+        kind: `(N,)` only detections of one kind (a class, or a group of classes) are matched.
+        threshold: `(N,)` least IoU within the common view.
+    """
+    found = list(_pairs(instances, tile, tiles, kind, threshold))
+    i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True)) if found else [[]] * 6
+    if not len(i):
+        return np.arange(len(instances))
+    order = np.lexsort((j, i, -plain, -alike, -sure))
+    pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
+    apart = None if instances.task != "segment" else _Pieces(instances, cut_sides(instances.boxes, tile, tiles).any(axis=1))
+    return one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart)
+
+
+class _Pieces:
+    """Whether two outlines of one tile can be pieces of one object: both are cut, and they do not overlap."""
+
+    def __init__(self, instances: Instances, cut: Bools) -> None:
+        self.instances, self.cut = instances, cut
+
+    def __call__(self, one: int, other: int) -> bool:
+        assert self.instances.rings is not None
+        if not (self.cut[one] and self.cut[other]):
+            return False
+        shapes = self.instances.rings.take(np.array([one, other])).geometry()
+        return bool(similarity.of_shapes(shapes[:1], shapes[1:], "ios")[0] < 1 - WITHIN)
+
+
+def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
+    """How far each detection reaches, and can reach: a side near its tile's edge may go on beyond.
+
+    An outline or OBB that lies askew may go on anywhere.
+    """
+    reach = instances.boxes * OUTWARDS
+    if instances.rings is not None:
+        return Extents(reach, np.full_like(reach, np.inf))
+    rects = tiles.rects[tile]
+    near = SHORT * (rects[:, 2:] - rects[:, :2]).min(axis=1, keepdims=True)
+    open_ = tiles.interior[tile] & (rects * OUTWARDS - reach < near)
+    return Extents(reach, np.where(open_, np.inf, reach + near))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """Candidates, and how their parts in the common view compare. All columns are `(P,)`.
+
+    Attributes:
+        view: `(P, 4)` the pixels that both tiles see.
+        blind: the axis that says nothing: 0 x, 1 y, -1 neither.
+        thin: since the view itself is thin there.
+        sure: how well the view tells objects apart: SURE, SEAM, FILLED or PIECE.
+        plain: IoU of the parts in the view; where an axis is blind, the distance of the boxes across, negative.
+        alike: the same, or along the seam where an axis is blind.
+        piece: one is a piece of the other, cut off by its tile (of outlines only).
+    """
+
+    i: Ints
+    j: Ints
+    view: Floats
+    blind: Ints
+    thin: Bools
+    sure: Ints
+    plain: Floats
+    alike: Floats
+    piece: Bools
+
+
+Columns = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
+
+
+def _pairs(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Iterator[Columns]:
+    """Pairs that may be the same object: i, j, alike, plain, sure, piece."""
+    snapped = _snapped(instances.boxes, tile, tiles)
+    near = np.flatnonzero(~box.inside(snapped, _cores(tiles)[tile]))
+    reach = float(tiles.edge[tile[near]].max(initial=0.0))
+    _, kinds = np.unique(kind[near], return_inverse=True)
+    cut = None if instances.task != "segment" else cut_sides(instances.boxes, tile, tiles).any(axis=1)
+    for a, b in neighbours(snapped[near], kinds, reach):
+        i, j = near[a], near[b]
+        apart = tile[i] != tile[j]
+        pairs = _by_boxes(snapped, tile, tiles, i[apart], j[apart])
+        pairs = _by_distance(instances.boxes, pairs)
+        if instances.rings is not None and len(pairs.i):
+            pairs = _by_shapes(instances, pairs, cut)
+        if instances.keypoints is not None:
+            pairs = _by_keypoints(instances, pairs)
+        enough = pairs.alike >= np.minimum(threshold[pairs.i], threshold[pairs.j])
+        sure = np.where(enough, pairs.sure, PIECE)
+        good = enough | pairs.piece
+        yield pairs.i[good], pairs.j[good], pairs.alike[good], pairs.plain[good], sure[good], pairs.piece[good]
+
+
+def _snapped(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
+    """Boxes whose cut sides lie at their tile's edge: detectors end cut objects a little before it."""
+    return np.where(cut_sides(boxes, tile, tiles), tiles.rects[tile], boxes)
+
+
+def _cores(tiles: Tiles) -> Floats:
+    """`(T, 4)` a part of each tile that no other tile sees; what lies in it has no partner."""
+    cores = tiles.rects.copy()
+    reach = float(tiles.edge.max(initial=0.0))
+    for i, j in neighbours(tiles.rects, None, reach):
+        for one, other in ((i, j), (j, i)):
+            view = box.intersection(tiles.rects[one], tiles.rects[other])
+            # each view is cut off by the straight cut that leaves most
+            sides = tiles.rects[one, 2:] - tiles.rects[one, :2]
+            before = (view[:, :2] - tiles.rects[one, :2]) / sides
+            after = (tiles.rects[one, 2:] - view[:, 2:]) / sides
+            best = np.argmax(np.concatenate([after, before], axis=1), axis=1)
+            for side, values, smaller in ((0, view[:, 2], False), (1, view[:, 3], False), (2, view[:, 0], True), (3, view[:, 1], True)):
+                chosen = best == side
+                update = np.minimum if smaller else np.maximum
+                margin = -reach if smaller else reach
+                update.at(cores[:, side], one[chosen], values[chosen] + margin)
+    return cores
+
+
+def _by_boxes(boxes: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
+    """Candidates judged by their boxes; those that do not reach into the view together are left out."""
+    view = box.intersection(tiles.rects[tile[i]], tiles.rects[tile[j]])
+    edge = np.maximum(tiles.edge[tile[i]], tiles.edge[tile[j]])[:, None]
+    one, other = box.intersection(boxes[i], view), box.intersection(boxes[j], view)
+    gap = np.maximum(one[:, :2], other[:, :2]) - np.minimum(one[:, 2:], other[:, 2:])
+    common = np.maximum(-gap, 0.0)
+    sides, others = np.maximum(one[:, 2:] - one[:, :2], 0.0), np.maximum(other[:, 2:] - other[:, :2], 0.0)
+    along = similarity.share(common, sides, others, "iou")
+    plain = similarity.share(common.prod(axis=1), sides.prod(axis=1), others.prod(axis=1), "iou")
+    # An axis says nothing where the view is thin, or where the view cuts a part down to a sliver
+    seam = view[:, 2:] - view[:, :2] <= THIN * edge
+    limited = (np.minimum(one[:, :2], other[:, :2]) <= view[:, :2]) | (np.maximum(one[:, 2:], other[:, 2:]) >= view[:, 2:])
+    dumb = seam | (limited & (np.minimum(sides, others) < THIN / 2 * edge))
+    dumb[dumb.all(axis=1)] = seam[dumb.all(axis=1)]
+    near = (gap <= np.where(dumb, edge, 0.0)).all(axis=1) & ~dumb.all(axis=1)
+    blind = np.where(dumb.any(axis=1), np.argmax(dumb, axis=1), -1)
+    alike = np.where(blind < 0, plain, along[np.arange(len(i)), 1 - np.maximum(blind, 0)])
+    # Two parts that both fill the view coincide whatever they belong to
+    filled = ((one == view) & (other == view)).reshape(-1, 2, 2).all(axis=1) | dumb
+    sure = np.where(filled.all(axis=1), FILLED, np.where(blind < 0, SURE, SEAM))
+    columns = (i, j, view, blind, seam.any(axis=1), sure, plain, alike, np.zeros(len(i), bool))
+    return _Pairs(*(column[near] for column in columns))
+
+
+def _by_distance(boxes: Floats, pairs: _Pairs) -> _Pairs:
+    """Of pairs equally alike along a seam those that end nearer to each other come first."""
+    k = np.flatnonzero(pairs.blind >= 0)
+    axis = pairs.blind[k]
+    one, other = boxes[pairs.i[k]], boxes[pairs.j[k]]
+    at = np.arange(len(k))
+    gap = np.maximum(one[at, axis], other[at, axis]) - np.minimum(one[at, axis + 2], other[at, axis + 2])
+    plain = pairs.plain.copy()
+    plain[k] = -np.maximum(gap, 0.0)
+    return replace(pairs, plain=plain)
+
+
+def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools | None) -> _Pairs:
+    """The same judgement by OBBs or outlines. `cut`: which are cut by their tile, of outlines."""
+    rings = instances.rings
+    assert rings is not None
+    sliver = (pairs.blind >= 0) & ~pairs.thin  # shapes can be compared there
+    sure = np.where(sliver & (pairs.sure == SEAM), SURE, pairs.sure)
+    pairs = replace(pairs, blind=np.where(sliver, -1, pairs.blind), sure=sure)
+    used, at = np.unique(np.concatenate([pairs.i, pairs.j]), return_inverse=True)
+    shapes = rings.take(used).geometry()
+    first, second = shapes[at[: len(pairs.i)]], shapes[at[len(pairs.i) :]]
+    one, other = _shown(first, pairs.view, pairs.blind, LINE), _shown(second, pairs.view, pairs.blind, LINE)
+    short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))  # they end before the seam
+    for part, whole in ((one, first), (other, second)):
+        part[short] = _shown(whole[short], pairs.view[short], pairs.blind[short], EDGE)
+    alike = similarity.of_shapes(one, other)
+    plain = np.where(pairs.blind < 0, alike, pairs.plain)
+    if instances.task == "obb":  # where shapes tell little, their directions do
+        corners = rings.take(used).quads()
+        along, _ = polygons.axes(corners)
+        angle = np.arctan2(along[:, 1], along[:, 0])[at]
+        turn = np.abs((angle[: len(pairs.i)] - angle[len(pairs.i) :] + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        plain = np.where(pairs.sure < SURE, plain - turn, plain)
+    piece = pairs.piece
+    if cut is not None:
+        smaller = np.where(shapely.area(one) <= shapely.area(other), pairs.i, pairs.j)
+        piece = cut[smaller] & (similarity.of_shapes(one, other, "ios") >= WITHIN)
+    return replace(pairs, plain=plain, alike=alike, piece=piece)
+
+
+def _shown(shapes: Objects, view: Floats, blind: Ints, wide: float) -> Objects:
+    """What the views show of shapes; of blind seams, and `wide` px about them, what they cover along it."""
+    view = view.copy()
+    for axis in (0, 1):
+        view[blind == axis, axis] -= wide
+        view[blind == axis, axis + 2] += wide
+    return _bars(shapely.intersection(shapes, shapely.box(*view.T)), blind)
+
+
+def _bars(shapes: Objects, blind: Ints) -> Objects:
+    """Shapes at a blind seam become what they cover along it, one px wide; others stay."""
+    result = shapes.copy()
+    for axis in (0, 1):
+        which = np.flatnonzero(blind == axis)
+        parts, owner = shapely.get_parts(shapes[which], return_index=True)
+        spans = shapely.bounds(parts)
+        spans[:, axis], spans[:, axis + 2] = 0.0, 1.0
+        there = ~np.isnan(spans).any(axis=1)
+        bars, owner = shapely.box(*spans[there].T), owner[there]
+        joined = np.full(len(which), shapely.Polygon(), dtype=object)
+        joined[owner] = bars
+        for k in np.flatnonzero(np.bincount(owner, minlength=len(which)) > 1):
+            joined[k] = shapely.union_all(bars[owner == k])
+        result[which] = joined
+    return result
+
+
+def _by_keypoints(instances: Instances, pairs: _Pairs) -> _Pairs:
+    """OKS of the keypoints that both have in the view, where there are any."""
+    assert instances.keypoints is not None
+    one, other = instances.keypoints[pairs.i], instances.keypoints[pairs.j]
+    view = pairs.view[:, None]
+    counted = labelled(one) & labelled(other)
+    for points in (one, other):
+        counted &= ((points[..., :2] >= view[..., :2]) & (points[..., :2] <= view[..., 2:])).all(axis=-1)
+    area = np.maximum(box.area(instances.boxes[pairs.i]), box.area(instances.boxes[pairs.j]))
+    oks = similarity.oks(one[..., :2], other[..., :2], counted, area)
+    return replace(pairs, alike=np.where(counted.any(axis=1), oks, pairs.alike))

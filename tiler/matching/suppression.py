@@ -1,0 +1,126 @@
+"""Greedy competition by confidence: NMS, and what its losers become in NMM, WBF and soft-NMS."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.matching.similarity import of_boxes
+
+if TYPE_CHECKING:
+    from tiler.matching.similarity import Metric
+    from tiler.types import Floats, Ints
+
+
+def suppressors(n: int, i: Ints, j: Ints) -> Ints:
+    """`(n,)` who suppresses each detection in greedy NMS; itself if it is kept.
+
+    The result of the sequential loop, in rounds: a detection is decided when all its
+    stronger partners are. Of several that are kept, the strongest suppresses.
+
+    Args:
+        i, j: `(P,)` pairs whose overlap reaches the threshold, i < j: i is the stronger.
+
+    >>> suppressors(3, np.array([0, 1]), np.array([1, 2])).tolist()
+    [0, 0, 2]
+    """
+    kept, undecided = np.ones(n, bool), np.ones(n, bool)
+    left, right = i, j
+    while len(left):
+        contested = np.zeros(n, bool)
+        contested[right] = True
+        winner = undecided & ~contested
+        kept[right[winner[left]]] = False
+        undecided &= ~winner & kept
+        open_ = undecided[left] & undecided[right]
+        left, right = left[open_], right[open_]
+    by = np.arange(n)
+    decisive = kept[i] & ~kept[j]
+    by[~kept] = n
+    np.minimum.at(by, j[decisive], i[decisive])
+    return by
+
+
+def grown(boxes: Floats, by: Ints, metric: Metric, threshold: Floats) -> Floats:
+    """`(N, 4)` the boxes of winners grown to the union with their losers, one after the other.
+
+    As in SAHI: a loser counts only if it still overlaps enough what the box has grown to.
+    """
+    result = boxes.copy()
+    losers = np.flatnonzero(by != np.arange(len(by)))
+    losers = losers[np.argsort(by[losers], kind="stable")]
+    winner = by[losers]
+    first = np.searchsorted(winner, winner, "left")
+    turn = np.arange(len(losers)) - first
+    for k in range(int(turn.max(initial=-1)) + 1):
+        now = turn == k
+        one, other = winner[now], losers[now]
+        fits = of_boxes(result[one], boxes[other], metric) >= threshold[one]
+        one, other = one[fits], other[fits]
+        result[one, :2] = np.minimum(result[one, :2], boxes[other, :2])
+        result[one, 2:] = np.maximum(result[one, 2:], boxes[other, 2:])
+    return result
+
+
+def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tuple[Ints, Floats, Floats]:
+    """Weighted boxes fusion: clusters around their mean, as `ensemble_boxes` makes them.
+
+    In order of confidence each box joins the cluster whose mean box it overlaps most (IoU
+    above the threshold), else it starts one. A cluster's box is the mean weighted by
+    confidence, its confidence the plain mean.
+
+    Args:
+        i, j: `(P,)` pairs that meet at all, i < j.
+
+    Returns:
+        The first member of each one's cluster `(N,)`, boxes and confidences, right at first members.
+
+    Source: Solovyev et al., "Weighted boxes fusion", 2021; ensemble_boxes_wbf.py.
+    """
+    n = len(boxes)
+    near: list[list[int]] = [[] for _ in range(n)]
+    for a, b in zip(i.tolist(), j.tolist(), strict=True):
+        near[b].append(a)
+    home = np.arange(n)
+    mean, total, number = boxes.copy(), conf.copy(), np.ones(n)
+    for k in np.flatnonzero(np.bincount(j, minlength=n)):
+        clusters = np.unique(home[near[k]])
+        alike = of_boxes(mean[clusters], boxes[k][None])
+        best = int(np.argmax(alike))
+        if alike[best] <= threshold[k]:
+            continue
+        c = int(clusters[best])
+        weight = conf[k] / (total[c] + conf[k]) if total[c] + conf[k] > 0 else 0.5
+        mean[c] += weight * (boxes[k] - mean[c])
+        total[c] += conf[k]
+        number[c] += 1
+        home[k] = c
+    return home, mean, total / number
+
+
+def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = 0.5) -> Floats:
+    """`(N,)` confidences that overlap with stronger ones has lowered: exp(-IoU^2 / sigma) for each.
+
+    Source: Bodla et al., "Soft-NMS", 2017 (Gaussian).
+    """
+    n = len(conf)
+    order = np.argsort(np.concatenate([i, j]), kind="stable")
+    others, weight = np.concatenate([j, i])[order], np.exp(-np.concatenate([iou, iou])[order] ** 2 / sigma)
+    start = np.concatenate([[0], np.cumsum(np.bincount(np.concatenate([i, j]), minlength=n))])
+    result = conf.copy()
+    done = np.zeros(n, bool)
+    queue = [(-c, k) for k, c in enumerate(conf.tolist()) if start[k + 1] > start[k]]
+    heapq.heapify(queue)
+    while queue:
+        c, k = heapq.heappop(queue)
+        if done[k] or -c != result[k]:
+            continue
+        done[k] = True
+        part = slice(int(start[k]), int(start[k + 1]))
+        for other, factor in zip(others[part].tolist(), weight[part].tolist(), strict=True):
+            if not done[other] and factor < 1:
+                result[other] *= factor
+                heapq.heappush(queue, (-float(result[other]), other))
+    return result

@@ -1,0 +1,226 @@
+"""Where each tile lies: the pictures and their tiles, by manifest or by the tiles' names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.datasets.sources import opened, relative, walk
+from tiler.errors import SourceRefused, TilerError
+from tiler.findings import Finding, printable
+from tiler.formats import manifest, plain_yaml, tile_names
+from tiler.images.header import read
+from tiler.options import PredictionOptions
+
+if TYPE_CHECKING:
+    from tiler.types import Floats
+
+WHOLE = -1  # in place of a tile: predictions for the full picture
+UP = 8  # folders to look for a manifest in, upward
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A source picture and its tiles.
+
+    Attributes:
+        key: its path, as the manifest names it, or from `--images` on.
+        names: of its T tiles.
+        rects: `(T, 4)` float64 xyxy, source pixels.
+        scale: `(T,)` tile px per source px.
+        split: of the manifest, else empty.
+    """
+
+    key: str
+    width: int
+    height: int
+    names: list[str]
+    rects: Floats
+    scale: Floats
+    split: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The key without suffix."""
+        return os.path.splitext(self.key)[0]
+
+
+@dataclass(slots=True)
+class Index:
+    """All pictures, and where to look a name up.
+
+    Attributes:
+        said: what the places were taken from, and `where` that lies.
+        names: class names, if the manifest tells.
+        root: the folder of the pictures, if known.
+    """
+
+    pictures: list[Picture]
+    said: str
+    where: Path
+    task: str = "auto"
+    names: tuple[str, ...] | None = None
+    kpt_shape: tuple[int, int] | None = None
+    root: Path | None = None
+    findings: list[Finding] = field(default_factory=list)
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wholes: dict[str, tuple[int, int]] = {}
+        shared = Counter(os.path.basename(picture.stem) for picture in self.pictures)
+        for number, picture in enumerate(self.pictures):
+            base = os.path.basename(picture.stem)
+            if shared[base] == 1:
+                wholes[base] = (number, WHOLE)
+            wholes[picture.stem] = (number, WHOLE)
+            self.places.update((name, (number, tile)) for tile, name in enumerate(picture.names))
+        self.places = {**wholes, **self.places}
+
+    def place(self, key: str) -> tuple[int, int] | None:
+        """Picture and tile of a prediction's key: its whole path, else its last part. None: unknown."""
+        return self.places.get(key) or self.places.get(os.path.basename(key))
+
+    def numbered(self) -> dict[str, str]:
+        """Names by the number that a numeric name is (007 is 7), where only one is."""
+        found = [(str(int(name)), name) for name in self.places if name.isdecimal()]
+        count = Counter(number for number, _ in found)
+        return {number: name for number, name in found if count[number] == 1}
+
+
+def of_manifest(path: Path) -> Index:
+    """The pictures and tiles of a split's manifest.
+
+    Raises:
+        TilerError: it cannot be read.
+    """
+    head = manifest.read_head(path)
+    found: dict[str, Picture] = {}
+    for source in manifest.read_sources(path):
+        names = [tile.name for tile in source.tiles]
+        rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
+        scale = np.array([tile.scale for tile in source.tiles], np.float64)
+        sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
+        if not sound or (names and min(source.width, source.height) < 1):
+            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
+        if source.source not in found and source.width:  # a picture in two splits has its tiles twice
+            found[source.source] = Picture(source.source, source.width, source.height, names, rects, scale, source.split)
+    shape = None if head.kpt_shape is None else (head.kpt_shape[0], head.kpt_shape[1])
+    pictures = [found[key] for key in sorted(found)]
+    return Index(pictures, "manifest", path, head.task, tuple(head.names), shape)
+
+
+def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:
+    """The pictures of a folder, and their tiles as the names of predictions tell.
+
+    Raises:
+        TilerError: no pictures there, or names that tell nothing.
+    """
+    if not images.is_dir():
+        raise TilerError(f"--images {printable(str(images))}: no such folder")
+    root = Path(os.path.abspath(images))
+    findings: list[Finding] = []
+    sizes = dict(_sizes(root, findings))
+    if not sizes:
+        raise TilerError(f"--images {printable(str(images))}: no pictures found there")
+    stems: dict[str, list[str]] = {}
+    for key in sorted(sizes):
+        stems.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
+    names = sorted({os.path.basename(key) for key in keys} - stems.keys())
+    naming = options.naming
+    if naming == "auto" and names:
+        naming = tile_names.decide(names, stems.keys())
+    tiles: dict[str, list[tuple[str, tile_names.TileName]]] = {}
+    for name in names:
+        said = tile_names.parse(name, naming)
+        if said is None or said.stem not in stems:
+            continue  # reported where its predictions are looked up
+        if len(stems[said.stem]) > 1:
+            both = " and ".join(stems[said.stem][:2])
+            raise TilerError(f"{printable(name)}: a tile of {printable(both)}? their names are the same; use --tiles")
+        tiles.setdefault(stems[said.stem][0], []).append((name, said))
+    tile = options.tile if isinstance(options.tile, tuple) else (options.tile, options.tile)
+    cropped = naming == "split_dota"
+    pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
+    said = f"names of tiles ({naming})" if names else "names of pictures"
+    return Index(pictures, said, images, root=root, findings=findings)
+
+
+def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Width and height of every picture under a folder, from their headers; no pixel is decoded."""
+    for path, _ in walk(root, findings, root):
+        key = relative(path, root)
+        try:
+            with opened(path) as file:
+                yield key, read(file).size
+        except SourceRefused as error:
+            findings.append(Finding(printable(key), error.code, error.message))
+        except (OSError, ValueError, IndexError, OverflowError, ArithmeticError):
+            findings.append(Finding(printable(key), "I03", "the header is cut off, or points outside the file"))
+
+
+def _picture(
+    key: str,
+    size: tuple[int, int],
+    tiles: list[tuple[str, tile_names.TileName]],
+    side: tuple[int, int],
+    cropped: bool,
+    findings: list[Finding],
+) -> Picture:
+    """A picture with its named tiles; those that do not lie in it are left out.
+
+    Args:
+        side: of a tile whose name does not say.
+        cropped: tiles were cut off at the picture's border, and their names do not tell.
+    """
+    width, height = size
+    names, rects, scales = [], [], []
+    for name, said in tiles:
+        if said.x >= width or said.y >= height:
+            findings.append(Finding(printable(name), "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px"))
+            continue
+        w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
+        right, bottom = said.x + w, said.y + h
+        names.append(name)
+        rects.append((said.x, said.y, min(right, width), min(bottom, height)) if cropped else (said.x, said.y, right, bottom))
+        scales.append(said.scale)
+    return Picture(key, width, height, names, np.array(rects, np.float64).reshape(-1, 4), np.array(scales, np.float64))
+
+
+def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
+    """The manifest that is meant: the one given; the one that the run's args.yaml leads to; or one upward of the predictions.
+
+    Raises:
+        TilerError: `tiles` is given and holds none.
+    """
+    if tiles is not None:
+        path = tiles / manifest.NAME if tiles.is_dir() else tiles
+        if not path.is_file():
+            raise TilerError(f"--tiles {printable(str(tiles))}: expected the output of tiler split, or its {manifest.NAME}")
+        return path
+    for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
+        for folder in [start, *start.parents][: UP + 1]:
+            if (folder / manifest.NAME).is_file():
+                return folder / manifest.NAME
+    return None
+
+
+def _trained_on(preds: Path) -> Iterator[Path]:
+    """The data and source that a run of Ultralytics was given, by its args.yaml."""
+    for folder in (preds, preds.parent):
+        path = folder / "args.yaml"
+        if not path.is_file():
+            continue
+        try:
+            content = plain_yaml.load(path)
+        except TilerError:
+            continue
+        for key in ("data", "source"):
+            value = content.get(key)
+            if isinstance(value, str) and value and "\0" not in value and os.path.exists(value):
+                yield Path(os.path.abspath(value))

@@ -1,0 +1,210 @@
+"""One picture's predictions: read, merged, and written as text."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import shapely
+
+from tiler import polygons
+from tiler.findings import Finding, printable
+from tiler.formats import exports, jsonl
+from tiler.formats.affine import Affine, beside
+from tiler.formats.predictions import Batch, Detections, Frames
+from tiler.formats.predictions.categories import COCO91
+from tiler.formats.provenance import Merged, Tile
+from tiler.instances import Instances
+from tiler.matching.common_view import Tiles
+from tiler.merging.report import FULL, Counts, counted
+from tiler.options import MergeOptions, PredictionOptions
+from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged
+
+if TYPE_CHECKING:
+    from tiler.types import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all pictures have in common."""
+
+    merging: MergeOptions
+    files: PredictionOptions
+    names: tuple[str, ...] | None
+    preds: str  # as findings name it
+    root: Path | None = None  # of the pictures, for world files
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A picture with its predictions.
+
+    Attributes:
+        key: the picture's path.
+        label: where its label file goes, without suffix.
+        image_id: of predictions.json.
+        frames: its tiles with predictions.
+        silent: `(K, 4)` its tiles without, in which nothing was found.
+        batch: the predictions.
+    """
+
+    key: str
+    label: str
+    image_id: str
+    width: int
+    height: int
+    frames: Frames
+    silent: Floats
+    batch: Batch
+
+
+class Outcome(msgspec.Struct):
+    """What became of one picture, without its detections."""
+
+    key: str
+    digest: str
+    counts: Counts
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """An outcome, the detections, and what is to be written.
+
+    Attributes:
+        files: by path in the output, files of this picture alone.
+        streams: by path, what it adds to files that all pictures share.
+    """
+
+    outcome: Outcome
+    instances: Instances
+    files: dict[str, bytes]
+    streams: dict[str, bytes]
+
+
+def digest_of(piece: Piece) -> str:
+    """What the predictions of a picture are called now."""
+    return _digest(piece, piece.batch.read(piece.frames))
+
+
+def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched]:
+    """The predictions of a picture, read and merged."""
+    read = piece.batch.read(piece.frames)
+    tiles = Tiles.of(np.concatenate([piece.frames.rects, piece.silent]), (piece.width, piece.height))
+    return read, merged(read.instances, read.tile, tiles, job.merging, job.names)
+
+
+def work(job: Job, piece: Piece) -> Work:
+    """Read, merge, and make the text of everything that is written."""
+    read, result = stitched(job, piece)
+    rows = np.bincount(read.tile, minlength=len(piece.frames.names))
+    for tile, _, _ in read.refused:
+        rows[tile] += 1
+    findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
+    repeated = int((result.fate == DUPLICATE).sum())
+    if repeated:
+        findings.append(Finding(printable(piece.key), "D07", f"{repeated} rows repeat others of their tile; counted once"))
+    full = int((rows == FULL).sum())
+    if full:
+        findings.append(Finding(printable(piece.key), "D11", f"{full} tiles have exactly {FULL} rows: raise max_det of the predictions"))
+    outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
+    out, owner = _in_parts(result.instances, job.merging.parts)
+    files, streams = _texts(job, piece, out)
+    streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner))
+    return Work(outcome, out, files, streams)
+
+
+def inside(path: str, preds: str) -> str:
+    """A finding's path from the predictions on, so that reports do not tell where these lie."""
+    return path.removeprefix(preds).lstrip("/" + os.sep) if path.startswith(preds) else path
+
+
+def _digest(piece: Piece, read: Detections) -> str:
+    """Of everything that decides what the picture's detections become, but for the options."""
+    frames = piece.frames
+    places = [frames.names, frames.rects.tolist(), frames.scale.tolist(), piece.silent.tolist(), piece.width, piece.height]
+    return hashlib.blake2b(read.digest.encode() + msgspec.json.encode([piece.key, *places]), digest_size=16).hexdigest()
+
+
+def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
+    """Outlines in several parts: as they are (to be bridged when written), each a detection, or the largest only.
+
+    Returns the detections and, for each, which of those given it is, or is a part of.
+    """
+    if instances.task != "segment" or instances.rings is None or parts == "bridge":
+        return instances, np.arange(len(instances))
+    rings, owner = polygons.parts(instances.rings)
+    order = np.lexsort((-shapely.area(rings.geometry()), owner))
+    if parts == "largest":
+        order = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
+    rings, owner = rings.take(order), owner[order]
+    return replace(instances.take(owner), rings=rings, boxes=rings.bounds()), owner
+
+
+def _texts(job: Job, piece: Piece, out: Instances) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The files of this picture, and what it adds to common ones."""
+    chosen = job.files
+    names = job.names or tuple(map(str, range(int(out.class_id.max(initial=-1)) + 1)))
+    categories = COCO91 if chosen.category_base == "coco91" else None
+    base = 0 if categories is not None else int(chosen.category_base)
+    entries = exports.coco_entries(out, piece.image_id, piece.key, base, categories)
+    files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
+    streams = {"predictions.json": exports.coco_json(entries)}
+    wanted = chosen.export.split(",")
+    if "csv" in wanted:
+        streams["detections.csv"] = exports.csv_text(out, piece.key, names).encode()
+    if "dota" in wanted:
+        for name, text in exports.dota_text(out, piece.image_id, names).items():
+            streams[f"dota/Task1_{_file_name(name)}.txt"] = text.encode()
+    if "geojson" in wanted:
+        files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, _affine(job, piece), chosen.crs or None)
+    return files, streams
+
+
+def _file_name(name: str) -> str:
+    """A class's name as a part of a file's name."""
+    return "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name)[:100]
+
+
+def _affine(job: Job, piece: Piece) -> Affine | None:
+    if job.files.affine != "world":
+        return Affine.of(job.files.affine) if job.files.affine else None
+    return None if job.root is None else beside(job.root / piece.key)
+
+
+def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints) -> Merged:
+    """Which rows each detection is made of, and what became of the others. `owner`: see `_in_parts`."""
+    frames = piece.frames
+    tiles = [
+        Tile(name, *map(float, (x0, y0, x1 - x0, y1 - y0)), float(scale), int(number))
+        for name, (x0, y0, x1, y1), scale, number in zip(frames.names, frames.rects, frames.scale, rows, strict=True)
+    ]
+    fate, into = result.fate, result.into
+    made = np.isin(fate, (KEPT, FUSED, ORPHAN)) & (into >= 0)
+    places = np.stack([read.tile, read.instances.row], axis=1)
+    order = np.lexsort((places[:, 1], places[:, 0], -read.instances.conf, into))  # type: ignore[operator]
+    order = order[made[order]]
+    ends = np.searchsorted(into[order], np.arange(len(result.instances) + 1))
+    members = places[order].tolist()
+    of = [members[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    first = np.append(np.searchsorted(owner, np.arange(len(of))), -1)  # where each is written; -1 stays
+    orphans = np.zeros(len(of), bool)
+    orphans[into[made & (fate == ORPHAN)]] = True
+    lost = np.flatnonzero(~made)
+    dropped = [(t, r, FATES[f], k) for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), first[into[lost]].tolist(), strict=True)]
+    return Merged(
+        piece.key,
+        piece.width,
+        piece.height,
+        digest,
+        tiles,
+        [of[k] for k in owner.tolist()],
+        np.flatnonzero(orphans[owner]).tolist(),
+        dropped,
+        read.refused,
+    )

@@ -1,0 +1,146 @@
+"""Which boxes meet which: one pair search for tiles, labels and detections, in bounded steps.
+
+A grid hash in numpy: each box is entered into the cells that it covers, in a grid of cells
+no smaller than itself, so into four at most. Boxes of very unequal size have grids of
+their own (the cells of one are four times those of the one before); a small box asks the
+grids of the larger ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+STEP = 2_000_000  # candidates held in memory at once
+COARSER = 4.0  # ratio of the cells of one grid to those of the next finer one
+FINEST = 1.0  # px; smaller boxes share the first grid
+
+
+def neighbours(boxes: Floats, group: Ints | None = None, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
+    """Every two boxes of one group that meet, in portions, each pair once with i < j.
+
+    Args:
+        boxes: `(N, 4)` finite.
+        group: `(N,)` only boxes of the same group are paired. Default: all are.
+        reach: boxes no further apart than this on either axis meet; with 0 their common
+            area must be > 0.
+
+    Yields:
+        Indices i and j. The order is arbitrary, but the same for the same boxes.
+
+    >>> pairs = list(neighbours(np.array([[0, 0, 4, 4], [3, 3, 9, 9], [8, 0, 9, 4.0]])))
+    >>> [(i.tolist(), j.tolist()) for i, j in pairs]
+    [([0, 1], [1, 2])]
+    """
+    for i, j in _joined(boxes, boxes, group, reach, same=True):
+        yield np.minimum(i, j), np.maximum(i, j)
+
+
+def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
+    """Every box with every one of the others that it meets, as `neighbours` finds them.
+
+    >>> list(meetings(np.array([[0, 0, 4, 4.0]]), np.array([[4, 0, 9, 9], [3, 3, 9, 9.0]])))
+    [(array([0]), array([1]))]
+    """
+    yield from _joined(boxes, others, None, reach, same=False)
+
+
+def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool) -> Iterator[tuple[Ints, Ints]]:
+    if not len(boxes) or not len(others):
+        return
+    origin = np.minimum(boxes[:, :2].min(axis=0), others[:, :2].min(axis=0)) - reach
+    left, right = _levels(boxes, reach), _levels(others, reach)
+    for level in np.unique(np.concatenate([left, right])):
+        cell = FINEST * COARSER ** float(level)
+        here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
+        finer = np.flatnonzero(left < level)
+        entries = _entered(others, here, origin, cell, group, reach)
+        # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is asked as well
+        yield from _matched(boxes, others, coarse, entries, origin, cell, group, reach, same)
+        yield from _matched(boxes, others, finer, entries, origin, cell, group, reach, False)
+        if not same:
+            small = np.flatnonzero(right < level)
+            entries = _entered(boxes, coarse, origin, cell, group, reach)
+            for j, i in _matched(others, boxes, small, entries, origin, cell, group, reach, False):
+                yield i, j
+
+
+def _levels(boxes: Floats, reach: float) -> Ints:
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) + reach
+    return np.ceil(np.log(np.maximum(sides, FINEST) / FINEST) / np.log(COARSER) - 1e-9).astype(np.int64)
+
+
+Entries = tuple["Ints", "Ints"]  # keys in rising order, and the box of each
+
+
+def _entered(boxes: Floats, index: Ints, origin: Floats, cell: float, group: Ints | None, reach: float) -> Entries:
+    """The cells that the boxes at `index` cover, and which box covers each."""
+    half = reach / 2
+    low = np.floor((boxes[index, :2] - half - origin) / cell).astype(np.int64)
+    high = np.floor((boxes[index, 2:] + half - origin) / cell).astype(np.int64)
+    wide, tall = high[:, 0] > low[:, 0], high[:, 1] > low[:, 1]
+    kind = None if group is None else group[index]
+    keys, owners = [], []
+    for right, down, there in ((0, 0, None), (1, 0, wide), (0, 1, tall), (1, 1, wide & tall)):
+        chosen = slice(None) if there is None else there
+        keys.append(_key(low[chosen] + (right, down), None if kind is None else kind[chosen]))
+        owners.append(index[chosen])
+    key, owner = np.concatenate(keys), np.concatenate(owners)
+    order = np.argsort(key, kind="stable")
+    return key[order], owner[order]
+
+
+def _key(cells: Ints, group: Ints | None) -> Ints:
+    """One number for a cell of a group: 22 bits each way (4 million cells) leave 20 for the group."""
+    key = (cells[:, 1] << 22) | cells[:, 0]
+    return key if group is None else (group << 44) | key
+
+
+def _matched(
+    boxes: Floats,
+    others: Floats,
+    index: Ints,
+    entries: Entries,
+    origin: Floats,
+    cell: float,
+    group: Ints | None,
+    reach: float,
+    same: bool,
+) -> Iterator[tuple[Ints, Ints]]:
+    """Boxes at `index` with the entered others of their cells that they meet."""
+    keys, owners = entries
+    if not len(index) or not len(keys):
+        return
+    asked, asking = (keys, owners) if same else _entered(boxes, index, origin, cell, group, reach)
+    first = np.arange(1, len(keys) + 1) if same else np.searchsorted(keys, asked, "left")
+    count = np.searchsorted(keys, asked, "right") - first
+    total = np.concatenate([[0], np.cumsum(count)])
+    at = 0
+    while at < len(asked):
+        end = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
+        part = count[at:end]
+        i = np.repeat(asking[at:end], part)
+        j = owners[np.repeat(first[at:end] - (total[at:end] - total[at]), part) + np.arange(len(i))]
+        key = np.repeat(asked[at:end], part)
+        met = _met(boxes, others, i, j, reach)
+        i, j, key = i[met], j[met], key[met]
+        # a pair that shares several cells counts in the one with the corner where both begin
+        corner = np.maximum(boxes[i, :2], others[j, :2]) - reach / 2 - origin
+        cells = np.floor(corner / cell).astype(np.int64)
+        once = _key(cells, None) == (key & ((1 << 44) - 1))
+        if once.any():
+            yield i[once], j[once]
+        at = end
+
+
+def _met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
+    met = np.ones(len(i), bool)
+    for axis in (0, 1):
+        gap = np.maximum(boxes[i, axis], others[j, axis]) - np.minimum(boxes[i, axis + 2], others[j, axis + 2])
+        met &= (gap <= reach) if reach > 0 else (gap < 0)
+    return met

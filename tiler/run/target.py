@@ -1,0 +1,74 @@
+"""The output folder: where it may be, and whether one stands there already."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tiler.errors import TilerError
+from tiler.findings import printable
+from tiler.formats.text import reason
+from tiler.version import __version__
+
+HINT = "use --overwrite, or another --out"
+
+
+def resolved(out: Path) -> Path:
+    """An output folder with its links resolved.
+
+    Raises:
+        TilerError: a file, or a mount point, or no place at all.
+    """
+    try:
+        target = Path(os.path.realpath(out))
+        taken = stat.S_IFMT(os.stat(target).st_mode) != stat.S_IFDIR
+    except FileNotFoundError:
+        taken = False
+    except OSError as error:
+        raise TilerError(f"--out {printable(str(out))[:200]}: {reason(error)}") from None
+    if taken:
+        raise TilerError(f"--out {printable(str(target))}: there is a file of this name")
+    if os.path.ismount(target):
+        raise TilerError(f"--out {printable(str(target))}: a mount point cannot be made at once; name a folder inside it")
+    return target
+
+
+def occupied(target: Path, mark: str, overwrite: bool, strangers: Callable[[Path], Iterator[Path]]) -> bool:
+    """Whether an output of ours stands there that must be looked at; False where there is room for one.
+
+    Args:
+        mark: the file by which it is known.
+        strangers: the files in it that are not ours.
+
+    Raises:
+        TilerError: the folder holds something else, and what.
+    """
+    shown = printable(str(target))
+    if not target.is_dir() or not any(target.iterdir()):
+        return False
+    if not (target / mark).is_file():
+        found = printable(sorted(p.name for p in target.iterdir())[0])
+        raise TilerError(f"--out {shown}: holds files that are not of tiler ({found}); choose another folder")
+    if overwrite:
+        stranger = next(strangers(target), None)
+        if stranger is not None:
+            found = printable(str(stranger.relative_to(target)))
+            raise TilerError(f"--out {shown}: {found} is not of tiler, so --overwrite does not delete it; move it away")
+        return False
+    return True
+
+
+def require_same(target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse an output that another version or other options made.
+
+    Raises:
+        TilerError: what differs.
+    """
+    changed = [f"{k} {options.get(k)} -> {v}" for k, v in now.items() if options.get(k) != v]
+    if tiler != __version__:
+        changed.append(f"tiler {tiler} -> {__version__}")
+    if changed:
+        raise TilerError(f"--out {printable(str(target))}: made with other options ({'; '.join(changed)}); {HINT}")
