@@ -12,16 +12,17 @@ from tests.conftest import ROOT
 LAYERS = [
     ["errors", "types", "version"],
     ["findings", "options"],
-    ["boxes", "polygons"],
+    ["boxes", "ragged", "neighbours"],
+    ["polygons"],
     ["instances"],
-    ["clipping"],
-    ["window"],
-    ["grids"],
+    ["clipping", "matching"],
+    ["window", "fusing"],
+    ["grids", "stitching"],
     ["formats"],
     ["images"],
     ["run"],
     ["datasets"],
-    ["splitting", "checking"],
+    ["splitting", "merging", "checking"],
     ["cli"],
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

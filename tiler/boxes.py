@@ -38,6 +38,15 @@ def inside(boxes: Floats, others: Floats) -> Bools:
     return np.asarray((boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1))
 
 
+def corners(boxes: Floats) -> Floats:
+    """`(N, 4, 2)` corners, clockwise from the top left.
+
+    >>> corners(np.array([[0, 0, 4, 2.0]]))[0].tolist()
+    [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]]
+    """
+    return boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
 def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
     """Indices `(i, j)` of every box and other whose common area is > 0, ordered by i, then j.
 

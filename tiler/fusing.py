@@ -110,7 +110,7 @@ def _outward(corners: Floats) -> Floats:
     out = ((corners + along / 2 - corners.mean(axis=1, keepdims=True)) * normal).sum(axis=-1, keepdims=True)
     normal = normal * np.where(out < 0, -1.0, 1.0)
     size = np.linalg.norm(normal, axis=-1, keepdims=True)
-    return np.divide(normal, size, out=np.zeros_like(normal), where=size > 0)
+    return np.asarray(np.divide(normal, size, out=np.zeros_like(normal), where=size > 0))
 
 
 def _inside_share(start: Floats, end: Floats, tile: Ints, tiles: Tiles) -> Floats:
@@ -179,7 +179,8 @@ def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: In
     n, k = points.shape[:2]
     owner = _owners(starts, n)
     rects, edge = tiles.rects[tile][:, None], tiles.edge[tile][:, None, None]
-    margin = np.where(tiles.interior[tile][:, None], np.concatenate([points[..., :2] - rects[..., :2], rects[..., 2:] - points[..., :2]], axis=-1), np.inf)
+    inwards = (rects - np.tile(points[..., :2], 2)) * OUTWARDS
+    margin = np.where(tiles.interior[tile][:, None], inwards, np.inf)
     there = labelled(points)
     rank = np.where(there, (margin >= 0).all(axis=-1).astype(int) + (margin >= edge).all(axis=-1), -1)
     result = np.empty((len(starts), k, 3))

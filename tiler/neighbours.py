@@ -72,7 +72,8 @@ def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, sam
 
 def _levels(boxes: Floats, reach: float) -> Ints:
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) + reach
-    return np.ceil(np.log(np.maximum(sides, FINEST) / FINEST) / np.log(COARSER) - 1e-9).astype(np.int64)
+    coarse = np.log(np.maximum(sides, FINEST) / FINEST) / np.log(COARSER)
+    return np.asarray(np.ceil(coarse - 1e-9), np.int64)
 
 
 Entries = tuple["Ints", "Ints"]  # keys in rising order, and the box of each

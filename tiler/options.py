@@ -291,10 +291,12 @@ class MergeOptions(_Checked):
     '0.5,person=0.4'
     """
 
-    method: str = option("cvm", "How detections of one object are found and joined.", choice(*METHODS), MERGING, "|".join(METHODS))
+    method: str = option(
+        "cvm", "How detections of one object are found and joined.", choice(*METHODS), MERGING, "|".join(METHODS)
+    )
     iou: float | str | None = option(
         None,
-        "Least overlap of one object's detections; others for some classes. Default: 0.3 in the common view (cvm), 0.55 (wbf), 0.5.",
+        "Least overlap of one object's detections. Default: 0.3 in the common view (cvm), 0.55 (wbf), else 0.5.",
         lambda value: None if value is None else _described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
         MERGING,
         "0..1[,CLASS=0..1]",
@@ -339,7 +341,7 @@ WRITING = "Writing"
 
 
 def exports(value: Any) -> str:
-    """"csv,dota", or a list of such names."""
+    """ "csv,dota", or a list of such names."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
     names = [part for part in parts if part]
     for name in names:
@@ -368,12 +370,8 @@ class PredictionOptions(_Checked):
         "0..1",
     )
     conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
-    preds_base: str = option(
-        "auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES))
-    )
-    naming: str = option(
-        "auto", "How tiles are named, where there is no manifest.", choice(*NAMINGS), READING, "|".join(NAMINGS)
-    )
+    preds_base: str = option("auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES)))
+    naming: str = option("auto", "How tiles are named, where there is no manifest.", choice(*NAMINGS), READING, "|".join(NAMINGS))
     tile: int | tuple[int, int] = option(
         1024,
         "Size of a tile in px, where its name does not say (DOTA_devkit).",

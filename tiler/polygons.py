@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
+from tiler import ragged
+
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
@@ -46,8 +48,8 @@ class Rings:
         rings = [ring for obj in objects for ring in obj]
         return cls(
             np.concatenate([np.empty((0, 2)), *(np.asarray(r, np.float64).reshape(-1, 2) for r in rings)]),
-            _offsets([len(ring) for ring in rings]),
-            _offsets([len(obj) for obj in objects]),
+            ragged.offsets([len(ring) for ring in rings]),
+            ragged.offsets([len(obj) for obj in objects]),
         )
 
     @classmethod
@@ -73,8 +75,8 @@ class Rings:
         coords, ring = coords[~last], ring[~last]
         return cls(
             coords,
-            _offsets(np.bincount(ring, minlength=len(rings))),
-            _offsets(np.bincount(owner[polygon], minlength=len(geometry))),
+            ragged.offsets(np.bincount(ring, minlength=len(rings))),
+            ragged.offsets(np.bincount(owner[polygon], minlength=len(geometry))),
         )
 
     def __len__(self) -> int:
@@ -90,7 +92,7 @@ class Rings:
         index = np.arange(len(self))[index]
         rings, counts = _expand(self.offsets, index)
         points, sizes = _expand(self.ring_offsets, rings)
-        return Rings(self.coords[points], _offsets(sizes), _offsets(counts))
+        return Rings(self.coords[points], ragged.offsets(sizes), ragged.offsets(counts))
 
     def put(self, index: Ints, other: Rings) -> Rings:
         """A copy in which the outlines at `index` are those of `other`."""
@@ -119,7 +121,7 @@ class Rings:
         points = np.bincount(self.owners(), minlength=len(self))
         filled = points > 0
         if filled.any():
-            starts = _offsets(points)[:-1][filled]
+            starts = ragged.offsets(points)[:-1][filled]
             result[filled, :2] = np.minimum.reduceat(values, starts)
             result[filled, 2:] = np.maximum.reduceat(values, starts)
         return result
@@ -151,8 +153,8 @@ def concatenate(many: Iterable[Rings]) -> Rings:
     parts = list(many)
     return Rings(
         np.concatenate([np.empty((0, 2)), *(r.coords for r in parts)]),
-        _offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])),
-        _offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])),
+        ragged.offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])),
+        ragged.offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])),
     )
 
 
@@ -228,7 +230,7 @@ def single_ring(rings: Sequence[Floats]) -> Floats:
     """
     if len(rings) == 1:
         return np.asarray(rings[0], np.float64)
-    starts = _offsets([len(ring) for ring in rings])
+    starts = ragged.offsets([len(ring) for ring in rings])
     points = np.concatenate(rings).astype(np.float64)
     loops: dict[int, list[tuple[int, int]]] = {}  # at which point which rings hang, by which point of theirs
     for ring, at, own in _bridges(points, starts):
@@ -315,7 +317,7 @@ def fitted(quads: Floats, room: Floats) -> Floats:
 
 def smallest_rectangles(quads: Floats) -> Floats:
     """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`."""
-    boxes = shapely.minimum_rotated_rectangle(shapely.multipoints(quads))
+    boxes = shapely.minimum_rotated_rectangle(shapely.linestrings(quads[:, [*range(quads.shape[1]), 0]]))
     result = np.empty((len(quads), 4, 2))
     for i, box in enumerate(boxes):
         points = shapely.get_coordinates(box)
@@ -324,12 +326,7 @@ def smallest_rectangles(quads: Floats) -> Floats:
     return result
 
 
-def _offsets(counts: Iterable[int] | Ints) -> Ints:
-    return np.concatenate([[0], np.cumsum(np.fromiter(counts, np.int64))]).astype(np.int64)
-
-
-def _expand(offsets: Ints, index: Ints) -> tuple[Ints, Ints]:
+def _expand(starts: Ints, index: Ints) -> tuple[Ints, Ints]:
     """Members of the groups at `index`, in order, and how many each has."""
-    counts = offsets[index + 1] - offsets[index]
-    start = np.repeat(offsets[index] - _offsets(counts)[:-1], counts)
-    return start + np.arange(counts.sum()), counts
+    counts = starts[index + 1] - starts[index]
+    return ragged.spans(starts[index], counts), counts

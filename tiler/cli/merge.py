@@ -22,7 +22,7 @@ def command(
     preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json.")],
     tiles: Annotated[
         Path | None,
-        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="found by the run's args.yaml, or upward"),
+        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="by the run's args.yaml, or upward"),
     ] = None,
     images: Annotated[
         Path | None,

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import shapely
 
+from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed, printable, short
 from tiler.formats import rle
@@ -215,11 +216,11 @@ def instances(
                 ignored.append(rings if rings is not None else _corners(bbox))
                 continue
             if not isinstance(annotation.category_id, int | float) or annotation.category_id not in classes:
-                raise _Bad("L04", f"no category has id {short(annotation.category_id)}")
+                raise Unmeant("L04", f"no category has id {short(annotation.category_id)}")
             if rings is None and spec.task in ("segment", "obb"):
-                raise _Bad("L10", f"no segmentation, which a {spec.task} set needs")
+                raise Unmeant("L10", f"no segmentation, which a {spec.task} set needs")
             kept.append((annotation, bbox, rings, _keypoints(annotation, spec)))
-        except _Bad as bad:
+        except Unmeant as bad:
             findings.append(Finding(path, bad.code, f"{annotation.name}: {bad.message}"))
     regions = concatenate(ignored)
     if not kept:
@@ -245,7 +246,9 @@ def instances(
     return found, regions, condensed(findings)
 
 
-class _Bad(Exception):
+class Unmeant(Exception):
+    """An annotation that cannot be meant: a finding's code, and why."""
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
         self.code, self.message = code, message
@@ -255,27 +258,36 @@ def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Flo
     """xyxy and, if there is one, the outline."""
     bbox = _numbers(annotation.bbox, "bbox")
     if len(bbox) != 4:
-        raise _Bad("L03", f"bbox is [x, y, width, height], got {len(bbox)} values")
+        raise Unmeant("L03", f"bbox is [x, y, width, height], got {len(bbox)} values")
     if bbox[2] <= 0 or bbox[3] <= 0:
-        raise _Bad("L06", f"bbox is {bbox[2]:g} x {bbox[3]:g}, expected more than 0")
+        raise Unmeant("L06", f"bbox is {bbox[2]:g} x {bbox[3]:g}, expected more than 0")
     xyxy = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])
     if not annotation.segmentation:
         return xyxy, None
     mask = annotation.segmentation if isinstance(annotation.segmentation, dict) else None
     if mask is not None and size is not None and mask.get("size") != [size[1], size[0]]:
         found = short(mask.get("size"))
-        raise _Bad("L03", f"segmentation: a mask of {found}, the picture's is [{size[1]}, {size[0]}]")
+        raise Unmeant("L03", f"segmentation: a mask of {found}, the picture's is [{size[1]}, {size[0]}]")
     try:
-        return xyxy, _outline(annotation.segmentation)
+        return xyxy, outline(annotation.segmentation)
     except ValueError as error:
-        raise _Bad("L03", f"segmentation: {error}") from None
+        raise Unmeant("L03", f"segmentation: {error}") from None
 
 
-def _outline(segmentation: Any) -> Rings:
+def outline(segmentation: Any) -> Rings:
+    """One object's rings of COCO's `segmentation`: polygons, which are united, or a mask.
+
+    Raises:
+        Unmeant: it has no area, or no numbers.
+        ValueError: it is neither, or malformed.
+
+    >>> outline([[0, 0, 4, 0, 4, 2]]).bounds().tolist()
+    [[0.0, 0.0, 4.0, 2.0]]
+    """
     if isinstance(segmentation, dict):
         rings = rle.outline(segmentation)
         if not len(rings.coords):
-            raise _Bad("L06", "the mask is empty")
+            raise Unmeant("L06", "the mask is empty")
         return rings
     if not isinstance(segmentation, list):
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
@@ -287,7 +299,7 @@ def _outline(segmentation: Any) -> Rings:
         parts.append(points.reshape(-1, 2))
     shapes = Rings.of([[part] for part in parts]).geometry()
     if not (shapely.area(shapes) > 0).any():
-        raise _Bad("L06", "an outline without area")
+        raise Unmeant("L06", "an outline without area")
     together = shapely.union_all(filled(shapes))
     if len(parts) == 1 or together.area >= shapely.area(shapes).sum() * (1 - 1e-9):
         return Rings.of([parts])
@@ -296,16 +308,16 @@ def _outline(segmentation: Any) -> Rings:
 
 def _numbers(value: Any, what: str) -> Floats:
     if not isinstance(value, list):
-        raise _Bad("L03", f"{what} is a list of numbers, got {short(value)}")
+        raise Unmeant("L03", f"{what} is a list of numbers, got {short(value)}")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        raise _Bad("L02", f"{what} is a list of numbers, got {short(value)}")
+        raise Unmeant("L02", f"{what} is a list of numbers, got {short(value)}")
     if not all(abs(v) < 1e9 for v in value):  # also false of NaN, and of whole numbers beyond floats
-        raise _Bad("L02", f"{what} holds {short(value)}, expected finite pixels")
+        raise Unmeant("L02", f"{what} holds {short(value)}, expected finite pixels")
     return np.array(value, np.float64)
 
 
 def _corners(xyxy: Floats) -> Rings:
-    return Rings.from_quads(xyxy[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(1, 4, 2))
+    return Rings.from_quads(box.corners(xyxy[None]))
 
 
 def _quad(rings: list[Floats]) -> Floats:
@@ -322,6 +334,6 @@ def _keypoints(annotation: Annotation, spec: Spec) -> Floats | None:
         return np.zeros((count, 3))
     points = _numbers(annotation.keypoints, "keypoints")
     if len(points) != 3 * count:
-        raise _Bad("L03", f"expected {count} keypoints of 3 values, got {len(points)} values")
+        raise Unmeant("L03", f"expected {count} keypoints of 3 values, got {len(points)} values")
     result = points.reshape(count, 3)
     return np.where((result[:, 2:] == 0) & (result[:, :2] == 0).all(axis=1, keepdims=True), 0.0, result)

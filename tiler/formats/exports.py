@@ -285,7 +285,7 @@ def _quads(instances: Instances) -> Floats:
     """`(N, 4, 2)` corners; of boxes clockwise (as seen) from the top left, of segments the smallest rectangle."""
     rings = _outlines(instances)
     if rings is None:
-        return _corners(instances.boxes)
+        return box.corners(instances.boxes)
     if instances.task == "obb":
         return rings.quads()
     points = np.bincount(rings.owners(), minlength=len(rings))
@@ -294,10 +294,6 @@ def _quads(instances: Instances) -> Floats:
         these = np.flatnonzero(points == count)
         result[these] = polygons.smallest_rectangles(rings.take(these).coords.reshape(-1, count, 2))
     return result
-
-
-def _corners(boxes: Floats) -> Floats:
-    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
 
 
 def _joined(rings: Rings) -> Rings:
@@ -319,7 +315,7 @@ def _areas(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
         return rings, np.arange(len(rings))
     areas, whose = polygons.parts(rings.take(odd))
     flat = np.delete(odd, whose)
-    whole = polygons.concatenate([rings.take(plain), areas, Rings.from_quads(_corners(boxes[flat]))])
+    whole = polygons.concatenate([rings.take(plain), areas, Rings.from_quads(box.corners(boxes[flat]))])
     owner = np.concatenate([np.flatnonzero(plain), odd[whose], flat])
     order = np.argsort(owner, kind="stable")
     return whole.take(order), owner[order]

@@ -152,7 +152,7 @@ def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[I
         if count > 5 and spec.task == "detect":
             problems += [(int(line), "L12", f"an outline of {count // 2} points; its box is taken") for line in lines]
         if count == 5 and outlines:  # a box is an outline too, so that all rows have the same columns
-            rows = np.concatenate([rows[:, :1], _corners(rows[:, 1:])], axis=1)
+            rows = np.concatenate([rows[:, :1], box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)], axis=1)
         parts.append(_instances(lines, rows, spec, width, height, problems))
     if not parts:
         return empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0), _findings(problems, table, path)
@@ -194,11 +194,6 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
             if _crosses(rings[int(i)][0])
         ]
     return result.take(~flat)
-
-
-def _corners(cxcywhn: Floats) -> Floats:
-    """`(M, 8)` corners of boxes, clockwise from the top left."""
-    return box.from_cxcywh(cxcywhn)[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 
 
 def _crosses(ring: Floats) -> bool:

@@ -9,7 +9,7 @@ objects, and both for two halves; the IoU within the common view holds for all o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +69,7 @@ def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
     >>> cut_sides(np.array([[600, 0, 638.5, 50.0]]), np.array([0]), tiles).tolist()
     [[False, False, True, False]]
     """
-    inwards = np.concatenate([boxes[:, :2] - tiles.rects[tile, :2], tiles.rects[tile, 2:] - boxes[:, 2:]], axis=1)
+    inwards = (tiles.rects[tile] - boxes) * OUTWARDS
     return np.asarray(tiles.interior[tile] & (inwards < tiles.edge[tile, None]))
 
 
@@ -83,13 +83,17 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         threshold: `(N,)` least IoU within the common view.
     """
     found = list(_pairs(instances, tile, tiles, kind, threshold))
-    i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True)) if found else [[]] * 6
-    if not len(i):
+    if not found:
         return np.arange(len(instances))
+    i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, i, -plain, -alike, -sure))
     pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
-    apart = None if instances.task != "segment" else _Pieces(instances, cut_sides(instances.boxes, tile, tiles).any(axis=1))
+    apart = None if instances.task != "segment" else _Pieces(instances, _cut(instances, tile, tiles))
     return one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart)
+
+
+def _cut(instances: Instances, tile: Ints, tiles: Tiles) -> Bools:
+    return np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
 
 
 class _Pieces:
@@ -144,6 +148,9 @@ class _Pairs:
     alike: Floats
     piece: Bools
 
+    def take(self, which: Bools) -> _Pairs:
+        return _Pairs(*(getattr(self, item.name)[which] for item in fields(self)))
+
 
 Columns = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
 
@@ -154,12 +161,12 @@ def _pairs(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
     near = np.flatnonzero(~box.inside(snapped, _cores(tiles)[tile]))
     reach = float(tiles.edge[tile[near]].max(initial=0.0))
     _, kinds = np.unique(kind[near], return_inverse=True)
-    cut = None if instances.task != "segment" else cut_sides(instances.boxes, tile, tiles).any(axis=1)
+    cut = None if instances.task != "segment" else _cut(instances, tile, tiles)
     for a, b in neighbours(snapped[near], kinds, reach):
         i, j = near[a], near[b]
         apart = tile[i] != tile[j]
         pairs = _by_boxes(snapped, tile, tiles, i[apart], j[apart])
-        pairs = _by_distance(instances.boxes, pairs)
+        pairs = _by_distance(instances.boxes, pairs, tiles.edge[tile])
         if instances.rings is not None and len(pairs.i):
             pairs = _by_shapes(instances, pairs, cut)
         if instances.keypoints is not None:
@@ -177,22 +184,18 @@ def _snapped(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
 
 def _cores(tiles: Tiles) -> Floats:
     """`(T, 4)` a part of each tile that no other tile sees; what lies in it has no partner."""
-    cores = tiles.rects.copy()
+    cores = tiles.rects * OUTWARDS
     reach = float(tiles.edge.max(initial=0.0))
     for i, j in neighbours(tiles.rects, None, reach):
         for one, other in ((i, j), (j, i)):
-            view = box.intersection(tiles.rects[one], tiles.rects[other])
-            # each view is cut off by the straight cut that leaves most
-            sides = tiles.rects[one, 2:] - tiles.rects[one, :2]
-            before = (view[:, :2] - tiles.rects[one, :2]) / sides
-            after = (tiles.rects[one, 2:] - view[:, 2:]) / sides
-            best = np.argmax(np.concatenate([after, before], axis=1), axis=1)
-            for side, values, smaller in ((0, view[:, 2], False), (1, view[:, 3], False), (2, view[:, 0], True), (3, view[:, 1], True)):
-                chosen = best == side
-                update = np.minimum if smaller else np.maximum
-                margin = -reach if smaller else reach
-                update.at(cores[:, side], one[chosen], values[chosen] + margin)
-    return cores
+            rects = tiles.rects[one]
+            view = box.intersection(rects, tiles.rects[other])
+            length = np.tile(rects[:, 2:] - rects[:, :2], 2)
+            # of the four straight cuts that keep a view out, the one that leaves most
+            limit = view[:, [2, 3, 0, 1]] * OUTWARDS
+            side = np.argmax((rects * OUTWARDS)[:, [2, 3, 0, 1]] / length + limit / length, axis=1)
+            np.minimum.at(cores, (one, side), limit[np.arange(len(one)), side] - reach)
+    return np.asarray(cores * OUTWARDS)
 
 
 def _by_boxes(boxes: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
@@ -210,26 +213,26 @@ def _by_boxes(boxes: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pai
     limited = (np.minimum(one[:, :2], other[:, :2]) <= view[:, :2]) | (np.maximum(one[:, 2:], other[:, 2:]) >= view[:, 2:])
     dumb = seam | (limited & (np.minimum(sides, others) < THIN / 2 * edge))
     dumb[dumb.all(axis=1)] = seam[dumb.all(axis=1)]
-    near = (gap <= np.where(dumb, edge, 0.0)).all(axis=1) & ~dumb.all(axis=1)
+    near = np.asarray((gap <= np.where(dumb, edge, 0.0)).all(axis=1) & ~dumb.all(axis=1))
     blind = np.where(dumb.any(axis=1), np.argmax(dumb, axis=1), -1)
     alike = np.where(blind < 0, plain, along[np.arange(len(i)), 1 - np.maximum(blind, 0)])
     # Two parts that both fill the view coincide whatever they belong to
     filled = ((one == view) & (other == view)).reshape(-1, 2, 2).all(axis=1) | dumb
     sure = np.where(filled.all(axis=1), FILLED, np.where(blind < 0, SURE, SEAM))
-    columns = (i, j, view, blind, seam.any(axis=1), sure, plain, alike, np.zeros(len(i), bool))
-    return _Pairs(*(column[near] for column in columns))
+    return _Pairs(i, j, view, blind, np.asarray(seam.any(axis=1)), sure, plain, alike, np.zeros(len(i), bool)).take(near)
 
 
-def _by_distance(boxes: Floats, pairs: _Pairs) -> _Pairs:
-    """Of pairs equally alike along a seam those that end nearer to each other come first."""
+def _by_distance(boxes: Floats, pairs: _Pairs, edge: Floats) -> _Pairs:
+    """Of pairs equally alike along a seam those that end nearer to each other come first, and far ones never."""
     k = np.flatnonzero(pairs.blind >= 0)
     axis = pairs.blind[k]
     one, other = boxes[pairs.i[k]], boxes[pairs.j[k]]
     at = np.arange(len(k))
     gap = np.maximum(one[at, axis], other[at, axis]) - np.minimum(one[at, axis + 2], other[at, axis + 2])
-    plain = pairs.plain.copy()
+    plain, near = pairs.plain.copy(), np.ones(len(pairs.i), bool)
     plain[k] = -np.maximum(gap, 0.0)
-    return replace(pairs, plain=plain)
+    near[k] = gap <= np.maximum(edge[pairs.i[k]], edge[pairs.j[k]])
+    return replace(pairs, plain=plain).take(near)
 
 
 def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools | None) -> _Pairs:
@@ -258,6 +261,7 @@ def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools | None) -> _Pairs
     if cut is not None:
         smaller = np.where(shapely.area(one) <= shapely.area(other), pairs.i, pairs.j)
         piece = cut[smaller] & (similarity.of_shapes(one, other, "ios") >= WITHIN)
+        piece[short] = False
     return replace(pairs, plain=plain, alike=alike, piece=piece)
 
 

@@ -99,9 +99,7 @@ def _crowded(label: Ints, tile: Ints) -> Bools:
     return result
 
 
-def _join_in_order(
-    label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int, int], bool] | None
-) -> None:
+def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int, int], bool] | None) -> None:
     """Join groups pair by pair where nothing speaks against it; `label` is changed in place."""
     home: dict[int, int] = {}
     members: dict[int, list[int]] = {}

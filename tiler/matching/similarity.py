@@ -66,4 +66,4 @@ def oks(points: Floats, others: Floats, counted: Bools, area: Floats) -> Floats:
         exponent = distance / ((2 * sigmas) ** 2 * (area[:, None] + np.spacing(1.0)) * 2)
     alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)
-    return np.divide(alike, number, out=np.zeros(len(points)), where=number > 0)
+    return np.asarray(np.divide(alike, number, out=np.zeros(len(points)), where=number > 0))

@@ -107,7 +107,7 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = 0.5) ->
     """
     n = len(conf)
     order = np.argsort(np.concatenate([i, j]), kind="stable")
-    others, weight = np.concatenate([j, i])[order], np.exp(-np.concatenate([iou, iou])[order] ** 2 / sigma)
+    others, weight = np.concatenate([j, i])[order], np.exp(-(np.concatenate([iou, iou])[order] ** 2) / sigma)
     start = np.concatenate([[0], np.cumsum(np.bincount(np.concatenate([i, j]), minlength=n))])
     result = conf.copy()
     done = np.zeros(n, bool)

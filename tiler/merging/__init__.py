@@ -199,18 +199,25 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> _Plan:
     numbers = known.numbered() if found.numeric else {}
     findings = [*found.findings, *known.findings]
     members: dict[int, list[tuple[int, int]]] = {}
+    first: dict[tuple[int, int], int] = {}
     where = "labels" if (Path(job.preds) / "labels").is_dir() else ""
     for i, key in enumerate(found.keys):
         place = known.place(numbers.get(key, key))
+        path = printable(f"{where}/{key}".lstrip("/"))
         if place is None:
-            path = f"{where}/{key}".lstrip("/")
-            findings.append(Finding(printable(path), "D10", f"not a tile of the {known.said}; {found.counts[i]} rows left out"))
+            findings.append(Finding(path, "D10", f"not a tile of the {known.said}; {found.counts[i]} rows left out"))
             continue
+        if place in first:
+            other = printable(found.keys[first[place]])
+            findings.append(Finding(path, "D10", f"its tile has predictions in {other} already; left out"))
+            continue
+        first[place] = i
         members.setdefault(place[0], []).append((place[1], i))
     if not members:
-        first = printable(found.keys[0])[:100] if found.keys else "nothing"
+        shown = printable(found.keys[0])[:100] if found.keys else "nothing"
         raise TilerError(
-            f"{printable(job.preds)}: none of {len(found.keys)} predictions ({first}, ...) is for a tile of {printable(str(known.where))}"
+            f"{printable(job.preds)}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile "
+            f"of {printable(str(known.where))}"
         )
     splits = {known.pictures[number].split for number in members}
     left_out = sorted({picture.split for picture in known.pictures} - splits)
@@ -231,7 +238,9 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> _Plan:
         [replace(f, path=inside(f.path, job.preds)) for f in findings],
         None if found.kpt_shape is None else list(found.kpt_shape),
     )
-    index = hashlib.blake2b(msgspec.json.encode([[p.key, p.width, p.height, p.names] for p in chosen]), digest_size=16).hexdigest()
+    index = hashlib.blake2b(
+        msgspec.json.encode([[p.key, p.width, p.height, p.names] for p in chosen]), digest_size=16
+    ).hexdigest()
     return _Plan(job, pieces, report, index)
 
 
@@ -321,10 +330,10 @@ def _still_good(plan: _Plan, done: dict[str, bytes], writer: Writer, run: RunOpt
     """Records of the first pictures, as far as an interrupted run had them done and their predictions are the same."""
     records = []
     for piece in plan.pieces:
-        record = done.get(_key(piece.key))
-        if record is None:
+        noted = done.get(_key(piece.key))
+        if noted is None:
             break
-        records.append(msgspec.json.decode(record, type=Record))
+        records.append(msgspec.json.decode(noted, type=Record))
     for record, digest in zip(records, _digests(plan.pieces[: len(records)], run), strict=True):
         if record.outcome.digest != digest or not writer.intact(record):
             return

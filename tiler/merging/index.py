@@ -147,8 +147,8 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     tile = options.tile if isinstance(options.tile, tuple) else (options.tile, options.tile)
     cropped = naming == "split_dota"
     pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
-    said = f"names of tiles ({naming})" if names else "names of pictures"
-    return Index(pictures, said, images, root=root, findings=findings)
+    what = f"names of tiles ({naming})" if names else "names of pictures"
+    return Index(pictures, what, images, root=root, findings=findings)
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -182,7 +182,9 @@ def _picture(
     names, rects, scales = [], [], []
     for name, said in tiles:
         if said.x >= width or said.y >= height:
-            findings.append(Finding(printable(name), "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px"))
+            findings.append(
+                Finding(printable(name), "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px")
+            )
             continue
         w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
         right, bottom = said.x + w, said.y + h

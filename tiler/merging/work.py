@@ -28,6 +28,8 @@ from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, mer
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
+STEP = 65_536  # detections that are Python objects at once
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -111,7 +113,9 @@ def work(job: Job, piece: Piece) -> Work:
         findings.append(Finding(printable(piece.key), "D07", f"{repeated} rows repeat others of their tile; counted once"))
     full = int((rows == FULL).sum())
     if full:
-        findings.append(Finding(printable(piece.key), "D11", f"{full} tiles have exactly {FULL} rows: raise max_det of the predictions"))
+        findings.append(
+            Finding(printable(piece.key), "D11", f"{full} tiles have exactly {FULL} rows: raise max_det of the predictions")
+        )
     outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
     out, owner = _in_parts(result.instances, job.merging.parts)
     files, streams = _texts(job, piece, out)
@@ -152,9 +156,10 @@ def _texts(job: Job, piece: Piece, out: Instances) -> tuple[dict[str, bytes], di
     names = job.names or tuple(map(str, range(int(out.class_id.max(initial=-1)) + 1)))
     categories = COCO91 if chosen.category_base == "coco91" else None
     base = 0 if categories is not None else int(chosen.category_base)
-    entries = exports.coco_entries(out, piece.image_id, piece.key, base, categories)
     files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
-    streams = {"predictions.json": exports.coco_json(entries)}
+    some = (out.take(np.arange(k, min(k + STEP, len(out)))) for k in range(0, len(out), STEP))
+    coco = (exports.coco_json(exports.coco_entries(part, piece.image_id, piece.key, base, categories)) for part in some)
+    streams = {"predictions.json": b",\n".join(coco)}
     wanted = chosen.export.split(",")
     if "csv" in wanted:
         streams["detections.csv"] = exports.csv_text(out, piece.key, names).encode()
@@ -181,8 +186,10 @@ def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result:
     """Which rows each detection is made of, and what became of the others. `owner`: see `_in_parts`."""
     frames = piece.frames
     tiles = [
-        Tile(name, *map(float, (x0, y0, x1 - x0, y1 - y0)), float(scale), int(number))
-        for name, (x0, y0, x1, y1), scale, number in zip(frames.names, frames.rects, frames.scale, rows, strict=True)
+        Tile(name, x0, y0, x1 - x0, y1 - y0, scale, number)
+        for name, (x0, y0, x1, y1), scale, number in zip(
+            frames.names, frames.rects.tolist(), frames.scale.tolist(), rows.tolist(), strict=True
+        )
     ]
     fate, into = result.fate, result.into
     made = np.isin(fate, (KEPT, FUSED, ORPHAN)) & (into >= 0)
@@ -196,7 +203,10 @@ def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result:
     orphans = np.zeros(len(of), bool)
     orphans[into[made & (fate == ORPHAN)]] = True
     lost = np.flatnonzero(~made)
-    dropped = [(t, r, FATES[f], k) for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), first[into[lost]].tolist(), strict=True)]
+    dropped = [
+        (t, r, FATES[f], k)
+        for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), first[into[lost]].tolist(), strict=True)
+    ]
     return Merged(
         piece.key,
         piece.width,

@@ -258,4 +258,4 @@ def masked_outlines(
 def _outlines(seen: Instances) -> list[list[Floats]]:
     if seen.rings is not None:
         return [seen.rings[i] for i in range(len(seen))]
-    return [[corners] for corners in seen.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)]
+    return [[corners] for corners in box.corners(seen.boxes)]

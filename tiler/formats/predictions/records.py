@@ -237,8 +237,8 @@ def _outline(given: Any, tile: int, frames: Frames) -> Rings:
         if not fits:
             raise _Refused("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")
     try:
-        return coco._outline(given)
-    except coco._Bad as bad:
+        return coco.outline(given)
+    except coco.Unmeant as bad:
         raise _Refused({"L06": "D06", "L02": "D02"}.get(bad.code, "D03"), bad.message) from None
     except ValueError as error:
         raise _Refused("D03", f"segmentation: {error}") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import ragged
 from tiler.formats import yolo
 
 if TYPE_CHECKING:
@@ -62,25 +63,11 @@ class Rows:
         """The rows of the given files, in that order."""
         index = np.asarray(files, np.int64)
         counts = np.diff(self.files)[index]
-        rows = spans(self.files[index], counts)
+        rows = ragged.spans(self.files[index], counts)
         lengths = self.lengths[rows]
-        values = self.values[spans(self.starts[rows], lengths)]
+        values = self.values[ragged.spans(self.starts[rows], lengths)]
         words = {int(new): self.words[int(rows[new])] for new in np.flatnonzero(lengths == 0)} if self.words else {}
-        return Rows(values, offsets(lengths), self.lines[rows], offsets(counts), words)
-
-
-def offsets(counts: Ints) -> Ints:
-    """`(N + 1,)` where groups of the given sizes start."""
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-
-
-def spans(starts: Ints, counts: Ints) -> Ints:
-    """`counts[i]` whole numbers from `starts[i]` on, one group after the other.
-
-    >>> spans(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    return np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum())
+        return Rows(values, ragged.offsets(lengths), self.lines[rows], ragged.offsets(counts), words)
 
 
 def concatenate(many: Sequence[Rows]) -> Rows:
@@ -93,9 +80,9 @@ def concatenate(many: Sequence[Rows]) -> Rows:
     none = np.empty(0, np.int64)
     return Rows(
         np.concatenate([np.empty(0), *(r.values for r in many)]),
-        offsets(np.concatenate([none, *(r.lengths for r in many)])),
+        ragged.offsets(np.concatenate([none, *(r.lengths for r in many)])),
         np.concatenate([none, *(r.lines for r in many)]),
-        offsets(np.concatenate([none, *(np.diff(r.files) for r in many)])),
+        ragged.offsets(np.concatenate([none, *(np.diff(r.files) for r in many)])),
         words,
     )
 
@@ -146,10 +133,10 @@ def _at_once(texts: Sequence[bytes]) -> Rows | None:
     counts = np.diff(np.searchsorted(words, ends))
     filled = np.flatnonzero(counts)
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
-    first = np.searchsorted(ends, offsets(sizes + 1))  # the lines before each text
+    first = np.searchsorted(ends, ragged.offsets(sizes + 1))  # the lines before each text
     return Rows(
         values,
-        offsets(counts[filled]),
+        ragged.offsets(counts[filled]),
         filled - np.repeat(first[:-1], np.diff(np.searchsorted(filled, first))) + 1,
         np.searchsorted(filled, first),
     )
@@ -172,7 +159,7 @@ def _carefully(data: bytes) -> Rows:
             rows[place] = values
     return Rows(
         np.concatenate([np.empty(0), *rows]),
-        offsets(np.array([len(row) for row in rows], np.int64)),
+        ragged.offsets(np.array([len(row) for row in rows], np.int64)),
         np.array(table.lines, np.int64),
         np.array([0, len(rows)]),
         {place: message for place, _, message in table.problems},

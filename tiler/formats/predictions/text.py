@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler import boxes as box
+from tiler import ragged
 from tiler.findings import Finding
 from tiler.formats.predictions import soundness
 from tiler.formats.predictions.candidates import Candidates, placed, placed_keypoints, tame
 from tiler.formats.predictions.files import content
 from tiler.formats.predictions.meaning import Meaning, Tally, decide
-from tiler.formats.predictions.rows import Rows, concatenate, offsets, parse, spans
+from tiler.formats.predictions.rows import Rows, concatenate, parse
 from tiler.formats.predictions.soundness import Fault
 from tiler.formats.predictions.values import Detections, Frames, Reading
 from tiler.polygons import Rings
@@ -173,12 +174,12 @@ def _columns(rows: Rows, meaning: Meaning, frames: Frames) -> tuple[Candidates, 
     conf = np.where(
         at >= 0, rows.values[start + np.maximum(at, 0)], np.nan if meaning.assume_conf is None else meaning.assume_conf
     )
-    numbers = tame(rows.values[spans(start + first, many)])
+    numbers = tame(rows.values[ragged.spans(start + first, many)])
     tile = owners[good]
     common = (tile, ordinals[good], tile, rows.lines[good], rows.values[start], conf)
     if meaning.task in ("segment", "obb"):
         points = placed(numbers.reshape(-1, 2), np.repeat(tile, many // 2), frames, True)
-        rings = Rings(points, offsets(many // 2), np.arange(len(good) + 1))
+        rings = Rings(points, ragged.offsets(many // 2), np.arange(len(good) + 1))
         return Candidates(meaning.task, *common, rings.bounds(), rings), faults
     matrix = numbers.reshape(len(good), _width(meaning))
     corners = box.from_cxcywh(matrix[:, :4]).reshape(-1, 2)

@@ -1,0 +1,30 @@
+"""Groups of different size in one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tiler.types import Ints
+
+
+def offsets(counts: Iterable[int] | Ints) -> Ints:
+    """`(N + 1,)` where groups of the given sizes start, and the end of the last.
+
+    >>> offsets([2, 0, 3]).tolist()
+    [0, 2, 2, 5]
+    """
+    sizes = counts if isinstance(counts, np.ndarray) else np.fromiter(counts, np.int64)
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+
+
+def spans(starts: Ints, counts: Ints) -> Ints:
+    """`counts[i]` whole numbers from `starts[i]` on, one group after the other.
+
+    >>> spans(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))

@@ -1,0 +1,119 @@
+"""Detections of one image that compete, and what a method makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.instances import Instances
+from tiler.matching import similarity
+from tiler.matching.common_view import Tiles
+from tiler.neighbours import neighbours
+from tiler.options import MergeOptions, shares
+
+if TYPE_CHECKING:
+    from tiler.types import Floats, Ints
+
+DEFAULT_IOU = {"cvm": 0.3, "wbf": 0.55}  # of other methods 0.5
+
+# What became of a detection
+KEPT, FUSED, SUPPRESSED, ORPHAN, DUPLICATE, LOW_CONF, NOT_OWNED, OVER_MAX = range(8)
+FATES = ("kept", "fused", "suppressed", "orphan", "duplicate", "low confidence", "another tile's", "over max-det")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a method makes of detections in canonical order.
+
+    Attributes:
+        leader: `(N,)` the detection that each is, is part of, or lost to; -1 where it is in none.
+        fate: `(N,)` an index into `FATES`.
+        instances: the merged ones, one for each leader, in the order of their leaders.
+    """
+
+    leader: Ints
+    fate: Ints
+    instances: Instances
+
+
+class Contest:
+    """Detections in canonical order, and which of them compete.
+
+    Attributes:
+        kind: `(N,)` detections of one kind compete: a class, or a group of classes.
+        threshold: `(N,)` least overlap of those that do.
+        mixed: classes compete.
+    """
+
+    def __init__(self, own: Instances, tile: Ints, tiles: Tiles, options: MergeOptions, names: Sequence[str] | None) -> None:
+        self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
+        self.conf = conf_of(own)
+        value = DEFAULT_IOU.get(options.method, 0.5) if options.iou is None else options.iou
+        self.threshold = per_class(value, names, own.class_id)
+        self.kind = np.zeros_like(own.class_id) if options.class_agnostic else own.class_id.copy()
+        for group in filter(None, options.groups.split(";")):
+            ids = [class_of(name, names) for name in group.split(",")]
+            self.kind[np.isin(own.class_id, ids)] = min(ids)
+        self.mixed = options.class_agnostic or bool(options.groups)
+
+    def pairs(self, least: bool = True) -> tuple[Ints, Ints, Floats]:
+        """Every two that compete and overlap (with `least`: enough): i < j, and by how much."""
+        _, kinds = np.unique(self.kind, return_inverse=True)
+        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        for i, j in neighbours(self.own.boxes, kinds):
+            alike = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
+            # the stronger one's class decides
+            good = alike >= self.threshold[i] if least else alike > 0
+            found.append((i[good], j[good], alike[good]))
+        i, j, alike = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.lexsort((j, i))
+        return i[order], j[order], alike[order]
+
+    def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
+        """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the others."""
+        leads = leader == np.arange(len(leader))
+        out = replace(self.own, **columns) if columns else self.own
+        return Result(leader, np.where(leads, KEPT, np.where(leader < 0, NOT_OWNED, joined)), out.take(leads))
+
+
+def conf_of(instances: Instances) -> Floats:
+    assert instances.conf is not None
+    return instances.conf
+
+
+def places(tiles: Tiles) -> Ints:
+    """`(T,)` tiles numbered by where they are, so that their order counts for nothing."""
+    order = np.lexsort(tiles.rects.T[::-1])
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+def per_class(value: float | str, names: Sequence[str] | None, class_id: Ints) -> Floats:
+    """`(N,)` the number that applies to each detection's class."""
+    base, named = shares(value)
+    result = np.full(len(class_id), base)
+    for name, number in named.items():
+        result[class_id == class_of(name, names)] = number
+    return result
+
+
+def class_of(name: str, names: Sequence[str] | None) -> int:
+    if names is not None and name in names:
+        return list(names).index(name)
+    if name.isdecimal() and (names is None or int(name) < len(names)):
+        return int(name)
+    raise TilerError(
+        f"no class {name!r}" + (did_you_mean(name, names) if names is not None else "; class names are not known here")
+    )
+
+
+def members_of(leader: Ints) -> tuple[Ints, Ints]:
+    """Members of the groups one after the other, each in canonical order, and where groups start. -1: in none."""
+    members = np.argsort(leader, kind="stable")
+    members = members[leader[members] >= 0]
+    return members, np.flatnonzero(np.diff(leader[members], prepend=-1))

@@ -1,0 +1,109 @@
+"""The Common-View Merge, from groups of detections to one for each object."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler import boxes as box
+from tiler import fusing, polygons
+from tiler.instances import Instances
+from tiler.matching import common_view
+from tiler.matching.common_view import Tiles
+from tiler.neighbours import meetings
+from tiler.stitching.contest import FUSED, KEPT, ORPHAN, Contest, Result, conf_of, members_of
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+WITHIN = 0.9  # of an orphan lies in a tile that did not report it
+DECAY = 0.5  # what becomes of its confidence
+
+
+def cvm(contest: Contest) -> Result:
+    own, tile, tiles, n = contest.own, contest.tile, contest.tiles, len(contest.own)
+    cut = common_view.cut_sides(own.boxes, tile, tiles)
+    leader = common_view.groups(own, tile, tiles, contest.kind, contest.threshold)
+    alone: Bools = np.bincount(leader, minlength=n)[leader] == 1
+    members, starts = members_of(np.where(alone, -1, leader))
+    fused, unseen = _fused(contest, members, starts)
+    heads = members[starts]
+    out, open_ = own.put(heads, fused), cut.copy()
+    open_[heads] = unseen
+    leader = _absorbed(out.boxes, open_, contest, leader)
+    alone &= leader == np.arange(n)
+    orphan = np.zeros(n, bool)
+    if contest.options.orphans != "keep":
+        orphan = _orphans(own, tile, tiles, alone & cut.any(axis=1))
+    fate = np.where(orphan, ORPHAN, np.where(leader == np.arange(n), KEPT, FUSED))
+    out = replace(out, conf=np.where(orphan, DECAY, 1.0) * conf_of(out))
+    leader = np.where(orphan & (contest.options.orphans == "drop"), -1, leader)
+    return Result(leader, fate, out.take(leader == np.arange(n)))
+
+
+def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> Ints:
+    """Leaders, where fragments that no view could match belong to the object that they lie in.
+
+    A fragment is a sliver at the edge of its tile, or what fills its tile from side to side:
+    nobody saw it end. Nor is a group an object of which nobody saw any side. They go to the
+    smallest detection that holds them, if there is one.
+
+    Args:
+        boxes, unseen: of the merged detections, right at their leaders.
+    """
+    leads = np.flatnonzero(leader == np.arange(len(leader)))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    sliver = (sides < common_view.THIN * contest.tiles.edge[contest.tile][:, None]) & (unseen[:, :2] | unseen[:, 2:])
+    spanning = unseen[:, :2] & unseen[:, 2:]
+    dark = np.asarray(unseen.all(axis=1))
+    loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
+    shown = np.where(dark[leader, None], contest.own.boxes, boxes)[loose]
+    holders = leads[~dark[leads]]
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for i, j in meetings(shown, boxes[holders]):
+        i, j, part = loose[i], holders[j], shown[i]
+        holds = box.area(box.intersection(part, boxes[j])) >= WITHIN * box.area(part)
+        holds &= (contest.kind[i] == contest.kind[j]) & (box.area(boxes[j]) > box.area(part))
+        found.append((i[holds], j[holds]))
+    i, j = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((j, box.area(boxes[j]), i))
+    i, first = np.unique(i[order], return_index=True)
+    to = np.arange(len(leader))
+    to[i] = j[order][first]
+    while not np.array_equal(to, to[to]):  # a fragment in a fragment in an object
+        to = to[to]
+    return np.where(to != np.arange(len(to)), to, to[leader])
+
+
+def _fused(contest: Contest, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
+    """One detection for each group of members, and `(G, 4)` the sides that nobody saw."""
+    own, tile, tiles = contest.own.take(members), contest.tile[members], contest.tiles
+    if not len(starts):
+        return own, np.zeros((0, 4), bool)
+    out, conf = own.take(starts), conf_of(own)  # members are in canonical order: the first is the most confident
+    boxes, seen = fusing.sides(own.boxes, conf, tile, tiles, starts)
+    columns: dict[str, Any] = {"boxes": boxes}
+    if own.task == "obb" and own.rings is not None:
+        columns["rings"] = polygons.Rings.from_quads(fusing.quads(own.rings.quads(), conf, tile, tiles, starts))
+        columns["boxes"] = columns["rings"].bounds()
+    elif own.rings is not None:
+        columns["rings"] = fusing.outlines(own.rings, starts, tile, tiles)
+        columns["boxes"] = columns["rings"].bounds()
+    if own.keypoints is not None:
+        columns["keypoints"] = fusing.keypoints(own.keypoints, conf, tile, tiles, starts)
+    if contest.mixed:
+        columns["class_id"] = fusing.classes(own.class_id, conf, starts)
+    return replace(out, **columns), ~seen
+
+
+def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
+    """`(N,)` those of the lone cut detections that another tile shows nearly whole, and did not report."""
+    chosen = np.flatnonzero(lone)
+    result = np.zeros(len(own), bool)
+    for i, t in meetings(own.boxes[chosen], tiles.rects):
+        k = chosen[i]
+        shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= WITHIN * box.area(own.boxes[k])
+        result[k[shown & (t != tile[k])]] = True
+    return result
