@@ -317,7 +317,6 @@ def test_classes_are_counted_group_by_group(groups):
 # --- no groups
 
 
-@pytest.mark.xfail(strict=True, reason="outlines of no groups: ends has one entry, starts none")
 def test_no_groups():
     none = np.empty(0, np.int64)
     assert len(fusing.outlines(Rings.of([]), none, none, tiles_of(PAIR))) == 0

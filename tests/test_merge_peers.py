@@ -39,10 +39,7 @@ def image(detections, size=(4000, 4000), **options):
 # --- SAHI
 
 
-UPRIGHT = pytest.mark.xfail(strict=True, reason="wbf makes its clusters of the upright boxes")
-
-
-@pytest.mark.parametrize("method", [pytest.param(method, marks=[UPRIGHT] if method == "wbf" else []) for method in METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_crossed_thin_obbs_are_both_kept(method):
     """SAHI compares the upright boxes around them, which are one."""
     one, other = [(100, 103), (103, 100), (300, 297), (297, 300)], [(100, 297), (297, 100), (300, 103), (103, 300)]

@@ -148,7 +148,7 @@ def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
     Parts that do not touch, since detectors stop a little before the edge of the tile that
     cuts them, are first drawn out to that edge.
     """
-    ends = [*starts[1:], len(rings)]
+    ends = [*starts[1:], len(rings)][: len(starts)]
     shapes = rings.geometry()
     united = np.empty(len(starts), dtype=object)
     for g, (start, end) in enumerate(zip(starts, ends, strict=True)):

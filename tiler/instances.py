@@ -83,6 +83,10 @@ class Instances:
         order[index] = len(self) + np.arange(len(other))
         return concatenate([self, other]).take(order)
 
+    def changed(self, **columns: Any) -> Instances:
+        """A copy with other columns, and the area measured anew."""
+        return replace(self, **columns, area=None)  # type: ignore[arg-type]
+
     def moved(self, dx: float | Floats, dy: float | Floats) -> Instances:
         """Shifted; keypoints that are not labelled (0, 0, 0) stay what they are."""
         shift = np.stack(np.broadcast_arrays(dx, dy, np.empty(len(self)))[:2], axis=-1)
@@ -118,8 +122,11 @@ def foreign(detections: Any) -> Instances:
         raise TilerError(f"detections are Instances, or have .xyxy, .confidence and .class_id; got {found}") from None
     if any(column is None for column in columns):
         raise TilerError("detections need .xyxy, .confidence and .class_id, got None for one of them")
-    class_id, boxes, conf = (np.asarray(column) for column in columns)
-    return Instances(class_id.astype(np.int64), boxes.astype(np.float64).reshape(-1, 4), conf=conf.astype(np.float64))
+    try:
+        class_id, boxes, conf = np.asarray(columns[0], np.int64), *(np.asarray(column, np.float64) for column in columns[1:])
+        return Instances(class_id, boxes.reshape(-1, 4), conf=conf)
+    except (TypeError, ValueError) as error:
+        raise TilerError(f".xyxy, .confidence and .class_id are numbers, four, one and one a detection: {error}") from None
 
 
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:

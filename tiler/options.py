@@ -247,7 +247,7 @@ def per_class(value: Any) -> float | str:
     ('0.5,car=0.4', 1.0)
     """
     base, named = shares(value)
-    return base if not named else ",".join([f"{base:g}", *(f"{name}={number:g}" for name, number in named.items())])
+    return base if not named else ",".join([f"{base!r}", *(f"{name}={number!r}" for name, number in named.items())])
 
 
 def shares(value: Any) -> tuple[float, dict[str, float]]:
@@ -259,6 +259,8 @@ def shares(value: Any) -> tuple[float, dict[str, float]]:
             raise ValueError
     else:
         given = {str(name): number for name, number in value.items()} if isinstance(value, Mapping) else {"": value}
+        if "" not in given:
+            raise ValueError
     check = number(0, 1)
     checked = {name: check(item) for name, item in given.items()}
     return checked.pop(""), checked

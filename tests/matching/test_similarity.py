@@ -81,7 +81,6 @@ MOVED = np.array(
 )
 
 
-@pytest.mark.xfail(strict=True, reason="GEOS finds no common area of OBBs that differ in the last bit")
 def test_an_obb_that_was_moved_there_and_back_is_the_same():
     offset = np.array([1086.0, 1221.0])
     rows = turned(MOVED, (MOVED - offset) + offset)

@@ -165,7 +165,7 @@ def _pairs(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
     for a, b in neighbours(snapped[near], kinds, reach):
         i, j = near[a], near[b]
         apart = tile[i] != tile[j]
-        pairs = _by_boxes(snapped, tile, tiles, i[apart], j[apart])
+        pairs = _by_boxes(snapped, instances.boxes, tile, tiles, i[apart], j[apart])
         pairs = _by_distance(instances.boxes, pairs, tiles.edge[tile])
         if instances.rings is not None and len(pairs.i):
             pairs = _by_shapes(instances, pairs, cut)
@@ -198,8 +198,8 @@ def _cores(tiles: Tiles) -> Floats:
     return np.asarray(cores * OUTWARDS)
 
 
-def _by_boxes(boxes: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
-    """Candidates judged by their boxes; those that do not reach into the view together are left out."""
+def _by_boxes(boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
+    """Candidates judged by their boxes, snapped and as given; those that do not reach into the view together are left out."""
     view = box.intersection(tiles.rects[tile[i]], tiles.rects[tile[j]])
     edge = np.maximum(tiles.edge[tile[i]], tiles.edge[tile[j]])[:, None]
     one, other = box.intersection(boxes[i], view), box.intersection(boxes[j], view)
@@ -208,6 +208,9 @@ def _by_boxes(boxes: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pai
     sides, others = np.maximum(one[:, 2:] - one[:, :2], 0.0), np.maximum(other[:, 2:] - other[:, :2], 0.0)
     along = similarity.share(common, sides, others, "iou")
     plain = similarity.share(common.prod(axis=1), sides.prod(axis=1), others.prod(axis=1), "iou")
+    k = np.flatnonzero((boxes[i] != given[i]).any(axis=1) | (boxes[j] != given[j]).any(axis=1))
+    as_given = similarity.of_boxes(box.intersection(given[i[k]], view[k]), box.intersection(given[j[k]], view[k]))
+    plain[k] = np.maximum(plain[k], as_given)  # near an edge, not every box is cut
     # An axis says nothing where the view is thin, or where the view cuts a part down to a sliver
     seam = view[:, 2:] - view[:, :2] <= THIN * edge
     limited = (np.minimum(one[:, :2], other[:, :2]) <= view[:, :2]) | (np.maximum(one[:, 2:], other[:, 2:]) >= view[:, 2:])
@@ -302,4 +305,5 @@ def _by_keypoints(instances: Instances, pairs: _Pairs) -> _Pairs:
         counted &= ((points[..., :2] >= view[..., :2]) & (points[..., :2] <= view[..., 2:])).all(axis=-1)
     area = np.maximum(box.area(instances.boxes[pairs.i]), box.area(instances.boxes[pairs.j]))
     oks = similarity.oks(one[..., :2], other[..., :2], counted, area)
-    return replace(pairs, alike=np.where(counted.any(axis=1), oks, pairs.alike))
+    shared = counted.any(axis=1)
+    return replace(pairs, alike=np.where(shared, oks, pairs.alike), sure=np.where(shared, SURE, pairs.sure))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tiler.instances import Instances
     from tiler.types import Bools, Floats, Ints, Objects
 
+GRAIN = 2.0**-16  # px; coordinates are rounded to it where GEOS needs that
+
 Metric = Literal["iou", "ios"]
 
 # Constants per keypoint of COCO's OKS for people (pycocotools, cocoeval.py: kpt_oks_sigmas)
@@ -41,6 +43,10 @@ def of_boxes(boxes: Floats, others: Floats, metric: Metric = "iou") -> Floats:
 def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Floats:
     """`(P,)` of each area and its partner, shapely geometries."""
     common = shapely.area(shapely.intersection(shapes, others))
+    # GEOS finds no common area at all of some shapes that differ in the last bit only
+    none = np.flatnonzero(common <= 0)
+    none = none[shapely.intersects(shapes[none], others[none])]
+    common[none] = shapely.area(shapely.intersection(shapes[none], others[none], grid_size=GRAIN))
     return share(common, shapely.area(shapes), shapely.area(others), metric)
 
 

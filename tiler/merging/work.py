@@ -147,7 +147,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
     if parts == "largest":
         order = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
     rings, owner = rings.take(order), owner[order]
-    return replace(instances.take(owner), rings=rings, boxes=rings.bounds()), owner
+    return instances.take(owner).changed(rings=rings, boxes=rings.bounds()), owner
 
 
 def _texts(job: Job, piece: Piece, out: Instances) -> tuple[dict[str, bytes], dict[str, bytes]]:

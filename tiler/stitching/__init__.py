@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,7 +103,12 @@ def stitch(
         raise TilerError("detections need a confidence (conf)")
     if len({detections.task for detections in given}) > 1:
         raise TilerError(f"detections of one task are needed, got {sorted({detections.task for detections in given})}")
+    points = {detections.keypoints.shape[1] for detections in given if detections.keypoints is not None}
+    if len(points) > 1:
+        raise TilerError(f"poses of one number of keypoints are needed, got {sorted(points)}")
     instances = concatenate(given) if given else replace(empty(), conf=np.empty(0))
+    if not (np.isfinite(instances.boxes).all() and ((conf_of(instances) >= 0) & (conf_of(instances) <= 1)).all()):
+        raise TilerError("detections have finite boxes, and confidences from 0 to 1")
     tile = np.repeat(np.arange(len(given)), [len(detections) for detections in given])
     rects = np.array([window.bounds for window, _ in parts]).reshape(-1, 4)
     return merged(instances, tile, Tiles.of(rects, size), chosen, names)
@@ -134,22 +140,31 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
 
 
 def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
-    """`(M,)` for detections in canonical order: those equal to the one before in everything."""
+    """`(M,)` for detections in canonical order: those equal to the one before in everything.
+
+    Of those that differ in their shape alone, `order` is changed to that of their numbers.
+    """
     conf = conf_of(instances)
     again = np.zeros(len(order), bool)
     again[1:] = (tile[order][1:] == tile[order][:-1]) & (instances.class_id[order][1:] == instances.class_id[order][:-1])
     again[1:] &= (conf[order][1:] == conf[order][:-1]) & (instances.boxes[order][1:] == instances.boxes[order][:-1]).all(axis=1)
-    for k in np.flatnonzero(again) if instances.rings is not None or instances.keypoints is not None else ():
-        again[k] = _same_shape(instances, int(order[k]), int(order[k - 1]))
+    if instances.rings is None and instances.keypoints is None:
+        return again
+    starts = np.flatnonzero(again & ~np.append(again[1:], False) | np.append(again[1:], False) & ~again)
+    for first, last in starts.reshape(-1, 2).tolist():  # runs of equal boxes: few, mostly
+        shapes = sorted((_shape(instances, k), k) for k in order[first : last + 1].tolist())
+        order[first : last + 1] = [k for _, k in shapes]
+        again[first + 1 : last + 1] = [one[0] == other[0] for one, other in pairwise(shapes)]
     return again
 
 
-def _same_shape(instances: Instances, one: int, other: int) -> bool:
+def _shape(instances: Instances, k: int) -> list[float]:
+    """The numbers of an outline or of keypoints."""
     if instances.keypoints is not None:
-        return np.array_equal(instances.keypoints[one], instances.keypoints[other])
+        return list(instances.keypoints[k].ravel().tolist())
     assert instances.rings is not None
-    rings, others = instances.rings[one], instances.rings[other]
-    return len(rings) == len(others) and all(np.array_equal(a, b) for a, b in zip(rings, others, strict=True))
+    rings = instances.rings[k]
+    return [len(rings), *(len(ring) for ring in rings), *np.concatenate(rings).ravel().tolist()]
 
 
 def _first_of(order: Ints, again: Bools) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +76,7 @@ class Contest:
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
         """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the others."""
         leads = leader == np.arange(len(leader))
-        out = replace(self.own, **columns) if columns else self.own
+        out = self.own.changed(**columns) if columns else self.own
         return Result(leader, np.where(leads, KEPT, np.where(leader < 0, NOT_OWNED, joined)), out.take(leads))
 
 

@@ -58,6 +58,10 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
     sliver = (sides < common_view.THIN * contest.tiles.edge[contest.tile][:, None]) & (unseen[:, :2] | unseen[:, 2:])
     spanning = unseen[:, :2] & unseen[:, 2:]
     dark = np.asarray(unseen.all(axis=1))
+    # What a tile tells apart itself, of things that it could see end, is two objects. Of a bent outline it sees pieces.
+    large = dark[leader] | spanning.any(axis=1) | (contest.own.task == "segment")
+    count = len(contest.tiles.rects)
+    seen = np.unique(leader * count + contest.tile)
     loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
     shown = np.where(dark[leader, None], contest.own.boxes, boxes)[loose]
     holders = leads[~dark[leads]]
@@ -66,6 +70,7 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
         i, j, part = loose[i], holders[j], shown[i]
         holds = box.area(box.intersection(part, boxes[j])) >= WITHIN * box.area(part)
         holds &= (contest.kind[i] == contest.kind[j]) & (box.area(boxes[j]) > box.area(part))
+        holds &= large[i] | ~np.isin(j * count + contest.tile[i], seen)
         found.append((i[holds], j[holds]))
     i, j = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, box.area(boxes[j]), i))
@@ -95,7 +100,7 @@ def _fused(contest: Contest, members: Ints, starts: Ints) -> tuple[Instances, Bo
         columns["keypoints"] = fusing.keypoints(own.keypoints, conf, tile, tiles, starts)
     if contest.mixed:
         columns["class_id"] = fusing.classes(own.class_id, conf, starts)
-    return replace(out, **columns), ~seen
+    return out.changed(**columns), ~seen
 
 
 def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:

@@ -64,7 +64,7 @@ def _united(contest: Contest, leader: Ints, boxes: Floats, **columns: Any) -> Re
     merged = contest.result(leader, FUSED, **columns)
     members, starts = members_of(leader)
     rings = fusing.outlines(own.take(members).rings, starts, contest.tile[members], contest.tiles)  # type: ignore[arg-type]
-    return replace(merged, instances=replace(merged.instances, rings=rings, boxes=rings.bounds()))
+    return replace(merged, instances=merged.instances.changed(rings=rings, boxes=rings.bounds()))
 
 
 def soft_nms(contest: Contest) -> Result:
