@@ -62,6 +62,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "D10": ("error", "predictions for what is no tile of the dataset"),
     "D11": ("warning", "as many rows as a detector keeps at most (300): some may be missing"),
     "D12": ("error", "a tile outside its picture"),
+    "D13": ("error", "no world file beside the picture: its GeoJSON is in pixels"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }

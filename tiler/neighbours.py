@@ -2,7 +2,7 @@
 
 A grid hash in numpy: each box is entered into the cells that it covers, in a grid of cells
 no smaller than itself, so into four at most. Boxes of very unequal size have grids of
-their own (the cells of one are four times those of the one before); a small box asks the
+their own (the cells of one are eight times those of the one before); a small box asks the
 grids of the larger ones too.
 """
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 STEP = 2_000_000  # candidates held in memory at once
-COARSER = 4.0  # ratio of the cells of one grid to those of the next finer one
+COARSER = 8.0  # ratio of the cells of one grid to those of the next finer one
+GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
 FINEST = 1.0  # px; smaller boxes share the first grid
 
 
@@ -53,19 +54,22 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
 def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool) -> Iterator[tuple[Ints, Ints]]:
     if not len(boxes) or not len(others):
         return
+    if group is not None and int(group.max()) >= GROUPS:
+        _, group = np.unique(group, return_inverse=True)
     origin = np.minimum(boxes[:, :2].min(axis=0), others[:, :2].min(axis=0)) - reach
-    left, right = _levels(boxes, reach), _levels(others, reach)
-    for level in np.unique(np.concatenate([left, right])):
+    left = _levels(boxes, reach)
+    right = left if same else _levels(others, reach)
+    for level in sorted({*left.tolist(), *right.tolist()}):
         cell = FINEST * COARSER ** float(level)
         here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
         finer = np.flatnonzero(left < level)
-        entries = _entered(others, here, origin, cell, group, reach)
+        entries = _sorted(_entered(others, here, origin, cell, group, reach))
         # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is asked as well
         yield from _matched(boxes, others, coarse, entries, origin, cell, group, reach, same)
         yield from _matched(boxes, others, finer, entries, origin, cell, group, reach, False)
         if not same:
             small = np.flatnonzero(right < level)
-            entries = _entered(boxes, coarse, origin, cell, group, reach)
+            entries = _sorted(_entered(boxes, coarse, origin, cell, group, reach))
             for j, i in _matched(others, boxes, small, entries, origin, cell, group, reach, False):
                 yield i, j
 
@@ -76,7 +80,7 @@ def _levels(boxes: Floats, reach: float) -> Ints:
     return np.asarray(np.ceil(coarse - 1e-9), np.int64)
 
 
-Entries = tuple["Ints", "Ints"]  # keys in rising order, and the box of each
+Entries = tuple["Ints", "Ints"]  # keys, and the box of each
 
 
 def _entered(boxes: Floats, index: Ints, origin: Floats, cell: float, group: Ints | None, reach: float) -> Entries:
@@ -91,13 +95,17 @@ def _entered(boxes: Floats, index: Ints, origin: Floats, cell: float, group: Int
         chosen = slice(None) if there is None else there
         keys.append(_key(low[chosen] + (right, down), None if kind is None else kind[chosen]))
         owners.append(index[chosen])
-    key, owner = np.concatenate(keys), np.concatenate(owners)
+    return np.concatenate(keys), np.concatenate(owners)
+
+
+def _sorted(entries: Entries) -> Entries:
+    key, owner = entries
     order = np.argsort(key, kind="stable")
     return key[order], owner[order]
 
 
 def _key(cells: Ints, group: Ints | None) -> Ints:
-    """One number for a cell of a group: 22 bits each way (4 million cells) leave 20 for the group."""
+    """One number for a cell of a group: 22 bits each way (4 million cells) leave 19 for the group."""
     key = (cells[:, 1] << 22) | cells[:, 0]
     return key if group is None else (group << 44) | key
 

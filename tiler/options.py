@@ -142,9 +142,9 @@ class _Checked:
 GRID, LABELS, PIXELS = "Grid", "Labels", "Pixels"
 
 
-def _task() -> Any:
-    help = "What the labels are; auto decides for the whole dataset and says so."
-    return option("auto", help, choice("auto", *TASKS), LABELS, "auto|detect|segment|obb|pose")
+def _task(of: str = "labels", where: str = "dataset", group: str = LABELS) -> Any:
+    help = f"What the {of} are; auto decides for the whole {where} and says so."
+    return option("auto", help, choice("auto", *TASKS), group, "auto|detect|segment|obb|pose")
 
 
 def _max_pixels() -> Any:
@@ -333,7 +333,7 @@ class MergeOptions(_Checked):
         MERGING,
         "bridge|separate|largest",
     )
-    max_det: int = option(0, "Keep so many of each picture, the most confident; 0 for all.", whole(0), MERGING)
+    max_det: int = option(0, "Keep so many of each picture, the most confident; 0 for all.", whole(0), MERGING, "N")
 
 
 NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
@@ -363,7 +363,7 @@ class PredictionOptions(_Checked):
         TilerError: a value that is not one of those expected.
     """
 
-    task: str = _task()
+    task: str = _task("predictions", "folder", READING)
     assume_conf: float | None = option(
         None,
         "Confidence of predictions that come without.",
@@ -373,11 +373,17 @@ class PredictionOptions(_Checked):
     )
     conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
     preds_base: str = option("auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES)))
-    naming: str = option("auto", "How tiles are named, where there is no manifest.", choice(*NAMINGS), READING, "|".join(NAMINGS))
-    tile: int | tuple[int, int] = option(
-        1024,
+    naming: str = option(
+        "auto",
+        "How tiles are named, where there is no manifest (tiler: yolo_tiler too).",
+        choice(*NAMINGS),
+        READING,
+        "|".join(NAMINGS),
+    )
+    tile: int | tuple[int, int] | None = option(
+        None,
         "Size of a tile in px, where its name does not say (DOTA_devkit).",
-        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"),
+        lambda value: None if value is None else _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")(value),
         READING,
         "1024|640x512",
     )

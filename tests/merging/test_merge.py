@@ -56,7 +56,9 @@ def clear(points, borders):
     low, high = points.min(axis=0), points.max(axis=0)
     for axis in (0, 1):
         starts, ends = borders[axis]
-        if ((low[axis] >= starts) & (low[axis] < starts + EDGE)).any() or ((high[axis] <= ends) & (high[axis] > ends - EDGE)).any():
+        if ((low[axis] >= starts) & (low[axis] < starts + EDGE)).any() or (
+            (high[axis] <= ends) & (high[axis] > ends - EDGE)
+        ).any():
             return False
     return True
 
@@ -64,7 +66,7 @@ def clear(points, borders):
 def objects(task, rng, width, height, n):
     """Label rows: small ones of three classes, and some larger than a tile, each of its own class.
 
-    No large OBBs: a tile shows of them a rectangle that their visible corners do not determine.
+    No large OBBs: of what a tile cuts, the corners may lie outside it, where label files cannot have them.
     """
     borders, rows = seams(width, height), []
     sizes = [(class_id, rng.uniform(8, 50, 2)) for class_id in rng.integers(0, 3, n)]
@@ -144,7 +146,10 @@ def noisy(base, tmp_path_factory):
             c, *box, conf = map(float, row.split())
             box = np.clip(np.array(box) + rng.normal(0, 0.004, 4), 0.001, 1)
             rows.append(f"{int(c)} {' '.join(f'{v:g}' for v in box)} {conf * rng.uniform(0.3, 1):g}")
-        rows += [f"{rng.integers(3)} {' '.join(f'{v:g}' for v in rng.uniform(0.1, 0.9, 4))} {rng.uniform(0.01, 0.6):g}" for _ in range(4)]
+        rows += [
+            f"{rng.integers(3)} {' '.join(f'{v:g}' for v in rng.uniform(0.1, 0.9, 4))} {rng.uniform(0.01, 0.6):g}"
+            for _ in range(4)
+        ]
         rows += rows[:: rng.integers(3, 9)]
         return "\n".join(rows) + "\n"
 
@@ -180,11 +185,9 @@ def test_what_was_cut_comes_back(cut, tmp_path, task, overlap):
     assert merged.report.counts.joined > 5
 
 
-@pytest.mark.parametrize("options", [{"scale": "1,0.5"}, {"edge": "pad"}, {"edge": "trim"}, {"edge": "balance"}], ids=str)
+@pytest.mark.parametrize("options", [{"scale": "1,0.5"}, {"edge": "pad"}, {"edge": "trim"}], ids=str)
 @pytest.mark.parametrize("task", ["detect", "obb", "segment", "pose"])
 def test_it_comes_back_from_any_grid(cut, tmp_path, task, options):
-    if options == {"edge": "balance"} and task != "detect":
-        pytest.skip("its seams lie elsewhere than those that the objects avoid")
     case = cut(task, overlap=64, **options)
     merge(case.preds, tmp_path / "out", tiles=case.tiles)
     assert differences(tmp_path / "out", case.tiles, case.data)[:2] == ([], [])
@@ -236,9 +239,15 @@ def average_precision(entries, task):
             annotations.append({**known, "bbox": box, "area": box[2] * box[3]})
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco.COCO()
-        truth.dataset = {"images": images, "annotations": annotations, "categories": [{"id": i, "name": str(i)} for i in range(3)]}
+        truth.dataset = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": i, "name": str(i)} for i in range(3)],
+        }
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes([{k: v for k, v in e.items() if k != "segmentation"} for e in entries]), "bbox")
+        evaluation = COCOeval(
+            truth, truth.loadRes([{k: v for k, v in e.items() if k != "segmentation"} for e in entries]), "bbox"
+        )
         evaluation.params.maxDets = [1, 10, 1000]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -275,7 +284,9 @@ def test_odd_numbers_of_a_real_detector_are_counted_and_never_fatal(tmp_path, ta
         assert merged.report.levels()["warning"] == flat
     assert counts.refused + sum(counts.fates.values()) == counts.rows
     assert merged.report.exit_code() == 0
-    out_of_frame = [row for p in (tmp_path / "out/labels").glob("*.txt") for row in numbers(p) if not 0 <= min(row[1:]) <= max(row[1:]) <= 1]
+    out_of_frame = [
+        row for p in (tmp_path / "out/labels").glob("*.txt") for row in numbers(p) if not 0 <= min(row[1:]) <= max(row[1:]) <= 1
+    ]
     assert task == "obb" or out_of_frame == []
 
 
@@ -379,7 +390,16 @@ def test_the_order_of_rows_changes_nothing_of_other_shapes(cut, tmp_path, task):
 
 @pytest.mark.parametrize(
     ("workers", "backend"),
-    [(1, "threading"), (2, "threading"), (4, "threading"), (1, "sequential"), (4, "sequential"), (2, "loky"), (4, "loky"), (0, "auto")],
+    [
+        (1, "threading"),
+        (2, "threading"),
+        (4, "threading"),
+        (1, "sequential"),
+        (4, "sequential"),
+        (2, "loky"),
+        (4, "loky"),
+        (0, "auto"),
+    ],
 )
 def test_workers_and_backends_change_no_byte(noisy, tmp_path, workers, backend):
     merge(noisy.preds, tmp_path / "one", tiles=noisy.tiles, export="csv,dota,geojson")
@@ -412,7 +432,9 @@ def test_merging_what_was_merged_changes_nothing(cut, tmp_path, task, by):
     assert tree(tmp_path / "one/labels") == tree(tmp_path / "three/labels")
 
 
-@pytest.mark.xfail(strict=True, reason="a box at the border of its picture is clamped when read again, which changes its ninth digit")
+@pytest.mark.xfail(
+    strict=True, reason="a box at the border of its picture is clamped when read again, which changes its ninth digit"
+)
 def test_merging_merged_noise_changes_nothing(noisy, tmp_path):
     merge(noisy.preds, tmp_path / "one", tiles=noisy.tiles)
     merge(tmp_path / "one", tmp_path / "two", tiles=noisy.tiles)
@@ -465,7 +487,9 @@ def stopped(monkeypatch, case, out, number, where="after", **options):
 
 def halved(done):
     """The files of a picture without what it adds to common ones."""
-    return SimpleNamespace(files={name: text[: len(text) // 2] for name, text in done.files.items()}, streams={}, outcome=done.outcome)
+    return SimpleNamespace(
+        files={name: text[: len(text) // 2] for name, text in done.files.items()}, streams={}, outcome=done.outcome
+    )
 
 
 @pytest.mark.parametrize("where", ["before", "within", "unnoted", "torn", "after"])
@@ -700,7 +724,9 @@ def test_two_runs_at_once_do_not_mix(noisy, tmp_path):
     merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles)
 
 
-WITHIN = "an output within a plain folder of predictions (or a run's labels/ itself) is taken; the next run reads it as predictions"
+WITHIN = (
+    "an output within a plain folder of predictions (or a run's labels/ itself) is taken; the next run reads it as predictions"
+)
 
 
 @pytest.mark.parametrize(
@@ -827,7 +853,9 @@ def test_every_export_holds_the_same_detections(cut, tmp_path, task):
     assert [f["properties"]["conf"] for f in features] == [e["score"] for e in entries]
     for feature, entry in zip(features, entries, strict=True):
         polygons = feature["geometry"]["coordinates"]
-        points = np.array([p for q in ([polygons] if feature["geometry"]["type"] == "Polygon" else polygons) for r in q for p in r])
+        points = np.array(
+            [p for q in ([polygons] if feature["geometry"]["type"] == "Polygon" else polygons) for r in q for p in r]
+        )
         x, y, w, h = entry["bbox"]
         assert np.allclose([*points.min(axis=0), *points.max(axis=0)], [x, y, x + w, y + h], atol=1e-5)
 
@@ -941,7 +969,7 @@ def test_rows_that_cannot_be_meant_are_named_with_file_and_line(case, tmp_path):
     refused = next(r for r in lines(tmp_path / "out/merged.jsonl") if r["refused"])["refused"]
     assert [(row - count, code) for _, row, code in refused] == list(enumerate(codes))
     on_disk = json.loads((tmp_path / "out/report.json").read_text())["findings"]
-    assert [(f["path"], f["code"], f["level"]) for f in on_disk][0] == (path.name, "D04", "error")
+    assert next((f["path"], f["code"], f["level"]) for f in on_disk) == (path.name, "D04", "error")
     clean = merge(case.preds, tiles=case.tiles)
     assert [str(f) for f in clean.report.findings] == [str(f) for f in merged.report.findings]
 
@@ -1032,12 +1060,16 @@ def test_tiles_at_the_limit_of_a_detector_are_told(case, tmp_path):
     path = sorted(case.preds.glob("p2__*"))[0]
     path.write_text("".join(f"0 0.5 0.5 0.1 0.1 {0.5 + k / 1000:g}\n" for k in range(300)))
     merged = merge(case.preds, tiles=case.tiles)
-    assert found(merged.report, "D11") == ["images/train/p2.png: D11 1 tiles have exactly 300 rows: raise max_det of the predictions"]
+    assert found(merged.report, "D11") == [
+        "images/train/p2.png: D11 1 tiles have exactly 300 rows: raise max_det of the predictions"
+    ]
     assert (merged.report.counts.full, merged.report.exit_code()) == (1, 0)
 
 
 def test_without_confidence_there_is_nothing_to_merge_by(case, tmp_path):
-    bare = copied(case.preds, tmp_path / "bare", lambda name, text: "".join(f"{row.rpartition(' ')[0]}\n" for row in text.splitlines()))
+    bare = copied(
+        case.preds, tmp_path / "bare", lambda name, text: "".join(f"{row.rpartition(' ')[0]}\n" for row in text.splitlines())
+    )
     with pytest.raises(TilerError, match="--assume-conf"):
         merge(bare, tmp_path / "out", tiles=case.tiles)
     assert not (tmp_path / "out").exists()
@@ -1051,7 +1083,9 @@ def test_pictures_without_predictions_have_an_empty_file_and_splits_without_any_
         path.unlink()
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
     assert merged.report.left_out == ["val"]
-    labels = {p.relative_to(tmp_path / "out/labels").as_posix(): p.stat().st_size for p in (tmp_path / "out/labels").rglob("*.txt")}
+    labels = {
+        p.relative_to(tmp_path / "out/labels").as_posix(): p.stat().st_size for p in (tmp_path / "out/labels").rglob("*.txt")
+    }
     assert set(labels) == {f"images/train/{name}.txt" for name in ("p0", "p1", "p2", "none")}
     assert (labels["images/train/p1.txt"], labels["images/train/none.txt"]) == (0, 0)
     assert len(merged["images/train/p1.png"]) == 0
@@ -1080,7 +1114,9 @@ def test_the_manifest_is_found_by_the_run_or_upward(base, tmp_path, monkeypatch)
     with pytest.raises(TilerError, match="--tiles .*--images"):
         merge(run, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    for number, line in enumerate((f"source: {base.tiles}/images/train", f"data: {base.tiles}/dataset.yaml", f"data: {base.tiles}")):
+    for number, line in enumerate(
+        (f"source: {base.tiles}/images/train", f"data: {base.tiles}/dataset.yaml", f"data: {base.tiles}")
+    ):
         (run / "args.yaml").write_text(f"task: detect\nmodel: x.pt\n{line}\nbatch: 1\n")
         merge(run, tmp_path / f"run{number}")
         merge(run / "labels", tmp_path / f"labels{number}")
@@ -1139,7 +1175,10 @@ def test_names_of_other_tools_do_without_a_manifest(base, tmp_path, tool, name_o
     known = truth(base.data, base.tiles)
     for source in ("images/train/p0.png", "images/train/p1.png", "images/val/p3.png"):
         width, height = merged.sizes[source]
-        same = np.abs(written((tmp_path / "out/labels" / source).with_suffix(".txt"), "detect", width, height).boxes[:, None] - known[source].boxes)
+        same = np.abs(
+            written((tmp_path / "out/labels" / source).with_suffix(".txt"), "detect", width, height).boxes[:, None]
+            - known[source].boxes
+        )
         assert (same.max(axis=-1) < 1.01).any(axis=0).all()  # odd pixels are halved
 
 
@@ -1182,7 +1221,9 @@ def test_predictions_for_whole_pictures_are_one_more_tile(base, tmp_path):
     assert merged.report.counts.detections == alone.report.counts.detections
     assert merged.report.counts.tiles == alone.report.counts.tiles + 2
     record = next(r for r in lines(tmp_path / "two/merged.jsonl") if r["source"].endswith("p0.png"))
-    assert ["images/train/p0", 0, 0, 600, 500, 1, len((base.data / "labels/train/p0.txt").read_text().splitlines())] in record["tiles"]
+    assert ["images/train/p0", 0, 0, 600, 500, 1, len((base.data / "labels/train/p0.txt").read_text().splitlines())] in record[
+        "tiles"
+    ]
 
 
 BY_NAME = "with --images, numeric ids are looked up as they are: `numbered()` is only asked after `decide` has refused them"
@@ -1217,7 +1258,18 @@ def meddled(where, to, **changes):
 
 @pytest.mark.parametrize(
     "source",
-    ["../../evil.jpg", "/etc/evil.jpg", "a/../../../evil.jpg", "C:\\evil.jpg", "..\\..\\evil.jpg", "..", "", ".", "//evil", "a\nb.jpg"],
+    [
+        "../../evil.jpg",
+        "/etc/evil.jpg",
+        "a/../../../evil.jpg",
+        "C:\\evil.jpg",
+        "..\\..\\evil.jpg",
+        "..",
+        "",
+        ".",
+        "//evil",
+        "a\nb.jpg",
+    ],
     ids=repr,
 )
 def test_a_hostile_manifest_writes_nothing_outside_the_output(base, tmp_path, source):
@@ -1283,7 +1335,10 @@ def test_tiles_that_cannot_be_are_refused(base, tmp_path, tile):
         merge(base.preds, tmp_path / "out", tiles=tiles)
 
 
-@pytest.mark.parametrize("text", ["", "[]\n", "{}\n", "\n\n", "not json", '{"tiler": "1", "schema": 9, "task": "detect", "names": [], "options": {}}\n'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]\n", "{}\n", "\n\n", "not json", '{"tiler": "1", "schema": 9, "task": "detect", "names": [], "options": {}}\n'],
+)
 def test_what_is_no_manifest_is_refused(base, tmp_path, text):
     (tmp_path / "tiles.jsonl").write_text(text)
     with pytest.raises(TilerError, match="tiles.jsonl"):
@@ -1299,7 +1354,12 @@ def test_detections_are_the_same_in_memory_and_from_files(cut, tmp_path, task):
     case = cut(task, overlap=64)
     held = merge(case.preds, tiles=case.tiles)
     filed = merge(case.preds, tmp_path / "out", tiles=case.tiles)
-    assert list(held) == held.sources == filed.sources == sorted(f"images/train/{n}.png" for n in ("p0", "p1", "p2", "none")) + ["images/val/p3.png"]
+    assert (
+        list(held)
+        == held.sources
+        == filed.sources
+        == sorted(f"images/train/{n}.png" for n in ("p0", "p1", "p2", "none")) + ["images/val/p3.png"]
+    )
     assert len(held) == len(filed) == 5
     assert held.sizes == filed.sizes
     assert held.sizes["images/train/p0.png"] == (600, 500)
@@ -1331,7 +1391,9 @@ def test_a_source_that_is_not_there_is_a_key_error(base, tmp_path):
 @pytest.mark.parametrize(
     "source",
     [
-        pytest.param("labels/q.png", marks=pytest.mark.xfail(strict=True, reason="a folder labels/ beside it is read in its place")),
+        pytest.param(
+            "labels/q.png", marks=pytest.mark.xfail(strict=True, reason="a folder labels/ beside it is read in its place")
+        ),
         "predictions_txt/q.png",
         pytest.param("Task1_q.png", marks=pytest.mark.xfail(strict=True, reason="its label file is taken for a DOTA Task1 file")),
         "a.b.c.png",
@@ -1346,6 +1408,27 @@ def test_detections_are_read_whatever_the_pictures_are_called(tmp_path, source):
     merged = merge(tmp_path / "predictions.json", tmp_path / "out", images=tmp_path / "images", preds_base=0)
     assert merged.report.counts.detections == len(keys)
     assert [len(merged[key]) for key in keys] == [1] * len(keys)
+
+
+@pytest.mark.xfail(strict=True, reason="a size under 5e-15 of the picture is written as 0, which no reader takes for a box")
+def test_a_detection_without_measurable_size_is_in_memory_what_it_is_in_the_files(tmp_path):
+    (tmp_path / "preds").mkdir()
+    (tmp_path / "preds/p.txt").write_text("0 0.3 0.3 1e-15 0.1 0.5\n0 0.5 0.5 0.1 0.1 0.5\n")
+    images = blank(tmp_path / "images", {"p.png": (600, 500)})
+    held = merge(tmp_path / "preds", images=images)
+    filed = merge(tmp_path / "preds", tmp_path / "out", images=images)
+    assert len(held["p.png"]) == len(filed["p.png"]) == filed.report.counts.detections
+
+
+@pytest.mark.xfail(strict=True, reason="each look at a picture reads the label files of all in its folder")
+def test_a_look_at_one_picture_reads_one_file(base, tmp_path, monkeypatch):
+    from tiler.formats.predictions import text
+
+    merged = merge(base.preds, tmp_path / "out", tiles=base.tiles)
+    paths, real = [], text.content
+    monkeypatch.setattr(text, "content", lambda path, findings: paths.append(path) or real(path, findings))
+    assert len(merged["images/train/p0.png"]) > 0
+    assert len(paths) <= 1
 
 
 def test_a_dry_run_counts_and_writes_nothing(noisy, tmp_path):
@@ -1377,7 +1460,9 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
             assert {(f.tile, f.row): f.into for f in fates} == want
             assert len(fates) == len(want)
         dropped = {(names[t], r): fate for t, r, fate, _ in record["dropped"]}
-        assert {(f.tile, f.row): f.fate for f in fates if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate} == dropped
+        assert {
+            (f.tile, f.row): f.fate for f in fates if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
+        } == dropped
         assert {f.fate for f in fates if f.class_id is None} == {f"refused ({code})" for *_, code in record["refused"]}
     with pytest.raises(TilerError, match="--explain q: no such picture among 5, such as images/train/none.png"):
         tiler.merging.explain(noisy.preds, "q", tiles=noisy.tiles)
@@ -1433,7 +1518,14 @@ def test_coco_results_of_whole_pictures(tmp_path):
     truth = json.loads((PREDS / "cocoapi_fakebbox100/instances_val2014_100.json").read_text())
     sizes = {f"{image['id']:012}.png": (image["width"], image["height"]) for image in truth["images"]}
     path = PREDS / "cocoapi_fakebbox100/instances_val2014_fakebbox100_results.json"
-    merged = merge(path, tmp_path / "out", images=blank(tmp_path / "images", sizes), preds_base="coco91", method="none", category_base="coco91")
+    merged = merge(
+        path,
+        tmp_path / "out",
+        images=blank(tmp_path / "images", sizes),
+        preds_base="coco91",
+        method="none",
+        category_base="coco91",
+    )
     entries = json.loads(path.read_text())
     assert merged.report.counts.rows == len(entries) == 734
     assert merged.report.exit_code() == 0
@@ -1468,7 +1560,9 @@ def test_predictions_with_words_for_classes_are_refused_row_by_row(tmp_path):
     images = blank(tmp_path / "images", {f"{p.stem}.png": (500, 500) for p in folder.glob("*.txt")})
     merged = merge(folder, tmp_path / "out", images=images, task="detect")
     counts = merged.report.counts
-    assert counts.rows == counts.refused == sum(bool(row.strip()) for p in folder.glob("*.txt") for row in p.read_text().split("\n"))
+    assert (
+        counts.rows == counts.refused == sum(bool(row.strip()) for p in folder.glob("*.txt") for row in p.read_text().split("\n"))
+    )
     assert found(merged.report, "D02")[0].startswith("00001.txt:1: D02 found 'object'")
     assert merged.report.exit_code() == 1
 

@@ -74,6 +74,8 @@ def _summary(report: MergeReport) -> None:
 
     counts = report.counts
     tell(f"{report.predictions}; tiles by {report.index}")
+    if not report.names:
+        tell("class names are not known: --data gives them")
     if report.left_out:
         tell(f"left out, without any predictions: {', '.join(report.left_out)}")
     lost = {name: number for name, number in counts.fates.items() if name not in ("kept", "fused", "orphan")}

@@ -49,7 +49,7 @@ def _parameter(field: Any) -> inspect.Parameter:
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(f"{item:g}" for item in default)
-    shown = ("on" if default else False) if is_flag else str(default)
+    shown = ("on" if default else False) if is_flag else (False if default in (None, "") else str(default))
     names = [f"{name}/--no-{name[2:]}" if is_flag and field.default else name]
     option = typer.Option(
         *names,

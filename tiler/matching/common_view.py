@@ -82,18 +82,15 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         kind: `(N,)` only detections of one kind (a class, or a group of classes) are matched.
         threshold: `(N,)` least IoU within the common view.
     """
-    found = list(_pairs(instances, tile, tiles, kind, threshold))
+    cut = cut_sides(instances.boxes, tile, tiles)
+    found = list(_pairs(instances, cut, tile, tiles, kind, threshold))
     if not found:
         return np.arange(len(instances))
     i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, i, -plain, -alike, -sure))
     pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
-    apart = None if instances.task != "segment" else _Pieces(instances, _cut(instances, tile, tiles))
+    apart = None if instances.task != "segment" else _Pieces(instances, np.asarray(cut.any(axis=1)))
     return one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart)
-
-
-def _cut(instances: Instances, tile: Ints, tiles: Tiles) -> Bools:
-    return np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
 
 
 class _Pieces:
@@ -155,31 +152,25 @@ class _Pairs:
 Columns = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
 
 
-def _pairs(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Iterator[Columns]:
+def _pairs(instances: Instances, cut: Bools, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Iterator[Columns]:
     """Pairs that may be the same object: i, j, alike, plain, sure, piece."""
-    snapped = _snapped(instances.boxes, tile, tiles)
+    # detectors end cut objects a little before the edge
+    snapped = np.where(cut, tiles.rects[tile], instances.boxes)
     near = np.flatnonzero(~box.inside(snapped, _cores(tiles)[tile]))
     reach = float(tiles.edge[tile[near]].max(initial=0.0))
-    _, kinds = np.unique(kind[near], return_inverse=True)
-    cut = None if instances.task != "segment" else _cut(instances, tile, tiles)
-    for a, b in neighbours(snapped[near], kinds, reach):
+    for a, b in neighbours(snapped[near], kind[near], reach):
         i, j = near[a], near[b]
         apart = tile[i] != tile[j]
         pairs = _by_boxes(snapped, instances.boxes, tile, tiles, i[apart], j[apart])
         pairs = _by_distance(instances.boxes, pairs, tiles.edge[tile])
         if instances.rings is not None and len(pairs.i):
-            pairs = _by_shapes(instances, pairs, cut)
+            pairs = _by_shapes(instances, pairs, np.asarray(cut.any(axis=1)))
         if instances.keypoints is not None:
             pairs = _by_keypoints(instances, pairs)
         enough = pairs.alike >= np.minimum(threshold[pairs.i], threshold[pairs.j])
         sure = np.where(enough, pairs.sure, PIECE)
         good = enough | pairs.piece
         yield pairs.i[good], pairs.j[good], pairs.alike[good], pairs.plain[good], sure[good], pairs.piece[good]
-
-
-def _snapped(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
-    """Boxes whose cut sides lie at their tile's edge: detectors end cut objects a little before it."""
-    return np.where(cut_sides(boxes, tile, tiles), tiles.rects[tile], boxes)
 
 
 def _cores(tiles: Tiles) -> Floats:
@@ -238,7 +229,7 @@ def _by_distance(boxes: Floats, pairs: _Pairs, edge: Floats) -> _Pairs:
     return replace(pairs, plain=plain).take(near)
 
 
-def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools | None) -> _Pairs:
+def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools) -> _Pairs:
     """The same judgement by OBBs or outlines. `cut`: which are cut by their tile, of outlines."""
     rings = instances.rings
     assert rings is not None
@@ -261,7 +252,7 @@ def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools | None) -> _Pairs
         turn = np.abs((angle[: len(pairs.i)] - angle[len(pairs.i) :] + np.pi / 4) % (np.pi / 2) - np.pi / 4)
         plain = np.where(pairs.sure < SURE, plain - turn, plain)
     piece = pairs.piece
-    if cut is not None:
+    if instances.task == "segment":
         smaller = np.where(shapely.area(one) <= shapely.area(other), pairs.i, pairs.j)
         piece = cut[smaller] & (similarity.of_shapes(one, other, "ios") >= WITHIN)
         piece[short] = False

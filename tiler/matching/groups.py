@@ -92,9 +92,12 @@ def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int,
 
 def _crowded(label: Ints, tile: Ints) -> Bools:
     """`(N,)` True at the labels of groups with two detections of one tile."""
-    order = np.lexsort((tile, label))
-    twice = (label[order][1:] == label[order][:-1]) & (tile[order][1:] == tile[order][:-1])
     result = np.zeros(len(label), bool)
+    result[label[label != np.arange(len(label))]] = True
+    some = np.flatnonzero(result[label])  # in groups of two or more
+    order = some[np.lexsort((tile[some], label[some]))]
+    result[:] = False
+    twice = (label[order][1:] == label[order][:-1]) & (tile[order][1:] == tile[order][:-1])
     result[label[order][1:][twice]] = True
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import TilerError, Unfinished, did_you_mean
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import dataset_yaml, jsonl, plain_yaml, provenance
 from tiler.formats.affine import Affine
@@ -203,13 +204,15 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> _Plan:
     where = "labels" if (Path(job.preds) / "labels").is_dir() else ""
     for i, key in enumerate(found.keys):
         place = known.place(numbers.get(key, key))
-        path = printable(f"{where}/{key}".lstrip("/"))
+        file = os.path.join(where, f"{key}.txt")
+        path = printable(file) if os.path.exists(os.path.join(job.preds, file)) else ""
+        shown = "" if path else f"{printable(key)}: "
         if place is None:
-            findings.append(Finding(path, "D10", f"not a tile of the {known.said}; {found.counts[i]} rows left out"))
+            findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))
             continue
         if place in first:
             other = printable(found.keys[first[place]])
-            findings.append(Finding(path, "D10", f"its tile has predictions in {other} already; left out"))
+            findings.append(Finding(path, "D10", f"{shown}its tile has predictions in {other} already; left out"))
             continue
         first[place] = i
         members.setdefault(place[0], []).append((place[1], i))
@@ -423,7 +426,9 @@ def explain(
     wanted = [p for p in plan.pieces if source in (p.key, p.label, p.image_id, Path(p.key).name)]
     if len(wanted) != 1:
         found = f"{len(wanted)} pictures of this name" if wanted else f"no such picture among {len(plan.pieces)}"
-        raise TilerError(f"--explain {printable(source)}: {found}, such as {printable(plan.pieces[0].key)}")
+        known = [p.key for p in plan.pieces] + [p.image_id for p in plan.pieces]
+        hint = did_you_mean(source, known) or f", such as {printable(known[0])}"
+        raise TilerError(f"--explain {printable(source)}: {found}{hint}")
     piece = wanted[0]
     read, result = stitched(plan.job, piece)
     own, names = read.instances, piece.frames.names

@@ -144,7 +144,9 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
             both = " and ".join(stems[said.stem][:2])
             raise TilerError(f"{printable(name)}: a tile of {printable(both)}? their names are the same; use --tiles")
         tiles.setdefault(stems[said.stem][0], []).append((name, said))
-    tile = options.tile if isinstance(options.tile, tuple) else (options.tile, options.tile)
+    if naming == "dota_devkit" and options.tile is None:
+        raise TilerError("names of DOTA_devkit do not tell how large a tile is: say --tile (its default was 1024)")
+    tile = options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
     cropped = naming == "split_dota"
     pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
     what = f"names of tiles ({naming})" if names else "names of pictures"

@@ -108,17 +108,20 @@ def work(job: Job, piece: Piece) -> Work:
     for tile, _, _ in read.refused:
         rows[tile] += 1
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
+    shown = printable(piece.key)
+    affine = _affine(job, piece)
+    if affine is None and job.files.affine and "geojson" in job.files.export:
+        findings.append(Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels"))
     repeated = int((result.fate == DUPLICATE).sum())
     if repeated:
-        findings.append(Finding(printable(piece.key), "D07", f"{repeated} rows repeat others of their tile; counted once"))
+        findings.append(Finding("", "D07", f"{shown}: {repeated} rows repeat others of their tile; counted once"))
     full = int((rows == FULL).sum())
     if full:
-        findings.append(
-            Finding(printable(piece.key), "D11", f"{full} tiles have exactly {FULL} rows: raise max_det of the predictions")
-        )
+        what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
+        findings.append(Finding("", "D11", what))
     outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
     out, owner = _in_parts(result.instances, job.merging.parts)
-    files, streams = _texts(job, piece, out)
+    files, streams = _texts(job, piece, out, affine)
     streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner))
     return Work(outcome, out, files, streams)
 
@@ -150,7 +153,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
     return instances.take(owner).changed(rings=rings, boxes=rings.bounds()), owner
 
 
-def _texts(job: Job, piece: Piece, out: Instances) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def _texts(job: Job, piece: Piece, out: Instances, affine: Affine | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The files of this picture, and what it adds to common ones."""
     chosen = job.files
     names = job.names or tuple(map(str, range(int(out.class_id.max(initial=-1)) + 1)))
@@ -167,7 +170,8 @@ def _texts(job: Job, piece: Piece, out: Instances) -> tuple[dict[str, bytes], di
         for name, text in exports.dota_text(out, piece.image_id, names).items():
             streams[f"dota/Task1_{_file_name(name)}.txt"] = text.encode()
     if "geojson" in wanted:
-        files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, _affine(job, piece), chosen.crs or None)
+        crs = chosen.crs or None if affine is not None else None
+        files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, affine, crs)
     return files, streams
 
 
@@ -177,8 +181,11 @@ def _file_name(name: str) -> str:
 
 
 def _affine(job: Job, piece: Piece) -> Affine | None:
+    """The frame of a picture's GeoJSON; None for pixels."""
+    if "geojson" not in job.files.export.split(",") or not job.files.affine:
+        return None
     if job.files.affine != "world":
-        return Affine.of(job.files.affine) if job.files.affine else None
+        return Affine.of(job.files.affine)
     return None if job.root is None else beside(job.root / piece.key)
 
 

@@ -62,9 +62,8 @@ class Contest:
 
     def pairs(self, least: bool = True) -> tuple[Ints, Ints, Floats]:
         """Every two that compete and overlap (with `least`: enough): i < j, and by how much."""
-        _, kinds = np.unique(self.kind, return_inverse=True)
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-        for i, j in neighbours(self.own.boxes, kinds):
+        for i, j in neighbours(self.own.boxes, self.kind):
             alike = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
             # the stronger one's class decides
             good = alike >= self.threshold[i] if least else alike > 0

@@ -61,7 +61,7 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
     # What a tile tells apart itself, of things that it could see end, is two objects. Of a bent outline it sees pieces.
     large = dark[leader] | spanning.any(axis=1) | (contest.own.task == "segment")
     count = len(contest.tiles.rects)
-    seen = np.unique(leader * count + contest.tile)
+    seen = leader * count + contest.tile
     loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
     shown = np.where(dark[leader, None], contest.own.boxes, boxes)[loose]
     holders = leads[~dark[leads]]
@@ -70,8 +70,9 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
         i, j, part = loose[i], holders[j], shown[i]
         holds = box.area(box.intersection(part, boxes[j])) >= WITHIN * box.area(part)
         holds &= (contest.kind[i] == contest.kind[j]) & (box.area(boxes[j]) > box.area(part))
-        holds &= large[i] | ~np.isin(j * count + contest.tile[i], seen)
-        found.append((i[holds], j[holds]))
+        i, j = i[holds], j[holds]
+        ours = np.isin(j * count + contest.tile[i], seen[np.isin(leader, j)])
+        found.append((i[large[i] | ~ours], j[large[i] | ~ours]))
     i, j = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, box.area(boxes[j]), i))
     i, first = np.unique(i[order], return_index=True)
