@@ -344,7 +344,7 @@ WRITING = "Writing"
 
 def exports(value: Any) -> str:
     """ "csv,dota", or a list of such names."""
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value or ())
     names = [part for part in parts if part]
     for name in names:
         choice(*EXPORTS)(name)
@@ -392,7 +392,7 @@ class PredictionOptions(_Checked):
     affine: str = option(
         "",
         "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; or world, for the world file beside each picture.",
-        str,
+        lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or ""),
         WRITING,
         "a,b,c,d,e,f|world",
     )

@@ -14,7 +14,7 @@ from tiler.errors import TilerError
 from tiler.findings import printable
 
 PATTERNS = {
-    "tiler": re.compile(r"(?P<stem>.+)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"),
+    "tiler": re.compile(r"(?P<stem>.+?)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"),
     "split_dota": re.compile(r"(?P<stem>.+)__(?P<w>\d{2,})__(?P<x>\d+)___(?P<y>\d+)"),
     "dota_devkit": re.compile(r"(?P<stem>.+)__(?P<rate>\d(?:\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)"),
     "sahi": re.compile(r"(?P<stem>.+)_(?P<x>\d+)_(?P<y>\d+)_(?P<right>\d+)_(?P<bottom>\d+)"),
@@ -68,8 +68,8 @@ def parse(name: str, pattern: str) -> TileName | None:
     return TileName(stem, x, y, number["w"], number["h"], scale) if number["w"] > 0 < number["h"] and scale > 0 else None
 
 
-def decide(names: Sequence[str], stems: Collection[str]) -> str:
-    """The pattern by which most names are tiles of pictures with these stems.
+def decide(names: Sequence[str], stems: Collection[str], optional: bool = False) -> str:
+    """The pattern by which most names are tiles of pictures with these stems; with `optional`, "none" if none are.
 
     Raises:
         TilerError: none is, or about as many are by another pattern.
@@ -84,6 +84,8 @@ def decide(names: Sequence[str], stems: Collection[str]) -> str:
             if said is not None and said.stem in stems:
                 fits[pattern] += 1
                 break
+    if not fits and optional:
+        return "none"
     if not fits:
         shown = ", ".join(printable(name)[:80] for name in names[:3])
         raise TilerError(

@@ -18,6 +18,7 @@ from tiler.findings import Finding, condensed, printable
 from tiler.formats import dataset_yaml, jsonl, plain_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.formats.predictions.text import open_folder
 from tiler.instances import Instances, empty
 from tiler.merging import index as indexes
 from tiler.merging.index import Index, Picture
@@ -29,6 +30,7 @@ from tiler.run import workers
 from tiler.run.staging import Staging, writing
 from tiler.run.target import HINT, occupied, require_same, resolved
 from tiler.stitching import FATES
+from tiler.stitching.contest import require_classes
 from tiler.version import __version__
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
@@ -74,10 +76,13 @@ class Merged:
         path = folder / f"{self._labels[source]}.txt"
         if not path.stat().st_size:
             return replace(empty(task, shape[0] if shape else 0), conf=np.empty(0))  # type: ignore[arg-type]
-        found = open_predictions(path.parent, reading)
-        batch = found.batch([found.keys.index(path.stem)])
         width, height = self.sizes[source]
-        return batch.read(Frames([source], np.array([[0, 0, width, height]], np.float64), np.ones(1))).instances
+        return (
+            open_folder(str(path.parent), [path.name], reading)
+            .batch([0])
+            .read(Frames([source], np.array([[0, 0, width, height]], np.float64), np.ones(1)))
+            .instances
+        )
 
 
 def merge(
@@ -117,8 +122,7 @@ def merge(
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
     plan, run = _plan(Path(preds), tiles, images, data, options)
-    if strict and (bad := next((f for f in plan.report.findings if f.level == "error"), None)):
-        raise TilerError(f"{bad} (--strict)")
+    _require_none(plan.report.findings, strict)
     if out is None or run.dry_run:
         held: dict[str, Instances] = {}
         for done in _works(plan, plan.pieces, run, strict, progress):
@@ -130,12 +134,18 @@ def merge(
     _require_apart(target, Path(preds))
     head = plan.head()
     if occupied(target, provenance.NAME, run.overwrite, strangers):
-        return _verified(plan, target, head, run, progress)
+        return _verified(plan, target, head, run, strict, progress)
     with Staging(target) as staging:
         if occupied(target, provenance.NAME, run.overwrite, strangers):  # the run that held the lock has made it
             staging.discard()
-            return _verified(plan, target, head, run, progress)
-        _build(plan, staging, head, run, strict, progress)
+            return _verified(plan, target, head, run, strict, progress)
+        try:
+            _build(plan, staging, head, run, strict, progress)
+        except Unfinished:
+            raise
+        except TilerError:  # nothing that running again would go on with
+            staging.discard()
+            raise
     plan.report.out = str(target)
     return Merged(plan.report, plan.pieces, None)
 
@@ -166,7 +176,9 @@ def _plan(
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
     files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
-    if files.affine and files.affine != "world":
+    if files.affine == "world" and images is None:
+        raise TilerError("--affine world looks for world files beside the pictures: say --images")
+    if files.affine not in ("", "world"):
         Affine.of(files.affine)
     if not preds.exists():
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
@@ -174,6 +186,7 @@ def _plan(
     manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
     reading = _reading(files, known, given)
+    require_classes(merging, reading.names)
     found = open_predictions(preds, reading)
     if known is None:
         if images is None:
@@ -268,11 +281,17 @@ def _works(
     first = len(plan.pieces) - len(pieces)
     results = workers.stream(partial(work, plan.job), pieces, workers.count(run.workers), backend, lambda p: printable(p.key))
     for number, done in enumerate(results, first + 1):
-        if strict and (bad := next((f for f in done.outcome.findings if f.level == "error"), None)):
-            raise TilerError(f"{bad} (--strict)")
+        _require_none(done.outcome.findings, strict)
         if progress is not None:
             progress(number, len(plan.pieces))
         yield done
+
+
+def _require_none(findings: Sequence[Finding], strict: bool) -> None:
+    """With --strict, what must be refused is an error."""
+    bad = next((finding for finding in findings if finding.level == "error"), None)
+    if strict and bad is not None:
+        raise TilerError(f"{bad} (--strict)")
 
 
 def _count(report: MergeReport, done: Work | Record) -> None:
@@ -349,14 +368,20 @@ def _digests(pieces: Sequence[Piece], run: RunOptions) -> Iterator[str]:
 
 
 def _require_apart(target: Path, preds: Path) -> None:
-    """Refuse an output that would mix with the predictions."""
-    source = Path(preds).resolve()
-    if target == source or target in source.parents or (source.is_dir() and source / "labels" in (target, *target.parents)):
+    """Refuse an output that would mix with the predictions, or be read as such the next time."""
+    source = preds.resolve()
+    read = source / "labels" if (source / "labels").is_dir() else source
+    if target == source or target in source.parents or read in (target, *target.parents):
         raise TilerError(f"--out {printable(str(target))}: it holds the predictions, or lies in them; choose another folder")
 
 
 def _verified(
-    plan: _Plan, target: Path, head: provenance.Head, run: RunOptions, progress: Callable[[int, int], None] | None
+    plan: _Plan,
+    target: Path,
+    head: provenance.Head,
+    run: RunOptions,
+    strict: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Merged:
     """A complete output, if it is what this run would make.
 
@@ -382,6 +407,7 @@ def _verified(
         report = msgspec.json.decode((target / "report.json").read_bytes(), type=MergeReport)
     except (OSError, msgspec.DecodeError) as error:
         raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
+    _require_none(report.findings, strict)
     report.out, report.unchanged = str(target), True
     return Merged(report, plan.pieces, None)
 

@@ -105,6 +105,8 @@ def of_manifest(path: Path) -> Index:
         names = [tile.name for tile in source.tiles]
         rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
+        if "\0" in source.source:
+            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture has such a name")
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
             raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
@@ -131,13 +133,15 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     stems: dict[str, list[str]] = {}
     for key in sorted(sizes):
         stems.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
-    names = sorted({os.path.basename(key) for key in keys} - stems.keys())
+    numbers = {str(int(stem)) for stem in stems if stem.isdecimal()}
+    names = sorted({os.path.basename(key) for key in keys} - stems.keys() - numbers)
     naming = options.naming
     if naming == "auto" and names:
-        naming = tile_names.decide(names, stems.keys())
+        others = len(names) < len({os.path.basename(key) for key in keys})
+        naming = tile_names.decide(names, stems.keys(), others)
     tiles: dict[str, list[tuple[str, tile_names.TileName]]] = {}
     for name in names:
-        said = tile_names.parse(name, naming)
+        said = tile_names.parse(name, naming) if naming != "none" else None
         if said is None or said.stem not in stems:
             continue  # reported where its predictions are looked up
         if len(stems[said.stem]) > 1:
@@ -149,7 +153,7 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     tile = options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
     cropped = naming == "split_dota"
     pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
-    what = f"names of tiles ({naming})" if names else "names of pictures"
+    what = f"names of tiles ({naming})" if names and naming != "none" else "names of pictures"
     return Index(pictures, what, images, root=root, findings=findings)
 
 

@@ -52,6 +52,11 @@ def labels_of(keys: Sequence[str]) -> list[str]:
         if label in seen:
             raise TilerError(f"{printable(seen[label])} and {printable(key)} would be written as one file")
         seen[label] = key
+    for label in labels:
+        for folder in Path(label).parents:
+            other = seen.get(str(folder).removesuffix(".txt"))
+            if folder.suffix == ".txt" and other is not None:
+                raise TilerError(f"{printable(other)} and {printable(seen[label])}: a file and a folder would have one name")
     return labels
 
 
@@ -148,8 +153,9 @@ class Writer:
             file.write(b"\n]\n" if self.ends["predictions.json"] > 1 else b"]\n")
 
     def intact(self, record: Record) -> bool:
-        """Whether a picture's own files are there in full."""
+        """Whether a picture's own files are there in full, and those it shares at least as long as they were."""
         try:
-            return all(os.path.getsize(self.tree / name) == size for name, size in record.sizes.items())
+            own = all(os.path.getsize(self.tree / name) == size for name, size in record.sizes.items())
+            return own and all(os.path.getsize(self.tree / name) >= size for name, size in record.ends.items())
         except OSError:
             return False

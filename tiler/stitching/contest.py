@@ -101,6 +101,16 @@ def per_class(value: float | str, names: Sequence[str] | None, class_id: Ints) -
     return result
 
 
+def require_classes(options: MergeOptions, names: Sequence[str] | None) -> None:
+    """Raises:
+    TilerError: an option names a class that is none.
+    """
+    numbers = [options.conf] if options.iou is None else [options.conf, options.iou]
+    grouped = options.groups.replace(";", ",").split(",") if options.groups else []
+    for name in [*(name for number in numbers for name in shares(number)[1]), *grouped]:
+        class_of(name, names)
+
+
 def class_of(name: str, names: Sequence[str] | None) -> int:
     if names is not None and name in names:
         return list(names).index(name)

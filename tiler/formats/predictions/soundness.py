@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats
 
 FAR = 1e9  # px; no picture is that large
+NINE = 2e-9  # of a side: the rounding of nine digits, which is no reaching past
+LEAST = 1e-6  # px; less is nothing in the nine digits that are written
 
 
 class Fault(NamedTuple):
@@ -81,16 +83,16 @@ def judged(
     window = frames.rects[rows.tile]
     low, high = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:]), np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
     area = _area(rows)
-    flat = (rows.boxes[:, 2:] <= rows.boxes[:, :2]).any(axis=1) | (area <= 0)
+    flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
     away = ((high < window[:, :2]) | (low > window[:, 2:])).any(axis=1)
     # What a detector clips to the border of its picture can be a line there: without size, not outside.
     away |= ((high <= window[:, :2]) | (low >= window[:, 2:])).any(axis=1) & ~flat
     rows, flat, area = sound(rows, away, "D05", outside), flat[~away], area[~away]
     rows = sound(rows, flat, "D06", lambda i: f"{_seen(rows, frames, i)} has no size or no area")
-    given = rows
-    rows = _clamped(rows, frames)
+    past = _past(rows, frames, 0.01, 1e-5)  # more than the rounding of what wrote them
+    given, rows = rows, _clamped(rows, _past(rows, frames, 0.0, NINE), frames)
     area = area[~flat] if rows is given else _area(rows)
-    rows, past = sound(rows, area <= 0, "D05", outside), _past(given, frames)[area > 0]
+    rows, past = sound(rows, area <= 0, "D05", outside), past[area > 0]
     notes = _notes(rows.take(past), paths) if rows.task != "obb" else []
     return _detections(rows, area[area > 0], found, notes, paths, digest)
 
@@ -131,29 +133,27 @@ def _straightened(rows: Candidates) -> Candidates:
     return replace(rows, rings=rings, boxes=rings.bounds())
 
 
-def _past(rows: Candidates, frames: Frames) -> Bools:
-    """`(N,)` rows that reach past their tile by more than the rounding of what wrote them."""
+def _past(rows: Candidates, frames: Frames, px: float, part: float) -> Bools:
+    """`(N,)` rows that reach past their tile by more than some px of it and a part of its side."""
     window = frames.rects[rows.tile]
-    slack = 0.01 / frames.scale[rows.tile] + 1e-5 * (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
+    slack = px / frames.scale[rows.tile] + part * (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
     return ~box.inside(rows.boxes, window + np.stack([-slack, -slack, slack, slack], axis=1))
 
 
-def _clamped(rows: Candidates, frames: Frames) -> Candidates:
-    """Boxes and outlines as far as their tile shows them; corners of OBBs stay where they are."""
-    window = frames.rects[rows.tile]
-    if rows.task == "obb":
+def _clamped(rows: Candidates, past: Bools, frames: Frames) -> Candidates:
+    """Boxes and outlines that reach past their tile, as far as it shows them; corners of OBBs stay where they are."""
+    over = np.flatnonzero(past)
+    if rows.task == "obb" or not len(over):
         return rows
+    window = frames.rects[rows.tile[over]]
+    boxes = rows.boxes.copy()
     if rows.rings is None:
-        return replace(rows, boxes=box.intersection(rows.boxes, window))
-    over = np.flatnonzero(~box.inside(rows.boxes, window))
-    if not len(over):
-        return rows
-    cut = shapely.intersection(rows.rings.take(over).geometry(), shapely.box(*window[over].T))
-    rings = rows.rings.put(over, Rings.from_geometry(cut))
-    boxes = rings.bounds()
-    gone = np.isnan(boxes).any(axis=1)
-    boxes[gone] = rows.boxes[gone]
-    return replace(rows, rings=rings, boxes=boxes)
+        boxes[over] = box.intersection(rows.boxes[over], window)
+        return replace(rows, boxes=boxes)
+    cut = Rings.from_geometry(shapely.intersection(rows.rings.take(over).geometry(), shapely.box(*window.T)))
+    bounds = cut.bounds()
+    boxes[over] = np.where(np.isnan(bounds), boxes[over], bounds)
+    return replace(rows, rings=rows.rings.put(over, cut), boxes=boxes)
 
 
 def _notes(rows: Candidates, paths: Sequence[str]) -> list[Finding]:
