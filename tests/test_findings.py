@@ -70,7 +70,8 @@ def test_condensing_twice_is_condensing_once(findings):
 def test_a_finding_names_its_place_on_one_line(path, code, line, count):
     text = str(Finding(path, code, "said", line, count))
     where = printable(path) + (f":{line}" if line else "")
-    assert text == f"{where}: {code} said" + (f" (and {count - 1} more)" if count > 1 else "")
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    assert text == (f"{where}: " if where else "") + f"{code} said{more}"
     assert text.isprintable()
 
 

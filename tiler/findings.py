@@ -89,7 +89,7 @@ class Finding:
     def __str__(self) -> str:
         where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
         more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-        return f"{where}: {self.code} {self.message}{more}".removeprefix(": ")
+        return (f"{where}: " if where else "") + f"{self.code} {self.message}{more}"
 
 
 def printable(text: str) -> str:
