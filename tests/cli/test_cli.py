@@ -114,6 +114,7 @@ def test_a_second_run_on_one_output_is_refused_with_3(filled, tmp_path):
     assert "another run is writing it" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(tmp_path, number, code, backend):
