@@ -52,7 +52,7 @@ def test_done_is_0_with_a_table_on_stdout_and_silence_on_stderr(here):
     assert (done.returncode, done.stderr) == (0, "")
     said, head, row, where = done.stdout.splitlines()
     assert said.startswith("Ultralytics txt, detect with confidence (6 values a row): ")
-    assert said.endswith("; tiles by manifest")
+    assert said.endswith("; tiles by manifest, tiles/tiles.jsonl")
     assert head.split() == ["pictures", "tiles", "with", "rows", "rows", "cut", "refused", "joined", "orphans", "detections"]
     counts = json.loads((here / "out/report.json").read_text())["counts"]
     assert row.split()[:4] == [str(counts[key]) for key in ("pictures", "tiles", "predicted", "rows")]

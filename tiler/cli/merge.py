@@ -70,10 +70,10 @@ def command(
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-    from tiler.cli.printing import table, tell
+    from tiler.cli.printing import shown_path, table, tell
 
     counts = report.counts
-    tell(f"{report.predictions}; tiles by {report.index}")
+    tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
     if not report.names:
         tell("class names are not known: --data gives them")
     if report.left_out:

@@ -253,6 +253,7 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> _Plan:
         left_out,
         [replace(f, path=inside(f.path, job.preds)) for f in findings],
         None if found.kpt_shape is None else list(found.kpt_shape),
+        where=str(known.where),
     )
     index = hashlib.blake2b(
         msgspec.json.encode([[p.key, p.width, p.height, p.names] for p in chosen]), digest_size=16
@@ -408,7 +409,7 @@ def _verified(
     except (OSError, msgspec.DecodeError) as error:
         raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
     _require_none(report.findings, strict)
-    report.out, report.unchanged = str(target), True
+    report.where, report.out, report.unchanged = plan.report.where, str(target), True
     return Merged(report, plan.pieces, None)
 
 

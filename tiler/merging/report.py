@@ -87,7 +87,7 @@ class MergeReport(msgspec.Struct):
 
     Attributes:
         predictions: what was read, in words.
-        index: what the tiles' places were taken from, in words.
+        index: what the tiles' places were taken from, in words; `where` that lies (not written to report.json).
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
         findings: what was noticed, errors and warnings and notes.
@@ -105,6 +105,7 @@ class MergeReport(msgspec.Struct):
     kpt_shape: list[int] | None = None
     tiler: str = __version__
     schema: int = 1
+    where: str = ""
     out: str = ""
     unchanged: bool = False
 
@@ -118,4 +119,4 @@ class MergeReport(msgspec.Struct):
 
     def encoded(self) -> bytes:
         """report.json."""
-        return report_json.encoded(self, self.findings, ("out", "unchanged"))
+        return report_json.encoded(self, self.findings, ("where", "out", "unchanged"))
