@@ -9,15 +9,21 @@ grids of the larger ones too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from tiler.errors import TilerError
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
+Found = TypeVar("Found", bound=tuple[Any, ...])
+
+MOST = 40_000_000  # pairs that are held in memory; `bounded` ends there
 STEP = 2_000_000  # candidates held in memory at once
 COARSER = 8.0  # ratio of the cells of one grid to those of the next finer one
+CELLS = 2**21  # at most, each way
 GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
 FINEST = 1.0  # px; smaller boxes share the first grid
 
@@ -42,6 +48,22 @@ def neighbours(boxes: Floats, group: Ints | None = None, reach: float = 0.0) -> 
         yield np.minimum(i, j), np.maximum(i, j)
 
 
+def bounded(found: Iterator[Found]) -> Iterator[Found]:
+    """The same, as long as there are not more pairs than memory is good for.
+
+    Raises:
+        TilerError: there are: thousands of boxes on one spot.
+    """
+    total = 0
+    for columns in found:
+        total += len(columns[0])
+        if total > MOST:
+            raise TilerError(
+                f"more than {MOST} pairs of detections overlap, thousands on one spot; leave weak ones out with --conf"
+            )
+        yield columns
+
+
 def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
     """Every box with every one of the others that it meets, as `neighbours` finds them.
 
@@ -57,10 +79,12 @@ def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, sam
     if group is not None and int(group.max()) >= GROUPS:
         _, group = np.unique(group, return_inverse=True)
     origin = np.minimum(boxes[:, :2].min(axis=0), others[:, :2].min(axis=0)) - reach
+    ends = np.maximum(boxes[:, 2:].max(axis=0), others[:, 2:].max(axis=0)) + reach
+    span = float((ends - origin).max())
     left = _levels(boxes, reach)
     right = left if same else _levels(others, reach)
     for level in sorted({*left.tolist(), *right.tolist()}):
-        cell = FINEST * COARSER ** float(level)
+        cell = max(FINEST * COARSER ** float(level), span / CELLS)
         here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
         finer = np.flatnonzero(left < level)
         entries = _sorted(_entered(others, here, origin, cell, group, reach))
@@ -105,7 +129,7 @@ def _sorted(entries: Entries) -> Entries:
 
 
 def _key(cells: Ints, group: Ints | None) -> Ints:
-    """One number for a cell of a group: 22 bits each way (4 million cells) leave 19 for the group."""
+    """One number for a cell of a group: 22 bits each way leave 19 for the group."""
     key = (cells[:, 1] << 22) | cells[:, 0]
     return key if group is None else (group << 44) | key
 

@@ -15,13 +15,12 @@ import yaml
 from PIL import Image
 
 import tiler
-import tiler.merging as merging
 from tests.conftest import SHARED, Dataset, needs_shared, tree
 from tests.merging import copied, differences, lines, numbers, predicted, truth, written
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import manifest, provenance
 from tiler.images import writing
-from tiler.merging import output
+from tiler.merging import building, output
 from tiler.options import METHODS
 from tiler.run.staging import Staging
 
@@ -496,8 +495,8 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(noisy, tmp_path, monkeypatch
     merge(noisy.preds, tmp_path / "sound", tiles=noisy.tiles, **options)
     stopped(monkeypatch, noisy, tmp_path / "out", number, where, **options)
     worked = []
-    real = merging.work
-    monkeypatch.setattr(merging, "work", lambda job, piece: worked.append(piece.key) or real(job, piece))
+    real = building.work
+    monkeypatch.setattr(building, "work", lambda job, piece: worked.append(piece.key) or real(job, piece))
     merged = merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, **options)
     assert tree(tmp_path / "out") == tree(tmp_path / "sound")
     assert len(worked) == 5 - number + (where != "after")
@@ -1465,7 +1464,7 @@ def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
 def test_class_names_come_from_data_where_no_manifest_has_them(base, tmp_path):
     with pytest.raises(TilerError, match="class names are not known"):
         merge(base.preds, images=base.data, conf="0,a=0.5")
-    merged = merge(base.preds, tmp_path / "out", images=base.data, data=base.yaml, conf="0,a=2e-1")
+    merged = merge(base.preds, tmp_path / "out", images=base.data, data=base.yaml, conf="0,a=2e-1", method="nms")
     assert merged.report.names == list(NAMES)
     assert merged.report.counts.fates["low confidence"] > 0
     assert json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])["names"] == list(NAMES)

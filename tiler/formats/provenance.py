@@ -53,6 +53,7 @@ class Merged(msgspec.Struct, frozen=True):
         dropped: rows that are in no detection: tile, row, the fate (see `stitching.FATES`)
             and the detection that they lost to or repeat, -1 for none.
         refused: rows that cannot be meant: tile, row and the finding's code.
+        files: the picture's own files in the output, and their bytes.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Merged(msgspec.Struct, frozen=True):
     orphans: list[int]
     dropped: list[tuple[int, int, str, int]]
     refused: list[tuple[int, int, str]]
+    files: dict[str, int] = {}
 
 
 def read_head(path: Path) -> Head:

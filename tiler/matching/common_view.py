@@ -20,7 +20,7 @@ from tiler import polygons
 from tiler.instances import Instances, labelled
 from tiler.matching import similarity
 from tiler.matching.groups import Extents, Pairs, one_a_tile
-from tiler.neighbours import neighbours
+from tiler.neighbours import bounded, neighbours
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
@@ -44,11 +44,13 @@ class Tiles:
         rects: `(T, 4)` xyxy, source pixels.
         interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's border.
         edge: `(T,)` how near its side a cut box ends, px.
+        witness: `(T,)` False for a tile of which it is not known what it reported.
     """
 
     rects: Floats
     interior: Bools
     edge: Floats
+    witness: Bools
 
     @classmethod
     def of(cls, rects: Floats, size: tuple[float, float]) -> Tiles:
@@ -59,7 +61,8 @@ class Tiles:
         """
         interior = np.concatenate([rects[:, :2] > 0, rects[:, 2:] < np.asarray(size)], axis=1)
         side = (rects[:, 2:] - rects[:, :2]).min(axis=1, initial=np.inf)
-        return cls(rects, interior, np.minimum(np.maximum(EDGE, side * PART), side / 16))
+        edge = np.minimum(np.maximum(EDGE, side * PART), side / 16)
+        return cls(rects, interior, edge, np.ones(len(rects), bool))
 
 
 def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
@@ -83,7 +86,7 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         threshold: `(N,)` least IoU within the common view.
     """
     cut = cut_sides(instances.boxes, tile, tiles)
-    found = list(_pairs(instances, cut, tile, tiles, kind, threshold))
+    found = list(bounded(_pairs(instances, cut, tile, tiles, kind, threshold)))
     if not found:
         return np.arange(len(instances))
     i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True))

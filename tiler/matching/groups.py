@@ -116,8 +116,10 @@ def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apar
             continue
         first, second = tiles.get(a) or {int(tile[a])}, tiles.get(b) or {int(tile[b])}
         if not first.isdisjoint(second):
-            groups = [(m, t) for m in members.get(a, [a]) for t in members.get(b, [b]) if tile[m] == tile[t]]
-            if not piece or apart is None or not all(apart(*two) for two in groups):
+            if not piece or apart is None:
+                continue
+            groups = ((m, t) for m in members.get(a, [a]) for t in members.get(b, [b]) if tile[m] == tile[t])
+            if not all(apart(*two) for two in groups):
                 continue
         reaches, ends = [reach.get(k, extents.reach[k]) for k in (a, b)], [end.get(k, extents.end[k]) for k in (a, b)]
         if doubtful and ((reaches[0] > ends[1]).any() or (reaches[1] > ends[0]).any()):

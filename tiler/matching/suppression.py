@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
     from tiler.types import Floats, Ints
 
+ROUNDS = 40  # then what is left is a long chain
+
 
 def suppressors(n: int, i: Ints, j: Ints) -> Ints:
     """`(n,)` who suppresses each detection in greedy NMS; itself if it is kept.
@@ -21,14 +23,16 @@ def suppressors(n: int, i: Ints, j: Ints) -> Ints:
     stronger partners are. Of several that are kept, the strongest suppresses.
 
     Args:
-        i, j: `(P,)` pairs whose overlap reaches the threshold, i < j: i is the stronger.
+        i, j: `(P,)` pairs whose overlap reaches the threshold, i < j (i is the stronger), ordered by i.
 
     >>> suppressors(3, np.array([0, 1]), np.array([1, 2])).tolist()
     [0, 0, 2]
     """
     kept, undecided = np.ones(n, bool), np.ones(n, bool)
     left, right = i, j
-    while len(left):
+    for _ in range(ROUNDS):
+        if not len(left):
+            break
         contested = np.zeros(n, bool)
         contested[right] = True
         winner = undecided & ~contested
@@ -36,6 +40,9 @@ def suppressors(n: int, i: Ints, j: Ints) -> Ints:
         undecided &= ~winner & kept
         open_ = undecided[left] & undecided[right]
         left, right = left[open_], right[open_]
+    for one, other in zip(left.tolist(), right.tolist(), strict=True):  # a long chain: one after the other is quicker
+        if kept[one]:
+            kept[other] = False
     by = np.arange(n)
     decisive = kept[i] & ~kept[j]
     by[~kept] = n

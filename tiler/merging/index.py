@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats
 
 WHOLE = -1  # in place of a tile: predictions for the full picture
+LARGEST = 10**9  # px a side
 UP = 8  # folders to look for a manifest in, upward
 
 
@@ -34,7 +35,7 @@ class Picture:
         names: of its T tiles.
         rects: `(T, 4)` float64 xyxy, source pixels.
         scale: `(T,)` tile px per source px.
-        split: of the manifest, else empty.
+        splits: of the manifest, else one that has no name.
     """
 
     key: str
@@ -43,7 +44,7 @@ class Picture:
     names: list[str]
     rects: Floats
     scale: Floats
-    split: str = ""
+    splits: tuple[str, ...] = ("",)
 
     @property
     def stem(self) -> str:
@@ -74,6 +75,11 @@ class Index:
     def __post_init__(self) -> None:
         wholes: dict[str, tuple[int, int]] = {}
         shared = Counter(os.path.basename(picture.stem) for picture in self.pictures)
+        names = Counter(name for picture in self.pictures for name in picture.names)
+        if names and names.most_common(1)[0][1] > 1:
+            raise TilerError(
+                f"{printable(str(self.where))}: several pictures have a tile {printable(names.most_common(1)[0][0])}"
+            )
         for number, picture in enumerate(self.pictures):
             base = os.path.basename(picture.stem)
             if shared[base] == 1:
@@ -101,8 +107,11 @@ def of_manifest(path: Path) -> Index:
     """
     head = manifest.read_head(path)
     found: dict[str, Picture] = {}
+    findings: list[Finding] = []
     for source in manifest.read_sources(path):
         names = [tile.name for tile in source.tiles]
+        if max((source.width, source.height, *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles))) > LARGEST:
+            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture is that large")
         rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
         if "\0" in source.source:
@@ -110,11 +119,21 @@ def of_manifest(path: Path) -> Index:
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
             raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
-        if source.source not in found and source.width:  # a picture in two splits has its tiles twice
-            found[source.source] = Picture(source.source, source.width, source.height, names, rects, scale, source.split)
-    shape = None if head.kpt_shape is None else (head.kpt_shape[0], head.kpt_shape[1])
+        if source.source in found:  # a picture in two splits has its tiles twice
+            found[source.source] = replace(found[source.source], splits=(*found[source.source].splits, source.split))
+        elif source.width:
+            beyond = np.concatenate([rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1)
+            outside = np.asarray(beyond.any(axis=1))
+            findings += [Finding(printable(names[k]), "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
+            names = [name for name, out in zip(names, outside, strict=True) if not out]
+            picture = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
+            found[source.source] = Picture(*picture)
+    shape = head.kpt_shape or []
+    if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
+        raise TilerError(f"{printable(str(path))}: kpt_shape is [number of keypoints, values each], got {shape}")
     pictures = [found[key] for key in sorted(found)]
-    return Index(pictures, "manifest", path, head.task, tuple(head.names), shape)
+    classes = tuple(head.names) or None
+    return Index(pictures, "manifest", path, head.task, classes, (shape[0], shape[1]) if shape else None, findings=findings)
 
 
 def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:

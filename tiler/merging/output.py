@@ -19,6 +19,8 @@ from tiler.types import Task
 
 OWN = (provenance.NAME, "predictions.json", "report.json", "args.yaml", "detections.csv")
 
+LONGEST = 245  # bytes of a name, to which a suffix is added
+
 
 def default(preds: Path) -> Path:
     """`<PREDS>-merged` beside the predictions; of a run's labels/, beside the run.
@@ -52,6 +54,8 @@ def labels_of(keys: Sequence[str]) -> list[str]:
         if label in seen:
             raise TilerError(f"{printable(seen[label])} and {printable(key)} would be written as one file")
         seen[label] = key
+        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST for part in label.split("/")):
+            raise TilerError(f"{printable(key)[:100]}: too long a name for the files of its detections")
     for label in labels:
         for folder in Path(label).parents:
             other = seen.get(str(folder).removesuffix(".txt"))
@@ -123,8 +127,11 @@ class Writer:
                 if name not in self.ends:
                     (self.tree / name).write_bytes(text)
                     self.ends[name] = len(text)
-            for name in [*self.ends, *(f"dota/{path.name}" for path in (self.tree / "dota").glob("*"))]:
-                os.truncate(self.tree / name, self.ends.get(name, 0))
+            for name, end in self.ends.items():
+                os.truncate(self.tree / name, end)
+            for path in (self.tree / "dota").glob("*"):
+                if f"dota/{path.name}" not in self.ends:
+                    path.unlink()
 
     def add(self, done: Work) -> Record:
         """Write a picture's files, and its part of the shared ones."""
@@ -147,10 +154,13 @@ class Writer:
                 self.ends[name] = self.ends.get(name, 0) + len(text)
         return Record(done.outcome, dict(self.ends), sizes)
 
-    def finish(self) -> None:
-        """Close what has an end."""
+    def finish(self) -> dict[str, int]:
+        """Close what has an end. Returns the shared files and their bytes."""
+        end = b"\n]\n" if self.ends["predictions.json"] > 1 else b"]\n"
         with writing(), open(self.tree / "predictions.json", "ab") as file:
-            file.write(b"\n]\n" if self.ends["predictions.json"] > 1 else b"]\n")
+            file.write(end)
+        self.ends["predictions.json"] += len(end)
+        return dict(sorted(self.ends.items()))
 
     def intact(self, record: Record) -> bool:
         """Whether a picture's own files are there in full, and those it shares at least as long as they were."""

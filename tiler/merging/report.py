@@ -91,6 +91,7 @@ class MergeReport(msgspec.Struct):
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
         findings: what was noticed, errors and warnings and notes.
+        files: those that all pictures share, and their bytes.
         out: the output folder, empty when nothing was written (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -105,6 +106,7 @@ class MergeReport(msgspec.Struct):
     kpt_shape: list[int] | None = None
     tiler: str = __version__
     schema: int = 1
+    files: dict[str, int] = {}
     where: str = ""
     out: str = ""
     unchanged: bool = False

@@ -94,16 +94,25 @@ def digest_of(piece: Piece) -> str:
     return _digest(piece, piece.batch.read(piece.frames))
 
 
-def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched]:
-    """The predictions of a picture, read and merged."""
+def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
+    """The predictions of a picture, read and merged, in the parts that are written.
+
+    The last of the three is, for each detection, which merged one it is, or is a part of:
+    `Stitched.into` leads to the first part.
+    """
     read = piece.batch.read(piece.frames)
     tiles = Tiles.of(np.concatenate([piece.frames.rects, piece.silent]), (piece.width, piece.height))
-    return read, merged(read.instances, read.tile, tiles, job.merging, job.names)
+    doubtful = [tile for tile, _, _ in read.refused]  # who knows what these rows were
+    tiles.witness[doubtful] = False
+    result = merged(read.instances, read.tile, tiles, job.merging, job.names)
+    out, owner = _in_parts(result.instances, job.merging.parts)
+    first = np.append(np.searchsorted(owner, np.arange(len(result.instances))), -1)
+    return read, replace(result, instances=out, into=first[result.into]), owner
 
 
 def work(job: Job, piece: Piece) -> Work:
     """Read, merge, and make the text of everything that is written."""
-    read, result = stitched(job, piece)
+    read, result, owner = stitched(job, piece)
     rows = np.bincount(read.tile, minlength=len(piece.frames.names))
     for tile, _, _ in read.refused:
         rows[tile] += 1
@@ -120,9 +129,10 @@ def work(job: Job, piece: Piece) -> Work:
         what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
         findings.append(Finding("", "D11", what))
     outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
-    out, owner = _in_parts(result.instances, job.merging.parts)
+    out = result.instances
     files, streams = _texts(job, piece, out, affine)
-    streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner))
+    sizes = {name: len(text) for name, text in files.items()}
+    streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner, sizes))
     return Work(outcome, out, files, streams)
 
 
@@ -156,7 +166,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
 def _texts(job: Job, piece: Piece, out: Instances, affine: Affine | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The files of this picture, and what it adds to common ones."""
     chosen = job.files
-    names = job.names or tuple(map(str, range(int(out.class_id.max(initial=-1)) + 1)))
+    names = job.names or ()
     categories = COCO91 if chosen.category_base == "coco91" else None
     base = 0 if categories is not None else int(chosen.category_base)
     files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
@@ -168,16 +178,21 @@ def _texts(job: Job, piece: Piece, out: Instances, affine: Affine | None) -> tup
         streams["detections.csv"] = exports.csv_text(out, piece.key, names).encode()
     if "dota" in wanted:
         for name, text in exports.dota_text(out, piece.image_id, names).items():
-            streams[f"dota/Task1_{_file_name(name)}.txt"] = text.encode()
+            streams[dota_file(name)] = text.encode()
     if "geojson" in wanted:
         crs = chosen.crs or None if affine is not None else None
         files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, affine, crs)
     return files, streams
 
 
-def _file_name(name: str) -> str:
-    """A class's name as a part of a file's name."""
-    return "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name)[:100]
+def dota_file(name: str) -> str:
+    """The file of a class's DOTA rows.
+
+    >>> dota_file("small car/van")
+    'dota/Task1_small-car_van.txt'
+    """
+    plain = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name.replace(" ", "-"))
+    return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
 
 
 def _affine(job: Job, piece: Piece) -> Affine | None:
@@ -189,8 +204,10 @@ def _affine(job: Job, piece: Piece) -> Affine | None:
     return None if job.root is None else beside(job.root / piece.key)
 
 
-def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints) -> Merged:
-    """Which rows each detection is made of, and what became of the others. `owner`: see `_in_parts`."""
+def _provenance(
+    piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints, files: dict[str, int]
+) -> Merged:
+    """Which rows each detection is made of, and what became of the others. `owner`: see `stitched`."""
     frames = piece.frames
     tiles = [
         Tile(name, x0, y0, x1 - x0, y1 - y0, scale, number)
@@ -203,16 +220,14 @@ def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result:
     places = np.stack([read.tile, read.instances.row], axis=1)
     order = np.lexsort((places[:, 1], places[:, 0], -read.instances.conf, into))  # type: ignore[operator]
     order = order[made[order]]
-    ends = np.searchsorted(into[order], np.arange(len(result.instances) + 1))
+    heads = np.searchsorted(owner, owner)  # the first part of each object: its rows are those of all its parts
+    ends = np.searchsorted(into[order], np.stack([heads, heads + 1]))
     members = places[order].tolist()
-    of = [members[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
-    first = np.append(np.searchsorted(owner, np.arange(len(of))), -1)  # where each is written; -1 stays
-    orphans = np.zeros(len(of), bool)
+    orphans = np.zeros(len(owner), bool)
     orphans[into[made & (fate == ORPHAN)]] = True
     lost = np.flatnonzero(~made)
     dropped = [
-        (t, r, FATES[f], k)
-        for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), first[into[lost]].tolist(), strict=True)
+        (t, r, FATES[f], k) for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), into[lost].tolist(), strict=True)
     ]
     return Merged(
         piece.key,
@@ -220,8 +235,9 @@ def _provenance(piece: Piece, digest: str, rows: Ints, read: Detections, result:
         piece.height,
         digest,
         tiles,
-        [of[k] for k in owner.tolist()],
-        np.flatnonzero(orphans[owner]).tolist(),
+        [members[a:b] for a, b in ends.T.tolist()],
+        np.flatnonzero(orphans[heads]).tolist(),
         dropped,
         read.refused,
+        files,
     )

@@ -120,14 +120,16 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     conf = conf_of(instances)
     order = canonical(conf, instances.boxes, instances.class_id, places(tiles)[tile])
     fate = np.full(n, LOW_CONF)
-    bar = per_class(options.conf, names, instances.class_id)
-    order = order[conf[order] >= bar[order]]
+    if options.method != "cvm":
+        order = order[(conf >= per_class(options.conf, names, instances.class_id, "conf"))[order]]
     again = _repeated(instances, tile, order)
     fate[order[again]] = DUPLICATE
     firsts = _first_of(order, again)
     competing = order[~again]
     own = instances.take(competing)
     result = _METHODS[options.method](Contest(own, tile[competing], tiles, options, names))
+    if options.method == "cvm":  # weak ones count until here: they tell that a tile saw something
+        result = _without_weak(result, options, names)
     fate[competing] = result.fate
     into = np.full(n, -1)
     into[competing] = result.leader
@@ -137,6 +139,16 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     into = np.where(into >= 0, place[into], -1)
     into[order[again]] = into[firsts]
     return Stitched(out, fate, into, tile, np.asarray(common_view.cut_sides(instances.boxes, tile, tiles).any(axis=1)))
+
+
+def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | None) -> Result:
+    """Without merged detections that are below --conf."""
+    out = result.instances
+    weak = conf_of(out) < per_class(options.conf, names, out.class_id, "conf")
+    leads = np.zeros(len(result.leader) + 1, bool)
+    leads[np.unique(result.leader[result.leader >= 0])[weak]] = True
+    gone = leads[result.leader]
+    return Result(np.where(gone, -1, result.leader), np.where(gone, LOW_CONF, result.fate), out.take(~weak))
 
 
 def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.instances import Instances
 from tiler.matching import similarity
 from tiler.matching.common_view import Tiles
-from tiler.neighbours import neighbours
+from tiler.neighbours import bounded, neighbours
 from tiler.options import MergeOptions, shares
 
 if TYPE_CHECKING:
@@ -53,24 +53,27 @@ class Contest:
         self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
         self.conf = conf_of(own)
         value = DEFAULT_IOU.get(options.method, 0.5) if options.iou is None else options.iou
-        self.threshold = per_class(value, names, own.class_id)
+        self.threshold = per_class(value, names, own.class_id, "iou")
         self.kind = np.zeros_like(own.class_id) if options.class_agnostic else own.class_id.copy()
         for group in filter(None, options.groups.split(";")):
-            ids = [class_of(name, names) for name in group.split(",")]
+            ids = [class_of(name, names, "groups") for name in group.split(",")]
             self.kind[np.isin(own.class_id, ids)] = min(ids)
         self.mixed = options.class_agnostic or bool(options.groups)
 
     def pairs(self, least: bool = True) -> tuple[Ints, Ints, Floats]:
         """Every two that compete and overlap (with `least`: enough): i < j, and by how much."""
-        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        found = [none, *bounded(self._overlaps(least))]
+        i, j, alike = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.lexsort((j, i))
+        return i[order], j[order], alike[order]
+
+    def _overlaps(self, least: bool) -> Iterator[tuple[Ints, Ints, Floats]]:
         for i, j in neighbours(self.own.boxes, self.kind):
             alike = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
             # the stronger one's class decides
             good = alike >= self.threshold[i] if least else alike > 0
-            found.append((i[good], j[good], alike[good]))
-        i, j, alike = (np.concatenate(column) for column in zip(*found, strict=True))
-        order = np.lexsort((j, i))
-        return i[order], j[order], alike[order]
+            yield i[good], j[good], alike[good]
 
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
         """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the others."""
@@ -92,12 +95,12 @@ def places(tiles: Tiles) -> Ints:
     return place
 
 
-def per_class(value: float | str, names: Sequence[str] | None, class_id: Ints) -> Floats:
+def per_class(value: float | str, names: Sequence[str] | None, class_id: Ints, option: str) -> Floats:
     """`(N,)` the number that applies to each detection's class."""
     base, named = shares(value)
     result = np.full(len(class_id), base)
     for name, number in named.items():
-        result[class_id == class_of(name, names)] = number
+        result[class_id == class_of(name, names, option)] = number
     return result
 
 
@@ -105,16 +108,19 @@ def require_classes(options: MergeOptions, names: Sequence[str] | None) -> None:
     """Raises:
     TilerError: an option names a class that is none.
     """
-    numbers = [options.conf] if options.iou is None else [options.conf, options.iou]
-    grouped = options.groups.replace(";", ",").split(",") if options.groups else []
-    for name in [*(name for number in numbers for name in shares(number)[1]), *grouped]:
-        class_of(name, names)
+    for option in ("conf", "iou"):
+        value = getattr(options, option)
+        for name in {} if value is None else shares(value)[1]:
+            class_of(name, names, option)
+    for name in options.groups.replace(";", ",").split(",") if options.groups else []:
+        class_of(name, names, "groups")
 
 
-def class_of(name: str, names: Sequence[str] | None) -> int:
+def class_of(name: str, names: Sequence[str] | None, option: str) -> int:
+    """The class that an option names, or gives by its number."""
     if names is not None and name in names:
         return list(names).index(name)
-    if name.isdecimal() and (names is None or int(name) < len(names)):
+    if name.isdecimal() and len(name) < 16 and (names is None or int(name) < len(names)):
         return int(name)
     raise TilerError(
         f"no class {name!r}" + (did_you_mean(name, names) if names is not None else "; class names are not known here")

@@ -111,5 +111,5 @@ def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     for i, t in meetings(own.boxes[chosen], tiles.rects):
         k = chosen[i]
         shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= WITHIN * box.area(own.boxes[k])
-        result[k[shown & (t != tile[k])]] = True
+        result[k[shown & (t != tile[k]) & tiles.witness[t]]] = True
     return result

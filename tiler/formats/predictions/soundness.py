@@ -80,7 +80,7 @@ def judged(
     rows = sound(rows, np.asarray(reach > FAR), "D05", outside)
     if rows.task == "obb":
         rows = _straightened(rows)
-    window = frames.rects[rows.tile]
+    window = frames.within[rows.tile]
     low, high = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:]), np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
     area = _area(rows)
     flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
@@ -135,7 +135,7 @@ def _straightened(rows: Candidates) -> Candidates:
 
 def _past(rows: Candidates, frames: Frames, px: float, part: float) -> Bools:
     """`(N,)` rows that reach past their tile by more than some px of it and a part of its side."""
-    window = frames.rects[rows.tile]
+    window = frames.within[rows.tile]
     slack = px / frames.scale[rows.tile] + part * (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
     return ~box.inside(rows.boxes, window + np.stack([-slack, -slack, slack, slack], axis=1))
 
@@ -145,7 +145,7 @@ def _clamped(rows: Candidates, past: Bools, frames: Frames) -> Candidates:
     over = np.flatnonzero(past)
     if rows.task == "obb" or not len(over):
         return rows
-    window = frames.rects[rows.tile[over]]
+    window = frames.within[rows.tile[over]]
     boxes = rows.boxes.copy()
     if rows.rings is None:
         boxes[over] = box.intersection(rows.boxes[over], window)

@@ -46,11 +46,17 @@ class Frames:
         names: as in the predictions' `keys`.
         rects: `(T, 4)` float64 xyxy, the window in source pixels.
         scale: `(T,)` tile pixels for each source pixel.
+        within: `(T, 4)` the part of each that lies in its picture: of padded tiles less than all. Default: all.
     """
 
     names: list[str]
     rects: Floats
     scale: Floats
+    within: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.within is None:
+            object.__setattr__(self, "within", self.rects)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

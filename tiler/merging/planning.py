@@ -1,0 +1,186 @@
+"""What is to be merged: options checked, predictions read, every tile looked up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tiler import boxes as box
+from tiler.errors import TilerError
+from tiler.findings import Finding, printable
+from tiler.formats import dataset_yaml, provenance
+from tiler.formats.affine import Affine
+from tiler.formats.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.formats.predictions.categories import COCO91
+from tiler.merging import index as indexes
+from tiler.merging.index import Index, Picture
+from tiler.merging.output import ids_of, labels_of
+from tiler.merging.report import Counts, MergeReport
+from tiler.merging.work import Job, Piece, dota_file, inside
+from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.stitching.contest import require_classes
+from tiler.version import __version__
+
+OPTIONS = (MergeOptions, PredictionOptions, RunOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, all looked up."""
+
+    job: Job
+    pieces: list[Piece]
+    report: MergeReport
+    index: str
+
+    def head(self) -> provenance.Head:
+        """The first line of merged.jsonl."""
+        report, shape = self.report, self.report.kpt_shape
+        options = {**self.job.merging.plain(), **self.job.files.plain()}
+        return provenance.Head(
+            __version__, provenance.SCHEMA, report.task, report.names, options, report.predictions, self.index, shape
+        )
+
+
+def planned(
+    preds: Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
+) -> tuple[Plan, RunOptions]:
+    names = [{item.name for item in fields(cls)} for cls in OPTIONS]
+    unknown = {key: value for key, value in options.items() if not any(key in known for known in names)}
+    merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
+    files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
+    run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
+    if files.affine == "world" and images is None:
+        raise TilerError("--affine world looks for world files beside the pictures: say --images")
+    if files.affine not in ("", "world"):
+        Affine.of(files.affine)
+    if not preds.exists():
+        raise TilerError(f"{printable(str(preds))}: no such file or folder")
+    given = None if data is None else dataset_yaml.read(Path(data))
+    manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
+    known = None if manifest is None else indexes.of_manifest(manifest)
+    reading = _reading(files, known, given)
+    require_classes(merging, reading.names)
+    _require_writable(files, reading.names)
+    found = open_predictions(preds, reading)
+    if known is None:
+        if images is None:
+            raise TilerError(
+                f"{printable(str(preds))}: where do these tiles lie? Give --tiles with the output of tiler split, "
+                "or --images with the full pictures if the tiles' names tell their places"
+            )
+        known = indexes.of_names(found.keys, Path(images), files)
+    job = Job(merging, files, reading.names, str(preds), Path(images) if images is not None else known.root)
+    return _looked_up(job, found, known), run
+
+
+def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
+    """Raises:
+    TilerError: classes that a format which is asked for cannot hold.
+    """
+    if files.category_base == "coco91" and names is not None and len(names) > len(COCO91):
+        raise TilerError(f"--category-base coco91 is for COCO's {len(COCO91)} classes, got {len(names)}")
+    seen: dict[str, str] = {}
+    for name in names or () if "dota" in files.export.split(",") else ():
+        other = seen.setdefault(dota_file(name), name)
+        if other != name:
+            raise TilerError(f"--export dota: classes {other!r} and {name!r} would be one file {dota_file(name)}; rename one")
+
+
+def _reading(files: PredictionOptions, known: Index | None, data: dataset_yaml.DatasetYaml | None) -> Reading:
+    task = files.task
+    if task == "auto" and known is not None:
+        task = known.task
+    names = data.names if data is not None else None if known is None else known.names
+    shape = data.kpt_shape if data is not None else None if known is None else known.kpt_shape
+    return Reading(task, names, shape, files.assume_conf, files.conf_first, files.preds_base)
+
+
+def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
+    """Every prediction with its picture and tile; those of no tile are reported."""
+    numbers = known.numbered() if found.numeric else {}
+    findings = [*found.findings, *known.findings]
+    members: dict[int, list[tuple[int, int]]] = {}
+    first: dict[tuple[int, int], int] = {}
+    where = "labels" if (Path(job.preds) / "labels").is_dir() else ""
+    for i, key in enumerate(found.keys):
+        place = known.place(numbers.get(key, key))
+        file = os.path.join(where, f"{key}.txt")
+        path = printable(file) if os.path.exists(os.path.join(job.preds, file)) else ""
+        shown = "" if path else f"{printable(key)[:100]}: "
+        if place is None:
+            findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))
+            continue
+        if place in first:
+            other = printable(found.keys[first[place]])[:100]
+            findings.append(Finding(path, "D10", f"{shown}its tile has predictions in {other} already; left out"))
+            continue
+        first[place] = i
+        members.setdefault(place[0], []).append((place[1], i))
+    if found.keys and not members:
+        shown = printable(found.keys[0])[:100]
+        raise TilerError(
+            f"{printable(job.preds)}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile "
+            f"of {printable(str(known.where))}"
+        )
+    unread = {os.path.splitext(os.path.basename(finding.path))[0] for finding in found.findings if finding.code == "D01"}
+    splits = _covered([known.pictures[number].splits for number in members] or [p.splits for p in known.pictures])
+    left_out = sorted({split for picture in known.pictures for split in picture.splits} - splits)
+    numbered = [n for n, picture in enumerate(known.pictures) if splits.intersection(picture.splits)]
+    chosen = [known.pictures[n] for n in numbered]
+    keys = [picture.key for picture in chosen]
+    pieces = [
+        _piece(picture, sorted(members.get(n, [])), label, image_id, found, unread)
+        for n, picture, label, image_id in zip(numbered, chosen, labels_of(keys), ids_of(keys), strict=True)
+    ]
+    report = MergeReport(
+        found.task,
+        found.kind,
+        known.said,
+        list(job.names or ()),
+        Counts(),
+        left_out,
+        [replace(f, path=inside(f.path, job.preds)) for f in findings],
+        None if found.kpt_shape is None else list(found.kpt_shape),
+        where=str(known.where),
+    )
+    index = hashlib.blake2b(
+        msgspec.json.encode([[p.key, p.width, p.height, p.names] for p in chosen]), digest_size=16
+    ).hexdigest()
+    return Plan(job, pieces, report, index)
+
+
+def _covered(given: list[tuple[str, ...]]) -> set[str]:
+    """The splits that predictions are for; a picture in several splits counts for one that others tell of."""
+    covered = {splits[0] for splits in given if len(splits) == 1}
+    for splits in given:
+        if not covered.intersection(splits):
+            covered.add(splits[0])
+    return covered
+
+
+def _piece(
+    picture: Picture, members: list[tuple[int, int]], label: str, image_id: str, found: Predictions, unread: set[str]
+) -> Piece:
+    """A picture with what was predicted for it: on its tiles, and on all of it as one more tile.
+
+    Args:
+        unread: tiles whose predictions could not be read; it is not known what they saw.
+    """
+    whole = np.array([0, 0, picture.width, picture.height], np.float64)
+    rects = [whole if tile == indexes.WHOLE else picture.rects[tile] for tile, _ in members]
+    scales = [1.0 if tile == indexes.WHOLE else picture.scale[tile] for tile, _ in members]
+    names = [picture.stem if tile == indexes.WHOLE else picture.names[tile] for tile, _ in members]
+    windows = np.reshape(rects, (-1, 4)).astype(np.float64)
+    frames = Frames(names, windows, np.array(scales, np.float64), box.intersection(windows, whole))
+    silent = np.ones(len(picture.names), bool)
+    silent[[tile for tile, _ in members if tile != indexes.WHOLE]] = False
+    silent[[tile for tile, name in enumerate(picture.names) if name in unread]] = False
+    batch = found.batch([i for _, i in members])
+    return Piece(picture.key, label, image_id, picture.width, picture.height, frames, picture.rects[silent], batch)
