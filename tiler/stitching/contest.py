@@ -122,9 +122,8 @@ def class_of(name: str, names: Sequence[str] | None, option: str) -> int:
         return list(names).index(name)
     if name.isdecimal() and len(name) < 16 and (names is None or int(name) < len(names)):
         return int(name)
-    raise TilerError(
-        f"no class {name!r}" + (did_you_mean(name, names) if names is not None else "; class names are not known here")
-    )
+    hint = did_you_mean(name, names) if names is not None else "; class names are not known here"
+    raise TilerError(f"--{option}: no class {name!r}{hint}")
 
 
 def members_of(leader: Ints) -> tuple[Ints, Ints]:
