@@ -2,7 +2,7 @@
 
 A grid hash in numpy: each box is entered into the cells that it covers, in a grid of cells
 no smaller than itself, so into four at most. Boxes of very unequal size have grids of
-their own (the cells of one are eight times those of the one before); a small box asks the
+their own (the cells of one are six times those of the one before); a small box asks the
 grids of the larger ones too.
 """
 
@@ -22,7 +22,8 @@ Found = TypeVar("Found", bound=tuple[Any, ...])
 
 MOST = 40_000_000  # pairs that are held in memory; `bounded` ends there
 STEP = 2_000_000  # candidates held in memory at once
-COARSER = 8.0  # ratio of the cells of one grid to those of the next finer one
+COARSER = 6.0  # ratio of the cells of one grid to those of the next finer one
+ROW = 2**22  # from a cell's key to that of the cell below
 CELLS = 2**21  # at most, each way
 GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
 FINEST = 1.0  # px; smaller boxes share the first grid
@@ -110,15 +111,15 @@ Entries = tuple["Ints", "Ints"]  # keys, and the box of each
 def _entered(boxes: Floats, index: Ints, origin: Floats, cell: float, group: Ints | None, reach: float) -> Entries:
     """The cells that the boxes at `index` cover, and which box covers each."""
     half = reach / 2
-    low = np.floor((boxes[index, :2] - half - origin) / cell).astype(np.int64)
-    high = np.floor((boxes[index, 2:] + half - origin) / cell).astype(np.int64)
-    wide, tall = high[:, 0] > low[:, 0], high[:, 1] > low[:, 1]
-    kind = None if group is None else group[index]
-    keys, owners = [], []
-    for right, down, there in ((0, 0, None), (1, 0, wide), (0, 1, tall), (1, 1, wide & tall)):
-        chosen = slice(None) if there is None else there
-        keys.append(_key(low[chosen] + (right, down), None if kind is None else kind[chosen]))
-        owners.append(index[chosen])
+    x0, y0, x1, y1 = (
+        ((boxes[index, side] + (half if side > 1 else -half) - origin[side % 2]) / cell).astype(np.int64) for side in range(4)
+    )
+    first = _key(x0, y0, None if group is None else group[index])
+    wide, tall = x1 > x0, y1 > y0
+    keys, owners = [first], [index]
+    for there, step in ((wide, 1), (tall, ROW), (wide & tall, ROW + 1)):
+        keys.append(first[there] + step)
+        owners.append(index[there])
     return np.concatenate(keys), np.concatenate(owners)
 
 
@@ -128,10 +129,10 @@ def _sorted(entries: Entries) -> Entries:
     return key[order], owner[order]
 
 
-def _key(cells: Ints, group: Ints | None) -> Ints:
+def _key(x: Ints, y: Ints, group: Ints | None) -> Ints:
     """One number for a cell of a group: 22 bits each way leave 19 for the group."""
-    key = (cells[:, 1] << 22) | cells[:, 0]
-    return key if group is None else (group << 44) | key
+    key = y * ROW + x
+    return key if group is None else group * ROW**2 + key
 
 
 def _matched(
@@ -150,8 +151,16 @@ def _matched(
     if not len(index) or not len(keys):
         return
     asked, asking = (keys, owners) if same else _entered(boxes, index, origin, cell, group, reach)
-    first = np.arange(1, len(keys) + 1) if same else np.searchsorted(keys, asked, "left")
-    count = np.searchsorted(keys, asked, "right") - first
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))  # of each one's cell
+    if same:
+        first = np.arange(1, len(keys) + 1)
+        count = ends - first
+    else:
+        first = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+        there = keys[first] == asked
+        asked, asking, first = asked[there], asking[there], first[there]
+        count = ends[first] - first
     total = np.concatenate([[0], np.cumsum(count)])
     at = 0
     while at < len(asked):
@@ -163,9 +172,10 @@ def _matched(
         met = _met(boxes, others, i, j, reach)
         i, j, key = i[met], j[met], key[met]
         # a pair that shares several cells counts in the one with the corner where both begin
-        corner = np.maximum(boxes[i, :2], others[j, :2]) - reach / 2 - origin
-        cells = np.floor(corner / cell).astype(np.int64)
-        once = _key(cells, None) == (key & ((1 << 44) - 1))
+        x, y = (
+            ((np.maximum(boxes[i, axis], others[j, axis]) - reach / 2 - origin[axis]) / cell).astype(np.int64) for axis in (0, 1)
+        )
+        once = _key(x, y, None) == key % ROW**2
         if once.any():
             yield i[once], j[once]
         at = end

@@ -19,7 +19,7 @@ from tiler import boxes as box
 from tiler import polygons
 from tiler.instances import Instances, labelled
 from tiler.matching import similarity
-from tiler.matching.groups import Extents, Pairs, one_a_tile
+from tiler.matching.groups import Extents, Pairs, components, crowded_groups, one_a_tile
 from tiler.neighbours import bounded, neighbours
 
 if TYPE_CHECKING:
@@ -90,10 +90,15 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
     if not found:
         return np.arange(len(instances))
     i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((j, i, -plain, -alike, -sure))
+    label = components(len(instances), i, j)
+    crowded = crowded_groups(label, tile)
+    if not crowded.any():
+        return label
+    open_ = np.flatnonzero(crowded[label[i]])  # only there the order counts
+    order = open_[np.lexsort((j[open_], i[open_], -plain[open_], -alike[open_], -sure[open_]))]
     pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
     apart = None if instances.task != "segment" else _Pieces(instances, np.asarray(cut.any(axis=1)))
-    return one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart)
+    return np.where(crowded[label], one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart), label)
 
 
 class _Pieces:

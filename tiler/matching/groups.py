@@ -80,7 +80,7 @@ def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int,
     [0, 1, 1]
     """
     label = components(len(tile), pairs.i, pairs.j)
-    crowded = _crowded(label, tile)
+    crowded = crowded_groups(label, tile)
     if not crowded.any():
         return label
     open_ = crowded[label[pairs.i]]
@@ -90,7 +90,7 @@ def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int,
     return label
 
 
-def _crowded(label: Ints, tile: Ints) -> Bools:
+def crowded_groups(label: Ints, tile: Ints) -> Bools:
     """`(N,)` True at the labels of groups with two detections of one tile."""
     result = np.zeros(len(label), bool)
     result[label[label != np.arange(len(label))]] = True

@@ -146,7 +146,7 @@ def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | 
     out = result.instances
     weak = conf_of(out) < per_class(options.conf, names, out.class_id, "conf")
     leads = np.zeros(len(result.leader) + 1, bool)
-    leads[np.unique(result.leader[result.leader >= 0])[weak]] = True
+    leads[result.leaders()[weak]] = True
     gone = leads[result.leader]
     return Result(np.where(gone, -1, result.leader), np.where(gone, LOW_CONF, result.fate), out.take(~weak))
 
@@ -188,7 +188,7 @@ def _first_of(order: Ints, again: Bools) -> Ints:
 def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
     """The merged detections in canonical order, and for each leader its place among them, -1 for none."""
     out = result.instances
-    leaders = np.unique(result.leader[result.leader >= 0])
+    leaders = result.leaders()
     order = canonical(conf_of(out), out.boxes, out.class_id, np.arange(len(out)))
     if options.max_det:
         order = order[: options.max_det]

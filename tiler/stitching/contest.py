@@ -39,6 +39,12 @@ class Result:
     fate: Ints
     instances: Instances
 
+    def leaders(self) -> Ints:
+        """Those who lead, in order."""
+        leads = np.zeros(len(self.leader), bool)
+        leads[self.leader[self.leader >= 0]] = True
+        return np.flatnonzero(leads)
+
 
 class Contest:
     """Detections in canonical order, and which of them compete.
