@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from tiler.instances import labelled
-from tiler.matching.common_view import OUTWARDS, SHORT, Tiles, cut_sides
+from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,15 +21,15 @@ from tiler.run import workers
 from tiler.run.staging import Staging, writing
 from tiler.run.target import HINT, occupied, require_same
 
+Result = TypeVar("Result")
+
 
 def works(
     plan: Plan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
 ) -> Iterator[Work]:
     """Each picture merged, in order."""
-    backend = "threading" if run.backend == "auto" else run.backend
     first = len(plan.pieces) - len(pieces)
-    results = workers.stream(partial(work, plan.job), pieces, workers.count(run.workers), backend, lambda p: printable(p.key))
-    for number, done in enumerate(results, first + 1):
+    for number, done in enumerate(_streamed(partial(work, plan.job), pieces, run), first + 1):
         require_none(done.outcome.findings, strict)
         if progress is not None:
             progress(number, len(plan.pieces))
@@ -105,15 +105,15 @@ def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOpti
         if noted is None:
             break
         records.append(msgspec.json.decode(noted, type=Record))
-    for record, digest in zip(records, _digests(plan.pieces[: len(records)], run), strict=True):
+    for record, digest in zip(records, _streamed(digest_of, plan.pieces[: len(records)], run), strict=True):
         if record.outcome.digest != digest or not writer.intact(record):
             return
         yield record
 
 
-def _digests(pieces: Sequence[Piece], run: RunOptions) -> Iterator[str]:
+def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: RunOptions) -> Iterator[Result]:
     backend = "threading" if run.backend == "auto" else run.backend
-    return workers.stream(digest_of, pieces, workers.count(run.workers), backend, lambda p: printable(p.key))
+    return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
 
 
 def require_apart(target: Path, preds: Path) -> None:
@@ -158,7 +158,7 @@ def unchanged(
     if standing != head:
         raise TilerError(f"--out {shown}: the tiles, or what the predictions are, changed since; {HINT}")
     made = provenance.read_sources(target / provenance.NAME)
-    for number, (piece, digest) in enumerate(zip(plan.pieces, _digests(plan.pieces, run), strict=True), 1):
+    for number, (piece, digest) in enumerate(zip(plan.pieces, _streamed(digest_of, plan.pieces, run), strict=True), 1):
         entry = next(made, None)
         if entry is None or entry.source != piece.key or entry.digest != digest:
             raise TilerError(f"--out {shown}: the predictions for {printable(piece.key)} changed since; {HINT}")

@@ -20,7 +20,7 @@ from tiler.formats.predictions import Batch, Detections, Frames
 from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
 from tiler.instances import Instances
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.merging.report import FULL, Counts, counted
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged

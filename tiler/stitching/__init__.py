@@ -11,9 +11,8 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.instances import Instances, concatenate, empty, foreign
-from tiler.matching import common_view
-from tiler.matching.common_view import Tiles
 from tiler.matching.order import canonical
+from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
 from tiler.stitching import methods
 from tiler.stitching.contest import (
@@ -138,7 +137,7 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     fate[gone & (fate != DUPLICATE)] = OVER_MAX
     into = np.where(into >= 0, place[into], -1)
     into[order[again]] = into[firsts]
-    return Stitched(out, fate, into, tile, np.asarray(common_view.cut_sides(instances.boxes, tile, tiles).any(axis=1)))
+    return Stitched(out, fate, into, tile, np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1)))
 
 
 def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | None) -> Result:

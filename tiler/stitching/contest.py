@@ -11,7 +11,7 @@ import numpy as np
 from tiler.errors import TilerError, did_you_mean
 from tiler.instances import Instances
 from tiler.matching import similarity
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.neighbours import bounded, neighbours
 from tiler.options import MergeOptions, shares
 

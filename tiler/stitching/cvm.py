@@ -11,20 +11,20 @@ from tiler import boxes as box
 from tiler import fusing, polygons
 from tiler.instances import Instances
 from tiler.matching import common_view
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles, cut_sides
 from tiler.neighbours import meetings
 from tiler.stitching.contest import FUSED, KEPT, ORPHAN, Contest, Result, conf_of, members_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-WITHIN = 0.9  # of an orphan lies in a tile that did not report it
+SHOWN = 0.9  # of an orphan lies in a tile that did not report it
 DECAY = 0.5  # what becomes of its confidence
 
 
 def cvm(contest: Contest) -> Result:
     own, tile, tiles, n = contest.own, contest.tile, contest.tiles, len(contest.own)
-    cut = common_view.cut_sides(own.boxes, tile, tiles)
+    cut = cut_sides(own.boxes, tile, tiles)
     leader = common_view.groups(own, tile, tiles, contest.kind, contest.threshold)
     alone: Bools = np.bincount(leader, minlength=n)[leader] == 1
     members, starts = members_of(np.where(alone, -1, leader))
@@ -68,7 +68,7 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
     found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     for i, j in meetings(shown, boxes[holders]):
         i, j, part = loose[i], holders[j], shown[i]
-        holds = box.area(box.intersection(part, boxes[j])) >= WITHIN * box.area(part)
+        holds = box.area(box.intersection(part, boxes[j])) >= SHOWN * box.area(part)
         holds &= (contest.kind[i] == contest.kind[j]) & (box.area(boxes[j]) > box.area(part))
         i, j = i[holds], j[holds]
         ours = np.isin(j * count + contest.tile[i], seen[np.isin(leader, j)])
@@ -110,6 +110,6 @@ def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     result = np.zeros(len(own), bool)
     for i, t in meetings(own.boxes[chosen], tiles.rects):
         k = chosen[i]
-        shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= WITHIN * box.area(own.boxes[k])
+        shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= SHOWN * box.area(own.boxes[k])
         result[k[shown & (t != tile[k]) & tiles.witness[t]]] = True
     return result

@@ -9,8 +9,8 @@ import numpy as np
 
 from tiler import fusing
 from tiler.matching import suppression
-from tiler.matching.common_view import Tiles
 from tiler.matching.groups import components
+from tiler.matching.tiles import Tiles
 from tiler.neighbours import meetings
 from tiler.stitching.contest import FUSED, KEPT, SUPPRESSED, Contest, Result, members_of, places
 
