@@ -306,7 +306,7 @@ class MergeOptions(_Checked):
     metric: str = option("iou", "Overlap over the union, or over the smaller one.", choice("iou", "ios"), MERGING, "iou|ios")
     conf: float | str = option(
         0.0,
-        "Least confidence of what is read; others for some classes.",
+        "Least confidence of a detection; others for some classes.",
         _described(per_class, "0 to 1, such as 0.25 or 0.25,car=0.4"),
         MERGING,
         "0..1[,CLASS=0..1]",
