@@ -414,6 +414,18 @@ def rings_of(geometry):
     return [[np.array(ring) for ring in polygon] for polygon in polygons]
 
 
+def test_a_part_without_width_is_not_drawn():
+    """Of an outline that crosses itself by less than a millionth of a pixel."""
+    ring = np.array([[0, 65.536], [0, 66.826], [1.551, 65.535], [6.205, 65.532]])
+    found = Instances(np.zeros(1, int), ring_bounds(ring), rings=Rings.of([[ring]]), conf=np.ones(1), task="segment")
+    (feature,) = json.loads(exports.geojson(found, NAMES))["features"]
+    assert feature["geometry"]["type"] == "Polygon"
+
+
+def ring_bounds(ring):
+    return np.concatenate([ring.min(axis=0), ring.max(axis=0)])[None]
+
+
 @quick
 @given(detections(), maps)
 def test_geojson_rings_are_closed_and_turn_as_the_standard_says(found, affine):

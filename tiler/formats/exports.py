@@ -314,6 +314,9 @@ def _areas(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
     if not len(odd):
         return rings, np.arange(len(rings))
     areas, whose = polygons.parts(rings.take(odd))
+    shapes = areas.geometry()  # a part that is thinner than a rounded pixel is none
+    wide = shapely.area(shapes) > 10.0**-PIXEL_DECIMALS * shapely.length(shapes)
+    areas, whose = areas.take(wide), whose[wide]
     flat = np.delete(odd, whose)
     whole = polygons.concatenate([rings.take(plain), areas, Rings.from_quads(box.corners(boxes[flat]))])
     owner = np.concatenate([np.flatnonzero(plain), odd[whose], flat])
