@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 # From the ground up; what stands on one line may not import its neighbours.
 LAYERS = [
     ["errors", "types", "version"],
-    ["findings", "options"],
+    ["findings", "checks"],
+    ["options"],
     ["boxes", "ragged", "neighbours"],
     ["polygons"],
     ["instances"],

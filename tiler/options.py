@@ -1,143 +1,28 @@
-"""The options of each verb: one dataclass for the library, the command line and `--config`.
-
-A field carries its help and its check; values may come as text (from a shell or a YAML
-file) or as what they are (from a script). This module imports nothing heavy, since
-`tiler --help` needs it.
-"""
+"""The options of each verb: one dataclass for the library, the command line and `--config`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any
 
-from tiler.errors import TilerError, did_you_mean
+from tiler.checks import (
+    BASES,
+    Checked,
+    background,
+    base,
+    choice,
+    class_groups,
+    described,
+    exports,
+    flag,
+    number,
+    option,
+    per_class,
+    scales,
+    tile_size,
+    whole,
+)
 from tiler.types import TASKS
-
-Options = TypeVar("Options", bound="_Checked")
-
-
-def option(default: Any, help: str, check: Callable[[Any], Any], group: str = "Options", shown: str | None = None) -> Any:
-    """A dataclass field that checks itself.
-
-    Args:
-        check: makes the value of what was given, or raises ValueError with what is expected.
-        shown: what may be given, for the help.
-    """
-    return field(default=default, metadata={"help": help, "check": check, "group": group, "shown": shown})
-
-
-def choice(*allowed: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}")
-        return cast(str, value)
-
-    return check
-
-
-def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        result = float(value)
-        if not (math.isfinite(result) and low <= result <= high):
-            raise ValueError
-        return result
-
-    return _described(check, f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else " on"))
-
-
-def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        result = int(value)
-        if (not isinstance(value, str) and result != value) or not low <= result <= high:
-            raise ValueError
-        return result
-
-    return _described(check, f"a whole number from {low}" + (f" to {high:g}" if high < math.inf else " on"))
-
-
-def flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-        return str(value).lower() in ("true", "yes", "on", "1")
-    raise ValueError("true or false")
-
-
-def tile_size(value: Any) -> int | tuple[int, int]:
-    """640, "640", "1024x768" or (1024, 768).
-
-    >>> tile_size("1024x768"), tile_size("640x640")
-    ((1024, 768), 640)
-    """
-    check = whole(10, 65500)
-    sides = value.lower().split("x") if isinstance(value, str) else value
-    pair = [check(side) for side in sides] if isinstance(sides, list | tuple) else [check(sides)]
-    if len(pair) not in (1, 2):
-        raise ValueError
-    return pair[0] if len(set(pair)) == 1 else (pair[0], pair[1])
-
-
-def scales(value: Any) -> tuple[float, ...]:
-    """1, "1,0.5" or (1, 0.5): each once, largest first."""
-    given = value.split(",") if isinstance(value, str) else value
-    items = given if isinstance(given, list | tuple) else [given]
-    result = sorted({round(float(item), 2) for item in items}, reverse=True)
-    if not result or not all(0.01 <= item <= 16 for item in result):
-        raise ValueError
-    return tuple(result)
-
-
-def background(value: Any) -> str | float:
-    if value in ("all", "none"):
-        return cast(str, value)
-    return number(0)(value)
-
-
-def _described(check: Callable[[Any], Any], expected: str) -> Callable[[Any], Any]:
-    def described(value: Any) -> Any:
-        try:
-            if isinstance(value, bool):
-                raise ValueError
-            return check(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(expected) from None
-
-    return described
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """Options that check themselves when made."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            try:
-                object.__setattr__(self, item.name, item.metadata["check"](value))
-            except (TypeError, ValueError) as error:
-                raise TilerError(f"--{item.name.replace('_', '-')} is {error}, got {value!r}") from None
-
-    @classmethod
-    def of(cls: type[Options], given: Mapping[str, Any], where: str = "") -> Options:
-        """From names and values; an unknown name is an error.
-
-        >>> SplitOptions.of({"tiel": 640})
-        Traceback (most recent call last):
-        ...
-        tiler.errors.TilerError: unknown option 'tiel'; did you mean 'tile'?
-        """
-        known = [item.name for item in fields(cls)]
-        for name in given:
-            if name not in known:
-                raise TilerError(f"{where}unknown option {str(name)!r}{did_you_mean(str(name), known)}")
-        return cls(**given)
-
-    def plain(self) -> dict[str, Any]:
-        """Names and values as YAML and JSON can hold them."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
 
 GRID, LABELS, PIXELS = "Grid", "Labels", "Pixels"
 
@@ -157,7 +42,7 @@ def _workers() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitOptions(_Checked):
+class SplitOptions(Checked):
     """What `tiler split` makes of a dataset. The same values give the same bytes.
 
     Raises:
@@ -170,7 +55,7 @@ class SplitOptions(_Checked):
     tile: int | tuple[int, int] = option(
         640,
         "Size of a tile in px: one side, or WIDTHxHEIGHT.",
-        _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"),
+        described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT"),
         GRID,
         "640|1024x768",
     )
@@ -185,7 +70,7 @@ class SplitOptions(_Checked):
     scale: tuple[float, ...] = option(
         (1.0,),
         "Also cut the image resampled by these factors (of 1 = 100 %, to two decimals).",
-        _described(scales, "factors from 0.01 to 16, such as 1,0.5"),
+        described(scales, "factors from 0.01 to 16, such as 1,0.5"),
         GRID,
         "1,0.5",
     )
@@ -228,7 +113,7 @@ class SplitOptions(_Checked):
     background: str | float = option(
         "all",
         "Tiles without an object: all, none, or so many for each tile with one, per split.",
-        _described(background, "all, none or a ratio of 0 or more"),
+        described(background, "all, none or a ratio of 0 or more"),
         LABELS,
         "all|none|RATIO",
     )
@@ -240,50 +125,12 @@ class SplitOptions(_Checked):
     max_pixels: int = _max_pixels()
 
 
-def per_class(value: Any) -> float | str:
-    """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5, "car": 0.4}.
-
-    >>> per_class("0.50, car=0.4"), per_class(1)
-    ('0.5,car=0.4', 1.0)
-    """
-    base, named = shares(value)
-    return base if not named else ",".join([f"{base!r}", *(f"{name}={number!r}" for name, number in named.items())])
-
-
-def shares(value: Any) -> tuple[float, dict[str, float]]:
-    """What `per_class` reads: the number for all, and those of classes by name or id."""
-    if isinstance(value, str):
-        first, *rest = value.split(",")
-        given = {"": first, **{name.strip(): number for name, _, number in (item.rpartition("=") for item in rest)}}
-        if len(given) != len(rest) + 1:
-            raise ValueError
-    else:
-        given = {str(name): number for name, number in value.items()} if isinstance(value, Mapping) else {"": value}
-        if "" not in given:
-            raise ValueError
-    check = number(0, 1)
-    checked = {name: check(item) for name, item in given.items()}
-    return checked.pop(""), checked
-
-
-def class_groups(value: Any) -> str:
-    """Classes that compete: "car,truck;bus,van", or [["car", "truck"], ["bus", "van"]]."""
-    if isinstance(value, str):
-        parts = [[name.strip() for name in group.split(",")] for group in value.split(";")] if value else []
-    else:
-        parts = [[str(name) for name in group] for group in value]
-    names = [name for group in parts for name in group]
-    if not all(names) or len(set(names)) != len(names) or any(len(group) < 2 for group in parts):
-        raise ValueError
-    return ";".join(",".join(group) for group in parts)
-
-
 METHODS = ("cvm", "nms", "nmm", "greedy-nmm", "wbf", "soft-nms", "center", "none")
 MERGING, READING = "Merging", "Reading"
 
 
 @dataclass(frozen=True, slots=True)
-class MergeOptions(_Checked):
+class MergeOptions(Checked):
     """How detections on tiles become those of the full image. The same values give the same bytes.
 
     Raises:
@@ -299,7 +146,7 @@ class MergeOptions(_Checked):
     iou: float | str | None = option(
         None,
         "Least overlap of one object's detections. Default: 0.3 in the common view (cvm), 0.55 (wbf), else 0.5.",
-        lambda value: None if value is None else _described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
+        lambda value: None if value is None else described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
         MERGING,
         "0..1[,CLASS=0..1]",
     )
@@ -307,7 +154,7 @@ class MergeOptions(_Checked):
     conf: float | str = option(
         0.0,
         "Least confidence of a detection; others for some classes.",
-        _described(per_class, "0 to 1, such as 0.25 or 0.25,car=0.4"),
+        described(per_class, "0 to 1, such as 0.25 or 0.25,car=0.4"),
         MERGING,
         "0..1[,CLASS=0..1]",
     )
@@ -315,7 +162,7 @@ class MergeOptions(_Checked):
     groups: str = option(
         "",
         "Let some classes compete.",
-        _described(class_groups, "groups of two or more classes, such as car,truck;bus,van"),
+        described(class_groups, "groups of two or more classes, such as car,truck;bus,van"),
         MERGING,
         "car,truck;bus,van",
     )
@@ -337,26 +184,11 @@ class MergeOptions(_Checked):
 
 
 NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
-EXPORTS = ("dota", "geojson", "csv")
-BASES = ("0", "1", "coco91")
 WRITING = "Writing"
 
 
-def exports(value: Any) -> str:
-    """ "csv,dota", or a list of such names."""
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value or ())
-    names = [part for part in parts if part]
-    for name in names:
-        choice(*EXPORTS)(name)
-    return ",".join(name for name in EXPORTS if name in names)
-
-
-def base(*more: str) -> Callable[[Any], str]:
-    return lambda value: choice(*more, *BASES)(value if isinstance(value, str) else str(value))
-
-
 @dataclass(frozen=True, slots=True)
-class PredictionOptions(_Checked):
+class PredictionOptions(Checked):
     """How files of predictions are read, and what else is written.
 
     Raises:
@@ -383,7 +215,7 @@ class PredictionOptions(_Checked):
     tile: int | tuple[int, int] | None = option(
         None,
         "Size of a tile in px, where its name does not say (DOTA_devkit).",
-        lambda value: None if value is None else _described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")(value),
+        lambda value: None if value is None else described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")(value),
         READING,
         "1024|640x512",
     )
@@ -403,7 +235,7 @@ BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions(_Checked):
+class RunOptions(Checked):
     """How the work is done; none of these changes a byte of the result."""
 
     workers: int = _workers()
@@ -415,14 +247,9 @@ class RunOptions(_Checked):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions(_Checked):
+class CheckOptions(Checked):
     """How `tiler check` looks at a dataset."""
 
     task: str = _task()
     max_pixels: int = _max_pixels()
     workers: int = _workers()
-
-
-def option_fields(cls: type[_Checked]) -> tuple[Field[Any], ...]:
-    """The fields of an options class, in order."""
-    return fields(cls)

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from tests.conftest import ROOT, picture, tree
-from tiler.options import CheckOptions, RunOptions, SplitOptions, option_fields
+from tiler.checks import option_fields
+from tiler.options import CheckOptions, RunOptions, SplitOptions
 
 TILER = [sys.executable, "-m", "tiler"]
 

@@ -13,7 +13,8 @@ import yaml
 import tiler
 from tests.conftest import Dataset, tree
 from tests.merging import lines, numbers, predicted
-from tiler.options import MergeOptions, PredictionOptions, RunOptions, option_fields
+from tiler.checks import option_fields
+from tiler.options import MergeOptions, PredictionOptions, RunOptions
 
 TILER = [sys.executable, "-m", "tiler"]
 

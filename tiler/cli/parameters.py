@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tiler.checks import Checked, option_fields
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import printable
-from tiler.options import _Checked, option_fields
 
 Config = Annotated[
     Path | None,
@@ -19,7 +19,7 @@ Config = Annotated[
 ]
 
 
-def with_options(*classes: type[_Checked]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(*classes: type[Checked]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of `**options`, one option for each field of the classes.
 
     An option that is not given is not passed on, so that `--config` can stand in for it.

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.checks import shares
 from tiler.errors import TilerError, did_you_mean
 from tiler.instances import Instances
 from tiler.matching import similarity
 from tiler.matching.tiles import Tiles
 from tiler.neighbours import bounded, neighbours
-from tiler.options import MergeOptions, shares
+from tiler.options import MergeOptions
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
