@@ -9,6 +9,7 @@ grids of the larger ones too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -85,17 +86,17 @@ def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, sam
     left = _levels(boxes, reach)
     right = left if same else _levels(others, reach)
     for level in sorted({*left.tolist(), *right.tolist()}):
-        cell = max(FINEST * COARSER ** float(level), span / CELLS)
+        grid = _Grid(origin, max(FINEST * COARSER ** float(level), span / CELLS), reach)
         here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
         finer = np.flatnonzero(left < level)
-        entries = _sorted(_entered(others, here, origin, cell, group, reach))
+        entries = _sorted(grid.entered(others, here, group))
         # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is asked as well
-        yield from _matched(boxes, others, coarse, entries, origin, cell, group, reach, same)
-        yield from _matched(boxes, others, finer, entries, origin, cell, group, reach, False)
+        asked = entries if same else grid.entered(boxes, coarse, group)
+        yield from _matched(grid, boxes, others, asked, entries, same)
+        yield from _matched(grid, boxes, others, grid.entered(boxes, finer, group), entries, False)
         if not same:
-            small = np.flatnonzero(right < level)
-            entries = _sorted(_entered(boxes, coarse, origin, cell, group, reach))
-            for j, i in _matched(others, boxes, small, entries, origin, cell, group, reach, False):
+            small = grid.entered(others, np.flatnonzero(right < level), group)
+            for j, i in _matched(grid, others, boxes, small, _sorted(grid.entered(boxes, coarse, group)), False):
                 yield i, j
 
 
@@ -108,19 +109,30 @@ def _levels(boxes: Floats, reach: float) -> Ints:
 Entries = tuple["Ints", "Ints"]  # keys, and the box of each
 
 
-def _entered(boxes: Floats, index: Ints, origin: Floats, cell: float, group: Ints | None, reach: float) -> Entries:
-    """The cells that the boxes at `index` cover, and which box covers each."""
-    half = reach / 2
-    x0, y0, x1, y1 = (
-        ((boxes[index, side] + (half if side > 1 else -half) - origin[side % 2]) / cell).astype(np.int64) for side in range(4)
-    )
-    first = _key(x0, y0, None if group is None else group[index])
-    wide, tall = x1 > x0, y1 > y0
-    keys, owners = [first], [index]
-    for there, step in ((wide, 1), (tall, ROW), (wide & tall, ROW + 1)):
-        keys.append(first[there] + step)
-        owners.append(index[there])
-    return np.concatenate(keys), np.concatenate(owners)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """Cells of one size. Boxes are taken half the reach larger."""
+
+    origin: Floats
+    cell: float
+    reach: float
+
+    def cells(self, values: Floats, axis: int) -> Ints:
+        """In which column (axis 0) or row of cells values lie."""
+        return np.asarray((values - self.origin[axis]) / self.cell, np.int64)
+
+    def entered(self, boxes: Floats, index: Ints, group: Ints | None) -> Entries:
+        """The cells that the boxes at `index` cover, and which box covers each."""
+        half = self.reach / 2
+        x0, y0 = (self.cells(boxes[index, axis] - half, axis) for axis in (0, 1))
+        x1, y1 = (self.cells(boxes[index, axis + 2] + half, axis) for axis in (0, 1))
+        first = _key(x0, y0, None if group is None else group[index])
+        wide, tall = x1 > x0, y1 > y0
+        keys, owners = [first], [index]
+        for there, step in ((wide, 1), (tall, ROW), (wide & tall, ROW + 1)):
+            keys.append(first[there] + step)
+            owners.append(index[there])
+        return np.concatenate(keys), np.concatenate(owners)
 
 
 def _sorted(entries: Entries) -> Entries:
@@ -136,45 +148,35 @@ def _key(x: Ints, y: Ints, group: Ints | None) -> Ints:
 
 
 def _matched(
-    boxes: Floats,
-    others: Floats,
-    index: Ints,
-    entries: Entries,
-    origin: Floats,
-    cell: float,
-    group: Ints | None,
-    reach: float,
-    same: bool,
+    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, entries: Entries, same: bool
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes at `index` with the entered others of their cells that they meet."""
+    """Boxes with the entered others of their cells that they meet. `same`: those that ask are the entries themselves."""
     keys, owners = entries
-    if not len(index) or not len(keys):
+    wanted, asking = asked
+    if not len(wanted) or not len(keys):
         return
-    asked, asking = (keys, owners) if same else _entered(boxes, index, origin, cell, group, reach)
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))  # of each one's cell
     if same:
         first = np.arange(1, len(keys) + 1)
         count = ends - first
     else:
-        first = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-        there = keys[first] == asked
-        asked, asking, first = asked[there], asking[there], first[there]
+        first = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        there = keys[first] == wanted
+        wanted, asking, first = wanted[there], asking[there], first[there]
         count = ends[first] - first
     total = np.concatenate([[0], np.cumsum(count)])
     at = 0
-    while at < len(asked):
+    while at < len(wanted):
         end = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
         part = count[at:end]
         i = np.repeat(asking[at:end], part)
         j = owners[np.repeat(first[at:end] - (total[at:end] - total[at]), part) + np.arange(len(i))]
-        key = np.repeat(asked[at:end], part)
-        met = _met(boxes, others, i, j, reach)
+        key = np.repeat(wanted[at:end], part)
+        met = _met(boxes, others, i, j, grid.reach)
         i, j, key = i[met], j[met], key[met]
         # a pair that shares several cells counts in the one with the corner where both begin
-        x, y = (
-            ((np.maximum(boxes[i, axis], others[j, axis]) - reach / 2 - origin[axis]) / cell).astype(np.int64) for axis in (0, 1)
-        )
+        x, y = (grid.cells(np.maximum(boxes[i, axis], others[j, axis]) - grid.reach / 2, axis) for axis in (0, 1))
         once = _key(x, y, None) == key % ROW**2
         if once.any():
             yield i[once], j[once]
