@@ -111,6 +111,8 @@ def merge(
     """
     plan, run = planned(Path(preds), tiles, images, data, options)
     require_none(plan.report.findings, strict)
+    if out is None and not run.dry_run:
+        plan = replace(plan, job=replace(plan.job, write=False))
     if out is None or run.dry_run:
         held: dict[str, Instances] = {}
         for done in works(plan, plan.pieces, run, strict, progress):

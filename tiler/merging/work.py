@@ -40,6 +40,7 @@ class Job:
     names: tuple[str, ...] | None
     preds: str  # as findings name it
     root: Path | None = None  # of the pictures, for world files
+    write: bool = True  # make the text of the output too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +112,7 @@ def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
 
 
 def work(job: Job, piece: Piece) -> Work:
-    """Read, merge, and make the text of everything that is written."""
+    """Read, merge, and make the text of everything that is written, if it is."""
     read, result, owner = stitched(job, piece)
     rows = np.bincount(read.tile, minlength=len(piece.frames.names))
     for tile, _, _ in read.refused:
@@ -130,6 +131,8 @@ def work(job: Job, piece: Piece) -> Work:
         findings.append(Finding("", "D11", what))
     outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
     out = result.instances
+    if not job.write:
+        return Work(outcome, out, {}, {})
     files, streams = _texts(job, piece, out, affine)
     sizes = {name: len(text) for name, text in files.items()}
     streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner, sizes))
