@@ -10,9 +10,9 @@ from tests.strategies import quick
 from tiler.checks import option_fields
 from tiler.errors import TilerError
 from tiler.formats import plain_yaml
-from tiler.options import CheckOptions, RunOptions, SplitOptions
+from tiler.options import CheckOptions, MergeOptions, PredictionOptions, ReadingOptions, RunOptions, SplitOptions
 
-ALL = (SplitOptions, RunOptions, CheckOptions)
+ALL = (SplitOptions, MergeOptions, ReadingOptions, PredictionOptions, RunOptions, CheckOptions)
 
 # For each option: what may be given, as text and as a value, and what it becomes.
 GOOD = {
@@ -170,3 +170,11 @@ def test_run_and_check_options():
             RunOptions.of(bad)
     with pytest.raises(TilerError):
         CheckOptions.of({"tile": 640})
+
+
+def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
+    reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
+    assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
+    assert [(f.name, f.default, f.metadata) for f in predictions[:4]] == [(f.name, f.default, f.metadata) for f in reading]
+    with pytest.raises(TilerError, match="unknown option 'export'"):
+        ReadingOptions.of({"export": "csv"})

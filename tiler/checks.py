@@ -14,6 +14,8 @@ from typing import Any, TypeVar, cast
 from tiler.errors import TilerError, did_you_mean
 
 EXPORTS = ("dota", "geojson", "csv")
+PROTOCOLS = ("coco", "ultralytics", "ultralytics-8.3", "voc", "voc07", "dota")
+BINS = ("coco", "aitod", "tinyperson", "soda")
 BASES = ("0", "1", "coco91")
 
 Options = TypeVar("Options", bound="Checked")
@@ -179,13 +181,47 @@ def class_groups(value: Any) -> str:
     return ";".join(",".join(group) for group in parts)
 
 
-def exports(value: Any) -> str:
-    """ "csv,dota", or a list of such names."""
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value or ())
-    names = [part for part in parts if part]
-    for name in names:
-        choice(*EXPORTS)(name)
-    return ",".join(name for name in EXPORTS if name in names)
+def some(*allowed: str) -> Callable[[Any], str]:
+    """Names among those allowed, "csv,dota" or a list; each once, in the order of those allowed."""
+
+    def check(value: Any) -> str:
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value or ())
+        names = [part for part in parts if part]
+        for name in names:
+            choice(*allowed)(name)
+        return ",".join(name for name in allowed if name in names)
+
+    return check
+
+
+def size_bins(value: Any) -> str:
+    """The name of a protocol's bins, or rising sides in px: "16,32,96" or (16, 32, 96).
+
+    >>> size_bins("aitod"), size_bins([16, 32])
+    ('aitod', '16,32')
+    """
+    if value in BINS:
+        return str(value)
+    items = value.split(",") if isinstance(value, str) else value
+    sides = [number(0)(item) for item in (items if isinstance(items, list | tuple) else [items])]
+    if sides != sorted(set(sides)) or not sides or not 0 < sides[0] <= sides[-1] < 1e5:
+        raise ValueError
+    return ",".join(f"{side:g}" for side in sides)
+
+
+def detection_limits(value: Any) -> str:
+    """auto, or rising numbers of detections: "1,10,100" or (1, 10, 100).
+
+    >>> detection_limits("1,10,500")
+    '1,10,500'
+    """
+    if value == "auto":
+        return "auto"
+    items = value.split(",") if isinstance(value, str) else value
+    limits = [whole(1)(item) for item in (items if isinstance(items, list | tuple) else [items])]
+    if limits != sorted(set(limits)) or not limits:
+        raise ValueError
+    return ",".join(map(str, limits))
 
 
 def base(*more: str) -> Callable[[Any], str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tiler import ragged
 from tiler.errors import TilerError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ COARSER = 6.0  # ratio of the cells of one grid to those of the next finer one
 ROW = 2**22  # from a cell's key to that of the cell below
 CELLS = 2**21  # at most, each way
 GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
+LONG = 1_000_000  # candidates of one group from which the grid is the better way
+SLACK = 1e-9  # of a side, for rounding
 FINEST = 1.0  # px; smaller boxes share the first grid
 
 
@@ -73,6 +76,84 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
     [(array([0]), array([1]))]
     """
     yield from _joined(boxes, others, None, reach, same=False)
+
+
+def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
+    """Every box with the others of its group that it may overlap by so much, in portions; with 0, all that it meets.
+
+    A sweep: the others of a group in the order of their left sides, of which an IoU leaves a
+    short stretch for each box. Groups in which that would be long go through the grid.
+
+    Args:
+        boxes: `(N, 4)`, others: `(M, 4)`, both finite; those without size meet none.
+        group: `(N,)` and `(M,)` only boxes of the same group are paired.
+        iou: pairs of less may be left out; that they have as much is for the caller to see.
+
+    Yields:
+        Indices i of boxes, ascending but for those of long groups, and j of others.
+
+    >>> pairs = alike(np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 3], [3, 0, 7, 4.0]]), np.array([0]), np.array([0, 0]), 0.5)
+    >>> [(i.tolist(), j.tolist()) for i, j in pairs]
+    [([0], [0])]
+    """
+    here, there = _sized(boxes), _sized(others)
+    if not len(here) or not len(there):
+        return
+    numbers, dense = np.unique(other_group[there], return_inverse=True)
+    at = np.minimum(np.searchsorted(numbers, group[here]), len(numbers) - 1)
+    known = numbers[at] == group[here]
+    here, at = here[known], at[known]
+    if not len(here):
+        return
+    widest = np.zeros(len(numbers))
+    wide, wide_others = boxes[here, 2] - boxes[here, 0], others[there, 2] - others[there, 0]
+    np.maximum.at(widest, dense, wide_others)
+    order = np.lexsort((others[there, 0], dense))
+    dense, there = dense[order], there[order]
+    left = boxes[here, 0]
+    # x of another begins no further left than an IoU allows, and no further right
+    low = left - (np.minimum(widest[at], wide * (1 / iou - 1)) if iou > 0 else widest[at]) - SLACK * wide
+    high = left + wide * (1 - iou) + SLACK * wide
+    origin = min(float(low.min()), float(others[there, 0].min()))
+    span = max(float(high.max()), float(others[there, 0].max())) - origin + 1
+    key = dense * span + (others[there, 0] - origin)
+    near = span * 2.0**-40 * len(numbers)  # what the keys may have lost
+    first = np.searchsorted(key, at * span + (low - origin) - near)
+    count = np.searchsorted(key, at * span + (high - origin) + near, "right") - first
+    total = np.bincount(at, count, minlength=len(numbers))
+    crowded = (total > LONG) & (total > LONG / 1000 * (np.bincount(at, minlength=len(numbers)) + np.bincount(dense)))
+    swept = ~crowded[at]
+    yield from _swept(boxes, others, here[swept], there, first[swept], count[swept], group, other_group)
+    for number in np.flatnonzero(crowded):
+        one, other = here[at == number], there[dense == number]
+        for i, j in meetings(boxes[one], others[other]):
+            yield one[i], other[j]
+
+
+def _sized(boxes: Floats) -> Ints:
+    return np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+
+
+def _swept(
+    boxes: Floats, others: Floats, here: Ints, there: Ints, first: Ints, count: Ints, group: Ints, other_group: Ints
+) -> Iterator[tuple[Ints, Ints]]:
+    """Each box with `count` others from `first` on, as far as they meet."""
+    for at, end in _portions(ragged.offsets(count)):
+        i = np.repeat(here[at:end], count[at:end])
+        j = there[ragged.spans(first[at:end], count[at:end])]
+        met = np.minimum(boxes[i, 3], others[j, 3]) > np.maximum(boxes[i, 1], others[j, 1])
+        i, j = i[met], j[met]
+        met = (np.minimum(boxes[i, 2], others[j, 2]) > np.maximum(boxes[i, 0], others[j, 0])) & (group[i] == other_group[j])
+        yield i[met], j[met]
+
+
+def _portions(total: Ints) -> Iterator[tuple[int, int]]:
+    """Stretches of groups that have about `STEP` elements together, or are one group; `total` are offsets."""
+    at, end = 0, len(total) - 1
+    while at < end:
+        then = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
+        yield at, then
+        at = then
 
 
 def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool) -> Iterator[tuple[Ints, Ints]]:
@@ -165,13 +246,10 @@ def _matched(
         there = keys[first] == wanted
         wanted, asking, first = wanted[there], asking[there], first[there]
         count = ends[first] - first
-    total = np.concatenate([[0], np.cumsum(count)])
-    at = 0
-    while at < len(wanted):
-        end = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
+    for at, end in _portions(ragged.offsets(count)):
         part = count[at:end]
         i = np.repeat(asking[at:end], part)
-        j = owners[np.repeat(first[at:end] - (total[at:end] - total[at]), part) + np.arange(len(i))]
+        j = owners[ragged.spans(first[at:end], part)]
         key = np.repeat(wanted[at:end], part)
         met = _met(boxes, others, i, j, grid.reach)
         i, j, key = i[met], j[met], key[met]
@@ -180,7 +258,6 @@ def _matched(
         once = _key(x, y, None) == key % ROW**2
         if once.any():
             yield i[once], j[once]
-        at = end
 
 
 def _met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:

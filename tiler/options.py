@@ -7,18 +7,22 @@ from typing import Any
 
 from tiler.checks import (
     BASES,
+    EXPORTS,
+    PROTOCOLS,
     Checked,
     background,
     base,
     choice,
     class_groups,
     described,
-    exports,
+    detection_limits,
     flag,
     number,
     option,
     per_class,
     scales,
+    size_bins,
+    some,
     tile_size,
     whole,
 )
@@ -183,13 +187,9 @@ class MergeOptions(Checked):
     max_det: int = option(0, "Keep so many of each picture, the most confident; 0 for all.", whole(0), MERGING, "N")
 
 
-NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
-WRITING = "Writing"
-
-
 @dataclass(frozen=True, slots=True)
-class PredictionOptions(Checked):
-    """How files of predictions are read, and what else is written.
+class ReadingOptions(Checked):
+    """How files of predictions are read.
 
     Raises:
         TilerError: a value that is not one of those expected.
@@ -205,6 +205,20 @@ class PredictionOptions(Checked):
     )
     conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
     preds_base: str = option("auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES)))
+
+
+NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
+WRITING = "Writing"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOptions(ReadingOptions):
+    """How files of predictions are read, where their tiles lie, and what else is written.
+
+    Raises:
+        TilerError: a value that is not one of those expected.
+    """
+
     naming: str = option(
         "auto",
         "How tiles are named, where there is no manifest (tiler: yolo_tiler too).",
@@ -220,7 +234,7 @@ class PredictionOptions(Checked):
         "1024|640x512",
     )
     category_base: str = option("0", "What category ids of predictions.json count from.", base(), WRITING, "|".join(BASES))
-    export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", exports, WRITING, "dota,geojson,csv")
+    export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", some(*EXPORTS), WRITING, "dota,geojson,csv")
     affine: str = option(
         "",
         "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; or world, for the world file beside each picture.",
@@ -229,6 +243,60 @@ class PredictionOptions(Checked):
         "a,b,c,d,e,f|world",
     )
     crs: str = option("", "Its coordinate reference system, such as EPSG:32633.", str, WRITING, "CRS")
+
+
+SCORING = "Scoring"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions(Checked):
+    """What of the agreement between detections and labels is measured. The same values give the same bytes.
+
+    Raises:
+        TilerError: a value that is not one of those expected.
+
+    >>> ScoreOptions(bins=(16, 32, 96)).bins
+    '16,32,96'
+    """
+
+    protocol: str = option(
+        "coco,ultralytics",
+        "Which numbers are given; one matching serves all.",
+        some(*PROTOCOLS),
+        SCORING,
+        ",".join(PROTOCOLS),
+    )
+    bins: str = option(
+        "coco",
+        "Size bins of a protocol, or between sides of squares in px of the full picture.",
+        described(size_bins, "coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"),
+        SCORING,
+        "coco|aitod|tinyperson|soda|16,32,96",
+    )
+    max_dets: str = option(
+        "auto",
+        "Detections of a class in a picture that count: all (auto), beside COCO's 1, 10 and 100; or rising numbers.",
+        described(detection_limits, "auto, or rising whole numbers such as 1,10,100"),
+        SCORING,
+        "auto|1,10,100",
+    )
+    conf: float = option(0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1")
+    ignore_class: str = option(
+        "",
+        "Labels of this class are regions to be ignored, with all that lies in them by half (VisDrone's class 0).",
+        lambda value: str(value).strip(),
+        SCORING,
+        "CLASS",
+    )
+    analysis: str = option(
+        "auto",
+        "Intervals, seams, error classes: always, never, or where there are no more than 200000 detections (auto).",
+        choice("auto", "full", "none"),
+        SCORING,
+        "auto|full|none",
+    )
+    replicates: int = option(200, "Resamplings of the pictures for intervals; 0 for none.", whole(0, 10_000), SCORING, "N")
+    seed: int = option(0, "Of these resamplings.", whole(0), SCORING)
 
 
 BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import quick
 from tiler.formats import rle
+from tiler.masks import Masks
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
 
@@ -164,3 +165,81 @@ def test_an_empty_mask_has_no_points():
 def test_a_mask_of_a_billion_pixels_costs_what_its_runs_cost():
     rings = rle.outline({"size": [30_000, 30_000], "counts": [30_000 * 10 + 5, 30_000 * 29_000, 30_000 * 990 - 5]})
     assert shapely.area(rings.geometry())[0] == 30_000 * 29_000
+
+
+# --- segmentations of every kind, as pixels
+
+
+def encoded(given, height, width):
+    """A segmentation as pycocotools reads it."""
+    if isinstance(given, list):
+        return coco_mask.merge(coco_mask.frPyObjects(given, height, width))
+    if isinstance(given["counts"], list):
+        return coco_mask.frPyObjects(given, height, width)
+    return {"size": given["size"], "counts": given["counts"].encode()}
+
+
+@st.composite
+def segmentations(draw):
+    """One value as it stands in JSON, and its frame as width, height."""
+    mask = draw(masks)
+    height, width = mask.shape
+    polygon = st.lists(st.integers(-5, 70).map(lambda k: k / 5) | st.integers(0, 9), min_size=6, max_size=12)
+    kinds = {
+        "polygons": st.lists(polygon.map(lambda values: values[: len(values) // 2 * 2]), min_size=1, max_size=3),
+        "text": st.just({"size": [height, width], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}),
+        "list": st.just({"size": [height, width], "counts": runs_of(mask)}),
+    }
+    return draw(kinds[draw(st.sampled_from(sorted(kinds)))]), (width, height)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@quick
+@given(st.lists(segmentations(), max_size=6))
+def test_masks_of_all_kinds_are_those_of_pycocotools(many):
+    sizes = np.array([size for _, size in many], np.int64).reshape(-1, 2)
+    read, wrong = rle.masks([given for given, _ in many], sizes)
+    expected = [encoded(given, height, width) for given, (width, height) in many]
+    assert wrong == {}
+    assert read.area().tolist() == [float(coco_mask.area(each)) for each in expected]
+    np.testing.assert_array_equal(read.sizes, sizes)
+    again = Masks.of_counts([runs_of(coco_mask.decode(each)) for each in expected], sizes)
+    np.testing.assert_array_equal(read.starts, again.starts)
+    np.testing.assert_array_equal(read.ends, again.ends)
+    np.testing.assert_array_equal(read.offsets, again.offsets)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "expected polygons or a mask, got None"),
+        ([], "expected polygons or a mask, got []"),
+        ([0, 0, 4, 0, 4, 4], "a polygon is a list of numbers, got 0"),
+        ([[0, 0, 4, 0, 4, "4"]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, '4']"),
+        ([[0, 0, 4, 0, 4, True]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, True]"),
+        ([[0, 0, 4, 0, 4, float("nan")]], "a polygon holds [0, 0, 4, 0, 4, nan], expected finite pixels"),
+        ([[0, 0, 4, 0, 4, 10**400]], "expected finite pixels"),
+        ([[0, 0, 4, 4]], "a polygon has an even number of values, 6 or more, got 4"),
+        ([[0, 0, 4, 0, 4, 4, 0]], "a polygon has an even number of values, 6 or more, got 7"),
+        ([[0, 0, 4, 0, 4, 4], []], "a polygon has an even number of values, 6 or more, got 0"),
+        ({"counts": [4]}, "a mask of None, the picture's is [2, 3]"),
+        ({"size": [3, 2], "counts": [6]}, "a mask of [3, 2], the picture's is [2, 3]"),
+        ({"size": [2, 3], "counts": [5]}, "the runs add up to 5 pixels, expected 2 x 3"),
+        ({"size": [2, 3], "counts": [7, -1]}, "counts are run lengths, 0 or more"),
+        ({"size": [2, 3], "counts": "0 3"}, "character ' ' is not run-length notation"),
+        ({"size": [2, 3], "counts": "0é"}, "codec can't encode"),
+    ],
+)
+def test_a_segmentation_that_cannot_be_read_is_named_and_the_others_are_read(given, message):
+    square = [[0, 0, 2, 0, 2, 2, 0, 2]]
+    read, wrong = rle.masks([square, given, {"size": [2, 3], "counts": "6"}, square], np.full((4, 2), (3, 2)))
+    assert [*wrong] == [1] and message in wrong[1]
+    assert read.area().tolist() == [4, 0, 0, 4]
+
+
+@quick
+@given(st.lists(st.one_of(junk, st.lists(long_lists), st.fixed_dictionaries({"size": junk | pairs, "counts": junk}))))
+def test_any_segmentation_is_a_mask_or_wrong(many):
+    read, wrong = rle.masks(many, np.full((len(many), 2), 3))
+    assert len(read) == len(many)
+    assert not read.area()[[*wrong]].any()

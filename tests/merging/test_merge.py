@@ -303,7 +303,8 @@ def assert_one_fate_each(out, preds):
         want = {(t, r) for t, tile in enumerate(record["tiles"]) for r in range(tile[-1])}
         assert fates == Counter(want)
         for tile in record["tiles"]:
-            text = (preds / f"{tile[0]}.txt").read_text()
+            path = preds / f"{tile[0]}.txt"
+            text = path.read_text() if path.exists() else ""
             assert tile[-1] == sum(bool(line.strip()) for line in text.splitlines())
         assert all(detection for detection in record["detections"])
         assert all(-1 <= into < len(record["detections"]) for *_, into in record["dropped"])
@@ -325,6 +326,28 @@ def test_every_row_has_exactly_one_fate(noisy, tmp_path, method, options):
     assert counts.fates["duplicate"] > 10
     assert ("low confidence" in counts.fates) == ("conf" in options)
     assert ("over max-det" in counts.fates) == ("max_det" in options)
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": (1, 0.5)}, {"edge": "pad"}], ids=str)
+def test_merged_jsonl_lists_every_tile_of_the_manifest(cut, tmp_path, options):
+    case = cut(overlap=64, **options)
+    preds = shutil.copytree(case.preds, tmp_path / "preds")
+    silent, empty, unread = sorted(preds.glob("p0*"))[:3]
+    silent.unlink()
+    empty.write_text("")
+    unread.write_bytes("0 0.5".encode("utf-16"))
+    rows = {p.stem: sum(bool(line.strip()) for line in p.read_text().splitlines()) for p in preds.glob("*.txt") if p != unread}
+    merge(preds, tmp_path / "out", tiles=case.tiles)
+    found = {source.source: source for source in provenance.read_sources(tmp_path / "out/merged.jsonl")}
+    known = {source.source: source for source in manifest.read_sources(case.tiles / "tiles.jsonl")}
+    assert found.keys() == known.keys()
+    for key, source in found.items():
+        want = {(t.name, t.x, t.y, t.w, t.h, t.scale, rows.get(t.name, 0)) for t in known[key].tiles}
+        assert {(t.name, t.x, t.y, t.w, t.h, t.scale, t.rows) for t in source.tiles} == want
+        assert len(source.tiles) == len(want)
+        told = [tile.name in rows for tile in source.tiles]
+        assert told == sorted(told, reverse=True)  # rows are named by the places of these
+    assert any(tile.rows == 0 for tile in found["images/train/none.png"].tiles)
 
 
 def test_the_report_counts_what_a_loop_over_the_files_counts(noisy, tmp_path):

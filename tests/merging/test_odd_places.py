@@ -12,16 +12,18 @@ from tiler.errors import TilerError, Unfinished
 from tiler.formats import jsonl, manifest
 from tiler.instances import Instances
 from tiler.merging import building
+from tiler.merging.planning import planned
+from tiler.merging.work import digest_of
 from tiler.neighbours import neighbours
 from tiler.stitching import stitch
 
 
-def made(root, sources, names=("a", "b"), **head):
+def made(root, sources, names=("a", "b"), scale=1.0, **head):
     """A manifest. `sources`: (path, split, width, height, [(tile, x, y, w, h), ...])."""
     root.mkdir(parents=True, exist_ok=True)
     lines = [jsonl.line(manifest.Head("0", 1, head.pop("task", "detect"), list(names), {}, **head))]
     for path, split, width, height, tiles in sources:
-        entries = [manifest.Tile(*tile, 1.0, []) for tile in tiles]
+        entries = [manifest.Tile(*tile, scale, []) for tile in tiles]
         lines.append(jsonl.line(manifest.SourceTiles(path, split, width, height, "f", entries)))
     (root / "tiles.jsonl").write_bytes(b"".join(lines))
     return root
@@ -196,6 +198,30 @@ def test_a_tile_that_could_not_be_read_makes_no_orphans(tmp_path, spoilt):
     else:
         (preds / "B.txt").write_text(spoilt)
     assert tiler.merge(preds, tiles=tiles)["p.png"].conf.tolist() == [0.9]
+
+
+def test_a_picture_is_another_when_a_tile_without_predictions_is(tmp_path):
+    def digest(name, *other, unread=False, size=(1000, 640), scale=1.0):
+        tiles = made(tmp_path / f"m{name}", [("p.png", "val", *size, [("A", 0, 0, 640, 640), *other])], scale=scale)
+        preds = predicted(tmp_path / f"p{name}", A="0 .5 .5 .1 .1 .9\n")
+        if unread:
+            (preds / "B.txt").mkdir()
+        plan, _ = planned(preds, tiles, None, None, {})
+        return digest_of(plan.pieces[0])
+
+    b = ("B", 360, 0, 640, 640)
+    found = [
+        digest(0, b),
+        digest(1),
+        digest(2, b, unread=True),
+        digest(3, ("C", *b[1:])),
+        digest(4, ("B", 361, 0, 640, 640)),
+        digest(5, b, ("C", 0, 0, 64, 64)),
+        digest(6, b, size=(1001, 640)),
+        digest(7, b, scale=0.5),
+    ]
+    assert len(set(found)) == len(found)
+    assert digest(8, b) == found[0]
 
 
 def test_far_apart_boxes_share_no_cell_of_the_pair_search():

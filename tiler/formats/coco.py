@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Task
 
 MAX_BYTES = 4_000_000_000
+
+T = TypeVar("T")
 
 
 class Annotation(msgspec.Struct):
@@ -47,6 +49,16 @@ class Annotation(msgspec.Struct):
     def ignored(self) -> bool:
         return bool(self.iscrowd) or bool(self.ignore)
 
+    @property
+    def outlined(self) -> bool:
+        """Whether there is an outline at all."""
+        return bool(self.segmentation)
+
+    @property
+    def given(self) -> Any:
+        """The outline, as COCO has it."""
+        return self.segmentation
+
 
 class Picture(msgspec.Struct):
     """One image entry with its annotations."""
@@ -58,7 +70,9 @@ class Picture(msgspec.Struct):
     annotations: list[Annotation] = []
 
 
-class _Category(msgspec.Struct):
+class Category(msgspec.Struct):
+    """One category as it stands in the file."""
+
     id: Any = None
     name: Any = None
     keypoints: Any = None
@@ -67,7 +81,7 @@ class _Category(msgspec.Struct):
 class _File(msgspec.Struct):
     images: list[Picture]
     annotations: list[Annotation]
-    categories: list[_Category]
+    categories: list[Category]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,21 @@ def read(file: Path) -> CocoFile:
     Raises:
         TilerError: not JSON, or not COCO instances.
     """
+    content = decoded(file, _File)
+    label = printable(file.name)
+    findings: list[Finding] = []
+    classes, names = classes_of(content.categories, printable(str(file)))
+    pictures = _pictures(content, label, findings)
+    kpt_shape = kpt_shape_of(content.categories, content.annotations)
+    return CocoFile(classes, names, pictures, task_of(content.annotations, kpt_shape), kpt_shape, condensed(findings))
+
+
+def decoded(file: Path, kind: type[T]) -> T:
+    """The content of a COCO instances JSON, as a type that has its three lists.
+
+    Raises:
+        TilerError: it cannot be read, is not JSON, or not COCO instances.
+    """
     shown = printable(str(file))
     try:
         data = read_bytes(file, MAX_BYTES)
@@ -102,15 +131,9 @@ def read(file: Path) -> CocoFile:
         raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        content = msgspec.json.decode(data, type=_File)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise TilerError(f"{shown}: not COCO instances JSON: {printable(str(error))}{_hint(data)}") from None
-    label = printable(file.name)
-    findings: list[Finding] = []
-    classes, names = _categories(content.categories, shown)
-    pictures = _pictures(content, label, findings)
-    kpt_shape = _kpt_shape(content)
-    return CocoFile(classes, names, pictures, _task(content.annotations, kpt_shape), kpt_shape, condensed(findings))
 
 
 def _hint(data: bytes) -> str:
@@ -123,7 +146,15 @@ def _hint(data: bytes) -> str:
     return "".join(hint.replace("did you", f"for {key}, did you") for key, hint in hints)
 
 
-def _categories(categories: list[_Category], shown: str) -> tuple[dict[int, int], tuple[str, ...]]:
+def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, int], tuple[str, ...]]:
+    """The class index of each category id, in rising order of the ids, and the names by index.
+
+    Raises:
+        TilerError: there are none, or one has no id or name of its own.
+
+    >>> classes_of([Category(9, "bus"), Category(7, "car")], "a.json")
+    ({7: 0, 9: 1}, ('car', 'bus'))
+    """
     for category in categories:
         if not isinstance(category.id, int) or not isinstance(category.name, str):
             found = printable(f"{category.id!r}, {category.name!r}")[:80]
@@ -160,29 +191,34 @@ def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Pictu
     return list(by_id.values())
 
 
-def _kpt_shape(content: _File) -> tuple[int, int] | None:
-    points = [len(c.keypoints) for c in content.categories if isinstance(c.keypoints, list)]
-    used = any(isinstance(a.keypoints, list) and a.keypoints for a in content.annotations)
+def kpt_shape_of(categories: Sequence[Category], annotations: Sequence[Annotation]) -> tuple[int, int] | None:
+    """Number of keypoints and of values each, as the categories or else the annotations say; None if no annotation has any."""
+    points = [len(c.keypoints) for c in categories if isinstance(c.keypoints, list)]
+    used = any(isinstance(a.keypoints, list) and a.keypoints for a in annotations)
     if not used:
         return None
     if not any(points):
-        points = [len(a.keypoints) // 3 for a in content.annotations if isinstance(a.keypoints, list)]
+        points = [len(a.keypoints) // 3 for a in annotations if isinstance(a.keypoints, list)]
     return (max(points), 3) if max(points) > 0 else None
 
 
-def _task(annotations: list[Annotation], kpt_shape: tuple[int, int] | None) -> Task:
-    """pose with keypoints; segment when every object has an outline that is more than its box."""
+def task_of(annotations: Sequence[Annotation], kpt_shape: tuple[int, int] | None) -> Task:
+    """pose with keypoints; segment when every object has an outline that is more than its box.
+
+    >>> task_of([Annotation(bbox=[0, 0, 2, 2], segmentation=[[0, 0, 2, 2, 0, 2]])], None)
+    'segment'
+    """
     if kpt_shape is not None:
         return "pose"
     objects = [a for a in annotations if not a.ignored]
-    outlined = [a for a in objects if a.segmentation]
+    outlined = [a for a in objects if a.outlined]
     if not outlined or len(outlined) < len(objects):
         return "detect"
     return "detect" if all(_is_box(a) for a in outlined) else "segment"
 
 
 def _is_box(annotation: Annotation) -> bool:
-    rings, bbox = annotation.segmentation, annotation.bbox
+    rings, bbox = annotation.given, annotation.bbox
     if not (isinstance(rings, list) and len(rings) == 1 and isinstance(rings[0], list) and len(rings[0]) == 8):
         return False
     try:
@@ -256,9 +292,7 @@ class Unmeant(Exception):
 
 def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline."""
-    bbox = _numbers(annotation.bbox, "bbox")
-    if len(bbox) != 4:
-        raise Unmeant("L03", f"bbox is [x, y, width, height], got {len(bbox)} values")
+    bbox = xywh(annotation.bbox)
     if bbox[2] <= 0 or bbox[3] <= 0:
         raise Unmeant("L06", f"bbox is {bbox[2]:g} x {bbox[3]:g}, expected more than 0")
     xyxy = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])
@@ -272,6 +306,18 @@ def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Flo
         return xyxy, outline(annotation.segmentation)
     except ValueError as error:
         raise Unmeant("L03", f"segmentation: {error}") from None
+
+
+def xywh(bbox: Any) -> Floats:
+    """The four numbers of COCO's `bbox`, of whatever sign.
+
+    Raises:
+        Unmeant: they are not four finite numbers.
+    """
+    values = numbers(bbox, "bbox")
+    if len(values) != 4:
+        raise Unmeant("L03", f"bbox is [x, y, width, height], got {len(values)} values")
+    return values
 
 
 def outline(segmentation: Any) -> Rings:
@@ -293,7 +339,7 @@ def outline(segmentation: Any) -> Rings:
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
     parts = []
     for ring in segmentation:
-        points = _numbers(ring, "segmentation")
+        points = numbers(ring, "segmentation")
         if len(points) < 6 or len(points) % 2:
             raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(points)}")
         parts.append(points.reshape(-1, 2))
@@ -306,7 +352,12 @@ def outline(segmentation: Any) -> Rings:
     return Rings.from_geometry(np.array([together]))  # COCO's parts are united, ours are even-odd
 
 
-def _numbers(value: Any, what: str) -> Floats:
+def numbers(value: Any, what: str) -> Floats:
+    """A list of numbers that pixels can be.
+
+    Raises:
+        Unmeant: it is none.
+    """
     if not isinstance(value, list):
         raise Unmeant("L03", f"{what} is a list of numbers, got {short(value)}")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
@@ -327,13 +378,19 @@ def _quad(rings: list[Floats]) -> Floats:
 
 
 def _keypoints(annotation: Annotation, spec: Spec) -> Floats | None:
-    if spec.task != "pose" or spec.kpt_shape is None:
-        return None
-    count = spec.kpt_shape[0]
-    if not annotation.keypoints:
+    return None if spec.task != "pose" or spec.kpt_shape is None else triples(annotation.keypoints, spec.kpt_shape[0])
+
+
+def triples(keypoints: Any, count: int) -> Floats:
+    """`(count, 3)` of COCO's `keypoints`; zeros where there are none.
+
+    Raises:
+        Unmeant: there are others than so many.
+    """
+    if not keypoints:
         return np.zeros((count, 3))
-    points = _numbers(annotation.keypoints, "keypoints")
-    if len(points) != 3 * count:
-        raise Unmeant("L03", f"expected {count} keypoints of 3 values, got {len(points)} values")
-    result = points.reshape(count, 3)
+    values = numbers(keypoints, "keypoints")
+    if len(values) != 3 * count:
+        raise Unmeant("L03", f"expected {count} keypoints of 3 values, got {len(values)} values")
+    result = values.reshape(count, 3)
     return np.where((result[:, 2:] == 0) & (result[:, :2] == 0).all(axis=1, keepdims=True), 0.0, result)

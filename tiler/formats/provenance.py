@@ -30,7 +30,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tile(msgspec.Struct, frozen=True, array_like=True):
-    """A tile with predictions: its window in source pixels, tile px per source px, and its number of rows."""
+    """A tile: its window in source pixels, tile px per source px, and its number of rows, 0 without predictions."""
 
     name: str
     x: float
@@ -45,8 +45,10 @@ class Merged(msgspec.Struct, frozen=True):
     """One source picture.
 
     Attributes:
-        digest: of the rows that were read.
-        tiles: those with predictions.
+        digest: of the rows that were read, and the tiles they were looked up in.
+        tiles: all that are known, those with predictions first; rows 0 for those without any
+            or with a file that cannot be read. A picture that was predicted whole is one more
+            tile, named as the picture without its suffix.
         detections: for each merged detection, in the order they are written, the rows it is
             made of, the most confident first.
         orphans: merged detections that are lone cut ones, see `MergeOptions.orphans`.

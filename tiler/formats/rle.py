@@ -1,7 +1,8 @@
-"""COCO run-length masks to exact outlines along the pixel edges."""
+"""COCO's `segmentation`: run-length masks to exact outlines along the pixel edges, and every kind to its pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import shapely
 
 from tiler.findings import short
+from tiler.masks import Masks, concatenate
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
@@ -63,21 +65,77 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     >>> outline({"size": [2, 2], "counts": [0, 2, 2]}).bounds().tolist()
     [[0.0, 0.0, 1.0, 2.0]]
     """
-    size, given = segmentation.get("size"), segmentation.get("counts")
+    size = segmentation.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
         raise ValueError(f"size is [height, width], got {short(size)}")
-    runs = counts(given) if isinstance(given, str) else given
-    if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
-        raise ValueError("counts are run lengths, 0 or more")
     height, width = size
     if height * width > MAX_PIXELS:
         raise ValueError(f"a mask of {height} x {width} pixels")
-    if sum(runs) != height * width:
-        raise ValueError(f"the runs add up to {sum(runs)} pixels, expected {height} x {width}")
-    ends = np.array(list(accumulate(runs)), np.int64)
+    ends = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
     starts, ends = ends[0:-1:2], ends[1::2]
     keep = ends > starts
     return Rings.from_geometry(np.array([shapely.union_all(shapely.box(*_rectangles(starts[keep], ends[keep], height).T))]))
+
+
+def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
+    """The pixels of COCO's `segmentation` values as pycocotools reads them, one object each.
+
+    Polygons (a list of lists x, y, x, y, ... in pixels) are united; a mask `{"size": [height, width], "counts": ...}`,
+    of compressed text or a list of run lengths, is of the size of its frame.
+
+    Args:
+        segmentations: N values as they stand in JSON.
+        sizes: `(N, 2)` int64 width and height of the frames, no more than MAX_PIXELS each.
+
+    Returns:
+        N masks, and by index what is wrong with those that cannot be read; these have no pixels.
+
+    >>> read, wrong = masks([[[0, 0, 2, 0, 2, 2, 0, 2]], {"size": [2, 2], "counts": "022"}, [[1, 2]]], np.full((3, 2), 2))
+    >>> read.area().tolist(), wrong
+    ([4.0, 2.0, 0.0], {2: 'a polygon has an even number of values, 6 or more, got 2'})
+    """
+    runs: dict[int, list[int]] = {}
+    rings: dict[int, list[Floats]] = {}
+    wrong: dict[int, str] = {}
+    for i, (given, (width, height)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
+        try:
+            if not isinstance(given, dict):
+                rings[i] = _polygons(given)
+            elif given.get("size") != [height, width]:
+                raise ValueError(f"a mask of {short(given.get('size'))}, the picture's is [{height}, {width}]")
+            else:
+                runs[i] = _lengths(given, height, width)
+        except ValueError as error:
+            wrong[i], rings[i] = str(error), []
+    filled = Masks.of_counts([*runs.values()], sizes[[*runs]])
+    drawn = Masks.of_rings(Rings.of([*rings.values()]), sizes[[*rings]], united=True)
+    order = np.argsort(np.array([*runs, *rings], np.int64))
+    return concatenate([filled, drawn]).take(order), wrong
+
+
+def _lengths(segmentation: dict[str, Any], height: int, width: int) -> list[int]:
+    """The run lengths of a mask of either notation, which fill its frame."""
+    given = segmentation.get("counts")
+    runs = counts(given) if isinstance(given, str) else given
+    if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
+        raise ValueError("counts are run lengths, 0 or more")
+    if sum(runs) != height * width:
+        raise ValueError(f"the runs add up to {sum(runs)} pixels, expected {height} x {width}")
+    return runs
+
+
+def _polygons(segmentation: Any) -> list[Floats]:
+    """The rings of a list of polygons."""
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
+    for ring in segmentation:
+        if not isinstance(ring, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in ring):
+            raise ValueError(f"a polygon is a list of numbers, got {short(ring)}")
+        if not all(abs(v) < 1e9 for v in ring):  # also false of NaN, and of whole numbers beyond floats
+            raise ValueError(f"a polygon holds {short(ring)}, expected finite pixels")
+        if len(ring) < 6 or len(ring) % 2:  # pycocotools takes four for a box
+            raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(ring)}")
+    return [np.array(ring, np.float64).reshape(-1, 2) for ring in segmentation]
 
 
 def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:

@@ -42,12 +42,17 @@ def of_boxes(boxes: Floats, others: Floats, metric: Metric = "iou") -> Floats:
 
 def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Floats:
     """`(P,)` of each area and its partner, shapely geometries."""
+    return share(common_area(shapes, others), shapely.area(shapes), shapely.area(others), metric)
+
+
+def common_area(shapes: Objects, others: Objects) -> Floats:
+    """`(P,)` px² that each area shares with its partner."""
     common = shapely.area(shapely.intersection(shapes, others))
     # GEOS finds no common area at all of some shapes that differ in the last bit only
     none = np.flatnonzero(common <= 0)
     none = none[shapely.intersects(shapes[none], others[none])]
     common[none] = shapely.area(shapely.intersection(shapes[none], others[none], grid_size=GRAIN))
-    return share(common, shapely.area(shapes), shapely.area(others), metric)
+    return np.asarray(common)
 
 
 def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> Floats:
@@ -62,14 +67,21 @@ def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> 
 def oks(points: Floats, others: Floats, counted: Bools, area: Floats) -> Floats:
     """`(P,)` object keypoint similarity of keypoints `(P, K, 2)`, over those counted `(P, K)`.
 
-    The formula of pycocotools' `computeOks`, with COCO's constants for its 17 keypoints
-    and 1/K for others, as the trainer has it. 0 where none counts.
+    0 where none counts.
     """
-    k = points.shape[1]
+    return oks_of_distances(((points - others) ** 2).sum(axis=-1), counted, area)
+
+
+def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
+    """`(P,)` object keypoint similarity from squared distances `(P, K)`.
+
+    The formula of pycocotools' `computeOks`, with COCO's constants for its 17 keypoints
+    and 1/K for others, as the trainer has it.
+    """
+    k = squared.shape[1]
     sigmas = COCO_SIGMAS if k == len(COCO_SIGMAS) else np.full(k, 1.0 / max(k, 1))
-    distance = ((points - others) ** 2).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = distance / ((2 * sigmas) ** 2 * (area[:, None] + np.spacing(1.0)) * 2)
+        exponent = squared / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1.0)) / 2
     alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)
-    return np.asarray(np.divide(alike, number, out=np.zeros(len(points)), where=number > 0))
+    return np.asarray(np.divide(alike, number, out=np.zeros(len(squared)), where=number > 0))

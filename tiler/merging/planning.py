@@ -12,14 +12,16 @@ import msgspec
 import numpy as np
 
 from tiler import boxes as box
+from tiler.datasets import index as indexes
+from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError
 from tiler.findings import Finding, printable
-from tiler.formats import dataset_yaml, provenance
+from tiler.formats import coco_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
+from tiler.formats.coco_truth import CocoTruth
+from tiler.formats.dataset_yaml import DatasetYaml
 from tiler.formats.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.formats.predictions.categories import COCO91
-from tiler.merging import index as indexes
-from tiler.merging.index import Index, Picture
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import Counts, MergeReport
 from tiler.merging.work import Job, Piece, dota_file, inside
@@ -62,7 +64,7 @@ def planned(
         Affine.of(files.affine)
     if not preds.exists():
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
-    given = None if data is None else dataset_yaml.read(Path(data))
+    given = None if data is None else _classes(Path(data))
     manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
     reading = _reading(files, known, given)
@@ -93,7 +95,12 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
             raise TilerError(f"--export dota: classes {other!r} and {name!r} would be one file {dota_file(name)}; rename one")
 
 
-def _reading(files: PredictionOptions, known: Index | None, data: dataset_yaml.DatasetYaml | None) -> Reading:
+def _classes(data: Path) -> DatasetYaml | CocoTruth:
+    """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
+    return coco_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
+
+
+def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | CocoTruth | None) -> Reading:
     task = files.task
     if task == "auto" and known is not None:
         task = known.task
@@ -173,14 +180,27 @@ def _piece(
     Args:
         unread: tiles whose predictions could not be read; it is not known what they saw.
     """
+    told = [tile for tile, _ in members]
+    others = sorted(set(range(len(picture.names))).difference(told))
+    silent = [tile for tile in others if picture.names[tile] not in unread]
+    lost = [tile for tile in others if picture.names[tile] in unread]
+    return Piece(
+        picture.key,
+        label,
+        image_id,
+        picture.width,
+        picture.height,
+        _frames(picture, told),
+        _frames(picture, silent),
+        _frames(picture, lost),
+        found.batch([i for _, i in members]),
+    )
+
+
+def _frames(picture: Picture, tiles: list[int]) -> Frames:
+    """Some of a picture's tiles; WHOLE is the picture itself, as a tile after the last."""
     whole = np.array([0, 0, picture.width, picture.height], np.float64)
-    rects = [whole if tile == indexes.WHOLE else picture.rects[tile] for tile, _ in members]
-    scales = [1.0 if tile == indexes.WHOLE else picture.scale[tile] for tile, _ in members]
-    names = [picture.stem if tile == indexes.WHOLE else picture.names[tile] for tile, _ in members]
-    windows = np.reshape(rects, (-1, 4)).astype(np.float64)
-    frames = Frames(names, windows, np.array(scales, np.float64), box.intersection(windows, whole))
-    silent = np.ones(len(picture.names), bool)
-    silent[[tile for tile, _ in members if tile != indexes.WHOLE]] = False
-    silent[[tile for tile, name in enumerate(picture.names) if name in unread]] = False
-    batch = found.batch([i for _, i in members])
-    return Piece(picture.key, label, image_id, picture.width, picture.height, frames, picture.rects[silent], batch)
+    names = [picture.stem if tile == indexes.WHOLE else picture.names[tile] for tile in tiles]
+    chosen = np.array(tiles, np.int64)
+    rects = np.concatenate([picture.rects, whole[None]])[chosen]
+    return Frames(names, rects, np.append(picture.scale, 1.0)[chosen], box.intersection(rects, whole))

@@ -26,7 +26,7 @@ from tiler.options import MergeOptions, PredictionOptions
 from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints
+    from tiler.types import Ints
 
 STEP = 65_536  # detections that are Python objects at once
 
@@ -52,7 +52,8 @@ class Piece:
         label: where its label file goes, without suffix.
         image_id: of predictions.json.
         frames: its tiles with predictions.
-        silent: `(K, 4)` its tiles without, in which nothing was found.
+        silent: those without, in which nothing was found.
+        unread: those whose predictions could not be read; it is not known what they saw.
         batch: the predictions.
     """
 
@@ -62,7 +63,8 @@ class Piece:
     width: int
     height: int
     frames: Frames
-    silent: Floats
+    silent: Frames
+    unread: Frames
     batch: Batch
 
 
@@ -102,7 +104,7 @@ def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
     `Stitched.into` leads to the first part.
     """
     read = piece.batch.read(piece.frames)
-    tiles = Tiles.of(np.concatenate([piece.frames.rects, piece.silent]), (piece.width, piece.height))
+    tiles = Tiles.of(np.concatenate([piece.frames.rects, piece.silent.rects]), (piece.width, piece.height))
     doubtful = [tile for tile, _, _ in read.refused]  # who knows what these rows were
     tiles.witness[doubtful] = False
     result = merged(read.instances, read.tile, tiles, job.merging, job.names)
@@ -129,7 +131,8 @@ def work(job: Job, piece: Piece) -> Work:
     if full:
         what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
         findings.append(Finding("", "D11", what))
-    outcome = Outcome(piece.key, _digest(piece, read), counted(len(rows) + len(piece.silent), rows, read, result), findings)
+    counts = counted(len(rows) + len(piece.silent.names), rows, read, result)
+    outcome = Outcome(piece.key, _digest(piece, read), counts, findings)
     out = result.instances
     if not job.write:
         return Work(outcome, out, {}, {})
@@ -146,9 +149,14 @@ def inside(path: str, preds: str) -> str:
 
 def _digest(piece: Piece, read: Detections) -> str:
     """Of everything that decides what the picture's detections become, but for the options."""
-    frames = piece.frames
-    places = [frames.names, frames.rects.tolist(), frames.scale.tolist(), piece.silent.tolist(), piece.width, piece.height]
-    return hashlib.blake2b(read.digest.encode() + msgspec.json.encode([piece.key, *places]), digest_size=16).hexdigest()
+    places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
+    known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
+    return hashlib.blake2b(read.digest.encode() + known, digest_size=16).hexdigest()
+
+
+def _places(frames: Frames) -> list[tuple[str, list[float], float]]:
+    """Name, window and scale of each tile."""
+    return list(zip(frames.names, frames.rects.tolist(), frames.scale.tolist(), strict=True))
 
 
 def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
@@ -211,11 +219,11 @@ def _provenance(
     piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints, files: dict[str, int]
 ) -> Merged:
     """Which rows each detection is made of, and what became of the others. `owner`: see `stitched`."""
-    frames = piece.frames
+    others = [*_places(piece.silent), *_places(piece.unread)]  # after those that rows are named by
     tiles = [
         Tile(name, x0, y0, x1 - x0, y1 - y0, scale, number)
-        for name, (x0, y0, x1, y1), scale, number in zip(
-            frames.names, frames.rects.tolist(), frames.scale.tolist(), rows.tolist(), strict=True
+        for (name, (x0, y0, x1, y1), scale), number in zip(
+            [*_places(piece.frames), *others], [*rows.tolist(), *[0] * len(others)], strict=True
         )
     ]
     fate, into = result.fate, result.into

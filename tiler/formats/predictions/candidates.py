@@ -12,7 +12,7 @@ from tiler.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.formats.predictions.values import Frames
-    from tiler.types import Bools, Floats, Ints, Task
+    from tiler.types import Bools, Floats, Ints, Objects, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +29,8 @@ class Candidates:
         boxes: `(N, 4)` float64, xyxy px of the source image; of outlines their bounds.
         rings: outlines or corners in source px, as `Instances` has them.
         keypoints: `(N, K, 3)` in source px.
+        area: `(N,)` px² of the source image, where it is given; NaN: it is to be measured.
+        segmentations: `(N,)` COCO's polygons or masks as they were read, which stand for rings.
     """
 
     task: Task
@@ -41,6 +43,8 @@ class Candidates:
     boxes: Floats
     rings: Rings | None = None
     keypoints: Floats | None = None
+    area: Floats | None = None
+    segmentations: Objects | None = None
 
     def take(self, index: Ints | Bools) -> Candidates:
         """The rows at the given indices, or where a mask is True."""
@@ -71,9 +75,8 @@ def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floa
     >>> placed(np.array([[50, 50.0]]), np.array([0]), frames, False).tolist()
     [[200.0, 100.0]]
     """
-    rects = frames.rects[tile]
-    size = rects[:, 2:] - rects[:, :2] if normalised else 1 / frames.scale[tile][:, None]
-    return np.asarray(rects[:, :2] + points * size)
+    size = frames.rects[:, 2:] - frames.rects[:, :2] if normalised else 1 / frames.scale[:, None]
+    return np.asarray(frames.rects[tile, :2] + points * size[tile])
 
 
 def placed_keypoints(given: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import printable, short
+from tiler.formats.predictions.records import numbers
 
 if TYPE_CHECKING:
     from tiler.formats.predictions.results import Entry
     from tiler.formats.predictions.values import Reading
     from tiler.types import Floats
+
+_ID, _NAME = attrgetter("category_id"), attrgetter("category_name")
 
 # COCO has 80 classes with ids from 1 to 90; these ids were never given away.
 COCO91 = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
@@ -28,12 +32,14 @@ class Categories:
         said: the choice in words.
         base: added to a class index in the file.
         table: class index by id, where there is no base.
+        whose: what has that table, in words.
         names: class index by name, where names count.
     """
 
     said: str
     base: int = 0
-    table: dict[float, int] | None = None
+    table: Mapping[int, int] | None = None
+    whose: str = ""
     names: dict[str, int] | None = None
 
     @classmethod
@@ -50,9 +56,11 @@ class Categories:
         if reading.category_base != "auto":
             raise TilerError(f"--preds-base {reading.category_base}, expected auto, 0, 1 or coco91")
         classes = reading.classes
-        if reading.names is not None and entries and all(isinstance(e.category_name, str) for e in entries):
+        if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
             return cls("classes by category_name", names={name: i for i, name in enumerate(reading.names)})
-        ids = {e.category_id for e in entries if isinstance(e.category_id, int | float)}
+        ids = _numbers([*map(_ID, entries)])
+        if reading.categories is not None and (0 not in ids or 0 in reading.categories):
+            return cls("category ids of the ground truth", table=reading.categories, whose="the ground truth's")
         if not ids or 0 in ids:
             return cls("category ids from 0")
         if classes == len(COCO91) and 80 < max(ids) <= 90:
@@ -67,26 +75,33 @@ class Categories:
 
     def classes(self, entries: Sequence[Entry]) -> tuple[Floats, dict[int, tuple[str, str]]]:
         """`(N,)` class index of each entry, and the entries without one."""
+        given = [*map(_ID if self.names is None else _NAME, entries)]
         result = np.full(len(entries), np.nan)
         wrong: dict[int, tuple[str, str]] = {}
-        for i, entry in enumerate(entries):
-            found = self._index(entry)
+        find: Callable[[Any], float | str] = self._index
+        if {*map(type, given)} <= {int, float, str}:  # of others True would be 1 in a dict, and a list no key
+            find = {value: self._index(value) for value in {*given}}.__getitem__
+            indices = numbers(map(find, given))
+            if indices is not None:
+                return indices, wrong
+        for i, value in enumerate(given):
+            found = find(value)
             if isinstance(found, str):
                 wrong[i] = "D04", found
             else:
                 result[i] = found
         return result, wrong
 
-    def _index(self, entry: Entry) -> float | str:
+    def _index(self, given: Any) -> float | str:
+        """The class of an id or a name; or why there is none."""
         if self.names is not None:
-            name = entry.category_name
+            name = given
             unknown = f"no class is named {short(name)}{printable(did_you_mean(str(name)[:99], self.names))}"
             return self.names.get(name, unknown)
-        given = entry.category_id
         if isinstance(given, bool) or not isinstance(given, int | float) or given != given or abs(given) > 2**53:
             return f"category_id is {short(given)}, expected a whole number"
         if self.table is not None:
-            return self.table.get(given, f"category_id {given:g} is none of COCO's")
+            return self.table.get(given, f"category_id {given:g} is none of {self.whose}")  # type: ignore[arg-type]
         return (
             given - self.base
             if given >= self.base and given == int(given)
@@ -95,4 +110,10 @@ class Categories:
 
 
 def _coco91() -> Categories:
-    return Categories("category ids of COCO (1 to 90)", table={category: i for i, category in enumerate(COCO91)})
+    return Categories("category ids of COCO (1 to 90)", table={category: i for i, category in enumerate(COCO91)}, whose="COCO's")
+
+
+def _numbers(ids: Sequence[Any]) -> set[float]:
+    if {*map(type, ids)} <= {int, float}:
+        return {*ids}
+    return {i for i in ids if isinstance(i, int | float)}

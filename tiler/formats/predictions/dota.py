@@ -61,4 +61,4 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
     found, counts, ordered = by_key(keys, records)
     said = "" if reading.names is not None else ", classes in the order of the files"
     kind = f"DOTA Task1, obb{said}: {len(paths)} files, {row} rows"
-    return RecordFile(kind, "obb", found, counts, condensed(findings), ordered, paths, reading.classes)
+    return RecordFile(kind, "obb", found, counts, condensed(findings), ordered, paths, reading.classes, exact=reading.exact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the pictures
 DOTA = "predictions_txt"
+BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
@@ -85,16 +87,40 @@ def _file(path: Path, reading: Reading) -> Predictions:
         )
     if data.lstrip()[:1] == b"{":
         return results.read(path, decoded(data, results.Wrapped, shown).annotations, reading)
-    return results.read(path, decoded(data, list[results.Entry], shown), reading)
+    entries = decoded(data, list[results.Entry], shown)
+    del data  # as large as the file
+    return results.read(path, entries, reading)
 
 
 def _first(data: bytes, shown: str) -> set[str]:
     """What the first entry of a JSON has."""
+    keys = _at_a_glance(data)
+    if keys is not None:
+        return keys
     if data.lstrip()[:1] == b"{":
         entries = decoded(data, results.WrappedRaw, shown).annotations
     else:
         entries = decoded(data, list[msgspec.Raw], shown)
     return {printable(str(key)) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)} if entries else set()
+
+
+def _at_a_glance(data: bytes) -> set[str] | None:
+    """The same of a list, without reading on; None where that does not tell.
+
+    Of JSON that starts with a brace nothing but the whole is JSON: the first brace that
+    closes such is its end.
+    """
+    start = re.match(rb"\s*\[\s*(?=\{)", data)
+    end = 0 if start is None else start.end()
+    for _ in range(BRACES):
+        end = data.find(b"}", end) + 1
+        if start is None or not end:
+            break
+        try:
+            return {printable(key) for key in msgspec.json.decode(data[start.end() : end], type=dict[str, msgspec.Raw])}
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue
+    return None
 
 
 def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Predictions:

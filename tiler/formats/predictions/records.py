@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler import ragged
 from tiler.errors import TilerError
 from tiler.findings import short
 from tiler.formats import coco
@@ -42,6 +45,7 @@ class Records:
         conf: `(N,)` float64; NaN where there is none.
         numbers: `(N, 4)` xyxy, or of obb `(N, 8)` corners, tile px; NaN where an outline stands for them.
         keypoints: `(N, K, 2 or 3)` in tile px, or None.
+        area: `(N,)` tile px² as given, NaN where none is; or None.
         outlines: by index, polygons or a mask as COCO has them.
         faults: by index, the code and the reason of a record that is refused.
     """
@@ -53,6 +57,7 @@ class Records:
     conf: Floats
     numbers: Floats
     keypoints: Floats | None = None
+    area: Floats | None = None
     outlines: dict[int, Any] = field(default_factory=dict)
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
@@ -75,12 +80,17 @@ class RecordBatch:
     records: Records
     paths: list[str]
     classes: int | None
+    exact: bool = False
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
         records, outlines, faults = self.records, dict[int, Rings](), dict(self.records.faults)
         for i, given in records.outlines.items():
             if i in faults:
+                continue
+            if self._raw:
+                if not isinstance(given, list | dict):
+                    faults[i] = "D03", f"segmentation: expected polygons or a mask, got {short(given)}"
                 continue
             try:
                 outlines[i] = _outline(given, int(self.tile[i]), frames)
@@ -92,20 +102,32 @@ class RecordBatch:
         ]
         good = np.delete(np.arange(len(self.tile)), list(faults))
         candidates = self._candidates(good, [outlines.get(i) for i in good.tolist()] if outlines else [], frames)
-        return soundness.judged(candidates, refused, frames, self.paths, self.classes, self._digest())
+        digest = "" if self.exact else self._digest()
+        return soundness.judged(candidates, refused, frames, self.paths, self.classes, digest, exact=self.exact)
+
+    @property
+    def _raw(self) -> bool:
+        """Outlines stay as COCO has them."""
+        return self.exact and self.task == "segment"
 
     def _candidates(self, good: Ints, outlines: list[Rings | None], frames: Frames) -> Candidates:
         """The records at `good`, with their outlines in tile px, in source px."""
-        records, tile = self.records, self.tile[good]
-        numbers = tame(records.numbers[good])
+        records, tile = self.records, self.tile
+        if len(good) < len(tile):
+            records, tile = records.take(good), tile[good]
+        numbers = tame(records.numbers)
         for i, outline in enumerate(outlines):
             if outline is not None and self.task != "segment":
                 quad = self.task == "obb"
                 numbers[i] = smallest_rectangles(outline.coords[None])[0].ravel() if quad else outline.bounds()[0]
         width = numbers.shape[1] // 2
         points = placed(numbers.reshape(-1, 2), np.repeat(tile, width), frames, False)
-        common = (self.task, tile, records.row[good], records.file[good], records.line[good], records.class_id[good])
-        conf = records.conf[good]
+        common = (self.task, tile, records.row, records.file, records.line, records.class_id)
+        conf = records.conf
+        area = None if records.area is None else records.area / frames.scale[tile] ** 2
+        if self._raw:
+            given = np.fromiter(map(records.outlines.__getitem__, range(len(tile))), object, len(tile))
+            return Candidates(*common, conf, points.reshape(-1, 4), area=area, segmentations=given)
         if self.task == "segment":
             rings = concatenated(outline for outline in outlines if outline is not None)
             rings = replace(rings, coords=placed(rings.coords, tile[rings.owners()], frames, False))
@@ -115,8 +137,8 @@ class RecordBatch:
             return Candidates(*common, conf, rings.bounds(), rings)
         found = None
         if records.keypoints is not None:
-            found = placed_keypoints(tame(records.keypoints[good]), tile, frames, False)
-        return Candidates(*common, conf, points.reshape(-1, 4), keypoints=found)
+            found = placed_keypoints(tame(records.keypoints), tile, frames, False)
+        return Candidates(*common, conf, points.reshape(-1, 4), keypoints=found, area=area)
 
     def _digest(self) -> str:
         records = self.records
@@ -142,22 +164,33 @@ class RecordFile:
     classes: int | None
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
+    exact: bool = False
 
     def batch(self, indices: Sequence[int]) -> RecordBatch:
         """See `values.Predictions`."""
-        ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
-        spans = [np.arange(ends[i], ends[i + 1]) for i in indices]
-        tile = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
-        index = np.concatenate([np.empty(0, np.int64), *spans])
-        return RecordBatch(self.task, tile, self.records.take(index), self.paths, self.classes)
+        which, counts = np.asarray(indices, np.int64), np.asarray(self.counts, np.int64)
+        index = ragged.spans(ragged.offsets(counts)[which], counts[which])
+        tile = np.repeat(np.arange(len(which)), counts[which])
+        records = self.records if np.array_equal(index, np.arange(counts.sum())) else self.records.take(index)
+        return RecordBatch(self.task, tile, records, self.paths, self.classes, self.exact)
 
 
 def by_key(keys: Sequence[str], records: Records) -> tuple[list[str], list[int], Records]:
     """The sorted keys, how many records each has, and the records in that order."""
     names = sorted(set(keys))
     place = {name: i for i, name in enumerate(names)}
-    owner = np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
-    return names, np.bincount(owner, minlength=len(names)).tolist(), records.take(np.argsort(owner, kind="stable"))
+    return grouped(names, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys)), records)
+
+
+def grouped(names: list[str], owner: Ints, records: Records) -> tuple[list[str], list[int], Records]:
+    """The same, where each record's place among the sorted keys is known."""
+    counts = np.bincount(owner, minlength=len(names)).tolist()
+    return names, counts, records if rising(owner) else records.take(np.argsort(owner, kind="stable"))
+
+
+def rising(values: Ints) -> bool:
+    """Whether none is less than the one before."""
+    return bool((values[1:] >= values[:-1]).all())
 
 
 def sure(conf: Floats, reading: Reading, shown: str) -> Floats:
@@ -191,24 +224,45 @@ def matrix(values: Sequence[Any], width: int) -> tuple[Floats, dict[int, tuple[s
     >>> matrix([[1, 2], ["a", 2]], 2)[1]
     {1: ('D02', "found ['a', 2], expected numbers")}
     """
-    try:
-        fast = np.array(values)
-    except (ValueError, OverflowError):  # lists of different length
-        fast = np.empty(0)
-    if fast.dtype.kind in "iuf" and fast.shape == (len(values), width):
-        return fast.astype(np.float64), {}
+    plain = dense(values, width)
+    if plain is not None:
+        return plain, {}
     result = np.full((len(values), width), np.nan)
     wrong: dict[int, tuple[str, str]] = {}
     for i, value in enumerate(values):
         if not isinstance(value, list | tuple):
             wrong[i] = "D02", f"found {short(value)}, expected {width} numbers"
         elif not all(isinstance(v, int | float) for v in value):
-            wrong[i] = "D02", f"found {short(value)}, expected numbers"
+            wrong[i] = "D02", f"found {short(list(value))}, expected numbers"
         elif len(value) != width:
             wrong[i] = "D03", f"expected {width} numbers, got {len(value)}"
         else:
             result[i] = [_float(v) for v in value]
     return result, wrong
+
+
+def dense(values: Sequence[Any], width: int) -> Floats | None:
+    """`(N, width)` numbers; None if any of the values is not a list or tuple of so many.
+
+    >>> dense([[1, 2], (3, 4.5)], 2).tolist(), dense([[1, 2], [3]], 2), dense([["1", 2]], 2)
+    ([[1.0, 2.0], [3.0, 4.5]], None, None)
+    """
+    if not {*map(type, values)} <= {list, tuple} or not {*map(len, values)} <= {width}:
+        return None
+    flat = numbers(chain.from_iterable(values))
+    return None if flat is None else flat.reshape(-1, width)
+
+
+def numbers(values: Iterable[Any]) -> Floats | None:
+    """`(N,)` numbers; None if any of the values is none, or beyond all floats.
+
+    >>> numbers([1, 2.5]).tolist(), numbers(["1"]), numbers([None])
+    ([1.0, 2.5], None, None)
+    """
+    try:
+        return np.array(array("d", values))  # unlike numpy's own ways it takes no text; half the time of np.array
+    except (TypeError, OverflowError):
+        return None
 
 
 def _float(value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +16,30 @@ from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, printable, short
 from tiler.formats.predictions.categories import Categories
 from tiler.formats.predictions.meaning import SHARE
-from tiler.formats.predictions.records import RecordFile, Records, by_key, matrix, picture_key, sure
+from tiler.formats.predictions.records import RecordFile, Records, dense, grouped, matrix, numbers, picture_key, sure
 from tiler.formats.predictions.values import Reading
 from tiler.types import TASKS
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Task
+    from tiler.types import Floats, Ints, Task
 
 Faults = dict[int, tuple[str, str]]
 
+NO_BOX = "no bbox"
+
 
 class Entry(msgspec.Struct, gc=False):
-    """One detection as it stands in the file; each part is checked when it is used."""
+    """One detection as it stands in the file; each part is checked when it is used.
+
+    A `bbox` may be anything, but a list is read as a tuple: of half a million lists the
+    garbage collector makes thrice the time, of tuples of numbers nothing.
+    """
 
     image_id: Any = None
     file_name: Any = None
     category_id: Any = None
     category_name: Any = None
-    bbox: Any = None
+    bbox: tuple[Any, ...] | dict[str, Any] | str | float | bool | None = None
     score: Any = None
     segmentation: Any = None
     keypoints: Any = None
@@ -60,30 +67,35 @@ def read(path: Path, entries: list[Entry], reading: Reading) -> RecordFile:
     """
     shown = printable(str(path))
     task = _task(entries, reading)
-    keys, findings = _keys(entries, str(path))
-    index = [i for i, key in enumerate(keys) if key is not None]
-    kept = [entries[i] for i in index]
-    numeric = bool(kept) and all(e.file_name is None and isinstance(e.image_id, int) for e in kept)
+    names, owner, findings = _keys(entries, str(path))
+    index = np.flatnonzero(owner >= 0)
+    kept = entries if len(index) == len(entries) else [entries[i] for i in index.tolist()]
+    numeric = _types(kept, "file_name") == {type(None)} and _types(kept, "image_id") == {int}
     conf, unsure = _scores(kept)
     conf = sure(conf, reading, shown)
     categories = Categories.of(kept, reading, shown)
     class_id, faults = categories.classes(kept)
-    numbers, outlines, shapeless = _geometry(kept, task)
+    boxes, area, outlines, shapeless = _geometry(kept, task, reading.exact)
     keypoints, kpt_shape, pointless = _keypoints(kept, task, reading, shown)
+    if area is not None and keypoints is not None:
+        _around(keypoints, boxes, area, shapeless, pointless)
     records = Records(
-        row=np.array(index, np.int64),
+        row=index,
         file=np.zeros(len(kept), np.int64),
         line=np.zeros(len(kept), np.int64),
         class_id=class_id,
         conf=conf,
-        numbers=numbers,
+        numbers=boxes,
         keypoints=keypoints,
+        area=area,
         outlines=outlines,
         faults=faults | unsure | pointless | shapeless,  # the plainest reason last
     )
-    names, counts, ordered = by_key([key for key in keys if key is not None], records)
+    names, counts, ordered = grouped(names, owner[index], records)
     kind = f"JSON results, {task}, {categories.said}: {len(names)} pictures, {len(entries)} entries"
-    return RecordFile(kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric)
+    return RecordFile(
+        kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric, reading.exact
+    )
 
 
 def _task(entries: Sequence[Entry], reading: Reading) -> Task:
@@ -92,37 +104,63 @@ def _task(entries: Sequence[Entry], reading: Reading) -> Task:
     enough = max(1, SHARE * len(entries))
     if sum(bool(e.poly or e.rbox) for e in entries) >= enough:
         return "obb"
-    if sum(bool(e.keypoints) for e in entries) >= enough:
+    if _filled(entries, "keypoints") >= enough:
         return "pose"
-    return "segment" if sum(bool(e.segmentation) for e in entries) >= enough else "detect"
+    return "segment" if _filled(entries, "segmentation") >= enough else "detect"
 
 
-def _keys(entries: Sequence[Entry], path: str) -> tuple[list[str | None], list[Finding]]:
-    keys: list[str | None] = []
-    findings: list[Finding] = []
-    for i, entry in enumerate(entries):
-        name = entry.file_name if isinstance(entry.file_name, str) and entry.file_name else entry.image_id
-        if isinstance(name, float) and name.is_integer():
-            name = int(name)
-        if isinstance(name, str) and name:
-            keys.append(picture_key(name))
-        elif isinstance(name, int) and not isinstance(name, bool) and abs(name) < 10**18:
-            keys.append(str(name))
-        else:
-            keys.append(None)
-            findings.append(Finding(path, "D03", f"entry {i}: image_id is {short(name)}, expected a picture"))
-    return keys, condensed(findings)
+def _types(entries: Sequence[Entry], name: str) -> set[type]:
+    return {*map(type, map(attrgetter(name), entries))}
+
+
+def _filled(entries: Sequence[Entry], name: str) -> int:
+    return sum(map(bool, map(attrgetter(name), entries)))
+
+
+def _keys(entries: Sequence[Entry], path: str) -> tuple[list[str], Ints, list[Finding]]:
+    """The sorted keys, `(N,)` the place of each entry's key among them (-1: it has none), and what has none."""
+    given: list[Any] = [*map(attrgetter("file_name"), entries)]
+    if {*map(type, given)} <= {type(None)}:
+        given = [*map(attrgetter("image_id"), entries)]
+    else:
+        given = [name if isinstance(name, str) and name else e.image_id for name, e in zip(given, entries, strict=True)]
+    if {*map(type, given)} <= {str, int, float}:  # of others True would be 1 in a dict, and a list no key
+        known = {name: _key(name) for name in {*given}}
+        keys = [*map(known.__getitem__, given)]
+    else:
+        keys = [_key(name) for name in given]
+    names = sorted({key for key in keys if key is not None})
+    place: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+    owner = np.fromiter(map({None: -1, **place}.__getitem__, keys), np.int64, len(keys))
+    findings = [
+        Finding(path, "D03", f"entry {i}: image_id is {short(given[i])}, expected a picture")
+        for i in np.flatnonzero(owner < 0).tolist()
+    ]
+    return names, owner, condensed(findings)
+
+
+def _key(name: Any) -> str | None:
+    if isinstance(name, float) and name.is_integer():
+        name = int(name)
+    if isinstance(name, str) and name:
+        return picture_key(name)
+    whole = isinstance(name, int) and not isinstance(name, bool) and abs(name) < 10**18
+    return str(name) if whole else None
 
 
 def _scores(entries: Sequence[Entry]) -> tuple[Floats, Faults]:
     """Confidences, NaN where there is none."""
-    scores = [math.nan if e.score is None else e.score for e in entries]
+    scores: list[Any] = [*map(attrgetter("score"), entries)]
+    plain = numbers(scores)
+    if plain is not None:
+        return plain, {}
+    scores = [math.nan if score is None else score for score in scores]
     values, wrong = matrix([[score] for score in scores], 1)
     return values[:, 0], {i: ("D08", f"score is {short(scores[i])}, expected 0 to 1") for i in wrong}
 
 
-def _geometry(entries: Sequence[Entry], task: Task) -> tuple[Floats, dict[int, Any], Faults]:
-    """Boxes or corners in tile px, outlines that stand for them, and records without either."""
+def _geometry(entries: Sequence[Entry], task: Task, exact: bool) -> tuple[Floats, Floats | None, dict[int, Any], Faults]:
+    """Boxes or corners in tile px, areas if they are to be exact, outlines that stand for boxes, and records without either."""
     outlines: dict[int, Any] = {}
     missing: Faults = {}
     if task == "segment":
@@ -131,24 +169,42 @@ def _geometry(entries: Sequence[Entry], task: Task) -> tuple[Floats, dict[int, A
                 outlines[i] = entry.segmentation
             else:
                 missing[i] = "D03", "no segmentation, which outlines need"
-        return np.full((len(entries), 4), np.nan), outlines, missing
+        if not exact:
+            return np.full((len(entries), 4), np.nan), None, outlines, missing
     width = 8 if task == "obb" else 4
-    given: list[Any] = []
-    for i, entry in enumerate(entries):
-        value = entry.poly if task == "obb" else entry.bbox
-        if value is None or value == []:
-            value = [math.nan] * width
-            outline = _other(entry)
+    given: list[Any] = [*map(attrgetter("poly" if task == "obb" else "bbox"), entries)]
+    values, wrong = dense(given, width), Faults()
+    absent: list[int] = []
+    if values is None:
+        for i, value in enumerate(given):
+            if value is not None and value != [] and value != ():
+                continue
+            given[i] = [math.nan] * width
+            absent.append(i)
+            if task == "segment":
+                continue
+            outline = _other(entries[i])
             if outline:
                 outlines[i] = outline
             else:
-                missing[i] = "D03", "no poly, rbox or segmentation" if task == "obb" else "no bbox"
-        given.append(value)
-    numbers, wrong = matrix(given, width)
+                missing[i] = "D03", "no poly, rbox or segmentation" if task == "obb" else NO_BOX
+        values, wrong = matrix(given, width)
+    area = None
     if task != "obb":
         with np.errstate(invalid="ignore", over="ignore"):  # absurd numbers are refused later
-            numbers[:, 2:] += numbers[:, :2]
-    return numbers, outlines, missing | wrong
+            area = values[:, 2] * values[:, 3] if exact else None
+            values[:, 2:] += values[:, :2]
+    if task == "segment":
+        values[absent] = 0.0
+    return values, area, outlines, missing | wrong
+
+
+def _around(keypoints: Floats, boxes: Floats, area: Floats, shapeless: Faults, pointless: Faults) -> None:
+    """Keypoints without a box, as COCO's results have them, get that around them all, as pycocotools does."""
+    for i in [i for i, (_, message) in shapeless.items() if message == NO_BOX and i not in pointless]:
+        low, high = keypoints[i, :, :2].min(axis=0), keypoints[i, :, :2].max(axis=0)
+        boxes[i], area[i] = np.concatenate([low, high]), (high - low).prod()
+        del shapeless[i]
 
 
 def _other(entry: Entry) -> Any:

@@ -45,6 +45,7 @@ def judged(
     classes: int | None,
     digest: str,
     hint: str = "",
+    exact: bool = False,
 ) -> Detections:
     """The rows that can be meant, clamped to their tiles, and what is wrong with the others.
 
@@ -52,6 +53,7 @@ def judged(
         faults: rows that were refused before they had columns.
         classes: number of classes, if known.
         hint: what a confidence outside 0 to 1 may come from.
+        exact: rows stay as they are and where they are: none is clamped, or refused for its size or place.
     """
     found = list(faults)
 
@@ -64,7 +66,7 @@ def judged(
         return rows.take(~broken) if len(at) else rows
 
     def outside(i: int) -> str:
-        return f"{_seen(rows, frames, i)} lies outside its tile"
+        return f"{_seen(rows, frames, i)} lies {f'beyond {FAR:g} px' if exact else 'outside its tile'}"
 
     most = 2.0**53 if classes is None else classes
     known = "a whole number, 0 or more" if classes is None else f"a whole number from 0 to {classes - 1}"
@@ -80,6 +82,8 @@ def judged(
     rows = sound(rows, np.asarray(reach > FAR), "D05", outside)
     if rows.task == "obb":
         rows = _straightened(rows)
+    if exact:
+        return _detections(rows, _given_area(rows), found, [], paths, digest)
     window = frames.within[rows.tile]
     low, high = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:]), np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
     area = _area(rows)
@@ -111,6 +115,15 @@ def _area(rows: Candidates) -> Floats:
         quads = rows.rings.quads()
         return np.abs(_cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])) / 2
     return np.asarray(shapely.area(rows.rings.geometry()))
+
+
+def _given_area(rows: Candidates) -> Floats:
+    """`(N,)` px² as given; else as measured, where a side of negative length counts as such, as COCO has it."""
+    if rows.segmentations is not None and rows.area is not None:
+        return rows.area
+    sides = rows.boxes[:, 2:] - rows.boxes[:, :2]
+    measured = _area(rows) if rows.rings is not None else sides[:, 0] * sides[:, 1]
+    return measured if rows.area is None else np.where(np.isnan(rows.area), measured, rows.area)
 
 
 def _cross(one: Floats, other: Floats) -> Floats:
@@ -188,4 +201,5 @@ def _detections(
     )
     refused = sorted((f.tile, f.row, f.code) for f in faults)
     findings = condensed(_finding(paths[f.file], f.line, f.row, f.code, f.message) for f in faults)
-    return Detections(instances, rows.tile, refused, findings + notes, digest)
+    raw = None if rows.segmentations is None else rows.segmentations.tolist()
+    return Detections(instances, rows.tile, refused, findings + notes, digest, raw)

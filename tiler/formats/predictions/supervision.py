@@ -83,7 +83,8 @@ def read(files: Sequence[tuple[str, str, list[tuple[int, Row]]]], reading: Readi
     records = _records([entries[i] for i in index], task, reading, shown)
     names, counts, ordered = by_key(keys, _numbered(records) if column is not None and len(files) > 1 else records)
     kind = f"supervision, {task}, pictures by {column or 'file name'}: {len(names)} pictures, {len(entries)} rows"
-    return RecordFile(kind, task, names, counts, findings, ordered, [path for path, _, _ in files], reading.classes)
+    paths = [path for path, _, _ in files]
+    return RecordFile(kind, task, names, counts, findings, ordered, paths, reading.classes, exact=reading.exact)
 
 
 def _records(entries: Sequence[Entry], task: Task, reading: Reading, shown: str) -> Records:

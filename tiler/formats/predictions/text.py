@@ -37,6 +37,7 @@ class TextBatch:
     meaning: Meaning
     classes: int | None
     rows: Rows | None = None
+    exact: bool = False
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
@@ -45,8 +46,9 @@ class TextBatch:
         if rows is None:
             rows = parse([content(path, findings) or b"" for path in self.paths])
         candidates, faults = _columns(rows, self.meaning, frames)
-        digest = _digest(rows, self.meaning)
-        found = soundness.judged(candidates, faults, frames, self.paths, self.classes, digest, self.meaning.hint)
+        digest = "" if self.exact else _digest(rows, self.meaning)
+        hint = self.meaning.hint
+        found = soundness.judged(candidates, faults, frames, self.paths, self.classes, digest, hint, self.exact)
         found.findings[:0] = findings
         return found
 
@@ -63,6 +65,7 @@ class TextFolder:
     meaning: Meaning
     classes: int | None
     rows: Rows | None
+    exact: bool = False
     numeric: bool = False
 
     @property
@@ -76,7 +79,7 @@ class TextFolder:
     def batch(self, indices: Sequence[int]) -> TextBatch:
         """See `values.Predictions`."""
         rows = None if self.rows is None else self.rows.take(indices)
-        return TextBatch([self.paths[i] for i in indices], self.meaning, self.classes, rows)
+        return TextBatch([self.paths[i] for i in indices], self.meaning, self.classes, rows, self.exact)
 
 
 def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str = "") -> TextFolder:
@@ -105,7 +108,7 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
     meaning = decide(tally, reading, folder)
     kind = f"{_kind(tally, meaning)}: {len(keys)} files, {sum(counts)} rows{note}"
     rows_kept = None if kept is None else concatenate(kept)
-    return TextFolder(kind, keys, counts, findings, paths, meaning, reading.classes, rows_kept)
+    return TextFolder(kind, keys, counts, findings, paths, meaning, reading.classes, rows_kept, reading.exact)
 
 
 def _texts(

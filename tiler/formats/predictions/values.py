@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
@@ -23,6 +23,11 @@ class Reading:
         assume_conf: the confidence of rows that have none.
         conf_first: rows are class, confidence, x, y, width, height.
         category_base: what category ids of JSON count from: auto, 0, 1 or coco91.
+        exact: take rows as they are: neither clamped to their frame nor dropped for lack of size or for where they lie.
+        categories: class index by category id, of a ground truth; counts where `category_base` is auto.
+
+    >>> Reading("detect", names=("car", "bus")).classes
+    2
     """
 
     task: str = "auto"
@@ -31,6 +36,8 @@ class Reading:
     assume_conf: float | None = None
     conf_first: bool = False
     category_base: str = "auto"
+    exact: bool = False
+    categories: Mapping[int, int] | None = field(default=None, hash=False)  # as a dict it has none
 
     @property
     def classes(self) -> int | None:
@@ -68,7 +75,10 @@ class Detections:
             rows of the file that are not blank, or the entries of the JSON, from 0.
         tile: `(N,)` index into the Frames.
         refused: tile, row and finding code of the rows left out.
-        digest: of the numbers that were read and their places, in hex.
+        digest: of the numbers that were read and their places, in hex; empty if they were read `exact`.
+        segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each row as given,
+            in px of its own frame. Then there are no rings, `boxes` are the given ones (0 where there is none),
+            and `area` is that of the given box (NaN where there is none).
     """
 
     instances: Instances
@@ -76,6 +86,7 @@ class Detections:
     refused: list[tuple[int, int, str]]
     findings: list[Finding]
     digest: str
+    segmentations: list[Any] | None = None
 
 
 class Batch(Protocol):
