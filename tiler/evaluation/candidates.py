@@ -1,0 +1,157 @@
+"""Every detection with every label that it may be matched to: found once, for all protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from tiler import boxes as box
+from tiler import masks, neighbours, ragged
+from tiler.errors import TilerError
+from tiler.evaluation.sample import Sample
+from tiler.matching import similarity
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+STEP = 4_000_000  # pairs of keypoints compared at once, counted in points
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Pairs of one image by detection; those of one detection as COCO prefers them.
+
+    Attributes:
+        found: `(P,)` detection, ascending.
+        label: `(P,)`.
+        iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection that lies in it.
+        least: what was looked for.
+    """
+
+    found: Ints
+    label: Ints
+    iou: Floats
+    least: float
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def take(self, index: Ints | Bools) -> Candidates:
+        return Candidates(self.found[index], self.label[index], self.iou[index], self.least)
+
+
+def candidates(sample: Sample, least: float = 0.5, any_class: bool = False) -> Candidates:
+    """The pairs of a sample that are alike enough, each detection's best first; of equals the last label, as in COCO.
+
+    Args:
+        least: IoU, or OKS of keypoints, above 0.
+        any_class: pair detections with labels of other classes too.
+
+    >>> from tiler.evaluation.sample import Found, Truth
+    >>> from tiler.instances import Instances
+    >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [0, 0, 4, 3.0]]))
+    >>> found = Instances(np.array([0]), np.array([[0, 0, 4, 3.0]]), conf=np.array([0.9]))
+    >>> pairs = candidates(Sample(Truth(labels, np.zeros(2, int)), Found.of(found, np.zeros(1, int)), 1, 1))
+    >>> pairs.label.tolist(), pairs.iou.tolist()
+    ([1, 0], [1.0, 0.75])
+    """
+    truth, found = sample.truth, sample.found
+    of_label, of_found = truth.image, found.image
+    if not any_class:
+        of_label, of_found = groups(sample)
+    search = _alike_keypoints if sample.task == "pose" else _alike
+    parts = search(sample, of_label, of_found, least)
+    i, j, iou = (np.concatenate(column) for column in zip(NONE, *parts, strict=True))
+    order = np.argsort(i, kind="stable")
+    choice = np.flatnonzero(np.bincount(i, minlength=1)[i[order]] > 1)  # most have but one
+    several = order[choice]
+    order[choice] = several[np.lexsort((-j[several], -iou[several], i[several]))]
+    return Candidates(i[order], j[order], iou[order], least)
+
+
+def groups(sample: Sample) -> tuple[Ints, Ints]:
+    """`(G,)` and `(D,)` a number for the image and class of each label and each detection."""
+    label, found = ((rows.image, rows.instances.class_id) for rows in (sample.truth, sample.found))
+    return label[0] * sample.classes + label[1], found[0] * sample.classes + found[1]
+
+
+Part = tuple["Ints", "Ints", "Floats"]
+NONE: Part = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+def _alike(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
+    """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what lies in them."""
+    truth, found = sample.truth, sample.found
+    overlap = _overlaps(sample)
+    for crowd in (False, True):
+        which = np.flatnonzero(truth.crowd == crowd)
+        reach = least if sample.task == "detect" and not crowd else 0.0  # areas of outlines say little of their boxes
+        near = neighbours.alike(found.instances.boxes, truth.instances.boxes[which], of_found, of_label[which], reach)
+        for i, k in near:
+            iou = overlap(i, which[k], crowd)
+            keep = iou >= least
+            yield i[keep], which[k[keep]], iou[keep]
+
+
+def _overlaps(sample: Sample) -> Callable[[Ints, Ints, bool], Floats]:
+    """What gives the IoU of detections and labels, or of crowds the part of the detection that lies in them.
+
+    The formulas of maskApi.c, bbIou and rleIou, in their order of operations.
+    """
+    truth, found = sample.truth, sample.found
+    if sample.task == "segment":
+        if found.masks is None or truth.masks is None:
+            raise TilerError("outlines are compared by their masks: labels and detections need them")
+        pixels, others = found.masks, truth.masks
+        area, other = pixels.area(), others.area()
+        return lambda i, j, crowd: _share(masks.common(pixels, others, i, j), area[i], other[j], crowd)
+    if sample.task == "obb":
+        assert found.instances.rings is not None and truth.instances.rings is not None
+        shapes, labels = found.instances.rings.geometry(), truth.instances.rings.geometry()
+        covered, covered_by_label = shapely.area(shapes), shapely.area(labels)
+        return lambda i, j, crowd: _share(similarity.common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd)
+
+    def of_boxes(i: Ints, j: Ints, crowd: bool) -> Floats:
+        common = box.area(box.intersection(found.instances.boxes[i], truth.instances.boxes[j]))
+        return _share(common, found.box_area[i], truth.box_area[j], crowd)
+
+    return of_boxes
+
+
+def _share(common: Floats, area: Floats, other: Floats, crowd: bool) -> Floats:
+    if crowd:
+        return np.divide(common, area, out=np.zeros_like(common), where=area > 0)
+    return similarity.share(common, area, other, "iou")
+
+
+def _alike_keypoints(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
+    """Pairs of equal group whose keypoints are near enough."""
+    truth, found = sample.truth.instances, sample.found.instances
+    assert truth.keypoints is not None and found.keypoints is not None
+    order = np.argsort(of_label, kind="stable")
+    first = np.searchsorted(of_label[order], of_found)
+    count = np.searchsorted(of_label[order], of_found, "right") - first
+    step = max(1, STEP // max(1, truth.keypoints.shape[1] * int(count.max(initial=1))))
+    for at in range(0, len(found), step):
+        many = count[at : at + step]
+        i = np.repeat(np.arange(at, at + len(many)), many)
+        j = order[ragged.spans(first[at : at + step], many)]
+        oks = _oks(found.keypoints[i], truth.keypoints[j], truth.boxes[j], truth.area[j])
+        keep = oks >= least
+        yield i[keep], j[keep], oks[keep]
+
+
+def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
+    """OKS; with a label that has no keypoint, by how far points lie outside its box, doubled (cocoeval.py: computeOks)."""
+    counted = labels[..., 2] > 0
+    away = points[..., :2] - labels[..., :2]
+    none = ~counted.any(axis=1)
+    side = boxes[none, 2:] - boxes[none, :2]
+    low, high = (boxes[none, :2] - side)[:, None], (boxes[none, :2] + 2 * side)[:, None]
+    away[none] = np.maximum(0, low - points[none, :, :2]) + np.maximum(0, points[none, :, :2] - high)
+    counted[none] = True
+    return similarity.oks_of_distances((away**2).sum(axis=-1), counted, area)

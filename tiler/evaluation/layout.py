@@ -1,0 +1,77 @@
+"""The tiles that the images of a sample were cut into, and which of them each detection came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler import ragged
+from tiler.matching.tiles import Tiles
+
+if TYPE_CHECKING:
+    from tiler.instances import Instances
+    from tiler.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The tiles of all images, in the order of the images.
+
+    Attributes:
+        rects: `(T, 4)` float64 xyxy, px of their image.
+        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's border.
+        scale: `(T,)` tile px per image px.
+        offsets: `(I + 1,)` the tiles of image i are `offsets[i]` to `offsets[i + 1]`.
+        sizes: `(I, 2)` width and height of the images.
+    """
+
+    rects: Floats
+    interior: Bools
+    scale: Floats
+    offsets: Ints
+    sizes: Floats
+
+    @classmethod
+    def of(cls, rects: Sequence[Floats], scales: Sequence[Floats], sizes: Floats) -> Layout:
+        """From the tiles of each image.
+
+        >>> layout = Layout.of([np.array([[0, 0, 640, 640.0]])], [np.ones(1)], np.array([[1000, 640.0]]))
+        >>> layout.interior.tolist(), len(layout)
+        ([[False, False, True, False]], 1)
+        """
+        parts = [Tiles.of(own, (float(w), float(h))) for own, (w, h) in zip(rects, sizes, strict=True)]
+        return cls(
+            np.concatenate([np.empty((0, 4)), *rects]),
+            np.concatenate([np.empty((0, 4), bool), *(part.interior for part in parts)]),
+            np.concatenate([np.empty(0), *scales]),
+            ragged.offsets([len(own) for own in rects]),
+            np.asarray(sizes, np.float64),
+        )
+
+    def __len__(self) -> int:
+        """The number of tiles."""
+        return len(self.rects)
+
+    def image(self) -> Ints:
+        """`(T,)` the image of each tile."""
+        return np.repeat(np.arange(len(self.sizes)), np.diff(self.offsets))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origins:
+    """What detectors said on the tiles, and what each detection of the sample was merged from.
+
+    Attributes:
+        tile: `(S,)` the tiles (of the layout) that detections come from, detection after detection.
+        offsets: `(D + 1,)` those of detection d, in the sample's order, are `offsets[d]` to `offsets[d + 1]`.
+        raw: `(R,)` the predictions on tiles before they were merged, in px of their image, or None where they are not at hand.
+        raw_tile: `(R,)` the tile of each.
+    """
+
+    tile: Ints
+    offsets: Ints
+    raw: Instances | None = None
+    raw_tile: Ints | None = None
