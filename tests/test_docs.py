@@ -60,7 +60,7 @@ def test_the_prep_script_runs(clone):
 
 
 def test_every_finding_code_is_explained():
-    text = (ROOT / "docs/check.md").read_text() + (ROOT / "docs/merge.md").read_text()
+    text = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("check", "merge", "score"))
     rows = re.findall(r"^\| (\w\d\d) \| (error|warning|note) \| (.*?) \|$", text, re.M)
     assert sorted(rows) == sorted((code, level, meaning) for code, (level, meaning) in CODES.items())
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from tiler.grids import grid
     from tiler.instances import Instances
     from tiler.merging import Merged, MergeReport, merge
-    from tiler.options import MergeOptions, SplitOptions
+    from tiler.options import MergeOptions, ScoreOptions, SplitOptions
     from tiler.polygons import Rings
+    from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
     from tiler.window import Window
@@ -31,7 +32,9 @@ HOMES = {
     "MergeOptions": "tiler.options",
     "MergeReport": "tiler.merging",
     "Merged": "tiler.merging",
+    "Metrics": "tiler.scoring",
     "Rings": "tiler.polygons",
+    "ScoreOptions": "tiler.options",
     "SourceRefused": "tiler.errors",
     "SplitOptions": "tiler.options",
     "SplitReport": "tiler.splitting",
@@ -42,6 +45,7 @@ HOMES = {
     "check": "tiler.checking",
     "grid": "tiler.grids",
     "merge": "tiler.merging",
+    "score": "tiler.scoring",
     "split": "tiler.splitting",
     "stitch": "tiler.stitching",
 }
@@ -53,7 +57,9 @@ __all__ = [
     "MergeOptions",
     "MergeReport",
     "Merged",
+    "Metrics",
     "Rings",
+    "ScoreOptions",
     "SourceRefused",
     "SplitOptions",
     "SplitReport",
@@ -65,6 +71,7 @@ __all__ = [
     "check",
     "grid",
     "merge",
+    "score",
     "split",
     "stitch",
 ]

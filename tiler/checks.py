@@ -181,7 +181,7 @@ def class_groups(value: Any) -> str:
     return ";".join(",".join(group) for group in parts)
 
 
-def some(*allowed: str) -> Callable[[Any], str]:
+def some(*allowed: str, least: int = 0) -> Callable[[Any], str]:
     """Names among those allowed, "csv,dota" or a list; each once, in the order of those allowed."""
 
     def check(value: Any) -> str:
@@ -189,6 +189,8 @@ def some(*allowed: str) -> Callable[[Any], str]:
         names = [part for part in parts if part]
         for name in names:
             choice(*allowed)(name)
+        if len(names) < least:
+            raise ValueError(f"one or more of {', '.join(allowed)}")
         return ",".join(name for name in allowed if name in names)
 
     return check

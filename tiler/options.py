@@ -262,7 +262,7 @@ class ScoreOptions(Checked):
     protocol: str = option(
         "coco,ultralytics",
         "Which numbers are given; one matching serves all.",
-        some(*PROTOCOLS),
+        some(*PROTOCOLS, least=1),
         SCORING,
         ",".join(PROTOCOLS),
     )

@@ -76,7 +76,9 @@ def compute_ap(recall, precision, legacy):
     mrec = np.concatenate([[0.0], recall, [1.0]] if legacy else [[0.0], recall, [recall[-1]], [1.0]])
     mpre = np.concatenate([[1.0], precision, [0.0]] if legacy else [[1.0], precision, [0.0], [0.0]])
     mpre = np.flip(np.maximum.accumulate(np.flip(mpre)))
-    return np.trapezoid(np.interp(np.linspace(0, 1, 101), mrec, mpre), np.linspace(0, 1, 101)), mpre, mrec
+    x = np.linspace(0, 1, 101)
+    y = np.interp(x, mrec, mpre)
+    return (np.diff(x) * (y[1:] + y[:-1]) / 2).sum(), mpre, mrec  # np.trapezoid, which numpy 1 does not have
 
 
 def smooth(y, f=0.05):
@@ -413,7 +415,7 @@ def test_keypoints_are_matched_by_oks_over_a_part_of_the_box():
     for seed in range(30):
         sample = sample_of(*drawn_keypoints(seed), "pose")
         truth, found = sample.truth, sample.found
-        results = ultralytics.evaluate(sample, candidates(sample, 1e-12))
+        results = ultralytics.evaluate(sample, candidates(sample, 0.499))
         for image in range(sample.images):
             g = np.flatnonzero((truth.image == image) & ~truth.crowd)
             d = np.array(

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from tiler.cli import check, merge, split
+from tiler.cli import check, merge, score, split
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.version import __version__
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("split", no_args_is_help=True)(split.command)
 app.command("merge", no_args_is_help=True)(merge.command)
+app.command("score", no_args_is_help=True)(score.command)
 app.command("check", no_args_is_help=True)(check.command)
 
 DEBUG = "TILER_DEBUG"

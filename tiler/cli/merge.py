@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.score import noticed, shown
 from tiler.errors import TilerError
-from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.findings import printable
+from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 
 if TYPE_CHECKING:
     from tiler.merging import MergeReport
+    from tiler.scoring import Metrics
 
 
 @with_options(MergeOptions, PredictionOptions, RunOptions)
@@ -29,7 +32,13 @@ def command(
         typer.Option("--images", metavar="DIR", help="Full pictures, if tiles are told by their names.", show_default=False),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="YAML", help="dataset.yaml for class names.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="YAML|JSON",
+            help="dataset.yaml or COCO JSON: class names, and a score against its labels.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged")
@@ -60,12 +69,44 @@ def command(
     with progress("merged", quiet or json) as show:
         merged = merge(preds, tiles=tiles, images=images, data=data, out=target, strict=strict, progress=show, **chosen)
     report = merged.report
+    metrics = None
+    if data is not None and report.out:
+        reading = {item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen}
+        metrics = _score(target, data, tiles, preds, reading)
     if json:
-        sys.stdout.write(report.encoded().decode())
+        sys.stdout.write(_json(report, metrics))
     elif not quiet:
         _summary(report)
+        if metrics is not None and not isinstance(metrics, TilerError):
+            print()
+            shown(metrics, verbose)
+    if isinstance(metrics, TilerError):
+        print(f"tiler: no score: {printable(str(metrics))}", file=sys.stderr)
+    scored = 0 if metrics is None else 1 if isinstance(metrics, TilerError) else metrics.exit_code()
+    if metrics is not None and not isinstance(metrics, TilerError):
+        noticed(metrics, target, verbose, quiet)
     findings(report.findings, str(preds), verbose, quiet)
-    raise typer.Exit(report.exit_code())
+    raise typer.Exit(max(report.exit_code(), scored))
+
+
+def _score(merged: Path, data: Path, tiles: Path | None, preds: Path, reading: dict[str, Any]) -> Metrics | TilerError:
+    """How well what was merged agrees with the labels of a dataset; or why that cannot be told."""
+    from tiler.scoring import score
+
+    try:
+        return score(merged, data, split="predicted", tiles=tiles, tile_preds=preds, **reading)
+    except TilerError as error:
+        return error
+
+
+def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
+    import msgspec
+
+    text = report.encoded()
+    if metrics is not None:
+        said = {"refused": str(metrics)} if isinstance(metrics, TilerError) else metrics.plain()
+        text = msgspec.json.format(msgspec.json.encode({**msgspec.json.decode(text), "score": said}), indent=1) + b"\n"
+    return text.decode()
 
 
 def _summary(report: MergeReport) -> None:

@@ -73,12 +73,13 @@ class Dataset:
     splits: tuple[str, ...] = ()
 
 
-def find(data: Path, images: Path | None) -> Dataset:
+def find(data: Path, images: Path | None, needed: tuple[str, ...] = ("train", "val")) -> Dataset:
     """The dataset that is meant.
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
         images: the pictures' folder, for COCO.
+        needed: splits that must have pictures if they are there.
 
     Raises:
         TilerError: it cannot be used; nothing was written.
@@ -89,10 +90,10 @@ def find(data: Path, images: Path | None) -> Dataset:
         return _named(_coco(data, images))
     if images is not None:
         raise TilerError("--images goes with a COCO JSON; a dataset.yaml names its folders itself")
-    return _named(_yaml(dataset_yaml.read(data)))
+    return _named(_yaml(dataset_yaml.read(data), needed))
 
 
-def _yaml(given: DatasetYaml) -> Dataset:
+def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
     findings = list(given.findings)
     sources: list[Source] = []
     for split, entries in given.splits.items():
@@ -106,7 +107,7 @@ def _yaml(given: DatasetYaml) -> Dataset:
                 keys[key] = size
         if not keys:
             where = ", ".join(printable(str(e)) for e in entries) or "nothing"
-            if split in ("train", "val"):
+            if split in needed:
                 raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
             if entries:
                 findings.append(Finding(printable(given.file.name), "Y01", f"{split}: no pictures in {where}"))

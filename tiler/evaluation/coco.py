@@ -115,6 +115,8 @@ def evaluate(
     labels = np.zeros((sample.classes, len(bins)), np.int64)
     classes = sample.found.instances.class_id
     begin = np.searchsorted(classes, np.arange(sample.classes + 1))
+    binding = int(np.searchsorted(caps, sample.found.rank.max(initial=-1), "right"))
+    repeats = [1] * binding + [len(caps) - binding][: len(caps) - binding]  # the other limits leave all detections in
     for a, size in enumerate(bins):
         ignored = outside(sample.truth.instances.area, size) | sample.truth.ignored
         counts = sample.positives(~ignored)
@@ -122,13 +124,15 @@ def evaluate(
         there = np.flatnonzero(counts)
         reach = needed(counts[there])
         within = ~outside(sample.found.instances.area, size)
-        tallies = [_Tally.of(sample, within, cap, begin) for cap in caps]
+        tallies = [_Tally.of(sample, within, cap, begin) for cap in caps[: len(repeats)]]
         for t, chosen in enumerate(matches(sample, pairs, ignored, thresholds)):
             found, label = pairs.found[chosen], pairs.label[chosen]
             for m, tally in enumerate(tallies):
                 hits = tally.hits(found, ~ignored[label], within[found])
-                recall[t, there, a, m] = (hits.number / np.maximum(counts, 1))[there]
-                precision[t][:, there, a, m], scores[t][:, there, a, m] = hits.sampled(there, reach)
+                same = slice(m, m + repeats[m])
+                recall[t, there, a, same] = (hits.number / np.maximum(counts, 1))[there, None]
+                sampled = hits.sampled(there, reach)
+                precision[t][:, there, a, same], scores[t][:, there, a, same] = (values[..., None] for values in sampled)
     return Curves(tuple(bins), caps, np.asarray(thresholds), precision, recall, scores, labels)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from tiler.evaluation.assignment import assigned
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.sample import Sample
-from tiler.evaluation.ultralytics import iou_of_boxes
+from tiler.evaluation.ultralytics import iou_of_boxes, meeting, probious
 
 if TYPE_CHECKING:
     from tiler.types import Ints
 
 IOU = 0.45
 CONF = 0.25
+LOWER = 0.98  # of an IoU, so that rounding leaves no pair out
 
 
 def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float = IOU) -> Ints:
@@ -24,24 +25,29 @@ def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float 
     Detections above `conf` take, in the order of confidence, their best label of any class that is
     still free and overlaps by more than `iou`. Crowds are left out.
 
+    OBBs overlap by ProbIoU, outlines and what has keypoints by their boxes, as in Ultralytics.
+
     Args:
-        pairs: candidates of any class, from a little below `iou` on.
+        pairs: candidates of any class, of boxes from a little below `iou` on.
     """
     truth, found = sample.truth, sample.found
     assert found.instances.conf is not None
     sure = found.instances.conf > conf
     counted = ~truth.crowd
-    pairs = pairs.take(sure[pairs.found] & counted[pairs.label])
-    alike = pairs.iou
-    if sample.task == "detect":
-        alike = iou_of_boxes(found.instances.boxes[pairs.found], truth.instances.boxes[pairs.label])
+    i, j = pairs.found, pairs.label
+    if sample.task != "detect":
+        i, j = meeting(sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER)
+    some = sure[i] & counted[j]
+    i, j = i[some], j[some]
+    boxes = found.instances.boxes[i], truth.instances.boxes[j]
+    alike = probious(sample, i, j) if sample.task == "obb" else iou_of_boxes(*boxes)
     order = np.lexsort((found.place, -found.instances.conf))
     turn = np.empty(len(order), np.int64)
     turn[order] = np.arange(len(order))
-    some = np.flatnonzero(alike > iou)
-    some = some[np.lexsort((pairs.label[some], -alike[some], turn[pairs.found[some]]))]
-    taken = some[assigned(turn[pairs.found[some]], pairs.label[some], len(truth))]
-    i, j = pairs.found[taken], pairs.label[taken]
+    enough = np.flatnonzero(alike > iou)
+    enough = enough[np.lexsort((j[enough], -alike[enough], turn[i[enough]]))]
+    taken = enough[assigned(turn[i[enough]], j[enough], len(truth))]
+    i, j = i[taken], j[taken]
     size = sample.classes + 1
     predicted, true = found.instances.class_id, truth.instances.class_id
     missed, wrong = counted.copy(), sure.copy()

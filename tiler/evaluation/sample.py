@@ -145,8 +145,9 @@ class Sample:
         for what, columns in (("label", self.truth), ("detection", self.found)):
             rows: Any = columns
             for name, values, end in (("class", rows.instances.class_id, self.classes), ("image", rows.image, self.images)):
-                if len(values) and not 0 <= values.min() <= values.max() < end:
-                    raise TilerError(f"a {what} of {name} {int(values.max())}, expected 0 to {end - 1}")
+                wrong = values[(values < 0) | (values >= end)]
+                if len(wrong):
+                    raise TilerError(f"a {what} of {name} {int(wrong[0])}, expected 0 to {end - 1}")
 
     def positives(self, counted: Bools) -> Ints:
         """`(classes,)` how many labels of each class are among those counted."""

@@ -11,17 +11,16 @@ those that Ultralytics would give on this machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiler import neighbours
 from tiler.evaluation.assignment import assigned
-from tiler.evaluation.candidates import Candidates, groups
+from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
 from tiler.evaluation.sample import Sample, by_number, places
-from tiler.matching import similarity
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -166,29 +165,35 @@ def by_image(sample: Sample) -> Ints:
 
 def _single(sample: Sample, pairs: Candidates) -> Candidates:
     """The pairs with Ultralytics' own measure, each detection's best first; of equals the first label."""
+    if sample.task == "pose":
+        truth = replace(sample.truth.instances, area=sample.truth.box_area * POSE_AREA)
+        pairs = candidates(replace(sample, truth=replace(sample.truth, instances=truth)), pairs.least)
+        assert truth.keypoints is not None
+        pairs = pairs.take((truth.keypoints[pairs.label, :, 2] != 0).any(axis=1))
+    i, j, iou = pairs.found, pairs.label, pairs.iou
     if sample.task == "detect":
-        i, j = pairs.found, pairs.label
         iou = iou_of_boxes(sample.found.instances.boxes[i], sample.truth.instances.boxes[j])
     elif sample.task == "obb":
-        i, j = _meeting(sample)
-        iou = probiou(_quads(sample.found.instances)[i], _quads(sample.truth.instances)[j])
-    elif sample.task == "pose":
-        i, j = pairs.found, pairs.label
-        iou = _oks(sample, i, j)
-    else:
-        i, j, iou = pairs.found, pairs.label, pairs.iou
+        i, j = meeting(sample, *groups(sample))
+        iou = probious(sample, i, j)
     enough = iou >= np.float32(THRESHOLDS[0])
     i, j, iou = i[enough], j[enough], iou[enough]
     order = np.lexsort((j, -iou, i))
     return Candidates(i[order], j[order], iou[order], THRESHOLDS[0])
 
 
-def _meeting(sample: Sample) -> tuple[Ints, Ints]:
-    """Detections and labels of one image and class whose bounds meet: others are far from alike."""
-    of_label, of_found = groups(sample)
-    met = list(neighbours.alike(sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label))
+def meeting(sample: Sample, of_label: Ints, of_found: Ints, iou: float = 0.0) -> tuple[Ints, Ints]:
+    """Detections and labels of equal group whose bounds meet, or may overlap by so much."""
+    met = list(neighbours.alike(sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label, iou))
     none = np.empty(0, np.int64)
     return np.concatenate([none, *(i for i, _ in met)]), np.concatenate([none, *(j for _, j in met)])
+
+
+def probious(sample: Sample, i: Ints, j: Ints) -> Floats:
+    """`(P,)` ProbIoU of detections and labels that are OBBs."""
+    found, labels = sample.found.instances.rings, sample.truth.instances.rings
+    assert found is not None and labels is not None
+    return probiou(found.quads()[i], labels.quads()[j])
 
 
 def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
@@ -203,11 +208,6 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
     common = sides[:, 0] * sides[:, 1]
     area, area_other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other))
     return np.asarray(common / (area + area_other - common + EPS32))
-
-
-def _quads(instances: Any) -> Floats:
-    quads: Floats = instances.rings.quads()
-    return quads
 
 
 def probiou(quads: Floats, others: Floats) -> Floats:
@@ -237,13 +237,6 @@ def _gaussian(quads: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     cos, sin = np.cos(angle), np.sin(angle)
     a, b = w2 / 12, h2 / 12
     return x, y, a * cos**2 + b * sin**2, a * sin**2 + b * cos**2, (a - b) * cos * sin
-
-
-def _oks(sample: Sample, i: Ints, j: Ints) -> Floats:
-    points, labels = sample.found.instances.keypoints, sample.truth.instances.keypoints
-    assert points is not None and labels is not None
-    squared = ((points[i, :, :2] - labels[j, :, :2]) ** 2).sum(axis=-1)
-    return similarity.oks_of_distances(squared, labels[j, :, 2] != 0, sample.truth.box_area[j] * POSE_AREA)
 
 
 def _correct(sample: Sample, alike: Candidates) -> Bools:

@@ -1,0 +1,261 @@
+"""Cut-outs of the worst places: which they are, and that they show the right pixels."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiler
+from tests.conftest import Dataset
+from tiler.instances import Instances
+from tiler.scoring.crops import BLUE, CLOSEST, GREEN, RED, SIDE, Crop, _coloured, worst
+
+W, H = 600, 400
+BOXES = [(180, 40, 220, 70), (40, 180, 70, 220), (300, 300, 330, 330), (520, 60, 524, 64)]  # the first two across a seam
+COLOURS = [(200, 30, 200), (30, 200, 200), (200, 200, 30), (250, 250, 250)]
+
+
+def rows(boxes, size=(W, H), classes=None):
+    x0, y0, x1, y1 = np.array(boxes, float).reshape(-1, 4).T / np.array([*size, *size])[:, None]
+    lines = zip(classes or [0] * len(x0), (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
+    return "".join("{} {!r} {!r} {!r} {!r}\n".format(*map(float, line)).replace(".0 ", " ", 1) for line in lines)
+
+
+def painted(size=(W, H)):
+    image = Image.new("RGB", size, (90, 90, 90))
+    for box, colour in zip(BOXES, COLOURS, strict=True):
+        image.paste(colour, box)
+    return image
+
+
+def dataset(root, names=("car", "bus")):
+    made = Dataset(root, names=names)
+    made.add("t.png", "", Image.new("L", (16, 16)), "train")  # each dataset needs one
+    return made
+
+
+def cut(root, pictures=1, **options):
+    """A dataset of which the labels of tiles are the predictions, merged by a method that knows nothing of pieces."""
+    made = dataset(root / "data", ("<b>car</b>", "bus"))
+    for i in range(pictures):
+        made.add(f"p{i}.png", rows(BOXES), painted(), "val")
+    tiler.split(made.yaml, out=root / "tiles", tile=200, overlap=0, min_visible=0.1)
+    tiler.merge(root / "tiles/labels/val", tiles=root / "tiles", assume_conf=0.9, method="nms", out=root / "merged")
+    before = root / "tiles/labels/val"
+    return tiler.score(
+        root / "merged", made.yaml, split="val", tiles=root / "tiles", tile_preds=before, assume_conf=0.9, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def seams(tmp_path_factory):
+    return cut(tmp_path_factory.mktemp("seams"), pictures=3)
+
+
+def held(root, size, boxes, found, image=None, conf=None):
+    """Metrics of one picture with detections in memory, without tiles."""
+    made = dataset(root)
+    made.add("p.png", rows(boxes, size), image or Image.new("RGB", size), "val")
+    found = np.array(found, float).reshape(-1, 4)
+    confs = np.full(len(found), 0.9) if conf is None else np.array(conf)
+    found = Instances(np.zeros(len(found), int), found, conf=confs)
+    return tiler.score({"images/val/p.png": found}, made.yaml, split="val")
+
+
+def pixels(crop):
+    return np.asarray(Image.open(io.BytesIO(crop.jpeg))).astype(int)
+
+
+def near(image, x, y, colour, tolerance=60):
+    return np.abs(image[y, x] - colour).max() < tolerance
+
+
+def has(image, colour, tolerance=60):
+    return (np.abs(image - colour).max(axis=-1) < tolerance).any()
+
+
+def test_errors_of_seams_come_first_in_turn_and_few_of_each_picture(seams):
+    crops = worst(seams)
+    assert len(crops) == 6
+    assert [crop.what.split(":")[0] for crop in crops[:3]] == ["SeamSplit", "SeamTrunc", "SeamSplit"]
+    assert len({(crop.key, crop.what.split("(")[1]) for crop in crops}) == 6  # pieces and their object are one place
+    assert {crop.key for crop in crops} == {f"images/val/p{i}.png" for i in range(3)}
+    assert len(worst(seams, 2)) == 2
+    assert worst(seams, 0) == []
+
+
+def test_the_same_metrics_give_the_same_crops(seams):
+    assert worst(seams) == worst(seams)
+
+
+def test_jpegs_are_as_large_as_they_say(seams):
+    for crop in worst(seams):
+        image = Image.open(io.BytesIO(crop.jpeg))
+        assert image.format == "JPEG"
+        assert image.size == (crop.width, crop.height)
+        assert 256 <= min(image.size) <= max(image.size) <= 400
+
+
+def test_pixels_stand_where_the_object_is(seams):
+    (crop,) = [c for c in worst(seams) if c.key.endswith("p0.png") and "(180, 40" in c.what.replace("at ", "")]
+    image = pixels(crop)
+    assert "enlarged 3 times" in crop.what
+    x, y = 200 - 128 // 2, 0  # the view's corner: as far to the left as up, and not above the picture
+    for px, py in ((190, 55), (210, 55)):
+        assert near(image, (px - x) * 3 + 1, (py - y) * 3 + 1, COLOURS[0])
+    assert near(image, 10, 370, (90, 90, 90))
+    assert has(image[:, (200 - x) * 3], (200, 200, 200), 70)  # the seam, above and below the object
+    assert has(image, GREEN)
+    assert has(image, RED)
+
+
+def test_right_detections_are_blue_and_lie_within_their_labels(tmp_path):
+    boxes = [(280, 180, 320, 220), (340, 180, 380, 220)]
+    metrics = held(tmp_path, (W, H), boxes, boxes[:1], Image.new("RGB", (W, H)))
+    (crop,) = worst(metrics)
+    image = pixels(crop)
+    assert crop.what.startswith("Miss: car, missed (at 340, 180; enlarged 3 times")
+    assert has(image[:, : crop.width // 3], BLUE)
+    assert not has(image[:, crop.width // 3 :], BLUE)
+    assert has(image[:, crop.width // 3 :], GREEN)
+    assert not has(image, RED)
+
+
+def test_without_seam_errors_the_worst_others(tmp_path):
+    boxes = [(10, 10, 50, 40), (200, 200, 260, 240), (500, 300, 540, 340)]
+    metrics = held(tmp_path, (W, H), boxes, [boxes[0], (300, 50, 340, 80)], painted(), conf=[0.9, 0.95])
+    crops = worst(metrics)
+    kinds = [crop.what.split(":")[0] for crop in crops]
+    assert kinds == ["Bkg", "Miss", "Miss"]
+    assert "car 0.95, nothing there (at 300, 50" in crops[0].what
+    assert has(pixels(crops[0]), RED)
+    assert crops[1].what.startswith("Miss: car, missed (at 200, 200")  # the larger one first
+
+
+def test_tiny_objects_are_enlarged_and_large_ones_reduced(tmp_path):
+    tiny = worst(held(tmp_path / "a", (W, H), [(300, 200, 303, 203)], []))[0]
+    assert f"enlarged {CLOSEST} times" in tiny.what
+    assert (tiny.width, tiny.height) == (SIDE, SIDE)
+    large = worst(held(tmp_path / "b", (2000, 1600), [(100, 100, 1100, 900)], []))[0]
+    assert "reduced 4 times" in large.what
+    assert large.width == SIDE
+
+
+@pytest.mark.parametrize("size", [(64, 48), (200, 200), (1000, 20), (300, 300), (9, 900)])
+def test_small_and_narrow_pictures(tmp_path, size):
+    w, h = size
+    if min(size) < 10:
+        w = h = 10  # the trainer's least
+    (crop,) = worst(held(tmp_path, (max(w, 10), h), [(w / 4, h / 4, w / 2, h / 2)], []))
+    image = Image.open(io.BytesIO(crop.jpeg))
+    assert image.size == (crop.width, crop.height)
+    assert max(image.size) <= 400
+
+
+def test_whole_picture_where_the_object_fills_it(tmp_path):
+    (crop,) = worst(held(tmp_path, (200, 190), [(2, 2, 198, 188)], []))
+    assert (crop.width, crop.height) == (200, 190)
+
+
+def test_exif_turns_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned clockwise
+    stored = Image.new("RGB", (H, W), (90, 90, 90)).transpose(Image.Transpose.ROTATE_90)
+    upright = Image.new("RGB", (H, W), (90, 90, 90))
+    upright.paste((250, 20, 20), (100, 500, 140, 530))
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    made = dataset(tmp_path)
+    made.add("p.jpg", rows([(100, 500, 140, 530)], (H, W)), stored, "val", exif=exif, quality=95)
+    (crop,) = worst(tiler.score({}, made.yaml, split="val"))
+    assert near(pixels(crop), crop.width // 2, crop.height // 2, (250, 20, 20))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16", "I;16B", "I", "F", "P", "1", "CMYK", "RGBA", "LAB", "YCbCr"])
+def test_any_mode_becomes_colours_of_8_bits(mode):
+    if mode.startswith("I;16"):
+        grey = np.linspace(1000, 3000, 64 * 48).reshape(48, 64).astype("<u2" if mode == "I;16" else ">u2")
+        image = Image.frombytes(mode, (64, 48), grey.tobytes())
+    elif mode == "LAB":
+        image = Image.new("LAB", (64, 48), (122, 128, 128))
+    else:
+        image = Image.linear_gradient("L").resize((64, 48)).convert(mode)
+    found = _coloured(image)
+    assert found.mode == "RGB"
+    assert found.size == (64, 48)
+    if mode != "LAB":
+        low, high = np.asarray(found).min(), np.asarray(found).max()
+        assert low < 12
+        assert high > 243
+
+
+def test_flat_and_endless_grey():
+    assert np.asarray(_coloured(Image.new("I;16", (8, 8), 4000))).std() == 0
+    values = np.array([[np.nan, np.inf], [-np.inf, 1.0]], np.float32)
+    assert _coloured(Image.fromarray(values)).size == (2, 2)
+
+
+def test_16_bit_pictures(tmp_path):
+    grey = np.full((H, W), 2000, np.uint16)
+    grey[100:140, 200:260] = 3000
+    (crop,) = worst(held(tmp_path, (W, H), [(200, 100, 260, 140)], [], Image.fromarray(grey)))
+    image = pixels(crop)
+    assert near(image, crop.width // 2, crop.height // 2, (255, 255, 255))
+    assert near(image, 10, 10, (0, 0, 0))
+
+
+def test_pictures_that_are_missing_or_damaged_are_left_out(tmp_path):
+    metrics = cut(tmp_path, pictures=3)
+    root = tmp_path / "data/images/val"
+    (root / "p0.png").unlink()
+    data = (root / "p1.png").read_bytes()
+    (root / "p1.png").write_bytes(data[: len(data) // 2])
+    assert {crop.key for crop in worst(metrics)} == {"images/val/p2.png"}
+    (root / "p2.png").write_bytes(b"no picture")
+    assert worst(metrics) == []
+
+
+def test_each_picture_is_decoded_once(seams, monkeypatch):
+    from tiler.images import reading
+
+    calls = []
+    decode = reading.decode
+    monkeypatch.setattr(reading, "decode", lambda file, header: calls.append(file.name) or decode(file, header))
+    worst(seams)
+    assert len(calls) == len(set(calls)) == 3
+
+
+@pytest.mark.parametrize("without", [{"errors": None}, {"root": None}])
+def test_nothing_without_errors_or_pictures(seams, without):
+    assert worst(replace(seams, **without)) == []
+
+
+@pytest.mark.parametrize("without", [{"layout": None}, {"seams": None}, {"layout": None, "seams": None}])
+def test_without_tiles_no_lines(seams, without):
+    crops = worst(replace(seams, **without))
+    assert crops
+    assert all(isinstance(crop, Crop) for crop in crops)
+
+
+def test_a_crowded_picture_gives_places_that_do_not_see_one_another(tmp_path):
+    rng = np.random.default_rng(0)
+    at = rng.uniform(0, 350, (300, 2))
+    metrics = held(tmp_path, (W, H), np.concatenate([at, at + 12], axis=1), [], painted())
+    crops = worst(metrics)
+    assert 3 < len(crops) <= 12  # more than three of one picture, since there is no other
+    assert len({crop.what for crop in crops}) == len(crops)
+
+
+def test_outlines_are_drawn_as_outlines(tmp_path):
+    made = dataset(tmp_path)
+    corners = [(300, 180), (340, 220), (300, 260), (260, 220)]
+    values = " ".join(f"{x / W!r} {y / H!r}" for x, y in corners)
+    made.add("p.png", f"0 {values}\n", Image.new("RGB", (W, H)), "val")
+    crop = worst(tiler.score({}, made.yaml, split="val", task="obb"))[0]
+    image = pixels(crop)
+    middle = image[crop.height // 2, : crop.width // 2]
+    assert has(middle, GREEN)
+    x, y = crop.width // 2, crop.height // 2
+    assert "enlarged" not in crop.what
+    assert not has(image[y - 45 : y - 36, x - 45 : x - 36], GREEN)  # as the corner of an upright box would be

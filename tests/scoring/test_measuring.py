@@ -1,0 +1,196 @@
+"""Numbers that can be worked out by hand, and what the options choose."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tiler
+from tests.scoring.test_score import dataset, row, texts
+
+# Two labels of a and one of b are found, missed, mistaken; the boxes are those of the labels or away from all.
+LABELS = {
+    "p0": row(0, 10, 10, 30, 30) + row(0, 60, 10, 80, 30),
+    "p1": row(0, 10, 10, 30, 30) + row(1, 100, 40, 140, 80),
+    "p2": "",
+}
+FOUND = {
+    "p0": row(0, 10, 10, 30, 30, 0.9) + row(0, 150, 10, 170, 30, 0.8),
+    "p1": row(0, 10, 10, 30, 30, 0.7) + row(0, 100, 40, 140, 80, 0.6),
+    "p2": row(1, 10, 50, 50, 90, 0.5),
+}
+
+
+@pytest.fixture
+def made(tmp_path):
+    return dataset(tmp_path / "data", LABELS), texts(tmp_path / "preds", FOUND)
+
+
+def score(made, **options):
+    return tiler.score(made[1], made[0].yaml, **options)
+
+
+def test_by_hand(made):
+    """Of a: right, wrong, right, wrong; so precision 1 up to a recall of 1/3, 2/3 up to one of 2/3."""
+    metrics = score(made, protocol="coco,ultralytics,voc,voc07,dota")
+    a = (34 + 33 * 2 / 3) / 101
+    plain = metrics.plain()
+    for name in ("AP", "AP50", "AP75"):
+        assert metrics.coco[name] == pytest.approx(a / 2)
+        assert plain["per_class"]["a"][name] == pytest.approx(a)
+        assert plain["per_class"]["b"][name] == 0
+    assert metrics.coco["AR_1"] == metrics.coco["AR_100"] == pytest.approx(1 / 3)
+    assert metrics.coco["AP_small"] == pytest.approx(a)  # what is on b's medium box does not count there
+    assert metrics.coco["AP_medium"] == 0
+    assert math.isnan(metrics.coco["AP_large"])
+    assert (plain["coco"]["AP_large"], plain["per_class"]["c"]["AP"]) == (None, None)
+    assert metrics.voc == {"voc": pytest.approx(5 / 18), "voc07": pytest.approx(3 / 11), "dota": pytest.approx(5 / 18)}
+    assert plain["voc"] == metrics.voc
+    assert metrics.nt_per_class.tolist() == [3, 1, 0]
+
+
+def test_the_confusion_matrix_by_hand(made):
+    names = score(made).plain()["confusion"]["names"]
+    assert names == ["a", "b", "c", "background"]
+    assert score(made).confusion.tolist() == [[2, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+
+
+def test_pictures_by_hand(made):
+    metrics = score(made)
+    conf = metrics.plain()["ultralytics"]["conf"]
+    assert 0.6 < conf <= 0.7  # where F1 is best: beyond, the second of a is lost; before, the mistaken one comes in
+    keys = ("image", "labels", "detections", "tp", "fp", "fn")
+    assert [tuple(r[key] for key in keys) for r in metrics.per_image] == [
+        ("images/val/p0.png", 2, 2, 1, 1, 1),
+        ("images/val/p1.png", 2, 1, 1, 0, 1),
+        ("images/val/p2.png", 0, 0, 0, 0, 0),
+    ]
+    assert [r["precision"] for r in metrics.per_image[:2]] == [0.5, 1]
+    assert [r["recall"] for r in metrics.per_image[:2]] == [0.5, 0.5]
+    assert [r["f1"] for r in metrics.per_image[:2]] == pytest.approx([0.5, 2 / 3])
+    assert math.isnan(metrics.per_image[2]["f1"])
+
+
+def test_the_table_of_classes(made):
+    rows = score(made).plain()["per_class"]
+    assert {name: (r["labels"], r["detections"]) for name, r in rows.items()} == {"a": (3, 4), "b": (1, 1), "c": (0, 0)}
+    assert rows["a"]["P"] == pytest.approx(2 / 3, abs=0.05)
+    assert rows["a"]["R"] == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_two_classes_of_one_name_have_two_rows(tmp_path):
+    made = dataset(tmp_path / "data", LABELS, names=["a", "a", "c"])
+    rows = tiler.score(texts(tmp_path / "preds", FOUND), made.yaml).plain()["per_class"]
+    assert [r["labels"] for r in rows.values()] == [3, 1, 0]
+
+
+# --- options
+
+
+def test_protocols_that_are_asked_for(made):
+    plain = score(made).plain()
+    assert list(plain["card"]["protocols"]) == ["coco", "ultralytics"]
+    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, "voc" in plain) == (True, False, False)
+    plain = score(made, protocol="coco,ultralytics-8.3,dota").plain()
+    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, list(plain["voc"])) == (False, True, ["dota"])
+    for text in plain["card"]["protocols"].values():
+        assert any(c.isdigit() for c in text)  # a version, or an IoU
+
+
+def test_one_protocol_does_not_change_the_numbers_of_another(made):
+    both = score(made, analysis="none")
+    assert score(made, analysis="none", protocol="coco").coco == pytest.approx(both.coco, nan_ok=True)
+    assert score(made, analysis="full").coco == pytest.approx(both.coco, nan_ok=True)
+    alone = score(made, protocol="ultralytics", analysis="none").plain()["ultralytics"]
+    assert alone == both.plain()["ultralytics"]
+
+
+def test_bins(made):
+    own = score(made, bins="16,32,96").bins
+    assert (own["protocol"], list(own["sizes"])) == ("16,32,96", ["0-16", "16-32", "32-96", "96+"])
+    assert [r["labels"] for r in own["sizes"].values()] == [0, 3, 1, 0]
+    assert own["sizes"]["16-32"]["AP"] == pytest.approx(56 / 101)
+    assert own["sizes"]["96+"]["high"] is None
+    assert [(r["low"], r["high"]) for r in own["sizes"].values()][:3] == [(0, 16), (16, 32), (32, 96)]
+    assert score(made, bins=(16, 32, 96)).encoded() == score(made, bins="16,32,96").encoded()
+    tiny = score(made, bins="tinyperson").bins
+    assert tiny["max_dets"] == 200
+    assert {"AP25", "AP50", "AP75"} <= set(tiny["sizes"]["tiny"])
+    assert [r["labels"] for r in score(made, bins="soda").bins["sizes"].values()] == [3, 0, 3, 3, 1]  # 20 px in both
+    plain = score(made, bins="aitod").plain()
+    assert (plain["bins"]["max_dets"], plain["bins"]["sizes"]["verytiny"]["AP"]) == (1500, None)
+
+
+def test_limits_of_detections(tmp_path):
+    boxes = [(10 * (i % 20), 10 * (i // 20), 10 * (i % 20) + 8, 10 * (i // 20) + 8) for i in range(150)]
+    made = dataset(tmp_path / "data", {"p0": "".join(row(0, *b) for b in boxes)})
+    preds = texts(tmp_path / "preds", {"p0": "".join(row(0, *b, 0.9 - i / 1000) for i, b in enumerate(boxes))})
+    metrics = tiler.score(preds, made.yaml)
+    assert metrics.coco["AR_100"] == pytest.approx(100 / 150)
+    assert metrics.coco["AP"] == pytest.approx(67 / 101)
+    auto = metrics.coco_auto
+    assert (auto["max_dets"], auto["AP"], auto["AR"]) == (150, pytest.approx(1), pytest.approx(1))
+    assert auto["cost_of_limit"] == pytest.approx(1 - 67 / 101)
+    limits = metrics.card["max_dets"]
+    assert (limits["coco"], limits["auto"], limits["pictures_beyond_limit"]) == ([1, 10, 100], 150, 1)
+    given = tiler.score(preds, made.yaml, max_dets="1,50")
+    assert given.card["max_dets"]["coco"] == [1, 50]
+    assert given.coco["AR_50"] == pytest.approx(50 / 150)
+    assert given.coco["AP"] == pytest.approx(34 / 101)
+    one = tiler.score(preds, made.yaml, max_dets="150")
+    assert one.coco["AP"] == pytest.approx(1)
+    assert not math.isnan(one.coco["AR_150"])
+
+
+def test_ultralytics_counts_300_a_picture_or_as_many_as_there_are_labels(tmp_path):
+    made = dataset(tmp_path / "data", {"p0": row(0, 10, 10, 30, 30)})
+    wrong = "".join(row(1, 10, 10, 20, 20 + i / 10, 0.9 - i / 1000) for i in range(320))
+    metrics = tiler.score(texts(tmp_path / "preds", {"p0": wrong + row(0, 10, 10, 30, 30, 0.1)}), made.yaml)
+    assert (metrics.card["max_dets"]["ultralytics"], metrics.card["max_dets"]["detections_beyond_ultralytics"]) == (300, 21)
+    assert (metrics.map, metrics.coco["AP"]) == (0, pytest.approx(1))
+
+
+def test_without_analysis(made):
+    metrics = score(made, analysis="none")
+    assert (metrics.intervals, metrics.seams, metrics.errors, metrics.efficiency) == (None, None, None, None)
+    assert metrics.card["left_out"]["analysis"] == ["--analysis none"]
+    assert json.loads(metrics.encoded())["errors"] is None
+
+
+def test_resamplings(made):
+    metrics = score(made, replicates=50)
+    assert set(metrics.intervals) == {"AP", "AP50", "AP_small", "AP_medium", "AP_large"}
+    assert metrics.card["intervals"].startswith("50 resamplings")
+    assert metrics.draws.ap.shape[0] == 50
+    assert score(made, replicates=50).encoded() == metrics.encoded()
+    none = score(made, replicates=0)
+    assert (none.intervals, none.card["intervals"]) == (None, None)
+    assert none.errors is not None
+
+
+def test_errors_by_hand(made):
+    """At the confidence of the best F1: a false alarm, and the labels that are missed."""
+    rows = {r.name: r.count for r in score(made).errors.rows}
+    assert (rows["Bkg"], rows["Dup"], rows["Loc"]) == (1, 0, 0)
+    assert rows["LowConf"] + rows["Miss"] == 2
+    assert set(score(made).errors.untold) == {"SeamDup", "SeamTrunc", "SeamSplit", "LostInMerge", "NotCovered"}
+    assert "no manifest of tiles (--tiles)" in score(made).card["left_out"]["seams"][0]
+
+
+def test_intervals_hold_the_estimate(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, found = {}, {}
+    for i in range(30):
+        corners = rng.uniform(0, 60, (6, 2))
+        boxes = [(*c, *(c + 25)) for c in corners]
+        labels[f"p{i}"] = "".join(row(int(k % 2), *map(float, b)) for k, b in enumerate(boxes))
+        moved = [np.array(b) + rng.normal(0, 3, 4) for b in boxes]
+        found[f"p{i}"] = "".join(row(int(k % 2), *map(float, b), float(rng.random())) for k, b in enumerate(moved))
+    made = dataset(tmp_path / "data", labels)
+    metrics = tiler.score(texts(tmp_path / "preds", found), made.yaml)
+    low, high = metrics.intervals["AP"]
+    assert low < metrics.coco_auto["AP"] < high
+    for name in ("a", "b"):
+        low, high = metrics.per_class[name]["interval"]
+        assert low < metrics.per_class[name]["AP"] < high

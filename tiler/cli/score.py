@@ -1,0 +1,291 @@
+"""`tiler score`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiler.cli.parameters import Config, configured, with_options
+from tiler.errors import TilerError
+from tiler.options import ReadingOptions, ScoreOptions
+
+if TYPE_CHECKING:
+    from tiler.evaluation.bootstrap import Comparison
+    from tiler.scoring import Metrics
+    from tiler.scoring.gates import Gate
+
+
+@with_options(ScoreOptions, ReadingOptions)
+def command(
+    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Output of tiler merge, or predictions on full pictures.")],
+    data: Annotated[Path, typer.Option("--data", metavar="YAML|JSON", help="dataset.yaml, or COCO ground truth JSON.")],
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="val|all", help="Split of the dataset.", show_default="the one that PREDS is for"),
+    ] = None,
+    tiles: Annotated[
+        Path | None,
+        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="by the run's args.yaml, or upward"),
+    ] = None,
+    tile_preds: Annotated[
+        Path | None,
+        typer.Option("--tile-preds", metavar="DIR", help="Predictions on tiles.", show_default="PREDS without -merged"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Pictures of a COCO JSON, for the report.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Also write JSON, CSV, pictures and report.html.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output of tiler score.")] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="OTHER", help="Other predictions: which are better?", show_default=False),
+    ] = None,
+    fail_under: Annotated[
+        str, typer.Option("--fail-under", metavar="NAME=NUMBER", help="Exit 1 below: ap_small=0.2,map50=0.5.", show_default=False)
+    ] = "",
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="JSON", help="Exit 1 below an older score.json.", show_default=False),
+    ] = None,
+    config: Config = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the table of classes as CSV.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes and times too.")] = False,
+    **options: Any,
+) -> None:
+    """Score detections on full pictures against their labels: an honest mAP, by a protocol that is named."""
+    chosen = configured(config, options, {item.name for cls in (ScoreOptions, ReadingOptions) for item in fields(cls)})
+    if json and csv:
+        raise TilerError("--json or --csv, not both")
+    from tiler.scoring import score
+    from tiler.scoring.comparing import compared
+
+    where: dict[str, Any] = {"split": split, "tiles": tiles, "images": images}
+    metrics = score(preds, data, tile_preds=tile_preds, **where, **chosen)
+    asked = _gates(metrics, fail_under, baseline)
+    versus = None
+    if compare is not None:
+        other = score(compare, data, **{**where, "split": metrics.card["split"]}, **chosen)
+        versus = compared(metrics, other, (str(preds), str(compare)))
+    folder = None
+    if out is not None:
+        from tiler.scoring.output import write
+
+        folder = write(metrics, out, overwrite)
+    if json:
+        sys.stdout.write(_json(metrics, asked, versus))
+    elif csv:
+        from tiler.scoring.output import per_class
+
+        sys.stdout.write(per_class(metrics))
+    elif not quiet:
+        shown(metrics, verbose)
+        if versus is not None:
+            _versus(versus)
+        if folder is not None:
+            print(folder)
+    noticed(metrics, preds, verbose, quiet)
+    failed = [gate for gate in asked if not gate.passed]
+    for gate in failed:
+        value = "n/a" if gate.value is None else f"{gate.value:.4f}"
+        print(f"below: {gate.name} is {value}, expected {gate.least:g} or more", file=sys.stderr)
+    raise typer.Exit(max(metrics.exit_code(), int(bool(failed))))
+
+
+def noticed(metrics: Metrics, preds: Path, verbose: bool, quiet: bool) -> None:
+    """Findings to stderr, of the labels and of the predictions."""
+    from tiler.cli.printing import findings
+
+    of_preds = [finding for finding in metrics.findings if finding.code[0] in "DS"]
+    findings([finding for finding in metrics.findings if finding not in of_preds], str(metrics.root or ""), verbose, quiet)
+    findings(of_preds, str(preds), verbose, quiet)
+
+
+def _gates(metrics: Metrics, fail_under: str, baseline: Path | None) -> list[Gate]:
+    from tiler.scoring import gates
+
+    plain = metrics.plain()
+    asked = gates.fail_under(fail_under, plain) if fail_under else []
+    return asked + (gates.against(baseline, plain) if baseline is not None else [])
+
+
+def _json(metrics: Metrics, asked: list[Gate], versus: dict[str, Comparison] | None) -> str:
+    from dataclasses import asdict
+
+    import msgspec
+
+    from tiler.scoring import comparing
+
+    content = metrics.plain()
+    if asked:
+        content["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in asked]
+    if versus is not None:
+        content["comparison"] = comparing.plain(versus)
+    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number in a table: n/a where there is nothing to measure.
+
+    >>> number(0.12345), number(None), number(12)
+    ('0.123', 'n/a', '12')
+    """
+    if value is None or value != value:
+        return "n/a"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+
+
+def shown(metrics: Metrics, verbose: bool) -> None:
+    """The tables, for people."""
+    from tiler.cli.printing import tell
+
+    plain = metrics.plain()
+    card = plain["card"]
+    split = f" of {card['split']}" if card["split"] else ""
+    tell(f"{card['predictions']}")
+    crowds = f" and {card['ignored_labels']} ignored" if card["ignored_labels"] else ""
+    tell(
+        f"{card['task']}, {card['similarity']}: {card['pictures']} pictures{split}, "
+        f"{card['labels']} labels{crowds}, {card['detections']} detections"
+    )
+    _protocols(plain)
+    _classes(plain)
+    _bins(plain)
+    _seams(plain)
+    _errors(plain)
+    for name, reasons in card["left_out"].items():
+        tell(f"left out ({name}): {'; '.join(reasons)}")
+    if verbose:
+        for deviation in card["deviations"]:
+            tell(f"note: {deviation}")
+        tell("CPU seconds: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in metrics.speed.items()))
+
+
+def _protocols(plain: Mapping[str, Any]) -> None:
+    from tiler.cli.printing import table, tell
+
+    limits = plain["card"]["max_dets"]
+    cap = limits["coco"][-1]
+    rows = []
+    if "coco" in plain["card"]["protocols"]:
+        coco, auto = plain["coco"], plain["coco_auto"]
+        for what, numbers, recall in (
+            (f"coco, {cap} a class and picture", coco, f"AR_{cap}"),
+            (f"coco, all ({auto['max_dets']})", auto, "AR"),
+        ):
+            rows.append([what, *(number(numbers[name]) for name in SIZES), number(numbers[recall]), "", ""])
+        if plain["intervals"] is not None:
+            ends = plain["intervals"]
+            rows.append(["  95 % of resampled pictures", *(_span(ends.get(name)) for name in SIZES), "", "", ""])
+    for name in ("ultralytics", "ultralytics-8.3"):
+        if name in plain:
+            box = plain[name]
+            version = "ultralytics 8.4.190" if name == "ultralytics" else name
+            values = [number(box[key]) for key in ("map", "map50", "map75")]
+            rows.append([f"{version}, {box['max_det']} a picture", *values, "", "", "", "", number(box["mp"]), number(box["mr"])])
+    for name, value in plain.get("voc", {}).items():
+        rows.append([name, "", number(value), *[""] * 7])
+    tell(table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows))
+    beyond = limits["pictures_beyond_limit"]
+    cost = plain["coco_auto"]["cost_of_limit"]
+    if beyond and cost is not None:
+        where = f"in {beyond} of {plain['card']['pictures']} pictures"
+        tell(f"more than {limits['limit']} detections of a class {where}: that limit takes {cost:.3f} from AP")
+    if limits["detections_beyond_ultralytics"]:
+        beyond = limits["detections_beyond_ultralytics"]
+        tell(f"ultralytics counts {limits['ultralytics']} detections a picture; {beyond} are beyond")
+
+
+def _span(ends: list[float | None] | None) -> str:
+    return "" if ends is None or None in ends else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def _classes(plain: Mapping[str, Any]) -> None:
+    from tiler.cli.printing import table, tell
+
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "P", "R", "F1", "best_conf")
+    rows = [
+        [name, row["labels"], row["detections"], *(number(row[key]) for key in names)]
+        for name, row in plain["per_class"].items()
+        if row["labels"] or row["detections"]
+    ]
+    if len(rows) > 1:
+        tell("")
+        head = ["class", "labels", "found", "AP", "AP50", "AP75", "small", "medium", "large", "P", "R", "F1", "best conf"]
+        tell(table(head, rows))
+
+
+def _bins(plain: Mapping[str, Any]) -> None:
+    from tiler.cli.printing import table, tell
+
+    bins = plain["bins"]
+    if bins["protocol"] == "coco":
+        return
+    first = next(iter(bins["sizes"].values()))
+    names = [name for name in first if name not in ("low", "high")]
+    rows = [[size, *(number(row[name]) for name in names)] for size, row in bins["sizes"].items()]
+    tell("")
+    tell(table([f"{bins['protocol']}, {bins['max_dets']} a class", *names], rows))
+
+
+def _seams(plain: Mapping[str, Any]) -> None:
+    from tiler.cli.printing import table, tell
+
+    if plain["seams"] is None:
+        return
+    seams, gap = plain["seams"], plain["seams"]["gap"]
+    rows = [
+        [row["margin"], row["labels"], *(number(row[name]) for name in ("recall50", "recall", "duplicates", "iou"))]
+        for row in seams["table"]
+    ]
+    tell("")
+    tell(table(["labels in their best tile", "labels", "recall .5", "recall", "repeats", "IoU"], rows))
+    if gap["gap"] is not None:
+        matched = f"; between objects of one size {number(gap['size_matched'])}" if gap["size_matched"] is not None else ""
+        span = f" (95 %: {_span([gap['low'], gap['high']])})" if gap["low"] is not None else ""
+        tell(f"seam gap, recall .5 away from seams less that at seams: {number(gap['gap'])}{span}{matched}")
+    dense = [f"{row['ratio']:.2f} within {row['distance']:g} px" for row in seams["density"] if row["ratio"] is not None]
+    if dense:
+        tell(f"false positives a megapixel near seams, elsewhere being 1: {', '.join(dense)}")
+
+
+def _errors(plain: Mapping[str, Any]) -> None:
+    from tiler.cli.printing import table, tell
+
+    if plain["errors"] is not None:
+        errors = plain["errors"]
+        rows = [[row["name"], row["count"], number(row["cost"])] for row in errors["rows"] if row["count"]]
+        tell("")
+        if rows:
+            tell(table([f"error, at confidence {errors['conf']:.2f}", "count", "costs AP"], rows))
+        if errors["untold"]:
+            tell(f"cannot be told: {', '.join(errors['untold'])}")
+    if plain["efficiency"] is not None:
+        stages = plain["efficiency"]
+        words = {"tile": "on tiles", "nomerge": "not merged", "ideal": "the best one of each object chosen", "merged": "merged"}
+        parts = [f"{words[name]} {number(stages[name]['ap'])}" for name in words if stages[name]["ap"] is not None]
+        share = stages["merge"]
+        tell(f"AP {', '.join(parts)}" + (f"; merge efficiency {number(share, 2)}" if share is not None else ""))
+
+
+def _versus(versus: Mapping[str, Comparison]) -> None:
+    from tiler.cli.printing import table, tell
+
+    spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
+    rows = [[name, number(c.difference), spans[name], number(c.p)] for name, c in versus.items()]
+    tell("")
+    tell(table(["first less other", "difference", "95 %", "p"], rows))
+    tell(versus["AP"].verdict)

@@ -1,0 +1,165 @@
+"""`tiler score`: how well detections agree with the labels of the full pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.evaluation.regions import dropped
+from tiler.evaluation.sample import Found, Sample, Truth
+from tiler.findings import Finding, printable
+from tiler.options import ReadingOptions, ScoreOptions
+from tiler.scoring import detections, truth
+from tiler.scoring.measuring import Seams, measured
+from tiler.scoring.metrics import Metrics
+from tiler.scoring.tiles import sizes_of, tiling
+
+if TYPE_CHECKING:
+    from tiler.scoring.truth import Ground, Labelled
+    from tiler.types import Bools
+
+FEW = 20  # labels or detections, of which nothing is concluded
+CORNER = 0.6  # of where most labels lie
+
+__all__ = ["Metrics", "Seams", "score"]
+
+
+def score(
+    preds: str | Path | Mapping[str, Any],
+    data: str | Path,
+    *,
+    split: str | None = None,
+    tiles: str | Path | None = None,
+    tile_preds: str | Path | None = None,
+    images: str | Path | None = None,
+    **options: Any,
+) -> Metrics:
+    """Score detections on full pictures against their labels.
+
+    Args:
+        preds: what `tiler merge` wrote or returned, any predictions that it reads (in the frame of the
+            full pictures), or detections by picture in memory: `Instances`, or anything with `.xyxy`,
+            `.confidence` and `.class_id`.
+        data: a dataset.yaml, a folder with one, or a COCO ground truth JSON.
+        split: of the dataset: one, some ("train,val"), or all; "predicted" are those with predictions.
+            Default: the one whose pictures the predictions are for.
+        tiles: the output of `tiler split`. Default: what the predictions lead to.
+        tile_preds: the predictions on tiles, before they were merged. Default: what `preds` is named after.
+        images: the pictures' folder, of a COCO JSON; only the report looks at them.
+        options: any of `ScoreOptions` (protocol, bins, max_dets, ...) and `ReadingOptions` (task, assume_conf, ...).
+
+    Raises:
+        TilerError: unusable predictions, labels or options, or predictions that are not in the frame of the pictures.
+
+    >>> score("no/such/run", "dataset.yaml")
+    Traceback (most recent call last):
+    ...
+    tiler.errors.TilerError: no/such/run: no such file or folder
+    """
+    start = time.process_time()
+    chosen, reading = _options(options)
+    given = _path(preds)
+    if given is not None and not given.exists():
+        raise TilerError(f"{printable(str(given))}: no such file or folder")
+    ground = truth.find(Path(data), None if images is None else Path(images), reading.task)
+    if given is not None:
+        opened = detections.open_files(given, ground, split, reading)
+    else:
+        opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
+    labelled = truth.read(ground, opened.split, opened.task, partial(sizes_of, given))
+    found, noticed = detections.read(opened, labelled.sizes, len(ground.names), chosen.conf)
+    labels, found, names = _without_regions(labelled, found, ground, chosen)
+    noticed += _in_a_corner(labels, found)
+    sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
+    before = None if tile_preds is None else Path(tile_preds)
+    if before is not None and not before.exists():
+        raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
+    where = None if tiles is None else Path(tiles)
+    look = partial(tiling, given, where, before, labelled.keys, labelled.sizes, found, names, reading)
+    card: dict[str, Any] = {
+        "data": ground.file.name,
+        "split": opened.split or None,
+        "predictions": opened.kind,
+        "task": opened.task,
+        "pictures": len(labelled.keys),
+        "classes": len(names),
+        "area": {"labels": labelled.area, "detections": "of the detection itself"},
+        "conf": chosen.conf,
+        "options": chosen.plain(),
+    }
+    read = time.process_time() - start
+    metrics = measured(sample, names, labelled.keys, chosen, look, card)
+    findings = [*ground.findings, *labelled.findings, *opened.findings, *noticed]
+    return replace(metrics, findings=findings, root=ground.root, speed={"reading": read, **metrics.speed})
+
+
+def _options(given: dict[str, Any]) -> tuple[ScoreOptions, ReadingOptions]:
+    known = {item.name for item in fields(ReadingOptions)}
+    scoring = {name: value for name, value in given.items() if name not in known}
+    return ScoreOptions.of(scoring), ReadingOptions.of({name: value for name, value in given.items() if name in known})
+
+
+def _path(preds: Any) -> Path | None:
+    """Where predictions lie; None for those in memory. What `merge` wrote is read from there, all at once."""
+    if isinstance(preds, str | Path):
+        return Path(preds)
+    report = getattr(preds, "report", None)
+    out = getattr(report, "out", "")
+    if out:
+        return Path(out)
+    if not isinstance(preds, Mapping) and not hasattr(preds, "sizes"):
+        found = type(preds).__name__
+        raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
+    return None
+
+
+def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:
+    """Whether all detections lie in the top left of their pictures, and labels do not: pixels of tiles do that."""
+    if min(len(labels), len(found)) < FEW:
+        return []
+    reach = found.instances.boxes[:, 2:].max(axis=0)
+    usual = np.quantile(labels.instances.boxes[:, 2:], 0.9, axis=0)
+    if (reach > CORNER * usual).any():
+        return []
+    message = f"all {len(found)} detections lie within {reach[0]:g} x {reach[1]:g} px of the top left of pictures: of tiles?"
+    return [Finding("", "S02", message)]
+
+
+def _without_regions(
+    labelled: Labelled, found: Found, ground: Ground, options: ScoreOptions
+) -> tuple[Truth, Found, tuple[str, ...]]:
+    """Labels and detections without those of a class of ignored regions, and without what lies in these."""
+    labels, names = labelled.truth, ground.names
+    if not options.ignore_class:
+        return labels, found, names
+    if options.ignore_class not in names:
+        raise TilerError(
+            f"--ignore-class {printable(options.ignore_class)}: no class of {printable(str(ground.file))}"
+            f"{did_you_mean(options.ignore_class, names)}"
+        )
+    region = labels.instances.class_id == names.index(options.ignore_class)
+    where, image = labels.instances.boxes[region], labels.image[region]
+    label_in = region | dropped(labels.instances.boxes, labels.image, where, image)
+    found_in = dropped(found.instances.boxes, found.image, where, image)
+    found_in |= found.instances.class_id == names.index(options.ignore_class)
+    return _kept(labels, ~label_in), _kept_found(found, ~found_in), names
+
+
+def _kept(labels: Truth, keep: Bools) -> Truth:
+    masks = None if labels.masks is None else labels.masks.take(keep)
+    area = labels.box_area[keep]
+    return Truth(labels.instances.take(keep), labels.image[keep], labels.crowd[keep], labels.ignored[keep], area, masks)
+
+
+def _kept_found(found: Found, keep: Bools) -> Found:
+    order = np.flatnonzero(keep)
+    order = order[np.argsort(found.place[order], kind="stable")]
+    masks = None if found.masks is None else found.masks.take(order)
+    return Found.of(found.instances.take(order), found.image[order], found.box_area[order], masks)

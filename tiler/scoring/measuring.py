@@ -1,0 +1,364 @@
+"""From a sample to its metrics: one search for candidates, and every number from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.evaluation import bootstrap, coco, confusion, diagnosis, efficiency, seams, ultralytics, voc
+from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
+from tiler.evaluation.candidates import Candidates, candidates
+from tiler.evaluation.sample import Sample
+from tiler.options import ScoreOptions
+from tiler.scoring.metrics import Metrics
+from tiler.scoring.tiles import Tiling
+
+if TYPE_CHECKING:
+    from tiler.evaluation.bootstrap import Draws
+    from tiler.evaluation.coco import Curves
+    from tiler.evaluation.ultralytics import Results
+    from tiler.types import Floats, Ints
+
+LEAST = 0.499  # IoU: float32 may make 0.5 of a little less
+MANY = 200_000  # detections, from which on analysis is made only when it is asked for
+PROTOCOLS = {
+    "coco": "COCO as pycocotools 2.0.11: closed size ranges, 101 points of recall",
+    "ultralytics": "Ultralytics 8.4.190: float32 IoU, area by trapezoids",
+    "ultralytics-8.3": "Ultralytics 8.3 to 8.4.0: best label only, a straight tail to recall 1",
+    "voc": "PASCAL VOC 2010 and later: area under the envelope, IoU 0.5",
+    "voc07": "PASCAL VOC 2007: 11 points, IoU 0.5",
+    "dota": "DOTA_devkit: area under the envelope, IoU above 0.5, difficult labels apart",
+}
+SIMILARITY = {
+    "detect": "IoU of boxes",
+    "segment": "IoU of masks, rasterised as pycocotools does",
+    "obb": "IoU of rectangles (Ultralytics: ProbIoU)",
+    "pose": "OKS of keypoints",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """How detections differ near the seams of tiles.
+
+    Attributes:
+        table: labels by how far inside a tile they lie.
+        gap: recall lost at seams.
+        density: false positives near seams.
+        resolution: AP by the size in pixels of the tiles.
+        margin: `(G,)` of each label.
+    """
+
+    table: list[seams.SeamRow]
+    gap: seams.Gap
+    density: list[seams.Density]
+    resolution: list[seams.ResolutionRow]
+    margin: Floats
+
+    def plain(self) -> dict[str, Any]:
+        """What the JSON holds."""
+        return {
+            "gap": asdict(self.gap),
+            "table": [asdict(row) for row in self.table],
+            "density": [asdict(row) for row in self.density],
+            "resolution": [asdict(row) for row in self.resolution],
+        }
+
+
+def measured(
+    sample: Sample,
+    names: tuple[str, ...],
+    keys: Sequence[str],
+    options: ScoreOptions,
+    look: Callable[[], Tiling | str],
+    card: dict[str, Any],
+) -> Metrics:
+    """All that the options ask for.
+
+    Args:
+        look: tells what is known of the tiles, or why nothing is.
+        card: what is known of the input; it is completed here.
+    """
+    clock = _Clock()
+    protocols = options.protocol.split(",")
+    analysis = options.analysis == "full" or (options.analysis == "auto" and len(sample.found) <= MANY)
+    tiling = look() if analysis else _why_none(sample, options)
+    clock.lap("tiles")
+    chosen = bins(options.bins)
+    pairs, own = _pairs(sample, "ultralytics" in protocols, analysis, chosen)
+    clock.lap("pairs")
+    usual = coco.KEYPOINT_MAX_DETS if sample.task == "pose" else coco.MAX_DETS
+    most = max(sample.most(), usual[-1])
+    given = [] if options.max_dets == "auto" else [int(n) for n in options.max_dets.split(",")]
+    caps = given or list(usual)
+    curves = coco.evaluate(sample, own, (ALL, *COCO.bins), sorted({*caps, usual[-1], most}))
+    by_bin = _binned(sample, own, chosen, given[-1] if given else None, curves)
+    clock.lap("coco")
+    box = ultralytics.evaluate(sample, own)
+    legacy = ultralytics.evaluate(sample, own, legacy=True) if "ultralytics-8.3" in protocols else None
+    matrix = confusion.confusion(sample, pairs) if "ultralytics" in protocols else None
+    clock.lap("ultralytics")
+    matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
+    drawn = _drawn(sample, own, options) if analysis and options.replicates else None
+    clock.lap("intervals")
+    parts = _analysed(sample, pairs, own, matched, tiling, box.conf, options) if analysis else {}
+    clock.lap("analysis")
+    card |= {
+        "protocols": {name: PROTOCOLS[name] for name in protocols},
+        "similarity": SIMILARITY[sample.task],
+        **_limits(sample, box, most, caps, usual[-1]),
+        "ranges": "closed at both ends, px² of the full picture",
+        "tiles": None if isinstance(tiling, str) else tiling.said,
+        "intervals": f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}" if drawn is not None else None,
+        "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
+        "deviations": _deviations(sample, protocols),
+        "left_out": _left_out(tiling, analysis),
+    }
+    return Metrics(
+        names=names,
+        keys=list(keys),
+        card=card,
+        coco=_coco(curves, caps),
+        coco_auto=_auto(curves, most, usual[-1]),
+        box=box,
+        legacy=legacy,
+        voc=_voc(sample, own, protocols),
+        bins=by_bin,
+        per_class=_per_class(sample, curves, box, names, most, drawn),
+        per_image=_per_image(sample, matched, keys, box.conf),
+        confusion=matrix,
+        sample=sample,
+        intervals=None if drawn is None else _intervals(drawn),
+        draws=drawn,
+        speed=clock.laps,
+        **parts,
+    )
+
+
+def _pairs(sample: Sample, any_class: bool, analysis: bool, chosen: Bins) -> tuple[Candidates, Candidates]:
+    """All candidates that are needed, and those of equal class for the protocols."""
+    least = min(LEAST, *(chosen.thresholds or (LEAST,)))
+    if not (any_class or analysis):
+        found = candidates(sample, least)
+        return found, found
+    found = candidates(sample, min(least, diagnosis.BARELY if analysis else confusion.IOU - 0.01), any_class=True)
+    same = sample.found.instances.class_id[found.found] == sample.truth.instances.class_id[found.label]
+    return found, found.take(same & (found.iou >= least))
+
+
+def _analysed(
+    sample: Sample,
+    pairs: Candidates,
+    own: Candidates,
+    matched: Ints,
+    tiling: Tiling | str,
+    conf: float,
+    options: ScoreOptions,
+) -> dict[str, Any]:
+    """Seams, error classes and merge efficiency, as far as the tiles are known."""
+    if isinstance(tiling, str):
+        return {"errors": diagnosis.diagnose(sample, pairs, conf=conf)}
+    layout, origins = tiling.layout, tiling.origins
+    parts = {
+        "layout": layout,
+        "seams": _seams(sample, own, matched, tiling, conf, options),
+        "errors": diagnosis.diagnose(sample, pairs, layout, origins, conf),
+    }
+    if origins is not None and origins.raw is not None:
+        parts["efficiency"] = efficiency.efficiency(sample, origins, layout, tiling.per_tile)
+    return parts
+
+
+class _Clock:
+    """CPU seconds of each step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.process_time()
+
+    def lap(self, name: str) -> None:
+        now = time.process_time()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+def _why_none(sample: Sample, options: ScoreOptions) -> str:
+    if options.analysis == "none":
+        return "--analysis none"
+    return f"{len(sample.found)} detections: --analysis full for intervals, seams and error classes"
+
+
+def _left_out(tiling: Tiling | str, analysis: bool) -> dict[str, list[str]]:
+    """What is not given, and why."""
+    if isinstance(tiling, str):
+        return {"seams" if analysis else "analysis": [tiling]}
+    return {"tiles": tiling.left_out} if tiling.left_out else {}
+
+
+def _coco(curves: Curves, caps: Sequence[int]) -> dict[str, float]:
+    """COCO's twelve numbers, at these limits."""
+    last = caps[-1]
+    result = {"AP": curves.ap(max_dets=last)}
+    result |= {f"AP{iou * 100:.0f}": curves.ap(max_dets=last, iou=iou) for iou in (0.5, 0.75)}
+    result |= {f"AP_{size.name}": curves.ap(size.name, last) for size in COCO.bins}
+    result |= {f"AR_{cap}": curves.ar(max_dets=cap) for cap in caps}
+    return result | {f"AR_{size.name}": curves.ar(size.name, last) for size in COCO.bins}
+
+
+def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
+    """The same where all detections count; `cost_of_limit` is what COCO's usual limit takes from AP."""
+    found = _coco(curves, [most])
+    found["AR"] = found.pop(f"AR_{most}")
+    return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
+
+
+def _binned(sample: Sample, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves) -> dict[str, Any]:
+    """Size bins under the limit that was asked for, or their protocol's, or none."""
+    limit = cap or chosen.max_dets or known.max_dets[-1]
+    thresholds = coco.THRESHOLDS if chosen.thresholds is None else np.array(chosen.thresholds)
+    same = chosen.thresholds is None and limit in known.max_dets and chosen.bins == known.bins[1:]
+    curves = known if same else coco.evaluate(sample, pairs, chosen.bins, (limit,), thresholds)
+
+    def row(size: Bin) -> dict[str, Any]:
+        labels = curves.labels[:, [b.name for b in curves.bins].index(size.name)].sum()
+        sides = {"low": size.low**0.5, "high": size.high**0.5 if size.high < ALL.high else None}
+        values = {**sides, "labels": int(labels), "AP": curves.ap(size.name, limit)}
+        for iou in thresholds if chosen.thresholds is not None else (0.5,):
+            values[f"AP{iou * 100:.0f}"] = curves.ap(size.name, limit, iou)
+        return values | {"AR": curves.ar(size.name, limit)}
+
+    return {"protocol": chosen.name, "max_dets": limit, "sizes": {size.name: row(size) for size in chosen.bins}}
+
+
+def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
+    kinds: dict[str, dict[str, Any]] = {"voc": {}, "voc07": {"points": 11}, "dota": {"strict": True}}
+    result = {}
+    for name, how in kinds.items():
+        if name in protocols:
+            values = voc.ap(sample, pairs, **how)
+            values = values[~np.isnan(values)]
+            result[name] = float(values.mean()) if len(values) else float("nan")
+    return result
+
+
+def _drawn(sample: Sample, pairs: Candidates, options: ScoreOptions) -> Draws:
+    weights = bootstrap.weights(sample.images, options.replicates, options.seed)
+    return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins))
+
+
+def _intervals(drawn: Draws) -> dict[str, Any]:
+    """95 % of AP where all detections count, of sizes and of classes."""
+    result = {}
+    for a, size in enumerate(drawn.bins):
+        name = "AP" if size.name == ALL.name else f"AP_{size.name}"
+        result[name] = _ends(drawn.estimate.ap[a], drawn.ap[:, a], int(drawn.labels[:, a].sum()))
+        if size.name == ALL.name:
+            result["AP50"] = _ends(drawn.estimate.ap50[a], drawn.ap50[:, a], int(drawn.labels[:, a].sum()))
+    return result
+
+
+def _ends(estimate: float, replicates: Floats, labels: int) -> list[float]:
+    found = bootstrap.interval(float(estimate), replicates, labels=labels)
+    return [found.low, found.high]
+
+
+def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
+    truth = sample.truth
+    visible = seams.visibility(truth.instances.boxes, truth.image, tiling.layout)
+    first = np.minimum(tiling.layout.offsets[:-1], max(len(tiling.layout) - 1, 0))
+    scale = tiling.layout.scale[first] if len(tiling.layout) else np.ones(sample.images)
+    return Seams(
+        seams.table(sample, pairs, matched, visible),
+        seams.gap(sample, matched, visible, replicates=options.replicates, seed=options.seed),
+        seams.density(sample, matched, tiling.layout, conf),
+        seams.by_resolution(sample, pairs, scale),
+        visible.margin,
+    )
+
+
+def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit: int) -> dict[str, Any]:
+    """How many detections count, and of how many pictures some do not."""
+    rank = sample.found.rank
+    return {
+        "labels": int((~sample.truth.ignored).sum()),
+        "ignored_labels": int(sample.truth.ignored.sum()),
+        "detections": len(sample.found),
+        "pictures_without_labels": int(sample.images - len(np.unique(sample.truth.image))),
+        "pictures_without_detections": int(sample.images - len(np.unique(sample.found.image))),
+        "max_dets": {
+            "coco": list(caps),
+            "auto": most,
+            "limit": limit,
+            "pictures_beyond_limit": len(np.unique(sample.found.image[rank >= limit])),
+            "ultralytics": box.max_det,
+            "detections_beyond_ultralytics": int((~box.kept).sum()),
+        },
+    }
+
+
+def _deviations(sample: Sample, protocols: Sequence[str]) -> list[str]:
+    """Where numbers may differ from those of the tool that a protocol is named after."""
+    result = ["pycocotools counts a label with id 0 as missed; here it is found"] if "coco" in protocols else []
+    if any(name.startswith("ultralytics") for name in protocols):
+        result.append("Ultralytics: pixels of the full picture, not of the letterboxed one")
+        conf = sample.found.instances.conf
+        assert conf is not None
+        ties = len(conf) - len(np.unique(conf.astype(np.float32)))
+        if ties:
+            result.append(
+                f"Ultralytics: {ties} detections share a confidence; their order depends on the processor, there and here"
+            )
+        if sample.task == "segment":
+            result.append("Ultralytics: masks in full resolution, where validation compares smaller ones")
+    return result
+
+
+def _per_class(
+    sample: Sample, curves: Curves, box: Results, names: Sequence[str], most: int, drawn: Draws | None
+) -> dict[str, dict[str, Any]]:
+    """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best mean F1."""
+    detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
+    rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
+    result = {}
+    for k, name in enumerate(names):
+        i = rows.get(k)
+        row: dict[str, Any] = {"labels": int(curves.labels[k, 0]), "detections": int(detections[k])}
+        row["AP"] = curves.ap(max_dets=most, class_id=k)
+        row |= {f"AP{iou * 100:.0f}": curves.ap(max_dets=most, iou=iou, class_id=k) for iou in (0.5, 0.75)}
+        row |= {f"AP_{size.name}": curves.ap(size.name, most, class_id=k) for size in COCO.bins}
+        row["AR"] = curves.ar(max_dets=most, class_id=k)
+        for label, values in (("P", box.p), ("R", box.r), ("F1", box.f1), ("best_conf", box.best_conf)):
+            row[label] = float("nan") if i is None else float(values[i])
+        if drawn is not None:
+            row["interval"] = _ends(drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"])
+        result[name if name not in result else f"{name} ({k})"] = row
+    return result
+
+
+def _per_image(sample: Sample, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:
+    """What is right and wrong at IoU 0.5 in each picture, of detections of the best mean F1's confidence and above."""
+    found, truth = sample.found, sample.truth
+    assert found.instances.conf is not None
+    sure = found.instances.conf >= conf
+    label = matched[:, 0]
+    counted = ~truth.ignored
+    right = sure & (label >= 0)
+    right[right] = counted[label[right]]
+    wrong = sure & (label < 0)
+    labels, tp, fp, detections = (
+        np.bincount(image, minlength=sample.images)
+        for image in (truth.image[counted], found.image[right], found.image[wrong], found.image[sure])
+    )
+    rows = []
+    for i, key in enumerate(keys):
+        p = tp[i] / (tp[i] + fp[i]) if tp[i] + fp[i] else float("nan")
+        r = tp[i] / labels[i] if labels[i] else float("nan")
+        row = {"image": key, "labels": int(labels[i]), "detections": int(detections[i]), "tp": int(tp[i]), "fp": int(fp[i])}
+        counts = 2 * tp[i] + fp[i] + labels[i] - tp[i]
+        f1 = 2 * tp[i] / counts if counts else float("nan")
+        rows.append({**row, "fn": int(labels[i] - tp[i]), "precision": float(p), "recall": float(r), "f1": float(f1)})
+    return rows

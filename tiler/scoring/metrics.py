@@ -1,0 +1,210 @@
+"""What `score` returns: numbers under the names of COCO and of Ultralytics' `results.box`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import numpy as np
+
+from tiler.evaluation.ultralytics import Results
+from tiler.findings import Finding
+
+if TYPE_CHECKING:
+    from tiler.evaluation.bootstrap import Draws
+    from tiler.evaluation.diagnosis import Diagnosis
+    from tiler.evaluation.efficiency import Efficiency
+    from tiler.evaluation.layout import Layout
+    from tiler.evaluation.sample import Sample
+    from tiler.scoring.measuring import Seams
+    from tiler.types import Ints
+
+# As pycocotools prints them: at most 1, 10 and 100 detections of a class in an image
+COCO_NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+SCHEMA = 1
+
+
+class Number(float):
+    """A number that may be called, as where it is a method of Ultralytics' results."""
+
+    def __call__(self) -> float:
+        return float(self)
+
+
+class Rows(list[Any]):
+    """A list that may be called, with a place or without."""
+
+    def __call__(self, i: int | None = None) -> Any:
+        return list(self) if i is None else self[i]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metrics:
+    """How well detections agree with labels.
+
+    The attributes of `results.box` of Ultralytics stand here too, by its 8.4.190 protocol: `map`, `map50`,
+    `map75`, `mp`, `mr`, `maps`, `ap`, `ap50`, `all_ap`, `p`, `r`, `f1`, `ap_class_index`, `px`,
+    `p_curve`, `r_curve`, `f1_curve`, `prec_values`, `curves_results`, `fitness`, `mean_results`,
+    `class_result` (these three callable as there, or printed as they are).
+
+    Attributes:
+        card: by which protocols, of what, with which limits the numbers are.
+        coco: COCO's numbers by name, AP to AR_large; NaN where there is nothing to measure.
+        coco_auto: the same where all detections count, and what the limit of 100 costs.
+        box: by Ultralytics 8.4.190; `legacy` by 8.3, where it was asked for.
+        voc: by name of the protocol, the mean AP at IoU 0.5.
+        bins: size bins by name.
+        per_class: by class name.
+        per_image: one row a picture.
+        confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the protocol of Ultralytics only.
+        intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
+        layout: the tiles, where they are known.
+        root: the folder of the pictures, where it is known.
+        speed: CPU seconds each step took; no part of the JSON.
+    """
+
+    names: tuple[str, ...]
+    keys: list[str]
+    card: dict[str, Any]
+    coco: dict[str, float]
+    coco_auto: dict[str, float]
+    box: Results
+    legacy: Results | None
+    voc: dict[str, float]
+    bins: dict[str, Any]
+    per_class: dict[str, dict[str, Any]]
+    per_image: list[dict[str, Any]]
+    confusion: Ints | None
+    sample: Sample
+    intervals: dict[str, Any] | None = None
+    seams: Seams | None = None
+    errors: Diagnosis | None = None
+    efficiency: Efficiency | None = None
+    draws: Draws | None = None
+    layout: Layout | None = None
+    root: Path | None = None
+    findings: list[Finding] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in BOX:
+            return getattr(self.box, name)
+        if name in self.coco_names():
+            return self.coco[self.coco_names()[name]]
+        raise AttributeError(f"Metrics has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *BOX, *self.coco_names()})
+
+    def coco_names(self) -> dict[str, str]:
+        """Attribute names of COCO's numbers: `ap_small` for AP_small. AP and AP50 are `coco["AP"]`, since
+        `ap` and `ap50` are Ultralytics' arrays."""
+        return {name.lower(): name for name in object.__getattribute__(self, "coco") if name.lower() not in BOX}
+
+    @property
+    def fitness(self) -> Number:
+        return Number(self.box.fitness())
+
+    @property
+    def mean_results(self) -> Rows:
+        """P, R, mAP50, mAP50-95."""
+        return Rows(self.box.mean_results())
+
+    @property
+    def class_result(self) -> Rows:
+        """P, R, AP50, AP of each class that has labels."""
+        return Rows(self.box.class_result(i) for i in range(len(self.box.p)))
+
+    @property
+    def curves_results(self) -> list[list[Any]]:
+        box = self.box
+        return [
+            [box.px, box.prec_values, "Recall", "Precision"],
+            [box.px, box.f1_curve, "Confidence", "F1"],
+            [box.px, box.p_curve, "Confidence", "Precision"],
+            [box.px, box.r_curve, "Confidence", "Recall"],
+        ]
+
+    @property
+    def results_dict(self) -> dict[str, float]:
+        """As Ultralytics' `results.results_dict`."""
+        keys = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "fitness")
+        return dict(zip(keys, [*self.box.mean_results(), self.box.fitness()], strict=True))
+
+    def exit_code(self) -> int:
+        """1 when something was refused, so that it does not count."""
+        return int(any(finding.level == "error" for finding in self.findings))
+
+    def plain(self) -> dict[str, Any]:
+        """What the JSON holds: sorted by meaning, None where there is nothing to measure."""
+        content: dict[str, Any] = {"card": self.card, "coco": self.coco, "coco_auto": self.coco_auto}
+        protocols = self.card["protocols"]
+        if "ultralytics" in protocols:
+            content["ultralytics"] = summary(self.box)
+        if self.legacy is not None:
+            content["ultralytics-8.3"] = summary(self.legacy)
+        content |= {"voc": self.voc} if self.voc else {}
+        content |= {"bins": self.bins, "per_class": self.per_class, "intervals": self.intervals}
+        content["seams"] = None if self.seams is None else self.seams.plain()
+        content["errors"] = None if self.errors is None else diagnosed(self.errors)
+        content["efficiency"] = None if self.efficiency is None else self.efficiency.plain()
+        matrix = self.confusion
+        content["confusion"] = None if matrix is None else {"names": [*self.names, "background"], "matrix": matrix.tolist()}
+        content["findings"] = [{"level": f.level, **msgspec.to_builtins(f)} for f in self.findings]
+        return cast("dict[str, Any]", finite(content))
+
+    def encoded(self) -> bytes:
+        """The JSON, indented; the same bytes for the same input."""
+        return msgspec.json.format(msgspec.json.encode(self.plain()), indent=1) + b"\n"
+
+
+BOX = frozenset(
+    (
+        *("p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "map", "map50", "map75", "mp", "mr", "nc", "px"),
+        *("p_curve", "r_curve", "f1_curve", "prec_values", "nt_per_class"),
+    )
+)
+
+
+def summary(box: Results) -> dict[str, float]:
+    """Ultralytics' numbers.
+
+    `conf` is the confidence of the best mean F1, at which mp and mr are.
+    """
+    return {
+        "mp": box.mp,
+        "mr": box.mr,
+        "map50": box.map50,
+        "map75": box.map75,
+        "map": box.map,
+        "conf": box.conf,
+        "max_det": box.max_det,
+    }
+
+
+def diagnosed(errors: Diagnosis) -> dict[str, Any]:
+    """What the JSON holds of error classes."""
+    return {"conf": errors.conf, "AP": errors.ap, "rows": [asdict(row) for row in errors.rows], "untold": list(errors.untold)}
+
+
+def finite(value: Any) -> Any:
+    """The same with plain numbers, and None for what is not finite.
+
+    >>> finite({"AP": float("nan"), "rows": [np.float64(0.5)]})
+    {'AP': None, 'rows': [0.5]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return finite(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    return value

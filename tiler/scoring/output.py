@@ -1,0 +1,115 @@
+"""The folder that `tiler score --out` writes: numbers for programs, tables, pictures, the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tiler.errors import TilerError, Unfinished
+from tiler.findings import printable
+from tiler.run.staging import Staging, writing
+from tiler.run.target import HINT, occupied, resolved
+from tiler.scoring.metrics import Metrics
+
+NAME = "score.json"
+TABLES = ("per_class.csv", "per_image.csv", "confusion.csv", "curves.csv")
+REPORT = "report.html"
+PLOTS = ("pr_curve", "f1_curve", "p_curve", "r_curve", "confusion_matrix", "sizes", "seams")
+
+
+def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
+    """Write everything into a new folder, which appears when it is complete.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TilerError: it holds something else.
+        Unfinished: a full disk, or another run on the same folder.
+    """
+    from tiler.scoring.page import page
+    from tiler.scoring.plots import figures
+
+    target = resolved(out)
+    if occupied(target, NAME, overwrite, strangers):
+        if (target / NAME).read_bytes() == metrics.encoded():
+            return target
+        raise TilerError(f"--out {printable(str(target))}: holds another score; {HINT}")
+    texts: dict[str, bytes] = {NAME: metrics.encoded()}
+    tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
+    texts |= {name: text.encode("utf-8", "surrogateescape") for name, text in zip(TABLES, tables, strict=True)}
+    if find_spec("matplotlib") is not None:
+        texts |= figures(metrics)
+    texts[REPORT] = page(metrics).encode("utf-8", "surrogateescape")
+    with Staging(target) as staging:
+        staging.begin("score")
+        with writing():
+            for name, text in texts.items():
+                (staging.tree / name).write_bytes(text)
+        try:
+            stands = occupied(target, NAME, overwrite, strangers)
+        except TilerError:
+            staging.discard()
+            raise
+        if stands:
+            raise Unfinished(f"{printable(str(target))}: has been made by another run in the meantime")
+        staging.commit(target if target.is_dir() and any(target.iterdir()) else None)
+    return target
+
+
+def strangers(tree: Path) -> Iterator[Path]:
+    """Files in an output that are not of it."""
+    own = {NAME, REPORT, *TABLES, *(f"{name}.png" for name in PLOTS)}
+    yield from (path for path in sorted(tree.rglob("*")) if not path.is_dir() and str(path.relative_to(tree)) not in own)
+
+
+def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV, with nothing where there is nothing to measure.
+
+    >>> text_of(["class", "AP"], [["car", 0.5], ["bus", float("nan")]])
+    'class,AP\\ncar,0.5\\nbus,\\n'
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in row])
+    return file.getvalue()
+
+
+def _of_rows(first: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    head = [name for name in next(iter(rows.values()), {}) if name != "interval"]
+    return text_of([first, *head], ([name, *(row[column] for column in head)] for name, row in rows.items()))
+
+
+def per_class(metrics: Metrics) -> str:
+    """A row a class."""
+    return _of_rows("class", metrics.per_class)
+
+
+def per_image(metrics: Metrics) -> str:
+    """A row a picture, at the confidence of the best mean F1."""
+    return _of_rows("image", {row["image"]: {k: v for k, v in row.items() if k != "image"} for row in metrics.per_image})
+
+
+def confusion(metrics: Metrics) -> str:
+    """Rows are what was predicted, columns what is true."""
+    names = [*metrics.names, "background"]
+    matrix = [] if metrics.confusion is None else metrics.confusion.tolist()
+    rows = ([name, *row] for name, row in zip(names, matrix, strict=bool(matrix)))
+    return text_of(["predicted", *names], rows)
+
+
+def curves(metrics: Metrics) -> str:
+    """Means over the classes: precision over recall, and P, R, F1 over the confidence, at IoU 0.5."""
+    box = metrics.box
+    head = ["x", "precision_at_recall", "precision_at_conf", "recall_at_conf", "f1_at_conf"]
+    if not len(box.p):
+        return text_of(head, [])
+    means = [curve.mean(axis=0).tolist() for curve in (box.prec_values, box.p_curve, box.r_curve, box.f1_curve)]
+    return text_of(head, zip(box.px.tolist(), *means, strict=True))
