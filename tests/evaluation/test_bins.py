@@ -28,7 +28,7 @@ def test_those_of_the_presets():
     assert bins("aitod").max_dets == 1500
     assert sides(bins("tinyperson"))[1:4] == [("tiny1", 1, 8), ("tiny2", 8, 12), ("tiny3", 12, 20)]
     assert bins("tinyperson").thresholds == (0.25, 0.5, 0.75)
-    assert sides(bins("soda"))[-1] == ("normal", 32, 2000)
+    assert sides(bins("soda"))[-1] == ("normal", 32, 2000**0.5)
 
 
 @pytest.mark.parametrize("given", ["16,32.5,96", "16, 32.5 ,96", (16, 32.5, 96), [16.0, 32.5, 96.0]])

@@ -217,6 +217,12 @@ class TestInterval:
         with_gaps = np.insert(replicates, [0, 20, 50], np.nan)
         assert bootstrap.interval(0.3, with_gaps) == bootstrap.interval(0.3, replicates)
 
+    def test_what_may_be_negative_is_moved_alike(self):
+        replicates = np.append(0.2 + np.linspace(-1, 1, 201), np.nan)
+        np.testing.assert_allclose(bootstrap.moved(0, replicates), [-0.95, 0.95], atol=1e-12)
+        np.testing.assert_allclose(bootstrap.moved(0.4, replicates, 0.5), [-0.1, 0.9], atol=1e-12)
+        assert np.isnan(bootstrap.moved(0, replicates[201:])).all()
+
     @pytest.mark.parametrize(("estimate", "replicates"), [(0.5, []), (0.5, [np.nan]), (np.nan, [0.5, np.nan])])
     def test_of_nothing_there_is_none(self, estimate, replicates):
         own = bootstrap.interval(estimate, np.array(replicates))

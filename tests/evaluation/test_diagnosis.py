@@ -27,6 +27,7 @@ from tiler.stitching import stitch
 TILES = np.array([[0, 0, 100, 100], [100, 0, 200, 100], [200, 0, 300, 100.0]])
 SIZE = np.array([[400, 100.0]])
 LEFT, RIGHT, THIRD = (0,), (1,), (2,)
+ERRORS = (*FOUND_KINDS[3:], *LABEL_KINDS[2:-1])  # "explained" is the last, and no error of its own
 
 
 def instances(rows):
@@ -107,7 +108,7 @@ FOUND = [
     (1, [20, 80, 30, 90], 0.5, LEFT, "Bkg"),
     (2, [20, 60, 30, 70], 0.05, LEFT, "left out"),
 ]
-OF_LABELS = ["found", "found", "SeamSplit", "Miss", "Miss", "Miss", "LostInMerge", "LowConf", "Miss", "NotCovered"]
+OF_LABELS = ["found", "found", "SeamSplit", "explained", "explained", "Miss", "LostInMerge", "LowConf", "Miss", "NotCovered"]
 RAW = [(2, [210, 60, 230, 79], 0.7, 2), (2, [210, 60, 230, 78], 0.9, 2), (2, [240, 60, 260, 79], 0.1, 2)]
 
 
@@ -121,8 +122,8 @@ def test_one_of_each_kind():
     result = diagnosed(sample, layout, origins, conf=0.2)
     assert names(sample, result) == ([row[4] for row in FOUND], OF_LABELS)
     assert result.untold == ()
-    assert [row.name for row in result.rows] == [*FOUND_KINDS[3:], *LABEL_KINDS[2:]]
-    assert [row.count for row in result.rows] == [1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 4]
+    assert tuple(row.name for row in result.rows) == ERRORS
+    assert [row.count for row in result.rows] == [1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 2]
     assert all(row.cost >= 0 for row in result.rows)
     assert result.about[result.found == FOUND_KINDS.index("SeamTrunc")].tolist() == [2, 2]
     assert (result.about[result.found == FOUND_KINDS.index("Bkg")] == -1).all()
@@ -141,7 +142,7 @@ def test_what_is_not_known_is_not_told():
         result = diagnosed(sample, layout if tiles else None, origins if sources else None, conf=0.2)
         assert result.untold == untold
         assert not {row.name for row in result.rows} & set(untold)
-        other = {"SeamDup": "Dup", "SeamTrunc": "Loc", "SeamSplit": "Miss", "LostInMerge": "Miss", "NotCovered": "Miss"}
+        other = {"SeamDup": "Dup", "SeamTrunc": "Loc", "SeamSplit": "explained", "LostInMerge": "Miss", "NotCovered": "Miss"}
         expected = [[other[k] if k in untold else k for k in kinds] for kinds in ([row[4] for row in FOUND], OF_LABELS)]
         expected[1] = ["Miss" if k == "LowConf" else k for k in expected[1]]  # told by the predictions on tiles only
         assert names(sample, result) == tuple(expected)
@@ -242,7 +243,7 @@ def test_pieces_of_one_tile_are_no_split():
     # the two pieces of the left tile have the bounds of half the label, those of both tiles of all of it
     label, pieces = (0, [60, 0, 140, 10]), [[65, 0, 100, 10], [64, 0, 100, 9.5], [100, 0, 135, 10]]
     sample = sample_of([label], [(0, piece, 0.5) for piece in pieces[:2]])
-    assert names(sample, diagnosed(sample, layout_of())) == (["SeamTrunc"] * 2, ["Miss"])
+    assert names(sample, diagnosed(sample, layout_of())) == (["SeamTrunc"] * 2, ["explained"])
     sample = sample_of([label], [(0, piece, 0.5) for piece in pieces])
     assert names(sample, diagnosed(sample, layout_of())) == (["SeamTrunc"] * 3, ["SeamSplit"])
 
@@ -271,6 +272,40 @@ def test_merged_below_the_confidence_is_weak_not_lost():
     sample = sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 10], 0.3)])
     origins = origins_of(sample, [LEFT], [(0, [0, 0, 10, 10], 0.9, 0)])
     assert names(sample, diagnosed(sample, layout_of(), origins, conf=0.5))[1] == ["LowConf"]
+
+
+def test_a_label_in_the_wrong_place_is_not_missed_as_well():
+    result = diagnosed(sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 4], 0.9)]))
+    assert counted(result) == {"Loc": 1} and result.labels.tolist() == [LABEL_KINDS.index("explained")]
+    assert cost(result, "Loc") == pytest.approx(1) and cost(result, "Miss") == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "of_label"),
+    [
+        ((0, [70, 0, 100, 10], 0.9), "SeamTrunc", "explained"),
+        ((0, [110, 0, 140, 10], 0.9), "Loc", "explained"),
+        ((1, [60, 0, 140, 10], 0.9), "Cls", "explained"),
+        ((1, [70, 0, 100, 10], 0.9), "Both", "Miss"),
+        ((0, [60, 50, 140, 60], 0.9), "Bkg", "Miss"),
+        ((0, [110, 0, 140, 10], 0.1), "left out", "Miss"),
+        ((0, [60, 0, 140, 10], 0.1), "left out", "LowConf"),
+    ],
+)
+def test_what_explains_a_label(found, kind, of_label):
+    sample = sample_of([(0, [60, 0, 140, 10])], [found])
+    assert names(sample, diagnosed(sample, layout_of(), conf=0.5)) == ([kind], [of_label])
+
+
+def test_what_else_a_label_may_be_comes_before_explained():
+    loc = (0, [320, 0, 330, 4], 0.9)
+    sample = sample_of([(0, [320, 0, 330, 10])], [loc])
+    assert names(sample, diagnosed(sample, layout_of())) == (["Loc"], ["NotCovered"])
+    assert names(sample, diagnosed(sample)) == (["Loc"], ["explained"])
+    lost = origins_of(sample, [THIRD], [(0, [320, 0, 330, 10], 0.9, 2)])
+    assert names(sample, diagnosed(sample, layout_of(), lost)) == (["Loc"], ["LostInMerge"])
+    weak = sample_of([(0, [320, 0, 330, 10])], [loc, (0, [320, 0, 330, 10], 0.1)])
+    assert names(weak, diagnosed(weak, conf=0.5)) == (["Loc", "left out"], ["LowConf"])
 
 
 # --- costs
@@ -307,9 +342,15 @@ def test_the_cost_of_one_label_in_pieces():
 def test_the_cost_of_the_wrong_class():
     sample = sample_of([(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])], [(1, [0, 0, 10, 10], 0.9), (1, [50, 0, 60, 10], 0.8)])
     result = diagnosed(sample)
-    assert counted(result) == {"Cls": 1, "Miss": 1}
+    assert counted(result) == {"Cls": 1}
     assert result.ap == pytest.approx((0 + 0.5) / 2)
     assert cost(result, "Cls") == pytest.approx(0.75)
+
+
+def test_the_cost_of_a_class_that_is_missed():
+    sample = sample_of([(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])], [(1, [20, 0, 30, 10], 0.9), (1, [50, 0, 60, 10], 0.8)])
+    result = diagnosed(sample)
+    assert counted(result) == {"Bkg": 1, "Miss": 1}
     assert cost(result, "Miss") == pytest.approx(0.25)  # its class has no label any more, and does not count
 
 
@@ -317,6 +358,7 @@ def test_the_cost_of_a_wrong_place_and_of_the_background():
     sample = sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 4], 0.9), (0, [50, 50, 60, 60], 0.95)])
     result = diagnosed(sample)
     assert (result.ap, cost(result, "Bkg")) == (0, 0) and cost(result, "Loc") == pytest.approx(0.5)
+    result = diagnosed(sample_of([(0, [0, 0, 10, 10])], [(0, [50, 50, 60, 60], 0.95)]))
     assert np.isnan(cost(result, "Miss"))  # no label is left
 
 
@@ -329,7 +371,7 @@ def test_a_duplicate_that_fits_better_is_worth_something():
 def test_of_several_for_one_label_the_surest_gets_it():
     found = [(0, [0, 0, 10, 4], 0.6), (0, [0, 6, 10, 10], 0.9), (0, [0, 0, 4, 10], 0.7)]
     result = diagnosed(sample_of([(0, [0, 0, 10, 10])], found))
-    assert counted(result) == {"Loc": 3, "Miss": 1} and cost(result, "Loc") == pytest.approx(1)
+    assert counted(result) == {"Loc": 3} and cost(result, "Loc") == pytest.approx(1)
     found.append((0, [0, 0, 10, 10], 0.1))  # now the label is taken: all three are dropped
     result = diagnosed(sample_of([(0, [0, 0, 10, 10])], found))
     assert result.ap == pytest.approx(0.25) and cost(result, "Loc") == pytest.approx(0.75)
@@ -472,6 +514,7 @@ def loop(sample, layout, origins, conf, max_dets):
             ("LostInMerge", not merged and any(c >= conf for c in seen)),
             ("NotCovered", shown[g] < 0.25),
             ("LowConf", any(not kept[d] for d in merged) or any(c < conf for c in seen)),
+            ("explained", any(k in ("Loc", "Cls", "SeamTrunc") and a == g for k, a in zip(kinds, about, strict=True))),
             ("Miss", True),
         ]
         of_labels.append(next(kind for kind, fits in chosen if fits))
@@ -488,7 +531,7 @@ def test_every_detection_and_every_label_is_of_the_one_kind_that_the_definitions
     assert result.about.tolist() == about
     assert [LABEL_KINDS[k] for k in result.labels] == labels
     told = {row.name: row.count for row in result.rows}
-    assert set(told) | set(result.untold) == {*FOUND_KINDS[3:], *LABEL_KINDS[2:]}
+    assert set(told) | set(result.untold) == set(ERRORS)
     assert sum(told.values()) == sum(k in told for k in kinds + labels)
     assert all(kind not in result.untold for kind in kinds + labels)
 

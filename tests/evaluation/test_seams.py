@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.strategies import box_arrays, quick
 from tiler import boxes as box
 from tiler.errors import TilerError
-from tiler.evaluation import coco, seams
+from tiler.evaluation import bootstrap, coco, seams
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.layout import Layout
 from tiler.evaluation.sample import Found, Sample, Truth
@@ -264,11 +264,9 @@ def test_the_gap_is_of_labels_that_count():
 
 
 def bootstrapped(labels, found, replicates, seed):
-    """Image by image; `(I, sizes, 2)` counts."""
-    rng = np.random.default_rng(seed)
+    """Image by image, the sample as it is first; `(I, sizes, 2)` counts."""
     plain, alike = [], []
-    for _ in range(replicates):
-        weight = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)))
+    for weight in (np.ones(len(labels), int), *bootstrap.weights(len(labels), replicates, seed)):
         n, k = (sum(w * c for w, c in zip(weight, counts, strict=True)) for counts in (labels, found))
         if n.sum(axis=0).all():
             plain.append(k[:, 1].sum() / n[:, 1].sum() - k[:, 0].sum() / n[:, 0].sum())
@@ -276,7 +274,8 @@ def bootstrapped(labels, found, replicates, seed):
         if sizes:
             lost = [n[s, 0] * (k[s, 1] / n[s, 1] - k[s, 0] / n[s, 0]) for s in sizes]
             alike.append(sum(lost) / sum(n[s, 0] for s in sizes))
-    return [*np.percentile(plain, [2.5, 97.5]), *np.percentile(alike, [2.5, 97.5])]
+    ends = (np.percentile(gaps[1:], [2.5, 97.5]) - np.mean(gaps[1:]) + gaps[0] for gaps in (plain, alike))
+    return [float(np.clip(end, -1, 1)) for pair in ends for end in pair]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -298,6 +297,18 @@ def test_the_interval_is_a_bootstrap_over_images(seed):
     assert shown == pytest.approx(bootstrapped(labels, found, 50, seed))
     assert result.low <= result.gap <= result.high
     assert result == seams.gap(sample, scored(sample)[1], margins(*margin), replicates=50, seed=seed)
+
+
+def test_an_interval_ends_where_gaps_may():
+    """All is found inside; at seams, one of one in the first image and none of four in others: replicates lie too low."""
+    image = np.concatenate([np.arange(6), [0], np.repeat(np.arange(1, 6), 4)])
+    squares = np.array([[20 * i, 0, 20 * i + 9, 9] for i in range(len(image))], float)
+    order = np.argsort(image, kind="stable")
+    margin = np.repeat([90.0, -1.0], [6, 21])[order]
+    sample = sample_of(squares[order], squares[:7], image[order], image[:7], images=6)
+    result = seams.gap(sample, scored(sample)[1], margins(*margin))
+    assert result.gap == pytest.approx(20 / 21)
+    assert result.low < result.gap < result.high == 1
 
 
 # density

@@ -213,3 +213,24 @@ def test_names_of_classes_with_commas_and_quotes_are_one_cell(tmp_path):
 def test_what_is_not_finite_is_null():
     value = {"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": np.array([1.5, np.nan]), "d": (True, None, "x")}
     assert finite(value) == {"a": None, "b": [None, 3], "c": [1.5, None], "d": [True, None, "x"]}
+
+
+def test_image_metrics_are_those_of_ultralytics(metrics):
+    """utils/metrics.py, update_image_metrics: at IoU 0.5, of all confidences."""
+    found = list(metrics.image_metrics.values())
+    assert list(metrics.image_metrics) == metrics.keys
+    assert [(own["tp"], own["fp"], own["fn"]) for own in found[:2]] == [(1, 1, 1), (2, 1, 0)]
+    assert [round(own["f1"], 3) for own in found[:2]] == [0.5, 0.8]
+    assert sum(own["tp"] for own in found) == int(metrics.box.correct[:, 0].sum())
+
+
+def test_a_picture_without_anything_is_all_right(tmp_path):
+    """As Ultralytics has it: nothing to find and nothing found counts as right."""
+    made = dataset(tmp_path / "data", {"p0": row(0, 10, 10, 30, 30), "p1": ""})
+    found = tiler.score(texts(tmp_path / "preds", {"p0": row(1, 10, 10, 30, 30, 0.9)}), made.yaml).image_metrics
+    assert [(own["precision"], own["recall"], own["f1"]) for own in found.values()] == [(0, 0, 0), (1, 1, 1)]
+
+
+def test_names_of_curves(metrics):
+    assert metrics.curves[0] == "Precision-Recall(B)"
+    assert len(metrics.curves) == len(metrics.curves_results) == 4

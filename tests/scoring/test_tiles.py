@@ -149,7 +149,7 @@ def test_with_neither_nothing_is_known_of_seams(here):
     shutil.rmtree(here.tiles)
     metrics = score(here)
     assert (metrics.seams, metrics.efficiency, metrics.layout) == (None, None, None)
-    assert "no manifest of tiles (--tiles)" in metrics.card["left_out"]["seams"][0]
+    assert "no manifest of their tiles (--tiles)" in metrics.card["left_out"]["seams"][0]
     assert set(metrics.errors.untold) == SEAM_ERRORS
     assert metrics.card["tiles"] is None
 
@@ -178,7 +178,7 @@ def test_tiles_of_other_pictures(here, tmp_path):
     (here.merged / "merged.jsonl").unlink()
     metrics = score(here, tiles=tmp_path / "others")
     assert metrics.seams is None
-    assert "the pictures of" in metrics.card["left_out"]["seams"][0]
+    assert "no merged.jsonl of these pictures" in metrics.card["left_out"]["seams"][0]
     with pytest.raises(TilerError, match="--tiles .*preds: expected the output of tiler split"):
         score(here, tiles=here.preds)
 
@@ -313,3 +313,77 @@ def test_a_real_detectors_predictions_on_tiles(tmp_path):
     assert metrics.coco_auto["AP"] > 0.325  # accept.json: NMS at an IoU of .5, any number of detections
     assert metrics.efficiency.nomerge.ap < metrics.efficiency.merged.ap
     assert metrics.errors.untold == ()
+
+
+def turned(here, names):
+    """A dataset of the same pictures and labels whose classes stand in another order."""
+    import yaml
+
+    old = yaml.safe_load((SCENES / "dataset.yaml").read_text())["names"]
+    old = list(old.values()) if isinstance(old, dict) else old
+    root = here.root / "turned"
+    shutil.copytree(SCENES, root)
+    for path in root.rglob("labels/*/*.txt"):
+        rows = [line.split() for line in path.read_text().splitlines()]
+        path.write_text("".join(" ".join([str(names.index(old[int(r[0])])), *r[1:]]) + "\n" for r in rows))
+    content = yaml.safe_load((root / "dataset.yaml").read_text())
+    (root / "dataset.yaml").write_text(yaml.safe_dump({**content, "names": names}))
+    return SimpleNamespace(**{**vars(here), "data": root / "dataset.yaml"})
+
+
+def test_classes_are_told_by_their_names(here):
+    """The merged predictions and the labels may number the same classes otherwise: the names count."""
+    names = tiler.score(here.merged, here.data, split="all", replicates=0).names
+    there = turned(here, list(names[::-1]))
+    one, other = score(here), score(there)
+    assert other.names == names[::-1]
+    assert other.coco == pytest.approx(one.coco, nan_ok=True)
+    for name in ("labels", "detections", "AP", "P", "R"):
+        assert other.per_class["car"][name] == pytest.approx(one.per_class["car"][name])
+    assert errors(other) == errors(one)
+    assert other.efficiency.nomerge.ap == pytest.approx(one.efficiency.nomerge.ap)
+
+
+def test_a_class_that_the_labels_have_not_is_refused(here):
+    there = turned(here, [*tiler.score(here.merged, here.data, split="all", replicates=0).names])
+    text = (here.root / "turned" / "dataset.yaml").read_text()
+    (here.root / "turned" / "dataset.yaml").write_text(text.replace("truck", "lorry"))
+    with pytest.raises(TilerError, match="merged with class 'truck'"):
+        score(there)
+
+
+def test_what_is_left_out_is_left_out_of_the_predictions_on_tiles_too(scenes):
+    """Else merging would seem to lose, or to gain, what --conf and --ignore-class took away."""
+    whole = score(scenes, tiles=scenes.tiles)
+    sure = score(scenes, tiles=scenes.tiles, conf=0.6)
+    assert errors(sure)["LostInMerge"] == 0
+    assert sure.efficiency.nomerge.ap < whole.efficiency.nomerge.ap
+    assert 0.8 < sure.efficiency.merge < 1.3
+    fewer = score(scenes, tiles=scenes.tiles, ignore_class="person")
+    assert fewer.card["labels"] < 400
+    assert 0.8 < fewer.efficiency.merge < 1.3
+    assert fewer.efficiency.tile.ap > 0.5
+
+
+def test_pictures_without_tiles_are_left_out_of_seams(here):
+    """Predictions of val only, scored on all: labels of train are missed, but not because of a seam."""
+    lines = (here.merged / "merged.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"source":"images/train' not in line]
+    assert len(kept) == 2
+    (here.merged / "merged.jsonl").write_text("".join(kept))
+    shutil.rmtree(here.merged / "labels" / "images" / "train")
+    metrics = score(here)
+    val = score(here, split="val")
+    assert metrics.card["labels"] == 480
+    assert metrics.card["left_out"]["tiles"][0] == "seams of 2 pictures without tiles"
+    assert metrics.plain()["seams"]["table"] == val.plain()["seams"]["table"]
+    assert metrics.plain()["seams"]["density"][0]["band_area"] == val.plain()["seams"]["density"][0]["band_area"]
+    assert [row.labels for row in metrics.seams.resolution] == [row.labels for row in val.seams.resolution]
+
+
+def test_bins_have_intervals(scenes):
+    sizes = score(scenes, bins="16,32").bins["sizes"]
+    assert [row["interval"][0] <= row["AP"] <= row["interval"][1] for row in sizes.values() if row["labels"]] == [True] * 3
+    coco = score(scenes).bins["sizes"]
+    assert coco["small"]["interval"] == pytest.approx(score(scenes).intervals["AP_small"])
+    assert "interval" not in score(scenes, bins="tinyperson").bins["sizes"]["tiny"]  # of other thresholds

@@ -76,7 +76,7 @@ PRESETS = {
             Bin.of("extremely small", 0, 12),
             Bin.of("relatively small", 12, 20),
             Bin.of("generally small", 20, 32),
-            Bin("normal", 32**2, 2000**2),
+            Bin("normal", 32**2, 40 * 50),
         ),
         20000,
     ),

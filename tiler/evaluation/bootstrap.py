@@ -272,10 +272,7 @@ class Interval:
 
 
 def interval(estimate: float, replicates: Floats, level: float = LEVEL, labels: int | None = None) -> Interval:
-    """The percentiles of the replicates, moved so that their mean is the estimate, within 0 to 1.
-
-    Moved, since replicates lie too high: in some the rare classes are not drawn, and the envelope of a
-    precision curve gains by chance. Replicates that are NaN (no label was drawn) are left out.
+    """What `moved` says of an estimate between 0 and 1, within these.
 
     Args:
         replicates: `(R,)` one column of `Draws`.
@@ -283,12 +280,19 @@ def interval(estimate: float, replicates: Floats, level: float = LEVEL, labels: 
     >>> interval(0.5, np.array([0.5, 0.75, 1, np.nan]), level=1.0)
     Interval(estimate=0.5, low=0.25, high=0.75, labels=None)
     """
-    low, high = np.clip(_moved(estimate, replicates, level), 0, 1).tolist()
+    low, high = np.clip(moved(estimate, replicates, level), 0, 1).tolist()
     return Interval(float(estimate), low, high, labels)
 
 
-def _moved(estimate: float, replicates: Floats, level: float) -> Floats:
-    """`(2,)` percentiles of replicates around an estimate."""
+def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
+    """`(2,)` percentiles of the replicates, moved so that their mean is the estimate; NaN if there is none.
+
+    Moved, since replicates of AP lie too high: in some the rare classes are not drawn, and the envelope of a
+    precision curve gains by chance. Replicates that are NaN (nothing to measure was drawn) are left out.
+
+    >>> moved(0, np.array([0.5, 0.75, 1, np.nan]), level=1.0).tolist()
+    [-0.25, 0.25]
+    """
     known = replicates[~np.isnan(replicates)]
     if not len(known) or np.isnan(estimate):
         return np.full(2, np.nan)
@@ -336,7 +340,7 @@ def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = 
     i, j = a.bin(bin), b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
     drawn = a.ap[:, i] - b.ap[:, j]
-    low, high = _moved(difference, drawn, level).tolist()
+    low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
     labels = min(int(a.labels[:, i].sum()), int(b.labels[:, j].sum()))
     verdict = _doubt(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])), labels)

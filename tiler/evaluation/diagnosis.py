@@ -20,6 +20,7 @@ A label that counts and is matched by none is of the first of these kinds:
 - LostInMerge: seen well on a tile, and by no merged detection. The tile's prediction is added.
 - NotCovered: no tile shows so much as a quarter of it. Its label is removed.
 - LowConf: seen well, by a detection that is left out. That one is added.
+- explained: a detection's Loc, Cls or SeamTrunc is about it. No error of its own.
 - Miss: not seen. Its label is removed.
 
 Well placed means an IoU of .5 or more (TIDE's tf), on no label one below .1 (its tb). Labels that do not
@@ -56,12 +57,13 @@ WELL = 0.5  # IoU, TIDE's tf
 BARELY = 0.1  # IoU, TIDE's tb
 PART = 0.8  # of a detection that lies in its label, if it is a part of it
 NEAR, NEAR_SHARE = 2.0, 0.02  # px and part of a tile's side: so near a seam a detection ends because of it
-SHOWN = 0.25  # least part of a label that covers it
+SHOWN = 0.25  # least part of an object that a tile must have to show it
 
 FOUND_KINDS = ("left out", "right", "ignored", "SeamDup", "Dup", "SeamTrunc", "Loc", "Cls", "Both", "Bkg")
 LEFT_OUT, RIGHT, IGNORED, SEAM_DUP, DUP, SEAM_TRUNC, LOC, CLS, BOTH, BKG = range(len(FOUND_KINDS))
-LABEL_KINDS = ("ignored", "found", "SeamSplit", "LostInMerge", "NotCovered", "LowConf", "Miss")
-UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS = range(len(LABEL_KINDS))
+EXPLAINING = (SEAM_TRUNC, LOC, CLS)  # their detections, put right, are right: TIDE leaves such labels out of what is missed
+LABEL_KINDS = ("ignored", "found", "SeamSplit", "LostInMerge", "NotCovered", "LowConf", "Miss", "explained")
+UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPLAINED = range(len(LABEL_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Diagnosis:
     Attributes:
         conf: detections below are left out.
         found: `(D,)` index into `FOUND_KINDS` of each detection of the sample.
-        labels: `(G,)` index into `LABEL_KINDS` of each label.
+        labels: `(G,)` index into `LABEL_KINDS` of each label; those "explained" are in no row.
         rows: the kinds of error that can be told, in their order.
         untold: the kinds that cannot, since tiles, sources or predictions on tiles are not known.
         about: `(D,)` the label that each detection is matched to or comes nearest to; -1 on the background.
@@ -146,7 +148,7 @@ def diagnose(
         "LostInMerge": raw is not None,
         **dict.fromkeys(("SeamTrunc", "SeamSplit", "NotCovered"), layout is not None),
     }
-    names = [*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:]]
+    names = [*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:EXPLAINED]]
     ap, rows = _rows(errors, missed, [name for name in names if told.get(name, True)])
     untold = tuple(name for name in names if not told.get(name, True))
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
@@ -332,6 +334,7 @@ class _Missed:
         weak[left_out.label] = True
         weak[unsure.label] = True
         kind = np.full(len(truth), MISS)
+        kind[errors.about[np.isin(errors.kind, EXPLAINING)]] = EXPLAINED
         for code, fits in (
             (LOW_CONF, weak),
             (NOT_COVERED, ~covered),
@@ -403,7 +406,7 @@ def _right(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     sample = errors.sample
     wrong = np.flatnonzero(errors.kind == code)
     left = errors.kept & (errors.kind != code)
-    if code not in (SEAM_TRUNC, LOC, CLS):
+    if code not in EXPLAINING:
         return _changed(errors, left)
     conf = _conf(sample.found.instances)
     free = wrong[errors.owner[errors.about[wrong]] < 0]

@@ -11,7 +11,7 @@ from tiler import boxes as box
 from tiler import neighbours
 from tiler.evaluation import coco
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.diagnosis import WELL, curves, unmerged
+from tiler.evaluation.diagnosis import SHOWN, WELL, curves, unmerged
 from tiler.evaluation.layout import Layout, Origins
 from tiler.evaluation.sample import Found, Sample
 from tiler.evaluation.seams import visibility
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tiler.types import Floats
 
 NAN = float("nan")
-SHOWN = 0.25  # a tile shows an object if so much of it lies there
 EXACT = 1e-9  # of recall, for the rounding of sums of weights
 
 

@@ -24,10 +24,10 @@ class Truth:
         instances: `(G,)`; `area` decides the size bin (of a COCO file the annotation's own).
         image: `(G,)` int64 number of the image.
         crowd: `(G,)` COCO's iscrowd: a region that any number of detections may lie in.
-        ignored: `(G,)` counts neither as found nor as missed: a crowd, a label that is
-            `difficult`, one without labelled keypoints.
+        ignored: `(G,)` counts neither as found nor as missed: a crowd, a label without any keypoint.
         box_area: `(G,)` width times height of the box as it was given, which IoU is made of.
         masks: of outlines, their pixels.
+        difficult: `(G,)` the same where a protocol asks for it (VOC, DOTA). Default: those ignored.
     """
 
     instances: Instances
@@ -36,6 +36,7 @@ class Truth:
     ignored: Bools = None  # type: ignore[assignment]
     box_area: Floats = None  # type: ignore[assignment]
     masks: Masks | None = None
+    difficult: Bools = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         n = len(self.instances)
@@ -43,6 +44,8 @@ class Truth:
             object.__setattr__(self, "crowd", np.zeros(n, bool))
         if self.ignored is None:
             object.__setattr__(self, "ignored", self.crowd)
+        if self.difficult is None:
+            object.__setattr__(self, "difficult", self.ignored)
         if self.box_area is None:
             object.__setattr__(self, "box_area", box.area(self.instances.boxes))
         if (np.diff(self.image) < 0).any():
@@ -50,6 +53,13 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def take(self, index: Ints | Bools) -> Truth:
+        """The labels at the given indices, ascending, or where a mask is True."""
+        masks = None if self.masks is None else self.masks.take(index)
+        image, crowd, ignored = self.image[index], self.crowd[index], self.ignored[index]
+        own = self.instances.take(index)
+        return Truth(own, image, crowd, ignored, self.box_area[index], masks, self.difficult[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +104,12 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def take(self, index: Ints | Bools) -> Found:
+        """The detections at the given indices, ascending, or where a mask is True; ranked among themselves."""
+        own, image = self.instances.take(index), self.image[index]
+        masks = None if self.masks is None else self.masks.take(index)
+        return Found(own, image, self.place[index], places(own.class_id, image), self.box_area[index], masks)
 
 
 def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:

@@ -17,7 +17,7 @@ import numpy as np
 from tiler import boxes as box
 from tiler import neighbours
 from tiler.errors import TilerError
-from tiler.evaluation import coco
+from tiler.evaluation import bootstrap, coco
 from tiler.evaluation.bins import Bin
 from tiler.matching.tiles import OUTWARDS
 
@@ -33,7 +33,6 @@ MARGIN_NAMES = ("cut by over 16 px", "cut by up to 16 px", "0-4 px inside", "4-1
 SIDES = (8.0, 16.0, 32.0, 64.0, 96.0)  # px of squares, where bins of size begin
 NETWORK_SIDES = (0.0, 4.0, *SIDES, np.inf)
 DISTANCES = (16.0, 32.0, 64.0)  # px from a seam
-ENDS = (2.5, 97.5)  # percentiles: an interval of 95 %
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +191,7 @@ class Gap:
         recall_seam: of those at seams.
         recall_inside: of those inside.
         gap: the second less the first: positive where seams cost.
-        low, high: 95 % of the gaps of resampled images lie between them; NaN with labels in one image only.
+        low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in one image only.
         size_matched: the gap between labels of one size, over sizes as they are at seams. Small objects lie less
             often at seams and are harder to find, which hides part of the plain gap.
         size_matched_low, size_matched_high: as low and high.
@@ -217,12 +216,14 @@ def gap(
 ) -> Gap:
     """The seam gap, plain and between labels of one size, and their bootstrap intervals over images.
 
-    Resamplings that leave nothing to compare are left out of the intervals.
+    Images are drawn as for the intervals of AP, by the same weights. Replicates that leave nothing to compare
+    are left out.
 
     Args:
         matched: `(D, T)` of `coco.matched`.
         visibility: of the labels.
         areas: `(G,)` px² that decide the size. Default: the labels' own.
+        replicates, seed: of `bootstrap.weights`.
 
     >>> from tiler.evaluation.sample import Found, Sample, Truth
     >>> from tiler.instances import Instances
@@ -231,8 +232,8 @@ def gap(
     >>> sample = Sample(Truth(Instances(np.zeros(4, int), label), image), found, images=2, classes=1)
     >>> margins = Visibility(np.array([80.0, -2, 80, -2]), np.ones(4), np.ones(4, int))
     >>> result = gap(sample, np.array([[0], [1], [2]]), margins)
-    >>> result.gap, result.low, result.high, result.size_matched, result.covered
-    (0.5, 0.0, 1.0, 0.5, 2)
+    >>> result.gap, round(result.low, 2), round(result.high, 2), result.size_matched, result.covered
+    (0.5, -0.05, 0.95, 0.5, 2)
     """
     counted = ~sample.truth.ignored & ((visibility.margin < SEAM) | (visibility.margin >= INSIDE))
     size = np.digitize(sample.truth.instances.area if areas is None else areas, np.square(SIDES))
@@ -244,10 +245,10 @@ def gap(
     plain, alike, common = _gaps(labels.sum(axis=0), found.sum(axis=0))
     ends = np.full((2, 2), np.nan)
     if (labels.sum(axis=(1, 2)) > 0).sum() > 1:
-        chance = np.full(sample.images, 1 / sample.images)
-        weights = np.random.default_rng(seed).multinomial(sample.images, chance, replicates).astype(float)
+        weights = bootstrap.weights(sample.images, replicates, seed).astype(float)
         drawn = (weights @ counts.reshape(2, sample.images, -1)).reshape(2, replicates, *shape[1:])
-        ends = np.stack([_interval(values) for values in _gaps(*drawn)[:2]])
+        gaps = zip((plain, alike), _gaps(*drawn), strict=False)
+        ends = np.clip([bootstrap.moved(float(value), replicate) for value, replicate in gaps], -1, 1)
     seam, inside = labels.sum(axis=(0, 1)).astype(int).tolist()
     at_seam, further = _over(found.sum(axis=(0, 1)), labels.sum(axis=(0, 1))).tolist()
     (low, high), (alike_low, alike_high) = ends.tolist()
@@ -262,11 +263,6 @@ def _gaps(labels: Floats, found: Floats) -> tuple[Floats, Floats, Floats]:
     lost = np.where(common, np.diff(_over(found, labels))[..., 0], 0.0)
     covered = weight.sum(axis=-1)
     return plain, _over((weight * lost).sum(axis=-1), covered), covered
-
-
-def _interval(values: Floats) -> Floats:
-    values = values[np.isfinite(values)]
-    return np.percentile(values, ENDS) if len(values) else np.full(2, np.nan)
 
 
 @dataclass(frozen=True, slots=True)

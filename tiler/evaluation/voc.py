@@ -25,7 +25,7 @@ def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] 
     """`(classes,)` AP of each class, NaN of one without labels that count.
 
     Of equal IoU the first label is the best. Once it is taken, other detections of it are false positives;
-    those of a label that is ignored (VOC's `difficult`) count neither way, nor does the label.
+    those of a label that is `difficult` count neither way, nor does the label.
 
     Args:
         pairs: candidates of the sample, at least from `iou` on.
@@ -42,7 +42,7 @@ def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] 
     >>> ap(one, candidates(one)).tolist(), ap(one, candidates(one), strict=True).tolist()
     ([0.5, nan], [0.0, nan])
     """
-    ignored = sample.truth.ignored
+    ignored = sample.truth.difficult
     found, label = _best(pairs.take(pairs.iou > iou if strict else pairs.iou >= iou))
     counts = np.ones(len(sample.found), bool)
     counts[found[ignored[label]]] = False

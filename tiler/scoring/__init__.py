@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding, printable
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
-from tiler.scoring.measuring import Seams, measured
-from tiler.scoring.metrics import Metrics
-from tiler.scoring.tiles import sizes_of, tiling
+from tiler.scoring.measuring import measured
+from tiler.scoring.metrics import Metrics, Seams
+from tiler.scoring.tiles import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
-    from tiler.scoring.truth import Ground, Labelled
-    from tiler.types import Bools
+    from tiler.instances import Instances
+    from tiler.types import Bools, Ints
 
 FEW = 20  # labels or detections, of which nothing is concluded
 CORNER = 0.6  # of where most labels lie
@@ -74,15 +74,19 @@ def score(
     else:
         opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
     labelled = truth.read(ground, opened.split, opened.task, partial(sizes_of, given))
-    found, noticed = detections.read(opened, labelled.sizes, len(ground.names), chosen.conf)
-    labels, found, names = _without_regions(labelled, found, ground, chosen)
+    found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
+    names = ground.names
+    counted = _counted(labelled.truth, names, chosen)
+    labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
+    found = found.take(counted(found.instances, found.image))
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
     before = None if tile_preds is None else Path(tile_preds)
     if before is not None and not before.exists():
         raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
     where = None if tiles is None else Path(tiles)
-    look = partial(tiling, given, where, before, labelled.keys, labelled.sizes, found, names, reading)
+    scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
+    look = partial(tiling, scored, where, before)
     card: dict[str, Any] = {
         "data": ground.file.name,
         "split": opened.split or None,
@@ -132,34 +136,21 @@ def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:
     return [Finding("", "S02", message)]
 
 
-def _without_regions(
-    labelled: Labelled, found: Found, ground: Ground, options: ScoreOptions
-) -> tuple[Truth, Found, tuple[str, ...]]:
-    """Labels and detections without those of a class of ignored regions, and without what lies in these."""
-    labels, names = labelled.truth, ground.names
-    if not options.ignore_class:
-        return labels, found, names
-    if options.ignore_class not in names:
-        raise TilerError(
-            f"--ignore-class {printable(options.ignore_class)}: no class of {printable(str(ground.file))}"
-            f"{did_you_mean(options.ignore_class, names)}"
-        )
-    region = labels.instances.class_id == names.index(options.ignore_class)
+def _counted(labels: Truth, names: tuple[str, ...], options: ScoreOptions) -> Callable[[Instances, Ints], Bools]:
+    """Tells which labels or detections count: sure enough, and not in a region that is to be ignored."""
+    region, kind = np.zeros(len(labels), bool), -1
+    if options.ignore_class:
+        if options.ignore_class not in names:
+            hint = did_you_mean(options.ignore_class, names)
+            raise TilerError(f"--ignore-class {printable(options.ignore_class)}: no class of the labels{hint}")
+        kind = names.index(options.ignore_class)
+        region = labels.instances.class_id == kind
     where, image = labels.instances.boxes[region], labels.image[region]
-    label_in = region | dropped(labels.instances.boxes, labels.image, where, image)
-    found_in = dropped(found.instances.boxes, found.image, where, image)
-    found_in |= found.instances.class_id == names.index(options.ignore_class)
-    return _kept(labels, ~label_in), _kept_found(found, ~found_in), names
 
+    def counted(instances: Instances, of: Ints) -> Bools:
+        sure = np.ones(len(instances), bool) if instances.conf is None else instances.conf >= options.conf
+        if not options.ignore_class:
+            return sure
+        return np.asarray(sure & (instances.class_id != kind) & ~dropped(instances.boxes, of, where, image))
 
-def _kept(labels: Truth, keep: Bools) -> Truth:
-    masks = None if labels.masks is None else labels.masks.take(keep)
-    area = labels.box_area[keep]
-    return Truth(labels.instances.take(keep), labels.image[keep], labels.crowd[keep], labels.ignored[keep], area, masks)
-
-
-def _kept_found(found: Found, keep: Bools) -> Found:
-    order = np.flatnonzero(keep)
-    order = order[np.argsort(found.place[order], kind="stable")]
-    masks = None if found.masks is None else found.masks.take(order)
-    return Found.of(found.instances.take(order), found.image[order], found.box_area[order], masks)
+    return counted

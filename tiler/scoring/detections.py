@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.datasets.index import Index
-from tiler.errors import TilerError
+from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
 from tiler.findings import Finding, printable
 from tiler.formats import provenance, rle, tile_names
@@ -36,6 +36,8 @@ class Opened:
         kind: what they are, in words.
         split: the split of the ground truth.
         keys: of the predictions; `pictures` the number of each one's picture in the split.
+        reading: how rows are read.
+        classes: the class of the labels that each of the predictions' is; None: the same.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in memory.
     """
 
@@ -45,9 +47,15 @@ class Opened:
     keys: list[int]
     pictures: list[int]
     findings: list[Finding]
+    reading: Reading
     predictions: Predictions | None = None
     held: list[Instances] | None = None
     where: str = ""
+    classes: Ints | None = None
+
+    def renamed(self, instances: Instances) -> Instances:
+        """The same by the classes of the labels."""
+        return instances if self.classes is None else replace(instances, class_id=self.classes[instances.class_id])
 
 
 def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingOptions) -> Opened:
@@ -59,11 +67,16 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
     shown = printable(str(preds))
     if not preds.exists():
         raise TilerError(f"{shown}: no such file or folder")
-    if (preds / provenance.NAME).is_file():  # what the options say of rows is then said of those on tiles
-        options = ReadingOptions(task=provenance.read_head(preds / provenance.NAME).task)
-    task, shape = options.task, ground.kpt_shape
     how = (options.assume_conf, options.conf_first, options.preds_base)
-    reading = Reading(task, ground.names, shape, *how, exact=True, categories=ground.categories)
+    reading = Reading(options.task, ground.names, ground.kpt_shape, *how, exact=True, categories=ground.categories)
+    on_tiles, classes = replace(reading, exact=False, categories=None), None
+    if (preds / provenance.NAME).is_file():  # what the options say of rows is said of those on tiles
+        head = provenance.read_head(preds / provenance.NAME)
+        names = tuple(head.names) or ground.names
+        classes = _classes(names, ground, shown)
+        reading = Reading(head.task, names, ground.kpt_shape, exact=True)
+        on_tiles = replace(on_tiles, names=names)
+    task = reading.task
     try:
         found = open_predictions(preds, reading)
     except TilerError:
@@ -78,7 +91,8 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
     places = _places(found.keys, found.numeric, index)
     keys, pictures, unplaced = _placed(found.keys, found.counts, places, chosen)
     findings += unplaced
-    return Opened(found.kind, _compared(found.task, ground), chosen, keys, pictures, findings, found, where=str(preds))
+    compared = _compared(found.task, ground)
+    return Opened(found.kind, compared, chosen, keys, pictures, findings, on_tiles, found, where=str(preds), classes=classes)
 
 
 def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Opened:
@@ -96,7 +110,24 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     task = _compared(next(iter(found), "detect"), ground)
-    return Opened("detections in memory", task, chosen, kept, pictures, findings, held=held)
+    return Opened("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names), held=held)
+
+
+def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
+    """Which class of the labels each of the predictions' is, by its name; None for the same.
+
+    Raises:
+        TilerError: the labels have no class of a name.
+    """
+    if names == ground.names:
+        return None
+    unknown = [name for name in names if name not in ground.names]
+    if unknown:
+        hint = did_you_mean(unknown[0], ground.names)
+        raise TilerError(
+            f"{shown}: merged with class {printable(unknown[0])!r}, which {printable(str(ground.file))} has not{hint}"
+        )
+    return np.array([ground.names.index(name) for name in names], np.int64)
 
 
 def _placed(
@@ -187,13 +218,12 @@ def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
                 )
 
 
-def read(opened: Opened, sizes: Floats, classes: int, conf: float) -> tuple[Found, list[Finding]]:
+def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Finding]]:
     """The detections as columns, and what was noticed.
 
     Args:
         sizes: `(I, 2)` of the pictures.
         classes: their number.
-        conf: less sure ones are left out.
 
     Raises:
         TilerError: they are not in pixels of the full pictures.
@@ -221,12 +251,8 @@ def read(opened: Opened, sizes: Floats, classes: int, conf: float) -> tuple[Foun
         none, nowhere = replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)
         assert none.conf is not None
         return _found(none, nowhere, None, sizes, opened.task, findings), findings
+    instances = opened.renamed(instances)
     _require_full_frame(instances, sizes[image], opened)
-    if conf > 0:
-        assert instances.conf is not None
-        keep = instances.conf >= conf
-        instances, image = instances.take(keep), image[keep]
-        given = None if given is None else [given[i] for i in np.flatnonzero(keep)]
     return _found(instances, image, given, sizes, opened.task, findings), findings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
 from tiler.evaluation.candidates import Candidates, candidates
 from tiler.evaluation.sample import Sample
 from tiler.options import ScoreOptions
-from tiler.scoring.metrics import Metrics
+from tiler.scoring.metrics import Metrics, Seams
 from tiler.scoring.tiles import Tiling
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 LEAST = 0.499  # IoU: float32 may make 0.5 of a little less
+BIN = "bin "  # before the names of bins that are not COCO's
 MANY = 200_000  # detections, from which on analysis is made only when it is asked for
 PROTOCOLS = {
     "coco": "COCO as pycocotools 2.0.11: closed size ranges, 101 points of recall",
@@ -31,7 +32,7 @@ PROTOCOLS = {
     "ultralytics-8.3": "Ultralytics 8.3 to 8.4.0: best label only, a straight tail to recall 1",
     "voc": "PASCAL VOC 2010 and later: area under the envelope, IoU 0.5",
     "voc07": "PASCAL VOC 2007: 11 points, IoU 0.5",
-    "dota": "DOTA_devkit: area under the envelope, IoU above 0.5, difficult labels apart",
+    "dota": "DOTA_devkit, Task 1: 11 points, IoU above 0.5, labels marked `ignore` apart",
 }
 SIMILARITY = {
     "detect": "IoU of boxes",
@@ -39,34 +40,6 @@ SIMILARITY = {
     "obb": "IoU of rectangles (Ultralytics: ProbIoU)",
     "pose": "OKS of keypoints",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Seams:
-    """How detections differ near the seams of tiles.
-
-    Attributes:
-        table: labels by how far inside a tile they lie.
-        gap: recall lost at seams.
-        density: false positives near seams.
-        resolution: AP by the size in pixels of the tiles.
-        margin: `(G,)` of each label.
-    """
-
-    table: list[seams.SeamRow]
-    gap: seams.Gap
-    density: list[seams.Density]
-    resolution: list[seams.ResolutionRow]
-    margin: Floats
-
-    def plain(self) -> dict[str, Any]:
-        """What the JSON holds."""
-        return {
-            "gap": asdict(self.gap),
-            "table": [asdict(row) for row in self.table],
-            "density": [asdict(row) for row in self.density],
-            "resolution": [asdict(row) for row in self.resolution],
-        }
 
 
 def measured(
@@ -115,19 +88,19 @@ def measured(
         "tiles": None if isinstance(tiling, str) else tiling.said,
         "intervals": f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}" if drawn is not None else None,
         "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
-        "deviations": _deviations(sample, protocols),
+        "deviations": _deviations(sample, protocols, options),
         "left_out": _left_out(tiling, analysis),
     }
     return Metrics(
         names=names,
         keys=list(keys),
         card=card,
-        coco=_coco(curves, caps),
+        coco=_coco(curves, caps, sample.task == "pose"),
         coco_auto=_auto(curves, most, usual[-1]),
         box=box,
         legacy=legacy,
         voc=_voc(sample, own, protocols),
-        bins=by_bin,
+        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn),
         per_class=_per_class(sample, curves, box, names, most, drawn),
         per_image=_per_image(sample, matched, keys, box.conf),
         confusion=matrix,
@@ -199,13 +172,15 @@ def _left_out(tiling: Tiling | str, analysis: bool) -> dict[str, list[str]]:
     return {"tiles": tiling.left_out} if tiling.left_out else {}
 
 
-def _coco(curves: Curves, caps: Sequence[int]) -> dict[str, float]:
-    """COCO's twelve numbers, at these limits."""
+def _coco(curves: Curves, caps: Sequence[int], keypoints: bool = False) -> dict[str, float]:
+    """COCO's twelve numbers, at these limits; of keypoints its ten, and those of small objects."""
     last = caps[-1]
     result = {"AP": curves.ap(max_dets=last)}
     result |= {f"AP{iou * 100:.0f}": curves.ap(max_dets=last, iou=iou) for iou in (0.5, 0.75)}
     result |= {f"AP_{size.name}": curves.ap(size.name, last) for size in COCO.bins}
     result |= {f"AR_{cap}": curves.ar(max_dets=cap) for cap in caps}
+    if keypoints:
+        result |= {f"AR{iou * 100:.0f}": curves.ar(max_dets=last, iou=iou) for iou in (0.5, 0.75)}
     return result | {f"AR_{size.name}": curves.ar(size.name, last) for size in COCO.bins}
 
 
@@ -214,6 +189,16 @@ def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
     found = _coco(curves, [most])
     found["AR"] = found.pop(f"AR_{most}")
     return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
+
+
+def _with_intervals(by_bin: dict[str, Any], drawn: Draws) -> dict[str, Any]:
+    """Size bins with 95 % of their AP, where the replicates have such bins."""
+    known = {size.name: a for a, size in enumerate(drawn.bins)}
+    prefix = "" if by_bin["protocol"] == COCO.name else BIN
+    for name, row in by_bin["sizes"].items():
+        if prefix + name in known:
+            row["interval"] = _ends(row["AP"], drawn.ap[:, known[prefix + name]], row["labels"])
+    return by_bin
 
 
 def _binned(sample: Sample, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves) -> dict[str, Any]:
@@ -235,7 +220,7 @@ def _binned(sample: Sample, pairs: Candidates, chosen: Bins, cap: int | None, kn
 
 
 def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
-    kinds: dict[str, dict[str, Any]] = {"voc": {}, "voc07": {"points": 11}, "dota": {"strict": True}}
+    kinds: dict[str, dict[str, Any]] = {"voc": {}, "voc07": {"points": 11}, "dota": {"points": 11, "strict": True}}
     result = {}
     for name, how in kinds.items():
         if name in protocols:
@@ -247,13 +232,15 @@ def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[st
 
 def _drawn(sample: Sample, pairs: Candidates, options: ScoreOptions) -> Draws:
     weights = bootstrap.weights(sample.images, options.replicates, options.seed)
-    return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins))
+    own = bins(options.bins)
+    more = own.bins if own.thresholds is None and own.bins != COCO.bins else ()
+    return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)))
 
 
 def _intervals(drawn: Draws) -> dict[str, Any]:
     """95 % of AP where all detections count, of sizes and of classes."""
     result = {}
-    for a, size in enumerate(drawn.bins):
+    for a, size in enumerate(drawn.bins[: 1 + len(COCO.bins)]):
         name = "AP" if size.name == ALL.name else f"AP_{size.name}"
         result[name] = _ends(drawn.estimate.ap[a], drawn.ap[:, a], int(drawn.labels[:, a].sum()))
         if size.name == ALL.name:
@@ -267,16 +254,30 @@ def _ends(estimate: float, replicates: Floats, labels: int) -> list[float]:
 
 
 def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
-    truth = sample.truth
-    visible = seams.visibility(truth.instances.boxes, truth.image, tiling.layout)
-    first = np.minimum(tiling.layout.offsets[:-1], max(len(tiling.layout) - 1, 0))
-    scale = tiling.layout.scale[first] if len(tiling.layout) else np.ones(sample.images)
+    """Of the pictures whose tiles are known."""
+    layout = tiling.layout
+    tiled = np.diff(layout.offsets) > 0
+    margins = seams.visibility(sample.truth.instances.boxes, sample.truth.image, layout)
+    margin = np.where(tiled[sample.truth.image], margins.margin, np.inf)
+    if not tiled.all():
+        kept = tiled[sample.truth.image]
+        margins = seams.Visibility(margins.margin[kept], margins.share[kept], margins.tiles[kept])
+        sample = replace(
+            sample,
+            truth=sample.truth.take(tiled[sample.truth.image]),
+            found=sample.found.take(tiled[sample.found.image]),
+        )
+        layout = replace(layout, sizes=np.where(tiled[:, None], layout.sizes, 0.0))
+        pairs = candidates(sample, pairs.least)
+        matched = coco.matched(sample, pairs)
+    scale = np.ones(sample.images)
+    scale[tiled] = layout.scale[layout.offsets[:-1][tiled]]
     return Seams(
-        seams.table(sample, pairs, matched, visible),
-        seams.gap(sample, matched, visible, replicates=options.replicates, seed=options.seed),
-        seams.density(sample, matched, tiling.layout, conf),
+        seams.table(sample, pairs, matched, margins),
+        seams.gap(sample, matched, margins, replicates=options.replicates, seed=options.seed),
+        seams.density(sample, matched, layout, conf),
         seams.by_resolution(sample, pairs, scale),
-        visible.margin,
+        margin,
     )
 
 
@@ -300,11 +301,12 @@ def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit:
     }
 
 
-def _deviations(sample: Sample, protocols: Sequence[str]) -> list[str]:
+def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions) -> list[str]:
     """Where numbers may differ from those of the tool that a protocol is named after."""
     result = ["pycocotools counts a label with id 0 as missed; here it is found"] if "coco" in protocols else []
     if any(name.startswith("ultralytics") for name in protocols):
         result.append("Ultralytics: pixels of the full picture, not of the letterboxed one")
+        result.append(f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, 0.001")
         conf = sample.found.instances.conf
         assert conf is not None
         ties = len(conf) - len(np.unique(conf.astype(np.float32)))
@@ -314,6 +316,12 @@ def _deviations(sample: Sample, protocols: Sequence[str]) -> list[str]:
             )
         if sample.task == "segment":
             result.append("Ultralytics: masks in full resolution, where validation compares smaller ones")
+    if {"voc", "voc07", "dota"} & set(protocols):
+        result.append("VOC, DOTA: boxes as they are, where the originals add a pixel to each side")
+    if options.ignore_class:
+        result.append("ignored regions by area, where VisDrone's toolkit counts pixels")
+    if options.bins == "tinyperson":
+        result.append("TinyPerson: sizes and thresholds only, not its overlap with ignored regions, nor its miss rate")
     return result
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
+from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
 
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from tiler.evaluation.efficiency import Efficiency
     from tiler.evaluation.layout import Layout
     from tiler.evaluation.sample import Sample
-    from tiler.scoring.measuring import Seams
-    from tiler.types import Ints
+    from tiler.evaluation.seams import Density, Gap, ResolutionRow, SeamRow
+    from tiler.types import Floats, Ints
 
-# As pycocotools prints them: at most 1, 10 and 100 detections of a class in an image
-COCO_NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-SCHEMA = 1
+SUFFIX = {"segment": "(M)", "pose": "(P)"}  # of Ultralytics' keys; (B) of boxes
 
 
 class Number(float):
@@ -40,6 +39,34 @@ class Rows(list[Any]):
 
     def __call__(self, i: int | None = None) -> Any:
         return list(self) if i is None else self[i]
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """How detections differ near the seams of tiles.
+
+    Attributes:
+        table: labels by how far inside a tile they lie.
+        gap: recall lost at seams.
+        density: false positives near seams.
+        resolution: AP by the size in pixels of the tiles.
+        margin: `(G,)` px, of each label of the sample; inf where its picture has no tiles.
+    """
+
+    table: list[SeamRow]
+    gap: Gap
+    density: list[Density]
+    resolution: list[ResolutionRow]
+    margin: Floats
+
+    def plain(self) -> dict[str, Any]:
+        """What the JSON holds."""
+        return {
+            "gap": asdict(self.gap),
+            "table": [asdict(row) for row in self.table],
+            "density": [asdict(row) for row in self.density],
+            "resolution": [asdict(row) for row in self.resolution],
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,10 +157,31 @@ class Metrics:
         ]
 
     @property
+    def curves(self) -> list[str]:
+        """Names of `curves_results`."""
+        kinds = ("Precision-Recall", "F1-Confidence", "Precision-Confidence", "Recall-Confidence")
+        return [f"{kind}{self._suffix}" for kind in kinds]
+
+    @property
     def results_dict(self) -> dict[str, float]:
         """As Ultralytics' `results.results_dict`."""
-        keys = ("metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "fitness")
-        return dict(zip(keys, [*self.box.mean_results(), self.box.fitness()], strict=True))
+        keys = [f"metrics/{name}{self._suffix}" for name in ("precision", "recall", "mAP50", "mAP50-95")]
+        return dict(zip([*keys, "fitness"], [*self.box.mean_results(), self.box.fitness()], strict=True))
+
+    @property
+    def image_metrics(self) -> dict[str, dict[str, float]]:
+        """By the picture's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as Ultralytics has it."""
+        truth, found = self.sample.truth, self.sample.found
+        count = self.sample.images
+        labels, detections, right = (
+            np.bincount(image, minlength=count).tolist()
+            for image in (truth.image[~truth.crowd], found.image[self.box.kept], found.image[self.box.correct[:, 0]])
+        )
+        return {key: _image(tp, n, g) for key, tp, n, g in zip(self.keys, right, detections, labels, strict=True)}
+
+    @property
+    def _suffix(self) -> str:
+        return SUFFIX.get(self.sample.task, "(B)")
 
     def exit_code(self) -> int:
         """1 when something was refused, so that it does not count."""
@@ -150,10 +198,19 @@ class Metrics:
         content |= {"voc": self.voc} if self.voc else {}
         content |= {"bins": self.bins, "per_class": self.per_class, "intervals": self.intervals}
         content["seams"] = None if self.seams is None else self.seams.plain()
-        content["errors"] = None if self.errors is None else diagnosed(self.errors)
+        content["errors"] = None if self.errors is None else self.errors.plain()
         content["efficiency"] = None if self.efficiency is None else self.efficiency.plain()
         matrix = self.confusion
-        content["confusion"] = None if matrix is None else {"names": [*self.names, "background"], "matrix": matrix.tolist()}
+        content["confusion"] = (
+            None
+            if matrix is None
+            else {
+                "conf": CONF,
+                "iou": IOU,
+                "names": [*self.names, "background"],
+                "matrix": matrix.tolist(),
+            }
+        )
         content["findings"] = [{"level": f.level, **msgspec.to_builtins(f)} for f in self.findings]
         return cast("dict[str, Any]", finite(content))
 
@@ -170,6 +227,16 @@ BOX = frozenset(
 )
 
 
+def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
+    """Of a picture without either, all is right (utils/metrics.py: update_image_metrics)."""
+    if not detections and not labels:
+        p = r = f1 = 1.0
+    else:
+        p, r = tp / detections if detections else 0.0, tp / labels if labels else 0.0
+        f1 = 2 * p * r / (p + r) if p + r else 0.0
+    return {"precision": p, "recall": r, "f1": f1, "tp": tp, "fp": detections - tp, "fn": labels - tp}
+
+
 def summary(box: Results) -> dict[str, float]:
     """Ultralytics' numbers.
 
@@ -184,11 +251,6 @@ def summary(box: Results) -> dict[str, float]:
         "conf": box.conf,
         "max_det": box.max_det,
     }
-
-
-def diagnosed(errors: Diagnosis) -> dict[str, Any]:
-    """What the JSON holds of error classes."""
-    return {"conf": errors.conf, "AP": errors.ap, "rows": [asdict(row) for row in errors.rows], "untold": list(errors.untold)}
 
 
 def finite(value: Any) -> Any:

@@ -350,7 +350,7 @@ def _errors(plain: Mapping[str, Any]) -> str:
         what, change = ERRORS.get(row["name"], ("", ""))
         rows.append([row["name"], row["count"], cost, Cell(what, look="long"), Cell(_options(change), look="long")])
     said = (
-        f"Of the detections with a confidence of {_number(content['conf'])} or more (AP {_number(content['AP'])}), at IoU 0.5. "
+        f"Of the detections with a confidence of {_number(content['conf'])} or more (AP {_number(content['ap'])}), at IoU 0.5. "
         "The cost is the AP that would be gained were all errors of that kind put right, and no other; costs do not add up."
     )
     untold = f"Not told, since tiles or predictions on tiles are not known: {', '.join(content['untold'])}."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,8 +25,7 @@ from tiler.instances import Instances
 from tiler.scoring.truth import joined
 
 if TYPE_CHECKING:
-    from tiler.options import ReadingOptions
-    from tiler.types import Floats, Ints, Task
+    from tiler.types import Bools, Floats, Ints
 
 MERGED = "-merged"
 
@@ -34,18 +33,39 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """What is scored, as far as tiles matter.
+
+    Attributes:
+        preds: the merged predictions, if they are files.
+        keys, sizes: the pictures and their width and height.
+        reading: how predictions on tiles are read.
+        renamed: gives predictions the classes of the labels.
+        counted: which labels or detections count, of pictures by their number.
+    """
+
+    preds: Path | None
+    keys: Sequence[str]
+    sizes: Floats
+    found: Found
+    names: tuple[str, ...]
+    reading: Reading
+    renamed: Callable[[Instances], Instances]
+    counted: Callable[[Instances, Ints], Bools]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tiling:
     """The tiles of the pictures that are scored.
 
     Attributes:
-        names: of the T tiles, in the order of the layout.
         said: where they are known from, in words.
-        rows: `(T,)` rows of predictions of each, -1 where that is not known.
+        origins: of the detections, where that is known.
+        per_tile: each tile with its own labels and predictions, where these are at hand.
         left_out: what cannot be told, and why.
     """
 
     layout: Layout
-    names: list[str]
     said: str
     origins: Origins | None
     per_tile: Sample | None
@@ -60,77 +80,73 @@ def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     return {source.source: (source.width, source.height) for source in provenance.read_sources(path)}
 
 
-def tiling(
-    preds: Path | None,
-    tiles: Path | None,
-    tile_preds: Path | None,
-    keys: Sequence[str],
-    sizes: Floats,
-    found: Found,
-    names: tuple[str, ...],
-    options: ReadingOptions,
-) -> Tiling | str:
+def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | str:
     """What is known of the tiles, or why nothing is.
 
     Args:
-        preds: the merged predictions, if they are files.
         tiles: the output of tiler split, or its manifest.
         tile_preds: the predictions on tiles. Default: what the merged ones are named after, if it is there.
-        keys: the pictures.
 
     Raises:
         TilerError: what is given cannot be used.
     """
-    left_out: list[str] = []
+    preds = scored.preds
+    before = tile_preds or (None if preds is None else _before(preds))
+    path = indexes.manifest_of(before or preds or Path(), tiles) if tiles is not None or preds is not None else None
     merged: dict[int, provenance.Merged] = {}
     if preds is not None and (preds / provenance.NAME).is_file():
-        merged = _by_picture(keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
-    before = None if preds is None else tile_preds or _before(preds)
-    path = indexes.manifest_of(before or preds or Path("."), tiles) if tiles is not None or preds is not None else None
-    known = None if path is None else indexes.of_manifest(path)
-    if merged:
-        said = provenance.NAME
-        own = {i: [(t.name, (t.x, t.y, t.x + t.w, t.y + t.h), t.scale) for t in source.tiles] for i, source in merged.items()}
-        labels = {i: [name for name, _, _ in tiles] for i, tiles in own.items()}
-        rects = {i: np.array([rect for _, rect, _ in tiles], np.float64) for i, tiles in own.items()}
-        scales = {i: np.array([scale for _, _, scale in tiles], np.float64) for i, tiles in own.items()}
-    elif known is not None:
-        pictures = _by_picture(keys, {picture.key: picture for picture in known.pictures})
-        if not pictures:
-            return f"the pictures of {manifest.NAME} are others"
-        said = manifest.NAME
-        labels = {i: picture.names for i, picture in pictures.items()}
-        rects = {i: picture.rects for i, picture in pictures.items()}
-        scales = {i: picture.scale for i, picture in pictures.items()}
-    else:
-        return "no merged.jsonl of these pictures beside the predictions, and no manifest of tiles (--tiles)"
-    none = np.empty((0, 4))
-    order = range(len(keys))
-    layout = Layout.of([rects.get(i, none).reshape(-1, 4) for i in order], [scales.get(i, none[:, 0]) for i in order], sizes)
-    flat = [name for i in order for name in labels.get(i, [])]
-    if len(labels) < len(keys):
-        left_out.append(f"{len(keys) - len(labels)} pictures have no tiles")
-    origins = None
-    if merged:
-        origins = _origins(merged, layout, found) if preds is not None and _unchanged(preds, merged) else None
-        if origins is None:
-            left_out.append("origins of the detections: merged.jsonl is of other detections than the label files hold")
-    else:
-        left_out.append("origins of the detections: no merged.jsonl beside the predictions")
-    if origins is not None and before is not None:
-        raw = _raw(before, flat, layout, names, options, found.instances.task)
-        if isinstance(raw, str):
-            left_out.append(f"predictions on tiles: {raw}")
-        else:
-            origins = Origins(origins.tile, origins.offsets, *raw)
-    elif origins is not None:
-        left_out.append("predictions on tiles: they are not beside the merged ones (--tile-preds)")
+        merged = _by_picture(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
+    places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
+    if not places:
+        return "no merged.jsonl of these pictures beside the predictions, and no manifest of their tiles (--tiles)"
+    none: Place = ([], np.empty((0, 4)), np.empty(0))
+    ordered = [places.get(i, none) for i in range(len(scored.keys))]
+    layout = Layout.of([rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes)
+    names = [name for own, _, _ in ordered for name in own]
+    left_out = []
+    if len(places) < len(scored.keys):
+        left_out.append(f"seams of {len(scored.keys) - len(places)} pictures without tiles")
+    origins, why = _known_origins(scored, merged, layout, names, before)
+    left_out += why
     per_tile = None
-    if origins is not None and origins.raw is not None and path is not None and found.instances.task == "detect":
-        per_tile = _per_tile(path, flat, layout, origins, names)
+    if origins is not None and origins.raw is not None and path is not None and scored.found.instances.task == "detect":
+        per_tile = _per_tile(path, names, layout, origins, scored)
     if per_tile is None:
         left_out.append("AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split (--tiles)")
-    return Tiling(layout, flat, said, origins, per_tile, left_out)
+    return Tiling(layout, provenance.NAME if merged else manifest.NAME, origins, per_tile, left_out)
+
+
+Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of a picture's tiles
+
+
+def _of_merged(merged: Mapping[int, provenance.Merged]) -> dict[int, Place]:
+    places = {}
+    for i, source in merged.items():
+        rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
+        places[i] = [t.name for t in source.tiles], rects, np.array([t.scale for t in source.tiles], np.float64)
+    return places
+
+
+def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
+    pictures = _by_picture(keys, {picture.key: picture for picture in indexes.of_manifest(path).pictures})
+    return {i: (picture.names, picture.rects, picture.scale) for i, picture in pictures.items()}
+
+
+def _known_origins(
+    scored: Scored, merged: Mapping[int, provenance.Merged], layout: Layout, names: list[str], before: Path | None
+) -> tuple[Origins | None, list[str]]:
+    """Where detections come from, with the predictions on tiles if they are at hand; and what is not known of it."""
+    if not merged or scored.preds is None:
+        return None, ["origins of the detections: no merged.jsonl beside the predictions"]
+    origins = _origins(merged, layout, scored.found) if _unchanged(scored.preds, merged) else None
+    if origins is None:
+        return None, ["origins of the detections: merged.jsonl is of other detections than the label files hold"]
+    if before is None:
+        return origins, ["predictions on tiles: they are not beside the merged ones (--tile-preds)"]
+    raw = _raw(before, names, layout, scored)
+    if isinstance(raw, str):
+        return origins, [f"predictions on tiles: {raw}"]
+    return Origins(origins.tile, origins.offsets, *raw), []
 
 
 def _before(preds: Path) -> Path | None:
@@ -168,7 +184,7 @@ def _unchanged(preds: Path, merged: Mapping[int, provenance.Merged]) -> bool:
         return False
 
 
-def _origins(merged: dict[int, provenance.Merged], layout: Layout, found: Found) -> Origins | None:
+def _origins(merged: Mapping[int, provenance.Merged], layout: Layout, found: Found) -> Origins | None:
     """The tiles that each detection comes from; None if rows do not fit."""
     begin = np.full(len(layout.sizes) + 1, -1)  # where the detections of each picture begin in one list of all
     count = np.zeros(len(layout.sizes), np.int64)
@@ -194,18 +210,13 @@ def _origins(merged: dict[int, provenance.Merged], layout: Layout, found: Found)
     return Origins(flat[first], ragged.offsets(np.bincount(owner[first], minlength=len(which))))
 
 
-def _raw(
-    preds: Path, names: list[str], layout: Layout, classes: tuple[str, ...], options: ReadingOptions, task: Task
-) -> tuple[Instances, Ints] | str:
+def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple[Instances, Ints] | str:
     """The predictions on tiles in px of the pictures, and the tile of each; or why not."""
+    task = scored.found.instances.task
     try:
-        wanted = options.task if options.task != "auto" else task
-        reading = Reading(wanted, classes, None, options.assume_conf, options.conf_first, options.preds_base)
-        found = open_predictions(preds, reading)
+        found = open_predictions(preds, replace(scored.reading, task=task))
     except TilerError as error:
         return str(error).replace(printable(str(preds)), printable(preds.name))  # reports do not tell where things lie
-    if found.task != task:
-        return f"they are of {found.task}"
     place = {name: i for i, name in enumerate(names)}
     at = [place.get(os.path.basename(key), -1) for key in found.keys]
     kept = [i for i, tile in enumerate(at) if tile >= 0]
@@ -216,14 +227,16 @@ def _raw(
     within = box.intersection(layout.rects[tiles], np.concatenate([np.zeros_like(pictures), pictures], axis=1))
     frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
     read = found.batch(kept).read(frames)
-    return read.instances, tiles[read.tile]
+    raw, tile = scored.renamed(read.instances), tiles[read.tile]
+    counted = scored.counted(raw, layout.image()[tile])
+    return raw.take(counted), tile[counted]
 
 
-def _per_tile(path: Path, names: list[str], layout: Layout, origins: Origins, classes: tuple[str, ...]) -> Sample | None:
+def _per_tile(path: Path, names: list[str], layout: Layout, origins: Origins, scored: Scored) -> Sample | None:
     """Each tile as an image of its own: its labels as the trainer sees them, and what was predicted on it."""
     assert origins.raw is not None and origins.raw_tile is not None
     splits = {tile.name: source.split for source in manifest.read_sources(path) for tile in source.tiles}
-    spec = yolo.Spec("detect", len(classes))
+    spec = yolo.Spec("detect", len(scored.reading.names or scored.names))
     parts, tiles = [], []
     for number, name in enumerate(names):
         if name not in splits:
@@ -237,6 +250,8 @@ def _per_tile(path: Path, names: list[str], layout: Layout, origins: Origins, cl
         size = np.array([x1 - x0, y1 - y0])
         parts.append(read.changed(boxes=read.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0]), rings=None))
         tiles.append(np.full(len(read), number))
-    labels = joined(parts, "detect", None)
-    image = np.concatenate([np.empty(0, np.int64), *tiles])
-    return Sample(Truth(labels, image), Found.of(origins.raw, origins.raw_tile), len(names), len(classes))
+    labels = scored.renamed(joined(parts, "detect", None))
+    tile = np.concatenate([np.empty(0, np.int64), *tiles])
+    counted = scored.counted(labels, layout.image()[tile])
+    truth = Truth(labels.take(counted), tile[counted])
+    return Sample(truth, Found.of(origins.raw, origins.raw_tile), len(names), len(scored.names))

@@ -156,7 +156,8 @@ def _of_coco(content: CocoTruth, task: Task, shown: str) -> Labelled:
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
     instances = replace(content.instances, task=task, keypoints=content.instances.keypoints if task == "pose" else None)
-    truth = Truth(instances, content.image, content.crowd, ignored, content.box_area, masks)
+    difficult = ignored | content.ignore
+    truth = Truth(instances, content.image, content.crowd, ignored, content.box_area, masks, difficult)
     return Labelled(keys, sizes, truth, findings, "the annotations' area")
 
 
