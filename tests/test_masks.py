@@ -6,6 +6,7 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import numbers, quick
 from tiler import masks
+from tiler.errors import TilerError
 from tiler.masks import Masks
 from tiler.polygons import Rings
 
@@ -276,3 +277,10 @@ def test_nothing_is_ordinary():
     blank = Masks.of_rings(Rings.of([[], []]), frames_of([(3, 3)] * 2))
     assert blank.area().tolist() == [0, 0] and not blank.bounds().any()
     assert masks.common(blank, blank, np.array([0, 1]), np.array([1, 1])).tolist() == [0, 0]
+
+
+def test_outlines_wider_than_memory_are_refused():
+    """1 KB of JSON for a picture of 1e8 px took 11 GB."""
+    rings = Rings.of([[np.array([[0, 0], [1e8, 0], [1e8, 1e8], [5e7, 9e7], [0, 1e8]])]] * 2)
+    with pytest.raises(TilerError, match="more than memory is good for"):
+        Masks.of_rings(rings, np.full((2, 2), 10**8))

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler import ragged
+from tiler.errors import TilerError
 
 if TYPE_CHECKING:
     from tiler.polygons import Rings
     from tiler.types import Bools, Floats, Ints
 
+MOST = 100_000_000  # columns of pixels that outlines cross all together; each takes a run or more
 STEP = 2_000_000  # crossings, or runs, held in memory at once
 FINE = 5  # rleFrPoly draws an outline on a grid of fifths of a pixel,
 MIDDLE = 2  # and a column of pixels begins or ends where the line leaves its third fifth
@@ -57,6 +59,9 @@ class Masks:
             united: what is in any ring of an object belongs to it, as COCO has it (`rleMerge`). Otherwise the rings
                 are filled even-odd together.
 
+        Raises:
+            TilerError: they are wider, all together, than memory is good for.
+
         >>> from tiler.polygons import Rings
         >>> square, hole = np.array([[0, 0], [5, 0], [5, 5], [0, 5]]), np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
         >>> rings, sizes = Rings.of([[square, hole]]), np.array([[9, 9]])
@@ -65,6 +70,8 @@ class Masks:
         """
         x0, _, x1, _ = rings.bounds().T
         columns = np.nan_to_num(np.clip(x1, 0, sizes[:, 0]) - np.clip(x0, 0, sizes[:, 0]))
+        if columns.sum() > MOST:
+            raise TilerError(f"outlines of {columns.sum():.3g} px width together are more than memory is good for as masks")
         points = np.diff(rings.ring_offsets[rings.offsets])
         portions = _portions((points * (columns + 2)).astype(np.int64))
         empty = cls.of_counts([], np.empty((0, 2), np.int64))

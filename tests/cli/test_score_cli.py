@@ -17,6 +17,7 @@ from tests.evaluation.cases import ORACLES, needs_oracles
 from tests.scoring.test_score import TWELVE, dataset, dumped, expected_of, row, same_numbers, texts
 from tests.scoring.test_tiles import simulate
 from tiler.checks import option_fields
+from tiler.errors import TilerError
 from tiler.options import ReadingOptions, ScoreOptions
 
 TILER = [sys.executable, "-m", "tiler"]
@@ -202,12 +203,50 @@ def test_baseline(here):
     assert score(here, "good", "--baseline", "old.json", "-q").returncode == 0
     worse = score(here, "worse", "--baseline", "old.json")
     assert worse.returncode == 1
-    assert {line.split()[1] for line in worse.stderr.splitlines()} >= {"ap", "ap50", "map", "map50"}
+    assert {line.split()[1] for line in worse.stderr.splitlines()} >= {"AP", "AP50", "map", "map50"}
     other = score(here, "good", "--baseline", "old.json", "--split", "all")
     assert (other.returncode, "of other conditions: split val, now all" in other.stderr) == (2, True)
 
 
 # --- two runs
+
+
+def test_an_output_among_pictures_labels_or_predictions_is_refused(here):
+    """There its pictures would be pictures of the dataset the next time."""
+    folder = next(path for path in here.rglob("images/val") if path.is_dir())
+    for out in (folder / "score", folder, here / "good" / "score"):
+        done = score(here, "good", "--out", str(out))
+        assert (done.returncode, "it holds what is scored, or lies in them" in done.stderr) == (2, True), out
+        assert not (out / "score.json").exists()
+
+
+def test_names_that_differ_by_case_are_not_mixed_up(tmp_path):
+    from tiler.scoring import gates
+
+    plain = {"coco": {"AP": 0.5}, "per_class": {"Car": {"AP": 0.8}, "car": {"AP": 0.5}}}
+    assert [gate.passed for gate in gates.fail_under("per_class.Car.AP=0.7,ap=0.5", plain)] == [True, True]
+    with pytest.raises(TilerError, match=r"per_class.Car.AP or per_class.car.AP\?"):
+        gates.fail_under("per_class.CAR.ap=0.7", plain)
+
+
+def test_a_baseline_that_lost_its_numbers_is_none(here):
+    content = json.loads(score(here, "good", "--json").stdout)
+    for broken in (
+        {"coco": 5},
+        {"coco": {}},
+        {"coco": {**content["coco"], "AP": "x"}},
+        {"coco": {**content["coco"], "AP": 10**400}},
+    ):
+        (here / "old.json").write_text(json.dumps({**content, **broken}))
+        done = score(here, "good", "--baseline", "old.json")
+        assert (done.returncode, "no number AP" in done.stderr) == (2, True), done.stderr
+
+
+def test_without_stdout_nothing_fails(here):
+    for option in ("--json", "--csv", "-v"):
+        command = [sys.executable, "-m", "tiler", "score", "good", "--data", "data/dataset.yaml", option]
+        done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=here, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_compare_says_which_is_better_in_words(here):
@@ -223,8 +262,8 @@ def test_compare_says_which_is_better_in_words(here):
 
 
 def test_out_is_a_folder_with_everything(here):
-    pytest.importorskip("tiler.scoring.plots", reason="the figures are not written yet")
-    pytest.importorskip("tiler.scoring.page", reason="the report is not written yet")
+    pytest.importorskip("tiler.scoring.report.plots", reason="the figures are not written yet")
+    pytest.importorskip("tiler.scoring.report.page", reason="the report is not written yet")
     done = score(here, "good", "--out", "out")
     assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", str(here / "out"))
     assert (here / "out" / "score.json").read_text() == score(here, "good", "--json").stdout

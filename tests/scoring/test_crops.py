@@ -10,7 +10,7 @@ from PIL import Image
 import tiler
 from tests.conftest import Dataset
 from tiler.instances import Instances
-from tiler.scoring.crops import BLUE, CLOSEST, GREEN, RED, SIDE, Crop, _coloured, worst
+from tiler.scoring.report.crops import BLUE, CLOSEST, GREEN, RED, SIDE, Crop, _coloured, worst
 
 W, H = 600, 400
 BOXES = [(180, 40, 220, 70), (40, 180, 70, 220), (300, 300, 330, 330), (520, 60, 524, 64)]  # the first two across a seam

@@ -37,7 +37,7 @@ def test_numbers_by_their_names(good):
     found = gates.fail_under("ap=0.9, AP_small=0.9,map50=0.99,coco.ap75=1,per_class.a.ap=1,ultralytics.mp=1.5", good.plain())
     assert passed(found) == {
         "ap": True,
-        "ap_small": True,
+        "AP_small": True,
         "map50": True,
         "coco.ap75": True,
         "per_class.a.ap": True,
@@ -87,7 +87,7 @@ def test_an_equal_run_passes(good, tmp_path):
 
 def test_a_worse_run_fails_and_a_better_one_passes(good, worse, tmp_path):
     found = passed(gates.against(baseline(tmp_path / "good.json", good), worse.plain()))
-    assert [name for name, fine in found.items() if not fine] == ["ap", "ap50", "ap_small", "coco_auto.ap", "map", "map50"]
+    assert [name for name, fine in found.items() if not fine] == ["AP", "AP50", "AP_small", "coco_auto.AP", "map", "map50"]
     assert all(passed(gates.against(baseline(tmp_path / "worse.json", worse), good.plain())).values())
 
 
@@ -146,5 +146,5 @@ def test_a_baseline_with_odd_values(good, tmp_path, value):
     content = good.plain()
     content["coco"]["AP"] = value
     (tmp_path / "old.json").write_text(json.dumps(content))
-    found = gates.against(tmp_path / "old.json", good.plain())
-    assert "ap" not in passed(found)
+    with pytest.raises(TilerError, match="no number AP"):
+        gates.against(tmp_path / "old.json", good.plain())

@@ -13,7 +13,8 @@ from tiler.run.staging import Staging
 from tiler.scoring import output
 
 needs_page = pytest.mark.skipif(
-    find_spec("tiler.scoring.page") is None or find_spec("tiler.scoring.plots") is None, reason="the report is not written yet"
+    find_spec("tiler.scoring.report.page") is None or find_spec("tiler.scoring.report.plots") is None,
+    reason="the report is not written yet",
 )
 LABELS = {"p0": row(0, 10, 10, 30, 30) + row(1, 60, 10, 80, 30), "p1": row(0, 10, 10, 30, 30)}
 FOUND = {"p0": row(0, 10, 10, 30, 30, 0.9) + row(1, 60, 10, 80, 30, 0.8), "p1": row(0, 100, 10, 120, 30, 0.7)}
@@ -121,7 +122,7 @@ def test_an_empty_folder_is_filled_and_a_file_is_not(metrics, tmp_path):
 
 
 def test_the_predictions_are_no_place(metrics, tmp_path):
-    with pytest.raises(TilerError, match="not of tiler"):
+    with pytest.raises(TilerError, match="it holds what is scored"):
         output.write(metrics, tmp_path / "preds", overwrite=True)
     assert sorted(p.name for p in (tmp_path / "preds").iterdir()) == ["p0.txt", "p1.txt"]
 
@@ -132,7 +133,7 @@ def test_two_runs_at_once(metrics, tmp_path):
 
 
 def test_a_failure_leaves_nothing(metrics, tmp_path, monkeypatch):
-    from tiler.scoring import page
+    from tiler.scoring.report import page
 
     def fail(*_, **__):
         raise MemoryError
@@ -144,7 +145,7 @@ def test_a_failure_leaves_nothing(metrics, tmp_path, monkeypatch):
 
 
 def test_a_failure_leaves_what_was_there(metrics, other, tmp_path, monkeypatch):
-    from tiler.scoring import page
+    from tiler.scoring.report import page
 
     output.write(metrics, tmp_path / "out")
     before = tree(tmp_path / "out")
@@ -156,3 +157,24 @@ def test_a_failure_leaves_what_was_there(metrics, other, tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         output.write(other, tmp_path / "out", overwrite=True)
     assert tree(tmp_path / "out") == before
+
+
+def test_classes_and_pictures_of_one_name_have_rows_of_their_own(tmp_path):
+
+    def entry(image, category):
+        return {"image_id": image, "category_id": category, "bbox": [10, 10, 20, 20]}
+
+    classes = [{"id": 1, "name": "car"}, {"id": 2, "name": "car (2)"}, {"id": 3, "name": "car"}]
+    pictures = [{"id": i, "file_name": name, "width": 99, "height": 99} for i, name in ((1, "a.jpg"), (2, "b/a.jpg"), (4, "3"))]
+    labels = [{**entry(1, k), "id": k, "area": 400, "iscrowd": 0} for k in (1, 2, 3)]
+    (tmp_path / "gt.json").write_text(json.dumps({"images": pictures, "annotations": labels, "categories": classes}))
+    (tmp_path / "dt.json").write_text(json.dumps([{**entry(1, k), "score": 0.5} for k in (1, 3)]))
+    metrics = tiler.score(tmp_path / "dt.json", tmp_path / "gt.json")
+    assert list(metrics.per_class) == ["car", "car (2)", "car (3)"]
+    assert [row["AP"] > 0.9 for row in metrics.per_class.values()] == [True, False, True]
+    assert len(output.per_class(metrics).splitlines()) == len(output.per_image(metrics).splitlines()) == 4
+
+
+def test_a_backend_that_is_not_there_does_not_matter(metrics, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    assert (output.write(metrics, tmp_path / "out") / "pr_curve.png").stat().st_size > 1000

@@ -17,7 +17,7 @@ from tests.scoring.test_crops import cut, dataset, rows
 from tests.scoring.test_plots import HOSTILE, many
 from tiler.findings import Finding
 from tiler.instances import Instances
-from tiler.scoring.page import page
+from tiler.scoring.report.page import page
 
 SECTIONS = ["numbers", "card", "classes", "sizes", "seams", "errors", "merging", "curves", "confusion", "places", "pictures"]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -114,7 +114,7 @@ def test_the_same_metrics_give_the_same_page(seams, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from tests.scoring.test_plots import many\n"
-        "from tiler.scoring.page import page\n"
+        "from tiler.scoring.report.page import page\n"
         "sys.stdout.buffer.write(page(many(Path(sys.argv[1]))).encode())"
     )
     found = {

@@ -14,7 +14,7 @@ import tiler
 from tests.scoring.test_crops import cut, dataset, rows
 from tiler.errors import TilerError
 from tiler.instances import Instances
-from tiler.scoring import plots
+from tiler.scoring.report import plots
 
 ALL = {"pr_curve", "f1_curve", "p_curve", "r_curve", "confusion_matrix", "sizes", "seams"}
 HOSTILE = ("<script>alert(1)</script>", "$x^{$", "日本語", "-->]]>", 'id="x" url(#a) href="#a"', "a&b", "_", "x" * 300)
@@ -115,10 +115,13 @@ def test_what_was_not_measured_is_left_out(seams, tmp_path):
 
 
 def test_intervals_are_those_of_the_numbers_shown(seams, tmp_path):
-    assert set(plots.intervals(seams)) == {"small", "medium", "large"}
-    others = many(tmp_path / "a", bins="aitod"), many(tmp_path / "b", max_dets="1,2"), many(tmp_path / "c", replicates=0)
-    assert [plots.intervals(metrics) for metrics in others] == [{}, {}, {}]  # "small" of AI-TOD is another
-    for metrics in others:
+    def known(metrics):
+        return [name for name, row in metrics.bins["sizes"].items() if "interval" in row]
+
+    assert known(seams) == ["small", "medium", "large"]
+    others = many(tmp_path / "b", max_dets="1,2"), many(tmp_path / "c", replicates=0), many(tmp_path / "d", bins="tinyperson")
+    assert [known(metrics) for metrics in others] == [[], [], []]
+    for metrics in (*others, many(tmp_path / "a", bins="aitod")):
         assert "sizes" in plots.svg(metrics)
 
 
@@ -135,7 +138,7 @@ def test_the_settings_of_the_user_are_neither_used_nor_changed(seams):
 def test_no_window_system_is_touched(seams):
     code = (
         "import sys, pickle\n"
-        "from tiler.scoring import plots\n"
+        "from tiler.scoring.report import plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         "with plots._styled() as new: plots._saved(new((2, 2)), 'png', {})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -81,6 +81,8 @@ def main() -> None:
             raise
         if isinstance(error, TilerError):
             _fail(str(error), error.exit_code)
+        if isinstance(error, OSError):
+            _fail(f"cannot go on: {error.strerror or error}", 3)
         if isinstance(error, MemoryError):
             _fail("not enough memory; run again with fewer --workers to go on", 3)
         _fail(f"a fault of tiler itself: {type(error).__name__}: {error}; --debug shows where, please report it", 3)

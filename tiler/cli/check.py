@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiler.cli.parameters import with_options
+from tiler.cli.printing import emit, progress, shown_path
 from tiler.errors import TilerError
 from tiler.options import CheckOptions
 
@@ -38,7 +39,6 @@ def command(
     if output_format not in FORMATS:
         raise TilerError(f"--output-format is one of {', '.join(FORMATS)}, got {output_format!r}")
     from tiler.checking import check
-    from tiler.cli.printing import progress, shown_path
 
     with progress("checked", quiet or output_format != "text") as show:
         report = check(data, images=images, progress=show, **options)
@@ -61,7 +61,7 @@ def _json(report: CheckReport, shown_path: Any) -> None:
         items.append({**asdict(item), "level": item.level})
     counted = {"task": report.task, "pictures": report.pictures, "rows": report.rows}
     result = {**counted, "findings": items}
-    sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
+    emit(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
 
 
 def _github(report: CheckReport, shown_path: Any) -> None:

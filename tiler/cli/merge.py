@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.cli.score import noticed, shown
 from tiler.errors import TilerError
 from tiler.findings import printable
@@ -60,7 +61,6 @@ def command(
     if explain is not None:
         _explain(preds, explain, tiles=tiles, images=images, data=data, json=json, **chosen)
         return
-    from tiler.cli.printing import findings, progress
     from tiler.merging import default, merge
 
     if not preds.exists():
@@ -74,7 +74,7 @@ def command(
         reading = {item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen}
         metrics = _score(target, data, tiles, preds, reading)
     if json:
-        sys.stdout.write(_json(report, metrics))
+        emit(_json(report, metrics))
     elif not quiet:
         _summary(report)
         if metrics is not None and not isinstance(metrics, TilerError):
@@ -111,7 +111,6 @@ def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-    from tiler.cli.printing import shown_path, table, tell
 
     counts = report.counts
     tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
@@ -134,14 +133,13 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
     """A row of predictions a line."""
     from dataclasses import asdict
 
-    from tiler.cli.printing import table, tell
     from tiler.merging import explain
 
     fates = explain(preds, source, **options)
     if json:
         import msgspec
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode([asdict(fate) for fate in fates]), indent=1).decode() + "\n")
+        emit(msgspec.json.format(msgspec.json.encode([asdict(fate) for fate in fates]), indent=1).decode() + "\n")
         return
     rows = []
     for fate in fates:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 LISTED = 20  # findings printed; all of them are in the report
 
 
+def emit(text: str) -> None:
+    """Write a result to stdout as it is, if there is one."""
+    if sys.stdout is not None:
+        sys.stdout.write(text)
+
+
 def tell(what: str | Table) -> None:
     """Print a line or a table to stdout."""
     if isinstance(what, str):
@@ -24,6 +30,8 @@ def tell(what: str | Table) -> None:
         return
     from rich.console import Console
 
+    if sys.stdout is None:
+        return
     width = None if sys.stdout.isatty() else 160
     Console(file=sys.stdout, width=width, highlight=False, safe_box=True).print(what)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.printing import emit, findings, table, tell
 from tiler.errors import TilerError
 from tiler.options import ReadingOptions, ScoreOptions
 
@@ -83,11 +84,11 @@ def command(
 
         folder = write(metrics, out, overwrite)
     if json:
-        sys.stdout.write(_json(metrics, asked, versus))
+        emit(_json(metrics, asked, versus))
     elif csv:
         from tiler.scoring.output import per_class
 
-        sys.stdout.write(per_class(metrics))
+        emit(per_class(metrics))
     elif not quiet:
         shown(metrics, verbose)
         if versus is not None:
@@ -104,7 +105,6 @@ def command(
 
 def noticed(metrics: Metrics, preds: Path, verbose: bool, quiet: bool) -> None:
     """Findings to stderr, of the labels and of the predictions."""
-    from tiler.cli.printing import findings
 
     of_preds = [finding for finding in metrics.findings if finding.code[0] in "DS"]
     findings([finding for finding in metrics.findings if finding not in of_preds], str(metrics.root or ""), verbose, quiet)
@@ -150,7 +150,6 @@ SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 def shown(metrics: Metrics, verbose: bool) -> None:
     """The tables, for people."""
-    from tiler.cli.printing import tell
 
     plain = metrics.plain()
     card = plain["card"]
@@ -175,7 +174,6 @@ def shown(metrics: Metrics, verbose: bool) -> None:
 
 
 def _protocols(plain: Mapping[str, Any]) -> None:
-    from tiler.cli.printing import table, tell
 
     limits = plain["card"]["max_dets"]
     cap = limits["coco"][-1]
@@ -214,7 +212,6 @@ def _span(ends: list[float | None] | None) -> str:
 
 
 def _classes(plain: Mapping[str, Any]) -> None:
-    from tiler.cli.printing import table, tell
 
     names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "P", "R", "F1", "best_conf")
     rows = [
@@ -229,20 +226,18 @@ def _classes(plain: Mapping[str, Any]) -> None:
 
 
 def _bins(plain: Mapping[str, Any]) -> None:
-    from tiler.cli.printing import table, tell
 
     bins = plain["bins"]
     if bins["protocol"] == "coco":
         return
     first = next(iter(bins["sizes"].values()))
-    names = [name for name in first if name not in ("low", "high")]
-    rows = [[size, *(number(row[name]) for name in names)] for size, row in bins["sizes"].items()]
+    names = [name for name in first if name not in ("low", "high", "interval")]
+    rows = [[size, *(number(row[name]) for name in names), _span(row.get("interval"))] for size, row in bins["sizes"].items()]
     tell("")
-    tell(table([f"{bins['protocol']}, {bins['max_dets']} a class", *names], rows))
+    tell(table([f"{bins['protocol']}, {bins['max_dets']} a class", *names, "95 % of AP"], rows))
 
 
 def _seams(plain: Mapping[str, Any]) -> None:
-    from tiler.cli.printing import table, tell
 
     if plain["seams"] is None:
         return
@@ -263,7 +258,6 @@ def _seams(plain: Mapping[str, Any]) -> None:
 
 
 def _errors(plain: Mapping[str, Any]) -> None:
-    from tiler.cli.printing import table, tell
 
     if plain["errors"] is not None:
         errors = plain["errors"]
@@ -282,7 +276,6 @@ def _errors(plain: Mapping[str, Any]) -> None:
 
 
 def _versus(versus: Mapping[str, Comparison]) -> None:
-    from tiler.cli.printing import table, tell
 
     spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
     rows = [[name, number(c.difference), spans[name], number(c.p)] for name, c in versus.items()]

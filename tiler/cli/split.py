@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.options import RunOptions, SplitOptions
 
 if TYPE_CHECKING:
@@ -36,13 +36,12 @@ def command(
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset that trains as it is."""
     allowed = {item.name for cls in (SplitOptions, RunOptions) for item in fields(cls)}
     chosen = configured(config, options, allowed)
-    from tiler.cli.printing import findings, progress
     from tiler.splitting import split
 
     with progress("cut", quiet or json) as show:
         report = split(data, out=out, images=images, progress=lambda p: show(p.done, p.total, p.tiles), **chosen)
     if json:
-        sys.stdout.write(report.encoded().decode())
+        emit(report.encoded().decode())
     elif not quiet:
         _summary(report, dry=str(chosen.get("dry_run", "")).lower() in ("true", "1", "yes", "on"))
     findings(report.findings, report.root, verbose, quiet)
@@ -51,7 +50,6 @@ def command(
 
 def _summary(report: SplitReport, dry: bool) -> None:
     """A table of the conservation of objects, and where the tiles are."""
-    from tiler.cli.printing import shown_path, table, tell
 
     total = report.total
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")

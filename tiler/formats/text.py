@@ -36,10 +36,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
         TilerError: it is too large.
     """
     with open_regular(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise TilerError(f"{printable(str(path))}: more than {limit} bytes")
-    return data
+        if os.fstat(file.fileno()).st_size > limit:
+            raise TilerError(f"{printable(str(path))}: more than {limit} bytes")
+        return file.read()
 
 
 def read_text(path: Path, limit: int) -> str:

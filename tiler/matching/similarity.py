@@ -80,8 +80,8 @@ def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
     """
     k = squared.shape[1]
     sigmas = COCO_SIGMAS if k == len(COCO_SIGMAS) else np.full(k, 1.0 / max(k, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an annotation's area may be anything
         exponent = squared / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1.0)) / 2
-    alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
+        alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)
     return np.asarray(np.divide(alike, number, out=np.zeros(len(squared)), where=number > 0))

@@ -14,14 +14,14 @@ from tiler.formats import provenance
 from tiler.formats.predictions import Frames, Reading
 from tiler.formats.predictions.text import open_folder
 from tiler.instances import Instances, empty
-from tiler.merging.building import build, closed, count, require_apart, require_none, unchanged, works
+from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, strangers
 from tiler.merging.planning import planned
 from tiler.merging.report import MergeReport
 from tiler.merging.work import Piece
 from tiler.run.staging import Staging
-from tiler.run.target import occupied, resolved
+from tiler.run.target import occupied, require_apart, resolved
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
 

@@ -116,14 +116,6 @@ def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: Run
     return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
 
 
-def require_apart(target: Path, preds: Path) -> None:
-    """Refuse an output that would mix with the predictions, or be read as such the next time."""
-    source = preds.resolve()
-    read = source / "labels" if (source / "labels").is_dir() else source
-    if target == source or target in source.parents or read in (target, *target.parents):
-        raise TilerError(f"--out {printable(str(target))}: it holds the predictions, or lies in them; choose another folder")
-
-
 def _require_files(target: Path, sizes: dict[str, int]) -> None:
     """Raises:
     TilerError: a file of an output is missing, or is not what it was.

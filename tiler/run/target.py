@@ -36,6 +36,21 @@ def resolved(out: Path) -> Path:
     return target
 
 
+def require_apart(target: Path, source: Path, what: str = "the predictions") -> None:
+    """Refuse an output that would mix with what is read, or be read as such the next time.
+
+    Args:
+        source: predictions (of a run's folder its labels/ are read), or a folder of pictures or labels.
+
+    Raises:
+        TilerError: one lies in the other.
+    """
+    source = source.resolve()
+    read = source / "labels" if (source / "labels").is_dir() else source
+    if target == source or target in source.parents or read in (target, *target.parents):
+        raise TilerError(f"--out {printable(str(target))}: it holds {what}, or lies in them; choose another folder")
+
+
 def occupied(target: Path, mark: str, overwrite: bool, strangers: Callable[[Path], Iterator[Path]]) -> bool:
     """Whether an output of ours stands there that must be looked at; False where there is room for one.
 

@@ -101,7 +101,8 @@ def score(
     read = time.process_time() - start
     metrics = measured(sample, names, labelled.keys, chosen, look, card)
     findings = [*ground.findings, *labelled.findings, *opened.findings, *noticed]
-    return replace(metrics, findings=findings, root=ground.root, speed={"reading": read, **metrics.speed})
+    inputs = (*ground.folders, *(() if given is None else (given,)))
+    return replace(metrics, findings=findings, root=ground.root, inputs=inputs, speed={"reading": read, **metrics.speed})
 
 
 def _options(given: dict[str, Any]) -> tuple[ScoreOptions, ReadingOptions]:

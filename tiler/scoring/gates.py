@@ -16,6 +16,7 @@ from tiler.formats.text import read_bytes, reason
 MAX_BYTES = 100_000_000
 SHORT = ("coco", "ultralytics")  # their numbers need no protocol before the name
 ROUNDING = 1e-9
+LARGEST = 1e300  # of a number that means something
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,10 @@ class Gate:
 
 
 def numbers(plain: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers of a score's JSON by dotted names in lower case; those of COCO and Ultralytics by their own too.
+    """The numbers of a score's JSON by dotted names; those of COCO and Ultralytics by their own too.
 
     >>> numbers({"coco": {"AP_small": 0.5}, "bins": {"sizes": {"tiny": {"AP": None}}}})
-    {'coco.ap_small': 0.5, 'ap_small': 0.5, 'bins.sizes.tiny.ap': None}
+    {'coco.AP_small': 0.5, 'AP_small': 0.5, 'bins.sizes.tiny.AP': None}
     """
     result: dict[str, float | None] = {}
 
@@ -44,14 +45,29 @@ def numbers(plain: Mapping[str, Any]) -> dict[str, float | None]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-            result[prefix.lower()] = value
+        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST):
+            result[prefix] = value
             protocol, _, own = prefix.partition(".")
             if protocol in SHORT and "." not in own:
-                result.setdefault(own.lower(), value)
+                result.setdefault(own, value)
 
     add("", {key: value for key, value in plain.items() if key not in ("card", "confusion", "findings")})
     return result
+
+
+def _named(name: str, known: Mapping[str, float | None]) -> str:
+    """The number that is meant, whatever the case of its letters where that leaves no doubt.
+
+    Raises:
+        TilerError: there is none, or there are several.
+    """
+    alike = [key for key in known if key.lower() == name.lower()]
+    if name in known or len(alike) == 1:
+        return name if name in known else alike[0]
+    if alike:
+        raise TilerError(f"--fail-under {printable(name)}: {printable(' or '.join(alike))}?")
+    lower = [key.lower() for key in known]
+    raise TilerError(f"--fail-under {printable(name)}: no such number{did_you_mean(name.lower(), lower)}")
 
 
 def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
@@ -67,16 +83,15 @@ def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
     gates = []
     for part in text.split(","):
         name, equals, given = part.strip().rpartition("=")
-        name = name.strip().lower()
+        name = name.strip()
         try:
             least = float(given)
         except ValueError:
             equals = ""
         if not equals or not 0 <= least <= 1e6:
             raise TilerError(f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {printable(text)!r}")
-        if name not in known:
-            raise TilerError(f"--fail-under {printable(name)}: no such number{did_you_mean(name, list(known))}")
-        gates.append(Gate(name, known[name], least))
+        key = _named(name, known)
+        gates.append(Gate(name, known[key], least))
     return gates
 
 
@@ -91,7 +106,7 @@ def _conditions(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: card.get(name) for name in CONDITIONS}, **chosen}
 
 
-BASE = ("ap", "ap50", "ap_small", "ap_medium", "ap_large", "coco_auto.ap", "map", "map50")
+BASE = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "coco_auto.AP", "map", "map50")
 
 
 def against(file: Path, plain: Mapping[str, Any]) -> list[Gate]:
@@ -116,4 +131,8 @@ def against(file: Path, plain: Mapping[str, Any]) -> list[Gate]:
             found = f"{printable(str(then.get(name)))[:80]}, now {printable(str(value))[:80]}"
             raise TilerError(f"--baseline {shown}: of other conditions: {name} {found}")
     before, now = numbers(older), numbers(plain)
-    return [Gate(name, now[name], before[name]) for name in BASE if name in now and name in before]
+    wanted = [name for name in BASE if name in now]
+    lost = [name for name in wanted if name not in before]
+    if lost:
+        raise TilerError(f"--baseline {shown}: not the JSON of tiler score: no number {', '.join(lost)}")
+    return [Gate(name, now[name], before[name]) for name in wanted]

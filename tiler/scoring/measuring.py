@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ def measured(
         box=box,
         legacy=legacy,
         voc=_voc(sample, own, protocols),
-        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn),
+        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, sample.most()),
         per_class=_per_class(sample, curves, box, names, most, drawn),
         per_image=_per_image(sample, matched, keys, box.conf),
         confusion=matrix,
@@ -191,8 +191,10 @@ def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
     return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
 
 
-def _with_intervals(by_bin: dict[str, Any], drawn: Draws) -> dict[str, Any]:
-    """Size bins with 95 % of their AP, where the replicates have such bins."""
+def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str, Any]:
+    """Size bins with 95 % of their AP, where the replicates are of the same bins and detections."""
+    if by_bin["max_dets"] < most:
+        return by_bin
     known = {size.name: a for a, size in enumerate(drawn.bins)}
     prefix = "" if by_bin["protocol"] == COCO.name else BIN
     for name, row in by_bin["sizes"].items():
@@ -331,7 +333,7 @@ def _per_class(
     """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best mean F1."""
     detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
     rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(names):
         i = rows.get(k)
         row: dict[str, Any] = {"labels": int(curves.labels[k, 0]), "detections": int(detections[k])}
@@ -343,8 +345,18 @@ def _per_class(
             row[label] = float("nan") if i is None else float(values[i])
         if drawn is not None:
             row["interval"] = _ends(drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"])
-        result[name if name not in result else f"{name} ({k})"] = row
+        result[_free(name, result, names)] = row
     return result
+
+
+def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:
+    """A class's name, numbered where another class has it too."""
+    number = 1
+    found = name
+    while found in taken or (number > 1 and found in names):
+        number += 1
+        found = f"{name} ({number})"
+    return found
 
 
 def _per_image(sample: Sample, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:

@@ -91,6 +91,7 @@ class Metrics:
         intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
         layout: the tiles, where they are known.
         root: the folder of the pictures, where it is known.
+        inputs: predictions, and folders of pictures and labels, that were read.
         speed: CPU seconds each step took; no part of the JSON.
     """
 
@@ -114,6 +115,7 @@ class Metrics:
     draws: Draws | None = None
     layout: Layout | None = None
     root: Path | None = None
+    inputs: tuple[Path, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, Unfinished
 from tiler.findings import printable
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, occupied, resolved
+from tiler.run.target import HINT, occupied, require_apart, resolved
 from tiler.scoring.metrics import Metrics
 
 NAME = "score.json"
@@ -32,10 +32,12 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
         TilerError: it holds something else.
         Unfinished: a full disk, or another run on the same folder.
     """
-    from tiler.scoring.page import page
-    from tiler.scoring.plots import figures
+    from tiler.scoring.report.page import page
+    from tiler.scoring.report.plots import figures
 
     target = resolved(out)
+    for folder in metrics.inputs:
+        require_apart(target, folder, "what is scored")
     if occupied(target, NAME, overwrite, strangers):
         if (target / NAME).read_bytes() == metrics.encoded():
             return target
@@ -43,7 +45,7 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
     texts: dict[str, bytes] = {NAME: metrics.encoded()}
     tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
     texts |= {name: text.encode("utf-8", "surrogateescape") for name, text in zip(TABLES, tables, strict=True)}
-    if find_spec("matplotlib") is not None:
+    with suppress(TilerError):  # without matplotlib the page says so
         texts |= figures(metrics)
     texts[REPORT] = page(metrics).encode("utf-8", "surrogateescape")
     with Staging(target) as staging:
@@ -82,19 +84,16 @@ def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return file.getvalue()
 
 
-def _of_rows(first: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    head = [name for name in next(iter(rows.values()), {}) if name != "interval"]
-    return text_of([first, *head], ([name, *(row[column] for column in head)] for name, row in rows.items()))
-
-
 def per_class(metrics: Metrics) -> str:
     """A row a class."""
-    return _of_rows("class", metrics.per_class)
+    head = [name for name in next(iter(metrics.per_class.values()), {}) if name != "interval"]
+    return text_of(["class", *head], ([name, *(row[column] for column in head)] for name, row in metrics.per_class.items()))
 
 
 def per_image(metrics: Metrics) -> str:
     """A row a picture, at the confidence of the best mean F1."""
-    return _of_rows("image", {row["image"]: {k: v for k, v in row.items() if k != "image"} for row in metrics.per_image})
+    rows = metrics.per_image
+    return text_of(list(rows[0]) if rows else ["image"], (list(row.values()) for row in rows))
 
 
 def confusion(metrics: Metrics) -> str:

@@ -73,6 +73,12 @@ class Ground:
         return names
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where pictures and labels lie."""
+        pictures = () if self.dataset is None else self.dataset.folders
+        return (*pictures, *(Path(sources.label_path(f"{folder}/x")).parent for folder in pictures))
+
+    @property
     def categories(self) -> dict[int, int] | None:
         return None if self.coco is None else self.coco.categories
 

@@ -14,7 +14,7 @@ from tiler.findings import printable, short
 from tiler.formats.predictions.records import numbers
 
 if TYPE_CHECKING:
-    from tiler.formats.predictions.results import Entry
+    from tiler.formats.predictions.entries import Entry
     from tiler.formats.predictions.values import Reading
     from tiler.types import Floats
 

@@ -12,6 +12,7 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.findings import Finding, printable
 from tiler.formats.predictions import dota, results, supervision, text
+from tiler.formats.predictions.entries import Entry
 from tiler.formats.predictions.files import content, decoded, listed, whole
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _file(path: Path, reading: Reading) -> Predictions:
         )
     if data.lstrip()[:1] == b"{":
         return results.read(path, decoded(data, results.Wrapped, shown).annotations, reading)
-    entries = decoded(data, list[results.Entry], shown)
+    entries = decoded(data, list[Entry], shown)
     del data  # as large as the file
     return results.read(path, entries, reading)
 

@@ -15,6 +15,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, printable, short
 from tiler.formats.predictions.categories import Categories
+from tiler.formats.predictions.entries import Entry
 from tiler.formats.predictions.meaning import SHARE
 from tiler.formats.predictions.records import RecordFile, Records, dense, grouped, matrix, numbers, picture_key, sure
 from tiler.formats.predictions.values import Reading
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 Faults = dict[int, tuple[str, str]]
 
 NO_BOX = "no bbox"
-
-
-class Entry(msgspec.Struct, gc=False):
-    """One detection as it stands in the file; each part is checked when it is used.
-
-    A `bbox` may be anything, but a list is read as a tuple: of half a million lists the
-    garbage collector makes thrice the time, of tuples of numbers nothing.
-    """
-
-    image_id: Any = None
-    file_name: Any = None
-    category_id: Any = None
-    category_name: Any = None
-    bbox: tuple[Any, ...] | dict[str, Any] | str | float | bool | None = None
-    score: Any = None
-    segmentation: Any = None
-    keypoints: Any = None
-    rbox: Any = None
-    poly: Any = None
 
 
 class Wrapped(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -178,10 +179,10 @@ def shares(matrix: Ints) -> Floats:
 
 
 def _sizes(axes: Axes, metrics: Metrics) -> None:
-    """AP of each size bin; intervals are drawn where they are of these very numbers."""
-    rows, known = metrics.bins["sizes"], intervals(metrics)
-    for i, (name, row) in enumerate(rows.items()):
-        low, high = known.get(name, (np.nan, np.nan))
+    """AP of each size bin, with its interval where that is known."""
+    rows = metrics.bins["sizes"]
+    for i, row in enumerate(rows.values()):
+        low, high = row.get("interval", (np.nan, np.nan))
         if np.isfinite(low) and np.isfinite(high):
             axes.errorbar([i], [row["AP"]], [[max(row["AP"] - low, 0)], [max(high - row["AP"], 0)]], color=BLUE, capsize=5)
         axes.plot([i], [row["AP"]], "o", color=BLUE, markersize=5)
@@ -190,14 +191,6 @@ def _sizes(axes: Axes, metrics: Metrics) -> None:
             axes.annotate(f"{row['AP']:.3f}", (i, row["AP"]), **beside)
     _bins(axes, [f"{name}\n{between(row)}\n{row['labels']}" for name, row in rows.items()], "size bin, sides in px, labels")
     axes.set_ylabel("AP")
-
-
-def intervals(metrics: Metrics) -> dict[str, Any]:
-    """Ends of the interval of each size bin's AP, where they are known of these very numbers."""
-    content = metrics.bins
-    same = content["protocol"] == "coco" and content["max_dets"] == metrics.coco_auto["max_dets"]
-    known = metrics.intervals if same and metrics.intervals else {}
-    return {name: known[f"AP_{name}"] for name in content["sizes"] if f"AP_{name}" in known}
 
 
 def between(row: dict[str, Any]) -> str:
@@ -232,6 +225,7 @@ def _bins(axes: Axes, names: Sequence[str], label: str) -> None:
 
 @contextmanager
 def _styled() -> Iterator[Callable[[tuple[float, float]], Figure]]:
+    backend = os.environ.pop("MPLBACKEND", None)  # may name one that is not there; none is needed
     try:
         import matplotlib
         from matplotlib import style
@@ -239,6 +233,9 @@ def _styled() -> Iterator[Callable[[tuple[float, float]], Figure]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise TilerError("pictures need matplotlib: pip install 'tilestitch[plot]'") from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
     def new(size: tuple[float, float]) -> Figure:
         figure = Figure(figsize=size)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tiler.errors import TilerError
+from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.seams import INSIDE, SEAM
 from tiler.findings import printable
-from tiler.scoring import plots
-from tiler.scoring.crops import worst
 from tiler.scoring.metrics import finite
+from tiler.scoring.report import plots
+from tiler.scoring.report.crops import worst
 from tiler.version import __version__
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def page(metrics: Metrics) -> str:
     title = f"{card['data']}{', ' + card['split'] if card['split'] else ''}: detections against labels"
     links = "".join(f'<a href="#{name}">{_text(said)}</a>' for name, said, _ in sections)
     body = "".join(f'<section id="{name}">\n<h2>{_text(said)}</h2>\n{html}\n</section>\n' for name, said, html in sections)
-    style = files("tiler.scoring").joinpath("page.css").read_text("utf-8")
+    style = files("tiler.scoring.report").joinpath("page.css").read_text("utf-8")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -256,15 +257,14 @@ def _classes(plain: Mapping[str, Any]) -> str:
 
 def _sizes(metrics: Metrics, plain: Mapping[str, Any], figure: str) -> str:
     content = plain["bins"]
-    known = finite(plots.intervals(metrics))
     rows: list[list[Any]] = []
     head: list[str] = []
     for name, row in content["sizes"].items():
         values = {
             "sides, px": Cell(plots.between(row)),
-            **{key: value for key, value in row.items() if key not in ("low", "high")},
+            **{key: value for key, value in row.items() if key not in ("low", "high", "interval")},
         }
-        values |= {"95 % interval of AP": _ends(known[name])} if known else {}
+        values |= {"95 % interval of AP": _ends(row["interval"])} if "interval" in row else {}
         head = [_phrase(key) for key in values]
         rows.append([name, *values.values()])
     said = f"Bins of {content['protocol']}, at most {content['max_dets']} detections of a class in a picture."
@@ -383,7 +383,7 @@ def _confusion(metrics: Metrics) -> str:
     ]
     few = f" The {len(shown) - 1} of {len(matrix) - 1} classes with most mistakes." if len(shown) < len(matrix) else ""
     said = "Rows: predicted. Columns: true. The last row is missed, the last column is false. Shaded by the part of the column; "
-    said += f"confidence above 0.25, IoU above 0.45, as Ultralytics counts.{few}"
+    said += f"confidence above {CONF}, IoU above {IOU}.{few}"
     return _paragraph(said) + _table(["Predicted / true", *(plots.short(names[k]) for k in shown)], rows, look="matrix")
 
 
