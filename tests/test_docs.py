@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED
 from tiler.findings import CODES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,3 +80,16 @@ def test_the_example_is_small_and_its_pictures_are_large():
         if path.suffix == ".jpg":
             with Image.open(path) as image:
                 assert image.size == (2400, 1800)
+
+
+@pytest.mark.parametrize("data", ["examples/scenes", SHARED / "data" / "cars_detect"], ids=["scenes", "cars"])
+def test_the_chain_ends_with_the_report(clone, data):
+    """Split, predict (simulated), merge, score: in one script, on the example and on real pictures."""
+    if not (clone / data).exists():
+        pytest.skip("needs ../shared")
+    done = subprocess.run(
+        [sys.executable, "examples/chain.py", str(data), "out"], cwd=clone, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("the report: ")
+    assert "<h1" in (clone / "out" / "score" / "report.html").read_text()
