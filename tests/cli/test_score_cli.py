@@ -151,6 +151,7 @@ def test_wrong_use_is_2_in_one_line_and_nothing_is_written(here, arguments, mess
 def test_a_missing_or_unknown_flag_is_2_and_no_traceback(here, arguments):
     done = run("score", *arguments, cwd=here)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "--data" in done.stderr or "--protokol" in done.stderr
 
 
 def test_help_names_every_option_in_its_group():

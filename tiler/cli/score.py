@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 @with_options(ScoreOptions, ReadingOptions)
 def command(
     preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Output of tiler merge, or predictions on full pictures.")],
-    data: Annotated[Path, typer.Option("--data", metavar="YAML|JSON", help="dataset.yaml, or COCO ground truth JSON.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="YAML|JSON", help="dataset.yaml, or COCO ground truth JSON.", show_default="must be given"
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option("--split", metavar="val|all", help="Split of the dataset.", show_default="the one that PREDS is for"),
@@ -66,6 +71,8 @@ def command(
 ) -> None:
     """Score detections on full pictures against their labels: an honest mAP, by a protocol that is named."""
     chosen = configured(config, options, {item.name for cls in (ScoreOptions, ReadingOptions) for item in fields(cls)})
+    if data is None:
+        raise TilerError("score against what? --data with a dataset.yaml, or a COCO ground truth JSON")
     if json and csv:
         raise TilerError("--json or --csv, not both")
     from tiler.scoring import score
