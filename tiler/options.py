@@ -261,7 +261,7 @@ class ScoreOptions(Checked):
 
     protocol: str = option(
         "coco,ultralytics",
-        "Which numbers are given; one matching serves all.",
+        "Which numbers are given, by the protocols they are named after.",
         some(*PROTOCOLS, least=1),
         SCORING,
         ",".join(PROTOCOLS),
