@@ -7,6 +7,7 @@ was applied which loses nothing.
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -101,6 +102,15 @@ def printable(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def inside(path: str, folder: str) -> str:
+    """A finding's path from a folder on, so that reports do not tell where that lies.
+
+    >>> inside("/data/preds/a.txt", "/data/preds"), inside("b.txt", "/data/preds")
+    ('a.txt', 'b.txt')
+    """
+    return path.removeprefix(folder).lstrip("/" + os.sep) if path.startswith(folder) else path
 
 
 def short(value: object) -> str:

@@ -111,7 +111,6 @@ def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-
     counts = report.counts
     tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
     if not report.names:

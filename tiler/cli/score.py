@@ -112,7 +112,6 @@ def command(
 
 def noticed(metrics: Metrics, preds: Path, verbose: bool, quiet: bool) -> None:
     """Findings to stderr, of the labels and of the predictions."""
-
     of_preds = [finding for finding in metrics.findings if finding.code[0] in "DS"]
     findings([finding for finding in metrics.findings if finding not in of_preds], str(metrics.root or ""), verbose, quiet)
     findings(of_preds, str(preds), verbose, quiet)
@@ -157,7 +156,6 @@ SIZES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 def shown(metrics: Metrics, verbose: bool) -> None:
     """The tables, for people."""
-
     plain = metrics.plain()
     card = plain["card"]
     split = f" of {card['split']}" if card["split"] else ""
@@ -181,7 +179,6 @@ def shown(metrics: Metrics, verbose: bool) -> None:
 
 
 def _protocols(plain: Mapping[str, Any]) -> None:
-
     limits = plain["card"]["max_dets"]
     cap = limits["coco"][-1]
     rows = []
@@ -219,7 +216,6 @@ def _span(ends: list[float | None] | None) -> str:
 
 
 def _classes(plain: Mapping[str, Any]) -> None:
-
     names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "P", "R", "F1", "best_conf")
     rows = [
         [name, row["labels"], row["detections"], *(number(row[key]) for key in names)]
@@ -233,7 +229,6 @@ def _classes(plain: Mapping[str, Any]) -> None:
 
 
 def _bins(plain: Mapping[str, Any]) -> None:
-
     bins = plain["bins"]
     if bins["protocol"] == "coco":
         return
@@ -245,7 +240,6 @@ def _bins(plain: Mapping[str, Any]) -> None:
 
 
 def _seams(plain: Mapping[str, Any]) -> None:
-
     if plain["seams"] is None:
         return
     seams, gap = plain["seams"], plain["seams"]["gap"]
@@ -265,7 +259,6 @@ def _seams(plain: Mapping[str, Any]) -> None:
 
 
 def _errors(plain: Mapping[str, Any]) -> None:
-
     if plain["errors"] is not None:
         errors = plain["errors"]
         rows = [[row["name"], row["count"], number(row["cost"])] for row in errors["rows"] if row["count"]]
@@ -283,7 +276,6 @@ def _errors(plain: Mapping[str, Any]) -> None:
 
 
 def _versus(versus: Mapping[str, Comparison]) -> None:
-
     spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
     rows = [[name, number(c.difference), spans[name], number(c.p)] for name, c in versus.items()]
     tell("")

@@ -50,7 +50,6 @@ def command(
 
 def _summary(report: SplitReport, dry: bool) -> None:
     """A table of the conservation of objects, and where the tiles are."""
-
     total = report.total
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
     rows = []

@@ -15,7 +15,7 @@ from tiler import boxes as box
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, inside, printable
 from tiler.formats import coco_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_truth import CocoTruth
@@ -24,7 +24,7 @@ from tiler.formats.predictions import Frames, Predictions, Reading, open_predict
 from tiler.formats.predictions.categories import COCO91
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import Counts, MergeReport
-from tiler.merging.work import Job, Piece, dota_file, inside
+from tiler.merging.work import Job, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.stitching.contest import require_classes
 from tiler.version import __version__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 import shapely
 
 from tiler import polygons
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, inside, printable
 from tiler.formats import exports, jsonl
 from tiler.formats.affine import Affine, beside
 from tiler.formats.predictions import Batch, Detections, Frames
@@ -140,11 +139,6 @@ def work(job: Job, piece: Piece) -> Work:
     sizes = {name: len(text) for name, text in files.items()}
     streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner, sizes))
     return Work(outcome, out, files, streams)
-
-
-def inside(path: str, preds: str) -> str:
-    """A finding's path from the predictions on, so that reports do not tell where these lie."""
-    return path.removeprefix(preds).lstrip("/" + os.sep) if path.startswith(preds) else path
 
 
 def _digest(piece: Piece, read: Detections) -> str:

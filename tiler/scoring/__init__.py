@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -73,7 +73,7 @@ def score(
         opened = detections.open_files(given, ground, split, reading)
     else:
         opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
-    labelled = truth.read(ground, opened.split, opened.task, partial(sizes_of, given))
+    labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     names = ground.names
     counted = _counted(labelled.truth, names, chosen)

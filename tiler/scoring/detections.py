@@ -13,7 +13,7 @@ import numpy as np
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, inside, printable
 from tiler.formats import provenance, rle, tile_names
 from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions
 from tiler.formats.predictions.records import picture_key
@@ -65,8 +65,6 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
         TilerError: they cannot be read, or are for other pictures, or for tiles.
     """
     shown = printable(str(preds))
-    if not preds.exists():
-        raise TilerError(f"{shown}: no such file or folder")
     how = (options.assume_conf, options.conf_first, options.preds_base)
     reading = Reading(options.task, ground.names, ground.kpt_shape, *how, exact=True, categories=ground.categories)
     on_tiles, classes = replace(reading, exact=False, categories=None), None
@@ -87,7 +85,7 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
         found = open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
     chosen = _split(found.keys, found.numeric, ground, split, shown)
     index = index_of(ground, chosen, found.numeric)
-    findings = [replace(f, path=_inside(f.path, str(preds))) for f in found.findings]
+    findings = [replace(f, path=inside(f.path, str(preds))) for f in found.findings]
     places = _places(found.keys, found.numeric, index)
     keys, pictures, unplaced = _placed(found.keys, found.counts, places, chosen)
     findings += unplaced
@@ -149,10 +147,6 @@ def _placed(
             continue
         findings.append(Finding("", "S01", f"{shown}: {what}; {counts[i]} rows left out"))
     return kept, list(taken), findings
-
-
-def _inside(path: str, preds: str) -> str:
-    return path.removeprefix(preds).lstrip("/" + os.sep) if path.startswith(preds) else path
 
 
 def _compared(task: Task, ground: Ground) -> Task:
@@ -245,7 +239,7 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Findi
         names = [opened.predictions.keys[i] for i in opened.keys]
         read: Detections = opened.predictions.batch(opened.keys).read(Frames(names, rects, np.ones(len(names))))
         instances, image = read.instances, pictures[read.tile]
-        findings = [replace(f, path=_inside(f.path, opened.where)) for f in read.findings]
+        findings = [replace(f, path=inside(f.path, opened.where)) for f in read.findings]
         given = read.segmentations
     if instances is None or not len(instances):
         none, nowhere = replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)

@@ -65,7 +65,8 @@ def measured(
     pairs, own = _pairs(sample, "ultralytics" in protocols, analysis, chosen)
     clock.lap("pairs")
     usual = coco.KEYPOINT_MAX_DETS if sample.task == "pose" else coco.MAX_DETS
-    most = max(sample.most(), usual[-1])
+    largest = sample.most()
+    most = max(largest, usual[-1])
     given = [] if options.max_dets == "auto" else [int(n) for n in options.max_dets.split(",")]
     caps = given or list(usual)
     curves = coco.evaluate(sample, own, (ALL, *COCO.bins), sorted({*caps, usual[-1], most}))
@@ -76,7 +77,7 @@ def measured(
     matrix = confusion.confusion(sample, pairs) if "ultralytics" in protocols else None
     clock.lap("ultralytics")
     matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
-    drawn = _drawn(sample, own, options) if analysis and options.replicates else None
+    drawn = _drawn(sample, own, chosen, options) if analysis and options.replicates else None
     clock.lap("intervals")
     parts = _analysed(sample, pairs, own, matched, tiling, box.conf, options) if analysis else {}
     clock.lap("analysis")
@@ -100,7 +101,7 @@ def measured(
         box=box,
         legacy=legacy,
         voc=_voc(sample, own, protocols),
-        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, sample.most()),
+        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, largest),
         per_class=_per_class(sample, curves, box, names, most, drawn),
         per_image=_per_image(sample, matched, keys, box.conf),
         confusion=matrix,
@@ -232,10 +233,9 @@ def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[st
     return result
 
 
-def _drawn(sample: Sample, pairs: Candidates, options: ScoreOptions) -> Draws:
+def _drawn(sample: Sample, pairs: Candidates, chosen: Bins, options: ScoreOptions) -> Draws:
     weights = bootstrap.weights(sample.images, options.replicates, options.seed)
-    own = bins(options.bins)
-    more = own.bins if own.thresholds is None and own.bins != COCO.bins else ()
+    more = chosen.bins if chosen.thresholds is None and chosen.bins != COCO.bins else ()
     return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)))
 
 

@@ -38,11 +38,12 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
     target = resolved(out)
     for folder in metrics.inputs:
         require_apart(target, folder, "what is scored")
+    numbers = metrics.encoded()
     if occupied(target, NAME, overwrite, strangers):
-        if (target / NAME).read_bytes() == metrics.encoded():
+        if (target / NAME).read_bytes() == numbers:
             return target
         raise TilerError(f"--out {printable(str(target))}: holds another score; {HINT}")
-    texts: dict[str, bytes] = {NAME: metrics.encoded()}
+    texts: dict[str, bytes] = {NAME: numbers}
     tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
     texts |= {name: text.encode("utf-8", "surrogateescape") for name, text in zip(TABLES, tables, strict=True)}
     with suppress(TilerError):  # without matplotlib the page says so

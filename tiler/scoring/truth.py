@@ -175,13 +175,12 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
     names = ground.named(split)
     of_split = {source.key: source for source in dataset.sources if source.split in names}
     chosen = [of_split[key] for key in sorted(of_split)]
-    classes = None
     for source in chosen:
         size = _size(dataset.root, source, known)
         sizes.append(size)
         try:
             file = labels.label_file(dataset.root, source, dataset.file.name)
-            read = labels.read(source, file, spec, classes, *size)
+            read = labels.read(source, file, spec, None, *size)
             findings += read.findings
             parts.append(read.instances)
         except SourceRefused as error:
