@@ -32,7 +32,9 @@ GOOD = {
     "seed": [("0", 0, 0), ("12345678901", 12345678901, 12345678901), ("9007199254740993", 2**53 + 1, 2**53 + 1)],
     "format": [(form, form, form) for form in ("same", "jpg", "png", "webp", "tif")],
     "quality": [("1", 1, 1), ("100", 100.0, 100)],
-    "max_pixels": [("1", 1, 1), ("4000000000", 4_000_000_000, 4_000_000_000)],
+    "jpeg": [(way, way, way) for way in ("encode", "keep")],
+    "stretch": [(way, way, way) for way in ("none", "minmax", "percentile")],
+    "max_pixels": [("1", 1, 1), ("4000000000", 4_000_000_000, 4_000_000_000), ("auto", "auto", "auto")],
 }
 BAD = {
     "tile": ["9", 9, "65501", "0", "-640", "640.5", "x", "640x", "x640", "640x640x3", "", True, None, (), (1, 2), {}],
@@ -51,6 +53,8 @@ BAD = {
     "seed": ["-1", "1.5", "x", None, True, "1e3", math.inf],
     "format": ["jpeg", ".png", None],
     "quality": ["0", "101", "95.5", None, "high"],
+    "jpeg": ["lossless", "", None],
+    "stretch": ["max", "", None],
     "max_pixels": ["0", "-1", "many", None, "1e6"],
 }
 

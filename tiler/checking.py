@@ -18,7 +18,7 @@ from tiler.formats import manifest, yolo
 from tiler.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import probe, suffix_fits
-from tiler.options import CheckOptions
+from tiler.options import CheckOptions, pixel_limit
 from tiler.run import workers
 
 CHUNK = 16
@@ -53,7 +53,8 @@ class _Job:
     spec: yolo.Spec
     classes: dict[int, int] | None
     coco_name: str
-    max_pixels: int
+    max_pixels: int | None
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def check(
     findings = list(dataset.findings)
     chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    job = _Job(dataset.root, spec, classes, printable(dataset.file.name), chosen.max_pixels)
+    job = _Job(dataset.root, spec, classes, printable(dataset.file.name), pixel_limit(chosen.max_pixels), dataset.pages)
     count = workers.count(chosen.workers)
     looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: printable(chunk[0].key))
     rows = 0
@@ -125,7 +126,8 @@ def _look(job: _Job, source: Source) -> _Look:
     try:
         with opened(os.path.join(job.root, source.key)) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            header = probe(file, job.max_pixels)
+            header = probe(file)
+            reading.choose(header, source.bytes, job.max_pixels)
             if min(header.size) < MIN_SIDE:
                 sides = f"{header.size[0]} x {header.size[1]}"
                 findings.append(Finding(key, "I05", f"{sides} px, expected {MIN_SIDE} or more a side"))
@@ -133,7 +135,7 @@ def _look(job: _Job, source: Source) -> _Look:
                 findings.append(Finding(key, "I09", f"the content is {header.format}"))
             if header.orientation != 1:
                 findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned picture"))
-            if header.frames > 1:
+            if header.frames > 1 and job.pages < 2:
                 findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
             label_file = labels.label_file(job.root, source, job.coco_name)
             if label_file.data is None:
@@ -141,7 +143,7 @@ def _look(job: _Job, source: Source) -> _Look:
             read = labels.read(source, label_file, job.spec, job.classes, *header.size)
             findings += read.findings
             rows = len(read.instances) + read.refused
-            reading.decode(file, header)
+            reading.verify(file, header, job.max_pixels, job.pages)
     except SourceRefused as refused:
         findings.append(Finding(printable(refused.path or source.key), refused.code, printable(refused.message)))
     except OSError as error:

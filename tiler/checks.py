@@ -60,6 +60,12 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
     return described(check, f"a whole number from {low}" + (f" to {high:g}" if high < math.inf else " on"))
 
 
+def auto_or(low: int) -> Callable[[Any], str | int]:
+    """auto, or a whole number from `low` on."""
+    check = whole(low)
+    return described(lambda value: "auto" if value == "auto" else check(value), f"auto or a whole number from {low} on")
+
+
 def flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value

@@ -10,6 +10,7 @@ from tiler.checks import (
     EXPORTS,
     PROTOCOLS,
     Checked,
+    auto_or,
     background,
     base,
     choice,
@@ -37,8 +38,13 @@ def _task(of: str = "labels", where: str = "dataset", group: str = LABELS) -> An
 
 
 def _max_pixels() -> Any:
-    help = "Refuse larger images (they are decoded whole, at 4 bytes a pixel)."
-    return option(178_956_970, help, whole(1), PIXELS)
+    help = "Refuse larger images; auto: 178956970 where they must be decoded whole, any size where they are read by strips."
+    return option("auto", help, auto_or(1), PIXELS, "auto|N")
+
+
+def pixel_limit(chosen: str | int) -> int | None:
+    """What --max-pixels says: a number, or None for what a picture's reader can bear."""
+    return None if isinstance(chosen, str) else chosen
 
 
 def _workers() -> Any:
@@ -126,7 +132,21 @@ class SplitOptions(Checked):
         "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif"
     )
     quality: int = option(95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100")
-    max_pixels: int = _max_pixels()
+    jpeg: str = option(
+        "encode",
+        "JPEG to JPEG: encode anew, or keep the source's own coefficients and tables (extra 'lossless').",
+        choice("encode", "keep"),
+        PIXELS,
+        "encode|keep",
+    )
+    stretch: str = option(
+        "none",
+        "Pixels of more than 8 bits: none keeps them; minmax or percentile maps them to 8 bits, alike in the whole dataset.",
+        choice("none", "minmax", "percentile"),
+        PIXELS,
+        "none|minmax|percentile",
+    )
+    max_pixels: str | int = _max_pixels()
 
 
 METHODS = ("cvm", "nms", "nmm", "greedy-nmm", "wbf", "soft-nms", "center", "none")
@@ -237,12 +257,13 @@ class PredictionOptions(ReadingOptions):
     export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", some(*EXPORTS), WRITING, "dota,geojson,csv")
     affine: str = option(
         "",
-        "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; or world, for the world file beside each picture.",
+        "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; world, for the world file beside each "
+        "picture; or pixels. Default: the picture's own in the manifest, else pixels.",
         lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or ""),
         WRITING,
-        "a,b,c,d,e,f|world",
+        "a,b,c,d,e,f|world|pixels",
     )
-    crs: str = option("", "Its coordinate reference system, such as EPSG:32633.", str, WRITING, "CRS")
+    crs: str = option("", "Its coordinate reference system, such as EPSG:32633. Default: the manifest's.", str, WRITING, "CRS")
 
 
 SCORING = "Scoring"
@@ -319,5 +340,5 @@ class CheckOptions(Checked):
     """How `tiler check` looks at a dataset."""
 
     task: str = _task()
-    max_pixels: int = _max_pixels()
+    max_pixels: str | int = _max_pixels()
     workers: int = _workers()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import numbers, quick
 from tiler.errors import TilerError
-from tiler.formats.affine import Affine, beside, candidates, world_file
+from tiler.formats.affine import Affine, beside, candidates, world_file, world_text
 
 NORTH_UP = Affine(0.5, 0, 1000, 0, -0.5, 2000)
 LINES = ["0.5", "0", "0", "-0.5", "1000.25", "1999.75"]  # NORTH_UP as a world file
@@ -60,6 +60,15 @@ def test_any_number_of_axes_is_mapped():
     assert NORTH_UP.apply(np.empty((0, 2))).shape == (0, 2)
 
 
+@quick
+@given(
+    affines(), points, st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)), st.tuples(numbers(0.01, 16), numbers(0.01, 16))
+)
+def test_a_point_of_a_tile_lies_where_it_lies_in_the_picture(affine, places, origin, zoom):
+    in_tile = (places - origin) * zoom
+    np.testing.assert_allclose(affine.of_tile(*origin, zoom).apply(in_tile), affine.apply(places), rtol=1e-9, atol=1e-6)
+
+
 def test_determinant_is_the_area_of_a_pixel():
     assert NORTH_UP.determinant == -0.25
 
@@ -101,6 +110,20 @@ def test_a_world_file_says_where_the_centre_of_the_first_pixel_lies(tmp_path_fac
     found = world_file(file)
     assert (found.a, found.b, found.d, found.e) == (affine.a, affine.b, affine.d, affine.e)
     np.testing.assert_allclose([found.c, found.f], [affine.c, affine.f], rtol=1e-12, atol=1e-8)
+
+
+@quick
+@given(affines())
+def test_a_world_file_that_is_written_is_read_again(tmp_path_factory, affine):
+    file = tmp_path_factory.getbasetemp() / "own.tfw"
+    file.write_text(world_text(affine))
+    found = world_file(file)
+    assert (found.a, found.b, found.d, found.e) == (affine.a, affine.b, affine.d, affine.e)
+    np.testing.assert_allclose([found.c, found.f], [affine.c, affine.f], rtol=1e-15, atol=1e-8)
+
+
+def test_a_world_file_has_six_lines():
+    assert [float(line) for line in world_text(NORTH_UP).splitlines()] == [float(line) for line in LINES]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +204,10 @@ def test_a_folder_or_a_pipe_of_that_name_is_no_world_file(tmp_path):
     (tmp_path / "a.tfw").mkdir()
     os.mkfifo(tmp_path / "a.wld")
     assert beside(tmp_path / "a.tif") is None
+
+
+def test_a_picture_with_the_longest_name_has_none(tmp_path):
+    assert beside(tmp_path / ("a" * 251 + ".png")) is None
 
 
 def test_a_malformed_one_is_not_passed_over(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.formats import jsonl, manifest
-from tiler.formats.manifest import Head, SourceTiles, Tile
+from tiler.formats.manifest import Geo, Head, SourceTiles, Tile
 from tiler.types import SPLITS, TASKS
 
 texts = st.text(max_size=20)
@@ -28,6 +28,7 @@ visible = st.integers(0, 10**6).map(lambda k: k / 10**6)
 tiles = st.builds(
     Tile, name=texts, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
 )
+places = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 6)
 sources = st.builds(
     SourceTiles,
     source=texts,
@@ -36,6 +37,7 @@ sources = st.builds(
     height=pixels,
     fingerprint=texts,
     tiles=st.lists(tiles, max_size=3),
+    geo=st.none() | st.builds(Geo, transform=places, crs=st.none() | texts),
 )
 
 
@@ -72,6 +74,14 @@ def test_a_record_is_one_line(record):
 
 def test_an_absent_keypoint_shape_is_not_written():
     assert b"kpt_shape" not in jsonl.line(HEAD)
+
+
+def test_an_absent_place_is_not_written_and_all_else_is():
+    assert jsonl.line(SourceTiles("a.jpg", "val", 0, 0, "f", [])) == (
+        b'{"source":"a.jpg","split":"val","width":0,"height":0,"fingerprint":"f","tiles":[]}\n'
+    )
+    line = jsonl.line(SourceTiles("a.jpg", "val", 9, 9, "f", [], Geo((1, 0, 5, 0, -1.5, 7))))
+    assert line.endswith(b',"tiles":[],"geo":{"transform":[1,0,5,0,-1.5,7]}}\n')
 
 
 @pytest.mark.parametrize(

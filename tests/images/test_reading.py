@@ -28,7 +28,7 @@ UPRIGHT = {  # as EXIF defines the orientations: what to do with the stored arra
 
 def decode(data, max_pixels=LIMIT):
     file = io.BytesIO(data)
-    found = header.probe(file, max_pixels)
+    found = reading.plain_header(file, max_pixels)
     image = reading.decode(file, found)
     assert image.size == found.size
     return image
@@ -115,7 +115,7 @@ class TestPixels:
     @pytest.mark.parametrize("name", [name for name in SAMPLES if name != "bigtiff-big-endian"])
     def test_as_pillow_reads_them(self, name):
         image = decode(SAMPLES[name])
-        found = header.probe(io.BytesIO(SAMPLES[name]), LIMIT)
+        found = reading.plain_header(io.BytesIO(SAMPLES[name]), LIMIT)
         reference = Image.open(io.BytesIO(SAMPLES[name]))
         reference.load()
         assert same(image, reference if found.format == "TIFF" else ImageOps.exif_transpose(reference))
@@ -162,7 +162,7 @@ class TestPixels:
         path = tmp_path / "picture.png"
         path.write_bytes(SAMPLES["tiff"])
         with open(path, "rb") as file:
-            image = reading.decode(file, header.probe(file, LIMIT))
+            image = reading.decode(file, reading.plain_header(file, LIMIT))
             assert not file.closed
         assert image.size == (7, 13)
 

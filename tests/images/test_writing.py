@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tiler.errors import SourceRefused
-from tiler.images import header, reading, writing
+from tiler.images import header, pixels, reading, writing
+from tiler.images.encoding import encoding as encoding_of
 from tiler.window import Window
 
 from . import LIMIT, encoded, exif_block, noise, oriented, smooth, tiff
@@ -26,15 +27,23 @@ ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd.tar"
 def opened(data):
     """A picture upright, and its header."""
     file = io.BytesIO(data)
-    found = header.probe(file, LIMIT)
+    found = reading.plain_header(file, LIMIT)
     return reading.decode(file, found), found
+
+
+def cut(image, window, size, encoding):
+    """A tile, as splitting cuts it out of a whole picture."""
+    inner = window.intersection(Window(0, 0, *image.size))
+    with reading.allowed(inner.width * inner.height):
+        part = image.crop((inner.x, inner.y, inner.right, inner.bottom))
+    return pixels.fitted(part, image.mode, inner, window, size, encoding)
 
 
 def tile_of(data, path, window=WHOLE, wanted="same", quality=90, size=None):
     """Cut and save one tile: the tile as a reader finds it, and how it was encoded."""
     image, found = opened(data)
-    encoding = writing.encoding(image, found, wanted, quality)
-    tile = writing.cut(image, window, size or (window.width, window.height), encoding)
+    encoding = encoding_of(image, found, wanted, quality)
+    tile = cut(image, window, size or (window.width, window.height), encoding)
     assert writing.save(tile, path, encoding) == path.stat().st_size
     written = Image.open(io.BytesIO(path.read_bytes()))
     written.load()
@@ -178,13 +187,13 @@ class TestJpeg:
         data = encoded(smooth("RGB", (64, 48)), "JPEG", quality=80, subsampling=subsampling, exif=oriented(orientation))
         tile, _ = tile_of(data, path, Window(8, 8, 32, 32), quality=quality)
         turned = orientation == 6 and subsampling == "4:2:2"  # would be 4:4:0
-        assert header.probe(io.BytesIO(path.read_bytes()), LIMIT).subsampling == ("4:4:4" if turned else subsampling)
+        assert header.probe(io.BytesIO(path.read_bytes())).subsampling == ("4:4:4" if turned else subsampling)
         assert tile.quantization == Image.open(io.BytesIO(encoded(smooth(), "JPEG", quality=quality))).quantization
         assert tile.getexif().get(274) is None
 
     def test_colour_is_full_where_the_source_has_no_subsampling(self, path):
         tile_of(LOSSLESS["RGB png"], path, wanted="jpg")
-        assert header.probe(io.BytesIO(path.read_bytes()), LIMIT).subsampling == "4:4:4"
+        assert header.probe(io.BytesIO(path.read_bytes())).subsampling == "4:4:4"
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
     def test_keeps_the_mode_and_looks_the_same(self, path, mode):
@@ -208,14 +217,14 @@ class TestWebp:
     def test_stays_what_it_was(self, path, lossless, mode):
         data = encoded(smooth(mode), "WEBP", lossless=lossless)
         tile, encoding = tile_of(data, path, Window(0, 0, 24, 16))
-        assert header.probe(io.BytesIO(path.read_bytes()), LIMIT).lossless == lossless
+        assert header.probe(io.BytesIO(path.read_bytes())).lossless == lossless
         assert (tile.mode, encoding.suffix) == (mode, ".webp")
         assert np.abs(array(tile).astype(int) - array(crop(data, Window(0, 0, 24, 16)))).mean() < (1 if lossless else 8)
 
     @pytest.mark.parametrize(("data", "lossless"), [(LOSSLESS["RGB png"], True), (encoded(smooth("RGB", SIZE), "JPEG"), False)])
     def test_follows_the_source_of_another_format(self, path, data, lossless):
         tile_of(data, path, wanted="webp")
-        assert header.probe(io.BytesIO(path.read_bytes()), LIMIT).lossless == lossless
+        assert header.probe(io.BytesIO(path.read_bytes())).lossless == lossless
 
     def test_an_animated_lossless_one_stays_lossless(self, path):
         frames = [noise("RGB", SIZE), noise("RGB", SIZE, seed=1)]
@@ -322,9 +331,9 @@ class TestPadding:
 
     def test_grey_is_grey_in_every_colour_space(self):
         for mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-            pixel = Image.new(mode, (1, 1), writing.fill(Image.new(mode, (1, 1)))).convert("RGB").getpixel((0, 0))
+            pixel = Image.new(mode, (1, 1), pixels.fill(Image.new(mode, (1, 1)))).convert("RGB").getpixel((0, 0))
             assert pixel == (114, 114, 114)
-        lab = Image.new("LAB", (1, 1), writing.fill(Image.new("LAB", (1, 1))))
+        lab = Image.new("LAB", (1, 1), pixels.fill(Image.new("LAB", (1, 1))))
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         shown = ImageCms.applyTransform(lab, ImageCms.buildTransform(*profiles, "LAB", "RGB")).getpixel((0, 0))
         assert np.abs(np.array(shown) - 114).max() <= 4
@@ -382,10 +391,10 @@ class TestResampling:
 class TestPillowsLimit:
     def test_a_tile_may_have_more_pixels(self, monkeypatch):
         image, found = opened(LOSSLESS["RGB png"])
-        encoding = writing.encoding(image, found, "same", 90)
+        encoding = encoding_of(image, found, "same", 90)
         expected = array(image.crop((1, 1, 31, 21)))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-        tile = writing.cut(image, Window(1, 1, 30, 20), (30, 20), encoding)
+        tile = cut(image, Window(1, 1, 30, 20), (30, 20), encoding)
         assert np.array_equal(array(tile), expected)
         assert Image.MAX_IMAGE_PIXELS == 100
 
@@ -450,9 +459,9 @@ class TestPaintOut:
     def test_paints_what_is_hidden_and_nothing_else(self, name, shape):
         hidden, shown = SHAPES[shape]
         image, found = opened(LOSSLESS[name])
-        tile = writing.cut(image, WHOLE, SIZE, writing.encoding(image, found, "same", 90))
+        tile = cut(image, WHOLE, SIZE, encoding_of(image, found, "same", 90))
         before = array(tile).copy()
-        writing.paint_out(tile, hidden, shown)
+        pixels.paint_out(tile, hidden, shown)
         self.check(tile, before, hidden, shown)
 
     @staticmethod
@@ -470,7 +479,7 @@ class TestPaintOut:
     def test_any_triangles(self, hidden, shown):
         tile = noise("RGB", SIZE)
         before = array(tile).copy()
-        writing.paint_out(tile, hidden, shown)
+        pixels.paint_out(tile, hidden, shown)
         self.check(tile, before, hidden, shown)
 
     @pytest.mark.parametrize("wanted", ["jpg", "png", "webp", "tif"])
@@ -478,9 +487,9 @@ class TestPaintOut:
         """Which is not always the mode of the picture."""
         for name in ("CMYK tif", "P png", "LA png", "1 png", "L bmp"):
             image, found = opened(LOSSLESS[name])
-            tile = writing.cut(image, WHOLE, SIZE, writing.encoding(image, found, wanted, 90))
+            tile = cut(image, WHOLE, SIZE, encoding_of(image, found, wanted, 90))
             before = array(tile).copy()
-            writing.paint_out(tile, [[SQUARE]], [])
+            pixels.paint_out(tile, [[SQUARE]], [])
             self.check(tile, before, [[SQUARE]], [])
 
 
@@ -522,13 +531,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tiler.images import writing
+from tiler.images.encoding import Encoding
 
 kind, compression = (sys.argv[1].split() + [""])[:2]
 options = {"lzw": {"compression": "tiff_lzw"}, "deflate": {"compression": "tiff_adobe_deflate"}}.get(compression, {})
 if kind == "WEBP":
     options = {"lossless": True, "quality": 0, "method": 0}
 tile = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8))
-encoding = writing.Encoding(kind, "", "RGB", options)
+encoding = Encoding(kind, "", "RGB", options)
 whole = Path(sys.argv[2], "whole")
 size = writing.save(tile, whole, encoding)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -645,7 +655,7 @@ class TestOddPictures:
         data = odd[name].read_bytes()
         try:
             image, found = opened(data)
-            encoding = writing.encoding(image, found, "same", 95)
+            encoding = encoding_of(image, found, "same", 95)
         except SourceRefused as error:
             assert error.code == EXPECTED[name]
             return

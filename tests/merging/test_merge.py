@@ -199,7 +199,7 @@ REAL += [("hituav_obb", "obb", 320, 64), ("nuclei_segment", "segment", 256, 0), 
 @needs_shared
 @pytest.mark.parametrize(("name", "task", "tile", "overlap"), REAL)
 def test_real_labels_come_back(tmp_path, monkeypatch, name, task, tile, overlap):
-    def save(tile, path, encoding):
+    def save(tile, path, encoding, tags):
         with open(path, "wb") as file:
             return file.write(b"pixels do not matter here")
 

@@ -15,7 +15,7 @@ from PIL import Image
 import tiler
 from tests.conftest import Dataset, picture, rows_of, tree
 from tiler.formats import manifest
-from tiler.images import writing
+from tiler.images import reading, writing
 
 
 def split(dataset, out, **options):
@@ -216,8 +216,8 @@ def test_a_picture_without_tiles_to_write_is_not_decoded(dataset, tmp_path, monk
     dataset.add("a.png", "", picture())
     dataset.add("b.png", "0 0.5 0.5 0.1 0.1\n", picture(), "val")
     decoded = []
-    real = tiler.splitting.cutting.reading.decode
-    monkeypatch.setattr(tiler.splitting.cutting.reading, "decode", lambda f, h: (decoded.append(f.name), real(f, h))[1])
+    real = reading.opened
+    monkeypatch.setattr(reading, "opened", lambda f, *more: (decoded.append(f.name), real(f, *more))[1])
     split(dataset, tmp_path / "out", background="none")
     assert len(decoded) == 1
 
@@ -388,9 +388,9 @@ def test_killed_after_each_written_file_it_ends_in_the_same_bytes(filled, tmp_pa
     for n in range(1, 51):
         count = 0
 
-        def save(tile, path, encoding, n=n):
+        def save(tile, path, encoding, tags, n=n):
             nonlocal count
-            size = real(tile, path, encoding)
+            size = real(tile, path, encoding, tags)
             count += 1
             if count == n:
                 os.truncate(path, size // 2)  # the last one torn
@@ -438,11 +438,11 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(filled, tmp_path):
 def test_what_is_done_is_not_done_again(filled, tmp_path, monkeypatch):
     real, calls = writing.save, []
 
-    def failing(tile, path, encoding):
+    def failing(tile, path, encoding, tags):
         calls.append(path)
         if len(calls) == 30:
             raise OSError(28, "No space left on device")
-        return real(tile, path, encoding)
+        return real(tile, path, encoding, tags)
 
     monkeypatch.setattr(writing, "save", failing)
     with pytest.raises(tiler.Unfinished, match="No space left"):
@@ -456,7 +456,7 @@ def test_what_is_done_is_not_done_again(filled, tmp_path, monkeypatch):
 
 def test_a_source_changed_between_the_runs_leaves_nothing_stale(filled, tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, e: real(t, p, e) if "p2" not in str(p) else 1 / 0)
+    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         split(filled, tmp_path / "out", tile=64)
     monkeypatch.setattr(writing, "save", real)
@@ -478,7 +478,7 @@ def test_an_output_beside_a_text_list_is_fine_but_not_over_its_pictures(filled):
 
 def test_sources_of_one_stem_added_between_the_runs_rename_the_tiles(filled, tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, e: real(t, p, e) if "p2" not in str(p) else 1 / 0)
+    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         split(filled, tmp_path / "out")
     monkeypatch.setattr(writing, "save", real)
@@ -512,7 +512,7 @@ def test_annotations_beside_the_tiles_are_not_ours(filled, tmp_path):
 
 def test_a_picture_that_changes_its_format_between_the_runs_leaves_no_stale_tile(filled, tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, e: real(t, p, e) if "p2" not in str(p) else 1 / 0)
+    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         split(filled, tmp_path / "out")
     monkeypatch.setattr(writing, "save", real)

@@ -7,22 +7,24 @@ use or unusable input, 3 could not finish (run again to go on), 128 + n stopped 
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import signal
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Annotated
 
-import typer
+gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting them is a tenth of it
 
-from tiler.cli import check, merge, score, split
-from tiler.errors import TilerError
-from tiler.findings import printable
-from tiler.version import __version__
+import typer  # noqa: E402
+
+from tiler.errors import TilerError  # noqa: E402
+from tiler.findings import printable  # noqa: E402
+from tiler.version import __version__  # noqa: E402
 
 app = typer.Typer(
     name="tiler",
@@ -31,10 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("split", no_args_is_help=True)(split.command)
-app.command("merge", no_args_is_help=True)(merge.command)
-app.command("score", no_args_is_help=True)(score.command)
-app.command("check", no_args_is_help=True)(check.command)
+COMMANDS = ("split", "merge", "score", "check")
 
 DEBUG = "TILER_DEBUG"
 
@@ -54,6 +53,13 @@ def _root(
         os.environ[DEBUG] = "1"
 
 
+def add_commands(arguments: Sequence[str]) -> None:
+    """The one that is called; all of them where it is not plain which one that is."""
+    called = [name for name in arguments[:1] if name in COMMANDS]
+    for name in called or COMMANDS:
+        app.command(name, no_args_is_help=True)(import_module(f"tiler.cli.{name}").command)
+
+
 def main() -> None:
     """The `tiler` command."""
     if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
@@ -71,7 +77,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stopped)
-    gc.set_threshold(50_000)  # start-up makes many objects that stay
+    add_commands(sys.argv[1:])
     try:
         app()
     except SystemExit as ended:
@@ -120,7 +126,7 @@ def _stopped(number: int, _: FrameType | None) -> None:
     name = signal.Signals(number).name
     with suppress(OSError, ValueError, AttributeError):
         os.write(sys.stderr.fileno(), f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
-    children = multiprocessing.active_children()
+    children = sys.modules["multiprocessing"].active_children() if "multiprocessing" in sys.modules else []
     for child in children:
         with suppress(OSError):  # by its number: not every kind of child has a kill()
             os.kill(child.pid or 0, getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -36,8 +36,10 @@ def command(
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset that trains as it is."""
     allowed = {item.name for cls in (SplitOptions, RunOptions) for item in fields(cls)}
     chosen = configured(config, options, allowed)
+    from tiler.run import heap
     from tiler.splitting import split
 
+    heap.keep()
     with progress("cut", quiet or json) as show:
         report = split(data, out=out, images=images, progress=lambda p: show(p.done, p.total, p.tiles), **chosen)
     if json:

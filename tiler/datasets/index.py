@@ -15,6 +15,8 @@ from tiler.datasets.sources import opened, relative, walk
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import manifest, plain_yaml, tile_names
+from tiler.formats.affine import Affine
+from tiler.formats.manifest import Geo
 from tiler.images.header import read
 from tiler.options import PredictionOptions
 
@@ -36,6 +38,7 @@ class Picture:
         rects: `(T, 4)` float64 xyxy, source pixels.
         scale: `(T,)` tile px per source px.
         splits: of the manifest, else one that has no name.
+        geo: where it lies in the world, if the manifest knows.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Picture:
     rects: Floats
     scale: Floats
     splits: tuple[str, ...] = ("",)
+    geo: Geo | None = None
 
     @property
     def stem(self) -> str:
@@ -119,6 +123,11 @@ def of_manifest(path: Path) -> Index:
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
             raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
+        if source.geo is not None:
+            try:
+                Affine.of(source.geo.transform)
+            except TilerError as error:
+                raise TilerError(f"{printable(str(path))}: {printable(source.source)}: {error}") from None
         if source.source in found:  # a picture in two splits has its tiles twice
             found[source.source] = replace(found[source.source], splits=(*found[source.source].splits, source.split))
         elif source.width:
@@ -127,7 +136,7 @@ def of_manifest(path: Path) -> Index:
             findings += [Finding(printable(names[k]), "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
             names = [name for name, out in zip(names, outside, strict=True) if not out]
             picture = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
-            found[source.source] = Picture(*picture)
+            found[source.source] = Picture(*picture, source.geo)
     shape = head.kpt_shape or []
     if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
         raise TilerError(f"{printable(str(path))}: kpt_shape is [number of keypoints, values each], got {shape}")

@@ -72,6 +72,11 @@ class Dataset:
     coco: coco.CocoFile | None = None
     splits: tuple[str, ...] = ()
 
+    @property
+    def pages(self) -> int:
+        """How many pages of a TIFF are the bands of one picture, as the trainer takes them; 0 when they are not."""
+        return 0 if self.channels in (None, 1, 3) else self.channels
+
 
 def find(data: Path, images: Path | None, needed: tuple[str, ...] = ("train", "val")) -> Dataset:
     """The dataset that is meant.

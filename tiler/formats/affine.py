@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -78,6 +79,25 @@ class Affine:
         column, row = points[..., 0], points[..., 1]
         return np.stack([self.a * column + self.b * row + self.c, self.d * column + self.e * row + self.f], axis=-1)
 
+    def of_tile(self, x: float, y: float, zoom: tuple[float, float] = (1.0, 1.0)) -> Affine:
+        """The map of a tile that begins at column x and row y.
+
+        Args:
+            zoom: pixels of the tile for one of these, across and down.
+
+        >>> Affine(0.5, 0, 1000, 0, -0.5, 2000).of_tile(100, 40, (2, 2))
+        Affine(a=0.25, b=0.0, c=1050.0, d=0.0, e=-0.25, f=1980.0)
+        """
+        across, down = zoom
+        return Affine(
+            self.a / across,
+            self.b / down,
+            self.a * x + self.b * y + self.c,
+            self.d / across,
+            self.e / down,
+            self.d * x + self.e * y + self.f,
+        )
+
 
 def world_file(path: Path) -> Affine:
     """The map of an ESRI world file: six lines A, D, B, E, C, F.
@@ -116,6 +136,16 @@ def world_file(path: Path) -> Affine:
         raise TilerError(f"{shown}: {error}") from None
 
 
+def world_text(affine: Affine) -> str:
+    """A map as the text of a world file.
+
+    >>> world_text(Affine(0.5, 0, 1000, 0, -0.5, 2000)).split()
+    ['0.5', '0.0', '0.0', '-0.5', '1000.25', '1999.75']
+    """
+    a, b, c, d, e, f = astuple(affine)
+    return "".join(f"{float(value)!r}\n" for value in (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2))
+
+
 def beside(image_path: Path) -> Affine | None:
     """The map of the world file beside a picture, if there is one.
 
@@ -126,7 +156,7 @@ def beside(image_path: Path) -> Affine | None:
         TilerError: there is one, and it is malformed.
     """
     for path in candidates(image_path):
-        if path.is_file():
+        if os.path.isfile(path):  # Path.is_file raises where the longer name is too long
             return world_file(path)
     return None
 

@@ -39,8 +39,21 @@ class Tile(msgspec.Struct, frozen=True):
     rows: list[tuple[int, float]]
 
 
-class SourceTiles(msgspec.Struct, frozen=True):
-    """A source picture (upright size; 0 x 0 when it was refused) and its tiles."""
+class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a picture lies in the world.
+
+    Attributes:
+        transform: a, b, c, d, e, f of x = a·column + b·row + c, y = d·column + e·row + f;
+            columns and rows count from the corner of the first pixel.
+        crs: the reference system of x and y, such as EPSG:32632, if it has such a name.
+    """
+
+    transform: tuple[float, float, float, float, float, float]
+    crs: str | None = None
+
+
+class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A source picture (upright size; 0 x 0 when it was refused), its tiles, and where it lies, if that is known."""
 
     source: str
     split: str
@@ -48,6 +61,7 @@ class SourceTiles(msgspec.Struct, frozen=True):
     height: int
     fingerprint: str
     tiles: list[Tile]
+    geo: Geo | None = None
 
 
 def read_head(path: Path) -> Head:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tiler.errors import SourceRefused
+from tiler.images.tiff import Tags, directories, one
 
 ORIENTATION = 274  # the EXIF (and TIFF) tag
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 OTHERS = (  # formats that the trainer knows, or that lie among pictures, by their first bytes
     (b"GIF8", 0, "GIF"),
-    (b"\x00\x00\x00\x0cjP  ", 0, "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", 0, "JPEG 2000"),
     (b"ftypavi", 4, "AVIF"),
     (b"ftyp", 4, "HEIC or HEIF"),
     (b"%PDF", 0, "PDF"),
@@ -33,6 +32,7 @@ SUFFIXES = {
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
+    "JPEG 2000": (".jp2", ".j2k"),
 }
 
 
@@ -48,7 +48,12 @@ class Header:
     lossless: False for JPEG, lossy WebP and TIFF with JPEG inside.
     subsampling: of a JPEG's colour, as `4:2:0`; None when it has another form.
     compression: TIFF's tag, else 0.
-    problem: why decoding would lose something, or None.
+    problem: why Pillow would lose something, or None.
+    kind: of a sample: `u` unsigned, `i` signed, `f` float, or empty when samples differ.
+    colour: grey, RGB, palette, CMYK, or another name of the format's.
+    alpha: whether the last band is one.
+    planar: whether a TIFF stores a band after the other.
+    gradual: a progressive JPEG or an interlaced PNG, of which no part can be decoded by itself.
     """
 
     format: str
@@ -62,6 +67,15 @@ class Header:
     subsampling: str | None = None
     compression: int = 0
     problem: str | None = None
+    kind: str = "u"
+    colour: str = "RGB"
+    alpha: bool = False
+    planar: bool = False
+    gradual: bool = False
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,12 +85,11 @@ class Header:
         return self.width, self.height
 
 
-def probe(file: BinaryIO, max_pixels: int) -> Header:
-    """The header of an open picture that is safe to decode.
+def probe(file: BinaryIO) -> Header:
+    """The header of an open picture.
 
     Raises:
-        SourceRefused: not a picture (I02), cut off within its header (I03), too large
-            (I04), or one that would lose depth or bands (I06), or a format not read here (I07).
+        SourceRefused: not a picture (I02), cut off within its header (I03), or a format not read here (I07).
     """
     try:
         header = read(file)
@@ -84,11 +97,6 @@ def probe(file: BinaryIO, max_pixels: int) -> Header:
         raise SourceRefused("I03", "the header is cut off, or points outside the file") from None
     if header.width < 1 or header.height < 1:
         raise SourceRefused("I02", f"the header says {header.width} x {header.height} px")
-    if header.width * header.height > max_pixels:
-        found = f"{header.width} x {header.height} = {header.width * header.height} px"
-        raise SourceRefused("I04", f"{found}, more than --max-pixels {max_pixels}")
-    if header.problem is not None:
-        raise SourceRefused("I06", header.problem)
     return header
 
 
@@ -112,10 +120,15 @@ def read(file: BinaryIO) -> Header:
     if start[:2] == b"BM":
         old = start[14:18] == struct.pack("<I", 12)  # OS/2
         width, height, _, bits = struct.unpack("<HHHH", start[18:26]) if old else struct.unpack("<iiHH", start[18:30])
-        return Header("BMP", width, abs(height), bits=min(bits, 8), bands=1 if bits <= 8 else 3)
+        bands = 1 if bits <= 8 else 3
+        return Header("BMP", width, abs(height), bits=min(bits, 8), bands=bands, colour="palette" if bands == 1 else "RGB")
+    if start[:12] == b"\x00\x00\x00\x0cjP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
+        return _jpeg_2000(file)
     for magic, at, name in OTHERS:
         if start[at : at + len(magic)] == magic:
-            raise SourceRefused("I07", f"a {name} file, which is not read here; expected JPEG, PNG, TIFF, WebP or BMP")
+            raise SourceRefused(
+                "I07", f"{name} content, which is not read here; expected JPEG, JPEG 2000, PNG, TIFF, WebP or BMP"
+            )
     if not start:
         raise SourceRefused("I02", "the file is empty")
     shown = start[:12].decode("ascii", "backslashreplace").replace("\n", "\\n")
@@ -162,6 +175,8 @@ def _jpeg(file: BinaryIO) -> Header:
                 lossless=False,
                 subsampling=SUBSAMPLING.get(factors),
                 problem=problem,
+                colour={1: "grey", 3: "RGB"}.get(bands, "CMYK"),
+                gradual=byte == 0xC2,
             )
         body = file.tell()
         if byte == 0xE1 and orientation == 1 and file.read(6) == b"Exif\0\0":
@@ -174,7 +189,7 @@ def _png(file: BinaryIO) -> Header:
     length, kind = struct.unpack(">I4s", file.read(8))
     if kind != b"IHDR":
         raise SourceRefused("I02", "a PNG without its header")
-    width, height, bits, colour = struct.unpack(">IIBB", file.read(10))
+    width, height, bits, colour, interlaced = struct.unpack(">IIBB2xB", file.read(13))
     names = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
     if colour not in names:
         raise SourceRefused("I02", f"a PNG of unknown colour type {colour}")
@@ -194,7 +209,52 @@ def _png(file: BinaryIO) -> Header:
             break
         file.seek(body + length + 4)
     bands = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    return Header("PNG", width, height, orientation, bits, bands, frames, problem=problem)
+    return Header(
+        "PNG",
+        width,
+        height,
+        orientation,
+        bits,
+        bands,
+        frames,
+        problem=problem,
+        colour={0: "grey", 3: "palette", 4: "grey"}.get(colour, "RGB"),
+        alpha=colour in (4, 6),
+        gradual=bool(interlaced),
+    )
+
+
+def _jpeg_2000(file: BinaryIO) -> Header:
+    """The SIZ segment of the codestream, which a JP2 file holds in its box `jp2c`."""
+    file.seek(0)
+    if file.read(4) != b"\xff\x4f\xff\x51":
+        at = 0
+        while True:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:
+                (length,) = struct.unpack(">Q", file.read(8))
+            if kind == b"jp2c":
+                break
+            if length < 8:
+                raise SourceRefused("I03", "a JPEG 2000 without a picture")
+            at += length
+        file.read(4)
+    right, bottom, left, top = struct.unpack(">4x4I", file.read(20))
+    bands, depth = struct.unpack(">16xHB", file.read(19))
+    bits = (depth & 0x7F) + 1
+    return Header(
+        "JPEG 2000",
+        right - left,
+        bottom - top,
+        bits=bits if bits <= 8 else 16,
+        bands=bands,
+        lossless=False,
+        problem="a JPEG 2000 file",
+        kind="i" if depth & 0x80 else "u",
+        colour="grey" if bands < 3 else "RGB",
+        alpha=bands in (2, 4),
+    )
 
 
 def _webp(file: BinaryIO) -> Header:
@@ -224,23 +284,24 @@ def _webp(file: BinaryIO) -> Header:
             at = body + 6 if file.read(6) == b"Exif\0\0" else body
             orientation = _exif(file, at)
         file.seek(body + length + length % 2)
-    return Header("WEBP", width, height, orientation, 8, 4 if alpha else 3, frames, lossless)
+    return Header("WEBP", width, height, orientation, 8, 4 if alpha else 3, frames, lossless, alpha=alpha)
 
 
 # TIFF: photometric interpretations and compressions that Pillow's build decodes
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+COLOURS = {0: "inverted grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB"}
 COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
 JPEG_IN_TIFF = 7
 
 
 def _tiff(file: BinaryIO) -> Header:
-    tags, next_tags = _directories(file)
-    width, height = _one(tags, 256, 0), _one(tags, 257, 0)
+    tags, next_tags = directories(file)
+    width, height = one(tags, 256, 0), one(tags, 257, 0)
     bits = tags.get(258, (1,))
-    bands = _one(tags, 277, 1)
-    orientation = _one(tags, ORIENTATION, 1)
-    compression = _one(tags, 259, 1)
-    pages = 2 if next_tags is not None and not _one(next_tags, 254, 0) & 1 else 1  # an overview is no page
+    bands = one(tags, 277, 1)
+    orientation = one(tags, ORIENTATION, 1)
+    compression = one(tags, 259, 1)
+    pages = 2 if next_tags is not None and not one(next_tags, 254, 0) & 1 else 1  # an overview is no page
     return Header(
         "TIFF",
         width,
@@ -252,19 +313,31 @@ def _tiff(file: BinaryIO) -> Header:
         compression != JPEG_IN_TIFF,
         compression=compression,
         problem=_tiff_problem(tags, bits, bands, compression),
+        kind=_kind(tags),
+        colour=COLOURS.get(one(tags, 262, BLACK_IS_ZERO), "raw"),
+        alpha=bool({1, 2} & set(tags.get(338, ())[-1:])),
+        planar=bands > 1 and one(tags, 284, 1) == 2,
     )
 
 
+def _kind(tags: Tags) -> str:
+    """Of all samples; none when they differ, in depth too."""
+    kinds = set(tags.get(339, (1,)))
+    if len(kinds) > 1 or len(set(tags.get(258, (1,)))) > 1:
+        return ""
+    return {1: "u", 2: "i", 3: "f", 4: "u"}.get(min(kinds), "")
+
+
 def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands: int, compression: int) -> str | None:
-    colour, kind, extra = _one(tags, 262, BLACK_IS_ZERO), set(tags.get(339, (1,))), tags.get(338, ())
+    colour, kind, extra = one(tags, 262, BLACK_IS_ZERO), set(tags.get(339, (1,))), tags.get(338, ())
     what = f"a TIFF of {bands} band{'s' * (bands > 1)}, {'/'.join(map(str, sorted(set(bits))))} bits"
     if compression not in COMPRESSIONS:
         return f"{what}, compression {compression}, which cannot be decoded here"
-    if bands > 1 and _one(tags, 284, 1) == 2:
+    if bands > 1 and one(tags, 284, 1) == 2:
         return f"{what}, planar: decoding it here would keep the first band only"
     if colour not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB):
         return f"{what}, colour space {colour} (raw sensor data?), which cannot be decoded here"
-    one = len(set(bits)) == 1
+    uniform = len(set(bits)) == 1
     if bands == 1:
         depth = (bits[0], min(kind))
         if colour == WHITE_IS_ZERO and bits[0] > 8:
@@ -272,7 +345,7 @@ def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands
         if depth in {(1, 1), (8, 1), (16, 1), (32, 3)} or (depth[1] == 1 and depth[0] in (2, 4)):
             return None
         return f"{what}, {('', 'unsigned', 'signed', 'float')[depth[1] & 3]}, which cannot be kept here"
-    if one and bits[0] == 8 and kind == {1}:
+    if uniform and bits[0] == 8 and kind == {1}:
         if bands == 3 and colour in (RGB, YCBCR, LAB):
             return None
         if bands == 4 and ((colour == RGB and extra in ((1,), (2,))) or (colour == CMYK and not extra)):
@@ -282,68 +355,16 @@ def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands
     return f"{what}: decoding it here would lose bands or depth"
 
 
-Tags = dict[int, tuple[int, ...]]
-DECIDING = (256, 257, 258, 259, 262, 277, 284, 338, 339)  # without these a TIFF is not understood
-WIDTHS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF's unsigned types
-
-
-def _directories(file: BinaryIO, base: int = 0) -> tuple[Tags, Tags | None]:
-    """Whole-number tags of the first directory, and of the second if there is one."""
-    file.seek(base)
-    start = file.read(16)
-    order = "<" if start[:2] == b"II" else ">"
-    big = start[2:4] in (b"+\0", b"\0+")
-    (offset,) = struct.unpack(order + "Q", start[8:16]) if big else struct.unpack(order + "I", start[4:8])
-    first, following = _directory(file, base, offset, order, big)
-    if not following or following == offset:
-        return first, None
-    try:
-        return first, _directory(file, base, following, order, big)[0]
-    except (struct.error, OSError, OverflowError, ValueError):
-        return first, None
-
-
-def _directory(file: BinaryIO, base: int, offset: int, order: str, big: bool) -> tuple[Tags, int]:
-    file.seek(base + offset)
-    count_form, entry_form, field = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
-    (count,) = struct.unpack(order + count_form, file.read(struct.calcsize(count_form)))
-    size = struct.calcsize(order + entry_form)
-    entries = file.read(min(count, 4096) * size)
-    after = file.read(field)
-    tags: Tags = {}
-    for tag, kind, number, value in struct.iter_unpack(order + entry_form, entries):
-        form = WIDTHS.get(kind)
-        if form is None or not 0 < number <= 64:
-            continue
-        length = number * struct.calcsize(form)
-        if length > field:
-            try:
-                file.seek(base + struct.unpack(order + ("Q" if big else "I"), value)[0])
-                value = file.read(length)
-            except (OSError, OverflowError, ValueError):
-                value = b""
-            if len(value) < length and tag not in DECIDING:
-                continue  # it points outside the file and says nothing
-        tags[tag] = struct.unpack(f"{order}{number}{form}", value[:length])
-    following = struct.unpack(order + ("Q" if big else "I"), after)[0] if len(after) == field else 0
-    return tags, following
-
-
 def _exif(file: BinaryIO, at: int) -> int:
     """The orientation in an EXIF block (a TIFF structure), 1 when there is none that holds."""
     try:
         file.seek(at)
         if file.read(4) not in (b"II*\0", b"MM\0*"):
             return 1
-        orientation = _one(_directories(file, at)[0], ORIENTATION, 1)
+        orientation = one(directories(file, at)[0], ORIENTATION, 1)
     except (struct.error, OSError, OverflowError, ValueError):
         return 1
     return orientation if 1 <= orientation <= 8 else 1
-
-
-def _one(tags: Tags, tag: int, default: int) -> int:
-    values = tags.get(tag)
-    return values[0] if values else default
 
 
 def suffix_fits(path: str, header: Header) -> bool:

@@ -1,71 +1,303 @@
-"""Decode a picture once, upright."""
+"""A picture's pixels, once and from top to bottom: whole where it is small, else by bands of rows."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tiler.errors import SourceRefused
 from tiler.formats.text import reason
-from tiler.images.header import Header
+from tiler.images import codecs, gdal, memory, raster, stretch, vips
+from tiler.images.encoding import BANDS
+from tiler.images.header import Header, probe
+from tiler.images.pages import Pages
+from tiler.images.pixels import TURNS, Pixels, stored, turned
+from tiler.images.raster import Later, Rows
+from tiler.window import Window
 
 # Pillow's plugins for each format of ours; nothing else is ever tried on a file, or even imported.
 PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
+MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+WHOLE = 178_956_970  # px that are decoded at once, Pillow's own limit
+LARGE = 50_000_000  # px from which a picture is read by bands, if it can be
+DENSEST = 1_000  # px a byte beyond which a picture larger than WHOLE is taken for a bomb
+BAND = 1 << 31  # bytes of a band of rows
+EXTRA = "pip install 'tilestitch[big]'"
+
+# Modes of arrays: (type of a sample, bands, whether the last is alpha)
+MODE = {
+    ("u1", 1, False): "L",
+    ("u1", 2, True): "LA",
+    ("u1", 3, False): "RGB",
+    ("u1", 4, True): "RGBA",
+    ("u2", 1, False): "I;16",
+    ("u2", 2, True): "LA;16",
+    ("u2", 3, False): "RGB;16",
+    ("u2", 4, True): "RGBA;16",
+    ("f4", 1, False): "F",
 }
 
+Crop = Callable[[Window], Pixels]
+Limits = Sequence[tuple[float, float]]
 
-def decode(file: BinaryIO, header: Header) -> Image.Image:
-    """The picture's pixels, turned upright, whole or not at all.
+
+@dataclass(slots=True)
+class Picture:
+    """An open picture.
+
+    Attributes:
+        header: what its file says.
+        mode: Pillow's name of its pixels, or one of `DEEP` and `BANDS`.
+        bands, dtype: of its pixels.
+        info: as Pillow has it: a colour profile, a transparent colour.
+    """
+
+    header: Header
+    mode: str
+    bands: int
+    dtype: np.dtype[Any]
+    info: dict[Any, Any] = field(default_factory=dict)
+    limits: Limits | None = None
+    _image: Image.Image | None = None
+    _pixels: NDArray[Any] | None = None
+    _rows: Rows | None = None
+
+    def stretched(self, limits: Limits) -> None:
+        """From now on its pixels are those of 8 bits that the limits, one pair a band, make of them."""
+        self.limits, self.dtype = limits, np.dtype(np.uint8)
+        self.mode = _mode(self.dtype, self.bands, self.header)
+
+    def sweep(self, windows: Sequence[Window], later: Later) -> Iterator[tuple[Crop, list[int]]]:
+        """All windows (of the upright picture, inside it), some at a time, with what cuts these out.
+
+        A crop is upright, and may share its memory with others.
+
+        Args:
+            later: runs a function, perhaps at once in another thread.
+        """
+        if self._rows is None:
+            yield self._crop(self._pixels, 0), list(range(len(windows)))
+            return
+        lying = [stored(window, self.header) for window in windows]
+        tops, bottoms = np.array([w.y for w in lying]), np.array([w.bottom for w in lying])
+        for band, top, here in raster.sweep(self._rows, tops, bottoms, later):
+            yield self._crop(band, top), here
+
+    def _crop(self, pixels: NDArray[Any] | None, top: int) -> Crop:
+        image, header, limits = self._image, self.header, self.limits
+
+        def crop(window: Window) -> Pixels:
+            part: Pixels
+            if pixels is None:
+                assert image is not None
+                with allowed(window.width * window.height):
+                    part = image.crop((window.x, window.y, window.right, window.bottom))
+                if limits is None:
+                    return part
+                part = np.atleast_3d(np.asarray(part))
+            else:
+                lying = stored(window, header)
+                part = pixels[lying.y - top : lying.bottom - top, lying.x : lying.right]
+                if header.orientation != 1:  # encoders want rows that go forward
+                    part = np.ascontiguousarray(turned(part, header.orientation))
+            return part if limits is None else stretch.stretched(part, limits)
+
+        return crop
+
+    def bands_of_rows(self, height: int = 512) -> Iterator[NDArray[Any]]:
+        """All pixels `(rows, width, bands)` as stored, some rows at a time."""
+        if self._rows is not None:
+            yield from raster.bands_of(self._rows, height)
+        else:
+            yield self._pixels if self._pixels is not None else np.atleast_3d(np.asarray(self._image))
+
+
+@contextmanager
+def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages: int = 0) -> Iterator[Picture]:
+    """A picture, whole in memory or read by bands of rows.
 
     Args:
         file: the picture, open; the header was read from it.
+        max_pixels: how large it may be; None for whatever its reader can bear.
+        pages: of a TIFF, how many pages of one band are the bands of one picture.
+
+    Raises:
+        SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without a loss (I06, I07).
+        MemoryError: it does not fit.
+    """
+    if pages > 1:
+        require_size(header, max_pixels, pages)
+        if (paged := Pages.of(file, header, pages)) is not None:
+            yield _by_rows(header, paged)
+            return
+    reader = choose(header, os.fstat(file.fileno()).st_size, max_pixels)
+    if reader is None:
+        yield _whole(file, header)
+        return
+    rows = reader(file, header)
+    try:
+        yield _by_rows(header, rows)
+    finally:
+        rows.close()
+
+
+def choose(header: Header, size: int, max_pixels: int | None) -> Callable[[BinaryIO, Header], Rows] | None:
+    """What opens a picture by rows, or None where it is decoded whole.
+
+    Args:
+        size: of its file in bytes.
+
+    Raises:
+        SourceRefused: as `opened`, before any memory is spent.
+    """
+    if header.problem is None and header.pixels <= min(LARGE, max_pixels or LARGE):
+        return None  # before a look at what is installed, which takes longer
+    readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)  # the faster one first, in less memory
+    able = [reader for reader in readers if reader.reads(header)]
+    by_rows = [reader.opened for reader in able if not reader.missing()]
+    if not by_rows:
+        mend = f"; {EXTRA} reads it" if able else ""
+        require_plain(header, max_pixels, mend)
+        return None
+    if max_pixels is not None:
+        require_size(header, max_pixels)
+    elif header.pixels > WHOLE and header.pixels > DENSEST * size:
+        found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
+        raise SourceRefused("I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it")
+    if header.format == "JPEG" and header.gradual:
+        memory.require(5 * header.pixels, f"a progressive JPEG of {header.pixels} px cannot be read by strips")
+    return by_rows[0]
+
+
+def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
+    """The header of a picture that Pillow alone decodes, whole and without a loss.
+
+    Raises:
+        SourceRefused: it is none (I02, I03, I04, I06, I07).
+    """
+    header = probe(file)
+    require_plain(header, max_pixels)
+    return header
+
+
+def require_plain(header: Header, max_pixels: int | None, mend: str = "") -> None:
+    """Refuse what Pillow cannot decode whole and without a loss (I04, I06, I07)."""
+    require_size(header, max_pixels, mend=mend)
+    if header.problem is not None:
+        raise SourceRefused("I07" if header.format == "JPEG 2000" else "I06", header.problem + mend)
+
+
+def require_size(header: Header, max_pixels: int | None, pages: int = 1, mend: str = "") -> None:
+    """Refuse what is too large to be decoded whole (I04)."""
+    limit = WHOLE if max_pixels is None else max_pixels
+    if header.pixels * pages > limit:
+        found = f"{header.width} x {header.height} = {header.pixels} px"
+        raise SourceRefused("I04", f"{found}, more than --max-pixels {limit}{mend}")
+
+
+def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 0) -> None:
+    """Decode a picture, keeping nothing.
+
+    Raises:
+        SourceRefused: as `opened`.
+    """
+    with opened(file, header, max_pixels, pages) as picture:
+        for _ in picture.bands_of_rows():
+            pass
+
+
+def _by_rows(header: Header, rows: Rows) -> Picture:
+    info = {} if rows.profile is None else {"icc_profile": rows.profile}
+    return Picture(header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows)
+
+
+def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
+    kind = dtype.str[1:]
+    if header.colour == "CMYK" and bands == 4:
+        return "CMYK" if kind == "u1" else BANDS
+    return MODE.get((kind, bands, bands in (2, 4) and header.alpha), BANDS)
+
+
+def _whole(file: BinaryIO, header: Header) -> Picture:
+    """By the faster codecs where they are installed and able, else by Pillow."""
+    if codecs.library() is not None and header.format in ("JPEG", "PNG"):
+        image = _lazy(file, header)
+        if "transparency" not in image.info and (pixels := codecs.decode(_data(file), header)) is not None:
+            mode = _mode(pixels.dtype, pixels.shape[2], header)
+            return Picture(header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels)
+    image = decode(file, header)
+    dtype = np.dtype({"I;16": "<u2", "I;16B": ">u2", "F": "f4", "I": "i4"}.get(image.mode, "u1"))
+    return Picture(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
+
+
+def _data(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def decode(file: BinaryIO, header: Header) -> Image.Image:
+    """The picture's pixels by Pillow, turned upright, whole or not at all.
+
+    Args:
+        file: the picture, open; the header was read from it, and `choose` takes it whole.
 
     Raises:
         SourceRefused: it is truncated or damaged (I03).
         MemoryError: it does not fit.
     """
-    try:
-        file.seek(0)
-        image: Image.Image
-        with allowed(header.width * header.height):
-            load_plugin(header.format)
-            image = Image.open(file, formats=PLUGINS[header.format])
-            if header.format == "TIFF":  # by its tag alone, as the trainer does; Pillow would follow XMP too
-                image.info.pop("xmp", None)
+    with _blamed():
+        image = _lazy(file, header)
+        with allowed(header.pixels):
             image.load()
         if header.orientation != 1 and header.format != "TIFF":  # Pillow turns a TIFF itself
             image = image.transpose(TURNS[header.orientation])
-    except MemoryError:
-        raise
-    except OSError as error:
-        raise SourceRefused("I03", f"truncated or damaged: {reason(error)}") from None
-    except Exception as error:  # a decoder may fail on damaged bytes in any way; it is the file's fault
-        raise SourceRefused("I03", f"damaged: {type(error).__name__}: {error}") from None
     if image.size != header.size:
         raise SourceRefused("I03", f"damaged: it decodes to {image.size}, its header says {header.size}")
     return image
 
 
+def _lazy(file: BinaryIO, header: Header) -> Image.Image:
+    """Pillow's picture, of which nothing is decoded yet."""
+    with _blamed(), allowed(header.pixels):
+        file.seek(0)
+        load_plugin(header.format)
+        image: Image.Image = Image.open(file, formats=PLUGINS[header.format])
+        if header.format == "TIFF":  # turned by its tag alone, as the trainer does; Pillow would follow XMP too
+            image.info.pop("xmp", None)
+    return image
+
+
+def tables(file: BinaryIO, header: Header) -> dict[int, list[int]] | None:
+    """The quantisation tables of a JPEG, None of another format."""
+    return _lazy(file, header).quantization if header.format == "JPEG" else None  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _blamed() -> Iterator[None]:
+    """What a decoder raises is the file's fault, in whatever way it fails."""
+    try:
+        yield
+    except (MemoryError, SourceRefused):
+        raise
+    except OSError as error:
+        raise SourceRefused("I03", f"truncated or damaged: {reason(error)}") from None
+    except Exception as error:
+        raise SourceRefused("I03", f"damaged: {type(error).__name__}: {error}") from None
+
+
 def load_plugin(name: str) -> None:
     """Import Pillow's plugin of a format; left to itself, Pillow imports all of its forty."""
     import_module(f"PIL.{MODULES[name]}ImagePlugin")
-
-
-MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
 
 class _Limit:

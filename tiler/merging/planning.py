@@ -60,7 +60,7 @@ def planned(
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
     if files.affine == "world" and images is None:
         raise TilerError("--affine world looks for world files beside the pictures: say --images")
-    if files.affine not in ("", "world"):
+    if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
     if not preds.exists():
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
@@ -158,7 +158,7 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
         where=str(known.where),
     )
     index = hashlib.blake2b(
-        msgspec.json.encode([[p.key, p.width, p.height, p.names] for p in chosen]), digest_size=16
+        msgspec.json.encode([[p.key, p.width, p.height, p.names, *([p.geo] if p.geo else [])] for p in chosen]), digest_size=16
     ).hexdigest()
     return Plan(job, pieces, report, index)
 
@@ -194,6 +194,7 @@ def _piece(
         _frames(picture, silent),
         _frames(picture, lost),
         found.batch([i for _, i in members]),
+        picture.geo,
     )
 
 

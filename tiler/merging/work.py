@@ -15,6 +15,7 @@ from tiler import polygons
 from tiler.findings import Finding, inside, printable
 from tiler.formats import exports, jsonl
 from tiler.formats.affine import Affine, beside
+from tiler.formats.manifest import Geo
 from tiler.formats.predictions import Batch, Detections, Frames
 from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
@@ -54,6 +55,7 @@ class Piece:
         silent: those without, in which nothing was found.
         unread: those whose predictions could not be read; it is not known what they saw.
         batch: the predictions.
+        geo: where it lies in the world, if that is known.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Piece:
     silent: Frames
     unread: Frames
     batch: Batch
+    geo: Geo | None = None
 
 
 class Outcome(msgspec.Struct):
@@ -120,8 +123,8 @@ def work(job: Job, piece: Piece) -> Work:
         rows[tile] += 1
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
     shown = printable(piece.key)
-    affine = _affine(job, piece)
-    if affine is None and job.files.affine and "geojson" in job.files.export:
+    affine, crs = _frame(job, piece)
+    if affine is None and job.files.affine == "world" and "geojson" in job.files.export:
         findings.append(Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels"))
     repeated = int((result.fate == DUPLICATE).sum())
     if repeated:
@@ -135,7 +138,7 @@ def work(job: Job, piece: Piece) -> Work:
     out = result.instances
     if not job.write:
         return Work(outcome, out, {}, {})
-    files, streams = _texts(job, piece, out, affine)
+    files, streams = _texts(job, piece, out, affine, crs)
     sizes = {name: len(text) for name, text in files.items()}
     streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner, sizes))
     return Work(outcome, out, files, streams)
@@ -168,8 +171,10 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
     return instances.take(owner).changed(rings=rings, boxes=rings.bounds()), owner
 
 
-def _texts(job: Job, piece: Piece, out: Instances, affine: Affine | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The files of this picture, and what it adds to common ones."""
+def _texts(
+    job: Job, piece: Piece, out: Instances, affine: Affine | None, crs: str | None
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The files of this picture, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
     chosen = job.files
     names = job.names or ()
     categories = COCO91 if chosen.category_base == "coco91" else None
@@ -185,7 +190,6 @@ def _texts(job: Job, piece: Piece, out: Instances, affine: Affine | None) -> tup
         for name, text in exports.dota_text(out, piece.image_id, names).items():
             streams[dota_file(name)] = text.encode()
     if "geojson" in wanted:
-        crs = chosen.crs or None if affine is not None else None
         files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, affine, crs)
     return files, streams
 
@@ -200,13 +204,19 @@ def dota_file(name: str) -> str:
     return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
 
 
-def _affine(job: Job, piece: Piece) -> Affine | None:
-    """The frame of a picture's GeoJSON; None for pixels."""
-    if "geojson" not in job.files.export.split(",") or not job.files.affine:
-        return None
-    if job.files.affine != "world":
-        return Affine.of(job.files.affine)
-    return None if job.root is None else beside(job.root / piece.key)
+def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
+    """The map of a picture's GeoJSON, None for pixels, and the name of the reference system it leads to."""
+    chosen = job.files
+    affine, crs = None, None
+    if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":
+        pass
+    elif chosen.affine == "world":
+        affine = None if job.root is None else beside(job.root / piece.key)
+    elif chosen.affine:
+        affine = Affine.of(chosen.affine)
+    elif piece.geo is not None:
+        affine, crs = Affine.of(piece.geo.transform), piece.geo.crs
+    return affine, None if affine is None else chosen.crs or crs
 
 
 def _provenance(

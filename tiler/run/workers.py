@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tiler.errors import TilerError, Unfinished
+from tiler.run import heap
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,6 +114,7 @@ def _prepare_child() -> None:
     """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    heap.keep()
 
 
 def _register(backend: str) -> None:

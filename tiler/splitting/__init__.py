@@ -12,16 +12,18 @@ import msgspec
 from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
 from tiler.errors import TilerError, Unfinished
-from tiler.findings import printable
+from tiler.findings import Finding, printable
 from tiler.formats import jsonl, manifest, plain_yaml, yolo
+from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.staging import Staging, writing
 from tiler.run.target import HINT
 from tiler.splitting import report as reports
-from tiler.splitting.cutting import Job
+from tiler.splitting.job import Job
 from tiler.splitting.output import dataset_yaml_of, head_of, standing, strangers, target_of
 from tiler.splitting.places import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
+from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 
 __all__ = ["Progress", "SplitReport", "split"]
@@ -63,6 +65,8 @@ def split(
     chosen = SplitOptions.of({k: v for k, v in options.items() if k not in run_names})
     run = RunOptions.of({k: v for k, v in options.items() if k in run_names})
     check_grid(chosen)
+    if chosen.jpeg == "keep" and (said := lossless.missing()) is not None:
+        raise TilerError(f"--jpeg keep: {said}")
     dataset = find(Path(data), None if images is None else Path(images))
     target = target_of(dataset, chosen, out)
     finished = None if run.dry_run else standing(target, chosen, run.overwrite)
@@ -82,6 +86,9 @@ def split(
         if standing(target, chosen, run.overwrite) is not None:  # the run that held the lock has made it
             staging.discard()
             return split(data, out=out, images=images, progress=progress, **options)
+        if chosen.stretch != "none":
+            job = replace(job, limits=mapping(job, dataset, run))
+            result.stretch = job.limits or {}
         _build(job, dataset, chosen, run, staging, result, progress)
     return result
 
@@ -89,7 +96,7 @@ def split(
 def _job(dataset: Dataset, options: SplitOptions) -> Job:
     spec = yolo.Spec(options.task, len(dataset.names), dataset.kpt_shape if options.task == "pose" else None)  # type: ignore[arg-type]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    return Job(dataset.root, spec, options, classes=classes, coco_name=printable(dataset.file.name))
+    return Job(dataset.root, spec, options, classes=classes, coco_name=printable(dataset.file.name), pages=dataset.pages)
 
 
 def _build(
@@ -103,7 +110,7 @@ def _build(
 ) -> None:
     """Everything into the staging tree, then the tree into its place."""
     head = head_of(job.spec, dataset, chosen)
-    done = staging.begin(jsonl.line(head).decode().strip() + f"\t{job.quotas}")
+    done = staging.begin(jsonl.line(head).decode().strip() + f"\t{job.quotas}\t{job.limits}")
     job = replace(job, tree=staging.tree)
     with writing():
         for split_name in dataset.splits:
@@ -119,8 +126,9 @@ def _build(
                 suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
             if not outcome.kept:
                 staging.note(key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
+    result.findings += _mixed(result, dataset)
     with writing():
-        (staging.tree / "dataset.yaml").write_text(dataset_yaml_of(job.spec, dataset), "utf-8")
+        (staging.tree / "dataset.yaml").write_text(dataset_yaml_of(job.spec, dataset, result.channels), "utf-8")
         (staging.tree / "args.yaml").write_text(plain_yaml.dump(chosen.plain()), "utf-8")
         (staging.tree / "report.json").write_bytes(result.encoded())
     if staging.resumed:
@@ -133,6 +141,16 @@ def _build(
         raise Unfinished(f"{printable(str(staging.out))}: has been made by another run in the meantime")
     replaced = staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None
     staging.commit(replaced)
+
+
+def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
+    """That pictures of different numbers of bands cannot be trained together, if there are such."""
+    told = set(result.bands) | ({str(dataset.channels)} if dataset.pages else set())
+    if len(told) < 2:
+        return []
+    found = ", ".join(f"{number} bands in {count} pictures" for number, count in sorted(result.bands.items()))
+    wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
+    return [Finding(printable(dataset.file.name), "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 
 
 def _quotas(job: Job, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:
@@ -163,7 +181,11 @@ def _verified(
     shown = printable(str(target))
     Staging.sweep(target)
     job = _job(dataset, replace(chosen, task=head.task))
-    if _read(target / "dataset.yaml") != dataset_yaml_of(job.spec, dataset).encode():
+    try:
+        result = msgspec.json.decode(_read(target / "report.json"), type=SplitReport)
+    except msgspec.DecodeError as error:
+        raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
+    if _read(target / "dataset.yaml") != dataset_yaml_of(job.spec, dataset, result.channels).encode():
         raise TilerError(f"--out {shown}: its dataset.yaml would be another one now; {HINT}")
     done = manifest.read_sources(target / manifest.NAME)
     tiles = 0
@@ -185,10 +207,6 @@ def _verified(
     missing = manifest.missing(target)
     if missing:
         raise TilerError(f"--out {shown}: {len(missing)} files of tiles are missing ({missing[0].path}); {HINT}")
-    try:
-        result = msgspec.json.decode(_read(target / "report.json"), type=SplitReport)
-    except msgspec.DecodeError as error:
-        raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
     if result.findings[: len(dataset.findings)] != dataset.findings:
         raise TilerError(f"--out {shown}: other faults are found in the dataset than when it was made; {HINT}")
     result.root, result.out, result.unchanged = str(dataset.root), str(target), True

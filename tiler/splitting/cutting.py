@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BufferedReader
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,81 +18,32 @@ from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
 from tiler.errors import SourceRefused, Unfinished
 from tiler.findings import Finding, printable
-from tiler.formats import yolo
 from tiler.formats.manifest import SourceTiles, Tile
 from tiler.formats.text import reason
 from tiler.grids import MIN_SIDE
-from tiler.images import reading, writing
-from tiler.images.header import Header, probe
+from tiler.images import geo, reading
+from tiler.images.header import probe
+from tiler.images.raster import Later
 from tiler.instances import Instances
-from tiler.options import SplitOptions
-from tiler.run import staging
-from tiler.splitting.places import Place, Quota, places
+from tiler.options import pixel_limit
+from tiler.run.hands import done as at_once
+from tiler.splitting.job import Job, Plan, tile_paths
+from tiler.splitting.places import places
 from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
-from tiler.splitting.views import Rows, Views, label_rows, masked_outlines, views
+from tiler.splitting.tiles import Made, write
+from tiler.splitting.views import label_rows, views
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats, Ints
+    from tiler.types import Floats
 
 REPAIRED = ("L07", "L08", "L09", "L11")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that cutting a source needs beside the source itself; it goes to the workers.
-
-    Attributes:
-        root: the dataset's root.
-        spec: what label rows mean.
-        tree: where tiles go; None writes nothing.
-        classes, coco_name: of a COCO set, the class of each category id, and its file.
-        quotas: for each split, which empty tiles are taken, where --background is a ratio.
-    """
-
-    root: Path
-    spec: yolo.Spec
-    options: SplitOptions
-    tree: Path | None = None
-    classes: dict[int, int] | None = None
-    coco_name: str = ""
-    quotas: dict[str, Quota] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What is to be written of a source.
-
-    Attributes:
-        places: all windows; `bounds` `(T, 4)` and `scales` `(T,)` are theirs.
-        views: what the windows show.
-        rows: the label rows.
-        written: `(T,)` the windows that become tiles.
-    """
-
-    places: list[Place]
-    bounds: Floats
-    scales: Floats
-    views: Views
-    rows: Rows
-    written: Bools
-
-    @property
-    def row_tile(self) -> Ints:
-        return self.views.tile[self.rows.view]
-
-    @property
-    def clean(self) -> Bools:
-        """`(T,)` windows that show nothing of any object."""
-        return np.asarray(np.bincount(self.views.tile, minlength=len(self.places)) == 0)
-
-    def rows_of(self, tile: int) -> Ints:
-        return np.flatnonzero(self.row_tile == tile)
-
-
-def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
+def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_once) -> Outcome:
     """Cut one source; what cannot be used of it is told in the outcome.
 
     Args:
+        later: runs a piece of the work, perhaps at once in another thread.
         done: the outcome of an earlier run. If the source is what it was then and its
             tiles are there, nothing is done again.
 
@@ -104,13 +54,13 @@ def cut(job: Job, source: Source, done: bytes | None = None) -> Outcome:
     try:
         with opened(os.path.join(job.root, source.key)) as file:
             labels = label_file(job.root, source, job.coco_name)
-            fingerprint = _fingerprint(file, labels)
+            fingerprint = _fingerprint(job, source, file, labels)
             if done is not None:
                 earlier = msgspec.json.decode(done, type=Outcome)
                 if earlier.entry.fingerprint == fingerprint and _still_there(job, source, earlier):
                     earlier.kept = True
                     return earlier
-            return _cut(job, source, file, labels, fingerprint)
+            return _cut(job, source, file, labels, fingerprint, later)
     except SourceRefused as refused:
         finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
         return Outcome.refused(source.split, source.key, finding, fingerprint)
@@ -123,22 +73,19 @@ def fingerprint_of(job: Job, source: Source) -> str:
     """What `cut` would call the source's present content."""
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            return _fingerprint(file, label_file(job.root, source, job.coco_name))
+            return _fingerprint(job, source, file, label_file(job.root, source, job.coco_name))
     except SourceRefused:
         return "unreadable"
 
 
-def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's picture and labels stand in an output."""
-    return f"{tree}/images/{split}/{name}{suffix}", f"{tree}/labels/{split}/{name}.txt"
-
-
-def _fingerprint(file: BufferedReader, labels: LabelFile) -> str:
+def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFile) -> str:
+    """Of everything that tiles are made from."""
     try:
         picture = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
-    return hashlib.sha256(picture + labels.words()).hexdigest()[:32]
+    place = geo.sidecars(job.root / source.key)
+    return hashlib.sha256(picture + labels.words() + place).hexdigest()[:32]
 
 
 def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
@@ -157,31 +104,32 @@ def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
     return True
 
 
-def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str) -> Outcome:
-    header = probe(file, job.options.max_pixels)
+def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str, later: Later) -> Outcome:
+    header = probe(file)
+    reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
     width, height = header.size
     if min(width, height) < MIN_SIDE and job.options.edge != "pad":
         raise SourceRefused("I05", f"{width} x {height} px; the trainer drops pictures under {MIN_SIDE} px a side")
     labels = read_labels(source, labels_from, job.spec, job.classes, width, height)
     require_usable(labels, labels_from.key)
     plan = _planned(job, source, labels, width, height)
-    findings = list(labels.findings)
-    if header.frames > 1:
-        findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
     tiles = [_tile(plan, int(t)) for t in np.flatnonzero(plan.written)]
-    suffix, sizes = "", list[tuple[int, int]]()
+    made = Made()
     if tiles and job.tree is not None:
-        suffix, sizes, note = _write(job, source, file, header, plan, labels)
-        if note is not None:
-            findings.append(Finding(printable(source.key), "I12", note))
+        made = write(job, source, file, header, plan, labels, later)
+    findings = list(labels.findings)
+    if header.frames > 1 and job.pages < 2:
+        findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
+    findings += [Finding(printable(source.key), code, said) for code, said in made.notes]
     counts, classes, lost = _counted(source, plan, labels)
     counts.unlabelled = int(labels_from.data is None)
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+    counts.copied = made.copied
     shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
-    counts.bytes = sum(map(sum, sizes)) or round(source.bytes * shown / (width * height))
-    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles)
-    return Outcome(entry, counts, classes, lost, findings, suffix, sizes)
+    counts.bytes = sum(map(sum, made.sizes)) or round(source.bytes * shown / (width * height))
+    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo)
+    return Outcome(entry, counts, classes, lost, findings, made.suffix, made.sizes, made.channels)
 
 
 def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) -> Plan:
@@ -210,34 +158,6 @@ def _tile(plan: Plan, t: int) -> Tile:
     rows = [(int(seen.row[v]), round(float(seen.visible[v]), 6)) for v in views_here]
     w = place.window
     return Tile(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
-
-
-def _write(
-    job: Job, source: Source, file: BufferedReader, header: Header, plan: Plan, labels: Labels
-) -> tuple[str, list[tuple[int, int]], str | None]:
-    """Decode once, then one tile after the other: suffix, sizes of picture and labels, a note."""
-    assert job.tree is not None
-    image = reading.decode(file, header)
-    encoding = writing.encoding(image, header, job.options.format, job.options.quality)
-    ignored = labels.ignored if job.options.ignored == "mask" else labels.ignored.take(np.empty(0, np.int64))
-    sizes = []
-    for t in np.flatnonzero(plan.written):
-        place = plan.places[t]
-        tile = writing.cut(image, place.window, place.size, encoding)
-        hidden, shown = masked_outlines(plan.views, plan.rows, int(t), plan.bounds[t], ignored)
-        if hidden:
-            origin, zoom = plan.bounds[t, :2], np.array(place.size) / (place.window.width, place.window.height)
-            writing.paint_out(
-                tile, [[(r - origin) * zoom for r in o] for o in hidden], [[(r - origin) * zoom for r in o] for o in shown]
-            )
-        text = yolo.text([plan.rows.values[i] for i in plan.rows_of(int(t))], job.spec.task).encode()
-        picture_path, label_path = tile_paths(job.tree, source.split, place.name, encoding.suffix)
-        with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
-            size = writing.save(tile, picture_path, encoding)
-            with open(label_path, "wb") as label:
-                label.write(text)
-        sizes.append((size, len(text)))
-    return encoding.suffix, sizes, encoding.note
 
 
 def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[int, Tally], list[Lost]]:

@@ -15,6 +15,7 @@ from tiler.options import SplitOptions
 from tiler.run.target import occupied, require_same, resolved
 from tiler.version import __version__
 
+WORLD = ".wld"
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
@@ -74,7 +75,7 @@ def strangers(tree: Path, suffixes: dict[tuple[str, str], str] | None = None) ->
                 continue
             if len(parts) == 2 and parts[0] == "images" and (parts[1], stem) in names:
                 right = WRITTEN if suffixes is None else (suffixes[parts[1], stem],)
-                if suffix in right or suffix == ".npy":
+                if suffix in right or suffix in (".npy", WORLD):
                     continue
             if parts == ("labels",) and suffix == ".cache":
                 continue
@@ -94,10 +95,14 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head
     )
 
 
-def dataset_yaml_of(spec: Spec, dataset: Dataset) -> str:
-    """The text of the output's dataset.yaml."""
+def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
+    """The text of the output's dataset.yaml.
+
+    Args:
+        channels: bands of a tile, where the trainer must be told; the dataset's own number goes first.
+    """
     splits = {name: f"images/{name}" for name in dataset.splits}
     for name in ("train", "val"):  # the trainer does not start without both
         splits.setdefault(name, next(iter(splits.values())))
-    pose = spec.task == "pose"
-    return dataset_yaml.dump(dataset.names, splits, spec.out_shape, dataset.flip_idx if pose else None, dataset.channels)
+    flip_idx = dataset.flip_idx if spec.task == "pose" else None
+    return dataset_yaml.dump(dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None)

@@ -53,7 +53,8 @@ class Counts(msgspec.Struct):
     """Pictures and tiles of a split.
 
     `background` of the `tiles` hold no object; `left_out` windows were not written (by
-    --background, or as --truncated skip-tile says); `clean` show nothing of any object.
+    --background, or as --truncated skip-tile says); `clean` show nothing of any object;
+    of `copied` ones the JPEG coefficients are the source's.
     """
 
     sources: int = 0
@@ -67,6 +68,7 @@ class Counts(msgspec.Struct):
     rows_repaired: int = 0
     ignored_regions: int = 0
     bytes: int = 0
+    copied: int = 0
 
     def add(self, other: Counts) -> None:
         for name in self.__struct_fields__:
@@ -84,8 +86,8 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct):
-    """What became of one source. `sizes` are bytes of picture and labels, for each tile; `kept`
-    is set when an earlier run had done it."""
+    """What became of one source. `sizes` are bytes of picture and labels, for each tile; `channels`
+    the bands of a tile as the trainer takes them (0: no tile was written); `kept` is set when an earlier run had done it."""
 
     entry: SourceTiles
     counts: Counts
@@ -94,6 +96,7 @@ class Outcome(msgspec.Struct):
     findings: list[Finding]
     suffix: str = ""
     sizes: list[tuple[int, int]] = []
+    channels: int = 0
     kept: bool = False
 
     @classmethod
@@ -120,6 +123,8 @@ class SplitReport(msgspec.Struct):
         splits: counts for each split.
         lost: the objects that are in no tile.
         findings: what was noticed, errors and warnings and notes.
+        stretch: for each kind of picture deeper than 8 bits, the values of its bands that became 0 and 255.
+        bands: how many pictures were cut for each number of bands that the trainer takes (3 for grey and alpha, too).
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -131,6 +136,8 @@ class SplitReport(msgspec.Struct):
     findings: list[Finding]
     tiler: str = __version__
     schema: int = 1
+    stretch: dict[str, list[tuple[float, float]]] = {}
+    bands: dict[str, int] = {}
     root: str = ""
     out: str = ""
     unchanged: bool = False
@@ -143,6 +150,8 @@ class SplitReport(msgspec.Struct):
             split.objects.add(tally)
             split.classes.setdefault(label(names, class_id), Tally()).add(tally)
         self.lost += outcome.lost
+        if outcome.channels:
+            self.bands[str(outcome.channels)] = self.bands.get(str(outcome.channels), 0) + 1
         self.findings += outcome.findings
 
     @property
@@ -153,6 +162,12 @@ class SplitReport(msgspec.Struct):
             result.counts.add(split.counts)
             result.objects.add(split.objects)
         return result
+
+    @property
+    def channels(self) -> int:
+        """Bands of every tile, where the trainer must be told; else 0."""
+        numbers = set(self.bands) - {"3"}
+        return int(*numbers) if len(self.bands) == len(numbers) == 1 else 0
 
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""

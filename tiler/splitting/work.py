@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import msgspec
 
@@ -13,8 +14,12 @@ from tiler.datasets.sources import Source
 from tiler.findings import printable
 from tiler.options import RunOptions
 from tiler.run import workers
-from tiler.splitting.cutting import Job, cut, fingerprint_of
+from tiler.run.hands import Hands
+from tiler.splitting.cutting import cut, fingerprint_of
+from tiler.splitting.job import Job
 from tiler.splitting.report import Outcome
+
+Result = TypeVar("Result")
 
 MANY, TINY = 200, 100_000  # from so many pictures of fewer bytes on, processes beat threads
 CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what is handed to a worker at once
@@ -39,7 +44,9 @@ def outcomes(
     """Each source cut. `done`: outcomes of an earlier run, by `key`."""
     todo = [[(source, done.get(key(source.split, source.key))) for source in chunk] for chunk in chunks(sources)]
     ready = tiles = 0
-    results = workers.stream(partial(_cut_all, job), todo, workers.count(run.workers), backend(run, sources), _describe)
+    count, how = workers.count(run.workers), backend(run, sources)
+    hands = Hands(count) if how == "threading" else None  # processes have nothing to lend each other
+    results = workers.stream(partial(_cut_all, job, hands), todo, count, how, _describe)
     for outcome in chain.from_iterable(results):
         ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
         if progress is not None:
@@ -49,9 +56,15 @@ def outcomes(
 
 def fingerprints(job: Job, sources: Sequence[Source], run: RunOptions) -> Iterator[str]:
     """What each source's content is called now."""
-    todo = list(chunks(sources))
-    count = workers.count(run.workers)
-    found = workers.stream(partial(_fingerprints, job), todo, count, backend(run, sources), lambda c: printable(c[0].key))
+    return mapped(job, _fingerprints, sources, run)
+
+
+def mapped(
+    job: Job, work: Callable[[Job, Sequence[Source]], list[Result]], sources: Sequence[Source], run: RunOptions
+) -> Iterator[Result]:
+    """What `work` finds of each source, in order."""
+    todo, count = list(chunks(sources)), workers.count(run.workers)
+    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: printable(chunk[0].key))
     return chain.from_iterable(found)
 
 
@@ -60,8 +73,11 @@ def key(split: str, source: str) -> str:
     return msgspec.json.encode([split, source]).decode()
 
 
-def _cut_all(job: Job, chunk: Sequence[tuple[Source, bytes | None]]) -> list[Outcome]:
-    return [cut(job, source, done) for source, done in chunk]
+def _cut_all(job: Job, hands: Hands | None, chunk: Sequence[tuple[Source, bytes | None]]) -> list[Outcome]:
+    if hands is None:
+        return [cut(job, source, done) for source, done in chunk]
+    with hands.busy():
+        return [cut(job, source, done, hands.later) for source, done in chunk]
 
 
 def _fingerprints(job: Job, chunk: Sequence[Source]) -> list[str]:

@@ -15,8 +15,6 @@ from tiler.errors import SourceRefused
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
 from tiler.images import reading
-from tiler.images.header import probe
-from tiler.options import SplitOptions
 
 if TYPE_CHECKING:
     from tiler.evaluation.sample import Sample
@@ -203,7 +201,7 @@ def _size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture that can be opened."""
     try:
         with open(path, "rb") as file:
-            return probe(file, SplitOptions().max_pixels).size
+            return reading.plain_header(file).size
     except (OSError, ValueError, SourceRefused):
         return None
 
@@ -211,7 +209,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 def _opened(path: Path) -> Image.Image | None:
     try:
         with open(path, "rb") as file:
-            return reading.decode(file, probe(file, SplitOptions().max_pixels))
+            return reading.decode(file, reading.plain_header(file))
     except (OSError, ValueError, SourceRefused, MemoryError):
         return None
 

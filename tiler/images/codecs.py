@@ -1,0 +1,80 @@
+"""Faster codecs of JPEG and PNG (imagecodecs, the extra `fast`), where they are installed.
+
+Decoded pixels are those of Pillow, and Pillow remains the judge: what they do not read
+without a word is given to it.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tiler.images.encoding import Encoding
+    from tiler.images.header import Header
+
+OFF = "TILER_PILLOW_ONLY"  # an environment variable, to compare
+ENCODED = {"JPEG": ("L", "RGB"), "PNG": ("L", "LA", "RGB", "RGBA", "I;16")}
+DECODED = {("JPEG", 8, 1): "L", ("JPEG", 8, 3): "RGB"}
+DECODED |= {("PNG", 8, 1): "L", ("PNG", 8, 2): "LA", ("PNG", 8, 3): "RGB", ("PNG", 8, 4): "RGBA", ("PNG", 16, 1): "I;16"}
+
+
+@cache
+def library() -> Any:
+    """imagecodecs, or None."""
+    if os.environ.get(OFF):
+        return None
+    try:
+        import imagecodecs
+
+        _ = imagecodecs.jpeg8_encode, imagecodecs.jpeg8_decode, imagecodecs.png_encode, imagecodecs.png_decode
+    except (ImportError, AttributeError):
+        return None
+    return imagecodecs
+
+
+def encodes(name: str, mode: str, options: dict[str, Any]) -> bool:
+    """Whether `encode` makes such a file: nothing but pixels, by a quality or level."""
+    plain = options.keys() <= {"quality", "subsampling", "compress_level"}
+    return plain and mode in ENCODED.get(name, ()) and library() is not None
+
+
+def encode(pixels: NDArray[Any], encoding: Encoding) -> bytes:
+    """A JPEG or PNG of an array `(height, width, bands)`."""
+    pixels, options = pixels[..., 0] if pixels.shape[2] == 1 else pixels, encoding.options
+    if encoding.format == "JPEG":
+        subsampling = options.get("subsampling", "4:4:4").replace(":", "")
+        return bytes(library().jpeg8_encode(pixels, level=options["quality"], subsampling=subsampling))
+    return bytes(library().png_encode(pixels, level=options["compress_level"]))
+
+
+def decode(data: bytes, header: Header) -> NDArray[Any] | None:
+    """The pixels `(height, width, bands)` as stored, or None where Pillow shall decide."""
+    mode = DECODED.get((header.format, header.bits, header.bands))
+    if mode is None or header.colour == "palette" or header.frames > 1 or library() is None:
+        return None
+    if header.format == "JPEG" and not _complete(data):
+        return None
+    try:
+        pixels = library().jpeg8_decode(data) if header.format == "JPEG" else library().png_decode(data)
+    except Exception:  # of the library's own kind, whatever is wrong with the file
+        return None
+    pixels = np.asarray(pixels)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    whole = pixels.shape == (header.height, header.width, header.bands) and pixels.itemsize * 8 == header.bits
+    return pixels if whole else None
+
+
+def _complete(data: bytes) -> bool:
+    """Whether a JPEG ends as it should: its decoder fills what is missing with grey and says nothing."""
+    at = 2
+    while data[at : at + 1] == b"\xff":  # from segment to segment, since a thumbnail in one of them ends too
+        if data[at + 1] == 0xDA:
+            return data.rfind(b"\xff\xd9", at) >= 0
+        fill = data[at + 1] == 0xFF
+        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False

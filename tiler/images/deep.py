@@ -1,0 +1,64 @@
+"""Files of pixels that Pillow has no mode for: 16-bit colour, and bands of any number and depth (the extra `big`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiler.images.encoding import Encoding
+from tiler.images.geo import Tag, for_tifffile
+
+INTERPRETATION = {"LA;16": "grey16", "RGB;16": "rgb16", "RGBA;16": "rgb16"}
+DEFLATE, LZW, PACKBITS = 8, 5, 32773
+COMPRESSION = {None: None, "tiff_lzw": LZW, "packbits": PACKBITS, "tiff_adobe_deflate": DEFLATE}
+NEEDS_CODECS = (LZW, PACKBITS)  # in tifffile, which has deflate from Python itself
+
+
+def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -> bytes:
+    """A PNG or TIFF of an array `(height, width, bands)`, bit for bit."""
+    if encoding.format == "PNG":
+        return _png(pixels, encoding)
+    return _tiff(pixels, encoding, tags)
+
+
+def _png(pixels: NDArray[Any], encoding: Encoding) -> bytes:
+    """Level 2, since libvips' first level makes files twice as large."""
+    import pyvips
+
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=INTERPRETATION[encoding.mode])
+    if profile := encoding.options.get("icc_profile"):
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return bytes(image.pngsave_buffer(compression=2, filter="all", bitdepth=16))
+
+
+def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> bytes:
+    """Colour in one page, band by band in the pixel; other bands on a page each, as the trainer reads them.
+
+    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one picture.
+    """
+    from tifffile import imwrite
+
+    colour = pixels.shape[2] == 3 or encoding.mode == "RGBA;16"
+    alpha = {"extrasamples": ["unassalpha"]} if encoding.mode == "RGBA;16" else {}
+    compression = COMPRESSION.get(encoding.options.get("compression"), DEFLATE)
+    compression = DEFLATE if compression in NEEDS_CODECS else compression
+    buffer = io.BytesIO()
+    imwrite(
+        buffer,
+        np.ascontiguousarray(pixels if colour else pixels.transpose(2, 0, 1)),
+        photometric="rgb" if colour else "minisblack",
+        planarconfig="contig" if colour else None,
+        compression=compression,
+        compressionargs={"level": 1} if compression == DEFLATE else None,
+        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui") or None,
+        iccprofile=encoding.options.get("icc_profile"),
+        extratags=for_tifffile(tags),
+        metadata=None,
+        software=False,
+        **alpha,
+    )
+    return buffer.getvalue()

@@ -1,0 +1,49 @@
+"""Bands that stand on pages of their own, which is how the trainer reads pictures of many bands."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tiler.errors import SourceRefused
+from tiler.images import tiff
+from tiler.images.header import Header
+
+
+class Pages:
+    """A TIFF of equal pages of one band each, as one picture of that many bands: `Rows`, decoded whole by Pillow."""
+
+    profile: bytes | None = None
+
+    def __init__(self, file: BinaryIO, header: Header, bands: int) -> None:
+        self.width, self.height, self.bands = header.width, header.height, bands
+        pages = []
+        try:
+            file.seek(0)
+            with Image.open(file, formats=["TIFF"]) as image:
+                for page in range(bands):
+                    image.seek(page)
+                    pages.append(np.asarray(image))
+        except Exception as error:  # a decoder may fail on damaged bytes in any way; it is the file's fault
+            raise SourceRefused("I03", f"truncated or damaged: page {len(pages) + 1}: {error}") from None
+        self._pixels = np.stack(pages, axis=-1)
+        self._pixels = self._pixels.astype(self._pixels.dtype.newbyteorder("="), copy=False)
+        self.dtype: np.dtype[Any] = self._pixels.dtype
+
+    @classmethod
+    def of(cls, file: BinaryIO, header: Header, bands: int) -> Pages | None:
+        """The picture, if it is a TIFF of so many equal pages, upright, of one band each."""
+        if header.format != "TIFF" or header.frames == 1 or header.bands != 1 or header.problem or header.orientation != 1:
+            return None
+        kinds = [tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)]
+        equal = len(kinds) == bands and len(set(kinds)) == 1
+        return cls(file, header, bands) if equal and header.bits >= 8 else None
+
+    def read(self, top: int, out: NDArray[Any]) -> None:
+        out[:] = self._pixels[top : top + len(out)]
+
+    def close(self) -> None:
+        self._pixels = self._pixels[:0]

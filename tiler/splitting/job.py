@@ -1,0 +1,78 @@
+"""What cutting a source needs to know, and what is planned for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.formats import yolo
+from tiler.options import SplitOptions
+from tiler.splitting.places import Place, Quota
+from tiler.splitting.views import Rows, Views
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that cutting a source needs beside the source itself; it goes to the workers.
+
+    Attributes:
+        root: the dataset's root.
+        spec: what label rows mean.
+        tree: where tiles go; None writes nothing.
+        classes, coco_name: of a COCO set, the class of each category id, and its file.
+        quotas: for each split, which empty tiles are taken, where --background is a ratio.
+        limits: for each kind of deep pixels, what becomes 0 and 255 of each band, where --stretch says so.
+        pages: of a TIFF, so many pages are the bands of one picture (the dataset's `channels`); 0 when they are not.
+    """
+
+    root: Path
+    spec: yolo.Spec
+    options: SplitOptions
+    tree: Path | None = None
+    classes: dict[int, int] | None = None
+    coco_name: str = ""
+    quotas: dict[str, Quota] | None = None
+    limits: dict[str, list[tuple[float, float]]] | None = None
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is to be written of a source.
+
+    Attributes:
+        places: all windows; `bounds` `(T, 4)` and `scales` `(T,)` are theirs.
+        views: what the windows show.
+        rows: the label rows.
+        written: `(T,)` the windows that become tiles.
+    """
+
+    places: list[Place]
+    bounds: Floats
+    scales: Floats
+    views: Views
+    rows: Rows
+    written: Bools
+
+    @property
+    def row_tile(self) -> Ints:
+        return self.views.tile[self.rows.view]
+
+    @property
+    def clean(self) -> Bools:
+        """`(T,)` windows that show nothing of any object."""
+        return np.asarray(np.bincount(self.views.tile, minlength=len(self.places)) == 0)
+
+    def rows_of(self, tile: int) -> Ints:
+        return np.flatnonzero(self.row_tile == tile)
+
+
+def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[str, str]:
+    """Where a tile's picture and labels stand in an output."""
+    return f"{tree}/images/{split}/{name}{suffix}", f"{tree}/labels/{split}/{name}.txt"

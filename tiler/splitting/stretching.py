@@ -1,0 +1,63 @@
+"""One mapping to 8 bits for all deep pictures of a dataset: a first pass counts their values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from tiler.datasets.sources import Dataset, Source, opened
+from tiler.errors import SourceRefused
+from tiler.images import reading
+from tiler.images.header import probe
+from tiler.images.reading import Picture
+from tiler.images.stretch import Tally, limits
+from tiler.options import RunOptions, pixel_limit
+from tiler.splitting.job import Job
+from tiler.splitting.tiles import kind_of
+from tiler.splitting.work import mapped
+
+Tallies = dict[str, Tally]
+WITH_ALPHA = ("LA;16", "RGBA;16")
+
+
+def mapping(job: Job, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple[float, float]]]:
+    """For each kind of picture deeper than 8 bits, the values of each band that become 0 and 255."""
+    total: Tallies = {}
+    for tallies in mapped(job, count, dataset.sources, run):
+        for kind, tally in tallies.items():
+            if kind in total:
+                total[kind].add(tally)
+            else:
+                total[kind] = tally
+    return {kind: _limits(kind, total[kind], job.options.stretch) for kind in sorted(total)}
+
+
+def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
+    """What values each picture has; of one that cannot be read, none: it is refused when it is cut."""
+    found = []
+    for source in sources:
+        tallies: Tallies = {}
+        try:
+            with opened(os.path.join(job.root, source.key)) as file:
+                header = probe(file)
+                if header.bits > 8:
+                    with reading.opened(file, header, pixel_limit(job.options.max_pixels), job.pages) as picture:
+                        tallies = {kind_of(picture): _counted(picture)}
+        except SourceRefused:
+            pass
+        found.append(tallies)
+    return found
+
+
+def _counted(picture: Picture) -> Tally:
+    bands = picture.bands - (picture.mode in WITH_ALPHA)
+    tally = Tally.of_kind(picture.dtype, bands)
+    for rows in picture.bands_of_rows():
+        tally.count(rows[..., :bands])
+    return tally
+
+
+def _limits(kind: str, tally: Tally, how: str) -> list[tuple[float, float]]:
+    """Colours share a pair, so that they stay what they are; alpha keeps its scale."""
+    opaque = [(0.0, 65535.0)] if kind.split()[0] in WITH_ALPHA else []
+    return limits(tally, how, shared=kind.startswith("RGB")) + opaque

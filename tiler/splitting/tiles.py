@@ -1,0 +1,234 @@
+"""The pixels of one source to its tiles, with their labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.datasets.labels import Labels
+from tiler.datasets.sources import Source
+from tiler.errors import SourceRefused
+from tiler.formats import yolo
+from tiler.formats.manifest import Geo
+from tiler.images import geo, lossless, memory, pixels, reading, writing
+from tiler.images.encoding import BANDS, Encoding, encoding
+from tiler.images.header import Header
+from tiler.images.raster import Later
+from tiler.images.reading import Crop, Picture
+from tiler.options import pixel_limit
+from tiler.run import staging
+from tiler.splitting.job import Job, Plan, tile_paths
+from tiler.splitting.views import masked_outlines
+from tiler.window import Window
+
+if TYPE_CHECKING:
+    from tiler.polygons import Rings
+    from tiler.types import Floats
+
+COLOUR = 3  # bands, also of what the trainer makes colour of: grey, and colour with alpha
+KINDS = {"u": "unsigned", "i": "signed", "f": "float"}
+COEFFICIENTS = 6  # bytes a pixel, at most, that copying the coefficients of a JPEG takes
+
+
+@dataclass(slots=True)
+class Made:
+    """What became of the tiles of a source.
+
+    Attributes:
+        suffix: of the tiles' pictures.
+        sizes: of each tile, bytes of its picture and of its labels.
+        notes: code and text of what is to be known.
+        copied: tiles whose JPEG coefficients were copied.
+        channels: bands of a tile as the trainer takes them: 3, or how many others there are; 0 where nothing was made.
+        geo: where the source lies in the world.
+    """
+
+    suffix: str = ""
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    copied: int = 0
+    channels: int = 0
+    geo: Geo | None = None
+
+
+def write(job: Job, source: Source, file: BufferedReader, header: Header, plan: Plan, labels: Labels, later: Later) -> Made:
+    """Every tile of the plan, from a picture that is read once: all of them, or none.
+
+    Raises:
+        SourceRefused: the picture is damaged, or the tiles' format cannot hold it.
+        Unfinished: the disk is full.
+    """
+    chosen = job.options
+    with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as picture:
+        made = Made(channels=picture.bands if picture.mode == BANDS else COLOUR)
+        stretched = _stretched(job, picture)
+        keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
+        how = encoding(picture, header, chosen.format, chosen.quality, reading.tables(file, header) if keeps else None)
+        made.suffix = how.suffix
+        made.notes = _notes(picture, how, stretched)
+        located = geo.located(file, header, job.root / source.key)
+        made.geo = None if located is None else located.geo
+        tiles = Tiles(job, source, header, plan, labels, how, picture.mode, located)
+        numbers = np.flatnonzero(plan.written).tolist()
+        if keeps and not stretched:
+            made.copied = _copy(tiles, file, numbers)
+        try:
+            made.sizes = _cut(tiles, picture, numbers, later)
+        except SourceRefused:  # some rows were good, but a picture is cut whole or not at all
+            tiles.remove(numbers)
+            raise
+    return made
+
+
+def _stretched(job: Job, picture: Picture) -> bool:
+    limits = (job.limits or {}).get(kind_of(picture))
+    if limits is not None:
+        picture.stretched(limits)
+    return limits is not None
+
+
+def kind_of(picture: Picture) -> str:
+    """Pictures of one kind share a mapping to 8 bits: `RGB;16 u2x3`."""
+    return f"{picture.mode} {picture.dtype.str[1:]}x{picture.bands}"
+
+
+def _notes(picture: Picture, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
+    notes = [] if how.note is None else [("I12", how.note)]
+    if picture.dtype.itemsize > 1 and not stretched:
+        kept = f"{picture.dtype.itemsize * 8}-bit {KINDS[picture.dtype.kind]} samples are kept"
+        taken = ", of which the trainer takes the high byte only" if picture.dtype.str[1:] == "u2" else ""
+        notes.append(("I13", f"{kept}{taken}; --stretch maps them to 8 bits"))
+    return notes
+
+
+def _cut(tiles: Tiles, picture: Picture, numbers: list[int], later: Later) -> list[tuple[int, int]]:
+    """Tiles by their pixels; sizes in their order."""
+    todo = [t for t in numbers if t not in tiles.copied]
+    sizes: dict[int, Future[tuple[int, int]]] = {}
+    if todo:
+        try:
+            for crop, here in picture.sweep([tiles.inner(t) for t in todo], later):
+                for i in here:
+                    future = sizes[todo[i]] = later(partial(tiles.make, todo[i], crop))
+                    if future.done():
+                        future.result()  # a full disk: no use to go on
+        finally:
+            wait(sizes.values())
+    return [tiles.copied[t] if t in tiles.copied else sizes[t].result() for t in numbers]
+
+
+def _copy(tiles: Tiles, file: BufferedReader, numbers: list[int]) -> int:
+    """Tiles whose JPEG coefficients can be copied, all in one go."""
+    header = tiles.header
+    unit = lossless.unit(header)
+    if unit is None or not memory.enough(COEFFICIENTS * header.pixels):
+        return 0
+    mine = [t for t in numbers if tiles.aligned(t, unit)]
+    file.seek(0)
+    try:
+        parts = lossless.copied(file.read(), [tiles.plan.places[t].window for t in mine]) if mine else []
+    except OSError:  # damaged: its decoder will say how
+        return 0
+    profile = tiles.how.options.get("icc_profile")
+    for t, part in zip(mine, parts, strict=True):
+        tiles.copied[t] = tiles.store(t, lossless.with_profile(part, profile) if profile else part)
+    return len(mine)
+
+
+@dataclass(slots=True)
+class Tiles:
+    """The tiles of one source.
+
+    Attributes:
+        mode: of the source's pixels.
+        copied: the sizes of those that were made without decoding.
+    """
+
+    job: Job
+    source: Source
+    header: Header
+    plan: Plan
+    labels: Labels
+    how: Encoding
+    mode: str
+    located: geo.Located | None
+    copied: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def inner(self, t: int) -> Window:
+        """The part of a tile's window that is inside the picture."""
+        inner = self.plan.places[t].window.intersection(Window(0, 0, *self.header.size))
+        assert inner is not None
+        return inner
+
+    def make(self, t: int, crop: Crop) -> tuple[int, int]:
+        """Cut a tile out and write it: the sizes of its picture and labels."""
+        place, inner = self.plan.places[t], self.inner(t)
+        tile = pixels.fitted(crop(inner), self.mode, inner, place.window, place.size, self.how)
+        hidden, shown = self.masked(t)
+        if hidden:
+            if isinstance(tile, np.ndarray):
+                tile = tile.copy()  # it may be a part of its neighbours, too
+            origin, zoom = self.plan.bounds[t, :2], np.array(self.zoom(t))
+            pixels.paint_out(tile, *([[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown)))
+        tags = [] if self.located is None else self.located.tags(place.window, self.zoom(t))
+        return self._written(t, lambda path: writing.save(tile, path, self.how, tags))
+
+    def store(self, t: int, data: bytes) -> tuple[int, int]:
+        """Write a tile that is encoded already."""
+        return self._written(t, lambda path: writing.store(path, data))
+
+    def _written(self, t: int, save: Callable[[str], int]) -> tuple[int, int]:
+        text = yolo.text([self.plan.rows.values[i] for i in self.plan.rows_of(t)], self.job.spec.task).encode()
+        picture, label = self._paths(t)
+        with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
+            if self.located is not None and self.how.format != "TIFF":
+                writing.store(world_path(picture), self.located.world(self.plan.places[t].window, self.zoom(t)).encode())
+            size = save(picture)
+            writing.store(label, text)
+        return size, len(text)
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Delete what was written of these tiles."""
+        for t in numbers:
+            picture, label = self._paths(t)
+            for path in (picture, label, world_path(picture)):
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def _paths(self, t: int) -> tuple[str, str]:
+        assert self.job.tree is not None
+        return tile_paths(self.job.tree, self.source.split, self.plan.places[t].name, self.how.suffix)
+
+    def zoom(self, t: int) -> tuple[float, float]:
+        """Pixels of the tile for one of the source."""
+        place = self.plan.places[t]
+        return place.size[0] / place.window.width, place.size[1] / place.window.height
+
+    def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
+        """Outlines to paint out of a tile, and to leave, in source pixels."""
+        return masked_outlines(self.plan.views, self.plan.rows, t, self.plan.bounds[t], self._ignored())
+
+    def _ignored(self) -> Rings:
+        regions = self.labels.ignored
+        return regions if self.job.options.ignored == "mask" else regions.take(np.empty(0, np.int64))
+
+    def aligned(self, t: int, unit: tuple[int, int]) -> bool:
+        """Whether a tile is a part of the picture as it is, from whole blocks of coefficients on."""
+        place = self.plan.places[t]
+        window = place.window
+        plain = self.inner(t) == window and place.size == (window.width, window.height)
+        return plain and window.x % unit[0] == 0 and window.y % unit[1] == 0 and not self.masked(t)[0]
+
+
+def world_path(picture: str | Path) -> str:
+    """The world file of a tile."""
+    return os.path.splitext(picture)[0] + ".wld"
