@@ -4,12 +4,12 @@
 
 One picture of each kind is made in bounded memory and measured: side x side px, as BigTIFF 2 side x 1.5 side.
 
-    a  reads it as the reader for large pictures does (pyvips, top to bottom, 64 rows at a time into strips
-       of 512), and keeps nothing
+    a  reads it as the reader for large pictures does (top to bottom in strips of 512 rows, TIFF by rasterio,
+       others by pyvips 64 rows at a time), and keeps nothing
     b  has its first 640 rows in memory and encodes and writes as many tiles as it has (Pillow, threads on all cores)
     c  is `tiler split`, with 1000 labels
 
-c should take little more than a and b together, and at most 500 MB. pyvips must be installed.
+c should take little more than a and b together, and at most 500 MB. The extra `big` must be installed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,26 @@ def picture(width: int, height: int) -> pyvips.Image:
 
 
 def read(path: Path) -> None:
-    """What the reader does for the windows of a picture, without the windows."""
+    """What the reader's library does for the windows of a picture, without the windows."""
+    if path.suffix == ".tif":
+        read_tiff(path)
+    else:
+        read_other(path)
+
+
+def read_tiff(path: Path) -> None:
+    import os
+
+    os.environ["GDAL_CACHEMAX"] = "64"
+    import rasterio
+    from rasterio.windows import Window
+
+    with rasterio.open(path) as image:
+        for y in range(0, image.height, STRIP):
+            image.read(window=Window(0, y, image.width, min(STRIP, image.height - y)))
+
+
+def read_other(path: Path) -> None:
     import numpy as np
     import pyvips
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 import tiler
 from tests.conftest import SHARED, needs_shared, rows_of
 from tiler.formats import manifest, yolo
+from tiler.images import codecs, gdal, vips
 
 pytestmark = needs_shared
 DATA = SHARED / "data"
@@ -136,7 +137,7 @@ def odd(tmp_path_factory):
 
 
 REFUSED = {
-    "avif.avif": "I07", "j2k.jp2": "I07", "bands5.tif": "I06", "rgb16.tif": "I06", "rgb16_png.png": "I06",
+    "avif.avif": "I07",
     "bomb_header.png": "I04", "bomb_header_jpg.jpg": "I04", "bomb_real.png": "I04",
     "corrupt_crc.png": "I03", "truncated.png": "I03", "truncated_half.jpg": "I03", "truncated_head.jpg": "I03",
     "truncated_noeoi.jpg": "I03", "truncated_tif.tif": "I03",
@@ -145,17 +146,42 @@ REFUSED = {
 }  # fmt: skip
 
 
-def test_odd_pictures_are_cut_or_refused_by_name_and_cost_no_other(odd, tmp_path):
-    (odd / "dataset.yaml").write_text("train: images\nval: images\nnames: {0: car, 1: truck, 2: bus, 3: minibus, 4: cyclist}\n")
+# With the extras `big` and `fast` these are cut
+BY_EXTRAS = {"j2k.jp2": "I07", "bands5.tif": "I06", "rgb16.tif": "I06", "rgb16_png.png": "I06"}
+EXTRAS = ("pyvips", "rasterio", "tifffile", "imagecodecs")
+NAMES = "train: images\nval: images\nnames: {0: car, 1: truck, 2: bus, 3: minibus, 4: cyclist}\n"
+
+
+@pytest.fixture(params=["without extras", "with extras"])
+def refused(request, monkeypatch):
+    """What is refused, by what is installed."""
+    if request.param == "with extras":
+        for name in EXTRAS:
+            pytest.importorskip(name, reason="the extras `big` and `fast` are not installed", exc_type=(ImportError, OSError))
+        yield REFUSED
+        return
+    monkeypatch.setattr(vips, "missing", lambda: True)
+    monkeypatch.setattr(gdal, "missing", lambda: True)
+    monkeypatch.setenv(codecs.OFF, "1")
+    codecs.library.cache_clear()
+    yield REFUSED | BY_EXTRAS
+    codecs.library.cache_clear()
+
+
+def test_odd_pictures_are_cut_or_refused_by_name_and_cost_no_other(odd, tmp_path, refused):
+    (odd / "dataset.yaml").write_text(NAMES)
     report = tiler.split(odd, out=tmp_path / "out", tile=320)
     assert report.exit_code() == 1
     found = {(Path(f.path).name, f.code) for f in report.findings if f.level == "error"}
-    assert found == set(REFUSED.items())
+    assert found == set(refused.items())
+    for finding in report.findings:
+        if Path(finding.path).name in BY_EXTRAS and finding.level == "error":
+            assert finding.message.endswith("pip install 'tilestitch[big]' reads it")
     orphans = {Path(f.path).name for f in report.findings if f.code == "P02"}
     assert orphans == {"orphan.txt", "animated.txt", "bands4.txt"}
     readable = {p.name for p in (odd / "images").rglob("*") if p.suffix.lower() in yolo_suffixes() and not p.name.startswith(".")}
     cut = {Path(e.source).name for e in manifest.read_sources(tmp_path / "out/tiles.jsonl") if e.tiles}
-    assert cut == readable - set(REFUSED)
+    assert cut == readable - set(refused)
     plain = rows_of(tmp_path / "out")["plain__0_0_320_320"]
     for stem in ("exif_3", "exif_5", "exif_6", "exif_8", "exif_png", "exif_webp", "cmyk", "gray16", "palette", "mpo", "lzw"):
         assert rows_of(tmp_path / "out")[f"{stem}__0_0_320_320"] == plain, stem
@@ -165,8 +191,44 @@ def yolo_suffixes():
     return {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".mpo", ".avif", ".jp2"}
 
 
+def whole(path):
+    """(bands, height, width) of a picture, by libraries that tiler does not read it with."""
+    if path.suffix == ".tif":
+        from tifffile import imread
+
+        pixels = imread(path)
+        return pixels if pixels.shape[0] == 5 else pixels.transpose(2, 0, 1)
+    if path.suffix == ".jp2":
+        return np.asarray(Image.open(path)).transpose(2, 0, 1)
+    from imagecodecs import png_decode
+
+    return png_decode(path.read_bytes()).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("refused", ["with extras"], indirect=True)
+def test_odd_pictures_that_the_extras_read_are_cut_to_the_last_bit(odd, tmp_path, refused):
+    (odd / "dataset.yaml").write_text(NAMES)
+    report = tiler.split(odd, out=tmp_path / "out", tile=320)
+    assert report.channels == 0
+    assert report.bands["5"] == 2  # in train and in val
+    assert "I14" in {f.code for f in report.findings}
+    count = 0
+    for entry in manifest.read_sources(tmp_path / "out/tiles.jsonl"):
+        if (name := Path(entry.source).name) not in BY_EXTRAS:
+            continue
+        pixels = whole(odd / entry.source)
+        for t in entry.tiles:
+            (path,) = (tmp_path / "out/images" / entry.split).glob(t.name + ".*")
+            assert path.suffix == (".png" if name in ("j2k.jp2", "rgb16_png.png") else ".tif")
+            found = whole(path)
+            assert found.dtype == pixels.dtype == (np.uint16 if "16" in name else np.uint8)
+            np.testing.assert_array_equal(found, pixels[:, t.y : t.y + t.h, t.x : t.x + t.w])
+            count += 1
+    assert count == 2 * (2 + 1 + 1 + 2)
+
+
 def test_odd_turned_pictures_show_the_same_pixels(odd, tmp_path):
-    (odd / "dataset.yaml").write_text("train: images\nval: images\nnames: {0: car, 1: truck, 2: bus, 3: minibus, 4: cyclist}\n")
+    (odd / "dataset.yaml").write_text(NAMES)
     tiler.split(odd, out=tmp_path / "out", tile=320)
     want = np.asarray(Image.open(tmp_path / "out/images/train/plain__0_0_320_320.jpg")).astype(int)
     for stem in [f"exif_{i}" for i in range(1, 9)] + ["exif_garbage", "exif_invalid"]:

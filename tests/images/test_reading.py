@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tiler.errors import SourceRefused
-from tiler.images import header, reading
+from tiler.images import reading
 
 from . import LIMIT, chunk, encoded, exif_block, noise, oriented, png, smooth, tiff
 from .test_header import SAMPLES

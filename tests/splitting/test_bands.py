@@ -1,6 +1,7 @@
 """Pictures of more bands or bits than Pillow has a mode for: their tiles hold every bit (the extra `big`)."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from tests.splitting.test_split import split
 from tiler.formats import manifest
 from tiler.images import gdal, vips
 
-EXTRA = r"pip install 'tilestitch\[big\]'"
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # rasterio's
+
 ROWS = "0 0.5 0.5 0.4 0.4\n2 0.2 0.2 0.1 0.1\n"
 
 
@@ -96,7 +98,6 @@ def paths(dataset):
 
 
 @needs_big
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("how", ["contig", "separate", "rasterio"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
 @pytest.mark.parametrize("bands", [2, 4, 5])
@@ -172,9 +173,29 @@ def _pixels(path):
         return file.read().transpose(1, 2, 0)
 
 
-test_colours_of_16_bits_stay_so = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")(
-    test_colours_of_16_bits_stay_so
-)
+@needs_big
+@pytest.mark.parametrize("bands", [2, 4])
+def test_alpha_of_16_bits_stays_so(dataset, tmp_path, bands):
+    import pyvips
+
+    pixels = noise(bands, np.uint16)
+    image = pyvips.Image.new_from_array(pixels, interpretation={2: "grey16", 4: "rgb16"}[bands])
+    dataset.add("a.png", ROWS, bytes(image.pngsave_buffer()))
+    dataset.add("v.png", "", picture(64, 64), "val")
+    report = split(dataset, tmp_path / "out")
+    assert ([f.code for f in report.findings], report.bands) == (["I13"], {"3": 2})
+    for source, tile, path in tiles(tmp_path / "out"):
+        if "train" in source:
+            np.testing.assert_array_equal(_pixels(path), window(pixels, tile))
+
+
+@needs_big
+def test_the_number_of_bands_is_that_of_the_pages(dataset, tmp_path):
+    for where in ("train", "val"):
+        dataset.add("a.tif", ROWS, tiff(noise(2, np.uint16), tags={338: (3, [2])}), where)
+    report = split(dataset, tmp_path / "out")
+    assert {len(pages(path)) for _, _, path in tiles(tmp_path / "out")} == {2}
+    assert report.bands == {"2": 2}
 
 
 @needs_big
@@ -339,8 +360,6 @@ def test_without_the_extra_each_is_refused_and_the_rest_goes_on(dataset, tmp_pat
 
 def test_without_the_extra_pages_are_refused_by_name(five, tmp_path, without, monkeypatch):
     """They are read, but nothing writes them."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "tifffile", None)
     data, _ = five
     report = split(data, tmp_path / "out")

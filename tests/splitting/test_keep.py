@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import tiler
-from tests.conftest import Dataset, picture, rows_of, tree
+from tests.conftest import Dataset, picture, tree
 from tests.images import oriented
 from tests.splitting.test_split import split
 from tiler.formats import manifest
@@ -53,8 +53,9 @@ def pixels(path):
 
 
 def tables(path):
+    """One for each component."""
     with Image.open(path) as image:
-        return image.quantization
+        return [image.quantization[table] for *_, table in image.layer]
 
 
 def sampling(path):
@@ -211,6 +212,19 @@ def test_an_unusual_subsampling_is_encoded_with_the_tables_of_the_source(one, tm
     report = keep(one, tmp_path / "out")
     assert report.splits["train"].counts.copied == 0
     assert all((tables(where), sampling(where)) == (tables(path), "4:4:4") for _, where in tiles(tmp_path / "out"))
+
+
+@needs_library
+def test_tables_of_any_number_are_those_of_the_source(one, tmp_path):
+    path = add(one)
+    data = bytearray(path.read_bytes())
+    definition, frame = data.index(b"\xff\xdb", data.index(b"\xff\xdb") + 2), data.index(b"\xff\xc0")
+    assert (data[definition + 4], data[frame + 15], data[frame + 18]) == (1, 1, 1)
+    data[definition + 4] = data[frame + 15] = data[frame + 18] = 3
+    path.write_bytes(data)
+    report = keep(one, tmp_path / "out", edge="shift")
+    assert (report.findings, report.splits["train"].counts.copied) == ([], 6)
+    assert all(list(tables(where).values()) == list(tables(path).values()) for _, where in tiles(tmp_path / "out"))
 
 
 @needs_library

@@ -36,10 +36,10 @@ def command(
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset that trains as it is."""
     allowed = {item.name for cls in (SplitOptions, RunOptions) for item in fields(cls)}
     chosen = configured(config, options, allowed)
-    from tiler.run import heap
+    from tiler.images import memory
     from tiler.splitting import split
 
-    heap.keep()
+    memory.keep_blocks()
     with progress("cut", quiet or json) as show:
         report = split(data, out=out, images=images, progress=lambda p: show(p.done, p.total, p.tiles), **chosen)
     if json:
@@ -68,6 +68,10 @@ def _summary(report: SplitReport, dry: bool) -> None:
         tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
     if len(report.lost) > 5:
         tell(f"lost: {len(report.lost) - 5} more{'' if dry else ', in report.json'}")
+    if total.counts.copied:
+        tell(f"{total.counts.copied} of {total.counts.tiles} tiles keep the source's JPEG coefficients")
+    for kind, pairs in report.stretch.items():
+        tell(f"{kind}: {', '.join(f'{low:g}..{high:g}' for low, high in dict.fromkeys(pairs))} became 0..255")
     if total.counts.unlabelled:
         tell(f"{total.counts.unlabelled} pictures have no label file; they count as background")
     if dry:

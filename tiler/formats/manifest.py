@@ -14,6 +14,8 @@ from tiler.formats import jsonl
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
+WORLD = ".wld"  # beside a tile that cannot say itself where it lies
+PLACED = (".tif",)
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,20 +88,29 @@ def read_sources(path: Path) -> Iterator[SourceTiles]:
 def missing(out: Path) -> list[Finding]:
     """Tiles that the manifest of an output names and that are not there."""
     findings = []
-    there: dict[tuple[str, str], set[str]] = {}
+    there: dict[tuple[str, str], dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
         for kind in ("images", "labels"):
             if (kind, entry.split) not in there:
-                there[kind, entry.split] = _stems(out / kind / entry.split, kind == "labels")
-            gone = [tile.name for tile in entry.tiles if tile.name not in there[kind, entry.split]]
+                there[kind, entry.split] = _suffixes(out / kind / entry.split, kind == "labels")
+            known = there[kind, entry.split]
+            gone = [tile.name for tile in entry.tiles if not known.get(tile.name, set()) - {WORLD}]
             findings += [Finding(f"{kind}/{entry.split}/{printable(name)}", "T01", "missing") for name in gone]
+            if kind == "images" and entry.geo is not None:
+                unplaced = [t.name for t in entry.tiles if not known.get(t.name, {WORLD}) & {WORLD, *PLACED}]
+                findings += [Finding(f"images/{entry.split}/{printable(n)}{WORLD}", "T01", "missing") for n in unplaced]
     return findings
 
 
-def _stems(folder: Path, empty: bool) -> set[str]:
-    """The stems of the files in a folder; with `empty`, of those without content too."""
+def _suffixes(folder: Path, empty: bool) -> dict[str, set[str]]:
+    """The files in a folder, as the suffixes of each stem; with `empty`, those without content too."""
+    found: dict[str, set[str]] = {}
     try:
         with os.scandir(folder) as entries:
-            return {os.path.splitext(entry.name)[0] for entry in entries if empty or entry.stat().st_size}
+            for entry in entries:
+                if empty or entry.stat().st_size:
+                    stem, suffix = os.path.splitext(entry.name)
+                    found.setdefault(stem, set()).add(suffix)
     except OSError:
-        return set()
+        pass
+    return found

@@ -1,7 +1,7 @@
-"""Faster codecs of JPEG and PNG (imagecodecs, the extra `fast`), where they are installed.
+"""Faster codecs (imagecodecs, the extra `fast`), where they are installed: JPEG both ways, PNG to encode.
 
 Decoded pixels are those of Pillow, and Pillow remains the judge: what they do not read
-without a word is given to it.
+without a word is given to it. PNGs are decoded by it alone, which checks them as a whole.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 OFF = "TILER_PILLOW_ONLY"  # an environment variable, to compare
 ENCODED = {"JPEG": ("L", "RGB"), "PNG": ("L", "LA", "RGB", "RGBA", "I;16")}
-DECODED = {("JPEG", 8, 1): "L", ("JPEG", 8, 3): "RGB"}
-DECODED |= {("PNG", 8, 1): "L", ("PNG", 8, 2): "LA", ("PNG", 8, 3): "RGB", ("PNG", 8, 4): "RGBA", ("PNG", 16, 1): "I;16"}
 
 
 @cache
@@ -31,7 +29,7 @@ def library() -> Any:
     try:
         import imagecodecs
 
-        _ = imagecodecs.jpeg8_encode, imagecodecs.jpeg8_decode, imagecodecs.png_encode, imagecodecs.png_decode
+        _ = imagecodecs.jpeg8_encode, imagecodecs.jpeg8_decode, imagecodecs.png_encode
     except (ImportError, AttributeError):
         return None
     return imagecodecs
@@ -53,28 +51,25 @@ def encode(pixels: NDArray[Any], encoding: Encoding) -> bytes:
 
 
 def decode(data: bytes, header: Header) -> NDArray[Any] | None:
-    """The pixels `(height, width, bands)` as stored, or None where Pillow shall decide."""
-    mode = DECODED.get((header.format, header.bits, header.bands))
-    if mode is None or header.colour == "palette" or header.frames > 1 or library() is None:
-        return None
-    if header.format == "JPEG" and not _complete(data):
+    """The pixels `(height, width, bands)` of a JPEG as stored, or None where Pillow shall decide."""
+    able = header.format == "JPEG" and header.problem is None and header.bands in (1, 3)
+    if not able or library() is None or not _complete(data):
         return None
     try:
-        pixels = library().jpeg8_decode(data) if header.format == "JPEG" else library().png_decode(data)
+        pixels = library().jpeg8_decode(data)
     except Exception:  # of the library's own kind, whatever is wrong with the file
         return None
     pixels = np.asarray(pixels)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    whole = pixels.shape == (header.height, header.width, header.bands) and pixels.itemsize * 8 == header.bits
-    return pixels if whole else None
+    return pixels if pixels.shape == (header.height, header.width, header.bands) and pixels.dtype == np.uint8 else None
 
 
 def _complete(data: bytes) -> bool:
     """Whether a JPEG ends as it should: its decoder fills what is missing with grey and says nothing."""
     at = 2
     while data[at : at + 1] == b"\xff":  # from segment to segment, since a thumbnail in one of them ends too
-        if data[at + 1] == 0xDA:
+        if (kind := data[at + 1 : at + 2]) == b"\xda":
             return data.rfind(b"\xff\xd9", at) >= 0
-        fill = data[at + 1] == 0xFF
+        fill = kind == b"\xff"
         at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return False

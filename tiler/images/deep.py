@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiler.images.encoding import Encoding
+from tiler.errors import SourceRefused
+from tiler.images.encoding import BEYOND_PILLOW, DESCRIBED, Encoding
 from tiler.images.geo import Tag, for_tifffile
 
 INTERPRETATION = {"LA;16": "grey16", "RGB;16": "rgb16", "RGBA;16": "rgb16"}
 DEFLATE, LZW, PACKBITS = 8, 5, 32773
 COMPRESSION = {None: None, "tiff_lzw": LZW, "packbits": PACKBITS, "tiff_adobe_deflate": DEFLATE}
 NEEDS_CODECS = (LZW, PACKBITS)  # in tifffile, which has deflate from Python itself
+
+
+def paged(encoding: Encoding, bands: int) -> bool:
+    """Whether each band is written on a page of its own."""
+    deep = encoding.format == "TIFF" and encoding.mode in BEYOND_PILLOW
+    return deep and bands != 3 and encoding.mode != "RGBA;16"
+
+
+def require(encoding: Encoding) -> None:
+    """That what writes such a file is installed.
+
+    Raises:
+        SourceRefused: I06, and what is missing.
+    """
+    needed = "pyvips" if encoding.format == "PNG" else "tifffile"
+    if encoding.mode in BEYOND_PILLOW and not _installed(needed):
+        mode = DESCRIBED[encoding.mode]
+        raise SourceRefused("I06", f"{mode}, which tiler as installed cannot write; pip install 'tilestitch[big]' can")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # it was taken out of the modules
+        return False
 
 
 def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -> bytes:
@@ -42,7 +69,7 @@ def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> byte
     """
     from tifffile import imwrite
 
-    colour = pixels.shape[2] == 3 or encoding.mode == "RGBA;16"
+    colour = not paged(encoding, pixels.shape[2])
     alpha = {"extrasamples": ["unassalpha"]} if encoding.mode == "RGBA;16" else {}
     compression = COMPRESSION.get(encoding.options.get("compression"), DEFLATE)
     compression = DEFLATE if compression in NEEDS_CODECS else compression
@@ -54,7 +81,7 @@ def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> byte
         planarconfig="contig" if colour else None,
         compression=compression,
         compressionargs={"level": 1} if compression == DEFLATE else None,
-        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui") or None,
+        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui" and pixels.itemsize <= 4) or None,
         iccprofile=encoding.options.get("icc_profile"),
         extratags=for_tifffile(tags),
         metadata=None,

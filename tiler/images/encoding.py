@@ -68,13 +68,13 @@ class Encoding:
     direct: bool = False
 
 
-def encoding(look: Look, header: Header, wanted: str, quality: int, tables: dict[int, list[int]] | None = None) -> Encoding:
+def encoding(look: Look, header: Header, wanted: str, quality: int, tables: list[list[int]] | None = None) -> Encoding:
     """How to write the tiles of a picture.
 
     Args:
         wanted: `same`, `jpg`, `png`, `webp` or `tif`.
         quality: 1 to 100, of JPEG and lossy WebP.
-        tables: quantisation tables of a JPEG source, in place of a quality.
+        tables: quantisation tables of a JPEG source, by component, in place of a quality.
 
     Raises:
         SourceRefused: the format cannot hold the pixels (16-bit or float as JPEG, say).

@@ -53,6 +53,7 @@ class Header:
     colour: grey, RGB, palette, CMYK, or another name of the format's.
     alpha: whether the last band is one.
     planar: whether a TIFF stores a band after the other.
+    pillow_only: what Pillow makes of the pixels and readers by rows do not: `a transparent colour`, `premultiplied alpha`.
     gradual: a progressive JPEG or an interlaced PNG, of which no part can be decoded by itself.
     """
 
@@ -72,6 +73,7 @@ class Header:
     alpha: bool = False
     planar: bool = False
     gradual: bool = False
+    pillow_only: str = ""
 
     @property
     def pixels(self) -> int:
@@ -196,7 +198,7 @@ def _png(file: BinaryIO) -> Header:
     problem = None
     if bits == 16 and colour != 0:
         problem = f"a 16-bit {names[colour]} PNG: decoding it here would cut it to 8 bits"
-    orientation, frames = 1, 1
+    orientation, frames, special = 1, 1, ""
     file.seek(8 + 8 + length + 4)
     while len(chunk := file.read(8)) == 8:  # to the end: EXIF may stand behind the pixels
         length, kind = struct.unpack(">I4s", chunk)
@@ -205,6 +207,8 @@ def _png(file: BinaryIO) -> Header:
             orientation = _exif(file, body)
         elif kind == b"acTL":
             frames = 2
+        elif kind == b"tRNS" and colour != 3:
+            special = "a transparent colour"
         elif kind == b"IEND":
             break
         file.seek(body + length + 4)
@@ -221,6 +225,7 @@ def _png(file: BinaryIO) -> Header:
         colour={0: "grey", 3: "palette", 4: "grey"}.get(colour, "RGB"),
         alpha=colour in (4, 6),
         gradual=bool(interlaced),
+        pillow_only=special,
     )
 
 
@@ -317,6 +322,7 @@ def _tiff(file: BinaryIO) -> Header:
         colour=COLOURS.get(one(tags, 262, BLACK_IS_ZERO), "raw"),
         alpha=bool({1, 2} & set(tags.get(338, ())[-1:])),
         planar=bands > 1 and one(tags, 284, 1) == 2,
+        pillow_only="premultiplied alpha" if tags.get(338, ())[-1:] == (1,) and bits[0] == 8 else "",
     )
 
 

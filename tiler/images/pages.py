@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -11,6 +12,22 @@ from PIL import Image
 from tiler.errors import SourceRefused
 from tiler.images import tiff
 from tiler.images.header import Header
+from tiler.images.limit import allowed
+
+
+def stand_for_bands(file: BinaryIO, header: Header, bands: int) -> bool:
+    """Whether a picture is a TIFF of so many equal pages, upright, of one band each.
+
+    Raises:
+        SourceRefused: I03, it is cut off between its pages.
+    """
+    if header.format != "TIFF" or header.frames == 1 or header.bands != 1 or header.problem or header.orientation != 1:
+        return False
+    try:
+        kinds = [tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)]
+    except (struct.error, OSError, OverflowError, ValueError):
+        raise SourceRefused("I03", "truncated or damaged: not all of its pages are there") from None
+    return len(kinds) == bands and len(set(kinds)) == 1 and header.bits >= 8
 
 
 class Pages:
@@ -23,7 +40,7 @@ class Pages:
         pages = []
         try:
             file.seek(0)
-            with Image.open(file, formats=["TIFF"]) as image:
+            with allowed(header.pixels), Image.open(file, formats=["TIFF"]) as image:
                 for page in range(bands):
                     image.seek(page)
                     pages.append(np.asarray(image))
@@ -32,15 +49,6 @@ class Pages:
         self._pixels = np.stack(pages, axis=-1)
         self._pixels = self._pixels.astype(self._pixels.dtype.newbyteorder("="), copy=False)
         self.dtype: np.dtype[Any] = self._pixels.dtype
-
-    @classmethod
-    def of(cls, file: BinaryIO, header: Header, bands: int) -> Pages | None:
-        """The picture, if it is a TIFF of so many equal pages, upright, of one band each."""
-        if header.format != "TIFF" or header.frames == 1 or header.bands != 1 or header.problem or header.orientation != 1:
-            return None
-        kinds = [tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)]
-        equal = len(kinds) == bands and len(set(kinds)) == 1
-        return cls(file, header, bands) if equal and header.bits >= 8 else None
 
     def read(self, top: int, out: NDArray[Any]) -> None:
         out[:] = self._pixels[top : top + len(out)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tiler.images.encoding import BEYOND_PILLOW, Encoding
+from tiler.images.encoding import BANDS, BEYOND_PILLOW, Encoding
 from tiler.images.header import TURNED, Header
 from tiler.window import Window
 
@@ -81,7 +81,7 @@ def fitted(part: Pixels, mode: str, inner: Window, window: Window, size: tuple[i
     as_it_is = inner == window and size == (window.width, window.height) and mode == encoding.mode
     if isinstance(part, np.ndarray):
         if mode in BEYOND_PILLOW:
-            return _fitted(part, inner, window, size)
+            return _fitted(part, mode, inner, window, size)
         if as_it_is and encoding.direct:
             return part
         part = as_image(part, mode)
@@ -108,34 +108,41 @@ def _resampled(tile: Image.Image, size: tuple[int, int]) -> Image.Image:
     return tile.resize(size, Image.Resampling.LANCZOS)
 
 
-def _fitted(part: NDArray[Any], inner: Window, window: Window, size: tuple[int, int]) -> NDArray[Any]:
+def _fitted(part: NDArray[Any], mode: str, inner: Window, window: Window, size: tuple[int, int]) -> NDArray[Any]:
     """A tile of its own memory."""
     if inner == window:
         tile = part.copy()
     else:
         tile = np.empty((window.height, window.width, part.shape[2]), part.dtype)
-        tile[:] = fill(part)
+        tile[:] = fill(part, mode)
         x, y = inner.x - window.x, inner.y - window.y
         tile[y : y + inner.height, x : x + inner.width] = part
     if size == (window.width, window.height):
         return tile
-    planes = [np.asarray(_resampled(_plane(tile[..., band]), size)) for band in range(tile.shape[2])]
-    result = np.stack(planes, axis=-1)
-    if tile.dtype.kind in "ui":
-        low, high = np.iinfo(tile.dtype).min, np.iinfo(tile.dtype).max
-        result = np.clip(np.rint(result), low, high)
-    return result.astype(tile.dtype)
+    return np.stack([_resampled_plane(tile[..., band], size) for band in range(tile.shape[2])], axis=-1)
 
 
-def _plane(values: NDArray[Any]) -> Image.Image:
-    whole = values.dtype in (np.uint8, np.uint16)
-    return Image.fromarray(np.ascontiguousarray(values if whole else values.astype(np.float32)))
+def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """One band. Pillow has float32 at best, so of longer numbers it gets what they are above the lowest."""
+    if values.dtype in (np.uint8, np.uint16, np.float32):
+        return np.asarray(_resampled(Image.fromarray(np.ascontiguousarray(values)), size))
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return np.full(size[::-1], values.flat[0])
+    low, high = known.min(), known.max()
+    above = values.astype(np.float64) - np.float64(low)
+    result = np.asarray(_resampled(Image.fromarray(above.astype(np.float32)), size)).astype(np.float64)
+    result = np.clip(result, 0, np.float64(high) - np.float64(low))
+    if values.dtype.kind == "f":
+        return np.asarray((result + low).astype(values.dtype))
+    whole = np.minimum(np.rint(result), np.nextafter(2.0**64, 0)).astype(np.uint64)
+    return np.asarray((whole + low.astype(np.uint64)).astype(values.dtype))  # modulo 2**64, as integers are
 
 
-def fill(tile: Pixels) -> Any:
-    """The fill colour in the tile's mode: the trainer's grey, or what is nearest to it."""
+def fill(tile: Pixels, mode: str = BANDS) -> Any:
+    """The fill colour: the trainer's grey, or what is nearest to it; of an array in the mode that it has."""
     if isinstance(tile, np.ndarray):
-        return _fill_of_bands(tile)
+        return _fill_of_bands(tile, mode in ("LA", "RGBA", "LA;16", "RGBA;16"))
     if tile.mode in ("L", "1"):
         return FILL if tile.mode == "L" else 0
     if tile.mode == "P":
@@ -155,28 +162,31 @@ def fill(tile: Pixels) -> Any:
     return tuple([FILL] * min(bands, 3) + [255] * (bands - 3)) if tile.mode != "LA" else (FILL, 255)
 
 
-def _fill_of_bands(tile: NDArray[Any]) -> NDArray[Any]:
-    """Grey of 8 and 16 bits (opaque, where the last of 2 or 4 bands is alpha or might be), else each band's middle value."""
-    bands = tile.shape[2]
+def _fill_of_bands(tile: NDArray[Any], alpha: bool) -> NDArray[Any]:
+    """Grey of 8 and 16 bits, opaque; of other numbers each band's middle value."""
     if tile.dtype in (np.uint8, np.uint16):
         unit = 1 if tile.dtype == np.uint8 else 257
-        colour = np.full(bands, FILL * unit, tile.dtype)
-        if bands in (2, 4) and tile.dtype == np.uint16:
+        colour = np.full(tile.shape[2], FILL * unit, tile.dtype)
+        if alpha:
             colour[-1] = 255 * unit
         return colour
-    middle = (tile.min(axis=(0, 1)).astype(np.float64) + tile.max(axis=(0, 1))) / 2
-    return np.asarray(middle.astype(tile.dtype))
+    middle = []
+    for band in range(tile.shape[2]):
+        known = tile[..., band][np.isfinite(tile[..., band])]
+        middle.append(known.min() / 2 + known.max() / 2 if known.size else 0)
+    return np.array(middle).astype(tile.dtype)
 
 
-def paint_out(tile: Pixels, hidden: list[list[Floats]], shown: list[list[Floats]]) -> None:
+def paint_out(tile: Pixels, hidden: list[list[Floats]], shown: list[list[Floats]], mode: str = BANDS) -> None:
     """Paint outlines with the fill colour, in place, but for what lies under the outlines shown.
 
     Args:
         hidden, shown: for each object its rings, `(V, 2)` in pixels of the tile.
+        mode: of an array.
     """
     from tiler.images.outlines import covered  # its library is slow to load, and seldom needed
 
-    colour = fill(tile)
+    colour = fill(tile, mode)
     if isinstance(tile, np.ndarray):
         height, width = tile.shape[:2]
         tile[covered((width, height), hidden, shown)] = colour

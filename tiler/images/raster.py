@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -43,6 +44,32 @@ class Rows(Protocol):
 
     def close(self) -> None:
         """Let go of the file."""
+
+
+class Guarded:
+    """Rows that are not let go while some are being read, in another thread perhaps: `Rows`."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.width, self.height, self.bands, self.dtype, self.profile = (
+            rows.width,
+            rows.height,
+            rows.bands,
+            rows.dtype,
+            rows.profile,
+        )
+        self._rows: Rows | None = rows
+        self._lock = threading.Lock()
+
+    def read(self, top: int, out: NDArray[Any]) -> None:
+        with self._lock:
+            if self._rows is not None:  # else whoever asked has gone
+                self._rows.read(top, out)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._rows is not None:
+                self._rows.close()
+            self._rows = None
 
 
 class Later(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from tiler.formats.text import reason
 from tiler.images import codecs, gdal, memory, raster, stretch, vips
 from tiler.images.encoding import BANDS
 from tiler.images.header import Header, probe
-from tiler.images.pages import Pages
+from tiler.images.limit import allowed
+from tiler.images.pages import Pages, stand_for_bands
 from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.raster import Later, Rows
 from tiler.window import Window
@@ -30,8 +30,7 @@ MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": 
 
 WHOLE = 178_956_970  # px that are decoded at once, Pillow's own limit
 LARGE = 50_000_000  # px from which a picture is read by bands, if it can be
-DENSEST = 1_000  # px a byte beyond which a picture larger than WHOLE is taken for a bomb
-BAND = 1 << 31  # bytes of a band of rows
+DENSEST = 200  # bytes of pixels a byte of the file, beyond which a picture larger than WHOLE is taken for a bomb
 EXTRA = "pip install 'tilestitch[big]'"
 
 # Modes of arrays: (type of a sample, bands, whether the last is alpha)
@@ -49,6 +48,7 @@ MODE = {
 
 Crop = Callable[[Window], Pixels]
 Limits = Sequence[tuple[float, float]]
+Opener = Callable[[BinaryIO, Header], Rows]
 
 
 @dataclass(slots=True)
@@ -72,9 +72,15 @@ class Picture:
     _pixels: NDArray[Any] | None = None
     _rows: Rows | None = None
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether it is read some rows at a time."""
+        return self._rows is not None
+
     def stretched(self, limits: Limits) -> None:
         """From now on its pixels are those of 8 bits that the limits, one pair a band, make of them."""
         self.limits, self.dtype = limits, np.dtype(np.uint8)
+        self.info = {key: value for key, value in self.info.items() if key != "transparency"}  # a value as it was
         self.mode = _mode(self.dtype, self.bands, self.header)
 
     def sweep(self, windows: Sequence[Window], later: Later) -> Iterator[tuple[Crop, list[int]]]:
@@ -90,6 +96,9 @@ class Picture:
             return
         lying = [stored(window, self.header) for window in windows]
         tops, bottoms = np.array([w.y for w in lying]), np.array([w.bottom for w in lying])
+        row = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
+        tallest = int((bottoms - tops).max())
+        memory.require(2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once")
         for band, top, here in raster.sweep(self._rows, tops, bottoms, later):
             yield self._crop(band, top), here
 
@@ -135,23 +144,23 @@ def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages:
         SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without a loss (I06, I07).
         MemoryError: it does not fit.
     """
-    if pages > 1:
+    if pages > 1 and stand_for_bands(file, header, pages):
         require_size(header, max_pixels, pages)
-        if (paged := Pages.of(file, header, pages)) is not None:
-            yield _by_rows(header, paged)
-            return
+        yield _by_rows(header, Pages(file, header, pages))
+        return
     reader = choose(header, os.fstat(file.fileno()).st_size, max_pixels)
     if reader is None:
         yield _whole(file, header)
         return
-    rows = reader(file, header)
+    memory.keep_tiles()
+    rows = raster.Guarded(reader(file, header))
     try:
         yield _by_rows(header, rows)
     finally:
         rows.close()
 
 
-def choose(header: Header, size: int, max_pixels: int | None) -> Callable[[BinaryIO, Header], Rows] | None:
+def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     """What opens a picture by rows, or None where it is decoded whole.
 
     Args:
@@ -160,18 +169,19 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Callable[[Binar
     Raises:
         SourceRefused: as `opened`, before any memory is spent.
     """
-    if header.problem is None and header.pixels <= min(LARGE, max_pixels or LARGE):
+    large = WHOLE if header.pillow_only else LARGE
+    if header.problem is None and header.pixels <= min(large, max_pixels or large):
         return None  # before a look at what is installed, which takes longer
     readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)  # the faster one first, in less memory
     able = [reader for reader in readers if reader.reads(header)]
-    by_rows = [reader.opened for reader in able if not reader.missing()]
+    by_rows: list[Opener] = [reader.opened for reader in able if not reader.missing()]
     if not by_rows:
         mend = f"; {EXTRA} reads it" if able else ""
         require_plain(header, max_pixels, mend)
         return None
     if max_pixels is not None:
         require_size(header, max_pixels)
-    elif header.pixels > WHOLE and header.pixels > DENSEST * size:
+    elif header.pixels > WHOLE and header.pixels * header.bands * header.bits > 8 * DENSEST * size:
         found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
         raise SourceRefused("I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it")
     if header.format == "JPEG" and header.gradual:
@@ -225,18 +235,19 @@ def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
     kind = dtype.str[1:]
     if header.colour == "CMYK" and bands == 4:
         return "CMYK" if kind == "u1" else BANDS
-    return MODE.get((kind, bands, bands in (2, 4) and header.alpha), BANDS)
+    alpha = bands in (2, 4) and (header.alpha or header.colour == "palette")  # which has become colours
+    return MODE.get((kind, bands, alpha), BANDS)
 
 
 def _whole(file: BinaryIO, header: Header) -> Picture:
     """By the faster codecs where they are installed and able, else by Pillow."""
-    if codecs.library() is not None and header.format in ("JPEG", "PNG"):
+    if header.format == "JPEG" and codecs.library() is not None:
         image = _lazy(file, header)
-        if "transparency" not in image.info and (pixels := codecs.decode(_data(file), header)) is not None:
+        if (pixels := codecs.decode(_data(file), header)) is not None:
             mode = _mode(pixels.dtype, pixels.shape[2], header)
             return Picture(header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels)
     image = decode(file, header)
-    dtype = np.dtype({"I;16": "<u2", "I;16B": ">u2", "F": "f4", "I": "i4"}.get(image.mode, "u1"))
+    dtype = np.dtype({"I;16": "u2", "I;16B": "u2", "F": "f4"}.get(image.mode, "u1"))
     return Picture(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
 
 
@@ -277,9 +288,15 @@ def _lazy(file: BinaryIO, header: Header) -> Image.Image:
     return image
 
 
-def tables(file: BinaryIO, header: Header) -> dict[int, list[int]] | None:
-    """The quantisation tables of a JPEG, None of another format."""
-    return _lazy(file, header).quantization if header.format == "JPEG" else None  # type: ignore[attr-defined]
+def tables(file: BinaryIO, header: Header) -> list[list[int]] | None:
+    """The quantisation tables of a JPEG, one for each component as Pillow's `qtables` wants them; None of another format."""
+    if header.format != "JPEG":
+        return None
+    image: Any = _lazy(file, header)
+    found = [image.quantization[table] for _, _, _, table in image.layer]
+    while found[1:] and found[-1] == found[-2]:  # the last one stands for those after it
+        found.pop()
+    return found
 
 
 @contextmanager
@@ -298,29 +315,3 @@ def _blamed() -> Iterator[None]:
 def load_plugin(name: str) -> None:
     """Import Pillow's plugin of a format; left to itself, Pillow imports all of its forty."""
     import_module(f"PIL.{MODULES[name]}ImagePlugin")
-
-
-class _Limit:
-    """Pillow's limit of pixels, which is global: raised while somebody needs it, then put back."""
-
-    lock = threading.Lock()
-    users = 0
-    before: int | None = None
-
-
-@contextmanager
-def allowed(pixels: int) -> Iterator[None]:
-    """Within it Pillow takes pictures and tiles of so many pixels, which were checked by their header."""
-    with _Limit.lock:
-        if _Limit.users == 0:
-            _Limit.before = Image.MAX_IMAGE_PIXELS
-        _Limit.users += 1
-        if Image.MAX_IMAGE_PIXELS is not None:
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
-    try:
-        yield
-    finally:
-        with _Limit.lock:
-            _Limit.users -= 1
-            if _Limit.users == 0:
-                Image.MAX_IMAGE_PIXELS = _Limit.before

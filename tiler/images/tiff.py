@@ -69,15 +69,16 @@ def directories(file: BinaryIO, base: int = 0) -> tuple[Tags, Tags | None]:
 
 
 def pages(file: BinaryIO) -> Iterator[Tags]:
-    """Whole-number tags of every directory, as far as they can be read."""
+    """Whole-number tags of every directory.
+
+    Raises:
+        struct.error, OSError, OverflowError, ValueError: the file is cut off, or points outside.
+    """
     layout = Layout(file)
     at, seen = layout.first, set[int]()
     while at and at not in seen and len(seen) < MOST:
         seen.add(at)
-        try:
-            tags, at = _numbers(layout, at)
-        except (struct.error, OSError, OverflowError, ValueError):
-            return
+        tags, at = _numbers(layout, at)
         yield tags
 
 

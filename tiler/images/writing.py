@@ -29,6 +29,8 @@ def save(tile: Pixels, path: str | Path, encoding: Encoding, tags: Sequence[Tag]
     if isinstance(tile, np.ndarray):
         deep_pixels = encoding.mode in BEYOND_PILLOW
         return store(path, deep.encode(tile, encoding, tags) if deep_pixels else codecs.encode(tile, encoding))
+    if encoding.direct:
+        return store(path, codecs.encode(np.atleast_3d(np.asarray(tile)), encoding))
     tile.info = {}
     options = {**encoding.options, "tiffinfo": for_pillow(tags)} if tags and encoding.format == "TIFF" else encoding.options
     load_plugin(encoding.format)

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tiler.errors import TilerError, Unfinished
-from tiler.run import heap
+from tiler.images import memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -114,7 +114,7 @@ def _prepare_child() -> None:
     """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    heap.keep()
+    memory.keep_blocks()
 
 
 def _register(backend: str) -> None:

@@ -15,7 +15,6 @@ from tiler.options import SplitOptions
 from tiler.run.target import occupied, require_same, resolved
 from tiler.version import __version__
 
-WORLD = ".wld"
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
@@ -75,7 +74,7 @@ def strangers(tree: Path, suffixes: dict[tuple[str, str], str] | None = None) ->
                 continue
             if len(parts) == 2 and parts[0] == "images" and (parts[1], stem) in names:
                 right = WRITTEN if suffixes is None else (suffixes[parts[1], stem],)
-                if suffix in right or suffix in (".npy", WORLD):
+                if suffix in right or suffix in (".npy", manifest.WORLD):
                     continue
             if parts == ("labels",) and suffix == ".cache":
                 continue

@@ -18,9 +18,9 @@ from tiler.datasets.labels import Labels
 from tiler.datasets.sources import Source
 from tiler.errors import SourceRefused
 from tiler.formats import yolo
-from tiler.formats.manifest import Geo
-from tiler.images import geo, lossless, memory, pixels, reading, writing
-from tiler.images.encoding import BANDS, Encoding, encoding
+from tiler.formats.manifest import WORLD, Geo
+from tiler.images import deep, geo, lossless, memory, pixels, reading, writing
+from tiler.images.encoding import Encoding, encoding
 from tiler.images.header import Header
 from tiler.images.raster import Later
 from tiler.images.reading import Crop, Picture
@@ -69,12 +69,12 @@ def write(job: Job, source: Source, file: BufferedReader, header: Header, plan: 
     """
     chosen = job.options
     with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as picture:
-        made = Made(channels=picture.bands if picture.mode == BANDS else COLOUR)
         stretched = _stretched(job, picture)
         keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
         how = encoding(picture, header, chosen.format, chosen.quality, reading.tables(file, header) if keeps else None)
-        made.suffix = how.suffix
-        made.notes = _notes(picture, how, stretched)
+        deep.require(how)
+        made = Made(how.suffix, notes=_notes(picture, how, stretched))
+        made.channels = picture.bands if deep.paged(how, picture.bands) else COLOUR
         located = geo.located(file, header, job.root / source.key)
         made.geo = None if located is None else located.geo
         tiles = Tiles(job, source, header, plan, labels, how, picture.mode, located)
@@ -97,12 +97,14 @@ def _stretched(job: Job, picture: Picture) -> bool:
 
 
 def kind_of(picture: Picture) -> str:
-    """Pictures of one kind share a mapping to 8 bits: `RGB;16 u2x3`."""
-    return f"{picture.mode} {picture.dtype.str[1:]}x{picture.bands}"
+    """Pictures of one kind share a mapping to 8 bits: `RGB;16 u2x3`. Their byte order is no kind of its own (`I;16B`)."""
+    return f"{picture.mode.removesuffix('B')} {picture.dtype.str[1:]}x{picture.bands}"
 
 
 def _notes(picture: Picture, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
     notes = [] if how.note is None else [("I12", how.note)]
+    if picture.by_rows and picture.header.pillow_only and picture.header.problem is None:
+        notes.append(("I12", f"{picture.header.pillow_only} is not known in a picture of this size; its pixels are as stored"))
     if picture.dtype.itemsize > 1 and not stretched:
         kept = f"{picture.dtype.itemsize * 8}-bit {KINDS[picture.dtype.kind]} samples are kept"
         taken = ", of which the trainer takes the high byte only" if picture.dtype.str[1:] == "u2" else ""
@@ -178,7 +180,8 @@ class Tiles:
             if isinstance(tile, np.ndarray):
                 tile = tile.copy()  # it may be a part of its neighbours, too
             origin, zoom = self.plan.bounds[t, :2], np.array(self.zoom(t))
-            pixels.paint_out(tile, *([[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown)))
+            hidden, shown = ([[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown))
+            pixels.paint_out(tile, hidden, shown, self.how.mode)
         tags = [] if self.located is None else self.located.tags(place.window, self.zoom(t))
         return self._written(t, lambda path: writing.save(tile, path, self.how, tags))
 
@@ -231,4 +234,4 @@ class Tiles:
 
 def world_path(picture: str | Path) -> str:
     """The world file of a tile."""
-    return os.path.splitext(picture)[0] + ".wld"
+    return os.path.splitext(picture)[0] + WORLD

@@ -1,0 +1,35 @@
+"""Pillow's limit of pixels, which is one for the whole process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+
+class _Limit:
+    """Raised while somebody needs it, then put back."""
+
+    lock = threading.Lock()
+    users = 0
+    before: int | None = None
+
+
+@contextmanager
+def allowed(pixels: int) -> Iterator[None]:
+    """Within it Pillow takes pictures and tiles of so many pixels, which were checked by their header."""
+    with _Limit.lock:
+        if _Limit.users == 0:
+            _Limit.before = Image.MAX_IMAGE_PIXELS
+        _Limit.users += 1
+        if Image.MAX_IMAGE_PIXELS is not None:
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.users -= 1
+            if _Limit.users == 0:
+                Image.MAX_IMAGE_PIXELS = _Limit.before
