@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
 from tiler.instances import Instances
+from tiler.lazy import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler.instances import labelled
+from tiler.lazy import shapely
 from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
 from tiler.polygons import Rings
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
 from tiler.errors import TilerError
+from tiler.lazy import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:

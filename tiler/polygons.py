@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import ragged
+from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects

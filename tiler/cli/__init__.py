@@ -74,6 +74,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # and those of helper processes that outlive us for a moment
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads for linear algebra, which is not done here
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stopped)

@@ -65,11 +65,17 @@ def shown_path(path: str, root: str) -> str:
     return full if here.startswith("..") else here
 
 
+def _ready(*_: Any) -> None:
+    """What the table at the end needs is loaded while others work."""
+    import rich.console
+    import rich.table  # noqa: F401
+
+
 @contextmanager
 def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
     """A bar on stderr while pictures are worked on, if stderr is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda *_: None
+        yield _ready
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

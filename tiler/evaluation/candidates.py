@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import masks, neighbours, ragged
 from tiler.errors import TilerError
 from tiler.evaluation.sample import Sample
+from tiler.lazy import shapely
 from tiler.matching import similarity
 
 if TYPE_CHECKING:

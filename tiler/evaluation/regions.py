@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import neighbours
+from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
@@ -17,6 +16,7 @@ from tiler.findings import Finding, condensed, printable, short
 from tiler.formats import rle
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances, empty
+from tiler.lazy import shapely
 from tiler.polygons import Rings, concatenate, filled, smallest_rectangles
 
 if TYPE_CHECKING:

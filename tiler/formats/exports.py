@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
 from tiler.errors import TilerError
 from tiler.instances import labelled
+from tiler.lazy import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import shapely
 
 from tiler.findings import short
+from tiler.lazy import shapely
 from tiler.masks import Masks, concatenate
 from tiler.polygons import Rings
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
@@ -19,6 +18,7 @@ from tiler.findings import Finding, condensed, printable
 from tiler.formats import trainer
 from tiler.formats.text import UTF16
 from tiler.instances import Instances, concatenate, empty
+from tiler.lazy import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ class _Transform(ctypes.Structure):
         ("customFilter", ctypes.c_void_p),
     )
 
+
 LONGEST = 65_519  # bytes of a profile in one segment
 
 

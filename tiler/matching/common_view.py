@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
 from tiler.instances import Instances, labelled
+from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.groups import Extents, Pairs, components, crowded_groups, one_a_tile
 from tiler.matching.tiles import EDGE, OUTWARDS, SHORT, Tiles, cut_sides

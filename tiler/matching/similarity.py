@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
+from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.instances import Instances

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import shapely
 
 from tiler import polygons
 from tiler.findings import Finding, inside, printable
@@ -20,6 +19,7 @@ from tiler.formats.predictions import Batch, Detections, Frames
 from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
 from tiler.instances import Instances
+from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
 from tiler.merging.report import FULL, Counts, counted
 from tiler.options import MergeOptions, PredictionOptions

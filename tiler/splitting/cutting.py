@@ -155,7 +155,10 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
 def _tile(plan: Plan, t: int) -> Tile:
     place, seen = plan.places[t], plan.views.seen
     views_here = plan.rows.view[plan.rows_of(t)]
-    rows = [(int(seen.row[v]), round(float(seen.visible[v]), 6)) for v in views_here]
+    rows = [
+        (row, round(visible, 6))
+        for row, visible in zip(seen.row[views_here].tolist(), seen.visible[views_here].tolist(), strict=True)
+    ]
     w = place.window
     return Tile(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Job:
     pages: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What is to be written of a source.
 
@@ -60,17 +61,24 @@ class Plan:
     rows: Rows
     written: Bools
 
-    @property
+    @cached_property
     def row_tile(self) -> Ints:
+        """`(R,)` the tile of each row, in rising order."""
         return self.views.tile[self.rows.view]
+
+    @cached_property
+    def _first_row(self) -> list[int]:
+        """`(T + 1,)` where the rows of each tile begin."""
+        return [*map(int, np.searchsorted(self.row_tile, np.arange(len(self.places) + 1)))]
 
     @property
     def clean(self) -> Bools:
         """`(T,)` windows that show nothing of any object."""
         return np.asarray(np.bincount(self.views.tile, minlength=len(self.places)) == 0)
 
-    def rows_of(self, tile: int) -> Ints:
-        return np.flatnonzero(self.row_tile == tile)
+    def rows_of(self, tile: int) -> range:
+        """The numbers of a tile's rows."""
+        return range(self._first_row[tile], self._first_row[tile + 1])
 
 
 def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[str, str]:

@@ -118,9 +118,10 @@ def _cut(tiles: Tiles, picture: Picture, numbers: list[int], later: Later) -> li
     sizes: dict[int, Future[tuple[int, int]]] = {}
     if todo:
         try:
-            for crop, here in picture.sweep([tiles.inner(t) for t in todo], later):
+            inner = [tiles.inner(t) for t in todo]
+            for crop, here in picture.sweep(inner, later):
                 for i in here:
-                    future = sizes[todo[i]] = later(partial(tiles.make, todo[i], crop))
+                    future = sizes[todo[i]] = later(partial(tiles.make, todo[i], crop, inner[i]))
                     if future.done():
                         future.result()  # a full disk: no use to go on
         finally:
@@ -171,9 +172,9 @@ class Tiles:
         assert inner is not None
         return inner
 
-    def make(self, t: int, crop: Crop) -> tuple[int, int]:
+    def make(self, t: int, crop: Crop, inner: Window) -> tuple[int, int]:
         """Cut a tile out and write it: the sizes of its picture and labels."""
-        place, inner = self.plan.places[t], self.inner(t)
+        place = self.plan.places[t]
         tile = pixels.fitted(crop(inner), self.mode, inner, place.window, place.size, self.how)
         hidden, shown = self.masked(t)
         if hidden:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
 from tiler.clipping import WHOLE, ObbPolicy, clip, largest_share
 from tiler.formats import trainer, yolo
 from tiler.instances import Instances, concatenate
+from tiler.lazy import shapely
 from tiler.options import SplitOptions
 from tiler.polygons import Rings
 

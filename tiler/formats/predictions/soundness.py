@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import shapely
 
 from tiler import boxes as box
 from tiler import polygons
@@ -15,6 +14,7 @@ from tiler.findings import Finding, condensed
 from tiler.formats.predictions.candidates import Candidates
 from tiler.formats.predictions.values import Detections
 from tiler.instances import Instances
+from tiler.lazy import shapely
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
