@@ -11,6 +11,8 @@ from tiler.errors import SourceRefused, TilerError
 from tiler.formats import coco, dataset_yaml, plain_yaml, trainer, yolo
 from tiler.types import TASKS
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 SPECS = {task: yolo.Spec(task, CLASSES, (4, 3) if task == "pose" else None) for task in TASKS}
 SIZE = (480, 320)

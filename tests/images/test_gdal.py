@@ -199,6 +199,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @needs_gdal
 @pytest.mark.parametrize("name", DAMAGED)
 def test_truncated(tmp_path, name, capfd):
@@ -214,6 +215,7 @@ def test_truncated(tmp_path, name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @needs_gdal
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged(tmp_path, name, capfd):

@@ -239,6 +239,7 @@ def test_in_parts_by_many_threads(tmp_path, name):
             rows.close()
 
 
+@pytest.mark.slow
 @needs_vips
 @pytest.mark.parametrize("name", READ_IN_PARTS)
 def test_truncated(tmp_path, name, capfd):
@@ -254,6 +255,7 @@ def test_truncated(tmp_path, name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @needs_vips
 @pytest.mark.parametrize("name", ["JPEG rgb", "PNG RGB", "TIFF tiff_adobe_deflate", "TIFF tiff_lzw", "TIFF jpeg in RGB"])
 def test_damaged(tmp_path, name, capfd):
