@@ -21,6 +21,15 @@ SHARED = ROOT.parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not beside the repository")
 
 
+needs_big = pytest.mark.usefixtures("big")
+
+
+@pytest.fixture(scope="module")
+def big():
+    for name in ("pyvips", "rasterio", "tifffile"):
+        pytest.importorskip(name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
+
+
 def tree(root):
     """{relative path: sha256} of all files under a folder."""
     found = {}

@@ -10,6 +10,13 @@ from PIL import Image
 LIMIT = 178_956_970  # Pillow's own
 
 
+def whole(rows):
+    """All pixels of a reader by rows."""
+    pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
+    rows.read(0, pixels)
+    return pixels
+
+
 def encoded(image, format, **options):
     buffer = io.BytesIO()
     image.save(buffer, format, **options)

@@ -12,11 +12,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.conftest import SHARED, needs_shared
-from tests.images import encoded, noise, smooth, tiff
+from tests.images import encoded, noise, smooth, tiff, whole
 from tiler.errors import SourceRefused
 from tiler.images import gdal
 from tiler.images.header import Header, probe
-from tiler.images.raster import whole
 
 
 @pytest.fixture(scope="module")

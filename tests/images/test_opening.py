@@ -304,7 +304,7 @@ class TestSweep:
     @needs_rows
     @pytest.mark.parametrize("transparency", [None, bytes(range(256))])
     def test_a_palette_too_large_for_pillow_becomes_colour(self, tmp_path, by_rows, monkeypatch, transparency):
-        monkeypatch.setattr(vips, "INDEXED_ABOVE", 0)
+        monkeypatch.setattr(vips, "WHOLE", 0)
         data = encoded(noise("P", SIZE), "PNG", transparency=transparency)
         expected = Image.open(io.BytesIO(data)).convert("RGBA" if transparency else "RGB")
         mode, found = crops(tmp_path / "a", data)

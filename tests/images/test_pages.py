@@ -8,11 +8,11 @@ from tiler.errors import SourceRefused
 from tiler.images import reading
 from tiler.images.header import probe
 from tiler.images.pages import Pages, stand_for_bands
-from tiler.images.raster import bands_of, whole
+from tiler.images.raster import bands_of
 from tiler.run.hands import done
 from tiler.window import Window
 
-from . import encoded, noise, smooth, tiff
+from . import encoded, noise, smooth, tiff, whole
 
 SIZE = (40, 30)
 

@@ -150,12 +150,6 @@ class TestSweep:
         assert counts == [1, 2, 2]
 
 
-def test_whole():
-    rows = Recorded()
-    np.testing.assert_array_equal(raster.whole(rows), PIXELS)
-    assert rows.asked == list(range(HEIGHT))
-
-
 @given(st.integers(1, HEIGHT + 10))
 def test_bands_of_rows_are_the_picture(height):
     rows = Recorded()

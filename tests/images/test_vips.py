@@ -14,11 +14,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.conftest import SHARED, needs_shared
-from tests.images import encoded, noise, oriented, png, smooth, tiff
+from tests.images import encoded, noise, oriented, png, smooth, tiff, whole
 from tiler.errors import SourceRefused
 from tiler.images import vips
 from tiler.images.header import Header, probe
-from tiler.images.raster import whole
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +209,7 @@ def test_indexed_ones_too_large_for_pillow(tmp_path, name, monkeypatch):
     else:
         data = encoded(noise("P", SIZE), "PNG", **({"transparency": bytes(range(256))} if mode == "RGBA" else {}))
     assert not vips.reads(header_of(data))
-    monkeypatch.setattr(vips, "INDEXED_ABOVE", 100)
+    monkeypatch.setattr(vips, "WHOLE", 100)
     expected = np.array(Image.open(io.BytesIO(data)).convert(mode))
     same(read(tmp_path, data), expected.reshape(*expected.shape[:2], -1))
 
@@ -371,6 +370,6 @@ def test_missing(monkeypatch):
     monkeypatch.setattr(vips, "find_spec", lambda name: None)
     assert vips.missing()
     monkeypatch.setattr(vips, "find_spec", lambda name: name)
-    monkeypatch.setattr(vips, "_library", vips._library.__wrapped__)
+    monkeypatch.setattr(vips, "library", vips.library.__wrapped__)
     monkeypatch.setitem(sys.modules, "pyvips", None)
     assert vips.missing()

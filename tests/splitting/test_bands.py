@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 import tiler
-from tests.conftest import Dataset, picture, rows_of, tree
+from tests.conftest import Dataset, needs_big, picture, rows_of, tree
 from tests.images import encoded, tiff
 from tests.splitting.test_split import split
 from tiler.formats import manifest
@@ -18,15 +18,6 @@ from tiler.images import gdal, vips
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # rasterio's
 
 ROWS = "0 0.5 0.5 0.4 0.4\n2 0.2 0.2 0.1 0.1\n"
-
-
-@pytest.fixture(scope="module")
-def big():
-    for name in ("pyvips", "rasterio", "tifffile"):
-        pytest.importorskip(name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
-
-
-needs_big = pytest.mark.usefixtures("big")
 
 
 @pytest.fixture

@@ -7,22 +7,13 @@ import pytest
 from PIL import Image
 
 import tiler
-from tests.conftest import Dataset, picture, tree
+from tests.conftest import Dataset, needs_big, picture, tree
 from tests.images import tiff
 from tests.splitting.test_split import split
 from tiler.formats import manifest
 
 WAYS = ["minmax", "percentile"]
 GREY = "I;16 u2x1"
-
-
-@pytest.fixture(scope="module")
-def big():
-    for name in ("pyvips", "rasterio", "tifffile"):
-        pytest.importorskip(name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
-
-
-needs_big = pytest.mark.usefixtures("big")
 
 
 def values(low, high, seed=0, shape=(210, 300), dtype=np.uint16):

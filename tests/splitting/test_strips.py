@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 import tiler
-from tests.conftest import Dataset, picture, rows_of, tree
+from tests.conftest import Dataset, needs_big, picture, rows_of, tree
 from tests.images import encoded, noise, oriented, smooth, tiff
 from tests.splitting.test_split import split
 from tiler.formats import manifest
@@ -15,15 +15,6 @@ ROWS = "".join(f"{i % 3} {0.1 + 0.13 * i:.2f} {0.15 + 0.11 * i:.2f} 0.11 0.13\n"
 SIZE = (333, 211)
 # libtiff 4.7.1 (in Pillow 12.3) encodes the same pixels to other bytes by LZW, now and then
 LZW = "tiff_lzw" if tuple(map(int, features.version("libtiff").split("."))) >= (4, 7, 2) else "tiff_adobe_deflate"
-
-
-@pytest.fixture(scope="module")
-def big():
-    for name in ("pyvips", "rasterio", "tifffile"):
-        pytest.importorskip(name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
-
-
-needs_big = pytest.mark.usefixtures("big")
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiler.errors import SourceRefused
+from tiler.images import vips
 from tiler.images.encoding import BEYOND_PILLOW, DESCRIBED, Encoding
 from tiler.images.geo import Tag, for_tifffile
 
 INTERPRETATION = {"LA;16": "grey16", "RGB;16": "rgb16", "RGBA;16": "rgb16"}
-DEFLATE, LZW, PACKBITS = 8, 5, 32773
-COMPRESSION = {None: None, "tiff_lzw": LZW, "packbits": PACKBITS, "tiff_adobe_deflate": DEFLATE}
-NEEDS_CODECS = (LZW, PACKBITS)  # in tifffile, which has deflate from Python itself
+DEFLATE = 8  # in TIFF; Python itself has it, other compressions would need more libraries
 
 
 def paged(encoding: Encoding, bands: int) -> bool:
@@ -32,17 +31,16 @@ def require(encoding: Encoding) -> None:
     Raises:
         SourceRefused: I06, and what is missing.
     """
-    needed = "pyvips" if encoding.format == "PNG" else "tifffile"
-    if encoding.mode in BEYOND_PILLOW and not _installed(needed):
+    if encoding.mode in BEYOND_PILLOW and (vips.missing() if encoding.format == "PNG" else _no_tifffile()):
         mode = DESCRIBED[encoding.mode]
         raise SourceRefused("I06", f"{mode}, which tiler as installed cannot write; pip install 'tilestitch[big]' can")
 
 
-def _installed(name: str) -> bool:
+def _no_tifffile() -> bool:
     try:
-        return find_spec(name) is not None
+        return find_spec("tifffile") is None
     except ValueError:  # it was taken out of the modules
-        return False
+        return True
 
 
 def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -> bytes:
@@ -54,8 +52,7 @@ def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -
 
 def _png(pixels: NDArray[Any], encoding: Encoding) -> bytes:
     """Level 2, since libvips' first level makes files twice as large."""
-    import pyvips
-
+    pyvips = vips.library()
     image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=INTERPRETATION[encoding.mode])
     if profile := encoding.options.get("icc_profile"):
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
@@ -71,8 +68,7 @@ def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> byte
 
     colour = not paged(encoding, pixels.shape[2])
     alpha = {"extrasamples": ["unassalpha"]} if encoding.mode == "RGBA;16" else {}
-    compression = COMPRESSION.get(encoding.options.get("compression"), DEFLATE)
-    compression = DEFLATE if compression in NEEDS_CODECS else compression
+    compression = DEFLATE if "compression" in encoding.options else None
     buffer = io.BytesIO()
     imwrite(
         buffer,

@@ -37,6 +37,7 @@ POINT = 2  # of RASTER: coordinates are of the centres of pixels
 FARTHEST = 1e15  # units; what lies beyond, or is as small, is no place
 FLAT = 1e-9  # determinant, as a part of its terms, at which pixels are no longer an area
 
+PRJ = (".prj", ".PRJ")
 PRJ_BYTES = 100_000
 ROOTS = {"PROJCS": PROJECTED, "PROJCRS": PROJECTED, "GEOGCS": GEOGRAPHIC, "GEOGCRS": GEOGRAPHIC}
 # A reference system in well-known text whose own last member is its EPSG code
@@ -86,7 +87,7 @@ class Located:
 def sidecars(path: Path) -> bytes:
     """What files beside a picture say of its place, if there are such."""
     found = b""
-    for candidate in (*candidates(path), path.with_suffix(".prj")):
+    for candidate in (*candidates(path), *map(path.with_suffix, PRJ)):
         try:
             with open_regular(candidate) as file:
                 found += file.read(PRJ_BYTES)
@@ -183,7 +184,7 @@ def _sound(a: float, b: float, c: float, d: float, e: float, f: float) -> Affine
 
 def _of_prj(path: Path) -> dict[int, tuple[int, int, Value]]:
     """The reference system of a .prj beside a picture as keys, where it is an EPSG code."""
-    for suffix in (".prj", ".PRJ"):
+    for suffix in PRJ:
         try:
             text = read_text(path.with_suffix(suffix), PRJ_BYTES)
         except (TilerError, ValueError):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from PIL import Image
 
+WHOLE = 178_956_970  # px that are decoded at once, where nobody asks for more: Pillow's own limit
+
 
 class _Limit:
     """Raised while somebody needs it, then put back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -108,21 +109,10 @@ def sweep(rows: Rows, tops: Ints, bottoms: Ints, later: Later) -> Iterator[tuple
     for g, group in enumerate(groups):
         following = None
         if g + 1 < len(groups):
-            following = later(_bound(band, pixels, at, starts[g + 1], int(ends[g + 1])))
+            following = later(partial(band, pixels, at, starts[g + 1], int(ends[g + 1])))
         yield pixels, at, group.tolist()
         if following is not None:
             pixels, at = following.result(), starts[g + 1]
-
-
-def _bound(function: Callable[..., NDArray[Any]], *arguments: Any) -> Callable[[], NDArray[Any]]:
-    return lambda: function(*arguments)
-
-
-def whole(rows: Rows) -> NDArray[Any]:
-    """All pixels, `(height, width, bands)`."""
-    pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
-    rows.read(0, pixels)
-    return pixels
 
 
 def bands_of(rows: Rows, height: int) -> Iterator[NDArray[Any]]:

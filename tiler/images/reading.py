@@ -18,7 +18,7 @@ from tiler.formats.text import reason
 from tiler.images import codecs, gdal, memory, raster, stretch, vips
 from tiler.images.encoding import BANDS
 from tiler.images.header import Header, probe
-from tiler.images.limit import allowed
+from tiler.images.limit import WHOLE, allowed
 from tiler.images.pages import Pages, stand_for_bands
 from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.raster import Later, Rows
@@ -28,7 +28,6 @@ from tiler.window import Window
 PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
 MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
-WHOLE = 178_956_970  # px that are decoded at once, Pillow's own limit
 LARGE = 50_000_000  # px from which a picture is read by bands, if it can be
 DENSEST = 200  # bytes of pixels a byte of the file, beyond which a picture larger than WHOLE is taken for a bomb
 EXTRA = "pip install 'tilestitch[big]'"

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from tiler.errors import SourceRefused
+from tiler.images.header import JPEG_IN_TIFF
+from tiler.images.limit import WHOLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +24,10 @@ if TYPE_CHECKING:
     from tiler.images.raster import Rows
 
 PIECE = 64  # rows fetched at once: 512 take twice the time and memory
-INDEXED_ABOVE = 178_956_970  # pixels from which on indices and single bits are better expanded than not read at all
 
 DTYPES = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4", "float": "f4"}
 TIFF_KINDS = {("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}
 CHANNELS = {"grey": 1, "RGB": 3, "CMYK": 4}
-JPEG_IN_TIFF = 7
 COMPRESSIONS = (1, 5, JPEG_IN_TIFF, 8, 32773, 32946)  # Zstandard is missing in the wheel's libtiff
 FAX = (2, 3, 4)
 
@@ -38,7 +38,7 @@ FAIL_ON = {"JPEG": "truncated", "PNG": "warning", "TIFF": "warning"}
 
 def missing() -> bool:
     """Whether libvips, or its Python package, is not installed."""
-    return find_spec("pyvips") is None or _library() is None
+    return find_spec("pyvips") is None or library() is None
 
 
 def reads(header: Header) -> bool:
@@ -51,7 +51,7 @@ def reads(header: Header) -> bool:
     (True, False)
     """
     indexed = header.colour == "palette" or header.bits == 1
-    if indexed and header.pixels <= INDEXED_ABOVE:
+    if indexed and header.pixels <= WHOLE:
         return False
     if header.format == "JPEG":
         return header.problem is None and header.bits == 8 and header.bands in (1, 3, 4)
@@ -79,7 +79,7 @@ def opened(file: BinaryIO, header: Header) -> Rows:
     Raises:
         SourceRefused: its header is damaged (I03).
     """
-    pyvips = _library()
+    pyvips = library()
     options: dict[str, Any] = {} if header.format == "PNG" else {"autorotate": False}
     try:
         # Each loader by its name: the general one would try a hostile file on all of them
@@ -153,7 +153,7 @@ def _damaged(error: Any) -> SourceRefused:
 
 
 @cache
-def _library() -> Any:
+def library() -> Any:
     """The package `pyvips`, or None when it or the C library is not there."""
     try:
         import pyvips
