@@ -2,6 +2,8 @@ import errno
 import json
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiler.errors import TilerError, Unfinished
-from tiler.run import staging
+from tiler.run.folders import Folder
 from tiler.run.staging import Staging
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -36,7 +38,7 @@ def leave(out, *records, fingerprint="f", files=("a", "b")):
     with Staging(out) as one:
         one.begin(fingerprint)
         for name in files:
-            (one.tree / name).write_text(name)
+            (one.tree.path / name).write_text(name)
         for key, record in records:
             one.note(key, record)
 
@@ -54,7 +56,7 @@ class TestCompleteOrAbsent:
     def test_nothing_is_there_until_it_is_complete(self, out):
         with Staging(out) as one:
             one.begin("f")
-            (one.tree / "a").write_text("a")
+            (one.tree.path / "a").write_text("a")
             assert not out.exists()
             one.commit()
             assert names(out) == ["a"]
@@ -63,7 +65,7 @@ class TestCompleteOrAbsent:
     def test_an_error_leaves_the_work_and_no_output(self, out):
         with pytest.raises(KeyError), Staging(out) as one:
             one.begin("f")
-            (one.tree / "a").write_text("a")
+            (one.tree.path / "a").write_text("a")
             one.note("a", b"1")
             raise KeyError
         assert not out.exists()
@@ -80,7 +82,7 @@ class TestCompleteOrAbsent:
         out.mkdir()
         with Staging(out) as one:
             one.begin("f")
-            (one.tree / "a").write_text("new")
+            (one.tree.path / "a").write_text("new")
             one.commit()
         assert (out / "a").read_text() == "new"
         assert not partial(out).exists()
@@ -90,7 +92,7 @@ class TestCompleteOrAbsent:
         (out / "mine").write_text("precious")
         with Staging(out) as one:
             one.begin("f")
-            (one.tree / "a").write_text("new")
+            (one.tree.path / "a").write_text("new")
             with pytest.raises(Unfinished):
                 one.commit()
         assert names(out) == ["mine"]
@@ -101,9 +103,9 @@ class TestCompleteOrAbsent:
         (out / "old").write_text("old")
         with Staging(out) as one:
             one.begin("f")
-            (one.tree / "new").write_text("new")
+            (one.tree.path / "new").write_text("new")
             assert names(out) == ["old"]
-            one.commit(replaced=out)
+            one.commit(replace=True)
         assert names(out) == ["new"]
         assert names(out.parent) == ["out"]
 
@@ -113,20 +115,20 @@ class TestCompleteOrAbsent:
         leave(out, ("a", b"1"), files=["new"])
         moves = []
 
-        def rename(source, target, real=os.rename):
+        def rename(source, target, real=os.rename, **handles):
             moves.append(source)
             if len(moves) == 2:
                 raise FULL
-            real(source, target)
+            real(source, target, **handles)
 
         with monkeypatch.context() as patch, Staging(out) as one:
             one.begin("f")
             patch.setattr(os, "rename", rename)
             with pytest.raises(Unfinished):
-                one.commit(replaced=out)
+                one.commit(replace=True)
         with Staging(out) as one:
             assert one.begin("f") == {"a": b"1"}
-            one.commit(replaced=out if out.exists() else None)
+            one.commit(replace=True)
         assert names(out) == ["new"]
         assert names(out.parent) == ["out"]
 
@@ -145,14 +147,14 @@ class TestJournal:
         with Staging(out) as one:
             assert one.begin("f") == {}
             assert not one.resumed
-            assert names(one.tree) == []
+            assert names(one.tree.path) == []
 
     def test_goes_on_where_it_stopped(self, out):
         leave(out, ("x", b"1"), ("y", b"2"))
         with Staging(out) as one:
             assert one.begin("f") == {"x": b"1", "y": b"2"}
             assert one.resumed
-            assert names(one.tree) == ["a", "b"]
+            assert names(one.tree.path) == ["a", "b"]
             one.note("z", b"3")
         assert resume(out) == {"x": b"1", "y": b"2", "z": b"3"}
 
@@ -166,7 +168,7 @@ class TestJournal:
         with Staging(out) as one:
             assert one.begin(other) == {}
             assert not one.resumed
-            assert names(one.tree) == []
+            assert names(one.tree.path) == []
         assert resume(out, other) == {}
 
     def test_a_journal_without_its_tree_counts_for_nothing(self, out):
@@ -179,7 +181,7 @@ class TestJournal:
         journal(out).unlink()
         with Staging(out) as one:
             assert one.begin("f") == {}
-            assert names(one.tree) == []
+            assert names(one.tree.path) == []
 
     def test_torn_at_every_byte(self, out):
         records = [("a", b'{"n":1}'), ("b", b"{}"), ("cé", b'["x","y"]')]
@@ -220,7 +222,7 @@ from pathlib import Path
 from tiler.run.staging import Staging
 with Staging(Path(sys.argv[1])) as one:
     one.begin("f")
-    (one.tree / "a").write_text("a")
+    (one.tree.path / "a").write_text("a")
     one.note("a", b"1")
     print("held", flush=True)
     time.sleep(60)
@@ -375,13 +377,13 @@ class TestFullDisk:
         with Staging(out):
             pass
 
-    @pytest.mark.parametrize("name", ["write_bytes", "mkdir"])
+    @pytest.mark.parametrize("name", ["write", "make"])
     def test_when_beginning(self, out, monkeypatch, name):
         def fails(*args, **kwargs):
             raise FULL
 
         with Staging(out) as one, monkeypatch.context() as patch:
-            patch.setattr(Path, name, fails)
+            patch.setattr(Folder, name, fails)
             with pytest.raises(Unfinished) as caught:
                 one.begin("f")
         self.is_told(caught)
@@ -395,7 +397,7 @@ class TestFullDisk:
         with Staging(out) as one:
             one.begin("f")
             with monkeypatch.context() as patch, pytest.raises(Unfinished) as caught:
-                patch.setattr(staging, "open", no_room, raising=False)
+                patch.setattr(Folder, "append", no_room)
                 one.note("y", b"2")
         self.is_told(caught)
         assert resume(out) == {"x": b"1"}
@@ -406,7 +408,7 @@ class TestFullDisk:
 
         with Staging(out) as one:
             one.begin("f")
-            (one.tree / "a").write_text("a")
+            (one.tree.path / "a").write_text("a")
             one.note("a", b"1")
             with monkeypatch.context() as patch, pytest.raises(Unfinished) as caught:
                 patch.setattr(os, "rename", no_room)
@@ -441,6 +443,78 @@ with Staging(Path(sys.argv[1])) as one:
     except Unfinished as error:
         print("Unfinished", error)
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs owners and links")
+class TestWhatOthersPutThere:
+    def test_nobody_else_gets_in_and_the_output_is_as_any_folder(self, out):
+        (out.parent / "any").mkdir()
+        partial(out).mkdir(mode=0o777)
+        with Staging(out) as one:
+            one.begin("f")
+            assert stat.S_IMODE(partial(out).stat().st_mode) == 0o700
+            one.commit()
+        assert out.stat().st_mode == (out.parent / "any").stat().st_mode
+
+    def test_a_staging_folder_that_was_copied_is_not_resumed(self, out):
+        """As one that comes out of an archive: with all times that an archive can set."""
+        leave(out, ("x", b"1"))
+        shutil.copytree(partial(out), partial(out).with_name("copy"), symlinks=True)
+        shutil.rmtree(partial(out))
+        partial(out).with_name("copy").rename(partial(out))
+        with Staging(out) as one:
+            assert one.begin("f") == {}
+            assert names(one.tree.path) == []
+
+    @pytest.mark.parametrize("name", ["planted", "below/planted"])
+    def test_a_tree_with_a_link_in_it_is_not_resumed(self, out, name):
+        leave(out, ("x", b"1"))
+        path = partial(out) / "tree" / name
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(out.parent)
+        assert resume(out) == {}
+        assert names(partial(out) / "tree") == []
+
+    @pytest.mark.parametrize("name", ["lock", "journal.jsonl", "tree", "replaced"])
+    @pytest.mark.parametrize("kind", ["link", "folder link", "pipe", "second name"])
+    def test_a_piece_that_is_no_plain_file_or_folder_is_refused(self, out, name, kind):
+        leave(out, ("x", b"1"))
+        path, mine = partial(out) / name, out.parent / "mine"
+        mine.mkdir()
+        (mine / "file").write_text("precious")
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "second name":
+            os.link(mine / "file", path)
+        else:
+            path.symlink_to(mine / "file" if kind == "link" else mine)
+        with pytest.raises(TilerError, match="not of tiler") as caught, Staging(out):
+            pass
+        assert caught.value.exit_code == 2
+        assert (mine / "file").read_text() == "precious"
+        assert names(mine) == ["file"]
+
+    @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away")
+    @pytest.mark.parametrize("name", ["", "tree", "journal.jsonl"])
+    def test_what_belongs_to_someone_else_is_refused(self, out, name):
+        leave(out, ("x", b"1"))
+        os.chown(partial(out) / name, 12345, 12345)
+        with pytest.raises(TilerError, match="someone else"), Staging(out):
+            pass
+
+
+class TestKeepOnly:
+    def test_strays_and_empty_folders_go(self, out):
+        leave(out, ("x", b"1"), files=["a", "stray"])
+        for name in ("kept", "empty/inner", "full"):
+            (partial(out) / "tree" / name).mkdir(parents=True)
+        (partial(out) / "tree/full/a").write_text("")
+        with Staging(out) as one:
+            one.begin("f")
+            one.keep_only(lambda name: name.endswith("a"), ["kept"])
+            one.commit()
+        assert names(out) == ["a", "full", "kept"]
 
 
 class TestPlacesThatCannotBeWritten:

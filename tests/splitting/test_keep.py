@@ -318,12 +318,12 @@ def test_a_run_that_broke_off_ends_in_the_same_bytes(tmp_path, monkeypatch, n):
     keep(data, tmp_path / "sound", edge="shift")
     count, real = 0, writing.store
 
-    def store(path, data):
+    def store(path, data, opener):
         nonlocal count
         count += 1
         if count == n:
             raise OSError(28, "No space left on device")
-        return real(path, data)
+        return real(path, data, opener)
 
     with monkeypatch.context() as patch:
         patch.setattr(writing, "store", store)

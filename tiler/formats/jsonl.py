@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import printable
+from tiler.formats.text import open_regular
 
 
 class _Head(Protocol):
@@ -25,14 +26,20 @@ Record = TypeVar("Record")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def read_head(path: Path, kind: type[Head], schema: int, what: str) -> Head:
+Opened = Callable[[Path], BinaryIO]
+
+
+def read_head(path: Path, kind: type[Head], schema: int, what: str, opened: Opened = open_regular) -> Head:
     """The first line.
+
+    Args:
+        opened: opens the file; for one of ours, without following links.
 
     Raises:
         TilerError: it is not `what` it should be, or of another schema.
     """
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             head = msgspec.json.decode(file.readline(), type=kind)
     except (OSError, *UNREADABLE) as error:
         raise TilerError(f"{printable(str(path))}: not {what}: {printable(str(error))}") from None
@@ -41,14 +48,14 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str) -> Head:
     return head
 
 
-def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+def read_records(path: Path, kind: type[Record], opened: Opened = open_regular) -> Iterator[Record]:
     """The other lines.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
     decoder = msgspec.json.Decoder(kind)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         file.readline()
         for number, text in enumerate(file, 2):
             try:

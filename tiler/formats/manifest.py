@@ -11,6 +11,8 @@ import msgspec
 
 from tiler.findings import Finding, printable
 from tiler.formats import jsonl
+from tiler.formats.jsonl import Opened
+from tiler.formats.text import open_regular
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
@@ -66,23 +68,23 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     geo: Geo | None = None
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path, opened: Opened = open_regular) -> Head:
     """The first line of a manifest.
 
     Raises:
         TilerError: not a manifest of ours, or of a newer version.
     """
-    return jsonl.read_head(path, Head, SCHEMA, "a manifest of tiler")
+    return jsonl.read_head(path, Head, SCHEMA, "a manifest of tiler", opened)
 
 
-def read_sources(path: Path) -> Iterator[SourceTiles]:
+def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[SourceTiles]:
     """The other lines, one source each.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
-    read_head(path)
-    yield from jsonl.read_records(path, SourceTiles)
+    read_head(path, opened)
+    yield from jsonl.read_records(path, SourceTiles, opened)
 
 
 def missing(out: Path) -> list[Finding]:

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from tiler.formats import jsonl
+from tiler.formats.jsonl import Opened
+from tiler.formats.text import open_regular
 
 NAME = "merged.jsonl"
 SCHEMA = 1
@@ -70,20 +72,20 @@ class Merged(msgspec.Struct, frozen=True):
     files: dict[str, int] = {}
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path, opened: Opened = open_regular) -> Head:
     """The first line.
 
     Raises:
         TilerError: not a merged.jsonl of ours, or of a newer version.
     """
-    return jsonl.read_head(path, Head, SCHEMA, "what tiler merge writes")
+    return jsonl.read_head(path, Head, SCHEMA, "what tiler merge writes", opened)
 
 
-def read_sources(path: Path) -> Iterator[Merged]:
+def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[Merged]:
     """The other lines, one source each.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
-    read_head(path)
-    yield from jsonl.read_records(path, Merged)
+    read_head(path, opened)
+    yield from jsonl.read_records(path, Merged, opened)

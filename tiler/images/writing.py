@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,25 +16,35 @@ from tiler.images.geo import Tag, for_pillow
 from tiler.images.pixels import Pixels
 from tiler.images.reading import load_plugin
 
+Opener = Callable[[str, int], int]
 
-def save(tile: Pixels, path: str | Path, encoding: Encoding, tags: Sequence[Tag] = ()) -> int:
+
+def save(
+    tile: Pixels,
+    path: str | Path,
+    encoding: Encoding,
+    tags: Sequence[Tag] = (),
+    opener: Opener | None = None,
+) -> int:
     """Encode into a new file and return its size in bytes.
 
     Args:
         tags: of a TIFF, where it lies in the world.
+        opener: makes the file, as in Python's `open`.
 
     Raises:
         OSError: the disk is full, or cannot be written.
     """
     if isinstance(tile, np.ndarray):
         deep_pixels = encoding.mode in BEYOND_PILLOW
-        return store(path, deep.encode(tile, encoding, tags) if deep_pixels else codecs.encode(tile, encoding))
+        data = deep.encode(tile, encoding, tags) if deep_pixels else codecs.encode(tile, encoding)
+        return store(path, data, opener)
     if encoding.direct:
-        return store(path, codecs.encode(np.atleast_3d(np.asarray(tile)), encoding))
+        return store(path, codecs.encode(np.atleast_3d(np.asarray(tile)), encoding), opener)
     tile.info = {}
     options = {**encoding.options, "tiffinfo": for_pillow(tags)} if tags and encoding.format == "TIFF" else encoding.options
     load_plugin(encoding.format)
-    with open(path, "w+b") as file:
+    with open(path, "w+b", opener=opener) as file:
         if encoding.format in DIRECT:  # to a file, not memory: Pillow then works without the interpreter lock
             tile.save(file, encoding.format, **options)
             file.flush()
@@ -48,13 +58,13 @@ def save(tile: Pixels, path: str | Path, encoding: Encoding, tags: Sequence[Tag]
         return file.write(buffer.getbuffer())
 
 
-def store(path: str | Path, data: bytes) -> int:
+def store(path: str | Path, data: bytes, opener: Opener | None = None) -> int:
     """A new file of these bytes; how many they are.
 
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    with open(path, "wb") as file:
+    with open(path, "wb", opener=opener) as file:
         return file.write(data)
 
 

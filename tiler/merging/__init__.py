@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tiler.errors import TilerError, Unfinished
 from tiler.formats import provenance
 from tiler.formats.predictions import Frames, Reading
 from tiler.formats.predictions.text import open_folder
 from tiler.instances import Instances, empty
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.explaining import Fate, explain
-from tiler.merging.output import default, strangers
+from tiler.merging.output import default, owned_in
 from tiler.merging.planning import planned
 from tiler.merging.report import MergeReport
 from tiler.merging.work import Piece
-from tiler.run.staging import Staging
 from tiler.run.target import occupied, require_apart, resolved
+from tiler.run.transaction import produced
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
 
@@ -123,18 +122,10 @@ def merge(
     target = resolved(Path(out))
     require_apart(target, Path(preds))
     head = plan.head()
-    if occupied(target, provenance.NAME, run.overwrite, strangers):
-        return Merged(unchanged(plan, target, head, run, strict, progress), plan.pieces, None)
-    with Staging(target) as staging:
-        if occupied(target, provenance.NAME, run.overwrite, strangers):  # the run that held the lock has made it
-            staging.discard()
-            return Merged(unchanged(plan, target, head, run, strict, progress), plan.pieces, None)
-        try:
-            build(plan, staging, head, run, strict, progress)
-        except Unfinished:
-            raise
-        except TilerError:  # nothing that running again would go on with
-            staging.discard()
-            raise
-    plan.report.out = str(target)
-    return Merged(plan.report, plan.pieces, None)
+    report = produced(
+        target,
+        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
+        lambda: unchanged(plan, target, head, run, strict, progress),
+        lambda staging: build(plan, staging, head, run, strict, progress),
+    )
+    return Merged(report, plan.pieces, None)

@@ -9,17 +9,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import jsonl, plain_yaml, provenance
-from tiler.merging.output import Record, Writer, strangers
+from tiler.merging.output import Record, Writer, owned_in
 from tiler.merging.planning import Plan
 from tiler.merging.report import MergeReport
 from tiler.merging.work import Job, Piece, Work, digest_of, work
 from tiler.options import RunOptions
 from tiler.run import workers
+from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, occupied, require_same
+from tiler.run.target import HINT, content, require_same
 
 Result = TypeVar("Result")
 
@@ -60,14 +61,15 @@ def build(
     run: RunOptions,
     strict: bool,
     progress: Callable[[int, int], None] | None,
-) -> None:
-    """Everything into the staging tree, then the tree into its place."""
+) -> MergeReport:
+    """Everything into the staging tree."""
     report = plan.report
     first = jsonl.line(head)
     done = staging.begin(first.decode().strip())
-    writer = Writer(staging.tree, report.task, first, "csv" in plan.job.files.export)  # type: ignore[arg-type]
+    tree = staging.tree
+    writer = Writer(tree, report.task, first, "csv" in plan.job.files.export)  # type: ignore[arg-type]
     kept = list(_still_good(plan, done, writer, run)) if done else []
-    writer.begin(kept[-1] if kept else None)
+    writer.begin()
     for record in kept:
         count(report, record)
     for item in works(plan, plan.pieces[len(kept) :], run, strict, progress):
@@ -76,14 +78,13 @@ def build(
     report.files = writer.finish()
     closed(report)
     with writing():
-        (staging.tree / "labels").mkdir(exist_ok=True)
-        (staging.tree / "args.yaml").write_text(plain_yaml.dump(_args(plan.job)), "utf-8")
-        (staging.tree / "report.json").write_bytes(report.encoded())
-    for stray in list(strangers(staging.tree)) if done else ():
-        stray.unlink()
-    if occupied(staging.out, provenance.NAME, run.overwrite, strangers):  # looked at again: hours may have passed
-        raise Unfinished(f"{printable(str(staging.out))}: has been made by another run in the meantime")
-    staging.commit(staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None)
+        tree.make("labels")
+        tree.write("args.yaml", plain_yaml.dump(_args(plan.job)).encode())
+        tree.write("report.json", report.encoded())
+    if staging.resumed:
+        staging.keep_only(owned_in(tree), ["labels"])
+    report.out = str(staging.out)
+    return report
 
 
 def _args(job: Job) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOpti
             break
         records.append(msgspec.json.decode(noted, type=Record))
     for record, digest in zip(records, _streamed(digest_of, plan.pieces[: len(records)], run), strict=True):
-        if record.outcome.digest != digest or not writer.intact(record):
+        if record.outcome.digest != digest or not writer.resumes(record):
             return
         yield record
 
@@ -116,18 +117,15 @@ def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: Run
     return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
 
 
-def _require_files(target: Path, sizes: dict[str, int]) -> None:
+def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
     """Raises:
     TilerError: a file of an output is missing, or is not what it was.
     """
     for name, size in sizes.items():
-        try:
-            found = (target / name).stat().st_size
-        except OSError:
-            found = -1
+        found = folder.stat(name).st_size if folder.is_file(name) else -1
         if found != size:
             what = "is missing" if found < 0 else f"has {found} bytes, it had {size}"
-            raise TilerError(f"--out {printable(str(target))}: {printable(name)} {what}; {HINT}")
+            raise _changed(folder.path, f"{printable(name)} {what}")
 
 
 def unchanged(
@@ -143,25 +141,34 @@ def unchanged(
     Raises:
         TilerError: it is not, with the first difference.
     """
-    shown = printable(str(target))
-    Staging.sweep(target)
-    standing = provenance.read_head(target / provenance.NAME)
-    require_same(target, standing.tiler, standing.options, head.options)
-    if standing != head:
-        raise TilerError(f"--out {shown}: the tiles, or what the predictions are, changed since; {HINT}")
-    made = provenance.read_sources(target / provenance.NAME)
-    for number, (piece, digest) in enumerate(zip(plan.pieces, _streamed(digest_of, plan.pieces, run), strict=True), 1):
-        entry = next(made, None)
-        if entry is None or entry.source != piece.key or entry.digest != digest:
-            raise TilerError(f"--out {shown}: the predictions for {printable(piece.key)} changed since; {HINT}")
-        _require_files(target, entry.files)
-        if progress is not None:
-            progress(number, len(plan.pieces))
-    try:
-        report = msgspec.json.decode((target / "report.json").read_bytes(), type=MergeReport)
-    except (OSError, msgspec.DecodeError) as error:
-        raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
-    require_none(report.findings, strict)
-    _require_files(target, report.files)
+    with Folder(target) as folder:
+        path = target / provenance.NAME
+        standing = provenance.read_head(path, folder.opened)
+        require_same(target, standing.tiler, standing.options, head.options)
+        if standing != head:
+            raise _changed(target, "the tiles, or what the predictions are, changed since")
+        if content(folder, "args.yaml") != plain_yaml.dump(_args(plan.job)).encode():
+            raise _changed(target, "its args.yaml was changed since")
+        made = provenance.read_sources(path, folder.opened)
+        digests = _streamed(digest_of, plan.pieces, run)
+        for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):
+            entry = next(made, None)
+            if entry is None or entry.source != piece.key or entry.digest != digest:
+                what = f"the predictions for {printable(piece.key)} changed since"
+                raise _changed(target, what)
+            _require_files(folder, entry.files)
+            if progress is not None:
+                progress(number, len(plan.pieces))
+        try:
+            report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)
+        except msgspec.DecodeError as error:
+            raise _changed(target, f"report.json: {printable(str(error))}") from None
+        require_none(report.findings, strict)
+        _require_files(folder, report.files)
     report.where, report.out, report.unchanged = plan.report.where, str(target), True
     return report
+
+
+def _changed(target: Path, what: str) -> TilerError:
+    """Why an output that stands there is not what this run would make."""
+    return TilerError(f"--out {printable(str(target))}: {what}; {HINT}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,11 @@ from tiler.findings import printable
 from tiler.formats import provenance
 from tiler.formats.exports import CSV_HEAD
 from tiler.merging.work import Outcome, Work
+from tiler.run.folders import Folder
 from tiler.run.staging import writing
 from tiler.types import Task
 
+PER_IMAGE = (("labels", ".txt"), ("geojson", ".geojson"))
 OWN = (provenance.NAME, "predictions.json", "report.json", "args.yaml", "detections.csv")
 
 LONGEST = 245  # bytes of a name, to which a suffix is added
@@ -80,92 +83,136 @@ def ids_of(keys: Sequence[str]) -> list[str]:
     return [name if count[name] == 1 else key for name, key in zip(names, keys, strict=True)]
 
 
-def strangers(tree: Path) -> Iterator[Path]:
-    """Files in an output that are not of it."""
-    labels = set(labels_of([source.source for source in provenance.read_sources(tree / provenance.NAME)]))
-    for here, _, files in os.walk(tree):
-        parts = Path(here).relative_to(tree).parts
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            if not parts and name in OWN:
-                continue
-            if parts == ("dota",) and name.startswith("Task1_") and suffix == ".txt":
-                continue
-            kind = (parts[0] if parts else "", suffix)
-            if kind in (("labels", ".txt"), ("geojson", ".geojson")) and "/".join((*parts[1:], stem)) in labels:
-                continue
-            yield Path(here, name)
+def owned_in(folder: Folder) -> Callable[[str], bool]:
+    """Tells which files of an output, by their paths in it, are of it."""
+    sources = provenance.read_sources(folder.path / provenance.NAME, folder.opened)
+    labels = set(labels_of([source.source for source in sources]))
+
+    def owned(path: str) -> bool:
+        kind, _, below = path.partition("/")
+        stem, suffix = os.path.splitext(below)
+        if not below:
+            return path in OWN
+        if kind == "dota":
+            return below.startswith("Task1_") and suffix == ".txt" and "/" not in below
+        return (kind, suffix) in PER_IMAGE and stem in labels
+
+    return owned
 
 
 class Record(msgspec.Struct):
-    """Of a picture that is done: its outcome, and how long each shared file was then."""
+    """Of an image that is done.
+
+    Attributes:
+        shared: for each file that images share, where this one's part ends, and the digest of
+            all up to there.
+        own: its own files, with their stamps (see `Folder.stamp`).
+    """
 
     outcome: Outcome
-    ends: dict[str, int]
-    sizes: dict[str, int]
+    shared: dict[str, tuple[int, str]]
+    own: dict[str, tuple[int, int]]
+
+
+class Shared:
+    """A file to which each image adds its part, and the digest of what is in it."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    @property
+    def mark(self) -> tuple[int, str]:
+        """Where it ends, and the digest of all up to there."""
+        return self.end, self._hash.hexdigest()
+
+    def grown(self, text: bytes) -> Shared:
+        """The same with more text."""
+        longer = Shared()
+        longer.end = self.end + len(text)
+        longer._hash = self._hash.copy()
+        longer._hash.update(text)
+        return longer
 
 
 class Writer:
-    """Writes pictures one after the other into a tree.
+    """Writes images one after the other into a tree.
 
-    Files that pictures share grow at their end, so a run that goes on cuts them back to
-    where the last picture in order had ended.
+    Files that images share grow at their end, so a run that resumes cuts them back to where the
+    last image that is confirmed had ended.
     """
 
-    def __init__(self, tree: Path, task: Task, head: bytes, csv: bool) -> None:
+    def __init__(self, tree: Folder, task: Task, head: bytes, csv: bool) -> None:
         self.tree = tree
         self.starts = {provenance.NAME: head, "predictions.json": b"["}
         if csv:
             self.starts["detections.csv"] = CSV_HEAD[task].encode()
-        self.ends: dict[str, int] = {}
+        self.shared: dict[str, Shared] = {}
 
-    def begin(self, last: Record | None) -> None:
-        """Start, or go on behind the picture of a record."""
-        self.ends = dict(last.ends) if last is not None else {}
+    def resumes(self, record: Record) -> bool:
+        """Whether an image's files are as an earlier run left them, after those of the images
+        before it; then the next one is written behind it."""
+        try:
+            if any(self.tree.stamp(name) != stamp for name, stamp in record.own.items()):
+                return False
+            grown = {name: self._read_on(name, end) for name, (end, _) in record.shared.items()}
+        except (OSError, TilerError):
+            return False
+        if any(shared.mark != record.shared[name] for name, shared in grown.items()):
+            return False
+        self.shared = grown
+        return True
+
+    def _read_on(self, name: str, end: int) -> Shared:
+        """A shared file up to where it shall end."""
+        before = self.shared.get(name, Shared())
+        with self.tree.open(name) as file:
+            file.seek(before.end)
+            return before.grown(file.read(end - before.end))
+
+    def begin(self) -> None:
+        """Start, or resume behind the last image that was confirmed."""
         with writing():
             for name, text in self.starts.items():
-                if name not in self.ends:
-                    (self.tree / name).write_bytes(text)
-                    self.ends[name] = len(text)
-            for name, end in self.ends.items():
-                os.truncate(self.tree / name, end)
-            for path in (self.tree / "dota").glob("*"):
-                if f"dota/{path.name}" not in self.ends:
-                    path.unlink()
+                if name not in self.shared:
+                    self.tree.write(name, text)
+                    self.shared[name] = Shared().grown(text)
+            for name, shared in self.shared.items():
+                with self.tree.append(name) as file:
+                    file.truncate(shared.end)
+            for name, _ in list(self.tree.walk()):
+                if name.startswith("dota/") and name not in self.shared:
+                    self.tree.remove(name)
 
     def add(self, done: Work) -> Record:
-        """Write a picture's files, and its part of the shared ones."""
-        sizes = {}
+        """Write an image's files, and its part of the shared ones."""
         with writing():
             for name, text in done.files.items():
-                path = self.tree / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(text)
-                sizes[name] = len(text)
+                self.tree.make(os.path.dirname(name))
+                self.tree.write(name, text)
             for name, text in done.streams.items():
-                if not text:
-                    continue
-                if name == "predictions.json":
-                    text = (b"\n" if self.ends[name] == 1 else b",\n") + text
-                path = self.tree / name
-                path.parent.mkdir(exist_ok=True)
-                with open(path, "ab") as file:
-                    file.write(text)
-                self.ends[name] = self.ends.get(name, 0) + len(text)
-        return Record(done.outcome, dict(self.ends), sizes)
+                if text:
+                    self._append(name, text)
+            own = {name: self.tree.stamp(name) for name in done.files}
+        shared = {name: file.mark for name, file in self.shared.items()}
+        return Record(done.outcome, shared, own)
+
+    def _append(self, name: str, text: bytes) -> None:
+        before = self.shared.get(name)
+        if before is None:
+            self.tree.make(os.path.dirname(name))
+            self.tree.write(name, b"")
+            before = Shared()
+        if name == "predictions.json":
+            text = (b"\n" if before.end == 1 else b",\n") + text
+        with self.tree.append(name) as file:
+            file.write(text)
+        self.shared[name] = before.grown(text)
 
     def finish(self) -> dict[str, int]:
         """Close what has an end. Returns the shared files and their bytes."""
-        end = b"\n]\n" if self.ends["predictions.json"] > 1 else b"]\n"
-        with writing(), open(self.tree / "predictions.json", "ab") as file:
+        end = b"\n]\n" if self.shared["predictions.json"].end > 1 else b"]\n"
+        with writing(), self.tree.append("predictions.json") as file:
             file.write(end)
-        self.ends["predictions.json"] += len(end)
-        return dict(sorted(self.ends.items()))
-
-    def intact(self, record: Record) -> bool:
-        """Whether a picture's own files are there in full, and those it shares at least as long as they were."""
-        try:
-            own = all(os.path.getsize(self.tree / name) == size for name, size in record.sizes.items())
-            return own and all(os.path.getsize(self.tree / name) >= size for name, size in record.ends.items())
-        except OSError:
-            return False
+        self.shared["predictions.json"] = self.shared["predictions.json"].grown(end)
+        return {name: file.end for name, file in sorted(self.shared.items())}

@@ -11,6 +11,7 @@ from typing import Any
 from tiler.errors import TilerError
 from tiler.findings import printable
 from tiler.formats.text import reason
+from tiler.run.folders import Folder
 from tiler.version import __version__
 
 HINT = "use --overwrite, or another --out"
@@ -51,12 +52,15 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
         raise TilerError(f"--out {printable(str(target))}: it holds {what}, or lies in them; choose another folder")
 
 
-def occupied(target: Path, mark: str, overwrite: bool, strangers: Callable[[Path], Iterator[Path]]) -> bool:
-    """Whether an output of ours stands there that must be looked at; False where there is room for one.
+Owned = Callable[[str], bool]  # whether a file, by its path in an output, is of it
+
+
+def occupied(target: Path, mark: str, overwrite: bool, owned_in: Callable[[Folder], Owned]) -> bool:
+    """Whether an output of ours stands there that must be looked at; False where there is room.
 
     Args:
         mark: the file by which it is known.
-        strangers: the files in it that are not ours.
+        owned_in: tells which files of an output are of it.
 
     Raises:
         TilerError: the folder holds something else, and what.
@@ -64,16 +68,39 @@ def occupied(target: Path, mark: str, overwrite: bool, strangers: Callable[[Path
     shown = printable(str(target))
     if not target.is_dir() or not any(target.iterdir()):
         return False
-    if not (target / mark).is_file():
-        found = printable(sorted(p.name for p in target.iterdir())[0])
-        raise TilerError(f"--out {shown}: holds files that are not of tiler ({found}); choose another folder")
-    if overwrite:
-        stranger = next(strangers(target), None)
-        if stranger is not None:
-            found = printable(str(stranger.relative_to(target)))
-            raise TilerError(f"--out {shown}: {found} is not of tiler, so --overwrite does not delete it; move it away")
-        return False
-    return True
+    with Folder(target) as folder:
+        if not folder.is_file(mark):
+            found = printable(folder.names()[0])
+            what = f"holds files that are not of tiler ({found})"
+            raise TilerError(f"--out {shown}: {what}; choose another folder")
+        if not overwrite:
+            return True
+        stranger = next(strangers(folder, owned_in(folder)), None)
+    if stranger is not None:
+        what = f"{printable(stranger)} is not of tiler, so --overwrite does not delete it"
+        raise TilerError(f"--out {shown}: {what}; move it away")
+    return False
+
+
+def strangers(folder: Folder, owned: Owned) -> Iterator[str]:
+    """What is in an output and not of it: other files, and whatever is no file or folder."""
+    for name, found in folder.walk():
+        if stat.S_ISDIR(found.st_mode):
+            continue
+        if not stat.S_ISREG(found.st_mode) or not owned(name):
+            yield name
+
+
+def content(folder: Folder, name: str) -> bytes:
+    """A file of a complete output; nothing where it is not there.
+
+    Raises:
+        TilerError: a link, or something else that tiler does not make, has its name.
+    """
+    try:
+        return folder.read(name)
+    except OSError:
+        return b""
 
 
 def require_same(target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]) -> None:

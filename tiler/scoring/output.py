@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import TilerError
 from tiler.findings import printable
+from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, occupied, require_apart, resolved
+from tiler.run.target import HINT, content, occupied, require_apart, resolved
+from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
 
 NAME = "score.json"
@@ -32,43 +34,46 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
         TilerError: it holds something else.
         Unfinished: a full disk, or another run on the same folder.
     """
-    from tiler.scoring.report.page import page
-    from tiler.scoring.report.plots import figures
-
     target = resolved(out)
     for folder in metrics.inputs:
         require_apart(target, folder, "what is scored")
     numbers = metrics.encoded()
-    if occupied(target, NAME, overwrite, strangers):
-        if (target / NAME).read_bytes() == numbers:
-            return target
-        raise TilerError(f"--out {printable(str(target))}: holds another score; {HINT}")
-    texts: dict[str, bytes] = {NAME: numbers}
-    tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
-    texts |= {name: text.encode("utf-8", "surrogateescape") for name, text in zip(TABLES, tables, strict=True)}
-    with suppress(TilerError):  # without matplotlib the page says so
-        texts |= figures(metrics)
-    texts[REPORT] = page(metrics).encode("utf-8", "surrogateescape")
-    with Staging(target) as staging:
-        staging.begin("score")
+
+    def unchanged() -> None:
+        with Folder(target) as folder:
+            for name, text in _texts(metrics, numbers).items():
+                if content(folder, name) != text:
+                    held = f"holds another score ({name} differs)"
+                    raise TilerError(f"--out {printable(str(target))}: {held}; {HINT}")
+
+    def build(staging: Staging) -> None:
+        staging.begin(None)
         with writing():
-            for name, text in texts.items():
-                (staging.tree / name).write_bytes(text)
-        try:
-            stands = occupied(target, NAME, overwrite, strangers)
-        except TilerError:
-            staging.discard()
-            raise
-        if stands:
-            raise Unfinished(f"{printable(str(target))}: has been made by another run in the meantime")
-        staging.commit(target if target.is_dir() and any(target.iterdir()) else None)
+            for name, text in _texts(metrics, numbers).items():
+                staging.tree.write(name, text)
+
+    produced(target, lambda: occupied(target, NAME, overwrite, lambda _: owned), unchanged, build)
     return target
 
 
-def strangers(tree: Path) -> Iterator[Path]:
-    """Files in an output that are not of it."""
-    own = {NAME, REPORT, *TABLES, *(f"{name}.png" for name in PLOTS)}
-    yield from (path for path in sorted(tree.rglob("*")) if not path.is_dir() and str(path.relative_to(tree)) not in own)
+def _texts(metrics: Metrics, numbers: bytes) -> dict[str, bytes]:
+    """The files of the output."""
+    from tiler.scoring.report.page import page
+    from tiler.scoring.report.plots import figures
+
+    texts: dict[str, bytes] = {NAME: numbers}
+    tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
+    for name, table in zip(TABLES, tables, strict=True):
+        texts[name] = table.encode("utf-8", "surrogateescape")
+    with suppress(TilerError):  # without matplotlib the page says so
+        texts |= figures(metrics)
+    texts[REPORT] = page(metrics).encode("utf-8", "surrogateescape")
+    return texts
+
+
+def owned(path: str) -> bool:
+    """Whether a file, by its path in an output, is of it."""
+    return path in (NAME, REPORT, *TABLES, *(f"{name}.png" for name in PLOTS))
 
 
 def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

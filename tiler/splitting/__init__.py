@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ import msgspec
 
 from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import jsonl, manifest, plain_yaml, yolo
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
+from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT
+from tiler.run.target import HINT, content
+from tiler.run.transaction import produced
 from tiler.splitting import report as reports
 from tiler.splitting.job import Job
-from tiler.splitting.output import dataset_yaml_of, head_of, standing, strangers, target_of
+from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole, stands, target_of
 from tiler.splitting.places import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
@@ -69,28 +71,35 @@ def split(
         raise TilerError(f"--jpeg keep: {said}")
     dataset = find(Path(data), None if images is None else Path(images))
     target = target_of(dataset, chosen, out)
-    finished = None if run.dry_run else standing(target, chosen, run.overwrite)
-    if finished is not None:
-        return _verified(dataset, chosen, run, target, finished, progress)
+    if run.dry_run:
+        job, result = _begun(dataset, chosen, run, target)
+        for outcome in outcomes(job, dataset.sources, run, {}, progress):
+            result.add(outcome, dataset.names)
+        return result
+
+    def unchanged() -> SplitReport:
+        return _verified(dataset, chosen, run, target, progress)
+
+    def build(staging: Staging) -> SplitReport:
+        job, result = _begun(dataset, chosen, run, target)
+        if chosen.stretch != "none":
+            job = replace(job, limits=mapping(job, dataset, run))
+            result.stretch = job.limits or {}
+        _build(job, dataset, chosen, run, staging, result, progress)
+        return result
+
+    return produced(target, lambda: stands(target, chosen, run.overwrite), unchanged, build)
+
+
+def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path) -> tuple[Job, SplitReport]:
+    """What is to be done, and the report of it, in which nothing is counted yet."""
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, replace(chosen, task=task))
     if isinstance(chosen.background, float):
         job = replace(job, quotas=_quotas(job, dataset, run, chosen.background))
     result = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
     result.root, result.out = str(dataset.root), str(target)
-    if run.dry_run:
-        for outcome in outcomes(job, dataset.sources, run, {}, progress):
-            result.add(outcome, dataset.names)
-        return result
-    with Staging(target) as staging:
-        if standing(target, chosen, run.overwrite) is not None:  # the run that held the lock has made it
-            staging.discard()
-            return split(data, out=out, images=images, progress=progress, **options)
-        if chosen.stretch != "none":
-            job = replace(job, limits=mapping(job, dataset, run))
-            result.stretch = job.limits or {}
-        _build(job, dataset, chosen, run, staging, result, progress)
-    return result
+    return job, result
 
 
 def _job(dataset: Dataset, options: SplitOptions) -> Job:
@@ -108,16 +117,18 @@ def _build(
     result: SplitReport,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Everything into the staging tree, then the tree into its place."""
+    """Everything into the staging tree."""
     head = head_of(job.spec, dataset, chosen)
     done = staging.begin(jsonl.line(head).decode().strip() + f"\t{job.quotas}\t{job.limits}")
-    job = replace(job, tree=staging.tree)
+    tree = staging.tree
+    job = replace(job, tree=tree)
+    folders = ["images", "labels"]
+    folders += [f"{kind}/{name}" for kind in ("images", "labels") for name in dataset.splits]
     with writing():
-        for split_name in dataset.splits:
-            for kind in ("images", "labels"):
-                (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
+        for folder in folders:
+            tree.make(folder)
     suffixes: dict[tuple[str, str], str] = {}
-    with writing(), open(staging.tree / manifest.NAME, "wb") as file:
+    with writing(), tree.create(manifest.NAME) as file:
         file.write(jsonl.line(head))
         for outcome in outcomes(job, dataset.sources, run, done, progress):
             result.add(outcome, dataset.names)
@@ -128,19 +139,11 @@ def _build(
                 staging.note(key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
     result.findings += _mixed(result, dataset)
     with writing():
-        (staging.tree / "dataset.yaml").write_text(dataset_yaml_of(job.spec, dataset, result.channels), "utf-8")
-        (staging.tree / "args.yaml").write_text(plain_yaml.dump(chosen.plain()), "utf-8")
-        (staging.tree / "report.json").write_bytes(result.encoded())
+        tree.write("dataset.yaml", dataset_yaml_of(job.spec, dataset, result.channels).encode())
+        tree.write("args.yaml", plain_yaml.dump(chosen.plain()).encode())
+        tree.write("report.json", result.encoded())
     if staging.resumed:
-        for stray in list(strangers(staging.tree, suffixes)):
-            stray.unlink()
-        for folder in [*(staging.tree / "images").iterdir(), *(staging.tree / "labels").iterdir()]:
-            if folder.name not in dataset.splits:
-                folder.rmdir()
-    if standing(staging.out, chosen, run.overwrite) is not None:  # looked at again: hours may have passed
-        raise Unfinished(f"{printable(str(staging.out))}: has been made by another run in the meantime")
-    replaced = staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None
-    staging.commit(replaced)
+        staging.keep_only(owned_in(tree, suffixes), folders)
 
 
 def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
@@ -170,7 +173,6 @@ def _verified(
     chosen: SplitOptions,
     run: RunOptions,
     target: Path,
-    head: manifest.Head,
     progress: Callable[[Progress], None] | None,
 ) -> SplitReport:
     """The report of a complete output, if the sources still are what it was made from.
@@ -178,16 +180,45 @@ def _verified(
     Raises:
         TilerError: they are not, or tiles are missing; with the first difference.
     """
-    shown = printable(str(target))
-    Staging.sweep(target)
-    job = _job(dataset, replace(chosen, task=head.task))
+    with Folder(target) as folder:
+        head = manifest.read_head(target / manifest.NAME, folder.opened)
+        job = _job(dataset, replace(chosen, task=head.task))
+        result = _report_of(folder)
+        made = dataset_yaml_of(job.spec, dataset, result.channels).encode()
+        if content(folder, "dataset.yaml") != made:
+            raise _changed(target, "its dataset.yaml would be another one now")
+        if content(folder, "args.yaml") != plain_yaml.dump(chosen.plain()).encode():
+            raise _changed(target, "its args.yaml was changed since")
+        done = manifest.read_sources(target / manifest.NAME, folder.opened)
+        _require_same_sources(done, job, dataset, run, target, progress)
+        missing = manifest.missing(target)
+        if missing:
+            raise _changed(target, f"{len(missing)} files of tiles are missing ({missing[0].path})")
+        require_whole(folder, result.total.counts.bytes)
+    if result.findings[: len(dataset.findings)] != dataset.findings:
+        raise _changed(target, "other faults are found in the dataset than when it was made")
+    result.root, result.out, result.unchanged = str(dataset.root), str(target), True
+    return result
+
+
+def _report_of(folder: Folder) -> SplitReport:
     try:
-        result = msgspec.json.decode(_read(target / "report.json"), type=SplitReport)
+        return msgspec.json.decode(content(folder, "report.json"), type=SplitReport)
     except msgspec.DecodeError as error:
-        raise TilerError(f"--out {shown}: report.json: {printable(str(error))}; {HINT}") from None
-    if _read(target / "dataset.yaml") != dataset_yaml_of(job.spec, dataset, result.channels).encode():
-        raise TilerError(f"--out {shown}: its dataset.yaml would be another one now; {HINT}")
-    done = manifest.read_sources(target / manifest.NAME)
+        raise _changed(folder.path, f"report.json: {printable(str(error))}") from None
+
+
+def _require_same_sources(
+    done: Iterator[manifest.SourceTiles],
+    job: Job,
+    dataset: Dataset,
+    run: RunOptions,
+    target: Path,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Raises:
+    TilerError: the first source that is not what its tiles were made from.
+    """
     tiles = 0
     prints = fingerprints(job, dataset.sources, run)
     for number, (source, fingerprint) in enumerate(zip(dataset.sources, prints, strict=True), 1):
@@ -195,26 +226,17 @@ def _verified(
         if entry is None or (entry.source, entry.split) != (source.key, source.split):
             new = entry is None or source.key < entry.source
             name = source.key if new or entry is None else entry.source
-            raise TilerError(f"--out {shown}: {printable(name)} was {'added' if new else 'removed'} since; {HINT}")
+            raise _changed(target, f"{printable(name)} was {'added' if new else 'removed'} since")
         if entry.fingerprint != fingerprint:
-            raise TilerError(f"--out {shown}: {printable(source.key)} or its labels changed since; {HINT}")
+            raise _changed(target, f"{printable(source.key)} or its labels changed since")
         tiles += len(entry.tiles)
         if progress is not None:
             progress(Progress(number, len(dataset.sources), tiles))
     extra = next(done, None)
     if extra is not None:
-        raise TilerError(f"--out {shown}: {printable(extra.source)} was removed since; {HINT}")
-    missing = manifest.missing(target)
-    if missing:
-        raise TilerError(f"--out {shown}: {len(missing)} files of tiles are missing ({missing[0].path}); {HINT}")
-    if result.findings[: len(dataset.findings)] != dataset.findings:
-        raise TilerError(f"--out {shown}: other faults are found in the dataset than when it was made; {HINT}")
-    result.root, result.out, result.unchanged = str(dataset.root), str(target), True
-    return result
+        raise _changed(target, f"{printable(extra.source)} was removed since")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def _changed(target: Path, what: str) -> TilerError:
+    """Why an output that stands there is not what this run would make."""
+    return TilerError(f"--out {printable(str(target))}: {what}; {HINT}")

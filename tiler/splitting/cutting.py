@@ -16,7 +16,7 @@ from tiler.clipping import WHOLE
 from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
-from tiler.errors import SourceRefused, Unfinished
+from tiler.errors import SourceRefused, TilerError, Unfinished
 from tiler.findings import Finding, printable
 from tiler.formats.manifest import SourceTiles, Tile
 from tiler.formats.text import reason
@@ -30,7 +30,7 @@ from tiler.run.hands import done as at_once
 from tiler.splitting.job import Job, Plan, tile_paths
 from tiler.splitting.places import places
 from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
-from tiler.splitting.tiles import Made, write
+from tiler.splitting.tiles import Made, stamped, write
 from tiler.splitting.views import label_rows, views
 
 if TYPE_CHECKING:
@@ -89,17 +89,18 @@ def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFi
 
 
 def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
-    """Whether all tiles of an outcome stand in the tree, with the names and sizes that they shall have."""
+    """Whether all tiles of an outcome stand in the tree, with the names that they shall have, as
+    they were written."""
     if job.tree is None:
         return False
-    for tile, sizes in zip(outcome.entry.tiles, outcome.sizes, strict=True):
+    for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = tile_paths(job.tree, outcome.entry.split, tile.name, outcome.suffix)
+        paths = tile_paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
-            if any(os.stat(path).st_size != size for path, size in zip(paths, sizes, strict=True)):
+            if stamped(job.tree, paths, placed=len(stamps) > len(paths)) != stamps:
                 return False
-        except OSError:
+        except (OSError, TilerError):
             return False
     return True
 
@@ -127,9 +128,10 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
     shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
-    counts.bytes = sum(map(sum, made.sizes)) or round(source.bytes * shown / (width * height))
+    written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
+    counts.bytes = written or round(source.bytes * shown / (width * height))
     entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo)
-    return Outcome(entry, counts, classes, lost, findings, made.suffix, made.sizes, made.channels)
+    return Outcome(entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels)
 
 
 def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) -> Plan:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tiler.formats import yolo
 from tiler.options import SplitOptions
+from tiler.run.folders import Folder
 from tiler.splitting.places import Place, Quota
 from tiler.splitting.views import Rows, Views
 
@@ -25,7 +26,7 @@ class Job:
     Attributes:
         root: the dataset's root.
         spec: what label rows mean.
-        tree: where tiles go; None writes nothing.
+        tree: the folder where tiles go; None writes nothing.
         classes, coco_name: of a COCO set, the class of each category id, and its file.
         quotas: for each split, which empty tiles are taken, where --background is a ratio.
         limits: for each kind of deep pixels, what becomes 0 and 255 of each band, where --stretch says so.
@@ -35,7 +36,7 @@ class Job:
     root: Path
     spec: yolo.Spec
     options: SplitOptions
-    tree: Path | None = None
+    tree: Folder | None = None
     classes: dict[int, int] | None = None
     coco_name: str = ""
     quotas: dict[str, Quota] | None = None
@@ -81,6 +82,6 @@ class Plan:
         return range(self._first_row[tile], self._first_row[tile + 1])
 
 
-def tile_paths(tree: Path, split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's picture and labels stand in an output."""
-    return f"{tree}/images/{split}/{name}{suffix}", f"{tree}/labels/{split}/{name}.txt"
+def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:
+    """Where a tile's image and labels stand in an output."""
+    return f"images/{split}/{name}{suffix}", f"labels/{split}/{name}.txt"

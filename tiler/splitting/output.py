@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tiler.datasets.sources import Dataset, label_path
@@ -12,7 +13,8 @@ from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
-from tiler.run.target import occupied, require_same, resolved
+from tiler.run.folders import Folder
+from tiler.run.target import HINT, occupied, require_same, resolved
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -41,44 +43,77 @@ def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
     return [Path(os.path.realpath(folder)) for folder in (*given, *labels)]
 
 
-def standing(target: Path, chosen: SplitOptions, overwrite: bool) -> manifest.Head | None:
-    """The head of a complete output that this run would make; None where there is room for one.
+def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
+    """Whether a complete output that this run would make stands there; False where there is room.
 
     Raises:
         TilerError: the folder holds something else, and what.
     """
-    if not occupied(target, manifest.NAME, overwrite, strangers):
-        return None
-    head = manifest.read_head(target / manifest.NAME)
+    if not occupied(target, manifest.NAME, overwrite, owned_in):
+        return False
+    with Folder(target) as folder:
+        head = manifest.read_head(target / manifest.NAME, folder.opened)
     require_same(target, head.tiler, head.options, chosen.plain())
-    return head
+    return True
 
 
-def strangers(tree: Path, suffixes: dict[tuple[str, str], str] | None = None) -> Iterator[Path]:
-    """Files in an output that are not of it. The trainer's caches, which it makes anew, are not counted.
+FILES = (manifest.NAME, "dataset.yaml", "args.yaml", "report.json")
+
+
+def owned_in(folder: Folder, suffixes: dict[tuple[str, str], str] | None = None) -> Callable[[str], bool]:
+    """Tells which files of an output, by their paths in it, are of it.
 
     Args:
-        suffixes: of each split's tiles; without it, any suffix that tiler writes is taken for right.
+        suffixes: of each split's tiles, while an output is built. Without it, any suffix that
+            tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
-    mine = {manifest.NAME, "dataset.yaml", "args.yaml", "report.json"}
     names: set[tuple[str, str]] = set()
-    for entry in manifest.read_sources(tree / manifest.NAME):
+    for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
         names.update((entry.split, tile.name) for tile in entry.tiles)
-    for here, _, files in os.walk(tree):
-        parts = Path(here).relative_to(tree).parts
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            if not parts and name in mine:
-                continue
-            if len(parts) == 2 and parts[0] == "labels" and suffix == ".txt" and (parts[1], stem) in names:
-                continue
-            if len(parts) == 2 and parts[0] == "images" and (parts[1], stem) in names:
-                right = WRITTEN if suffixes is None else (suffixes[parts[1], stem],)
-                if suffix in right or suffix in (".npy", manifest.WORLD):
-                    continue
-            if parts == ("labels",) and suffix == ".cache":
-                continue
-            yield Path(here, name)
+
+    def image_suffixes(tile: tuple[str, str]) -> tuple[str, ...]:
+        if suffixes is None:
+            return (*WRITTEN, ".npy", manifest.WORLD)
+        return (suffixes[tile], manifest.WORLD)
+
+    def owned(path: str) -> bool:
+        if path in FILES:
+            return True
+        parts = path.split("/")
+        stem, suffix = os.path.splitext(parts[-1])
+        if len(parts) == 2:
+            return suffixes is None and parts[0] == "labels" and suffix == ".cache"
+        if len(parts) != 3 or (parts[1], stem) not in names:
+            return False
+        if parts[0] == "labels":
+            return suffix == ".txt"
+        return parts[0] == "images" and suffix in image_suffixes((parts[1], stem))
+
+    return owned
+
+
+def require_whole(folder: Folder, total: int) -> None:
+    """Refuse an output whose tiles are not as they were written.
+
+    Args:
+        total: bytes of all images and labels.
+
+    Raises:
+        TilerError: and what is wrong.
+    """
+    owned = owned_in(folder)
+    found = 0
+    shown = printable(str(folder.path))
+    for name, what in folder.walk():
+        if stat.S_ISDIR(what.st_mode) or not owned(name):
+            continue
+        if not stat.S_ISREG(what.st_mode):
+            raise TilerError(f"--out {shown}: {printable(name)} is not a file of tiler; {HINT}")
+        if os.path.splitext(name)[1] in (*WRITTEN, ".txt"):
+            found += what.st_size
+    if found != total:
+        said = f"its tiles have {found} bytes, they had {total}: some were changed since"
+        raise TilerError(f"--out {shown}: {said}; {HINT}")
 
 
 def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head:

@@ -86,8 +86,14 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct):
-    """What became of one source. `sizes` are bytes of picture and labels, for each tile; `channels`
-    the bands of a tile as the trainer takes them (0: no tile was written); `kept` is set when an earlier run had done it."""
+    """What became of one source.
+
+    Attributes:
+        stamps: of each tile, the size and the time of change of its files (see `Folder.stamp`):
+            image, labels, and a world file if it has one.
+        channels: the bands of a tile as the trainer takes them; 0 where no tile was written.
+        kept: set when an earlier run had done it.
+    """
 
     entry: SourceTiles
     counts: Counts
@@ -95,7 +101,7 @@ class Outcome(msgspec.Struct):
     lost: list[Lost]
     findings: list[Finding]
     suffix: str = ""
-    sizes: list[tuple[int, int]] = []
+    stamps: list[list[tuple[int, int]]] = []
     channels: int = 0
     kept: bool = False
 

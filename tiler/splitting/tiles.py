@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +25,7 @@ from tiler.images.raster import Later
 from tiler.images.reading import Crop, Picture
 from tiler.options import pixel_limit
 from tiler.run import staging
+from tiler.run.folders import Folder
 from tiler.splitting.job import Job, Plan, tile_paths
 from tiler.splitting.views import masked_outlines
 from tiler.window import Window
@@ -33,6 +33,8 @@ from tiler.window import Window
 if TYPE_CHECKING:
     from tiler.polygons import Rings
     from tiler.types import Floats
+
+Stamps = list[tuple[int, int]]  # of a tile, see report.Outcome
 
 COLOUR = 3  # bands, also of what the trainer makes colour of: grey, and colour with alpha
 KINDS = {"u": "unsigned", "i": "signed", "f": "float"}
@@ -45,7 +47,7 @@ class Made:
 
     Attributes:
         suffix: of the tiles' pictures.
-        sizes: of each tile, bytes of its picture and of its labels.
+        stamps: of each tile, see `report.Outcome`.
         notes: code and text of what is to be known.
         copied: tiles whose JPEG coefficients were copied.
         channels: bands of a tile as the trainer takes them: 3, or how many others there are; 0 where nothing was made.
@@ -53,7 +55,7 @@ class Made:
     """
 
     suffix: str = ""
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    stamps: list[Stamps] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     copied: int = 0
     channels: int = 0
@@ -82,7 +84,7 @@ def write(job: Job, source: Source, file: BufferedReader, header: Header, plan: 
         if keeps and not stretched:
             made.copied = _copy(tiles, file, numbers)
         try:
-            made.sizes = _cut(tiles, picture, numbers, later)
+            made.stamps = _cut(tiles, picture, numbers, later)
         except SourceRefused:  # some rows were good, but a picture is cut whole or not at all
             tiles.remove(numbers)
             raise
@@ -112,21 +114,21 @@ def _notes(picture: Picture, how: Encoding, stretched: bool) -> list[tuple[str, 
     return notes
 
 
-def _cut(tiles: Tiles, picture: Picture, numbers: list[int], later: Later) -> list[tuple[int, int]]:
-    """Tiles by their pixels; sizes in their order."""
+def _cut(tiles: Tiles, picture: Picture, numbers: list[int], later: Later) -> list[Stamps]:
+    """Tiles by their pixels; their stamps in their order."""
     todo = [t for t in numbers if t not in tiles.copied]
-    sizes: dict[int, Future[tuple[int, int]]] = {}
+    stamps: dict[int, Future[Stamps]] = {}
     if todo:
         try:
             inner = [tiles.inner(t) for t in todo]
             for crop, here in picture.sweep(inner, later):
                 for i in here:
-                    future = sizes[todo[i]] = later(partial(tiles.make, todo[i], crop, inner[i]))
+                    future = stamps[todo[i]] = later(partial(tiles.make, todo[i], crop, inner[i]))
                     if future.done():
                         future.result()  # a full disk: no use to go on
         finally:
-            wait(sizes.values())
-    return [tiles.copied[t] if t in tiles.copied else sizes[t].result() for t in numbers]
+            wait(stamps.values())
+    return [tiles.copied[t] if t in tiles.copied else stamps[t].result() for t in numbers]
 
 
 def _copy(tiles: Tiles, file: BufferedReader, numbers: list[int]) -> int:
@@ -153,7 +155,7 @@ class Tiles:
 
     Attributes:
         mode: of the source's pixels.
-        copied: the sizes of those that were made without decoding.
+        copied: the stamps of those that were made without decoding.
     """
 
     job: Job
@@ -164,7 +166,7 @@ class Tiles:
     how: Encoding
     mode: str
     located: geo.Located | None
-    copied: dict[int, tuple[int, int]] = field(default_factory=dict)
+    copied: dict[int, Stamps] = field(default_factory=dict)
 
     def inner(self, t: int) -> Window:
         """The part of a tile's window that is inside the picture."""
@@ -172,8 +174,8 @@ class Tiles:
         assert inner is not None
         return inner
 
-    def make(self, t: int, crop: Crop, inner: Window) -> tuple[int, int]:
-        """Cut a tile out and write it: the sizes of its picture and labels."""
+    def make(self, t: int, crop: Crop, inner: Window) -> Stamps:
+        """Cut a tile out and write it."""
         place = self.plan.places[t]
         tile = pixels.fitted(crop(inner), self.mode, inner, place.window, place.size, self.how)
         hidden, shown = self.masked(t)
@@ -184,21 +186,24 @@ class Tiles:
             hidden, shown = ([[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown))
             pixels.paint_out(tile, hidden, shown, self.how.mode)
         tags = [] if self.located is None else self.located.tags(place.window, self.zoom(t))
-        return self._written(t, lambda path: writing.save(tile, path, self.how, tags))
+        return self._written(t, lambda path, opener: writing.save(tile, path, self.how, tags, opener))
 
-    def store(self, t: int, data: bytes) -> tuple[int, int]:
+    def store(self, t: int, data: bytes) -> Stamps:
         """Write a tile that is encoded already."""
-        return self._written(t, lambda path: writing.store(path, data))
+        return self._written(t, lambda path, opener: writing.store(path, data, opener))
 
-    def _written(self, t: int, save: Callable[[str], int]) -> tuple[int, int]:
+    def _written(self, t: int, save: Callable[[str, writing.Opener], int]) -> Stamps:
         text = yolo.text([self.plan.rows.values[i] for i in self.plan.rows_of(t)], self.job.spec.task).encode()
-        picture, label = self._paths(t)
-        with staging.writing():  # straight into the staging tree: what is torn there is made again, and no one sees it
-            if self.located is not None and self.how.format != "TIFF":
-                writing.store(world_path(picture), self.located.world(self.plan.places[t].window, self.zoom(t)).encode())
-            size = save(picture)
-            writing.store(label, text)
-        return size, len(text)
+        paths = self._paths(t)
+        tree = self.tree
+        placed = self.located is not None and self.how.format != "TIFF"
+        with staging.writing():  # into the staging tree: what is torn there is made again
+            if placed and self.located is not None:
+                world = self.located.world(self.plan.places[t].window, self.zoom(t))
+                writing.store(world_path(paths[0]), world.encode(), tree.opener)
+            save(paths[0], tree.opener)
+            writing.store(paths[1], text, tree.opener)
+            return stamped(tree, paths, placed)
 
     def remove(self, numbers: Sequence[int]) -> None:
         """Delete what was written of these tiles."""
@@ -206,11 +211,16 @@ class Tiles:
             picture, label = self._paths(t)
             for path in (picture, label, world_path(picture)):
                 with suppress(OSError):
-                    os.unlink(path)
+                    self.tree.remove(path)
+
+    @property
+    def tree(self) -> Folder:
+        """Where they go."""
+        assert self.job.tree is not None
+        return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, str]:
-        assert self.job.tree is not None
-        return tile_paths(self.job.tree, self.source.split, self.plan.places[t].name, self.how.suffix)
+        return tile_paths(self.source.split, self.plan.places[t].name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source."""
@@ -233,6 +243,12 @@ class Tiles:
         return plain and window.x % unit[0] == 0 and window.y % unit[1] == 0 and not self.masked(t)[0]
 
 
-def world_path(picture: str | Path) -> str:
+def stamped(tree: Folder, paths: tuple[str, str], placed: bool) -> Stamps:
+    """What the files of a tile look like now, its world file too if it is `placed` by one."""
+    files = [*paths, world_path(paths[0])] if placed else paths
+    return [tree.stamp(path) for path in files]
+
+
+def world_path(picture: str) -> str:
     """The world file of a tile."""
     return os.path.splitext(picture)[0] + WORLD
