@@ -133,6 +133,8 @@ def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
         names = [name for _, name in sorted(zip(keys, names.values(), strict=True), key=lambda pair: pair[0])]
     if not isinstance(names, list) or not names:
         raise TilerError(f"{shown}: names is a list or a mapping of class names, got {short(names)}")
+    if len(names) > MAX_CLASSES:
+        raise TilerError(f"{shown}: names has {len(names)} classes, expected at most {MAX_CLASSES}")
     for i, name in enumerate(names):
         if name is not None and not isinstance(name, str):
             raise TilerError(f"{shown}: names: class {i} is a {type(name).__name__}, expected text")

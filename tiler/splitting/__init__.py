@@ -79,8 +79,9 @@ def split(
     result = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
     result.root, result.out = str(dataset.root), str(target)
     if run.dry_run:
+        shown = reports.labels(dataset.names)
         for outcome in outcomes(job, dataset.sources, run, {}, progress):
-            result.add(outcome, dataset.names)
+            result.add(outcome, shown)
         return result
     with Staging(target) as staging:
         if standing(target, chosen, run.overwrite) is not None:  # the run that held the lock has made it
@@ -117,10 +118,11 @@ def _build(
             for kind in ("images", "labels"):
                 (staging.tree / kind / split_name).mkdir(parents=True, exist_ok=True)
     suffixes: dict[tuple[str, str], str] = {}
+    shown = reports.labels(dataset.names)
     with writing(), open(staging.tree / manifest.NAME, "wb") as file:
         file.write(jsonl.line(head))
         for outcome in outcomes(job, dataset.sources, run, done, progress):
-            result.add(outcome, dataset.names)
+            result.add(outcome, shown)
             file.write(jsonl.line(outcome.entry))
             if staging.resumed:
                 suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
