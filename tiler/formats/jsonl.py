@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,7 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import printable
+from tiler.formats.text import open_regular, reason
 
 
 class _Head(Protocol):
@@ -32,7 +34,7 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str) -> Head:
         TilerError: it is not `what` it should be, or of another schema.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = msgspec.json.decode(file.readline(), type=kind)
     except (OSError, *UNREADABLE) as error:
         raise TilerError(f"{printable(str(path))}: not {what}: {printable(str(error))}") from None
@@ -41,20 +43,35 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str) -> Head:
     return head
 
 
-def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+def read_records(path: Path, kind: type[Record], check: Callable[[Record], str] | None = None) -> Iterator[Record]:
     """The other lines.
+
+    Args:
+        check: says what is wrong with a record, or nothing.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
     decoder = msgspec.json.Decoder(kind)
-    with open(path, "rb") as file:
+    shown = printable(str(path))
+    with _opened(path) as file:
         file.readline()
         for number, text in enumerate(file, 2):
             try:
-                yield decoder.decode(text)
+                record = decoder.decode(text)
             except UNREADABLE as error:
-                raise TilerError(f"{printable(str(path))}:{number}: {printable(str(error))}") from None
+                raise TilerError(f"{shown}:{number}: {printable(str(error))}") from None
+            fault = "" if check is None else check(record)
+            if fault:
+                raise TilerError(f"{shown}:{number}: {fault}")
+            yield record
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise TilerError(f"{printable(str(path))}: cannot be read: {reason(error)}") from None
 
 
 def line(record: msgspec.Struct) -> bytes:

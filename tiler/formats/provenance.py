@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from tiler.findings import short
 from tiler.formats import jsonl
+from tiler.formats.text import within
 
 NAME = "merged.jsonl"
 SCHEMA = 1
@@ -86,4 +88,10 @@ def read_sources(path: Path) -> Iterator[Merged]:
         TilerError: with the line that cannot be read.
     """
     read_head(path)
-    yield from jsonl.read_records(path, Merged)
+    yield from jsonl.read_records(path, Merged, _fault)
+
+
+def _fault(entry: Merged) -> str:
+    """Why an entry's files are none of the output; empty when they are."""
+    odd = next((name for name in entry.files if within(name) is None), None)
+    return "" if odd is None else f"file {short(odd)}: it lies outside this folder"

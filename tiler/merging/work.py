@@ -18,6 +18,7 @@ from tiler.formats.manifest import Geo
 from tiler.formats.predictions import Batch, Detections, Frames
 from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
+from tiler.formats.text import within
 from tiler.instances import Instances
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
@@ -211,7 +212,8 @@ def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
     if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":
         pass
     elif chosen.affine == "world":
-        affine = None if job.root is None else beside(job.root / piece.key)
+        inner = within(piece.key)  # of a manifest, or from --images on
+        affine = None if job.root is None or inner is None else beside(job.root / inner)
     elif chosen.affine:
         affine = Affine.of(chosen.affine)
     elif piece.geo is not None:

@@ -97,7 +97,7 @@ def split(
 def _job(dataset: Dataset, options: SplitOptions) -> Job:
     spec = yolo.Spec(options.task, len(dataset.names), dataset.kpt_shape if options.task == "pose" else None)  # type: ignore[arg-type]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    return Job(dataset.root, spec, options, classes=classes, coco_name=printable(dataset.file.name), pages=dataset.pages)
+    return Job(dataset.root, spec, options, classes=classes, coco_name=dataset.file.name, pages=dataset.pages)
 
 
 def _build(
@@ -152,7 +152,7 @@ def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
         return []
     found = ", ".join(f"{number} bands in {count} pictures" for number, count in sorted(result.bands.items()))
     wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
-    return [Finding(printable(dataset.file.name), "I14", f"{found}{wanted}; the trainer takes one number of bands")]
+    return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 
 
 def _quotas(job: Job, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:

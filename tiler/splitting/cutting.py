@@ -62,7 +62,7 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
                     return earlier
             return _cut(job, source, file, labels, fingerprint, later)
     except SourceRefused as refused:
-        finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
+        finding = Finding(refused.path or source.key, refused.code, printable(refused.message))
         return Outcome.refused(source.split, source.key, finding, fingerprint)
     except MemoryError:
         mend = "run again with fewer --workers (or a smaller --tile) to go on"
@@ -119,8 +119,8 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
         made = write(job, source, file, header, plan, labels, later)
     findings = list(labels.findings)
     if header.frames > 1 and job.pages < 2:
-        findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
-    findings += [Finding(printable(source.key), code, said) for code, said in made.notes]
+        findings.append(Finding(source.key, "I11", "several pages or frames; the first one is cut"))
+    findings += [Finding(source.key, code, said) for code, said in made.notes]
     counts, classes, lost = _counted(source, plan, labels)
     counts.unlabelled = int(labels_from.data is None)
     counts.rows_refused = labels.refused
