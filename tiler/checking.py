@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tiler.datasets import labels, tasks
 from tiler.datasets.sources import Dataset, Source, find, label_path, opened
-from tiler.errors import SourceRefused, TilerError
+from tiler.errors import TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import manifest, yolo
 from tiler.formats.text import read_bytes, reason
@@ -21,6 +21,7 @@ from tiler.images import reading
 from tiler.images.header import probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
 from tiler.run import workers
+from tiler.run.refusing import refusal
 
 CHUNK = 16
 
@@ -145,10 +146,9 @@ def _look(job: _Job, source: Source) -> _Look:
             findings += read.findings
             rows = len(read.instances) + read.refused
             reading.verify(file, header, job.max_pixels, job.pages)
-    except SourceRefused as refused:
-        findings.append(Finding(refused.path or source.key, refused.code, printable(refused.message)))
-    except OSError as error:
-        findings.append(Finding(key, "I01", f"cannot be read: {error.strerror or error}"))
+    except Exception as error:  # whatever it is, the other images are looked at
+        refused = refusal(error)
+        findings.append(Finding(refused.path or key, refused.code, printable(refused.message)))
     return _Look(findings, rows, digest)
 
 

@@ -68,6 +68,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "D13": ("error", "no world file beside the picture: its GeoJSON is in pixels"),
     "S01": ("error", "predictions for a picture that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of tiles"),
+    "X01": ("error", "an image that tiler itself failed on; the others are done"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }

@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 COMMANDS = ("split", "merge", "score", "check")
 
-DEBUG = "TILER_DEBUG"
+DEBUG = "TILER_DEBUG"  # see run.refusing, too
 LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes
 NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")  # of errors of other kinds
 

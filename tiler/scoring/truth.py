@@ -21,6 +21,7 @@ from tiler.formats.text import within
 from tiler.images import header
 from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
+from tiler.run.refusing import refusal
 
 if TYPE_CHECKING:
     from tiler.formats.coco_truth import CocoTruth
@@ -192,8 +193,9 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
             read = labels.read(source, file, spec, None, *size)
             findings += read.findings
             parts.append(read.instances)
-        except SourceRefused as error:
-            findings.append(Finding(error.path or source.key, error.code, error.message))
+        except Exception as error:  # whatever it is, the labels of the others are read
+            refused = refusal(error)
+            findings.append(Finding(refused.path or source.key, refused.code, refused.message))
             parts.append(empty(ground.task, ground.kpt_shape[0] if ground.kpt_shape else 0))
     image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     shape = np.array(sizes, np.float64).reshape(-1, 2)

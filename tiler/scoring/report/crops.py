@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,8 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
             continue
         for i, place in enumerate(places):
             if place.image == image:
-                crops[i] = _crop(metrics, metrics.errors, picture, place)
+                with suppress(MemoryError):
+                    crops[i] = _crop(metrics, metrics.errors, picture, place)
     return [crops[i] for i in sorted(crops)]
 
 
