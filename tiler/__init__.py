@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tiler.version import __version__
 
+TYPE_CHECKING = False  # as in typing, which takes a while to load; a Ctrl-C would find nobody in
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from tiler.checking import CheckReport, check
     from tiler.errors import SourceRefused, TilerError, Unfinished
     from tiler.findings import Finding

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from tiler.datasets import labels, tasks
 from tiler.datasets.sources import Dataset, Source, find, label_path, opened
-from tiler.errors import SourceRefused, TilerError
+from tiler.errors import TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import manifest, yolo
+from tiler.formats.text import read_bytes, reason
 from tiler.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
 from tiler.run import workers
+from tiler.run.refusing import refusal
 
 CHUNK = 16
 
@@ -95,7 +97,7 @@ def check(
     findings = list(dataset.findings)
     chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    job = _Job(dataset.root, spec, classes, printable(dataset.file.name), pixel_limit(chosen.max_pixels), dataset.pages)
+    job = _Job(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
     count = workers.count(chosen.workers)
     looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: printable(chunk[0].key))
     rows = 0
@@ -106,7 +108,7 @@ def check(
         first = seen.setdefault(look.digest or source.key, source)
         if first.split != source.split:
             other = "" if first.key == source.key else f", as {printable(first.key)},"
-            findings.append(Finding(printable(source.key), "P04", f"stands in {source.split} and{other} in {first.split}"))
+            findings.append(Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}"))
         if progress is not None:
             progress(done, len(dataset.sources))
     findings += _shared_labels(dataset)
@@ -120,7 +122,7 @@ def _look_all(job: _Job, chunk: Sequence[Source]) -> list[_Look]:
 
 def _look(job: _Job, source: Source) -> _Look:
     """One picture and its labels."""
-    key = printable(source.key)
+    key = source.key
     findings: list[Finding] = []
     rows, digest = 0, ""
     try:
@@ -144,10 +146,9 @@ def _look(job: _Job, source: Source) -> _Look:
             findings += read.findings
             rows = len(read.instances) + read.refused
             reading.verify(file, header, job.max_pixels, job.pages)
-    except SourceRefused as refused:
-        findings.append(Finding(printable(refused.path or source.key), refused.code, printable(refused.message)))
-    except OSError as error:
-        findings.append(Finding(key, "I01", f"cannot be read: {error.strerror or error}"))
+    except Exception as error:  # whatever it is, the other images are looked at
+        refused = refusal(error)
+        findings.append(Finding(refused.path or key, refused.code, printable(refused.message)))
     return _Look(findings, rows, digest)
 
 
@@ -160,13 +161,13 @@ def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
         name = label_path(source.key)
         first = owner.setdefault(name, source.key)
         if first != source.key:
-            yield Finding(printable(source.key), "P03", f"shares its label file with {printable(first)}")
+            yield Finding(source.key, "P03", f"shares its label file with {printable(first)}")
 
 
 def _manifest(root: Path) -> list[Finding]:
     """Of an output of `tiler split`: each tile there, and as many rows as the manifest says."""
     path = root / manifest.NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
     try:
         findings = manifest.missing(root)
@@ -177,13 +178,14 @@ def _manifest(root: Path) -> list[Finding]:
     for entry in entries:
         for tile in entry.tiles:
             name = f"labels/{entry.split}/{tile.name}.txt"
-            if printable(name[:-4]) in gone:
+            if name[:-4] in gone:
                 continue
             try:
-                rows = len((root / name).read_bytes().splitlines())
-            except OSError as error:
-                findings.append(Finding(printable(name), "T01", f"cannot be read: {error.strerror}"))
+                rows = len(read_bytes(root / name, yolo.MAX_BYTES).splitlines())
+            except (OSError, TilerError) as error:
+                why = reason(error) if isinstance(error, OSError) else str(error)
+                findings.append(Finding(name, "T01", f"cannot be read: {why}"))
                 continue
             if rows != len(tile.rows):
-                findings.append(Finding(printable(name), "T02", f"{rows} rows, the manifest has {len(tile.rows)}"))
+                findings.append(Finding(name, "T02", f"{rows} rows, the manifest has {len(tile.rows)}"))
     return findings

@@ -68,6 +68,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "D13": ("error", "no world file beside the picture: its GeoJSON is in pixels"),
     "S01": ("error", "predictions for a picture that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of tiles"),
+    "X01": ("error", "an image that tiler itself failed on; the others are done"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }
@@ -75,7 +76,10 @@ CODES: dict[str, tuple[Level, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing noticed. `line` counts from 1; `count` rows share the finding.
+    """One thing noticed.
+
+    `path` is the real one, made printable where it is shown. `line` counts from 1; `count` rows
+    share the finding.
 
     >>> str(Finding("labels/a.txt", "L04", "class 7, expected 0 to 4", line=17))
     'labels/a.txt:17: L04 class 7, expected 0 to 4'
@@ -87,6 +91,10 @@ class Finding:
     line: int | None = None
     count: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.path.isascii():  # a name that is not UTF-8 is none that JSON could hold
+            object.__setattr__(self, "path", self.path.encode("utf-8", "backslashreplace").decode())
+
     @property
     def level(self) -> Level:
         return CODES[self.code][0]
@@ -94,7 +102,7 @@ class Finding:
     def __str__(self) -> str:
         where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
         more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-        return (f"{where}: " if where else "") + f"{self.code} {self.message}{more}"
+        return (f"{where}: " if where else "") + f"{self.code} {printable(self.message)}{more}"
 
 
 def printable(text: str) -> str:

@@ -278,3 +278,20 @@ def test_check_sees_the_same_picture_in_two_splits(dataset):
     dataset.add("b.jpg", "", picture(seed=1), "val")
     done = run("check", dataset.yaml)
     assert "images/val/b.jpg: P04 stands in val and, as images/train/a.jpg, in train" in done.stdout
+
+
+def test_json_has_the_real_path_and_the_terminal_the_printable_one(dataset, tmp_path):
+    name = "a\n::error\x1b[31m.jpg"
+    dataset.add(name, "9 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n")
+    dataset.add("v.jpg", "", split="val")
+    real = f"labels/train/{name[:-4]}.txt"
+    found = json.loads(run("check", dataset.root, "--output-format", "json").stdout)["findings"]
+    assert os.path.relpath(found[0]["path"], dataset.root).replace(os.sep, "/").endswith(real)
+    for form in ("text", "github"):
+        shown = run("check", dataset.root, "--output-format", form).stdout
+        assert len(shown.splitlines()) == 1
+        assert shown.strip().isprintable()
+    split = run("split", dataset.root, "--tile", 128, "--out", tmp_path / "out", "--json")
+    assert json.loads(split.stdout)["findings"][0]["path"] == real
+    assert len(split.stderr.splitlines()) == 1
+    assert split.stderr.strip().isprintable()

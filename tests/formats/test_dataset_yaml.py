@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import SHARED
 from tests.strategies import quick
 from tiler.errors import TilerError
-from tiler.formats import dataset_yaml
+from tiler.formats import dataset_yaml, plain_yaml
 
 ODD = SHARED / "data" / "odd.tar"
 
@@ -361,12 +361,24 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tiler.errors import TilerError
-from tiler.formats import dataset_yaml
+from tiler.formats import dataset_yaml, plain_yaml
 try:
     dataset_yaml.read(Path(sys.argv[1]))
 except TilerError as error:
     print(error)
 """
+
+
+def test_as_many_classes_as_there_may_be_are_no_merge_keys(monkeypatch, tmp_path):
+    monkeypatch.setattr(plain_yaml, "MAX_MERGED", 5)
+    monkeypatch.setattr(dataset_yaml, "MAX_CLASSES", 50)
+    (tmp_path / "images").mkdir()
+    for count in (50, 51):
+        names = "".join(f"  {i}: class {i}\n" for i in range(count))
+        (tmp_path / f"{count}.yaml").write_text(f"train: images\nval: images\nnames:\n{names}")
+    assert len(dataset_yaml.read(tmp_path / "50.yaml").names) == 50
+    with pytest.raises(TilerError, match="names has 51 classes, expected at most 50"):
+        dataset_yaml.read(tmp_path / "51.yaml")
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -1,3 +1,6 @@
+import json
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +9,7 @@ from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.formats import jsonl, manifest
 from tiler.formats.manifest import Geo, Head, SourceTiles, Tile
+from tiler.formats.text import plain_name
 from tiler.types import SPLITS, TASKS
 
 texts = st.text(max_size=20)
@@ -23,15 +27,16 @@ heads = st.builds(
     options=st.dictionaries(texts, plain, max_size=4),
     kpt_shape=st.none() | st.tuples(st.integers(1, 20), st.just(3)).map(list),
 )
+names = texts.filter(plain_name)
 pixels = st.integers(0, 100_000)
 visible = st.integers(0, 10**6).map(lambda k: k / 10**6)
 tiles = st.builds(
-    Tile, name=texts, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
+    Tile, name=names, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
 )
 places = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 6)
 sources = st.builds(
     SourceTiles,
-    source=texts,
+    source=names,
     split=st.sampled_from(SPLITS),
     width=pixels,
     height=pixels,
@@ -137,3 +142,36 @@ def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
         (tmp_path / name).write_bytes(b"" if name.endswith(".txt") else b"x")  # a picture without content is none
         expected = expected[1:]
     assert manifest.missing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": "a" * 6000}, "6000 characters, longer than any path"),
+        ({"source": "a/" * 3000 + "b"}, "6001 characters, longer than any path"),
+        ({"source": "a" * 256}, "256 characters, longer than any path"),
+        ({"source": "a\0b.jpg"}, "no image has such a name"),
+        ({"source": ""}, "no image has such a name"),
+        ({"split": "../../etc"}, "expected a name, without folders"),
+        ({"split": "s" * 6000}, "6000 characters, longer than any name"),
+        ({"tiles": ["../../x"]}, "expected a name, without folders"),
+        ({"tiles": ["t" * 6000]}, "6000 characters, longer than any name"),
+    ],
+)
+def test_names_that_are_none_are_refused_with_their_line(tmp_path, change, said):
+    head = {"tiler": "1", "schema": 1, "task": "detect", "names": [], "options": {}}
+    entry = {"source": "a.jpg", "split": "val", "width": 9, "height": 9, "fingerprint": "f", "tiles": [], **change}
+    entry["tiles"] = [{"name": name, "x": 0, "y": 0, "w": 9, "h": 9, "scale": 1.0, "rows": []} for name in entry["tiles"]]
+    path = tmp_path / manifest.NAME
+    path.write_text(json.dumps(head) + "\n" + json.dumps(entry) + "\n")
+    with pytest.raises(TilerError) as caught:
+        list(manifest.read_sources(path))
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_manifest_that_is_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / manifest.NAME)
+    with pytest.raises(TilerError, match="not a regular file"):
+        manifest.read_head(tmp_path / manifest.NAME)

@@ -1,4 +1,6 @@
 import os
+import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tiler.errors import TilerError
+from tiler.formats import text as texts
 from tiler.formats.text import read_bytes, read_text, reason
 
 
@@ -94,3 +97,33 @@ def test_a_loop_of_links_is_refused(tmp_path):
 def test_a_reason_does_not_repeat_the_file_name():
     assert reason(OSError(2, "No such file or directory", "/a/b")) == "No such file or directory"
     assert reason(OSError("not a regular file")) == "not a regular file"
+
+
+def special(folder):
+    """Files that are none: opening them would wait, or do something."""
+    os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(folder / "socket"))
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("fifo")
+    return [folder / "fifo", folder / "socket", folder / "folder", folder / "link", Path("/dev/zero"), Path("/dev/tty")]
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+    for path in special(tmp_path):
+        with pytest.raises(OSError):
+            texts.open_regular(path)
+    for name in ("a\0b", "a" * 300, "a/" * 3000):
+        with pytest.raises(OSError):
+            texts.open_regular(tmp_path / name)
+
+
+@given(st.text(st.sampled_from("./ab"), min_size=1, max_size=14))
+def test_a_name_never_leads_out_of_its_folder(name):
+    inner = texts.within(name)
+    meant = os.path.normpath(os.path.join("/x/folder", name))
+    if inner is None:
+        assert name.startswith("/") or not meant.startswith("/x/folder")
+    else:
+        assert os.path.normpath(os.path.join("/x/folder", inner)) == meant
+        assert (meant + "/").startswith("/x/folder/")

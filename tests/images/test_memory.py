@@ -1,6 +1,9 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,3 +106,33 @@ class TestBlocks:
     def test_nothing_is_done_elsewhere(self, monkeypatch, platform):
         monkeypatch.setattr(sys, "platform", platform)
         assert not memory._threshold(memory.MOST)
+
+
+def test_large_images_wait_for_one_another(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 3 * memory.COUNTED)
+    most, now, lock = [0], [0], threading.Lock()
+
+    def work(_):
+        with memory.taken(memory.COUNTED, "an image"):
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            time.sleep(0.01)
+            with lock:
+                now[0] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert 1 <= most[0] <= 3
+
+
+def test_what_never_fits_is_refused_and_what_does_not_fit_a_share_is_tried_alone(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 3 * memory.COUNTED)
+    with pytest.raises(SourceRefused) as caught, memory.taken(4 * memory.COUNTED, "an image"):
+        pass
+    assert caught.value.code == "I04"
+    monkeypatch.setattr(memory._Budget, "processes", 2)
+    with pytest.raises(MemoryError), memory.taken(2 * memory.COUNTED, "an image"):
+        pass
+    with memory.taken(memory.COUNTED, "an image"):
+        pass

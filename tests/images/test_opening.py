@@ -370,3 +370,25 @@ class TestVerify:
         with open(path, "rb") as file, pytest.raises(SourceRefused) as caught:
             reading.verify(file, probe(file), 24 * 16 - 1)
         assert caught.value.code == "I04"
+
+
+class TestLittleFilesThatTakeMuch:
+    def test_a_webp_of_34_bytes(self, tmp_path):
+        header = Header("WEBP", 16383, 10900, bands=3)
+        for size in (34, 2_000_000):
+            with pytest.raises(SourceRefused, match="a decompression bomb") as caught:
+                reading.choose(header, size, None)
+            assert caught.value.code == "I04"
+        assert reading.choose(header, 34, header.pixels) is None
+        assert reading.choose(header, 3_000_000, None) is None
+
+    def test_what_takes_little_memory_is_none(self):
+        for header in (Header("PNG", 13_000, 13_000), Header("WEBP", 6000, 4000), Header("JPEG", 8000, 6000, gradual=True)):
+            assert reading.choose(header, 100_000_000, None) is None or header.pixels > reading.LARGE
+            assert reading.cost(header) <= reading.FREE
+
+    def test_bands_are_bounded_before_a_decoder(self):
+        header = Header("TIFF", 64, 64, bands=reading.MOST_BANDS + 1, problem="bands", colour="grey", compression=1)
+        with pytest.raises(SourceRefused, match="2049 bands") as caught:
+            reading.choose(header, 10**9, None)
+        assert caught.value.code == "I06"

@@ -163,7 +163,7 @@ def test_a_class_number_without_bound_costs_nothing(tmp_path):
         ({"kpt_shape": []}, ONE, "kpt_shape is"),
         ({}, [("p.png", "val", 10**12, 640, [("A", 0, 0, 640, 640)])], "no picture is that large"),
         ({}, [("p.png", "val", 640, 640, [("A", 10**12, 0, 640, 640)])], "no picture is that large"),
-        ({}, [(f"{'x' * 300}.png", "val", 640, 640, [("A", 0, 0, 640, 640)])], "too long a name"),
+        ({}, [(f"{'x' * 300}.png", "val", 640, 640, [("A", 0, 0, 640, 640)])], "longer than any path"),
         ({}, [("a.png", "v", 9, 9, [("A", 0, 0, 9, 9)]), ("a.txt/b.png", "v", 9, 9, [])], "a file and a folder"),
     ],
 )

@@ -1,6 +1,8 @@
 """Cut-outs of the worst places: which they are, and that they show the right pixels."""
 
 import io
+import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -259,3 +261,24 @@ def test_outlines_are_drawn_as_outlines(tmp_path):
     x, y = crop.width // 2, crop.height // 2
     assert "enlarged" not in crop.what
     assert not has(image[y - 45 : y - 36, x - 45 : x - 36], GREEN)  # as the corner of an upright box would be
+
+
+def test_names_of_a_json_do_not_lead_out_of_the_images(tmp_path):
+    """An image beside --images, one by its absolute path, a fifo: none is shown, none is waited for."""
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (640, 640), (255, 0, 255)).save(tmp_path / "secret.png")
+    os.mkfifo(images / "fifo.png")
+    names = ["../secret.png", str(tmp_path / "secret.png"), "x/../../secret.png", "fifo.png"]
+    entries = [{"id": i, "file_name": name, "width": 640, "height": 640} for i, name in enumerate(names)]
+    box = {"category_id": 1, "area": 900, "iscrowd": 0}
+    labels = [{**box, "id": i + 1, "image_id": i, "bbox": [100, 100, 30, 30]} for i in range(len(names))]
+    truth = {"images": entries, "annotations": labels, "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    found = [{"image_id": i, "category_id": 1, "bbox": [100, 300, 30, 30], "score": 0.5} for i in range(len(names))]
+    (tmp_path / "p.json").write_text(json.dumps(found))
+    metrics = tiler.score(tmp_path / "p.json", tmp_path / "gt.json", images=images)
+    assert worst(metrics) == []
+    assert [f.code for f in metrics.findings] == ["I01"] * 3
+    assert metrics.exit_code() == 1
+    assert tiler.score(tmp_path / "p.json", tmp_path / "gt.json").exit_code() == 0  # names, of which none is opened

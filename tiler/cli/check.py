@@ -14,6 +14,7 @@ import typer
 from tiler.cli.parameters import with_options
 from tiler.cli.printing import emit, progress, shown_path
 from tiler.errors import TilerError
+from tiler.findings import printable
 from tiler.options import CheckOptions
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def _github(report: CheckReport, shown_path: Any) -> None:
         item = _relative(finding, report, shown_path)
         kind = {"error": "error", "warning": "warning", "note": "notice"}[item.level]
         line = f",line={item.line}" if item.line is not None else ""
-        path = item.path.replace("%", "%25").replace(",", "%2C").replace(":", "%3A")
-        print(f"::{kind} file={path}{line},title={item.code}::{item.message.replace('%', '%25')}")
+        path = printable(item.path).replace("%", "%25").replace(",", "%2C").replace(":", "%3A")
+        print(f"::{kind} file={path}{line},title={item.code}::{printable(item.message).replace('%', '%25')}")
 
 
 def _relative(finding: Finding, report: CheckReport, shown_path: Any) -> Finding:

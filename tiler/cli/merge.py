@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -63,7 +64,7 @@ def command(
         return
     from tiler.merging import default, merge
 
-    if not preds.exists():
+    if not os.path.exists(preds):
         raise TilerError(f"{preds}: no such file or folder")
     target = default(preds) if out is None else out
     with progress("merged", quiet or json) as show:

@@ -118,8 +118,6 @@ def of_manifest(path: Path) -> Index:
             raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture is that large")
         rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
-        if "\0" in source.source:
-            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture has such a name")
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
             raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
@@ -133,7 +131,7 @@ def of_manifest(path: Path) -> Index:
         elif source.width:
             beyond = np.concatenate([rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1)
             outside = np.asarray(beyond.any(axis=1))
-            findings += [Finding(printable(names[k]), "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
+            findings += [Finding(names[k], "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
             names = [name for name, out in zip(names, outside, strict=True) if not out]
             picture = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
             found[source.source] = Picture(*picture, source.geo)
@@ -151,7 +149,7 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     Raises:
         TilerError: no pictures there, or names that tell nothing.
     """
-    if not images.is_dir():
+    if not os.path.isdir(images):
         raise TilerError(f"--images {printable(str(images))}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
@@ -193,9 +191,9 @@ def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int
             with opened(path) as file:
                 yield key, read(file).size
         except SourceRefused as error:
-            findings.append(Finding(printable(key), error.code, error.message))
+            findings.append(Finding(key, error.code, error.message))
         except (OSError, ValueError, IndexError, OverflowError, ArithmeticError):
-            findings.append(Finding(printable(key), "I03", "the header is cut off, or points outside the file"))
+            findings.append(Finding(key, "I03", "the header is cut off, or points outside the file"))
 
 
 def _picture(
@@ -217,7 +215,7 @@ def _picture(
     for name, said in tiles:
         if said.x >= width or said.y >= height:
             findings.append(
-                Finding(printable(name), "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px")
+                Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {printable(key)} has {width} x {height} px")
             )
             continue
         w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
@@ -235,13 +233,13 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
         TilerError: `tiles` is given and holds none.
     """
     if tiles is not None:
-        path = tiles / manifest.NAME if tiles.is_dir() else tiles
-        if not path.is_file():
+        path = tiles / manifest.NAME if os.path.isdir(tiles) else tiles
+        if not os.path.isfile(path):
             raise TilerError(f"--tiles {printable(str(tiles))}: expected the output of tiler split, or its {manifest.NAME}")
         return path
     for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
         for folder in [start, *start.parents][: UP + 1]:
-            if (folder / manifest.NAME).is_file():
+            if os.path.isfile(folder / manifest.NAME):
                 return folder / manifest.NAME
     return None
 
@@ -250,7 +248,7 @@ def _trained_on(preds: Path) -> Iterator[Path]:
     """The data and source that a run of Ultralytics was given, by its args.yaml."""
     for folder in (preds, preds.parent):
         path = folder / "args.yaml"
-        if not path.is_file():
+        if not os.path.isfile(path):
             continue
         try:
             content = plain_yaml.load(path)

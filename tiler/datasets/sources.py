@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
 from tiler.formats import dataset_yaml
-from tiler.formats.text import open_regular, read_text, reason
+from tiler.formats.text import open_regular, read_text, reason, within
 from tiler.images.header import formats
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
             for path, size in found:
                 key = relative(path, given.root)
                 if key in keys:
-                    findings.append(Finding(printable(key), "P05", f"listed twice in {split}; it is cut once"))
+                    findings.append(Finding(key, "P05", f"listed twice in {split}; it is cut once"))
                 keys[key] = size
         if not keys:
             where = ", ".join(printable(str(e)) for e in entries) or "nothing"
             if split in needed:
                 raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
             if entries:
-                findings.append(Finding(printable(given.file.name), "Y01", f"{split}: no pictures in {where}"))
+                findings.append(Finding(given.file.name, "Y01", f"{split}: no pictures in {where}"))
         sources += [Source(key, split, bytes=size) for key, size in keys.items()]
     folders = tuple(entry for entries in given.splits.values() for entry in entries if entry.is_dir())
     findings += _orphans(given, sources)
@@ -140,24 +140,24 @@ def _coco(data: Path, images: Path) -> Dataset:
 
     content = coco.read(data)
     root = images.absolute()
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise TilerError(f"--images {printable(str(images))}: no such folder")
     named = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", data.stem.lower())
     split = named[1] if named else "train"
     findings = list(content.findings)
     sources: dict[str, Source] = {}
     for picture in content.pictures:
-        key = os.path.normpath(picture.file_name).replace(os.sep, "/")
-        if key.startswith(("../", "/")) or os.path.isabs(picture.file_name):
-            findings.append(Finding(printable(data.name), "I01", f"{printable(picture.file_name)}: outside --images; refused"))
+        key = within(picture.file_name)
+        if key is None:
+            findings.append(Finding(data.name, "I01", f"{printable(picture.file_name)}: outside --images; refused"))
             continue
         path = root / key
         if path.suffix.lower() not in SEEN:
-            findings.append(Finding(printable(data.name), "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
+            findings.append(Finding(data.name, "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
             continue
         if key in sources:
             found = f"{printable(picture.file_name)} is listed twice; the first entry counts"
-            findings.append(Finding(printable(data.name), "P05", found))
+            findings.append(Finding(data.name, "P05", found))
             continue
         sources[key] = Source(key, split, bytes=_size(path), entry=picture)
     if not sources:
@@ -185,7 +185,7 @@ def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[st
             been.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(here), key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            shown = printable(relative(here, root))
+            shown = relative(here, root)
             findings.append(Finding(shown, "I01", f"the folder cannot be read: {reason(error)}"))
             continue
         for entry in entries:
@@ -210,7 +210,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _unseen(path: str, root: Path, why: str, findings: list[Finding]) -> None:
-    findings.append(Finding(printable(relative(path, root)), "I08", f"{why}: the trainer does not read it; rename it"))
+    findings.append(Finding(relative(path, root), "I08", f"{why}: the trainer does not read it; rename it"))
 
 
 def _encodable(path: str) -> bool:
@@ -231,7 +231,7 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
         tried = [os.path.normpath(base / item) for base in bases]
         path = next((p for p in tried if os.path.exists(p)), None)
         if path is None:
-            findings.append(Finding(printable(relative(str(file), root)), "Y04", f"no such picture: {printable(item)}", number))
+            findings.append(Finding(relative(str(file), root), "Y04", f"no such picture: {printable(item)}", number))
         elif _encodable(path):
             yield path, _size(path)
         else:
@@ -281,7 +281,7 @@ def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
         if name.endswith(".txt")
     }
     return [
-        Finding(printable(relative(path, given.root)), "P02", "a label file without a picture" + _twin(path))
+        Finding(relative(path, given.root), "P02", "a label file without a picture" + _twin(path))
         for path in sorted(paths - known)
         if _holds_rows(path)
     ]

@@ -110,7 +110,7 @@ def read(file: Path) -> CocoFile:
         TilerError: not JSON, or not COCO instances.
     """
     content = decoded(file, _File)
-    label = printable(file.name)
+    label = file.name
     findings: list[Finding] = []
     classes, names = classes_of(content.categories, printable(str(file)))
     pictures = _pictures(content, label, findings)

@@ -109,7 +109,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     """
     shown, findings = printable(str(file)), list[Finding]()
     content = coco.decoded(file, _File)
-    label, annotations = printable(file.name), content.annotations
+    label, annotations = file.name, content.annotations
     categories, names = coco.classes_of(content.categories, shown)
     kpt_shape = coco.kpt_shape_of(content.categories, annotations)
     meant = _task(task, annotations, kpt_shape, shown)

@@ -16,6 +16,7 @@ from typing import Any
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, printable, short
 from tiler.formats import plain_yaml
+from tiler.formats.text import read_bytes
 from tiler.types import SPLITS
 
 MAX_CLASSES = 100_000
@@ -60,7 +61,7 @@ def find(data: Path) -> Path:
             raise TilerError(f"{shown}: no such file or folder")
         return data
     for name in NAMES:
-        if (data / name).is_file():
+        if os.path.isfile(data / name):
             return data / name
     found = sorted(p for p in data.iterdir() if p.suffix.lower() in (".yaml", ".yml") and p.is_file())
     if len(found) == 1:
@@ -83,7 +84,7 @@ def read(data: Path) -> DatasetYaml:
     entries = _entries(content, shown)
     names = _names(content, shown)
     root, splits, missing = _resolve(file, content.get("path"), entries, shown)
-    label = printable(file.name)
+    label = file.name
     findings = [Finding(label, "Y01", f"split {name}: no such file or folder: {path}") for name, path in missing]
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     findings += [Finding(label, "Y02", f"class name {name!r} stands for several classes") for name in doubled]
@@ -133,6 +134,8 @@ def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
         names = [name for _, name in sorted(zip(keys, names.values(), strict=True), key=lambda pair: pair[0])]
     if not isinstance(names, list) or not names:
         raise TilerError(f"{shown}: names is a list or a mapping of class names, got {short(names)}")
+    if len(names) > MAX_CLASSES:
+        raise TilerError(f"{shown}: names has {len(names)} classes, expected at most {MAX_CLASSES}")
     for i, name in enumerate(names):
         if name is not None and not isinstance(name, str):
             raise TilerError(f"{shown}: names: class {i} is a {type(name).__name__}, expected text")
@@ -173,8 +176,8 @@ def _bases(file: Path) -> list[Path]:
     config = os.environ.get("YOLO_CONFIG_DIR")
     settings = (Path(config) if config else Path("~/.config/Ultralytics").expanduser()) / "settings.json"
     try:
-        bases.append(Path(json.loads(settings.read_text("utf-8"))["datasets_dir"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        bases.append(Path(json.loads(read_bytes(settings, plain_yaml.MAX_BYTES))["datasets_dir"]))
+    except (OSError, ValueError, KeyError, TypeError, TilerError):
         pass  # the trainer was never run here
     return bases
 

@@ -19,6 +19,7 @@ import numpy as np
 from tiler import boxes as box
 from tiler import polygons
 from tiler.errors import TilerError
+from tiler.formats import cells
 from tiler.instances import labelled
 from tiler.lazy import shapely
 from tiler.polygons import Rings
@@ -193,8 +194,8 @@ def _features(instances: Instances, names: Sequence[str], affine: Affine | None)
 def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     """Rows under `CSV_HEAD[instances.task]`, in pixels; `polygon` and `keypoints` are numbers with spaces.
 
-    Several rings are joined into one. Text is quoted where it must be and otherwise left as
-    it is, a leading "=" too: who opens the file in a spreadsheet should import it as text.
+    Several rings are joined into one. Text is quoted where it must be, and escaped where a
+    spreadsheet would take it for a formula (see `cells`).
 
     >>> from tiler.instances import Instances
     >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
@@ -202,7 +203,7 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     'a.jpg,0,"car, red",0.875,1,2,3,4.5\\n'
     """
     class_id = instances.class_id.tolist()
-    known = {c: _fields(source, c, _name(names, c)) for c in set(class_id)}
+    known = {c: _fields(cells.escaped(source), c, cells.escaped(_name(names, c))) for c in set(class_id)}
     columns = [[known[c] for c in class_id], _words(NINE, _scores(instances)[:, None])]
     columns.append([words.replace(" ", ",") for words in _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)])
     if outlines := _outlines(instances):

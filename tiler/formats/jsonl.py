@@ -10,7 +10,7 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import printable
-from tiler.formats.text import open_regular
+from tiler.formats.text import open_regular, reason
 
 
 class _Head(Protocol):
@@ -48,20 +48,38 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str, opened: Open
     return head
 
 
-def read_records(path: Path, kind: type[Record], opened: Opened = open_regular) -> Iterator[Record]:
+def read_records(
+    path: Path,
+    kind: type[Record],
+    opened: Opened = open_regular,
+    check: Callable[[Record], str] | None = None,
+) -> Iterator[Record]:
     """The other lines.
+
+    Args:
+        opened: opens the file; for one of ours, without following links.
+        check: says what is wrong with a record, or nothing.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
     decoder = msgspec.json.Decoder(kind)
-    with opened(path) as file:
+    shown = printable(str(path))
+    try:
+        file = opened(path)
+    except OSError as error:
+        raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
+    with file:
         file.readline()
         for number, text in enumerate(file, 2):
             try:
-                yield decoder.decode(text)
+                record = decoder.decode(text)
             except UNREADABLE as error:
-                raise TilerError(f"{printable(str(path))}:{number}: {printable(str(error))}") from None
+                raise TilerError(f"{shown}:{number}: {printable(str(error))}") from None
+            fault = "" if check is None else check(record)
+            if fault:
+                raise TilerError(f"{shown}:{number}: {fault}")
+            yield record
 
 
 def line(record: msgspec.Struct) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, short
 from tiler.formats import jsonl
 from tiler.formats.jsonl import Opened
-from tiler.formats.text import open_regular
+from tiler.formats.text import open_regular, plain_name, too_long
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
@@ -84,7 +84,21 @@ def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[SourceTi
         TilerError: with the line that cannot be read.
     """
     read_head(path, opened)
-    yield from jsonl.read_records(path, SourceTiles, opened)
+    yield from jsonl.read_records(path, SourceTiles, opened, _fault)
+
+
+def _fault(entry: SourceTiles) -> str:
+    """Why an entry's names are none; empty when they are. Tiles and splits are names, not paths."""
+    if "\0" in entry.source or not entry.source:
+        return f"source {short(entry.source)}: no image has such a name"
+    if too_long(entry.source):
+        return f"source {short(entry.source)}: {len(entry.source)} characters, longer than any path"
+    for what, name in (("split", entry.split), *(("tile", tile.name) for tile in entry.tiles)):
+        if too_long(name):
+            return f"{what} {short(name)}: {len(name)} characters, longer than any name"
+        if not plain_name(name):
+            return f"{what} {short(name)}: expected a name, without folders"
+    return ""
 
 
 def missing(out: Path) -> list[Finding]:
@@ -97,10 +111,10 @@ def missing(out: Path) -> list[Finding]:
                 there[kind, entry.split] = _suffixes(out / kind / entry.split, kind == "labels")
             known = there[kind, entry.split]
             gone = [tile.name for tile in entry.tiles if not known.get(tile.name, set()) - {WORLD}]
-            findings += [Finding(f"{kind}/{entry.split}/{printable(name)}", "T01", "missing") for name in gone]
+            findings += [Finding(f"{kind}/{entry.split}/{name}", "T01", "missing") for name in gone]
             if kind == "images" and entry.geo is not None:
                 unplaced = [t.name for t in entry.tiles if not known.get(t.name, {WORLD}) & {WORLD, *PLACED}]
-                findings += [Finding(f"images/{entry.split}/{printable(n)}{WORLD}", "T01", "missing") for n in unplaced]
+                findings += [Finding(f"images/{entry.split}/{n}{WORLD}", "T01", "missing") for n in unplaced]
     return findings
 
 

@@ -18,7 +18,8 @@ from tiler.formats.text import read_text
 MAX_BYTES = 5_000_000
 MAX_DEPTH = 32
 MAX_ALIASES = 64
-MAX_MERGED = 100_000
+MAX_MERGED = 100_000  # entries that merge keys add
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Refused(Exception):
@@ -46,8 +47,9 @@ class PlainLoader(yaml.SafeLoader):
             self.depth -= 1
 
     def flatten_mapping(self, node: Any) -> None:
+        own = sum(key.tag != MERGE for key, _ in node.value)
         super().flatten_mapping(node)
-        self.merged += len(node.value)
+        self.merged += len(node.value) - own
         if self.merged > MAX_MERGED:
             raise _Refused(f"merge keys that make more than {MAX_MERGED} entries")
 
@@ -55,7 +57,7 @@ class PlainLoader(yaml.SafeLoader):
         return str(self.construct_scalar(node))
 
 
-KEPT = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+KEPT = ("tag:yaml.org,2002:null", MERGE)
 PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in KEPT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from tiler.findings import short
 from tiler.formats import jsonl
 from tiler.formats.jsonl import Opened
-from tiler.formats.text import open_regular
+from tiler.formats.text import open_regular, within
 
 NAME = "merged.jsonl"
 SCHEMA = 1
@@ -88,4 +89,10 @@ def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[Merged]:
         TilerError: with the line that cannot be read.
     """
     read_head(path, opened)
-    yield from jsonl.read_records(path, Merged, opened)
+    yield from jsonl.read_records(path, Merged, opened, _fault)
+
+
+def _fault(entry: Merged) -> str:
+    """Why an entry's files are none of the output; empty when they are."""
+    odd = next((name for name in entry.files if within(name) is None), None)
+    return "" if odd is None else f"file {short(odd)}: it lies outside this folder"

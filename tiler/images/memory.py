@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiler.errors import SourceRefused
@@ -13,6 +15,8 @@ from tiler.errors import SourceRefused
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 MOST = 1 << 25  # bytes of a block that glibc can be asked to keep
 TILES = 1 << 21  # bytes of a block that is kept while a picture is read by bands: those of tiles are
+
+COUNTED = 1 << 26  # bytes from which on an image counts; to look what is left takes longer than to decode a small one
 
 _keeps = False
 
@@ -64,6 +68,57 @@ def require(size: int, what: str) -> None:
     left = available()
     if left is not None and size > left:
         raise SourceRefused("I04", f"{what}: it needs about {size / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left")
+
+
+class _Budget:
+    """What large images are counted to take while they are worked on, in this process."""
+
+    changed = threading.Condition()
+    taken = 0
+    total: int | None = None  # bytes that there were when nothing was taken
+    processes = 1  # that share them
+
+
+def share(processes: int) -> None:
+    """From now on memory is shared with so many processes like this one."""
+    _Budget.processes = processes
+
+
+@contextmanager
+def taken(size: int, what: str) -> Iterator[None]:
+    """Within it so many bytes are in use; it waits for as long as images of other threads leave too little.
+
+    Raises:
+        SourceRefused: I04, there is not so much, even for this image alone.
+        MemoryError: there is not for as many processes as share it; alone there may be.
+    """
+    if size < COUNTED:
+        yield
+        return
+    with _Budget.changed:
+        while not _fits(size, what):
+            _Budget.changed.wait()
+        _Budget.taken += size
+    try:
+        yield
+    finally:
+        with _Budget.changed:
+            _Budget.taken -= size
+            _Budget.changed.notify_all()
+
+
+def _fits(size: int, what: str) -> bool:
+    """Whether there is room for it now; an error where there never will be."""
+    if _Budget.taken == 0:
+        _Budget.total = available()
+    total = _Budget.total
+    if total is None or _Budget.taken + size <= total // _Budget.processes:
+        return True
+    if _Budget.taken == 0:
+        if _Budget.processes > 1:
+            raise MemoryError(what)
+        require(size, what)
+    return False
 
 
 def _free() -> list[int]:

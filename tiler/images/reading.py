@@ -30,6 +30,8 @@ MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": 
 
 LARGE = 50_000_000  # px from which a picture is read by bands, if it can be
 DENSEST = 200  # bytes of pixels a byte of the file, beyond which a picture larger than WHOLE is taken for a bomb
+FREE = 800_000_000  # bytes that any file may take, however small: the largest PNG that is decoded whole
+MOST_BANDS = 2048
 EXTRA = "pip install 'tilestitch[big]'"
 
 # Modes of arrays: (type of a sample, bands, whether the last is alpha)
@@ -97,9 +99,9 @@ class Picture:
         tops, bottoms = np.array([w.y for w in lying]), np.array([w.bottom for w in lying])
         row = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
         tallest = int((bottoms - tops).max())
-        memory.require(2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once")
-        for band, top, here in raster.sweep(self._rows, tops, bottoms, later):
-            yield self._crop(band, top), here
+        with memory.taken(2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once"):
+            for band, top, here in raster.sweep(self._rows, tops, bottoms, later):
+                yield self._crop(band, top), here
 
     def _crop(self, pixels: NDArray[Any] | None, top: int) -> Crop:
         image, header, limits = self._image, self.header, self.limits
@@ -149,7 +151,8 @@ def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages:
         return
     reader = choose(header, os.fstat(file.fileno()).st_size, max_pixels)
     if reader is None:
-        yield _whole(file, header)
+        with memory.taken(cost(header), f"{header.width} x {header.height} px are decoded at once"):
+            yield _whole(file, header)
         return
     memory.keep_tiles()
     rows = raster.Guarded(reader(file, header))
@@ -168,8 +171,11 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     Raises:
         SourceRefused: as `opened`, before any memory is spent.
     """
+    if header.bands > MOST_BANDS:  # before a decoder, which takes minutes to find that most of them are not there
+        raise SourceRefused("I06", f"{header.bands} bands, of which at most {MOST_BANDS} are read")
     large = WHOLE if header.pillow_only else LARGE
     if header.problem is None and header.pixels <= min(large, max_pixels or large):
+        _require_little(header, size, max_pixels)
         return None  # before a look at what is installed, which takes longer
     readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)  # the faster one first, in less memory
     able = [reader for reader in readers if reader.reads(header)]
@@ -177,15 +183,42 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     if not by_rows:
         mend = f"; {EXTRA} reads it" if able else ""
         require_plain(header, max_pixels, mend)
+        _require_little(header, size, max_pixels)
         return None
     if max_pixels is not None:
         require_size(header, max_pixels)
-    elif header.pixels > WHOLE and header.pixels * header.bands * header.bits > 8 * DENSEST * size:
-        found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
-        raise SourceRefused("I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it")
+    elif header.pixels > WHOLE:
+        _require_no_bomb(header, size)
     if header.format == "JPEG" and header.gradual:
         memory.require(5 * header.pixels, f"a progressive JPEG of {header.pixels} px cannot be read by strips")
     return by_rows[0]
+
+
+def _require_little(header: Header, size: int, max_pixels: int | None) -> None:
+    """Refuse what is decoded whole, takes much memory, and is too small a file for it (I04)."""
+    if max_pixels is None and cost(header) > FREE:
+        _require_no_bomb(header, size)
+
+
+def _require_no_bomb(header: Header, size: int) -> None:
+    """Refuse what claims far more pixels than its bytes tell of (I04)."""
+    if header.pixels * header.bands * header.bits > 8 * DENSEST * size:
+        found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
+        raise SourceRefused("I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it")
+
+
+def cost(header: Header) -> int:
+    """Bytes that decoding a picture whole takes at most, as measured with Pillow.
+
+    >>> cost(Header("PNG", 100, 10)), cost(Header("WEBP", 100, 10)), cost(Header("JPEG", 100, 10, gradual=True))
+    (4000, 16000, 10000)
+    """
+    pixel = 4 if header.bands > 1 or header.bits > 16 else 1 + (header.bits > 8)
+    if header.format == "WEBP":
+        pixel = 16  # frames are put together on canvases of their own
+    if header.format == "JPEG" and header.gradual:
+        pixel += 2 * header.bands  # all coefficients, until the last scan
+    return header.pixels * pixel * (1 if header.orientation == 1 else 2)
 
 
 def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
@@ -196,6 +229,7 @@ def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
     """
     header = probe(file)
     require_plain(header, max_pixels)
+    _require_little(header, os.fstat(file.fileno()).st_size, max_pixels)
     return header
 
 

@@ -61,7 +61,7 @@ class Merged:
         task, shape = self.report.task, self.report.kpt_shape
         reading = Reading(task, tuple(self.report.names) or None, None if shape is None else (shape[0], shape[1]))
         path = folder / f"{self._labels[source]}.txt"
-        if not path.stat().st_size:
+        if not path.exists() or not path.stat().st_size:  # it was refused, or nothing was found
             return replace(empty(task, shape[0] if shape else 0), conf=np.empty(0))  # type: ignore[arg-type]
         width, height = self.sizes[source]
         return (

@@ -34,7 +34,7 @@ def default(preds: Path) -> Path:
     place = Path(os.path.abspath(preds)) if preds.name in ("", ".", "..") else preds
     if place.name == "labels" and place.parent.name:
         place = place.parent
-    return place.with_name(f"{place.stem if place.is_file() else place.name.removesuffix('.json')}-merged")
+    return place.with_name(f"{place.stem if os.path.isfile(place) else place.name.removesuffix('.json')}-merged")
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:

@@ -62,7 +62,7 @@ def planned(
         raise TilerError("--affine world looks for world files beside the pictures: say --images")
     if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
-    if not preds.exists():
+    if not os.path.exists(preds):
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
     given = None if data is None else _classes(Path(data))
     manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
@@ -115,11 +115,11 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
     findings = [*found.findings, *known.findings]
     members: dict[int, list[tuple[int, int]]] = {}
     first: dict[tuple[int, int], int] = {}
-    where = "labels" if (Path(job.preds) / "labels").is_dir() else ""
+    where = "labels" if os.path.isdir(os.path.join(job.preds, "labels")) else ""
     for i, key in enumerate(found.keys):
         place = known.place(numbers.get(key, key))
         file = os.path.join(where, f"{key}.txt")
-        path = printable(file) if os.path.exists(os.path.join(job.preds, file)) else ""
+        path = file if os.path.exists(os.path.join(job.preds, file)) else ""
         shown = "" if path else f"{printable(key)[:100]}: "
         if place is None:
             findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))

@@ -11,23 +11,27 @@ import msgspec
 import numpy as np
 
 from tiler import polygons
+from tiler.errors import SourceRefused
 from tiler.findings import Finding, inside, printable
-from tiler.formats import exports, jsonl
+from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
 from tiler.formats.predictions import Batch, Detections, Frames
 from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
-from tiler.instances import Instances
+from tiler.formats.text import within
+from tiler.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
 from tiler.merging.report import FULL, Counts, counted
 from tiler.options import MergeOptions, PredictionOptions
+from tiler.run.refusing import refusal
 from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged
 
 if TYPE_CHECKING:
     from tiler.types import Ints
 
+UNREADABLE = "unreadable"  # in place of a digest
 STEP = 65_536  # detections that are Python objects at once
 
 
@@ -96,7 +100,11 @@ class Work:
 
 def digest_of(piece: Piece) -> str:
     """What the predictions of a picture are called now."""
-    return _digest(piece, piece.batch.read(piece.frames))
+    try:
+        return _digest(piece, piece.batch.read(piece.frames))
+    except Exception as error:
+        refusal(error)
+        return UNREADABLE
 
 
 def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
@@ -116,7 +124,31 @@ def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
 
 
 def work(job: Job, piece: Piece) -> Work:
-    """Read, merge, and make the text of everything that is written, if it is."""
+    """Read, merge, and make the text of everything that is written, if it is.
+
+    Whatever goes wrong, it is this picture that is refused: it then has no detections, and no files of its own.
+
+    Raises:
+        MemoryError: there is too little while others are merged as well; it is to be tried alone.
+    """
+    try:
+        return _work(job, piece)
+    except Exception as error:
+        return _refused(piece, refusal(error))
+
+
+def _refused(piece: Piece, refused: SourceRefused) -> Work:
+    finding = Finding("", refused.code, f"{printable(piece.key)}: {refused.message}; it is left out")
+    places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
+    tiles = [Tile(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
+    digest = digest_of(piece)
+    line = jsonl.line(Merged(piece.key, piece.width, piece.height, digest, tiles, [], [], [], []))
+    counts = Counts(pictures=1, empty=1, tiles=len(tiles))
+    none = replace(empty(), conf=np.empty(0))
+    return Work(Outcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line})
+
+
+def _work(job: Job, piece: Piece) -> Work:
     read, result, owner = stitched(job, piece)
     rows = np.bincount(read.tile, minlength=len(piece.frames.names))
     for tile, _, _ in read.refused:
@@ -211,7 +243,8 @@ def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
     if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":
         pass
     elif chosen.affine == "world":
-        affine = None if job.root is None else beside(job.root / piece.key)
+        inner = within(piece.key)  # of a manifest, or from --images on
+        affine = None if job.root is None or inner is None else beside(job.root / inner)
     elif chosen.affine:
         affine = Affine.of(chosen.affine)
     elif piece.geo is not None:

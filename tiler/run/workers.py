@@ -8,10 +8,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from tiler.errors import TilerError, Unfinished
 from tiler.images import memory
+from tiler.run.refusing import among_others
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,7 +46,8 @@ def stream(
     kills its worker twice, alone, ends the run.
 
     Args:
-        work: must not depend on anything but its item; it may run twice.
+        work: must not depend on anything but its item; it may run twice. A MemoryError, when it was
+            not alone, makes it run again, alone.
         backend: `sequential`, `threading`, `loky`, or a cluster's through joblib.
         describe: names an item, for the message.
 
@@ -60,6 +63,11 @@ def stream(
             for result in _results(work, batch, at_once, backend):
                 yield result
                 done, strikes = done + 1, 0
+        except MemoryError:
+            if not _together(items, at_once, backend):
+                raise
+            yield work(items[done])
+            done += 1
         except BrokenExecutor:
             strikes += alone
             if strikes == 2:
@@ -70,10 +78,16 @@ def stream(
             at_once, careful = max(1, at_once // 2), True
 
 
+def _together(items: Sequence[Item], workers: int, backend: str) -> bool:
+    """Whether several items are worked on at once, or in other processes."""
+    return backend not in ("sequential", "threading") or (backend == "threading" and workers > 1 and len(items) > 1)
+
+
 def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str) -> Iterator[Result]:
-    if backend == "sequential" or (backend == "threading" and (workers == 1 or len(items) == 1)):
+    if not _together(items, workers, backend):
         yield from map(work, items)
         return
+    work = partial(among_others, work)
     if backend == "threading":
         yield from _threads(work, items, workers)
         return
@@ -83,7 +97,7 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         _register(backend)
     # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
     alone = workers == 1
-    more = {"initializer": _prepare_child} if backend == "loky" else {}
+    more = {"initializer": partial(_prepare_child, workers)} if backend == "loky" else {}
     parallel = Parallel(
         n_jobs=2 if alone else workers,
         backend=backend,
@@ -110,11 +124,12 @@ def _threads(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_child() -> None:
+def _prepare_child(count: int) -> None:
     """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     memory.keep_blocks()
+    memory.share(count)
 
 
 def _register(backend: str) -> None:

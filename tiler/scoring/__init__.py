@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -66,7 +67,7 @@ def score(
     start = time.process_time()
     chosen, reading = _options(options)
     given = _path(preds)
-    if given is not None and not given.exists():
+    if given is not None and not os.path.exists(given):
         raise TilerError(f"{printable(str(given))}: no such file or folder")
     ground = truth.find(Path(data), None if images is None else Path(images), reading.task)
     if given is not None:
@@ -82,7 +83,7 @@ def score(
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
     before = None if tile_preds is None else Path(tile_preds)
-    if before is not None and not before.exists():
+    if before is not None and not os.path.exists(before):
         raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
     where = None if tiles is None else Path(tiles)
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
@@ -100,9 +101,16 @@ def score(
     }
     read = time.process_time() - start
     metrics = measured(sample, names, labelled.keys, chosen, look, card)
-    findings = [*ground.findings, *labelled.findings, *opened.findings, *noticed]
+    findings = [*ground.findings, *ground.outside, *labelled.findings, *opened.findings, *noticed]
     inputs = (*ground.folders, *(() if given is None else (given,)))
-    return replace(metrics, findings=findings, root=ground.root, inputs=inputs, speed={"reading": read, **metrics.speed})
+    return replace(
+        metrics,
+        findings=findings,
+        root=ground.root,
+        listed=ground.coco is None,
+        inputs=inputs,
+        speed={"reading": read, **metrics.speed},
+    )
 
 
 def _options(given: dict[str, Any]) -> tuple[ScoreOptions, ReadingOptions]:

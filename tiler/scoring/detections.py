@@ -68,7 +68,7 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
     how = (options.assume_conf, options.conf_first, options.preds_base)
     reading = Reading(options.task, ground.names, ground.kpt_shape, *how, exact=True, categories=ground.categories)
     on_tiles, classes = replace(reading, exact=False, categories=None), None
-    if (preds / provenance.NAME).is_file():  # what the options say of rows is said of those on tiles
+    if os.path.isfile(preds / provenance.NAME):  # what the options say of rows is said of those on tiles
         head = provenance.read_head(preds / provenance.NAME)
         names = tuple(head.names) or ground.names
         classes = _classes(names, ground, shown)

@@ -14,6 +14,7 @@ import numpy as np
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
+from tiler.formats.text import within
 
 if TYPE_CHECKING:
     from tiler.evaluation.bootstrap import Draws
@@ -90,7 +91,8 @@ class Metrics:
         confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the protocol of Ultralytics only.
         intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
         layout: the tiles, where they are known.
-        root: the folder of the pictures, where it is known.
+        root: the folder of the pictures, where it is known; `listed` tells that the user names them himself,
+            so that they may lie outside of it.
         inputs: predictions, and folders of pictures and labels, that were read.
         speed: CPU seconds each step took; no part of the JSON.
     """
@@ -115,9 +117,16 @@ class Metrics:
     draws: Draws | None = None
     layout: Layout | None = None
     root: Path | None = None
+    listed: bool = True
     inputs: tuple[Path, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
+
+    def file_of(self, image: int) -> Path | None:
+        """Where an image lies; None where that is not known, or its name leads out of the folder."""
+        key = self.keys[image]
+        inner = key if self.listed else within(key)
+        return None if self.root is None or inner is None else self.root / inner
 
     def __getattr__(self, name: str) -> Any:
         if name in BOX:

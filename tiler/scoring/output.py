@@ -12,6 +12,7 @@ from typing import Any
 
 from tiler.errors import TilerError
 from tiler.findings import printable
+from tiler.formats import cells
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
 from tiler.run.target import HINT, content, occupied, require_apart, resolved
@@ -77,17 +78,22 @@ def owned(path: str) -> bool:
 
 
 def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV, with nothing where there is nothing to measure.
+    """CSV, with nothing where there is nothing to measure, and text as `cells` has it.
 
     >>> text_of(["class", "AP"], [["car", 0.5], ["bus", float("nan")]])
     'class,AP\\ncar,0.5\\nbus,\\n'
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(head)
-    for row in rows:
-        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in row])
+    for row in (head, *rows):
+        writer.writerow([_cell(value) for value in row])
     return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return cells.escaped(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def per_class(metrics: Metrics) -> str:

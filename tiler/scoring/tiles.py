@@ -75,7 +75,7 @@ class Tiling:
 def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     """Width and height of the pictures, as merged predictions have them."""
     path = (preds or Path()) / provenance.NAME
-    if preds is None or not path.is_file():
+    if preds is None or not os.path.isfile(path):
         return {}
     return {source.source: (source.width, source.height) for source in provenance.read_sources(path)}
 
@@ -94,7 +94,7 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     before = tile_preds or (None if preds is None else _before(preds))
     path = indexes.manifest_of(before or preds or Path(), tiles) if tiles is not None or preds is not None else None
     merged: dict[int, provenance.Merged] = {}
-    if preds is not None and (preds / provenance.NAME).is_file():
+    if preds is not None and os.path.isfile(preds / provenance.NAME):
         merged = _by_picture(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
     places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
     if not places:
@@ -155,9 +155,9 @@ def _before(preds: Path) -> Path | None:
     before = place.with_name(place.name.removesuffix(MERGED))
     if not place.name.endswith(MERGED):
         return None
-    if not before.exists():
+    if not os.path.exists(before):
         before = before.with_name(f"{before.name}.json")
-    return before if before.exists() else None
+    return before if os.path.exists(before) else None
 
 
 def _by_picture(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:

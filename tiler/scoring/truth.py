@@ -17,9 +17,11 @@ from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.sample import Truth
 from tiler.findings import Finding, printable
 from tiler.formats import coco_truth, rle, yolo
+from tiler.formats.text import within
 from tiler.images import header
 from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
+from tiler.run.refusing import refusal
 
 if TYPE_CHECKING:
     from tiler.formats.coco_truth import CocoTruth
@@ -77,6 +79,14 @@ class Ground:
         """Where pictures and labels lie."""
         pictures = () if self.dataset is None else self.dataset.folders
         return (*pictures, *(Path(sources.label_path(f"{folder}/x")).parent for folder in pictures))
+
+    @property
+    def outside(self) -> list[Finding]:
+        """Names in a COCO file that lead out of --images: these images are not opened."""
+        if self.coco is None or self.root is None:
+            return []
+        odd = [key for key in self.splits[""] if within(key) is None]
+        return [Finding(self.file.name, "I01", f"{printable(key)}: outside --images; not shown") for key in odd]
 
     @property
     def categories(self) -> dict[int, int] | None:
@@ -183,8 +193,9 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
             read = labels.read(source, file, spec, None, *size)
             findings += read.findings
             parts.append(read.instances)
-        except SourceRefused as error:
-            findings.append(Finding(printable(error.path or source.key), error.code, error.message))
+        except Exception as error:  # whatever it is, the labels of the others are read
+            refused = refusal(error)
+            findings.append(Finding(refused.path or source.key, refused.code, refused.message))
             parts.append(empty(ground.task, ground.kpt_shape[0] if ground.kpt_shape else 0))
     image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     shape = np.array(sizes, np.float64).reshape(-1, 2)

@@ -73,8 +73,9 @@ def split(
     target = target_of(dataset, chosen, out)
     if run.dry_run:
         job, result = _begun(dataset, chosen, run, target)
+        shown = reports.labels(dataset.names)
         for outcome in outcomes(job, dataset.sources, run, {}, progress):
-            result.add(outcome, dataset.names)
+            result.add(outcome, shown)
         return result
 
     def unchanged() -> SplitReport:
@@ -105,7 +106,7 @@ def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path
 def _job(dataset: Dataset, options: SplitOptions) -> Job:
     spec = yolo.Spec(options.task, len(dataset.names), dataset.kpt_shape if options.task == "pose" else None)  # type: ignore[arg-type]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    return Job(dataset.root, spec, options, classes=classes, coco_name=printable(dataset.file.name), pages=dataset.pages)
+    return Job(dataset.root, spec, options, classes=classes, coco_name=dataset.file.name, pages=dataset.pages)
 
 
 def _build(
@@ -128,10 +129,11 @@ def _build(
         for folder in folders:
             tree.make(folder)
     suffixes: dict[tuple[str, str], str] = {}
+    shown = reports.labels(dataset.names)
     with writing(), tree.create(manifest.NAME) as file:
         file.write(jsonl.line(head))
         for outcome in outcomes(job, dataset.sources, run, done, progress):
-            result.add(outcome, dataset.names)
+            result.add(outcome, shown)
             file.write(jsonl.line(outcome.entry))
             if staging.resumed:
                 suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
@@ -153,7 +155,7 @@ def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
         return []
     found = ", ".join(f"{number} bands in {count} pictures" for number, count in sorted(result.bands.items()))
     wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
-    return [Finding(printable(dataset.file.name), "I14", f"{found}{wanted}; the trainer takes one number of bands")]
+    return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 
 
 def _quotas(job: Job, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:

@@ -16,7 +16,7 @@ from tiler.clipping import WHOLE
 from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
-from tiler.errors import SourceRefused, TilerError, Unfinished
+from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, printable
 from tiler.formats.manifest import SourceTiles, Tile
 from tiler.formats.text import reason
@@ -27,6 +27,7 @@ from tiler.images.raster import Later
 from tiler.instances import Instances
 from tiler.options import pixel_limit
 from tiler.run.hands import done as at_once
+from tiler.run.refusing import refusal
 from tiler.splitting.job import Job, Plan, tile_paths
 from tiler.splitting.places import places
 from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
@@ -48,7 +49,8 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
             tiles are there, nothing is done again.
 
     Raises:
-        Unfinished: the disk is full, or memory ran out.
+        Unfinished: the disk is full.
+        MemoryError: there is too little while others are cut as well; it is to be tried alone.
     """
     fingerprint = "unreadable"
     try:
@@ -57,16 +59,15 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
             fingerprint = _fingerprint(job, source, file, labels)
             if done is not None:
                 earlier = msgspec.json.decode(done, type=Outcome)
-                if earlier.entry.fingerprint == fingerprint and _still_there(job, source, earlier):
+                known = earlier.entry.fingerprint == fingerprint and not earlier.counts.refused  # memory may be there now
+                if known and _still_there(job, source, earlier):
                     earlier.kept = True
                     return earlier
             return _cut(job, source, file, labels, fingerprint, later)
-    except SourceRefused as refused:
-        finding = Finding(printable(refused.path or source.key), refused.code, printable(refused.message))
+    except Exception as error:  # whatever it is, the other images go on
+        refused = refusal(error)
+        finding = Finding(refused.path or source.key, refused.code, printable(refused.message))
         return Outcome.refused(source.split, source.key, finding, fingerprint)
-    except MemoryError:
-        mend = "run again with fewer --workers (or a smaller --tile) to go on"
-        raise Unfinished(f"{printable(source.key)}: not enough memory; {mend}") from None
 
 
 def fingerprint_of(job: Job, source: Source) -> str:
@@ -74,7 +75,8 @@ def fingerprint_of(job: Job, source: Source) -> str:
     try:
         with opened(os.path.join(job.root, source.key)) as file:
             return _fingerprint(job, source, file, label_file(job.root, source, job.coco_name))
-    except SourceRefused:
+    except Exception as error:
+        refusal(error)
         return "unreadable"
 
 
@@ -120,8 +122,8 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
         made = write(job, source, file, header, plan, labels, later)
     findings = list(labels.findings)
     if header.frames > 1 and job.pages < 2:
-        findings.append(Finding(printable(source.key), "I11", "several pages or frames; the first one is cut"))
-    findings += [Finding(printable(source.key), code, said) for code, said in made.notes]
+        findings.append(Finding(source.key, "I11", "several pages or frames; the first one is cut"))
+    findings += [Finding(source.key, code, said) for code, said in made.notes]
     counts, classes, lost = _counted(source, plan, labels)
     counts.unlabelled = int(labels_from.data is None)
     counts.rows_refused = labels.refused

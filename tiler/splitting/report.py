@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -148,13 +149,13 @@ class SplitReport(msgspec.Struct):
     out: str = ""
     unchanged: bool = False
 
-    def add(self, outcome: Outcome, names: tuple[str, ...]) -> None:
-        """Count in what became of a source."""
+    def add(self, outcome: Outcome, shown: Sequence[str]) -> None:
+        """Count in what became of a source. `shown`: what each class is called, by `labels`."""
         split = self.splits[outcome.entry.split]
         split.counts.add(outcome.counts)
         for class_id, tally in outcome.classes.items():
             split.objects.add(tally)
-            split.classes.setdefault(label(names, class_id), Tally()).add(tally)
+            split.classes.setdefault(shown[class_id], Tally()).add(tally)
         self.lost += outcome.lost
         if outcome.channels:
             self.bands[str(outcome.channels)] = self.bands.get(str(outcome.channels), 0) + 1
@@ -189,12 +190,18 @@ class SplitReport(msgspec.Struct):
         return report_json.encoded(self, self.findings, ("root", "out", "unchanged"))
 
 
-def label(names: tuple[str, ...], class_id: int) -> str:
-    """A class's name; with its id where two classes share the name."""
-    return names[class_id] if names.count(names[class_id]) == 1 else f"{names[class_id]} ({class_id})"
+def labels(names: Sequence[str]) -> list[str]:
+    """What each class is called: its name, with its id where two classes share the name.
+
+    >>> labels(["car", "bus", "car"])
+    ['car (0)', 'bus', 'car (2)']
+    """
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
 def new(task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]) -> SplitReport:
     """An empty report in which every split and class has its place."""
-    empty = {split: SplitCounts(Counts(), Tally(), {label(names, i): Tally() for i in range(len(names))}) for split in splits}
+    shown = labels(names)
+    empty = {split: SplitCounts(Counts(), Tally(), {name: Tally() for name in shown}) for split in splits}
     return SplitReport(task, reason, empty, [], list(findings))

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 
 from tiler.datasets.sources import Dataset, Source, opened
-from tiler.errors import SourceRefused
 from tiler.images import reading
 from tiler.images.header import probe
 from tiler.images.reading import Picture
 from tiler.images.stretch import Tally, limits
 from tiler.options import RunOptions, pixel_limit
+from tiler.run.refusing import refusal
 from tiler.splitting.job import Job
 from tiler.splitting.tiles import kind_of
 from tiler.splitting.work import mapped
@@ -43,8 +43,8 @@ def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
                 if header.bits > 8:
                     with reading.opened(file, header, pixel_limit(job.options.max_pixels), job.pages) as picture:
                         tallies = {kind_of(picture): _counted(picture)}
-        except SourceRefused:
-            pass
+        except Exception as error:
+            refusal(error)
         found.append(tallies)
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tiler.datasets.labels import Labels
 from tiler.datasets.sources import Source
-from tiler.errors import SourceRefused
+from tiler.errors import Unfinished
 from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
 from tiler.images import deep, geo, lossless, memory, pixels, reading, writing
@@ -85,7 +85,9 @@ def write(job: Job, source: Source, file: BufferedReader, header: Header, plan: 
             made.copied = _copy(tiles, file, numbers)
         try:
             made.stamps = _cut(tiles, picture, numbers, later)
-        except SourceRefused:  # some rows were good, but a picture is cut whole or not at all
+        except Unfinished:  # what is there is of use to the next run
+            raise
+        except Exception:  # some rows were good, but a picture is cut whole or not at all
             tiles.remove(numbers)
             raise
     return made

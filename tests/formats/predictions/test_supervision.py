@@ -8,6 +8,7 @@ import pytest
 
 from tests.formats.predictions import codes, read
 from tiler.errors import TilerError
+from tiler.formats.predictions import Reading, open_predictions
 
 ROW = {
     "x_min": 10.5,
@@ -134,3 +135,10 @@ def test_what_is_no_csv_of_supervision(tmp_path, text):
     path.write_text(text)
     with pytest.raises(TilerError, match=r"x\.csv"):
         read(path)
+
+
+def test_cells_that_somebody_escaped_are_read_as_they_were(tmp_path):
+    head = "x_min,y_min,x_max,y_max,class_id,confidence,file_name\n"
+    (tmp_path / "d.csv").write_text(head + "10,20,30,40,0,0.5,'=a.jpg\n10,20,30,40,0,0.5,'tis.jpg\n-1,20,30,40,0,0.5,b.jpg\n")
+    found = open_predictions(tmp_path / "d.csv", Reading("detect", names=("a",)))
+    assert list(found.keys) == ["'tis", "=a", "b"]

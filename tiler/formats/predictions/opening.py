@@ -33,9 +33,9 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
         TilerError: there are none, or what they mean cannot be told.
     """
     shown = printable(str(path))
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, reading)
-    if not path.exists():
+    if not os.path.exists(path):
         raise TilerError(f"{shown}: no such file or folder")
     return _file(path, reading)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, printable, short
+from tiler.formats import cells
 from tiler.formats.predictions.files import decoded
 from tiler.formats.predictions.meaning import SHARE
 from tiler.formats.predictions.records import RecordFile, Records, by_key, matrix, picture_key, sure
@@ -39,9 +40,14 @@ def of_csv(data: bytes, shown: str) -> list[tuple[int, Row]]:
     try:
         if reader.fieldnames is None or not {*BOX} <= {*reader.fieldnames}:
             raise TilerError(f"{shown}: expected columns {', '.join(BOX)}, class_id, confidence, got {short(reader.fieldnames)}")
-        return [(reader.line_num, row) for row in reader]
+        return [(reader.line_num, _meant(row)) for row in reader]
     except csv.Error as error:
         raise TilerError(f"{shown}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _meant(row: dict[str, Any]) -> Row:
+    """A row's texts as they were before somebody escaped them."""
+    return {name: cells.plain(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def of_json(data: bytes, shown: str) -> list[tuple[int, Row]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tiler.errors import SourceRefused
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
+from tiler.formats.text import open_regular
 from tiler.images import reading
 
 if TYPE_CHECKING:
@@ -91,22 +93,24 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     """
     if metrics.errors is None or metrics.root is None:
         return []
-    places = _chosen(metrics, metrics.errors, metrics.root, count)
+    places = _chosen(metrics, metrics.errors, count)
     crops: dict[int, Crop] = {}
     for image in sorted({place.image for place in places}):
-        picture = _opened(metrics.root / metrics.keys[image])
+        file = metrics.file_of(image)
+        picture = None if file is None else _opened(file)
         if picture is None:
             continue
         for i, place in enumerate(places):
             if place.image == image:
-                crops[i] = _crop(metrics, metrics.errors, picture, place)
+                with suppress(MemoryError):
+                    crops[i] = _crop(metrics, metrics.errors, picture, place)
     return [crops[i] for i in sorted(crops)]
 
 
 # --- which
 
 
-def _chosen(metrics: Metrics, errors: Diagnosis, root: Path, count: int) -> list[_Place]:
+def _chosen(metrics: Metrics, errors: Diagnosis, count: int) -> list[_Place]:
     """The first places, none of which is in sight of another; a few of each picture, and more if these are too few."""
     sizes: dict[int, tuple[int, int] | None] = {}
     chosen: list[_Place] = []
@@ -120,7 +124,8 @@ def _chosen(metrics: Metrics, errors: Diagnosis, root: Path, count: int) -> list
             if len(own) >= most:
                 continue
             if image not in sizes:
-                sizes[image] = _size(root / metrics.keys[image])
+                file = metrics.file_of(image)
+                sizes[image] = None if file is None else _size(file)
             size = sizes[image]
             if size is None:
                 continue
@@ -200,7 +205,7 @@ def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box
 def _size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture that can be opened."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return reading.plain_header(file).size
     except (OSError, ValueError, SourceRefused):
         return None
@@ -208,7 +213,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return reading.decode(file, reading.plain_header(file))
     except (OSError, ValueError, SourceRefused, MemoryError):
         return None

@@ -1,0 +1,181 @@
+"""The commands, and how a run of one begins and ends."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
+
+gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting them is a tenth of it
+
+import typer  # noqa: E402
+
+from tiler.errors import TilerError, Unfinished  # noqa: E402
+from tiler.findings import printable  # noqa: E402
+from tiler.version import __version__  # noqa: E402
+
+app = typer.Typer(
+    name="tiler",
+    help="Large images with small objects: a YOLO dataset to tiles that train, and back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS = ("split", "merge", "score", "check")
+
+DEBUG = "TILER_DEBUG"  # see run.refusing, too
+LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes
+NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")  # of errors of other kinds
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tiler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+def add_commands(arguments: Sequence[str]) -> None:
+    """The one that is called; all of them where it is not plain which one that is."""
+    called = [name for name in arguments[:1] if name in COMMANDS]
+    for name in called or COMMANDS:
+        app.command(name, no_args_is_help=True)(import_module(f"tiler.cli.{name}").command)
+
+
+def run() -> NoReturn:
+    """Run the command that the arguments name, and end the process."""
+    if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
+        # File names are bytes that nearly always are UTF-8, whatever the locale says
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    if "--debug" in sys.argv:  # wherever it stands
+        sys.argv.remove("--debug")
+        os.environ[DEBUG] = "1"
+    _keep_stderr()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # and those of helper processes that outlive us for a moment
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads for linear algebra, which is not done here
+    try:
+        _require_place()
+        add_commands(sys.argv[1:])
+        app()
+    except SystemExit as ended:
+        _leave(ended.code if isinstance(ended.code, int) else 1)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _fail(*_said(error))
+    _leave(0)
+
+
+def _said(error: Exception) -> tuple[str, int]:
+    """What an error means to the user, and the exit code."""
+    text = " ".join(str(error).split())
+    if isinstance(error, TilerError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
+        return "not enough memory; give it more (ulimit -v, the container's limit), or use fewer --workers", 3
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if isinstance(error.filename, str) else ""
+        return f"cannot go on: {error.strerror or error}{where}", 3
+    return f"a fault of tiler itself: {type(error).__name__}: {text[:300]}; --debug shows where, please report it", 3
+
+
+def _require_place() -> None:
+    """That a command can run at all.
+
+    Raises:
+        TilerError: the working directory was deleted.
+        Unfinished: the address space is limited to less than the libraries take, which end the
+            process without a word then.
+    """
+    if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS or {"-h", "--help"} & {*sys.argv}:
+        return
+    try:
+        os.getcwd()
+    except OSError:
+        raise TilerError("the working directory is not there any more; change to one that is") from None
+    left = _address_space()
+    if left is not None and left < LEAST_MEMORY:
+        needed = f"{LEAST_MEMORY >> 20} MiB are needed to start, {left >> 20} are left"
+        raise Unfinished(f"not enough memory: {needed} by the limit of the address space (ulimit -v)")
+
+
+def _address_space() -> int | None:
+    """Bytes that the limit of the address space leaves; None where there is no limit."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
+
+
+class _Forgiving(io.FileIO):
+    """A file to which writing never fails: of standard error on a full disk there is nobody to tell."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def _keep_stderr() -> None:
+    """Keep stderr for ourselves: what joblib's helper processes print when one of them is killed
+    (their own tracebacks) is nothing to a user."""
+    if os.environ.get(DEBUG):
+        return
+    with suppress(OSError, ValueError, AttributeError):  # there may be none
+        kept = io.BufferedWriter(_Forgiving(os.dup(sys.stderr.fileno()), "w"))
+        sys.stderr = io.TextIOWrapper(kept, encoding=sys.stderr.encoding, line_buffering=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"tiler: {printable(message)}", file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End, without the time that taking the libraries down costs, unless joblib has processes to end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read us had enough
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        print(f"tiler: the result cannot be written to stdout: {reason}", file=sys.stderr)
+        code = max(code, 3)
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+    if "joblib" in sys.modules:
+        _close_stdout()
+        sys.exit(code)
+    os._exit(code)
+
+
+def _close_stdout() -> None:
+    """Let go of what could not be written: Python would try again, and end by a code of its own."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
