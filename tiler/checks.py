@@ -17,6 +17,7 @@ EXPORTS = ("dota", "geojson", "csv")
 PROTOCOLS = ("coco", "ultralytics", "ultralytics-8.3", "voc", "voc07", "dota")
 BINS = ("coco", "aitod", "tinyperson", "soda")
 BASES = ("0", "1", "coco91")
+CLUSTERS = ("dask", "ray")
 
 Options = TypeVar("Options", bound="Checked")
 
@@ -38,6 +39,19 @@ def choice(*allowed: str) -> Callable[[Any], str]:
         return cast(str, value)
 
     return check
+
+
+def backend(*allowed: str) -> Callable[[Any], str]:
+    """One of those allowed; of engines that cannot run yet it is said why."""
+    check = choice(*allowed)
+
+    def known(value: Any) -> str:
+        if value in CLUSTERS:
+            why = f"{value} does not run yet: its joblib backend cannot return results one by one, as they are done"
+            raise ValueError(f"one of {', '.join(allowed)}; {why}")
+        return check(value)
+
+    return known
 
 
 def number(low: float, high: float = math.inf) -> Callable[[Any], float]:

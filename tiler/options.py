@@ -11,6 +11,7 @@ from tiler.checks import (
     PROTOCOLS,
     Checked,
     auto_or,
+    backend,
     background,
     base,
     choice,
@@ -320,7 +321,7 @@ class ScoreOptions(Checked):
     seed: int = option(0, "Of these resamplings.", whole(0), SCORING)
 
 
-BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")
+BACKENDS = ("auto", "threading", "loky", "sequential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +330,7 @@ class RunOptions(Checked):
 
     workers: int = _workers()
     backend: str = option(
-        "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS)
+        "auto", "Threads, processes (loky), or one after the other.", backend(*BACKENDS), "Run", "|".join(BACKENDS)
     )
     overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
     dry_run: bool = option(False, "Do the work and count; write nothing.", flag, "Run")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import Unfinished
 from tiler.images import memory
 
 Item = TypeVar("Item")
@@ -45,7 +45,7 @@ def stream(
 
     Args:
         work: must not depend on anything but its item; it may run twice.
-        backend: `sequential`, `threading`, `loky`, or a cluster's through joblib.
+        backend: `sequential`, `threading` or `loky`.
         describe: names an item, for the message.
 
     Raises:
@@ -79,8 +79,6 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         return
     from joblib import Parallel, delayed  # a tenth of a small run's time, which threads need not pay
 
-    if backend in ("dask", "ray"):
-        _register(backend)
     # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
     alone = workers == 1
     more = {"initializer": _prepare_child} if backend == "loky" else {}
@@ -115,16 +113,3 @@ def _prepare_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     memory.keep_blocks()
-
-
-def _register(backend: str) -> None:
-    """Make a cluster's engine known to joblib; it connects by its own environment or client."""
-    try:
-        if backend == "dask":
-            import distributed  # noqa: F401
-        else:
-            from ray.util.joblib import register_ray
-
-            register_ray()
-    except ImportError:
-        raise TilerError(f"--backend {backend} needs the extra: pip install 'tilestitch[{backend}]'") from None
