@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tiler.checks import path
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import provenance
 from tiler.formats.predictions import Frames, Reading
@@ -109,18 +110,19 @@ def merge(
     ...
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
-    plan, run = planned(Path(preds), tiles, images, data, options)
+    target = None if out is None else path(out, "out")
+    plan, run = planned(preds, tiles, images, data, options)
     require_none(plan.report.findings, strict)
-    if out is None and not run.dry_run:
+    if target is None and not run.dry_run:
         plan = replace(plan, job=replace(plan.job, write=False))
-    if out is None or run.dry_run:
+    if target is None or run.dry_run:
         held: dict[str, Instances] = {}
         for done in works(plan, plan.pieces, run, strict, progress):
             count(plan.report, done)
             if not run.dry_run:
                 held[done.outcome.key] = done.instances
         return Merged(closed(plan.report), plan.pieces, held)
-    target = resolved(Path(out))
+    target = resolved(target)
     require_apart(target, Path(preds))
     head = plan.head()
     if occupied(target, provenance.NAME, run.overwrite, strangers):

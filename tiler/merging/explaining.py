@@ -49,7 +49,7 @@ def explain(
     Raises:
         TilerError: no such picture, or what `merge` raises.
     """
-    plan, _ = planned(Path(preds), tiles, images, data, options)
+    plan, _ = planned(preds, tiles, images, data, options)
     wanted = [p for p in plan.pieces if source in (p.key, p.label, p.image_id, Path(p.key).name)]
     if len(wanted) != 1:
         found = f"{len(wanted)} pictures of this name" if wanted else f"no such picture among {len(plan.pieces)}"

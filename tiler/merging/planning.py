@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from tiler import boxes as box
+from tiler.checks import path
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError
@@ -51,8 +52,12 @@ class Plan:
 
 
 def planned(
-    preds: Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
+    given: str | Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
 ) -> tuple[Plan, RunOptions]:
+    preds = path(given, "preds")
+    tiles = None if tiles is None else path(tiles, "tiles")
+    images = None if images is None else path(images, "images")
+    data = None if data is None else path(data, "data")
     names = [{item.name for item in fields(cls)} for cls in OPTIONS]
     unknown = {key: value for key, value in options.items() if not any(key in known for known in names)}
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
@@ -64,10 +69,10 @@ def planned(
         Affine.of(files.affine)
     if not preds.exists():
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
-    given = None if data is None else _classes(Path(data))
-    manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
+    truth = None if data is None else _classes(data)
+    manifest = indexes.manifest_of(preds, tiles) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
-    reading = _reading(files, known, given)
+    reading = _reading(files, known, truth)
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
     found = open_predictions(preds, reading)
@@ -77,8 +82,8 @@ def planned(
                 f"{printable(str(preds))}: where do these tiles lie? Give --tiles with the output of tiler split, "
                 "or --images with the full pictures if the tiles' names tell their places"
             )
-        known = indexes.of_names(found.keys, Path(images), files)
-    job = Job(merging, files, reading.names, str(preds), Path(images) if images is not None else known.root)
+        known = indexes.of_names(found.keys, images, files)
+    job = Job(merging, files, reading.names, str(preds), images or known.root)
     return _looked_up(job, found, known), run
 
 

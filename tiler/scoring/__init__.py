@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tiler.checks import path
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
@@ -45,8 +46,8 @@ def score(
 
     Args:
         preds: what `tiler merge` wrote or returned, any predictions that it reads (in the frame of the
-            full pictures), or detections by picture in memory: `Instances`, or anything with `.xyxy`,
-            `.confidence` and `.class_id`.
+            full pictures), or detections by picture in memory, whatever `tiler.stitch` takes for those of a
+            tile; or a list of Ultralytics `Results`, which know their pictures' paths.
         data: a dataset.yaml, a folder with one, or a COCO ground truth JSON.
         split: of the dataset: one, some ("train,val"), or all; "predicted" are those with predictions.
             Default: the one whose pictures the predictions are for.
@@ -68,11 +69,12 @@ def score(
     given = _path(preds)
     if given is not None and not given.exists():
         raise TilerError(f"{printable(str(given))}: no such file or folder")
-    ground = truth.find(Path(data), None if images is None else Path(images), reading.task)
+    held = {} if given is not None else _held(preds)
+    ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
         opened = detections.open_files(given, ground, split, reading)
     else:
-        opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
+        opened = detections.open_held(held, ground, split)
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     names = ground.names
@@ -81,10 +83,10 @@ def score(
     found = found.take(counted(found.instances, found.image))
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
-    before = None if tile_preds is None else Path(tile_preds)
+    before = None if tile_preds is None else path(tile_preds, "tile_preds")
     if before is not None and not before.exists():
         raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
-    where = None if tiles is None else Path(tiles)
+    where = None if tiles is None else path(tiles, "tiles")
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
     look = partial(tiling, scored, where, before)
     card: dict[str, Any] = {
@@ -119,10 +121,17 @@ def _path(preds: Any) -> Path | None:
     out = getattr(report, "out", "")
     if out:
         return Path(out)
-    if not isinstance(preds, Mapping) and not hasattr(preds, "sizes"):
-        found = type(preds).__name__
-        raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
     return None
+
+
+def _held(preds: Any) -> Mapping[str, Any]:
+    """Detections in memory by picture; Ultralytics' results name their picture themselves."""
+    if isinstance(preds, Mapping) or hasattr(preds, "sizes"):
+        return cast("Mapping[str, Any]", preds)
+    if isinstance(preds, list | tuple) and preds and all(isinstance(getattr(one, "path", None), str) for one in preds):
+        return {one.path: one for one in preds}
+    found = type(preds).__name__
+    raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
 
 
 def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:

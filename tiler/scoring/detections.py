@@ -13,11 +13,12 @@ import numpy as np
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside, printable, short
+from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
 from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions
 from tiler.formats.predictions.records import picture_key
-from tiler.instances import Instances, concatenate, empty, foreign
+from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
 from tiler.options import ReadingOptions
 from tiler.scoring.truth import ALL, PREDICTED, Ground, index_of
@@ -100,15 +101,21 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
         TilerError: they are for other pictures, or no detections.
     """
     held = [foreign(given[key]) for key in given]
-    names = [picture_key(key) for key in given]
+    names = [picture_key(_named(key)) for key in given]
     chosen = _split(names, False, ground, split, "the detections")
     places = _places(names, False, index_of(ground, chosen))
-    kept, pictures, findings = _placed(list(given), [len(part) for part in held], places, chosen)
+    kept, pictures, findings = _placed([_named(key) for key in given], [len(part) for part in held], places, chosen)
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     task = _compared(next(iter(found), "detect"), ground)
     return Opened("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names), held=held)
+
+
+def _named(key: Any) -> str:
+    if not isinstance(key, str | Path):
+        raise TilerError(f"detections in memory are by the names of their pictures, got {short(key)}")
+    return str(key)
 
 
 def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
