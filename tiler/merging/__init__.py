@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from tiler.instances import Instances, empty
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, strangers
-from tiler.merging.planning import planned
+from tiler.merging.planning import Plan, planned
 from tiler.merging.report import MergeReport
-from tiler.merging.work import Piece
 from tiler.run.staging import Staging
 from tiler.run.target import occupied, require_apart, resolved
 
@@ -34,13 +33,18 @@ class Merged:
         report: counts and findings; its `exit_code()` is that of the command.
         sources: the pictures' paths, sorted.
         sizes: width and height of each.
+        predicted: those that there are predictions for, if only an empty file.
+        by_names: no manifest told the tiles, so that of the others it is not known whether they were cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
     when there is one.
     """
 
-    def __init__(self, report: MergeReport, pieces: Sequence[Piece], held: dict[str, Instances] | None) -> None:
+    def __init__(self, report: MergeReport, plan: Plan, held: dict[str, Instances] | None) -> None:
+        pieces = plan.pieces
         self.report = report
+        self.predicted = frozenset(piece.key for piece in pieces if piece.predicted)
+        self.by_names = plan.by_names
         self._held = held
         self._labels = {piece.key: piece.label for piece in pieces}
         self.sources = [piece.key for piece in pieces]
@@ -90,7 +94,7 @@ def merge(
     Args:
         preds: a folder of YOLO txt, a run folder, a predictions.json, COCO results, SAHI's
             result.json, DOTA Task1 files, or supervision's CSV or JSON.
-        tiles: the output of `split`, or its tiles.jsonl. Default: what the run's args.yaml
+        tiles: the output of `split`, or its tiles.jsonl. Default: what a training run's args.yaml
             leads to, or a tiles.jsonl upward of `preds`.
         images: the full pictures, where tiles are told by their names; only headers are read.
         data: a dataset.yaml for class names and keypoints, where no manifest has them.
@@ -121,16 +125,16 @@ def merge(
             count(plan.report, done)
             if not run.dry_run:
                 held[done.outcome.key] = done.instances
-        return Merged(closed(plan.report), plan.pieces, held)
+        return Merged(closed(plan.report), plan, held)
     target = resolved(target)
     require_apart(target, Path(preds))
     head = plan.head()
     if occupied(target, provenance.NAME, run.overwrite, strangers):
-        return Merged(unchanged(plan, target, head, run, strict, progress), plan.pieces, None)
+        return Merged(unchanged(plan, target, head, run, strict, progress), plan, None)
     with Staging(target) as staging:
         if occupied(target, provenance.NAME, run.overwrite, strangers):  # the run that held the lock has made it
             staging.discard()
-            return Merged(unchanged(plan, target, head, run, strict, progress), plan.pieces, None)
+            return Merged(unchanged(plan, target, head, run, strict, progress), plan, None)
         try:
             build(plan, staging, head, run, strict, progress)
         except Unfinished:
@@ -139,4 +143,4 @@ def merge(
             staging.discard()
             raise
     plan.report.out = str(target)
-    return Merged(plan.report, plan.pieces, None)
+    return Merged(plan.report, plan, None)

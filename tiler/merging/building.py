@@ -12,6 +12,7 @@ import msgspec
 from tiler.errors import TilerError, Unfinished
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import jsonl, plain_yaml, provenance
+from tiler.formats.locations import relative
 from tiler.merging.output import Record, Writer, strangers
 from tiler.merging.planning import Plan
 from tiler.merging.report import MergeReport
@@ -77,7 +78,8 @@ def build(
     closed(report)
     with writing():
         (staging.tree / "labels").mkdir(exist_ok=True)
-        (staging.tree / "args.yaml").write_text(plain_yaml.dump(_args(plan.job)), "utf-8")
+        args = {**_args(plan.job), **relative(plan.places, staging.out)}
+        (staging.tree / "args.yaml").write_text(plain_yaml.dump(args), "utf-8")
         (staging.tree / "report.json").write_bytes(report.encoded())
     for stray in list(strangers(staging.tree)) if done else ():
         stray.unlink()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,14 +16,18 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding, printable
+from tiler.formats import plain_yaml, provenance
+from tiler.formats.locations import located
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
 from tiler.scoring.measuring import measured
-from tiler.scoring.metrics import Metrics, Seams
+from tiler.scoring.metrics import Metrics, Seams, finite, summary
+from tiler.scoring.pictures import Looked, looked, only, renumbered
 from tiler.scoring.tiles import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
     from tiler.instances import Instances
+    from tiler.scoring.truth import Labelled
     from tiler.types import Bools, Ints
 
 FEW = 20  # labels or detections, of which nothing is concluded
@@ -65,30 +69,33 @@ def score(
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
     start = time.process_time()
-    chosen, reading = _options(options)
+    chosen, reading, before = _options(options, preds)
     given = _path(preds)
     if given is not None and not given.exists():
         raise TilerError(f"{printable(str(given))}: no such file or folder")
     held = {} if given is not None else _held(preds)
     ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
-        opened = detections.open_files(given, ground, split, reading)
+        opened = detections.open_files(given, ground, split, reading, before.reading)
     else:
         opened = detections.open_held(held, ground, split)
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
+    where = None if tiles is None else path(tiles, "tiles")
+    seen = looked(held if given is None else given, labelled.keys, opened.pictures, where)
+    if chosen.only_predicted:
+        labelled, found, seen = _only_predicted(labelled, found, seen)
     names = ground.names
     counted = _counted(labelled.truth, names, chosen)
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
-    before = None if tile_preds is None else path(tile_preds, "tile_preds")
-    if before is not None and not before.exists():
-        raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
-    where = None if tiles is None else path(tiles, "tiles")
+    on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
+    if on_tiles is not None and not on_tiles.exists():
+        raise TilerError(f"--tile-preds {printable(str(on_tiles))}: no such file or folder")
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
-    look = partial(tiling, scored, where, before)
+    look = partial(tiling, scored, where or before.tiles, on_tiles)
     card: dict[str, Any] = {
         "data": ground.file.name,
         "split": opened.split or None,
@@ -102,15 +109,73 @@ def score(
     }
     read = time.process_time() - start
     metrics = measured(sample, names, labelled.keys, chosen, look, card)
+    fewer = _of_predicted(sample, names, labelled.keys, seen, chosen)
+    if fewer is not None:
+        noticed.append(_unsure(seen, metrics, fewer))
+        metrics = replace(metrics, only_predicted=fewer)
     findings = [*ground.findings, *labelled.findings, *opened.findings, *noticed]
     inputs = (*ground.folders, *(() if given is None else (given,)))
     return replace(metrics, findings=findings, root=ground.root, inputs=inputs, speed={"reading": read, **metrics.speed})
 
 
-def _options(given: dict[str, Any]) -> tuple[ScoreOptions, ReadingOptions]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """Where predictions on tiles and the tiles lie, by what `merge` wrote down; and how these are read."""
+
+    preds: Path | None
+    tiles: Path | None
+    reading: ReadingOptions
+
+
+def _options(given: dict[str, Any], preds: Any) -> tuple[ScoreOptions, ReadingOptions, _Before]:
     known = {item.name for item in fields(ReadingOptions)}
     scoring = {name: value for name, value in given.items() if name not in known}
-    return ScoreOptions.of(scoring), ReadingOptions.of({name: value for name, value in given.items() if name in known})
+    reading = {name: value for name, value in given.items() if name in known}
+    return ScoreOptions.of(scoring), ReadingOptions.of(reading), _before(_path(preds), reading)
+
+
+def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
+    """By the args.yaml that lies beside merged predictions; options that are given win."""
+    file = (preds or Path()) / "args.yaml"
+    if preds is None or not (preds / provenance.NAME).is_file() or not file.is_file():
+        return _Before(None, None, ReadingOptions.of(reading))
+    content = plain_yaml.load(file)
+    said = {item.name: content[item.name] for item in fields(ReadingOptions) if item.name in content}
+    places = located(content, file)
+    return _Before(places.get("preds"), places.get("tiles"), ReadingOptions.of({**said, **reading}))
+
+
+def _only_predicted(labelled: Labelled, found: Found, seen: Looked) -> tuple[Labelled, Found, Looked]:
+    if not seen.predicted.any():
+        raise TilerError("--only-predicted: there are no predictions for any image")
+    every = np.ones(int(seen.predicted.sum()), bool)
+    return only(seen.predicted, labelled), renumbered(found, seen.predicted), Looked(every, ~every)
+
+
+def _of_predicted(
+    sample: Sample, names: tuple[str, ...], keys: Sequence[str], seen: Looked, options: ScoreOptions
+) -> dict[str, Any] | None:
+    """The main numbers of the images with predictions alone, where of some others it is not known whether they count."""
+    if not seen.unsure.any():
+        return None
+    kept = seen.predicted
+    truth, found = renumbered(sample.truth, kept), renumbered(sample.found, kept)
+    fewer = Sample(truth, found, int(kept.sum()), sample.classes, sample.task)
+    some = [key for key, counts in zip(keys, kept.tolist(), strict=True) if counts]
+    metrics = measured(fewer, names, some, replace(options, analysis="none"), lambda: "", {})
+    return {"pictures": len(some), "coco": metrics.coco, "ultralytics": summary(metrics.box)}
+
+
+def _unsure(seen: Looked, metrics: Metrics, fewer: dict[str, Any]) -> Finding:
+    unsure, every = int(seen.unsure.sum()), len(seen.unsure)
+    ap, of_some = (finite(value) for value in (metrics.coco["AP"], fewer["coco"]["AP"]))
+    numbers = [f"AP {'n/a' if value is None else f'{value:.3f}'}" for value in (ap, of_some)]
+    message = (
+        f"{unsure} of {every} images have no predictions, and no manifest tells whether they were cut and looked at: "
+        f"{numbers[0]} of all {every} images, {numbers[1]} of the {fewer['pictures']} with predictions; "
+        "--tiles or --only-predicted settles it"
+    )
+    return Finding("", "S03", message)
 
 
 def _path(preds: Any) -> Path | None:

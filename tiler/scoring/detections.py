@@ -59,22 +59,29 @@ class Opened:
         return instances if self.classes is None else replace(instances, class_id=self.classes[instances.class_id])
 
 
-def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingOptions) -> Opened:
+def open_files(
+    preds: Path, ground: Ground, split: str | None, options: ReadingOptions, before: ReadingOptions | None = None
+) -> Opened:
     """The predictions at a path, for the full pictures of the ground truth.
+
+    Args:
+        before: how predictions on tiles are read, which merged ones were made of. Default: the same.
 
     Raises:
         TilerError: they cannot be read, or are for other pictures, or for tiles.
     """
     shown = printable(str(preds))
-    how = (options.assume_conf, options.conf_first, options.preds_base)
-    reading = Reading(options.task, ground.names, ground.kpt_shape, *how, exact=True, categories=ground.categories)
-    on_tiles, classes = replace(reading, exact=False, categories=None), None
+    whole = _reading(options, ground)
+    reading = replace(whole, exact=True, categories=ground.categories)
+    on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
     if (preds / provenance.NAME).is_file():  # what the options say of rows is said of those on tiles
         head = provenance.read_head(preds / provenance.NAME)
+        split = split or PREDICTED
+        silent = _silent(preds / provenance.NAME) if head.by_names else silent
         names = tuple(head.names) or ground.names
         classes = _classes(names, ground, shown)
         reading = Reading(head.task, names, ground.kpt_shape, exact=True)
-        on_tiles = replace(on_tiles, names=names)
+        on_tiles = replace(on_tiles, names=names, categories=ground.categories if names == ground.names else None)
     task = reading.task
     try:
         found = open_predictions(preds, reading)
@@ -84,14 +91,28 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
         found = open_predictions(preds, replace(reading, task=ground.task))  # where rows may mean several things
     if task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
         found = open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
-    chosen = _split(found.keys, found.numeric, ground, split, shown)
+    some = [i for i, key in enumerate(found.keys) if key not in silent]
+    told = [found.keys[i] for i in some]
+    chosen = _split(told, found.numeric, ground, split, shown)
     index = index_of(ground, chosen, found.numeric)
     findings = [replace(f, path=inside(f.path, str(preds))) for f in found.findings]
-    places = _places(found.keys, found.numeric, index)
-    keys, pictures, unplaced = _placed(found.keys, found.counts, places, chosen)
+    places = _places(told, found.numeric, index)
+    kept, pictures, unplaced = _placed(told, [found.counts[i] for i in some], places, chosen)
+    keys = [some[i] for i in kept]
     findings += unplaced
     compared = _compared(found.task, ground)
     return Opened(found.kind, compared, chosen, keys, pictures, findings, on_tiles, found, where=str(preds), classes=classes)
+
+
+def _reading(options: ReadingOptions, ground: Ground) -> Reading:
+    how = (options.assume_conf, options.conf_first, options.preds_base)
+    return Reading(options.task, ground.names, ground.kpt_shape, *how)
+
+
+def _silent(path: Path) -> frozenset[str]:
+    """Label files that a merge by names wrote for images without any predictions: they say nothing of a split."""
+    found = [source for source in provenance.read_briefs(path) if not source.predicted]
+    return frozenset(source.label for source in found if source.label is not None)
 
 
 def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Opened:
@@ -100,11 +121,13 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
     Raises:
         TilerError: they are for other pictures, or no detections.
     """
-    held = [foreign(given[key]) for key in given]
-    names = [picture_key(_named(key)) for key in given]
+    keys = [key for key in given if not getattr(given, "by_names", False) or key in given.predicted]  # type: ignore[attr-defined]
+    held = [foreign(given[key]) for key in keys]
+    names = [picture_key(_named(key)) for key in keys]
+    split = split or (PREDICTED if hasattr(given, "by_names") else None)
     chosen = _split(names, False, ground, split, "the detections")
     places = _places(names, False, index_of(ground, chosen))
-    kept, pictures, findings = _placed([_named(key) for key in given], [len(part) for part in held], places, chosen)
+    kept, pictures, findings = _placed([_named(key) for key in keys], [len(part) for part in held], places, chosen)
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")

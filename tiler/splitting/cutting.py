@@ -128,7 +128,7 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     counts.copied = made.copied
     shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
     counts.bytes = sum(map(sum, made.sizes)) or round(source.bytes * shown / (width * height))
-    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo)
+    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo, source.image_id)
     return Outcome(entry, counts, classes, lost, findings, made.suffix, made.sizes, made.channels)
 
 
