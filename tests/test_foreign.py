@@ -151,6 +151,8 @@ def test_a_mask_of_few_pixels_is_its_box_and_keypoints_without_confidence_are_vi
     given = results("pose", [[10, 10, 12, 11]])
     given.keypoints.data = Tensor([[[5, 6], [0, 0]]])
     assert foreign(given).keypoints.tolist() == [[[5, 6, 2], [0, 0, 0]]]
+    given.keypoints = SimpleNamespace(xy=Tensor([[[5, 6], [0, 0]]]), conf=Tensor([[0.5, 0.25]]))
+    assert foreign(given).keypoints.tolist() == [[[5, 6, 0.5], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("kind", [np.array, np.ndarray.tolist, Tensor, lambda rows: [Tensor(row) for row in rows], tuple])
@@ -277,7 +279,7 @@ def test_a_threshold_for_one_class_leaves_the_others_the_default():
 
 
 def test_score_takes_the_same(tmp_path):
-    data = Dataset(tmp_path / "data")
+    data = Dataset(tmp_path / "data", names=("car", "dog", "bus"))
     data.add("p0.png", "0 0.5 0.5 0.5 0.5\n", split="val")
     data.add("p1.png", "", split="val")
     box = [100, 75, 300, 225]
@@ -292,6 +294,19 @@ def test_score_takes_the_same(tmp_path):
     ):
         assert tiler.score(given, data.yaml, split="val").coco == pytest.approx(sound.coco, nan_ok=True)
     assert sound.coco["AP"] == pytest.approx(1)
+
+
+def test_score_tells_classes_of_results_by_their_names(tmp_path):
+    data = Dataset(tmp_path / "data", names=("bus", "car"))
+    data.add("p0.png", "1 0.5 0.5 0.5 0.5\n", split="val")
+    result = replace(results("detect", [[100, 75, 300, 225]]), path="p0.png")
+    assert tiler.score([result], data.yaml, split="val").coco["AP"] == pytest.approx(1)
+    many = replace(result, names={**{k: f"other {k}" for k in range(79)}, 79: "car"})
+    many.boxes.cls = Tensor([79.0])
+    assert tiler.score([many], data.yaml, split="val").coco["AP"] == pytest.approx(1)
+    other = replace(results("detect", [[100, 75, 300, 225]]), path="p0.png", names={0: "lorry", 1: "car"})
+    with pytest.raises(TilerError, match="the detections: merged with class 'lorry', which .* has not"):
+        tiler.score([other], data.yaml, split="val")
 
 
 @pytest.mark.parametrize("given", [[[1, 2, 3, 4, 0.5, 0]], np.zeros((1, 6)), 5, None])

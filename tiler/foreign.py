@@ -143,9 +143,17 @@ def _outlines(given: Any, boxes: Floats) -> Rings:
     return Rings.of([[ring if len(ring) >= 3 else corners] for ring, corners in zip(rings, plain, strict=True)])
 
 
+def _with_confidence(keypoints: Any) -> Any:
+    xy, conf = array(keypoints.xy), getattr(keypoints, "conf", None)
+    return xy if conf is None else np.concatenate([xy, array(conf)[..., None]], axis=-1)
+
+
 def _points(keypoints: Any) -> Floats:
     """`(N, K, 3)`, the third the keypoint's confidence where there is one."""
-    given = np.asarray(array(keypoints.data), np.float64)
+    data = getattr(keypoints, "data", None)
+    if data is None:
+        data = _with_confidence(keypoints)
+    given = np.asarray(array(data), np.float64)
     if given.ndim != 3 or given.shape[2] not in (2, 3):
         raise TilerError(f".keypoints.data: expected (N, K, 2 or 3) numbers, got {given.shape}")
     return triples(given)

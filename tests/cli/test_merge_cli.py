@@ -128,6 +128,7 @@ def test_many_findings_are_counted(here):
         (["preds", "--tiles", "tiles", "--out", "tiles"], "holds files that are not of tiler"),
         (["preds", "--tiles", "tiles", "--config", "bad.yaml"], "unknown option 'metod'; did you mean 'method'?"),
         (["preds", "--tiles", "tiles", "--explain", "p9"], "--explain p9: no such picture among 4, such as images/train/p0.jpg"),
+        (["preds", "--tiles", "tiles", "--only-predicted"], "--only-predicted goes with --data, whose labels are scored"),
         (["preds", "--tiles", "tiles", "--backend", "dask"], "dask does not run yet: its joblib backend cannot return results"),
         (["bad.yaml", "--tiles", "tiles"], "bad.yaml"),
         (["tiles/report.json", "--tiles", "tiles"], "tiles/report.json"),

@@ -66,6 +66,8 @@ def command(
     if config is not None and tiles is None and images is None:
         places = located(configured_places, config)
         tiles, images = places.get("tiles"), places.get("images")
+    if only_predicted and data is None:
+        raise TilerError("--only-predicted goes with --data, whose labels are scored")
     if explain is not None:
         _explain(preds, explain, tiles=tiles, images=images, data=data, json=json, **chosen)
         return

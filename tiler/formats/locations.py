@@ -47,4 +47,4 @@ def located(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
         for name, value in given.items()
         if isinstance(value, str) and value and value.isprintable()
     }
-    return {name: path for name, path in paths.items() if path.exists()}
+    return {name: path for name, path in paths.items() if os.path.exists(path)}

@@ -142,7 +142,12 @@ def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
     content = plain_yaml.load(file)
     said = {item.name: content[item.name] for item in fields(ReadingOptions) if item.name in content}
     places = located(content, file)
-    return _Before(places.get("preds"), places.get("tiles"), ReadingOptions.of({**said, **reading}))
+    tiles = places.get("tiles")
+    try:
+        how = ReadingOptions.of({**said, **reading})
+    except TilerError as error:
+        raise TilerError(f"{printable(str(file))}: {error}") from None
+    return _Before(places.get("preds"), tiles if tiles is not None and tiles.is_file() else None, how)
 
 
 def _only_predicted(labelled: Labelled, found: Found, seen: Looked) -> tuple[Labelled, Found, Looked]:

@@ -132,7 +132,25 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     task = _compared(next(iter(found), "detect"), ground)
-    return Opened("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names), held=held)
+    reading = Reading(names=ground.names)
+    by_name = _by_names([given[key] for key in keys], held, ground)
+    return Opened("detections in memory", task, chosen, kept, pictures, findings, reading, held=held, classes=by_name)
+
+
+def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: Ground) -> Ints | None:
+    """Which class of the labels each of the detections' is, where they carry class names as Ultralytics' results do.
+
+    Raises:
+        TilerError: a detection is of a class whose name the labels have not.
+    """
+    names = next((own for one in given if isinstance(own := getattr(one, "names", None), Mapping) and own), None)
+    if names is None or all(ground.names[k : k + 1] == (name,) for k, name in names.items()):
+        return None
+    used = sorted({int(k) for part in held for k in np.unique(part.class_id)} & names.keys())
+    _classes(tuple(names[k] for k in used), ground, "the detections")
+    place = np.arange(max([len(ground.names), *(k + 1 for k in used)]))
+    place[used] = [ground.names.index(names[k]) for k in used]
+    return place
 
 
 def _named(key: Any) -> str:
@@ -258,7 +276,7 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Findi
         image = np.repeat(opened.pictures, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
         instances, given = (concatenate(parts) if parts else None), None
         if instances is not None:
-            sound, findings = _judged(instances, classes)
+            sound, findings = _judged(instances, classes if opened.classes is None else len(opened.classes))
             instances, image = instances.take(sound), image[sound]
     else:
         assert opened.predictions is not None
