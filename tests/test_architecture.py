@@ -18,7 +18,7 @@ LAYERS = [
     ["polygons"],
     ["masks"],
     ["instances"],
-    ["clipping", "matching"],
+    ["clipping", "foreign", "matching"],
     ["window", "fusing"],
     ["grids", "stitching", "evaluation"],
     ["formats"],

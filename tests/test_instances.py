@@ -15,9 +15,42 @@ TWO = np.array([[0, 0, 4, 2], [5, 5, 9, 9.0]])
 
 @pytest.mark.parametrize("column", ["boxes", "keypoints", "conf", "row", "visible", "area", "rings"])
 def test_columns_of_different_length_are_refused(column):
-    short = Rings.of([[]]) if column == "rings" else np.zeros((1, 4, 3))
+    shapes = {"boxes": (1, 4), "keypoints": (1, 4, 3)}
+    short = Rings.of([[]]) if column == "rings" else np.zeros(shapes.get(column, 1))
     with pytest.raises(TilerError, match="columns of one length"):
         Instances(**{"class_id": np.array([0, 1]), "boxes": TWO, "area": np.ones(2), column: short})
+
+
+def test_lists_and_other_numbers_become_the_arrays_that_columns_are():
+    outlines = [[[[0, 0], [4, 0], [4, 2]]], [[[5, 5], [9, 5], [9, 9]]]]
+    rows = Instances([0, 1.0], TWO.astype(np.float32).tolist(), rings=outlines, conf=[1, 0], row=(7, 8), task="segment")
+    assert (rows.class_id.dtype, rows.boxes.dtype, rows.conf.dtype, rows.row.dtype) == (
+        np.int64,
+        np.float64,
+        np.float64,
+        np.int64,
+    )
+    assert (rows.class_id.tolist(), rows.row.tolist(), rows.area.tolist()) == ([0, 1], [7, 8], [4, 8])
+    assert rows.take([1]).boxes.tolist() == [[5, 5, 9, 9]]
+    none = Instances([], [], conf=[])
+    assert (len(none), none.boxes.shape, none.moved(1, 1).boxes.shape) == (0, (0, 4), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"boxes": [[1, 2, 3]] * 2}, r"boxes: expected \(N, 4\) numbers, got \(2, 3\)"),
+        ({"boxes": [[1, 2, 3, 4], [1, 2]]}, r"boxes: expected \(N, 4\) numbers: "),
+        ({"class_id": ["car", "bus"]}, r"class_id: expected \(N\) numbers: "),
+        ({"class_id": [0.5, 1]}, r"class_id: expected \(N\) numbers that are whole"),
+        ({"conf": [[0.5], [0.5]]}, r"conf: expected \(N\) numbers, got \(2, 1\)"),
+        ({"keypoints": [[[1, 2]]] * 2}, r"keypoints: expected \(N, K, 3\) numbers, got \(2, 1, 2\)"),
+        ({"rings": [[[1, 2, 3]], 5]}, r"rings: expected \(N\) numbers: "),
+    ],
+)
+def test_lists_of_something_else_are_refused_with_the_column(columns, message):
+    with pytest.raises(TilerError, match=f"^{message}"):
+        Instances(**{"class_id": [0, 1], "boxes": TWO, **columns})
 
 
 def test_what_is_not_given_is_counted_shown_whole_and_measured():

@@ -176,6 +176,13 @@ def test_run_and_check_options():
         CheckOptions.of({"tile": 640})
 
 
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
+    with pytest.raises(TilerError, match=f"^--backend is .*; {backend} does not run yet: .*, got '{backend}'$") as caught:
+        RunOptions.of({"backend": backend})
+    assert caught.value.exit_code == 2
+
+
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
     assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]

@@ -585,8 +585,8 @@ def test_anything_with_xyxy_confidence_and_class_id():
 
 
 def test_what_is_no_detections_is_refused():
-    with pytest.raises(TilerError, match=r"\.xyxy, \.confidence and \.class_id; got list"):
-        both([], seen())
+    with pytest.raises(TilerError, match=r"\.xyxy, \.confidence and \.class_id; got dict"):
+        both({}, seen())
     with pytest.raises(TilerError, match="None for one of them"):
         both(SimpleNamespace(xyxy=np.zeros((1, 4)), confidence=None, class_id=np.zeros(1)), seen())
     with pytest.raises(TilerError, match="columns of one length"):
@@ -619,7 +619,7 @@ def test_detections_need_a_confidence():
 
 def test_detections_of_several_tasks_are_refused():
     with pytest.raises(TilerError, match=r"one task are needed, got \['detect', 'obb'\]"):
-        both(HALVES[0], replace(empty("obb"), conf=np.empty(0)))
+        both(HALVES[0], shaped("obb", CROSSED[0]))
 
 
 def test_poses_of_different_keypoints_are_refused():
@@ -658,6 +658,8 @@ def test_wrong_options_are_refused(options, names, message):
         ("iou", "0.5", 0.5),
         ("iou", "0.50, car=.4", "0.5,car=0.4"),
         ("iou", {"": 0.5, "car": 0.4}, "0.5,car=0.4"),
+        ("iou", {"car": 0.4, 3: 1}, "car=0.4,3=1.0"),
+        ("conf", "car=.4", "car=0.4"),
         ("conf", 1, 1.0),
         ("conf", "0,a=b=0.1", "0.0,a=b=0.1"),
         pytest.param(
@@ -685,8 +687,10 @@ def test_options_as_text_and_as_values(name, given, value):
         {"iou": "0.5,0.4"},
         {"iou": "0.5,car=2"},
         {"iou": "0.5,car=0.1,car=0.2"},
-        {"iou": "car=0.2"},
-        pytest.param({"iou": {"car": 0.2}}),
+        {"iou": "car=x"},
+        {"iou": "0.5,=0.2"},
+        {"iou": {}},
+        pytest.param({"iou": {"car": 2}}),
         {"iou": True},
         {"conf": "nan"},
         {"conf": -0.1},

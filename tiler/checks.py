@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from tiler.errors import TilerError, did_you_mean
@@ -17,6 +18,7 @@ EXPORTS = ("dota", "geojson", "csv")
 PROTOCOLS = ("coco", "ultralytics", "ultralytics-8.3", "voc", "voc07", "dota")
 BINS = ("coco", "aitod", "tinyperson", "soda")
 BASES = ("0", "1", "coco91")
+CLUSTERS = ("dask", "ray")
 
 Options = TypeVar("Options", bound="Checked")
 
@@ -38,6 +40,19 @@ def choice(*allowed: str) -> Callable[[Any], str]:
         return cast(str, value)
 
     return check
+
+
+def backend(*allowed: str) -> Callable[[Any], str]:
+    """One of those allowed; of engines that cannot run yet it is said why."""
+    check = choice(*allowed)
+
+    def known(value: Any) -> str:
+        if value in CLUSTERS:
+            why = f"{value} does not run yet: its joblib backend cannot return results one by one, as they are done"
+            raise ValueError(f"one of {', '.join(allowed)}; {why}")
+        return check(value)
+
+    return known
 
 
 def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
@@ -152,27 +167,32 @@ class Checked:
 def per_class(value: Any) -> float | str:
     """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5, "car": 0.4}.
 
-    >>> per_class("0.50, car=0.4"), per_class(1)
-    ('0.5,car=0.4', 1.0)
+    Without the first, "car=0.4" or {"car": 0.4}, all others have the default.
+
+    >>> per_class("0.50, car=0.4"), per_class(1), per_class({"car": 0.4})
+    ('0.5,car=0.4', 1.0, 'car=0.4')
     """
     base, named = shares(value)
-    return base if not named else ",".join([f"{base!r}", *(f"{name}={number!r}" for name, number in named.items())])
+    if base is not None and not named:
+        return base
+    first = [] if base is None else [f"{base!r}"]
+    return ",".join([*first, *(f"{name}={number!r}" for name, number in named.items())])
 
 
-def shares(value: Any) -> tuple[float, dict[str, float]]:
-    """What `per_class` reads: the number for all, and those of classes by name or id."""
+def shares(value: Any) -> tuple[float | None, dict[str, float]]:
+    """What `per_class` reads: the number for all, None for the default, and those of classes by name or id."""
     if isinstance(value, str):
-        first, *rest = value.split(",")
-        given = {"": first, **{name.strip(): number for name, _, number in (item.rpartition("=") for item in rest)}}
-        if len(given) != len(rest) + 1:
+        items = [item.rpartition("=") for item in value.split(",")]
+        given = {name.strip(): number for name, _, number in items}
+        if len(given) != len(items) or "" in [name for name, _, _ in items[1:]]:
             raise ValueError
     else:
         given = {str(name): number for name, number in value.items()} if isinstance(value, Mapping) else {"": value}
-        if "" not in given:
+        if not given:
             raise ValueError
     check = number(0, 1)
     checked = {name: check(item) for name, item in given.items()}
-    return checked.pop(""), checked
+    return checked.pop("", None), checked
 
 
 def class_groups(value: Any) -> str:
@@ -234,6 +254,23 @@ def detection_limits(value: Any) -> str:
 
 def base(*more: str) -> Callable[[Any], str]:
     return lambda value: choice(*more, *BASES)(value if isinstance(value, str) else str(value))
+
+
+def path(value: Any, what: str) -> Path:
+    """A path of what a script gave for one.
+
+    Raises:
+        TilerError: it is none.
+
+    >>> path([1], "tiles")
+    Traceback (most recent call last):
+    ...
+    tiler.errors.TilerError: tiles: expected a path, got list
+    """
+    try:
+        return Path(value)
+    except TypeError:
+        raise TilerError(f"{what}: expected a path, got {type(value).__name__}") from None
 
 
 def option_fields(cls: type[Checked]) -> tuple[Field[Any], ...]:

@@ -66,9 +66,11 @@ CODES: dict[str, tuple[Level, str]] = {
     "D11": ("warning", "as many rows as a detector keeps at most (300): some may be missing"),
     "D12": ("error", "a tile outside its picture"),
     "D13": ("error", "no world file beside the picture: its GeoJSON is in pixels"),
+    "D14": ("warning", "images that the ground truth has not; predictions.json has them by their names"),
     "S01": ("error", "predictions for a picture that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of tiles"),
     "X01": ("error", "an image that tiler itself failed on; the others are done"),
+    "S03": ("error", "images without predictions of which it is not known whether they were looked at"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }

@@ -53,6 +53,10 @@ class Instances:
     task: Task = "detect"
 
     def __post_init__(self) -> None:
+        for name, (kind, shape) in COLUMNS.items():
+            given = getattr(self, name)
+            if given is not None and not _is_column(given, kind, shape):
+                object.__setattr__(self, name, _column(name, given, kind, shape))
         n = len(self.class_id)
         if self.row is None:
             object.__setattr__(self, "row", np.arange(n))
@@ -102,31 +106,51 @@ class Instances:
         )
 
 
-COLUMNS = ("class_id", "boxes", "rings", "keypoints", "conf", "row", "visible", "area")
+# What each column holds, and the shape of one row; None for any length. Rings are a type of their own.
+COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {
+    "class_id": (np.int64, ()),
+    "boxes": (np.float64, (4,)),
+    "rings": (Rings, ()),
+    "keypoints": (np.float64, (None, 3)),
+    "conf": (np.float64, ()),
+    "row": (np.int64, ()),
+    "visible": (np.float64, ()),
+    "area": (np.float64, ()),
+}
 
 
-def foreign(detections: Any) -> Instances:
-    """Detections of another library: anything with `.xyxy`, `.confidence` and `.class_id`.
+def _is_column(given: Any, kind: Any, shape: tuple[int | None, ...]) -> bool:
+    if kind is Rings:
+        return isinstance(given, Rings)
+    return isinstance(given, np.ndarray) and given.dtype == kind and _fits(given, shape)
 
-    Arrays, or what numpy makes arrays of. `Instances` are returned as they are.
+
+def _fits(given: Any, shape: tuple[int | None, ...]) -> bool:
+    return given.ndim == 1 + len(shape) and all(side in (None, n) for side, n in zip(shape, given.shape[1:], strict=True))
+
+
+def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> Any:
+    """A list, or an array of other numbers, as the array that a column is.
 
     Raises:
-        TilerError: it has none of these.
+        TilerError: it has another shape, or what is to be whole is not.
     """
-    if isinstance(detections, Instances):
-        return detections
+    expected = f"{name}: expected ({', '.join(['N', *('K' if side is None else str(side) for side in shape)])}) numbers"
     try:
-        columns = detections.class_id, detections.xyxy, detections.confidence
-    except AttributeError:
-        found = type(detections).__name__
-        raise TilerError(f"detections are Instances, or have .xyxy, .confidence and .class_id; got {found}") from None
-    if any(column is None for column in columns):
-        raise TilerError("detections need .xyxy, .confidence and .class_id, got None for one of them")
-    try:
-        class_id, boxes, conf = np.asarray(columns[0], np.int64), *(np.asarray(column, np.float64) for column in columns[1:])
-        return Instances(class_id, boxes.reshape(-1, 4), conf=conf)
+        if kind is Rings:
+            return Rings.of(given)
+        result = np.asarray(given)
+        if not result.size:
+            result = np.empty((0, *(side or 0 for side in shape)))
+        whole = kind is not np.int64 or bool((result == np.rint(result)).all())
+        result = result.astype(kind)
     except (TypeError, ValueError) as error:
-        raise TilerError(f".xyxy, .confidence and .class_id are numbers, four, one and one a detection: {error}") from None
+        raise TilerError(f"{expected}: {error}") from None
+    if not whole:
+        raise TilerError(f"{expected} that are whole")
+    if not _fits(result, shape):
+        raise TilerError(f"{expected}, got {result.shape}")
+    return result
 
 
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
@@ -156,6 +180,18 @@ def measured_area(instances: Instances) -> Floats:
     if instances.rings is None:
         return box.area(instances.boxes)
     return np.asarray(shapely.area(instances.rings.geometry()))
+
+
+def triples(keypoints: Floats) -> Floats:
+    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints: visible where that is not said, and 0, 0, 0 at the origin: not there.
+
+    >>> triples(np.array([[[5, 6.0], [0, 0]]])).tolist()
+    [[[5.0, 6.0, 2.0], [0.0, 0.0, 0.0]]]
+    """
+    result = np.full((*keypoints.shape[:2], 3), 2.0)
+    result[..., : keypoints.shape[2]] = keypoints
+    result[(keypoints[..., :2] == 0).all(axis=-1)] = 0.0
+    return result
 
 
 def labelled(keypoints: Floats) -> Bools:

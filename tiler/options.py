@@ -11,6 +11,7 @@ from tiler.checks import (
     PROTOCOLS,
     Checked,
     auto_or,
+    backend,
     background,
     base,
     choice,
@@ -253,7 +254,14 @@ class PredictionOptions(ReadingOptions):
         READING,
         "1024|640x512",
     )
-    category_base: str = option("0", "What category ids of predictions.json count from.", base(), WRITING, "|".join(BASES))
+    category_base: str = option(
+        "auto",
+        "What category ids of predictions.json count from; auto: image and category ids of a COCO truth (--data, or what "
+        "was split), else 0.",
+        base("auto"),
+        WRITING,
+        "|".join(("auto", *BASES)),
+    )
     export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", some(*EXPORTS), WRITING, "dota,geojson,csv")
     affine: str = option(
         "",
@@ -302,6 +310,7 @@ class ScoreOptions(Checked):
         "auto|1,10,100",
     )
     conf: float = option(0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1")
+    only_predicted: bool = option(False, "Leave out images without predictions, if only an empty file.", flag, SCORING)
     ignore_class: str = option(
         "",
         "Labels of this class are regions to be ignored, with all that lies in them by half (VisDrone's class 0).",
@@ -320,7 +329,7 @@ class ScoreOptions(Checked):
     seed: int = option(0, "Of these resamplings.", whole(0), SCORING)
 
 
-BACKENDS = ("auto", "threading", "loky", "sequential", "dask", "ray")
+BACKENDS = ("auto", "threading", "loky", "sequential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +338,7 @@ class RunOptions(Checked):
 
     workers: int = _workers()
     backend: str = option(
-        "auto", "Threads, processes (loky), or a cluster through joblib.", choice(*BACKENDS), "Run", "|".join(BACKENDS)
+        "auto", "Threads, processes (loky), or one after the other.", backend(*BACKENDS), "Run", "|".join(BACKENDS)
     )
     overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
     dry_run: bool = option(False, "Do the work and count; write nothing.", flag, "Run")

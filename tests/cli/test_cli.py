@@ -55,6 +55,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         (["split", "data", "--out", "data/images/train"], "it holds the source"),
         (["split", "data", "--images", "x"], "--images goes with a COCO JSON"),
         (["split", "data", "--config", "bad.yaml"], "unknown option 'tiel'; did you mean 'tile'?"),
+        (["split", "data", "--backend", "ray"], "ray does not run yet: its joblib backend cannot return results one by one"),
         (["check", "data", "--output-format", "xml"], "--output-format is one of text, json, github, got 'xml'"),
     ],
 )

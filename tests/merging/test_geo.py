@@ -105,7 +105,8 @@ def test_labels_and_other_files_stay_in_pixels(tmp_path):
     for root in (plain, known):
         tiler.merge(root, tiles=root, out=tmp_path / f"{root.name}-out", export="csv,dota", workers=1)
     one, other = tree(tmp_path / "plain-out"), tree(tmp_path / "known-out")
-    assert {name for name in one if one[name] != other[name]} == {"merged.jsonl"}  # which names what it was looked up in
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed == {"args.yaml", "merged.jsonl"}  # which name what was looked up, and where
 
 
 def test_an_output_of_another_place_is_not_taken_for_this_one(tmp_path):

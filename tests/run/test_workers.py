@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import joblib.parallel
 import pytest
 
-from tiler.errors import SourceRefused, TilerError, Unfinished
+from tiler.errors import SourceRefused, Unfinished
 from tiler.run import workers
 
 WAYS = [
@@ -152,13 +152,6 @@ class TestErrors:
         with pytest.raises(SourceRefused) as caught:
             list(stream(refusing_three, range(8), count, backend))
         assert (caught.value.code, caught.value.message, caught.value.path) == ("I03", "truncated", "labels/3.txt")
-
-    @pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray.util.joblib")])
-    def test_a_cluster_without_its_extra_says_which(self, monkeypatch, backend, module):
-        monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(TilerError, match=rf"pip install 'tilestitch\[{backend}\]'") as caught:
-            list(stream(squared, range(3), 2, backend))
-        assert caught.value.exit_code == 2
 
 
 @needs_kill

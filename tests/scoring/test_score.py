@@ -328,7 +328,7 @@ def test_no_detections_in_memory(data):
     [
         (3, "predictions are a path, what tiler.merge returns, or detections by picture; got int"),
         ([], "got list"),
-        ({"p0": 3}, "detections are Instances, or have .xyxy, .confidence and .class_id; got int"),
+        ({"p0": 3}, r"detections are Instances, .*, or have .xyxy, .confidence and .class_id; got int"),
         ({"p0": Instances(np.array([0]), np.array([[1, 1, 9, 9.0]]))}, "need a confidence"),
         ({"zzz": held()["p0"]}, "none of 1 predictions is for a picture of"),
     ],

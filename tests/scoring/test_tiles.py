@@ -160,7 +160,7 @@ def test_without_the_predictions_on_tiles(here):
     assert (metrics.efficiency, metrics.errors.untold) == (None, ("LostInMerge",))
     assert metrics.seams is not None
     said = " ".join(metrics.card["left_out"]["tiles"])
-    assert "predictions on tiles: they are not beside the merged ones (--tile-preds)" in said
+    assert "predictions on tiles: they are not where they were merged from (--tile-preds)" in said
 
 
 def test_predictions_on_tiles_of_something_else(here, tmp_path):

@@ -15,6 +15,7 @@ from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.cli.score import noticed, shown
 from tiler.errors import TilerError
 from tiler.findings import printable
+from tiler.formats.locations import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def command(
     preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json.")],
     tiles: Annotated[
         Path | None,
-        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="by the run's args.yaml, or upward"),
+        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="upward of PREDS"),
     ] = None,
     images: Annotated[
         Path | None,
@@ -45,6 +46,9 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged")
     ] = None,
+    only_predicted: Annotated[
+        bool, typer.Option("--only-predicted", help="With --data: score the images with predictions only.")
+    ] = False,
     explain: Annotated[
         str | None,
         typer.Option("--explain", metavar="SOURCE", help="Print what becomes of each row of one picture.", show_default=False),
@@ -58,7 +62,13 @@ def command(
 ) -> None:
     """Merge predictions on tiles into the detections of the full pictures: no duplicate at a seam, no half."""
     allowed = {item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)}
-    chosen = configured(config, options, allowed)
+    chosen = configured(config, options, {*allowed, *PLACES})
+    configured_places = {name: chosen.pop(name) for name in PLACES if name in chosen}
+    if config is not None and tiles is None and images is None:
+        places = located(configured_places, config)
+        tiles, images = places.get("tiles"), places.get("images")
+    if only_predicted and data is None:
+        raise TilerError("--only-predicted goes with --data, whose labels are scored")
     if explain is not None:
         _explain(preds, explain, tiles=tiles, images=images, data=data, json=json, **chosen)
         return
@@ -73,7 +83,7 @@ def command(
     metrics = None
     if data is not None and report.out:
         reading = {item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen}
-        metrics = _score(target, data, tiles, preds, reading)
+        metrics = _score(target, data, tiles=tiles, tile_preds=preds, only_predicted=only_predicted, **reading)
     if json:
         emit(_json(report, metrics))
     elif not quiet:
@@ -90,12 +100,12 @@ def command(
     raise typer.Exit(max(report.exit_code(), scored))
 
 
-def _score(merged: Path, data: Path, tiles: Path | None, preds: Path, reading: dict[str, Any]) -> Metrics | TilerError:
-    """How well what was merged agrees with the labels of a dataset; or why that cannot be told."""
+def _score(merged: Path, data: Path, **options: Any) -> Metrics | TilerError:
+    """What `tiler score` says of what was merged; or why that cannot be told."""
     from tiler.scoring import score
 
     try:
-        return score(merged, data, split="predicted", tiles=tiles, tile_preds=preds, **reading)
+        return score(merged, data, **options)
     except TilerError as error:
         return error
 

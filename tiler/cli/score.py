@@ -37,11 +37,11 @@ def command(
     ] = None,
     tiles: Annotated[
         Path | None,
-        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="by the run's args.yaml, or upward"),
+        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="as PREDS were merged, or upward"),
     ] = None,
     tile_preds: Annotated[
         Path | None,
-        typer.Option("--tile-preds", metavar="DIR", help="Predictions on tiles.", show_default="PREDS without -merged"),
+        typer.Option("--tile-preds", metavar="DIR", help="Predictions on tiles.", show_default="as PREDS were merged"),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Pictures of a COCO JSON, for the report.", show_default=False)
@@ -166,6 +166,7 @@ def shown(metrics: Metrics, verbose: bool) -> None:
         f"{card['labels']} labels{crowds}, {card['detections']} detections"
     )
     _protocols(plain)
+    _both(plain)
     _classes(plain)
     _bins(plain)
     _seams(plain)
@@ -209,6 +210,22 @@ def _protocols(plain: Mapping[str, Any]) -> None:
     if limits["detections_beyond_ultralytics"]:
         beyond = limits["detections_beyond_ultralytics"]
         tell(f"ultralytics counts {limits['ultralytics']} detections a picture; {beyond} are beyond")
+
+
+def _both(plain: Mapping[str, Any]) -> None:
+    """The main numbers of all images and of those with predictions, where it is not known which of the two is meant."""
+    fewer = plain["only_predicted"]
+    if fewer is None:
+        return
+    every = {"coco": plain["coco"], "ultralytics": plain.get("ultralytics")}
+    for what, own in (
+        (f"all {plain['card']['pictures']} images", every),
+        (f"the {fewer['pictures']} with predictions", fewer),
+    ):
+        values = [f"{name} {number(own['coco'][name])}" for name in ("AP", "AP50")]
+        if every["ultralytics"] is not None:
+            values.append(f"mAP50-95 {number(own['ultralytics']['map'])}")
+        tell(f"{what}: {', '.join(values)}")
 
 
 def _span(ends: list[float | None] | None) -> str:

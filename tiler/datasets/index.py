@@ -39,6 +39,7 @@ class Picture:
         scale: `(T,)` tile px per source px.
         splits: of the manifest, else one that has no name.
         geo: where it lies in the world, if the manifest knows.
+        image_id: of the COCO set that was split.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Picture:
     scale: Floats
     splits: tuple[str, ...] = ("",)
     geo: Geo | None = None
+    image_id: int | str | None = None
 
     @property
     def stem(self) -> str:
@@ -62,8 +64,9 @@ class Index:
 
     Attributes:
         said: what the places were taken from, and `where` that lies.
-        names: class names, if the manifest tells.
+        names: class names, if the manifest tells; `categories` their ids in the COCO set that was split.
         root: the folder of the pictures, if known.
+        by_names: the tiles are those that names of predictions tell of, there may have been others.
     """
 
     pictures: list[Picture]
@@ -72,7 +75,9 @@ class Index:
     task: str = "auto"
     names: tuple[str, ...] | None = None
     kpt_shape: tuple[int, int] | None = None
+    categories: tuple[int, ...] | None = None
     root: Path | None = None
+    by_names: bool = False
     findings: list[Finding] = field(default_factory=list)
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -134,13 +139,15 @@ def of_manifest(path: Path) -> Index:
             findings += [Finding(names[k], "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
             names = [name for name, out in zip(names, outside, strict=True) if not out]
             picture = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
-            found[source.source] = Picture(*picture, source.geo)
+            found[source.source] = Picture(*picture, source.geo, source.image_id)
     shape = head.kpt_shape or []
     if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
         raise TilerError(f"{printable(str(path))}: kpt_shape is [number of keypoints, values each], got {shape}")
     pictures = [found[key] for key in sorted(found)]
     classes = tuple(head.names) or None
-    return Index(pictures, "manifest", path, head.task, classes, (shape[0], shape[1]) if shape else None, findings=findings)
+    categories = tuple(head.categories) if head.categories is not None and len(head.categories) == len(head.names) else None
+    kpt_shape = (shape[0], shape[1]) if shape else None
+    return Index(pictures, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings)
 
 
 def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:
@@ -180,7 +187,7 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     cropped = naming == "split_dota"
     pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
     what = f"names of tiles ({naming})" if names and naming != "none" else "names of pictures"
-    return Index(pictures, what, images, root=root, findings=findings)
+    return Index(pictures, what, images, root=root, by_names=True, findings=findings)
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -227,7 +234,7 @@ def _picture(
 
 
 def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
-    """The manifest that is meant: the one given; the one that the run's args.yaml leads to; or one upward of the predictions.
+    """The manifest that is meant: the one given; the one that a training run's args.yaml leads to; or one upward.
 
     Raises:
         TilerError: `tiles` is given and holds none.
@@ -245,7 +252,7 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
 
 
 def _trained_on(preds: Path) -> Iterator[Path]:
-    """The data and source that a run of Ultralytics was given, by its args.yaml."""
+    """The data and source that a run was given, by its args.yaml; of Ultralytics 8.4 only training writes one."""
     for folder in (preds, preds.parent):
         path = folder / "args.yaml"
         if not os.path.isfile(path):

@@ -47,6 +47,13 @@ class Source:
     bytes: int = 0
     entry: coco.Picture | None = None
 
+    @property
+    def image_id(self) -> int | str | None:
+        """Of a COCO set, the id that results name it by; None for one that JSON readers do not take for a number."""
+        id = None if self.entry is None else self.entry.id
+        sound = isinstance(id, str) or (isinstance(id, int) and not isinstance(id, bool) and abs(id) < 2**63)
+        return id if sound else None
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

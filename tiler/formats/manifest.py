@@ -21,7 +21,7 @@ PLACED = (".tif",)
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The first line."""
+    """The first line. `categories`: of a COCO set, the category id of each class."""
 
     tiler: str
     schema: int
@@ -29,6 +29,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     names: list[str]
     options: dict[str, Any]
     kpt_shape: list[int] | None = None
+    categories: list[int] | None = None
 
 
 class Tile(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A source picture (upright size; 0 x 0 when it was refused), its tiles, and where it lies, if that is known."""
+    """A source picture (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its id in a COCO set."""
 
     source: str
     split: str
@@ -66,6 +67,7 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str
     tiles: list[Tile]
     geo: Geo | None = None
+    image_id: int | str | None = None
 
 
 def read_head(path: Path, opened: Opened = open_regular) -> Head:

@@ -20,7 +20,12 @@ Row = tuple[int, int]  # tile (its place in the source's list), row of its predi
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The first line. `index` names the pictures and tiles that predictions were looked up in."""
+    """The first line.
+
+    Attributes:
+        index: names the pictures and tiles that predictions were looked up in.
+        by_names: no manifest told the tiles; of an image without predictions it is not known whether it was cut.
+    """
 
     tiler: str
     schema: int
@@ -30,6 +35,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     predictions: str
     index: str
     kpt_shape: list[int] | None = None
+    by_names: bool = False
 
 
 class Tile(msgspec.Struct, frozen=True, array_like=True):
@@ -44,7 +50,7 @@ class Tile(msgspec.Struct, frozen=True, array_like=True):
     rows: int
 
 
-class Merged(msgspec.Struct, frozen=True):
+class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
     """One source picture.
 
     Attributes:
@@ -59,6 +65,7 @@ class Merged(msgspec.Struct, frozen=True):
             and the detection that they lost to or repeat, -1 for none.
         refused: rows that cannot be meant: tile, row and the finding's code.
         files: the picture's own files in the output, and their bytes.
+        predicted: there are predictions for it, if only an empty file.
     """
 
     source: str
@@ -71,6 +78,21 @@ class Merged(msgspec.Struct, frozen=True):
     dropped: list[tuple[int, int, str, int]]
     refused: list[tuple[int, int, str]]
     files: dict[str, int] = {}
+    predicted: bool = True
+
+
+class Brief(msgspec.Struct, frozen=True):
+    """Of a source picture only what is said of the whole of it; see `Merged`."""
+
+    source: str
+    files: dict[str, int] = {}
+    predicted: bool = True
+
+    @property
+    def label(self) -> str | None:
+        """Its label file, from `labels/` on and without suffix."""
+        names = (name for name in self.files if name.startswith("labels/"))
+        return next((name.removeprefix("labels/").removesuffix(".txt") for name in names), None)
 
 
 def read_head(path: Path, opened: Opened = open_regular) -> Head:
@@ -92,7 +114,17 @@ def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[Merged]:
     yield from jsonl.read_records(path, Merged, opened, _fault)
 
 
-def _fault(entry: Merged) -> str:
+def _fault(entry: Merged | Brief) -> str:
     """Why an entry's files are none of the output; empty when they are."""
     odd = next((name for name in entry.files if within(name) is None), None)
     return "" if odd is None else f"file {short(odd)}: it lies outside this folder"
+
+
+def read_briefs(path: Path) -> Iterator[Brief]:
+    """The same lines without their rows, which are most of the file.
+
+    Raises:
+        TilerError: with the line that cannot be read.
+    """
+    read_head(path)
+    yield from jsonl.read_records(path, Brief, check=_fault)

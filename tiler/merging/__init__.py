@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tiler.checks import path
 from tiler.formats import provenance
 from tiler.formats.predictions import Frames, Reading
 from tiler.formats.predictions.text import open_folder
@@ -16,9 +17,8 @@ from tiler.instances import Instances, empty
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
-from tiler.merging.planning import planned
+from tiler.merging.planning import Plan, planned
 from tiler.merging.report import MergeReport
-from tiler.merging.work import Piece
 from tiler.run.target import occupied, require_apart, resolved
 from tiler.run.transaction import produced
 
@@ -32,13 +32,18 @@ class Merged:
         report: counts and findings; its `exit_code()` is that of the command.
         sources: the pictures' paths, sorted.
         sizes: width and height of each.
+        predicted: those that there are predictions for, if only an empty file.
+        by_names: no manifest told the tiles, so that of the others it is not known whether they were cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
     when there is one.
     """
 
-    def __init__(self, report: MergeReport, pieces: Sequence[Piece], held: dict[str, Instances] | None) -> None:
+    def __init__(self, report: MergeReport, plan: Plan, held: dict[str, Instances] | None) -> None:
+        pieces = plan.pieces
         self.report = report
+        self.predicted = frozenset(piece.key for piece in pieces if piece.predicted)
+        self.by_names = plan.by_names
         self._held = held
         self._labels = {piece.key: piece.label for piece in pieces}
         self.sources = [piece.key for piece in pieces]
@@ -88,7 +93,7 @@ def merge(
     Args:
         preds: a folder of YOLO txt, a run folder, a predictions.json, COCO results, SAHI's
             result.json, DOTA Task1 files, or supervision's CSV or JSON.
-        tiles: the output of `split`, or its tiles.jsonl. Default: what the run's args.yaml
+        tiles: the output of `split`, or its tiles.jsonl. Default: what a training run's args.yaml
             leads to, or a tiles.jsonl upward of `preds`.
         images: the full pictures, where tiles are told by their names; only headers are read.
         data: a dataset.yaml for class names and keypoints, where no manifest has them.
@@ -108,18 +113,19 @@ def merge(
     ...
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
-    plan, run = planned(Path(preds), tiles, images, data, options)
+    target = None if out is None else path(out, "out")
+    plan, run = planned(preds, tiles, images, data, options)
     require_none(plan.report.findings, strict)
-    if out is None and not run.dry_run:
+    if target is None and not run.dry_run:
         plan = replace(plan, job=replace(plan.job, write=False))
-    if out is None or run.dry_run:
+    if target is None or run.dry_run:
         held: dict[str, Instances] = {}
         for done in works(plan, plan.pieces, run, strict, progress):
             count(plan.report, done)
             if not run.dry_run:
                 held[done.outcome.key] = done.instances
-        return Merged(closed(plan.report), plan.pieces, held)
-    target = resolved(Path(out))
+        return Merged(closed(plan.report), plan, held)
+    target = resolved(target)
     require_apart(target, Path(preds))
     head = plan.head()
     report = produced(
@@ -128,4 +134,4 @@ def merge(
         lambda: unchanged(plan, target, head, run, strict, progress),
         lambda staging: build(plan, staging, head, run, strict, progress),
     )
-    return Merged(report, plan.pieces, None)
+    return Merged(report, plan, None)

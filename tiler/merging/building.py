@@ -12,6 +12,7 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import jsonl, plain_yaml, provenance
+from tiler.formats.locations import PLACES, relative
 from tiler.merging.output import Record, Writer, owned_in
 from tiler.merging.planning import Plan
 from tiler.merging.report import MergeReport
@@ -79,7 +80,8 @@ def build(
     closed(report)
     with writing():
         tree.make("labels")
-        tree.write("args.yaml", plain_yaml.dump(_args(plan.job)).encode())
+        args = {**_args(plan.job), **relative(plan.places, staging.out)}
+        tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
         staging.keep_only(owned_in(tree), ["labels"])
@@ -117,6 +119,16 @@ def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: Run
     return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
 
 
+def _require_args(folder: Folder, job: Job) -> None:
+    """Raises:
+    TilerError: args.yaml has other options. Where things lie may have changed.
+    """
+    lines = content(folder, "args.yaml").decode("utf-8", "replace").splitlines()
+    options = [line for line in lines if line.partition(":")[0] not in PLACES]
+    if options != plain_yaml.dump(_args(job)).splitlines():
+        raise _changed(folder.path, "its args.yaml was changed since")
+
+
 def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
     """Raises:
     TilerError: a file of an output is missing, or is not what it was.
@@ -147,8 +159,7 @@ def unchanged(
         require_same(target, standing.tiler, standing.options, head.options)
         if standing != head:
             raise _changed(target, "the tiles, or what the predictions are, changed since")
-        if content(folder, "args.yaml") != plain_yaml.dump(_args(plan.job)).encode():
-            raise _changed(target, "its args.yaml was changed since")
+        _require_args(folder, plan.job)
         made = provenance.read_sources(path, folder.opened)
         digests = _streamed(digest_of, plan.pieces, run)
         for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):

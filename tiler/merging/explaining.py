@@ -49,11 +49,11 @@ def explain(
     Raises:
         TilerError: no such picture, or what `merge` raises.
     """
-    plan, _ = planned(Path(preds), tiles, images, data, options)
-    wanted = [p for p in plan.pieces if source in (p.key, p.label, p.image_id, Path(p.key).name)]
+    plan, _ = planned(preds, tiles, images, data, options)
+    wanted = [p for p in plan.pieces if source in (p.key, p.label, p.name, Path(p.key).name)]
     if len(wanted) != 1:
         found = f"{len(wanted)} pictures of this name" if wanted else f"no such picture among {len(plan.pieces)}"
-        known = [p.key for p in plan.pieces] + [p.image_id for p in plan.pieces]
+        known = [p.key for p in plan.pieces] + [p.name for p in plan.pieces]
         hint = did_you_mean(source, known) or f", such as {printable(known[0])}"
         raise TilerError(f"--explain {printable(source)}: {found}{hint}")
     piece = wanted[0]

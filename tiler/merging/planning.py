@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from tiler import boxes as box
+from tiler.checks import path
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError
@@ -22,6 +23,7 @@ from tiler.formats.coco_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
 from tiler.formats.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.formats.predictions.categories import COCO91
+from tiler.merging.ids import chosen as ids_for
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import Counts, MergeReport
 from tiler.merging.work import Job, Piece, dota_file
@@ -34,25 +36,44 @@ OPTIONS = (MergeOptions, PredictionOptions, RunOptions)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, all looked up."""
+    """What is to be done, all looked up.
+
+    Attributes:
+        by_names: the tiles are told by the names of predictions, no manifest lists them.
+        places: where predictions, tiles and images lie, as far as they were used, by the options' names.
+    """
 
     job: Job
     pieces: list[Piece]
     report: MergeReport
     index: str
+    by_names: bool
+    places: dict[str, Path] = field(default_factory=dict)
 
     def head(self) -> provenance.Head:
         """The first line of merged.jsonl."""
         report, shape = self.report, self.report.kpt_shape
         options = {**self.job.merging.plain(), **self.job.files.plain()}
         return provenance.Head(
-            __version__, provenance.SCHEMA, report.task, report.names, options, report.predictions, self.index, shape
+            __version__,
+            provenance.SCHEMA,
+            report.task,
+            report.names,
+            options,
+            report.predictions,
+            self.index,
+            shape,
+            self.by_names,
         )
 
 
 def planned(
-    preds: Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
+    given: str | Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
 ) -> tuple[Plan, RunOptions]:
+    preds = path(given, "preds")
+    tiles = None if tiles is None else path(tiles, "tiles")
+    images = None if images is None else path(images, "images")
+    data = None if data is None else path(data, "data")
     names = [{item.name for item in fields(cls)} for cls in OPTIONS]
     unknown = {key: value for key, value in options.items() if not any(key in known for known in names)}
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
@@ -64,10 +85,10 @@ def planned(
         Affine.of(files.affine)
     if not os.path.exists(preds):
         raise TilerError(f"{printable(str(preds))}: no such file or folder")
-    given = None if data is None else _classes(Path(data))
-    manifest = indexes.manifest_of(preds, None if tiles is None else Path(tiles)) if tiles or not images else None
+    truth = None if data is None else _classes(data)
+    manifest = indexes.manifest_of(preds, tiles) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
-    reading = _reading(files, known, given)
+    reading = _reading(files, known, truth)
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
     found = open_predictions(preds, reading)
@@ -77,9 +98,11 @@ def planned(
                 f"{printable(str(preds))}: where do these tiles lie? Give --tiles with the output of tiler split, "
                 "or --images with the full pictures if the tiles' names tell their places"
             )
-        known = indexes.of_names(found.keys, Path(images), files)
-    job = Job(merging, files, reading.names, str(preds), Path(images) if images is not None else known.root)
-    return _looked_up(job, found, known), run
+        known = indexes.of_names(found.keys, images, files)
+    job = Job(merging, files, reading.names, str(preds), images or known.root)
+    used = {"preds": preds, "tiles": manifest, "images": images}
+    places = {name: place for name, place in used.items() if place is not None}
+    return replace(_looked_up(job, found, known, truth, "" if data is None else data.name), places=places), run
 
 
 def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
@@ -104,12 +127,16 @@ def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | 
     task = files.task
     if task == "auto" and known is not None:
         task = known.task
-    names = data.names if data is not None else None if known is None else known.names
-    shape = data.kpt_shape if data is not None else None if known is None else known.kpt_shape
-    return Reading(task, names, shape, files.assume_conf, files.conf_first, files.preds_base)
+    told = [one for one in (known, data) if one is not None]  # what was split is what was trained on
+    names = next((one.names for one in told if one.names), None)
+    shape = next((one.kpt_shape for one in told if one.kpt_shape), None)
+    table = None if known is None or known.categories is None else {id: k for k, id in enumerate(known.categories)}
+    if isinstance(data, CocoTruth) and data.names == names:
+        table = data.categories
+    return Reading(task, names, shape, files.assume_conf, files.conf_first, files.preds_base, categories=table)
 
 
-def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
+def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | CocoTruth | None, shown_truth: str) -> Plan:
     """Every prediction with its picture and tile; those of no tile are reported."""
     numbers = known.numbered() if found.numeric else {}
     findings = [*found.findings, *known.findings]
@@ -142,9 +169,14 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
     numbered = [n for n, picture in enumerate(known.pictures) if splits.intersection(picture.splits)]
     chosen = [known.pictures[n] for n in numbered]
     keys = [picture.key for picture in chosen]
+    predicted = [n in members for n in numbered]
+    ids = ids_for(job.files.category_base, chosen, predicted, job.names, known, truth, shown_truth)
+    findings += ids.findings
+    job = replace(job, base=ids.base, categories=ids.categories)
+    called = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)
     pieces = [
-        _piece(picture, sorted(members.get(n, [])), label, image_id, found, unread)
-        for n, picture, label, image_id in zip(numbered, chosen, labels_of(keys), ids_of(keys), strict=True)
+        _piece(picture, sorted(members.get(n, [])), names, found, unread)
+        for n, picture, names in zip(numbered, chosen, called, strict=True)
     ]
     report = MergeReport(
         found.task,
@@ -157,10 +189,10 @@ def _looked_up(job: Job, found: Predictions, known: Index) -> Plan:
         None if found.kpt_shape is None else list(found.kpt_shape),
         where=str(known.where),
     )
-    index = hashlib.blake2b(
-        msgspec.json.encode([[p.key, p.width, p.height, p.names, *([p.geo] if p.geo else [])] for p in chosen]), digest_size=16
-    ).hexdigest()
-    return Plan(job, pieces, report, index)
+    looked_up = [[p.key, p.width, p.height, p.names, *([p.geo] if p.geo else [])] for p in chosen]
+    named = [ids.categories, ids.images] if ids.of_truth else []
+    index = hashlib.blake2b(msgspec.json.encode([*looked_up, *named]), digest_size=16).hexdigest()
+    return Plan(job, pieces, report, index, known.by_names)
 
 
 def _covered(given: list[tuple[str, ...]]) -> set[str]:
@@ -173,11 +205,12 @@ def _covered(given: list[tuple[str, ...]]) -> set[str]:
 
 
 def _piece(
-    picture: Picture, members: list[tuple[int, int]], label: str, image_id: str, found: Predictions, unread: set[str]
+    picture: Picture, members: list[tuple[int, int]], names: tuple[str, str, int | str], found: Predictions, unread: set[str]
 ) -> Piece:
     """A picture with what was predicted for it: on its tiles, and on all of it as one more tile.
 
     Args:
+        names: label file, name and image_id.
         unread: tiles whose predictions could not be read; it is not known what they saw.
     """
     told = [tile for tile, _ in members]
@@ -186,14 +219,14 @@ def _piece(
     lost = [tile for tile in others if picture.names[tile] in unread]
     return Piece(
         picture.key,
-        label,
-        image_id,
+        *names,
         picture.width,
         picture.height,
         _frames(picture, told),
         _frames(picture, silent),
         _frames(picture, lost),
         found.batch([i for _, i in members]),
+        bool(members),
         picture.geo,
     )
 

@@ -17,7 +17,6 @@ from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
 from tiler.formats.predictions import Batch, Detections, Frames
-from tiler.formats.predictions.categories import COCO91
 from tiler.formats.provenance import Merged, Tile
 from tiler.formats.text import within
 from tiler.instances import Instances, empty
@@ -45,6 +44,8 @@ class Job:
     preds: str  # as findings name it
     root: Path | None = None  # of the pictures, for world files
     write: bool = True  # make the text of the output too
+    base: int = 0  # category id of class 0
+    categories: tuple[int, ...] | None = None  # of each class, in place of `base`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,23 +55,26 @@ class Piece:
     Attributes:
         key: the picture's path.
         label: where its label file goes, without suffix.
+        name: a short one, that only it has.
         image_id: of predictions.json.
         frames: its tiles with predictions.
         silent: those without, in which nothing was found.
         unread: those whose predictions could not be read; it is not known what they saw.
-        batch: the predictions.
+        batch: the predictions; `predicted` that there are any, if only an empty file.
         geo: where it lies in the world, if that is known.
     """
 
     key: str
     label: str
-    image_id: str
+    name: str
+    image_id: int | str
     width: int
     height: int
     frames: Frames
     silent: Frames
     unread: Frames
     batch: Batch
+    predicted: bool = True
     geo: Geo | None = None
 
 
@@ -209,17 +213,16 @@ def _texts(
     """The files of this picture, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
     chosen = job.files
     names = job.names or ()
-    categories = COCO91 if chosen.category_base == "coco91" else None
-    base = 0 if categories is not None else int(chosen.category_base)
     files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
     some = (out.take(np.arange(k, min(k + STEP, len(out)))) for k in range(0, len(out), STEP))
-    coco = (exports.coco_json(exports.coco_entries(part, piece.image_id, piece.key, base, categories)) for part in some)
+    ids = (piece.image_id, piece.key, job.base, job.categories)
+    coco = (exports.coco_json(exports.coco_entries(part, *ids)) for part in some)
     streams = {"predictions.json": b",\n".join(coco)}
     wanted = chosen.export.split(",")
     if "csv" in wanted:
         streams["detections.csv"] = exports.csv_text(out, piece.key, names).encode()
     if "dota" in wanted:
-        for name, text in exports.dota_text(out, piece.image_id, names).items():
+        for name, text in exports.dota_text(out, piece.name, names).items():
             streams[dota_file(name)] = text.encode()
     if "geojson" in wanted:
         files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, affine, crs)
@@ -288,4 +291,5 @@ def _provenance(
         dropped,
         read.refused,
         files,
+        piece.predicted,
     )

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from tiler.errors import TilerError, Unfinished
+from tiler.errors import Unfinished
 from tiler.images import memory
 from tiler.run.refusing import among_others
 
@@ -48,7 +48,7 @@ def stream(
     Args:
         work: must not depend on anything but its item; it may run twice. A MemoryError, when it was
             not alone, makes it run again, alone.
-        backend: `sequential`, `threading`, `loky`, or a cluster's through joblib.
+        backend: `sequential`, `threading` or `loky`.
         describe: names an item, for the message.
 
     Raises:
@@ -93,8 +93,6 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         return
     from joblib import Parallel, delayed  # a tenth of a small run's time, which threads need not pay
 
-    if backend in ("dask", "ray"):
-        _register(backend)
     # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
     alone = workers == 1
     more = {"initializer": partial(_prepare_child, workers)} if backend == "loky" else {}
@@ -130,16 +128,3 @@ def _prepare_child(count: int) -> None:
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     memory.keep_blocks()
     memory.share(count)
-
-
-def _register(backend: str) -> None:
-    """Make a cluster's engine known to joblib; it connects by its own environment or client."""
-    try:
-        if backend == "dask":
-            import distributed  # noqa: F401
-        else:
-            from ray.util.joblib import register_ray
-
-            register_ray()
-    except ImportError:
-        raise TilerError(f"--backend {backend} needs the extra: pip install 'tilestitch[{backend}]'") from None

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tiler.checks import path
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding, printable
+from tiler.formats import plain_yaml, provenance
+from tiler.formats.locations import located
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
 from tiler.scoring.measuring import measured
-from tiler.scoring.metrics import Metrics, Seams
+from tiler.scoring.metrics import Metrics, Seams, finite, summary
+from tiler.scoring.pictures import Looked, looked, only, renumbered
 from tiler.scoring.tiles import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
     from tiler.instances import Instances
+    from tiler.scoring.truth import Labelled
     from tiler.types import Bools, Ints
 
 FEW = 20  # labels or detections, of which nothing is concluded
@@ -46,8 +51,8 @@ def score(
 
     Args:
         preds: what `tiler merge` wrote or returned, any predictions that it reads (in the frame of the
-            full pictures), or detections by picture in memory: `Instances`, or anything with `.xyxy`,
-            `.confidence` and `.class_id`.
+            full pictures), or detections by picture in memory, whatever `tiler.stitch` takes for those of a
+            tile; or a list of Ultralytics `Results`, which know their pictures' paths.
         data: a dataset.yaml, a folder with one, or a COCO ground truth JSON.
         split: of the dataset: one, some ("train,val"), or all; "predicted" are those with predictions.
             Default: the one whose pictures the predictions are for.
@@ -65,29 +70,33 @@ def score(
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
     start = time.process_time()
-    chosen, reading = _options(options)
+    chosen, reading, before = _options(options, preds)
     given = _path(preds)
     if given is not None and not os.path.exists(given):
         raise TilerError(f"{printable(str(given))}: no such file or folder")
-    ground = truth.find(Path(data), None if images is None else Path(images), reading.task)
+    held = {} if given is not None else _held(preds)
+    ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
-        opened = detections.open_files(given, ground, split, reading)
+        opened = detections.open_files(given, ground, split, reading, before.reading)
     else:
-        opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
+        opened = detections.open_held(held, ground, split)
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
+    where = None if tiles is None else path(tiles, "tiles")
+    seen = looked(held if given is None else given, labelled.keys, opened.pictures, where)
+    if chosen.only_predicted:
+        labelled, found, seen = _only_predicted(labelled, found, seen)
     names = ground.names
     counted = _counted(labelled.truth, names, chosen)
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
-    before = None if tile_preds is None else Path(tile_preds)
-    if before is not None and not os.path.exists(before):
-        raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
-    where = None if tiles is None else Path(tiles)
+    on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
+    if on_tiles is not None and not os.path.exists(on_tiles):
+        raise TilerError(f"--tile-preds {printable(str(on_tiles))}: no such file or folder")
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
-    look = partial(tiling, scored, where, before)
+    look = partial(tiling, scored, where or before.tiles, on_tiles)
     card: dict[str, Any] = {
         "data": ground.file.name,
         "split": opened.split or None,
@@ -101,6 +110,10 @@ def score(
     }
     read = time.process_time() - start
     metrics = measured(sample, names, labelled.keys, chosen, look, card)
+    fewer = _of_predicted(sample, names, labelled.keys, seen, chosen)
+    if fewer is not None:
+        noticed.append(_unsure(seen, metrics, fewer))
+        metrics = replace(metrics, only_predicted=fewer)
     findings = [*ground.findings, *ground.outside, *labelled.findings, *opened.findings, *noticed]
     inputs = (*ground.folders, *(() if given is None else (given,)))
     return replace(
@@ -113,10 +126,69 @@ def score(
     )
 
 
-def _options(given: dict[str, Any]) -> tuple[ScoreOptions, ReadingOptions]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """Where predictions on tiles and the tiles lie, by what `merge` wrote down; and how these are read."""
+
+    preds: Path | None
+    tiles: Path | None
+    reading: ReadingOptions
+
+
+def _options(given: dict[str, Any], preds: Any) -> tuple[ScoreOptions, ReadingOptions, _Before]:
     known = {item.name for item in fields(ReadingOptions)}
     scoring = {name: value for name, value in given.items() if name not in known}
-    return ScoreOptions.of(scoring), ReadingOptions.of({name: value for name, value in given.items() if name in known})
+    reading = {name: value for name, value in given.items() if name in known}
+    return ScoreOptions.of(scoring), ReadingOptions.of(reading), _before(_path(preds), reading)
+
+
+def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
+    """By the args.yaml that lies beside merged predictions; options that are given win."""
+    file = (preds or Path()) / "args.yaml"
+    if preds is None or not (preds / provenance.NAME).is_file() or not file.is_file():
+        return _Before(None, None, ReadingOptions.of(reading))
+    content = plain_yaml.load(file)
+    said = {item.name: content[item.name] for item in fields(ReadingOptions) if item.name in content}
+    places = located(content, file)
+    tiles = places.get("tiles")
+    try:
+        how = ReadingOptions.of({**said, **reading})
+    except TilerError as error:
+        raise TilerError(f"{printable(str(file))}: {error}") from None
+    return _Before(places.get("preds"), tiles if tiles is not None and tiles.is_file() else None, how)
+
+
+def _only_predicted(labelled: Labelled, found: Found, seen: Looked) -> tuple[Labelled, Found, Looked]:
+    if not seen.predicted.any():
+        raise TilerError("--only-predicted: there are no predictions for any image")
+    every = np.ones(int(seen.predicted.sum()), bool)
+    return only(seen.predicted, labelled), renumbered(found, seen.predicted), Looked(every, ~every)
+
+
+def _of_predicted(
+    sample: Sample, names: tuple[str, ...], keys: Sequence[str], seen: Looked, options: ScoreOptions
+) -> dict[str, Any] | None:
+    """The main numbers of the images with predictions alone, where of some others it is not known whether they count."""
+    if not seen.unsure.any():
+        return None
+    kept = seen.predicted
+    truth, found = renumbered(sample.truth, kept), renumbered(sample.found, kept)
+    fewer = Sample(truth, found, int(kept.sum()), sample.classes, sample.task)
+    some = [key for key, counts in zip(keys, kept.tolist(), strict=True) if counts]
+    metrics = measured(fewer, names, some, replace(options, analysis="none"), lambda: "", {})
+    return {"pictures": len(some), "coco": metrics.coco, "ultralytics": summary(metrics.box)}
+
+
+def _unsure(seen: Looked, metrics: Metrics, fewer: dict[str, Any]) -> Finding:
+    unsure, every = int(seen.unsure.sum()), len(seen.unsure)
+    ap, of_some = (finite(value) for value in (metrics.coco["AP"], fewer["coco"]["AP"]))
+    numbers = [f"AP {'n/a' if value is None else f'{value:.3f}'}" for value in (ap, of_some)]
+    message = (
+        f"{unsure} of {every} images have no predictions, and no manifest tells whether they were cut and looked at: "
+        f"{numbers[0]} of all {every} images, {numbers[1]} of the {fewer['pictures']} with predictions; "
+        "--tiles or --only-predicted settles it"
+    )
+    return Finding("", "S03", message)
 
 
 def _path(preds: Any) -> Path | None:
@@ -127,10 +199,17 @@ def _path(preds: Any) -> Path | None:
     out = getattr(report, "out", "")
     if out:
         return Path(out)
-    if not isinstance(preds, Mapping) and not hasattr(preds, "sizes"):
-        found = type(preds).__name__
-        raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
     return None
+
+
+def _held(preds: Any) -> Mapping[str, Any]:
+    """Detections in memory by picture; Ultralytics' results name their picture themselves."""
+    if isinstance(preds, Mapping) or hasattr(preds, "sizes"):
+        return cast("Mapping[str, Any]", preds)
+    if isinstance(preds, list | tuple) and preds and all(isinstance(getattr(one, "path", None), str) for one in preds):
+        return {one.path: one for one in preds}
+    found = type(preds).__name__
+    raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
 
 
 def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:

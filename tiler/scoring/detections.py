@@ -13,11 +13,12 @@ import numpy as np
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside, printable, short
+from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
 from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions
 from tiler.formats.predictions.records import picture_key
-from tiler.instances import Instances, concatenate, empty, foreign
+from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
 from tiler.options import ReadingOptions
 from tiler.scoring.truth import ALL, PREDICTED, Ground, index_of
@@ -58,22 +59,29 @@ class Opened:
         return instances if self.classes is None else replace(instances, class_id=self.classes[instances.class_id])
 
 
-def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingOptions) -> Opened:
+def open_files(
+    preds: Path, ground: Ground, split: str | None, options: ReadingOptions, before: ReadingOptions | None = None
+) -> Opened:
     """The predictions at a path, for the full pictures of the ground truth.
+
+    Args:
+        before: how predictions on tiles are read, which merged ones were made of. Default: the same.
 
     Raises:
         TilerError: they cannot be read, or are for other pictures, or for tiles.
     """
     shown = printable(str(preds))
-    how = (options.assume_conf, options.conf_first, options.preds_base)
-    reading = Reading(options.task, ground.names, ground.kpt_shape, *how, exact=True, categories=ground.categories)
-    on_tiles, classes = replace(reading, exact=False, categories=None), None
+    whole = _reading(options, ground)
+    reading = replace(whole, exact=True, categories=ground.categories)
+    on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
     if os.path.isfile(preds / provenance.NAME):  # what the options say of rows is said of those on tiles
         head = provenance.read_head(preds / provenance.NAME)
+        split = split or PREDICTED
+        silent = _silent(preds / provenance.NAME) if head.by_names else silent
         names = tuple(head.names) or ground.names
         classes = _classes(names, ground, shown)
         reading = Reading(head.task, names, ground.kpt_shape, exact=True)
-        on_tiles = replace(on_tiles, names=names)
+        on_tiles = replace(on_tiles, names=names, categories=ground.categories if names == ground.names else None)
     task = reading.task
     try:
         found = open_predictions(preds, reading)
@@ -83,14 +91,28 @@ def open_files(preds: Path, ground: Ground, split: str | None, options: ReadingO
         found = open_predictions(preds, replace(reading, task=ground.task))  # where rows may mean several things
     if task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
         found = open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
-    chosen = _split(found.keys, found.numeric, ground, split, shown)
+    some = [i for i, key in enumerate(found.keys) if key not in silent]
+    told = [found.keys[i] for i in some]
+    chosen = _split(told, found.numeric, ground, split, shown)
     index = index_of(ground, chosen, found.numeric)
     findings = [replace(f, path=inside(f.path, str(preds))) for f in found.findings]
-    places = _places(found.keys, found.numeric, index)
-    keys, pictures, unplaced = _placed(found.keys, found.counts, places, chosen)
+    places = _places(told, found.numeric, index)
+    kept, pictures, unplaced = _placed(told, [found.counts[i] for i in some], places, chosen)
+    keys = [some[i] for i in kept]
     findings += unplaced
     compared = _compared(found.task, ground)
     return Opened(found.kind, compared, chosen, keys, pictures, findings, on_tiles, found, where=str(preds), classes=classes)
+
+
+def _reading(options: ReadingOptions, ground: Ground) -> Reading:
+    how = (options.assume_conf, options.conf_first, options.preds_base)
+    return Reading(options.task, ground.names, ground.kpt_shape, *how)
+
+
+def _silent(path: Path) -> frozenset[str]:
+    """Label files that a merge by names wrote for images without any predictions: they say nothing of a split."""
+    found = [source for source in provenance.read_briefs(path) if not source.predicted]
+    return frozenset(source.label for source in found if source.label is not None)
 
 
 def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Opened:
@@ -99,16 +121,42 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
     Raises:
         TilerError: they are for other pictures, or no detections.
     """
-    held = [foreign(given[key]) for key in given]
-    names = [picture_key(key) for key in given]
+    keys = [key for key in given if not getattr(given, "by_names", False) or key in given.predicted]  # type: ignore[attr-defined]
+    held = [foreign(given[key]) for key in keys]
+    names = [picture_key(_named(key)) for key in keys]
+    split = split or (PREDICTED if hasattr(given, "by_names") else None)
     chosen = _split(names, False, ground, split, "the detections")
     places = _places(names, False, index_of(ground, chosen))
-    kept, pictures, findings = _placed(list(given), [len(part) for part in held], places, chosen)
+    kept, pictures, findings = _placed([_named(key) for key in keys], [len(part) for part in held], places, chosen)
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     task = _compared(next(iter(found), "detect"), ground)
-    return Opened("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names), held=held)
+    reading = Reading(names=ground.names)
+    by_name = _by_names([given[key] for key in keys], held, ground)
+    return Opened("detections in memory", task, chosen, kept, pictures, findings, reading, held=held, classes=by_name)
+
+
+def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: Ground) -> Ints | None:
+    """Which class of the labels each of the detections' is, where they carry class names as Ultralytics' results do.
+
+    Raises:
+        TilerError: a detection is of a class whose name the labels have not.
+    """
+    names = next((own for one in given if isinstance(own := getattr(one, "names", None), Mapping) and own), None)
+    if names is None or all(ground.names[k : k + 1] == (name,) for k, name in names.items()):
+        return None
+    used = sorted({int(k) for part in held for k in np.unique(part.class_id)} & names.keys())
+    _classes(tuple(names[k] for k in used), ground, "the detections")
+    place = np.arange(max([len(ground.names), *(k + 1 for k in used)]))
+    place[used] = [ground.names.index(names[k]) for k in used]
+    return place
+
+
+def _named(key: Any) -> str:
+    if not isinstance(key, str | Path):
+        raise TilerError(f"detections in memory are by the names of their pictures, got {short(key)}")
+    return str(key)
 
 
 def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
@@ -228,7 +276,7 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Findi
         image = np.repeat(opened.pictures, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
         instances, given = (concatenate(parts) if parts else None), None
         if instances is not None:
-            sound, findings = _judged(instances, classes)
+            sound, findings = _judged(instances, classes if opened.classes is None else len(opened.classes))
             instances, image = instances.take(sound), image[sound]
     else:
         assert opened.predictions is not None

@@ -89,6 +89,7 @@ class Metrics:
         per_class: by class name.
         per_image: one row a picture.
         confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the protocol of Ultralytics only.
+        only_predicted: the main numbers of the images with predictions alone, where it is not known whether others count.
         intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
         layout: the tiles, where they are known.
         root: the folder of the pictures, where it is known; `listed` tells that the user names them himself,
@@ -110,6 +111,7 @@ class Metrics:
     per_image: list[dict[str, Any]]
     confusion: Ints | None
     sample: Sample
+    only_predicted: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
     seams: Seams | None = None
     errors: Diagnosis | None = None
@@ -222,6 +224,7 @@ class Metrics:
                 "matrix": matrix.tolist(),
             }
         )
+        content["only_predicted"] = self.only_predicted
         content["findings"] = [{"level": f.level, **msgspec.to_builtins(f)} for f in self.findings]
         return cast("dict[str, Any]", finite(content))
 

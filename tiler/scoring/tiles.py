@@ -95,7 +95,7 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     path = indexes.manifest_of(before or preds or Path(), tiles) if tiles is not None or preds is not None else None
     merged: dict[int, provenance.Merged] = {}
     if preds is not None and os.path.isfile(preds / provenance.NAME):
-        merged = _by_picture(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
+        merged = by_picture(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
     places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
     if not places:
         return "no merged.jsonl of these pictures beside the predictions, and no manifest of their tiles (--tiles)"
@@ -128,7 +128,7 @@ def _of_merged(merged: Mapping[int, provenance.Merged]) -> dict[int, Place]:
 
 
 def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
-    pictures = _by_picture(keys, {picture.key: picture for picture in indexes.of_manifest(path).pictures})
+    pictures = by_picture(keys, {picture.key: picture for picture in indexes.of_manifest(path).pictures})
     return {i: (picture.names, picture.rects, picture.scale) for i, picture in pictures.items()}
 
 
@@ -142,7 +142,7 @@ def _known_origins(
     if origins is None:
         return None, ["origins of the detections: merged.jsonl is of other detections than the label files hold"]
     if before is None:
-        return origins, ["predictions on tiles: they are not beside the merged ones (--tile-preds)"]
+        return origins, ["predictions on tiles: they are not where they were merged from (--tile-preds)"]
     raw = _raw(before, names, layout, scored)
     if isinstance(raw, str):
         return origins, [f"predictions on tiles: {raw}"]
@@ -160,7 +160,7 @@ def _before(preds: Path) -> Path | None:
     return before if os.path.exists(before) else None
 
 
-def _by_picture(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
+def by_picture(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
     """By the number of their picture, what is known under its path, or under a name that only it has."""
     none = np.empty((0, 4))
     index = Index([Picture(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())

@@ -132,7 +132,7 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
     written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
     counts.bytes = written or round(source.bytes * shown / (width * height))
-    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo)
+    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo, source.image_id)
     return Outcome(entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels)
 
 

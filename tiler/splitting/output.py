@@ -126,6 +126,7 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head
         list(dataset.names),
         chosen.plain(),
         None if shape is None else list(shape),
+        None if dataset.coco is None else sorted(dataset.coco.classes, key=dataset.coco.classes.__getitem__),
     )
 
 

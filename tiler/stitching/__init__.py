@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.instances import Instances, concatenate, empty, foreign
+from tiler.findings import short
+from tiler.foreign import foreign, numbers
+from tiler.instances import Instances, concatenate, empty
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
@@ -30,12 +32,15 @@ from tiler.stitching.contest import (
     conf_of,
     per_class,
     places,
+    require_classes,
 )
 from tiler.stitching.cvm import cvm
 from tiler.window import Window
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
+
+MOST_CLASSES = 1_000_000
 
 __all__ = [
     "DUPLICATE",
@@ -73,44 +78,131 @@ class Stitched:
 
 
 def stitch(
-    parts: Sequence[tuple[Window, Any]],
+    parts: Iterable[tuple[Any, Any]],
     size: tuple[int, int],
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Mapping[int, str] | None = None,
     **options: Any,
 ) -> Stitched:
     """Merge the detections of one image's tiles.
 
     Args:
-        parts: each tile's window in the image, and its detections in pixels of the window:
-            `Instances` with a `conf`, or anything with `.xyxy`, `.confidence` and `.class_id`.
-            The full image is one more tile, if it was looked at as well.
+        parts: each tile's window in the image, and its detections in pixels of the window. A window is a
+            `Window`, or x, y, width and height. Detections are `Instances` with a `conf`, an Ultralytics
+            `Results`, `(N, 6)` numbers (x1, y1, x2, y2, confidence, class), or anything with `.xyxy`,
+            `.confidence` and `.class_id`. The full image is one more tile, if it was looked at as well.
         size: width and height of the image, px.
-        names: of classes, for options that name them.
+        names: of classes, for options that name them. Default: those that the detections carry (`.names`).
         options: any of `MergeOptions` (method, iou, metric, conf, groups, ...).
 
     Raises:
         TilerError: detections without a confidence, or of several tasks; an unknown option or class.
 
-    >>> def seen(*boxes): return Instances(np.zeros(len(boxes), int), np.array(boxes, float), conf=np.full(len(boxes), 0.5))
-    >>> parts = [(Window(0, 0, 640, 640), seen([300, 100, 640, 200])), (Window(512, 0, 640, 640), seen([0, 100, 388, 200]))]
+    >>> parts = [((0, 0, 640, 640), [[300, 100, 640, 200, 0.5, 0]]), ((512, 0, 640, 640), [[0, 100, 388, 200, 0.5, 0]])]
     >>> stitch(parts, (1152, 640)).instances.boxes.tolist()
     [[300.0, 100.0, 900.0, 200.0]]
     """
     chosen = MergeOptions.of(options)
-    given = [foreign(detections).moved(window.x, window.y) for window, detections in parts]
-    if any(detections.conf is None for detections in given):
+    width, height = _size(size)
+    windows, seen = _parts(parts)
+    known = _names(names, seen)
+    require_classes(chosen, known)
+    for window, detections in zip(windows, seen, strict=True):
+        _require_same_frame(window, detections, width, height)
+    given = [_in_image(window, detections) for window, detections in zip(windows, seen, strict=True)]
+    instances = _all(given)
+    tile = np.repeat(np.arange(len(given)), [len(detections) for detections in given])
+    rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
+    return merged(instances, tile, Tiles.of(rects, (width, height)), chosen, known)
+
+
+def _size(given: Any) -> tuple[float, float]:
+    values = numbers(given, "size: width and height of the image")
+    if len(values) != 2 or not ((values > 0) & np.isfinite(values)).all():
+        raise TilerError(f"size: expected width and height of the image, px, got {short(given)}")
+    return float(values[0]), float(values[1])
+
+
+def _parts(given: Any) -> tuple[list[Window], list[Any]]:
+    """Windows and detections, as they were given."""
+    windows, seen = [], []
+    for number, part in enumerate(given):
+        try:
+            window, detections = part
+        except (TypeError, ValueError):
+            found = type(part).__name__
+            raise TilerError(f"parts: expected a window and its detections, got {found} as part {number}") from None
+        windows.append(_window(window, number))
+        seen.append(detections)
+    return windows, seen
+
+
+def _window(given: Any, number: int) -> Window:
+    if isinstance(given, Window):
+        return given
+    try:
+        return Window(*numbers(given, "window").tolist())
+    except (TypeError, TilerError):
+        what = f"a Window, or its x, y, width and height in whole px, got {short(given)}"
+        raise TilerError(f"parts: the window of part {number}: expected {what}") from None
+
+
+def _names(given: Any, seen: Sequence[Any]) -> list[str] | None:
+    """Class names by class; those that detections carry where none are given."""
+    carried = (getattr(detections, "names", None) for detections in seen)
+    names = next((own for own in carried if own), None) if given is None else given
+    if not isinstance(names, Mapping):
+        return None if names is None else [str(name) for name in names]
+    if not all(isinstance(k, int) and 0 <= k < MOST_CLASSES for k in names):
+        raise TilerError(f"names: expected a list, or a mapping of classes from 0 on, got {short(dict(names))}")
+    return [str(names.get(k, k)) for k in range(max(names, default=-1) + 1)]
+
+
+def _require_same_frame(window: Window, detections: Any, width: float, height: float) -> None:
+    """Raises:
+    TilerError: detections say of how large an image they are, and it is not that of their window.
+    """
+    shape = getattr(detections, "orig_shape", None)
+    if shape is None:
+        return
+    found = (int(shape[1]), int(shape[0]))
+    inside = (min(window.right, width) - max(window.x, 0), min(window.bottom, height) - max(window.y, 0))
+    if found not in ((window.width, window.height), inside):
+        raise TilerError(
+            f"detections of an image of {found[0]} x {found[1]} px, in a window of {window.width} x {window.height} px: "
+            "a window is x, y, width and height, and its detections are in its pixels"
+        )
+
+
+def _in_image(window: Window, detections: Any) -> Instances:
+    found = foreign(detections)
+    if found.conf is None:
         raise TilerError("detections need a confidence (conf)")
-    if len({detections.task for detections in given}) > 1:
-        raise TilerError(f"detections of one task are needed, got {sorted({detections.task for detections in given})}")
-    points = {detections.keypoints.shape[1] for detections in given if detections.keypoints is not None}
+    return found.moved(window.x, window.y)
+
+
+def _all(given: Sequence[Instances]) -> Instances:
+    """The detections of all tiles; of a tile without any it does not matter of which task they would be.
+
+    Raises:
+        TilerError: they are of several tasks, or not finite.
+    """
+    there = [detections for detections in given if len(detections)]
+    tasks = sorted({detections.task for detections in there})
+    if len(tasks) > 1:
+        raise TilerError(f"detections of one task are needed, got {tasks}")
+    points = {detections.keypoints.shape[1] for detections in there if detections.keypoints is not None}
     if len(points) > 1:
         raise TilerError(f"poses of one number of keypoints are needed, got {sorted(points)}")
-    instances = concatenate(given) if given else replace(empty(), conf=np.empty(0))
-    if not (np.isfinite(instances.boxes).all() and ((conf_of(instances) >= 0) & (conf_of(instances) <= 1)).all()):
-        raise TilerError("detections have finite boxes, and confidences from 0 to 1")
-    tile = np.repeat(np.arange(len(given)), [len(detections) for detections in given])
-    rects = np.array([window.bounds for window, _ in parts]).reshape(-1, 4)
-    return merged(instances, tile, Tiles.of(rects, size), chosen, names)
+    some = there or list(given[:1])
+    instances = concatenate(some) if some else replace(empty(), conf=np.empty(0))
+    conf = conf_of(instances)
+    finite = np.isfinite(instances.boxes).all()
+    finite &= instances.keypoints is None or np.isfinite(instances.keypoints).all()
+    if not (finite and ((conf >= 0) & (conf <= 1)).all()):
+        raise TilerError("detections have finite numbers, and confidences from 0 to 1")
+    if (instances.class_id < 0).any():
+        raise TilerError(f"detections have classes from 0 on, got {instances.class_id.min()}")
+    return instances
 
 
 def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions, names: Sequence[str] | None = None) -> Stitched:
@@ -120,7 +212,7 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     order = canonical(conf, instances.boxes, instances.class_id, places(tiles)[tile])
     fate = np.full(n, LOW_CONF)
     if options.method != "cvm":
-        order = order[(conf >= per_class(options.conf, names, instances.class_id, "conf"))[order]]
+        order = order[(conf >= per_class(options.conf, 0.0, names, instances.class_id, "conf"))[order]]
     again = _repeated(instances, tile, order)
     fate[order[again]] = DUPLICATE
     firsts = _first_of(order, again)
@@ -143,7 +235,7 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
 def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | None) -> Result:
     """Without merged detections that are below --conf."""
     out = result.instances
-    weak = conf_of(out) < per_class(options.conf, names, out.class_id, "conf")
+    weak = conf_of(out) < per_class(options.conf, 0.0, names, out.class_id, "conf")
     leads = np.zeros(len(result.leader) + 1, bool)
     leads[result.leaders()[weak]] = True
     gone = leads[result.leader]

@@ -59,8 +59,8 @@ class Contest:
     def __init__(self, own: Instances, tile: Ints, tiles: Tiles, options: MergeOptions, names: Sequence[str] | None) -> None:
         self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
         self.conf = conf_of(own)
-        value = DEFAULT_IOU.get(options.method, 0.5) if options.iou is None else options.iou
-        self.threshold = per_class(value, names, own.class_id, "iou")
+        usual = DEFAULT_IOU.get(options.method, 0.5)
+        self.threshold = per_class(usual if options.iou is None else options.iou, usual, names, own.class_id, "iou")
         self.kind = np.zeros_like(own.class_id) if options.class_agnostic else own.class_id.copy()
         for group in filter(None, options.groups.split(";")):
             ids = [class_of(name, names, "groups") for name in group.split(",")]
@@ -102,10 +102,10 @@ def places(tiles: Tiles) -> Ints:
     return place
 
 
-def per_class(value: float | str, names: Sequence[str] | None, class_id: Ints, option: str) -> Floats:
+def per_class(value: float | str, default: float, names: Sequence[str] | None, class_id: Ints, option: str) -> Floats:
     """`(N,)` the number that applies to each detection's class."""
     base, named = shares(value)
-    result = np.full(len(class_id), base)
+    result = np.full(len(class_id), default if base is None else base)
     for name, number in named.items():
         result[class_id == class_of(name, names, option)] = number
     return result

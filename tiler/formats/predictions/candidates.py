@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.formats import trainer
+from tiler.instances import labelled, triples
 from tiler.polygons import Rings
 
 if TYPE_CHECKING:
@@ -81,10 +82,8 @@ def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floa
 
 def placed_keypoints(given: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
     """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there."""
-    n, count, values = given.shape
-    result = np.full((n, count, 3), 2.0)
-    result[..., :2] = placed(given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised).reshape(n, count, 2)
-    if values == 3:
-        result[..., 2] = given[..., 2]
-    result[(given[..., :2] == 0).all(axis=-1)] = 0.0
+    n, count, _ = given.shape
+    result = triples(given)
+    points = placed(given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised).reshape(n, count, 2)
+    result[..., :2] = np.where(labelled(result)[..., None], points, 0.0)
     return result

@@ -59,7 +59,7 @@ class Categories:
         if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
             return cls("classes by category_name", names={name: i for i, name in enumerate(reading.names)})
         ids = _numbers([*map(_ID, entries)])
-        if reading.categories is not None and (0 not in ids or 0 in reading.categories):
+        if reading.categories is not None and cls._of_truth(ids, reading.categories, reading.exact, shown):
             return cls("category ids of the ground truth", table=reading.categories, whose="the ground truth's")
         if not ids or 0 in ids:
             return cls("category ids from 0")
@@ -72,6 +72,27 @@ class Categories:
         raise TilerError(
             f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say --preds-base 0, 1 or coco91"
         )
+
+    @staticmethod
+    def _of_truth(ids: set[float], table: Mapping[int, int], results: bool, shown: str) -> bool:
+        """Whether ids are those of a COCO ground truth.
+
+        Args:
+            results: they are of COCO's results, which have the truth's; else of a detector's, which count.
+
+        Raises:
+            TilerError: they may count from 1 as well, and would then be other classes.
+        """
+        from_one = bool(ids) and ids <= {*range(1, len(table) + 1)}
+        if not results:
+            return bool(ids) and ids <= table.keys() and not from_one and ids != {*range(len(table))}
+        if from_one and (0 in table or not ids <= table.keys()):
+            least, most = min(table), max(table)
+            raise TilerError(
+                f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of the ground truth "
+                f"({least} to {most}): say --preds-base 0, 1 or coco91"
+            )
+        return 0 not in ids or 0 in table
 
     def classes(self, entries: Sequence[Entry]) -> tuple[Floats, dict[int, tuple[str, str]]]:
         """`(N,)` class index of each entry, and the entries without one."""
