@@ -301,6 +301,13 @@ class ScoreOptions(Checked):
         SCORING,
         "auto|1,10,100",
     )
+    areas: str = option(
+        "coco",
+        "Size of an outline or a pose: as pycocotools has it (of its box, where the file has boxes), or its mask's own.",
+        choice("coco", "mask"),
+        SCORING,
+        "coco|mask",
+    )
     conf: float = option(0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1")
     ignore_class: str = option(
         "",

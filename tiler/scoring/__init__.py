@@ -70,17 +70,24 @@ def score(
         raise TilerError(f"{printable(str(given))}: no such file or folder")
     ground = truth.find(Path(data), None if images is None else Path(images), reading.task)
     if given is not None:
-        opened = detections.open_files(given, ground, split, reading)
+        opened = detections.open_files(given, ground, split, reading, chosen.areas)
     else:
-        opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split)
+        opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split, reading, chosen.areas)
+    if chosen.areas == "mask" and opened.task in ("detect", "obb"):
+        raise TilerError("--areas mask is for outlines and poses; boxes are compared here, which have one area")
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
-    found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
+    found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     names = ground.names
     counted = _counted(labelled.truth, names, chosen)
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
     noticed += _in_a_corner(labels, found)
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
+    boxes = None
+    if found_boxes is not None and labelled.boxes is not None:
+        of_labels = labelled.boxes.take(counted(labelled.boxes.instances, labelled.boxes.image))
+        of_found = found_boxes.take(counted(found_boxes.instances, found_boxes.image))
+        boxes = Sample(of_labels, of_found, sample.images, sample.classes)
     before = None if tile_preds is None else Path(tile_preds)
     if before is not None and not before.exists():
         raise TilerError(f"--tile-preds {printable(str(before))}: no such file or folder")
@@ -94,12 +101,13 @@ def score(
         "task": opened.task,
         "pictures": len(labelled.keys),
         "classes": len(names),
-        "area": {"labels": labelled.area, "detections": "of the detection itself"},
+        "area": {"labels": labelled.area, "detections": opened.area},
+        "refused_by_pycocotools": opened.refused,
         "conf": chosen.conf,
         "options": chosen.plain(),
     }
     read = time.process_time() - start
-    metrics = measured(sample, names, labelled.keys, chosen, look, card)
+    metrics = measured(sample, names, labelled.keys, chosen, look, card, boxes)
     findings = [*ground.findings, *labelled.findings, *opened.findings, *noticed]
     inputs = (*ground.folders, *(() if given is None else (given,)))
     return replace(metrics, findings=findings, root=ground.root, inputs=inputs, speed={"reading": read, **metrics.speed})

@@ -14,7 +14,7 @@ from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
 from tiler.evaluation.candidates import Candidates, candidates
 from tiler.evaluation.sample import Sample
 from tiler.options import ScoreOptions
-from tiler.scoring.metrics import Metrics, Seams
+from tiler.scoring.metrics import Metrics, Seams, summary
 from tiler.scoring.tiles import Tiling
 
 if TYPE_CHECKING:
@@ -49,12 +49,14 @@ def measured(
     options: ScoreOptions,
     look: Callable[[], Tiling | str],
     card: dict[str, Any],
+    boxes: Sample | None = None,
 ) -> Metrics:
     """All that the options ask for.
 
     Args:
         look: tells what is known of the tiles, or why nothing is.
         card: what is known of the input; it is completed here.
+        boxes: of outlines and poses, the same with their boxes.
     """
     clock = _Clock()
     protocols = options.protocol.split(",")
@@ -89,7 +91,7 @@ def measured(
         "tiles": None if isinstance(tiling, str) else tiling.said,
         "intervals": f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}" if drawn is not None else None,
         "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
-        "deviations": _deviations(sample, protocols, options),
+        "deviations": _deviations(sample, protocols, options, card.pop("refused_by_pycocotools", None)),
         "left_out": _left_out(tiling, analysis),
     }
     return Metrics(
@@ -102,6 +104,7 @@ def measured(
         legacy=legacy,
         voc=_voc(sample, own, protocols),
         bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, largest),
+        boxes=None if boxes is None else _of_boxes(boxes, protocols, given),
         per_class=_per_class(sample, curves, box, names, most, drawn),
         per_image=_per_image(sample, matched, keys, box.conf),
         confusion=matrix,
@@ -190,6 +193,21 @@ def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
     found = _coco(curves, [most])
     found["AR"] = found.pop(f"AR_{most}")
     return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
+
+
+def _of_boxes(sample: Sample, protocols: Sequence[str], given: Sequence[int]) -> dict[str, Any]:
+    """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools have for both."""
+    pairs = candidates(sample, LEAST)
+    result: dict[str, Any] = {}
+    if "coco" in protocols:
+        most, limit = max(sample.most(), coco.MAX_DETS[-1]), coco.MAX_DETS[-1]
+        caps = list(given or coco.MAX_DETS)
+        curves = coco.evaluate(sample, pairs, (ALL, *COCO.bins), sorted({*caps, limit, most}))
+        result |= {"coco": _coco(curves, caps), "coco_auto": _auto(curves, most, limit)}
+    for name in ("ultralytics", "ultralytics-8.3"):
+        if name in protocols:
+            result[name] = summary(ultralytics.evaluate(sample, pairs, legacy=name != "ultralytics"))
+    return result
 
 
 def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str, Any]:
@@ -303,9 +321,17 @@ def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit:
     }
 
 
-def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions) -> list[str]:
-    """Where numbers may differ from those of the tool that a protocol is named after."""
+def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions, refused: str | None) -> list[str]:
+    """Where numbers may differ from those of the tool that a protocol is named after.
+
+    Args:
+        refused: why pycocotools cannot read the predictions.
+    """
     result = ["pycocotools counts a label with id 0 as missed; here it is found"] if "coco" in protocols else []
+    if "coco" in protocols and refused:
+        result.append(f"pycocotools' loadRes cannot read this file: {refused}")
+    if "coco" in protocols and options.areas != "coco":
+        result.append("pycocotools sizes a detection by its box, where the file has boxes; here by its mask or keypoints")
     if any(name.startswith("ultralytics") for name in protocols):
         result.append("Ultralytics: pixels of the full picture, not of the letterboxed one")
         result.append(f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, 0.001")

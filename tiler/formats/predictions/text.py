@@ -67,6 +67,7 @@ class TextFolder:
     rows: Rows | None
     exact: bool = False
     numeric: bool = False
+    sizing: None = None
 
     @property
     def task(self) -> Task:
