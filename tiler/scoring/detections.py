@@ -158,7 +158,8 @@ def open_held(
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
-    task = _compared(options.task, next(iter(found), "detect"), ground)
+    nothing: Task = ground.task if options.task == ground.task else "detect"
+    task = _compared(options.task, next(iter(found), nothing), ground)
     own = ("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names))
     return Opened(*own, held=held, areas=areas)
 
