@@ -201,6 +201,8 @@ def _protocols(plain: Mapping[str, Any]) -> None:
     for name, value in plain.get("voc", {}).items():
         rows.append([name, "", number(value), *[""] * 7])
     tell(table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows))
+    if plain["intervals"] is None and plain["card"]["intervals"]:
+        tell(plain["card"]["intervals"])
     beyond = limits["pictures_beyond_limit"]
     cost = plain["coco_auto"]["cost_of_limit"]
     if beyond and cost is not None:
@@ -277,7 +279,7 @@ def _errors(plain: Mapping[str, Any]) -> None:
 
 def _versus(versus: Mapping[str, Comparison]) -> None:
     spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
-    rows = [[name, number(c.difference), spans[name], number(c.p)] for name, c in versus.items()]
+    rows = [[name, number(c.difference), spans[name], "" if isnan(c.p) else number(c.p)] for name, c in versus.items()]
     tell("")
     tell(table(["first less other", "difference", "95 %", "p"], rows))
     tell(versus["AP"].verdict)
