@@ -29,8 +29,8 @@ def made(tmp_path):
 
 
 def many(rows):
-    """The same pictures thrice."""
-    return {f"{name}{i}": text for i in range(3) for name, text in rows.items()}
+    """The same pictures, each five times."""
+    return {f"{name}{i}": text for i in range(5) for name, text in rows.items()}
 
 
 def score(made, **options):
