@@ -193,7 +193,7 @@ def test_where_load_res_raises_the_card_says_so(tmp_path, entries, said):
 def test_areas_of_masks_are_for_what_has_masks(tmp_path):
     gt, dt = one(bbox=BOX)
     paths = dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt)
-    with pytest.raises(TilerError, match="--areas mask is for outlines and poses"):
+    with pytest.raises(TilerError, match="--areas mask: boxes are compared here"):
         tiler.score(*paths, task="detect", areas="mask", analysis="none")
 
 

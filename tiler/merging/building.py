@@ -77,7 +77,7 @@ def build(
     closed(report)
     with writing():
         (staging.tree / "labels").mkdir(exist_ok=True)
-        (staging.tree / "args.yaml").write_text(plain_yaml.dump(_args(plan.job)), "utf-8")
+        (staging.tree / "args.yaml").write_text(plain_yaml.dump(_args(plan.job, report.task)), "utf-8")
         (staging.tree / "report.json").write_bytes(report.encoded())
     for stray in list(strangers(staging.tree)) if done else ():
         stray.unlink()
@@ -86,10 +86,10 @@ def build(
     staging.commit(staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None)
 
 
-def _args(job: Job) -> dict[str, Any]:
+def _args(job: Job, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
-    options = {**job.merging.plain(), **job.files.plain()}
-    return {name: value for name, value in options.items() if value is not None}
+    options = {**job.merging.in_effect(), **job.files.in_effect()}
+    return options if task == "segment" else {name: value for name, value in options.items() if name != "parts"}
 
 
 def _key(source: str) -> str:

@@ -65,6 +65,10 @@ def score(
     """
     start = time.process_time()
     chosen, reading = _options(options)
+    chosen.require_in_effect()
+    for name, value in (("tiles", tiles), ("tile-preds", tile_preds)):
+        if value is not None and chosen.analysis == "none":
+            raise TilerError(f"--{name} {printable(str(value))}: --analysis none does not use it")
     given = _path(preds)
     if given is not None and not given.exists():
         raise TilerError(f"{printable(str(given))}: no such file or folder")
@@ -74,7 +78,7 @@ def score(
     else:
         opened = detections.open_held(cast("Mapping[str, Any]", preds), ground, split, reading, chosen.areas)
     if chosen.areas == "mask" and opened.task in ("detect", "obb"):
-        raise TilerError("--areas mask is for outlines and poses; boxes are compared here, which have one area")
+        raise TilerError("--areas mask: boxes are compared here, and only outlines and poses have another area")
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     names = ground.names

@@ -64,6 +64,7 @@ def split(
     run_names = {item.name for item in fields(RunOptions)}
     chosen = SplitOptions.of({k: v for k, v in options.items() if k not in run_names})
     run = RunOptions.of({k: v for k, v in options.items() if k in run_names})
+    chosen.require_in_effect()
     check_grid(chosen)
     if chosen.jpeg == "keep" and (said := lossless.missing()) is not None:
         raise TilerError(f"--jpeg keep: {said}")
@@ -73,6 +74,9 @@ def split(
     if finished is not None:
         return _verified(dataset, chosen, run, target, finished, progress)
     task, reason = tasks.decide(dataset, chosen.task)
+    replace(chosen, task=task).require_in_effect()
+    if chosen.ignored != "mask" and dataset.coco is None:
+        raise TilerError(f"--ignored {chosen.ignored}: only COCO JSON marks regions to be ignored")
     job = _job(dataset, replace(chosen, task=task))
     if isinstance(chosen.background, float):
         job = replace(job, quotas=_quotas(job, dataset, run, chosen.background))
@@ -129,7 +133,7 @@ def _build(
     result.findings += _mixed(result, dataset)
     with writing():
         (staging.tree / "dataset.yaml").write_text(dataset_yaml_of(job.spec, dataset, result.channels), "utf-8")
-        (staging.tree / "args.yaml").write_text(plain_yaml.dump(chosen.plain()), "utf-8")
+        (staging.tree / "args.yaml").write_text(plain_yaml.dump(_args(job, chosen)), "utf-8")
         (staging.tree / "report.json").write_bytes(result.encoded())
     if staging.resumed:
         for stray in list(strangers(staging.tree, suffixes)):
@@ -141,6 +145,12 @@ def _build(
         raise Unfinished(f"{printable(str(staging.out))}: has been made by another run in the meantime")
     replaced = staging.out if staging.out.is_dir() and any(staging.out.iterdir()) else None
     staging.commit(replaced)
+
+
+def _args(job: Job, chosen: SplitOptions) -> dict[str, Any]:
+    """Every option in effect, as it was given: a valid --config."""
+    idle = job.options.idle()  # where the task is decided
+    return {name: value for name, value in chosen.in_effect().items() if name not in idle}
 
 
 def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:

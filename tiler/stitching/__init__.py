@@ -97,6 +97,7 @@ def stitch(
     [[300.0, 100.0, 900.0, 200.0]]
     """
     chosen = MergeOptions.of(options)
+    chosen.require_in_effect()
     given = [foreign(detections).moved(window.x, window.y) for window, detections in parts]
     if any(detections.conf is None for detections in given):
         raise TilerError("detections need a confidence (conf)")
