@@ -35,7 +35,12 @@ MERGE = [
     *(({"method": method}, {"class_agnostic": True}) for method in ("center", "none")),
     *(({"method": method}, {"groups": "0,1"}) for method in ("center", "none")),
 ]
-FILES = [({}, {"crs": "EPSG:32633"}), ({"export": "csv"}, {"affine": "pixels"}), ({}, {"parts": "separate"}), ({}, {"naming": "sahi"})]
+FILES = [
+    ({}, {"crs": "EPSG:32633"}),
+    ({"export": "csv"}, {"affine": "pixels"}),
+    ({}, {"parts": "separate"}),
+    ({}, {"naming": "sahi"}),
+]
 SCORE = [
     ({"analysis": "none"}, {"replicates": 50}),
     ({"analysis": "none"}, {"seed": 1}),
@@ -44,7 +49,11 @@ SCORE = [
     ({"task": "detect"}, {"areas": "mask"}),
     ({"analysis": "none"}, {"tile_preds": "preds"}),
 ]
-VERBS = [*(("split", *case) for case in SPLIT), *(("merge", *case) for case in MERGE + FILES), *(("score", *case) for case in SCORE)]
+VERBS = [
+    *(("split", *case) for case in SPLIT),
+    *(("merge", *case) for case in MERGE + FILES),
+    *(("score", *case) for case in SCORE),
+]
 
 
 @pytest.fixture(scope="module")

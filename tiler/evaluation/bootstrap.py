@@ -355,7 +355,8 @@ def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = 
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
     reason = few(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])))
     if reason is not None:
-        return Comparison(difference, *[float("nan")] * 3, reason)
+        nothing = float("nan")
+        return Comparison(difference, nothing, nothing, nothing, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])

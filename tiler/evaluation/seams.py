@@ -210,6 +210,14 @@ class Gap:
     size_matched_high: float
     covered: int
 
+    @property
+    def missing(self) -> str | None:
+        """Which labels there are none of, so that there is no gap; None where there is one."""
+        at_seam = f"at a seam (less than {SEAM:g} px inside every tile)"
+        inside = f"{INSIDE:g} px or more inside a tile"
+        places = [place for place, count in ((at_seam, self.seam), (inside, self.inside)) if not count]
+        return f"no label lies {' or '.join(places)}" if places else None
+
 
 def gap(
     sample: Sample, matched: Ints, visibility: Visibility, areas: Floats | None = None, replicates: int = 200, seed: int = 0

@@ -15,6 +15,8 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding, printable
+from tiler.formats import provenance
+from tiler.formats.predictions import FULL
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
 from tiler.scoring.measuring import measured
@@ -82,10 +84,11 @@ def score(
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     names = ground.names
+    full = _full(given, np.bincount(found.image, minlength=len(labelled.keys)), labelled.keys)
     counted = _counted(labelled.truth, names, chosen)
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
-    noticed += _in_a_corner(labels, found)
+    noticed += [*_in_a_corner(labels, found), *full]
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
     boxes = None
     if found_boxes is not None and labelled.boxes is not None:
@@ -135,6 +138,29 @@ def _path(preds: Any) -> Path | None:
         found = type(preds).__name__
         raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
     return None
+
+
+def _full(preds: Path | None, detections: Ints, keys: list[str]) -> list[Finding]:
+    """Images with as many detections as a detector keeps at most; of merged ones, tiles, and images as merge was told.
+
+    Args:
+        detections: `(I,)` of each image.
+    """
+    file = None if preds is None else preds / provenance.NAME
+    if file is None or not file.is_file():
+        return _at_limit("images", [key for key, count in zip(keys, detections.tolist(), strict=True) if count == FULL], FULL)
+    limit = int(provenance.read_head(file).options.get("max_det") or 0)
+    images = [key for key, count in zip(keys, detections.tolist(), strict=True) if limit and count == limit]
+    tiles = [tile.name for source in provenance.read_sources(file) for tile in source.tiles if tile.rows == FULL]
+    return _at_limit("images", images, limit) + _at_limit("tiles", tiles, FULL)
+
+
+def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
+    if not names:
+        return []
+    some = printable(names[0])[:100]
+    message = f"{what} with exactly {limit} rows: {len(names)} ({some}{', ...' if len(names) > 1 else ''})"
+    return [Finding("", "D11", f"{message}: the max_det may have cut off more; set it higher")]
 
 
 def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:

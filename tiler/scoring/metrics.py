@@ -62,7 +62,7 @@ class Seams:
     def plain(self) -> dict[str, Any]:
         """What the JSON holds."""
         return {
-            "gap": asdict(self.gap),
+            "gap": {**asdict(self.gap), "missing": self.gap.missing},
             "table": [asdict(row) for row in self.table],
             "density": [asdict(row) for row in self.density],
             "resolution": [asdict(row) for row in self.resolution],

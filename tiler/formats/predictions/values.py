@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
 
 
+FULL = 300  # rows: Ultralytics' default max_det
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the user or the manifest said about the predictions.
