@@ -10,6 +10,7 @@ import argparse
 import colorsys
 import json
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -37,10 +38,19 @@ def labelled(picture: Path, thick: int = 1, pose: bool = False) -> Image.Image:
     return image
 
 
+def entry_of(tiles: Path, source: Path) -> dict[str, Any]:
+    """What the manifest says of a source picture."""
+    entries = [json.loads(line) for line in (tiles / "tiles.jsonl").read_text().splitlines()[1:]]
+    for entry in entries:
+        if source.as_posix().endswith(entry["source"]):
+            return entry
+    known = ", ".join(entry["source"] for entry in entries[:3])
+    raise SystemExit(f"{tiles} was not cut from {source}: say --source, the path of a picture that was ({known}, ...)")
+
+
 def sheet(tiles: Path, source: Path) -> Image.Image:
     """A source picture with the windows of its grid, and beside it the six tiles with most labels."""
-    entries = [json.loads(line) for line in (tiles / "tiles.jsonl").read_text().splitlines()[1:]]
-    entry = next(e for e in entries if source.as_posix().endswith(e["source"]))
+    entry = entry_of(tiles, source)
     picture = labelled(source, 3)
     draw = ImageDraw.Draw(picture)
     for tile in entry["tiles"]:

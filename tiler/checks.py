@@ -23,14 +23,22 @@ CLUSTERS = ("dask", "ray")
 Options = TypeVar("Options", bound="Checked")
 
 
-def option(default: Any, help: str, check: Callable[[Any], Any], group: str = "Options", shown: str | None = None) -> Any:
+def option(
+    default: Any,
+    help: str,
+    check: Callable[[Any], Any],
+    group: str = "Options",
+    shown: str | None = None,
+    idle: Callable[[Any], str] | None = None,
+) -> Any:
     """A dataclass field that checks itself.
 
     Args:
         check: makes the value of what was given, or raises ValueError with what is expected.
         shown: what may be given, for the help.
+        idle: tells of all options together why this one does nothing beside the others; "" where it does something.
     """
-    return field(default=default, metadata={"help": help, "check": check, "group": group, "shown": shown})
+    return field(default=default, metadata={"help": help, "check": check, "group": group, "shown": shown, "idle": idle})
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
@@ -162,6 +170,41 @@ class Checked:
     def plain(self) -> dict[str, Any]:
         """Names and values as YAML and JSON can hold them."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def idle(self) -> dict[str, str]:
+        """The options that do nothing beside the others, and why.
+
+        >>> from tiler.options import MergeOptions
+        >>> MergeOptions(method="nms").idle()
+        {'orphans': '--method nms does not use it'}
+        """
+        asked = {item.name: item.metadata["idle"] for item in fields(self) if item.metadata["idle"] is not None}
+        reasons = {name: ask(self) for name, ask in asked.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def in_effect(self) -> dict[str, Any]:
+        """Names and values without those that do nothing, or are not set: a valid `--config`."""
+        idle = self.idle()
+        return {name: value for name, value in self.plain().items() if value is not None and name not in idle}
+
+    def require_in_effect(self) -> None:
+        """Raises:
+        TilerError: an option that does nothing has another value than its default, so somebody meant something by it.
+
+        >>> from tiler.options import MergeOptions
+        >>> MergeOptions(method="nms", orphans="drop").require_in_effect()
+        Traceback (most recent call last):
+        ...
+        tiler.errors.TilerError: --orphans drop: --method nms does not use it
+        """
+        defaults = {item.name: item.default for item in fields(self)}
+        for name, reason in self.idle().items():
+            value = getattr(self, name)
+            if value == defaults[name]:
+                continue
+            no = "no-" if value is False else ""
+            shown = "" if isinstance(value, bool) else f" {value}"
+            raise TilerError(f"--{no}{name.replace('_', '-')}{shown}: {reason}")
 
 
 def per_class(value: Any) -> float | str:

@@ -134,6 +134,27 @@ def short(value: object) -> str:
     return printable(reprlib.repr(value))[:100]
 
 
+def together(findings: Iterable[Finding]) -> list[Finding]:
+    """Entries of one JSON that had no size (D06), which detectors write now and then, as one finding with their count.
+
+    >>> [str(f) for f in together([Finding("a.json", "D06", f"entry {i}: no size") for i in range(3)])]
+    ['a.json: D06 entry 0: no size (and 2 more)']
+    """
+    kept: list[Finding] = []
+    first: dict[str, int] = {}
+    for finding in findings:
+        if finding.code != "D06" or finding.line is not None:
+            kept.append(finding)
+        elif finding.path not in first:
+            first[finding.path] = len(kept)
+            kept.append(finding)
+        else:
+            known = kept[first[finding.path]]
+            count = known.count + finding.count
+            kept[first[finding.path]] = Finding(known.path, known.code, known.message, None, count)
+    return kept
+
+
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
     """At most `limit` findings a file and code that lose nothing; the last one carries the count of the rest.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,27 @@ def _max_pixels() -> Any:
 def pixel_limit(chosen: str | int) -> int | None:
     """What --max-pixels says: a number, or None for what a picture's reader can bear."""
     return None if isinstance(chosen, str) else chosen
+
+
+def _only(name: str, *values: Any) -> Callable[[Any], str]:
+    """Idle where another option has none of these values; one that is still to be decided (auto) may become any."""
+
+    def idle(options: Any) -> str:
+        value = getattr(options, name)
+        if value in (*values, "auto"):
+            return ""
+        return f"{_said(name, value)} does not use it"
+
+    return idle
+
+
+def _not(name: str, *values: Any) -> Callable[[Any], str]:
+    """Idle where another option has one of these values."""
+    return lambda options: f"{_said(name, value)} does not use it" if (value := getattr(options, name)) in values else ""
+
+
+def _said(name: str, value: Any) -> str:
+    return f"--{name.replace('_', '-')} {value}"
 
 
 def _workers() -> Any:
@@ -98,7 +120,11 @@ class SplitOptions(Checked):
         "drop|keep|mask|skip-tile",
     )
     rescue: bool = option(
-        True, "Keep an object that is below --min-visible in every tile in the tile that shows most of it.", flag, LABELS
+        True,
+        "Keep an object that is below --min-visible in every tile in the tile that shows most of it.",
+        flag,
+        LABELS,
+        idle=_not("truncated", "keep"),
     )
     ignored: str = option(
         "mask",
@@ -113,6 +139,7 @@ class SplitOptions(Checked):
         choice("aligned", "minrect", "full"),
         LABELS,
         "aligned|minrect|full",
+        idle=_only("task", "obb"),
     )
     parts: str = option(
         "separate",
@@ -120,6 +147,7 @@ class SplitOptions(Checked):
         choice("separate", "bridge", "largest"),
         LABELS,
         "separate|bridge|largest",
+        idle=_only("task", "segment"),
     )
     background: str | float = option(
         "all",
@@ -128,17 +156,20 @@ class SplitOptions(Checked):
         LABELS,
         "all|none|RATIO",
     )
-    seed: int = option(0, "Which background tiles a ratio takes.", whole(0), LABELS)
+    seed: int = option(0, "Which background tiles a ratio takes.", whole(0), LABELS, idle=_not("background", "all", "none"))
     format: str = option(
         "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif"
     )
-    quality: int = option(95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100")
+    quality: int = option(
+        95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100", idle=_not("format", "png", "tif")
+    )
     jpeg: str = option(
         "encode",
         "JPEG to JPEG: encode anew, or keep the source's own coefficients and tables (extra 'lossless').",
         choice("encode", "keep"),
         PIXELS,
         "encode|keep",
+        idle=_only("format", "same", "jpg"),
     )
     stretch: str = option(
         "none",
@@ -174,8 +205,16 @@ class MergeOptions(Checked):
         lambda value: None if value is None else described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
         MERGING,
         "0..1[,CLASS=0..1]",
+        idle=_not("method", "soft-nms", "center", "none"),
     )
-    metric: str = option("iou", "Overlap over the union, or over the smaller one.", choice("iou", "ios"), MERGING, "iou|ios")
+    metric: str = option(
+        "iou",
+        "Overlap over the union, or over the smaller one (not of cvm).",
+        choice("iou", "ios"),
+        MERGING,
+        "iou|ios",
+        idle=_not("method", "cvm", "center", "none"),
+    )
     conf: float | str = option(
         0.0,
         "Least confidence of a detection; others for some classes.",
@@ -183,13 +222,20 @@ class MergeOptions(Checked):
         MERGING,
         "0..1[,CLASS=0..1]",
     )
-    class_agnostic: bool = option(False, "Let all classes compete; the class with the most confidence wins.", flag, MERGING)
+    class_agnostic: bool = option(
+        False,
+        "Let all classes compete; the class with the most confidence wins.",
+        flag,
+        MERGING,
+        idle=_not("method", "center", "none"),
+    )
     groups: str = option(
         "",
         "Let some classes compete.",
         described(class_groups, "groups of two or more classes, such as car,truck;bus,van"),
         MERGING,
         "car,truck;bus,van",
+        idle=_not("method", "center", "none"),
     )
     orphans: str = option(
         "decay",
@@ -197,6 +243,7 @@ class MergeOptions(Checked):
         choice("keep", "decay", "drop"),
         MERGING,
         "keep|decay|drop",
+        idle=_only("method", "cvm"),
     )
     parts: str = option(
         "bridge",
@@ -226,6 +273,21 @@ class ReadingOptions(Checked):
     )
     conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
     preds_base: str = option("auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES)))
+
+
+def _geojson_only(options: Any) -> str:
+    return "" if "geojson" in options.export.split(",") else "it is for --export geojson"
+
+
+def _coco_only(options: Any) -> str:
+    """COCO's limits are those of free bins too."""
+    told = "coco" in options.protocol.split(",") or options.bins != "coco"
+    return "" if told else f"--protocol {options.protocol} has limits of its own"
+
+
+def _resampled(options: Any) -> str:
+    """The seed is of resamplings, which there may be none of."""
+    return _not("analysis", "none")(options) or _not("replicates", 0)(options)
 
 
 NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
@@ -270,8 +332,16 @@ class PredictionOptions(ReadingOptions):
         lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or ""),
         WRITING,
         "a,b,c,d,e,f|world|pixels",
+        idle=_geojson_only,
     )
-    crs: str = option("", "Its coordinate reference system, such as EPSG:32633. Default: the manifest's.", str, WRITING, "CRS")
+    crs: str = option(
+        "",
+        "Its coordinate reference system, such as EPSG:32633. Default: the manifest's.",
+        str,
+        WRITING,
+        "CRS",
+        idle=_geojson_only,
+    )
 
 
 SCORING = "Scoring"
@@ -308,6 +378,14 @@ class ScoreOptions(Checked):
         described(detection_limits, "auto, or rising whole numbers such as 1,10,100"),
         SCORING,
         "auto|1,10,100",
+        idle=_coco_only,
+    )
+    areas: str = option(
+        "coco",
+        "Size of an outline or a pose: as pycocotools has it (of its box, where the file has boxes), or its mask's own.",
+        choice("coco", "mask"),
+        SCORING,
+        "coco|mask",
     )
     conf: float = option(0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1")
     only_predicted: bool = option(False, "Leave out images without predictions, if only an empty file.", flag, SCORING)
@@ -325,8 +403,15 @@ class ScoreOptions(Checked):
         SCORING,
         "auto|full|none",
     )
-    replicates: int = option(200, "Resamplings of the pictures for intervals; 0 for none.", whole(0, 10_000), SCORING, "N")
-    seed: int = option(0, "Of these resamplings.", whole(0), SCORING)
+    replicates: int = option(
+        200,
+        "Resamplings of the pictures for intervals; 0 for none.",
+        whole(0, 10_000),
+        SCORING,
+        "N",
+        idle=_not("analysis", "none"),
+    )
+    seed: int = option(0, "Of these resamplings.", whole(0), SCORING, idle=_resampled)
 
 
 BACKENDS = ("auto", "threading", "loky", "sequential")

@@ -253,10 +253,16 @@ def test_without_stdout_nothing_fails(here):
 def test_compare_says_which_is_better_in_words(here):
     same = score(here, "good", "--compare", "good")
     assert (same.returncode, same.stderr) == (0, "")
-    assert same.stdout.splitlines()[-1] == "too few images (2) to tell"
+    assert same.stdout.splitlines()[-1] == "too few images for an interval (2)"
+    table = same.stdout[same.stdout.index("first less other") :].splitlines()[1:-1]
+    assert [line.split() for line in table if line.startswith("AP ")] == [["AP", "0.000"]]
+    assert not any(" to " in line for line in table)
     content = strictly(score(here, "good", "--compare", "worse", "--json").stdout)["comparison"]
     assert content["AP"]["difference"] > 0
-    assert isinstance(content["AP"]["verdict"], str)
+    assert content["AP"]["verdict"] == "too few images for an interval (2)"
+    assert (content["AP"]["low"], content["AP"]["high"], content["AP"]["p"]) == (None, None, None)
+    alone = score(here, "good").stdout
+    assert "95 %" not in alone and "\ntoo few images for an interval (2)\n" in alone
 
 
 # --- --out
@@ -387,4 +393,5 @@ def test_compare_of_two_merges(there):
     assert done.returncode == 0
     comparison = strictly(done.stdout)["comparison"]
     assert comparison["AP"]["difference"] > 0
-    assert comparison["AP"]["low"] > 0
+    assert comparison["AP"]["low"] is None  # of three images nothing is shown
+    assert comparison["AP"]["verdict"] == "too few images for an interval (3)"

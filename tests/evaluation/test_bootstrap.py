@@ -335,9 +335,9 @@ class TestCompare:
     @pytest.mark.parametrize(
         ("options", "verdict"),
         [
-            ({"images": 3}, "too few images (3) to tell"),
+            ({"images": 3}, "too few images for an interval (3)"),
             ({"images": 9, "labels": 12}, "too few labels (12) to tell"),
-            ({"images": 9, "labels": 0}, "too few images with labels (0) to tell"),
+            ({"images": 9, "labels": 0}, "too few images for an interval (0 with labels)"),
         ],
     )
     def test_too_little_to_tell(self, options, verdict):
@@ -348,7 +348,9 @@ class TestCompare:
     def test_few_images_that_have_labels(self):
         columns = scene(1, images=3, labels=60, odd=False) | {"images": 40}
         own = drawn(columns, bootstrap.weights(40, 50))
-        assert bootstrap.compare(own, own).verdict == "too few images with labels (3) to tell"
+        result = bootstrap.compare(own, own)
+        assert result.verdict == "too few images for an interval (3 with labels)"
+        assert result.difference == 0 and np.isnan([result.low, result.high, result.p]).all()
 
     def test_of_no_replicates_nothing_is_shown(self):
         good, bad = (drawn(c, self.weights[:0]) for c in (self.columns, worse(self.columns, 0.4)))

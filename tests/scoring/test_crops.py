@@ -12,7 +12,8 @@ from PIL import Image
 import tiler
 from tests.conftest import Dataset
 from tiler.instances import Instances
-from tiler.scoring.report.crops import BLUE, CLOSEST, GREEN, RED, SIDE, Crop, _coloured, worst
+from tiler.scoring.report import crops as crops_module
+from tiler.scoring.report.crops import BLUE, CLOSEST, GREEN, RED, SIDE, WHOLE, Crop, _coloured, overview, worst
 
 W, H = 600, 400
 BOXES = [(180, 40, 220, 70), (40, 180, 70, 220), (300, 300, 330, 330), (520, 60, 524, 64)]  # the first two across a seam
@@ -282,3 +283,49 @@ def test_names_of_a_json_do_not_lead_out_of_the_images(tmp_path):
     assert [f.code for f in metrics.findings] == ["I01"] * 3
     assert metrics.exit_code() == 1
     assert tiler.score(tmp_path / "p.json", tmp_path / "gt.json").exit_code() == 0  # names, of which none is opened
+
+
+def test_another_class_is_shown_however_many_errors_of_seams_there_are(tmp_path):
+    """These used to take all places."""
+    cut(tmp_path, pictures=3)
+    for path in (tmp_path / "data/labels/val").iterdir():
+        path.write_text(rows(BOXES, classes=[0, 0, 1, 0]))
+    where = {"split": "val", "tiles": tmp_path / "tiles", "tile_preds": tmp_path / "tiles/labels/val", "assume_conf": 0.9}
+    metrics = tiler.score(tmp_path / "merged", tmp_path / "data", **where)
+    crops = worst(metrics, 4)
+    kinds = [crop.what.split(":")[0] for crop in crops]
+    assert kinds == ["SeamSplit", "SeamTrunc", "SeamSplit", "Cls"]
+    assert "Cls: <b>car</b> 0.90, another class (bus) (at 300, 300" in crops[-1].what
+
+
+def test_names_stand_on_what_is_shown(tmp_path, monkeypatch):
+    written = []
+    text = crops_module._text
+    monkeypatch.setattr(crops_module, "_text", lambda *given: (written.append((given[2], given[3])), text(*given)))
+    made = dataset(tmp_path)
+    made.add("p.png", rows([(20, 20, 60, 60)]), Image.new("RGB", (W, H), (90, 90, 90)), "val")
+    found = Instances(np.array([1]), np.array([[20, 20, 60, 60.0]]), conf=np.array([0.5]))
+    (crop,) = worst(tiler.score({"images/val/p.png": found}, made.yaml, split="val"))
+    assert crop.what.startswith("Cls: bus 0.50, another class (car)")
+    assert {("car", GREEN), ("bus 0.50", RED)} <= set(written)
+    assert crop.width <= SIDE
+
+
+def test_the_whole_of_the_worst_picture(tmp_path):
+    made = dataset(tmp_path)
+    size = (W * 6, H * 6)
+    boxes = [(100, 100, 200, 200), (3000, 2000, 3100, 2100)]
+    for name in ("good", "worse"):
+        made.add(f"{name}.png", rows(boxes, size), Image.new("RGB", size, (90, 90, 90)), "val")
+    right = Instances(np.zeros(2, int), np.array(boxes, float), conf=np.full(2, 0.9))
+    wrong = Instances(np.zeros(2, int), np.array([(1000.0, 1000, 1100, 1100), boxes[0]]), conf=np.full(2, 0.9))
+    metrics = tiler.score({"images/val/good.png": right, "images/val/worse.png": wrong}, made.yaml, split="val")
+    crop = overview(metrics)
+    assert crop.key == "images/val/worse.png"
+    assert crop.what == "Whole: 2 labels, 1 found, 1 detections false, 1 labels missed (3600 x 2400 px; reduced 3 times)"
+    assert (crop.width, crop.height) == (1200, 800) and crop.width <= WHOLE
+    image = pixels(crop)
+    assert has(image[320:380, 320:380], RED) and has(image[650:710, 990:1040], GREEN)
+    assert not has(image[650:710, 990:1040], BLUE)
+    assert overview(metrics) == crop
+    assert overview(replace(metrics, root=None)) is None

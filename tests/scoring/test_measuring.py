@@ -8,6 +8,7 @@ import pytest
 
 import tiler
 from tests.scoring.test_score import dataset, row, texts
+from tiler.scoring.comparing import compared
 
 # Two labels of a and one of b are found, missed, mistaken; the boxes are those of the labels or away from all.
 LABELS = {
@@ -25,6 +26,11 @@ FOUND = {
 @pytest.fixture
 def made(tmp_path):
     return dataset(tmp_path / "data", LABELS), texts(tmp_path / "preds", FOUND)
+
+
+def many(rows):
+    """The same pictures, each five times."""
+    return {f"{name}{i}": text for i in range(5) for name, text in rows.items()}
 
 
 def score(made, **options):
@@ -158,7 +164,8 @@ def test_without_analysis(made):
     assert json.loads(metrics.encoded())["errors"] is None
 
 
-def test_resamplings(made):
+def test_resamplings(tmp_path):
+    made = dataset(tmp_path / "data", many(LABELS)), texts(tmp_path / "preds", many(FOUND))
     metrics = score(made, replicates=50)
     assert set(metrics.intervals) == {"AP", "AP50", "AP_small", "AP_medium", "AP_large"}
     assert metrics.card["intervals"].startswith("50 resamplings")
@@ -167,6 +174,17 @@ def test_resamplings(made):
     none = score(made, replicates=0)
     assert (none.intervals, none.card["intervals"]) == (None, None)
     assert none.errors is not None
+
+
+def test_bins_have_intervals(tmp_path):
+    made = dataset(tmp_path / "data", many(LABELS)), texts(tmp_path / "preds", many(FOUND))
+    sizes = score(made, bins="21,41").bins["sizes"]
+    shown = [row for row in sizes.values() if row["labels"]]
+    assert len(shown) == 2
+    assert all(row["interval"][0] - 1e-9 <= row["AP"] <= row["interval"][1] + 1e-9 for row in shown)
+    coco = score(made)
+    assert coco.bins["sizes"]["small"]["interval"] == pytest.approx(coco.intervals["AP_small"])
+    assert "interval" not in score(made, bins="tinyperson").bins["sizes"]["tiny"]  # of other thresholds
 
 
 def test_errors_by_hand(made):
@@ -194,3 +212,33 @@ def test_intervals_hold_the_estimate(tmp_path):
     for name in ("a", "b"):
         low, high = metrics.per_class[name]["interval"]
         assert low < metrics.per_class[name]["AP"] < high
+
+
+@pytest.mark.parametrize(("images", "labelled"), [(1, 1), (2, 2), (4, 4), (9, 4), (9, 5)])
+def test_no_interval_of_few_images(tmp_path, images, labelled):
+    """Nor of those with labels: two can be drawn in three ways only, and one in one."""
+    rows = {f"p{i}": row(0, 10, 10, 50, 50) if i < labelled else "" for i in range(images)}
+    data = dataset(tmp_path / "data", rows, names=["car", "bus"])
+    preds = texts(tmp_path / "preds", {name: row(0, 10, 10, 50, 46, 0.9) for name in rows})
+    metrics = tiler.score(preds, data.yaml, split="val")
+    plain = metrics.plain()
+    if labelled >= 5:
+        assert "resamplings" in plain["card"]["intervals"] and None not in plain["intervals"]["AP"]
+        assert None not in plain["per_class"]["car"]["interval"]
+        return
+    said = f"({images})" if images < 5 else f"({labelled} with labels)"
+    assert (plain["intervals"], plain["card"]["intervals"]) == (None, f"too few images for an interval {said}")
+    assert "interval" not in plain["per_class"]["car"]
+    assert all("interval" not in size for size in plain["bins"]["sizes"].values())
+    same = compared(metrics, metrics)["AP"]
+    assert same.verdict == f"too few images for an interval {said}" and np.isnan([same.low, same.high, same.p]).all()
+
+
+def test_no_interval_of_a_class_in_few_images(tmp_path):
+    rows = {f"p{i}": row(0, 10, 10, 50, 50) + (row(1, 60, 60, 90, 90) if i < 2 else "") for i in range(6)}
+    data = dataset(tmp_path / "data", rows, names=["car", "bus"])
+    preds = texts(tmp_path / "preds", {name: row(0, 10, 10, 50, 46, 0.9) + row(1, 60, 60, 90, 88, 0.9) for name in rows})
+    plain = tiler.score(preds, data.yaml, split="val").plain()
+    car, bus = plain["per_class"].values()
+    assert None not in car["interval"] and bus["interval"] == [None, None]
+    assert None not in plain["intervals"]["AP_medium"] and plain["intervals"]["AP_small"] == [None, None]

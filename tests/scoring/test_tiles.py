@@ -379,11 +379,3 @@ def test_pictures_without_tiles_are_left_out_of_seams(here):
     assert metrics.plain()["seams"]["table"] == val.plain()["seams"]["table"]
     assert metrics.plain()["seams"]["density"][0]["band_area"] == val.plain()["seams"]["density"][0]["band_area"]
     assert [row.labels for row in metrics.seams.resolution] == [row.labels for row in val.seams.resolution]
-
-
-def test_bins_have_intervals(scenes):
-    sizes = score(scenes, bins="16,32").bins["sizes"]
-    assert [row["interval"][0] <= row["AP"] <= row["interval"][1] for row in sizes.values() if row["labels"]] == [True] * 3
-    coco = score(scenes).bins["sizes"]
-    assert coco["small"]["interval"] == pytest.approx(score(scenes).intervals["AP_small"])
-    assert "interval" not in score(scenes, bins="tinyperson").bins["sizes"]["tiny"]  # of other thresholds

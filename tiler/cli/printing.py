@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tiler.findings import Finding, printable
+from tiler.findings import Finding, printable, together
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,6 +50,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 
 def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) -> None:
     """Findings to stderr: errors first come as they are, the rest is counted."""
+    found = found if verbose else together(found)
     shown = [f for f in found if verbose or f.level == "error" or (f.level == "warning" and not quiet)]
     shown.sort(key=lambda finding: finding.level != "error")
     for finding in shown if verbose else shown[:LISTED]:

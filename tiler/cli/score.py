@@ -165,6 +165,11 @@ def shown(metrics: Metrics, verbose: bool) -> None:
         f"{card['task']}, {card['similarity']}: {card['pictures']} pictures{split}, "
         f"{card['labels']} labels{crowds}, {card['detections']} detections"
     )
+    if card["task"] in ("segment", "pose"):
+        tell(f"size of a detection: {card['area']['detections']}")
+    for deviation in card["deviations"]:
+        if "loadRes" in deviation:
+            tell(f"note: {deviation}")
     _protocols(plain)
     _both(plain)
     _classes(plain)
@@ -182,26 +187,26 @@ def shown(metrics: Metrics, verbose: bool) -> None:
 def _protocols(plain: Mapping[str, Any]) -> None:
     limits = plain["card"]["max_dets"]
     cap = limits["coco"][-1]
+    task = plain["card"]["task"]
+    boxes = plain.get("boxes", {})
     rows = []
     if "coco" in plain["card"]["protocols"]:
-        coco, auto = plain["coco"], plain["coco_auto"]
-        for what, numbers, recall in (
-            (f"coco, {cap} a class and picture", coco, f"AR_{cap}"),
-            (f"coco, all ({auto['max_dets']})", auto, "AR"),
-        ):
-            rows.append([what, *(number(numbers[name]) for name in SIZES), number(numbers[recall]), "", ""])
+        rows += _coco_rows(f"coco{OBB[0] if task == 'obb' else ''}", plain, cap)
         if plain["intervals"] is not None:
             ends = plain["intervals"]
             rows.append(["  95 % of resampled pictures", *(_span(ends.get(name)) for name in SIZES), "", "", ""])
+        if boxes:
+            rows += _coco_rows("coco, boxes", boxes, next(reversed(_caps(boxes["coco"]))))
     for name in ("ultralytics", "ultralytics-8.3"):
         if name in plain:
-            box = plain[name]
             version = "ultralytics 8.4.190" if name == "ultralytics" else name
-            values = [number(box[key]) for key in ("map", "map50", "map75")]
-            rows.append([f"{version}, {box['max_det']} a picture", *values, "", "", "", "", number(box["mp"]), number(box["mr"])])
+            rows.append(_ultralytics_row(f"{version}{OBB[1] if task == 'obb' else ''}", plain[name]))
+            rows += [_ultralytics_row(f"{version}, boxes", boxes[name])] if boxes else []
     for name, value in plain.get("voc", {}).items():
         rows.append([name, "", number(value), *[""] * 7])
     tell(table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows))
+    if plain["intervals"] is None and plain["card"]["intervals"]:
+        tell(plain["card"]["intervals"])
     beyond = limits["pictures_beyond_limit"]
     cost = plain["coco_auto"]["cost_of_limit"]
     if beyond and cost is not None:
@@ -226,6 +231,28 @@ def _both(plain: Mapping[str, Any]) -> None:
         if every["ultralytics"] is not None:
             values.append(f"mAP50-95 {number(own['ultralytics']['map'])}")
         tell(f"{what}: {', '.join(values)}")
+
+
+OBB = (" (IoU of polygons)", " (ProbIoU)")  # two measures, and numbers apart by as much as a half
+
+
+def _caps(coco: Mapping[str, Any]) -> list[int]:
+    """The limits of detections that COCO's numbers are at."""
+    return [int(name[3:]) for name in coco if name.startswith("AR_") and name[3:].isdecimal()]
+
+
+def _coco_rows(what: str, numbers: Mapping[str, Any], cap: int) -> list[list[str]]:
+    """At COCO's limit, and of all detections."""
+    coco, auto = numbers["coco"], numbers["coco_auto"]
+    kinds = ((f"{cap} a class and picture", coco, f"AR_{cap}"), (f"all ({auto['max_dets']})", auto, "AR"))
+    return [
+        [f"{what}, {limit}", *(number(own[name]) for name in SIZES), number(own[recall]), "", ""] for limit, own, recall in kinds
+    ]
+
+
+def _ultralytics_row(what: str, box: Mapping[str, Any]) -> list[str]:
+    values = [number(box[key]) for key in ("map", "map50", "map75")]
+    return [f"{what}, {box['max_det']} a picture", *values, "", "", "", "", number(box["mp"]), number(box["mr"])]
 
 
 def _span(ends: list[float | None] | None) -> str:
@@ -266,7 +293,9 @@ def _seams(plain: Mapping[str, Any]) -> None:
     ]
     tell("")
     tell(table(["labels in their best tile", "labels", "recall .5", "recall", "repeats", "IoU"], rows))
-    if gap["gap"] is not None:
+    if gap["gap"] is None:
+        tell(f"seam gap: n/a, {gap['missing']}")
+    else:
         matched = f"; between objects of one size {number(gap['size_matched'])}" if gap["size_matched"] is not None else ""
         span = f" (95 %: {_span([gap['low'], gap['high']])})" if gap["low"] is not None else ""
         tell(f"seam gap, recall .5 away from seams less that at seams: {number(gap['gap'])}{span}{matched}")
@@ -286,7 +315,12 @@ def _errors(plain: Mapping[str, Any]) -> None:
             tell(f"cannot be told: {', '.join(errors['untold'])}")
     if plain["efficiency"] is not None:
         stages = plain["efficiency"]
-        words = {"tile": "on tiles", "nomerge": "not merged", "ideal": "the best one of each object chosen", "merged": "merged"}
+        words = {
+            "tile": "on tiles (COCO's)",
+            "nomerge": "not merged",
+            "ideal": "the best one of each object chosen",
+            "merged": "merged",
+        }
         parts = [f"{words[name]} {number(stages[name]['ap'])}" for name in words if stages[name]["ap"] is not None]
         share = stages["merge"]
         tell(f"AP {', '.join(parts)}" + (f"; merge efficiency {number(share, 2)}" if share is not None else ""))
@@ -294,7 +328,7 @@ def _errors(plain: Mapping[str, Any]) -> None:
 
 def _versus(versus: Mapping[str, Comparison]) -> None:
     spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
-    rows = [[name, number(c.difference), spans[name], number(c.p)] for name, c in versus.items()]
+    rows = [[name, number(c.difference), spans[name], "" if isnan(c.p) else number(c.p)] for name, c in versus.items()]
     tell("")
     tell(table(["first less other", "difference", "95 %", "p"], rows))
     tell(versus["AP"].verdict)

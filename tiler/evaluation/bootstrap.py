@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 LEVEL = 0.95
-FEWEST_IMAGES = 5  # to compare by
+FEWEST_IMAGES = 5  # with labels, for an interval: few can be drawn in few ways only
 FEWEST_LABELS = 20
 ROUNDING = 1e-12  # of AP
 
@@ -300,13 +300,27 @@ def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
     return np.asarray(np.quantile(known - known.mean(), [tail, 1 - tail]) + estimate)
 
 
+def few(images: int, labelled: int) -> str | None:
+    """Why images are too few for an interval; None where they are not.
+
+    Args:
+        labelled: how many of the images have labels that count.
+
+    >>> few(2, 2), few(9, 3), few(9, 5)
+    ('too few images for an interval (2)', 'too few images for an interval (3 with labels)', None)
+    """
+    if labelled >= FEWEST_IMAGES:
+        return None
+    return f"too few images for an interval ({images if images < FEWEST_IMAGES else f'{labelled} with labels'})"
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """By how much the AP of one run is above that of another.
 
     Attributes:
         difference: of the estimates, the first less the second.
-        low, high: where the true difference is likely to lie.
+        low, high: where the true difference is likely to lie; NaN, as p, with labels in fewer than 5 images.
         p: how likely a difference as large, either way, is by chance where there is none.
         verdict: in words.
     """
@@ -339,19 +353,25 @@ def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = 
         raise TilerError(f"runs are compared by the same weights of the same images: those {shapes} differ")
     i, j = a.bin(bin), b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
+    reason = few(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])))
+    if reason is not None:
+        nothing = float("nan")
+        return Comparison(difference, nothing, nothing, nothing, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
     labels = min(int(a.labels[:, i].sum()), int(b.labels[:, j].sum()))
-    verdict = _doubt(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])), labels)
-    if verdict is None:
-        holds = low <= 0 <= high
-        if p < 1 - level and not holds:
-            better, worse = names if difference > 0 else names[::-1]
-            verdict = f"{better} is better than {worse} (p = {p:.2g})"
-        else:
-            verdict = f"no difference is shown (p = {p:.2g}{'; the interval holds 0' if holds else ''})"
-    return Comparison(difference, low, high, p, verdict)
+    return Comparison(difference, low, high, p, _verdict(difference, low, high, p, 1 - level, labels, names))
+
+
+def _verdict(difference: float, low: float, high: float, p: float, enough: float, labels: int, names: tuple[str, str]) -> str:
+    if labels < FEWEST_LABELS:
+        return f"too few labels ({labels}) to tell"
+    holds = low <= 0 <= high
+    if p < enough and not holds:
+        better, worse = names if difference > 0 else names[::-1]
+        return f"{better} is better than {worse} (p = {p:.2g})"
+    return f"no difference is shown (p = {p:.2g}{'; the interval holds 0' if holds else ''})"
 
 
 def _significance(difference: float, drawn: Floats) -> float:
@@ -359,15 +379,3 @@ def _significance(difference: float, drawn: Floats) -> float:
         return float("nan")
     away = np.abs(drawn - drawn.mean()) if len(drawn) else drawn
     return float((1 + (away >= abs(difference) - ROUNDING).sum()) / (1 + len(drawn)))
-
-
-def _doubt(images: int, labelled: int, labels: int) -> str | None:
-    """Why a sample is too small to tell by; None where it is not."""
-    for number, least, what in (
-        (images, FEWEST_IMAGES, "images"),
-        (labelled, FEWEST_IMAGES, "images with labels"),
-        (labels, FEWEST_LABELS, "labels"),
-    ):
-        if number < least:
-            return f"too few {what} ({number}) to tell"
-    return None

@@ -191,7 +191,7 @@ class Gap:
         recall_seam: of those at seams.
         recall_inside: of those inside.
         gap: the second less the first: positive where seams cost.
-        low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in one image only.
+        low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in fewer than 5 images.
         size_matched: the gap between labels of one size, over sizes as they are at seams. Small objects lie less
             often at seams and are harder to find, which hides part of the plain gap.
         size_matched_low, size_matched_high: as low and high.
@@ -210,6 +210,14 @@ class Gap:
     size_matched_high: float
     covered: int
 
+    @property
+    def missing(self) -> str | None:
+        """Which labels there are none of, so that there is no gap; None where there is one."""
+        at_seam = f"at a seam (less than {SEAM:g} px inside every tile)"
+        inside = f"{INSIDE:g} px or more inside a tile"
+        places = [place for place, count in ((at_seam, self.seam), (inside, self.inside)) if not count]
+        return f"no label lies {' or '.join(places)}" if places else None
+
 
 def gap(
     sample: Sample, matched: Ints, visibility: Visibility, areas: Floats | None = None, replicates: int = 200, seed: int = 0
@@ -227,13 +235,13 @@ def gap(
 
     >>> from tiler.evaluation.sample import Found, Sample, Truth
     >>> from tiler.instances import Instances
-    >>> label, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 2), np.array([0, 0, 1, 1])
-    >>> found = Found.of(Instances(np.zeros(3, int), label[:3], conf=np.ones(3)), image[:3])
-    >>> sample = Sample(Truth(Instances(np.zeros(4, int), label), image), found, images=2, classes=1)
-    >>> margins = Visibility(np.array([80.0, -2, 80, -2]), np.ones(4), np.ones(4, int))
-    >>> result = gap(sample, np.array([[0], [1], [2]]), margins)
-    >>> result.gap, round(result.low, 2), round(result.high, 2), result.size_matched, result.covered
-    (0.5, -0.05, 0.95, 0.5, 2)
+    >>> label, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 5), np.repeat(np.arange(5), 2)
+    >>> found = Found.of(Instances(np.zeros(8, int), label[:8], conf=np.ones(8)), image[:8])
+    >>> sample = Sample(Truth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
+    >>> margins = Visibility(np.array([80.0, -2] * 5), np.ones(10), np.ones(10, int))
+    >>> result = gap(sample, np.array([[0], [1], [2], [-1], [4], [-1], [6], [-1]]), margins)
+    >>> round(result.gap, 2), round(result.size_matched, 2), result.covered, result.low < result.gap < result.high
+    (0.6, 0.6, 5, True)
     """
     counted = ~sample.truth.ignored & ((visibility.margin < SEAM) | (visibility.margin >= INSIDE))
     size = np.digitize(sample.truth.instances.area if areas is None else areas, np.square(SIDES))
@@ -244,7 +252,7 @@ def gap(
     labels, found = counts.reshape(2, *shape)
     plain, alike, common = _gaps(labels.sum(axis=0), found.sum(axis=0))
     ends = np.full((2, 2), np.nan)
-    if (labels.sum(axis=(1, 2)) > 0).sum() > 1:
+    if bootstrap.few(sample.images, int((labels.sum(axis=(1, 2)) > 0).sum())) is None:
         weights = bootstrap.weights(sample.images, replicates, seed).astype(float)
         drawn = (weights @ counts.reshape(2, sample.images, -1)).reshape(2, replicates, *shape[1:])
         gaps = zip((plain, alike), _gaps(*drawn), strict=False)

@@ -80,7 +80,7 @@ def build(
     closed(report)
     with writing():
         tree.make("labels")
-        args = {**_args(plan.job), **relative(plan.places, staging.out)}
+        args = {**_args(plan.job, report.task), **relative(plan.places, staging.out)}
         tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
@@ -89,10 +89,10 @@ def build(
     return report
 
 
-def _args(job: Job) -> dict[str, Any]:
+def _args(job: Job, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
-    options = {**job.merging.plain(), **job.files.plain()}
-    return {name: value for name, value in options.items() if value is not None}
+    options = {**job.merging.in_effect(), **job.files.in_effect()}
+    return options if task == "segment" else {name: value for name, value in options.items() if name != "parts"}
 
 
 def _key(source: str) -> str:
@@ -119,13 +119,13 @@ def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: Run
     return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
 
 
-def _require_args(folder: Folder, job: Job) -> None:
+def _require_args(folder: Folder, args: dict[str, Any]) -> None:
     """Raises:
     TilerError: args.yaml has other options. Where things lie may have changed.
     """
     lines = content(folder, "args.yaml").decode("utf-8", "replace").splitlines()
     options = [line for line in lines if line.partition(":")[0] not in PLACES]
-    if options != plain_yaml.dump(_args(job)).splitlines():
+    if options != plain_yaml.dump(args).splitlines():
         raise _changed(folder.path, "its args.yaml was changed since")
 
 
@@ -159,7 +159,7 @@ def unchanged(
         require_same(target, standing.tiler, standing.options, head.options)
         if standing != head:
             raise _changed(target, "the tiles, or what the predictions are, changed since")
-        _require_args(folder, plan.job)
+        _require_args(folder, _args(plan.job, plan.report.task))
         made = provenance.read_sources(path, folder.opened)
         digests = _streamed(digest_of, plan.pieces, run)
         for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):

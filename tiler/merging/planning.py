@@ -79,6 +79,8 @@ def planned(
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
     files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
+    merging.require_in_effect()
+    files.require_in_effect()
     if files.affine == "world" and images is None:
         raise TilerError("--affine world looks for world files beside the pictures: say --images")
     if files.affine not in ("", "world", "pixels"):
@@ -92,6 +94,7 @@ def planned(
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
     found = open_predictions(preds, reading)
+    _require_used(merging, files, found.task, manifest)
     if known is None:
         if images is None:
             raise TilerError(
@@ -103,6 +106,18 @@ def planned(
     used = {"preds": preds, "tiles": manifest, "images": images}
     places = {name: place for name, place in used.items() if place is not None}
     return replace(_looked_up(job, found, known, truth, "" if data is None else data.name), places=places), run
+
+
+def _require_used(merging: MergeOptions, files: PredictionOptions, task: str, manifest: Path | None) -> None:
+    """Raises:
+    TilerError: an option that was given says nothing of such predictions.
+    """
+    if task != "segment" and merging.parts != MergeOptions().parts:
+        raise TilerError(f"--parts {merging.parts}: the predictions are {task}, and only outlines have parts")
+    for name in ("naming", "tile"):
+        value = getattr(files, name)
+        if manifest is not None and value != getattr(PredictionOptions(), name):
+            raise TilerError(f"--{name} {value}: the tiles are told by {printable(str(manifest))}")
 
 
 def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tiler.findings import Finding
 from tiler.formats import report_json
-from tiler.formats.predictions import Detections
+from tiler.formats.predictions import FULL, Detections
 from tiler.stitching import FATES, FUSED, KEPT, ORPHAN, Stitched
 from tiler.version import __version__
 
@@ -54,9 +54,6 @@ class Counts(msgspec.Struct):
                     mine[key] = mine.get(key, 0) + number
             else:
                 setattr(self, name, mine + more)
-
-
-FULL = 300  # rows: Ultralytics' default max_det
 
 
 def counted(tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched) -> Counts:

@@ -16,13 +16,13 @@ from tiler.findings import Finding, inside, printable
 from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
-from tiler.formats.predictions import Batch, Detections, Frames
+from tiler.formats.predictions import FULL, Batch, Detections, Frames
 from tiler.formats.provenance import Merged, Tile
 from tiler.formats.text import within
 from tiler.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
-from tiler.merging.report import FULL, Counts, counted
+from tiler.merging.report import Counts, counted
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.run.refusing import refusal
 from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged

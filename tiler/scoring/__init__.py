@@ -19,6 +19,7 @@ from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding, printable
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.locations import located
+from tiler.formats.predictions import FULL
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
 from tiler.scoring.measuring import measured
@@ -71,27 +72,40 @@ def score(
     """
     start = time.process_time()
     chosen, reading, before = _options(options, preds)
+    chosen.require_in_effect()
+    for name, value in (("tiles", tiles), ("tile-preds", tile_preds)):
+        if value is not None and chosen.analysis == "none":
+            raise TilerError(f"--{name} {printable(str(value))}: --analysis none does not use it")
     given = _path(preds)
     if given is not None and not os.path.exists(given):
         raise TilerError(f"{printable(str(given))}: no such file or folder")
     held = {} if given is not None else _held(preds)
     ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
-        opened = detections.open_files(given, ground, split, reading, before.reading)
+        opened = detections.open_files(given, ground, split, reading, before.reading, chosen.areas)
     else:
-        opened = detections.open_held(held, ground, split)
+        opened = detections.open_held(held, ground, split, reading, chosen.areas)
+    if chosen.areas == "mask" and opened.task in ("detect", "obb"):
+        raise TilerError("--areas mask: boxes are compared here, and only outlines and poses have another area")
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
-    found, noticed = detections.read(opened, labelled.sizes, len(ground.names))
+    found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     where = None if tiles is None else path(tiles, "tiles")
     seen = looked(held if given is None else given, labelled.keys, opened.pictures, where)
     if chosen.only_predicted:
+        found_boxes = None if found_boxes is None else renumbered(found_boxes, seen.predicted)
         labelled, found, seen = _only_predicted(labelled, found, seen)
     names = ground.names
+    full = _full(given, np.bincount(found.image, minlength=len(labelled.keys)), labelled.keys)
     counted = _counted(labelled.truth, names, chosen)
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
-    noticed += _in_a_corner(labels, found)
+    noticed += [*_in_a_corner(labels, found), *full]
     sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
+    boxes = None
+    if found_boxes is not None and labelled.boxes is not None:
+        of_labels = labelled.boxes.take(counted(labelled.boxes.instances, labelled.boxes.image))
+        of_found = found_boxes.take(counted(found_boxes.instances, found_boxes.image))
+        boxes = Sample(of_labels, of_found, sample.images, sample.classes)
     on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
     if on_tiles is not None and not os.path.exists(on_tiles):
         raise TilerError(f"--tile-preds {printable(str(on_tiles))}: no such file or folder")
@@ -104,12 +118,13 @@ def score(
         "task": opened.task,
         "pictures": len(labelled.keys),
         "classes": len(names),
-        "area": {"labels": labelled.area, "detections": "of the detection itself"},
+        "area": {"labels": labelled.area, "detections": opened.area},
+        "refused_by_pycocotools": opened.refused,
         "conf": chosen.conf,
         "options": chosen.plain(),
     }
     read = time.process_time() - start
-    metrics = measured(sample, names, labelled.keys, chosen, look, card)
+    metrics = measured(sample, names, labelled.keys, chosen, look, card, boxes)
     fewer = _of_predicted(sample, names, labelled.keys, seen, chosen)
     if fewer is not None:
         noticed.append(_unsure(seen, metrics, fewer))
@@ -210,6 +225,29 @@ def _held(preds: Any) -> Mapping[str, Any]:
         return {one.path: one for one in preds}
     found = type(preds).__name__
     raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
+
+
+def _full(preds: Path | None, detections: Ints, keys: list[str]) -> list[Finding]:
+    """Images with as many detections as a detector keeps at most; of merged ones, tiles, and images as merge was told.
+
+    Args:
+        detections: `(I,)` of each image.
+    """
+    file = None if preds is None else preds / provenance.NAME
+    if file is None or not file.is_file():
+        return _at_limit("images", [key for key, count in zip(keys, detections.tolist(), strict=True) if count == FULL], FULL)
+    limit = int(provenance.read_head(file).options.get("max_det") or 0)
+    images = [key for key, count in zip(keys, detections.tolist(), strict=True) if limit and count == limit]
+    tiles = [tile.name for source in provenance.read_sources(file) for tile in source.tiles if tile.rows == FULL]
+    return _at_limit("images", images, limit) + _at_limit("tiles", tiles, FULL)
+
+
+def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
+    if not names:
+        return []
+    some = printable(names[0])[:100]
+    message = f"{what} with exactly {limit} rows: {len(names)} ({some}{', ...' if len(names) > 1 else ''})"
+    return [Finding("", "D11", f"{message}: the max_det may have cut off more; set it higher")]
 
 
 def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:

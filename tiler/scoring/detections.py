@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler import boxes as box
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
 from tiler.findings import Finding, inside, printable, short
 from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
-from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions
+from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions, sizing
 from tiler.formats.predictions.records import picture_key
 from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
@@ -24,8 +26,15 @@ from tiler.options import ReadingOptions
 from tiler.scoring.truth import ALL, PREDICTED, Ground, index_of
 
 if TYPE_CHECKING:
+    from tiler.formats.predictions.sizing import Sizing
     from tiler.types import Bools, Floats, Ints, Task
 
+AREAS = {  # pycocotools, loadRes
+    "box": "width times height of the box, as the file's first entry has a bbox",
+    "mask": "the mask's area, as the file's first entry has a segmentation and no bbox",
+    "keypoints": "the extent of the keypoints, as the file's first entry has nothing else",
+    "": "of the detection itself",
+}
 NORMALISED = 2.0  # px; no picture's boxes all lie within so few
 
 
@@ -39,6 +48,7 @@ class Opened:
         keys: of the predictions; `pictures` the number of each one's picture in the split.
         reading: how rows are read.
         classes: the class of the labels that each of the predictions' is; None: the same.
+        areas: coco or mask: what of an outline or a pose its area is of.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in memory.
     """
 
@@ -53,6 +63,28 @@ class Opened:
     held: list[Instances] | None = None
     where: str = ""
     classes: Ints | None = None
+    areas: str = "coco"
+
+    @property
+    def sizing(self) -> Sizing | None:
+        """By what pycocotools sizes the detections of a JSON."""
+        return None if self.predictions is None else self.predictions.sizing
+
+    @property
+    def area(self) -> str:
+        """What the area of a detection is of, in words."""
+        if self.task == "obb":
+            return "the rectangle's area"
+        if self.areas == "mask":
+            return {"segment": "the mask's area", "pose": "the extent of the keypoints"}[self.task]
+        if self.sizing is None:
+            return "width times height of the box"
+        return AREAS[self.sizing.by]
+
+    @property
+    def refused(self) -> str | None:
+        """Why pycocotools cannot read the predictions, if they are a JSON that it cannot."""
+        return None if self.sizing is None or self.task == "obb" else self.sizing.refused or None
 
     def renamed(self, instances: Instances) -> Instances:
         """The same by the classes of the labels."""
@@ -60,7 +92,12 @@ class Opened:
 
 
 def open_files(
-    preds: Path, ground: Ground, split: str | None, options: ReadingOptions, before: ReadingOptions | None = None
+    preds: Path,
+    ground: Ground,
+    split: str | None,
+    options: ReadingOptions,
+    before: ReadingOptions | None = None,
+    areas: str = "coco",
 ) -> Opened:
     """The predictions at a path, for the full pictures of the ground truth.
 
@@ -76,21 +113,19 @@ def open_files(
     on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
     if os.path.isfile(preds / provenance.NAME):  # what the options say of rows is said of those on tiles
         head = provenance.read_head(preds / provenance.NAME)
+        if options.task not in ("auto", "detect", head.task):
+            raise TilerError(f"--task {options.task}: {shown} was merged as {head.task}; --task detect scores its boxes")
         split = split or PREDICTED
         silent = _silent(preds / provenance.NAME) if head.by_names else silent
         names = tuple(head.names) or ground.names
         classes = _classes(names, ground, shown)
         reading = Reading(head.task, names, ground.kpt_shape, exact=True)
-        on_tiles = replace(on_tiles, names=names, categories=ground.categories if names == ground.names else None)
-    task = reading.task
-    try:
-        found = open_predictions(preds, reading)
-    except TilerError:
-        if task != "auto":
-            raise
-        found = open_predictions(preds, replace(reading, task=ground.task))  # where rows may mean several things
-    if task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
-        found = open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
+        categories = ground.categories if names == ground.names else None
+        on_tiles = replace(on_tiles, task=head.task, names=names, categories=categories)
+    found = _predictions(preds, reading, ground)
+    compared = _compared(options.task, found.task, ground)
+    if compared == "detect" != found.task and found.kind.startswith("JSON"):
+        found = open_predictions(preds, replace(reading, task="detect"))  # with the boxes as they are given
     some = [i for i, key in enumerate(found.keys) if key not in silent]
     told = [found.keys[i] for i in some]
     chosen = _split(told, found.numeric, ground, split, shown)
@@ -100,8 +135,8 @@ def open_files(
     kept, pictures, unplaced = _placed(told, [found.counts[i] for i in some], places, chosen)
     keys = [some[i] for i in kept]
     findings += unplaced
-    compared = _compared(found.task, ground)
-    return Opened(found.kind, compared, chosen, keys, pictures, findings, on_tiles, found, where=str(preds), classes=classes)
+    own = (found.kind, compared, chosen, keys, pictures, findings, on_tiles, found)
+    return Opened(*own, where=str(preds), classes=classes, areas=areas)
 
 
 def _reading(options: ReadingOptions, ground: Ground) -> Reading:
@@ -115,7 +150,29 @@ def _silent(path: Path) -> frozenset[str]:
     return frozenset(source.label for source in found if source.label is not None)
 
 
-def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Opened:
+def _predictions(preds: Path, reading: Reading, ground: Ground) -> Predictions:
+    """The predictions at a path, in the light of the labels where their rows may mean several things.
+
+    Raises:
+        TilerError: they cannot be read.
+    """
+    try:
+        found = open_predictions(preds, reading)
+    except TilerError:
+        if reading.task == "auto":
+            return open_predictions(preds, replace(reading, task=ground.task))
+        for task in ("auto", ground.task) if reading.task == "detect" else ():  # rows of outlines and poses have boxes too
+            with suppress(TilerError):
+                return open_predictions(preds, replace(reading, task=task))
+        raise
+    if reading.task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
+        return open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
+    return found
+
+
+def open_held(
+    given: Mapping[str, Any], ground: Ground, split: str | None, options: ReadingOptions, areas: str = "coco"
+) -> Opened:
     """Detections in memory, by picture.
 
     Raises:
@@ -131,10 +188,11 @@ def open_held(given: Mapping[str, Any], ground: Ground, split: str | None) -> Op
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
-    task = _compared(next(iter(found), "detect"), ground)
-    reading = Reading(names=ground.names)
+    nothing: Task = ground.task if options.task == ground.task else "detect"
+    task = _compared(options.task, next(iter(found), nothing), ground)
     by_name = _by_names([given[key] for key in keys], held, ground)
-    return Opened("detections in memory", task, chosen, kept, pictures, findings, reading, held=held, classes=by_name)
+    own = ("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names))
+    return Opened(*own, held=held, classes=by_name, areas=areas)
 
 
 def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: Ground) -> Ints | None:
@@ -197,9 +255,16 @@ def _placed(
     return kept, list(taken), findings
 
 
-def _compared(task: Task, ground: Ground) -> Task:
-    """What is compared: outlines, OBBs or keypoints where both have them, else boxes."""
-    return task if task == ground.task else "detect"
+def _compared(asked: str, task: Task, ground: Ground) -> Task:
+    """What is compared: outlines, OBBs or keypoints where both have them, else boxes; boxes where these are asked for.
+
+    Raises:
+        TilerError: something else is asked for.
+    """
+    compared: Task = task if task == ground.task and asked != "detect" else "detect"
+    if asked not in ("auto", compared):
+        raise TilerError(f"--task {asked}: detections are {task}, labels {ground.task}, of which boxes can be compared")
+    return compared
 
 
 def _places(keys: list[str], numeric: bool, index: Index) -> list[int | None]:
@@ -260,8 +325,24 @@ def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
                 )
 
 
-def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Finding]]:
-    """The detections as columns, and what was noticed.
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Detections as they were read.
+
+    Attributes:
+        image: `(D,)` of each.
+        segmentations: of outlines in JSON, as COCO has them; they stand for rings.
+        box_area: `(D,)` px² of boxes in JSON as given, NaN where there is none.
+    """
+
+    instances: Instances
+    image: Ints
+    segmentations: list[Any] | None = None
+    box_area: Floats | None = None
+
+
+def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, Found | None, list[Finding]]:
+    """The detections as columns; of outlines and poses their boxes too; and what was noticed.
 
     Args:
         sizes: `(I, 2)` of the pictures.
@@ -270,11 +351,22 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Findi
     Raises:
         TilerError: they are not in pixels of the full pictures.
     """
+    rows, findings = _rows(opened, sizes, classes)
+    found, wrong = _found(rows, sizes, opened.task, opened.areas)
+    boxes = _boxes(rows, found) if opened.task in ("segment", "pose") else None
+    shown = found if boxes is None else boxes
+    if len(shown):
+        _require_full_frame(shown.instances, sizes[shown.image], opened)
+    return found, boxes, findings + wrong
+
+
+def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[Rows, list[Finding]]:
     findings: list[Finding] = []
+    given, box_area = None, None
     if opened.held is not None:
         parts = [opened.held[i] for i in opened.keys if len(opened.held[i])]
         image = np.repeat(opened.pictures, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
-        instances, given = (concatenate(parts) if parts else None), None
+        instances = concatenate(parts) if parts else None
         if instances is not None:
             sound, findings = _judged(instances, classes if opened.classes is None else len(opened.classes))
             instances, image = instances.take(sound), image[sound]
@@ -288,14 +380,10 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, list[Findi
         read: Detections = opened.predictions.batch(opened.keys).read(Frames(names, rects, np.ones(len(names))))
         instances, image = read.instances, pictures[read.tile]
         findings = [replace(f, path=inside(f.path, opened.where)) for f in read.findings]
-        given = read.segmentations
+        given, box_area = read.segmentations, read.box_area
     if instances is None or not len(instances):
-        none, nowhere = replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)
-        assert none.conf is not None
-        return _found(none, nowhere, None, sizes, opened.task, findings), findings
-    instances = opened.renamed(instances)
-    _require_full_frame(instances, sizes[image], opened)
-    return _found(instances, image, given, sizes, opened.task, findings), findings
+        return Rows(replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)), findings
+    return Rows(opened.renamed(instances), image, given, box_area), findings
 
 
 def _judged(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:
@@ -314,31 +402,63 @@ def _judged(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:
     return known & likely & finite, findings
 
 
-def _found(
-    instances: Instances, image: Ints, given: list[Any] | None, sizes: Floats, task: Task, findings: list[Finding]
-) -> Found:
-    """Columns of what is compared, with COCO's area of a detection."""
+def _found(rows: Rows, sizes: Floats, task: Task, areas: str) -> tuple[Found, list[Finding]]:
+    """Columns of what is compared, each with the area that decides its size bin.
+
+    Args:
+        areas: coco, what pycocotools' loadRes makes of a file; or mask, of the outline or the keypoints themselves.
+    """
+    instances, image = rows.instances, rows.image
     if task == "segment":
-        frames = sizes[image].astype(np.int64)
-        if given is not None:
-            masks, wrong = rle.masks(given, frames)
-            findings += [Finding("", "D03", f"entry {instances.row[i]}: {why}") for i, why in wrong.items()]
-        else:
-            assert instances.rings is not None
-            masks = Masks.of_rings(instances.rings, frames)
+        masks, findings = _masks(rows, sizes)
         area = masks.area()
-        return Found.of(replace(instances, rings=None, boxes=masks.bounds(), area=area), image, masks=masks)
-    if task == "pose" and len(instances):
-        assert instances.keypoints is not None  # pycocotools, loadRes: the extent of the keypoints
-        low, high = instances.keypoints[..., :2].min(axis=1), instances.keypoints[..., :2].max(axis=1)
-        return Found.of(replace(instances, area=(high - low).prod(axis=1)), image)
+        if areas == "coco":
+            sized = instances.area if rows.segmentations is not None else box.area(instances.boxes)
+            area = np.where(np.isnan(sized), area, sized)
+        made = replace(instances, rings=None, boxes=masks.bounds(), area=area)
+        return Found.of(made, image, masks=masks), findings
+    if task == "pose" and areas == "mask":
+        assert instances.keypoints is not None
+        extent = sizing.extents(instances.keypoints)
+        return Found.of(replace(instances, area=(extent[:, 2:] - extent[:, :2]).prod(axis=1)), image), []
     if task in ("obb", "pose"):
-        return Found.of(instances, image)
-    plain = instances.task == "detect"
+        return Found.of(instances, image), []
     boxes = Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
-    if plain:
+    if instances.task == "detect":
         boxes = replace(boxes, area=instances.area)
-    return Found.of(boxes, image, boxes.area)
+    return Found.of(boxes, image, boxes.area if rows.box_area is None else _filled(rows.box_area, boxes)), []
+
+
+def _masks(rows: Rows, sizes: Floats) -> tuple[Masks, list[Finding]]:
+    """The pixels of outlines, and what is wrong with those that have none."""
+    frames = sizes[rows.image].astype(np.int64)
+    if rows.segmentations is None:
+        assert rows.instances.rings is not None
+        return Masks.of_rings(rows.instances.rings, frames), []
+    masks, wrong = rle.masks(rows.segmentations, frames)
+    return masks, [Finding("", "D03", f"entry {rows.instances.row[i]}: {why}") for i, why in wrong.items()]
+
+
+def _boxes(rows: Rows, found: Found) -> Found:
+    """The boxes of outlines or poses: as they are given, else around their pixels; sized as pycocotools does."""
+    instances = rows.instances
+    boxes, area, box_area = instances.boxes, instances.area, rows.box_area
+    if rows.segmentations is not None and box_area is not None and found.masks is not None:
+        given = np.argsort(found.place)  # the masks in the order of the rows
+        pixels = found.masks.take(given)
+        absent = np.isnan(box_area)
+        boxes = np.where(absent[:, None], pixels.bounds(), boxes)
+        area = np.where(np.isnan(area), pixels.area(), area)
+    elif instances.rings is not None:
+        area = box.area(boxes)
+    made = Instances(instances.class_id, boxes, conf=instances.conf, row=instances.row, area=area)
+    return Found.of(made, rows.image, None if box_area is None else _filled(box_area, made))
+
+
+def _filled(box_area: Floats, instances: Instances) -> Floats:
+    """`(D,)` px² of boxes as given, measured where none is; sides of negative length count as such."""
+    sides = instances.boxes[:, 2:] - instances.boxes[:, :2]
+    return np.where(np.isnan(box_area), sides[:, 0] * sides[:, 1], box_area)
 
 
 def _require_sizes(rects: Floats, opened: Opened) -> None:

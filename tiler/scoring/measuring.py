@@ -14,7 +14,7 @@ from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
 from tiler.evaluation.candidates import Candidates, candidates
 from tiler.evaluation.sample import Sample
 from tiler.options import ScoreOptions
-from tiler.scoring.metrics import Metrics, Seams
+from tiler.scoring.metrics import Metrics, Seams, summary
 from tiler.scoring.tiles import Tiling
 
 if TYPE_CHECKING:
@@ -49,12 +49,14 @@ def measured(
     options: ScoreOptions,
     look: Callable[[], Tiling | str],
     card: dict[str, Any],
+    boxes: Sample | None = None,
 ) -> Metrics:
     """All that the options ask for.
 
     Args:
         look: tells what is known of the tiles, or why nothing is.
         card: what is known of the input; it is completed here.
+        boxes: of outlines and poses, the same with their boxes.
     """
     clock = _Clock()
     protocols = options.protocol.split(",")
@@ -77,7 +79,9 @@ def measured(
     matrix = confusion.confusion(sample, pairs) if "ultralytics" in protocols else None
     clock.lap("ultralytics")
     matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
-    drawn = _drawn(sample, own, chosen, options) if analysis and options.replicates else None
+    resampled = _drawn(sample, own, chosen, options) if analysis and options.replicates else None
+    few = bootstrap.few(sample.images, len(np.unique(sample.truth.image[~sample.truth.ignored])))
+    drawn = None if few else resampled
     clock.lap("intervals")
     parts = _analysed(sample, pairs, own, matched, tiling, box.conf, options) if analysis else {}
     clock.lap("analysis")
@@ -87,9 +91,9 @@ def measured(
         **_limits(sample, box, most, caps, usual[-1]),
         "ranges": "closed at both ends, px² of the full picture",
         "tiles": None if isinstance(tiling, str) else tiling.said,
-        "intervals": f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}" if drawn is not None else None,
+        "intervals": None if resampled is None else few or _said(options),
         "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
-        "deviations": _deviations(sample, protocols, options),
+        "deviations": _deviations(sample, protocols, options, card.pop("refused_by_pycocotools", None)),
         "left_out": _left_out(tiling, analysis),
     }
     return Metrics(
@@ -102,12 +106,13 @@ def measured(
         legacy=legacy,
         voc=_voc(sample, own, protocols),
         bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, largest),
+        boxes=None if boxes is None else _of_boxes(boxes, protocols, given),
         per_class=_per_class(sample, curves, box, names, most, drawn),
         per_image=_per_image(sample, matched, keys, box.conf),
         confusion=matrix,
         sample=sample,
         intervals=None if drawn is None else _intervals(drawn),
-        draws=drawn,
+        draws=resampled,
         speed=clock.laps,
         **parts,
     )
@@ -192,6 +197,21 @@ def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
     return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
 
 
+def _of_boxes(sample: Sample, protocols: Sequence[str], given: Sequence[int]) -> dict[str, Any]:
+    """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools have for both."""
+    pairs = candidates(sample, LEAST)
+    result: dict[str, Any] = {}
+    if "coco" in protocols:
+        most, limit = max(sample.most(), coco.MAX_DETS[-1]), coco.MAX_DETS[-1]
+        caps = list(given or coco.MAX_DETS)
+        curves = coco.evaluate(sample, pairs, (ALL, *COCO.bins), sorted({*caps, limit, most}))
+        result |= {"coco": _coco(curves, caps), "coco_auto": _auto(curves, most, limit)}
+    for name in ("ultralytics", "ultralytics-8.3"):
+        if name in protocols:
+            result[name] = summary(ultralytics.evaluate(sample, pairs, legacy=name != "ultralytics"))
+    return result
+
+
 def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str, Any]:
     """Size bins with 95 % of their AP, where the replicates are of the same bins and detections."""
     if by_bin["max_dets"] < most:
@@ -200,7 +220,8 @@ def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str
     prefix = "" if by_bin["protocol"] == COCO.name else BIN
     for name, row in by_bin["sizes"].items():
         if prefix + name in known:
-            row["interval"] = _ends(row["AP"], drawn.ap[:, known[prefix + name]], row["labels"])
+            a = known[prefix + name]
+            row["interval"] = _ends(row["AP"], drawn.ap[:, a], row["labels"], int(drawn.images[a]))
     return by_bin
 
 
@@ -244,13 +265,21 @@ def _intervals(drawn: Draws) -> dict[str, Any]:
     result = {}
     for a, size in enumerate(drawn.bins[: 1 + len(COCO.bins)]):
         name = "AP" if size.name == ALL.name else f"AP_{size.name}"
-        result[name] = _ends(drawn.estimate.ap[a], drawn.ap[:, a], int(drawn.labels[:, a].sum()))
+        rests_on = int(drawn.labels[:, a].sum()), int(drawn.images[a])
+        result[name] = _ends(drawn.estimate.ap[a], drawn.ap[:, a], *rests_on)
         if size.name == ALL.name:
-            result["AP50"] = _ends(drawn.estimate.ap50[a], drawn.ap50[:, a], int(drawn.labels[:, a].sum()))
+            result["AP50"] = _ends(drawn.estimate.ap50[a], drawn.ap50[:, a], *rests_on)
     return result
 
 
-def _ends(estimate: float, replicates: Floats, labels: int) -> list[float]:
+def _said(options: ScoreOptions) -> str:
+    return f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}"
+
+
+def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list[float]:
+    """Where an AP is likely to lie; NaN with labels in too few images."""
+    if bootstrap.few(images, images) is not None:
+        return [float("nan")] * 2
     found = bootstrap.interval(float(estimate), replicates, labels=labels)
     return [found.low, found.high]
 
@@ -303,9 +332,17 @@ def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit:
     }
 
 
-def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions) -> list[str]:
-    """Where numbers may differ from those of the tool that a protocol is named after."""
+def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions, refused: str | None) -> list[str]:
+    """Where numbers may differ from those of the tool that a protocol is named after.
+
+    Args:
+        refused: why pycocotools cannot read the predictions.
+    """
     result = ["pycocotools counts a label with id 0 as missed; here it is found"] if "coco" in protocols else []
+    if "coco" in protocols and refused:
+        result.append(f"pycocotools' loadRes cannot read this file: {refused}")
+    if "coco" in protocols and options.areas != "coco":
+        result.append("pycocotools sizes a detection by its box, where the file has boxes; here by its mask or keypoints")
     if any(name.startswith("ultralytics") for name in protocols):
         result.append("Ultralytics: pixels of the full picture, not of the letterboxed one")
         result.append(f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, 0.001")
@@ -333,6 +370,7 @@ def _per_class(
     """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best mean F1."""
     detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
     rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
+    images = _labelled_images(sample)
     result: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(names):
         i = rows.get(k)
@@ -344,9 +382,16 @@ def _per_class(
         for label, values in (("P", box.p), ("R", box.r), ("F1", box.f1), ("best_conf", box.best_conf)):
             row[label] = float("nan") if i is None else float(values[i])
         if drawn is not None:
-            row["interval"] = _ends(drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"])
+            row["interval"] = _ends(drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"], int(images[k]))
         result[_free(name, result, names)] = row
     return result
+
+
+def _labelled_images(sample: Sample) -> Ints:
+    """`(K,)` how many images have labels of each class that count."""
+    counted = ~sample.truth.ignored
+    pairs = np.stack([sample.truth.instances.class_id[counted], sample.truth.image[counted]])
+    return np.bincount(np.unique(pairs, axis=1)[0], minlength=sample.classes)
 
 
 def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:

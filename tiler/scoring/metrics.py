@@ -63,7 +63,7 @@ class Seams:
     def plain(self) -> dict[str, Any]:
         """What the JSON holds."""
         return {
-            "gap": asdict(self.gap),
+            "gap": {**asdict(self.gap), "missing": self.gap.missing},
             "table": [asdict(row) for row in self.table],
             "density": [asdict(row) for row in self.density],
             "resolution": [asdict(row) for row in self.resolution],
@@ -84,6 +84,7 @@ class Metrics:
         coco: COCO's numbers by name, AP to AR_large; NaN where there is nothing to measure.
         coco_auto: the same where all detections count, and what the limit of 100 costs.
         box: by Ultralytics 8.4.190; `legacy` by 8.3, where it was asked for.
+        boxes: of outlines and poses, the numbers of their boxes, by name of the protocol; else None.
         voc: by name of the protocol, the mean AP at IoU 0.5.
         bins: size bins by name.
         per_class: by class name.
@@ -112,6 +113,7 @@ class Metrics:
     confusion: Ints | None
     sample: Sample
     only_predicted: dict[str, Any] | None = None
+    boxes: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
     seams: Seams | None = None
     errors: Diagnosis | None = None
@@ -208,6 +210,7 @@ class Metrics:
             content["ultralytics"] = summary(self.box)
         if self.legacy is not None:
             content["ultralytics-8.3"] = summary(self.legacy)
+        content |= {"boxes": self.boxes} if self.boxes is not None else {}
         content |= {"voc": self.voc} if self.voc else {}
         content |= {"bins": self.bins, "per_class": self.per_class, "intervals": self.intervals}
         content["seams"] = None if self.seams is None else self.seams.plain()

@@ -213,8 +213,9 @@ def _origins(merged: Mapping[int, provenance.Merged], layout: Layout, found: Fou
 def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple[Instances, Ints] | str:
     """The predictions on tiles in px of the pictures, and the tile of each; or why not."""
     task = scored.found.instances.task
+    own = task if scored.reading.task == "auto" else scored.reading.task  # of merged ones what was merged
     try:
-        found = open_predictions(preds, replace(scored.reading, task=task))
+        found = open_predictions(preds, replace(scored.reading, task=own))
     except TilerError as error:
         return str(error).replace(printable(str(preds)), printable(preds.name))  # reports do not tell where things lie
     place = {name: i for i, name in enumerate(names)}
@@ -228,6 +229,8 @@ def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple
     frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
     read = found.batch(kept).read(frames)
     raw, tile = scored.renamed(read.instances), tiles[read.tile]
+    if raw.task != task:  # their boxes are compared
+        raw = Instances(raw.class_id, raw.boxes, conf=raw.conf, row=raw.row)
     counted = scored.counted(raw, layout.image()[tile])
     return raw.take(counted), tile[counted]
 

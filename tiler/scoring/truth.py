@@ -101,6 +101,7 @@ class Labelled:
         keys: the pictures' paths, in the order that the truth numbers them.
         sizes: `(I, 2)` width and height in px.
         area: what the labels' area is measured on, in words.
+        boxes: of outlines and poses, their boxes.
     """
 
     keys: list[str]
@@ -108,6 +109,7 @@ class Labelled:
     truth: Truth
     findings: list[Finding]
     area: str
+    boxes: Truth | None = None
 
 
 def find(data: Path, images: Path | None, task: str = "auto") -> Ground:
@@ -174,7 +176,11 @@ def _of_coco(content: CocoTruth, task: Task, shown: str) -> Labelled:
     instances = replace(content.instances, task=task, keypoints=content.instances.keypoints if task == "pose" else None)
     difficult = ignored | content.ignore
     truth = Truth(instances, content.image, content.crowd, ignored, content.box_area, masks, difficult)
-    return Labelled(keys, sizes, truth, findings, "the annotations' area")
+    boxes = None
+    if task in ("segment", "pose"):
+        plain = replace(content.instances, task="detect", keypoints=None)
+        boxes = Truth(plain, content.image, content.crowd, box_area=content.box_area)
+    return Labelled(keys, sizes, truth, findings, "the annotations' area", boxes)
 
 
 def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Callable[[], Mapping[str, Size]]) -> Labelled:
@@ -209,10 +215,10 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
     if task == "pose" and instances.keypoints is not None:
         ignored = np.asarray(~(instances.keypoints[..., 2] > 0).any(axis=1))
     area = {"segment": "the outlines' area", "obb": "the rectangles' area"}.get(task, "width times height of the box")
-    made = instances
-    if task != instances.task:  # boxes of whatever the labels are
-        made = Instances(instances.class_id, instances.boxes, row=instances.row)
-    return Labelled([s.key for s in chosen], shape, Truth(made, image, ignored=ignored, masks=masks), findings, area)
+    plain = Instances(instances.class_id, instances.boxes, row=instances.row)
+    made = instances if task == instances.task else plain  # boxes of whatever the labels are
+    boxes = Truth(plain, image) if task in ("segment", "pose") else None
+    return Labelled([s.key for s in chosen], shape, Truth(made, image, ignored=ignored, masks=masks), findings, area, boxes)
 
 
 def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | None) -> Instances:

@@ -66,6 +66,7 @@ def split(
     run_names = {item.name for item in fields(RunOptions)}
     chosen = SplitOptions.of({k: v for k, v in options.items() if k not in run_names})
     run = RunOptions.of({k: v for k, v in options.items() if k in run_names})
+    chosen.require_in_effect()
     check_grid(chosen)
     if chosen.jpeg == "keep" and (said := lossless.missing()) is not None:
         raise TilerError(f"--jpeg keep: {said}")
@@ -95,6 +96,9 @@ def split(
 def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path) -> tuple[Job, SplitReport]:
     """What is to be done, and the report of it, in which nothing is counted yet."""
     task, reason = tasks.decide(dataset, chosen.task)
+    replace(chosen, task=task).require_in_effect()
+    if chosen.ignored != "mask" and dataset.coco is None:
+        raise TilerError(f"--ignored {chosen.ignored}: only COCO JSON marks regions to be ignored")
     job = _job(dataset, replace(chosen, task=task))
     if isinstance(chosen.background, float):
         job = replace(job, quotas=_quotas(job, dataset, run, chosen.background))
@@ -142,10 +146,16 @@ def _build(
     result.findings += _mixed(result, dataset)
     with writing():
         tree.write("dataset.yaml", dataset_yaml_of(job.spec, dataset, result.channels).encode())
-        tree.write("args.yaml", plain_yaml.dump(chosen.plain()).encode())
+        tree.write("args.yaml", plain_yaml.dump(_args(job, chosen)).encode())
         tree.write("report.json", result.encoded())
     if staging.resumed:
         staging.keep_only(owned_in(tree, suffixes), folders)
+
+
+def _args(job: Job, chosen: SplitOptions) -> dict[str, Any]:
+    """Every option in effect, as it was given: a valid --config."""
+    idle = job.options.idle()  # where the task is decided
+    return {name: value for name, value in chosen.in_effect().items() if name not in idle}
 
 
 def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
@@ -189,7 +199,7 @@ def _verified(
         made = dataset_yaml_of(job.spec, dataset, result.channels).encode()
         if content(folder, "dataset.yaml") != made:
             raise _changed(target, "its dataset.yaml would be another one now")
-        if content(folder, "args.yaml") != plain_yaml.dump(chosen.plain()).encode():
+        if content(folder, "args.yaml") != plain_yaml.dump(_args(job, chosen)).encode():
             raise _changed(target, "its args.yaml was changed since")
         done = manifest.read_sources(target / manifest.NAME, folder.opened)
         _require_same_sources(done, job, dataset, run, target, progress)

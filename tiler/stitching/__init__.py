@@ -102,6 +102,7 @@ def stitch(
     [[300.0, 100.0, 900.0, 200.0]]
     """
     chosen = MergeOptions.of(options)
+    chosen.require_in_effect()
     width, height = _size(size)
     windows, seen = _parts(parts)
     known = _names(names, seen)

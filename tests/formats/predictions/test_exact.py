@@ -108,7 +108,7 @@ def test_corners_are_straightened_and_stay_outside(tmp_path):
 
 
 def test_outlines_of_json_stay_what_they_are(tmp_path):
-    """Parts, masks and what is no area at all, in the order of the rows that are kept."""
+    """Parts, masks and what is no area at all, in the order of the rows that are kept; without an outline, the box's."""
     entry = {"image_id": "a", "category_id": 0, "score": 0.5}
     path = results(
         tmp_path,
@@ -123,11 +123,14 @@ def test_outlines_of_json_stay_what_they_are(tmp_path):
     )
     _, found = read(path, task="segment", category_base="0")
     assert (found.instances.task, found.instances.rings) == ("segment", None)
-    assert found.segmentations == [MASK, [[1, 1, 2]], SQUARE * 2, SQUARE]
-    assert found.tile.tolist() == [0, 0, 0, 1] and found.instances.row.tolist() == [1, 2, 4, 0]
-    assert found.instances.boxes.tolist() == [[0, 0, 0, 0], [10, 20, 40, 60], [5, 5, 3, 8], [10, 20, 40, 60]]
-    np.testing.assert_array_equal(found.instances.area, [np.nan, 1200, -6, 1200])
-    assert codes(found) == ["D03", "D08", "D03", "D03"]
+    of_box = [[10, 20, 10, 60, 40, 60, 40, 20]]
+    assert found.segmentations == [MASK, [[1, 1, 2]], SQUARE * 2, of_box, SQUARE]
+    assert found.tile.tolist() == [0, 0, 0, 0, 1] and found.instances.row.tolist() == [1, 2, 4, 6, 0]
+    box = [10, 20, 40, 60]
+    assert found.instances.boxes.tolist() == [[0, 0, 0, 0], box, [5, 5, 3, 8], box, box]
+    for column in (found.instances.area, found.box_area):
+        np.testing.assert_array_equal(column, [np.nan, 1200, -6, 1200, 1200])
+    assert codes(found) == ["D03", "D08", "D03"]
 
 
 def test_keypoints_without_a_box_get_that_around_them(tmp_path):
@@ -136,9 +139,12 @@ def test_keypoints_without_a_box_get_that_around_them(tmp_path):
         results(tmp_path, entry, {**entry, "bbox": [1, 2, 3, 4]}, {**entry, "keypoints": [1, 2]}), task="pose"
     )
     assert predictions.kpt_shape == (2, 3) and codes(found) == ["D03"]
-    assert found.instances.boxes.tolist() == [[0, 10, 20, 30], [1, 2, 4, 6]]
-    assert found.instances.area.tolist() == [400, 12]
+    assert found.instances.boxes.tolist() == [[0, 10, 20, 30]] * 2  # the first entry has no box, so no other's counts
+    assert found.instances.area.tolist() == [400, 400]
     assert found.instances.keypoints.tolist() == [[[20, 30, 0.8], [0, 10, 0.1]]] * 2
+    _, found = read(results(tmp_path, {**entry, "bbox": [1, 2, 3, 4]}, entry), task="pose")
+    assert found.instances.boxes.tolist() == [[1, 2, 4, 6], [0, 10, 20, 30]]
+    assert found.instances.area.tolist() == [12, 400]
 
 
 TABLE = {3: 0, 7: 1}

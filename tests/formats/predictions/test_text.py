@@ -78,7 +78,7 @@ def test_keypoints_without_visibility(tmp_path):
 def test_assumed_confidence_leaves_given_ones(tmp_path):
     folder(tmp_path, a="0 .5 .5 .2 .1\n0 .5 .5 .2 .1 .9\n")
     predictions, found = read(tmp_path, assume_conf=0.25)
-    assert found.instances.conf.tolist() == [0.25, 0.9] and "without (then 0.25)" in predictions.kind
+    assert found.instances.conf.tolist() == [0.25, 0.9] and "with or without confidence, taken as 0.25 (" in predictions.kind
 
 
 def test_confidence_first(tmp_path):

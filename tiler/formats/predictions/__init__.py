@@ -7,6 +7,6 @@ folder or a file, said aloud in `kind`, and refused where it cannot be told.
 from __future__ import annotations
 
 from tiler.formats.predictions.opening import open_predictions
-from tiler.formats.predictions.values import Batch, Detections, Frames, Predictions, Reading
+from tiler.formats.predictions.values import FULL, Batch, Detections, Frames, Predictions, Reading
 
-__all__ = ["Batch", "Detections", "Frames", "Predictions", "Reading", "open_predictions"]
+__all__ = ["FULL", "Batch", "Detections", "Frames", "Predictions", "Reading", "open_predictions"]

@@ -30,7 +30,8 @@ class Candidates:
         boxes: `(N, 4)` float64, xyxy px of the source image; of outlines their bounds.
         rings: outlines or corners in source px, as `Instances` has them.
         keypoints: `(N, K, 3)` in source px.
-        area: `(N,)` px² of the source image, where it is given; NaN: it is to be measured.
+        area: `(N,)` px² of the source image by which each is sized, where that is told; NaN: it is to be measured.
+        box_area: `(N,)` px² of the box, where it is given; NaN: there is none.
         segmentations: `(N,)` COCO's polygons or masks as they were read, which stand for rings.
     """
 
@@ -45,6 +46,7 @@ class Candidates:
     rings: Rings | None = None
     keypoints: Floats | None = None
     area: Floats | None = None
+    box_area: Floats | None = None
     segmentations: Objects | None = None
 
     def take(self, index: Ints | Bools) -> Candidates:

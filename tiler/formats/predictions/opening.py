@@ -87,7 +87,7 @@ def _file(path: Path, reading: Reading) -> Predictions:
             f"{shown}: expected entries with image_id, category_id, bbox and score, got {', '.join(sorted(keys))[:200]}"
         )
     if data.lstrip()[:1] == b"{":
-        return results.read(path, decoded(data, results.Wrapped, shown).annotations, reading)
+        return results.read(path, decoded(data, results.Wrapped, shown).annotations, reading, listed=False)
     entries = decoded(data, list[Entry], shown)
     del data  # as large as the file
     return results.read(path, entries, reading)

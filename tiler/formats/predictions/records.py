@@ -18,6 +18,7 @@ from tiler.formats import coco
 from tiler.formats.predictions import soundness
 from tiler.formats.predictions.candidates import Candidates, placed, placed_keypoints, tame
 from tiler.formats.predictions.meaning import NO_CONF
+from tiler.formats.predictions.sizing import Sizing
 from tiler.formats.predictions.soundness import Fault
 from tiler.formats.predictions.values import Detections, Frames, Reading
 from tiler.polygons import Rings, smallest_rectangles
@@ -45,7 +46,8 @@ class Records:
         conf: `(N,)` float64; NaN where there is none.
         numbers: `(N, 4)` xyxy, or of obb `(N, 8)` corners, tile px; NaN where an outline stands for them.
         keypoints: `(N, K, 2 or 3)` in tile px, or None.
-        area: `(N,)` tile px² as given, NaN where none is; or None.
+        area: `(N,)` tile px² by which pycocotools sizes each, NaN where it is to be measured; or None.
+        box_area: `(N,)` tile px² of the box as given, NaN where none is; or None.
         outlines: by index, polygons or a mask as COCO has them.
         faults: by index, the code and the reason of a record that is refused.
     """
@@ -58,6 +60,7 @@ class Records:
     numbers: Floats
     keypoints: Floats | None = None
     area: Floats | None = None
+    box_area: Floats | None = None
     outlines: dict[int, Any] = field(default_factory=dict)
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
@@ -124,10 +127,12 @@ class RecordBatch:
         points = placed(numbers.reshape(-1, 2), np.repeat(tile, width), frames, False)
         common = (self.task, tile, records.row, records.file, records.line, records.class_id)
         conf = records.conf
-        area = None if records.area is None else records.area / frames.scale[tile] ** 2
+        scaled = frames.scale[tile] ** 2
+        area = None if records.area is None else records.area / scaled
+        box_area = None if records.box_area is None else records.box_area / scaled
         if self._raw:
             given = np.fromiter(map(records.outlines.__getitem__, range(len(tile))), object, len(tile))
-            return Candidates(*common, conf, points.reshape(-1, 4), area=area, segmentations=given)
+            return Candidates(*common, conf, points.reshape(-1, 4), area=area, box_area=box_area, segmentations=given)
         if self.task == "segment":
             rings = concatenated(outline for outline in outlines if outline is not None)
             rings = replace(rings, coords=placed(rings.coords, tile[rings.owners()], frames, False))
@@ -138,7 +143,7 @@ class RecordBatch:
         found = None
         if records.keypoints is not None:
             found = placed_keypoints(tame(records.keypoints), tile, frames, False)
-        return Candidates(*common, conf, points.reshape(-1, 4), keypoints=found, area=area)
+        return Candidates(*common, conf, points.reshape(-1, 4), keypoints=found, area=area, box_area=box_area)
 
     def _digest(self) -> str:
         records = self.records
@@ -165,6 +170,7 @@ class RecordFile:
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
     exact: bool = False
+    sizing: Sizing | None = None
 
     def batch(self, indices: Sequence[int]) -> RecordBatch:
         """See `values.Predictions`."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, printable, short
+from tiler.formats.predictions import sizing
 from tiler.formats.predictions.categories import Categories
 from tiler.formats.predictions.entries import Entry
 from tiler.formats.predictions.meaning import SHARE
@@ -41,8 +42,11 @@ class WrappedRaw(msgspec.Struct):
     annotations: list[msgspec.Raw]
 
 
-def read(path: Path, entries: list[Entry], reading: Reading) -> RecordFile:
+def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True) -> RecordFile:
     """The detections of a file of results.
+
+    Args:
+        listed: the file is a list of entries, not an object that holds one.
 
     Raises:
         TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
@@ -57,10 +61,16 @@ def read(path: Path, entries: list[Entry], reading: Reading) -> RecordFile:
     conf = sure(conf, reading, shown)
     categories = Categories.of(kept, reading, shown)
     class_id, faults = categories.classes(kept)
-    boxes, area, outlines, shapeless = _geometry(kept, task, reading.exact)
+    boxes, box_area, outlines, shapeless = _geometry(kept, task, reading.exact)
     keypoints, kpt_shape, pointless = _keypoints(kept, task, reading, shown)
-    if area is not None and keypoints is not None:
-        _around(keypoints, boxes, area, shapeless, pointless)
+    area, sized = None, None
+    if box_area is not None:  # to be as exact as pycocotools
+        sized = sizing.sizing(entries, listed)
+        if keypoints is not None:
+            _around(keypoints, boxes, box_area, shapeless, pointless)
+        if task != "segment" and sized.by == "keypoints":
+            _bounded(kept, boxes, box_area, outlines, shapeless)
+        area = _areas(kept, task, sized.by, box_area, keypoints)
     records = Records(
         row=index,
         file=np.zeros(len(kept), np.int64),
@@ -70,13 +80,14 @@ def read(path: Path, entries: list[Entry], reading: Reading) -> RecordFile:
         numbers=boxes,
         keypoints=keypoints,
         area=area,
+        box_area=box_area,
         outlines=outlines,
         faults=faults | unsure | pointless | shapeless,  # the plainest reason last
     )
     names, counts, ordered = grouped(names, owner[index], records)
     kind = f"JSON results, {task}, {categories.said}: {len(names)} pictures, {len(entries)} entries"
     return RecordFile(
-        kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric, reading.exact
+        kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric, reading.exact, sized
     )
 
 
@@ -142,13 +153,16 @@ def _scores(entries: Sequence[Entry]) -> tuple[Floats, Faults]:
 
 
 def _geometry(entries: Sequence[Entry], task: Task, exact: bool) -> tuple[Floats, Floats | None, dict[int, Any], Faults]:
-    """Boxes or corners in tile px, areas if they are to be exact, outlines that stand for boxes, and records without either."""
+    """Boxes or corners in tile px, boxes' areas if they are to be exact (NaN: no box), outlines that stand for boxes,
+    and records without either."""
     outlines: dict[int, Any] = {}
     missing: Faults = {}
     if task == "segment":
         for i, entry in enumerate(entries):
             if entry.segmentation:
                 outlines[i] = entry.segmentation
+            elif exact and entry.segmentation is None and (quad := _quad(entry.bbox)):
+                outlines[i] = quad
             else:
                 missing[i] = "D03", "no segmentation, which outlines need"
         if not exact:
@@ -181,12 +195,45 @@ def _geometry(entries: Sequence[Entry], task: Task, exact: bool) -> tuple[Floats
     return values, area, outlines, missing | wrong
 
 
+def _quad(bbox: Any) -> Any:
+    """A box as the polygon that `loadRes` gives an entry without one; None if it is no box."""
+    if not isinstance(bbox, tuple) or len(bbox) != 4 or not all(isinstance(v, int | float) for v in bbox):
+        return None
+    x, y, w, h = bbox
+    return [[x, y, x, y + h, x + w, y + h, x + w, y]]
+
+
 def _around(keypoints: Floats, boxes: Floats, area: Floats, shapeless: Faults, pointless: Faults) -> None:
     """Keypoints without a box, as COCO's results have them, get that around them all, as pycocotools does."""
     for i in [i for i, (_, message) in shapeless.items() if message == NO_BOX and i not in pointless]:
-        low, high = keypoints[i, :, :2].min(axis=0), keypoints[i, :, :2].max(axis=0)
-        boxes[i], area[i] = np.concatenate([low, high]), (high - low).prod()
+        boxes[i] = sizing.extents(keypoints[[i]])[0]
+        area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()
         del shapeless[i]
+
+
+def _bounded(entries: Sequence[Entry], boxes: Floats, area: Floats, outlines: dict[int, Any], shapeless: Faults) -> None:
+    """Every box becomes that around all keypoints, which pycocotools compares where the first entry has nothing else."""
+    for i, entry in enumerate(entries):
+        count = len(entry.keypoints) if isinstance(entry.keypoints, list) else 0
+        values, wrong = matrix([entry.keypoints], count)
+        if not count or count % 3 or wrong:
+            continue
+        boxes[i] = sizing.extents(values.reshape(1, -1, 3))[0]
+        area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()
+        outlines.pop(i, None)
+        shapeless.pop(i, None)
+
+
+def _areas(entries: Sequence[Entry], task: Task, by: str, box_area: Floats, keypoints: Floats | None) -> Floats:
+    """`(N,)` px² by which pycocotools sizes each detection; NaN: what it is measured to be."""
+    if by == "mask":
+        if task == "segment":  # its pixels are counted later
+            return np.full(len(entries), np.nan)
+        return np.array([sizing.mask_area(entry.segmentation) for entry in entries])
+    if by == "keypoints" and keypoints is not None:
+        around = sizing.extents(keypoints)
+        return np.asarray((around[:, 2:] - around[:, :2]).prod(axis=1))
+    return box_area.copy()
 
 
 def _other(entry: Entry) -> Any:

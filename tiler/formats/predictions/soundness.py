@@ -202,4 +202,4 @@ def _detections(
     refused = sorted((f.tile, f.row, f.code) for f in faults)
     findings = condensed(_finding(paths[f.file], f.line, f.row, f.code, f.message) for f in faults)
     raw = None if rows.segmentations is None else rows.segmentations.tolist()
-    return Detections(instances, rows.tile, refused, findings + notes, digest, raw)
+    return Detections(instances, rows.tile, refused, findings + notes, digest, raw, rows.box_area)

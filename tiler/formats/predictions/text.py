@@ -67,6 +67,7 @@ class TextFolder:
     rows: Rows | None
     exact: bool = False
     numeric: bool = False
+    sizing: None = None
 
     @property
     def task(self) -> Task:
@@ -137,17 +138,13 @@ def _kind(tally: Tally, meaning: Meaning) -> str:
     counts = list(layouts)
     values = f"{counts[0]} to {counts[-1]}" if len(counts) > 3 else " or ".join(map(str, counts))
     sure = [layout.conf is not None for layout in layouts.values()]
-    conf = (
-        "with"
-        if all(sure)
-        else f"with or without (then {meaning.assume_conf:g})"
-        if any(sure)
-        else f"without ({meaning.assume_conf:g})"
-    )
+    conf = "with confidence"
+    if not all(sure):
+        conf = f"{'with or without' if any(sure) else 'without'} confidence, taken as {meaning.assume_conf or 0.0:g}"
     first = " after the class" if meaning.conf_first else ""
     shape = f" {list(meaning.kpt_shape)}" if meaning.kpt_shape is not None else ""
     hint = "; outlines of 4 points need --task segment" if meaning.task == "obb" else ""
-    form = f" {conf} confidence{first} ({values} values a row{hint})" if counts else ""
+    form = f" {conf}{first} ({values} values a row{hint})" if counts else ""
     return f"Ultralytics txt, {meaning.task}{shape}{form}"
 
 

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
+    from tiler.formats.predictions.sizing import Sizing
     from tiler.instances import Instances
     from tiler.types import Floats, Ints, Task
+
+
+FULL = 300  # rows: Ultralytics' default max_det
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,9 @@ class Detections:
         refused: tile, row and finding code of the rows left out.
         digest: of the numbers that were read and their places, in hex; empty if they were read `exact`.
         segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each row as given,
-            in px of its own frame. Then there are no rings, `boxes` are the given ones (0 where there is none),
-            and `area` is that of the given box (NaN where there is none).
+            in px of its own frame. Then there are no rings, and `boxes` are the given ones (0 where there is none).
+        box_area: of JSON that was read `exact`, `(N,)` px² of the boxes as given; NaN where there is none. `area` is then
+            what pycocotools sizes each by; NaN of outlines whose pixels are to be counted.
     """
 
     instances: Instances
@@ -87,6 +92,7 @@ class Detections:
     findings: list[Finding]
     digest: str
     segmentations: list[Any] | None = None
+    box_area: Floats | None = None
 
 
 class Batch(Protocol):
@@ -106,6 +112,7 @@ class Predictions(Protocol):
         counts: rows of each key.
         findings: what was noticed that belongs to no key.
         numeric: keys are the image ids of a JSON, not names.
+        sizing: of JSON that is read `exact`, by what pycocotools sizes its detections.
     """
 
     @property
@@ -122,6 +129,8 @@ class Predictions(Protocol):
     def kpt_shape(self) -> tuple[int, int] | None: ...
     @property
     def numeric(self) -> bool: ...
+    @property
+    def sizing(self) -> Sizing | None: ...
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The predictions of some keys, in this order."""

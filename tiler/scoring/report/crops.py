@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tiler.errors import SourceRefused
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
+from tiler.findings import printable
 from tiler.formats.text import open_regular
 from tiler.images import reading
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 SIDE = 384  # px of a crop; an enlarged one, or one of a small picture, may have less
 AROUND, ROOM = 3.0, 1.2  # sides of the object that a crop shows, and the least
+WHOLE = 1280  # px of the longer side of a whole picture
+NAMED = 12  # labels and detections in a crop, of which all have their names; of more those that are wrong, or meant
 CLOSEST = 8  # times enlarged, unless the whole picture is smaller
+LONGEST = 26  # letters of a name and a confidence
 EACH = 3  # of one picture, while others have any
 GREEN, BLUE, RED, GREY = (0, 200, 110), (40, 140, 255), (255, 90, 0), (190, 190, 190)
 
@@ -93,7 +97,10 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     """
     if metrics.errors is None or metrics.root is None:
         return []
-    places = _chosen(metrics, metrics.errors, count)
+    ranked = [*_ranked(metrics, metrics.errors)]
+    places = _chosen(metrics, metrics.errors, [item for item in ranked if item[0] == "Cls"], count // 4)
+    others = _chosen(metrics, metrics.errors, ranked, count - len(places), places)
+    places = [*others, *places]
     crops: dict[int, Crop] = {}
     for image in sorted({place.image for place in places}):
         file = metrics.file_of(image)
@@ -110,15 +117,55 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
 # --- which
 
 
-def _chosen(metrics: Metrics, errors: Diagnosis, count: int) -> list[_Place]:
-    """The first places, none of which is in sight of another; a few of each picture, and more if these are too few."""
+def worst_pictures(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Rows of `per_image` by how many are false or missed, the most first."""
+
+    def order(i: int) -> tuple[int, float, str]:
+        f1 = rows[i]["f1"]
+        return -rows[i]["fp"] - rows[i]["fn"], 0.0 if f1 is None or np.isnan(f1) else f1, rows[i]["image"]
+
+    return sorted(range(len(rows)), key=order)
+
+
+def overview(metrics: Metrics) -> Crop | None:
+    """The whole of the picture with most false and missed that can be opened, with its tiles, labels and detections."""
+    if metrics.errors is None or metrics.root is None:
+        return None
+    rows = metrics.per_image
+    for image in worst_pictures(rows):
+        file = metrics.file_of(image)
+        size = None if file is None else _size(file)
+        picture = None if file is None or size is None else _opened(file)
+        if size is None or picture is None:
+            continue
+        row, reduced = rows[image], -(-max(size) // WHOLE)
+        what = f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, {row['fn']} labels missed"
+        zoom = -reduced if reduced > 1 else 1
+        scale = f"; reduced {reduced} times" if reduced > 1 else ""
+        place = _Place(image, "", f"{what} ({size[0]} x {size[1]} px{scale})", np.full(4, np.nan), (0, 0, *size), zoom)
+        return _crop(metrics, metrics.errors, picture, place)
+    return None
+
+
+def _chosen(
+    metrics: Metrics,
+    errors: Diagnosis,
+    ranked: Sequence[tuple[str, bool, int]],
+    count: int,
+    known: Sequence[_Place] = (),
+) -> list[_Place]:
+    """The first places, none of which is in sight of another; a few of each picture, and more if these are too few.
+
+    Args:
+        known: places that were chosen before.
+    """
     sizes: dict[int, tuple[int, int] | None] = {}
     chosen: list[_Place] = []
     for most in (EACH, count):
-        for kind, is_label, i in _ranked(metrics, errors):
+        for kind, is_label, i in ranked:
             rows: Any = metrics.sample.truth if is_label else metrics.sample.found
             image = int(rows.image[i])
-            own = [place for place in chosen if place.image == image]
+            own = [place for place in (*known, *chosen) if place.image == image]
             if len(chosen) >= count:
                 return chosen
             if len(own) >= most:
@@ -195,7 +242,11 @@ def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box
     conf = "" if rows.conf is None else f" {rows.conf[i]:.2f}"
     near = f"at {box[0]:.0f}, {box[1]:.0f}"
     scale = f"; enlarged {zoom} times" if zoom > 1 else f"; reduced {-zoom} times" if zoom < -1 else ""
-    what = f"{kind}: {metrics.names[rows.class_id[i]]}{conf}, {WORDS[kind]} ({near}{scale})"
+    about = -1 if metrics.errors is None or rows.conf is None else int(metrics.errors.about[i])
+    true = ""
+    if kind in ("Cls", "Both") and about >= 0:
+        true = f" ({metrics.names[metrics.sample.truth.instances.class_id[about]]})"
+    what = f"{kind}: {metrics.names[rows.class_id[i]]}{conf}, {WORDS[kind]}{true} ({near}{scale})"
     return _Place(image, kind, what, box, (x, y, x + w, y + h), zoom)
 
 
@@ -253,22 +304,30 @@ def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Place,
         for rect, interior in zip(metrics.layout.rects[own], metrics.layout.interior[own], strict=True):
             _sides(draw, (rect - np.tile(origin, 2)) * scale, interior)
     truth, found = sample.truth, sample.found
-    for i in _seen(truth.instances, truth.image, place):
-        _outline(draw, truth.instances, i, origin, scale, GREY if truth.ignored[i] else GREEN, 4)
+    labels, detections = _seen(truth.instances, truth.image, place), _seen(found.instances, found.image, place)
+    of_label, of_detection = (4, 2) if place.kind else (3, 1)
+    texts = []
+    for i in labels:
+        colour = GREY if truth.ignored[i] else GREEN
+        _outline(draw, truth.instances, i, origin, scale, colour, of_label)
+        texts.append((truth.instances.boxes[i], metrics.names[truth.instances.class_id[i]], colour, True))
     hidden = errors.found == LEFT_OUT if place.kind != LABEL_KINDS[LOW_CONF] else np.zeros(len(found), bool)
     assert found.instances.conf is not None
-    wrong = []
-    for i in _seen(found.instances, found.image, place):
+    for i in detections:
         if hidden[i]:
             continue
         is_wrong = errors.found[i] not in (LEFT_OUT, RIGHT, FOUND_KINDS.index("ignored"))
         colour = RED if is_wrong else BLUE if errors.found[i] == RIGHT else GREY
-        _outline(draw, found.instances, i, origin, scale, colour, 2)
-        if colour != BLUE:
-            wrong.append((found.instances.boxes[i], f"{found.instances.conf[i]:.2f}", colour))
-    _brackets(draw, (place.box - np.tile(origin, 2)) * scale)
-    for box, text, colour in wrong:  # above all lines
-        _text(draw, (box - np.tile(origin, 2)) * scale, text, colour, part.size)
+        _outline(draw, found.instances, i, origin, scale, colour, of_detection)
+        name = metrics.names[found.instances.class_id[i]]
+        texts.append((found.instances.boxes[i], f"{name} {found.instances.conf[i]:.2f}", colour, False))
+    if not np.isnan(place.box).any():
+        _brackets(draw, (place.box - np.tile(origin, 2)) * scale)
+    few = len(texts) <= NAMED
+    for box, text, colour, below in texts:  # above all lines
+        meant = colour not in (BLUE, GREEN) or _meets(box, place.box)
+        if few or meant:
+            _text(draw, (box - np.tile(origin, 2)) * scale, plain_text(text), colour, part.size, below)
 
 
 def _seen(instances: Instances, image: Ints, place: _Place) -> Ints:
@@ -312,11 +371,31 @@ def _brackets(draw: ImageDraw.ImageDraw, box: Floats) -> None:
                 draw.line(points, fill=colour, width=2)
 
 
-def _text(draw: ImageDraw.ImageDraw, box: Floats, text: str, colour: tuple[int, int, int], size: tuple[int, int]) -> None:
-    """On a dark ground at a corner of the box, within the crop."""
-    font = ImageFont.load_default(13 if features.check("freetype2") else None)
+def plain_text(text: str) -> str:
+    """What the built-in font can draw, and no more than has room.
+
+    >>> plain_text("a\\nb"), plain_text("x" * 40)
+    ('a\\\\nb', 'xxxxxxxxxxxxxxxxxxxxxxx...')
+    """
+    shown = printable(text)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+
+
+def _meets(box: Floats, other: Floats) -> bool:
+    """Whether two boxes overlap; none does with one of NaN."""
+    return bool((np.maximum(box[:2], other[:2]) < np.minimum(box[2:], other[2:])).all())
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, box: Floats, text: str, colour: tuple[int, int, int], size: tuple[int, int], below: bool = False
+) -> None:
+    """On a dark ground at a corner of the box, within the crop: above it, or below."""
+    scalable = features.check("freetype2")
+    font = ImageFont.load_default(13 if scalable else None)
+    text = text if scalable else text.encode("latin-1", "replace").decode("latin-1")
     _, _, w, h = draw.textbbox((0, 0), text, font=font)
     x = min(max(box[0] - 1, 0), size[0] - w - 4)
-    y = box[1] - h - 5 if box[1] - h - 5 >= 0 else min(max(box[3] + 2, 0), size[1] - h - 3)
+    above, under = box[1] - h - 5, box[3] + 2
+    y = above if above >= 0 and not (below and under + h + 3 <= size[1]) else min(max(under, 0), size[1] - h - 3)
     draw.rectangle((x, y, x + w + 3, y + h + 2), fill=(0, 0, 0, 190))
     draw.text((x + 2, y + 1), text, fill=colour, font=font)

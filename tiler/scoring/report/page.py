@@ -17,7 +17,7 @@ from tiler.evaluation.seams import INSIDE, SEAM
 from tiler.findings import printable
 from tiler.scoring.metrics import finite
 from tiler.scoring.report import plots
-from tiler.scoring.report.crops import worst
+from tiler.scoring.report.crops import Crop, overview, worst, worst_pictures
 from tiler.version import __version__
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ ERRORS = {
     "Miss": ("An object not seen.", "the detector; split with a larger `--scale` if it is few pixels large"),
 }
 STAGES = {
-    "tile": "On each tile, as validation while training measures",
+    "tile": "On each tile, as images of their own (COCO's AP; yolo val prints Ultralytics', which is another number)",
     "tile_u": "On each tile, every object once however many tiles show it",
     "nomerge": "All predictions on the full pictures, not merged",
     "merged": "Merged: what is scored here",
@@ -193,12 +193,18 @@ def _heads(plain: Mapping[str, Any]) -> str:
         rows.append(("mAP50-95", plain["ultralytics"]["map"], None, plain["card"]["protocols"]["ultralytics"].split(":")[0]))
     if plain["seams"] is not None:
         gap = plain["seams"]["gap"]
-        rows.append(("Recall lost at seams", gap["gap"], (gap["low"], gap["high"]), f"IoU 0.5, {gap['seam']} labels there"))
+        said = f"IoU 0.5, {gap['seam']} labels there" if gap["missing"] is None else gap["missing"]
+        rows.append(("Recall lost at seams", gap["gap"], (gap["low"], gap["high"]), said))
     items = (
-        f"<li><strong>{_text(name)}</strong><b>{_number(value)}</b>{_interval(ends) + '<br>' if ends else ''}{_text(how)}</li>"
+        f"<li><strong>{_text(name)}</strong><b>{_number(value)}</b>{_between(ends)}{_text(how)}</li>"
         for name, value, ends, how in rows
     )
     return f'<ul class="heads">{"".join(items)}</ul>'
+
+
+def _between(ends: Sequence[float | None] | None) -> str:
+    """A line with the interval, where there is one."""
+    return "" if ends is None or None in ends else f"{_interval(ends)}<br>"
 
 
 AUTO = (("AP", "AP", "IoU 0.5 to 0.95"), ("AP50", "AP50", "IoU 0.5"), ("AP of small objects", "AP_small", "IoU 0.5 to 0.95"))
@@ -215,12 +221,15 @@ def _numbers(plain: Mapping[str, Any]) -> str:
     said += f"Intervals: {card['intervals']}." if card["intervals"] else "No intervals."
     said += f" The limit of {auto['limit']} takes {auto['cost_of_limit']:.4f} of AP." if auto["cost_of_limit"] else ""
     others: list[list[Any]] = []
-    for protocol in ("ultralytics", "ultralytics-8.3"):
-        own = plain.get(protocol, {})
-        for name in NAMES:
-            if name in own:
-                at = f"; IoU 0.5, confidence {_number(own['conf'])}" if name in ("mp", "mr") else ""
-                others.append([NAMES[name], own[name], f"{card['protocols'].get(protocol, protocol)}{at}"])
+    for source, prefix in ((plain, ""), (plain.get("boxes", {}), "Boxes: ")):
+        if prefix and "coco" in source:
+            others += [[f"{prefix}{key}", source["coco_auto"][key], f"COCO, {iou}, all detections"] for _, key, iou in AUTO]
+        for protocol in ("ultralytics", "ultralytics-8.3"):
+            own = source.get(protocol, {})
+            for name in NAMES:
+                if name in own:
+                    at = f"; IoU 0.5, confidence {_number(own['conf'])}" if name in ("mp", "mr") else ""
+                    others.append([f"{prefix}{NAMES[name]}", own[name], f"{card['protocols'].get(protocol, protocol)}{at}"])
     others += [[NAMES.get(name, name), value, card["protocols"].get(name, name)] for name, value in plain.get("voc", {}).items()]
     tables = _table(["COCO", "All detections", "95 % interval", f"At most {last}"], rows)
     return _paragraph(said) + tables + (_table(["Number", "Value", "Protocol"], others) if others else "")
@@ -402,24 +411,32 @@ def _places(metrics: Metrics) -> str:
         "Thin lines are the sides of tiles, white corners show what is meant."
         '<br><span class="key first" style="border-color: #00c86e"></span>label'
         '<span class="key" style="border-color: #288cff"></span>right detection'
-        '<span class="key" style="border-color: #ff5a00"></span>wrong detection, with its confidence'
+        '<span class="key" style="border-color: #ff5a00"></span>wrong detection, each with its class and confidence'
         '<span class="key" style="border-color: #bebebe"></span>does not count, or is left out'
     )
-    shown = []
-    for crop in crops:
-        kind, _, rest = crop.what.partition(": ")
-        data = base64.b64encode(crop.jpeg).decode()
-        image = f'<img src="data:image/jpeg;base64,{data}" width="{crop.width}" height="{crop.height}" alt="{_text(crop.what)}">'
-        shown.append(_figure(image, Html(f"<strong>{_text(kind)}</strong> {_text(rest)}<br>{_text(crop.key)}")))
-    return _paragraph(said) + _grid("crops", shown)
+    return _paragraph(said) + _grid("crops", [_shown(crop) for crop in crops])
+
+
+def _shown(crop: Crop) -> str:
+    kind, _, rest = crop.what.partition(": ")
+    data = base64.b64encode(crop.jpeg).decode()
+    image = f'<img src="data:image/jpeg;base64,{data}" width="{crop.width}" height="{crop.height}" alt="{_text(crop.what)}">'
+    return _figure(image, Html(f"<strong>{_text(kind)}</strong> {_text(rest)}<br>{_text(crop.key)}"))
+
+
+def _whole(metrics: Metrics) -> str:
+    """The first of the worst pictures that can be shown."""
+    crop = overview(metrics)
+    said = "The first of them that is at hand, whole, in the colours of the places above."
+    return "" if crop is None else _paragraph(said) + _shown(crop)
 
 
 def _pictures(metrics: Metrics) -> str:
-    ranked = sorted(finite(metrics.per_image), key=lambda row: (-row["fp"] - row["fn"], row["f1"] or 0.0, row["image"]))
+    ranked = [finite(metrics.per_image[i]) for i in worst_pictures(metrics.per_image)]
     rows = [list(row.values()) for row in ranked[:IMAGES] if row["fp"] + row["fn"]]
     head = ["Picture", "Labels", "Detections", "Right", "False", "Missed", "Precision", "Recall", "F1"]
     said = f"Those with most false and missed, at IoU 0.5 and a confidence of {float(metrics.box.conf):.3f} or more."
-    return _paragraph(said) + (_table(head, rows) if rows else _paragraph("None has any."))
+    return _paragraph(said) + (_table(head, rows) + _whole(metrics) if rows else _paragraph("None has any."))
 
 
 def _none(plain: Mapping[str, Any], name: str) -> str:
