@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler.instances import labelled
 from tiler.lazy import shapely
 from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
@@ -78,9 +79,11 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     if a part of it runs within the tile: what a tile cuts off has its side beyond.
 
     Args:
-        corners: `(N, 4, 2)` of the members, one group after the other.
+        corners: `(N, 4, 2)` of the members, one group after the other; those that are no rectangle count
+            as the smallest one around them.
     """
     n, owner = len(corners), _owners(starts, len(corners))
+    corners = polygons.rectangles(corners)
     following = np.roll(corners, -1, axis=1)
     middle = (corners + following) / 2
     normal = _outward(corners)
@@ -148,16 +151,17 @@ def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
     Parts that do not touch, since detectors stop a little before the edge of the tile that
     cuts them, are first drawn out to that edge.
     """
-    ends = [*starts[1:], len(rings)][: len(starts)]
-    shapes = rings.geometry()
-    united = np.empty(len(starts), dtype=object)
-    for g, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        united[g] = shapely.union_all(shapes[start:end])
-        if end - start > 1 and shapely.get_num_geometries(united[g]) > 1:
-            members = np.arange(start, end)
-            drawn = shapely.union_all(_drawn_out(rings.take(members), tile[members], tiles).geometry())
-            if shapely.get_num_geometries(drawn) < shapely.get_num_geometries(united[g]):
-                united[g] = drawn
+    ends = np.append(starts, len(rings))[1:]
+    united = areas.united(rings.geometry(), starts)
+    in_parts = (ends - starts > 1) & (shapely.get_num_geometries(united) > 1)
+    for g in np.flatnonzero(in_parts):
+        members = np.arange(starts[g], ends[g])
+        drawn = _drawn_out(rings.take(members), tile[members], tiles)
+        if polygons.tangled(drawn).any():
+            continue
+        joined = areas.united(drawn.geometry(), np.zeros(1, np.int64))
+        if shapely.get_num_geometries(joined[0]) < shapely.get_num_geometries(united[g]):
+            united[g] = joined[0]
     return Rings.from_geometry(united)
 
 

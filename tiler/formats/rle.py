@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.areas import united
 from tiler.findings import short
 from tiler.lazy import shapely
 from tiler.masks import Masks, concatenate
@@ -74,7 +75,10 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     ends = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
     starts, ends = ends[0:-1:2], ends[1::2]
     keep = ends > starts
-    return Rings.from_geometry(np.array([shapely.union_all(shapely.box(*_rectangles(starts[keep], ends[keep], height).T))]))
+    if not keep.any():
+        return Rings.of([[]])
+    rectangles = shapely.box(*_rectangles(starts[keep], ends[keep], height).T)
+    return Rings.from_geometry(united(rectangles, np.zeros(1, np.int64)))
 
 
 def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
