@@ -70,7 +70,18 @@ def test_every_room_has_its_place():
 
 
 # What of shapely only asks or builds; all else makes new shapes of old ones, and may fail on some
-HARMLESS = {"area", "bounds", "box", "get_coordinates", "get_num_geometries", "get_parts", "get_rings", "get_type_id", "is_ccw", "is_empty"}
+HARMLESS = {
+    "area",
+    "bounds",
+    "box",
+    "get_coordinates",
+    "get_num_geometries",
+    "get_parts",
+    "get_rings",
+    "get_type_id",
+    "is_ccw",
+    "is_empty",
+}
 HARMLESS |= {"is_simple", "is_valid", "length", "linearrings", "linestrings", "multilinestrings", "polygons"}
 HARMLESS |= {"Polygon", "STRtree"}
 

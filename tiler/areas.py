@@ -64,20 +64,19 @@ def common(shapes: Objects, others: Objects) -> Objects:
     [<POLYGON EMPTY>]
     """
     try:
-        return areal(shapely.intersection(shapes, others))
+        shared = areal(shapely.intersection(shapes, others))
     except shapely.GEOSException:  # of one of them, which one is not said
-        return _one_by_one(shapely.intersection, shapes, others)
+        shared = _one_by_one(shapely.intersection, shapes, others)
+    # GEOS finds no common area at all of some shapes that differ in the last bit only
+    none = np.flatnonzero(shapely.area(shared) <= 0)
+    for i in none[shapely.intersects(shapes[none], others[none])]:
+        shared[i] = _on_grid(shapely.intersection, shapes[i], others[i])
+    return shared
 
 
 def common_area(shapes: Objects, others: Objects) -> Floats:
     """`(N,)` px² that each area shares with its partner."""
-    shared = shapely.area(common(shapes, others))
-    # GEOS finds no common area at all of some shapes that differ in the last bit only
-    none = np.flatnonzero(shared <= 0)
-    none = none[shapely.intersects(shapes[none], others[none])]
-    for i in none:
-        shared[i] = shapely.area(_on_grid(shapely.intersection, shapes[i], others[i]))
-    return np.asarray(shared)
+    return np.asarray(shapely.area(common(shapes, others)))
 
 
 def united(shapes: Objects, starts: Ints) -> Objects:
@@ -93,9 +92,12 @@ def united(shapes: Objects, starts: Ints) -> Objects:
     owner = np.repeat(np.arange(len(starts)), np.diff([*starts, len(shapes)]))
     groups = shapely.geometrycollections(shapes, indices=owner)
     try:
-        return areal(shapely.union_all(groups[:, None], axis=1))
+        whole = areal(shapely.union_all(groups[:, None], axis=1))
+        wrong = ~shapely.is_valid(whole)  # both of some two that differ in the last bit only, one over the other
     except shapely.GEOSException:  # of one of them, which one is not said
-        return np.array([_united(shapely.get_parts(group)) for group in groups], dtype=object)
+        whole, wrong = groups, np.ones(len(groups), bool)
+    whole[wrong] = [_united(shapely.get_parts(group)) for group in groups[wrong]]
+    return whole
 
 
 def even_odd(shapes: Objects) -> shapely.Geometry:
@@ -112,10 +114,7 @@ def even_odd(shapes: Objects) -> shapely.Geometry:
     while len(shapes) > 1:  # by halves, so that each point is looked at a few times, not once a ring
         odd, even = shapes[0::2], shapes[1::2]
         joined = odd.copy()
-        try:
-            joined[: len(even)] = areal(shapely.symmetric_difference(odd[: len(even)], even))
-        except shapely.GEOSException:
-            joined[: len(even)] = _one_by_one(shapely.symmetric_difference, odd[: len(even)], even)
+        joined[: len(even)] = _difference(odd[: len(even)], even)
         shapes = joined
     return shapes[0] if len(shapes) else shapely.Polygon()
 
@@ -237,11 +236,25 @@ def hull(points: Floats) -> Floats:
 
 
 def _united(shapes: Objects) -> shapely.Geometry:
-    """The same of one group, on a grid if it must be."""
+    """The area of one group, on a grid if it must be."""
     try:
-        return _area_of(shapely.union_all(shapes))
+        whole = _area_of(shapely.union_all(shapes))
+        if shapely.is_valid(whole):
+            return whole
     except shapely.GEOSException:
-        return _area_of(shapely.union_all(_rounded(shapes), grid_size=GRAIN))
+        pass
+    return _area_of(shapely.union_all(_rounded(shapes), grid_size=GRAIN))
+
+
+def _difference(shapes: Objects, others: Objects) -> Objects:
+    """`(N,)` what lies in one of each two areas."""
+    try:
+        apart = areal(shapely.symmetric_difference(shapes, others))
+    except shapely.GEOSException:
+        return _one_by_one(shapely.symmetric_difference, shapes, others)
+    for i in np.flatnonzero(~shapely.is_valid(apart)):
+        apart[i] = _on_grid(shapely.symmetric_difference, shapes[i], others[i])
+    return apart
 
 
 def _one_by_one(operation: np.ufunc, shapes: Objects, others: Objects) -> Objects:

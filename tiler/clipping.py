@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler import areas, polygons
+from tiler import boxes as box
 from tiler.instances import Instances
 from tiler.lazy import shapely
 from tiler.polygons import Rings

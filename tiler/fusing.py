@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 
+WHOLE = 1 - 1e-9  # of a side that runs within its tile
 DEEP = 8  # edges from its tile's edge, a detection is seen as well as anywhere
 
 
@@ -76,7 +77,8 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     """`(G, 4, 2)` one OBB for each group: the winner's, each side moved to where those who saw it have it.
 
     The winner is the member with most sides seen, then the most confident. A side is seen
-    if a part of it runs within the tile: what a tile cuts off has its side beyond.
+    if a part of it runs within the tile: what a tile cuts off has its side beyond. It is the mean
+    of those who saw the whole side; where each saw a part of it, the outermost, so that all parts are in.
 
     Args:
         corners: `(N, 4, 2)` of the members, one group after the other; those that are no rectangle count
@@ -87,19 +89,23 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     following = np.roll(corners, -1, axis=1)
     middle = (corners + following) / 2
     normal = _outward(corners)
-    seen = _inside_share(corners, following, tile, tiles) > 0
+    share = _inside_share(corners, following, tile, tiles)
+    seen = share > 0
     best = np.lexsort((np.arange(n), -conf, -seen.sum(axis=1), owner))[starts]
     frame = normal[best]  # (G, 4, 2)
     # which side of a member is which of the winner's: those that face the same way
     facing = np.argmax(np.einsum("nkd,njd->nkj", frame[owner], normal), axis=2)
     rows = np.arange(n)[:, None]
+    share = share[rows, facing]
     offset = np.einsum("nkd,nkd->nk", middle[rows, facing] - middle[best][owner], frame[owner])
     bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    weight = np.where(seen[rows, facing], trust(bounds, conf, tile, tiles)[:, None], 0.0)
+    weight = np.where(share >= WHOLE, trust(bounds, conf, tile, tiles)[:, None], 0.0)
     total = np.add.reduceat(weight, starts, axis=0)
     mean = np.divide(np.add.reduceat(weight * offset, starts, axis=0), total, out=np.zeros_like(total), where=total > 0)
+    in_part = np.maximum.reduceat(np.where(share > 0, offset, -np.inf), starts, axis=0)
     outermost = np.maximum.reduceat(offset, starts, axis=0)
-    return _moved_sides(corners[best], frame, np.where(total > 0, mean, outermost))
+    unseen = np.where(np.isfinite(in_part), in_part, outermost)
+    return _moved_sides(corners[best], frame, np.where(total > 0, mean, unseen))
 
 
 def _owners(starts: Ints, n: int) -> Ints:

@@ -8,7 +8,7 @@ point by point along an outline is here done once for each column that an edge c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -227,7 +227,7 @@ def _lines(rings: Rings) -> Ints:
     They run to the right, or down if they are more steep than flat.
     """
     points = np.trunc(np.clip(FINE * rings.coords + 0.5, -FURTHEST, FURTHEST)).astype(np.int64)
-    line = replace(rings, coords=points).edges().reshape(-1, 4)
+    line = np.concatenate([points, points[rings.following()]], axis=1)
     dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]
     back = np.where(np.abs(dx) >= np.abs(dy), dx, dy) < 0
     line[back] = line[back][:, [2, 3, 0, 1]]

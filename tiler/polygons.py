@@ -107,12 +107,16 @@ class Rings:
         ring = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         return np.repeat(ring, np.diff(self.ring_offsets))
 
-    def edges(self) -> Floats:
-        """`(V, 2, 2)` from each point to the next one of its ring."""
+    def following(self) -> Ints:
+        """`(V,)` which point comes after each in its ring."""
         following = np.arange(len(self.coords)) + 1
         some = np.diff(self.ring_offsets) > 0
         following[self.ring_offsets[1:][some] - 1] = self.ring_offsets[:-1][some]
-        return np.stack([self.coords, self.coords[following]], axis=1)
+        return following
+
+    def edges(self) -> Floats:
+        """`(V, 2, 2)` from each point to the next one of its ring."""
+        return np.stack([self.coords, self.coords[self.following()]], axis=1)
 
     def bounds(self) -> Floats:
         """`(N, 4)` xyxy; NaN for an object without points."""
@@ -380,7 +384,7 @@ def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
     low, high = u.min(axis=1), u.max(axis=1)
     near, far = v.min(axis=1), v.max(axis=1)
     corners = [(low, near), (high, near), (high, far), (low, far)]
-    return middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1)
+    return np.asarray(middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1))
 
 
 def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools) -> Ints:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler import areas, neighbours
+from tiler import boxes as box
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:

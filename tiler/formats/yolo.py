@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler import areas, polygons
+from tiler import boxes as box
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import trainer
@@ -178,8 +178,8 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
     if rows.shape[1] == 5:
         return Instances(class_id, boxes, row=lines)
     rings = _rings(rows, size)
-    points = rings.coords.reshape(len(rows), -1, 2)
-    count = points.shape[1]
+    count = rows.shape[1] // 2
+    points = rings.coords.reshape(len(rows), count, 2)
     crossed = polygons.self_crossing(rings)
     if spec.task == "obb" and (count != 4 or crossed.any()):
         bent = np.arange(len(rows)) if count != 4 else np.flatnonzero(crossed)
@@ -202,9 +202,8 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
 
 def _rings(rows: Floats, size: Floats) -> Rings:
     """The outlines of rows with equally many values, in pixels."""
-    points = rows[:, 1:].reshape(len(rows), -1, 2) * size
-    ends = np.arange(len(rows) + 1)
-    return Rings(points.reshape(-1, 2), ends * points.shape[1], ends)
+    count, ends = rows.shape[1] // 2, np.arange(len(rows) + 1)
+    return Rings(rows[:, 1:].reshape(-1, 2) * size, ends * count, ends)
 
 
 def _crosses(ring: Floats) -> bool:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler import areas, polygons
+from tiler import boxes as box
 from tiler.instances import Instances, labelled
 from tiler.lazy import shapely
 from tiler.matching import similarity

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler import areas, polygons
+from tiler import boxes as box
 from tiler.findings import Finding, condensed
 from tiler.formats.predictions.candidates import Candidates
 from tiler.formats.predictions.values import Detections
