@@ -9,6 +9,7 @@ import pytest
 import tiler
 from tests.conftest import Dataset, picture
 from tiler.errors import TilerError
+from tiler.formats import rle
 from tiler.formats.yolo import Spec, read
 from tiler.polygons import Rings
 
@@ -119,6 +120,13 @@ def test_score_refuses_labels_and_predictions(data, tmp_path):
     metrics = tiler.score(preds, data.yaml, split="val", task="segment")
     assert {(f.path.rpartition("/")[2], f.line, f.code) for f in metrics.findings} == {("y.txt", 2, "L15"), ("y.txt", 3, "D14")}
     assert metrics.coco["AP"] == 1
+
+
+def test_a_mask_is_not_drawn_of_an_outline_of_thousands_of_points_at_random():
+    points = np.random.default_rng(0).uniform(0, 4000, 20_000)
+    masks, wrong = rle.masks([[points.tolist()], [[0, 0, 9, 0, 9, 9]]], np.full((2, 2), 4000))
+    assert wrong == {0: SAID}
+    assert masks.area()[0] == 0 < masks.area()[1]
 
 
 def test_stitch_says_what_it_cannot_take():
