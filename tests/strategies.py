@@ -94,6 +94,16 @@ def rectangles(draw, side=SIDE, smallest=2.0, largest=SIDE):
     return np.clip(centre + corners @ np.array([[c, s], [-s, c]]), 0, side)
 
 
+def unlike_rectangles(rng, n):
+    """`(n, 4, 2)` whole-numbered corners as people click them, a third of them long and thin."""
+    angle, wide, high = rng.uniform(0, np.pi, n), rng.uniform(8, 60, n), rng.uniform(6, 30, n)
+    wide[::3] *= 10
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    x, y = (np.array([-0.5, 0.5, 0.5, -0.5]) * wide[:, None], np.array([-0.5, -0.5, 0.5, 0.5]) * high[:, None])
+    centre = rng.uniform(60, 940, (n, 1, 2)) + rng.uniform(-2, 2, (n, 4, 2))
+    return np.round(np.stack([x * cos - y * sin, x * sin + y * cos], axis=-1) + centre)
+
+
 def keypoint_rows(side=SIDE):
     """`(KEYPOINTS, 3)`, some of them not labelled."""
     inside = numbers(0, side - 0.001)

@@ -15,6 +15,7 @@ LAYERS = [
     ["options"],
     ["boxes", "ragged"],
     ["neighbours"],
+    ["areas"],
     ["polygons"],
     ["masks"],
     ["instances"],
@@ -66,6 +67,32 @@ def test_imports_only_point_downward(path):
 
 def test_every_room_has_its_place():
     assert {room(p) for p in MODULES} - {"__init__", "__main__"} == set(HEIGHT)
+
+
+# What of shapely only asks or builds; all else makes new shapes of old ones, and may fail on some
+HARMLESS = {
+    "area",
+    "bounds",
+    "box",
+    "get_coordinates",
+    "get_num_geometries",
+    "get_parts",
+    "get_rings",
+    "get_type_id",
+    "is_ccw",
+    "is_empty",
+}
+HARMLESS |= {"is_simple", "is_valid", "length", "linearrings", "linestrings", "multilinestrings", "polygons"}
+HARMLESS |= {"Polygon", "STRtree"}
+
+
+def test_areas_are_made_of_others_in_one_place():
+    for path in MODULES:
+        if room(path) == "areas":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "shapely":
+                assert node.attr in HARMLESS, f"{path}:{node.lineno} calls shapely.{node.attr}; tiler.areas guards that"
 
 
 def test_no_private_part_of_the_command_line_library_is_used():

@@ -6,7 +6,18 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import SIDE, apart_or_nested, numbers, outlines, painted, quick, rectangles, simple_rings, wild_rings
+from tests.strategies import (
+    SIDE,
+    apart_or_nested,
+    numbers,
+    outlines,
+    painted,
+    quick,
+    rectangles,
+    simple_rings,
+    unlike_rectangles,
+    wild_rings,
+)
 from tiler import polygons
 from tiler.polygons import Rings
 
@@ -345,3 +356,72 @@ def test_a_thousand_holes_are_joined_in_seconds_and_keep_their_area():
     ring = polygons.single_ring([outer, *(square + corner for corner in grid)])
     assert time.process_time() - start < 5
     assert shapely.area(Rings.of([[ring]]).geometry())[0] == pytest.approx(121 * 121 - len(grid))
+
+
+# --- what the corners of an OBB mean
+
+
+@quick
+@given(st.integers(0, 10**6))
+def test_the_rectangle_of_any_corners_is_the_smallest_one_in_their_order(seed):
+    quads = unlike_rectangles(np.random.default_rng(seed), 9)
+    for quad, rectangle in zip(quads, polygons.rectangles(quads), strict=True):
+        area = shapely.Polygon(rectangle).area
+        assert area == pytest.approx(smallest_area(quad))
+        assert shapely.Polygon(rectangle).buffer(1e-6).covers(shapely.MultiPoint(quad))
+        orders = [np.roll(way, k, axis=0) for way in (rectangle, rectangle[::-1]) for k in range(4)]
+        assert ((rectangle - quad) ** 2).sum() <= min(((other - quad) ** 2).sum() for other in orders) + 1e-6
+
+
+@quick
+@given(rectangles())
+def test_the_rectangle_of_a_rectangle_is_itself_to_the_last_bit(quad):
+    for corners in (quad, quad[::-1], np.roll(quad, 1, axis=0)):
+        np.testing.assert_array_equal(polygons.rectangles(corners[None])[0], corners)
+
+
+@quick
+@given(st.integers(0, 10**6))
+def test_centre_sides_and_angle_give_the_rectangle(seed):
+    quads = unlike_rectangles(np.random.default_rng(seed), 9)
+    for quad, (x, y, w, h, angle) in zip(polygons.rectangles(quads), polygons.xywhr(quads), strict=True):
+        assert w >= h
+        assert -np.pi / 4 <= angle < 3 * np.pi / 4
+        along, across = np.array([np.cos(angle), np.sin(angle)]) * w / 2, np.array([-np.sin(angle), np.cos(angle)]) * h / 2
+        turned = shapely.MultiPoint([np.array([x, y]) + i * along + j * across for i in (-1, 1) for j in (-1, 1)])
+        assert shapely.hausdorff_distance(turned, shapely.MultiPoint(quad)) < 1e-6
+
+
+EQUALLY_SMALL = [
+    [746, 637, 730, 623, 760, 584, 778, 599],
+    [533, 532, 531, 494, 560, 490, 565, 530],
+    [723, 707, 699, 740, 685, 729, 706, 696],
+]
+
+
+def test_of_equally_small_rectangles_it_is_that_of_opencv():
+    """As oracles/obb_quads has it: all three are ties, in which rounding to float32 decides, or the angle."""
+    quads = np.array(EQUALLY_SMALL, float).reshape(-1, 4, 2)
+    np.testing.assert_allclose(polygons.xywhr(quads)[:, 4] % (np.pi / 2), [0.6947, 1.5084, 0.5743], atol=1e-4)
+
+
+def test_whatever_opencv_is_installed_agrees_but_for_ties():
+    cv2 = pytest.importorskip("cv2", reason="opencv is not installed; oracles/obb_quads holds what it says")
+    quads = unlike_rectangles(np.random.default_rng(0), 3000)
+    found = polygons.xywhr(quads)
+    for quad, (x, y, w, h, angle) in zip(quads, found, strict=True):
+        (cx, cy), sides, degrees = cv2.minAreaRect(quad.astype(np.float32))
+        assert w * h == pytest.approx(sides[0] * sides[1], rel=1e-5)
+        turn = abs((angle - np.radians(degrees) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+        tie = turn > 1e-3
+        assert tie or (x, y) == pytest.approx((cx, cy), abs=2e-3)
+
+
+@pytest.mark.parametrize("quad", [[[3, 3]] * 4, [[0, 0], [4, 4], [2, 2], [4, 4]], [[0, 0], [0, 0], [4, 0], [4, 2]]], ids=str)
+def test_corners_on_a_spot_or_a_line_have_a_rectangle_too(quad):
+    corners = np.array(quad, float)
+    (rectangle,) = polygons.rectangles(corners[None])
+    assert np.isfinite(rectangle).all()
+    np.testing.assert_allclose(shapely.Polygon(rectangle).area, smallest_area(corners), atol=1e-9)
+    for axis in polygons.axes(corners[None]):
+        assert np.hypot(*axis[0]) == pytest.approx(1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from tests.strategies import assert_same, boxes, quick
+from tests.strategies import assert_same, boxes, quick, unlike_rectangles
 from tiler import boxes as box
 from tiler import polygons, stitching
 from tiler.errors import TilerError
@@ -206,6 +206,112 @@ def test_outlines_in_several_pieces_come_back_whole():
         windows = grid(1000, 1000, 333, overlap)
         assert max(len(shown) for _, shown in parts_of(truth, windows)) > 2
         assert_gives_back(truth, windows, (1000, 1000))
+
+
+# --- outlines on whole pixels, cut by tiles at any of them: they touch edges, run along them, leave slivers and lines
+
+
+def whole(x, y):
+    return st.tuples(st.integers(*x), st.integers(*y)).map(lambda corner: np.array(corner, float))
+
+
+@st.composite
+def on_pixels(draw, side=40):
+    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel's width or less."""
+    at = draw(whole((0, side - 12), (0, side - 12)))
+    kind = draw(st.sampled_from(["any", "stair", "sliver"]))
+    if kind == "any":
+        ring = np.array(draw(st.lists(whole((0, 12), (0, 12)), min_size=3, max_size=8)))
+    elif kind == "stair":
+        steps = np.cumsum(draw(st.lists(st.integers(1, 3), min_size=2, max_size=6)))
+        up = np.repeat(steps, 2)
+        ring = np.concatenate([np.stack([up[1:], up[:-1]], axis=1), [[0, up[-2]], [0, 0], [up[0], 0]]]).clip(0, 12)
+    else:
+        length, width = draw(st.integers(2, 12)), draw(st.sampled_from([1.0, 0.01, 2.0**-16, 1e-9]))
+        ring = np.array([[0, 0], [length, 0], [length, width], [0, width]])
+        ring = ring[:, ::-1] if draw(st.booleans()) else ring
+    return at + ring
+
+
+@st.composite
+def cut_pixels(draw):
+    """Outlines, the tiles of their picture, and the picture's side."""
+    rings = draw(st.lists(on_pixels(), min_size=1, max_size=5))
+    areas = Rings.of([[ring] for ring in rings]).geometry()
+    rings = [ring for ring, area in zip(rings, areas, strict=True) if area.area > 0]
+    rings += [rings[0] + draw(st.sampled_from([(1, 0), (0, 1), (12, 0), (0, 1e-9)]))] if rings else []
+    outlines = Rings.of([[ring] for ring in rings])
+    truth = Instances(np.zeros(len(rings), int), outlines.bounds(), rings=outlines, task="segment")
+    tile, overlap = draw(st.sampled_from([(16, 0), (16, 4), (17, 5), (20, 10), (24, 8)]))
+    x, y = draw(st.integers(0, 15)), draw(st.integers(0, 15))
+    return truth.moved(x, y), grid(56, 56, tile, overlap), 56
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut_pixels())
+def test_outlines_on_whole_pixels_are_merged_by_every_method(scene):
+    truth, windows, side = scene
+    inside = shapely.box(0, 0, side, side)
+    parts = parts_of(truth, windows)
+    for method in METHODS:
+        out = stitch(parts, (side, side), method=method).instances
+        shapes = out.rings.geometry()
+        assert shapely.is_valid(shapes).all()
+        assert set(shapely.get_type_id(shapes).tolist()) <= {3, 6}
+        assert shapely.covers(inside, shapes).all()
+        if method == "cvm" and len(truth):  # it neither loses nor invents a place
+            seen = shapely.union_all(truth.rings.geometry())
+            assert shapely.difference(seen, shapely.union_all(shapes).buffer(1e-6)).area < 1e-3
+
+
+# Of two tiles that `split` cut of nuclei (tile 320, overlap 64), a row each
+TOUCHING = [
+    (
+        "0.25 0.6031264 0.2437504 0.6343744 0.2468736 0.6343744 0.2468736 0.640624 0.2531264 "
+        "0.6437504 0.2531264 0.65 0.259376 0.65 0.2624992 0.6562496 0.3 0.6531264 0.3 0.65 "
+        "0.3062496 0.65 0.3062496 0.6468736 0.3156256 0.640624 0.3156256 0.6343744 0.3218752 "
+        "0.6312512 0.3218752 0.6281248 0.3156256 0.6281248 0.3124992 0.6187488 0.309376 "
+        "0.6187488 0.309376 0.6 0.3124992 0.6 0.3124992 0.5937504 0.3156256 0.5937504 0.3156256 "
+        "0.5875008 0.3187488 0.5875008 0.3187488 0.5781248 0.3156256 0.5781248 0.3156256 "
+        "0.5750016 0.2937504 0.5718752 0.2937504 0.5687488 0.2718752 0.5718752 0.2718752 "
+        "0.5750016 0.2656256 0.5781248 0.2656256 0.5843744 0.2562496 0.5875008 0.2531264 "
+        "0.6031264"
+    ),
+    (
+        "0.309376 0 0.309376 0.0187488 0.3124992 0.0187488 0.3156256 0.0281248 0.3312512 "
+        "0.0281248 0.3312512 0.0249984 0.3343744 0.0249984 0.3343744 0 0.3124992 0"
+    ),
+]
+
+
+def test_tiles_whose_outlines_meet_in_a_line():
+    """What a seam shows of one is an area and a line, which GEOS takes for none on a grid."""
+    rings = [320 * np.array(text.split(), float).reshape(-1, 2) for text in TOUCHING]
+    windows = [Window(512, 512, 320, 320), Window(512, 704, 320, 320)]
+    parts = []
+    for window, ring in zip(windows, rings, strict=True):
+        outline = Rings.of([[ring]])
+        parts.append((window, Instances(np.array([0]), outline.bounds(), rings=outline, conf=np.ones(1), task="segment")))
+    found = {method: len(stitch(parts, (1024, 1024), method=method).instances) for method in METHODS}
+    assert found == {**dict.fromkeys(METHODS, 2), "center": 1}
+
+
+@pytest.mark.parametrize("overlap", [0, 64])
+def test_corners_that_are_no_rectangle_come_back_as_the_smallest_one(overlap):
+    """As labels of DOTA are: whole numbers, a third of them long and thin, some longer than a tile."""
+    quads = unlike_rectangles(np.random.default_rng(0), 150)
+    quads = quads[((quads >= 0) & (quads <= 1000)).all(axis=(1, 2))]
+    rings = Rings.from_quads(quads)
+    truth = Instances(np.arange(len(quads)), rings.bounds(), rings=rings, task="obb")
+    windows = grid(1000, 1000, 400, overlap)
+    merged = stitch(parts_of(truth, windows), (1000, 1000)).instances
+    assert sorted(merged.class_id.tolist()) == list(range(len(quads)))
+    order = np.argsort(merged.class_id)
+    found = shapely.polygons(polygons.rectangles(merged.rings.quads()[order]))
+    expected = shapely.polygons(polygons.rectangles(quads))
+    common = shapely.area(shapely.intersection(found, expected))
+    iou = common / (shapely.area(found) + shapely.area(expected) - common)
+    assert np.flatnonzero(iou < 0.99).tolist() == []
 
 
 NEAR_A_SEAM = Instances(np.array([0, 0]), np.array([[578.9, 831.4, 876.7, 1077.4], [628.6, 956.1, 639.4, 989.4]]))

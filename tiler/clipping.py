@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler import boxes as box
-from tiler import polygons
 from tiler.instances import Instances
 from tiler.lazy import shapely
 from tiler.polygons import Rings
@@ -77,7 +77,7 @@ def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPo
     if not len(cut):
         return instances
     outlines = rings.take(cut)
-    shown = shapely.intersection(outlines.geometry(), shapely.box(*rects[cut].T))
+    shown = areas.common(outlines.geometry(), shapely.box(*rects[cut].T))
     visible = instances.visible.copy()
     visible[cut] = _share(shapely.area(shown), instances.area[cut])
     visible = np.where(visible >= WHOLE, 1.0, visible)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler.instances import labelled
 from tiler.lazy import shapely
 from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 
+WHOLE = 1 - 1e-9  # of a side that runs within its tile
 DEEP = 8  # edges from its tile's edge, a detection is seen as well as anywhere
 
 
@@ -75,28 +77,35 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     """`(G, 4, 2)` one OBB for each group: the winner's, each side moved to where those who saw it have it.
 
     The winner is the member with most sides seen, then the most confident. A side is seen
-    if a part of it runs within the tile: what a tile cuts off has its side beyond.
+    if a part of it runs within the tile: what a tile cuts off has its side beyond. It is the mean
+    of those who saw the whole side; where each saw a part of it, the outermost, so that all parts are in.
 
     Args:
-        corners: `(N, 4, 2)` of the members, one group after the other.
+        corners: `(N, 4, 2)` of the members, one group after the other; those that are no rectangle count
+            as the smallest one around them.
     """
     n, owner = len(corners), _owners(starts, len(corners))
+    corners = polygons.rectangles(corners)
     following = np.roll(corners, -1, axis=1)
     middle = (corners + following) / 2
     normal = _outward(corners)
-    seen = _inside_share(corners, following, tile, tiles) > 0
+    share = _inside_share(corners, following, tile, tiles)
+    seen = share > 0
     best = np.lexsort((np.arange(n), -conf, -seen.sum(axis=1), owner))[starts]
     frame = normal[best]  # (G, 4, 2)
     # which side of a member is which of the winner's: those that face the same way
     facing = np.argmax(np.einsum("nkd,njd->nkj", frame[owner], normal), axis=2)
     rows = np.arange(n)[:, None]
+    share = share[rows, facing]
     offset = np.einsum("nkd,nkd->nk", middle[rows, facing] - middle[best][owner], frame[owner])
     bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    weight = np.where(seen[rows, facing], trust(bounds, conf, tile, tiles)[:, None], 0.0)
+    weight = np.where(share >= WHOLE, trust(bounds, conf, tile, tiles)[:, None], 0.0)
     total = np.add.reduceat(weight, starts, axis=0)
     mean = np.divide(np.add.reduceat(weight * offset, starts, axis=0), total, out=np.zeros_like(total), where=total > 0)
+    in_part = np.maximum.reduceat(np.where(share > 0, offset, -np.inf), starts, axis=0)
     outermost = np.maximum.reduceat(offset, starts, axis=0)
-    return _moved_sides(corners[best], frame, np.where(total > 0, mean, outermost))
+    unseen = np.where(np.isfinite(in_part), in_part, outermost)
+    return _moved_sides(corners[best], frame, np.where(total > 0, mean, unseen))
 
 
 def _owners(starts: Ints, n: int) -> Ints:
@@ -148,16 +157,17 @@ def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
     Parts that do not touch, since detectors stop a little before the edge of the tile that
     cuts them, are first drawn out to that edge.
     """
-    ends = [*starts[1:], len(rings)][: len(starts)]
-    shapes = rings.geometry()
-    united = np.empty(len(starts), dtype=object)
-    for g, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        united[g] = shapely.union_all(shapes[start:end])
-        if end - start > 1 and shapely.get_num_geometries(united[g]) > 1:
-            members = np.arange(start, end)
-            drawn = shapely.union_all(_drawn_out(rings.take(members), tile[members], tiles).geometry())
-            if shapely.get_num_geometries(drawn) < shapely.get_num_geometries(united[g]):
-                united[g] = drawn
+    ends = np.append(starts, len(rings))[1:]
+    united = areas.united(rings.geometry(), starts)
+    in_parts = (ends - starts > 1) & (shapely.get_num_geometries(united) > 1)
+    for g in np.flatnonzero(in_parts):
+        members = np.arange(starts[g], ends[g])
+        drawn = _drawn_out(rings.take(members), tile[members], tiles)
+        if polygons.tangled(drawn).any():
+            continue
+        joined = areas.united(drawn.geometry(), np.zeros(1, np.int64))
+        if shapely.get_num_geometries(joined[0]) < shapely.get_num_geometries(united[g]):
+            united[g] = joined[0]
     return Rings.from_geometry(united)
 
 

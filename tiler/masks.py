@@ -227,10 +227,7 @@ def _lines(rings: Rings) -> Ints:
     They run to the right, or down if they are more steep than flat.
     """
     points = np.trunc(np.clip(FINE * rings.coords + 0.5, -FURTHEST, FURTHEST)).astype(np.int64)
-    following = np.arange(len(points)) + 1
-    some = np.diff(rings.ring_offsets) > 0
-    following[rings.ring_offsets[1:][some] - 1] = rings.ring_offsets[:-1][some]
-    line = np.concatenate([points, points[following]], axis=1)
+    line = np.concatenate([points, points[rings.following()]], axis=1)
     dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]
     back = np.where(np.abs(dx) >= np.abs(dy), dx, dy) < 0
     line[back] = line[back][:, [2, 3, 0, 1]]

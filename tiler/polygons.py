@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
+from tiler import areas, ragged
+from tiler.areas import POLYGON
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
 CELLS = 2_000_000  # distances held in memory at once
-POLYGON = 3  # shapely's type id
+EXACT = 1e-6  # of its size that corners may be off a rectangle and still are one
+TIED = 1e-6  # of its area that a rectangle may be larger than the smallest one and still be as small
+MANY = 8  # points, of which a convex hull is taken first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +63,7 @@ class Rings:
     @classmethod
     def from_geometry(cls, geometry: Objects) -> Rings:
         """From `(N,)` shapely geometries; what is not an area is left out."""
-        polygons, owner = shapely.get_parts(geometry, return_index=True)
-        nested = shapely.get_type_id(polygons) > POLYGON
-        if nested.any():  # a collection may hold multi-polygons
-            inner, which = shapely.get_parts(polygons, return_index=True)
-            polygons, owner = inner, owner[which]
-        areal = shapely.get_type_id(polygons) == POLYGON
-        polygons, owner = polygons[areal], owner[areal]
+        polygons, owner = shapely.get_parts(areas.areal(geometry), return_index=True)
         rings, polygon = shapely.get_rings(polygons, return_index=True)
         coords, ring = shapely.get_coordinates(rings, return_index=True)
         last = np.ones(len(coords), bool)
@@ -111,6 +107,17 @@ class Rings:
         ring = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         return np.repeat(ring, np.diff(self.ring_offsets))
 
+    def following(self) -> Ints:
+        """`(V,)` which point comes after each in its ring."""
+        following = np.arange(len(self.coords)) + 1
+        some = np.diff(self.ring_offsets) > 0
+        following[self.ring_offsets[1:][some] - 1] = self.ring_offsets[:-1][some]
+        return following
+
+    def edges(self) -> Floats:
+        """`(V, 2, 2)` from each point to the next one of its ring."""
+        return np.stack([self.coords, self.coords[self.following()]], axis=1)
+
     def bounds(self) -> Floats:
         """`(N, 4)` xyxy; NaN for an object without points."""
         return self.extent(self.coords)
@@ -130,21 +137,29 @@ class Rings:
         """`(N, 4, 2)` corners; every object must be one ring of four points."""
         return self.coords.reshape(-1, 4, 2)
 
-    def geometry(self) -> Objects:
-        """`(N,)` valid shapely areas, filled even-odd."""
+    def lines(self) -> tuple[Objects, Bools]:
+        """The closed lines of rings of three points and more, and `(R,)` which rings these are."""
         ring = np.repeat(np.arange(len(self.ring_offsets) - 1), np.diff(self.ring_offsets))
         usable = np.diff(self.ring_offsets) >= 3
-        areas = np.full(len(usable), shapely.Polygon(), dtype=object)
+        keep = usable[ring]
+        dense = np.cumsum(usable)[ring[keep]] - 1
+        return shapely.linearrings(self.coords[keep], indices=dense) if keep.any() else np.empty(0, object), usable
+
+    def geometry(self) -> Objects:
+        """`(N,)` valid shapely areas, filled even-odd.
+
+        Raises:
+            TilerError: an outline crosses itself too often (`tangled`).
+        """
+        lines, usable = self.lines()
+        shapes = np.full(len(usable), shapely.Polygon(), dtype=object)
         if usable.any():
-            keep = usable[ring]
-            dense = np.cumsum(usable)[ring[keep]] - 1
-            areas[usable] = filled(shapely.polygons(shapely.linearrings(self.coords[keep], indices=dense)))
+            shapes[usable] = areas.filled(shapely.polygons(lines))
         single = np.diff(self.offsets) == 1
         result = np.full(len(self), shapely.Polygon(), dtype=object)
-        result[single] = areas[self.offsets[:-1][single]]
+        result[single] = shapes[self.offsets[:-1][single]]
         for i in np.flatnonzero(~single):
-            parts = areas[self.offsets[i] : self.offsets[i + 1]]
-            result[i] = reduce(shapely.symmetric_difference, parts, shapely.Polygon())
+            result[i] = areas.even_odd(shapes[self.offsets[i] : self.offsets[i + 1]])
         return result
 
 
@@ -158,41 +173,6 @@ def concatenate(many: Iterable[Rings]) -> Rings:
     )
 
 
-def filled(polygons: Objects) -> Objects:
-    """Valid areas of polygons that may cross themselves, by the even-odd rule.
-
-    A bow-tie becomes its two wings and a key-hole a polygon with a hole. Neither `buffer(0)`
-    nor `make_valid` does that: the one loses a wing, the other fills what a line that is
-    run along there and back closes off.
-
-    >>> bow_tie = shapely.Polygon([(0, 0), (4, 4), (4, 0), (0, 4)])
-    >>> float(shapely.area(filled(np.array([bow_tie])))[0])
-    8.0
-    """
-    result = np.asarray(polygons, dtype=object).copy()
-    invalid = ~shapely.is_valid(result)
-    if invalid.any():
-        result[invalid] = [_even_odd(polygon) for polygon in result[invalid]]
-    return result
-
-
-def _even_odd(polygon: shapely.Polygon) -> shapely.Geometry:
-    """The faces between the lines of a polygon that lie inside an odd number of times."""
-    rings = shapely.get_rings(polygon)
-    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(rings)]))
-    if not len(faces):
-        return shapely.Polygon()
-    x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).T[:, :, None]
-    crossings = np.zeros(len(faces), np.int64)
-    for ring in rings:
-        points = shapely.get_coordinates(ring)
-        (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
-        crossings += (((y0 > y) != (y1 > y)) & left).sum(axis=1)
-    return shapely.union_all(faces[crossings % 2 == 1])
-
-
 def self_crossing(rings: Rings) -> Bools:
     """`(N,)` True where an outline is not a plain polygon: bow-ties, and key-holes too."""
     result = np.zeros(len(rings), bool)
@@ -201,6 +181,26 @@ def self_crossing(rings: Rings) -> Bools:
         plain = rings.take(one)
         shapes = shapely.polygons(shapely.linearrings(plain.coords, indices=plain.owners()))
         result[one] = ~shapely.is_valid(shapes)
+    return result
+
+
+def tangled(rings: Rings) -> Bools:
+    """`(N,)` True where an outline crosses itself, or its rings each other, too often to find its area.
+
+    That is more than 100 times and once more for each point, or more than 2000 times. Ask this
+    of what comes from outside before `Rings.geometry`, which refuses such outlines with all others.
+    """
+    result = np.zeros(len(rings), bool)
+    many = np.flatnonzero(np.bincount(rings.owners(), minlength=len(rings)) > areas.FEW)
+    if not len(many):
+        return result
+    large = rings.take(many)
+    lines, usable = large.lines()
+    owner = np.repeat(np.arange(len(large)), np.diff(large.offsets))[usable]
+    tied = ~shapely.is_simple(shapely.multilinestrings(lines, indices=owner))
+    edges, first = large.edges(), large.ring_offsets[large.offsets]
+    for k, which in zip(np.unique(owner)[tied], many[np.unique(owner)[tied]], strict=True):
+        result[which] = areas.tangled(edges[first[k] : first[k + 1]])
     return result
 
 
@@ -274,21 +274,12 @@ def _bridges(points: Floats, starts: Ints) -> Iterator[tuple[int, int, int]]:
 
 
 def axes(quads: Floats) -> tuple[Floats, Floats]:
-    """`(N, 2)` unit vectors along the first side of each quad, and towards its fourth corner.
-
-    For a true rectangle these are its own axes. A quad that is none (trapezoids of DOTA,
-    crossed corners) takes those of its smallest rectangle, as the trainer does.
-    """
-    first = quads[:, 1] - quads[:, 0]
-    last = quads[:, 3] - quads[:, 0]
+    """`(N, 2)` unit vectors along the first side of each quad's rectangle, and towards its fourth corner."""
+    corners = rectangles(quads)
+    first, last = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
+    flat = (first == 0).all(axis=1)
+    first[flat] = np.stack([last[flat, 1], -last[flat, 0]], axis=1)
     size = np.hypot(*first.T)
-    skew = np.abs((first * last).sum(axis=1)) > 1e-3 * size * np.hypot(*last.T)
-    open_ = np.abs(quads[:, 0] + quads[:, 2] - quads[:, 1] - quads[:, 3]).max(axis=1) > 1e-3 * (1 + size)
-    odd = skew | open_ | (size == 0)
-    if odd.any():
-        first = first.copy()
-        first[odd] = np.diff(smallest_rectangles(quads[odd])[:, :2], axis=1)[:, 0]
-        size = np.hypot(*first.T)
     along = np.divide(first, size[:, None], out=np.tile([1.0, 0.0], (len(quads), 1)), where=size[:, None] > 0)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     return along, across * np.where((across * last).sum(axis=1) < 0, -1.0, 1.0)[:, None]
@@ -315,15 +306,102 @@ def fitted(quads: Floats, room: Floats) -> Floats:
     return np.asarray(centre + (quads - centre) * scale[:, None, None])
 
 
-def smallest_rectangles(quads: Floats) -> Floats:
-    """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`."""
-    boxes = shapely.minimum_rotated_rectangle(shapely.linestrings(quads[:, [*range(quads.shape[1]), 0]]))
-    result = np.empty((len(quads), 4, 2))
-    for i, box in enumerate(boxes):
-        points = shapely.get_coordinates(box)
-        # points on one line give a line, and one point a point
-        result[i] = points[:4] if len(points) == 5 else points[[0, -1, -1, 0]]
-    return result
+def rectangles(quads: Floats) -> Floats:
+    """`(N, 4, 2)` the rectangle that the corners of each OBB mean: the smallest one around them.
+
+    That is how the trainer reads corners which are no rectangle (most labels of DOTA). One that is,
+    to a millionth of its size, stays what it is to the last bit; the corners of others come in the
+    order of those given.
+
+    >>> rectangles(np.array([[[0, 0], [9, 0], [8, 2], [0, 2.0]]])).round(6)[0].tolist()
+    [[0.0, 0.0], [9.0, 0.0], [9.0, 2.0], [0.0, 2.0]]
+    """
+    smallest = smallest_rectangles(quads)
+    ways = np.array([[(start + step * k) % 4 for k in range(4)] for step in (1, -1) for start in range(4)])
+    off = ((smallest[:, ways] - quads[:, None]) ** 2).sum(axis=(2, 3))  # (N, 8)
+    nearest = np.argmin(off, axis=1)
+    ordered = np.take_along_axis(smallest, ways[nearest][:, :, None], axis=1)
+    reach = np.ptp(quads, axis=1).max(axis=1, initial=0.0)
+    exact = np.abs(ordered - quads).max(axis=(1, 2), initial=0.0) <= EXACT * reach
+    return np.where(exact[:, None, None], quads, ordered)
+
+
+def xywhr(quads: Floats) -> Floats:
+    """`(N, 5)` centre, sides and angle of each OBB's rectangle, as Ultralytics has them.
+
+    The first side is the longer one; the angle is its turn from the x axis towards the y axis, in
+    radians from -pi/4 up to 3 pi/4. Pixels, `quads` are `(N, 4, 2)`.
+
+    >>> xywhr(np.array([[[0, 0], [0, 9], [2, 8], [2, 0.0]]])).round(4)[0].tolist()
+    [1.0, 4.5, 9.0, 2.0, 1.5708]
+    """
+    corners = rectangles(quads)
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
+    width, height = np.hypot(*first.T), np.hypot(*second.T)
+    longer = np.where((width >= height)[:, None], first, second)
+    angle = (np.arctan2(longer[:, 1], longer[:, 0]) + np.pi / 4) % np.pi - np.pi / 4
+    sides = np.stack([np.maximum(width, height), np.minimum(width, height), angle], axis=1)
+    return np.concatenate([corners.mean(axis=1), sides], axis=1)
+
+
+def smallest_rectangles(points: Floats) -> Floats:
+    """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`.
+
+    One of its sides runs along two of the points. Of several equally small ones (to a millionth; common
+    among small labels with whole-numbered corners) it is the one that OpenCV's `minAreaRect` takes, as the
+    trainer does: the smallest as computed in float32, of equal ones that which is turned furthest.
+    """
+    count = points.shape[1]
+    if count > MANY:
+        hulls = [areas.hull(one) for one in points]
+        return np.concatenate([np.empty((0, 4, 2)), *(_smallest(hull[None], _sides(len(hull))) for hull in hulls)])
+    pairs = _sides(count) + [(i, j) for i in range(count) for j in range(i + 2, count) if (i, j) != (0, count - 1)]
+    return _smallest(points, pairs)
+
+
+def _sides(count: int) -> list[tuple[int, int]]:
+    """The first and last point of each side of a ring."""
+    return [(k, (k + 1) % count) for k in range(count)]
+
+
+def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
+    """The smallest of the rectangles around points that run along a pair of them."""
+    middle = points.mean(axis=1, keepdims=True)
+    local = points - middle
+    start, end = np.array(pairs).T
+    step = local[:, end] - local[:, start]
+    length = np.hypot(step[..., 0], step[..., 1])[..., None]
+    along = np.divide(step, length, out=np.broadcast_to([1.0, 0.0], step.shape).copy(), where=length > 0)  # (N, D, 2)
+    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
+    u, v = np.einsum("npk,ndk->ndp", local, along), np.einsum("npk,ndk->ndp", local, across)
+    area = np.ptp(u, axis=2) * np.ptp(v, axis=2)
+    area[(length[..., 0] == 0) & (length > 0).any(axis=1)] = np.inf  # two points on one spot point nowhere
+    rows, best = np.arange(len(points)), np.argmin(area, axis=1)
+    tied = np.flatnonzero((area <= area[rows, best, None] * (1 + TIED)).sum(axis=1) > 1)
+    equal = area[tied] <= area[tied, best[tied], None] * (1 + TIED)
+    best[tied] = _as_opencv(points[tied], step[tied], u[tied], v[tied], equal)
+    along, across, u, v = along[rows, best], across[rows, best], u[rows, best], v[rows, best]
+    low, high = u.min(axis=1), u.max(axis=1)
+    near, far = v.min(axis=1), v.max(axis=1)
+    corners = [(low, near), (high, near), (high, far), (low, far)]
+    return np.asarray(middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1))
+
+
+def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools) -> Ints:
+    """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32 operations."""
+    single, (x, y) = points.astype(np.float32), np.moveaxis(step, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of points on one spot, which are not `equal` then
+        a, b = (x.astype(np.float32), y.astype(np.float32)) * (1 / np.hypot(x, y)).astype(np.float32)
+
+    def between(values: Floats) -> Floats:
+        """x and y, `(2, N, D)`, from the first to the last point along an axis."""
+        rows = np.arange(len(points))[:, None]
+        return np.moveaxis(single[rows, values.argmax(axis=2)] - single[rows, values.argmin(axis=2)], -1, 0)
+
+    (dx, dy), (ex, ey) = between(u), between(v)
+    area = np.where(equal, (dx * a + dy * b) * (ey * a - ex * b), np.float32(np.inf))
+    turn = np.arctan2(y, x) % (np.pi / 2)
+    return np.asarray(np.where(area == area.min(axis=1, keepdims=True), turn, -1.0).argmax(axis=1))
 
 
 def _expand(starts: Ints, index: Ints) -> tuple[Ints, Ints]:

@@ -1,10 +1,13 @@
 """Ultralytics' protocol: its own arrays where they are at hand, and its functions restated as loops."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import SHARED, needs_shared
 from tests.evaluation.cases import (
     CASES,
     drawn_boxes,
@@ -17,10 +20,12 @@ from tests.evaluation.cases import (
     shuffled,
 )
 from tests.strategies import quick
+from tiler import polygons
 from tiler.evaluation import ultralytics
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.instances import Instances
+from tiler.polygons import Rings
 
 THRESHOLDS = np.float32(np.linspace(0.5, 0.95, 10))
 PX = np.linspace(0, 1, 1000)
@@ -390,8 +395,6 @@ def test_probiou_is_that_of_centre_sides_and_angle():
 
 
 def test_obbs_are_matched_by_probiou():
-    from tiler.polygons import Rings
-
     rng = np.random.default_rng(1)
     corners = rng.uniform(0, 120, (30, 2))
     given = np.column_stack([corners, rng.uniform(8, 30, (30, 2)), rng.uniform(-3, 3, 30)])
@@ -407,6 +410,40 @@ def test_obbs_are_matched_by_probiou():
     iou = np.array([[probiou(g, d) for d in moved[found.place]] for g in given])
     np.testing.assert_array_equal(of(sample).correct, match_predictions(iou))
     np.testing.assert_array_equal(of(sample, legacy=True).correct, match_predictions_legacy(iou))
+
+
+@pytest.fixture(scope="module")
+def quads():
+    """Labels that are no rectangles, as DOTA has them, and what Ultralytics 8.4.190 makes of them."""
+    return json.loads((SHARED / "oracles/obb_quads/oracle.json").read_text())
+
+
+@needs_shared
+def test_corners_stand_for_the_rectangle_that_ultralytics_sees(quads):
+    for name, image in quads["images"].items():
+        corners = {kind: np.array(image[f"{kind}s"])[:, 1:9].reshape(-1, 4, 2) for kind in ("label", "detection")}
+        for kind, quad in corners.items():
+            np.testing.assert_allclose(polygons.xywhr(quad), quads["pairs"][name][f"{kind}_xywhr"], atol=1e-3)
+        i, j = np.indices((len(corners["label"]), len(corners["detection"]))).reshape(2, -1)
+        found = ultralytics.probiou(corners["label"][i], corners["detection"][j])
+        np.testing.assert_allclose(found, np.ravel(quads["pairs"][name]["probiou"]), atol=1e-3)
+
+
+@needs_shared
+def test_labels_of_any_corners_score_as_ultralytics_scores_them(quads):
+    def rows(kind):
+        images = [image[kind] for image in quads["images"].values()]
+        table = np.concatenate(images)
+        rings = Rings.from_quads(table[:, 1:9].reshape(-1, 4, 2))
+        conf = table[:, 9] if kind == "detections" else None
+        instances = Instances(table[:, 0].astype(int), rings.bounds(), rings=rings, conf=conf, task="obb")
+        return instances, np.repeat(np.arange(len(images)), [len(image) for image in images])
+
+    sample = Sample(Truth(*rows("labels")), Found.of(*rows("detections")), len(quads["images"]), len(quads["names"]), "obb")
+    results, expected = of(sample), quads["expected"]
+    np.testing.assert_allclose(results.all_ap, expected["ap"], atol=1e-6)
+    for name in ("map50", "map75", "map", "mp", "mr"):
+        assert getattr(results, name) == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_keypoints_are_matched_by_oks_over_a_part_of_the_box():

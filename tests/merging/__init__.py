@@ -10,7 +10,7 @@ import shapely
 
 from tiler.formats import manifest, yolo
 from tiler.instances import Instances
-from tiler.polygons import Rings
+from tiler.polygons import Rings, rectangles
 
 
 def predicted(tiles, out):
@@ -63,8 +63,13 @@ def written(path, task, width, height, kpt=None):
 
 
 def alike(found, known):
-    """`(found, known)` True where both are the same object: boxes to 1e-3 px, outlines to an IoU of 0.999."""
+    """`(found, known)` True where both are the same object: boxes to 1e-3 px, outlines to an IoU of 0.999.
+
+    Corners of an OBB that are no rectangle (clamped to their picture) stand for the smallest one around them.
+    """
     if known.rings is not None:
+        if known.task == "obb":
+            found, known = (replace(rows, rings=Rings.from_quads(rectangles(rows.rings.quads()))) for rows in (found, known))
         one, other = shapely.make_valid(found.rings.geometry()), shapely.make_valid(known.rings.geometry())
         tree = shapely.STRtree(other)
         same = np.zeros((len(one), len(other)), bool)

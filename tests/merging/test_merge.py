@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
 import signal
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -211,6 +213,40 @@ def test_real_labels_come_back(tmp_path, monkeypatch, name, task, tile, overlap)
     missed, extra, count = differences(tmp_path / "out", tmp_path / "t", data)
     assert (missed, extra) == ([], [])
     assert merged.report.counts.detections == count > 190
+
+
+# Labels of a picture or some of each set; they are cut in twelve ways, and merged by every method
+LABELS = {name: f"{name}/labels/*/*" for name in ("cars_detect", "cells_detect", "pcb_detect", "hituav_obb")}
+LABELS |= {"nuclei_segment": "nuclei_segment/labels/val/*"}
+LABELS |= {f"e2e_{task}": f"e2e/scenes/labels_{task}/test/*_00" for task in ("detect", "obb", "segment")}
+GRIDS = list(itertools.product([200, 320, 416, 640], [0, 64, 96]))
+
+
+@needs_shared
+@pytest.mark.parametrize("name", LABELS)
+def test_real_labels_of_any_grid_go_through_every_method(tmp_path, monkeypatch, name):
+    """With an overlap they come back from the Common-View Merge, all of them; without, it may take two for one at a seam."""
+    monkeypatch.setattr(writing, "save", lambda tile, path, encoding, tags: Path(path).write_bytes(b"no pixels"))
+    task = name.rpartition("_")[2]
+    data = Dataset(tmp_path / "data", names=[f"c{k}" for k in range(12)])
+    data.add("one.png", "0 .5 .5 .5 .5" if task == "detect" else "0 .2 .2 .8 .2 .8 .8 .2 .8", Image.new("L", (64, 64)), "val")
+    for label in sorted((SHARED / "data").glob(f"{LABELS[name]}.txt"))[:2]:
+        folder = Path(str(label.parent).replace(f"labels_{task}", "images").replace("/labels/", "/images/"))
+        with Image.open(next(folder.glob(f"{label.stem}.*"))) as real:
+            data.add(f"{label.stem}.png", label.read_text(), Image.new("L", real.size))
+    methods = itertools.cycle(method for method in METHODS if method != "cvm")
+    for tile, overlap in GRIDS:
+        tiles = tmp_path / f"t{tile}_{overlap}"
+        tiler.split(data.yaml, task=task, out=tiles, tile=tile, overlap=overlap, min_visible=0, min_size=0)
+        preds = predicted(tiles, tmp_path / f"p{tile}_{overlap}")
+        out = tmp_path / f"m{tile}_{overlap}"
+        merged = merge(preds, out, tiles=tiles)
+        missed, extra, _ = differences(out, tiles, data.root)
+        assert len(missed) + len(extra) <= (3 if overlap == 0 else 0), (tile, overlap, missed, extra)
+        assert merged.report.exit_code() == 0
+        other = tiler.merge(preds, tiles=tiles, method=next(methods))
+        assert other.report.exit_code() == 0
+        assert sum(other.report.counts.fates.values()) == other.report.counts.rows
 
 
 # --- a real detector's predictions

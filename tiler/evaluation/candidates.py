@@ -10,6 +10,7 @@ import numpy as np
 
 from tiler import boxes as box
 from tiler import masks, neighbours, ragged
+from tiler.areas import common_area
 from tiler.errors import TilerError
 from tiler.evaluation.sample import Sample
 from tiler.lazy import shapely
@@ -113,7 +114,7 @@ def _overlaps(sample: Sample) -> Callable[[Ints, Ints, bool], Floats]:
         assert found.instances.rings is not None and truth.instances.rings is not None
         shapes, labels = found.instances.rings.geometry(), truth.instances.rings.geometry()
         covered, covered_by_label = shapely.area(shapes), shapely.area(labels)
-        return lambda i, j, crowd: _share(similarity.common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd)
+        return lambda i, j, crowd: _share(common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd)
 
     def of_boxes(i: Ints, j: Ints, crowd: bool) -> Floats:
         common = box.area(box.intersection(found.instances.boxes[i], truth.instances.boxes[j]))

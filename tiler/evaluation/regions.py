@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import areas, neighbours
 from tiler import boxes as box
-from tiler import neighbours
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ def dropped(boxes: Floats, image: Ints, regions: Floats, region_image: Ints, sha
     within = box.inside(centre[i[point]], regions[j[point]])
     result[i[point][within]] = True
     i, j = i[~point], j[~point]
-    some, owner = np.unique(i, return_inverse=True)
+    some, first = np.unique(i, return_index=True)
     pieces = shapely.box(*box.intersection(boxes[i], regions[j]).T)
-    together = shapely.geometrycollections(pieces, indices=owner)
-    covered = shapely.area(shapely.union_all(together[:, None], axis=1))
+    covered = shapely.area(areas.united(pieces, first))
     result[some] = covered >= share * area[some]
     return result

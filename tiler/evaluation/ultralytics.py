@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import neighbours
+from tiler import neighbours, polygons
 from tiler.evaluation.assignment import assigned
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
@@ -193,7 +193,8 @@ def probious(sample: Sample, i: Ints, j: Ints) -> Floats:
     """`(P,)` ProbIoU of detections and labels that are OBBs."""
     found, labels = sample.found.instances.rings, sample.truth.instances.rings
     assert found is not None and labels is not None
-    return probiou(found.quads()[i], labels.quads()[j])
+    one = (column[i] for column in _gaussian(found.quads()))
+    return _probiou(tuple(one), tuple(column[j] for column in _gaussian(labels.quads())))
 
 
 def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
@@ -211,13 +212,22 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
 
 
 def probiou(quads: Floats, others: Floats) -> Floats:
-    """`(P,)` ProbIoU (arXiv 2106.06072) of rectangles by their corners `(P, 4, 2)`, as utils/metrics.py: batch_probiou.
+    """`(P,)` ProbIoU (arXiv 2106.06072) of OBBs by their corners `(P, 4, 2)`, as utils/metrics.py: batch_probiou.
+
+    Corners stand for the smallest rectangle around them (`polygons.xywhr`), as in ops.xyxyxyxy2xywhr.
 
     >>> square = np.array([[[0, 0], [4, 0], [4, 4], [0, 4.0]]])
     >>> round(float(probiou(square, square)[0]), 3)
     1.0
     """
-    (x1, y1, a1, b1, c1), (x2, y2, a2, b2, c2) = _gaussian(quads), _gaussian(others)
+    return _probiou(_gaussian(quads), _gaussian(others))
+
+
+Gaussian = tuple["Floats", ...]  # x, y and the covariance a, b, c, all `(P,)`
+
+
+def _probiou(one: Gaussian, other: Gaussian) -> Floats:
+    (x1, y1, a1, b1, c1), (x2, y2, a2, b2, c2) = one, other
     a, b, c = a1 + a2, b1 + b2, c1 + c2
     room = a * b - c**2
     t1 = (a * (y1 - y2) ** 2 + b * (x1 - x2) ** 2) / (room + 1e-7) * 0.25
@@ -228,14 +238,11 @@ def probiou(quads: Floats, others: Floats) -> Floats:
     return np.asarray(1 - np.sqrt(1 - np.exp(-distance) + 1e-7))
 
 
-def _gaussian(quads: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _gaussian(quads: Floats) -> Gaussian:
     """Centre and covariance of rectangles: of its sides' squares over 12, turned."""
-    x, y = quads.mean(axis=1).T
-    (wx, wy), (hx, hy) = (quads[:, 1] - quads[:, 0]).T, (quads[:, 2] - quads[:, 1]).T
-    w2, h2 = wx**2 + wy**2, hx**2 + hy**2
-    angle = np.arctan2(wy, wx)
+    x, y, width, height, angle = polygons.xywhr(quads).T
     cos, sin = np.cos(angle), np.sin(angle)
-    a, b = w2 / 12, h2 / 12
+    a, b = width**2 / 12, height**2 / 12
     return x, y, a * cos**2 + b * sin**2, a * sin**2 + b * cos**2, (a - b) * cos * sin
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
+from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed, printable, short
@@ -17,7 +18,7 @@ from tiler.formats import rle
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances, empty
 from tiler.lazy import shapely
-from tiler.polygons import Rings, concatenate, filled, smallest_rectangles
+from tiler.polygons import Rings, concatenate, smallest_rectangles
 
 if TYPE_CHECKING:
     from tiler.formats.yolo import Spec
@@ -324,7 +325,7 @@ def outline(segmentation: Any) -> Rings:
     """One object's rings of COCO's `segmentation`: polygons, which are united, or a mask.
 
     Raises:
-        Unmeant: it has no area, or no numbers.
+        Unmeant: it has no area, or no numbers, or crosses itself too often.
         ValueError: it is neither, or malformed.
 
     >>> outline([[0, 0, 4, 0, 4, 2]]).bounds().tolist()
@@ -343,13 +344,18 @@ def outline(segmentation: Any) -> Rings:
         if len(points) < 6 or len(points) % 2:
             raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(points)}")
         parts.append(points.reshape(-1, 2))
+    rings = Rings.of([parts])
+    if polygons.tangled(rings).any():
+        raise Unmeant("L15", areas.TANGLED)
     shapes = Rings.of([[part] for part in parts]).geometry()
     if not (shapely.area(shapes) > 0).any():
         raise Unmeant("L06", "an outline without area")
-    together = shapely.union_all(filled(shapes))
-    if len(parts) == 1 or together.area >= shapely.area(shapes).sum() * (1 - 1e-9):
-        return Rings.of([parts])
-    return Rings.from_geometry(np.array([together]))  # COCO's parts are united, ours are even-odd
+    if len(parts) == 1:
+        return rings
+    together = areas.united(shapes, np.zeros(1, np.int64))
+    if shapely.area(together[0]) >= shapely.area(shapes).sum() * (1 - 1e-9):
+        return rings
+    return Rings.from_geometry(together)  # COCO's parts are united, ours are even-odd
 
 
 def numbers(value: Any, what: str) -> Floats:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.areas import TANGLED, united
 from tiler.findings import short
 from tiler.lazy import shapely
 from tiler.masks import Masks, concatenate
-from tiler.polygons import Rings
+from tiler.polygons import Rings, tangled
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 
 MAX_PIXELS = 2**40
+LONG = 2000  # points of an outline, from which on drawing it takes gigabytes if they lie at random
 
 
 def counts(text: str | bytes) -> list[int]:
@@ -74,7 +76,10 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     ends = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
     starts, ends = ends[0:-1:2], ends[1::2]
     keep = ends > starts
-    return Rings.from_geometry(np.array([shapely.union_all(shapely.box(*_rectangles(starts[keep], ends[keep], height).T))]))
+    if not keep.any():
+        return Rings.of([[]])
+    rectangles = shapely.box(*_rectangles(starts[keep], ends[keep], height).T)
+    return Rings.from_geometry(united(rectangles, np.zeros(1, np.int64)))
 
 
 def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
@@ -107,6 +112,9 @@ def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, s
                 runs[i] = _lengths(given, height, width)
         except ValueError as error:
             wrong[i], rings[i] = str(error), []
+    for i in [i for i, parts in rings.items() if sum(map(len, parts)) > LONG]:
+        if tangled(Rings.of([rings[i]]))[0]:
+            wrong[i], rings[i] = TANGLED, []
     filled = Masks.of_counts([*runs.values()], sizes[[*runs]])
     drawn = Masks.of_rings(Rings.of([*rings.values()]), sizes[[*rings]], united=True)
     order = np.argsort(np.array([*runs, *rings], np.int64))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler import boxes as box
-from tiler import polygons
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, condensed, printable
 from tiler.formats import trainer
@@ -151,6 +151,10 @@ def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[I
         lines, rows = np.delete(lines, again), np.delete(rows, again, axis=0)
         if count > 5 and spec.task == "detect":
             problems += [(int(line), "L12", f"an outline of {count // 2} points; its box is taken") for line in lines]
+        if count > 5 and spec.task != "pose":
+            wild = polygons.tangled(_rings(rows, np.array([width, height], np.float64)))
+            problems += [(int(line), "L15", areas.TANGLED) for line in lines[wild]]
+            lines, rows = lines[~wild], rows[~wild]
         if count == 5 and outlines:  # a box is an outline too, so that all rows have the same columns
             rows = np.concatenate([rows[:, :1], box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)], axis=1)
         parts.append(_instances(lines, rows, spec, width, height, problems))
@@ -173,9 +177,9 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
         return Instances(class_id, boxes, keypoints=_keypoints(lines, rows, spec, size, problems), row=lines, task="pose")
     if rows.shape[1] == 5:
         return Instances(class_id, boxes, row=lines)
-    points = rows[:, 1:].reshape(len(rows), -1, 2) * size
-    count = points.shape[1]
-    rings = Rings(points.reshape(-1, 2), np.arange(len(rows) + 1) * count, np.arange(len(rows) + 1))
+    rings = _rings(rows, size)
+    count = rows.shape[1] // 2
+    points = rings.coords.reshape(len(rows), count, 2)
     crossed = polygons.self_crossing(rings)
     if spec.task == "obb" and (count != 4 or crossed.any()):
         bent = np.arange(len(rows)) if count != 4 else np.flatnonzero(crossed)
@@ -194,6 +198,12 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
             if _crosses(rings[int(i)][0])
         ]
     return result.take(~flat)
+
+
+def _rings(rows: Floats, size: Floats) -> Rings:
+    """The outlines of rows with equally many values, in pixels."""
+    count, ends = rows.shape[1] // 2, np.arange(len(rows) + 1)
+    return Rings(rows[:, 1:].reshape(-1, 2) * size, ends * count, ends)
 
 
 def _crosses(ring: Floats) -> bool:

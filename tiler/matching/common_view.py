@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler import boxes as box
-from tiler import polygons
 from tiler.instances import Instances, labelled
 from tiler.lazy import shapely
 from tiler.matching import similarity
@@ -230,7 +230,7 @@ def _shown(shapes: Objects, view: Floats, blind: Ints, wide: float) -> Objects:
     for axis in (0, 1):
         view[blind == axis, axis] -= wide
         view[blind == axis, axis + 2] += wide
-    return _bars(shapely.intersection(shapes, shapely.box(*view.T)), blind)
+    return _bars(areas.common(shapes, shapely.box(*view.T)), blind)
 
 
 def _bars(shapes: Objects, blind: Ints) -> Objects:
@@ -244,9 +244,8 @@ def _bars(shapes: Objects, blind: Ints) -> Objects:
         there = ~np.isnan(spans).any(axis=1)
         bars, owner = shapely.box(*spans[there].T), owner[there]
         joined = np.full(len(which), shapely.Polygon(), dtype=object)
-        joined[owner] = bars
-        for k in np.flatnonzero(np.bincount(owner, minlength=len(which)) > 1):
-            joined[k] = shapely.union_all(bars[owner == k])
+        some, first = np.unique(owner, return_index=True)
+        joined[some] = areas.united(bars, first)
         result[which] = joined
     return result
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tiler import boxes as box
+from tiler.areas import common_area
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.instances import Instances
     from tiler.types import Bools, Floats, Ints, Objects
-
-GRAIN = 2.0**-16  # px; coordinates are rounded to it where GEOS needs that
 
 Metric = Literal["iou", "ios"]
 
@@ -43,16 +42,6 @@ def of_boxes(boxes: Floats, others: Floats, metric: Metric = "iou") -> Floats:
 def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Floats:
     """`(P,)` of each area and its partner, shapely geometries."""
     return share(common_area(shapes, others), shapely.area(shapes), shapely.area(others), metric)
-
-
-def common_area(shapes: Objects, others: Objects) -> Floats:
-    """`(P,)` px² that each area shares with its partner."""
-    common = shapely.area(shapely.intersection(shapes, others))
-    # GEOS finds no common area at all of some shapes that differ in the last bit only
-    none = np.flatnonzero(common <= 0)
-    none = none[shapely.intersects(shapes[none], others[none])]
-    common[none] = shapely.area(shapely.intersection(shapes[none], others[none], grid_size=GRAIN))
-    return np.asarray(common)
 
 
 def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> Floats:

@@ -37,7 +37,7 @@ PROTOCOLS = {
 SIMILARITY = {
     "detect": "IoU of boxes",
     "segment": "IoU of masks, rasterised as pycocotools does",
-    "obb": "IoU of rectangles (Ultralytics: ProbIoU)",
+    "obb": "IoU of polygons as given (Ultralytics: ProbIoU of the smallest rectangles around them)",
     "pose": "OKS of keypoints",
 }
 

@@ -299,6 +299,6 @@ def _outline(given: Any, tile: int, frames: Frames) -> Rings:
     try:
         return coco.outline(given)
     except coco.Unmeant as bad:
-        raise _Refused({"L06": "D06", "L02": "D02"}.get(bad.code, "D03"), bad.message) from None
+        raise _Refused({"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03"), bad.message) from None
     except ValueError as error:
         raise _Refused("D03", f"segmentation: {error}") from None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler import areas, polygons
 from tiler import boxes as box
-from tiler import polygons
 from tiler.findings import Finding, condensed
 from tiler.formats.predictions.candidates import Candidates
 from tiler.formats.predictions.values import Detections
@@ -82,6 +82,8 @@ def judged(
     rows = sound(rows, np.asarray(reach > FAR), "D05", outside)
     if rows.task == "obb":
         rows = _straightened(rows)
+    elif rows.rings is not None:
+        rows = sound(rows, polygons.tangled(rows.rings), "D15", lambda i: areas.TANGLED)
     if exact:
         return _detections(rows, _given_area(rows), found, [], paths, digest)
     window = frames.within[rows.tile]
@@ -163,7 +165,7 @@ def _clamped(rows: Candidates, past: Bools, frames: Frames) -> Candidates:
     if rows.rings is None:
         boxes[over] = box.intersection(rows.boxes[over], window)
         return replace(rows, boxes=boxes)
-    cut = Rings.from_geometry(shapely.intersection(rows.rings.take(over).geometry(), shapely.box(*window.T)))
+    cut = Rings.from_geometry(areas.common(rows.rings.take(over).geometry(), shapely.box(*window.T)))
     bounds = cut.bounds()
     boxes[over] = np.where(np.isnan(bounds), boxes[over], bounds)
     return replace(rows, rings=rows.rings.put(over, cut), boxes=boxes)
