@@ -345,3 +345,17 @@ def test_a_thousand_holes_are_joined_in_seconds_and_keep_their_area():
     ring = polygons.single_ring([outer, *(square + corner for corner in grid)])
     assert time.process_time() - start < 5
     assert shapely.area(Rings.of([[ring]]).geometry())[0] == pytest.approx(121 * 121 - len(grid))
+
+
+@quick
+@given(st.lists(simple_rings(), min_size=1, max_size=7), st.integers(1, 4))
+def test_many_rings_fill_the_same_two_by_two(rings, times):
+    """Rings that cross, hold or touch each other, or lie apart, as many of them do."""
+    moved = [ring + [900.0 * k, 0] for k in range(times) for ring in rings] + [np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]]) - 50]
+    many = Rings.of([moved])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygons, "MANY", 0)
+        (got,) = many.geometry()
+    (expected,) = many.geometry()
+    assert got.is_valid
+    assert shapely.area(shapely.symmetric_difference(got, expected)) <= 1e-6
