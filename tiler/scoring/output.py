@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats import cells
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, content, occupied, require_apart, resolved
+from tiler.run.target import changed, content, occupied, require_apart, resolved
 from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
 
@@ -44,8 +43,7 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
         with Folder(target) as folder:
             for name, text in _texts(metrics, numbers).items():
                 if content(folder, name) != text:
-                    held = f"holds another score ({name} differs)"
-                    raise TilerError(f"--out {printable(str(target))}: {held}; {HINT}")
+                    raise changed(target, f"holds another score ({name} differs)")
 
     def build(staging: Staging) -> None:
         staging.begin(None)
