@@ -13,7 +13,7 @@ from pathlib import Path
 from tiler.datasets import labels, tasks
 from tiler.datasets.sources import Dataset, Source, find, label_path, opened
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import manifest, yolo
 from tiler.formats.text import read_bytes, reason
 from tiler.grids import MIN_SIDE
@@ -99,7 +99,7 @@ def check(
     classes = dataset.coco.classes if dataset.coco is not None else None
     job = _Job(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
     count = workers.count(chosen.workers)
-    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: printable(chunk[0].key))
+    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key)
     rows = 0
     seen: dict[str, Source] = {}
     for done, (source, look) in enumerate(zip(dataset.sources, chain.from_iterable(looks), strict=True), 1):
@@ -107,7 +107,7 @@ def check(
         rows += look.rows
         first = seen.setdefault(look.digest or source.key, source)
         if first.split != source.split:
-            other = "" if first.key == source.key else f", as {printable(first.key)},"
+            other = "" if first.key == source.key else f", as {first.key},"
             findings.append(Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}"))
         if progress is not None:
             progress(done, len(dataset.sources))
@@ -148,7 +148,7 @@ def _look(job: _Job, source: Source) -> _Look:
             reading.verify(file, header, job.max_pixels, job.pages)
     except Exception as error:  # whatever it is, the other images are looked at
         refused = refusal(error)
-        findings.append(Finding(refused.path or key, refused.code, printable(refused.message)))
+        findings.append(Finding(refused.path or key, refused.code, refused.message))
     return _Look(findings, rows, digest)
 
 
@@ -161,7 +161,7 @@ def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
         name = label_path(source.key)
         first = owner.setdefault(name, source.key)
         if first != source.key:
-            yield Finding(source.key, "P03", f"shares its label file with {printable(first)}")
+            yield Finding(source.key, "P03", f"shares its label file with {first}")
 
 
 def _manifest(root: Path) -> list[Finding]:

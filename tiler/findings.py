@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tiler.errors import printable
+
 Level = Literal["error", "warning", "note"]
 
 CODES: dict[str, tuple[Level, str]] = {
@@ -82,8 +84,8 @@ CODES: dict[str, tuple[Level, str]] = {
 class Finding:
     """One thing noticed.
 
-    `path` is the real one, made printable where it is shown. `line` counts from 1; `count` rows
-    share the finding.
+    `path` is the real one, made printable where it is shown, and `message` is printable. `line`
+    counts from 1; `count` rows share the finding.
 
     >>> str(Finding("labels/a.txt", "L04", "class 7, expected 0 to 4", line=17))
     'labels/a.txt:17: L04 class 7, expected 0 to 4'
@@ -96,8 +98,10 @@ class Finding:
     count: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
         if not self.path.isascii():  # a name that is not UTF-8 is none that JSON could hold
-            object.__setattr__(self, "path", self.path.encode("utf-8", "backslashreplace").decode())
+            path = self.path.encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, "path", path)
 
     @property
     def level(self) -> Level:
@@ -106,16 +110,7 @@ class Finding:
     def __str__(self) -> str:
         where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
         more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-        return (f"{where}: " if where else "") + f"{self.code} {printable(self.message)}{more}"
-
-
-def printable(text: str) -> str:
-    """The text on one line and safe to encode: what cannot be shown becomes an escape.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+        return (f"{where}: " if where else "") + f"{self.code} {self.message}{more}"
 
 
 def inside(path: str, folder: str) -> str:

@@ -16,8 +16,11 @@ gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting th
 
 import typer  # noqa: E402
 
-from tiler.errors import TilerError, Unfinished  # noqa: E402
-from tiler.findings import printable  # noqa: E402
+from tiler.errors import (  # noqa: E402
+    TilerError,
+    Unfinished,
+    printable,
+)
 from tiler.version import __version__  # noqa: E402
 
 app = typer.Typer(

@@ -13,8 +13,7 @@ import typer
 
 from tiler.cli.parameters import with_options
 from tiler.cli.printing import emit, progress, shown_path
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 from tiler.options import CheckOptions
 
 if TYPE_CHECKING:

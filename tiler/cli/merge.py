@@ -13,8 +13,7 @@ import typer
 from tiler.cli.parameters import Config, configured, with_options
 from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.cli.score import noticed, shown
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 from tiler.formats.locations import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 

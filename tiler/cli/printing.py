@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tiler.findings import Finding, printable, together
+from tiler.errors import printable
+from tiler.findings import Finding, together
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,7 +13,7 @@ import numpy as np
 
 from tiler.datasets.sources import opened, relative, walk
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import manifest, plain_yaml, tile_names
 from tiler.formats.affine import Affine
 from tiler.formats.manifest import Geo
@@ -86,9 +86,7 @@ class Index:
         shared = Counter(os.path.basename(picture.stem) for picture in self.pictures)
         names = Counter(name for picture in self.pictures for name in picture.names)
         if names and names.most_common(1)[0][1] > 1:
-            raise TilerError(
-                f"{printable(str(self.where))}: several pictures have a tile {printable(names.most_common(1)[0][0])}"
-            )
+            raise TilerError(f"{self.where}: several pictures have a tile {names.most_common(1)[0][0]}")
         for number, picture in enumerate(self.pictures):
             base = os.path.basename(picture.stem)
             if shared[base] == 1:
@@ -120,17 +118,17 @@ def of_manifest(path: Path) -> Index:
     for source in manifest.read_sources(path):
         names = [tile.name for tile in source.tiles]
         if max((source.width, source.height, *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles))) > LARGEST:
-            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture is that large")
+            raise TilerError(f"{path}: {source.source}: no picture is that large")
         rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
-            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
+            raise TilerError(f"{path}: {source.source}: its tiles have no size")
         if source.geo is not None:
             try:
                 Affine.of(source.geo.transform)
             except TilerError as error:
-                raise TilerError(f"{printable(str(path))}: {printable(source.source)}: {error}") from None
+                raise TilerError(f"{path}: {source.source}: {error}") from None
         if source.source in found:  # a picture in two splits has its tiles twice
             found[source.source] = replace(found[source.source], splits=(*found[source.source].splits, source.split))
         elif source.width:
@@ -142,7 +140,7 @@ def of_manifest(path: Path) -> Index:
             found[source.source] = Picture(*picture, source.geo, source.image_id)
     shape = head.kpt_shape or []
     if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
-        raise TilerError(f"{printable(str(path))}: kpt_shape is [number of keypoints, values each], got {shape}")
+        raise TilerError(f"{path}: kpt_shape is [number of keypoints, values each], got {shape}")
     pictures = [found[key] for key in sorted(found)]
     classes = tuple(head.names) or None
     categories = tuple(head.categories) if head.categories is not None and len(head.categories) == len(head.names) else None
@@ -157,12 +155,12 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
         TilerError: no pictures there, or names that tell nothing.
     """
     if not os.path.isdir(images):
-        raise TilerError(f"--images {printable(str(images))}: no such folder")
+        raise TilerError(f"--images {images}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
     sizes = dict(_sizes(root, findings))
     if not sizes:
-        raise TilerError(f"--images {printable(str(images))}: no pictures found there")
+        raise TilerError(f"--images {images}: no pictures found there")
     stems: dict[str, list[str]] = {}
     for key in sorted(sizes):
         stems.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
@@ -179,7 +177,7 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
             continue  # reported where its predictions are looked up
         if len(stems[said.stem]) > 1:
             both = " and ".join(stems[said.stem][:2])
-            raise TilerError(f"{printable(name)}: a tile of {printable(both)}? their names are the same; use --tiles")
+            raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
         tiles.setdefault(stems[said.stem][0], []).append((name, said))
     if naming == "dota_devkit" and options.tile is None:
         raise TilerError("names of DOTA_devkit do not tell how large a tile is: say --tile (its default was 1024)")
@@ -221,9 +219,7 @@ def _picture(
     names, rects, scales = [], [], []
     for name, said in tiles:
         if said.x >= width or said.y >= height:
-            findings.append(
-                Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {printable(key)} has {width} x {height} px")
-            )
+            findings.append(Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px"))
             continue
         w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
         right, bottom = said.x + w, said.y + h
@@ -242,7 +238,7 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
     if tiles is not None:
         path = tiles / manifest.NAME if os.path.isdir(tiles) else tiles
         if not os.path.isfile(path):
-            raise TilerError(f"--tiles {printable(str(tiles))}: expected the output of tiler split, or its {manifest.NAME}")
+            raise TilerError(f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}")
         return path
     for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
         for folder in [start, *start.parents][: UP + 1]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import dataset_yaml
 from tiler.formats.text import open_regular, read_text, reason, within
 from tiler.images.header import formats
@@ -98,7 +98,7 @@ def find(data: Path, images: Path | None, needed: tuple[str, ...] = ("train", "v
     """
     if data.suffix.lower() == ".json":
         if images is None:
-            raise TilerError(f"{printable(str(data))}: a COCO file needs --images, the folder of its pictures")
+            raise TilerError(f"{data}: a COCO file needs --images, the folder of its pictures")
         return _named(_coco(data, images))
     if images is not None:
         raise TilerError("--images goes with a COCO JSON; a dataset.yaml names its folders itself")
@@ -118,9 +118,9 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
                     findings.append(Finding(key, "P05", f"listed twice in {split}; it is cut once"))
                 keys[key] = size
         if not keys:
-            where = ", ".join(printable(str(e)) for e in entries) or "nothing"
+            where = ", ".join(str(e) for e in entries) or "nothing"
             if split in needed:
-                raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
+                raise TilerError(f"{given.file}: {split}: no pictures in {where}")
             if entries:
                 findings.append(Finding(given.file.name, "Y01", f"{split}: no pictures in {where}"))
         sources += [Source(key, split, bytes=size) for key, size in keys.items()]
@@ -148,7 +148,7 @@ def _coco(data: Path, images: Path) -> Dataset:
     content = coco.read(data)
     root = images.absolute()
     if not os.path.isdir(root):
-        raise TilerError(f"--images {printable(str(images))}: no such folder")
+        raise TilerError(f"--images {images}: no such folder")
     named = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", data.stem.lower())
     split = named[1] if named else "train"
     findings = list(content.findings)
@@ -156,19 +156,19 @@ def _coco(data: Path, images: Path) -> Dataset:
     for picture in content.pictures:
         key = within(picture.file_name)
         if key is None:
-            findings.append(Finding(data.name, "I01", f"{printable(picture.file_name)}: outside --images; refused"))
+            findings.append(Finding(data.name, "I01", f"{picture.file_name}: outside --images; refused"))
             continue
         path = root / key
         if path.suffix.lower() not in SEEN:
-            findings.append(Finding(data.name, "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
+            findings.append(Finding(data.name, "I02", f"{picture.file_name}: not a picture's suffix"))
             continue
         if key in sources:
-            found = f"{printable(picture.file_name)} is listed twice; the first entry counts"
+            found = f"{picture.file_name} is listed twice; the first entry counts"
             findings.append(Finding(data.name, "P05", found))
             continue
         sources[key] = Source(key, split, bytes=_size(path), entry=picture)
     if not sources:
-        raise TilerError(f"{printable(str(data))}: no pictures that could be cut")
+        raise TilerError(f"{data}: no pictures that could be cut")
     ordered = sorted(sources.values(), key=lambda source: source.key)
     return Dataset(data, root, content.names, ordered, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
 
@@ -238,7 +238,7 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
         tried = [os.path.normpath(base / item) for base in bases]
         path = next((p for p in tried if os.path.exists(p)), None)
         if path is None:
-            findings.append(Finding(relative(str(file), root), "Y04", f"no such picture: {printable(item)}", number))
+            findings.append(Finding(relative(str(file), root), "Y04", f"no such picture: {item}", number))
         elif _encodable(path):
             yield path, _size(path)
         else:
@@ -312,7 +312,7 @@ def _twin(path: str) -> str:
         twins = ["".join(name) for name in names if name[0] == stem and name[1] != ".txt"]
     except OSError:
         return ""
-    return f" ({printable(twins[0])} is not of a format that the trainer reads)" if twins else ""
+    return f" ({twins[0]} is not of a format that the trainer reads)" if twins else ""
 
 
 def _named(dataset: Dataset) -> Dataset:

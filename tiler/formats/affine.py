@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import printable, short
+from tiler.findings import short
 from tiler.formats.text import read_text
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def world_file(path: Path) -> Affine:
     ...     world_file(file)
     Affine(a=0.5, b=0.0, c=1000.0, d=0.0, e=-0.5, f=2000.0)
     """
-    shown = printable(str(path))
+    shown = str(path)
     values: list[float] = []
     for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
         if not (word := line.strip()):

@@ -13,7 +13,7 @@ import numpy as np
 from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats import rle
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances, empty
@@ -44,7 +44,7 @@ class Annotation(msgspec.Struct):
 
     @property
     def name(self) -> str:
-        return f"annotation {self.index if self.id is None else printable(str(self.id))[:40]}"
+        return f"annotation {self.index if self.id is None else str(self.id)[:40]}"
 
     @property
     def ignored(self) -> bool:
@@ -113,7 +113,7 @@ def read(file: Path) -> CocoFile:
     content = decoded(file, _File)
     label = file.name
     findings: list[Finding] = []
-    classes, names = classes_of(content.categories, printable(str(file)))
+    classes, names = classes_of(content.categories, str(file))
     pictures = _pictures(content, label, findings)
     kpt_shape = kpt_shape_of(content.categories, content.annotations)
     return CocoFile(classes, names, pictures, task_of(content.annotations, kpt_shape), kpt_shape, condensed(findings))
@@ -125,7 +125,7 @@ def decoded(file: Path, kind: type[T]) -> T:
     Raises:
         TilerError: it cannot be read, is not JSON, or not COCO instances.
     """
-    shown = printable(str(file))
+    shown = str(file)
     try:
         data = read_bytes(file, MAX_BYTES)
     except OSError as error:
@@ -134,7 +134,7 @@ def decoded(file: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise TilerError(f"{shown}: not COCO instances JSON: {printable(str(error))}{_hint(data)}") from None
+        raise TilerError(f"{shown}: not COCO instances JSON: {error}{_hint(data)}") from None
 
 
 def _hint(data: bytes) -> str:
@@ -158,7 +158,7 @@ def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, in
     """
     for category in categories:
         if not isinstance(category.id, int) or not isinstance(category.name, str):
-            found = printable(f"{category.id!r}, {category.name!r}")[:80]
+            found = f"{category.id!r}, {category.name!r}"[:80]
             raise TilerError(f"{shown}: a category has a whole-number id and a name, got {found}")
     ordered = sorted(categories, key=lambda c: c.id)
     if not ordered or len({c.id for c in ordered}) != len(ordered):
@@ -173,10 +173,10 @@ def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Pictu
         if not isinstance(picture.file_name, str) or not picture.file_name or "\0" in picture.file_name:
             findings.append(Finding(label, "I01", f"image {short(picture.id)}: file_name is {short(picture.file_name)}"))
         elif not isinstance(picture.id, int | str):
-            message = f"image {short(picture.id)}: {printable(picture.file_name)} has no id that annotations could name"
+            message = f"image {short(picture.id)}: {picture.file_name} has no id that annotations could name"
             findings.append(Finding(label, "I01", message))
         elif picture.id in by_id or picture.file_name in names:
-            message = f"image {short(picture.id)}: {printable(picture.file_name)} is listed twice; the first entry counts"
+            message = f"image {short(picture.id)}: {picture.file_name} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
         else:
             by_id[picture.id] = picture

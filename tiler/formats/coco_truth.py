@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats import coco
 from tiler.formats.predictions.records import dense
 from tiler.instances import Instances
@@ -107,7 +107,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     >>> truth.instances.area.tolist(), truth.box_area.tolist(), truth.crowd.tolist()
     ([900.0], [1200.0], [True])
     """
-    shown, findings = printable(str(file)), list[Finding]()
+    shown, findings = str(file), list[Finding]()
     content = coco.decoded(file, _File)
     label, annotations = file.name, content.annotations
     categories, names = coco.classes_of(content.categories, shown)

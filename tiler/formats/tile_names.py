@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 
 PATTERNS = {
     "tiler": re.compile(r"(?P<stem>.+?)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"),
@@ -87,7 +86,7 @@ def decide(names: Sequence[str], stems: Collection[str], optional: bool = False)
     if not fits and optional:
         return "none"
     if not fits:
-        shown = ", ".join(printable(name)[:80] for name in names[:3])
+        shown = ", ".join(name[:80] for name in names[:3])
         raise TilerError(
             f"no prediction is named like a tile of one of the {len(stems)} pictures (got {shown}); expected names as tiler, "
             "SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or --tiles with the manifest of the split"

@@ -14,7 +14,7 @@ import numpy as np
 from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.errors import SourceRefused
-from tiler.findings import Finding, condensed, printable
+from tiler.findings import Finding, condensed
 from tiler.formats import trainer
 from tiler.formats.text import UTF16
 from tiler.instances import Instances, concatenate, empty
@@ -83,7 +83,7 @@ def parse(data: bytes, path: str | None = None) -> Table:
         try:
             values = list(map(float, words))
         except ValueError:
-            problems.append((place, "L02", f"found '{printable(_first_bad(words))}', expected a number"))
+            problems.append((place, "L02", f"found '{_first_bad(words)}', expected a number"))
             continue
         places, matrix = grouped.setdefault(len(values), ([], []))
         places.append(place)

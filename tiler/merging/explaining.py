@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import printable
 from tiler.merging.planning import planned
 from tiler.merging.work import stitched
 from tiler.stitching import FATES
@@ -54,8 +53,8 @@ def explain(
     if len(wanted) != 1:
         found = f"{len(wanted)} pictures of this name" if wanted else f"no such picture among {len(plan.pieces)}"
         known = [p.key for p in plan.pieces] + [p.name for p in plan.pieces]
-        hint = did_you_mean(source, known) or f", such as {printable(known[0])}"
-        raise TilerError(f"--explain {printable(source)}: {found}{hint}")
+        hint = did_you_mean(source, known) or f", such as {known[0]}"
+        raise TilerError(f"--explain {source}: {found}{hint}")
     piece = wanted[0]
     read, result, _ = stitched(plan.job, piece)
     own, names = read.instances, piece.frames.names

@@ -12,7 +12,7 @@ import numpy as np
 
 from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats.coco_truth import CocoTruth
 from tiler.formats.predictions.categories import COCO91
 from tiler.merging.output import ids_of
@@ -84,8 +84,7 @@ def _renamed(ids: Sequence[int], theirs: Sequence[str], names: Sequence[str] | N
         if name not in by_name:
             hint = did_you_mean(name, theirs)
             raise TilerError(
-                f"--category-base auto: class {printable(name)!r} of the tiles is none of {printable(shown)}{hint}; "
-                "say what category ids count from"
+                f"--category-base auto: class {name!r} of the tiles is none of {shown}{hint}; say what category ids count from"
             )
     return tuple(by_name[name] for name in names)
 
@@ -103,8 +102,8 @@ def _of_truth(
     missing = [p.key for p, place, has in zip(pictures, places, predicted, strict=True) if has and place is None]
     if not missing:
         return found, []
-    some = f"{printable(missing[0])}{', ...' if len(missing) > 1 else ''}"
-    message = f"{len(missing)} images ({some}) are not in {printable(shown)}: predictions.json has them by their names"
+    some = f"{missing[0]}{', ...' if len(missing) > 1 else ''}"
+    message = f"{len(missing)} images ({some}) are not in {shown}: predictions.json has them by their names"
     return found, [Finding("", "D14", message)]
 
 

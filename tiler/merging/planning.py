@@ -16,7 +16,7 @@ from tiler.checks import path
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, Picture
 from tiler.errors import TilerError
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside
 from tiler.formats import coco_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_truth import CocoTruth
@@ -86,7 +86,7 @@ def planned(
     if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
     if not os.path.exists(preds):
-        raise TilerError(f"{printable(str(preds))}: no such file or folder")
+        raise TilerError(f"{preds}: no such file or folder")
     truth = None if data is None else _classes(data)
     manifest = indexes.manifest_of(preds, tiles) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
@@ -98,7 +98,7 @@ def planned(
     if known is None:
         if images is None:
             raise TilerError(
-                f"{printable(str(preds))}: where do these tiles lie? Give --tiles with the output of tiler split, "
+                f"{preds}: where do these tiles lie? Give --tiles with the output of tiler split, "
                 "or --images with the full pictures if the tiles' names tell their places"
             )
         known = indexes.of_names(found.keys, images, files)
@@ -117,7 +117,7 @@ def _require_used(merging: MergeOptions, files: PredictionOptions, task: str, ma
     for name in ("naming", "tile"):
         value = getattr(files, name)
         if manifest is not None and value != getattr(PredictionOptions(), name):
-            raise TilerError(f"--{name} {value}: the tiles are told by {printable(str(manifest))}")
+            raise TilerError(f"--{name} {value}: the tiles are told by {manifest}")
 
 
 def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
@@ -162,22 +162,19 @@ def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | 
         place = known.place(numbers.get(key, key))
         file = os.path.join(where, f"{key}.txt")
         path = file if os.path.exists(os.path.join(job.preds, file)) else ""
-        shown = "" if path else f"{printable(key)[:100]}: "
+        shown = "" if path else f"{key[:100]}: "
         if place is None:
             findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))
             continue
         if place in first:
-            other = printable(found.keys[first[place]])[:100]
+            other = found.keys[first[place]][:100]
             findings.append(Finding(path, "D10", f"{shown}its tile has predictions in {other} already; left out"))
             continue
         first[place] = i
         members.setdefault(place[0], []).append((place[1], i))
     if found.keys and not members:
-        shown = printable(found.keys[0])[:100]
-        raise TilerError(
-            f"{printable(job.preds)}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile "
-            f"of {printable(str(known.where))}"
-        )
+        shown = found.keys[0][:100]
+        raise TilerError(f"{job.preds}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile of {known.where}")
     unread = {os.path.splitext(os.path.basename(finding.path))[0] for finding in found.findings if finding.code == "D01"}
     splits = _covered([known.pictures[number].splits for number in members] or [p.splits for p in known.pictures])
     left_out = sorted({split for picture in known.pictures for split in picture.splits} - splits)

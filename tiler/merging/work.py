@@ -12,7 +12,7 @@ import numpy as np
 
 from tiler import polygons
 from tiler.errors import SourceRefused
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside
 from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
@@ -142,7 +142,7 @@ def work(job: Job, piece: Piece) -> Work:
 
 
 def _refused(piece: Piece, refused: SourceRefused) -> Work:
-    finding = Finding("", refused.code, f"{printable(piece.key)}: {refused.message}; it is left out")
+    finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
     tiles = [Tile(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
     digest = digest_of(piece)
@@ -158,7 +158,7 @@ def _work(job: Job, piece: Piece) -> Work:
     for tile, _, _ in read.refused:
         rows[tile] += 1
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
-    shown = printable(piece.key)
+    shown = piece.key
     affine, crs = _frame(job, piece)
     if affine is None and job.files.affine == "world" and "geojson" in job.files.export:
         findings.append(Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels"))

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 
 from tiler.errors import TilerError, Unfinished
-from tiler.findings import printable
 from tiler.formats.text import reason
 from tiler.run.folders import Folder, Planted
 
@@ -63,7 +62,7 @@ class Staging:
             self._release()
             if error.errno in FULL:
                 raise disk_full(error) from None
-            raise TilerError(f"{printable(str(self.out))}: cannot be written: {reason(error)}") from None
+            raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
         except TilerError:
             self._release()
             raise
@@ -90,7 +89,7 @@ class Staging:
                     self._inside = self._held(inside)
                     return
                 inside.close()
-        shown = printable(str(self.home))
+        shown = str(self.home)
         raise Unfinished(f"{shown}: cannot be locked, since others make and remove it all the time")
 
     def _locks(self, inside: Folder) -> bool:
@@ -98,7 +97,7 @@ class Staging:
         lock = inside.ensure(LOCK)
         try:
             if not _locked(lock):
-                raise Unfinished(f"{printable(str(self.out))}: another run is writing it")
+                raise Unfinished(f"{self.out}: another run is writing it")
             if os.path.samestat(os.fstat(lock), inside.stat(LOCK)):
                 self._lock, lock = lock, -1
                 return True
@@ -109,10 +108,10 @@ class Staging:
 
     def _look_around(self) -> None:
         """Let no one else in, and see that all that is there can be ours."""
-        shown = printable(str(self.home))
+        shown = str(self.home)
         foreign = sorted(set(self._inside.names()) - set(KINDS))
         if foreign:
-            what = f"holds files that are not of tiler ({printable(foreign[0])})"
+            what = f"holds files that are not of tiler ({foreign[0]})"
             raise TilerError(f"{shown}: {what}; move them")
         self._inside.restrict(PRIVATE)
         self._inside.create(PROBE).close()
@@ -239,7 +238,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def disk_full(error: OSError) -> Unfinished:
     """What a failed write means to the user."""
-    where = f": {printable(str(error.filename))}" if error.filename else ""
+    where = f": {error.filename}" if error.filename else ""
     mend = "make room" if error.errno in FULL else "mend that"
     return Unfinished(f"cannot write: {reason(error)}{where}; {mend} and run again to go on")
 

@@ -16,7 +16,7 @@ from tiler.checks import path
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.locations import located
 from tiler.formats.predictions import FULL
@@ -75,10 +75,10 @@ def score(
     chosen.require_in_effect()
     for name, value in (("tiles", tiles), ("tile-preds", tile_preds)):
         if value is not None and chosen.analysis == "none":
-            raise TilerError(f"--{name} {printable(str(value))}: --analysis none does not use it")
+            raise TilerError(f"--{name} {value}: --analysis none does not use it")
     given = _path(preds)
     if given is not None and not os.path.exists(given):
-        raise TilerError(f"{printable(str(given))}: no such file or folder")
+        raise TilerError(f"{given}: no such file or folder")
     held = {} if given is not None else _held(preds)
     ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
@@ -108,7 +108,7 @@ def score(
         boxes = Sample(of_labels, of_found, sample.images, sample.classes)
     on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
     if on_tiles is not None and not os.path.exists(on_tiles):
-        raise TilerError(f"--tile-preds {printable(str(on_tiles))}: no such file or folder")
+        raise TilerError(f"--tile-preds {on_tiles}: no such file or folder")
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
     look = partial(tiling, scored, where or before.tiles, on_tiles)
     card: dict[str, Any] = {
@@ -169,7 +169,7 @@ def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
     try:
         how = ReadingOptions.of({**said, **reading})
     except TilerError as error:
-        raise TilerError(f"{printable(str(file))}: {error}") from None
+        raise TilerError(f"{file}: {error}") from None
     return _Before(places.get("preds"), tiles if tiles is not None and tiles.is_file() else None, how)
 
 
@@ -245,7 +245,7 @@ def _full(preds: Path | None, detections: Ints, keys: list[str]) -> list[Finding
 def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
     if not names:
         return []
-    some = printable(names[0])[:100]
+    some = names[0][:100]
     message = f"{what} with exactly {limit} rows: {len(names)} ({some}{', ...' if len(names) > 1 else ''})"
     return [Finding("", "D11", f"{message}: the max_det may have cut off more; set it higher")]
 
@@ -268,7 +268,7 @@ def _counted(labels: Truth, names: tuple[str, ...], options: ScoreOptions) -> Ca
     if options.ignore_class:
         if options.ignore_class not in names:
             hint = did_you_mean(options.ignore_class, names)
-            raise TilerError(f"--ignore-class {printable(options.ignore_class)}: no class of the labels{hint}")
+            raise TilerError(f"--ignore-class {options.ignore_class}: no class of the labels{hint}")
         kind = names.index(options.ignore_class)
         region = labels.instances.class_id == kind
     where, image = labels.instances.boxes[region], labels.image[region]

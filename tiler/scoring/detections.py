@@ -15,7 +15,7 @@ from tiler import boxes as box
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
-from tiler.findings import Finding, inside, printable, short
+from tiler.findings import Finding, inside, short
 from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
 from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions, sizing
@@ -107,7 +107,7 @@ def open_files(
     Raises:
         TilerError: they cannot be read, or are for other pictures, or for tiles.
     """
-    shown = printable(str(preds))
+    shown = str(preds)
     whole = _reading(options, ground)
     reading = replace(whole, exact=True, categories=ground.categories)
     on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
@@ -228,9 +228,7 @@ def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
     unknown = [name for name in names if name not in ground.names]
     if unknown:
         hint = did_you_mean(unknown[0], ground.names)
-        raise TilerError(
-            f"{shown}: merged with class {printable(unknown[0])!r}, which {printable(str(ground.file))} has not{hint}"
-        )
+        raise TilerError(f"{shown}: merged with class {unknown[0]!r}, which {ground.file} has not{hint}")
     return np.array([ground.names.index(name) for name in names], np.int64)
 
 
@@ -242,7 +240,7 @@ def _placed(
     taken: dict[int, str] = {}
     findings = []
     for i, (key, place) in enumerate(zip(keys, places, strict=True)):
-        shown = printable(key)[:100]
+        shown = key[:100]
         if place is None:
             what = f"no picture of {split or 'the ground truth'}"
         elif place in taken:
@@ -295,8 +293,8 @@ def _split(keys: list[str], numeric: bool, ground: Ground, wanted: str | None, s
     if keys and not covered:
         _require_no_tiles(keys, ground, shown)
         elsewhere = [split for split in ground.splits if _hits(keys, numeric, ground, split)]
-        hint = f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({printable(keys[0])[:100]}, ...)"
-        where = f"{printable(str(ground.file))}{f', {wanted}' if wanted else ''}"
+        hint = f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({keys[0][:100]}, ...)"
+        where = f"{ground.file}{f', {wanted}' if wanted else ''}"
         raise TilerError(f"{shown}: none of {len(keys)} predictions is for a picture of {where}{hint}")
     fits = [split for split in covered if hits[split] == len(keys)]
     if fits:  # several, where splits are of the same pictures: the first is val
@@ -320,9 +318,7 @@ def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
         for naming in ("tiler", "sahi", "split_dota"):
             said = tile_names.parse(os.path.basename(key), naming)
             if said is not None and said.stem in stems:
-                raise TilerError(
-                    f"{shown}: predictions on tiles ({printable(key)[:100]}): run tiler merge first, and score its output"
-                )
+                raise TilerError(f"{shown}: predictions on tiles ({key[:100]}): run tiler merge first, and score its output")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
+from tiler.formats import report_json
 from tiler.formats.text import within
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Metrics:
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
-        return msgspec.json.format(msgspec.json.encode(self.plain()), indent=1) + b"\n"
+        return report_json.safe(msgspec.json.format(msgspec.json.encode(self.plain()), indent=1) + b"\n")
 
 
 BOX = frozenset(

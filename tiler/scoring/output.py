@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats import cells
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
@@ -45,7 +44,7 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
             for name, text in _texts(metrics, numbers).items():
                 if content(folder, name) != text:
                     held = f"holds another score ({name} differs)"
-                    raise TilerError(f"--out {printable(str(target))}: {held}; {HINT}")
+                    raise TilerError(f"--out {target}: {held}; {HINT}")
 
     def build(staging: Staging) -> None:
         staging.begin(None)

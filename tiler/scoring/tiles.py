@@ -14,10 +14,9 @@ from tiler import boxes as box
 from tiler import ragged
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, Picture
-from tiler.errors import SourceRefused, TilerError
+from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.layout import Layout, Origins
 from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.findings import printable
 from tiler.formats import manifest, provenance, yolo
 from tiler.formats.predictions import Frames, Reading, open_predictions
 from tiler.formats.text import read_bytes
@@ -222,7 +221,7 @@ def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple
     at = [place.get(os.path.basename(key), -1) for key in found.keys]
     kept = [i for i, tile in enumerate(at) if tile >= 0]
     if not kept:
-        return f"none in {printable(preds.name)} is for a tile of these pictures"
+        return f"none in {preds.name} is for a tile of these pictures"
     tiles = np.array([at[i] for i in kept], np.int64)
     pictures = layout.sizes[layout.image()[tiles]]
     within = box.intersection(layout.rects[tiles], np.concatenate([np.zeros_like(pictures), pictures], axis=1))

@@ -15,7 +15,7 @@ from tiler.datasets.index import WHOLE, Index, Picture
 from tiler.datasets.sources import Dataset, Source, opened
 from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.sample import Truth
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import coco_truth, rle, yolo
 from tiler.formats.text import within
 from tiler.images import header
@@ -71,7 +71,7 @@ class Ground:
         for name in names:
             if name not in self.splits:
                 have = ", ".join(self.splits)
-                raise TilerError(f"--split {printable(split)}: {printable(str(self.file))} has {have}; some of these, or {ALL}")
+                raise TilerError(f"--split {split}: {self.file} has {have}; some of these, or {ALL}")
         return names
 
     @property
@@ -86,7 +86,7 @@ class Ground:
         if self.coco is None or self.root is None:
             return []
         odd = [key for key in self.splits[""] if within(key) is None]
-        return [Finding(self.file.name, "I01", f"{printable(key)}: outside --images; not shown") for key in odd]
+        return [Finding(self.file.name, "I01", f"{key}: outside --images; not shown") for key in odd]
 
     @property
     def categories(self) -> dict[int, int] | None:
@@ -124,7 +124,7 @@ def find(data: Path, images: Path | None, task: str = "auto") -> Ground:
         return Ground(data, content.names, content.task, content.kpt_shape, {"": keys}, content.findings, images, coco=content)
     dataset = sources.find(data, images, needed=())
     if not dataset.sources:
-        raise TilerError(f"{printable(str(dataset.file))}: no pictures in any split")
+        raise TilerError(f"{dataset.file}: no pictures in any split")
     decided, _ = tasks.decide(dataset, "auto")
     splits: dict[str, list[str]] = {}
     for source in dataset.sources:
@@ -167,7 +167,7 @@ def _of_coco(content: CocoTruth, task: Task, shown: str) -> Labelled:
     masks, findings = None, []
     if task == "segment":
         if content.segmentations is None:
-            raise TilerError(f"{printable(shown)}: outlines are predicted; the labels have none")
+            raise TilerError(f"{shown}: outlines are predicted; the labels have none")
         masks, wrong = rle.masks(content.segmentations, sizes[content.image].astype(np.int64))
         findings = [Finding(Path(shown).name, "L03", f"annotation {content.instances.row[i]}: {why}") for i, why in wrong.items()]
     ignored = content.crowd
@@ -209,7 +209,7 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
     masks = None
     if task == "segment":
         if instances.rings is None:
-            raise TilerError(f"{printable(str(ground.file))}: outlines are predicted; the labels are boxes")
+            raise TilerError(f"{ground.file}: outlines are predicted; the labels are boxes")
         masks = Masks.of_rings(instances.rings, shape[image].astype(np.int64))
     ignored: Bools = np.zeros(len(instances), bool)
     if task == "pose" and instances.keypoints is not None:
@@ -243,4 +243,4 @@ def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -
     sizes = known()
     if source.key in sizes:
         return sizes[source.key]
-    raise TilerError(f"{printable(source.key)}: its size is needed: {why}")
+    raise TilerError(f"{source.key}: its size is needed: {why}")

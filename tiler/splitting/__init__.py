@@ -12,7 +12,7 @@ import msgspec
 from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import jsonl, manifest, plain_yaml, yolo
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
@@ -217,7 +217,7 @@ def _report_of(folder: Folder) -> SplitReport:
     try:
         return msgspec.json.decode(content(folder, "report.json"), type=SplitReport)
     except msgspec.DecodeError as error:
-        raise _changed(folder.path, f"report.json: {printable(str(error))}") from None
+        raise _changed(folder.path, f"report.json: {error}") from None
 
 
 def _require_same_sources(
@@ -238,17 +238,17 @@ def _require_same_sources(
         if entry is None or (entry.source, entry.split) != (source.key, source.split):
             new = entry is None or source.key < entry.source
             name = source.key if new or entry is None else entry.source
-            raise _changed(target, f"{printable(name)} was {'added' if new else 'removed'} since")
+            raise _changed(target, f"{name} was {'added' if new else 'removed'} since")
         if entry.fingerprint != fingerprint:
-            raise _changed(target, f"{printable(source.key)} or its labels changed since")
+            raise _changed(target, f"{source.key} or its labels changed since")
         tiles += len(entry.tiles)
         if progress is not None:
             progress(Progress(number, len(dataset.sources), tiles))
     extra = next(done, None)
     if extra is not None:
-        raise _changed(target, f"{printable(extra.source)} was removed since")
+        raise _changed(target, f"{extra.source} was removed since")
 
 
 def _changed(target: Path, what: str) -> TilerError:
     """Why an output that stands there is not what this run would make."""
-    return TilerError(f"--out {printable(str(target))}: {what}; {HINT}")
+    return TilerError(f"--out {target}: {what}; {HINT}")

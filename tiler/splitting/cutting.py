@@ -17,7 +17,7 @@ from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats.manifest import SourceTiles, Tile
 from tiler.formats.text import reason
 from tiler.grids import MIN_SIDE
@@ -66,7 +66,7 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
             return _cut(job, source, file, labels, fingerprint, later)
     except Exception as error:  # whatever it is, the other images go on
         refused = refusal(error)
-        finding = Finding(refused.path or source.key, refused.code, printable(refused.message))
+        finding = Finding(refused.path or source.key, refused.code, refused.message)
         return Outcome.refused(source.split, source.key, finding, fingerprint)
 
 

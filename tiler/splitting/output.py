@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
@@ -25,14 +24,14 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
     tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
     target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
     target = resolved(target)
-    shown = printable(str(target))
+    shown = str(target)
     pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for held in [dataset.file, *_with_labels(pictures)]:
         if target == held or target in held.parents:
-            raise TilerError(f"--out {shown}: it holds the source ({printable(str(held))}); choose another folder")
+            raise TilerError(f"--out {shown}: it holds the source ({held}); choose another folder")
     for folder in _with_labels([*dataset.folders, *pictures] if dataset.folders else []):
         if folder in target.parents:
-            raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
+            raise TilerError(f"--out {shown}: it lies inside the source ({folder}); choose another folder")
     return target
 
 
@@ -103,12 +102,12 @@ def require_whole(folder: Folder, total: int) -> None:
     """
     owned = owned_in(folder)
     found = 0
-    shown = printable(str(folder.path))
+    shown = str(folder.path)
     for name, what in folder.walk():
         if stat.S_ISDIR(what.st_mode) or not owned(name):
             continue
         if not stat.S_ISREG(what.st_mode):
-            raise TilerError(f"--out {shown}: {printable(name)} is not a file of tiler; {HINT}")
+            raise TilerError(f"--out {shown}: {name} is not a file of tiler; {HINT}")
         if os.path.splitext(name)[1] in (*WRITTEN, ".txt"):
             found += what.st_size
     if found != total:

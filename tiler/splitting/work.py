@@ -11,7 +11,6 @@ from typing import TypeVar
 import msgspec
 
 from tiler.datasets.sources import Source
-from tiler.findings import printable
 from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.hands import Hands
@@ -64,7 +63,7 @@ def mapped(
 ) -> Iterator[Result]:
     """What `work` finds of each source, in order."""
     todo, count = list(chunks(sources)), workers.count(run.workers)
-    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: printable(chunk[0].key))
+    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key)
     return chain.from_iterable(found)
 
 
@@ -86,7 +85,7 @@ def _fingerprints(job: Job, chunk: Sequence[Source]) -> list[str]:
 
 def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
     more = f" (or one of the {len(chunk) - 1} after it)" if len(chunk) > 1 else ""
-    return printable(chunk[0][0].key) + more
+    return chunk[0][0].key + more
 
 
 def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:

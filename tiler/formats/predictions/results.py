@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats.predictions import sizing
 from tiler.formats.predictions.categories import Categories
 from tiler.formats.predictions.entries import Entry
@@ -51,7 +51,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     Raises:
         TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
     """
-    shown = printable(str(path))
+    shown = str(path)
     task = _task(entries, reading)
     names, owner, findings = _keys(entries, str(path))
     index = np.flatnonzero(owner >= 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable, short
+from tiler.findings import Finding, short
 from tiler.formats import cells
 from tiler.formats.predictions.files import decoded
 from tiler.formats.predictions.meaning import SHARE
@@ -68,7 +68,7 @@ def read(files: Sequence[tuple[str, str, list[tuple[int, Row]]]], reading: Readi
     Raises:
         TilerError: nothing names the pictures, there is no confidence, or outlines were asked for.
     """
-    shown = printable(files[0][0])
+    shown = files[0][0]
     entries = [(i, file, line, row) for file, (_, _, rows) in enumerate(files) for i, (line, row) in enumerate(rows)]
     if reading.task in ("segment", "pose"):
         raise TilerError(f"{shown}: supervision's sinks write no outlines or keypoints, got --task {reading.task}")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from tiler.errors import SourceRefused
+from tiler.errors import SourceRefused, printable
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
-from tiler.findings import printable
 from tiler.formats.text import open_regular
 from tiler.images import reading
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tiler.errors import TilerError
+from tiler.errors import TilerError, printable
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.seams import INSIDE, SEAM
-from tiler.findings import printable
 from tiler.scoring.metrics import finite
 from tiler.scoring.report import plots
 from tiler.scoring.report.crops import Crop, overview, worst, worst_pictures

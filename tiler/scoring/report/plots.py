@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
