@@ -86,5 +86,5 @@ def test_every_code_has_a_level_and_words():
 def test_every_code_is_used_and_every_code_used_is_known():
     package = Path(tiler.__file__).parent
     files = [p for p in package.rglob("*.py") if p.name != "findings.py"]
-    used = {code for p in files for code in re.findall(r'"([YILPTDS]\d\d)"', p.read_text(encoding="utf-8"))}
+    used = {code for p in files for code in re.findall(r'"([YILPTDSX]\d\d)"', p.read_text(encoding="utf-8"))}
     assert used == set(CODES)

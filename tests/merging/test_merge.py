@@ -23,7 +23,7 @@ from tiler.errors import TilerError, Unfinished
 from tiler.formats import manifest, provenance
 from tiler.images import writing
 from tiler.merging import building, output
-from tiler.options import METHODS
+from tiler.options import METHODS, MergeOptions
 from tiler.run.staging import Staging
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "h")
@@ -198,14 +198,19 @@ REAL = [("cars_detect", "detect", 640, 0), ("cars_detect", "detect", 640, 128), 
 REAL += [("hituav_obb", "obb", 320, 64), ("nuclei_segment", "segment", 256, 0), ("nuclei_segment", "segment", 256, 64)]
 
 
-@needs_shared
-@pytest.mark.parametrize(("name", "task", "tile", "overlap"), REAL)
-def test_real_labels_come_back(tmp_path, monkeypatch, name, task, tile, overlap):
+@pytest.fixture
+def no_pixels(monkeypatch):
+    """Tiles are written without any."""
+
     def save(tile, path, encoding, tags, opener):
-        with open(path, "wb", opener=opener) as file:
-            return file.write(b"pixels do not matter here")
+        return writing.store(path, b"pixels do not matter here", opener)
 
     monkeypatch.setattr(writing, "save", save)
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "task", "tile", "overlap"), REAL)
+def test_real_labels_come_back(tmp_path, no_pixels, name, task, tile, overlap):
     data = SHARED / "data" / name
     tiler.split(data, task=task, out=tmp_path / "t", tile=tile, overlap=overlap, min_visible=0, min_size=0)
     merged = merge(predicted(tmp_path / "t", tmp_path / "p"), tmp_path / "out", tiles=tmp_path / "t")
@@ -224,9 +229,8 @@ GRIDS = list(itertools.product([200, 320, 416, 640], [0, 64, 96]))
 
 @needs_shared
 @pytest.mark.parametrize("name", LABELS)
-def test_real_labels_of_any_grid_go_through_every_method(tmp_path, monkeypatch, name):
+def test_real_labels_of_any_grid_go_through_every_method(tmp_path, no_pixels, name):
     """With an overlap they come back from the Common-View Merge, all of them; without, it may take two for one at a seam."""
-    monkeypatch.setattr(writing, "save", lambda tile, path, encoding, tags: Path(path).write_bytes(b"no pixels"))
     task = name.rpartition("_")[2]
     data = Dataset(tmp_path / "data", names=[f"c{k}" for k in range(12)])
     data.add("one.png", "0 .5 .5 .5 .5" if task == "detect" else "0 .2 .2 .8 .2 .8 .8 .2 .8", Image.new("L", (64, 64)), "val")
@@ -354,6 +358,10 @@ def assert_one_fate_each(out, preds):
 @pytest.mark.parametrize("options", [{}, {"conf": 0.3}, {"max_det": 7}, {"class_agnostic": True}, {"orphans": "drop"}], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_row_has_exactly_one_fate(noisy, tmp_path, method, options):
+    if MergeOptions(method=method).idle().keys() & options:
+        with pytest.raises(TilerError, match=f"--method {method} does not use it"):
+            merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, method=method, **options)
+        return
     merged = merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, method=method, **options)
     total = assert_one_fate_each(tmp_path / "out", noisy.preds)
     counts = merged.report.counts

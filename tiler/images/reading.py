@@ -229,7 +229,7 @@ def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
     """
     header = probe(file)
     require_plain(header, max_pixels)
-    _require_little(header, os.fstat(file.fileno()).st_size, max_pixels)
+    _require_little(header, file.seek(0, os.SEEK_END), max_pixels)
     return header
 
 

@@ -79,12 +79,12 @@ def planned(
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
     files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
-    merging.require_in_effect()
-    files.require_in_effect()
     if files.affine == "world" and images is None:
         raise TilerError("--affine world looks for world files beside the pictures: say --images")
     if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
+    merging.require_in_effect()
+    files.require_in_effect()
     if not os.path.exists(preds):
         raise TilerError(f"{preds}: no such file or folder")
     truth = None if data is None else _classes(data)
