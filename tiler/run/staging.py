@@ -61,13 +61,8 @@ class Staging:
         except OSError as error:
             self._release()
             if error.errno in FULL:
-<<<<<<< HEAD
-                raise disk_full(error) from None
-            raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
-=======
                 raise failed(error) from None
-            raise TilerError(f"{printable(str(self.out))}: cannot be written: {reason(error)}") from None
->>>>>>> main
+            raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
         except TilerError:
             self._release()
             raise
@@ -243,13 +238,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def failed(error: OSError) -> TilerError:
     """What a failed write means to the user."""
-<<<<<<< HEAD
-    where = f": {error.filename}" if error.filename else ""
-=======
-    where = f": {printable(str(error.filename))[:200]}" if error.filename else ""
-    if error.errno == errno.ENAMETOOLONG:  # as it would be the next time
-        return TilerError(f"cannot write: {reason(error)}{where}; choose a shorter --out")
->>>>>>> main
+    where = f": {str(error.filename)[:200]}" if error.filename else ""
     mend = "make room" if error.errno in FULL else "mend that"
     return Unfinished(f"cannot write: {reason(error)}{where}; {mend} and run again to go on")
 
