@@ -247,6 +247,12 @@ def cut_pixels(draw):
     return truth.moved(x, y), grid(56, 56, tile, overlap), 56
 
 
+def apart(truth):
+    """Whether no two objects share a place; such may be taken for one where a tile ends in both."""
+    shapes = truth.rings.geometry()
+    return not len(shapely.STRtree(shapes).query(shapes, predicate="intersects").T) > len(shapes)
+
+
 @settings(max_examples=60, deadline=None)
 @given(cut_pixels())
 def test_outlines_on_whole_pixels_are_merged_by_every_method(scene):
@@ -259,7 +265,7 @@ def test_outlines_on_whole_pixels_are_merged_by_every_method(scene):
         assert shapely.is_valid(shapes).all()
         assert set(shapely.get_type_id(shapes).tolist()) <= {3, 6}
         assert shapely.covers(inside, shapes).all()
-        if method == "cvm" and len(truth):  # it neither loses nor invents a place
+        if method == "cvm" and len(truth) and apart(truth):  # it neither loses nor invents a place
             seen = shapely.union_all(truth.rings.geometry())
             assert shapely.difference(seen, shapely.union_all(shapes).buffer(1e-6)).area < 1e-3
 
@@ -296,9 +302,10 @@ def test_tiles_whose_outlines_meet_in_a_line():
     assert found == {**dict.fromkeys(METHODS, 2), "center": 1}
 
 
-@pytest.mark.parametrize("overlap", [0, 64])
-def test_corners_that_are_no_rectangle_come_back_as_the_smallest_one(overlap):
-    """As labels of DOTA are: whole numbers, a third of them long and thin, some longer than a tile."""
+@pytest.mark.parametrize(("overlap", "least"), [(0, 0.98), (64, 0.99)])
+def test_corners_that_are_no_rectangle_come_back_as_the_smallest_one(overlap, least):
+    """As labels of DOTA are: whole numbers, a third of them long and thin, some longer than a tile.
+    Without overlap no tile sees both parts of one that was cut, and its corners are guessed."""
     quads = unlike_rectangles(np.random.default_rng(0), 150)
     quads = quads[((quads >= 0) & (quads <= 1000)).all(axis=(1, 2))]
     rings = Rings.from_quads(quads)
@@ -311,7 +318,7 @@ def test_corners_that_are_no_rectangle_come_back_as_the_smallest_one(overlap):
     expected = shapely.polygons(polygons.rectangles(quads))
     common = shapely.area(shapely.intersection(found, expected))
     iou = common / (shapely.area(found) + shapely.area(expected) - common)
-    assert np.flatnonzero(iou < 0.99).tolist() == []
+    assert np.flatnonzero(iou < least).tolist() == []
 
 
 NEAR_A_SEAM = Instances(np.array([0, 0]), np.array([[578.9, 831.4, 876.7, 1077.4], [628.6, 956.1, 639.4, 989.4]]))

@@ -47,7 +47,11 @@ def reports(folder):
 
 
 def test_nowhere_from_split_to_score(place):
-    for arguments in (["check", "data"], ["check", "data", "--output-format", "json"], ["check", "data", "--output-format", "github"]):
+    for arguments in (
+        ["check", "data"],
+        ["check", "data", "--output-format", "json"],
+        ["check", "data", "--output-format", "github"],
+    ):
         run(place, *arguments, code=1)
     run(place, "split", "data", "--tile", 100, "--out", f"tiles{ODD}", "-v", code=1)
     run(place, "split", "data", "--tile", 100, "--out", f"tiles{ODD}", "--json")

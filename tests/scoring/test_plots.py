@@ -37,7 +37,7 @@ def many(root, classes=8, names=HOSTILE, labels=40, **options):
 
 @pytest.fixture(scope="module")
 def seams(tmp_path_factory):
-    return cut(tmp_path_factory.mktemp("plots"), pictures=2)
+    return cut(tmp_path_factory.mktemp("plots"), pictures=6)
 
 
 @pytest.fixture(scope="module")

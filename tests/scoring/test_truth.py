@@ -20,7 +20,7 @@ ROWS = {
         row(1, 100, 20, 180, 90, *(115 / W, 25 / H, 2, 150 / W, 30 / H, 2, 0, 0, 0)),
     ],
 }
-SIMILARITY = {"detect": "IoU of boxes", "segment": "IoU of masks", "obb": "IoU of rectangles", "pose": "OKS"}
+SIMILARITY = {"detect": "IoU of boxes", "segment": "IoU of masks", "obb": "IoU of polygons", "pose": "OKS"}
 
 
 def sure(rows, conf=0.9):

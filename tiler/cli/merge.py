@@ -112,10 +112,12 @@ def _score(merged: Path, data: Path, **options: Any) -> Metrics | TilerError:
 def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
     import msgspec
 
+    from tiler.formats import report_json
+
     text = report.encoded()
     if metrics is not None:
         said = {"refused": str(metrics)} if isinstance(metrics, TilerError) else metrics.plain()
-        text = msgspec.json.format(msgspec.json.encode({**msgspec.json.decode(text), "score": said}), indent=1) + b"\n"
+        text = report_json.indented({**msgspec.json.decode(text), "score": said})
     return text.decode()
 
 
@@ -146,9 +148,9 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
 
     fates = explain(preds, source, **options)
     if json:
-        import msgspec
+        from tiler.formats import report_json
 
-        emit(msgspec.json.format(msgspec.json.encode([asdict(fate) for fate in fates]), indent=1).decode() + "\n")
+        emit(report_json.indented([asdict(fate) for fate in fates]).decode())
         return
     rows = []
     for fate in fates:

@@ -101,7 +101,7 @@ def command(
         if versus is not None:
             _versus(versus)
         if folder is not None:
-            print(folder)
+            tell(str(folder))
     noticed(metrics, preds, verbose, quiet)
     failed = [gate for gate in asked if not gate.passed]
     for gate in failed:
@@ -128,8 +128,7 @@ def _gates(metrics: Metrics, fail_under: str, baseline: Path | None) -> list[Gat
 def _json(metrics: Metrics, asked: list[Gate], versus: dict[str, Comparison] | None) -> str:
     from dataclasses import asdict
 
-    import msgspec
-
+    from tiler.formats import report_json
     from tiler.scoring import comparing
 
     content = metrics.plain()
@@ -137,7 +136,7 @@ def _json(metrics: Metrics, asked: list[Gate], versus: dict[str, Comparison] | N
         content["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in asked]
     if versus is not None:
         content["comparison"] = comparing.plain(versus)
-    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
+    return report_json.indented(content).decode()
 
 
 def number(value: Any, digits: int = 3) -> str:

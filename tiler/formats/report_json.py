@@ -39,15 +39,19 @@ def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequen
         del plain[name]
     for finding, item in zip(findings, plain["findings"], strict=True):
         item["level"] = finding.level
-    return safe(msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n")
+    return indented(plain)
 
 
-def safe(text: bytes) -> bytes:
-    """JSON with escapes for what a terminal would obey; whoever reads it gets the same names.
+def indented(content: Any) -> bytes:
+    r"""JSON for people and programs, with escapes for what a terminal would obey: a program gets
+    the same names.
 
-    >>> safe('{"file": "a\u202eb.jpg"}'.encode())
-    b'{"file": "a\\\\u202eb.jpg"}'
+    >>> print(indented({"file": "a\u202eb.jpg"}).decode(), end="")
+    {
+     "file": "a\u202eb.jpg"
+    }
     """
+    text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
     if text.isascii():  # JSON's own escapes are all that is needed
         return text
     return UNUSUAL.sub(_escaped, text.decode()).encode()

@@ -58,14 +58,13 @@ class Staging:
         try:
             self._acquire()
             self._look_around()
-        except OSError as error:
+        except BaseException as error:
             self._release()
+            if not isinstance(error, OSError):
+                raise
             if error.errno in FULL:
                 raise failed(error) from None
             raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
-        except TilerError:
-            self._release()
-            raise
         return self
 
     def __exit__(

@@ -234,7 +234,7 @@ class Metrics:
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
-        return report_json.safe(msgspec.json.format(msgspec.json.encode(self.plain()), indent=1) + b"\n")
+        return report_json.indented(self.plain())
 
 
 BOX = frozenset(

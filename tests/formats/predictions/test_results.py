@@ -183,7 +183,8 @@ def test_keypoints(tmp_path):
 )
 def test_another_task_from_the_geometry_there_is(tmp_path, task, entry):
     _, found = read(results(tmp_path, {"image_id": "a", "category_id": 0, "score": 0.5, **entry}), task=task)
-    assert found.instances.boxes.tolist() == [[30, 30, 70, 70]] and found.instances.task == task
+    assert found.instances.task == task
+    assert found.instances.boxes.tolist() == [pytest.approx([30, 30, 70, 70])]
 
 
 @pytest.mark.parametrize("task", ["detect", "obb", "segment", "pose"])
