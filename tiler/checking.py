@@ -28,17 +28,17 @@ CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was looked at, and what was found, in the order of the pictures.
+    """What was looked at, and what was found, in the order of the images.
 
     Attributes:
         root: the folder that the findings' paths are relative to.
-        pictures, rows: numbers looked at.
+        images, rows: numbers looked at.
     """
 
     root: Path
     task: str
     task_reason: str
-    pictures: int
+    images: int
     rows: int
     findings: list[Finding]
 
@@ -49,7 +49,7 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What looking at a picture needs beside the picture."""
+    """What looking at an image needs beside the image."""
 
     root: Path
     spec: yolo.Spec
@@ -61,7 +61,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was seen of one picture."""
+    """What was seen of one image."""
 
     findings: list[Finding]
     rows: int = 0
@@ -77,14 +77,14 @@ def check(
 ) -> CheckReport:
     """Check a dataset as the trainer would read it, and against what `tiler split` needs.
 
-    Every picture is decoded and every label row judged by the trainer's own rules; pairs,
-    names, and pictures that stand in two splits are looked at, and of an output of
+    Every image is decoded and every label row judged by the trainer's own rules; pairs,
+    names, and images that stand in two splits are looked at, and of an output of
     `tiler split` the manifest too.
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
-        images: the pictures' folder, of a COCO JSON.
-        progress: called with pictures done and of how many.
+        images: the images' folder, of a COCO JSON.
+        progress: called with images done and of how many.
         options: any of `CheckOptions` (task, workers, max_pixels).
 
     Raises:
@@ -121,7 +121,7 @@ def _look_all(job: _Job, chunk: Sequence[Source]) -> list[_Look]:
 
 
 def _look(job: _Job, source: Source) -> _Look:
-    """One picture and its labels."""
+    """One image and its labels."""
     key = source.key
     findings: list[Finding] = []
     rows, digest = 0, ""
@@ -136,7 +136,7 @@ def _look(job: _Job, source: Source) -> _Look:
             if not suffix_fits(source.key, header):
                 findings.append(Finding(key, "I09", f"the content is {header.format}"))
             if header.orientation != 1:
-                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned picture"))
+                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned image"))
             if header.frames > 1 and job.pages < 2:
                 findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
             label_file = labels.label_file(job.root, source, job.coco_name)
@@ -153,7 +153,7 @@ def _look(job: _Job, source: Source) -> _Look:
 
 
 def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Pictures of one stem in one folder have one label file for both."""
+    """Images of one stem in one folder have one label file for both."""
     if dataset.coco is not None:
         return
     owner: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Affine maps from pixels to the world, and the world files that hold them beside a picture."""
+"""Affine maps from pixels to the world, and the world files that hold them beside an image."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ def world_text(affine: Affine) -> str:
 
 
 def beside(image_path: Path) -> Affine | None:
-    """The map of the world file beside a picture, if there is one.
+    """The map of the world file beside an image, if there is one.
 
     Of `scene.jpg` that is scene.jpgw, scene.jgw or scene.wld, the first that is there, in
-    the case of the picture's suffix, in small letters or in capitals.
+    the case of the image's suffix, in small letters or in capitals.
 
     Raises:
         TilerError: there is one, and it is malformed.
@@ -162,7 +162,7 @@ def beside(image_path: Path) -> Affine | None:
 
 
 def candidates(image_path: Path) -> list[Path]:
-    """Where the world file of a picture may lie, first choice first.
+    """Where the world file of an image may lie, first choice first.
 
     >>> [path.name for path in candidates(Path("a.tif"))]
     ['a.tifw', 'a.TIFW', 'a.tfw', 'a.TFW', 'a.wld', 'a.WLD']

@@ -32,10 +32,10 @@ class DatasetYaml:
         file: the YAML itself.
         root: the folder that the splits were resolved under.
         names: class names; their position is the class id.
-        splits: for each split its entries, resolved: folders, or text lists of pictures.
+        splits: for each split its entries, resolved: folders, or text lists of images.
         kpt_shape: keypoints and values each (2 or 3), of pose sets.
         flip_idx: the keypoint that each becomes when mirrored.
-        channels: bands a picture, when the YAML says so.
+        channels: bands an image, when the YAML says so.
         findings: what was noticed.
     """
 

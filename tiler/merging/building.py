@@ -1,4 +1,4 @@
-"""Pictures merged one after the other, into an output that is complete or absent."""
+"""Images merged one after the other, into an output that is complete or absent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 def works(
     plan: Plan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
 ) -> Iterator[Work]:
-    """Each picture merged, in order."""
+    """Each image merged, in order."""
     first = len(plan.pieces) - len(pieces)
     for number, done in enumerate(_streamed(partial(work, plan.job), pieces, run), first + 1):
         require_none(done.outcome.findings, strict)
@@ -96,12 +96,12 @@ def _args(job: Job, task: str) -> dict[str, Any]:
 
 
 def _key(source: str) -> str:
-    """A picture's name in the journal: one line, whatever its file is called."""
+    """An image's name in the journal: one line, whatever its file is called."""
     return msgspec.json.encode(source).decode()
 
 
 def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOptions) -> Iterator[Record]:
-    """Records of the first pictures, as far as an interrupted run had them done and their predictions are the same."""
+    """Records of the first images, as far as an interrupted run had them done and their predictions are the same."""
     records = []
     for piece in plan.pieces:
         noted = done.get(_key(piece.key))

@@ -37,13 +37,13 @@ def default(preds: Path) -> Path:
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:
-    """Where each picture's label file goes, under labels/ and without .txt: its path without suffix.
+    """Where each image's label file goes, under labels/ and without .txt: its path without suffix.
 
-    Pictures that differ by their suffix alone keep it. A path from outside (absolute, or
+    Images that differ by their suffix alone keep it. A path from outside (absolute, or
     upward) is written below all the same.
 
     Raises:
-        TilerError: two pictures would be one file.
+        TilerError: two images would be one file.
 
     >>> labels_of(["a/b.jpg", "c.jpg", "c.png", "/d/../e.jpg"])
     ['a/b', 'c.jpg', 'c.png', 'd/__/e']
@@ -72,7 +72,7 @@ def _below(path: str) -> str:
 
 
 def ids_of(keys: Sequence[str]) -> list[str]:
-    """image_id of each picture: its name without folder and suffix, where that is its alone; else its path.
+    """image_id of each image: its name without folder and suffix, where that is its alone; else its path.
 
     >>> ids_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
     ['a/x.jpg', 'b/x.jpg', 'y']

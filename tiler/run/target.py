@@ -40,7 +40,7 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
     """Refuse an output that would mix with what is read, or be read as such the next time.
 
     Args:
-        source: predictions (of a run's folder its labels/ are read), or a folder of pictures or labels.
+        source: predictions (of a run's folder its labels/ are read), or a folder of images or labels.
 
     Raises:
         TilerError: one lies in the other.

@@ -94,7 +94,7 @@ def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
     return gates
 
 
-CONDITIONS = ("data", "split", "task", "similarity", "pictures", "labels", "ignored_labels", "protocols")
+CONDITIONS = ("data", "split", "task", "similarity", "images", "labels", "ignored_labels", "protocols")
 FREE = ("analysis", "replicates", "seed", "bins")  # options that change none of the numbers in BASE
 
 

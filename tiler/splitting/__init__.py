@@ -44,7 +44,7 @@ def split(
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
         out: the output folder; default `<dataset root>-tiles-<tile>`, beside the root.
-        images: the pictures' folder, of a COCO JSON.
+        images: the images' folder, of a COCO JSON.
         progress: called as sources are done.
         options: any of `SplitOptions` (tile, overlap, edge, scale, task, min_visible, ...)
             and `RunOptions` (workers, backend, overwrite, dry_run).
@@ -159,11 +159,11 @@ def _args(job: Job, chosen: SplitOptions) -> dict[str, Any]:
 
 
 def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
-    """That pictures of different numbers of bands cannot be trained together, if there are such."""
+    """That images of different numbers of bands cannot be trained together, if there are such."""
     told = set(result.bands) | ({str(dataset.channels)} if dataset.pages else set())
     if len(told) < 2:
         return []
-    found = ", ".join(f"{number} bands in {count} pictures" for number, count in sorted(result.bands.items()))
+    found = ", ".join(f"{number} bands in {count} images" for number, count in sorted(result.bands.items()))
     wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
     return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 

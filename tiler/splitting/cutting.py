@@ -1,4 +1,4 @@
-"""One source picture and its labels: to tiles, whole or not at all."""
+"""One source image and its labels: to tiles, whole or not at all."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def fingerprint_of(job: Job, source: Source) -> str:
 def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFile) -> str:
     """Of everything that tiles are made from."""
     try:
-        picture = hashlib.file_digest(file, "sha256").digest()
+        image = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
-    return hashlib.sha256(picture + labels.words() + place).hexdigest()[:32]
+    return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
 
 
 def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
@@ -112,7 +112,7 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
     width, height = header.size
     if min(width, height) < MIN_SIDE and job.options.edge != "pad":
-        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops pictures under {MIN_SIDE} px a side")
+        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops images under {MIN_SIDE} px a side")
     labels = read_labels(source, labels_from, job.spec, job.classes, width, height)
     require_usable(labels, labels_from.key)
     plan = _planned(job, source, labels, width, height)

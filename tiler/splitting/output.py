@@ -25,18 +25,18 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
     target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
     target = resolved(target)
     shown = str(target)
-    pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
-    for held in [dataset.file, *_with_labels(pictures)]:
+    images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
+    for held in [dataset.file, *_with_labels(images)]:
         if target == held or target in held.parents:
             raise TilerError(f"--out {shown}: it holds the source ({held}); choose another folder")
-    for folder in _with_labels([*dataset.folders, *pictures] if dataset.folders else []):
+    for folder in _with_labels([*dataset.folders, *images] if dataset.folders else []):
         if folder in target.parents:
             raise TilerError(f"--out {shown}: it lies inside the source ({folder}); choose another folder")
     return target
 
 
 def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
-    """Folders of pictures and those of their labels, links resolved."""
+    """Folders of images and those of their labels, links resolved."""
     given = sorted(map(str, folders))
     labels = [os.path.dirname(label_path(f"{folder}/x")) for folder in given]
     return [Path(os.path.realpath(folder)) for folder in (*given, *labels)]

@@ -20,7 +20,7 @@ from tiler.splitting.report import Outcome
 
 Result = TypeVar("Result")
 
-MANY, TINY = 200, 100_000  # from so many pictures of fewer bytes on, processes beat threads
+MANY, TINY = 200, 100_000  # from so many images of fewer bytes on, processes beat threads
 CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what is handed to a worker at once
 
 
@@ -89,7 +89,7 @@ def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
 
 
 def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Small pictures go to the workers together, so that handing them over costs little."""
+    """Small images go to the workers together, so that handing them over costs little."""
     chunk: list[Source] = []
     size = 0
     for source in sources:
@@ -103,7 +103,7 @@ def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def backend(run: RunOptions, sources: Sequence[Source]) -> str:
-    """Threads, since Pillow works outside the interpreter lock; processes for many tiny pictures,
+    """Threads, since Pillow works outside the interpreter lock; processes for many tiny images,
     where Python's own work counts."""
     if run.backend != "auto":
         return run.backend

@@ -10,7 +10,7 @@ import numpy as np
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed
 from tiler.formats.predictions.files import content
-from tiler.formats.predictions.records import RecordFile, Records, by_key, picture_key
+from tiler.formats.predictions.records import RecordFile, Records, by_key, image_key
 from tiler.formats.predictions.values import Reading
 
 PREFIX = "Task1_"
@@ -42,7 +42,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
                 continue
             row += 1
             if len(words) < 10:
-                message = f"expected a picture, a score and 8 coordinates, got {len(words)} values"
+                message = f"expected an image, a score and 8 coordinates, got {len(words)} values"
                 findings.append(Finding(path, "D03", message, line))
                 continue
             values = [np.nan] * 9
@@ -52,7 +52,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
                 faults[len(keys)] = "D02", f"found '{' '.join(words[1:])[:60]}', expected 9 numbers"
             if index is None:
                 faults[len(keys)] = "D04", f"no class is named {label}{did_you_mean(label, known)}"
-            keys.append(picture_key(words[0].strip()))
+            keys.append(image_key(words[0].strip()))
             places.append((row - 1, file, line))
             numbers.append([np.nan if index is None else float(index), *values])
     at = np.array(places, np.int64).reshape(-1, 3)

@@ -18,7 +18,7 @@ from tiler.formats.predictions.files import content, decoded, listed, whole
 if TYPE_CHECKING:
     from tiler.formats.predictions.values import Predictions, Reading
 
-MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the pictures
+MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
 BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
 
