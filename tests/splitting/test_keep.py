@@ -64,7 +64,7 @@ def sampling(path):
 
 
 def tiles(out, suffix=".jpg"):
-    """(tile, path of its picture) of all tiles of the split train."""
+    """(tile, path of its image) of all tiles of the split train."""
     for source in manifest.read_sources(out / "tiles.jsonl"):
         if source.split == "train":
             yield from ((tile, out / "images/train" / (tile.name + suffix)) for tile in source.tiles)
