@@ -83,7 +83,7 @@ HARMLESS = {
     "is_empty",
 }
 HARMLESS |= {"is_simple", "is_valid", "length", "linearrings", "linestrings", "multilinestrings", "polygons"}
-HARMLESS |= {"Polygon", "STRtree"}
+HARMLESS |= {"Polygon", "STRtree", "to_wkb"}
 
 
 def test_areas_are_made_of_others_in_one_place():

@@ -14,6 +14,7 @@ ATTACK = SHARED / "tools/attack.py"
 NAMES = sorted(set(re.findall(r"^def (r\d\d)_", ATTACK.read_text(), re.M)) - {"r08"}) if ATTACK.exists() else []
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.skipif(os.name != "posix", reason="pipes, links and limits of POSIX")
 @pytest.mark.parametrize("name", NAMES)

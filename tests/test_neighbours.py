@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,37 @@ def test_every_pair_of_a_group_that_meets_once_and_no_other(boxes, reach, data):
     group = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64)
     assert found(neighbours(boxes, group, reach)) == every_two(boxes, group, reach)
     assert found(neighbours(boxes, None, reach)) == every_two(boxes, np.zeros(len(boxes)), reach)
+
+
+@quick
+@given(crowds(max_size=25), crowds(), reaches, st.integers(1, 3), st.integers(1, 40))
+def test_crowded_cells_are_compared_in_blocks(boxes, others, reach, crowd, block):
+    expected = found(neighbours(boxes, None, reach)), found(meetings(boxes, others, reach))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CROWD", crowd)
+        patch.setattr(module, "BLOCK", block)
+        assert (found(neighbours(boxes, None, reach)), found(meetings(boxes, others, reach))) == expected
+
+
+@quick
+@given(crowds(max_size=25), st.data())
+def test_pairs_of_one_label_may_be_left_out_and_no_others(boxes, data):
+    label = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CROWD", 1)
+        patch.setattr(module, "BLOCK", 1)
+        some, every = found(neighbours(boxes, label=label)), found(neighbours(boxes))
+    assert set(some) <= set(every)
+    assert {(i, j) for i, j in every if label[i] != label[j]} <= set(some)
+
+
+def test_no_more_is_held_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(module, "ROOM", 10)
+    monkeypatch.setattr(module, "ROOM_EACH", 2)
+    assert module.room(5) == 20
+    portions = [(np.arange(12),), (np.arange(8),)]
+    assert module.held(iter(portions), 20) == portions
+    assert module.held(iter([*portions, (np.arange(1),)]), 20) is None
 
 
 @quick
@@ -254,7 +287,7 @@ def test_alike_in_steps_holds_no_more(monkeypatch):
 def test_some_groups_go_through_the_grid_and_others_not(monkeypatch):
     rng = np.random.default_rng(5)
     group = np.repeat([4, 9, 2**50], [300, 20, 3])
-    corners = rng.uniform(0, 60, (323, 2))
+    corners = rng.uniform(0, 600, (323, 2)) / [10, 1]  # few of those of one column meet
     boxes = np.concatenate([corners, corners + rng.uniform(1, 20, (323, 2))], axis=1)
     monkeypatch.setattr(module, "LONG", 500)
     called = []
@@ -262,6 +295,19 @@ def test_some_groups_go_through_the_grid_and_others_not(monkeypatch):
     order = rng.permutation(323)
     assert_alike(boxes[order], boxes, group[order], group, 0.2)
     assert called == [300]
+
+
+def test_a_group_most_of_which_meets_goes_in_blocks_of_whole_rows(monkeypatch):
+    rng = np.random.default_rng(6)
+    corners = rng.uniform(0, 20, (300, 2))
+    boxes, zeros = np.concatenate([corners, corners + rng.uniform(9, 20, (300, 2))], axis=1), np.zeros(300, int)
+    monkeypatch.setattr(module, "LONG", 500)
+    monkeypatch.setattr(module, "BLOCK", 1000)
+    monkeypatch.setattr(module, "meetings", lambda *given: pytest.fail("the grid was asked"))
+    assert_alike(boxes, boxes[rng.permutation(300)], zeros, zeros, 0.2)
+    portions = list(alike(boxes, boxes, zeros, zeros, 0.2))
+    assert len(portions) > 20
+    assert all(one[0][-1] < other[0][0] for one, other in pairwise(portions))
 
 
 def test_nothing_is_alike():

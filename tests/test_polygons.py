@@ -1,4 +1,5 @@
 import time
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -425,3 +426,14 @@ def test_corners_on_a_spot_or_a_line_have_a_rectangle_too(quad):
     np.testing.assert_allclose(shapely.Polygon(rectangle).area, smallest_area(corners), atol=1e-9)
     for axis in polygons.axes(corners[None]):
         assert np.hypot(*axis[0]) == pytest.approx(1)
+
+
+@quick
+@given(st.lists(simple_rings(), min_size=1, max_size=7), st.integers(1, 4))
+def test_many_rings_fill_the_same_two_by_two(rings, times):
+    """Rings that cross, hold or touch each other, or lie apart, as many of them do."""
+    moved = [ring + [900.0 * k, 0] for k in range(times) for ring in rings] + [np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]]) - 50]
+    (got,) = Rings.of([moved]).geometry()
+    expected = reduce(shapely.symmetric_difference, Rings.of([[ring] for ring in moved]).geometry())
+    assert got.is_valid
+    assert shapely.area(shapely.symmetric_difference(got, expected)) <= 1e-6

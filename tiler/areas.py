@@ -16,10 +16,12 @@ from tiler.errors import TilerError
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints, Objects
+    from tiler.types import Bools, Floats, Ints, Objects
 
 POLYGON, MULTIPOLYGON = 3, 6  # shapely's type ids
 GRAIN = 2.0**-16  # px; coordinates are rounded to it where GEOS needs that
+MANY = 256  # rings of one object, from which on those that meet no other are put aside
+TOUCH = 1e-9  # px
 CELLS = 1_000_000  # points beside faces held in memory at once
 
 # Each crossing makes a face, and faces are compared with all edges: an outline of some hundred
@@ -109,14 +111,31 @@ def even_odd(shapes: Objects) -> shapely.Geometry:
     >>> float(even_odd(np.array([shapely.box(0, 0, 4, 4), shapely.box(1, 1, 2, 2)])).area)
     15.0
     """
-    if len(shapes) > 1:
-        _require_untangled(shapely.get_rings(shapes))
-    while len(shapes) > 1:  # by halves, so that each point is looked at a few times, not once a ring
-        odd, even = shapes[0::2], shapes[1::2]
+    alone = _alone(shapely.bounds(shapes)) if len(shapes) > MANY else np.zeros(len(shapes), bool)
+    meeting = shapes[~alone]
+    if len(meeting) > 1:
+        _require_untangled(shapely.get_rings(meeting))
+    while len(meeting) > 1:  # by halves, so that each point is looked at a few times, not once a ring
+        odd, even = meeting[0::2], meeting[1::2]
         joined = odd.copy()
         joined[: len(even)] = _difference(odd[: len(even)], even)
-        shapes = joined
-    return shapes[0] if len(shapes) else shapely.Polygon()
+        meeting = joined
+    if alone.any():
+        parts = [part for shape in (*meeting, *shapes[alone]) for part in _polygons(shape)]
+        return shapely.multipolygons(parts)
+    return meeting[0] if len(meeting) else shapely.Polygon()
+
+
+def _alone(bounds: Floats) -> Bools:
+    """`(N,)` the rings whose bounds meet those of others in a corner at most."""
+    result = np.asarray(~np.isnan(bounds).any(axis=1))
+    some = np.flatnonzero(result)
+    for a, b in neighbours.neighbours(bounds[some], reach=TOUCH):
+        i, j = some[a], some[b]
+        gap = np.maximum(bounds[i, :2], bounds[j, :2]) - np.minimum(bounds[i, 2:], bounds[j, 2:])
+        meet = (gap <= 0).all(axis=1) & (gap < 0).any(axis=1)
+        result[i[meet]] = result[j[meet]] = False
+    return result
 
 
 def filled(polygons: Objects) -> Objects:

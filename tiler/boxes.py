@@ -33,6 +33,20 @@ def intersection(boxes: Floats, others: Floats) -> Floats:
     return np.concatenate([np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
 
 
+def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
+    """`(P,)` px² that boxes i share with others j: the area of their intersection.
+
+    >>> common_area(np.array([[0, 0, 4, 4.0]]), np.array([[2, 1, 9, 9.0]]), np.array([0]), np.array([0])).tolist()
+    [6.0]
+    """
+    one, other = (np.ascontiguousarray(columns.T) for columns in (boxes, others))  # looked up twice as fast
+    wide, high = (
+        np.maximum(np.minimum(one[axis + 2][i], other[axis + 2][j]) - np.maximum(one[axis][i], other[axis][j]), 0.0)
+        for axis in (0, 1)
+    )
+    return np.asarray(wide * high)
+
+
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
     return np.asarray((boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1))

@@ -15,25 +15,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tiler import ragged
-from tiler.errors import TilerError
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 Found = TypeVar("Found", bound=tuple[Any, ...])
 
-MOST = 40_000_000  # pairs that are held in memory; `bounded` ends there
+MOST = 40_000_000  # pairs that are held in memory at most
+ROOM = 1_000_000  # of few boxes
+ROOM_EACH = 40  # and so many for each box more
 STEP = 2_000_000  # candidates held in memory at once
+CROWD = 256  # partners of a box in one cell from which on the cell is compared in blocks
+BLOCK = 2**16  # pairs of a block
 COARSER = 6.0  # ratio of the cells of one grid to those of the next finer one
 ROW = 2**22  # from a cell's key to that of the cell below
 CELLS = 2**21  # at most, each way
 GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
 LONG = 1_000_000  # candidates of one group from which the grid is the better way
 SLACK = 1e-9  # of a side, for rounding
+SAMPLED, MOSTLY = 64, 1 / 8  # boxes of a crowded group that are tried, and the part of a stretch that they meet in a crowd
 FINEST = 1.0  # px; smaller boxes share the first grid
 
 
-def neighbours(boxes: Floats, group: Ints | None = None, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
+def neighbours(
+    boxes: Floats, group: Ints | None = None, reach: float = 0.0, label: Ints | None = None
+) -> Iterator[tuple[Ints, Ints]]:
     """Every two boxes of one group that meet, in portions, each pair once with i < j.
 
     Args:
@@ -41,6 +47,7 @@ def neighbours(boxes: Floats, group: Ints | None = None, reach: float = 0.0) -> 
         group: `(N,)` only boxes of the same group are paired. Default: all are.
         reach: boxes no further apart than this on either axis meet; with 0 their common
             area must be > 0.
+        label: `(N,)` read anew for each portion: pairs of one label may be left out.
 
     Yields:
         Indices i and j. The order is arbitrary, but the same for the same boxes.
@@ -49,24 +56,28 @@ def neighbours(boxes: Floats, group: Ints | None = None, reach: float = 0.0) -> 
     >>> [(i.tolist(), j.tolist()) for i, j in pairs]
     [([0, 1], [1, 2])]
     """
-    for i, j in _joined(boxes, boxes, group, reach, same=True):
+    for i, j in _joined(boxes, boxes, group, reach, True, label):
         yield np.minimum(i, j), np.maximum(i, j)
 
 
-def bounded(found: Iterator[Found]) -> Iterator[Found]:
-    """The same, as long as there are not more pairs than memory is good for.
+def held(found: Iterator[Found], most: int) -> list[Found] | None:
+    """All of it, unless there are more pairs than these: None then, for many boxes on one spot.
 
-    Raises:
-        TilerError: there are: thousands of boxes on one spot.
+    >>> held(iter([(np.arange(3),), (np.arange(4),)]), 7)
+    [(array([0, 1, 2]),), (array([0, 1, 2, 3]),)]
     """
-    total = 0
+    total, kept = 0, []
     for columns in found:
         total += len(columns[0])
-        if total > MOST:
-            raise TilerError(
-                f"more than {MOST} pairs of detections overlap, thousands on one spot; leave weak ones out with --conf"
-            )
-        yield columns
+        if total > most:
+            return None
+        kept.append(columns)
+    return kept
+
+
+def room(boxes: int) -> int:
+    """How many pairs of so many boxes are held in memory: large images have many without any crowd."""
+    return min(MOST, ROOM + ROOM_EACH * boxes)
 
 
 def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
@@ -75,7 +86,7 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
     >>> list(meetings(np.array([[0, 0, 4, 4.0]]), np.array([[4, 0, 9, 9], [3, 3, 9, 9.0]])))
     [(array([0]), array([1]))]
     """
-    yield from _joined(boxes, others, None, reach, same=False)
+    yield from _joined(boxes, others, None, reach, False)
 
 
 def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
@@ -126,8 +137,33 @@ def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: fl
     yield from _swept(boxes, others, here[swept], there, first[swept], count[swept], group, other_group)
     for number in np.flatnonzero(crowded):
         one, other = here[at == number], there[dense == number]
-        for i, j in meetings(boxes[one], others[other]):
+        spans = first[at == number] - np.searchsorted(dense, number), count[at == number]
+        if _mostly(boxes, others, one, other, spans):
+            found = _in_blocks(boxes, others, one, other, spans)
+        else:
+            found = meetings(boxes[one], others[other])
+        for i, j in found:
             yield one[i], other[j]
+
+
+def _mostly(boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]) -> bool:
+    """Whether boxes meet a good part of others in their stretches, by a few of them."""
+    some = np.linspace(0, len(one) - 1, min(len(one), SAMPLED)).astype(np.int64)
+    first, count = spans[0][some], spans[1][some]
+    i, j = np.repeat(one[some], count), other[ragged.spans(first, count)]
+    return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
+
+
+def _in_blocks(boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]) -> Iterator[tuple[Ints, Ints]]:
+    """Boxes and others that meet, by their places, all of some boxes after the other, each with a stretch of others."""
+    first, end = spans[0], spans[0] + spans[1]
+    step = max(1, BLOCK // max(1, int(spans[1].max())))
+    for at in range(0, len(one), step):
+        rows = slice(at, at + step)
+        low, high = int(first[rows].min()), int(end[rows].max())
+        i, j = np.nonzero(_meet(boxes[one[rows]], others[other[low:high]], 0.0))
+        if len(i):
+            yield i + at, j + low
 
 
 def _sized(boxes: Floats) -> Ints:
@@ -156,7 +192,9 @@ def _portions(total: Ints) -> Iterator[tuple[int, int]]:
         at = then
 
 
-def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool) -> Iterator[tuple[Ints, Ints]]:
+def _joined(
+    boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool, label: Ints | None = None
+) -> Iterator[tuple[Ints, Ints]]:
     if not len(boxes) or not len(others):
         return
     if group is not None and int(group.max()) >= GROUPS:
@@ -173,8 +211,8 @@ def _joined(boxes: Floats, others: Floats, group: Ints | None, reach: float, sam
         entries = _sorted(grid.entered(others, here, group))
         # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is asked as well
         asked = entries if same else grid.entered(boxes, coarse, group)
-        yield from _matched(grid, boxes, others, asked, entries, same)
-        yield from _matched(grid, boxes, others, grid.entered(boxes, finer, group), entries, False)
+        yield from _matched(grid, boxes, others, asked, entries, same, label)
+        yield from _matched(grid, boxes, others, grid.entered(boxes, finer, group), entries, False, label)
         if not same:
             small = grid.entered(others, np.flatnonzero(right < level), group)
             for j, i in _matched(grid, others, boxes, small, _sorted(grid.entered(boxes, coarse, group)), False):
@@ -215,6 +253,16 @@ class _Grid:
             owners.append(index[there])
         return np.concatenate(keys), np.concatenate(owners)
 
+    def corners(self, boxes: Floats, index: Ints) -> Ints:
+        """The keys of the cells in which boxes begin."""
+        x, y = (self.cells(boxes[index, axis] - self.reach / 2, axis) for axis in (0, 1))
+        return _key(x, y, None)
+
+    def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, key: Ints | int) -> Bools:
+        """Whether a pair counts in a cell: one that shares several does in that with the corner where both begin."""
+        x, y = (self.cells(np.maximum(boxes[i, axis], others[j, axis]) - self.reach / 2, axis) for axis in (0, 1))
+        return np.asarray(_key(x, y, None) == key)
+
 
 def _sorted(entries: Entries) -> Entries:
     key, owner = entries
@@ -229,7 +277,7 @@ def _key(x: Ints, y: Ints, group: Ints | None) -> Ints:
 
 
 def _matched(
-    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, entries: Entries, same: bool
+    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, entries: Entries, same: bool, label: Ints | None = None
 ) -> Iterator[tuple[Ints, Ints]]:
     """Boxes with the entered others of their cells that they meet. `same`: those that ask are the entries themselves."""
     keys, owners = entries
@@ -246,21 +294,69 @@ def _matched(
         there = keys[first] == wanted
         wanted, asking, first = wanted[there], asking[there], first[there]
         count = ends[first] - first
+    crowded = count >= CROWD
+    if crowded.any():
+        asked, spans = (wanted[crowded], asking[crowded]), (first[crowded], count[crowded])
+        yield from _compared(grid, boxes, others, asked, owners, spans, label)
+        few = ~crowded
+        wanted, asking, first, count = wanted[few], asking[few], first[few], count[few]
     for at, end in _portions(ragged.offsets(count)):
         part = count[at:end]
         i = np.repeat(asking[at:end], part)
         j = owners[ragged.spans(first[at:end], part)]
         key = np.repeat(wanted[at:end], part)
-        met = _met(boxes, others, i, j, grid.reach)
-        i, j, key = i[met], j[met], key[met]
-        # a pair that shares several cells counts in the one with the corner where both begin
-        x, y = (grid.cells(np.maximum(boxes[i, axis], others[j, axis]) - grid.reach / 2, axis) for axis in (0, 1))
-        once = _key(x, y, None) == key % ROW**2
+        near = met(boxes, others, i, j, grid.reach)
+        i, j, key = i[near], j[near], key[near]
+        once = grid.counts(boxes, others, i, j, key % ROW**2)
         if once.any():
             yield i[once], j[once]
 
 
-def _met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
+def _compared(
+    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, owners: Ints, spans: tuple[Ints, Ints], label: Ints | None
+) -> Iterator[tuple[Ints, Ints]]:
+    """The same for crowded cells: in blocks, each box of a cell with a stretch of the others there.
+
+    Args:
+        spans: the first of its others of each that asks, and how many these are; those of one cell end in one place.
+    """
+    order = np.argsort(asked[0], kind="stable")
+    (key, asking), (first, count) = (tuple(column[order] for column in columns) for columns in (asked, spans))
+    begin = np.flatnonzero(np.diff(key, prepend=-1))
+    for at, end in zip(begin.tolist(), [*begin[1:].tolist(), len(key)], strict=True):
+        last = int(first[at] + count[at])
+        step = max(1, BLOCK // int(count[at]))
+        for low in range(at, end, step):
+            rows = slice(low, min(low + step, end))
+            start = int(first[low])
+            i, j = asking[rows], owners[start:last]
+            if label is not None and (label[i] == label[i[0]]).all() and (label[j] == label[i[0]]).all():
+                continue
+            met = _meet(boxes[i], others[j], grid.reach)
+            if first[rows][-1] > start:  # of two boxes of one cell, only one asks
+                met &= np.arange(start, last) >= first[rows, None]
+            row, column = np.nonzero(met)
+            here = key[low] % ROW**2
+            at_home = all(bool((grid.corners(b, k) == here).all()) for b, k in ((boxes, i), (others, j)))
+            i, j = i[row], j[column]
+            if not at_home:
+                once = grid.counts(boxes, others, i, j, here)
+                i, j = i[once], j[once]
+            if len(i):
+                yield i, j
+
+
+def _meet(boxes: Floats, others: Floats, reach: float) -> Bools:
+    """`(N, M)` which boxes meet which."""
+    met = np.ones((len(boxes), len(others)), bool)
+    for axis in (0, 1):
+        gap = np.maximum(boxes[:, axis, None], others[:, axis])
+        gap -= np.minimum(boxes[:, axis + 2, None], others[:, axis + 2])
+        met &= (gap <= reach) if reach > 0 else (gap < 0)
+    return met
+
+
+def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
     met = np.ones(len(i), bool)
     for axis in (0, 1):
         gap = np.maximum(boxes[i, axis], others[j, axis]) - np.minimum(boxes[i, axis + 2], others[j, axis + 2])

@@ -243,3 +243,28 @@ def test_any_segmentation_is_a_mask_or_wrong(many):
     read, wrong = rle.masks(many, np.full((len(many), 2), 3))
     assert len(read) == len(many)
     assert not read.area()[[*wrong]].any()
+
+
+@quick
+@given(st.one_of(masks, masks_of_long_runs()))
+@example(np.indices((9, 8)).sum(axis=0).astype(np.uint8) % 2)
+def test_the_outline_of_many_runs_is_traced_and_fills_the_same(mask):
+    given = {"size": list(mask.shape), "counts": runs_of(mask)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rle, "MANY", 0)
+        rings = rle.outline(given)
+    np.testing.assert_array_equal(pixels_of(rings, mask.shape), mask)
+    assert shapely.equals(rings.geometry()[0], rle.outline(given).geometry()[0])
+    for ring in rings[0]:  # sides along rows and columns in turn: no point too many
+        along = np.diff(np.concatenate([ring, ring[:1]]), axis=0) != 0
+        assert (along.sum(axis=1) == 1).all()
+        assert (along[1:, 0] != along[:-1, 0]).all()
+
+
+def test_a_checkerboard_has_an_outline_in_no_time():
+    mask = (np.indices((641, 640)).sum(axis=0) % 2).astype(np.uint8)
+    start = time.process_time()
+    rings = rle.outline({"size": [641, 640], "counts": runs_of(mask)})
+    area = shapely.area(rings.geometry())[0]
+    assert time.process_time() - start < 5
+    assert len(rings.ring_offsets) - 1 == area == mask.sum()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from tests.conftest import tree
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import jsonl, manifest
 from tiler.instances import Instances
+from tiler.matching.tiles import Tiles
 from tiler.merging import building
 from tiler.merging.planning import planned
 from tiler.merging.work import digest_of
 from tiler.neighbours import neighbours
-from tiler.stitching import stitch
+from tiler.options import METHODS, MergeOptions
+from tiler.stitching import merged, stitch
 
 
 def made(root, sources, names=("a", "b"), scale=1.0, **head):
@@ -239,13 +242,21 @@ def test_a_long_chain_of_overlaps_takes_no_time():
     assert len(found.instances) == n // 2
 
 
-def test_too_many_boxes_on_one_spot_are_an_error_and_no_lost_machine(monkeypatch):
-    monkeypatch.setattr("tiler.neighbours.MOST", 1000)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "none"])
+def test_many_boxes_on_one_spot_take_little_memory(method):
+    """A list of all their pairs would be 216 MB, and a sorted copy as much."""
+    n = 3000
     rng = np.random.default_rng(0)
-    boxes = np.array([0, 0, 50, 50.0]) + rng.uniform(0, 2, (100, 1))
-    crowd = Instances(np.zeros(100, int), boxes, conf=rng.uniform(0.1, 1, 100))
-    with pytest.raises(TilerError, match="thousands on one spot"):
-        stitch([(tiler.Window(0, 0, 100, 100), crowd)], (100, 100), method="nms")
+    corner = np.array([550.0, 100]) + rng.uniform(0, 2, (n, 2))
+    boxes, conf = np.concatenate([corner, corner + 50], axis=1), rng.uniform(0.1, 1, n)
+    tile = np.arange(n) % 2
+    tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
+    tracemalloc.start()
+    try:
+        merged(Instances(np.zeros(n, int), boxes, conf=conf), tile, tiles, MergeOptions(method=method))
+        assert tracemalloc.get_traced_memory()[1] < 120e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_copy_of_an_output_is_as_good(tmp_path):

@@ -22,7 +22,10 @@ from tiler.run.staging import Staging
 from tiler.scoring.output import write
 from tiler.scoring.report import plots
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and links")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and links"),
+    pytest.mark.slow,
+]
 
 VERBS = ("split", "merge", "score")
 PARTIAL = ".out.partial"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from tiler import boxes as box
 from tiler import masks, neighbours, ragged
 from tiler.areas import common_area
 from tiler.errors import TilerError
+from tiler.evaluation.assignment import preferred
 from tiler.evaluation.sample import Sample
 from tiler.lazy import shapely
 from tiler.matching import similarity
@@ -27,21 +29,25 @@ class Candidates:
     """Pairs of one image by detection; those of one detection as COCO prefers them.
 
     Attributes:
-        found: `(P,)` detection, ascending.
-        label: `(P,)`.
+        found: `(P,)` int32 detection, ascending.
+        label: `(P,)` int32.
         iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection that lies in it.
         least: what was looked for.
+        known: what detections of crowds were matched to, which is asked for several times over.
     """
 
     found: Ints
     label: Ints
     iou: Floats
     least: float
+    known: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.found)
 
     def take(self, index: Ints | Bools) -> Candidates:
+        if index.dtype == bool and index.all():
+            return self
         return Candidates(self.found[index], self.label[index], self.iou[index], self.least)
 
 
@@ -65,13 +71,33 @@ def candidates(sample: Sample, least: float = 0.5, any_class: bool = False) -> C
     if not any_class:
         of_label, of_found = groups(sample)
     search = _alike_keypoints if sample.task == "pose" else _alike
-    parts = search(sample, of_label, of_found, least)
-    i, j, iou = (np.concatenate(column) for column in zip(NONE, *parts, strict=True))
-    order = np.argsort(i, kind="stable")
-    choice = np.flatnonzero(np.bincount(i, minlength=1)[i[order]] > 1)  # most have but one
-    several = order[choice]
-    order[choice] = several[np.lexsort((-j[several], -iou[several], i[several]))]
-    return Candidates(i[order], j[order], iou[order], least)
+    parts: list[list[Any]] = []
+    for i, j, iou in search(sample, of_label, of_found, least):
+        if len(i):
+            parts.append([i.astype(np.int32), j.astype(np.int32), iou])
+    in_order = all((np.diff(part[0]) >= 0).all() for part in parts)
+    if in_order and all(one[0][-1] < other[0][0] for one, other in pairwise(parts)):
+        parts = [_ordered(part) for part in parts]
+        return _candidates(_joined(parts), least)
+    return _candidates(_ordered(_joined(parts)), least)
+
+
+def _candidates(columns: list[Any], least: float) -> Candidates:
+    found, label, iou = columns
+    return Candidates(found, label, iou, least)
+
+
+def _ordered(part: list[Any]) -> list[Any]:
+    """Pairs by detection, then as COCO prefers them."""
+    i, j, iou = part
+    order = preferred(i, j, iou, last=True)
+    return [i[order], j[order], iou[order]]
+
+
+def _joined(parts: list[list[Any]]) -> list[Any]:
+    """The columns of all parts, which are empty then: a crowd has millions of pairs, which need not be there twice."""
+    columns = [np.concatenate([NONE[k], *(part.pop() for part in parts)]) for k in (2, 1, 0)]
+    return columns[::-1]
 
 
 def groups(sample: Sample) -> tuple[Ints, Ints]:
@@ -81,7 +107,7 @@ def groups(sample: Sample) -> tuple[Ints, Ints]:
 
 
 Part = tuple["Ints", "Ints", "Floats"]
-NONE: Part = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+NONE: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
 def _alike(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
@@ -117,7 +143,7 @@ def _overlaps(sample: Sample) -> Callable[[Ints, Ints, bool], Floats]:
         return lambda i, j, crowd: _share(common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd)
 
     def of_boxes(i: Ints, j: Ints, crowd: bool) -> Floats:
-        common = box.area(box.intersection(found.instances.boxes[i], truth.instances.boxes[j]))
+        common = box.common_area(found.instances.boxes, truth.instances.boxes, i, j)
         return _share(common, found.box_area[i], truth.box_area[j], crowd)
 
     return of_boxes

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler import ragged
-from tiler.evaluation.assignment import assigned
+from tiler.evaluation.assignment import assigned, bounds, crowds, in_turn
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.sample import Sample
@@ -146,6 +146,27 @@ def matches(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Float
 
     A detection takes a label that counts before any that is ignored, whatever the IoU.
     """
+    enough = np.minimum(thresholds, 1 - 1e-10)
+    begin = bounds(pairs.found, len(sample.found))
+    crowded = crowds(begin, sample.found.image)
+    if not crowded.any():
+        yield from _matched_in_rounds(sample, pairs, ignored, enough)
+        return
+    mixed = ignored.any() and not ignored.all()
+    own = pairs.known.setdefault((ignored.tobytes() if mixed else b"", enough.tobytes()), [])
+    if not own:
+        rows = (
+            (pairs.label[at:end], pairs.iou[at:end], np.arange(at, end))
+            for at, end in zip(begin[:-1][crowded].tolist(), begin[1:][crowded].tolist(), strict=True)
+        )
+        own += [chosen for chosen, _ in in_turn(rows, enough, len(sample.truth), ignored, sample.truth.crowd)]
+    others = ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])
+    rest = _matched_in_rounds(sample, pairs.take(others), ignored, enough)
+    for chosen, more in zip(own, rest, strict=True):
+        yield np.sort(np.concatenate([chosen, others[more]]))
+
+
+def _matched_in_rounds(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
     first_choice = ignored[pairs.label]
     order = np.arange(len(pairs))
     if first_choice.any():
@@ -159,8 +180,7 @@ def matches(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Float
     )
     alone, rest = np.flatnonzero(alone), np.flatnonzero(~alone)
     shared = sample.truth.crowd[label[rest]]
-    for threshold in thresholds:
-        enough = min(threshold, 1 - 1e-10)
+    for enough in thresholds:
         some = iou[rest] >= enough
         contested = rest[some]
         taken = assigned(found[contested], label[contested], len(sample.truth), shared[some] if shared.any() else None)

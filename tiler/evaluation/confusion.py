@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.evaluation.assignment import assigned
+from tiler import ragged
+from tiler.evaluation.assignment import assigned, bounds, crowds, preferred
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.sample import Sample
-from tiler.evaluation.ultralytics import iou_of_boxes, meeting, probious
+from tiler.evaluation.ultralytics import Rows, iou_of_pairs, meeting, probious
 
 if TYPE_CHECKING:
-    from tiler.types import Ints
+    from tiler.types import Bools, Ints
 
 IOU = 0.45
 CONF = 0.25
@@ -34,20 +35,7 @@ def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float 
     assert found.instances.conf is not None
     sure = found.instances.conf > conf
     counted = ~truth.crowd
-    i, j = pairs.found, pairs.label
-    if sample.task != "detect":
-        i, j = meeting(sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER)
-    some = sure[i] & counted[j]
-    i, j = i[some], j[some]
-    boxes = found.instances.boxes[i], truth.instances.boxes[j]
-    alike = probious(sample, i, j) if sample.task == "obb" else iou_of_boxes(*boxes)
-    order = np.lexsort((found.place, -found.instances.conf))
-    turn = np.empty(len(order), np.int64)
-    turn[order] = np.arange(len(order))
-    enough = np.flatnonzero(alike > iou)
-    enough = enough[np.lexsort((j[enough], -alike[enough], turn[i[enough]]))]
-    taken = enough[assigned(turn[i[enough]], j[enough], len(truth))]
-    i, j = i[taken], j[taken]
+    i, j = _matched(sample, pairs, sure, counted, iou)
     size = sample.classes + 1
     predicted, true = found.instances.class_id, truth.instances.class_id
     missed, wrong = counted.copy(), sure.copy()
@@ -58,3 +46,29 @@ def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float 
     matrix[-1, :-1] += np.bincount(true[missed], minlength=sample.classes)
     matrix[:-1, -1] += np.bincount(predicted[wrong], minlength=sample.classes)
     return matrix
+
+
+def _matched(sample: Sample, pairs: Candidates, sure: Bools, counted: Bools, iou: float) -> tuple[Ints, Ints]:
+    """Detections and their labels. `sure`, `counted`: those that take part."""
+    truth, found = sample.truth, sample.found
+    order = np.lexsort((found.place, -found.instances.conf))  # type: ignore[operator]
+    begin = bounds(pairs.found, len(found))
+    crowded = crowds(begin, found.image) & (sample.task == "detect")
+    rows = Rows(sample, pairs, begin, order[(crowded & sure)[order]], counted)
+    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
+    ((own, own_label),) = rows.matched(above)
+    if crowded.any():
+        pairs = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
+    i, j = pairs.found, pairs.label
+    if sample.task != "detect":
+        i, j = meeting(sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER)
+    some = sure[i] & counted[j]
+    i, j = i[some], j[some]
+    boxes = found.instances.boxes, truth.instances.boxes
+    alike = probious(sample, i, j) if sample.task == "obb" else iou_of_pairs(*boxes, i, j)
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    enough = np.flatnonzero(alike > iou)
+    enough = enough[preferred(turn[i[enough]], j[enough], alike[enough])]
+    taken = enough[assigned(turn[i[enough]], j[enough], len(truth))]
+    return np.concatenate([i[taken], own]), np.concatenate([j[taken], own_label])

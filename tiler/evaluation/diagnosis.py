@@ -461,7 +461,7 @@ def _changed(errors: _Errors, keep: Bools, added: Found | None = None) -> Fixed:
     found = Found.of(inst.concatenate([part.instances for part in parts]).take(order), image[order], area[order], masks)
     number = np.empty(len(order), np.int64)
     number[order[found.place]] = np.arange(len(order))
-    before = np.full(len(sample.found), -1)
+    before: Any = np.full(len(sample.found), -1, np.int32)
     before[kept] = number[: len(kept)]
     pairs = errors.well.take(keep[errors.well.found])
     pairs = replace(pairs, found=before[pairs.found])
@@ -469,7 +469,9 @@ def _changed(errors: _Errors, keep: Bools, added: Found | None = None) -> Fixed:
         more = candidates(replace(sample, found=added), WELL)
         own = np.concatenate([pairs.found, number[len(kept) :][more.found]])
         pairs = Candidates(own, np.concatenate([pairs.label, more.label]), np.concatenate([pairs.iou, more.iou]), WELL)
-    return replace(sample, found=found), pairs.take(np.argsort(pairs.found, kind="stable"))
+    if (pairs.found[1:] < pairs.found[:-1]).any():
+        pairs = pairs.take(np.argsort(pairs.found, kind="stable"))
+    return replace(sample, found=found), pairs
 
 
 def _part(sample: Sample, found: Found, index: Ints) -> Found:

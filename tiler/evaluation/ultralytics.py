@@ -11,13 +11,14 @@ those that Ultralytics would give on this machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import neighbours, polygons
-from tiler.evaluation.assignment import assigned
+from tiler import neighbours, polygons, ragged
+from tiler.evaluation.assignment import Row, assigned, bounds, crowds, in_turn, preferred
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
 from tiler.evaluation.sample import Sample, by_number, places
@@ -30,6 +31,7 @@ EPS32 = np.float32(1e-7)
 EPS = 1e-16
 PX = np.linspace(0, 1, 1000)
 RECALLS = np.linspace(0, 1, 101)
+STEP = 2**16  # pairs compared at once
 POSE_AREA = 0.53  # of the box, models/yolo/pose/val.py
 
 
@@ -148,9 +150,17 @@ def evaluate(sample: Sample, pairs: Candidates, legacy: bool = False, max_det: i
     kept = np.zeros(len(order), bool)
     order = order[places(sample.found.image[order]) < max_det]
     kept[order] = True
-    alike = _single(sample, pairs)
+    begin = bounds(pairs.found, len(sample.found))
+    crowded = crowds(begin, sample.found.image) & (sample.task == "detect")
+    ordinary = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])) if crowded.any() else pairs
+    alike = _single(sample, ordinary)
     alike = alike.take(kept[alike.found] & counted[alike.label])
     correct = _correct_legacy(sample, alike) if legacy else _correct(sample, alike)
+    which = np.flatnonzero(crowded & kept)
+    rows = Rows(sample, pairs, begin, which, counted)
+    taken = (rows.bests if legacy else rows.matched)(THRESHOLDS.astype(np.float32))
+    for t, (found, _) in enumerate(taken):
+        correct[found, t] = True
     return _results(sample, correct, order, kept, counted, legacy, max_det)
 
 
@@ -172,13 +182,14 @@ def _single(sample: Sample, pairs: Candidates) -> Candidates:
         pairs = pairs.take((truth.keypoints[pairs.label, :, 2] != 0).any(axis=1))
     i, j, iou = pairs.found, pairs.label, pairs.iou
     if sample.task == "detect":
-        iou = iou_of_boxes(sample.found.instances.boxes[i], sample.truth.instances.boxes[j])
+        iou = iou_of_pairs(sample.found.instances.boxes, sample.truth.instances.boxes, i, j)
     elif sample.task == "obb":
         i, j = meeting(sample, *groups(sample))
         iou = probious(sample, i, j)
     enough = iou >= np.float32(THRESHOLDS[0])
-    i, j, iou = i[enough], j[enough], iou[enough]
-    order = np.lexsort((j, -iou, i))
+    if not enough.all():
+        i, j, iou = i[enough], j[enough], iou[enough]
+    order = preferred(i, j, iou)
     return Candidates(i[order], j[order], iou[order], THRESHOLDS[0])
 
 
@@ -203,12 +214,27 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
     >>> float(iou_of_boxes(np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 2.0]]))[0])
     0.5
     """
-    one, other = boxes.astype(np.float32), others.astype(np.float32)
-    low, high = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
-    sides = np.maximum(high - low, np.float32(0))
-    common = sides[:, 0] * sides[:, 1]
-    area, area_other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other))
-    return np.asarray(common / (area + area_other - common + EPS32))
+    every = np.arange(len(boxes))
+    return iou_of_pairs(boxes, others, every, every)
+
+
+def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
+    """`(P,)` float32, the same of boxes i and others j."""
+    one, other = (
+        [np.ascontiguousarray(side, np.float32) for side in boxes.T.astype(np.float32, copy=False)] for boxes in (boxes, others)
+    )
+    area, area_other = ((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (one, other))
+    result: Any = np.empty(len(i), np.float32)
+    for at in range(0, len(i), STEP):
+        part = slice(at, at + STEP)
+        a, b = i[part], j[part]
+        wide, high = (
+            np.maximum(np.minimum(one[axis + 2][a], other[axis + 2][b]) - np.maximum(one[axis][a], other[axis][b]), np.float32(0))
+            for axis in (0, 1)
+        )
+        common = wide * high
+        result[part] = common / (area[a] + area_other[b] - common + EPS32)
+    return np.asarray(result)
 
 
 def probiou(quads: Floats, others: Floats) -> Floats:
@@ -256,9 +282,52 @@ def _correct(sample: Sample, alike: Candidates) -> Bools:
     return correct
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The labels of boxes of a crowd, detection by detection: all their pairs at once would be too many.
+
+    Attributes:
+        pairs: candidates of the sample.
+        begin: where those of each detection begin.
+        which: the detections, in their turn.
+        counted: `(G,)` labels that they may have.
+    """
+
+    sample: Sample
+    pairs: Candidates
+    begin: Ints
+    which: Ints
+    counted: Bools
+
+    def __iter__(self) -> Iterator[Row]:
+        """Each detection's labels, those of the highest IoU first, then the first; their IoU, and the detection."""
+        boxes: Any = (rows.instances.boxes.astype(np.float32) for rows in (self.sample.found, self.sample.truth))
+        one, other = boxes
+        every = np.zeros(len(other), np.int64)
+        for found in self.which.tolist():
+            label = self.pairs.label[self.begin[found] : self.begin[found + 1]]
+            label = np.sort(label[self.counted[label]])
+            iou = iou_of_pairs(one[found : found + 1], other, every[: len(label)], label)
+            order = np.argsort(-iou, kind="stable")
+            yield label[order], iou[order], np.full(len(label), found)
+
+    def matched(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
+        """The detections that get a label at each threshold, and which."""
+        return in_turn(self, thresholds, len(self.counted))
+
+    def bests(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
+        """The same as 8.3 does it: each looks at its best label only, of equals the last."""
+        best = (
+            (label[last : last + 1], iou[:1], found[:1])
+            for label, iou, found in self
+            for last in [int(np.searchsorted(-iou, -iou[0], "right")) - 1 if len(iou) else 0]
+        )
+        return in_turn(best, thresholds, len(self.counted))
+
+
 def _correct_legacy(sample: Sample, alike: Candidates) -> Bools:
     """8.3: each looks at its best label only, of equals the last; the most confident that does has it."""
-    order = np.lexsort((-alike.label, -alike.iou, alike.found))
+    order = preferred(alike.found, alike.label, alike.iou, last=True)
     best = order[np.flatnonzero(np.diff(alike.found[order], prepend=-1))]
     found, label, iou = alike.found[best], alike.label[best], alike.iou[best]
     correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)

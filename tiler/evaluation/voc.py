@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tiler import ragged
+from tiler.evaluation.assignment import preferred
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.sample import Sample
 
@@ -66,7 +67,7 @@ def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] 
 
 def _best(pairs: Candidates) -> tuple[Ints, Ints]:
     """Each detection that has any, ascending, and the best of its labels, of equals the first."""
-    order = np.lexsort((pairs.label, -pairs.iou, pairs.found))
+    order = preferred(pairs.found, pairs.label, pairs.iou)
     best = order[np.flatnonzero(np.diff(pairs.found[order], prepend=-1))]
     return pairs.found[best], pairs.label[best]
 

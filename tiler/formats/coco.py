@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Task
 
 MAX_BYTES = 4_000_000_000
+MAX_PIECES = 5000  # of one mask, holes counted: more are no object, and each costs as much as an object
 
 T = TypeVar("T")
 
@@ -335,6 +336,8 @@ def outline(segmentation: Any) -> Rings:
         rings = rle.outline(segmentation)
         if not len(rings.coords):
             raise Unmeant("L06", "the mask is empty")
+        if len(rings.ring_offsets) - 1 > MAX_PIECES:
+            raise ValueError(f"a mask in {len(rings.ring_offsets) - 1} pieces and holes, expected at most {MAX_PIECES}")
         return rings
     if not isinstance(segmentation, list):
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")

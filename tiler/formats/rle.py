@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler import ragged
 from tiler.areas import TANGLED, united
 from tiler.findings import short
 from tiler.lazy import shapely
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**40
 LONG = 2000  # points of an outline, from which on drawing it takes gigabytes if they lie at random
+MANY = 20_000  # rectangles, from which on their outline is traced: to unite them takes a second, and grows
 
 
 def counts(text: str | bytes) -> list[int]:
@@ -76,10 +78,12 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     ends = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
     starts, ends = ends[0:-1:2], ends[1::2]
     keep = ends > starts
-    if not keep.any():
+    rectangles = _rectangles(starts[keep], ends[keep], height)
+    if not len(rectangles):
         return Rings.of([[]])
-    rectangles = shapely.box(*_rectangles(starts[keep], ends[keep], height).T)
-    return Rings.from_geometry(united(rectangles, np.zeros(1, np.int64)))
+    if len(rectangles) > MANY:
+        return _traced(rectangles)
+    return Rings.from_geometry(united(shapely.box(*rectangles.T), np.zeros(1, np.int64)))
 
 
 def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
@@ -156,3 +160,44 @@ def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
     tail = np.stack([last, np.zeros_like(first), last + 1, bottom], axis=1)
     pieces = np.concatenate([head, body[~one & (last > first + 1)], tail[~one]])
     return np.asarray(pieces, np.float64)
+
+
+def _traced(rectangles: Floats) -> Rings:
+    """The rings around rectangles side by side, clockwise on the screen: one object. Pieces touch in corners at most.
+
+    Where a rectangle begins or ends in x, its corners are corners of the outline, but for those where another goes on at
+    the same height. Between corners, taken along a column and along a row, every second stretch is a side.
+    """
+    x0, y0, x1, y1 = rectangles.T
+    x, y = np.concatenate([x0, x0, x1, x1]), np.concatenate([y0, y1, y0, y1])
+    bottom, right = np.repeat([False, True, False, True], len(x0)), np.repeat([False, False, True, True], len(x0))
+    order = np.lexsort((~bottom, y, x))  # where two pieces touch, what is above comes first
+    x, y, bottom, right = x[order], y[order], bottom[order], right[order]
+    again = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (bottom[1:] == bottom[:-1])
+    corner = ~(np.append(again, False) | np.append(False, again))
+    x, y, bottom, right = x[corner], y[corner], bottom[corner], right[corner]
+
+    following = np.empty(len(x), np.int64)
+    upper, lower = np.arange(0, len(x), 2), np.arange(1, len(x), 2)
+    down = right[upper] != bottom[upper]  # what is filled lies to the left
+    following[np.where(down, upper, lower)] = np.where(down, lower, upper)
+    first, last = np.lexsort((x, y, bottom)).reshape(-1, 2).T
+    top = ~bottom[first]
+    following[np.where(top, first, last)] = np.where(top, last, first)
+    path, sizes = _cycles(following)
+    return Rings(np.stack([x, y], axis=1)[path], ragged.offsets(sizes), np.array([0, len(sizes)]))
+
+
+def _cycles(following: Ints) -> tuple[Ints, list[int]]:
+    """The numbers of a permutation cycle by cycle, and how long these are."""
+    left = following.tolist()
+    path: list[int] = []
+    sizes: list[int] = []
+    for start in range(len(left)):
+        at, before = start, len(path)
+        while left[at] >= 0:
+            path.append(at)
+            left[at], at = -1, left[at]
+        if len(path) > before:
+            sizes.append(len(path) - before)
+    return np.array(path, np.int64), sizes

@@ -8,9 +8,10 @@ objects, and both for two halves; the IoU within the common view holds for all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.instances import Instances, labelled
 from tiler.lazy import shapely
-from tiler.matching import similarity
-from tiler.matching.groups import Extents, Pairs, components, crowded_groups, one_a_tile
+from tiler.matching import crowded_view, similarity
+from tiler.matching.crowds import joined
+from tiler.matching.groups import Extents, Joins, Pairs, components, crowded_groups, one_a_tile
 from tiler.matching.tiles import EDGE, OUTWARDS, SHORT, Tiles, cut_sides
-from tiler.neighbours import bounded, neighbours
+from tiler.neighbours import held, neighbours, room
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
@@ -30,6 +32,9 @@ THIN = 4.0  # edges: a common view, or a part of an object in it, that is thinne
 LINE = 0.01  # px: what lies so near a seam lies on it
 # What a common view tells: objects apart; along a seam only; nothing, since both fill it; that one holds the other
 SURE, SEAM, FILLED, PIECE = 2, 1, 0, -1
+STEP_SHAPES = 4096  # pairs of a crowd's shapes that are compared at once
+DEEP = 50_000_000  # cells of a table of detections and tiles
+SHAPES, SHAPES_EACH = 10_000, 20  # pairs of shapes that are compared all, and for each shape more
 WITHIN = 0.9  # of a piece's area lies in what it is a piece of
 
 
@@ -43,7 +48,10 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         threshold: `(N,)` least IoU within the common view.
     """
     cut = cut_sides(instances.boxes, tile, tiles)
-    found = list(bounded(_pairs(instances, cut, tile, tiles, kind, threshold)))
+    contest = Contest(instances, cut, tile, tiles, kind, threshold)
+    found = _held(contest)
+    if found is None:
+        return _of_crowds(contest)
     if not found:
         return np.arange(len(instances))
     i, j, alike, plain, sure, piece = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -54,8 +62,31 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
     open_ = np.flatnonzero(crowded[label[i]])  # only there the order counts
     order = open_[np.lexsort((j[open_], i[open_], -plain[open_], -alike[open_], -sure[open_]))]
     pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
-    apart = None if instances.task != "segment" else _Pieces(instances, np.asarray(cut.any(axis=1)))
-    return np.where(crowded[label], one_a_tile(pairs, tile, _extents(instances, tile, tiles), apart), label)
+    return np.where(crowded[label], one_a_tile(pairs, tile, _extents(instances, tile, tiles), contest.pieces()), label)
+
+
+def _held(contest: Contest) -> list[Columns] | None:
+    """The pairs that may be the same object; None of a crowd: too many."""
+    n = len(contest.instances)
+    if contest.instances.rings is not None and held(contest.met(), SHAPES + SHAPES_EACH * n) is None:
+        return None
+    return held((contest.judged(i, j) for i, j in contest.met()), room(n))
+
+
+def _of_crowds(contest: Contest) -> Ints:
+    """The same groups, when many boxes lie on one spot: joined portion by portion, and crowds one after the other."""
+    tile, near = contest.tile, contest.near
+    step = None if contest.instances.rings is None else STEP_SHAPES
+    label = np.arange(len(tile))
+    label[near] = near[joined(contest.snapped[near], contest.kind[near], contest.alike, contest.reach, step)]
+    crowded = crowded_groups(label, tile)
+    joins = Joins(tile, _extents(contest.instances, tile, contest.tiles), contest.pieces())
+    members = np.flatnonzero(crowded[label])
+    crowded_view.join(contest, members, label, joins)
+    label[members] = members
+    for member, group in joins.home.items():
+        label[member] = group
+    return label
 
 
 class _Pieces:
@@ -117,68 +148,188 @@ class _Pairs:
 Columns = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
 
 
-def _pairs(instances: Instances, cut: Bools, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Iterator[Columns]:
-    """Pairs that may be the same object: i, j, alike, plain, sure, piece."""
-    # detectors end cut objects a little before the edge
-    snapped = np.where(cut, tiles.rects[tile], instances.boxes)
-    near = np.flatnonzero(~box.inside(snapped, _cores(tiles)[tile]))
-    reach = float(tiles.edge[tile[near]].max(initial=0.0))
-    for a, b in neighbours(snapped[near], kind[near], reach):
-        i, j = near[a], near[b]
+class Contest:
+    """Detections, and which pairs of them may be the same object.
+
+    Attributes:
+        snapped: `(N, 4)` their boxes, with sides that their tiles cut at the tile's edge: detectors end there a little before.
+        reach: px, no pair is further apart.
+    """
+
+    def __init__(self, instances: Instances, cut: Bools, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> None:
+        self.instances, self.cut, self.tile, self.tiles = instances, cut, tile, tiles
+        self.kind, self.threshold = kind, threshold
+        self.snapped = np.where(cut, tiles.rects[tile], instances.boxes)
+        self.near = np.flatnonzero(~box.inside(self.snapped, _cores(tiles)[tile]))
+        self.reach = float(tiles.edge[tile[self.near]].max(initial=0.0))
+
+    def met(self) -> Iterator[tuple[Ints, Ints]]:
+        """Pairs whose boxes meet, i < j."""
+        for a, b in neighbours(self.snapped[self.near], self.kind[self.near], self.reach):
+            yield self.near[a], self.near[b]
+
+    def judged(self, i: Ints, j: Ints) -> Columns:
+        """Those of pairs that may be the same object: i, j, alike, plain, sure, piece."""
+        instances, tile, tiles = self.instances, self.tile, self.tiles
         apart = tile[i] != tile[j]
-        pairs = _by_boxes(snapped, instances.boxes, tile, tiles, i[apart], j[apart])
+        i, j = i[apart], j[apart]
+        pairs = _by_boxes(self.snapped, instances.boxes, tile, tiles, i, j)
         pairs = _by_distance(instances.boxes, pairs, tiles.edge[tile])
         if instances.rings is not None and len(pairs.i):
-            pairs = _by_shapes(instances, pairs, np.asarray(cut.any(axis=1)))
+            pairs = _by_shapes(instances, pairs, np.asarray(self.cut.any(axis=1)))
         if instances.keypoints is not None:
             pairs = _by_keypoints(instances, pairs)
-        enough = pairs.alike >= np.minimum(threshold[pairs.i], threshold[pairs.j])
+        enough = pairs.alike >= np.minimum(self.threshold[pairs.i], self.threshold[pairs.j])
         sure = np.where(enough, pairs.sure, PIECE)
         good = enough | pairs.piece
-        yield pairs.i[good], pairs.j[good], pairs.alike[good], pairs.plain[good], sure[good], pairs.piece[good]
+        return pairs.i[good], pairs.j[good], pairs.alike[good], pairs.plain[good], sure[good], pairs.piece[good]
+
+    def alike(self, a: Ints, b: Ints) -> tuple[Ints, Ints]:
+        """The same by their places in `near`, without the columns."""
+        i, j = self.near[a], self.near[b]
+        if self.deep is None or self.instances.rings is not None:
+            i, j = self.judged(i, j)[:2]
+        else:
+            apart = self.tile[i] != self.tile[j]
+            i, j = i[apart], j[apart]
+            deep = self.deep[i, self.tile[j]] & self.deep[j, self.tile[i]]
+            one, other = i[deep], j[deep]
+            _, good = self.plain(self.snapped[one].T, self.snapped[other].T, one, other)
+            one, other = one[good], other[good]
+            more = self.judged(i[~deep], j[~deep])
+            i, j = np.concatenate([one, more[0]]), np.concatenate([other, more[1]])
+        return np.searchsorted(self.near, i), np.searchsorted(self.near, j)
+
+    def plain(self, box: Sequence[Any], others: Sequence[Any], i: Ints | int, j: Ints) -> tuple[Floats, Bools]:
+        """How alike pairs of boxes are that lie deep in both views, where IoU tells all, and which may be the same object.
+
+        Args:
+            box, others: left, top, right and bottom of boxes i and j.
+        """
+        wide = np.minimum(others[2], box[2]) - np.maximum(others[0], box[0])
+        high = np.minimum(others[3], box[3]) - np.maximum(others[1], box[1])
+        common = np.maximum(wide, 0.0) * np.maximum(high, 0.0)
+        alike = similarity.share(common, self._area[i], self._area[j], "iou")
+        good = (wide >= 0) & (high >= 0) & (alike >= np.minimum(self.threshold[i], self.threshold[j]))
+        return alike, good
+
+    @cached_property
+    def deep(self) -> Bools | None:
+        """`(N, T)` which boxes lie well within what their tile and another both see, where that is not thin; None of poses.
+
+        So far from its sides, a view tells of boxes what the whole of them tells.
+        """
+        instances, rects, edge = self.instances, self.tiles.rects, self.tiles.edge
+        if instances.keypoints is not None or len(rects) * len(instances) > DEEP:
+            return None
+        result = np.zeros((len(instances), len(rects)), bool)
+        whole = np.flatnonzero((self.snapped == instances.boxes).all(axis=1))
+        own, boxes = self.tile[whole], self.snapped[whole]
+        for other in np.unique(self.tile[self.near]).tolist():
+            view = box.intersection(rects, rects[other])
+            thick = view[:, 2:] - view[:, :2] > THIN * np.maximum(edge, edge[other])[:, None]
+            view = np.where(np.tile(thick, 2), view, 0.0)[own]
+            within = [(boxes[:, k] > view[:, k]) & (boxes[:, k + 2] < view[:, k + 2]) for k in (0, 1)]
+            result[whole, other] = within[0] & within[1]
+        return result
+
+    @cached_property
+    def _area(self) -> Floats:
+        return box.area(self.snapped)
+
+    def pieces(self) -> _Pieces | None:
+        """Which detections of one tile may be pieces of one object: none but outlines."""
+        return None if self.instances.task != "segment" else _Pieces(self.instances, np.asarray(self.cut.any(axis=1)))
 
 
 def _cores(tiles: Tiles) -> Floats:
     """`(T, 4)` a part of each tile that no other tile sees; what lies in it has no partner."""
-    cores = tiles.rects * OUTWARDS
+    # of tiles with one window two tell as much as all
+    _, first, window = np.unique(tiles.rects, axis=0, return_index=True, return_inverse=True)
+    window = window.reshape(-1)  # numpy 2.0 gives it another shape
+    again = np.setdiff1d(np.arange(len(window)), first)
+    _, second = np.unique(window[again], return_index=True)
+    windows = tiles.rects[np.concatenate([first, again[second]])]
+    cores = windows * OUTWARDS
     reach = float(tiles.edge.max(initial=0.0))
-    for i, j in neighbours(tiles.rects, None, reach):
+    for i, j in neighbours(windows, None, reach):
         for one, other in ((i, j), (j, i)):
-            rects = tiles.rects[one]
-            view = box.intersection(rects, tiles.rects[other])
+            rects = windows[one]
+            view = box.intersection(rects, windows[other])
             length = np.tile(rects[:, 2:] - rects[:, :2], 2)
             # of the four straight cuts that keep a view out, the one that leaves most
             limit = view[:, [2, 3, 0, 1]] * OUTWARDS
             side = np.argmax((rects * OUTWARDS)[:, [2, 3, 0, 1]] / length + limit / length, axis=1)
             np.minimum.at(cores, (one, side), limit[np.arange(len(one)), side] - reach)
-    return np.asarray(cores * OUTWARDS)
+    return np.asarray(cores * OUTWARDS)[window]
 
 
 def _by_boxes(boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
     """Candidates judged by their boxes, snapped and as given; those that do not reach into the view together are left out."""
-    view = box.intersection(tiles.rects[tile[i]], tiles.rects[tile[j]])
-    edge = np.maximum(tiles.edge[tile[i]], tiles.edge[tile[j]])[:, None]
-    one, other = box.intersection(boxes[i], view), box.intersection(boxes[j], view)
-    gap = np.maximum(one[:, :2], other[:, :2]) - np.minimum(one[:, 2:], other[:, 2:])
-    common = np.maximum(-gap, 0.0)
-    sides, others = np.maximum(one[:, 2:] - one[:, :2], 0.0), np.maximum(other[:, 2:] - other[:, :2], 0.0)
-    along = similarity.share(common, sides, others, "iou")
-    plain = similarity.share(common.prod(axis=1), sides.prod(axis=1), others.prod(axis=1), "iou")
-    k = np.flatnonzero((boxes[i] != given[i]).any(axis=1) | (boxes[j] != given[j]).any(axis=1))
+    a, b = tile[i], tile[j]
+    edge = np.maximum(tiles.edge[a], tiles.edge[b])
+    across = [_Across.of(boxes, tiles.rects, (i, j), (a, b), edge, axis) for axis in (0, 1)]
+    x, y = across
+    plain = similarity.share(x.common * y.common, x.one * y.one, x.other * y.other, "iou")
+    view = np.stack([x.low, y.low, x.high, y.high], axis=1)
+    changed = (boxes != given).any(axis=1)
+    k = np.flatnonzero(changed[i] | changed[j])
     as_given = similarity.of_boxes(box.intersection(given[i[k]], view[k]), box.intersection(given[j[k]], view[k]))
     plain[k] = np.maximum(plain[k], as_given)  # near an edge, not every box is cut
-    # An axis says nothing where the view is thin, or where the view cuts a part down to a sliver
-    seam = view[:, 2:] - view[:, :2] <= THIN * edge
-    limited = (np.minimum(one[:, :2], other[:, :2]) <= view[:, :2]) | (np.maximum(one[:, 2:], other[:, 2:]) >= view[:, 2:])
-    dumb = seam | (limited & (np.minimum(sides, others) < THIN / 2 * edge))
-    dumb[dumb.all(axis=1)] = seam[dumb.all(axis=1)]
-    near = np.asarray((gap <= np.where(dumb, edge, 0.0)).all(axis=1) & ~dumb.all(axis=1))
-    blind = np.where(dumb.any(axis=1), np.argmax(dumb, axis=1), -1)
-    alike = np.where(blind < 0, plain, along[np.arange(len(i)), 1 - np.maximum(blind, 0)])
+    both = x.dumb & y.dumb
+    dumb = [np.where(both, axis.seam, axis.dumb) for axis in across]
+    near = (x.gap <= np.where(dumb[0], edge, 0.0)) & (y.gap <= np.where(dumb[1], edge, 0.0)) & ~(dumb[0] & dumb[1])
+    blind = np.where(dumb[0], 0, np.where(dumb[1], 1, -1))
+    alike = plain.copy()
+    for axis in (0, 1):
+        k = np.flatnonzero(blind == axis)
+        along = across[1 - axis]
+        alike[k] = similarity.share(along.common[k], along.one[k], along.other[k], "iou")
     # Two parts that both fill the view coincide whatever they belong to
-    filled = ((one == view) & (other == view)).reshape(-1, 2, 2).all(axis=1) | dumb
-    sure = np.where(filled.all(axis=1), FILLED, np.where(blind < 0, SURE, SEAM))
-    return _Pairs(i, j, view, blind, np.asarray(seam.any(axis=1)), sure, plain, alike, np.zeros(len(i), bool)).take(near)
+    filled = (x.filled | dumb[0]) & (y.filled | dumb[1])
+    sure = np.where(filled, FILLED, np.where(blind < 0, SURE, SEAM))
+    return _Pairs(i, j, view, blind, x.seam | y.seam, sure, plain, alike, np.zeros(len(i), bool)).take(near)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Across:
+    """How the parts of pairs in their common view compare on one axis. All columns are `(P,)`.
+
+    Attributes:
+        low, high: the view's sides.
+        one, other: how long the parts are.
+        gap: between them, negative where they overlap by `common`.
+        seam: the view is thin.
+        dumb: so it says nothing, or since it cuts a part down to a sliver.
+        filled: both parts fill it.
+    """
+
+    low: Floats
+    high: Floats
+    one: Floats
+    other: Floats
+    gap: Floats
+    common: Floats
+    seam: Bools
+    dumb: Bools
+    filled: Bools
+
+    @classmethod
+    def of(
+        cls, boxes: Floats, rects: Floats, pairs: tuple[Ints, Ints], tile: tuple[Ints, Ints], edge: Floats, axis: int
+    ) -> _Across:
+        (i, j), (a, b) = pairs, tile
+        low = np.maximum(rects[a, axis], rects[b, axis])
+        high = np.minimum(rects[a, axis + 2], rects[b, axis + 2])
+        first, other_first = np.maximum(boxes[i, axis], low), np.maximum(boxes[j, axis], low)
+        last, other_last = np.minimum(boxes[i, axis + 2], high), np.minimum(boxes[j, axis + 2], high)
+        gap = np.maximum(first, other_first) - np.minimum(last, other_last)
+        one, other = np.maximum(last - first, 0.0), np.maximum(other_last - other_first, 0.0)
+        seam = high - low <= THIN * edge
+        limited = (np.minimum(first, other_first) <= low) | (np.maximum(last, other_last) >= high)
+        filled = (first == low) & (other_first == low) & (last == high) & (other_last == high)
+        dumb = seam | (limited & (np.minimum(one, other) < THIN / 2 * edge))
+        return cls(low, high, one, other, gap, np.maximum(-gap, 0.0), seam, dumb, filled)
 
 
 def _by_distance(boxes: Floats, pairs: _Pairs, edge: Floats) -> _Pairs:
@@ -210,7 +361,7 @@ def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools) -> _Pairs:
         part[short] = _shown(whole[short], pairs.view[short], pairs.blind[short], EDGE)
     alike = similarity.of_shapes(one, other)
     plain = np.where(pairs.blind < 0, alike, pairs.plain)
-    if instances.task == "obb":  # where shapes tell little, their directions do
+    if instances.task == "obb" and (pairs.sure < SURE).any():  # where shapes tell little, their directions do
         corners = rings.take(used).quads()
         along, _ = polygons.axes(corners)
         angle = np.arctan2(along[:, 1], along[:, 0])[at]
@@ -235,6 +386,8 @@ def _shown(shapes: Objects, view: Floats, blind: Ints, wide: float) -> Objects:
 
 def _bars(shapes: Objects, blind: Ints) -> Objects:
     """Shapes at a blind seam become what they cover along it, one px wide; others stay."""
+    if (blind < 0).all():
+        return shapes
     result = shapes.copy()
     for axis in (0, 1):
         which = np.flatnonzero(blind == axis)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 
+Apart = Callable[[int, int], bool]
+
+
 def components(n: int, i: Ints, j: Ints) -> Ints:
     """`(n,)` for each detection the lowest index that pairs lead to.
 
@@ -63,7 +66,7 @@ class Extents:
     end: Floats
 
 
-def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int, int], bool] | None = None) -> Ints:
+def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None = None) -> Ints:
     """`(N,)` groups in which every tile has one detection at most.
 
     Pairs join groups in their order. A pair whose groups have a tile in common joins
@@ -102,34 +105,68 @@ def crowded_groups(label: Ints, tile: Ints) -> Bools:
     return result
 
 
-def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Callable[[int, int], bool] | None) -> None:
+def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None) -> None:
     """Join groups pair by pair where nothing speaks against it; `label` is changed in place."""
-    home: dict[int, int] = {}
-    members: dict[int, list[int]] = {}
-    tiles: dict[int, set[int]] = {}
-    reach: dict[int, Floats] = {}
-    end: dict[int, Floats] = {}
+    joins = Joins(tile, extents, apart)
     columns = (pairs.i.tolist(), pairs.j.tolist(), pairs.piece.tolist(), pairs.doubtful.tolist())
     for one, other, piece, doubtful in zip(*columns, strict=True):
-        a, b = home.get(one, one), home.get(other, other)
-        if a == b:
-            continue
-        first, second = tiles.get(a) or {int(tile[a])}, tiles.get(b) or {int(tile[b])}
-        if not first.isdisjoint(second):
-            if not piece or apart is None:
-                continue
-            groups = ((m, t) for m in members.get(a, [a]) for t in members.get(b, [b]) if tile[m] == tile[t])
-            if not all(apart(*two) for two in groups):
-                continue
-        reaches, ends = [reach.get(k, extents.reach[k]) for k in (a, b)], [end.get(k, extents.end[k]) for k in (a, b)]
-        if doubtful and ((reaches[0] > ends[1]).any() or (reaches[1] > ends[0]).any()):
-            continue
-        a, b = min(a, b), max(a, b)
-        reach[a], end[a] = np.maximum(*reaches), np.minimum(*ends)
-        tiles[a] = first | second
-        members[a] = members.get(a, [a]) + members.pop(b, [b])
-        tiles.pop(b, None)
-        for member in members[a]:
-            home[member] = a
-    for member, group in home.items():
+        joins.join(one, other, piece, doubtful)
+    for member, group in joins.home.items():
         label[member] = group
+
+
+class Joins:
+    """Groups that grow pair by pair. What speaks against a pair once always will: groups only get larger.
+
+    Attributes:
+        home: the group of each detection that is in one, named by its lowest member.
+        members: of each group.
+    """
+
+    def __init__(self, tile: Ints, extents: Extents, apart: Apart | None) -> None:
+        self.tile, self.extents, self.apart = tile, extents, apart
+        self.home: dict[int, int] = {}
+        self.members: dict[int, list[int]] = {}
+        self._tiles: dict[int, set[int]] = {}
+        self._reach: dict[int, Floats] = {}
+        self._end: dict[int, Floats] = {}
+
+    def tiles(self, group: int) -> set[int]:
+        """The tiles of a group."""
+        return self._tiles.get(group) or {int(self.tile[group])}
+
+    def may(self, one: int, other: int, piece: bool) -> bool:
+        """Whether the groups of two detections differ, and have no tile in common or may be pieces of one object."""
+        a, b = self.home.get(one, one), self.home.get(other, other)
+        return a != b and (piece or self.tiles(a).isdisjoint(self.tiles(b)))
+
+    def join(self, one: int, other: int, piece: bool, doubtful: bool) -> bool:
+        """Join the groups of two detections, unless they are one already or something speaks against it."""
+        a, b = self.home.get(one, one), self.home.get(other, other)
+        if a == b:
+            return False
+        first, second = self.tiles(a), self.tiles(b)
+        if not first.isdisjoint(second) and not (piece and self._pieces(a, b)):
+            return False
+        extents = self.extents
+        reaches = [self._reach.get(k, extents.reach[k]) for k in (a, b)]
+        ends = [self._end.get(k, extents.end[k]) for k in (a, b)]
+        if doubtful and ((reaches[0] > ends[1]).any() or (reaches[1] > ends[0]).any()):
+            return False
+        a, b = min(a, b), max(a, b)
+        self._reach[a], self._end[a] = np.maximum(*reaches), np.minimum(*ends)
+        self._tiles[a] = first | second
+        self._tiles.pop(b, None)
+        self.members[a] = self.members.get(a, [a])
+        joining = self.members.pop(b, [b])
+        self.members[a] += joining
+        for member in (a, *joining):
+            self.home[member] = a
+        return True
+
+    def _pieces(self, a: int, b: int) -> bool:
+        """Whether all that groups have of the same tiles can be pieces of one object."""
+        if self.apart is None:
+            return False
+        both = ((m, t) for m in self.members.get(a, [a]) for t in self.members.get(b, [b]) if self.tile[m] == self.tile[t])
+        return all(self.apart(*two) for two in both)

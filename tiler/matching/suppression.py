@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +13,11 @@ from tiler.matching.similarity import of_boxes
 
 if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
-    from tiler.types import Floats, Ints
+    from tiler.types import Bools, Floats, Ints
 
 ROUNDS = 40  # then what is left is a long chain
+MANY = 64  # a part of all, from which on marking them is quicker than sorting
+SIGMA = 0.5
 
 
 def suppressors(n: int, i: Ints, j: Ints) -> Ints:
@@ -59,11 +63,11 @@ def grown(boxes: Floats, by: Ints, metric: Metric, threshold: Floats) -> Floats:
     losers = np.flatnonzero(by != np.arange(len(by)))
     losers = losers[np.argsort(by[losers], kind="stable")]
     winner = by[losers]
-    first = np.searchsorted(winner, winner, "left")
-    turn = np.arange(len(losers)) - first
-    for k in range(int(turn.max(initial=-1)) + 1):
-        now = turn == k
-        one, other = winner[now], losers[now]
+    turn = np.arange(len(losers)) - np.searchsorted(winner, winner, "left")
+    order = np.argsort(turn, kind="stable")
+    winner, losers, begin = winner[order], losers[order], np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
+    for start, end in pairwise(begin.tolist()):
+        one, other = winner[start:end], losers[start:end]
         fits = of_boxes(result[one], boxes[other], metric) >= threshold[one]
         one, other = one[fits], other[fits]
         result[one, :2] = np.minimum(result[one, :2], boxes[other, :2])
@@ -90,10 +94,21 @@ def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tup
     near: list[list[int]] = [[] for _ in range(n)]
     for a, b in zip(i.tolist(), j.tolist(), strict=True):
         near[b].append(a)
+    return clustered(boxes, conf, lambda k: near[k], np.flatnonzero(np.bincount(j, minlength=n)), threshold)
+
+
+def clustered(
+    boxes: Floats, conf: Floats, near: Callable[[int], Ints | list[int]], which: Ints, threshold: Floats
+) -> tuple[Ints, Floats, Floats]:
+    """The same, asking for the stronger boxes that each meets. `which`: those that meet any."""
+    n = len(boxes)
     home = np.arange(n)
     mean, total, number = boxes.copy(), conf.copy(), np.ones(n)
-    for k in np.flatnonzero(np.bincount(j, minlength=n)):
-        clusters = np.unique(home[near[k]])
+    for k in which.tolist():
+        stronger = near(k)
+        if not len(stronger):
+            continue
+        clusters = _distinct(home[stronger], n)
         alike = of_boxes(mean[clusters], boxes[k][None])
         best = int(np.argmax(alike))
         if alike[best] <= threshold[k]:
@@ -107,7 +122,16 @@ def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tup
     return home, mean, total / number
 
 
-def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = 0.5) -> Floats:
+def _distinct(values: Ints, n: int) -> Ints:
+    """The different ones of whole numbers below n, ascending."""
+    if len(values) < n // MANY:
+        return np.unique(values)
+    there = np.zeros(n, bool)
+    there[values] = True
+    return np.flatnonzero(there)
+
+
+def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) -> Floats:
     """`(N,)` confidences that overlap with stronger ones has lowered: exp(-IoU^2 / sigma) for each.
 
     Source: Bodla et al., "Soft-NMS", 2017 (Gaussian).
@@ -131,3 +155,17 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = 0.5) ->
                 result[other] *= factor
                 heapq.heappush(queue, (-float(result[other]), other))
     return result
+
+
+def softened(conf: Floats, near: Callable[[int, Bools], tuple[Ints, Floats]], sigma: float = SIGMA) -> Floats:
+    """The same, asking row by row: for the boxes that one overlaps among those that are not done, and their IoU."""
+    result = conf.copy()
+    waiting = np.ones(len(conf), bool)
+    while True:
+        now = np.where(waiting, result, 0.0)
+        k = int(np.argmax(now))  # of equals the first
+        if not now[k] > 0:
+            return result  # nothing can be lowered further
+        waiting[k] = False
+        others, iou = near(k, waiting)
+        result[others] *= np.exp(-(iou**2) / sigma)

@@ -125,8 +125,10 @@ def _pairs(sample: Sample, any_class: bool, analysis: bool, chosen: Bins) -> tup
         found = candidates(sample, least)
         return found, found
     found = candidates(sample, min(least, diagnosis.BARELY if analysis else confusion.IOU - 0.01), any_class=True)
-    same = sample.found.instances.class_id[found.found] == sample.truth.instances.class_id[found.label]
-    return found, found.take(same & (found.iou >= least))
+    own = found.iou >= least
+    if sample.classes > 1:
+        own &= sample.found.instances.class_id[found.found] == sample.truth.instances.class_id[found.label]
+    return found, found.take(own)
 
 
 def _analysed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,18 @@ import numpy as np
 from tiler.checks import shares
 from tiler.errors import TilerError, did_you_mean
 from tiler.instances import Instances
-from tiler.matching import similarity
+from tiler.matching import crowds, groups, similarity, suppression
 from tiler.matching.tiles import Tiles
-from tiler.neighbours import bounded, neighbours
+from tiler.neighbours import alike, held, neighbours, room
 from tiler.options import MergeOptions
 
 if TYPE_CHECKING:
+    from tiler.matching.similarity import Metric
     from tiler.types import Floats, Ints
 
+SHAPES, SHAPES_EACH = 10_000, 20  # pairs of shapes that are compared all, and for each shape more
+ALL_SHAPES = 50_000  # likewise where all that overlap count, since their rows round otherwise
+FEW, FEW_SHAPES = 512, 64  # detections of a crowd all of whose pairs are compared
 DEFAULT_IOU = {"cvm": 0.3, "wbf": 0.55}  # of other methods 0.5
 
 # What became of a detection
@@ -67,20 +72,86 @@ class Contest:
             self.kind[np.isin(own.class_id, ids)] = min(ids)
         self.mixed = options.class_agnostic or bool(options.groups)
 
-    def pairs(self, least: bool = True) -> tuple[Ints, Ints, Floats]:
-        """Every two that compete and overlap (with `least`: enough): i < j, and by how much."""
-        none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        found = [none, *bounded(self._overlaps(least))]
-        i, j, alike = (np.concatenate(column) for column in zip(*found, strict=True))
-        order = np.lexsort((j, i))
-        return i[order], j[order], alike[order]
+    def pairs(self, least: bool = True, most: int | None = None) -> tuple[Ints, Ints, Floats] | None:
+        """Every two that compete and overlap (with `least`: enough): i < j, and by how much. None of a crowd: too many.
 
-    def _overlaps(self, least: bool) -> Iterator[tuple[Ints, Ints, Floats]]:
-        for i, j in neighbours(self.own.boxes, self.kind):
-            alike = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
-            # the stronger one's class decides
-            good = alike >= self.threshold[i] if least else alike > 0
-            yield i[good], j[good], alike[good]
+        Args:
+            most: more are not worth it. Default: than memory holds.
+        """
+        n = len(self.own)
+        if self.own.rings is not None and held(self.met(), (SHAPES if least else ALL_SHAPES) + SHAPES_EACH * n) is None:
+            return None
+        found = held((self.overlaps(i, j, least) for i, j in self.met()), room(n) if most is None else min(most, room(n)))
+        if found is None:
+            return None
+        none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        i, j, overlap = (np.concatenate(column) for column in zip(none, *found, strict=True))
+        order = np.lexsort((j, i))
+        return i[order], j[order], overlap[order]
+
+    def met(self) -> Iterator[tuple[Ints, Ints]]:
+        """Every two that compete and whose boxes meet, i < j."""
+        yield from neighbours(self.own.boxes, self.kind)
+
+    def overlaps(self, i: Ints, j: Ints, least: bool = True) -> tuple[Ints, Ints, Floats]:
+        """Those of pairs that overlap (with `least`: enough), and by how much."""
+        overlap = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
+        # the stronger one's class decides
+        good = overlap >= self.threshold[i] if least else overlap > 0
+        return i[good], j[good], overlap[good]
+
+    def suppressors(self) -> Ints:
+        """`(N,)` who suppresses each in greedy NMS; itself if it is kept."""
+        pairs = self.pairs()
+        if pairs is not None:
+            return suppression.suppressors(len(self.own), pairs[0], pairs[1])
+        few = FEW if self.own.rings is None else FEW_SHAPES
+        return crowds.suppressed(len(self.own), self._among, self._between, few)
+
+    def components(self) -> Ints:
+        """`(N,)` the lowest index that overlaps lead to."""
+        pairs = self.pairs()
+        if pairs is not None:
+            return groups.components(len(self.own), pairs[0], pairs[1])
+        return crowds.joined(self.own.boxes, self.kind, self._enough, step=self._step)
+
+    def _among(self, some: Ints) -> Iterator[tuple[Ints, Ints]]:
+        for i, j in neighbours(self.own.boxes[some], self.kind[some]):
+            yield self._enough(some[i], some[j])
+
+    def _between(self, strong: Ints, weak: Ints) -> Iterator[tuple[Ints, Ints]]:
+        boxes, kind = self.own.boxes, self.kind
+        for i, j in alike(boxes[strong], boxes[weak], kind[strong], kind[weak]):
+            yield self._enough(strong[i], weak[j])
+
+    @property
+    def _step(self) -> int | None:
+        """Of shapes few pairs at once, since to compare them is most of the work, and some save that of others."""
+        return None if self.own.rings is None else FEW_SHAPES**2
+
+    def _enough(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
+        """Those of a crowd's pairs that overlap enough."""
+        metric: Metric = self.options.metric  # type: ignore[assignment]
+        if self.own.rings is None:
+            overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], metric)
+        else:
+            some = self._shapes.may(i, j, metric, self.threshold[i])
+            i, j = i[some], j[some]
+            overlap = self._shapes.alike(i, j, metric)
+        good = overlap >= self.threshold[i]
+        return i[good], j[good]
+
+    def rows(self) -> crowds.Rows | crowds.ShapeRows:
+        """What each overlaps, row by row, of a crowd."""
+        metric: Metric = self.options.metric  # type: ignore[assignment]
+        if self.own.rings is None:
+            return crowds.Rows(self.own.boxes, self.kind, metric)
+        return crowds.ShapeRows(self.own.rings, self.kind, metric)
+
+    @cached_property
+    def _shapes(self) -> crowds.Shapes:
+        assert self.own.rings is not None
+        return crowds.Shapes(self.own.rings)
 
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
         """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the others."""

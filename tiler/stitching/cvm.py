@@ -65,19 +65,21 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
     loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
     shown = np.where(dark[leader, None], contest.own.boxes, boxes)[loose]
     holders = leads[~dark[leads]]
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    to, least = np.arange(len(leader)), np.full(len(leader), np.inf)
     for i, j in meetings(shown, boxes[holders]):
         i, j, part = loose[i], holders[j], shown[i]
         holds = box.area(box.intersection(part, boxes[j])) >= SHOWN * box.area(part)
         holds &= (contest.kind[i] == contest.kind[j]) & (box.area(boxes[j]) > box.area(part))
         i, j = i[holds], j[holds]
         ours = np.isin(j * count + contest.tile[i], seen[np.isin(leader, j)])
-        found.append((i[large[i] | ~ours], j[large[i] | ~ours]))
-    i, j = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.lexsort((j, box.area(boxes[j]), i))
-    i, first = np.unique(i[order], return_index=True)
-    to = np.arange(len(leader))
-    to[i] = j[order][first]
+        may = large[i] | ~ours
+        i, j = i[may], j[may]
+        area = box.area(boxes[j])
+        order = np.lexsort((j, area, i))
+        order = order[np.flatnonzero(np.diff(i[order], prepend=-1))]  # the smallest of each; of equals the first
+        i, j, area = i[order], j[order], area[order]
+        less = (area < least[i]) | ((area == least[i]) & (j < to[i]))
+        to[i[less]], least[i[less]] = j[less], area[less]
     while not np.array_equal(to, to[to]):  # a fragment in a fragment in an object
         to = to[to]
     return np.where(to != np.arange(len(to)), to, to[leader])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler import fusing
-from tiler.matching import suppression
-from tiler.matching.groups import components
+from tiler.matching import crowds, suppression
 from tiler.matching.tiles import Tiles
 from tiler.neighbours import meetings
 from tiler.stitching.contest import FUSED, KEPT, SUPPRESSED, Contest, Result, members_of, places
@@ -17,26 +16,26 @@ from tiler.stitching.contest import FUSED, KEPT, SUPPRESSED, Contest, Result, me
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
+# soft-NMS takes as long for so many pairs, one by one, as for a row of a crowd, and for a choice among so many rows
+PAIRS, ROW, CHOICE = 50_000, 12, 5000
+
 
 def none(contest: Contest) -> Result:
     return contest.result(np.arange(len(contest.own)), KEPT)
 
 
 def nms(contest: Contest) -> Result:
-    i, j, _ = contest.pairs()
-    return contest.result(suppression.suppressors(len(contest.own), i, j), SUPPRESSED)
+    return contest.result(contest.suppressors(), SUPPRESSED)
 
 
 def greedy_nmm(contest: Contest) -> Result:
-    i, j, _ = contest.pairs()
-    leader = suppression.suppressors(len(contest.own), i, j)
+    leader = contest.suppressors()
     grown = suppression.grown(contest.own.boxes, leader, contest.options.metric, contest.threshold)  # type: ignore[arg-type]
     return _united(contest, leader, grown)
 
 
 def nmm(contest: Contest) -> Result:
-    i, j, _ = contest.pairs()
-    leader = components(len(contest.own), i, j)
+    leader = contest.components()
     boxes = contest.own.boxes.copy()
     np.minimum.at(boxes[:, :2], leader, contest.own.boxes[:, :2])
     np.maximum.at(boxes[:, 2:], leader, contest.own.boxes[:, 2:])
@@ -46,13 +45,17 @@ def nmm(contest: Contest) -> Result:
 def wbf(contest: Contest) -> Result:
     """Of boxes as published; OBBs and outlines have no mean, so they cluster around the most confident one."""
     if contest.own.rings is not None:
-        i, j, _ = contest.pairs()
-        leader = suppression.suppressors(len(contest.own), i, j)
+        leader = contest.suppressors()
         number = np.bincount(leader, minlength=len(leader))
         mean = np.divide(np.bincount(leader, contest.conf, len(leader)), number, out=contest.conf.copy(), where=number > 0)
         return _united(contest, leader, contest.own.boxes, conf=mean)
-    i, j, _ = contest.pairs(least=False)
-    leader, boxes, conf = suppression.wbf(contest.own.boxes, contest.conf, i, j, contest.threshold)
+    pairs = contest.pairs(least=False)
+    if pairs is not None:
+        leader, boxes, conf = suppression.wbf(contest.own.boxes, contest.conf, *pairs[:2], contest.threshold)
+    else:
+        rows = crowds.Rows(contest.own.boxes, contest.kind, contest.options.metric)  # type: ignore[arg-type]
+        every = np.arange(len(contest.own))
+        leader, boxes, conf = suppression.clustered(contest.own.boxes, contest.conf, rows.stronger, every, contest.threshold)
     return _united(contest, leader, boxes, conf=conf)
 
 
@@ -68,8 +71,14 @@ def _united(contest: Contest, leader: Ints, boxes: Floats, **columns: Any) -> Re
 
 
 def soft_nms(contest: Contest) -> Result:
-    i, j, alike = contest.pairs(least=False)
-    return contest.result(np.arange(len(contest.own)), KEPT, conf=suppression.soft_nms(contest.conf, i, j, alike))
+    n = len(contest.own)
+    most = PAIRS + n * (ROW + n // CHOICE) if contest.own.rings is None else None
+    pairs = contest.pairs(least=False, most=most)
+    if pairs is not None:
+        conf = suppression.soft_nms(contest.conf, *pairs)
+    else:
+        conf = suppression.softened(contest.conf, contest.rows().waiting)
+    return contest.result(np.arange(len(contest.own)), KEPT, conf=conf)
 
 
 def center(contest: Contest) -> Result:
