@@ -73,9 +73,7 @@ def test_pixels_where_normalised_numbers_are_expected(data, tmp_path):
 
 def test_pixels_of_other_pictures(data, tmp_path):
     far = results(form=lambda x0, y0, x1, y1: [x0 + 4000, y0 + 4000, x1 - x0, y1 - y0])
-    refused(
-        dumped(tmp_path / "p.json", far), data.yaml, r"6 of 6 boxes lie outside their image, such as 40\d\d", preds_base="0"
-    )
+    refused(dumped(tmp_path / "p.json", far), data.yaml, r"6 of 6 boxes lie outside their image, such as 40\d\d", preds_base="0")
 
 
 def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
