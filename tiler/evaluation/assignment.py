@@ -162,5 +162,17 @@ def preferred(found: Ints, label: Ints, iou: Floats, last: bool = False) -> Ints
     for d in np.flatnonzero(count >= MANY).tolist():
         own = order[ends[d] : ends[d + 1]]
         turned = -label[own] if last else label[own]
-        order[ends[d] : ends[d + 1]] = own[np.lexsort((turned, -iou[own]))]
+        order[ends[d] : ends[d + 1]] = own[falling(iou[own], turned)]
+    return order
+
+
+def falling(iou: Floats, label: Ints) -> Ints:
+    """`(P,)` the order of one detection's pairs, by falling IoU, then label."""
+    order = np.argsort(-iou)  # not stable, and twice as fast; few are equal, mostly
+    values = iou[order]
+    equal = values[1:] == values[:-1]
+    if equal.any():
+        tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
+        own = order[tied]
+        order[tied] = own[np.lexsort((label[own], -iou[own]))]
     return order

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler import neighbours, polygons, ragged
-from tiler.evaluation.assignment import Row, assigned, bounds, crowds, in_turn, preferred
+from tiler.evaluation.assignment import Row, assigned, bounds, crowds, falling, in_turn, preferred
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
 from tiler.evaluation.sample import Sample, by_number, places
@@ -306,9 +306,9 @@ class Rows:
         every = np.zeros(len(other), np.int64)
         for found in self.which.tolist():
             label = self.pairs.label[self.begin[found] : self.begin[found + 1]]
-            label = np.sort(label[self.counted[label]])
+            label = label[self.counted[label]]
             iou = iou_of_pairs(one[found : found + 1], other, every[: len(label)], label)
-            order = np.argsort(-iou, kind="stable")
+            order = falling(iou, label)
             yield label[order], iou[order], np.full(len(label), found)
 
     def matched(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:

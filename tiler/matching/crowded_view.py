@@ -50,6 +50,9 @@ def join(contest: Contest, members: Ints, label: Ints, joins: Joins) -> None:
 
     def push(one: int, place: int) -> None:
         """The next pair of a list that may be joined; at its end, where more may follow."""
+        if crowd.whole(one):
+            del lists[one]
+            return
         own = lists[one]
         while place < len(own.keys) and not joins.may(one, own.keys[place][-1], own.piece[place]):
             place += 1
@@ -61,7 +64,7 @@ def join(contest: Contest, members: Ints, label: Ints, joins: Joins) -> None:
             del lists[one]
 
     for place, one in enumerate(members.tolist()):
-        if 2 * (len(members) - place) < len(crowd.left):  # only later ones are listed
+        if 5 * (len(members) - place) < 4 * len(crowd.left):  # only later ones are listed
             crowd.arrange(members[place:])
         lists[one] = crowd.listed(one)
         push(one, 0)
@@ -73,10 +76,10 @@ def join(contest: Contest, members: Ints, label: Ints, joins: Joins) -> None:
                 group = joins.home[one]
                 crowd.joined(joins.members[group], len(joins.tiles(group)))
         elif place == len(lists[one].keys):
-            lists[one] = crowd.listed(one, key)
+            lists[one] = lists[one] if crowd.whole(one) else crowd.listed(one, key)
             push(one, 0)
         else:
-            if joins.may(one, key[-1], piece):
+            if not crowd.whole(one) and joins.may(one, key[-1], piece):
                 known = [(key, piece)] if lists[one].exact[place] else crowd.exact(one, key[-1])
                 for exact, is_piece in known:
                     heapq.heappush(queue, (exact, is_piece, one, EXACT))
@@ -143,12 +146,16 @@ class _Crowds:
             if 2 * self.complete > len(self.left) and not self.pieces:
                 self.arrange(self.left[self.lacks[self.left] > 0])
 
+    def whole(self, one: int) -> bool:
+        """Whether its group has all tiles of its crowd, and can join none."""
+        return not self.lacks[one] and not self.pieces
+
     def listed(self, one: int, after: Key | None = None) -> _List:
         """Its next pairs in order; what comes before a key is known."""
         others = self.order[self.begin[one] : self.end[one]]
         others = others[others > one]
         if not self.pieces:
-            others = others[self._open(one, others)] if self.lacks[one] else others[:0]
+            others = others[self._open(one, others)]
         deep = self._deep(one, others)
         if self.pieces:
             maybe = ~deep | self._open(one, others)

@@ -21,7 +21,7 @@ from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, content, require_same
+from tiler.run.target import changed, content, require_same
 
 Result = TypeVar("Result")
 
@@ -126,7 +126,7 @@ def _require_args(folder: Folder, args: dict[str, Any]) -> None:
     lines = content(folder, "args.yaml").decode("utf-8", "replace").splitlines()
     options = [line for line in lines if line.partition(":")[0] not in PLACES]
     if options != plain_yaml.dump(args).splitlines():
-        raise _changed(folder.path, "its args.yaml was changed since")
+        raise changed(folder.path, "its args.yaml was changed since")
 
 
 def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
@@ -137,7 +137,7 @@ def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
         found = folder.stat(name).st_size if folder.is_file(name) else -1
         if found != size:
             what = "is missing" if found < 0 else f"has {found} bytes, it had {size}"
-            raise _changed(folder.path, f"{name} {what}")
+            raise changed(folder.path, f"{name} {what}")
 
 
 def unchanged(
@@ -158,7 +158,7 @@ def unchanged(
         standing = provenance.read_head(path, folder.opened)
         require_same(target, standing.tiler, standing.options, head.options)
         if standing != head:
-            raise _changed(target, "the tiles, or what the predictions are, changed since")
+            raise changed(target, "the tiles, or what the predictions are, changed since")
         _require_args(folder, _args(plan.job, plan.report.task))
         made = provenance.read_sources(path, folder.opened)
         digests = _streamed(digest_of, plan.pieces, run)
@@ -166,20 +166,15 @@ def unchanged(
             entry = next(made, None)
             if entry is None or entry.source != piece.key or entry.digest != digest:
                 what = f"the predictions for {piece.key} changed since"
-                raise _changed(target, what)
+                raise changed(target, what)
             _require_files(folder, entry.files)
             if progress is not None:
                 progress(number, len(plan.pieces))
         try:
             report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)
         except msgspec.DecodeError as error:
-            raise _changed(target, f"report.json: {error}") from None
+            raise changed(target, f"report.json: {error}") from None
         require_none(report.findings, strict)
         _require_files(folder, report.files)
     report.where, report.out, report.unchanged = plan.report.where, str(target), True
     return report
-
-
-def _changed(target: Path, what: str) -> TilerError:
-    """Why an output that stands there is not what this run would make."""
-    return TilerError(f"--out {target}: {what}; {HINT}")

@@ -90,6 +90,11 @@ def strangers(folder: Folder, owned: Owned) -> Iterator[str]:
             yield name
 
 
+def changed(target: Path, what: str) -> TilerError:
+    """Why an output that stands there is not what this run would make."""
+    return TilerError(f"--out {target}: {what}; {HINT}")
+
+
 def content(folder: Folder, name: str) -> bytes:
     """A file of a complete output; nothing where it is not there.
 
@@ -108,8 +113,8 @@ def require_same(target: Path, tiler: str, options: Mapping[str, Any], now: Mapp
     Raises:
         TilerError: what differs.
     """
-    changed = [f"{k} {options.get(k)} -> {v}" for k, v in now.items() if options.get(k) != v]
+    differ = [f"{k} {options.get(k)} -> {v}" for k, v in now.items() if options.get(k) != v]
     if tiler != __version__:
-        changed.append(f"tiler {tiler} -> {__version__}")
-    if changed:
-        raise TilerError(f"--out {target}: made with other options ({'; '.join(changed)}); {HINT}")
+        differ.append(f"tiler {tiler} -> {__version__}")
+    if differ:
+        raise changed(target, f"made with other options ({'; '.join(differ)})")

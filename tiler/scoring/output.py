@@ -14,7 +14,7 @@ from tiler.errors import TilerError
 from tiler.formats import cells
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, content, occupied, require_apart, resolved
+from tiler.run.target import changed, content, occupied, require_apart, resolved
 from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
 
@@ -43,8 +43,7 @@ def write(metrics: Metrics, out: Path, overwrite: bool = False) -> Path:
         with Folder(target) as folder:
             for name, text in _texts(metrics, numbers).items():
                 if content(folder, name) != text:
-                    held = f"holds another score ({name} differs)"
-                    raise TilerError(f"--out {target}: {held}; {HINT}")
+                    raise changed(target, f"holds another score ({name} differs)")
 
     def build(staging: Staging) -> None:
         staging.begin(None)

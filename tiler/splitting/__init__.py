@@ -18,7 +18,7 @@ from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.staging import Staging, writing
-from tiler.run.target import HINT, content
+from tiler.run.target import changed, content
 from tiler.run.transaction import produced
 from tiler.splitting import report as reports
 from tiler.splitting.job import Job
@@ -198,17 +198,17 @@ def _verified(
         result = _report_of(folder)
         made = dataset_yaml_of(job.spec, dataset, result.channels).encode()
         if content(folder, "dataset.yaml") != made:
-            raise _changed(target, "its dataset.yaml would be another one now")
+            raise changed(target, "its dataset.yaml would be another one now")
         if content(folder, "args.yaml") != plain_yaml.dump(_args(job, chosen)).encode():
-            raise _changed(target, "its args.yaml was changed since")
+            raise changed(target, "its args.yaml was changed since")
         done = manifest.read_sources(target / manifest.NAME, folder.opened)
         _require_same_sources(done, job, dataset, run, target, progress)
         missing = manifest.missing(target)
         if missing:
-            raise _changed(target, f"{len(missing)} files of tiles are missing ({missing[0].path})")
+            raise changed(target, f"{len(missing)} files of tiles are missing ({missing[0].path})")
         require_whole(folder, result.total.counts.bytes)
     if result.findings[: len(dataset.findings)] != dataset.findings:
-        raise _changed(target, "other faults are found in the dataset than when it was made")
+        raise changed(target, "other faults are found in the dataset than when it was made")
     result.root, result.out, result.unchanged = str(dataset.root), str(target), True
     return result
 
@@ -217,7 +217,7 @@ def _report_of(folder: Folder) -> SplitReport:
     try:
         return msgspec.json.decode(content(folder, "report.json"), type=SplitReport)
     except msgspec.DecodeError as error:
-        raise _changed(folder.path, f"report.json: {error}") from None
+        raise changed(folder.path, f"report.json: {error}") from None
 
 
 def _require_same_sources(
@@ -238,17 +238,12 @@ def _require_same_sources(
         if entry is None or (entry.source, entry.split) != (source.key, source.split):
             new = entry is None or source.key < entry.source
             name = source.key if new or entry is None else entry.source
-            raise _changed(target, f"{name} was {'added' if new else 'removed'} since")
+            raise changed(target, f"{name} was {'added' if new else 'removed'} since")
         if entry.fingerprint != fingerprint:
-            raise _changed(target, f"{source.key} or its labels changed since")
+            raise changed(target, f"{source.key} or its labels changed since")
         tiles += len(entry.tiles)
         if progress is not None:
             progress(Progress(number, len(dataset.sources), tiles))
     extra = next(done, None)
     if extra is not None:
-        raise _changed(target, f"{extra.source} was removed since")
-
-
-def _changed(target: Path, what: str) -> TilerError:
-    """Why an output that stands there is not what this run would make."""
-    return TilerError(f"--out {target}: {what}; {HINT}")
+        raise changed(target, f"{extra.source} was removed since")

@@ -13,7 +13,7 @@ from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.run.target import HINT, occupied, require_same, resolved
+from tiler.run.target import changed, occupied, require_same, resolved
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -102,17 +102,16 @@ def require_whole(folder: Folder, total: int) -> None:
     """
     owned = owned_in(folder)
     found = 0
-    shown = str(folder.path)
     for name, what in folder.walk():
         if stat.S_ISDIR(what.st_mode) or not owned(name):
             continue
         if not stat.S_ISREG(what.st_mode):
-            raise TilerError(f"--out {shown}: {name} is not a file of tiler; {HINT}")
+            raise changed(folder.path, f"{name} is not a file of tiler")
         if os.path.splitext(name)[1] in (*WRITTEN, ".txt"):
             found += what.st_size
     if found != total:
         said = f"its tiles have {found} bytes, they had {total}: some were changed since"
-        raise TilerError(f"--out {shown}: {said}; {HINT}")
+        raise changed(folder.path, said)
 
 
 def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head:
