@@ -1,10 +1,10 @@
-"""Pictures too large to decode whole: what `tiler split` takes against reading and encoding alone, whole processes.
+"""Images too large to decode whole: what `tiler split` takes against reading and encoding alone, whole processes.
 
     python benchmarks/huge.py [--side 20000] [--kinds jpg,png,tif-strips,tif-tiles,bigtiff] [--format jpg] [--keep DIR]
 
-One picture of each kind is made in bounded memory and measured: side x side px, as BigTIFF 2 side x 1.5 side.
+One image of each kind is made in bounded memory and measured: side x side px, as BigTIFF 2 side x 1.5 side.
 
-    a  reads it as the reader for large pictures does (top to bottom in strips of 512 rows, TIFF by rasterio,
+    a  reads it as the reader for large images does (top to bottom in strips of 512 rows, TIFF by rasterio,
        others by pyvips 64 rows at a time), and keeps nothing
     b  has its first 640 rows in memory and encodes and writes as many tiles as it has (Pillow, threads on all cores)
     c  is `tiler split`, with 1000 labels
@@ -51,18 +51,18 @@ def size(kind: str, side: int) -> tuple[int, int]:
 
 
 def make(root: Path, kind: str, side: int) -> None:
-    """A dataset of one picture, and beside it the picture's first rows without compression."""
+    """A dataset of one image, and beside it the image's first rows without compression."""
     import numpy as np
 
     suffix, saver, options = KINDS[kind]
-    image = picture(*size(kind, side))
+    image = striped(*size(kind, side))
     (root / "images/train").mkdir(parents=True)
     getattr(image, saver)(str(root / f"images/train/000.{suffix}"), **options)
     image.crop(0, 0, image.width, split.TILE).tiffsave(str(root / "strip.tif"), compression="none")
     split.write_labels(root, [split.boxes(np.random.default_rng(0), LABELS)])
 
 
-def picture(width: int, height: int) -> pyvips.Image:
+def striped(width: int, height: int) -> pyvips.Image:
     """A mosaic of one patch under light that changes slowly; computed while it is written, so never whole in memory."""
     import numpy as np
     import pyvips
@@ -76,7 +76,7 @@ def picture(width: int, height: int) -> pyvips.Image:
 
 
 def read(path: Path) -> None:
-    """What the reader's library does for the windows of a picture, without the windows."""
+    """What the reader's library does for the windows of an image, without the windows."""
     if path.suffix == ".tif":
         read_tiff(path)
     else:
@@ -109,7 +109,7 @@ def read_other(path: Path) -> None:
 
 
 def encode(path: Path, out: Path, height: int, suffix: str, subsampling: str) -> None:
-    """Tiles of a strip of pixels, as many as a picture of this height has."""
+    """Tiles of a strip of pixels, as many as an image of this height has."""
     strip = split.load(path)
     options = split.TILES[suffix] | ({"subsampling": subsampling} if suffix == "jpg" else {})
     out.mkdir(parents=True)
@@ -124,7 +124,7 @@ def encode(path: Path, out: Path, height: int, suffix: str, subsampling: str) ->
 
 def runs(root: Path, kind: str, height: int, out: Path, suffix: str) -> split.Runs:
     """The commands a, b and c."""
-    subsampling = "4:2:0" if kind == "jpg" else "4:4:4"  # tiler follows the picture's
+    subsampling = "4:2:0" if kind == "jpg" else "4:4:4"  # tiler follows the image's
     path = root / f"images/train/000.{KINDS[kind][0]}"
     return {
         "a: reader's pass": [sys.executable, __file__, "--read", str(path)],
@@ -134,7 +134,7 @@ def runs(root: Path, kind: str, height: int, out: Path, suffix: str) -> split.Ru
 
 
 def rows(root: Path, kind: str, side: int, out: Path, suffix: str) -> None:
-    """Measure one picture and print it."""
+    """Measure one image and print it."""
     width, height = size(kind, side)
     tiles = len(split.corners(width, height))
     commands = runs(root, kind, height, out, suffix)
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--kinds", type=split.listed(list(KINDS)), default=list(KINDS))
     parser.add_argument("--format", choices=list(split.TILES), default="jpg", help="of the tiles")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the pictures there, and use those that are there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the images there, and use those that are there")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--encode", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -200,7 +200,7 @@ def main() -> None:
         encode(Path(path), Path(out), int(height), suffix, subsampling)
         return
     if find_spec("pyvips") is None:
-        parser.error("pyvips makes the pictures and reads them; it is not installed in this interpreter")
+        parser.error("pyvips makes the images and reads them; it is not installed in this interpreter")
     if args.side < split.TILE:
         parser.error(f"--side {args.side}: expected {split.TILE} or more")
     with measure.folder(args.keep) as work, tempfile.TemporaryDirectory(dir=work) as scratch:

@@ -2,17 +2,17 @@
 
     python benchmarks/merge.py [--boxes 10000 100000 1000000] [--repeats 3] [--peers PYTHON ...]
 
-The scene: objects of ten classes, 10 to 80 px and some of 150 to 600, on one large picture; tiles
+The scene: objects of ten classes, 10 to 80 px and some of 150 to 600, on one large image; tiles
 of 640 px that overlap by 128; about 100 detections a tile, each what the tile shows of an object,
 its sides off by a pixel or two. So an object in an overlap is found by two or four tiles.
 
 Merging is timed in a process of its own that has the columns in memory; reading the scene and
 starting Python are left out, peak memory is that of the whole process. `tiler.stitch` begins with a
 list of tiles' detections. SAHI is timed as its user pays it, after the network: its
-ObjectPredictions are built, shifted to the picture, and merged by GreedyNMMPostprocess (IoS 0.5, its
+ObjectPredictions are built, shifted to the image, and merged by GreedyNMMPostprocess (IoS 0.5, its
 default). `--peers` names Python interpreters in which SAHI is installed; without it this one is tried.
 
-Files: 10 pictures of 1000 tiles, a YOLO txt of 30 rows a tile; read in a process of its own, and
+Files: 10 images of 1000 tiles, a YOLO txt of 30 rows a tile; read in a process of its own, and
 merged by the whole command `tiler merge`, start-up and output included.
 """
 
@@ -49,7 +49,7 @@ SAHI_GOAL = 10.0  # times, at 100000
 
 
 def scene(columns: int, rows: int, each: int, count: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """At most `count` detections, about `each` a tile, as columns in pixels of the picture, with the tiles' rectangles."""
+    """At most `count` detections, about `each` a tile, as columns in pixels of the image, with the tiles' rectangles."""
     rng = np.random.default_rng(seed)
     size = np.array([columns, rows]) * STRIDE + OVERLAP
     n = columns * rows * each
@@ -100,21 +100,21 @@ def make_scene(path: Path, count: int) -> None:
 
 
 def make_files(root: Path) -> None:
-    """Predictions in `predict/labels` and the manifest of a split, without pictures."""
+    """Predictions in `predict/labels` and the manifest of a split, without images."""
     from tiler.formats import jsonl, manifest
 
     labels = root / "predict" / "labels"
     labels.mkdir(parents=True)
     head = manifest.Head("0", manifest.SCHEMA, "detect", [f"class {k}" for k in range(10)], {})
     lines = [jsonl.line(head)]
-    for picture in range(PICTURES):
-        found = scene(COLUMNS, ROWS, 30, COLUMNS * ROWS * 30, seed=picture)
-        names = [f"p{picture}__{int(x)}_{int(y)}_{TILE}_{TILE}" for x, y, _, _ in found["rects"]]
+    for image in range(PICTURES):
+        found = scene(COLUMNS, ROWS, 30, COLUMNS * ROWS * 30, seed=image)
+        names = [f"p{image}__{int(x)}_{int(y)}_{TILE}_{TILE}" for x, y, _, _ in found["rects"]]
         tiles = [
             manifest.Tile(n, int(x), int(y), TILE, TILE, 1.0, []) for n, (x, y, _, _) in zip(names, found["rects"], strict=True)
         ]
         width, height = found["size"].tolist()
-        lines.append(jsonl.line(manifest.SourceTiles(f"images/val/p{picture}.jpg", "val", width, height, "", tiles)))
+        lines.append(jsonl.line(manifest.SourceTiles(f"images/val/p{image}.jpg", "val", width, height, "", tiles)))
         boxes = (found["boxes"] - found["rects"][found["tile"]][:, [0, 1, 0, 1]]) / TILE
         xywh = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         rows = np.column_stack([found["class_id"], xywh, found["conf"]])
@@ -172,11 +172,11 @@ from pathlib import Path
 from tiler.formats.predictions import Frames, Reading, open_predictions
 def work():
     found = open_predictions(Path(sys.argv[1]), Reading())
-    pictures = {}
+    images = {}
     for i, key in enumerate(found.keys):
-        pictures.setdefault(key.split("__")[0], []).append(i)
+        images.setdefault(key.split("__")[0], []).append(i)
     total = 0
-    for members in pictures.values():
+    for members in images.values():
         names = [found.keys[i] for i in members]
         rects = np.array([name.rsplit("__", 1)[1].split("_") for name in names], float)
         rects[:, 2:] += rects[:, :2]
@@ -294,7 +294,7 @@ def main() -> None:
             if name != "tiler merge again":
                 shutil.rmtree(out, ignore_errors=True)
 
-        print(f"\nThe whole command, on {PICTURES} pictures of {COLUMNS * ROWS} tiles:")
+        print(f"\nThe whole command, on {PICTURES} images of {COLUMNS * ROWS} tiles:")
         measure.print_table(measure.compare(runs, args.repeats, clean), "tiler merge")
     finally:
         shutil.rmtree(work)

@@ -2,18 +2,18 @@
 
     python benchmarks/score.py [--repeats 3] [--pycocotools]
 
-Two scenes, made of random numbers: `coco` has the size of COCO's validation set with 100 detections a picture;
-`small` has about 2000 small objects on each of 200 large pictures. Boxes are in eighths of a pixel and confidences have
+Two scenes, made of random numbers: `coco` has the size of COCO's validation set with 100 detections an image;
+`small` has about 2000 small objects on each of 200 large images. Boxes are in eighths of a pixel and confidences have
 five decimals, so that corners, sides and text all hold the same numbers.
 
 From columns: a process of its own has the columns in memory, sorts the detections, finds the candidates and evaluates
 COCO's four size ranges under three limits. Reading the scene and starting Python are left out; peak memory
 is that of the whole process. pycocotools is given the same rows as its user has them, after loading: `evaluate` and
-`accumulate`, once. It is slow, so it gets a part of the pictures, and so does tiler for the ratio; with
+`accumulate`, once. It is slow, so it gets a part of the images, and so does tiler for the ratio; with
 --pycocotools also all of `coco`. Both must say the same, to 1e-12.
 
 From files: `tiler.score` of `coco`, CPU from before the import to the numbers, from JSON and from what `tiler merge`
-writes, with a dataset.yaml (the pictures are headers only); and the whole command `tiler score`.
+writes, with a dataset.yaml (the images are headers only); and the whole command `tiler score`.
 
 Steps: what else `tiler score` may be asked for on `coco`, as tiler/scoring/measuring.py calls it, cut into 2 x 2 tiles.
 """
@@ -45,18 +45,18 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Scene:
-    """Labels and detections of some pictures.
+    """Labels and detections of some images.
 
     Attributes:
-        size: width and height of the pictures, px.
+        size: width and height of the images, px.
         sides: of the objects, px, from and to.
         skew: class k is as frequent as (k + 1) ** -skew.
         right: the share of detections that are of an object; their sides are off by `noise` of its size.
-        limits: of detections of a class in a picture.
-        part: so many pictures pycocotools gets.
+        limits: of detections of a class in an image.
+        part: so many images pycocotools gets.
     """
 
-    pictures: int
+    images: int
     classes: int
     labels: int
     detections: int
@@ -69,18 +69,18 @@ class Scene:
     part: int
 
     def columns(self, seed: int = 0) -> Columns:
-        """Labels and detections in the order of the pictures; boxes xyxy in px."""
+        """Labels and detections in the order of the images; boxes xyxy in px."""
         rng = np.random.default_rng(seed)
         chance = np.arange(1, self.classes + 1) ** -self.skew
         label_class = rng.choice(self.classes, self.labels, p=chance / chance.sum())
-        label_image = np.sort(rng.integers(0, self.pictures, self.labels))
+        label_image = np.sort(rng.integers(0, self.images, self.labels))
         label_boxes = self._boxes(rng, self.labels)
         right = round(self.right * self.detections)
         wrong = self.detections - right
         of = rng.permutation(self.labels)[np.arange(right) % self.labels]
         off = rng.normal(0, 1, (right, 4)) * rng.uniform(*self.noise, (right, 1))
         near = label_boxes[of] + off * np.tile(label_boxes[of, 2:] - label_boxes[of, :2], 2)
-        image = np.concatenate([label_image[of], rng.integers(0, self.pictures, wrong)])
+        image = np.concatenate([label_image[of], rng.integers(0, self.images, wrong)])
         order = np.argsort(image, kind="stable")
         return {
             "label_image": label_image,
@@ -90,7 +90,7 @@ class Scene:
             "class_id": np.concatenate([label_class[of], rng.integers(0, self.classes, wrong)])[order],
             "boxes": self._sound(np.concatenate([near, self._boxes(rng, wrong)]))[order],
             "conf": np.concatenate([rng.beta(3, 3, right), rng.beta(1, 5, wrong)])[order].round(5),
-            **{name: np.array(getattr(self, name)) for name in ("size", "pictures", "classes", "limits")},
+            **{name: np.array(getattr(self, name)) for name in ("size", "images", "classes", "limits")},
         }
 
     def _boxes(self, rng: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
@@ -99,7 +99,7 @@ class Scene:
         return self._sound(np.concatenate([low, low + side], axis=1))
 
     def _sound(self, boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Inside the picture, a pixel large at least, in eighths."""
+        """Inside the image, a pixel large at least, in eighths."""
         low = np.clip(np.minimum(boxes[:, :2], boxes[:, 2:]), 0, np.array(self.size) - 1)
         high = np.clip(np.maximum(boxes[:, :2], boxes[:, 2:]), low + 1, self.size)
         return np.round(np.concatenate([low, high], axis=1) * 8) / 8
@@ -111,11 +111,11 @@ SCENES = {
 }
 
 
-def first(scene: Columns, pictures: int) -> Columns:
-    """The first pictures of a scene."""
-    part = {name: values[scene["label_image"] < pictures] for name, values in scene.items() if name.startswith("label_")}
-    part |= {name: scene[name][scene["image"] < pictures] for name in ("image", "class_id", "boxes", "conf")}
-    return scene | part | {"pictures": np.array(pictures)}
+def first(scene: Columns, images: int) -> Columns:
+    """The first images of a scene."""
+    part = {name: values[scene["label_image"] < images] for name, values in scene.items() if name.startswith("label_")}
+    part |= {name: scene[name][scene["image"] < images] for name in ("image", "class_id", "boxes", "conf")}
+    return scene | part | {"images": np.array(images)}
 
 
 def make_json(root: Path, scene: Columns) -> None:
@@ -127,9 +127,9 @@ def make_json(root: Path, scene: Columns) -> None:
         xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
         return zip((scene[image] + 1).tolist(), (scene[classes] + 1).tolist(), xywh.tolist(), strict=True)
 
-    pictures, classes = range(int(scene["pictures"])), range(int(scene["classes"]))
+    images, classes = range(int(scene["images"])), range(int(scene["classes"]))
     truth = {
-        "images": [{"id": i + 1, "file_name": f"{i:06}.png", "width": width, "height": height} for i in pictures],
+        "images": [{"id": i + 1, "file_name": f"{i:06}.png", "width": width, "height": height} for i in images],
         "categories": [{"id": k + 1, "name": f"class {k}"} for k in classes],
         "annotations": [
             {"id": n, "image_id": i, "category_id": k, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0}
@@ -144,14 +144,14 @@ def make_json(root: Path, scene: Columns) -> None:
 
 
 def make_tree(root: Path, scene: Columns) -> None:
-    """A YOLO dataset, and the detections as `tiler merge` writes them, each picture predicted whole."""
+    """A YOLO dataset, and the detections as `tiler merge` writes them, each image predicted whole."""
     from tiler import boxes
     from tiler.formats import exports, jsonl, provenance
     from tiler.instances import Instances
 
     width, height = scene["size"].tolist()
     names = [f"class {k}" for k in range(int(scene["classes"]))]
-    picture = struct.pack(">8sI4sIIBBBBBI", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, 2, 0, 0, 0, 0)
+    header = struct.pack(">8sI4sIIBBBBBI", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, 2, 0, 0, 0, 0)
     images, labels, merged = root / "images/val", root / "labels/val", root / "predict-merged"
     for folder in (images, labels, merged / "labels/images/val"):
         folder.mkdir(parents=True)
@@ -159,12 +159,12 @@ def make_tree(root: Path, scene: Columns) -> None:
     lines = [jsonl.line(provenance.Head("0", provenance.SCHEMA, "detect", names, {}, "predict", "manifest.jsonl"))]
     rows = np.column_stack([scene["label_class"], boxes.to_cxcywh(scene["label_boxes"]) / np.tile(scene["size"], 2)])
     found = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
-    edges = np.arange(int(scene["pictures"]) + 1)
+    edges = np.arange(int(scene["images"]) + 1)
     ends, label_ends = np.searchsorted(scene["image"], edges), np.searchsorted(scene["label_image"], edges)
     for i in edges[:-1]:
         key = f"images/val/{i:06}"
         own = found.take(np.arange(ends[i], ends[i + 1]))
-        (root / f"{key}.png").write_bytes(picture)
+        (root / f"{key}.png").write_bytes(header)
         np.savetxt(labels / f"{i:06}.txt", rows[label_ends[i] : label_ends[i + 1]], "%d" + " %.9g" * 4)
         (merged / f"labels/{key}.txt").write_text(exports.yolo_text(own, width, height))
         tile = provenance.Tile(f"{i:06}", 0, 0, width, height, 1.0, len(own))
@@ -194,7 +194,7 @@ labels = Instances(scene["label_class"], scene["label_boxes"])
 given = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
 def sampled():
     truth = Truth(labels, scene["label_image"])
-    return Sample(truth, Found.of(given, scene["image"]), int(scene["pictures"]), int(scene["classes"]))
+    return Sample(truth, Found.of(given, scene["image"]), int(scene["images"]), int(scene["classes"]))
 """
 EVALUATION = """
 def work():
@@ -323,7 +323,7 @@ def main() -> None:
         peers: dict[str, Job] = {}
         for name, scene in SCENES.items():
             whole = scene.columns()
-            part = f"{scene.part} pictures of {name}"
+            part = f"{scene.part} images of {name}"
             for called, columns in ((name, whole), (part, first(whole, scene.part))):
                 np.savez(work / f"{called}.npz", **columns)
                 jobs[called] = job(SCENE + OURS + EVALUATION, work / f"{called}.npz")

@@ -1,8 +1,8 @@
-"""How near `tiler split` is to the codecs, and what others take: the same pictures and tiles, whole processes.
+"""How near `tiler split` is to the codecs, and what others take: the same images and tiles, whole processes.
 
     python benchmarks/split.py [--images 10] [--repeats 5] [--formats jpg,png,tif] [--peers PYTHON ...] [--keep DIR]
 
-A floor decodes each picture once, encodes every tile and writes it to a file, with threads on
+A floor decodes each image once, encodes every tile and writes it to a file, with threads on
 all cores, and does nothing else: no labels, no checks. One is made of Pillow; another of imagecodecs,
 where this interpreter has it (`tiler split` then uses it too, and is called fast).
 
@@ -55,7 +55,7 @@ AGAIN = f"{OURS} again"
 
 
 def make(roots: dict[str, Path], count: int) -> None:
-    """The same pictures in each format, in datasets with the same labels; that of JPEGs in the peers' layouts too."""
+    """The same images in each format, in datasets with the same labels; that of JPEGs in the peers' layouts too."""
     import numpy as np
 
     labels = [boxes(np.random.default_rng((1, i)), LABELS) for i in range(count)]
@@ -77,7 +77,7 @@ def make(roots: dict[str, Path], count: int) -> None:
 
 
 def textured(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Coloured blots under grain: as JPEG of quality 92 about 2.4 bits a pixel, which a drone's pictures have."""
+    """Coloured blots under grain: as JPEG of quality 92 about 2.4 bits a pixel, which a drone's images have."""
     from statistics import NormalDist
 
     import numpy as np
@@ -170,7 +170,7 @@ def pillow_floor(out: Path, suffix: str) -> Callable[[Path], None]:
 
 
 def load(path: Path) -> Image.Image:
-    """The picture, decoded with Pillow, of whose plugins only one is imported."""
+    """The image, decoded with Pillow, of whose plugins only one is imported."""
     from PIL import Image
 
     name, plugin = PLUGINS[path.suffix[1:]]
@@ -253,7 +253,7 @@ def ours(root: Path, out: Path, *more: str) -> list[str]:
 
 
 def to_same(root: Path, out: Path, suffix: str, pythons: Sequence[str]) -> tuple[Runs, list[str]]:
-    """The commands of a table of tiles in the pictures' format, and what their walls are divided by."""
+    """The commands of a table of tiles in the images' format, and what their walls are divided by."""
     runs = floors(root, out, suffix)
     bases = [*runs, OURS]
     runs |= {OURS: ours(root, out), AGAIN: ours(root, out)}
@@ -300,7 +300,7 @@ def inputs(work: Path, count: int, formats: Sequence[str]) -> dict[str, Path]:
     roots = {suffix: work / f"{suffix}-{count}" for suffix in formats}
     missing = [suffix for suffix, root in roots.items() if not root.exists()]
     if missing:
-        print(f"making {count} pictures of {WIDTH} x {HEIGHT} with {LABELS} labels each: {', '.join(missing)}", flush=True)
+        print(f"making {count} images of {WIDTH} x {HEIGHT} with {LABELS} labels each: {', '.join(missing)}", flush=True)
         with tempfile.TemporaryDirectory(dir=work) as unfinished:
             made = {suffix: Path(unfinished) / suffix for suffix in missing}
             make(made, count)
@@ -328,11 +328,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--formats", type=listed(list(SOURCE)), default=["jpg"], help="of the pictures, a table each: jpg,png,tif"
-    )
+    parser.add_argument("--formats", type=listed(list(SOURCE)), default=["jpg"], help="of the images, a table each: jpg,png,tif")
     parser.add_argument("--peers", nargs="*", default=[sys.executable], metavar="PYTHON")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the pictures there, and use those that are there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the images there, and use those that are there")
     parser.add_argument("--floor", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.floor:

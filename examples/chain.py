@@ -43,10 +43,10 @@ def main() -> None:
         make_scenes.main([str(args.out / "scenes"), *size, "--tasks", "detect", "--seed", str(args.seed)])
 
     cut = tiler.split(data, tile=args.tile, overlap=args.overlap, out=args.out / "tiles")
-    print(f"{cut.total.counts.tiles} tiles of {cut.total.counts.sources} pictures, {cut.total.objects.lost} objects lost")
+    print(f"{cut.total.counts.tiles} tiles of {cut.total.counts.sources} images, {cut.total.objects.lost} objects lost")
     print(f"{simulate(args.out / 'tiles', args.out / 'predict', args.seed)} predictions on tiles")
     merged = tiler.merge(args.out / "predict", tiles=args.out / "tiles", method=args.method, out=args.out / "predict-merged")
-    print(f"{merged.report.counts.detections} detections of the full pictures")
+    print(f"{merged.report.counts.detections} detections of the full images")
     metrics = tiler.score(merged, data, tiles=args.out / "tiles", split="predicted")
     print(f"COCO: AP {metrics.coco['AP']:.3f}, of small objects {metrics.ap_small:.3f}; Ultralytics: mAP50-95 {metrics.map:.3f}")
     if metrics.seams is not None and metrics.seams.gap.seam:

@@ -1,4 +1,4 @@
-"""Draw the labels of a YOLO dataset on its pictures, to look at what a split made.
+"""Draw the labels of a YOLO dataset on its images, to look at what a split made.
 
 python examples/draw.py tiles/images/train OUT      every tile with its labels
 python examples/draw.py --sheet tiles OUT.jpg       one source with its grid, and some of its tiles
@@ -20,10 +20,10 @@ def colour(class_id: int) -> tuple[int, int, int]:
     return int(r * 255), int(g * 255), int(b * 255)
 
 
-def labelled(picture: Path, thick: int = 1, pose: bool = False) -> Image.Image:
-    """The picture with the boxes or outlines of its label file (of pose sets the boxes)."""
-    image = Image.open(picture).convert("RGB")
-    label = Path("/labels/".join(str(picture.absolute()).rsplit("/images/", 1))).with_suffix(".txt")
+def labelled(path: Path, thick: int = 1, pose: bool = False) -> Image.Image:
+    """The image with the boxes or outlines of its label file (of pose sets the boxes)."""
+    image = Image.open(path).convert("RGB")
+    label = Path("/labels/".join(str(path.absolute()).rsplit("/images/", 1))).with_suffix(".txt")
     draw = ImageDraw.Draw(image)
     for line in label.read_text().splitlines() if label.exists() else []:
         class_id, *values = map(float, line.split())
@@ -39,32 +39,32 @@ def labelled(picture: Path, thick: int = 1, pose: bool = False) -> Image.Image:
 
 
 def entry_of(tiles: Path, source: Path) -> dict[str, Any]:
-    """What the manifest says of a source picture."""
+    """What the manifest says of a source image."""
     entries = [json.loads(line) for line in (tiles / "tiles.jsonl").read_text().splitlines()[1:]]
     for entry in entries:
         if source.as_posix().endswith(entry["source"]):
             return entry
     known = ", ".join(entry["source"] for entry in entries[:3])
-    raise SystemExit(f"{tiles} was not cut from {source}: say --source, the path of a picture that was ({known}, ...)")
+    raise SystemExit(f"{tiles} was not cut from {source}: say --source, the path of an image that was ({known}, ...)")
 
 
 def sheet(tiles: Path, source: Path) -> Image.Image:
-    """A source picture with the windows of its grid, and beside it the six tiles with most labels."""
+    """A source image with the windows of its grid, and beside it the six tiles with most labels."""
     entry = entry_of(tiles, source)
-    picture = labelled(source, 3)
-    draw = ImageDraw.Draw(picture)
+    image = labelled(source, 3)
+    draw = ImageDraw.Draw(image)
     for tile in entry["tiles"]:
         corners = [tile["x"], tile["y"], tile["x"] + tile["w"] - 1, tile["y"] + tile["h"] - 1]
         draw.rectangle(corners, outline=(255, 255, 255), width=3)
     side = 300
-    picture = picture.resize((round(picture.width * 2 * side / picture.height), 2 * side), Image.Resampling.LANCZOS)
-    result = Image.new("RGB", (picture.width + 3 * (side + 8), 2 * side + 8), "white")
-    result.paste(picture, (0, 4))
+    image = image.resize((round(image.width * 2 * side / image.height), 2 * side), Image.Resampling.LANCZOS)
+    result = Image.new("RGB", (image.width + 3 * (side + 8), 2 * side + 8), "white")
+    result.paste(image, (0, 4))
     full = sorted(entry["tiles"], key=lambda tile: -len(tile["rows"]))[:6]
     for i, tile in enumerate(full):
         (path,) = (tiles / "images" / entry["split"]).glob(f"{tile['name']}.*")
         small = labelled(path, 2).resize((side, side), Image.Resampling.LANCZOS)
-        result.paste(small, (picture.width + 8 + i % 3 * (side + 8), i // 3 * (side + 8)))
+        result.paste(small, (image.width + 8 + i % 3 * (side + 8), i // 3 * (side + 8)))
     return result
 
 
@@ -79,8 +79,8 @@ def main() -> None:
         sheet(args.what, args.source).save(args.out, quality=80)
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    for picture in sorted(args.what.iterdir()):
-        labelled(picture).save(args.out / f"{picture.stem}.png")
+    for path in sorted(args.what.iterdir()):
+        labelled(path).save(args.out / f"{path.stem}.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Render large aerial-looking scenes full of small objects, with exact ground truth.
 
-One run gives the SAME pictures with four kinds of YOLO labels at once
+One run gives the SAME images with four kinds of YOLO labels at once
 (detect, segment, obb, pose), each as a trainable dataset root of its own, plus one
 COCO-style truth.json with the unclipped geometry.  numpy + pillow only; seeded:
 the same arguments give the same bytes (for PNG/BMP/TIFF; JPEG up to the libjpeg build).
@@ -10,9 +10,9 @@ the same arguments give the same bytes (for PNG/BMP/TIFF; JPEG up to the libjpeg
 
     OUT/truth.json                       COCO + obb + heading + full (unclipped) polygons
     OUT/<task>/dataset.yaml              task = detect | segment | obb | pose
-    OUT/<task>/images/{train,val,test}/  hard links to one copy of each picture
+    OUT/<task>/images/{train,val,test}/  hard links to one copy of each image
     OUT/<task>/labels/{train,val,test}/
-    OUT/overlay/                         with --overlay: pictures with the labels drawn on
+    OUT/overlay/                         with --overlay: images with the labels drawn on
 
 Conventions
   * continuous pixel coordinates: pixel (i, j) covers [i, i+1) x [j, j+1)
@@ -335,7 +335,7 @@ def near_road(roads_, x, y, extra=0.0):
     return False
 
 
-# ---------------------------------------------------------------------------- one picture
+# ---------------------------------------------------------------------------- one image
 class Layout:
     """placing without overlaps"""
 
@@ -645,9 +645,9 @@ def main(argv=None):
     ap.add_argument("--train", type=int, default=4)
     ap.add_argument("--val", type=int, default=1)
     ap.add_argument("--test", type=int, default=0)
-    ap.add_argument("--objects", type=int, default=400, help="per picture (fewer when they do not fit)")
+    ap.add_argument("--objects", type=int, default=400, help="per image (fewer when they do not fit)")
     ap.add_argument("--truncated", type=int, default=0, help="of them, across the frame edge")
-    ap.add_argument("--background", type=int, default=0, help="further train pictures without any object (no label file)")
+    ap.add_argument("--background", type=int, default=0, help="further train images without any object (no label file)")
     ap.add_argument("--min-size", type=float, default=6)
     ap.add_argument("--max-size", type=float, default=80)
     ap.add_argument("--classes", default=",".join(NAMES), help="subset of " + ",".join(NAMES))

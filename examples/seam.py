@@ -41,7 +41,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def scene() -> tuple[Image.Image, tiler.Instances]:
-    """The picture, and the boxes of the objects in it."""
+    """The image, and the boxes of the objects in it."""
     rng = np.random.default_rng(8)
     things = [make_scenes.Thing(*thing, rng) for thing in THINGS]
     pixels = np.full((HEIGHT, WIDTH, 3), (206, 208, 205), np.uint8)
@@ -91,9 +91,9 @@ def chip(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: tuple
     draw.text((x + 7, y - 10), text, fill="white", font=font(26), anchor="ls")
 
 
-def panel(picture: Image.Image, boxes: np.ndarray, colours: list[tuple[int, int, int]], words: list[str]) -> Image.Image:
-    """The picture with the tiles' borders and the boxes, words above them."""
-    image = picture.copy()
+def panel(scene: Image.Image, boxes: np.ndarray, colours: list[tuple[int, int, int]], words: list[str]) -> Image.Image:
+    """The image with the tiles' borders and the boxes, words above them."""
+    image = scene.copy()
     draw = ImageDraw.Draw(image)
     for inset, (window, colour) in enumerate(zip(TILES.values(), (BLUE, ORANGE), strict=True)):
         x0, y0, x1, y1 = map(int, window.bounds)
@@ -113,13 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    picture, truth = scene()
+    image, truth = scene()
     rng = np.random.default_rng(3)
     parts = [(window, detected(truth, window, rng)) for window in TILES.values()]
 
     moved = [found.boxes + [window.x, window.y] * 2 for window, found in parts]
     colours = [colour for boxes, colour in zip(moved, (BLUE, ORANGE), strict=True) for _ in boxes]
-    panels = [panel(picture, np.concatenate(moved), colours, [""] * len(colours))]
+    panels = [panel(image, np.concatenate(moved), colours, [""] * len(colours))]
     draw = ImageDraw.Draw(panels[0])
     chip(draw, 12, 52, "tile A", BLUE, False)
     chip(draw, WIDTH - 13, 52, "tile B", ORANGE, True)
@@ -128,7 +128,7 @@ def main() -> None:
         found = tiler.stitch(parts, (WIDTH, HEIGHT), **options).instances
         said = states(truth, found)
         words = ["" if state == "once" else state for state in said]
-        panels.append(panel(picture, found.boxes, [STATES[state] for state in said], words))
+        panels.append(panel(image, found.boxes, [STATES[state] for state in said], words))
         wrong = sum(state != "once" for state in said)
         titles.append((title, f"{len(found)} boxes, {wrong} of them wrong" if wrong else f"{len(found)} boxes, each object once"))
 

@@ -63,7 +63,7 @@ class Dataset:
                 (self.root / kind / split).mkdir(parents=True, exist_ok=True)
 
     def add(self, name, rows="", image=None, split="train", **save):
-        """A picture with its label rows (text), or without a label file when `rows` is None."""
+        """An image with its label rows (text), or without a label file when `rows` is None."""
         path = self.root / "images" / split / name
         path.parent.mkdir(parents=True, exist_ok=True)
         image = picture(seed=len(name)) if image is None else image
@@ -78,7 +78,7 @@ class Dataset:
         return path
 
     def filled(self, train=3, val=1, objects=12, size=(400, 300)):
-        """Pictures with random small boxes."""
+        """Images with random small boxes."""
         for i in range(train + val):
             rng = np.random.default_rng(i)
             rows = ""

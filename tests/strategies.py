@@ -1,4 +1,4 @@
-"""What the properties of the geometry are tried on, and how a picture of it is drawn without shapely.
+"""What the properties of the geometry are tried on, and how an image of it is drawn without shapely.
 
 Coordinates are multiples of 0.001 px: most are no binary fraction, so that rounding shows,
 and none are so small that an area is lost in it.
@@ -18,7 +18,7 @@ from tiler.window import Window
 
 quick = settings(max_examples=100, deadline=None)
 
-SIDE = 200  # px of the pictures that objects are drawn in
+SIDE = 200  # px of the images that objects are drawn in
 KEYPOINTS = 3
 
 tasks = st.sampled_from(TASKS)
@@ -30,7 +30,7 @@ def numbers(low, high):
 
 @st.composite
 def boxes(draw, side=SIDE, smallest=1.0, largest=SIDE):
-    """`(4,)` xyxy within a picture of side x side px."""
+    """`(4,)` xyxy within an image of side x side px."""
     w, h = draw(numbers(smallest, min(side, largest))), draw(numbers(smallest, min(side, largest)))
     x, y = draw(numbers(0, side - w)), draw(numbers(0, side - h))
     return np.array([x, y, x + w, y + h])
@@ -82,7 +82,7 @@ def outlines(side=SIDE, largest=SIDE):
 
 @st.composite
 def rectangles(draw, side=SIDE, smallest=2.0, largest=SIDE):
-    """`(4, 2)` corners of a turned rectangle within the picture."""
+    """`(4, 2)` corners of a turned rectangle within the image."""
     w, h = draw(numbers(smallest, largest / 1.5)), draw(numbers(smallest, largest / 1.5))
     angle = draw(st.one_of(numbers(0, 6.283), st.sampled_from([0.0, math.pi / 2, math.pi / 4])))
     c, s = math.cos(angle), math.sin(angle)
@@ -113,7 +113,7 @@ def keypoint_rows(side=SIDE):
 
 @st.composite
 def instances(draw, task=None, side=SIDE, largest=SIDE, min_size=0, max_size=5, classes=3):
-    """Labels of one picture."""
+    """Labels of one image."""
     task = draw(tasks) if task is None else task
     n = draw(st.integers(min_size, max_size))
     many = {"min_size": n, "max_size": n}
@@ -134,7 +134,7 @@ def instances(draw, task=None, side=SIDE, largest=SIDE, min_size=0, max_size=5, 
 
 @st.composite
 def windows(draw, side=SIDE, smallest=10):
-    """A window within the picture."""
+    """A window within the image."""
     w, h = draw(st.integers(smallest, side)), draw(st.integers(smallest, side))
     return Window(draw(st.integers(0, side - w)), draw(st.integers(0, side - h)), w, h)
 

@@ -14,7 +14,7 @@ from tiler import areas, polygons
 from tiler.errors import TilerError
 from tiler.polygons import Rings
 
-# Corners on whole pixels of a small picture: most of these outlines touch, run along each other and the tiles' edges
+# Corners on whole pixels of a small image: most of these outlines touch, run along each other and the tiles' edges
 corner = st.tuples(st.integers(0, 12), st.integers(0, 12))
 whole_rings = st.lists(corner, min_size=3, max_size=9).map(lambda points: np.array(points, float))
 areal_rings = whole_rings.filter(lambda ring: Rings.of([[ring]]).geometry()[0].area > 0)

@@ -276,7 +276,7 @@ def test_a_keypoint_on_the_edge_between_two_tiles_is_in_one_of_them():
 
 
 def test_a_keypoint_on_the_border_of_a_box_that_lies_inside_stays():
-    """A label at the right border of its picture has x = 1.0, and no tile further right would show it."""
+    """A label at the right border of its image has x = 1.0, and no tile further right would show it."""
     person = boxed(60, 20, 100, 100, task="pose", keypoints=[[100, 50, 2], [80, 100, 2]])
     assert clip(person, RECT).keypoints.tolist() == person.keypoints.tolist()
 

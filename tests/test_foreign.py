@@ -243,7 +243,7 @@ def test_detections_of_an_image_of_another_size_than_their_window_are_refused():
     found = results("detect", [[10, 10, 20, 20]])
     with pytest.raises(TilerError, match="an image of 640 x 640 px, in a window of 1152 x 640 px: a window is x, y, width"):
         tiler.stitch([((512, 0, 1152, 640), found)], (4000, 640))
-    border = replace(found, orig_shape=(640, 100))  # cut off at the picture's border
+    border = replace(found, orig_shape=(640, 100))  # cut off at the image's border
     assert tiler.stitch([((3900, 0, 640, 640), border)], (4000, 640)).instances.boxes.tolist() == [[3910, 10, 3920, 20]]
 
 

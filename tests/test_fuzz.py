@@ -239,7 +239,7 @@ def test_coco_files(tmp_path, batch):
         assert not [finding for finding in found.findings if not str(finding).isprintable()], data
         for task in TASKS:
             spec = yolo.Spec(task, len(found.names), (found.kpt_shape or (2, 3)) if task == "pose" else None)
-            for picture in found.pictures:
+            for picture in found.images:
                 given = (picture.annotations, found.classes, spec, "f.json")
                 instances, ignored, findings = only_promised(lambda given=given: coco.instances(*given), data)
                 assert_sound(instances, findings, data)

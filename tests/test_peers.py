@@ -20,7 +20,7 @@ def flat(width, height):
 
 
 def cut(tmp_path, rows, size, names=("a",), yaml=None, **options):
-    """One picture with these rows, cut: (report, label rows by tile)."""
+    """One image with these rows, cut: (report, label rows by tile)."""
     data = Dataset(tmp_path / "data", names=names, **(yaml or {}))
     data.add("a.png", rows, flat(*size))
     data.add("v.png", "", flat(64, 64), "val")
@@ -231,7 +231,7 @@ def test_13_one_missing_label_or_an_empty_test_split_skips_nothing(tmp_path):
 
 
 def test_16_labels_are_for_the_upright_picture(tmp_path):
-    """yolo_tiler cuts the raw 1000 x 600 pixels of a picture whose labels are for 600 x 1000."""
+    """yolo_tiler cuts the raw 1000 x 600 pixels of an image whose labels are for 600 x 1000."""
     upright = picture(60, 100, 3)
     exif = Image.Exif()
     exif[274] = 6

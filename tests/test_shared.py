@@ -23,7 +23,7 @@ SETS += [("pcb_detect", "detect", 320), ("cells_detect", "detect", 320)]
 
 
 def sources(name, task):
-    """(key, split, size, instances) of every picture, read on a path of its own."""
+    """(key, split, size, instances) of every image, read on a path of its own."""
     for split in ("train", "val"):
         for path in sorted((DATA / name / "images" / split).iterdir()):
             with Image.open(path) as image:
@@ -34,7 +34,7 @@ def sources(name, task):
 
 
 def shapes(instances, size):
-    """Each object's area within the picture, as shapely sees it."""
+    """Each object's area within the image, as shapely sees it."""
     if instances.rings is None:
         areas = shapely.box(*instances.boxes.T)
     else:
@@ -192,7 +192,7 @@ def yolo_suffixes():
 
 
 def whole(path):
-    """(bands, height, width) of a picture, by libraries that tiler does not read it with."""
+    """(bands, height, width) of an image, by libraries that tiler does not read it with."""
     if path.suffix == ".tif":
         from tifffile import imread
 

@@ -45,7 +45,7 @@ def sides(rng, kind, tile, n):
 
 
 def truth_of(task, kind, tile, seed):
-    """Objects of one picture of 2.6 x 2.6 tiles, the picture's side, in a frame of floats.
+    """Objects of one image of 2.6 x 2.6 tiles, the image's side, in a frame of floats.
 
     Objects larger than a tile have classes of their own: where two of one class fill the same
     tile, nothing tells which part is whose.
@@ -235,7 +235,7 @@ def on_pixels(draw, side=40):
 
 @st.composite
 def cut_pixels(draw):
-    """Outlines, the tiles of their picture, and the picture's side."""
+    """Outlines, the tiles of their image, and the image's side."""
     rings = draw(st.lists(on_pixels(), min_size=1, max_size=5))
     areas = Rings.of([[ring] for ring in rings]).geometry()
     rings = [ring for ring, area in zip(rings, areas, strict=True) if area.area > 0]

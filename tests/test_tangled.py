@@ -28,7 +28,7 @@ def quickly():
 
 @pytest.fixture
 def data(tmp_path):
-    """A segment set of two pictures; the label file of the second has a wild row between two good ones."""
+    """A segment set of two images; the label file of the second has a wild row between two good ones."""
     data = Dataset(tmp_path / "data", names=("a",))
     data.add("x.png", GOOD, picture(64, 64))
     data.add("y.png", f"{GOOD}\n0 {WORDS}\n0 .5 .5 .7 .5 .7 .72 .5 .7\n", picture(64, 64), split="val")
@@ -36,7 +36,7 @@ def data(tmp_path):
 
 
 def coco(tmp_path, wild):
-    """A COCO JSON of one picture with a good outline and a wild one."""
+    """A COCO JSON of one image with a good outline and a wild one."""
     (tmp_path / "img").mkdir()
     picture(64, 64).save(tmp_path / "img/x.png")
     common = {"image_id": 1, "category_id": 1, "iscrowd": 0, "area": 100}
@@ -84,7 +84,7 @@ def test_a_coco_annotation_is_refused_by_its_id(tmp_path, wild):
 
 
 def manifest(tmp_path):
-    """Two tiles of a picture, as `split` writes them down."""
+    """Two tiles of an image, as `split` writes them down."""
     head = {"tiler": "0.1.0", "schema": 1, "task": "segment", "names": ["a"], "options": {}}
     tiles = [{"name": name, "x": x, "y": 0, "w": 640, "h": 640, "scale": 1.0, "rows": []} for name, x in (("l", 0), ("r", 512))]
     source = {"source": "images/p.jpg", "split": "val", "width": 1152, "height": 640, "fingerprint": "0", "tiles": tiles}

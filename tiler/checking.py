@@ -13,7 +13,7 @@ from pathlib import Path
 from tiler.datasets import labels, tasks
 from tiler.datasets.sources import Dataset, Source, find, label_path, opened
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import manifest, yolo
 from tiler.formats.text import read_bytes, reason
 from tiler.grids import MIN_SIDE
@@ -28,17 +28,17 @@ CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was looked at, and what was found, in the order of the pictures.
+    """What was looked at, and what was found, in the order of the images.
 
     Attributes:
         root: the folder that the findings' paths are relative to.
-        pictures, rows: numbers looked at.
+        images, rows: numbers looked at.
     """
 
     root: Path
     task: str
     task_reason: str
-    pictures: int
+    images: int
     rows: int
     findings: list[Finding]
 
@@ -49,7 +49,7 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What looking at a picture needs beside the picture."""
+    """What looking at an image needs beside the image."""
 
     root: Path
     spec: yolo.Spec
@@ -61,7 +61,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was seen of one picture."""
+    """What was seen of one image."""
 
     findings: list[Finding]
     rows: int = 0
@@ -77,14 +77,14 @@ def check(
 ) -> CheckReport:
     """Check a dataset as the trainer would read it, and against what `tiler split` needs.
 
-    Every picture is decoded and every label row judged by the trainer's own rules; pairs,
-    names, and pictures that stand in two splits are looked at, and of an output of
+    Every image is decoded and every label row judged by the trainer's own rules; pairs,
+    names, and images that stand in two splits are looked at, and of an output of
     `tiler split` the manifest too.
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
-        images: the pictures' folder, of a COCO JSON.
-        progress: called with pictures done and of how many.
+        images: the images' folder, of a COCO JSON.
+        progress: called with images done and of how many.
         options: any of `CheckOptions` (task, workers, max_pixels).
 
     Raises:
@@ -99,7 +99,7 @@ def check(
     classes = dataset.coco.classes if dataset.coco is not None else None
     job = _Job(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
     count = workers.count(chosen.workers)
-    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: printable(chunk[0].key))
+    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key)
     rows = 0
     seen: dict[str, Source] = {}
     for done, (source, look) in enumerate(zip(dataset.sources, chain.from_iterable(looks), strict=True), 1):
@@ -107,7 +107,7 @@ def check(
         rows += look.rows
         first = seen.setdefault(look.digest or source.key, source)
         if first.split != source.split:
-            other = "" if first.key == source.key else f", as {printable(first.key)},"
+            other = "" if first.key == source.key else f", as {first.key},"
             findings.append(Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}"))
         if progress is not None:
             progress(done, len(dataset.sources))
@@ -121,7 +121,7 @@ def _look_all(job: _Job, chunk: Sequence[Source]) -> list[_Look]:
 
 
 def _look(job: _Job, source: Source) -> _Look:
-    """One picture and its labels."""
+    """One image and its labels."""
     key = source.key
     findings: list[Finding] = []
     rows, digest = 0, ""
@@ -136,7 +136,7 @@ def _look(job: _Job, source: Source) -> _Look:
             if not suffix_fits(source.key, header):
                 findings.append(Finding(key, "I09", f"the content is {header.format}"))
             if header.orientation != 1:
-                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned picture"))
+                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned image"))
             if header.frames > 1 and job.pages < 2:
                 findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
             label_file = labels.label_file(job.root, source, job.coco_name)
@@ -148,12 +148,12 @@ def _look(job: _Job, source: Source) -> _Look:
             reading.verify(file, header, job.max_pixels, job.pages)
     except Exception as error:  # whatever it is, the other images are looked at
         refused = refusal(error)
-        findings.append(Finding(refused.path or key, refused.code, printable(refused.message)))
+        findings.append(Finding(refused.path or key, refused.code, refused.message))
     return _Look(findings, rows, digest)
 
 
 def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Pictures of one stem in one folder have one label file for both."""
+    """Images of one stem in one folder have one label file for both."""
     if dataset.coco is not None:
         return
     owner: dict[str, str] = {}
@@ -161,7 +161,7 @@ def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
         name = label_path(source.key)
         first = owner.setdefault(name, source.key)
         if first != source.key:
-            yield Finding(source.key, "P03", f"shares its label file with {printable(first)}")
+            yield Finding(source.key, "P03", f"shares its label file with {first}")
 
 
 def _manifest(root: Path) -> list[Finding]:

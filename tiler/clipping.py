@@ -1,4 +1,4 @@
-"""What a rectangle of the picture shows of each instance."""
+"""What a rectangle of the image shows of each instance."""
 
 from __future__ import annotations
 

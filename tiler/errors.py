@@ -10,10 +10,31 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """The text on one line and safe to show: what a terminal would obey becomes an escape.
+
+    Messages hold names as they are; this is done once, where a text leaves.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() else _escape(c) for c in text)
+    return "".join(shown)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
 class TilerError(Exception):
     """Base of all errors of tiler: wrong use or unusable input, nothing was written."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Unfinished(TilerError):
@@ -39,7 +60,7 @@ class SourceRefused(TilerError):
         self.code, self.message, self.path = code, message, path
 
     def __str__(self) -> str:
-        return self.message
+        return printable(self.message)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

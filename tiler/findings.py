@@ -13,32 +13,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tiler.errors import printable
+
 Level = Literal["error", "warning", "note"]
 
 CODES: dict[str, tuple[Level, str]] = {
     "Y01": ("error", "a split that the dataset names is missing or empty"),
     "Y02": ("warning", "two classes have the same name"),
     "Y03": ("warning", "no val split"),
-    "Y04": ("error", "a picture list names a file that does not exist"),
-    "I01": ("error", "the picture cannot be opened"),
+    "Y04": ("error", "an image list names a file that does not exist"),
+    "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
-    "I03": ("error", "the picture is truncated or damaged"),
-    "I04": ("error", "the picture is too large: for --max-pixels, or for the memory there is"),
+    "I03": ("error", "the image is truncated or damaged"),
+    "I04": ("error", "the image is too large: for --max-pixels, or for the memory there is"),
     "I05": ("error", "a side is under 10 px, which the trainer refuses"),
     "I06": ("error", "reading it would lose bit depth, bands or colour"),
     "I07": ("error", "a format that the trainer reads and tiler, as installed, does not"),
     "I08": ("error", "the trainer does not see a file of this name"),
     "I09": ("warning", "the suffix does not match the content"),
-    "I10": ("note", "EXIF orientation: the trainer sees the picture turned"),
+    "I10": ("note", "EXIF orientation: the trainer sees the image turned"),
     "I11": ("note", "several pages or frames: the first one counts"),
     "I12": ("warning", "pixels were converted, since the format cannot hold them"),
     "I13": ("warning", "more than 8 bits are kept; of 16 the trainer takes the high byte only"),
-    "I14": ("warning", "pictures differ in their number of bands, of which the trainer takes one"),
+    "I14": ("warning", "images differ in their number of bands, of which the trainer takes one"),
     "L01": ("error", "the label file cannot be read"),
     "L02": ("error", "not a number"),
     "L03": ("error", "wrong number of values"),
     "L04": ("error", "not a class of the dataset"),
-    "L05": ("error", "coordinates outside the picture"),
+    "L05": ("error", "coordinates outside the image"),
     "L06": ("error", "no size or no area"),
     "L07": ("warning", "duplicate row"),
     "L08": ("warning", "reaches past the frame"),
@@ -46,14 +48,14 @@ CODES: dict[str, tuple[Level, str]] = {
     "L10": ("error", "a box where an outline is needed"),
     "L11": ("warning", "a keypoint outside the frame, or an unknown visibility"),
     "L12": ("note", "an outline in a box dataset, read as its box"),
-    "L13": ("error", "every row was refused, so the picture is not background"),
+    "L13": ("error", "every row was refused, so the image is not background"),
     "L14": ("note", "a region to be ignored (iscrowd, ignore)"),
     "L15": ("error", "an outline that crosses itself too often"),
-    "P01": ("warning", "no label file: the picture counts as background"),
-    "P02": ("warning", "a label file without a picture"),
-    "P03": ("warning", "two pictures share one label file"),
-    "P04": ("warning", "the same picture stands in two splits"),
-    "P05": ("warning", "a picture is listed twice"),
+    "P01": ("warning", "no label file: the image counts as background"),
+    "P02": ("warning", "a label file without an image"),
+    "P03": ("warning", "two images share one label file"),
+    "P04": ("warning", "the same image stands in two splits"),
+    "P05": ("warning", "an image is listed twice"),
     "D01": ("error", "a file of predictions cannot be read"),
     "D02": ("error", "not a number"),
     "D03": ("error", "wrong number of values"),
@@ -65,11 +67,11 @@ CODES: dict[str, tuple[Level, str]] = {
     "D09": ("note", "reaches past its tile; clamped"),
     "D10": ("error", "predictions for what is no tile of the dataset"),
     "D11": ("warning", "as many rows as a detector keeps at most (300): some may be missing"),
-    "D12": ("error", "a tile outside its picture"),
-    "D13": ("error", "no world file beside the picture: its GeoJSON is in pixels"),
+    "D12": ("error", "a tile outside its image"),
+    "D13": ("error", "no world file beside the image: its GeoJSON is in pixels"),
     "D14": ("warning", "images that the ground truth has not; predictions.json has them by their names"),
     "D15": ("error", "an outline that crosses itself too often"),
-    "S01": ("error", "predictions for a picture that is not scored"),
+    "S01": ("error", "predictions for an image that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of tiles"),
     "X01": ("error", "an image that tiler itself failed on; the others are done"),
     "S03": ("error", "images without predictions of which it is not known whether they were looked at"),
@@ -82,8 +84,8 @@ CODES: dict[str, tuple[Level, str]] = {
 class Finding:
     """One thing noticed.
 
-    `path` is the real one, made printable where it is shown. `line` counts from 1; `count` rows
-    share the finding.
+    `path` is the real one, made printable where it is shown, and `message` is printable. `line`
+    counts from 1; `count` rows share the finding.
 
     >>> str(Finding("labels/a.txt", "L04", "class 7, expected 0 to 4", line=17))
     'labels/a.txt:17: L04 class 7, expected 0 to 4'
@@ -96,8 +98,10 @@ class Finding:
     count: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
         if not self.path.isascii():  # a name that is not UTF-8 is none that JSON could hold
-            object.__setattr__(self, "path", self.path.encode("utf-8", "backslashreplace").decode())
+            path = self.path.encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, "path", path)
 
     @property
     def level(self) -> Level:
@@ -106,16 +110,7 @@ class Finding:
     def __str__(self) -> str:
         where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
         more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-        return (f"{where}: " if where else "") + f"{self.code} {printable(self.message)}{more}"
-
-
-def printable(text: str) -> str:
-    """The text on one line and safe to encode: what cannot be shown becomes an escape.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+        return (f"{where}: " if where else "") + f"{self.code} {self.message}{more}"
 
 
 def inside(path: str, folder: str) -> str:

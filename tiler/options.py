@@ -45,7 +45,7 @@ def _max_pixels() -> Any:
 
 
 def pixel_limit(chosen: str | int) -> int | None:
-    """What --max-pixels says: a number, or None for what a picture's reader can bear."""
+    """What --max-pixels says: a number, or None for what an image's reader can bear."""
     return None if isinstance(chosen, str) else chosen
 
 
@@ -252,7 +252,7 @@ class MergeOptions(Checked):
         MERGING,
         "bridge|separate|largest",
     )
-    max_det: int = option(0, "Keep so many of each picture, the most confident; 0 for all.", whole(0), MERGING, "N")
+    max_det: int = option(0, "Keep so many of each image, the most confident; 0 for all.", whole(0), MERGING, "N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ class PredictionOptions(ReadingOptions):
     affine: str = option(
         "",
         "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; world, for the world file beside each "
-        "picture; or pixels. Default: the picture's own in the manifest, else pixels.",
+        "image; or pixels. Default: the image's own in the manifest, else pixels.",
         lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or ""),
         WRITING,
         "a,b,c,d,e,f|world|pixels",
@@ -367,14 +367,14 @@ class ScoreOptions(Checked):
     )
     bins: str = option(
         "coco",
-        "Size bins of a protocol, or between sides of squares in px of the full picture.",
+        "Size bins of a protocol, or between sides of squares in px of the full image.",
         described(size_bins, "coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"),
         SCORING,
         "coco|aitod|tinyperson|soda|16,32,96",
     )
     max_dets: str = option(
         "auto",
-        "Detections of a class in a picture that count: all (auto), beside COCO's 1, 10 and 100; or rising numbers.",
+        "Detections of a class in an image that count: all (auto), beside COCO's 1, 10 and 100; or rising numbers.",
         described(detection_limits, "auto, or rising whole numbers such as 1,10,100"),
         SCORING,
         "auto|1,10,100",
@@ -405,7 +405,7 @@ class ScoreOptions(Checked):
     )
     replicates: int = option(
         200,
-        "Resamplings of the pictures for intervals; 0 for none.",
+        "Resamplings of the images for intervals; 0 for none.",
         whole(0, 10_000),
         SCORING,
         "N",

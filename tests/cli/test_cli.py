@@ -235,7 +235,7 @@ def test_help_names_every_option(command, classes):
 def test_check_of_a_sound_set_is_0(filled):
     done = run("check", filled.yaml)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "detect dataset (48 boxes, 0 outlines): 4 pictures, 48 rows: 0 errors, 0 warnings, 0 notes\n"
+    assert done.stderr == "detect dataset (48 boxes, 0 outlines): 4 images, 48 rows: 0 errors, 0 warnings, 0 notes\n"
 
 
 def test_check_prints_path_line_code_message(filled, tmp_path):

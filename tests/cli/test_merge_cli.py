@@ -54,9 +54,9 @@ def test_done_is_0_with_a_table_on_stdout_and_silence_on_stderr(here):
     said, head, row, where = done.stdout.splitlines()
     assert said.startswith("Ultralytics txt, detect with confidence (6 values a row): ")
     assert said.endswith("; tiles by manifest, tiles/tiles.jsonl")
-    assert head.split() == ["pictures", "tiles", "with", "rows", "rows", "cut", "refused", "joined", "orphans", "detections"]
+    assert head.split() == ["images", "tiles", "with", "rows", "rows", "cut", "refused", "joined", "orphans", "detections"]
     counts = json.loads((here / "out/report.json").read_text())["counts"]
-    assert row.split()[:4] == [str(counts[key]) for key in ("pictures", "tiles", "predicted", "rows")]
+    assert row.split()[:4] == [str(counts[key]) for key in ("images", "tiles", "predicted", "rows")]
     assert row.split()[-1] == str(counts["detections"]) == str(sum(len(numbers(p)) for p in (here / "out/labels").rglob("*.txt")))
     assert where == str(here / "out")
     again = run("merge", "preds", "--tiles", "tiles", "--out", "out", cwd=here)
@@ -127,7 +127,7 @@ def test_many_findings_are_counted(here):
         (["preds", "--tiles", "tiles", "--out", "preds"], "it holds the predictions"),
         (["preds", "--tiles", "tiles", "--out", "tiles"], "holds files that are not of tiler"),
         (["preds", "--tiles", "tiles", "--config", "bad.yaml"], "unknown option 'metod'; did you mean 'method'?"),
-        (["preds", "--tiles", "tiles", "--explain", "p9"], "--explain p9: no such picture among 4, such as images/train/p0.jpg"),
+        (["preds", "--tiles", "tiles", "--explain", "p9"], "--explain p9: no such image among 4, such as images/train/p0.jpg"),
         (["preds", "--tiles", "tiles", "--only-predicted"], "--only-predicted goes with --data, whose labels are scored"),
         (["preds", "--tiles", "tiles", "--backend", "dask"], "dask does not run yet: its joblib backend cannot return results"),
         (["bad.yaml", "--tiles", "tiles"], "bad.yaml"),

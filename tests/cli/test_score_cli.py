@@ -58,7 +58,7 @@ def score(here, *arguments, **more):
 def test_done_is_0_with_tables_on_stdout_and_silence_on_stderr(here):
     done = score(here, "good")
     assert (done.returncode, done.stderr) == (0, "")
-    for text in ("coco", "ultralytics 8.4.190", "0.995", "1.000", "n/a", "2 pictures of val", "12 labels", "left out (seams)"):
+    for text in ("coco", "ultralytics 8.4.190", "0.995", "1.000", "n/a", "2 images of val", "12 labels", "left out (seams)"):
         assert text in done.stdout
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout
@@ -110,7 +110,7 @@ def test_findings_are_1_and_stand_on_stderr_with_their_file(here):
     lines = done.stderr.splitlines()
     assert "good/p0.txt:7: D04 class 7, expected a whole number from 0 to 2" in lines
     assert any(line.startswith("data/labels/val/p1.txt:7: L04") for line in lines)
-    assert any("S01 q: no picture of val; 6 rows left out" in line for line in lines)
+    assert any("S01 q: no image of val; 6 rows left out" in line for line in lines)
     as_json = score(here, "good", "--json")
     assert (as_json.returncode, len(strictly(as_json.stdout)["findings"])) == (1, 3)
     assert str(here) not in as_json.stdout
@@ -213,7 +213,7 @@ def test_baseline(here):
 
 
 def test_an_output_among_pictures_labels_or_predictions_is_refused(here):
-    """There its pictures would be pictures of the dataset the next time."""
+    """There its images would be images of the dataset the next time."""
     folder = next(path for path in here.rglob("images/val") if path.is_dir())
     for out in (folder / "score", folder, here / "good" / "score"):
         done = score(here, "good", "--out", str(out))
@@ -343,7 +343,7 @@ def test_merge_does_not_score_without_labels_or_without_files(there):
 
 
 def test_labels_that_do_not_fit_do_not_undo_a_merge(there):
-    """The names fit, the pictures do not."""
+    """The names fit, the images do not."""
     other = dataset(there / "other", {"x0": LABELS}, names=["car", "truck", "boat", "plane", "person", "tree"])
     done = run("merge", "preds", "--tiles", "tiles", "--data", other.yaml, cwd=there)
     assert done.returncode == 1
@@ -351,10 +351,10 @@ def test_labels_that_do_not_fit_do_not_undo_a_merge(there):
     assert "498" in done.stdout
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("tiler: no score: ")
-    assert "is for a picture of" in done.stderr
+    assert "is for an image of" in done.stderr
     as_json = run("merge", "preds", "--tiles", "tiles", "--data", other.yaml, "--json", cwd=there)
     assert as_json.returncode == 1
-    assert "is for a picture of" in strictly(as_json.stdout)["score"]["refused"]
+    assert "is for an image of" in strictly(as_json.stdout)["score"]["refused"]
     quiet = run("merge", "preds", "--tiles", "tiles", "--data", other.yaml, "-q", cwd=there)
     assert (quiet.returncode, quiet.stdout) == (1, "")
     assert quiet.stderr.startswith("tiler: no score: ")

@@ -168,7 +168,7 @@ def test_what_reaches_past_the_frame_is_cut_and_said_from_half_a_pixel_on():
 def test_what_lies_outside_is_refused():
     found = read("0 .5 .5 .1 .1\n\n0 1.009 .5 .01 .1\n")
     assert found.instances.row.tolist() == [0]
-    assert said(found) == ["labels/a.txt:3: L05 lies outside the picture"]
+    assert said(found) == ["labels/a.txt:3: L05 lies outside the image"]
     assert found.refused == 1
 
 
@@ -203,7 +203,7 @@ def test_a_file_of_rows_past_the_frame_is_not_parsed_for_each(monkeypatch):
 
 
 def entry(annotations, **given):
-    picture = coco.Picture(**({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given))
+    picture = coco.CocoImage(**({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given))
     picture.annotations = [coco.Annotation(image_id=1, category_id=7, index=i, **a) for i, a in enumerate(annotations)]
     return Source("a.jpg", "train", entry=picture)
 
@@ -243,7 +243,7 @@ def test_annotations_for_a_picture_of_another_size_are_refused(width, height):
     with pytest.raises(SourceRefused) as refused:
         read_coco([], width=width, height=height)
     assert (refused.value.code, refused.value.path) == ("L03", "a.jpg")
-    assert str(refused.value) == f"declared as {width} x {height} px, the picture is 100 x 80"
+    assert str(refused.value) == f"declared as {width} x {height} px, the image is 100 x 80"
 
 
 def test_a_mask_made_for_a_picture_of_another_size_is_refused():

@@ -17,7 +17,7 @@ ROW = "0 .5 .5 .1 .1\n"
 
 
 class Folder:
-    """A dataset's folder; nothing here opens a picture, so its content is no matter."""
+    """A dataset's folder; nothing here opens an image, so its content is no matter."""
 
     def __init__(self, root):
         self.root = root
@@ -300,13 +300,13 @@ def test_a_split_without_pictures_is_an_error(folder, split):
     other = {"train": "val", "val": "train"}[split]
     with pytest.raises(TilerError) as error:
         folder.find(f"{other}: images\n{split}: empty\n")
-    assert str(error.value) == f"{folder.root}/dataset.yaml: {split}: no pictures in {folder.root}/empty"
+    assert str(error.value) == f"{folder.root}/dataset.yaml: {split}: no images in {folder.root}/empty"
 
 
 def test_a_test_split_without_pictures_is_a_finding(folder):
     folder.add("images/a.jpg", "empty/readme.md")
     assert folder.said("train: images\nval: images\ntest: empty\n") == [
-        f"dataset.yaml: Y01 test: no pictures in {folder.root}/empty"
+        f"dataset.yaml: Y01 test: no images in {folder.root}/empty"
     ]
 
 
@@ -340,7 +340,7 @@ def test_a_list_names_pictures_from_the_working_directory(folder, tmp_path):
     folder.add("images/b.jpg")
     Folder(tmp_path).add("cwd/here/a.jpg")
     assert listed(folder, "here/a.jpg\n") == ([f"{tmp_path}/cwd/here/a.jpg"], [])
-    with pytest.raises(TilerError, match="no pictures"):
+    with pytest.raises(TilerError, match="no images"):
         listed(folder, "./here/a.jpg\n")
 
 
@@ -357,9 +357,9 @@ def test_a_listed_picture_that_is_not_there_is_named_by_its_line(folder):
     keys, said = listed(folder, "images/a.jpg\n\nimages/b.jpg\n" + "x" * 300 + ".jpg\n../../../../../../etc/c.jpg\n")
     assert keys == ["images/a.jpg"]
     assert said == [
-        "lists/train.txt:3: Y04 no such picture: images/b.jpg",
-        f"lists/train.txt:4: Y04 no such picture: {'x' * 300}.jpg",
-        "lists/train.txt:5: Y04 no such picture: ../../../../../../etc/c.jpg",
+        "lists/train.txt:3: Y04 no such image: images/b.jpg",
+        f"lists/train.txt:4: Y04 no such image: {'x' * 300}.jpg",
+        "lists/train.txt:5: Y04 no such image: ../../../../../../etc/c.jpg",
     ]
 
 
@@ -386,16 +386,16 @@ def test_a_label_file_without_a_picture_is_reported(folder):
     folder.add("images/train/a.jpg", "images/val/b.jpg")
     folder.add("labels/train/a.txt", "labels/train/c.txt", "labels/train/deep/d.txt", "labels/val/e.txt", content=ROW)
     assert folder.said("train: images/train\nval: images/val\n") == [
-        "labels/train/c.txt: P02 a label file without a picture",
-        "labels/train/deep/d.txt: P02 a label file without a picture",
-        "labels/val/e.txt: P02 a label file without a picture",
+        "labels/train/c.txt: P02 a label file without an image",
+        "labels/train/deep/d.txt: P02 a label file without an image",
+        "labels/val/e.txt: P02 a label file without an image",
     ]
 
 
 def test_a_label_file_in_a_folder_of_two_entries_is_reported_once(folder):
     folder.add("images/a.jpg", "images/deep/b.jpg").add("labels/deep/c.txt", content=ROW)
     said = folder.said("train: images\nval: images/deep\n")
-    assert said == ["labels/deep/c.txt: P02 a label file without a picture"]
+    assert said == ["labels/deep/c.txt: P02 a label file without an image"]
 
 
 @pytest.mark.parametrize(
@@ -409,12 +409,12 @@ def test_what_lies_among_the_labels_and_is_none_is_no_orphan(folder, content):
 
 def test_an_orphan_whose_picture_is_of_another_format_says_so(folder):
     folder.add("images/a.jpg", "images/b.gif").add("labels/b.txt", content=ROW)
-    assert folder.said() == ["labels/b.txt: P02 a label file without a picture (b.gif is not of a format that the trainer reads)"]
+    assert folder.said() == ["labels/b.txt: P02 a label file without an image (b.gif is not of a format that the trainer reads)"]
 
 
 def test_labels_beside_their_pictures(folder):
     folder.add("set/a.jpg").add("set/a.txt", "set/b.txt", content=ROW)
-    assert folder.said("train: set\nval: set\n") == ["set/b.txt: P02 a label file without a picture"]
+    assert folder.said("train: set\nval: set\n") == ["set/b.txt: P02 a label file without an image"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
@@ -484,7 +484,7 @@ def test_the_split_is_told_from_the_file_name(folder, name, split):
 def test_a_coco_file_without_usable_pictures_is_an_error(folder):
     folder.add("images/a.jpg")
     for names in ((), ("../a.jpg",), ("a.txt",)):
-        with pytest.raises(TilerError, match="no pictures that could be cut"):
+        with pytest.raises(TilerError, match="no images that could be cut"):
             coco(folder, *names)
     with pytest.raises(TilerError, match="no such folder"):
         coco(folder, "a.jpg", root="nowhere")

@@ -127,7 +127,7 @@ def test_the_example_of_padilla():
 
 
 def padilla(pixel):
-    """Its 7 pictures, boxes from the first to the last pixel."""
+    """Its 7 images, boxes from the first to the last pixel."""
     image, boxes = read(PADILLA / "gts")
     found_image, found = read(PADILLA / "dets")
     assert (len(boxes), len(found)) == (15, 24)

@@ -19,7 +19,7 @@ points = st.lists(st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)), max
 
 @st.composite
 def affines(draw):
-    """Turned, scaled, maybe mirrored: maps that pictures have."""
+    """Turned, scaled, maybe mirrored: maps that images have."""
     x, y = draw(numbers(0.01, 50)), draw(numbers(0.01, 50)) * draw(st.sampled_from([1, -1]))
     angle = draw(st.one_of(st.just(0.0), numbers(0, 6.28)))
     c, s = math.cos(angle), math.sin(angle)

@@ -48,9 +48,9 @@ def read(file, given):
 
 
 def objects(file, annotations, spec=DETECT):
-    """What is read of one picture's annotations, through the file."""
+    """What is read of one image's annotations, through the file."""
     found = read(file, content(annotations))
-    return coco.instances(found.pictures[0].annotations, CLASSES, spec, "f.json")
+    return coco.instances(found.images[0].annotations, CLASSES, spec, "f.json")
 
 
 def refusal(file, given):
@@ -316,7 +316,7 @@ def test_annotations_go_to_their_pictures_in_the_order_of_the_file(file):
     images = [image(id=3, file_name="c.jpg"), image(id="x", file_name="x.jpg"), image(id=1)]
     given = [annotation(id=10 + i, image_id=owner) for i, owner in enumerate([1, "x", 3, 1])]
     found = read(file, content(given, images))
-    assert [(p.file_name, [a.index for a in p.annotations]) for p in found.pictures] == [
+    assert [(p.file_name, [a.index for a in p.annotations]) for p in found.images] == [
         ("c.jpg", [2]),
         ("x.jpg", [1]),
         ("a.jpg", [0, 3]),
@@ -327,11 +327,11 @@ def test_annotations_go_to_their_pictures_in_the_order_of_the_file(file):
 def test_a_picture_listed_twice_counts_once(file):
     images = [image(), image(file_name="b.jpg"), image(id=2)]
     found = read(file, content([annotation(), annotation(id=2, image_id=2)], images))
-    assert [p.file_name for p in found.pictures] == ["a.jpg"]
+    assert [p.file_name for p in found.images] == ["a.jpg"]
     assert [str(f) for f in found.findings] == [
         "instances.json: P05 image 1: b.jpg is listed twice; the first entry counts",
         "instances.json: P05 image 2: a.jpg is listed twice; the first entry counts",
-        "instances.json: L03 annotation 2: no picture has image_id 2",
+        "instances.json: L03 annotation 2: no image has image_id 2",
     ]
 
 
@@ -339,8 +339,8 @@ def test_a_picture_listed_twice_counts_once(file):
 def test_an_annotation_of_no_picture_is_reported(file, image_id):
     found = read(file, content([annotation(id=8, image_id=image_id)]))
     assert [f.code for f in found.findings] == ["L03"]
-    assert found.findings[0].message.startswith("annotation 8: no picture has image_id ")
-    assert found.pictures[0].annotations == []
+    assert found.findings[0].message.startswith("annotation 8: no image has image_id ")
+    assert found.images[0].annotations == []
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a.jpg"], "a\0.jpg"])
@@ -348,20 +348,20 @@ def test_a_picture_without_a_usable_name_is_reported(file, name):
     found = read(file, content([], [image(id=6, file_name=name), image()]))
     assert [f.code for f in found.findings] == ["I01"]
     assert found.findings[0].message.startswith("image 6: file_name is ")
-    assert [p.file_name for p in found.pictures] == ["a.jpg"]
+    assert [p.file_name for p in found.images] == ["a.jpg"]
 
 
 @pytest.mark.parametrize("given", [None, 1.5, [1], {"a": 1}])
 def test_a_picture_without_a_usable_id_is_not_said_to_be_listed_twice(file, given):
     found = read(file, content([], [image(id=given, file_name="b.jpg"), image()]))
-    assert [p.file_name for p in found.pictures] == ["a.jpg"]
+    assert [p.file_name for p in found.images] == ["a.jpg"]
     assert len(found.findings) == 1
     assert "twice" not in found.findings[0].message
 
 
 def test_annotations_within_an_image_entry_are_not_taken_for_its_own(file):
     found = read(file, content([], [image(annotations=[annotation()])]))
-    assert found.pictures[0].annotations == []
+    assert found.images[0].annotations == []
 
 
 def test_classes_follow_the_rising_ids(file):
@@ -435,7 +435,7 @@ def test_misspelt_keys_are_guessed(file):
 
 def test_a_byte_order_mark_and_unknown_keys_are_no_matter(file):
     found = read(file, b"\xef\xbb\xbf" + json.dumps(content() | {"info": {"x": [1]}, "licenses": None}).encode())
-    assert [p.file_name for p in found.pictures] == ["a.jpg"]
+    assert [p.file_name for p in found.images] == ["a.jpg"]
 
 
 def test_no_such_file(tmp_path):
@@ -446,5 +446,5 @@ def test_no_such_file(tmp_path):
 
 
 def test_a_picture_knows_its_size(file):
-    picture = read(file, content()).pictures[0]
+    picture = read(file, content()).images[0]
     assert (picture.id, picture.file_name, picture.width, picture.height) == (1, "a.jpg", 100, 80)

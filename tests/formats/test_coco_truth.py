@@ -50,10 +50,10 @@ def test_real_files_as_pycocotools_reads_them(path):
     truth = coco_truth.read(path)
     oracle, annotations, places = as_pycocotools_reads(path)
     assert not truth.findings
-    assert [p[0] for p in truth.pictures] == list(places) and [c["id"] for c in oracle.loadCats(oracle.getCatIds())] == [
+    assert [p[0] for p in truth.images] == list(places) and [c["id"] for c in oracle.loadCats(oracle.getCatIds())] == [
         *truth.categories
     ]
-    for id, name, width, height in truth.pictures:
+    for id, name, width, height in truth.images:
         assert (name, width, height) == tuple(oracle.imgs[id][key] for key in ("file_name", "width", "height"))
     columns = truth.instances.area, truth.box_area, truth.image, truth.crowd, truth.ignore, truth.instances.class_id
     assert [*zip(*(c.tolist() for c in columns), strict=True)] == [
@@ -82,11 +82,11 @@ numbers = st.one_of(st.integers(-300, 300), st.floats(-1e6, 1e6))
 @quick
 @given(st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6), st.permutations([4, 1, 3]))
 def test_boxes_to_the_last_bit(file, boxes, ids):
-    """Those without size too; the order is that of the ids of the pictures, then of the file."""
+    """Those without size too; the order is that of the ids of the images, then of the file."""
     annotations = [annotation(id=i, image_id=ids[i % 3], bbox=box) for i, box in enumerate(boxes)]
     truth = of(file, *annotations, images=[image(id=i, file_name=f"{i}.jpg") for i in ids])
     order = sorted(range(len(boxes)), key=lambda i: (ids[i % 3], i))
-    assert truth.instances.row.tolist() == order and [p[0] for p in truth.pictures] == [1, 3, 4]
+    assert truth.instances.row.tolist() == order and [p[0] for p in truth.images] == [1, 3, 4]
     assert truth.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in (boxes[i] for i in order)]
     assert truth.box_area.tolist() == truth.instances.area.tolist() == [boxes[i][2] * boxes[i][3] for i in order]
     assert not truth.findings
@@ -108,19 +108,19 @@ def test_what_stands_in_an_annotation(file):
 
 
 def test_pictures(file):
-    """Ids of either kind; a file name counts for nothing here, and two pictures may share one."""
+    """Ids of either kind; a file name counts for nothing here, and two images may share one."""
     images = [{"id": "b"}, image(id=12), image(id=2, width="x", height=1.5), {"id": "a", "file_name": 3, "width": -1}]
     truth = of(file, annotation(image_id="a"), annotation(image_id=12.0), annotation(image_id="b"), images=images)
-    assert truth.pictures == [(2, "a.jpg", 0, 1), (12, "a.jpg", 100, 80), ("a", "", 0, 0), ("b", "", 0, 0)]
+    assert truth.images == [(2, "a.jpg", 0, 1), (12, "a.jpg", 100, 80), ("a", "", 0, 0), ("b", "", 0, 0)]
     assert truth.image.tolist() == [1, 2, 3] and truth.instances.row.tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize(
     "bad, code, said",
     [
-        ({"image_id": 2}, "L03", "no picture has image_id 2"),
-        ({"image_id": "1"}, "L03", "no picture has image_id '1'"),
-        ({"image_id": []}, "L03", "no picture has image_id []"),
+        ({"image_id": 2}, "L03", "no image has image_id 2"),
+        ({"image_id": "1"}, "L03", "no image has image_id '1'"),
+        ({"image_id": []}, "L03", "no image has image_id []"),
         ({"category_id": 8}, "L04", "no category has id 8"),
         ({"category_id": None}, "L04", "no category has id None"),
         ({"bbox": None}, "L03", "bbox is a list of numbers, got None"),
@@ -143,7 +143,7 @@ def test_an_annotation_that_cannot_be_used(file, bad, code, said):
 def test_pictures_that_cannot_be_used(file):
     images = [image(), image(width=7), image(id=None), image(id=True), image(id=1.5)]
     truth = of(file, annotation(), images=images)
-    assert truth.pictures == [(1, "a.jpg", 100, 80)] and len(truth.instances) == 1
+    assert truth.images == [(1, "a.jpg", 100, 80)] and len(truth.instances) == 1
     assert [f.code for f in truth.findings] == ["P05", "I01", "I01", "I01"]
 
 
@@ -201,7 +201,7 @@ def test_nothing_at_all(file):
     for task in ("auto", "detect", "segment"):
         truth = of(file, task=task, images=[])
         assert truth.instances.boxes.shape == (0, 4) and truth.image.shape == truth.crowd.shape == truth.box_area.shape == (0,)
-        assert truth.pictures == [] and truth.segmentations == ([] if task == "segment" else None)
+        assert truth.images == [] and truth.segmentations == ([] if task == "segment" else None)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def detections(draw, task=None, **kinds):
 
 @st.composite
 def anywhere(draw, task):
-    """Detections of a picture of up to 100,000 px a side, some of a hundredth of a pixel."""
+    """Detections of an image of up to 100,000 px a side, some of a hundredth of a pixel."""
     found = draw(detections(task))
     size = np.array([draw(frames), draw(frames)])
     small = draw(st.sampled_from([1.0, 1e-2, 1e-4]))

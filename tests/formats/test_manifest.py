@@ -139,7 +139,7 @@ def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
     for name in ("images/train/a__0_0_100_80.webp", "labels/train/a__0_0_100_80.txt"):
         assert [str(f) for f in manifest.missing(tmp_path)] == expected
         (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_bytes(b"" if name.endswith(".txt") else b"x")  # a picture without content is none
+        (tmp_path / name).write_bytes(b"" if name.endswith(".txt") else b"x")  # an image without content is none
         expected = expected[1:]
     assert manifest.missing(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""Names of tiles: read from the right, whatever the picture is called; never guessed where two tools could be meant."""
+"""Names of tiles: read from the right, whatever the image is called; never guessed where two tools could be meant."""
 
 import pytest
 from hypothesis import given
@@ -130,7 +130,7 @@ def test_a_stray_name_of_another_tool_does_not_stop_the_rest():
 
 
 def test_names_that_say_nothing_are_shown():
-    with pytest.raises(TilerError, match=r"one of the 2 pictures \(got one, two, three\).*--tiles"):
+    with pytest.raises(TilerError, match=r"one of the 2 images \(got one, two, three\).*--tiles"):
         decide(["one", "two", "three", "four"], {"a", "b"})
     with pytest.raises(TilerError, match="no prediction is named like"):
         decide([], set())

@@ -438,13 +438,13 @@ def test_keypoints_are_kept_with_their_visibility():
     [
         ("0 0 0", [0, 0, 0], None),
         ("-.005 -.005 0", [0, 0, 0], None),
-        ("1.4 .5 2", [0, 0, 0], "a keypoint outside the picture; written as 0 0 0"),
-        (".5 -.1 1", [0, 0, 0], "a keypoint outside the picture; written as 0 0 0"),
-        ("1.4 .5 0", [0, 0, 0], "a keypoint outside the picture; written as 0 0 0"),
+        ("1.4 .5 2", [0, 0, 0], "a keypoint outside the image; written as 0 0 0"),
+        (".5 -.1 1", [0, 0, 0], "a keypoint outside the image; written as 0 0 0"),
+        ("1.4 .5 0", [0, 0, 0], "a keypoint outside the image; written as 0 0 0"),
         (".5 .5 3", [50, 50, 2], "visibility 3, expected 0, 1 or 2; 2 is taken"),
         (".5 .5 -1", [50, 50, 2], "visibility -1, expected 0, 1 or 2; 2 is taken"),
         (".5 .5 0.7", [50, 50, 2], "visibility 0.7, expected 0, 1 or 2; 2 is taken"),
-        ("1e300 .5 2", [0, 0, 0], "a keypoint outside the picture; written as 0 0 0"),
+        ("1e300 .5 2", [0, 0, 0], "a keypoint outside the image; written as 0 0 0"),
         (".5 .5 1e300", [50, 50, 2], "visibility 1e+300, expected 0, 1 or 2; 2 is taken"),
     ],
 )

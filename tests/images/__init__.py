@@ -1,4 +1,4 @@
-"""Small pictures for the tests, some of forms that Pillow does not write."""
+"""Small images for the tests, some of forms that Pillow does not write."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ def exif_block(orientation, *more, order="<"):
 
 
 def smooth(mode="RGB", size=(24, 16)):
-    """A picture in which every pixel tells where it is."""
+    """An image in which every pixel tells where it is."""
     width, height = size
     y, x = np.mgrid[:height, :width]
     if mode == "I;16":

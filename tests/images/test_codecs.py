@@ -37,7 +37,7 @@ needs_fast = pytest.mark.usefixtures("fast")
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return tmp_path_factory.mktemp("pictures") / "picture"
+    return tmp_path_factory.mktemp("images") / "image"
 
 
 def photo(mode="RGB", size=(33, 21)):
@@ -61,7 +61,7 @@ def as_pillow_does(data):
 
 
 def opened(path, data):
-    """The upright picture as splitting would find it, or None where it is refused."""
+    """The upright image as splitting would find it, or None where it is refused."""
     path.write_bytes(data)
     try:
         with open(path, "rb") as file:

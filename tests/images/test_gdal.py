@@ -1,4 +1,4 @@
-"""Pictures read by strips with GDAL are those that were written, to the last bit; or they are refused."""
+"""Images read by strips with GDAL are those that were written, to the last bit; or they are refused."""
 
 import io
 import os
@@ -28,7 +28,7 @@ DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 SIZE = (333, 211)
 
 
-def file_of(tmp_path, data, name="picture"):
+def file_of(tmp_path, data, name="image"):
     path = os.path.join(os.fsencode(tmp_path), os.fsencode(name))
     with open(path, "wb") as file:
         file.write(data)
@@ -218,7 +218,7 @@ def test_truncated(tmp_path, name, capfd):
 @needs_gdal
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged(tmp_path, name, capfd):
-    """A picture of the header's size, or none."""
+    """An image of the header's size, or none."""
     data, random = DAMAGED[name](), np.random.default_rng(5)
     for n in range(60):
         broken = bytearray(data)

@@ -66,7 +66,7 @@ def keyed(directory):
 
 @pytest.fixture
 def lone(tmp_path):
-    """Where a picture without neighbours might be."""
+    """Where an image without neighbours might be."""
     return tmp_path / "a.tif"
 
 
@@ -222,7 +222,7 @@ directories = st.sampled_from([(), UTM, UTM_POINTS, DEGREES])
 
 @st.composite
 def places(draw):
-    """North-up and others: maps that pictures have, with or without a reference system."""
+    """North-up and others: maps that images have, with or without a reference system."""
     x, y = draw(numbers(0.001, 50)), draw(numbers(0.001, 50)) * draw(st.sampled_from([-1, -1, 1]))
     angle = draw(st.just(0.0) | numbers(0, 6.28))
     c, s = math.cos(angle), math.sin(angle)

@@ -465,7 +465,7 @@ class TestRefusals:
 
 
 class TestDamage:
-    """Whatever the bytes, a header comes out or the picture is refused."""
+    """Whatever the bytes, a header comes out or the image is refused."""
 
     @staticmethod
     def survives(data):

@@ -79,7 +79,7 @@ def assert_same(tile, data, window, kind):
     assert not wrong[top : window.height - bottom, left : window.width - right].any()
 
 
-# Windows of a picture of 83 x 59 px: at each border, in its midst, of sizes that no block divides, and all of it
+# Windows of an image of 83 x 59 px: at each border, in its midst, of sizes that no block divides, and all of it
 WINDOWS = [
     Window(0, 0, 83, 59),
     Window(0, 0, 32, 32),
@@ -351,7 +351,7 @@ class TestRefused:
         [Window(0, 0, 84, 59), Window(0, 0, 83, 60), Window(-16, 0, 32, 32), Window(0, -16, 32, 32), Window(96, 0, 1, 1)],
     )
     def test_a_window_outside(self, window):
-        with pytest.raises(ValueError, match="not inside the picture of 83 x 59 px"):
+        with pytest.raises(ValueError, match="not inside the image of 83 x 59 px"):
             copied(jpeg(), [Window(0, 0, 16, 16), window])
 
     @pytest.mark.parametrize("progressive", [False, True])

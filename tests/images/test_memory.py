@@ -79,12 +79,12 @@ class TestWhatTheSystemSays:
         of_the_system(monkeypatch, tmp_path, **files)
         assert memory.available() is None
         assert memory.enough(1 << 60)
-        memory.require(1 << 60, "a picture")
+        memory.require(1 << 60, "an image")
 
 
 def test_what_is_refused_for_want_of_memory(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2_500_000_000)
-    memory.require(2_500_000_000, "a picture")
+    memory.require(2_500_000_000, "an image")
     with pytest.raises(SourceRefused) as caught:
         memory.require(12_345_678_901, "a progressive JPEG of 9 px")
     assert caught.value.code == "I04"

@@ -1,4 +1,4 @@
-"""Which reader a picture gets, and that all of them make the same of it."""
+"""Which reader an image gets, and that all of them make the same of it."""
 
 import io
 import threading
@@ -35,7 +35,7 @@ def installed(monkeypatch):
 
 @pytest.fixture
 def by_rows(monkeypatch):
-    """Every picture by rows, where a reader is installed."""
+    """Every image by rows, where a reader is installed."""
     monkeypatch.setattr(reading, "LARGE", 0)
 
 
@@ -52,7 +52,7 @@ def rows_reader():
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """How pictures are read; without the extra, all of them are read whole."""
+    """How images are read; without the extra, all of them are read whole."""
     if request.param != "whole":
         monkeypatch.setattr(reading, "LARGE", 0)
     if request.param == "by rows of libvips":

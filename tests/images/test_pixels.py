@@ -34,14 +34,14 @@ def values(dtype, bands, size=(WIDTH, HEIGHT)):
 
 @st.composite
 def windows(draw, width=WIDTH, height=HEIGHT):
-    """Inside a picture."""
+    """Inside an image."""
     x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
     return Window(x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y)))
 
 
 @st.composite
 def margins(draw):
-    """A window inside a picture, and one around it."""
+    """A window inside an image, and one around it."""
     inner = draw(windows())
     left, top, right, bottom = (draw(st.integers(0, 5)) for _ in range(4))
     return inner, Window(inner.x - left, inner.y - top, inner.width + left + right, inner.height + top + bottom)

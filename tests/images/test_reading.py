@@ -159,7 +159,7 @@ class TestPixels:
         assert same(decode(data), smooth())
 
     def test_a_wrong_suffix_does_not_matter(self, tmp_path):
-        path = tmp_path / "picture.png"
+        path = tmp_path / "image.png"
         path.write_bytes(SAMPLES["tiff"])
         with open(path, "rb") as file:
             image = reading.decode(file, reading.plain_header(file, LIMIT))

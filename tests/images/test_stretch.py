@@ -73,7 +73,7 @@ def values_of(dtype):
 
 @st.composite
 def pictures(draw, count=1, shape=SHAPES, dtypes=DTYPES):
-    """Pictures of one dtype and number of bands."""
+    """Images of one dtype and number of bands."""
     dtype = draw(st.sampled_from(dtypes))
     first = draw(shape)
     if len(first) == 3 and first[2] == 0:

@@ -1,4 +1,4 @@
-"""Pictures read by strips with libvips are those of Pillow, or of whoever wrote them, to the last bit; or they are refused."""
+"""Images read by strips with libvips are those of Pillow, or of whoever wrote them, to the last bit; or they are refused."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def libvips():
 needs_vips = pytest.mark.usefixtures("libvips")
 
 
-def file_of(tmp_path, data, name="picture"):
+def file_of(tmp_path, data, name="image"):
     path = os.path.join(os.fsencode(tmp_path), os.fsencode(name))
     with open(path, "wb") as file:
         file.write(data)
@@ -185,7 +185,7 @@ def test_jpeg_in_tiff(tmp_path, subsampling, tile):
 
 @needs_vips
 def test_georeferenced_with_overviews(tmp_path):
-    """Unknown tags are no damage, and an overview is not the picture."""
+    """Unknown tags are no damage, and an overview is not the image."""
     rasterio = pytest.importorskip("rasterio")
     pixels, path = values("u1", (3, 600, 700)), tmp_path / "geo.tif"
     place = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)

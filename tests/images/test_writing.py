@@ -25,14 +25,14 @@ ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd.tar"
 
 
 def opened(data):
-    """A picture upright, and its header."""
+    """An image upright, and its header."""
     file = io.BytesIO(data)
     found = reading.plain_header(file, LIMIT)
     return reading.decode(file, found), found
 
 
 def cut(image, window, size, encoding):
-    """A tile, as splitting cuts it out of a whole picture."""
+    """A tile, as splitting cuts it out of a whole image."""
     inner = window.intersection(Window(0, 0, *image.size))
     with reading.allowed(inner.width * inner.height):
         part = image.crop((inner.x, inner.y, inner.right, inner.bottom))
@@ -484,7 +484,7 @@ class TestPaintOut:
 
     @pytest.mark.parametrize("wanted", ["jpg", "png", "webp", "tif"])
     def test_in_the_mode_of_the_tile(self, wanted):
-        """Which is not always the mode of the picture."""
+        """Which is not always the mode of the image."""
         for name in ("CMYK tif", "P png", "LA png", "1 png", "L bmp"):
             image, found = opened(LOSSLESS[name])
             tile = cut(image, WHOLE, SIZE, encoding_of(image, found, wanted, 90))
@@ -562,7 +562,7 @@ print(json.dumps({"files": len(limits), "torn": torn, "errors": sorted(errors)})
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """The odd pictures of shared/data, by name."""
+    """The odd images of shared/data, by name."""
     if not ODD.exists():
         pytest.skip(f"{ODD} is not here")
     folder = tmp_path_factory.mktemp("odd")

@@ -35,7 +35,7 @@ def truth(data, tiles):
         label = (Path(data) / source.source.replace("images", "labels", 1)).with_suffix(".txt")
         text = label.read_bytes() if label.exists() else b""
         labels, _ = yolo.read(text, spec, source.width, source.height, "")
-        if labels.rings is None:  # what reaches past its picture is cut to it
+        if labels.rings is None:  # what reaches past its image is cut to it
             labels = replace(labels, boxes=labels.boxes.clip(0, [source.width, source.height] * 2))
         found[source.source] = labels
     return found
@@ -65,7 +65,7 @@ def written(path, task, width, height, kpt=None):
 def alike(found, known):
     """`(found, known)` True where both are the same object: boxes to 1e-3 px, outlines to an IoU of 0.999.
 
-    Corners of an OBB that are no rectangle (clamped to their picture) stand for the smallest one around them.
+    Corners of an OBB that are no rectangle (clamped to their image) stand for the smallest one around them.
     """
     if known.rings is not None:
         if known.task == "obb":

@@ -90,9 +90,9 @@ def test_what_is_asked_for_wins(tmp_path, transform):
 
 def test_world_files_are_looked_for_only_when_asked(tmp_path):
     root = made(tmp_path / "tiles", a=Geo(NORTH_UP, "EPSG:32632"))
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/a.wld").write_text("2\n0\n0\n-2\n11\n19\n")
-    options = {"tiles": root, "images": tmp_path / "pictures", "export": "geojson", "workers": 1}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.wld").write_text("2\n0\n0\n-2\n11\n19\n")
+    options = {"tiles": root, "images": tmp_path / "images", "export": "geojson", "workers": 1}
     world = tiler.merge(root, out=tmp_path / "world", affine="world", **options)
     assert [finding.code for finding in world.report.findings] == ["D13"]
     assert lies(json.loads((tmp_path / "world/geojson/a.geojson").read_text()), placed((2, 0, 10, 0, -2, 20)))

@@ -220,7 +220,7 @@ def test_real_labels_come_back(tmp_path, no_pixels, name, task, tile, overlap):
     assert merged.report.counts.detections == count > 190
 
 
-# Labels of a picture or some of each set; they are cut in twelve ways, and merged by every method
+# Labels of an image or some of each set; they are cut in twelve ways, and merged by every method
 LABELS = {name: f"{name}/labels/*/*" for name in ("cars_detect", "cells_detect", "pcb_detect", "hituav_obb")}
 LABELS |= {"nuclei_segment": "nuclei_segment/labels/val/*"}
 LABELS |= {f"e2e_{task}": f"e2e/scenes/labels_{task}/test/*_00" for task in ("detect", "obb", "segment")}
@@ -399,7 +399,7 @@ def test_the_report_counts_what_a_loop_over_the_files_counts(noisy, tmp_path):
     counts = json.loads((tmp_path / "out/report.json").read_text())["counts"]
     records = lines(tmp_path / "out/merged.jsonl")
     labels = [numbers(p) for p in sorted((tmp_path / "out/labels").rglob("*.txt"))]
-    assert counts["pictures"] == len(records) == len(labels) == 5
+    assert counts["images"] == len(records) == len(labels) == 5
     assert counts["empty"] == sum(not rows for rows in labels)
     assert counts["tiles"] == sum(len(s.tiles) for s in manifest.read_sources(noisy.tiles / "tiles.jsonl"))
     assert counts["predicted"] == len(list(noisy.preds.glob("*.txt")))
@@ -512,7 +512,7 @@ class Stop(BaseException):
 
 
 def stopped(monkeypatch, case, out, number, where="after", **options):
-    """A run that ends at its n-th picture: before it is written, in the middle, or when it is noted down."""
+    """A run that ends at its n-th image: before it is written, in the middle, or when it is noted down."""
     real_add, real_note = output.Writer.add, Staging.note
     count = [0]
 
@@ -549,7 +549,7 @@ def stopped(monkeypatch, case, out, number, where="after", **options):
 
 
 def halved(done):
-    """The files of a picture without what it adds to common ones."""
+    """The files of an image without what it adds to common ones."""
     return SimpleNamespace(
         files={name: text[: len(text) // 2] for name, text in done.files.items()}, streams={}, outcome=done.outcome
     )
@@ -1298,7 +1298,7 @@ def test_numbers_that_lost_their_zeros_are_found(tmp_path, by):
     merged = merge(tmp_path / "predictions.json", tmp_path / "out", preds_base=0, **where)
     counts = {source.rpartition("/")[2]: len(merged[source]) for source in merged}
     assert {name for name, count in counts.items() if count} == {"007.png", "012.png"}
-    assert [f.split(" ")[1] for f in found(merged.report, "D10")] == ["13:", "20:"]  # 20 may be two pictures
+    assert [f.split(" ")[1] for f in found(merged.report, "D10")] == ["13:", "20:"]  # 20 may be two images
 
 
 # --- manifests that were meddled with
@@ -1514,7 +1514,7 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
             (f.tile, f.row): f.fate for f in fates if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
         } == dropped
         assert {f.fate for f in fates if f.class_id is None} == {f"refused ({code})" for *_, code in record["refused"]}
-    with pytest.raises(TilerError, match="--explain q: no such picture among 5, such as images/train/none.png"):
+    with pytest.raises(TilerError, match="--explain q: no such image among 5, such as images/train/none.png"):
         tiler.merging.explain(noisy.preds, "q", tiles=noisy.tiles)
 
 
@@ -1551,7 +1551,7 @@ def test_class_names_come_from_data_where_no_manifest_has_them(base, tmp_path):
 
 
 def blank(folder, sizes):
-    """Pictures without content, of the given sizes."""
+    """Images without content, of the given sizes."""
     for name, size in sizes.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -1633,7 +1633,7 @@ def test_real_save_txt_with_spaces_in_names(tmp_path):
     paths = sorted(folder.rglob("*.txt"))
     images = blank(tmp_path / "images", {f"{p.stem}.jpg": (320, 240) for p in paths})
     merged = merge(folder, tmp_path / "out", images=images)
-    assert (merged.report.index, merged.report.exit_code()) == ("names of pictures", 0)
+    assert (merged.report.index, merged.report.exit_code()) == ("names of images", 0)
     assert merged.report.counts.rows == sum(len(numbers(p)) for p in paths)
     assert {p.name for p in (tmp_path / "out/labels").iterdir()} == {p.name for p in paths}
 

@@ -1,4 +1,4 @@
-"""Manifests and predictions that are odd: padded tiles, pictures in two splits, awkward classes and names."""
+"""Manifests and predictions that are odd: padded tiles, images in two splits, awkward classes and names."""
 
 import json
 import shutil
@@ -122,7 +122,7 @@ def test_a_picture_in_two_splits_belongs_to_the_one_that_was_predicted(tmp_path)
     row = "0 .5 .5 .1 .1 .9\n"
     merged = tiler.merge(predicted(tmp_path / "p", t=row, w=row), tiles=tiles)
     assert (merged.sources, merged.report.left_out) == (["both.png", "v.png"], ["train"])
-    assert tiler.merge(predicted(tmp_path / "all", t=row, u=row, w=row), tiles=tiles).report.counts.pictures == 3
+    assert tiler.merge(predicted(tmp_path / "all", t=row, u=row, w=row), tiles=tiles).report.counts.images == 3
 
 
 @pytest.mark.parametrize("name", ["labels/p.txt", "predictions.json", "geojson/p.geojson"])
@@ -142,7 +142,7 @@ def test_an_output_that_was_meddled_with_is_not_complete(tmp_path, name, how):
 
 def test_a_tile_of_two_pictures_is_refused(tmp_path):
     tiles = made(tmp_path / "m", [(f"{k}.png", "val", 640, 640, [("t", 0, 0, 640, 640)]) for k in "ab"])
-    with pytest.raises(TilerError, match="several pictures have a tile t"):
+    with pytest.raises(TilerError, match="several images have a tile t"):
         tiler.merge(predicted(tmp_path / "p", t="0 .5 .5 .1 .1 .9\n"), tiles=tiles)
 
 
@@ -164,8 +164,8 @@ def test_a_class_number_without_bound_costs_nothing(tmp_path):
     [
         ({"kpt_shape": [17]}, ONE, "kpt_shape is"),
         ({"kpt_shape": []}, ONE, "kpt_shape is"),
-        ({}, [("p.png", "val", 10**12, 640, [("A", 0, 0, 640, 640)])], "no picture is that large"),
-        ({}, [("p.png", "val", 640, 640, [("A", 10**12, 0, 640, 640)])], "no picture is that large"),
+        ({}, [("p.png", "val", 10**12, 640, [("A", 0, 0, 640, 640)])], "no image is that large"),
+        ({}, [("p.png", "val", 640, 640, [("A", 10**12, 0, 640, 640)])], "no image is that large"),
         ({}, [(f"{'x' * 300}.png", "val", 640, 640, [("A", 0, 0, 640, 640)])], "longer than any path"),
         ({}, [("a.png", "v", 9, 9, [("A", 0, 0, 9, 9)]), ("a.txt/b.png", "v", 9, 9, [])], "a file and a folder"),
     ],

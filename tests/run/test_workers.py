@@ -25,7 +25,7 @@ WAYS = [
 
 
 def name(item):
-    return f"pictures/{item}.jpg"
+    return f"images/{item}.jpg"
 
 
 def stream(work, items, count, backend):
@@ -173,7 +173,7 @@ class TestLostWorkers:
         with pytest.raises(Unfinished) as caught:
             taken.extend(stream(work, range(9), count, "loky"))
         assert caught.value.exit_code == 3
-        assert str(caught.value).startswith("pictures/5.jpg: ")
+        assert str(caught.value).startswith("images/5.jpg: ")
         assert "run again" in str(caught.value)
 
     def test_what_comes_before_it_is_delivered(self):
@@ -184,7 +184,7 @@ class TestLostWorkers:
         assert taken == [0, 1, 2]
 
     def test_the_only_item(self):
-        with pytest.raises(Unfinished, match=r"^pictures/0\.jpg: "):
+        with pytest.raises(Unfinished, match=r"^images/0\.jpg: "):
             list(stream(partial(killed_by, 0, os.getpid()), [0], 1, "loky"))
 
     @pytest.mark.parametrize("count", [1, 2])
@@ -207,7 +207,7 @@ class TestLostWorkers:
         with pytest.raises(Unfinished) as caught:
             for result in stream(partial(killed_by, 2, os.getpid(), sign=sign), range(4), count, "loky"):
                 taken.append(result)
-        assert str(caught.value).startswith("pictures/2.jpg: ")
+        assert str(caught.value).startswith("images/2.jpg: ")
         assert taken == [0, 1]
 
 

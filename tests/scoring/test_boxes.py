@@ -91,16 +91,16 @@ def test_the_command_prints_boxes_beside_outlines_and_says_how_obbs_are_compared
     data, preds = merged(tmp_path, "segment")
     done = run("score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path)
     lines = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    for name in ("coco, 100 a class and picture", "coco, boxes, 100 a class and picture", "coco, boxes, all (100)"):
+    for name in ("coco, 100 a class and image", "coco, boxes, 100 a class and image", "coco, boxes, all (100)"):
         assert name in lines
-    assert "ultralytics 8.4.190, boxes, 300 a picture" in lines
+    assert "ultralytics 8.4.190, boxes, 300 an image" in lines
     assert "size of a detection: width times height of the box" in lines
     only = run("score", preds, "--data", data.yaml, "--split", "val", "--task", "detect", "--analysis", "none", cwd=tmp_path)
     assert "detect, IoU of boxes" in only.stdout and "boxes, " not in only.stdout.replace("IoU of boxes", "")
     data, preds = merged(tmp_path / "obb", "obb")
     done = run("score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path)
-    assert "coco (IoU of polygons), 100 a class and picture" in done.stdout
-    assert "ultralytics 8.4.190 (ProbIoU), 300 a picture" in done.stdout
+    assert "coco (IoU of polygons), 100 a class and image" in done.stdout
+    assert "ultralytics 8.4.190 (ProbIoU), 300 an image" in done.stdout
     assert "…" not in done.stdout
 
 
@@ -169,7 +169,7 @@ def test_the_example_that_draws_says_which_source_it_needs(tmp_path):
     command = [sys.executable, str(ROOT / "examples/draw.py"), "--sheet", str(tmp_path / "tiles"), str(tmp_path / "out.jpg")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "say --source, the path of a picture that was (images/train/t0.png, " in done.stderr
+    assert "say --source, the path of an image that was (images/train/t0.png, " in done.stderr
     source = str(tmp_path / "data/images/val/p.png")
     assert subprocess.run([*command, "--source", source]).returncode == 0
     assert (tmp_path / "out.jpg").stat().st_size

@@ -1,4 +1,4 @@
-"""Two runs on the same pictures: the difference, and whether it is more than chance."""
+"""Two runs on the same images: the difference, and whether it is more than chance."""
 
 import numpy as np
 import pytest
@@ -61,12 +61,12 @@ def test_what_is_not_there_is_null(made):
 
 def test_runs_that_cannot_be_compared(made, tmp_path):
     one = made(1.0)
-    with pytest.raises(TilerError, match="a comparison needs resampled pictures"):
+    with pytest.raises(TilerError, match="a comparison needs resampled images"):
         compared(one, made(4.0, analysis="none"))
-    with pytest.raises(TilerError, match="a comparison needs resampled pictures"):
+    with pytest.raises(TilerError, match="a comparison needs resampled images"):
         compared(one, made(4.0, replicates=0))
     with pytest.raises(TilerError, match="runs are compared by the same weights"):
         compared(one, made(4.0, replicates=10))
     other = dataset(tmp_path / "data", {"q": rows(BOXES["p00"])})
-    with pytest.raises(TilerError, match="A and B were scored on other pictures"):
+    with pytest.raises(TilerError, match="A and B were scored on other images"):
         compared(one, tiler.score(texts(tmp_path / "preds", {"q": rows(BOXES["p00"], 1.0)}), other.yaml))

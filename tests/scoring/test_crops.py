@@ -58,7 +58,7 @@ def seams(tmp_path_factory):
 
 
 def held(root, size, boxes, found, image=None, conf=None):
-    """Metrics of one picture with detections in memory, without tiles."""
+    """Metrics of one image with detections in memory, without tiles."""
     made = dataset(root)
     made.add("p.png", rows(boxes, size), image or Image.new("RGB", size), "val")
     found = np.array(found, float).reshape(-1, 4)
@@ -105,7 +105,7 @@ def test_pixels_stand_where_the_object_is(seams):
     (crop,) = [c for c in worst(seams) if c.key.endswith("p0.png") and "(180, 40" in c.what.replace("at ", "")]
     image = pixels(crop)
     assert "enlarged 3 times" in crop.what
-    x, y = 200 - 128 // 2, 0  # the view's corner: as far to the left as up, and not above the picture
+    x, y = 200 - 128 // 2, 0  # the view's corner: as far to the left as up, and not above the image
     for px, py in ((190, 55), (210, 55)):
         assert near(image, (px - x) * 3 + 1, (py - y) * 3 + 1, COLOURS[0])
     assert near(image, 10, 370, (90, 90, 90))
@@ -215,7 +215,7 @@ def test_pictures_that_are_missing_or_damaged_are_left_out(tmp_path):
     data = (root / "p1.png").read_bytes()
     (root / "p1.png").write_bytes(data[: len(data) // 2])
     assert {crop.key for crop in worst(metrics)} == {"images/val/p2.png"}
-    (root / "p2.png").write_bytes(b"no picture")
+    (root / "p2.png").write_bytes(b"no image")
     assert worst(metrics) == []
 
 
@@ -246,7 +246,7 @@ def test_a_crowded_picture_gives_places_that_do_not_see_one_another(tmp_path):
     at = rng.uniform(0, 350, (300, 2))
     metrics = held(tmp_path, (W, H), np.concatenate([at, at + 12], axis=1), [], painted())
     crops = worst(metrics)
-    assert 3 < len(crops) <= 12  # more than three of one picture, since there is no other
+    assert 3 < len(crops) <= 12  # more than three of one image, since there is no other
     assert len({crop.what for crop in crops}) == len(crops)
 
 

@@ -73,9 +73,7 @@ def test_pixels_where_normalised_numbers_are_expected(data, tmp_path):
 
 def test_pixels_of_other_pictures(data, tmp_path):
     far = results(form=lambda x0, y0, x1, y1: [x0 + 4000, y0 + 4000, x1 - x0, y1 - y0])
-    refused(
-        dumped(tmp_path / "p.json", far), data.yaml, r"6 of 6 boxes lie outside their picture, such as 40\d\d", preds_base="0"
-    )
+    refused(dumped(tmp_path / "p.json", far), data.yaml, r"6 of 6 boxes lie outside their image, such as 40\d\d", preds_base="0")
 
 
 def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
@@ -86,12 +84,12 @@ def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
     np.testing.assert_allclose(metrics.sample.found.instances.boxes, [[-20, 10, 9, 30]])
 
 
-# --- other pictures
+# --- other images
 
 
 def test_predictions_of_no_picture(data, tmp_path):
     refused(
-        texts(tmp_path / "preds", {"q": FOUND}), data.yaml, r"none of 1 predictions is for a picture of .*dataset.yaml \(q, ...\)"
+        texts(tmp_path / "preds", {"q": FOUND}), data.yaml, r"none of 1 predictions is for an image of .*dataset.yaml \(q, ...\)"
     )
     refused(dumped(tmp_path / "p.json", results("q.png")), data.yaml, "none of 1 predictions is for", preds_base="0")
 
@@ -103,14 +101,14 @@ def test_some_predictions_of_no_picture_are_left_out_and_said(data, tmp_path, fo
     else:
         preds = dumped(tmp_path / "p.json", results() + results("q.png"))
     metrics = tiler.score(preds, data.yaml, preds_base="0")
-    assert [(f.code, f.message) for f in metrics.findings] == [("S01", "q: no picture of val; 6 rows left out")]
+    assert [(f.code, f.message) for f in metrics.findings] == [("S01", "q: no image of val; 6 rows left out")]
     assert (metrics.exit_code(), metrics.card["detections"], metrics.coco["AP"]) == (1, 6, pytest.approx(51 / 101))
 
 
 def test_two_files_of_one_picture(data, tmp_path):
     metrics = tiler.score(texts(tmp_path / "preds", {"p0": FOUND, "a/p0": FOUND}), data.yaml)
     assert codes(metrics) == ["S01"]
-    assert re.search("its picture has predictions in .*p0 already", metrics.findings[0].message)
+    assert re.search("its image has predictions in .*p0 already", metrics.findings[0].message)
     assert (metrics.card["detections"], metrics.exit_code()) == (6, 1)
 
 
@@ -158,7 +156,7 @@ def test_names_of_all_kinds(tmp_path):
         names[name] = FOUND
     metrics = tiler.score(texts(tmp_path / "preds", names), made.yaml)
     assert [f for f in metrics.findings if f.level == "error"] == []
-    assert (metrics.card["pictures"], metrics.coco["AP"]) == (len(names), pytest.approx(1))
+    assert (metrics.card["images"], metrics.coco["AP"]) == (len(names), pytest.approx(1))
     assert json.loads(metrics.encoded())
 
 

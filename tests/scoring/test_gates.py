@@ -103,7 +103,7 @@ def test_a_number_that_was_not_there_asks_for_nothing(good, tmp_path):
         ({"data": "other.yaml"}, "of other conditions: data other.yaml, now dataset.yaml"),
         ({"split": "test"}, "of other conditions: split test, now val"),
         ({"labels": 7}, "of other conditions: labels 7, now 3"),
-        ({"pictures": 7}, "of other conditions: pictures 7, now 2"),
+        ({"images": 7}, "of other conditions: images 7, now 2"),
         ({"task": "obb"}, "of other conditions: task"),
         ({"protocols": {}}, "of other conditions: protocols"),
     ],

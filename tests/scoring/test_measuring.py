@@ -29,7 +29,7 @@ def made(tmp_path):
 
 
 def many(rows):
-    """The same pictures, each five times."""
+    """The same images, each five times."""
     return {f"{name}{i}": text for i in range(5) for name, text in rows.items()}
 
 
@@ -139,7 +139,7 @@ def test_limits_of_detections(tmp_path):
     assert (auto["max_dets"], auto["AP"], auto["AR"]) == (150, pytest.approx(1), pytest.approx(1))
     assert auto["cost_of_limit"] == pytest.approx(1 - 67 / 101)
     limits = metrics.card["max_dets"]
-    assert (limits["coco"], limits["auto"], limits["pictures_beyond_limit"]) == ([1, 10, 100], 150, 1)
+    assert (limits["coco"], limits["auto"], limits["images_beyond_limit"]) == ([1, 10, 100], 150, 1)
     given = tiler.score(preds, made.yaml, max_dets="1,50")
     assert given.card["max_dets"]["coco"] == [1, 50]
     assert given.coco["AR_50"] == pytest.approx(50 / 150)

@@ -176,7 +176,7 @@ def test_the_json_does_not_tell_where_it_was_made(made, metrics, tmp_path):
 
 def test_the_card_tells_what_was_measured_how(metrics):
     card = metrics.card
-    assert (card["data"], card["split"], card["task"], card["pictures"], card["classes"]) == (
+    assert (card["data"], card["split"], card["task"], card["images"], card["classes"]) == (
         "dataset.yaml",
         "val",
         "detect",

@@ -19,7 +19,7 @@ from tiler.findings import Finding
 from tiler.instances import Instances
 from tiler.scoring.report.page import page
 
-SECTIONS = ["numbers", "card", "classes", "sizes", "seams", "errors", "merging", "curves", "confusion", "places", "pictures"]
+SECTIONS = ["numbers", "card", "classes", "sizes", "seams", "errors", "merging", "curves", "confusion", "places", "images"]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -88,17 +88,17 @@ def test_all_of_it(seams):
     read = sound(page(seams))
     tags = [tag for tag, _ in read.tags]
     assert tags.count("svg") == 6  # the confusion matrix is a table
-    assert tags.count("img") == 7  # six places, and one whole picture
+    assert tags.count("img") == 7  # six places, and one whole image
     words = read.words
     assert f"{seams.coco_auto['AP']:.3f}" in words["numbers"]
     assert f"{seams.map50:.3f}" in words["numbers"]
     assert "Ultralytics 8.4.190" in words["numbers"]
     assert "n/a" in words["numbers"]
-    assert "3 pictures, 12 labels" in words["card"]
+    assert "3 images, 12 labels" in words["card"]
     assert "cut by over 16 px" in words["seams"]
     assert "merge --method cvm" in words["errors"]
     assert f"{seams.efficiency.nomerge.ap:.3f}" in words["merging"]
-    assert "images/val/p0.png" in words["pictures"]
+    assert "images/val/p0.png" in words["images"]
 
 
 def test_crops_are_pictures(seams):
@@ -222,4 +222,4 @@ def test_a_perfect_run_has_no_worst_places(tmp_path):
     found = Instances(np.zeros(1, int), np.array([[10, 10, 40, 40.0]]), conf=np.ones(1))
     read = sound(page(tiler.score({"images/val/p.png": found}, made.yaml, split="val")))
     assert "None: there are no mistakes" in read.words["places"]
-    assert "None has any." in read.words["pictures"]
+    assert "None has any." in read.words["images"]

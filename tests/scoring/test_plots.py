@@ -151,7 +151,7 @@ def test_no_window_system_is_touched(seams):
 def test_without_matplotlib(seams, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (plots.figures, plots.svg):
-        with pytest.raises(TilerError, match=r"pictures need matplotlib: pip install 'tilestitch\[plot\]'"):
+        with pytest.raises(TilerError, match=r"plots need matplotlib: pip install 'tilestitch\[plot\]'"):
             draw(seams)
 
 

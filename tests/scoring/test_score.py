@@ -36,7 +36,7 @@ TWELVE = (
     "AR_large",
 )
 PASCAL = {"AP": 0.505, "AP50": 0.697, "AP75": 0.573, "AP_small": 0.586, "AP_medium": 0.519, "AP_large": 0.501}
-W, H = 200, 100  # px of the pictures made here
+W, H = 200, 100  # px of the images made here
 
 
 # --- what the tests of `score` share
@@ -53,7 +53,7 @@ def outline(class_id, points, *conf):
 
 
 def dataset(root, val=None, train=None, **extra):
-    """A dataset of grey pictures of 200 x 100 px; {name: rows of labels, or None for no file}."""
+    """A dataset of grey images of 200 x 100 px; {name: rows of labels, or None for no file}."""
     made = Dataset(root, **extra)
     for split, labels in (("val", val or {}), ("train", {"t0": ""} if train is None else train)):
         for i, (name, rows) in enumerate(labels.items()):
@@ -183,7 +183,7 @@ def test_pictures_of_one_name_are_two_by_their_ids(tmp_path):
         {"image_id": 2, "category_id": 1, "bbox": [100, 50, 20, 20], "score": 0.5},
     ]
     metrics = tiler.score(dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none")
-    assert (metrics.card["pictures"], metrics.coco["AP"]) == (2, pytest.approx(1))
+    assert (metrics.card["images"], metrics.coco["AP"]) == (2, pytest.approx(1))
 
 
 # --- published results
@@ -223,7 +223,7 @@ def test_boxes_and_masks_of_one_file(task, kind):
 
 
 def padilla(tmp_path):
-    """The set of seven pictures as YOLO txt, the confidence after the class, and as COCO has it."""
+    """The set of seven images as YOLO txt, the confidence after the class, and as COCO has it."""
     folder, side = PREDS / "padilla_case1", 200
     made, annotations, results, images = dataset(tmp_path / "data", names=["object"]), [], [], []
     for number, path in enumerate(sorted((folder / "gts").iterdir()), 1):
@@ -271,7 +271,7 @@ LABELS = {"p0": row(0, 10, 10, 40, 40) + row(1, 100, 20, 180, 90), "p1": row(0, 
 
 
 def held():
-    """Detections by picture: two right, one shifted, one invented."""
+    """Detections by image: two right, one shifted, one invented."""
     return {
         "p0": Instances(np.array([0, 1]), np.array([[10, 10, 40, 40], [105, 22, 180, 90.0]]), conf=np.array([0.9, 0.7])),
         "images/val/p1.png": Instances(np.array([0]), np.array([[60, 30, 90, 60.0]]), conf=np.array([0.8])),
@@ -328,11 +328,11 @@ def test_no_detections_in_memory(data):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (3, "predictions are a path, what tiler.merge returns, or detections by picture; got int"),
+        (3, "predictions are a path, what tiler.merge returns, or detections by image; got int"),
         ([], "got list"),
         ({"p0": 3}, r"detections are Instances, .*, or have .xyxy, .confidence and .class_id; got int"),
         ({"p0": Instances(np.array([0]), np.array([[1, 1, 9, 9.0]]))}, "need a confidence"),
-        ({"zzz": held()["p0"]}, "none of 1 predictions is for a picture of"),
+        ({"zzz": held()["p0"]}, "none of 1 predictions is for an image of"),
     ],
 )
 def test_what_is_no_detections_is_said(data, given, message):

@@ -70,7 +70,7 @@ SEAM_ERRORS = {"SeamDup", "SeamTrunc", "SeamSplit", "LostInMerge", "NotCovered"}
 
 def test_the_chain(scenes):
     metrics = score(scenes, tiles=scenes.tiles)
-    assert (metrics.findings, metrics.card["pictures"], metrics.card["labels"]) == ([], 3, 480)
+    assert (metrics.findings, metrics.card["images"], metrics.card["labels"]) == ([], 3, 480)
     assert metrics.card["left_out"] == {}
     assert metrics.card["tiles"] == "merged.jsonl"
     assert metrics.coco["AP50"] > 0.97
@@ -93,7 +93,7 @@ def test_the_chain(scenes):
 def test_one_split_of_it(scenes):
     metrics = score(scenes, split="val", tiles=scenes.tiles)
     labels = (SCENES / "labels" / "val" / "val_00002.txt").read_text().splitlines()
-    assert (metrics.card["pictures"], metrics.card["labels"]) == (1, len(labels))
+    assert (metrics.card["images"], metrics.card["labels"]) == (1, len(labels))
     assert metrics.errors.untold == ()
     # that the others are predicted too is said, or is of no matter
     assert {f.code for f in metrics.findings} <= {"S01"}
@@ -169,7 +169,7 @@ def test_predictions_on_tiles_of_something_else(here, tmp_path):
     (here.preds / "q__0_0_640_640.txt").write_text("0 0.5 0.5 0.1 0.1 0.5\n")
     metrics = score(here, tiles=here.tiles)
     assert metrics.efficiency is None
-    assert any("for a tile of these pictures" in why for why in metrics.card["left_out"]["tiles"])
+    assert any("for a tile of these images" in why for why in metrics.card["left_out"]["tiles"])
 
 
 def test_tiles_of_other_pictures(here, tmp_path):
@@ -178,7 +178,7 @@ def test_tiles_of_other_pictures(here, tmp_path):
     (here.merged / "merged.jsonl").unlink()
     metrics = score(here, tiles=tmp_path / "others")
     assert metrics.seams is None
-    assert "no merged.jsonl of these pictures" in metrics.card["left_out"]["seams"][0]
+    assert "no merged.jsonl of these images" in metrics.card["left_out"]["seams"][0]
     with pytest.raises(TilerError, match="--tiles .*preds: expected the output of tiler split"):
         score(here, tiles=here.preds)
 
@@ -266,7 +266,7 @@ def test_the_report_of_a_merge_on_disk_leads_to_its_files(scenes, tmp_path):
     assert score(scenes, merged).coco == pytest.approx(score(scenes).coco, nan_ok=True)
 
 
-# --- real pictures
+# --- real images
 
 
 @needs_shared
@@ -275,7 +275,7 @@ def test_the_chain_on_real_pictures(tmp_path):
     tiler.merge(made.preds, tiles=made.tiles, out=made.merged, workers=1)
     metrics = score(made, tiles=made.tiles)
     assert [f for f in metrics.findings if f.level == "error"] == []
-    assert (metrics.card["pictures"], metrics.card["labels"], metrics.card["left_out"]) == (8, 197, {})
+    assert (metrics.card["images"], metrics.card["labels"], metrics.card["left_out"]) == (8, 197, {})
     assert metrics.coco["AP50"] > 0.9
     assert metrics.efficiency.nomerge.ap < metrics.efficiency.merged.ap
     assert metrics.errors.untold == ()
@@ -308,7 +308,7 @@ def test_a_real_detectors_predictions_on_tiles(tmp_path):
         tiler.score(preds, data)
     tiler.merge(preds, images=tmp_path / "data" / "images" / "val", data=data, out=tmp_path / "predict-merged", workers=1)
     metrics = tiler.score(tmp_path / "predict-merged", data, tile_preds=preds, replicates=20)
-    assert (metrics.card["pictures"], metrics.card["labels"], metrics.card["split"]) == (2, 300, "val")
+    assert (metrics.card["images"], metrics.card["labels"], metrics.card["split"]) == (2, 300, "val")
     assert [f for f in metrics.findings if f.level == "error"] == []
     assert metrics.coco_auto["AP"] > 0.325  # accept.json: NMS at an IoU of .5, any number of detections
     assert metrics.efficiency.nomerge.ap < metrics.efficiency.merged.ap
@@ -316,7 +316,7 @@ def test_a_real_detectors_predictions_on_tiles(tmp_path):
 
 
 def turned(here, names):
-    """A dataset of the same pictures and labels whose classes stand in another order."""
+    """A dataset of the same images and labels whose classes stand in another order."""
     import yaml
 
     old = yaml.safe_load((SCENES / "dataset.yaml").read_text())["names"]
@@ -375,7 +375,7 @@ def test_pictures_without_tiles_are_left_out_of_seams(here):
     metrics = score(here)
     val = score(here, split="val")
     assert metrics.card["labels"] == 480
-    assert metrics.card["left_out"]["tiles"][0] == "seams of 2 pictures without tiles"
+    assert metrics.card["left_out"]["tiles"][0] == "seams of 2 images without tiles"
     assert metrics.plain()["seams"]["table"] == val.plain()["seams"]["table"]
     assert metrics.plain()["seams"]["density"][0]["band_area"] == val.plain()["seams"]["density"][0]["band_area"]
     assert [row.labels for row in metrics.seams.resolution] == [row.labels for row in val.seams.resolution]

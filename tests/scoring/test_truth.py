@@ -97,7 +97,7 @@ def test_outlines_are_scored_as_boxes_where_the_labels_are_boxes(tmp_path):
     assert (metrics.card["task"], metrics.coco["AP"]) == ("detect", pytest.approx(1))
 
 
-# --- pictures with and without labels
+# --- images with and without labels
 
 
 def test_pictures_without_labels_without_predictions_and_classes_without_labels(tmp_path):
@@ -107,8 +107,8 @@ def test_pictures_without_labels_without_predictions_and_classes_without_labels(
     (preds / "q.txt").unlink()
     metrics = tiler.score(preds, made.yaml)
     card = metrics.card
-    assert (card["pictures"], card["labels"], card["detections"]) == (4, 2, 2)
-    assert (card["pictures_without_labels"], card["pictures_without_detections"]) == (2, 2)
+    assert (card["images"], card["labels"], card["detections"]) == (4, 2, 2)
+    assert (card["images_without_labels"], card["images_without_detections"]) == (2, 2)
     assert card["classes_without_labels"] == ["b", "c"]
     assert metrics.coco["AP"] == pytest.approx(51 / 101)  # one of two found, the invented one is less sure
     plain = metrics.plain()
@@ -172,20 +172,20 @@ def test_the_split_is_the_one_whose_pictures_are_predicted(splits, tmp_path):
 
 def test_predictions_of_two_splits_need_a_word(splits, tmp_path):
     preds = texts(tmp_path / "preds", {name: sure([ONE]) for name in ("v0", "v1", "t0")})
-    with pytest.raises(TilerError, match="predictions for pictures of val and train: say --split, one of them or all"):
+    with pytest.raises(TilerError, match="predictions for images of val and train: say --split, one of them or all"):
         tiler.score(preds, splits.yaml)
     both = tiler.score(preds, splits.yaml, split="train,val")
-    assert (both.card["split"], both.card["pictures"], both.coco["AP"]) == ("train,val", 4, pytest.approx(76 / 101))
+    assert (both.card["split"], both.card["images"], both.coco["AP"]) == ("train,val", 4, pytest.approx(76 / 101))
     everything = tiler.score(preds, splits.yaml, split="all")
     assert (everything.card["split"], everything.keys, everything.coco) == (
         "all",
         both.keys,
         pytest.approx(both.coco, nan_ok=True),
     )
-    assert tiler.score(preds, splits.yaml, split="predicted").card["pictures"] == 4
+    assert tiler.score(preds, splits.yaml, split="predicted").card["images"] == 4
     val = tiler.score(preds, splits.yaml, split="val")
-    assert (val.card["pictures"], val.coco["AP"], val.exit_code()) == (2, pytest.approx(1), 1)
-    assert [(f.code, f.message) for f in val.findings] == [("S01", "t0: no picture of val; 1 rows left out")]
+    assert (val.card["images"], val.coco["AP"], val.exit_code()) == (2, pytest.approx(1), 1)
+    assert [(f.code, f.message) for f in val.findings] == [("S01", "t0: no image of val; 1 rows left out")]
 
 
 @pytest.mark.parametrize("split", ["tset", "val,tset", "", "val,"])
@@ -195,7 +195,7 @@ def test_a_split_that_is_none(splits, tmp_path, split):
 
 
 def test_predictions_of_another_split_say_which(splits, tmp_path):
-    with pytest.raises(TilerError, match="none of 1 predictions is for a picture of .*dataset.yaml, train; they are for val"):
+    with pytest.raises(TilerError, match="none of 1 predictions is for an image of .*dataset.yaml, train; they are for val"):
         tiler.score(texts(tmp_path / "preds", {"v0": sure([ONE])}), splits.yaml, split="train")
 
 
@@ -204,9 +204,9 @@ def test_val_and_train_of_the_same_pictures_are_val(tmp_path):
     made.yaml.write_text("train: images/val\nval: images/val\nnames: [a, b, c]\n")
     preds = texts(tmp_path / "preds", {"v0": sure([ONE]), "v1": sure([ONE], 0.5)})
     metrics = tiler.score(preds, made.yaml)
-    assert (metrics.card["split"], metrics.card["pictures"], metrics.coco["AP"]) == ("val", 2, pytest.approx(1))
+    assert (metrics.card["split"], metrics.card["images"], metrics.coco["AP"]) == ("val", 2, pytest.approx(1))
     both = tiler.score(preds, made.yaml, split="all")
-    assert (both.card["pictures"], both.card["labels"], both.coco["AP"]) == (2, 2, pytest.approx(1))
+    assert (both.card["images"], both.card["labels"], both.coco["AP"]) == (2, 2, pytest.approx(1))
 
 
 def test_a_test_split_is_found_too(tmp_path):
@@ -242,7 +242,7 @@ def test_coco_labels_with_predictions_in_txt_by_name(coco, tmp_path):
         tmp_path / "preds", {"one": row(0, 10, 10, 50, 50, 0.9), "two": row(1, 100, 20, 180, 90, 0.8) + row(0, 5, 5, 25, 25, 0.7)}
     )
     metrics = tiler.score(preds, coco)
-    assert (metrics.findings, metrics.card["pictures"], metrics.card["split"]) == ([], 3, None)
+    assert (metrics.findings, metrics.card["images"], metrics.card["split"]) == ([], 3, None)
     assert metrics.keys == ["a/one.jpg", "b/two.jpg", "three.jpg"]
     assert metrics.coco["AP"] == pytest.approx(1)
     assert {r["image"]: r["tp"] for r in metrics.per_image} == {"a/one.jpg": 1, "b/two.jpg": 2, "three.jpg": 0}

@@ -1,4 +1,4 @@
-"""Pictures of more bands or bits than Pillow has a mode for: their tiles hold every bit (the extra `big`)."""
+"""Images of more bands or bits than Pillow has a mode for: their tiles hold every bit (the extra `big`)."""
 
 import os
 import sys
@@ -62,7 +62,7 @@ def pages(path):
 
 
 def tiles(out):
-    """(path of the source, tile, path of its picture)"""
+    """(path of the source, tile, path of its image)"""
     for source in manifest.read_sources(out / "tiles.jsonl"):
         for tile in source.tiles:
             (path,) = (out / "images" / source.split).glob(tile.name + ".*")
@@ -79,7 +79,7 @@ def yaml_of(out):
 
 @pytest.fixture
 def paths(dataset):
-    """Where the pictures of both splits go; labels stand there already."""
+    """Where the images of both splits go; labels stand there already."""
     for where in ("train", "val"):
         (dataset.root / f"labels/{where}/a.txt").write_text(ROWS)
     return [dataset.root / f"images/{where}/a.tif" for where in ("train", "val")]

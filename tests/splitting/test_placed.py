@@ -1,4 +1,4 @@
-"""Pictures that lie in the world give tiles that do: GeoTIFF tags, world files, and the manifest."""
+"""Images that lie in the world give tiles that do: GeoTIFF tags, world files, and the manifest."""
 
 import json
 
@@ -325,7 +325,7 @@ def test_labels_of_tiles_merged_lie_where_those_of_the_source_do(dataset, tmp_pa
 
 
 def test_each_picture_lies_where_it_lies(tmp_path):
-    """Pictures of one dataset may lie in different places, or nowhere."""
+    """Images of one dataset may lie in different places, or nowhere."""
     data = Dataset(tmp_path / "data")
     photo(data, NORTH_UP)
     data.add("b.tif", ROWS, picture(*SIZE), tiffinfo=tags(TURNED))

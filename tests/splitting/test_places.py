@@ -17,7 +17,7 @@ SCALES = [0.1, 0.25, 0.29, 0.33, 0.5, 0.6, 0.75, 1, 1.5, 2]
 
 @st.composite
 def cuts(draw):
-    """Size of a picture, and options of a grid or several."""
+    """Size of an image, and options of a grid or several."""
     tile = draw(st.integers(40, 200)), draw(st.integers(40, 200))
     options = SplitOptions(
         tile=tile,

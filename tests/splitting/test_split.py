@@ -333,8 +333,8 @@ def test_coco_and_yolo_of_the_same_labels_give_the_same_tiles(filled, tmp_path):
 
 
 def test_crowds_are_painted_out(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (100, 100), "white").save(tmp_path / "pictures/a.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (100, 100), "white").save(tmp_path / "images/a.png")
     annotations = [
         {"id": 1, "image_id": 1, "category_id": 1, "bbox": [60, 60, 20, 20], "iscrowd": 0},
         {"id": 2, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 1,
@@ -342,13 +342,13 @@ def test_crowds_are_painted_out(tmp_path):
     ]  # fmt: skip
     content = {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}], "annotations": annotations}
     (tmp_path / "t.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "a"}]}))
-    report = tiler.split(tmp_path / "t.json", images=tmp_path / "pictures", out=tmp_path / "out", tile=100, workers=1)
+    report = tiler.split(tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "out", tile=100, workers=1)
     pixels = np.asarray(Image.open(tmp_path / "out/images/train/a__0_0_100_100.png"))[..., 0]
     assert (pixels[21:59, 11:39] == 114).all()
     assert (pixels[:, 42:] == 255).all()
     assert report.splits["train"].counts.ignored_regions == 1
     report = tiler.split(
-        tmp_path / "t.json", images=tmp_path / "pictures", out=tmp_path / "skip", tile=100, ignored="skip", workers=1
+        tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "skip", tile=100, ignored="skip", workers=1
     )
     assert (np.asarray(Image.open(tmp_path / "skip/images/train/a__0_0_100_100.png")) == 255).all()
 
@@ -608,12 +608,12 @@ def test_scale_marks_in_stems_make_no_two_tiles_of_one_name(tmp_path):
 
 
 def test_crowds_are_painted_where_they_are_though_a_side_is_raised_to_ten_pixels(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (100, 2000), "white").save(tmp_path / "pictures/a.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (100, 2000), "white").save(tmp_path / "images/a.png")
     crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 800, 100, 200], "iscrowd": 1}
     content = {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 2000}], "annotations": [crowd]}
     (tmp_path / "t.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "a"}]}))
-    tiler.split(tmp_path / "t.json", images=tmp_path / "pictures", out=tmp_path / "out", tile=100, scale=0.05, workers=1)
+    tiler.split(tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "out", tile=100, scale=0.05, workers=1)
     (tile,) = (tmp_path / "out/images/train").iterdir()
     rows = np.asarray(Image.open(tile))[:, 5, 0]
     assert (rows[41:49] == 114).all()

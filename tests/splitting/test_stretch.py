@@ -1,4 +1,4 @@
-"""`--stretch`: deep pictures become 8-bit tiles by one mapping for the whole dataset."""
+"""`--stretch`: deep images become 8-bit tiles by one mapping for the whole dataset."""
 
 import json
 
@@ -24,7 +24,7 @@ def values(low, high, seed=0, shape=(210, 300), dtype=np.uint16):
 
 
 def grey(data, pictures, **save):
-    """Pictures of a dataset, PNGs of 16 bits by name; the last one is its val."""
+    """Images of a dataset, PNGs of 16 bits by name; the last one is its val."""
     *train, last = pictures
     for name in train:
         data.add(f"{name}.png", "0 0.5 0.5 0.2 0.2\n", Image.fromarray(pictures[name]))

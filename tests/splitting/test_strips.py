@@ -1,4 +1,4 @@
-"""Pictures that are read by strips of rows give the tiles of whole ones, to the byte (the extra `big`)."""
+"""Images that are read by strips of rows give the tiles of whole ones, to the byte (the extra `big`)."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ LZW = "tiff_lzw" if tuple(map(int, features.version("libtiff").split("."))) >= (
 
 @pytest.fixture
 def by_strips(monkeypatch):
-    """From here on no picture is small; each strip that is read is counted."""
+    """From here on no image is small; each strip that is read is counted."""
     read = []
 
     def start():
@@ -83,7 +83,7 @@ def made(root, pictures):
 
 
 def both(data, tmp_path, by_strips, **options):
-    """The trees of a split by whole pictures and of one by strips."""
+    """The trees of a split by whole images and of one by strips."""
     split(data, tmp_path / "whole", **options)
     read = by_strips()
     report = split(data, tmp_path / "strips", **options)
@@ -143,7 +143,7 @@ FORMATS = ["jpg", "png", "tif", "webp"]
 
 
 def held(format):
-    """The pictures that a format can hold."""
+    """The images that a format can hold."""
     deep = ("float", *(() if format in ("png", "tif") else ("deep", "16", "endian")))
     return {name: data for name, data in PICTURES.items() if not any(word in name for word in deep)}
 

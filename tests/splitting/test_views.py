@@ -70,7 +70,7 @@ def rows_of(rows, windows=FOUR, scale=1.0, **options):
 
 @st.composite
 def splits(draw, task=None, **kinds):
-    """Objects of a picture, and the windows, scales and options that it is cut with."""
+    """Objects of an image, and the windows, scales and options that it is cut with."""
     rows = draw(instances(task=task, classes=CLASSES, **kinds))
     options = SplitOptions(
         tile=draw(st.integers(30, 150)),

@@ -16,8 +16,11 @@ gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting th
 
 import typer  # noqa: E402
 
-from tiler.errors import TilerError, Unfinished  # noqa: E402
-from tiler.findings import printable  # noqa: E402
+from tiler.errors import (  # noqa: E402
+    TilerError,
+    Unfinished,
+    printable,
+)
 from tiler.version import __version__  # noqa: E402
 
 app = typer.Typer(
@@ -74,14 +77,25 @@ def run() -> NoReturn:
     try:
         _require_place()
         add_commands(sys.argv[1:])
-        app()
+        code = app(standalone_mode=False)
     except SystemExit as ended:
-        _leave(ended.code if isinstance(ended.code, int) else 1)
+        code = ended.code
     except Exception as error:
+        wrong_use = getattr(error, "format_message", None)  # an error of the command line's library
+        if wrong_use is not None:
+            _misused(wrong_use())
         if os.environ.get(DEBUG):
             raise
         _fail(*_said(error))
-    _leave(0)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _misused(message: str) -> NoReturn:
+    """End because of what stands on the command line; of nothing at all, the help was printed."""
+    if not message:
+        _leave(2)
+    command = next((f" {name}" for name in sys.argv[1:2] if name in COMMANDS), "")
+    _fail(f"{message.rstrip('.')}; see tiler{command} --help", 2)
 
 
 def _said(error: Exception) -> tuple[str, int]:

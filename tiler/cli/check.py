@@ -13,8 +13,7 @@ import typer
 
 from tiler.cli.parameters import with_options
 from tiler.cli.printing import emit, progress, shown_path
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 from tiler.options import CheckOptions
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ FORMATS = ("text", "json", "github")
 def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON.")],
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The pictures of a COCO JSON.", show_default=False)
+        Path | None, typer.Option("--images", metavar="DIR", help="The images of a COCO JSON.", show_default=False)
     ] = None,
     output_format: Annotated[
         str, typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings.")
@@ -60,7 +59,7 @@ def _json(report: CheckReport, shown_path: Any) -> None:
     for finding in report.findings:
         item = _relative(finding, report, shown_path)
         items.append({**asdict(item), "level": item.level})
-    counted = {"task": report.task, "pictures": report.pictures, "rows": report.rows}
+    counted = {"task": report.task, "images": report.images, "rows": report.rows}
     result = {**counted, "findings": items}
     emit(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
 
@@ -82,7 +81,7 @@ def _relative(finding: Finding, report: CheckReport, shown_path: Any) -> Finding
 def _closing(report: CheckReport) -> None:
     levels = [sum(f.count for f in report.findings if f.level == level) for level in ("error", "warning", "note")]
     print(
-        f"{report.task} dataset ({report.task_reason}): {report.pictures} pictures, {report.rows} rows: "
+        f"{report.task} dataset ({report.task_reason}): {report.images} images, {report.rows} rows: "
         f"{levels[0]} errors, {levels[1]} warnings, {levels[2]} notes",
         file=sys.stderr,
     )

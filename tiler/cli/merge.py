@@ -13,8 +13,7 @@ import typer
 from tiler.cli.parameters import Config, configured, with_options
 from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.cli.score import noticed, shown
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 from tiler.formats.locations import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 
@@ -32,7 +31,7 @@ def command(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", metavar="DIR", help="Full pictures, if tiles are told by their names.", show_default=False),
+        typer.Option("--images", metavar="DIR", help="Full images, if tiles are told by their names.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
@@ -51,7 +50,7 @@ def command(
     ] = False,
     explain: Annotated[
         str | None,
-        typer.Option("--explain", metavar="SOURCE", help="Print what becomes of each row of one picture.", show_default=False),
+        typer.Option("--explain", metavar="SOURCE", help="Print what becomes of each row of one image.", show_default=False),
     ] = None,
     config: Config = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be refused.")] = False,
@@ -60,7 +59,7 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")] = False,
     **options: Any,
 ) -> None:
-    """Merge predictions on tiles into the detections of the full pictures: no duplicate at a seam, no half."""
+    """Merge predictions on tiles into the detections of the full images: no duplicate at a seam, no half."""
     allowed = {item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)}
     chosen = configured(config, options, {*allowed, *PLACES})
     configured_places = {name: chosen.pop(name) for name in PLACES if name in chosen}
@@ -113,10 +112,12 @@ def _score(merged: Path, data: Path, **options: Any) -> Metrics | TilerError:
 def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
     import msgspec
 
+    from tiler.formats import report_json
+
     text = report.encoded()
     if metrics is not None:
         said = {"refused": str(metrics)} if isinstance(metrics, TilerError) else metrics.plain()
-        text = msgspec.json.format(msgspec.json.encode({**msgspec.json.decode(text), "score": said}), indent=1) + b"\n"
+        text = report_json.indented({**msgspec.json.decode(text), "score": said})
     return text.decode()
 
 
@@ -129,8 +130,8 @@ def _summary(report: MergeReport) -> None:
     if report.left_out:
         tell(f"left out, without any predictions: {', '.join(report.left_out)}")
     lost = {name: number for name, number in counts.fates.items() if name not in ("kept", "fused", "orphan")}
-    head = ["pictures", "tiles", "with rows", "rows", "cut", "refused", *lost, "joined", "orphans", "detections"]
-    row = [counts.pictures, counts.tiles, counts.predicted, counts.rows, counts.cut, counts.refused, *lost.values()]
+    head = ["images", "tiles", "with rows", "rows", "cut", "refused", *lost, "joined", "orphans", "detections"]
+    row = [counts.images, counts.tiles, counts.predicted, counts.rows, counts.cut, counts.refused, *lost.values()]
     row += [counts.joined, counts.fates.get("orphan", 0), counts.detections]
     tell(table(head, [row]))
     if report.out:
@@ -147,9 +148,9 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
 
     fates = explain(preds, source, **options)
     if json:
-        import msgspec
+        from tiler.formats import report_json
 
-        emit(msgspec.json.format(msgspec.json.encode([asdict(fate) for fate in fates]), indent=1).decode() + "\n")
+        emit(report_json.indented([asdict(fate) for fate in fates]).decode())
         return
     rows = []
     for fate in fates:

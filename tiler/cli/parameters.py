@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tiler.checks import Checked, option_fields
-from tiler.errors import TilerError, did_you_mean
-from tiler.findings import printable
+from tiler.errors import TilerError, did_you_mean, printable
 
 Config = Annotated[
     Path | None,

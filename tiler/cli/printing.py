@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tiler.findings import Finding, printable, together
+from tiler.errors import printable
+from tiler.findings import Finding, together
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +75,7 @@ def _ready(*_: Any) -> None:
 
 @contextmanager
 def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while pictures are worked on, if stderr is a terminal."""
+    """A bar on stderr while images are worked on, if stderr is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield _ready
         return

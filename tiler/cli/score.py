@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @with_options(ScoreOptions, ReadingOptions)
 def command(
-    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Output of tiler merge, or predictions on full pictures.")],
+    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Output of tiler merge, or predictions on full images.")],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -44,11 +44,11 @@ def command(
         typer.Option("--tile-preds", metavar="DIR", help="Predictions on tiles.", show_default="as PREDS were merged"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Pictures of a COCO JSON, for the report.", show_default=False)
+        Path | None, typer.Option("--images", metavar="DIR", help="Images of a COCO JSON, for the report.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Also write JSON, CSV, pictures and report.html.", show_default=False),
+        typer.Option("--out", "-o", metavar="DIR", help="Also write JSON, CSV, images and report.html.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output of tiler score.")] = False,
     compare: Annotated[
@@ -69,7 +69,7 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes and times too.")] = False,
     **options: Any,
 ) -> None:
-    """Score detections on full pictures against their labels: an honest mAP, by a protocol that is named."""
+    """Score detections on full images against their labels: an honest mAP, by a protocol that is named."""
     chosen = configured(config, options, {item.name for cls in (ScoreOptions, ReadingOptions) for item in fields(cls)})
     if data is None:
         raise TilerError("score against what? --data with a dataset.yaml, or a COCO ground truth JSON")
@@ -101,7 +101,7 @@ def command(
         if versus is not None:
             _versus(versus)
         if folder is not None:
-            print(folder)
+            tell(str(folder))
     noticed(metrics, preds, verbose, quiet)
     failed = [gate for gate in asked if not gate.passed]
     for gate in failed:
@@ -128,8 +128,7 @@ def _gates(metrics: Metrics, fail_under: str, baseline: Path | None) -> list[Gat
 def _json(metrics: Metrics, asked: list[Gate], versus: dict[str, Comparison] | None) -> str:
     from dataclasses import asdict
 
-    import msgspec
-
+    from tiler.formats import report_json
     from tiler.scoring import comparing
 
     content = metrics.plain()
@@ -137,7 +136,7 @@ def _json(metrics: Metrics, asked: list[Gate], versus: dict[str, Comparison] | N
         content["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in asked]
     if versus is not None:
         content["comparison"] = comparing.plain(versus)
-    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
+    return report_json.indented(content).decode()
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -162,7 +161,7 @@ def shown(metrics: Metrics, verbose: bool) -> None:
     tell(f"{card['predictions']}")
     crowds = f" and {card['ignored_labels']} ignored" if card["ignored_labels"] else ""
     tell(
-        f"{card['task']}, {card['similarity']}: {card['pictures']} pictures{split}, "
+        f"{card['task']}, {card['similarity']}: {card['images']} images{split}, "
         f"{card['labels']} labels{crowds}, {card['detections']} detections"
     )
     if card["task"] in ("segment", "pose"):
@@ -194,7 +193,7 @@ def _protocols(plain: Mapping[str, Any]) -> None:
         rows += _coco_rows(f"coco{OBB[0] if task == 'obb' else ''}", plain, cap)
         if plain["intervals"] is not None:
             ends = plain["intervals"]
-            rows.append(["  95 % of resampled pictures", *(_span(ends.get(name)) for name in SIZES), "", "", ""])
+            rows.append(["  95 % of resampled images", *(_span(ends.get(name)) for name in SIZES), "", "", ""])
         if boxes:
             rows += _coco_rows("coco, boxes", boxes, next(reversed(_caps(boxes["coco"]))))
     for name in ("ultralytics", "ultralytics-8.3"):
@@ -207,14 +206,14 @@ def _protocols(plain: Mapping[str, Any]) -> None:
     tell(table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows))
     if plain["intervals"] is None and plain["card"]["intervals"]:
         tell(plain["card"]["intervals"])
-    beyond = limits["pictures_beyond_limit"]
+    beyond = limits["images_beyond_limit"]
     cost = plain["coco_auto"]["cost_of_limit"]
     if beyond and cost is not None:
-        where = f"in {beyond} of {plain['card']['pictures']} pictures"
+        where = f"in {beyond} of {plain['card']['images']} images"
         tell(f"more than {limits['limit']} detections of a class {where}: that limit takes {cost:.3f} from AP")
     if limits["detections_beyond_ultralytics"]:
         beyond = limits["detections_beyond_ultralytics"]
-        tell(f"ultralytics counts {limits['ultralytics']} detections a picture; {beyond} are beyond")
+        tell(f"ultralytics counts {limits['ultralytics']} detections an image; {beyond} are beyond")
 
 
 def _both(plain: Mapping[str, Any]) -> None:
@@ -224,8 +223,8 @@ def _both(plain: Mapping[str, Any]) -> None:
         return
     every = {"coco": plain["coco"], "ultralytics": plain.get("ultralytics")}
     for what, own in (
-        (f"all {plain['card']['pictures']} images", every),
-        (f"the {fewer['pictures']} with predictions", fewer),
+        (f"all {plain['card']['images']} images", every),
+        (f"the {fewer['images']} with predictions", fewer),
     ):
         values = [f"{name} {number(own['coco'][name])}" for name in ("AP", "AP50")]
         if every["ultralytics"] is not None:
@@ -244,7 +243,7 @@ def _caps(coco: Mapping[str, Any]) -> list[int]:
 def _coco_rows(what: str, numbers: Mapping[str, Any], cap: int) -> list[list[str]]:
     """At COCO's limit, and of all detections."""
     coco, auto = numbers["coco"], numbers["coco_auto"]
-    kinds = ((f"{cap} a class and picture", coco, f"AR_{cap}"), (f"all ({auto['max_dets']})", auto, "AR"))
+    kinds = ((f"{cap} a class and image", coco, f"AR_{cap}"), (f"all ({auto['max_dets']})", auto, "AR"))
     return [
         [f"{what}, {limit}", *(number(own[name]) for name in SIZES), number(own[recall]), "", ""] for limit, own, recall in kinds
     ]
@@ -252,7 +251,7 @@ def _coco_rows(what: str, numbers: Mapping[str, Any], cap: int) -> list[list[str
 
 def _ultralytics_row(what: str, box: Mapping[str, Any]) -> list[str]:
     values = [number(box[key]) for key in ("map", "map50", "map75")]
-    return [f"{what}, {box['max_det']} a picture", *values, "", "", "", "", number(box["mp"]), number(box["mr"])]
+    return [f"{what}, {box['max_det']} an image", *values, "", "", "", "", number(box["mp"]), number(box["mr"])]
 
 
 def _span(ends: list[float | None] | None) -> str:

@@ -24,7 +24,7 @@ def command(
         typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="ROOT-tiles-TILE, beside the dataset"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The pictures of a COCO JSON.", show_default=False)
+        Path | None, typer.Option("--images", metavar="DIR", help="The images of a COCO JSON.", show_default=False)
     ] = None,
     config: Config = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if any object is in no tile.")] = False,
@@ -73,7 +73,7 @@ def _summary(report: SplitReport, dry: bool) -> None:
     for kind, pairs in report.stretch.items():
         tell(f"{kind}: {', '.join(f'{low:g}..{high:g}' for low, high in dict.fromkeys(pairs))} became 0..255")
     if total.counts.unlabelled:
-        tell(f"{total.counts.unlabelled} pictures have no label file; they count as background")
+        tell(f"{total.counts.unlabelled} images have no label file; they count as background")
     if dry:
         tell(f"dry run: {total.counts.tiles} tiles, about {total.counts.bytes / 1e6:.1f} MB; nothing was written")
     else:

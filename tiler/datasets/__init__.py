@@ -1,1 +1,1 @@
-"""Datasets as they lie on a disk: pictures, labels, what they mean together, and where tiles lie in them."""
+"""Datasets as they lie on a disk: images, labels, what they mean together, and where tiles lie in them."""

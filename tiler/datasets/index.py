@@ -1,4 +1,4 @@
-"""Where each tile lies: the pictures and their tiles, by manifest or by the tiles' names."""
+"""Where each tile lies: the images and their tiles, by manifest or by the tiles' names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from tiler.datasets.sources import opened, relative, walk
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import manifest, plain_yaml, tile_names
 from tiler.formats.affine import Affine
 from tiler.formats.manifest import Geo
@@ -23,14 +23,14 @@ from tiler.options import PredictionOptions
 if TYPE_CHECKING:
     from tiler.types import Floats
 
-WHOLE = -1  # in place of a tile: predictions for the full picture
+WHOLE = -1  # in place of a tile: predictions for the full image
 LARGEST = 10**9  # px a side
 UP = 8  # folders to look for a manifest in, upward
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A source picture and its tiles.
+class TiledImage:
+    """A source image and its tiles.
 
     Attributes:
         key: its path, as the manifest names it, or from `--images` on.
@@ -60,16 +60,16 @@ class Picture:
 
 @dataclass(slots=True)
 class Index:
-    """All pictures, and where to look a name up.
+    """All images, and where to look a name up.
 
     Attributes:
         said: what the places were taken from, and `where` that lies.
         names: class names, if the manifest tells; `categories` their ids in the COCO set that was split.
-        root: the folder of the pictures, if known.
+        root: the folder of the images, if known.
         by_names: the tiles are those that names of predictions tell of, there may have been others.
     """
 
-    pictures: list[Picture]
+    images: list[TiledImage]
     said: str
     where: Path
     task: str = "auto"
@@ -83,22 +83,20 @@ class Index:
 
     def __post_init__(self) -> None:
         wholes: dict[str, tuple[int, int]] = {}
-        shared = Counter(os.path.basename(picture.stem) for picture in self.pictures)
-        names = Counter(name for picture in self.pictures for name in picture.names)
+        shared = Counter(os.path.basename(image.stem) for image in self.images)
+        names = Counter(name for image in self.images for name in image.names)
         if names and names.most_common(1)[0][1] > 1:
-            raise TilerError(
-                f"{printable(str(self.where))}: several pictures have a tile {printable(names.most_common(1)[0][0])}"
-            )
-        for number, picture in enumerate(self.pictures):
-            base = os.path.basename(picture.stem)
+            raise TilerError(f"{self.where}: several images have a tile {names.most_common(1)[0][0]}")
+        for number, image in enumerate(self.images):
+            base = os.path.basename(image.stem)
             if shared[base] == 1:
                 wholes[base] = (number, WHOLE)
-            wholes[picture.stem] = (number, WHOLE)
-            self.places.update((name, (number, tile)) for tile, name in enumerate(picture.names))
+            wholes[image.stem] = (number, WHOLE)
+            self.places.update((name, (number, tile)) for tile, name in enumerate(image.names))
         self.places = {**wholes, **self.places}
 
     def place(self, key: str) -> tuple[int, int] | None:
-        """Picture and tile of a prediction's key: its whole path, else its last part. None: unknown."""
+        """Image and tile of a prediction's key: its whole path, else its last part. None: unknown."""
         return self.places.get(key) or self.places.get(os.path.basename(key))
 
     def numbered(self) -> dict[str, str]:
@@ -109,60 +107,60 @@ class Index:
 
 
 def of_manifest(path: Path) -> Index:
-    """The pictures and tiles of a split's manifest.
+    """The images and tiles of a split's manifest.
 
     Raises:
         TilerError: it cannot be read.
     """
     head = manifest.read_head(path)
-    found: dict[str, Picture] = {}
+    found: dict[str, TiledImage] = {}
     findings: list[Finding] = []
     for source in manifest.read_sources(path):
         names = [tile.name for tile in source.tiles]
         if max((source.width, source.height, *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles))) > LARGEST:
-            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: no picture is that large")
+            raise TilerError(f"{path}: {source.source}: no image is that large")
         rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
         sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
         if not sound or (names and min(source.width, source.height) < 1):
-            raise TilerError(f"{printable(str(path))}: {printable(source.source)}: its tiles have no size")
+            raise TilerError(f"{path}: {source.source}: its tiles have no size")
         if source.geo is not None:
             try:
                 Affine.of(source.geo.transform)
             except TilerError as error:
-                raise TilerError(f"{printable(str(path))}: {printable(source.source)}: {error}") from None
-        if source.source in found:  # a picture in two splits has its tiles twice
+                raise TilerError(f"{path}: {source.source}: {error}") from None
+        if source.source in found:  # an image in two splits has its tiles twice
             found[source.source] = replace(found[source.source], splits=(*found[source.source].splits, source.split))
         elif source.width:
             beyond = np.concatenate([rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1)
             outside = np.asarray(beyond.any(axis=1))
-            findings += [Finding(names[k], "D12", "it lies outside its picture") for k in np.flatnonzero(outside)]
+            findings += [Finding(names[k], "D12", "it lies outside its image") for k in np.flatnonzero(outside)]
             names = [name for name, out in zip(names, outside, strict=True) if not out]
-            picture = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
-            found[source.source] = Picture(*picture, source.geo, source.image_id)
+            image = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
+            found[source.source] = TiledImage(*image, source.geo, source.image_id)
     shape = head.kpt_shape or []
     if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
-        raise TilerError(f"{printable(str(path))}: kpt_shape is [number of keypoints, values each], got {shape}")
-    pictures = [found[key] for key in sorted(found)]
+        raise TilerError(f"{path}: kpt_shape is [number of keypoints, values each], got {shape}")
+    images = [found[key] for key in sorted(found)]
     classes = tuple(head.names) or None
     categories = tuple(head.categories) if head.categories is not None and len(head.categories) == len(head.names) else None
     kpt_shape = (shape[0], shape[1]) if shape else None
-    return Index(pictures, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings)
+    return Index(images, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings)
 
 
 def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:
-    """The pictures of a folder, and their tiles as the names of predictions tell.
+    """The images of a folder, and their tiles as the names of predictions tell.
 
     Raises:
-        TilerError: no pictures there, or names that tell nothing.
+        TilerError: no images there, or names that tell nothing.
     """
     if not os.path.isdir(images):
-        raise TilerError(f"--images {printable(str(images))}: no such folder")
+        raise TilerError(f"--images {images}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
     sizes = dict(_sizes(root, findings))
     if not sizes:
-        raise TilerError(f"--images {printable(str(images))}: no pictures found there")
+        raise TilerError(f"--images {images}: no images found there")
     stems: dict[str, list[str]] = {}
     for key in sorted(sizes):
         stems.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
@@ -179,19 +177,19 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
             continue  # reported where its predictions are looked up
         if len(stems[said.stem]) > 1:
             both = " and ".join(stems[said.stem][:2])
-            raise TilerError(f"{printable(name)}: a tile of {printable(both)}? their names are the same; use --tiles")
+            raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
         tiles.setdefault(stems[said.stem][0], []).append((name, said))
     if naming == "dota_devkit" and options.tile is None:
         raise TilerError("names of DOTA_devkit do not tell how large a tile is: say --tile (its default was 1024)")
     tile = options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
     cropped = naming == "split_dota"
-    pictures = [_picture(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
-    what = f"names of tiles ({naming})" if names and naming != "none" else "names of pictures"
-    return Index(pictures, what, images, root=root, by_names=True, findings=findings)
+    found = [_image(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
+    what = f"names of tiles ({naming})" if names and naming != "none" else "names of images"
+    return Index(found, what, images, root=root, by_names=True, findings=findings)
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Width and height of every picture under a folder, from their headers; no pixel is decoded."""
+    """Width and height of every image under a folder, from their headers; no pixel is decoded."""
     for path, _ in walk(root, findings, root):
         key = relative(path, root)
         try:
@@ -203,34 +201,32 @@ def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int
             findings.append(Finding(key, "I03", "the header is cut off, or points outside the file"))
 
 
-def _picture(
+def _image(
     key: str,
     size: tuple[int, int],
     tiles: list[tuple[str, tile_names.TileName]],
     side: tuple[int, int],
     cropped: bool,
     findings: list[Finding],
-) -> Picture:
-    """A picture with its named tiles; those that do not lie in it are left out.
+) -> TiledImage:
+    """An image with its named tiles; those that do not lie in it are left out.
 
     Args:
         side: of a tile whose name does not say.
-        cropped: tiles were cut off at the picture's border, and their names do not tell.
+        cropped: tiles were cut off at the image's border, and their names do not tell.
     """
     width, height = size
     names, rects, scales = [], [], []
     for name, said in tiles:
         if said.x >= width or said.y >= height:
-            findings.append(
-                Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {printable(key)} has {width} x {height} px")
-            )
+            findings.append(Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px"))
             continue
         w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
         right, bottom = said.x + w, said.y + h
         names.append(name)
         rects.append((said.x, said.y, min(right, width), min(bottom, height)) if cropped else (said.x, said.y, right, bottom))
         scales.append(said.scale)
-    return Picture(key, width, height, names, np.array(rects, np.float64).reshape(-1, 4), np.array(scales, np.float64))
+    return TiledImage(key, width, height, names, np.array(rects, np.float64).reshape(-1, 4), np.array(scales, np.float64))
 
 
 def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
@@ -242,7 +238,7 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
     if tiles is not None:
         path = tiles / manifest.NAME if os.path.isdir(tiles) else tiles
         if not os.path.isfile(path):
-            raise TilerError(f"--tiles {printable(str(tiles))}: expected the output of tiler split, or its {manifest.NAME}")
+            raise TilerError(f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}")
         return path
     for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
         for folder in [start, *start.parents][: UP + 1]:

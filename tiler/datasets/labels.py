@@ -1,4 +1,4 @@
-"""The labels of a source, in pixels of the upright picture and within its frame."""
+"""The labels of a source, in pixels of the upright image and within its frame."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LabelFile:
 
     Attributes:
         key: what findings call it.
-        data: the bytes, or None when there is no file: then the picture is background.
+        data: the bytes, or None when there is no file: then the image is background.
     """
 
     key: str
@@ -80,13 +80,13 @@ def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
 
 
 def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, int] | None, width: int, height: int) -> Labels:
-    """The labels of a picture of `width` x `height` px, with the rows that cannot be used left out.
+    """The labels of an image of `width` x `height` px, with the rows that cannot be used left out.
 
     Args:
         classes: of a COCO set, the class of each category id.
 
     Raises:
-        SourceRefused: they were made for a picture of another size.
+        SourceRefused: they were made for an image of another size.
     """
     ignored = Rings.of([])
     if source.entry is None:
@@ -95,7 +95,7 @@ def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, in
     else:
         declared = (source.entry.width, source.entry.height)
         if declared != (width, height):
-            message = f"declared as {declared[0]} x {declared[1]} px, the picture is {width} x {height}"
+            message = f"declared as {declared[0]} x {declared[1]} px, the image is {width} x {height}"
             raise SourceRefused("L03", message, source.key)
         from tiler.formats import coco
 
@@ -110,7 +110,7 @@ def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, in
 
 
 def require_usable(labels: Labels, path: str) -> None:
-    """Refuse a picture that would pass for background only because none of its rows can be used.
+    """Refuse an image that would pass for background only because none of its rows can be used.
 
     Raises:
         SourceRefused: with the first row's fault.
@@ -123,10 +123,10 @@ def require_usable(labels: Labels, path: str) -> None:
 
 
 def within_frame(instances: Instances, width: int, height: int, file: LabelFile) -> tuple[Instances, int, list[Finding]]:
-    """Labels cut to the picture, how many lie outside, and findings for what reached out.
+    """Labels cut to the image, how many lie outside, and findings for what reached out.
 
     An OBB keeps its corners, since a rectangle cut to the frame is none; but only what is
-    inside the picture counts as its area.
+    inside the image counts as its area.
     """
     frame = np.array([0.0, 0.0, width, height])
     beyond = np.maximum(frame[:2] - instances.boxes[:, :2], instances.boxes[:, 2:] - frame[2:])
@@ -143,7 +143,7 @@ def within_frame(instances: Instances, width: int, height: int, file: LabelFile)
             row = int(instances.row[i])
             line = None if lines is None else lines[row]
             what = f"annotation {row} " if line is None else ""
-            words = "lies outside the picture" if code == "L05" else f"reaches {over[i]:.1f} px past the frame; cut there"
+            words = "lies outside the image" if code == "L05" else f"reaches {over[i]:.1f} px past the frame; cut there"
             findings.append(Finding(file.key, code, what + words, line))
     if instances.task == "obb":
         seen = replace(instances, area=instances.area * np.where(gone, 1.0, seen.visible))

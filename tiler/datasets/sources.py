@@ -1,4 +1,4 @@
-"""The pictures of a dataset: where they are, what their tiles are called, where their labels lie."""
+"""The images of a dataset: where they are, what their tiles are called, where their labels lie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import dataset_yaml
 from tiler.formats.text import open_regular, read_text, reason, within
 from tiler.images.header import formats
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tiler.formats.dataset_yaml import DatasetYaml
 
 READ = frozenset(formats())
-# The trainer's IMG_FORMATS; of these a picture that tiler cannot read is at least reported.
+# The trainer's IMG_FORMATS; of these an image that tiler cannot read is at least reported.
 SEEN = READ | {".avif", ".dng", ".heic", ".heif", ".jp2", ".jpeg2000"}
 MAX_LIST_BYTES = 256_000_000
 LONGEST_STEM = 180  # bytes; a tile's name adds its window, and 255 is what file systems hold
@@ -31,7 +31,7 @@ LONGEST_STEM = 180  # bytes; a tile's name adds its window, and 255 is what file
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture.
+    """One image.
 
     Attributes:
         key: its path relative to the root (with `/`), or absolute when it lies outside.
@@ -45,7 +45,7 @@ class Source:
     split: str
     stem: str = ""
     bytes: int = 0
-    entry: coco.Picture | None = None
+    entry: coco.CocoImage | None = None
 
     @property
     def image_id(self) -> int | str | None:
@@ -62,7 +62,7 @@ class Dataset:
     Attributes:
         file: the YAML or JSON.
         root: what the keys are relative to.
-        folders: that were looked through for pictures.
+        folders: that were looked through for images.
         sources: by key, then by split.
         coco: of a COCO set, its file; its `task` is then decided.
     """
@@ -81,7 +81,7 @@ class Dataset:
 
     @property
     def pages(self) -> int:
-        """How many pages of a TIFF are the bands of one picture, as the trainer takes them; 0 when they are not."""
+        """How many pages of a TIFF are the bands of one image, as the trainer takes them; 0 when they are not."""
         return 0 if self.channels in (None, 1, 3) else self.channels
 
 
@@ -90,15 +90,15 @@ def find(data: Path, images: Path | None, needed: tuple[str, ...] = ("train", "v
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
-        images: the pictures' folder, for COCO.
-        needed: splits that must have pictures if they are there.
+        images: the images' folder, for COCO.
+        needed: splits that must have images if they are there.
 
     Raises:
         TilerError: it cannot be used; nothing was written.
     """
     if data.suffix.lower() == ".json":
         if images is None:
-            raise TilerError(f"{printable(str(data))}: a COCO file needs --images, the folder of its pictures")
+            raise TilerError(f"{data}: a COCO file needs --images, the folder of its images")
         return _named(_coco(data, images))
     if images is not None:
         raise TilerError("--images goes with a COCO JSON; a dataset.yaml names its folders itself")
@@ -118,11 +118,11 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
                     findings.append(Finding(key, "P05", f"listed twice in {split}; it is cut once"))
                 keys[key] = size
         if not keys:
-            where = ", ".join(printable(str(e)) for e in entries) or "nothing"
+            where = ", ".join(str(e) for e in entries) or "nothing"
             if split in needed:
-                raise TilerError(f"{printable(str(given.file))}: {split}: no pictures in {where}")
+                raise TilerError(f"{given.file}: {split}: no images in {where}")
             if entries:
-                findings.append(Finding(given.file.name, "Y01", f"{split}: no pictures in {where}"))
+                findings.append(Finding(given.file.name, "Y01", f"{split}: no images in {where}"))
         sources += [Source(key, split, bytes=size) for key, size in keys.items()]
     folders = tuple(entry for entries in given.splits.values() for entry in entries if entry.is_dir())
     findings += _orphans(given, sources)
@@ -148,27 +148,27 @@ def _coco(data: Path, images: Path) -> Dataset:
     content = coco.read(data)
     root = images.absolute()
     if not os.path.isdir(root):
-        raise TilerError(f"--images {printable(str(images))}: no such folder")
+        raise TilerError(f"--images {images}: no such folder")
     named = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", data.stem.lower())
     split = named[1] if named else "train"
     findings = list(content.findings)
     sources: dict[str, Source] = {}
-    for picture in content.pictures:
-        key = within(picture.file_name)
+    for image in content.images:
+        key = within(image.file_name)
         if key is None:
-            findings.append(Finding(data.name, "I01", f"{printable(picture.file_name)}: outside --images; refused"))
+            findings.append(Finding(data.name, "I01", f"{image.file_name}: outside --images; refused"))
             continue
         path = root / key
         if path.suffix.lower() not in SEEN:
-            findings.append(Finding(data.name, "I02", f"{printable(picture.file_name)}: not a picture's suffix"))
+            findings.append(Finding(data.name, "I02", f"{image.file_name}: not an image's suffix"))
             continue
         if key in sources:
-            found = f"{printable(picture.file_name)} is listed twice; the first entry counts"
+            found = f"{image.file_name} is listed twice; the first entry counts"
             findings.append(Finding(data.name, "P05", found))
             continue
-        sources[key] = Source(key, split, bytes=_size(path), entry=picture)
+        sources[key] = Source(key, split, bytes=_size(path), entry=image)
     if not sources:
-        raise TilerError(f"{printable(str(data))}: no pictures that could be cut")
+        raise TilerError(f"{data}: no images that could be cut")
     ordered = sorted(sources.values(), key=lambda source: source.key)
     return Dataset(data, root, content.names, ordered, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
 
@@ -181,7 +181,7 @@ def _size(path: str | Path) -> int:
 
 
 def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[str, int]]:
-    """Every picture under a folder, as the trainer finds them; links are followed, once."""
+    """Every image under a folder, as the trainer finds them; links are followed, once."""
     folders, links, been = [str(folder)], list[str](), set()
     while folders or links:  # links last, so that a folder counts under its own name
         here = folders.pop() if folders else links.pop()
@@ -229,7 +229,7 @@ def _encodable(path: str) -> bool:
 
 
 def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[str, int]]:
-    """The pictures in a text list; relative ones are tried beside it, under the root, and here."""
+    """The images in a text list; relative ones are tried beside it, under the root, and here."""
     for number, line in enumerate(read_text(file, MAX_LIST_BYTES).splitlines(), 1):
         item = line.strip()
         if not item or os.path.splitext(item)[1].lower() not in SEEN or "\0" in item:
@@ -238,7 +238,7 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
         tried = [os.path.normpath(base / item) for base in bases]
         path = next((p for p in tried if os.path.exists(p)), None)
         if path is None:
-            findings.append(Finding(relative(str(file), root), "Y04", f"no such picture: {printable(item)}", number))
+            findings.append(Finding(relative(str(file), root), "Y04", f"no such image: {item}", number))
         elif _encodable(path):
             yield path, _size(path)
         else:
@@ -255,7 +255,7 @@ def relative(path: str, root: Path) -> str:
 
 
 def opened(path: str) -> BufferedReader:
-    """A picture's file, open for reading.
+    """An image's file, open for reading.
 
     Raises:
         SourceRefused: it cannot be opened, or is not a regular file (I01).
@@ -267,7 +267,7 @@ def opened(path: str) -> BufferedReader:
 
 
 def label_path(path: str) -> str:
-    """The label file of a picture, by the trainer's rule: the last `/images/` becomes `/labels/`.
+    """The label file of an image, by the trainer's rule: the last `/images/` becomes `/labels/`.
 
     >>> label_path("/data/images/train/a.b.jpg")
     '/data/labels/train/a.b.txt'
@@ -277,7 +277,7 @@ def label_path(path: str) -> str:
 
 
 def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
-    """Label files that hold rows but have no picture, in the folders beside the split folders."""
+    """Label files that hold rows but have no image, in the folders beside the split folders."""
     known = {label_path(os.path.join(given.root, source.key)) for source in sources}
     folders = {label_path(f"{entry}/x")[:-6] for es in given.splits.values() for entry in es if entry.is_dir()}
     paths = {
@@ -288,7 +288,7 @@ def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
         if name.endswith(".txt")
     }
     return [
-        Finding(relative(path, given.root), "P02", "a label file without a picture" + _twin(path))
+        Finding(relative(path, given.root), "P02", "a label file without an image" + _twin(path))
         for path in sorted(paths - known)
         if _holds_rows(path)
     ]
@@ -305,14 +305,14 @@ def _holds_rows(path: str) -> bool:
 
 
 def _twin(path: str) -> str:
-    """A file of the picture's name that the trainer does not read (a GIF, say)."""
+    """A file of the image's name that the trainer does not read (a GIF, say)."""
     folder, stem = os.path.split("/images/".join(path.rsplit("/labels/", 1))[:-4])
     try:
         names = [os.path.splitext(name) for name in sorted(os.listdir(folder))]
         twins = ["".join(name) for name in names if name[0] == stem and name[1] != ".txt"]
     except OSError:
         return ""
-    return f" ({printable(twins[0])} is not of a format that the trainer reads)" if twins else ""
+    return f" ({twins[0]} is not of a format that the trainer reads)" if twins else ""
 
 
 def _named(dataset: Dataset) -> Dataset:
@@ -322,7 +322,7 @@ def _named(dataset: Dataset) -> Dataset:
 
 
 def stems_of(keys: list[str]) -> dict[str, str]:
-    """A stem for each picture that no other has, on any file system.
+    """A stem for each image that no other has, on any file system.
 
     The file's own stem, if it is the only one. Otherwise its folders are put before it
     (`site1-a`), then its suffix behind it (`site1-a-png`), at last a hash of its path

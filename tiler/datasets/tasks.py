@@ -11,7 +11,6 @@ import numpy as np
 
 from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import printable
 from tiler.formats import yolo
 from tiler.formats.text import read_bytes
 
@@ -32,7 +31,7 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
     """
     if wanted != "auto":
         if wanted == "pose" and dataset.kpt_shape is None:
-            raise TilerError(f"{printable(str(dataset.file))}: --task pose needs kpt_shape in the dataset.yaml")
+            raise TilerError(f"{dataset.file}: --task pose needs kpt_shape in the dataset.yaml")
         return cast("Task", wanted), "as asked"
     if dataset.coco is not None:
         return dataset.coco.task, "by the annotations"

@@ -1,4 +1,4 @@
-"""Affine maps from pixels to the world, and the world files that hold them beside a picture."""
+"""Affine maps from pixels to the world, and the world files that hold them beside an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import printable, short
+from tiler.findings import short
 from tiler.formats.text import read_text
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def world_file(path: Path) -> Affine:
     ...     world_file(file)
     Affine(a=0.5, b=0.0, c=1000.0, d=0.0, e=-0.5, f=2000.0)
     """
-    shown = printable(str(path))
+    shown = str(path)
     values: list[float] = []
     for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
         if not (word := line.strip()):
@@ -147,10 +147,10 @@ def world_text(affine: Affine) -> str:
 
 
 def beside(image_path: Path) -> Affine | None:
-    """The map of the world file beside a picture, if there is one.
+    """The map of the world file beside an image, if there is one.
 
     Of `scene.jpg` that is scene.jpgw, scene.jgw or scene.wld, the first that is there, in
-    the case of the picture's suffix, in small letters or in capitals.
+    the case of the image's suffix, in small letters or in capitals.
 
     Raises:
         TilerError: there is one, and it is malformed.
@@ -162,7 +162,7 @@ def beside(image_path: Path) -> Affine | None:
 
 
 def candidates(image_path: Path) -> list[Path]:
-    """Where the world file of a picture may lie, first choice first.
+    """Where the world file of an image may lie, first choice first.
 
     >>> [path.name for path in candidates(Path("a.tif"))]
     ['a.tifw', 'a.TIFW', 'a.tfw', 'a.TFW', 'a.wld', 'a.WLD']

@@ -13,7 +13,7 @@ import numpy as np
 from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats import rle
 from tiler.formats.text import read_bytes, reason
 from tiler.instances import Instances, empty
@@ -45,7 +45,7 @@ class Annotation(msgspec.Struct):
 
     @property
     def name(self) -> str:
-        return f"annotation {self.index if self.id is None else printable(str(self.id))[:40]}"
+        return f"annotation {self.index if self.id is None else str(self.id)[:40]}"
 
     @property
     def ignored(self) -> bool:
@@ -62,7 +62,7 @@ class Annotation(msgspec.Struct):
         return self.segmentation
 
 
-class Picture(msgspec.Struct):
+class CocoImage(msgspec.Struct):
     """One image entry with its annotations."""
 
     id: Any = None
@@ -81,25 +81,25 @@ class Category(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    images: list[Picture]
+    images: list[CocoImage]
     annotations: list[Annotation]
     categories: list[Category]
 
 
 @dataclass(frozen=True, slots=True)
 class CocoFile:
-    """A COCO instances file, checked as far as it concerns all pictures.
+    """A COCO instances file, checked as far as it concerns all images.
 
     Attributes:
         classes: the class index of each category id (ids in rising order).
         names: class names by index.
-        pictures: in file order, each with its annotations.
+        images: in file order, each with its annotations.
         task: what the annotations hold: pose, segment or detect.
     """
 
     classes: dict[int, int]
     names: tuple[str, ...]
-    pictures: list[Picture]
+    images: list[CocoImage]
     task: Task
     kpt_shape: tuple[int, int] | None
     findings: list[Finding]
@@ -114,10 +114,10 @@ def read(file: Path) -> CocoFile:
     content = decoded(file, _File)
     label = file.name
     findings: list[Finding] = []
-    classes, names = classes_of(content.categories, printable(str(file)))
-    pictures = _pictures(content, label, findings)
+    classes, names = classes_of(content.categories, str(file))
+    images = _images(content, label, findings)
     kpt_shape = kpt_shape_of(content.categories, content.annotations)
-    return CocoFile(classes, names, pictures, task_of(content.annotations, kpt_shape), kpt_shape, condensed(findings))
+    return CocoFile(classes, names, images, task_of(content.annotations, kpt_shape), kpt_shape, condensed(findings))
 
 
 def decoded(file: Path, kind: type[T]) -> T:
@@ -126,7 +126,7 @@ def decoded(file: Path, kind: type[T]) -> T:
     Raises:
         TilerError: it cannot be read, is not JSON, or not COCO instances.
     """
-    shown = printable(str(file))
+    shown = str(file)
     try:
         data = read_bytes(file, MAX_BYTES)
     except OSError as error:
@@ -135,7 +135,7 @@ def decoded(file: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise TilerError(f"{shown}: not COCO instances JSON: {printable(str(error))}{_hint(data)}") from None
+        raise TilerError(f"{shown}: not COCO instances JSON: {error}{_hint(data)}") from None
 
 
 def _hint(data: bytes) -> str:
@@ -159,7 +159,7 @@ def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, in
     """
     for category in categories:
         if not isinstance(category.id, int) or not isinstance(category.name, str):
-            found = printable(f"{category.id!r}, {category.name!r}")[:80]
+            found = f"{category.id!r}, {category.name!r}"[:80]
             raise TilerError(f"{shown}: a category has a whole-number id and a name, got {found}")
     ordered = sorted(categories, key=lambda c: c.id)
     if not ordered or len({c.id for c in ordered}) != len(ordered):
@@ -167,27 +167,27 @@ def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, in
     return {c.id: i for i, c in enumerate(ordered)}, tuple(c.name for c in ordered)
 
 
-def _pictures(content: _File, label: str, findings: list[Finding]) -> list[Picture]:
-    by_id: dict[Any, Picture] = {}
+def _images(content: _File, label: str, findings: list[Finding]) -> list[CocoImage]:
+    by_id: dict[Any, CocoImage] = {}
     names: set[str] = set()
-    for picture in content.images:
-        if not isinstance(picture.file_name, str) or not picture.file_name or "\0" in picture.file_name:
-            findings.append(Finding(label, "I01", f"image {short(picture.id)}: file_name is {short(picture.file_name)}"))
-        elif not isinstance(picture.id, int | str):
-            message = f"image {short(picture.id)}: {printable(picture.file_name)} has no id that annotations could name"
+    for image in content.images:
+        if not isinstance(image.file_name, str) or not image.file_name or "\0" in image.file_name:
+            findings.append(Finding(label, "I01", f"image {short(image.id)}: file_name is {short(image.file_name)}"))
+        elif not isinstance(image.id, int | str):
+            message = f"image {short(image.id)}: {image.file_name} has no id that annotations could name"
             findings.append(Finding(label, "I01", message))
-        elif picture.id in by_id or picture.file_name in names:
-            message = f"image {short(picture.id)}: {printable(picture.file_name)} is listed twice; the first entry counts"
+        elif image.id in by_id or image.file_name in names:
+            message = f"image {short(image.id)}: {image.file_name} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
         else:
-            by_id[picture.id] = picture
-            picture.annotations = []
-            names.add(picture.file_name)
+            by_id[image.id] = image
+            image.annotations = []
+            names.add(image.file_name)
     for index, annotation in enumerate(content.annotations):
         annotation.index = index
         owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | float | str) else None
         if owner is None:
-            findings.append(Finding(label, "L03", f"{annotation.name}: no picture has image_id {short(annotation.image_id)}"))
+            findings.append(Finding(label, "L03", f"{annotation.name}: no image has image_id {short(annotation.image_id)}"))
         else:
             owner.annotations.append(annotation)
     return list(by_id.values())
@@ -239,9 +239,9 @@ def instances(
     path: str,
     size: tuple[int, int] | None = None,
 ) -> tuple[Instances, Rings, list[Finding]]:
-    """The objects of a picture, the regions to be ignored in it (crowds), and what was noticed.
+    """The objects of an image, the regions to be ignored in it (crowds), and what was noticed.
 
-    `row` is the index of the annotation in the file. `size` is the picture's width and
+    `row` is the index of the annotation in the file. `size` is the image's width and
     height, which masks must have.
     """
     findings: list[Finding] = []
@@ -303,7 +303,7 @@ def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Flo
     mask = annotation.segmentation if isinstance(annotation.segmentation, dict) else None
     if mask is not None and size is not None and mask.get("size") != [size[1], size[0]]:
         found = short(mask.get("size"))
-        raise Unmeant("L03", f"segmentation: a mask of {found}, the picture's is [{size[1]}, {size[0]}]")
+        raise Unmeant("L03", f"segmentation: a mask of {found}, the image's is [{size[1]}, {size[0]}]")
     try:
         return xyxy, outline(annotation.segmentation)
     except ValueError as error:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats import coco
 from tiler.formats.predictions.records import dense
 from tiler.instances import Instances
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TASKS: tuple[Task, ...] = ("detect", "segment", "pose")
 BRIEF = 64  # bytes; an outline in fewer may be an empty list
-FAR = 1e9  # px; no picture is that large
+FAR = 1e9  # px; no image is that large
 
 
 class _Annotation(coco.Annotation, gc=False):
@@ -43,24 +43,24 @@ class _Annotation(coco.Annotation, gc=False):
 
 
 class _File(msgspec.Struct):
-    images: list[coco.Picture]
+    images: list[coco.CocoImage]
     annotations: list[_Annotation]
     categories: list[coco.Category]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoTruth:
-    """The P pictures and N objects of a ground truth.
+    """The P images and N objects of a ground truth.
 
     Attributes:
         names: class names, categories in rising order of their ids.
         categories: the class index of each category id.
-        pictures: id, file name, width and height in px (0, and a name "", where the file has none), in rising
+        images: id, file name, width and height in px (0, and a name "", where the file has none), in rising
             order of the ids: pycocotools' order. Whole numbers come before words.
-        instances: the objects, crowds and boxes without size too, by picture, then place in the file. `boxes` are
+        instances: the objects, crowds and boxes without size too, by image, then place in the file. `boxes` are
             x, y, x + w, y + h in px; `area` is the annotation's, or w * h where it has none; `row` is the index of
             the annotation in the file; no rings.
-        image: `(N,)` int64, index into the pictures.
+        image: `(N,)` int64, index into the images.
         crowd: `(N,)` bool, the annotation's `iscrowd`.
         ignore: `(N,)` bool, its own `ignore`.
         box_area: `(N,)` float64, w * h px² as given, negative where one side is.
@@ -68,12 +68,12 @@ class CocoTruth:
         segmentations: of segment: polygons or a mask of each object as COCO has them, None where it has none; or None.
         task: detect, segment or pose.
         kpt_shape: number of keypoints and of values each, where annotations have any.
-        findings: annotations and pictures that cannot be used.
+        findings: annotations and images that cannot be used.
     """
 
     names: tuple[str, ...]
     categories: dict[int, int]
-    pictures: list[tuple[int | str, str, int, int]]
+    images: list[tuple[int | str, str, int, int]]
     instances: Instances
     image: Ints
     crowd: Bools
@@ -102,22 +102,22 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     ...     file = Path(folder, "gt.json")
     ...     _ = file.write_bytes(msgspec.json.encode(content))
     ...     truth = read(file)
-    >>> truth.names, truth.pictures, truth.instances.boxes.tolist()
+    >>> truth.names, truth.images, truth.instances.boxes.tolist()
     (('car',), [(1, '', 0, 0)], [[10.0, 20.0, 40.0, 60.0]])
     >>> truth.instances.area.tolist(), truth.box_area.tolist(), truth.crowd.tolist()
     ([900.0], [1200.0], [True])
     """
-    shown, findings = printable(str(file)), list[Finding]()
+    shown, findings = str(file), list[Finding]()
     content = coco.decoded(file, _File)
     label, annotations = file.name, content.annotations
     categories, names = coco.classes_of(content.categories, shown)
     kpt_shape = coco.kpt_shape_of(content.categories, annotations)
     meant = _task(task, annotations, kpt_shape, shown)
-    pictures = _pictures(content.images, label, findings)
+    images = _images(content.images, label, findings)
 
     faults: dict[int, tuple[str, str]] = {}
-    places = {id: i for i, (id, *_) in enumerate(pictures)}
-    image = _places(annotations, "image_id", places, "L03", "no picture has image_id", faults)
+    places = {id: i for i, (id, *_) in enumerate(images)}
+    image = _places(annotations, "image_id", places, "L03", "no image has image_id", faults)
     class_id = _places(annotations, "category_id", categories, "L04", "no category has id", faults)
     boxes = _matrix([a.bbox for a in annotations], 4, coco.xywh, faults)
     keypoints = None
@@ -145,7 +145,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     return CocoTruth(
         names=names,
         categories=categories,
-        pictures=pictures,
+        images=images,
         instances=instances,
         image=image[row],
         crowd=_flags(annotations, "iscrowd")[row],
@@ -169,7 +169,7 @@ def _task(task: str, annotations: Sequence[_Annotation], kpt_shape: tuple[int, i
     return next(known for known in TASKS if known == task)
 
 
-def _pictures(images: Sequence[coco.Picture], label: str, findings: list[Finding]) -> list[tuple[int | str, str, int, int]]:
+def _images(images: Sequence[coco.CocoImage], label: str, findings: list[Finding]) -> list[tuple[int | str, str, int, int]]:
     """Sorted by id; of several with one id the first."""
     found: dict[int | str, tuple[int | str, str, int, int]] = {}
     for image in images:
@@ -180,7 +180,7 @@ def _pictures(images: Sequence[coco.Picture], label: str, findings: list[Finding
         else:
             name = image.file_name if isinstance(image.file_name, str) else ""
             found[image.id] = image.id, name, _side(image.width), _side(image.height)
-    return sorted(found.values(), key=lambda picture: (isinstance(picture[0], str), picture[0]))
+    return sorted(found.values(), key=lambda image: (isinstance(image[0], str), image[0]))
 
 
 def _side(value: Any) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, printable, short
+from tiler.findings import Finding, short
 from tiler.formats import plain_yaml
 from tiler.formats.text import read_bytes
 from tiler.types import SPLITS
@@ -32,10 +32,10 @@ class DatasetYaml:
         file: the YAML itself.
         root: the folder that the splits were resolved under.
         names: class names; their position is the class id.
-        splits: for each split its entries, resolved: folders, or text lists of pictures.
+        splits: for each split its entries, resolved: folders, or text lists of images.
         kpt_shape: keypoints and values each (2 or 3), of pose sets.
         flip_idx: the keypoint that each becomes when mirrored.
-        channels: bands a picture, when the YAML says so.
+        channels: bands an image, when the YAML says so.
         findings: what was noticed.
     """
 
@@ -55,7 +55,7 @@ def find(data: Path) -> Path:
     Raises:
         TilerError: no such file, or a folder with none or several.
     """
-    shown = printable(str(data))
+    shown = str(data)
     if not os.path.isdir(data):
         if not _exists(data):
             raise TilerError(f"{shown}: no such file or folder")
@@ -66,7 +66,7 @@ def find(data: Path) -> Path:
     found = sorted(p for p in data.iterdir() if p.suffix.lower() in (".yaml", ".yml") and p.is_file())
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(printable(p.name) for p in found) or "none"
+    listed = ", ".join(p.name for p in found) or "none"
     raise TilerError(f"{shown}: expected a dataset.yaml in this folder, found {listed}")
 
 
@@ -80,7 +80,7 @@ def read(data: Path) -> DatasetYaml:
     content = plain_yaml.load(file)
     if "val" not in content and "validation" in content:
         content["val"] = content.pop("validation")
-    shown = printable(str(file))
+    shown = str(file)
     entries = _entries(content, shown)
     names = _names(content, shown)
     root, splits, missing = _resolve(file, content.get("path"), entries, shown)
@@ -156,12 +156,12 @@ def _resolve(
         root = Path(os.path.normpath(base / (path or ".")))
         found = {split: tuple(_entry(root, item) for item in items) for split, items in entries.items()}
         if all(_exists(p) for split in needed for p in found[split]):
-            missing = [(s, printable(str(p))) for s, paths in found.items() for p in paths if not _exists(p)]
+            missing = [(s, str(p)) for s, paths in found.items() for p in paths if not _exists(p)]
             return root, {s: tuple(p for p in paths if _exists(p)) for s, paths in found.items()}, missing
         tried.append(next((split, p) for split in needed for p in found[split] if not _exists(p)))
         if path is None or Path(path).is_absolute():
             break
-    listed = ", nor ".join(dict.fromkeys(printable(str(place)) for _, place in tried))
+    listed = ", nor ".join(dict.fromkeys(str(place) for _, place in tried))
     raise TilerError(f"{shown}: {tried[0][0]}: no such file or folder: {listed}")
 
 

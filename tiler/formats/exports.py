@@ -33,7 +33,7 @@ NINE = "%.9g"
 TWELVE = "%.12g"
 PIXEL_DECIMALS = 6
 # Going to pixels and back costs up to 5e-16 of the frame, which may be in the ninth digit of a box of
-# a hundredth of a pixel in a large picture. Rounded to this first, text that is read and written stays.
+# a hundredth of a pixel in a large image. Rounded to this first, text that is read and written stays.
 PART_DECIMALS = 14
 POWERS = np.array([float(f"1e{k}") for k in range(23)])  # of ten, all that are doubles
 STEP = 65_536  # rows whose numbers are Python objects at once

@@ -9,7 +9,6 @@ from typing import BinaryIO, Protocol, TypeVar
 import msgspec
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats.text import open_regular, reason
 
 
@@ -42,9 +41,9 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str, opened: Open
         with opened(path) as file:
             head = msgspec.json.decode(file.readline(), type=kind)
     except (OSError, *UNREADABLE) as error:
-        raise TilerError(f"{printable(str(path))}: not {what}: {printable(str(error))}") from None
+        raise TilerError(f"{path}: not {what}: {error}") from None
     if head.schema != schema:
-        raise TilerError(f"{printable(str(path))}: schema {head.schema}, expected {schema}; made by tiler {head.tiler}")
+        raise TilerError(f"{path}: schema {head.schema}, expected {schema}; made by tiler {head.tiler}")
     return head
 
 
@@ -64,7 +63,7 @@ def read_records(
         TilerError: with the line that cannot be read.
     """
     decoder = msgspec.json.Decoder(kind)
-    shown = printable(str(path))
+    shown = str(path)
     try:
         file = opened(path)
     except OSError as error:
@@ -75,7 +74,7 @@ def read_records(
             try:
                 record = decoder.decode(text)
             except UNREADABLE as error:
-                raise TilerError(f"{shown}:{number}: {printable(str(error))}") from None
+                raise TilerError(f"{shown}:{number}: {error}") from None
             fault = "" if check is None else check(record)
             if fault:
                 raise TilerError(f"{shown}:{number}: {fault}")

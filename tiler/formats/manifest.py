@@ -45,7 +45,7 @@ class Tile(msgspec.Struct, frozen=True):
 
 
 class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a picture lies in the world.
+    """Where an image lies in the world.
 
     Attributes:
         transform: a, b, c, d, e, f of x = a·column + b·row + c, y = d·column + e·row + f;
@@ -58,7 +58,7 @@ class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A source picture (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its id in a COCO set."""
+    """A source image (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its id in a COCO set."""
 
     source: str
     split: str

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats.text import read_text
 
 MAX_BYTES = 5_000_000
@@ -78,18 +77,18 @@ def load(path: Path) -> dict[str, Any]:
         TilerError: one line: what is wrong, with the line number where there is one.
     """
     text = read_text(path, limit=MAX_BYTES)
-    shown = printable(str(path))
+    shown = str(path)
     try:
         value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a SafeLoader)
     except _Refused as error:
         raise TilerError(f"{shown}: {error}; refused") from None
     except yaml.constructor.ConstructorError as error:
-        raise TilerError(f"{shown}{_line(error)}: {printable(error.problem or 'not plain YAML')}; refused") from None
+        raise TilerError(f"{shown}{_line(error)}: {error.problem or 'not plain YAML'}; refused") from None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
-        raise TilerError(f"{shown}{_line(error)}: not YAML: {printable(str(problem))}") from None
+        raise TilerError(f"{shown}{_line(error)}: not YAML: {problem}") from None
     except (RecursionError, ValueError, TypeError) as error:  # unhashable keys, characters out of range
-        raise TilerError(f"{shown}: not plain YAML: {printable(str(error))[:200]}") from None
+        raise TilerError(f"{shown}: not plain YAML: {str(error)[:200]}") from None
     if not isinstance(value, dict):
         found = "nothing" if value is None else type(value).__name__
         raise TilerError(f"{shown}: expected keys and values, found {found}")

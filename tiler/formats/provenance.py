@@ -23,7 +23,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first line.
 
     Attributes:
-        index: names the pictures and tiles that predictions were looked up in.
+        index: names the images and tiles that predictions were looked up in.
         by_names: no manifest told the tiles; of an image without predictions it is not known whether it was cut.
     """
 
@@ -51,20 +51,20 @@ class Tile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One source picture.
+    """One source image.
 
     Attributes:
         digest: of the rows that were read, and the tiles they were looked up in.
         tiles: all that are known, those with predictions first; rows 0 for those without any
-            or with a file that cannot be read. A picture that was predicted whole is one more
-            tile, named as the picture without its suffix.
+            or with a file that cannot be read. An image that was predicted whole is one more
+            tile, named as the image without its suffix.
         detections: for each merged detection, in the order they are written, the rows it is
             made of, the most confident first.
         orphans: merged detections that are lone cut ones, see `MergeOptions.orphans`.
         dropped: rows that are in no detection: tile, row, the fate (see `stitching.FATES`)
             and the detection that they lost to or repeat, -1 for none.
         refused: rows that cannot be meant: tile, row and the finding's code.
-        files: the picture's own files in the output, and their bytes.
+        files: the image's own files in the output, and their bytes.
         predicted: there are predictions for it, if only an empty file.
     """
 
@@ -82,7 +82,7 @@ class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """Of a source picture only what is said of the whole of it; see `Merged`."""
+    """Of a source image only what is said of the whole of it; see `Merged`."""
 
     source: str
     files: dict[str, int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import msgspec
 
 from tiler.findings import Finding
+
+UNUSUAL = re.compile(r"[^\x00-\x7f]")
 
 
 def levels(findings: Iterable[Finding]) -> Counter[str]:
@@ -35,4 +39,26 @@ def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequen
         del plain[name]
     for finding, item in zip(findings, plain["findings"], strict=True):
         item["level"] = finding.level
-    return msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n"
+    return indented(plain)
+
+
+def indented(content: Any) -> bytes:
+    r"""JSON for people and programs, with escapes for what a terminal would obey: a program gets
+    the same names.
+
+    >>> print(indented({"file": "a\u202eb.jpg"}).decode(), end="")
+    {
+     "file": "a\u202eb.jpg"
+    }
+    """
+    text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
+    if text.isascii():  # JSON's own escapes are all that is needed
+        return text
+    return UNUSUAL.sub(_escaped, text.decode()).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if character.isprintable():
+        return character
+    return json.dumps(character)[1:-1]

@@ -111,7 +111,7 @@ def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, s
             if not isinstance(given, dict):
                 rings[i] = _polygons(given)
             elif given.get("size") != [height, width]:
-                raise ValueError(f"a mask of {short(given.get('size'))}, the picture's is [{height}, {width}]")
+                raise ValueError(f"a mask of {short(given.get('size'))}, the image's is [{height}, {width}]")
             else:
                 runs[i] = _lengths(given, height, width)
         except ValueError as error:

@@ -9,7 +9,6 @@ from io import BufferedReader
 from pathlib import Path
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -86,7 +85,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
-            raise TilerError(f"{printable(str(path))}: more than {limit} bytes")
+            raise TilerError(f"{path}: more than {limit} bytes")
         return file.read()
 
 
@@ -96,7 +95,7 @@ def read_text(path: Path, limit: int) -> str:
     Raises:
         TilerError: says what is wrong with the file.
     """
-    shown = printable(str(path))
+    shown = str(path)
     try:
         data = read_bytes(path, limit)
     except FileNotFoundError:

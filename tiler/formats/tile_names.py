@@ -1,6 +1,6 @@
-"""Names of tiles that tell where in which picture they lie, as several tools write them.
+"""Names of tiles that tell where in which image they lie, as several tools write them.
 
-They are read from the right, since the name of the picture may hold anything.
+They are read from the right, since the name of the image may hold anything.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 
 PATTERNS = {
     "tiler": re.compile(r"(?P<stem>.+?)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"),
@@ -19,7 +18,7 @@ PATTERNS = {
     "dota_devkit": re.compile(r"(?P<stem>.+)__(?P<rate>\d(?:\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)"),
     "sahi": re.compile(r"(?P<stem>.+)_(?P<x>\d+)_(?P<y>\d+)_(?P<right>\d+)_(?P<bottom>\d+)"),
 }
-DIGITS = 9  # of a coordinate; more is no picture
+DIGITS = 9  # of a coordinate; more is no image
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class TileName:
     """What a tile's name says, in source pixels.
 
     Attributes:
-        stem: the source picture's name without folder and suffix.
+        stem: the source image's name without folder and suffix.
         width, height: 0 where the name does not say.
         scale: tile pixels for each source pixel.
     """
@@ -45,7 +44,7 @@ def parse(name: str, pattern: str) -> TileName | None:
 
     `tiler` (yolo_tiler writes the same): `<stem>[__s<percent>]__<x>_<y>_<w>_<h>`;
     `split_dota` of Ultralytics: `<stem>__<side>__<x>___<y>`; `dota_devkit`:
-    `<stem>__<rate>__<x>___<y>` in pixels of the picture scaled by the rate; `sahi`:
+    `<stem>__<rate>__<x>___<y>` in pixels of the image scaled by the rate; `sahi`:
     `<stem>_<x0>_<y0>_<x1>_<y1>`.
 
     >>> parse("site__A__640__512___0", "split_dota")
@@ -69,7 +68,7 @@ def parse(name: str, pattern: str) -> TileName | None:
 
 
 def decide(names: Sequence[str], stems: Collection[str], optional: bool = False) -> str:
-    """The pattern by which most names are tiles of pictures with these stems; with `optional`, "none" if none are.
+    """The pattern by which most names are tiles of images with these stems; with `optional`, "none" if none are.
 
     Raises:
         TilerError: none is, or about as many are by another pattern.
@@ -87,9 +86,9 @@ def decide(names: Sequence[str], stems: Collection[str], optional: bool = False)
     if not fits and optional:
         return "none"
     if not fits:
-        shown = ", ".join(printable(name)[:80] for name in names[:3])
+        shown = ", ".join(name[:80] for name in names[:3])
         raise TilerError(
-            f"no prediction is named like a tile of one of the {len(stems)} pictures (got {shown}); expected names as tiler, "
+            f"no prediction is named like a tile of one of the {len(stems)} images (got {shown}); expected names as tiler, "
             "SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or --tiles with the manifest of the split"
         )
     (best, count), *others = fits.most_common()

@@ -14,7 +14,7 @@ import numpy as np
 from tiler import areas, polygons
 from tiler import boxes as box
 from tiler.errors import SourceRefused
-from tiler.findings import Finding, condensed, printable
+from tiler.findings import Finding, condensed
 from tiler.formats import trainer
 from tiler.formats.text import UTF16
 from tiler.instances import Instances, concatenate, empty
@@ -83,7 +83,7 @@ def parse(data: bytes, path: str | None = None) -> Table:
         try:
             values = list(map(float, words))
         except ValueError:
-            problems.append((place, "L02", f"found '{printable(_first_bad(words))}', expected a number"))
+            problems.append((place, "L02", f"found '{_first_bad(words)}', expected a number"))
             continue
         places, matrix = grouped.setdefault(len(values), ([], []))
         places.append(place)
@@ -132,7 +132,7 @@ def duplicates(lines: Ints, rows: Floats) -> Ints:
 
 
 def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[Instances, list[Finding]]:
-    """Labels of a picture of `width` x `height` px, and what was noticed.
+    """Labels of an image of `width` x `height` px, and what was noticed.
 
     Rows that break a rule of the trainer are left out and reported; a repeated row counts
     once; an outline in a box dataset becomes its box; keypoints `[K, 2]` get a visibility.
@@ -229,7 +229,7 @@ def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: li
         value = result[i, unknown[i], 2][0]
         problems.append((int(lines[i]), "L11", f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"))
     for i in np.flatnonzero(beyond.any(axis=1)):
-        problems.append((int(lines[i]), "L11", "a keypoint outside the picture; written as 0 0 0"))
+        problems.append((int(lines[i]), "L11", "a keypoint outside the image; written as 0 0 0"))
     result[unknown, 2] = 2.0
     result[beyond | (result[..., 2] == 0) & (result[..., :2] <= 0).all(axis=-1)] = 0.0
     return result

@@ -1,1 +1,1 @@
-"""Pictures in and tiles out: a gate on the header, then Pillow."""
+"""Images in and tiles out: a gate on the header, then Pillow."""

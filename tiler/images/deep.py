@@ -62,7 +62,7 @@ def _png(pixels: NDArray[Any], encoding: Encoding) -> bytes:
 def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> bytes:
     """Colour in one page, band by band in the pixel; other bands on a page each, as the trainer reads them.
 
-    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one picture.
+    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one image.
     """
     from tifffile import imwrite
 

@@ -1,4 +1,4 @@
-"""How the tiles of a picture are written: in which format and mode, so that nothing is lost in silence."""
+"""How the tiles of an image are written: in which format and mode, so that nothing is lost in silence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TIFF_COMPRESSION = {1: None, 5: "tiff_lzw", 32773: "packbits"}  # the source's w
 
 
 class Look(Protocol):
-    """What a picture shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's `info`."""
+    """What an image shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's `info`."""
 
     @property
     def mode(self) -> str: ...
@@ -49,7 +49,7 @@ class Look(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the tiles of one picture are written.
+    """How the tiles of one image are written.
 
     Attributes:
         format: Pillow's name.
@@ -69,7 +69,7 @@ class Encoding:
 
 
 def encoding(look: Look, header: Header, wanted: str, quality: int, tables: list[list[int]] | None = None) -> Encoding:
-    """How to write the tiles of a picture.
+    """How to write the tiles of an image.
 
     Args:
         wanted: `same`, `jpg`, `png`, `webp` or `tif`.

@@ -1,4 +1,4 @@
-"""Pictures by strips, decoded by GDAL (the extra `big`): TIFF of any bands and depth, and JPEG 2000.
+"""Images by strips, decoded by GDAL (the extra `big`): TIFF of any bands and depth, and JPEG 2000.
 
 Every block of a file is decoded once and memory is a row of its blocks.
 """
@@ -47,7 +47,7 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such a picture as it is: every band, every bit, no change of colour.
+    """Whether this reader decodes such an image as it is: every band, every bit, no change of colour.
 
     >>> from tiler.images.header import Header
     >>> reads(Header("TIFF", 300, 200, bits=16, bands=8, compression=8, planar=True)), reads(Header("JPEG", 300, 200))
@@ -61,7 +61,7 @@ def reads(header: Header) -> bool:
 
 
 def opened(file: BinaryIO, header: Header) -> Rows:
-    """The rows of a picture that `reads` takes, as stored.
+    """The rows of an image that `reads` takes, as stored.
 
     Raises:
         SourceRefused: its header is damaged (I03).

@@ -1,4 +1,4 @@
-"""Where a picture lies in the world, by the tags of GeoTIFF or a world file, and so where its tiles lie.
+"""Where an image lies in the world, by the tags of GeoTIFF or a world file, and so where its tiles lie.
 
 GeoTIFF 1.1, OGC 19-008r4. What files get wrong is read as GDAL reads it, since that is how
 people have seen them.
@@ -49,7 +49,7 @@ Tag = tuple[int, int, int, Value]  # tag, type, number, value; text is bytes wit
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A picture's place.
+    """An image's place.
 
     Attributes:
         geo: as the manifest has it.
@@ -85,7 +85,7 @@ class Located:
 
 
 def sidecars(path: Path) -> bytes:
-    """What files beside a picture say of its place, if there are such."""
+    """What files beside an image say of its place, if there are such."""
     found = b""
     for candidate in (*candidates(path), *map(path.with_suffix, PRJ)):
         try:
@@ -97,13 +97,13 @@ def sidecars(path: Path) -> bytes:
 
 
 def located(file: BinaryIO, header: Header, path: Path) -> Located | None:
-    """Where a picture lies: by its GeoTIFF tags, else by the world file beside it.
+    """Where an image lies: by its GeoTIFF tags, else by the world file beside it.
 
     The reference system is that of the tags, else of a .prj beside it. One that is no EPSG code
     has no name here (`geo.crs` is None); its keys are kept all the same.
 
     None: nowhere that is known. So it is for what is malformed, for control points without a map,
-    and for a picture that its orientation turns, since the tags are of the stored one.
+    and for an image that its orientation turns, since the tags are of the stored one.
 
     Args:
         file: open; it is read from anywhere.
@@ -153,7 +153,7 @@ def _of_tiff(file: BinaryIO) -> tuple[Affine | None, dict[int, tuple[int, int, V
         for kind, number, data in (entries.get(tag, (0, 0, b"")) for tag in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION))
     )
     if len(scale) >= 2 and len(points) >= 6:
-        across, down = scale[0], abs(scale[1])  # below zero it should turn the picture over; GDAL has it that none does
+        across, down = scale[0], abs(scale[1])  # below zero it should turn the image over; GDAL has it that none does
         column, row, _, x, y = points[:5]
         a, b, c, d, e, f = across, 0.0, x - column * across, 0.0, -down, y + row * down
     elif len(matrix) == 16:
@@ -183,7 +183,7 @@ def _sound(a: float, b: float, c: float, d: float, e: float, f: float) -> Affine
 
 
 def _of_prj(path: Path) -> dict[int, tuple[int, int, Value]]:
-    """The reference system of a .prj beside a picture as keys, where it is an EPSG code."""
+    """The reference system of a .prj beside an image as keys, where it is an EPSG code."""
     for suffix in PRJ:
         try:
             text = read_text(path.with_suffix(suffix), PRJ_BYTES)

@@ -1,4 +1,4 @@
-"""What a picture's header says, read without a decoder, and the gate before one.
+"""What an image's header says, read without a decoder, and the gate before one.
 
 Pillow reads 16-bit RGB as 8-bit and a planar TIFF as its first band, and says nothing.
 So the header is read here first, and what would be mutilated is refused with the reason,
@@ -19,7 +19,7 @@ from tiler.images.tiff import Tags, directories, one
 ORIENTATION = 274  # the EXIF (and TIFF) tag
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
-OTHERS = (  # formats that the trainer knows, or that lie among pictures, by their first bytes
+OTHERS = (  # formats that the trainer knows, or that lie among images, by their first bytes
     (b"GIF8", 0, "GIF"),
     (b"ftypavi", 4, "AVIF"),
     (b"ftyp", 4, "HEIC or HEIF"),
@@ -44,7 +44,7 @@ class Header:
     orientation: 1 to 8, as EXIF counts.
     bits: of a sample.
     bands: samples a pixel.
-    frames: 1, or 2 when there is more than one page or frame (of an MPO the first picture counts, 1).
+    frames: 1, or 2 when there is more than one page or frame (of an MPO the first image counts, 1).
     lossless: False for JPEG, lossy WebP and TIFF with JPEG inside.
     subsampling: of a JPEG's colour, as `4:2:0`; None when it has another form.
     compression: TIFF's tag, else 0.
@@ -81,17 +81,17 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the upright picture."""
+        """Width and height of the upright image."""
         if self.orientation in TURNED:
             return self.height, self.width
         return self.width, self.height
 
 
 def probe(file: BinaryIO) -> Header:
-    """The header of an open picture.
+    """The header of an open image.
 
     Raises:
-        SourceRefused: not a picture (I02), cut off within its header (I03), or a format not read here (I07).
+        SourceRefused: not an image (I02), cut off within its header (I03), or a format not read here (I07).
     """
     try:
         header = read(file)
@@ -242,7 +242,7 @@ def _jpeg_2000(file: BinaryIO) -> Header:
             if kind == b"jp2c":
                 break
             if length < 8:
-                raise SourceRefused("I03", "a JPEG 2000 without a picture")
+                raise SourceRefused("I03", "a JPEG 2000 without an image")
             at += length
         file.read(4)
     right, bottom, left, top = struct.unpack(">4x4I", file.read(20))

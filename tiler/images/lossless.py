@@ -75,15 +75,15 @@ def copied(data: bytes, windows: Sequence[Window]) -> list[bytes]:
     where colour is subsampled, a decoder that smooths it misses the neighbours at a cut edge: the
     outermost px may differ there, and all of a window under 5 px wide.
 
-    It takes about 2 bytes a sample of the picture and of all windows together.
+    It takes about 2 bytes a sample of the image and of all windows together.
 
     Args:
-        data: of several pictures in one file (MPO) the first counts.
+        data: of several images in one file (MPO) the first counts.
         windows: in pixels as stored, so that an orientation must be 1 for them to be as shown.
             Origins are multiples of `unit`; sizes are free.
 
     Raises:
-        ValueError: a window is not aligned, or not inside the picture.
+        ValueError: a window is not aligned, or not inside the image.
         OSError: the JPEG is damaged, be it so little that a decoder would only warn, or of a kind that
             `unit` refuses.
         TilerError: the library is missing.
@@ -109,11 +109,11 @@ def _check(window: Window, header: Header, unit: tuple[int, int]) -> None:
     if window.x % unit[0] or window.y % unit[1]:
         raise ValueError(f"{shown}: expected x a multiple of {unit[0]} and y of {unit[1]}")
     if window.x < 0 or window.y < 0 or window.right > header.width or window.bottom > header.height:
-        raise ValueError(f"{shown}: not inside the picture of {header.width} x {header.height} px")
+        raise ValueError(f"{shown}: not inside the image of {header.width} x {header.height} px")
 
 
 def _transformed(lib: ctypes.CDLL, data: bytes, windows: Sequence[Window]) -> list[bytes]:
-    """All windows in one call, since every call reads the whole picture."""
+    """All windows in one call, since every call reads the whole image."""
     n = len(windows)
     transforms = (_Transform * n)(*[_Transform(_Region(w.x, w.y, w.width, w.height), options=CROP | COPY_NONE) for w in windows])
     buffers, sizes = (ctypes.c_void_p * n)(), (ctypes.c_size_t * n)()

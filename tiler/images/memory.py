@@ -14,7 +14,7 @@ from tiler.errors import SourceRefused
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 MOST = 1 << 25  # bytes of a block that glibc can be asked to keep
-TILES = 1 << 21  # bytes of a block that is kept while a picture is read by bands: those of tiles are
+TILES = 1 << 21  # bytes of a block that is kept while an image is read by bands: those of tiles are
 
 COUNTED = 1 << 26  # bytes from which on an image counts; to look what is left takes longer than to decode a small one
 
@@ -22,7 +22,7 @@ _keeps = False
 
 
 def keep_blocks() -> None:
-    """Let glibc reuse the blocks of pictures and tiles, in this process.
+    """Let glibc reuse the blocks of images and tiles, in this process.
 
     By default it gives them back to the system when they are freed, and the system clears every page
     of the next one: an eighth of a split's time. A process's own business, so the command does it,

@@ -1,4 +1,4 @@
-"""Bands that stand on pages of their own, which is how the trainer reads pictures of many bands."""
+"""Bands that stand on pages of their own, which is how the trainer reads images of many bands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiler.images.limit import allowed
 
 
 def stand_for_bands(file: BinaryIO, header: Header, bands: int) -> bool:
-    """Whether a picture is a TIFF of so many equal pages, upright, of one band each.
+    """Whether an image is a TIFF of so many equal pages, upright, of one band each.
 
     Raises:
         SourceRefused: I03, it is cut off between its pages.
@@ -31,7 +31,7 @@ def stand_for_bands(file: BinaryIO, header: Header, bands: int) -> bool:
 
 
 class Pages:
-    """A TIFF of equal pages of one band each, as one picture of that many bands: `Rows`, decoded whole by Pillow."""
+    """A TIFF of equal pages of one band each, as one image of that many bands: `Rows`, decoded whole by Pillow."""
 
     profile: bytes | None = None
 

@@ -34,7 +34,7 @@ TURNS = {
 
 
 def stored(window: Window, header: Header) -> Window:
-    """Where a window of the upright picture lies in the picture as stored.
+    """Where a window of the upright image lies in the image as stored.
 
     >>> stored(Window(0, 0, 3, 2), Header("JPEG", 10, 20, orientation=6))
     Window(x=0, y=17, width=2, height=3)
@@ -75,7 +75,7 @@ def fitted(part: Pixels, mode: str, inner: Window, window: Window, size: tuple[i
     """The pixels of a tile, in the encoding's mode, resampled to `size` (width, height).
 
     Args:
-        part: the pixels of the window inside the picture, `inner`; beyond lies the fill colour.
+        part: the pixels of the window inside the image, `inner`; beyond lies the fill colour.
         mode: of the part.
     """
     as_it_is = inner == window and size == (window.width, window.height) and mode == encoding.mode

@@ -1,4 +1,4 @@
-"""Pictures read by rows: what a reader promises, and bands of rows that overlap."""
+"""Images read by rows: what a reader promises, and bands of rows that overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class Rows(Protocol):
-    """A picture of which some rows at a time are decoded, each once.
+    """An image of which some rows at a time are decoded, each once.
 
     Attributes:
         width, height: as stored, before any turning.
@@ -40,7 +40,7 @@ class Rows(Protocol):
         one at a time, but not always from one thread.
 
         Raises:
-            SourceRefused: the picture is truncated or damaged (I03).
+            SourceRefused: the image is truncated or damaged (I03).
         """
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Later(Protocol):
 
 
 def sweep(rows: Rows, tops: Ints, bottoms: Ints, later: Later) -> Iterator[tuple[NDArray[Any], int, list[int]]]:
-    """Go down a picture once, with what is needed of it in memory: for windows that end on one
+    """Go down an image once, with what is needed of it in memory: for windows that end on one
     row the pixels, the row at which they begin, and the windows' numbers.
 
     What the next windows share with these is kept, and only new rows are read, so memory is two

@@ -1,4 +1,4 @@
-"""A picture's pixels, once and from top to bottom: whole where it is small, else by bands of rows."""
+"""An image's pixels, once and from top to bottom: whole where it is small, else by bands of rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tiler.window import Window
 PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
 MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
-LARGE = 50_000_000  # px from which a picture is read by bands, if it can be
-DENSEST = 200  # bytes of pixels a byte of the file, beyond which a picture larger than WHOLE is taken for a bomb
+LARGE = 50_000_000  # px from which an image is read by bands, if it can be
+DENSEST = 200  # bytes of pixels a byte of the file, beyond which an image larger than WHOLE is taken for a bomb
 FREE = 800_000_000  # bytes that any file may take, however small: the largest PNG that is decoded whole
 MOST_BANDS = 2048
 EXTRA = "pip install 'tilestitch[big]'"
@@ -53,8 +53,8 @@ Opener = Callable[[BinaryIO, Header], Rows]
 
 
 @dataclass(slots=True)
-class Picture:
-    """An open picture.
+class SourceImage:
+    """An open image.
 
     Attributes:
         header: what its file says.
@@ -85,7 +85,7 @@ class Picture:
         self.mode = _mode(self.dtype, self.bands, self.header)
 
     def sweep(self, windows: Sequence[Window], later: Later) -> Iterator[tuple[Crop, list[int]]]:
-        """All windows (of the upright picture, inside it), some at a time, with what cuts these out.
+        """All windows (of the upright image, inside it), some at a time, with what cuts these out.
 
         A crop is upright, and may share its memory with others.
 
@@ -133,13 +133,13 @@ class Picture:
 
 
 @contextmanager
-def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages: int = 0) -> Iterator[Picture]:
-    """A picture, whole in memory or read by bands of rows.
+def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages: int = 0) -> Iterator[SourceImage]:
+    """An image, whole in memory or read by bands of rows.
 
     Args:
-        file: the picture, open; the header was read from it.
+        file: the image, open; the header was read from it.
         max_pixels: how large it may be; None for whatever its reader can bear.
-        pages: of a TIFF, how many pages of one band are the bands of one picture.
+        pages: of a TIFF, how many pages of one band are the bands of one image.
 
     Raises:
         SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without a loss (I06, I07).
@@ -163,7 +163,7 @@ def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages:
 
 
 def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
-    """What opens a picture by rows, or None where it is decoded whole.
+    """What opens an image by rows, or None where it is decoded whole.
 
     Args:
         size: of its file in bytes.
@@ -208,7 +208,7 @@ def _require_no_bomb(header: Header, size: int) -> None:
 
 
 def cost(header: Header) -> int:
-    """Bytes that decoding a picture whole takes at most, as measured with Pillow.
+    """Bytes that decoding an image whole takes at most, as measured with Pillow.
 
     >>> cost(Header("PNG", 100, 10)), cost(Header("WEBP", 100, 10)), cost(Header("JPEG", 100, 10, gradual=True))
     (4000, 16000, 10000)
@@ -222,7 +222,7 @@ def cost(header: Header) -> int:
 
 
 def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
-    """The header of a picture that Pillow alone decodes, whole and without a loss.
+    """The header of an image that Pillow alone decodes, whole and without a loss.
 
     Raises:
         SourceRefused: it is none (I02, I03, I04, I06, I07).
@@ -249,19 +249,19 @@ def require_size(header: Header, max_pixels: int | None, pages: int = 1, mend: s
 
 
 def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 0) -> None:
-    """Decode a picture, keeping nothing.
+    """Decode an image, keeping nothing.
 
     Raises:
         SourceRefused: as `opened`.
     """
-    with opened(file, header, max_pixels, pages) as picture:
-        for _ in picture.bands_of_rows():
+    with opened(file, header, max_pixels, pages) as image:
+        for _ in image.bands_of_rows():
             pass
 
 
-def _by_rows(header: Header, rows: Rows) -> Picture:
+def _by_rows(header: Header, rows: Rows) -> SourceImage:
     info = {} if rows.profile is None else {"icc_profile": rows.profile}
-    return Picture(header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows)
+    return SourceImage(header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows)
 
 
 def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
@@ -272,16 +272,16 @@ def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
     return MODE.get((kind, bands, alpha), BANDS)
 
 
-def _whole(file: BinaryIO, header: Header) -> Picture:
+def _whole(file: BinaryIO, header: Header) -> SourceImage:
     """By the faster codecs where they are installed and able, else by Pillow."""
     if header.format == "JPEG" and codecs.library() is not None:
         image = _lazy(file, header)
         if (pixels := codecs.decode(_data(file), header)) is not None:
             mode = _mode(pixels.dtype, pixels.shape[2], header)
-            return Picture(header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels)
+            return SourceImage(header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels)
     image = decode(file, header)
     dtype = np.dtype({"I;16": "u2", "I;16B": "u2", "F": "f4"}.get(image.mode, "u1"))
-    return Picture(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
+    return SourceImage(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
 
 
 def _data(file: BinaryIO) -> bytes:
@@ -290,10 +290,10 @@ def _data(file: BinaryIO) -> bytes:
 
 
 def decode(file: BinaryIO, header: Header) -> Image.Image:
-    """The picture's pixels by Pillow, turned upright, whole or not at all.
+    """The image's pixels by Pillow, turned upright, whole or not at all.
 
     Args:
-        file: the picture, open; the header was read from it, and `choose` takes it whole.
+        file: the image, open; the header was read from it, and `choose` takes it whole.
 
     Raises:
         SourceRefused: it is truncated or damaged (I03).
@@ -311,7 +311,7 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
 
 
 def _lazy(file: BinaryIO, header: Header) -> Image.Image:
-    """Pillow's picture, of which nothing is decoded yet."""
+    """Pillow's image, of which nothing is decoded yet."""
     with _blamed(), allowed(header.pixels):
         file.seek(0)
         load_plugin(header.format)

@@ -1,6 +1,6 @@
 """Pixels of more than 8 bits to 8 bits by one mapping for a whole dataset, so that no tile differs from its neighbour.
 
-A `Tally` counts the values of each picture; tallies are added, in any order, to that of the dataset; `limits` takes from
+A `Tally` counts the values of each image; tallies are added, in any order, to that of the dataset; `limits` takes from
 it what becomes 0 and 255; `stretched` maps the pixels of each tile.
 """
 
@@ -24,7 +24,7 @@ PERCENTS = (1, 99)  # what `percentile` keeps lies between
 NONE = (0.0, 1.0)  # limits of a band without a finite value
 
 # Pixels of a band counted at once. numpy counts pixels as 8-byte integers, which here stay in the cache: 570 Mpx/s of 16-bit
-# grey, against 250 for a picture of 33 Mpx at once; far fewer, and clearing the 65536 bins takes longer than the counting.
+# grey, against 250 for an image of 33 Mpx at once; far fewer, and clearing the 65536 bins takes longer than the counting.
 CHUNK = 1 << 18
 LARGEST = float(np.finfo(np.float32).max)
 ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
@@ -32,7 +32,7 @@ ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """What values the bands of pictures of one kind have.
+    """What values the bands of images of one kind have.
 
     Integers of 8 and 16 bits have a bin for each value, in order. Others are rounded to float32 and have a bin for each
     upper half of its bits (sign, exponent and 7 bits of mantissa), in order of value: from one bin to the next is at most
@@ -59,7 +59,7 @@ class Tally:
 
     @classmethod
     def of_kind(cls, dtype: np.dtype[Any], bands: int) -> Tally:
-        """The tally of no picture: integers or floats of at most 64 bits, at least one band."""
+        """The tally of no image: integers or floats of at most 64 bits, at least one band."""
         dtype = np.dtype(dtype).newbyteorder("=")
         if dtype.kind not in "iuf" or dtype.itemsize > 8 or bands < 1:
             raise ValueError(f"expected bands of integers or floats of at most 64 bits, got {bands} of {dtype}")
@@ -93,7 +93,7 @@ class Tally:
         self.bins[band] += np.bincount(_binned(values), minlength=self.bins.shape[1])
 
     def add(self, other: Tally) -> None:
-        """Add the pictures of another tally of the same dtype and number of bands."""
+        """Add the images of another tally of the same dtype and number of bands."""
         if other.dtype != self.dtype or other.bins.shape != self.bins.shape:
             kinds = [f"{len(tally.bins)} of {tally.dtype}" for tally in (self, other)]
             raise ValueError(f"expected bands as in the tally, {kinds[0]}, got {kinds[1]}")

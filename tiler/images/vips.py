@@ -1,4 +1,4 @@
-"""Pictures by strips, decoded by libvips (the extra `big`): JPEG, PNG and TIFF of any size.
+"""Images by strips, decoded by libvips (the extra `big`): JPEG, PNG and TIFF of any size.
 
 Every row is decoded once and memory is a few strips, but for a progressive JPEG, whose coefficients
 (2 bytes a sample) are all needed at once.
@@ -42,7 +42,7 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such a picture as it is: every band, every bit, no change of colour.
+    """Whether this reader decodes such an image as it is: every band, every bit, no change of colour.
 
     Indices and single bits become colours and 0 or 255, so they are read only where Pillow would refuse their number.
 
@@ -74,7 +74,7 @@ def _reads_tiff(header: Header, indexed: bool) -> bool:
 
 
 def opened(file: BinaryIO, header: Header) -> Rows:
-    """The rows of a picture that `reads` takes, as stored.
+    """The rows of an image that `reads` takes, as stored.
 
     Raises:
         SourceRefused: its header is damaged (I03).
@@ -159,5 +159,5 @@ def library() -> Any:
         import pyvips
     except (ImportError, OSError):
         return None
-    pyvips.cache_set_max(0)  # it would keep pictures that were read, and their files, open
+    pyvips.cache_set_max(0)  # it would keep images that were read, and their files, open
     return pyvips

@@ -1,4 +1,4 @@
-"""`tiler merge`: predictions on tiles become the detections of the full pictures."""
+"""`tiler merge`: predictions on tiles become the detections of the full images."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
 
 
 class Merged:
-    """The detections of the full pictures, by picture.
+    """The detections of the full images, by image.
 
     Attributes:
         report: counts and findings; its `exit_code()` is that of the command.
-        sources: the pictures' paths, sorted.
+        sources: the images' paths, sorted.
         sizes: width and height of each.
         predicted: those that there are predictions for, if only an empty file.
         by_names: no manifest told the tiles, so that of the others it is not known whether they were cut.
@@ -88,18 +88,18 @@ def merge(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Merged:
-    """Merge files of predictions on tiles into the detections of the full pictures.
+    """Merge files of predictions on tiles into the detections of the full images.
 
     Args:
         preds: a folder of YOLO txt, a run folder, a predictions.json, COCO results, SAHI's
             result.json, DOTA Task1 files, or supervision's CSV or JSON.
         tiles: the output of `split`, or its tiles.jsonl. Default: what a training run's args.yaml
             leads to, or a tiles.jsonl upward of `preds`.
-        images: the full pictures, where tiles are told by their names; only headers are read.
+        images: the full images, where tiles are told by their names; only headers are read.
         data: a dataset.yaml for class names and keypoints, where no manifest has them.
         out: the output folder. Default: none, the detections are held in memory.
         strict: a row or file that must be refused is an error.
-        progress: called with pictures done and all.
+        progress: called with images done and all.
         options: any of `MergeOptions` (method, iou, conf, ...), `PredictionOptions` (task,
             assume_conf, export, ...) and `RunOptions` (workers, backend, overwrite, dry_run).
 

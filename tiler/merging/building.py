@@ -1,4 +1,4 @@
-"""Pictures merged one after the other, into an output that is complete or absent."""
+"""Images merged one after the other, into an output that is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, condensed, printable
+from tiler.findings import Finding, condensed
 from tiler.formats import jsonl, plain_yaml, provenance
 from tiler.formats.locations import PLACES, relative
 from tiler.merging.output import Record, Writer, owned_in
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 def works(
     plan: Plan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
 ) -> Iterator[Work]:
-    """Each picture merged, in order."""
+    """Each image merged, in order."""
     first = len(plan.pieces) - len(pieces)
     for number, done in enumerate(_streamed(partial(work, plan.job), pieces, run), first + 1):
         require_none(done.outcome.findings, strict)
@@ -96,12 +96,12 @@ def _args(job: Job, task: str) -> dict[str, Any]:
 
 
 def _key(source: str) -> str:
-    """A picture's name in the journal: one line, whatever its file is called."""
+    """An image's name in the journal: one line, whatever its file is called."""
     return msgspec.json.encode(source).decode()
 
 
 def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOptions) -> Iterator[Record]:
-    """Records of the first pictures, as far as an interrupted run had them done and their predictions are the same."""
+    """Records of the first images, as far as an interrupted run had them done and their predictions are the same."""
     records = []
     for piece in plan.pieces:
         noted = done.get(_key(piece.key))
@@ -116,7 +116,7 @@ def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOpti
 
 def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: RunOptions) -> Iterator[Result]:
     backend = "threading" if run.backend == "auto" else run.backend
-    return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: printable(piece.key))
+    return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: piece.key)
 
 
 def _require_args(folder: Folder, args: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
         found = folder.stat(name).st_size if folder.is_file(name) else -1
         if found != size:
             what = "is missing" if found < 0 else f"has {found} bytes, it had {size}"
-            raise changed(folder.path, f"{printable(name)} {what}")
+            raise changed(folder.path, f"{name} {what}")
 
 
 def unchanged(
@@ -165,7 +165,7 @@ def unchanged(
         for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):
             entry = next(made, None)
             if entry is None or entry.source != piece.key or entry.digest != digest:
-                what = f"the predictions for {printable(piece.key)} changed since"
+                what = f"the predictions for {piece.key} changed since"
                 raise changed(target, what)
             _require_files(folder, entry.files)
             if progress is not None:
@@ -173,7 +173,7 @@ def unchanged(
         try:
             report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)
         except msgspec.DecodeError as error:
-            raise changed(target, f"report.json: {printable(str(error))}") from None
+            raise changed(target, f"report.json: {error}") from None
         require_none(report.findings, strict)
         _require_files(folder, report.files)
     report.where, report.out, report.unchanged = plan.report.where, str(target), True

@@ -1,4 +1,4 @@
-"""What becomes of every row of one picture's predictions."""
+"""What becomes of every row of one image's predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import printable
 from tiler.merging.planning import planned
 from tiler.merging.work import stitched
 from tiler.stitching import FATES
@@ -41,21 +40,21 @@ def explain(
     data: str | Path | None = None,
     **options: Any,
 ) -> list[Fate]:
-    """What becomes of every row of one picture's predictions, by merged detection, then tile and row.
+    """What becomes of every row of one image's predictions, by merged detection, then tile and row.
 
     Args:
-        source: the picture's path as the manifest has it, or its name with or without suffix.
+        source: the image's path as the manifest has it, or its name with or without suffix.
 
     Raises:
-        TilerError: no such picture, or what `merge` raises.
+        TilerError: no such image, or what `merge` raises.
     """
     plan, _ = planned(preds, tiles, images, data, options)
     wanted = [p for p in plan.pieces if source in (p.key, p.label, p.name, Path(p.key).name)]
     if len(wanted) != 1:
-        found = f"{len(wanted)} pictures of this name" if wanted else f"no such picture among {len(plan.pieces)}"
+        found = f"{len(wanted)} images of this name" if wanted else f"no such image among {len(plan.pieces)}"
         known = [p.key for p in plan.pieces] + [p.name for p in plan.pieces]
-        hint = did_you_mean(source, known) or f", such as {printable(known[0])}"
-        raise TilerError(f"--explain {printable(source)}: {found}{hint}")
+        hint = did_you_mean(source, known) or f", such as {known[0]}"
+        raise TilerError(f"--explain {source}: {found}{hint}")
     piece = wanted[0]
     read, result, _ = stitched(plan.job, piece)
     own, names = read.instances, piece.frames.names

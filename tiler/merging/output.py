@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats import provenance
 from tiler.formats.exports import CSV_HEAD
 from tiler.merging.work import Outcome, Work
@@ -38,13 +37,13 @@ def default(preds: Path) -> Path:
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:
-    """Where each picture's label file goes, under labels/ and without .txt: its path without suffix.
+    """Where each image's label file goes, under labels/ and without .txt: its path without suffix.
 
-    Pictures that differ by their suffix alone keep it. A path from outside (absolute, or
+    Images that differ by their suffix alone keep it. A path from outside (absolute, or
     upward) is written below all the same.
 
     Raises:
-        TilerError: two pictures would be one file.
+        TilerError: two images would be one file.
 
     >>> labels_of(["a/b.jpg", "c.jpg", "c.png", "/d/../e.jpg"])
     ['a/b', 'c.jpg', 'c.png', 'd/__/e']
@@ -55,15 +54,15 @@ def labels_of(keys: Sequence[str]) -> list[str]:
     seen: dict[str, str] = {}
     for label, key in zip(labels, keys, strict=True):
         if label in seen:
-            raise TilerError(f"{printable(seen[label])} and {printable(key)} would be written as one file")
+            raise TilerError(f"{seen[label]} and {key} would be written as one file")
         seen[label] = key
         if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST for part in label.split("/")):
-            raise TilerError(f"{printable(key)[:100]}: too long a name for the files of its detections")
+            raise TilerError(f"{key[:100]}: too long a name for the files of its detections")
     for label in labels:
         for folder in Path(label).parents:
             other = seen.get(str(folder).removesuffix(".txt"))
             if folder.suffix == ".txt" and other is not None:
-                raise TilerError(f"{printable(other)} and {printable(seen[label])}: a file and a folder would have one name")
+                raise TilerError(f"{other} and {seen[label]}: a file and a folder would have one name")
     return labels
 
 
@@ -73,7 +72,7 @@ def _below(path: str) -> str:
 
 
 def ids_of(keys: Sequence[str]) -> list[str]:
-    """image_id of each picture: its name without folder and suffix, where that is its alone; else its path.
+    """image_id of each image: its name without folder and suffix, where that is its alone; else its path.
 
     >>> ids_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
     ['a/x.jpg', 'b/x.jpg', 'y']

@@ -14,9 +14,9 @@ import numpy as np
 from tiler import boxes as box
 from tiler.checks import path
 from tiler.datasets import index as indexes
-from tiler.datasets.index import Index, Picture
+from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside
 from tiler.formats import coco_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_truth import CocoTruth
@@ -80,13 +80,13 @@ def planned(
     files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
     if files.affine == "world" and images is None:
-        raise TilerError("--affine world looks for world files beside the pictures: say --images")
+        raise TilerError("--affine world looks for world files beside the images: say --images")
     if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
     merging.require_in_effect()
     files.require_in_effect()
     if not os.path.exists(preds):
-        raise TilerError(f"{printable(str(preds))}: no such file or folder")
+        raise TilerError(f"{preds}: no such file or folder")
     truth = None if data is None else _classes(data)
     manifest = indexes.manifest_of(preds, tiles) if tiles or not images else None
     known = None if manifest is None else indexes.of_manifest(manifest)
@@ -98,8 +98,8 @@ def planned(
     if known is None:
         if images is None:
             raise TilerError(
-                f"{printable(str(preds))}: where do these tiles lie? Give --tiles with the output of tiler split, "
-                "or --images with the full pictures if the tiles' names tell their places"
+                f"{preds}: where do these tiles lie? Give --tiles with the output of tiler split, "
+                "or --images with the full images if the tiles' names tell their places"
             )
         known = indexes.of_names(found.keys, images, files)
     job = Job(merging, files, reading.names, str(preds), images or known.root)
@@ -117,7 +117,7 @@ def _require_used(merging: MergeOptions, files: PredictionOptions, task: str, ma
     for name in ("naming", "tile"):
         value = getattr(files, name)
         if manifest is not None and value != getattr(PredictionOptions(), name):
-            raise TilerError(f"--{name} {value}: the tiles are told by {printable(str(manifest))}")
+            raise TilerError(f"--{name} {value}: the tiles are told by {manifest}")
 
 
 def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
@@ -152,7 +152,7 @@ def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | 
 
 
 def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | CocoTruth | None, shown_truth: str) -> Plan:
-    """Every prediction with its picture and tile; those of no tile are reported."""
+    """Every prediction with its image and tile; those of no tile are reported."""
     numbers = known.numbered() if found.numeric else {}
     findings = [*found.findings, *known.findings]
     members: dict[int, list[tuple[int, int]]] = {}
@@ -162,36 +162,33 @@ def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | 
         place = known.place(numbers.get(key, key))
         file = os.path.join(where, f"{key}.txt")
         path = file if os.path.exists(os.path.join(job.preds, file)) else ""
-        shown = "" if path else f"{printable(key)[:100]}: "
+        shown = "" if path else f"{key[:100]}: "
         if place is None:
             findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))
             continue
         if place in first:
-            other = printable(found.keys[first[place]])[:100]
+            other = found.keys[first[place]][:100]
             findings.append(Finding(path, "D10", f"{shown}its tile has predictions in {other} already; left out"))
             continue
         first[place] = i
         members.setdefault(place[0], []).append((place[1], i))
     if found.keys and not members:
-        shown = printable(found.keys[0])[:100]
-        raise TilerError(
-            f"{printable(job.preds)}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile "
-            f"of {printable(str(known.where))}"
-        )
+        shown = found.keys[0][:100]
+        raise TilerError(f"{job.preds}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile of {known.where}")
     unread = {os.path.splitext(os.path.basename(finding.path))[0] for finding in found.findings if finding.code == "D01"}
-    splits = _covered([known.pictures[number].splits for number in members] or [p.splits for p in known.pictures])
-    left_out = sorted({split for picture in known.pictures for split in picture.splits} - splits)
-    numbered = [n for n, picture in enumerate(known.pictures) if splits.intersection(picture.splits)]
-    chosen = [known.pictures[n] for n in numbered]
-    keys = [picture.key for picture in chosen]
+    splits = _covered([known.images[number].splits for number in members] or [p.splits for p in known.images])
+    left_out = sorted({split for image in known.images for split in image.splits} - splits)
+    numbered = [n for n, image in enumerate(known.images) if splits.intersection(image.splits)]
+    chosen = [known.images[n] for n in numbered]
+    keys = [image.key for image in chosen]
     predicted = [n in members for n in numbered]
     ids = ids_for(job.files.category_base, chosen, predicted, job.names, known, truth, shown_truth)
     findings += ids.findings
     job = replace(job, base=ids.base, categories=ids.categories)
     called = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)
     pieces = [
-        _piece(picture, sorted(members.get(n, [])), names, found, unread)
-        for n, picture, names in zip(numbered, chosen, called, strict=True)
+        _piece(image, sorted(members.get(n, [])), names, found, unread)
+        for n, image, names in zip(numbered, chosen, called, strict=True)
     ]
     report = MergeReport(
         found.task,
@@ -211,7 +208,7 @@ def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | 
 
 
 def _covered(given: list[tuple[str, ...]]) -> set[str]:
-    """The splits that predictions are for; a picture in several splits counts for one that others tell of."""
+    """The splits that predictions are for; an image in several splits counts for one that others tell of."""
     covered = {splits[0] for splits in given if len(splits) == 1}
     for splits in given:
         if not covered.intersection(splits):
@@ -220,36 +217,36 @@ def _covered(given: list[tuple[str, ...]]) -> set[str]:
 
 
 def _piece(
-    picture: Picture, members: list[tuple[int, int]], names: tuple[str, str, int | str], found: Predictions, unread: set[str]
+    image: TiledImage, members: list[tuple[int, int]], names: tuple[str, str, int | str], found: Predictions, unread: set[str]
 ) -> Piece:
-    """A picture with what was predicted for it: on its tiles, and on all of it as one more tile.
+    """An image with what was predicted for it: on its tiles, and on all of it as one more tile.
 
     Args:
         names: label file, name and image_id.
         unread: tiles whose predictions could not be read; it is not known what they saw.
     """
     told = [tile for tile, _ in members]
-    others = sorted(set(range(len(picture.names))).difference(told))
-    silent = [tile for tile in others if picture.names[tile] not in unread]
-    lost = [tile for tile in others if picture.names[tile] in unread]
+    others = sorted(set(range(len(image.names))).difference(told))
+    silent = [tile for tile in others if image.names[tile] not in unread]
+    lost = [tile for tile in others if image.names[tile] in unread]
     return Piece(
-        picture.key,
+        image.key,
         *names,
-        picture.width,
-        picture.height,
-        _frames(picture, told),
-        _frames(picture, silent),
-        _frames(picture, lost),
+        image.width,
+        image.height,
+        _frames(image, told),
+        _frames(image, silent),
+        _frames(image, lost),
         found.batch([i for _, i in members]),
         bool(members),
-        picture.geo,
+        image.geo,
     )
 
 
-def _frames(picture: Picture, tiles: list[int]) -> Frames:
-    """Some of a picture's tiles; WHOLE is the picture itself, as a tile after the last."""
-    whole = np.array([0, 0, picture.width, picture.height], np.float64)
-    names = [picture.stem if tile == indexes.WHOLE else picture.names[tile] for tile in tiles]
+def _frames(image: TiledImage, tiles: list[int]) -> Frames:
+    """Some of an image's tiles; WHOLE is the image itself, as a tile after the last."""
+    whole = np.array([0, 0, image.width, image.height], np.float64)
+    names = [image.stem if tile == indexes.WHOLE else image.names[tile] for tile in tiles]
     chosen = np.array(tiles, np.int64)
-    rects = np.concatenate([picture.rects, whole[None]])[chosen]
-    return Frames(names, rects, np.append(picture.scale, 1.0)[chosen], box.intersection(rects, whole))
+    rects = np.concatenate([image.rects, whole[None]])[chosen]
+    return Frames(names, rects, np.append(image.scale, 1.0)[chosen], box.intersection(rects, whole))

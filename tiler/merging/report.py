@@ -16,13 +16,13 @@ from tiler.version import __version__
 
 
 class Counts(msgspec.Struct):
-    """Numbers of one picture, or of all.
+    """Numbers of one image, or of all.
 
     Every row that was read is in one of refused, dropped (by fate) or the rows that
     `detections` are made of: kept + fused + orphan.
 
     Attributes:
-        tiles: of the pictures; `predicted` of them have rows, `full` exactly 300, the number at
+        tiles: of the images; `predicted` of them have rows, `full` exactly 300, the number at
             which trainers' detectors stop.
         rows: of predictions.
         refused: rows that cannot be meant.
@@ -32,7 +32,7 @@ class Counts(msgspec.Struct):
         detections: what was written; `classes` by class id.
     """
 
-    pictures: int = 0
+    images: int = 0
     empty: int = 0
     tiles: int = 0
     predicted: int = 0
@@ -46,7 +46,7 @@ class Counts(msgspec.Struct):
     classes: dict[int, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
-        """Count in those of another picture."""
+        """Count in those of another image."""
         for name in self.__struct_fields__:
             mine, more = getattr(self, name), getattr(other, name)
             if isinstance(mine, dict):
@@ -57,14 +57,14 @@ class Counts(msgspec.Struct):
 
 
 def counted(tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched) -> Counts:
-    """Of one picture. `rows`: of each tile with predictions."""
+    """Of one image. `rows`: of each tile with predictions."""
     out = merged.instances
     fates = np.bincount(merged.fate, minlength=len(FATES))
     stays = np.isin(merged.fate, (KEPT, FUSED, ORPHAN)) & (merged.into >= 0)
     members = np.bincount(merged.into[stays], minlength=len(out))
     classes, number = np.unique(out.class_id, return_counts=True)
     return Counts(
-        pictures=1,
+        images=1,
         empty=int(len(out) == 0),
         tiles=tiles,
         predicted=int((rows > 0).sum()),
@@ -88,7 +88,7 @@ class MergeReport(msgspec.Struct):
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
         findings: what was noticed, errors and warnings and notes.
-        files: those that all pictures share, and their bytes.
+        files: those that all images share, and their bytes.
         out: the output folder, empty when nothing was written (not written to report.json).
         unchanged: True when the output was complete before.
     """

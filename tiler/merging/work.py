@@ -1,4 +1,4 @@
-"""One picture's predictions: read, merged, and written as text."""
+"""One image's predictions: read, merged, and written as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from tiler import polygons
 from tiler.errors import SourceRefused
-from tiler.findings import Finding, inside, printable
+from tiler.findings import Finding, inside
 from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
@@ -36,13 +36,13 @@ STEP = 65_536  # detections that are Python objects at once
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all pictures have in common."""
+    """What all images have in common."""
 
     merging: MergeOptions
     files: PredictionOptions
     names: tuple[str, ...] | None
     preds: str  # as findings name it
-    root: Path | None = None  # of the pictures, for world files
+    root: Path | None = None  # of the images, for world files
     write: bool = True  # make the text of the output too
     base: int = 0  # category id of class 0
     categories: tuple[int, ...] | None = None  # of each class, in place of `base`
@@ -50,10 +50,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """A picture with its predictions.
+    """An image with its predictions.
 
     Attributes:
-        key: the picture's path.
+        key: the image's path.
         label: where its label file goes, without suffix.
         name: a short one, that only it has.
         image_id: of predictions.json.
@@ -79,7 +79,7 @@ class Piece:
 
 
 class Outcome(msgspec.Struct):
-    """What became of one picture, without its detections."""
+    """What became of one image, without its detections."""
 
     key: str
     digest: str
@@ -92,8 +92,8 @@ class Work:
     """An outcome, the detections, and what is to be written.
 
     Attributes:
-        files: by path in the output, files of this picture alone.
-        streams: by path, what it adds to files that all pictures share.
+        files: by path in the output, files of this image alone.
+        streams: by path, what it adds to files that all images share.
     """
 
     outcome: Outcome
@@ -103,7 +103,7 @@ class Work:
 
 
 def digest_of(piece: Piece) -> str:
-    """What the predictions of a picture are called now."""
+    """What the predictions of an image are called now."""
     try:
         return _digest(piece, piece.batch.read(piece.frames))
     except Exception as error:
@@ -112,7 +112,7 @@ def digest_of(piece: Piece) -> str:
 
 
 def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
-    """The predictions of a picture, read and merged, in the parts that are written.
+    """The predictions of an image, read and merged, in the parts that are written.
 
     The last of the three is, for each detection, which merged one it is, or is a part of:
     `Stitched.into` leads to the first part.
@@ -130,7 +130,7 @@ def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
 def work(job: Job, piece: Piece) -> Work:
     """Read, merge, and make the text of everything that is written, if it is.
 
-    Whatever goes wrong, it is this picture that is refused: it then has no detections, and no files of its own.
+    Whatever goes wrong, it is this image that is refused: it then has no detections, and no files of its own.
 
     Raises:
         MemoryError: there is too little while others are merged as well; it is to be tried alone.
@@ -142,12 +142,12 @@ def work(job: Job, piece: Piece) -> Work:
 
 
 def _refused(piece: Piece, refused: SourceRefused) -> Work:
-    finding = Finding("", refused.code, f"{printable(piece.key)}: {refused.message}; it is left out")
+    finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
     tiles = [Tile(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
     digest = digest_of(piece)
     line = jsonl.line(Merged(piece.key, piece.width, piece.height, digest, tiles, [], [], [], []))
-    counts = Counts(pictures=1, empty=1, tiles=len(tiles))
+    counts = Counts(images=1, empty=1, tiles=len(tiles))
     none = replace(empty(), conf=np.empty(0))
     return Work(Outcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line})
 
@@ -158,7 +158,7 @@ def _work(job: Job, piece: Piece) -> Work:
     for tile, _, _ in read.refused:
         rows[tile] += 1
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
-    shown = printable(piece.key)
+    shown = piece.key
     affine, crs = _frame(job, piece)
     if affine is None and job.files.affine == "world" and "geojson" in job.files.export:
         findings.append(Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels"))
@@ -181,7 +181,7 @@ def _work(job: Job, piece: Piece) -> Work:
 
 
 def _digest(piece: Piece, read: Detections) -> str:
-    """Of everything that decides what the picture's detections become, but for the options."""
+    """Of everything that decides what the image's detections become, but for the options."""
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
     return hashlib.blake2b(read.digest.encode() + known, digest_size=16).hexdigest()
@@ -210,7 +210,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
 def _texts(
     job: Job, piece: Piece, out: Instances, affine: Affine | None, crs: str | None
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The files of this picture, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
+    """The files of this image, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
     chosen = job.files
     names = job.names or ()
     files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
@@ -240,7 +240,7 @@ def dota_file(name: str) -> str:
 
 
 def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
-    """The map of a picture's GeoJSON, None for pixels, and the name of the reference system it leads to."""
+    """The map of an image's GeoJSON, None for pixels, and the name of the reference system it leads to."""
     chosen = job.files
     affine, crs = None, None
     if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":

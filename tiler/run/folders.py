@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 
 HANDLES = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.rmdir} <= os.supports_dir_fd
 AS_IT_IS = (
@@ -297,7 +296,7 @@ class Folder:
         return os.fdopen(descriptor, "ab" if flags & os.O_APPEND else "rb")
 
     def _shown(self, name: str) -> str:
-        return printable(str(self.path / name))[:200]
+        return str(self.path / name)[:200]
 
 
 def _opened_folder(name: str | Path, above: int | None = None, shown: str | Path = "") -> int:
@@ -310,7 +309,7 @@ def _opened_folder(name: str | Path, above: int | None = None, shown: str | Path
 
 
 def _planted(path: str | Path) -> Planted:
-    shown = printable(str(path))[:200]
+    shown = str(path)[:200]
     return Planted(f"{shown}: a link, or no plain file or folder: not of tiler; remove it, and run again")
 
 

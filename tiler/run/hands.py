@@ -1,4 +1,4 @@
-"""Idle hands: threads that help with one picture when there are fewer pictures than threads."""
+"""Idle hands: threads that help with one image when there are fewer images than threads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 class Hands:
     """So many threads at work at once, whoever they work for.
 
-    A picture's own thread takes a hand for as long as it works on it; `later` gives a piece
-    of its work to a hand that is free, and does it at once when none is. So many pictures
-    cost nothing for being cut in pieces, and one large picture has all hands.
+    An image's own thread takes a hand for as long as it works on it; `later` gives a piece
+    of its work to a hand that is free, and does it at once when none is. So many images
+    cost nothing for being cut in pieces, and one large image has all hands.
     """
 
     def __init__(self, count: int) -> None:

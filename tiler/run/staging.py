@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 
 from tiler.errors import TilerError, Unfinished
-from tiler.findings import printable
 from tiler.formats.text import reason
 from tiler.run.folders import Folder, Planted
 
@@ -65,7 +64,7 @@ class Staging:
                 raise
             if error.errno in FULL:
                 raise failed(error) from None
-            raise TilerError(f"{printable(str(self.out))}: cannot be written: {reason(error)}") from None
+            raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
         return self
 
     def __exit__(
@@ -89,7 +88,7 @@ class Staging:
                     self._inside = self._held(inside)
                     return
                 inside.close()
-        shown = printable(str(self.home))
+        shown = str(self.home)
         raise Unfinished(f"{shown}: cannot be locked, since others make and remove it all the time")
 
     def _locks(self, inside: Folder) -> bool:
@@ -97,7 +96,7 @@ class Staging:
         lock = inside.ensure(LOCK)
         try:
             if not _locked(lock):
-                raise Unfinished(f"{printable(str(self.out))}: another run is writing it")
+                raise Unfinished(f"{self.out}: another run is writing it")
             if os.path.samestat(os.fstat(lock), inside.stat(LOCK)):
                 self._lock, lock = lock, -1
                 return True
@@ -108,10 +107,10 @@ class Staging:
 
     def _look_around(self) -> None:
         """Let no one else in, and see that all that is there can be ours."""
-        shown = printable(str(self.home))
+        shown = str(self.home)
         foreign = sorted(set(self._inside.names()) - set(KINDS))
         if foreign:
-            what = f"holds files that are not of tiler ({printable(foreign[0])})"
+            what = f"holds files that are not of tiler ({foreign[0]})"
             raise TilerError(f"{shown}: {what}; move them")
         self._inside.restrict(PRIVATE)
         self._inside.create(PROBE).close()
@@ -238,9 +237,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def failed(error: OSError) -> TilerError:
     """What a failed write means to the user."""
-    where = f": {printable(str(error.filename))[:200]}" if error.filename else ""
-    if error.errno == errno.ENAMETOOLONG:  # as it would be the next time
-        return TilerError(f"cannot write: {reason(error)}{where}; choose a shorter --out")
+    where = f": {str(error.filename)[:200]}" if error.filename else ""
     mend = "make room" if error.errno in FULL else "mend that"
     return Unfinished(f"cannot write: {reason(error)}{where}; {mend} and run again to go on")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats.text import reason
 from tiler.run.folders import Folder
 from tiler.version import __version__
@@ -29,11 +28,11 @@ def resolved(out: Path) -> Path:
     except FileNotFoundError:
         taken = False
     except OSError as error:
-        raise TilerError(f"--out {printable(str(out))[:200]}: {reason(error)}") from None
+        raise TilerError(f"--out {str(out)[:200]}: {reason(error)}") from None
     if taken:
-        raise TilerError(f"--out {printable(str(target))}: there is a file of this name")
+        raise TilerError(f"--out {target}: there is a file of this name")
     if os.path.ismount(target):
-        raise TilerError(f"--out {printable(str(target))}: a mount point cannot be made at once; name a folder inside it")
+        raise TilerError(f"--out {target}: a mount point cannot be made at once; name a folder inside it")
     return target
 
 
@@ -41,7 +40,7 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
     """Refuse an output that would mix with what is read, or be read as such the next time.
 
     Args:
-        source: predictions (of a run's folder its labels/ are read), or a folder of pictures or labels.
+        source: predictions (of a run's folder its labels/ are read), or a folder of images or labels.
 
     Raises:
         TilerError: one lies in the other.
@@ -49,7 +48,7 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
     source = source.resolve()
     read = source / "labels" if (source / "labels").is_dir() else source
     if target == source or target in source.parents or read in (target, *target.parents):
-        raise TilerError(f"--out {printable(str(target))}: it holds {what}, or lies in them; choose another folder")
+        raise TilerError(f"--out {target}: it holds {what}, or lies in them; choose another folder")
 
 
 Owned = Callable[[str], bool]  # whether a file, by its path in an output, is of it
@@ -65,19 +64,19 @@ def occupied(target: Path, mark: str, overwrite: bool, owned_in: Callable[[Folde
     Raises:
         TilerError: the folder holds something else, and what.
     """
-    shown = printable(str(target))
+    shown = str(target)
     if not target.is_dir() or not any(target.iterdir()):
         return False
     with Folder(target) as folder:
         if not folder.is_file(mark):
-            found = printable(folder.names()[0])
+            found = folder.names()[0]
             what = f"holds files that are not of tiler ({found})"
             raise TilerError(f"--out {shown}: {what}; choose another folder")
         if not overwrite:
             return True
         stranger = next(strangers(folder, owned_in(folder)), None)
     if stranger is not None:
-        what = f"{printable(stranger)} is not of tiler, so --overwrite does not delete it"
+        what = f"{stranger} is not of tiler, so --overwrite does not delete it"
         raise TilerError(f"--out {shown}: {what}; move it away")
     return False
 
@@ -93,7 +92,7 @@ def strangers(folder: Folder, owned: Owned) -> Iterator[str]:
 
 def changed(target: Path, what: str) -> TilerError:
     """Why an output that stands there is not what this run would make."""
-    return TilerError(f"--out {printable(str(target))}: {what}; {HINT}")
+    return TilerError(f"--out {target}: {what}; {HINT}")
 
 
 def content(folder: Folder, name: str) -> bytes:

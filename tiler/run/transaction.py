@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from tiler.errors import TilerError, Unfinished
-from tiler.findings import printable
 from tiler.run.staging import Staging
 
 Result = TypeVar("Result")
@@ -42,7 +41,7 @@ def produced(
             result = build(staging)
             if stands():  # looked at again: hours may have passed
                 made = "has been made by another run in the meantime"
-                raise Unfinished(f"{printable(str(target))}: {made}")
+                raise Unfinished(f"{target}: {made}")
         except Unfinished:
             raise
         except TilerError:  # nothing that running again would resume

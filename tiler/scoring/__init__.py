@@ -1,4 +1,4 @@
-"""`tiler score`: how well detections agree with the labels of the full pictures."""
+"""`tiler score`: how well detections agree with the labels of the full images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiler.checks import path
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.regions import dropped
 from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.locations import located
 from tiler.formats.predictions import FULL
@@ -24,7 +24,7 @@ from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring import detections, truth
 from tiler.scoring.measuring import measured
 from tiler.scoring.metrics import Metrics, Seams, finite, summary
-from tiler.scoring.pictures import Looked, looked, only, renumbered
+from tiler.scoring.predicted import Looked, looked, only, renumbered
 from tiler.scoring.tiles import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
@@ -48,22 +48,22 @@ def score(
     images: str | Path | None = None,
     **options: Any,
 ) -> Metrics:
-    """Score detections on full pictures against their labels.
+    """Score detections on full images against their labels.
 
     Args:
         preds: what `tiler merge` wrote or returned, any predictions that it reads (in the frame of the
-            full pictures), or detections by picture in memory, whatever `tiler.stitch` takes for those of a
-            tile; or a list of Ultralytics `Results`, which know their pictures' paths.
+            full images), or detections by image in memory, whatever `tiler.stitch` takes for those of a
+            tile; or a list of Ultralytics `Results`, which know their images' paths.
         data: a dataset.yaml, a folder with one, or a COCO ground truth JSON.
         split: of the dataset: one, some ("train,val"), or all; "predicted" are those with predictions.
-            Default: the one whose pictures the predictions are for.
+            Default: the one whose images the predictions are for.
         tiles: the output of `tiler split`. Default: what the predictions lead to.
         tile_preds: the predictions on tiles, before they were merged. Default: what `preds` is named after.
-        images: the pictures' folder, of a COCO JSON; only the report looks at them.
+        images: the images' folder, of a COCO JSON; only the report looks at them.
         options: any of `ScoreOptions` (protocol, bins, max_dets, ...) and `ReadingOptions` (task, assume_conf, ...).
 
     Raises:
-        TilerError: unusable predictions, labels or options, or predictions that are not in the frame of the pictures.
+        TilerError: unusable predictions, labels or options, or predictions that are not in the frame of the images.
 
     >>> score("no/such/run", "dataset.yaml")
     Traceback (most recent call last):
@@ -75,10 +75,10 @@ def score(
     chosen.require_in_effect()
     for name, value in (("tiles", tiles), ("tile-preds", tile_preds)):
         if value is not None and chosen.analysis == "none":
-            raise TilerError(f"--{name} {printable(str(value))}: --analysis none does not use it")
+            raise TilerError(f"--{name} {value}: --analysis none does not use it")
     given = _path(preds)
     if given is not None and not os.path.exists(given):
-        raise TilerError(f"{printable(str(given))}: no such file or folder")
+        raise TilerError(f"{given}: no such file or folder")
     held = {} if given is not None else _held(preds)
     ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
@@ -90,7 +90,7 @@ def score(
     labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     where = None if tiles is None else path(tiles, "tiles")
-    seen = looked(held if given is None else given, labelled.keys, opened.pictures, where)
+    seen = looked(held if given is None else given, labelled.keys, opened.images, where)
     if chosen.only_predicted:
         found_boxes = None if found_boxes is None else renumbered(found_boxes, seen.predicted)
         labelled, found, seen = _only_predicted(labelled, found, seen)
@@ -108,7 +108,7 @@ def score(
         boxes = Sample(of_labels, of_found, sample.images, sample.classes)
     on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
     if on_tiles is not None and not os.path.exists(on_tiles):
-        raise TilerError(f"--tile-preds {printable(str(on_tiles))}: no such file or folder")
+        raise TilerError(f"--tile-preds {on_tiles}: no such file or folder")
     scored = Scored(given, labelled.keys, labelled.sizes, found, names, opened.reading, opened.renamed, counted)
     look = partial(tiling, scored, where or before.tiles, on_tiles)
     card: dict[str, Any] = {
@@ -116,7 +116,7 @@ def score(
         "split": opened.split or None,
         "predictions": opened.kind,
         "task": opened.task,
-        "pictures": len(labelled.keys),
+        "images": len(labelled.keys),
         "classes": len(names),
         "area": {"labels": labelled.area, "detections": opened.area},
         "refused_by_pycocotools": opened.refused,
@@ -169,7 +169,7 @@ def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
     try:
         how = ReadingOptions.of({**said, **reading})
     except TilerError as error:
-        raise TilerError(f"{printable(str(file))}: {error}") from None
+        raise TilerError(f"{file}: {error}") from None
     return _Before(places.get("preds"), tiles if tiles is not None and tiles.is_file() else None, how)
 
 
@@ -191,7 +191,7 @@ def _of_predicted(
     fewer = Sample(truth, found, int(kept.sum()), sample.classes, sample.task)
     some = [key for key, counts in zip(keys, kept.tolist(), strict=True) if counts]
     metrics = measured(fewer, names, some, replace(options, analysis="none"), lambda: "", {})
-    return {"pictures": len(some), "coco": metrics.coco, "ultralytics": summary(metrics.box)}
+    return {"images": len(some), "coco": metrics.coco, "ultralytics": summary(metrics.box)}
 
 
 def _unsure(seen: Looked, metrics: Metrics, fewer: dict[str, Any]) -> Finding:
@@ -200,7 +200,7 @@ def _unsure(seen: Looked, metrics: Metrics, fewer: dict[str, Any]) -> Finding:
     numbers = [f"AP {'n/a' if value is None else f'{value:.3f}'}" for value in (ap, of_some)]
     message = (
         f"{unsure} of {every} images have no predictions, and no manifest tells whether they were cut and looked at: "
-        f"{numbers[0]} of all {every} images, {numbers[1]} of the {fewer['pictures']} with predictions; "
+        f"{numbers[0]} of all {every} images, {numbers[1]} of the {fewer['images']} with predictions; "
         "--tiles or --only-predicted settles it"
     )
     return Finding("", "S03", message)
@@ -218,13 +218,13 @@ def _path(preds: Any) -> Path | None:
 
 
 def _held(preds: Any) -> Mapping[str, Any]:
-    """Detections in memory by picture; Ultralytics' results name their picture themselves."""
+    """Detections in memory by image; Ultralytics' results name their image themselves."""
     if isinstance(preds, Mapping) or hasattr(preds, "sizes"):
         return cast("Mapping[str, Any]", preds)
     if isinstance(preds, list | tuple) and preds and all(isinstance(getattr(one, "path", None), str) for one in preds):
         return {one.path: one for one in preds}
     found = type(preds).__name__
-    raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by picture; got {found}")
+    raise TilerError(f"predictions are a path, what tiler.merge returns, or detections by image; got {found}")
 
 
 def _full(preds: Path | None, detections: Ints, keys: list[str]) -> list[Finding]:
@@ -245,20 +245,20 @@ def _full(preds: Path | None, detections: Ints, keys: list[str]) -> list[Finding
 def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
     if not names:
         return []
-    some = printable(names[0])[:100]
+    some = names[0][:100]
     message = f"{what} with exactly {limit} rows: {len(names)} ({some}{', ...' if len(names) > 1 else ''})"
     return [Finding("", "D11", f"{message}: the max_det may have cut off more; set it higher")]
 
 
 def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:
-    """Whether all detections lie in the top left of their pictures, and labels do not: pixels of tiles do that."""
+    """Whether all detections lie in the top left of their images, and labels do not: pixels of tiles do that."""
     if min(len(labels), len(found)) < FEW:
         return []
     reach = found.instances.boxes[:, 2:].max(axis=0)
     usual = np.quantile(labels.instances.boxes[:, 2:], 0.9, axis=0)
     if (reach > CORNER * usual).any():
         return []
-    message = f"all {len(found)} detections lie within {reach[0]:g} x {reach[1]:g} px of the top left of pictures: of tiles?"
+    message = f"all {len(found)} detections lie within {reach[0]:g} x {reach[1]:g} px of the top left of images: of tiles?"
     return [Finding("", "S02", message)]
 
 
@@ -268,7 +268,7 @@ def _counted(labels: Truth, names: tuple[str, ...], options: ScoreOptions) -> Ca
     if options.ignore_class:
         if options.ignore_class not in names:
             hint = did_you_mean(options.ignore_class, names)
-            raise TilerError(f"--ignore-class {printable(options.ignore_class)}: no class of the labels{hint}")
+            raise TilerError(f"--ignore-class {options.ignore_class}: no class of the labels{hint}")
         kind = names.index(options.ignore_class)
         region = labels.instances.class_id == kind
     where, image = labels.instances.boxes[region], labels.image[region]

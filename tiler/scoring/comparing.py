@@ -1,4 +1,4 @@
-"""Two runs on the same pictures: which is better, and is that more than chance?"""
+"""Two runs on the same images: which is better, and is that more than chance?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tiler.scoring.metrics import Metrics, finite
 
 
 def compared(one: Metrics, other: Metrics, names: tuple[str, str] = ("A", "B")) -> dict[str, Comparison]:
-    """AP of all sizes and of each, where all detections count: the first run less the second, paired by picture.
+    """AP of all sizes and of each, where all detections count: the first run less the second, paired by image.
 
     Raises:
-        TilerError: they are of other pictures, or were scored without resampling.
+        TilerError: they are of other images, or were scored without resampling.
     """
     if one.draws is None or other.draws is None:
-        raise TilerError("a comparison needs resampled pictures: --analysis full, and --replicates above 0")
+        raise TilerError("a comparison needs resampled images: --analysis full, and --replicates above 0")
     if one.keys != other.keys:
-        raise TilerError(f"{names[0]} and {names[1]} were scored on other pictures")
+        raise TilerError(f"{names[0]} and {names[1]} were scored on other images")
     sizes = [size.name for size in one.draws.bins]
     return {"AP" if size == ALL.name else f"AP_{size}": compare(one.draws, other.draws, names, size) for size in sizes}
 

@@ -15,11 +15,11 @@ from tiler import boxes as box
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.evaluation.sample import Found
-from tiler.findings import Finding, inside, printable, short
+from tiler.findings import Finding, inside, short
 from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
 from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions, sizing
-from tiler.formats.predictions.records import picture_key
+from tiler.formats.predictions.records import image_key
 from tiler.instances import Instances, concatenate, empty
 from tiler.masks import Masks
 from tiler.options import ReadingOptions
@@ -35,17 +35,17 @@ AREAS = {  # pycocotools, loadRes
     "keypoints": "the extent of the keypoints, as the file's first entry has nothing else",
     "": "of the detection itself",
 }
-NORMALISED = 2.0  # px; no picture's boxes all lie within so few
+NORMALISED = 2.0  # px; no image's boxes all lie within so few
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """Predictions that were found, and for which pictures of which split they are.
+    """Predictions that were found, and for which images of which split they are.
 
     Attributes:
         kind: what they are, in words.
         split: the split of the ground truth.
-        keys: of the predictions; `pictures` the number of each one's picture in the split.
+        keys: of the predictions; `images` the number of each one's image in the split.
         reading: how rows are read.
         classes: the class of the labels that each of the predictions' is; None: the same.
         areas: coco or mask: what of an outline or a pose its area is of.
@@ -56,7 +56,7 @@ class Opened:
     task: Task
     split: str
     keys: list[int]
-    pictures: list[int]
+    images: list[int]
     findings: list[Finding]
     reading: Reading
     predictions: Predictions | None = None
@@ -99,15 +99,15 @@ def open_files(
     before: ReadingOptions | None = None,
     areas: str = "coco",
 ) -> Opened:
-    """The predictions at a path, for the full pictures of the ground truth.
+    """The predictions at a path, for the full images of the ground truth.
 
     Args:
         before: how predictions on tiles are read, which merged ones were made of. Default: the same.
 
     Raises:
-        TilerError: they cannot be read, or are for other pictures, or for tiles.
+        TilerError: they cannot be read, or are for other images, or for tiles.
     """
-    shown = printable(str(preds))
+    shown = str(preds)
     whole = _reading(options, ground)
     reading = replace(whole, exact=True, categories=ground.categories)
     on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
@@ -132,10 +132,10 @@ def open_files(
     index = index_of(ground, chosen, found.numeric)
     findings = [replace(f, path=inside(f.path, str(preds))) for f in found.findings]
     places = _places(told, found.numeric, index)
-    kept, pictures, unplaced = _placed(told, [found.counts[i] for i in some], places, chosen)
+    kept, images, unplaced = _placed(told, [found.counts[i] for i in some], places, chosen)
     keys = [some[i] for i in kept]
     findings += unplaced
-    own = (found.kind, compared, chosen, keys, pictures, findings, on_tiles, found)
+    own = (found.kind, compared, chosen, keys, images, findings, on_tiles, found)
     return Opened(*own, where=str(preds), classes=classes, areas=areas)
 
 
@@ -173,25 +173,25 @@ def _predictions(preds: Path, reading: Reading, ground: Ground) -> Predictions:
 def open_held(
     given: Mapping[str, Any], ground: Ground, split: str | None, options: ReadingOptions, areas: str = "coco"
 ) -> Opened:
-    """Detections in memory, by picture.
+    """Detections in memory, by image.
 
     Raises:
-        TilerError: they are for other pictures, or no detections.
+        TilerError: they are for other images, or no detections.
     """
     keys = [key for key in given if not getattr(given, "by_names", False) or key in given.predicted]  # type: ignore[attr-defined]
     held = [foreign(given[key]) for key in keys]
-    names = [picture_key(_named(key)) for key in keys]
+    names = [image_key(_named(key)) for key in keys]
     split = split or (PREDICTED if hasattr(given, "by_names") else None)
     chosen = _split(names, False, ground, split, "the detections")
     places = _places(names, False, index_of(ground, chosen))
-    kept, pictures, findings = _placed([_named(key) for key in keys], [len(part) for part in held], places, chosen)
+    kept, images, findings = _placed([_named(key) for key in keys], [len(part) for part in held], places, chosen)
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     nothing: Task = ground.task if options.task == ground.task else "detect"
     task = _compared(options.task, next(iter(found), nothing), ground)
     by_name = _by_names([given[key] for key in keys], held, ground)
-    own = ("detections in memory", task, chosen, kept, pictures, findings, Reading(names=ground.names))
+    own = ("detections in memory", task, chosen, kept, images, findings, Reading(names=ground.names))
     return Opened(*own, held=held, classes=by_name, areas=areas)
 
 
@@ -213,7 +213,7 @@ def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: Ground) -
 
 def _named(key: Any) -> str:
     if not isinstance(key, str | Path):
-        raise TilerError(f"detections in memory are by the names of their pictures, got {short(key)}")
+        raise TilerError(f"detections in memory are by the names of their images, got {short(key)}")
     return str(key)
 
 
@@ -228,25 +228,23 @@ def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
     unknown = [name for name in names if name not in ground.names]
     if unknown:
         hint = did_you_mean(unknown[0], ground.names)
-        raise TilerError(
-            f"{shown}: merged with class {printable(unknown[0])!r}, which {printable(str(ground.file))} has not{hint}"
-        )
+        raise TilerError(f"{shown}: merged with class {unknown[0]!r}, which {ground.file} has not{hint}")
     return np.array([ground.names.index(name) for name in names], np.int64)
 
 
 def _placed(
     keys: Sequence[str], counts: Sequence[int], places: Sequence[int | None], split: str
 ) -> tuple[list[int], list[int], list[Finding]]:
-    """Which predictions are for a picture, that picture's number, and what is to be said of the others."""
+    """Which predictions are for an image, that image's number, and what is to be said of the others."""
     kept: list[int] = []
     taken: dict[int, str] = {}
     findings = []
     for i, (key, place) in enumerate(zip(keys, places, strict=True)):
-        shown = printable(key)[:100]
+        shown = key[:100]
         if place is None:
-            what = f"no picture of {split or 'the ground truth'}"
+            what = f"no image of {split or 'the ground truth'}"
         elif place in taken:
-            what = f"its picture has predictions in {taken[place]} already"
+            what = f"its image has predictions in {taken[place]} already"
         else:
             taken[place] = shown
             kept.append(i)
@@ -268,7 +266,7 @@ def _compared(asked: str, task: Task, ground: Ground) -> Task:
 
 
 def _places(keys: list[str], numeric: bool, index: Index) -> list[int | None]:
-    """The picture of each key; None for none."""
+    """The image of each key; None for none."""
     numbers = index.numbered() if numeric else {}
     result = []
     for key in keys:
@@ -295,34 +293,32 @@ def _split(keys: list[str], numeric: bool, ground: Ground, wanted: str | None, s
     if keys and not covered:
         _require_no_tiles(keys, ground, shown)
         elsewhere = [split for split in ground.splits if _hits(keys, numeric, ground, split)]
-        hint = f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({printable(keys[0])[:100]}, ...)"
-        where = f"{printable(str(ground.file))}{f', {wanted}' if wanted else ''}"
-        raise TilerError(f"{shown}: none of {len(keys)} predictions is for a picture of {where}{hint}")
+        hint = f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({keys[0][:100]}, ...)"
+        where = f"{ground.file}{f', {wanted}' if wanted else ''}"
+        raise TilerError(f"{shown}: none of {len(keys)} predictions is for an image of {where}{hint}")
     fits = [split for split in covered if hits[split] == len(keys)]
-    if fits:  # several, where splits are of the same pictures: the first is val
+    if fits:  # several, where splits are of the same images: the first is val
         return fits[0]
     if len(covered) > 1 and wanted != PREDICTED:
-        raise TilerError(f"{shown}: predictions for pictures of {' and '.join(covered)}: say --split, one of them or {ALL}")
+        raise TilerError(f"{shown}: predictions for images of {' and '.join(covered)}: say --split, one of them or {ALL}")
     return ",".join(covered) if covered else next(iter(hits))
 
 
 def _hits(keys: list[str], numeric: bool, ground: Ground, split: str) -> int:
-    """How many predictions are for pictures of a split."""
+    """How many predictions are for images of a split."""
     return sum(place is not None for place in _places(keys, numeric, index_of(ground, split, numeric)))
 
 
 def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
     """Raises:
-    TilerError: the predictions are for tiles of the pictures.
+    TilerError: the predictions are for tiles of the images.
     """
     stems = {os.path.splitext(os.path.basename(key))[0] for names in ground.splits.values() for key in names}
     for key in keys[:1000]:
         for naming in ("tiler", "sahi", "split_dota"):
             said = tile_names.parse(os.path.basename(key), naming)
             if said is not None and said.stem in stems:
-                raise TilerError(
-                    f"{shown}: predictions on tiles ({printable(key)[:100]}): run tiler merge first, and score its output"
-                )
+                raise TilerError(f"{shown}: predictions on tiles ({key[:100]}): run tiler merge first, and score its output")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -345,11 +341,11 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, Found | No
     """The detections as columns; of outlines and poses their boxes too; and what was noticed.
 
     Args:
-        sizes: `(I, 2)` of the pictures.
+        sizes: `(I, 2)` of the images.
         classes: their number.
 
     Raises:
-        TilerError: they are not in pixels of the full pictures.
+        TilerError: they are not in pixels of the full images.
     """
     rows, findings = _rows(opened, sizes, classes)
     found, wrong = _found(rows, sizes, opened.task, opened.areas)
@@ -365,20 +361,20 @@ def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[Rows, list[Findi
     given, box_area = None, None
     if opened.held is not None:
         parts = [opened.held[i] for i in opened.keys if len(opened.held[i])]
-        image = np.repeat(opened.pictures, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
+        image = np.repeat(opened.images, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
         instances = concatenate(parts) if parts else None
         if instances is not None:
             sound, findings = _judged(instances, classes if opened.classes is None else len(opened.classes))
             instances, image = instances.take(sound), image[sound]
     else:
         assert opened.predictions is not None
-        pictures = np.array(opened.pictures, np.int64)
-        rects = np.concatenate([np.zeros((len(pictures), 2)), sizes[pictures]], axis=1)
+        images = np.array(opened.images, np.int64)
+        rects = np.concatenate([np.zeros((len(images), 2)), sizes[images]], axis=1)
         if opened.predictions.task != "detect" or not (rects[:, 2:] > 0).all():
             _require_sizes(rects, opened)
         names = [opened.predictions.keys[i] for i in opened.keys]
         read: Detections = opened.predictions.batch(opened.keys).read(Frames(names, rects, np.ones(len(names))))
-        instances, image = read.instances, pictures[read.tile]
+        instances, image = read.instances, images[read.tile]
         findings = [replace(f, path=inside(f.path, opened.where)) for f in read.findings]
         given, box_area = read.segmentations, read.box_area
     if instances is None or not len(instances):
@@ -463,7 +459,7 @@ def _filled(box_area: Floats, instances: Instances) -> Floats:
 
 def _require_sizes(rects: Floats, opened: Opened) -> None:
     if not (rects[:, 2:] > 0).all() and not opened.kind.startswith("JSON"):
-        raise TilerError("the ground truth does not tell the pictures' width and height, which normalised predictions need")
+        raise TilerError("the ground truth does not tell the images' width and height, which normalised predictions need")
 
 
 def _require_full_frame(instances: Instances, sizes: Floats, opened: Opened) -> None:
@@ -480,7 +476,7 @@ def _require_full_frame(instances: Instances, sizes: Floats, opened: Opened) -> 
     if outside.mean() > 0.5:
         i = int(np.flatnonzero(outside)[0])
         raise TilerError(
-            f"{opened.kind}: {int(outside.sum())} of {len(boxes)} boxes lie outside their picture, such as "
+            f"{opened.kind}: {int(outside.sum())} of {len(boxes)} boxes lie outside their image, such as "
             f"{', '.join(f'{v:g}' for v in boxes[i])} in one of {sizes[i, 0]:g} x {sizes[i, 1]:g} px: "
-            "are these pixels where normalised coordinates are expected, or detections of other pictures?"
+            "are these pixels where normalised coordinates are expected, or detections of other images?"
         )

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import printable
 from tiler.formats.text import read_bytes, reason
 
 MAX_BYTES = 100_000_000
@@ -65,9 +64,9 @@ def _named(name: str, known: Mapping[str, float | None]) -> str:
     if name in known or len(alike) == 1:
         return name if name in known else alike[0]
     if alike:
-        raise TilerError(f"--fail-under {printable(name)}: {printable(' or '.join(alike))}?")
+        raise TilerError(f"--fail-under {name}: {' or '.join(alike)}?")
     lower = [key.lower() for key in known]
-    raise TilerError(f"--fail-under {printable(name)}: no such number{did_you_mean(name.lower(), lower)}")
+    raise TilerError(f"--fail-under {name}: no such number{did_you_mean(name.lower(), lower)}")
 
 
 def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
@@ -89,13 +88,13 @@ def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
         except ValueError:
             equals = ""
         if not equals or not 0 <= least <= 1e6:
-            raise TilerError(f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {printable(text)!r}")
+            raise TilerError(f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {text!r}")
         key = _named(name, known)
         gates.append(Gate(name, known[key], least))
     return gates
 
 
-CONDITIONS = ("data", "split", "task", "similarity", "pictures", "labels", "ignored_labels", "protocols")
+CONDITIONS = ("data", "split", "task", "similarity", "images", "labels", "ignored_labels", "protocols")
 FREE = ("analysis", "replicates", "seed", "bins")  # options that change none of the numbers in BASE
 
 
@@ -115,20 +114,20 @@ def against(file: Path, plain: Mapping[str, Any]) -> list[Gate]:
     Raises:
         TilerError: not a score's JSON, or one of other data or another protocol.
     """
-    shown = printable(str(file))
+    shown = str(file)
     try:
         older = msgspec.json.decode(read_bytes(file, MAX_BYTES))
     except OSError as error:
         raise TilerError(f"--baseline {shown}: cannot be read: {reason(error)}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise TilerError(f"--baseline {shown}: not the JSON of tiler score: {printable(str(error))}") from None
+        raise TilerError(f"--baseline {shown}: not the JSON of tiler score: {error}") from None
     card = older.get("card") if isinstance(older, dict) else None
     if not isinstance(card, dict):
         raise TilerError(f"--baseline {shown}: not the JSON of tiler score: it has no card")
     then, today = _conditions(card), _conditions(plain["card"])
     for name, value in today.items():
         if then.get(name) != value:
-            found = f"{printable(str(then.get(name)))[:80]}, now {printable(str(value))[:80]}"
+            found = f"{str(then.get(name))[:80]}, now {str(value)[:80]}"
             raise TilerError(f"--baseline {shown}: of other conditions: {name} {found}")
     before, now = numbers(older), numbers(plain)
     wanted = [name for name in BASE if name in now]

@@ -89,7 +89,7 @@ def measured(
         "protocols": {name: PROTOCOLS[name] for name in protocols},
         "similarity": SIMILARITY[sample.task],
         **_limits(sample, box, most, caps, usual[-1]),
-        "ranges": "closed at both ends, px² of the full picture",
+        "ranges": "closed at both ends, px² of the full image",
         "tiles": None if isinstance(tiling, str) else tiling.said,
         "intervals": None if resampled is None else few or _said(options),
         "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
@@ -275,7 +275,7 @@ def _intervals(drawn: Draws) -> dict[str, Any]:
 
 
 def _said(options: ScoreOptions) -> str:
-    return f"{options.replicates} resamplings of pictures, 95 %, seed {options.seed}"
+    return f"{options.replicates} resamplings of images, 95 %, seed {options.seed}"
 
 
 def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list[float]:
@@ -287,7 +287,7 @@ def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list
 
 
 def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
-    """Of the pictures whose tiles are known."""
+    """Of the images whose tiles are known."""
     layout = tiling.layout
     tiled = np.diff(layout.offsets) > 0
     margins = seams.visibility(sample.truth.instances.boxes, sample.truth.image, layout)
@@ -315,19 +315,19 @@ def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, con
 
 
 def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit: int) -> dict[str, Any]:
-    """How many detections count, and of how many pictures some do not."""
+    """How many detections count, and of how many images some do not."""
     rank = sample.found.rank
     return {
         "labels": int((~sample.truth.ignored).sum()),
         "ignored_labels": int(sample.truth.ignored.sum()),
         "detections": len(sample.found),
-        "pictures_without_labels": int(sample.images - len(np.unique(sample.truth.image))),
-        "pictures_without_detections": int(sample.images - len(np.unique(sample.found.image))),
+        "images_without_labels": int(sample.images - len(np.unique(sample.truth.image))),
+        "images_without_detections": int(sample.images - len(np.unique(sample.found.image))),
         "max_dets": {
             "coco": list(caps),
             "auto": most,
             "limit": limit,
-            "pictures_beyond_limit": len(np.unique(sample.found.image[rank >= limit])),
+            "images_beyond_limit": len(np.unique(sample.found.image[rank >= limit])),
             "ultralytics": box.max_det,
             "detections_beyond_ultralytics": int((~box.kept).sum()),
         },
@@ -346,7 +346,7 @@ def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions,
     if "coco" in protocols and options.areas != "coco":
         result.append("pycocotools sizes a detection by its box, where the file has boxes; here by its mask or keypoints")
     if any(name.startswith("ultralytics") for name in protocols):
-        result.append("Ultralytics: pixels of the full picture, not of the letterboxed one")
+        result.append("Ultralytics: pixels of the full image, not of the letterboxed one")
         result.append(f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, 0.001")
         conf = sample.found.instances.conf
         assert conf is not None
@@ -407,7 +407,7 @@ def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:
 
 
 def _per_image(sample: Sample, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:
-    """What is right and wrong at IoU 0.5 in each picture, of detections of the best mean F1's confidence and above."""
+    """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's confidence and above."""
     found, truth = sample.found, sample.truth
     assert found.instances.conf is not None
     sure = found.instances.conf >= conf

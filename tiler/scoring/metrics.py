@@ -14,6 +14,7 @@ import numpy as np
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
+from tiler.formats import report_json
 from tiler.formats.text import within
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Seams:
         gap: recall lost at seams.
         density: false positives near seams.
         resolution: AP by the size in pixels of the tiles.
-        margin: `(G,)` px, of each label of the sample; inf where its picture has no tiles.
+        margin: `(G,)` px, of each label of the sample; inf where its image has no tiles.
     """
 
     table: list[SeamRow]
@@ -88,14 +89,14 @@ class Metrics:
         voc: by name of the protocol, the mean AP at IoU 0.5.
         bins: size bins by name.
         per_class: by class name.
-        per_image: one row a picture.
+        per_image: one row an image.
         confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the protocol of Ultralytics only.
         only_predicted: the main numbers of the images with predictions alone, where it is not known whether others count.
         intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
         layout: the tiles, where they are known.
-        root: the folder of the pictures, where it is known; `listed` tells that the user names them himself,
+        root: the folder of the images, where it is known; `listed` tells that the user names them himself,
             so that they may lie outside of it.
-        inputs: predictions, and folders of pictures and labels, that were read.
+        inputs: predictions, and folders of images and labels, that were read.
         speed: CPU seconds each step took; no part of the JSON.
     """
 
@@ -185,7 +186,7 @@ class Metrics:
 
     @property
     def image_metrics(self) -> dict[str, dict[str, float]]:
-        """By the picture's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as Ultralytics has it."""
+        """By the image's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as Ultralytics has it."""
         truth, found = self.sample.truth, self.sample.found
         count = self.sample.images
         labels, detections, right = (
@@ -233,7 +234,7 @@ class Metrics:
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
-        return msgspec.json.format(msgspec.json.encode(self.plain()), indent=1) + b"\n"
+        return report_json.indented(self.plain())
 
 
 BOX = frozenset(
@@ -245,7 +246,7 @@ BOX = frozenset(
 
 
 def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
-    """Of a picture without either, all is right (utils/metrics.py: update_image_metrics)."""
+    """Of an image without either, all is right (utils/metrics.py: update_image_metrics)."""
     if not detections and not labels:
         p = r = f1 = 1.0
     else:

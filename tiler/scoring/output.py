@@ -1,4 +1,4 @@
-"""The folder that `tiler score --out` writes: numbers for programs, tables, pictures, the report."""
+"""The folder that `tiler score --out` writes: numbers for programs, tables, images, the report."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def per_class(metrics: Metrics) -> str:
 
 
 def per_image(metrics: Metrics) -> str:
-    """A row a picture, at the confidence of the best mean F1."""
+    """A row an image, at the confidence of the best mean F1."""
     rows = metrics.per_image
     return text_of(list(rows[0]) if rows else ["image"], (list(row.values()) for row in rows))
 

@@ -13,11 +13,10 @@ import numpy as np
 from tiler import boxes as box
 from tiler import ragged
 from tiler.datasets import index as indexes
-from tiler.datasets.index import Index, Picture
-from tiler.errors import SourceRefused, TilerError
+from tiler.datasets.index import Index, TiledImage
+from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.layout import Layout, Origins
 from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.findings import printable
 from tiler.formats import manifest, provenance, yolo
 from tiler.formats.predictions import Frames, Reading, open_predictions
 from tiler.formats.text import read_bytes
@@ -38,10 +37,10 @@ class Scored:
 
     Attributes:
         preds: the merged predictions, if they are files.
-        keys, sizes: the pictures and their width and height.
+        keys, sizes: the images and their width and height.
         reading: how predictions on tiles are read.
         renamed: gives predictions the classes of the labels.
-        counted: which labels or detections count, of pictures by their number.
+        counted: which labels or detections count, of images by their number.
     """
 
     preds: Path | None
@@ -56,7 +55,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiling:
-    """The tiles of the pictures that are scored.
+    """The tiles of the images that are scored.
 
     Attributes:
         said: where they are known from, in words.
@@ -73,7 +72,7 @@ class Tiling:
 
 
 def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
-    """Width and height of the pictures, as merged predictions have them."""
+    """Width and height of the images, as merged predictions have them."""
     path = (preds or Path()) / provenance.NAME
     if preds is None or not os.path.isfile(path):
         return {}
@@ -95,17 +94,17 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     path = indexes.manifest_of(before or preds or Path(), tiles) if tiles is not None or preds is not None else None
     merged: dict[int, provenance.Merged] = {}
     if preds is not None and os.path.isfile(preds / provenance.NAME):
-        merged = by_picture(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
+        merged = by_image(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
     places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
     if not places:
-        return "no merged.jsonl of these pictures beside the predictions, and no manifest of their tiles (--tiles)"
+        return "no merged.jsonl of these images beside the predictions, and no manifest of their tiles (--tiles)"
     none: Place = ([], np.empty((0, 4)), np.empty(0))
     ordered = [places.get(i, none) for i in range(len(scored.keys))]
     layout = Layout.of([rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes)
     names = [name for own, _, _ in ordered for name in own]
     left_out = []
     if len(places) < len(scored.keys):
-        left_out.append(f"seams of {len(scored.keys) - len(places)} pictures without tiles")
+        left_out.append(f"seams of {len(scored.keys) - len(places)} images without tiles")
     origins, why = _known_origins(scored, merged, layout, names, before)
     left_out += why
     per_tile = None
@@ -116,7 +115,7 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     return Tiling(layout, provenance.NAME if merged else manifest.NAME, origins, per_tile, left_out)
 
 
-Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of a picture's tiles
+Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of an image's tiles
 
 
 def _of_merged(merged: Mapping[int, provenance.Merged]) -> dict[int, Place]:
@@ -128,8 +127,8 @@ def _of_merged(merged: Mapping[int, provenance.Merged]) -> dict[int, Place]:
 
 
 def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
-    pictures = by_picture(keys, {picture.key: picture for picture in indexes.of_manifest(path).pictures})
-    return {i: (picture.names, picture.rects, picture.scale) for i, picture in pictures.items()}
+    images = by_image(keys, {image.key: image for image in indexes.of_manifest(path).images})
+    return {i: (image.names, image.rects, image.scale) for i, image in images.items()}
 
 
 def _known_origins(
@@ -160,10 +159,10 @@ def _before(preds: Path) -> Path | None:
     return before if os.path.exists(before) else None
 
 
-def by_picture(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
-    """By the number of their picture, what is known under its path, or under a name that only it has."""
+def by_image(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
+    """By the number of their image, what is known under its path, or under a name that only it has."""
     none = np.empty((0, 4))
-    index = Index([Picture(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
+    index = Index([TiledImage(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
     places = {name: index.place(os.path.splitext(name)[0]) for name in found}
     result = {place[0]: found[name] for name, place in places.items() if place is not None}
     number = {key: i for i, key in enumerate(keys)}
@@ -186,7 +185,7 @@ def _unchanged(preds: Path, merged: Mapping[int, provenance.Merged]) -> bool:
 
 def _origins(merged: Mapping[int, provenance.Merged], layout: Layout, found: Found) -> Origins | None:
     """The tiles that each detection comes from; None if rows do not fit."""
-    begin = np.full(len(layout.sizes) + 1, -1)  # where the detections of each picture begin in one list of all
+    begin = np.full(len(layout.sizes) + 1, -1)  # where the detections of each image begin in one list of all
     count = np.zeros(len(layout.sizes), np.int64)
     sources: list[int] = []  # how many rows each detection is made of
     tiles: list[int] = []
@@ -211,7 +210,7 @@ def _origins(merged: Mapping[int, provenance.Merged], layout: Layout, found: Fou
 
 
 def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple[Instances, Ints] | str:
-    """The predictions on tiles in px of the pictures, and the tile of each; or why not."""
+    """The predictions on tiles in px of the images, and the tile of each; or why not."""
     task = scored.found.instances.task
     own = task if scored.reading.task == "auto" else scored.reading.task  # of merged ones what was merged
     try:
@@ -222,10 +221,10 @@ def _raw(preds: Path, names: list[str], layout: Layout, scored: Scored) -> tuple
     at = [place.get(os.path.basename(key), -1) for key in found.keys]
     kept = [i for i, tile in enumerate(at) if tile >= 0]
     if not kept:
-        return f"none in {printable(preds.name)} is for a tile of these pictures"
+        return f"none in {preds.name} is for a tile of these images"
     tiles = np.array([at[i] for i in kept], np.int64)
-    pictures = layout.sizes[layout.image()[tiles]]
-    within = box.intersection(layout.rects[tiles], np.concatenate([np.zeros_like(pictures), pictures], axis=1))
+    images = layout.sizes[layout.image()[tiles]]
+    within = box.intersection(layout.rects[tiles], np.concatenate([np.zeros_like(images), images], axis=1))
     frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
     read = found.batch(kept).read(frames)
     raw, tile = scored.renamed(read.instances), tiles[read.tile]

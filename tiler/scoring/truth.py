@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.datasets import labels, sources, tasks
-from tiler.datasets.index import WHOLE, Index, Picture
+from tiler.datasets.index import WHOLE, Index, TiledImage
 from tiler.datasets.sources import Dataset, Source, opened
 from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.sample import Truth
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import coco_truth, rle, yolo
 from tiler.formats.text import within
 from tiler.images import header
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 
-ALL = "all"  # in place of a split: the pictures of all of them
+ALL = "all"  # in place of a split: the images of all of them
 PREDICTED = "predicted"  # of those that there are predictions for
 
 
@@ -41,7 +41,7 @@ class Ground:
         file: the dataset.yaml or JSON.
         names: class names.
         categories: of a COCO file, the class of each category id.
-        splits: by its name, the pictures' paths, val and test first; of a COCO file one split without a name.
+        splits: by its name, the images' paths, val and test first; of a COCO file one split without a name.
         root: the folder that the paths are relative to, if known.
     """
 
@@ -56,7 +56,7 @@ class Ground:
     coco: CocoTruth | None = None
 
     def keys(self, split: str) -> list[str]:
-        """The pictures of a split, of some ("train,val"), or of all."""
+        """The images of a split, of some ("train,val"), or of all."""
         if self.coco is not None:  # in the order of their ids
             return self.splits[""]
         return sorted({key for name in self.named(split) for key in self.splits[name]})
@@ -71,14 +71,14 @@ class Ground:
         for name in names:
             if name not in self.splits:
                 have = ", ".join(self.splits)
-                raise TilerError(f"--split {printable(split)}: {printable(str(self.file))} has {have}; some of these, or {ALL}")
+                raise TilerError(f"--split {split}: {self.file} has {have}; some of these, or {ALL}")
         return names
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where pictures and labels lie."""
-        pictures = () if self.dataset is None else self.dataset.folders
-        return (*pictures, *(Path(sources.label_path(f"{folder}/x")).parent for folder in pictures))
+        """Where images and labels lie."""
+        images = () if self.dataset is None else self.dataset.folders
+        return (*images, *(Path(sources.label_path(f"{folder}/x")).parent for folder in images))
 
     @property
     def outside(self) -> list[Finding]:
@@ -86,7 +86,7 @@ class Ground:
         if self.coco is None or self.root is None:
             return []
         odd = [key for key in self.splits[""] if within(key) is None]
-        return [Finding(self.file.name, "I01", f"{printable(key)}: outside --images; not shown") for key in odd]
+        return [Finding(self.file.name, "I01", f"{key}: outside --images; not shown") for key in odd]
 
     @property
     def categories(self) -> dict[int, int] | None:
@@ -95,10 +95,10 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """The labels of some pictures.
+    """The labels of some images.
 
     Attributes:
-        keys: the pictures' paths, in the order that the truth numbers them.
+        keys: the images' paths, in the order that the truth numbers them.
         sizes: `(I, 2)` width and height in px.
         area: what the labels' area is measured on, in words.
         boxes: of outlines and poses, their boxes.
@@ -120,11 +120,11 @@ def find(data: Path, images: Path | None, task: str = "auto") -> Ground:
     """
     if data.suffix.lower() == ".json":
         content = coco_truth.read(data, task if task in coco_truth.TASKS else "auto")
-        keys = [name or str(id) for id, name, _, _ in content.pictures]
+        keys = [name or str(id) for id, name, _, _ in content.images]
         return Ground(data, content.names, content.task, content.kpt_shape, {"": keys}, content.findings, images, coco=content)
     dataset = sources.find(data, images, needed=())
     if not dataset.sources:
-        raise TilerError(f"{printable(str(dataset.file))}: no pictures in any split")
+        raise TilerError(f"{dataset.file}: no images in any split")
     decided, _ = tasks.decide(dataset, "auto")
     splits: dict[str, list[str]] = {}
     for source in dataset.sources:
@@ -135,12 +135,12 @@ def find(data: Path, images: Path | None, task: str = "auto") -> Ground:
 
 
 def index_of(ground: Ground, split: str, numeric: bool = False) -> Index:
-    """Where to look predictions up, among the pictures of a split: by name, of a COCO file by id too (first if `numeric`)."""
+    """Where to look predictions up, among the images of a split: by name, of a COCO file by id too (first if `numeric`)."""
     none = np.empty((0, 4))
-    pictures = [Picture(key, 0, 0, [], none, np.empty(0)) for key in ground.keys(split)]
-    found = Index(pictures, "names of pictures", ground.file)
+    images = [TiledImage(key, 0, 0, [], none, np.empty(0)) for key in ground.keys(split)]
+    found = Index(images, "names of images", ground.file)
     if ground.coco is not None:
-        ids = {str(id): (i, WHOLE) for i, (id, *_) in enumerate(ground.coco.pictures)}
+        ids = {str(id): (i, WHOLE) for i, (id, *_) in enumerate(ground.coco.images)}
         found.places = {**found.places, **ids} if numeric else {**ids, **found.places}
     return found
 
@@ -150,10 +150,10 @@ def read(ground: Ground, split: str, task: Task, sizes: Callable[[], Mapping[str
 
     Args:
         task: what is compared; boxes of outlines where it is detect.
-        sizes: tells those of pictures that cannot be opened, where they are known.
+        sizes: tells those of images that cannot be opened, where they are known.
 
     Raises:
-        TilerError: the size of a picture is not known.
+        TilerError: the size of an image is not known.
     """
     if ground.coco is not None:
         return _of_coco(ground.coco, task, str(ground.file))
@@ -162,12 +162,12 @@ def read(ground: Ground, split: str, task: Task, sizes: Callable[[], Mapping[str
 
 
 def _of_coco(content: CocoTruth, task: Task, shown: str) -> Labelled:
-    keys = [name or str(id) for id, name, _, _ in content.pictures]
-    sizes = np.array([(width, height) for _, _, width, height in content.pictures], np.float64).reshape(-1, 2)
+    keys = [name or str(id) for id, name, _, _ in content.images]
+    sizes = np.array([(width, height) for _, _, width, height in content.images], np.float64).reshape(-1, 2)
     masks, findings = None, []
     if task == "segment":
         if content.segmentations is None:
-            raise TilerError(f"{printable(shown)}: outlines are predicted; the labels have none")
+            raise TilerError(f"{shown}: outlines are predicted; the labels have none")
         masks, wrong = rle.masks(content.segmentations, sizes[content.image].astype(np.int64))
         findings = [Finding(Path(shown).name, "L03", f"annotation {content.instances.row[i]}: {why}") for i, why in wrong.items()]
     ignored = content.crowd
@@ -209,7 +209,7 @@ def _of_yolo(ground: Ground, dataset: Dataset, split: str, task: Task, known: Ca
     masks = None
     if task == "segment":
         if instances.rings is None:
-            raise TilerError(f"{printable(str(ground.file))}: outlines are predicted; the labels are boxes")
+            raise TilerError(f"{ground.file}: outlines are predicted; the labels are boxes")
         masks = Masks.of_rings(instances.rings, shape[image].astype(np.int64))
     ignored: Bools = np.zeros(len(instances), bool)
     if task == "pose" and instances.keypoints is not None:
@@ -232,7 +232,7 @@ def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | 
 
 
 def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -> Size:
-    """Width and height of the upright picture, from its header; else as the merged predictions have it."""
+    """Width and height of the upright image, from its header; else as the merged predictions have it."""
     try:
         with opened(os.path.join(root, source.key)) as file:
             return header.read(file).size
@@ -243,4 +243,4 @@ def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -
     sizes = known()
     if source.key in sizes:
         return sizes[source.key]
-    raise TilerError(f"{printable(source.key)}: its size is needed: {why}")
+    raise TilerError(f"{source.key}: its size is needed: {why}")

@@ -12,7 +12,7 @@ import msgspec
 from tiler.datasets import tasks
 from tiler.datasets.sources import Dataset, find
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import jsonl, manifest, plain_yaml, yolo
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
@@ -44,7 +44,7 @@ def split(
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
         out: the output folder; default `<dataset root>-tiles-<tile>`, beside the root.
-        images: the pictures' folder, of a COCO JSON.
+        images: the images' folder, of a COCO JSON.
         progress: called as sources are done.
         options: any of `SplitOptions` (tile, overlap, edge, scale, task, min_visible, ...)
             and `RunOptions` (workers, backend, overwrite, dry_run).
@@ -159,11 +159,11 @@ def _args(job: Job, chosen: SplitOptions) -> dict[str, Any]:
 
 
 def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
-    """That pictures of different numbers of bands cannot be trained together, if there are such."""
+    """That images of different numbers of bands cannot be trained together, if there are such."""
     told = set(result.bands) | ({str(dataset.channels)} if dataset.pages else set())
     if len(told) < 2:
         return []
-    found = ", ".join(f"{number} bands in {count} pictures" for number, count in sorted(result.bands.items()))
+    found = ", ".join(f"{number} bands in {count} images" for number, count in sorted(result.bands.items()))
     wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
     return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 
@@ -217,7 +217,7 @@ def _report_of(folder: Folder) -> SplitReport:
     try:
         return msgspec.json.decode(content(folder, "report.json"), type=SplitReport)
     except msgspec.DecodeError as error:
-        raise changed(folder.path, f"report.json: {printable(str(error))}") from None
+        raise changed(folder.path, f"report.json: {error}") from None
 
 
 def _require_same_sources(
@@ -238,12 +238,12 @@ def _require_same_sources(
         if entry is None or (entry.source, entry.split) != (source.key, source.split):
             new = entry is None or source.key < entry.source
             name = source.key if new or entry is None else entry.source
-            raise changed(target, f"{printable(name)} was {'added' if new else 'removed'} since")
+            raise changed(target, f"{name} was {'added' if new else 'removed'} since")
         if entry.fingerprint != fingerprint:
-            raise changed(target, f"{printable(source.key)} or its labels changed since")
+            raise changed(target, f"{source.key} or its labels changed since")
         tiles += len(entry.tiles)
         if progress is not None:
             progress(Progress(number, len(dataset.sources), tiles))
     extra = next(done, None)
     if extra is not None:
-        raise changed(target, f"{printable(extra.source)} was removed since")
+        raise changed(target, f"{extra.source} was removed since")

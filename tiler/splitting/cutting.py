@@ -1,4 +1,4 @@
-"""One source picture and its labels: to tiles, whole or not at all."""
+"""One source image and its labels: to tiles, whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
 from tiler.errors import SourceRefused, TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats.manifest import SourceTiles, Tile
 from tiler.formats.text import reason
 from tiler.grids import MIN_SIDE
@@ -66,7 +66,7 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
             return _cut(job, source, file, labels, fingerprint, later)
     except Exception as error:  # whatever it is, the other images go on
         refused = refusal(error)
-        finding = Finding(refused.path or source.key, refused.code, printable(refused.message))
+        finding = Finding(refused.path or source.key, refused.code, refused.message)
         return Outcome.refused(source.split, source.key, finding, fingerprint)
 
 
@@ -83,11 +83,11 @@ def fingerprint_of(job: Job, source: Source) -> str:
 def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFile) -> str:
     """Of everything that tiles are made from."""
     try:
-        picture = hashlib.file_digest(file, "sha256").digest()
+        image = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
-    return hashlib.sha256(picture + labels.words() + place).hexdigest()[:32]
+    return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
 
 
 def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
@@ -112,7 +112,7 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
     width, height = header.size
     if min(width, height) < MIN_SIDE and job.options.edge != "pad":
-        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops pictures under {MIN_SIDE} px a side")
+        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops images under {MIN_SIDE} px a side")
     labels = read_labels(source, labels_from, job.spec, job.classes, width, height)
     require_usable(labels, labels_from.key)
     plan = _planned(job, source, labels, width, height)

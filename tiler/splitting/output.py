@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import TilerError
-from tiler.findings import printable
 from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
@@ -25,19 +24,19 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
     tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
     target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
     target = resolved(target)
-    shown = printable(str(target))
-    pictures = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
-    for held in [dataset.file, *_with_labels(pictures)]:
+    shown = str(target)
+    images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
+    for held in [dataset.file, *_with_labels(images)]:
         if target == held or target in held.parents:
-            raise TilerError(f"--out {shown}: it holds the source ({printable(str(held))}); choose another folder")
-    for folder in _with_labels([*dataset.folders, *pictures] if dataset.folders else []):
+            raise TilerError(f"--out {shown}: it holds the source ({held}); choose another folder")
+    for folder in _with_labels([*dataset.folders, *images] if dataset.folders else []):
         if folder in target.parents:
-            raise TilerError(f"--out {shown}: it lies inside the source ({printable(str(folder))}); choose another folder")
+            raise TilerError(f"--out {shown}: it lies inside the source ({folder}); choose another folder")
     return target
 
 
 def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
-    """Folders of pictures and those of their labels, links resolved."""
+    """Folders of images and those of their labels, links resolved."""
     given = sorted(map(str, folders))
     labels = [os.path.dirname(label_path(f"{folder}/x")) for folder in given]
     return [Path(os.path.realpath(folder)) for folder in (*given, *labels)]
@@ -107,7 +106,7 @@ def require_whole(folder: Folder, total: int) -> None:
         if stat.S_ISDIR(what.st_mode) or not owned(name):
             continue
         if not stat.S_ISREG(what.st_mode):
-            raise changed(folder.path, f"{printable(name)} is not a file of tiler")
+            raise changed(folder.path, f"{name} is not a file of tiler")
         if os.path.splitext(name)[1] in (*WRITTEN, ".txt"):
             found += what.st_size
     if found != total:

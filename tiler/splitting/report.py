@@ -51,7 +51,7 @@ class Tally(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """Pictures and tiles of a split.
+    """Images and tiles of a split.
 
     `background` of the `tiles` hold no object; `left_out` windows were not written (by
     --background, or as --truncated skip-tile says); `clean` show nothing of any object;
@@ -130,8 +130,8 @@ class SplitReport(msgspec.Struct):
         splits: counts for each split.
         lost: the objects that are in no tile.
         findings: what was noticed, errors and warnings and notes.
-        stretch: for each kind of picture deeper than 8 bits, the values of its bands that became 0 and 255.
-        bands: how many pictures were cut for each number of bands that the trainer takes (3 for grey and alpha, too).
+        stretch: for each kind of image deeper than 8 bits, the values of its bands that became 0 and 255.
+        bands: how many images were cut for each number of bands that the trainer takes (3 for grey and alpha, too).
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -181,7 +181,7 @@ class SplitReport(msgspec.Struct):
         return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
-        """1 when something of the source is not in the output: a picture or row that was refused;
+        """1 when something of the source is not in the output: an image or row that was refused;
         with `strict`, an object in no tile as well."""
         return int(self.levels()["error"] > 0 or (strict and bool(self.lost)))
 

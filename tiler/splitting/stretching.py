@@ -1,4 +1,4 @@
-"""One mapping to 8 bits for all deep pictures of a dataset: a first pass counts their values."""
+"""One mapping to 8 bits for all deep images of a dataset: a first pass counts their values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tiler.datasets.sources import Dataset, Source, opened
 from tiler.images import reading
 from tiler.images.header import probe
-from tiler.images.reading import Picture
+from tiler.images.reading import SourceImage
 from tiler.images.stretch import Tally, limits
 from tiler.options import RunOptions, pixel_limit
 from tiler.run.refusing import refusal
@@ -21,7 +21,7 @@ WITH_ALPHA = ("LA;16", "RGBA;16")
 
 
 def mapping(job: Job, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple[float, float]]]:
-    """For each kind of picture deeper than 8 bits, the values of each band that become 0 and 255."""
+    """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Tallies = {}
     for tallies in mapped(job, count, dataset.sources, run):
         for kind, tally in tallies.items():
@@ -33,7 +33,7 @@ def mapping(job: Job, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple
 
 
 def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
-    """What values each picture has; of one that cannot be read, none: it is refused when it is cut."""
+    """What values each image has; of one that cannot be read, none: it is refused when it is cut."""
     found = []
     for source in sources:
         tallies: Tallies = {}
@@ -41,18 +41,18 @@ def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
             with opened(os.path.join(job.root, source.key)) as file:
                 header = probe(file)
                 if header.bits > 8:
-                    with reading.opened(file, header, pixel_limit(job.options.max_pixels), job.pages) as picture:
-                        tallies = {kind_of(picture): _counted(picture)}
+                    with reading.opened(file, header, pixel_limit(job.options.max_pixels), job.pages) as image:
+                        tallies = {kind_of(image): _counted(image)}
         except Exception as error:
             refusal(error)
         found.append(tallies)
     return found
 
 
-def _counted(picture: Picture) -> Tally:
-    bands = picture.bands - (picture.mode in WITH_ALPHA)
-    tally = Tally.of_kind(picture.dtype, bands)
-    for rows in picture.bands_of_rows():
+def _counted(image: SourceImage) -> Tally:
+    bands = image.bands - (image.mode in WITH_ALPHA)
+    tally = Tally.of_kind(image.dtype, bands)
+    for rows in image.bands_of_rows():
         tally.count(rows[..., :bands])
     return tally
 

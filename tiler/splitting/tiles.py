@@ -22,7 +22,7 @@ from tiler.images import deep, geo, lossless, memory, pixels, reading, writing
 from tiler.images.encoding import Encoding, encoding
 from tiler.images.header import Header
 from tiler.images.raster import Later
-from tiler.images.reading import Crop, Picture
+from tiler.images.reading import Crop, SourceImage
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
@@ -46,7 +46,7 @@ class Made:
     """What became of the tiles of a source.
 
     Attributes:
-        suffix: of the tiles' pictures.
+        suffix: of the tiles' images.
         stamps: of each tile, see `report.Outcome`.
         notes: code and text of what is to be known.
         copied: tiles whose JPEG coefficients were copied.
@@ -63,67 +63,67 @@ class Made:
 
 
 def write(job: Job, source: Source, file: BufferedReader, header: Header, plan: Plan, labels: Labels, later: Later) -> Made:
-    """Every tile of the plan, from a picture that is read once: all of them, or none.
+    """Every tile of the plan, from an image that is read once: all of them, or none.
 
     Raises:
-        SourceRefused: the picture is damaged, or the tiles' format cannot hold it.
+        SourceRefused: the image is damaged, or the tiles' format cannot hold it.
         Unfinished: the disk is full.
     """
     chosen = job.options
-    with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as picture:
-        stretched = _stretched(job, picture)
+    with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as image:
+        stretched = _stretched(job, image)
         keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
-        how = encoding(picture, header, chosen.format, chosen.quality, reading.tables(file, header) if keeps else None)
+        how = encoding(image, header, chosen.format, chosen.quality, reading.tables(file, header) if keeps else None)
         deep.require(how)
-        made = Made(how.suffix, notes=_notes(picture, how, stretched))
-        made.channels = picture.bands if deep.paged(how, picture.bands) else COLOUR
+        made = Made(how.suffix, notes=_notes(image, how, stretched))
+        made.channels = image.bands if deep.paged(how, image.bands) else COLOUR
         located = geo.located(file, header, job.root / source.key)
         made.geo = None if located is None else located.geo
-        tiles = Tiles(job, source, header, plan, labels, how, picture.mode, located)
+        tiles = Tiles(job, source, header, plan, labels, how, image.mode, located)
         numbers = np.flatnonzero(plan.written).tolist()
         if keeps and not stretched:
             made.copied = _copy(tiles, file, numbers)
         try:
-            made.stamps = _cut(tiles, picture, numbers, later)
+            made.stamps = _cut(tiles, image, numbers, later)
         except Unfinished:  # what is there is of use to the next run
             raise
-        except Exception:  # some rows were good, but a picture is cut whole or not at all
+        except Exception:  # some rows were good, but an image is cut whole or not at all
             tiles.remove(numbers)
             raise
     return made
 
 
-def _stretched(job: Job, picture: Picture) -> bool:
-    limits = (job.limits or {}).get(kind_of(picture))
+def _stretched(job: Job, image: SourceImage) -> bool:
+    limits = (job.limits or {}).get(kind_of(image))
     if limits is not None:
-        picture.stretched(limits)
+        image.stretched(limits)
     return limits is not None
 
 
-def kind_of(picture: Picture) -> str:
-    """Pictures of one kind share a mapping to 8 bits: `RGB;16 u2x3`. Their byte order is no kind of its own (`I;16B`)."""
-    return f"{picture.mode.removesuffix('B')} {picture.dtype.str[1:]}x{picture.bands}"
+def kind_of(image: SourceImage) -> str:
+    """Images of one kind share a mapping to 8 bits: `RGB;16 u2x3`. Their byte order is no kind of its own (`I;16B`)."""
+    return f"{image.mode.removesuffix('B')} {image.dtype.str[1:]}x{image.bands}"
 
 
-def _notes(picture: Picture, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
+def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
     notes = [] if how.note is None else [("I12", how.note)]
-    if picture.by_rows and picture.header.pillow_only and picture.header.problem is None:
-        notes.append(("I12", f"{picture.header.pillow_only} is not known in a picture of this size; its pixels are as stored"))
-    if picture.dtype.itemsize > 1 and not stretched:
-        kept = f"{picture.dtype.itemsize * 8}-bit {KINDS[picture.dtype.kind]} samples are kept"
-        taken = ", of which the trainer takes the high byte only" if picture.dtype.str[1:] == "u2" else ""
+    if image.by_rows and image.header.pillow_only and image.header.problem is None:
+        notes.append(("I12", f"{image.header.pillow_only} is not known in an image of this size; its pixels are as stored"))
+    if image.dtype.itemsize > 1 and not stretched:
+        kept = f"{image.dtype.itemsize * 8}-bit {KINDS[image.dtype.kind]} samples are kept"
+        taken = ", of which the trainer takes the high byte only" if image.dtype.str[1:] == "u2" else ""
         notes.append(("I13", f"{kept}{taken}; --stretch maps them to 8 bits"))
     return notes
 
 
-def _cut(tiles: Tiles, picture: Picture, numbers: list[int], later: Later) -> list[Stamps]:
+def _cut(tiles: Tiles, image: SourceImage, numbers: list[int], later: Later) -> list[Stamps]:
     """Tiles by their pixels; their stamps in their order."""
     todo = [t for t in numbers if t not in tiles.copied]
     stamps: dict[int, Future[Stamps]] = {}
     if todo:
         try:
             inner = [tiles.inner(t) for t in todo]
-            for crop, here in picture.sweep(inner, later):
+            for crop, here in image.sweep(inner, later):
                 for i in here:
                     future = stamps[todo[i]] = later(partial(tiles.make, todo[i], crop, inner[i]))
                     if future.done():
@@ -171,7 +171,7 @@ class Tiles:
     copied: dict[int, Stamps] = field(default_factory=dict)
 
     def inner(self, t: int) -> Window:
-        """The part of a tile's window that is inside the picture."""
+        """The part of a tile's window that is inside the image."""
         inner = self.plan.places[t].window.intersection(Window(0, 0, *self.header.size))
         assert inner is not None
         return inner
@@ -210,8 +210,8 @@ class Tiles:
     def remove(self, numbers: Sequence[int]) -> None:
         """Delete what was written of these tiles."""
         for t in numbers:
-            picture, label = self._paths(t)
-            for path in (picture, label, world_path(picture)):
+            image, label = self._paths(t)
+            for path in (image, label, world_path(image)):
                 with suppress(OSError):
                     self.tree.remove(path)
 
@@ -238,7 +238,7 @@ class Tiles:
         return regions if self.job.options.ignored == "mask" else regions.take(np.empty(0, np.int64))
 
     def aligned(self, t: int, unit: tuple[int, int]) -> bool:
-        """Whether a tile is a part of the picture as it is, from whole blocks of coefficients on."""
+        """Whether a tile is a part of the image as it is, from whole blocks of coefficients on."""
         place = self.plan.places[t]
         window = place.window
         plain = self.inner(t) == window and place.size == (window.width, window.height)
@@ -251,6 +251,6 @@ def stamped(tree: Folder, paths: tuple[str, str], placed: bool) -> Stamps:
     return [tree.stamp(path) for path in files]
 
 
-def world_path(picture: str) -> str:
+def world_path(image: str) -> str:
     """The world file of a tile."""
-    return os.path.splitext(picture)[0] + WORLD
+    return os.path.splitext(image)[0] + WORLD

@@ -11,7 +11,6 @@ from typing import TypeVar
 import msgspec
 
 from tiler.datasets.sources import Source
-from tiler.findings import printable
 from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.hands import Hands
@@ -21,7 +20,7 @@ from tiler.splitting.report import Outcome
 
 Result = TypeVar("Result")
 
-MANY, TINY = 200, 100_000  # from so many pictures of fewer bytes on, processes beat threads
+MANY, TINY = 200, 100_000  # from so many images of fewer bytes on, processes beat threads
 CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what is handed to a worker at once
 
 
@@ -64,7 +63,7 @@ def mapped(
 ) -> Iterator[Result]:
     """What `work` finds of each source, in order."""
     todo, count = list(chunks(sources)), workers.count(run.workers)
-    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: printable(chunk[0].key))
+    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key)
     return chain.from_iterable(found)
 
 
@@ -86,11 +85,11 @@ def _fingerprints(job: Job, chunk: Sequence[Source]) -> list[str]:
 
 def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
     more = f" (or one of the {len(chunk) - 1} after it)" if len(chunk) > 1 else ""
-    return printable(chunk[0][0].key) + more
+    return chunk[0][0].key + more
 
 
 def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Small pictures go to the workers together, so that handing them over costs little."""
+    """Small images go to the workers together, so that handing them over costs little."""
     chunk: list[Source] = []
     size = 0
     for source in sources:
@@ -104,7 +103,7 @@ def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def backend(run: RunOptions, sources: Sequence[Source]) -> str:
-    """Threads, since Pillow works outside the interpreter lock; processes for many tiny pictures,
+    """Threads, since Pillow works outside the interpreter lock; processes for many tiny images,
     where Python's own work counts."""
     if run.backend != "auto":
         return run.backend

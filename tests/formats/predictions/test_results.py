@@ -23,7 +23,7 @@ def results(tmp_path, *entries, wrap=None):
 def test_boxes_in_source_pixels(tmp_path):
     path = results(tmp_path, {**BOX, "image_id": "b"}, BOX, {**BOX, "category_id": 3, "activations": [0.1], "id": 7, "area": 3})
     predictions, found = read(path, rect=(100, 200, 300, 400), scale=0.5)
-    assert predictions.kind == "JSON results, detect, category ids from 0: 2 pictures, 3 entries"
+    assert predictions.kind == "JSON results, detect, category ids from 0: 2 images, 3 entries"
     assert (predictions.keys, predictions.counts, predictions.numeric) == (["a", "b"], [2, 1], False)
     assert found.instances.boxes.tolist() == [[120, 240, 180, 320]] * 3
     assert found.instances.row.tolist() == [1, 2, 0] and found.tile.tolist() == [0, 0, 1]
@@ -31,7 +31,7 @@ def test_boxes_in_source_pixels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "picture, key",
+    "image, key",
     [
         ({"image_id": "t__0_0_64_64"}, "t__0_0_64_64"),
         ({"image_id": "33_20220514 (52).JPG"}, "33_20220514 (52)"),
@@ -44,8 +44,8 @@ def test_boxes_in_source_pixels(tmp_path):
         ({"file_name": "x.png"}, "x"),
     ],
 )
-def test_keys(tmp_path, picture, key):
-    entry = {k: v for k, v in BOX.items() if k != "image_id"} | picture
+def test_keys(tmp_path, image, key):
+    entry = {k: v for k, v in BOX.items() if k != "image_id"} | image
     predictions, _ = read(results(tmp_path, entry))
     assert predictions.keys == [key]
 

@@ -42,7 +42,7 @@ def path(tmp_path, request):
 
 def test_boxes(path):
     predictions, found = read(sink(path, ROW, {**ROW, "file_name": "b.png"}), rect=(100, 0, 300, 200), scale=0.5)
-    assert predictions.kind == "supervision, detect, pictures by file_name: 2 pictures, 2 rows"
+    assert predictions.kind == "supervision, detect, images by file_name: 2 images, 2 rows"
     assert predictions.keys == ["a", "b"] and found.instances.boxes[0].tolist() == [121, 40, 180, 120]
     assert found.instances.class_id.tolist() == [2, 2] and found.instances.conf.tolist() == [0.9, 0.9]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import printable, short
+from tiler.findings import short
 from tiler.formats.predictions.records import numbers
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Categories:
         """The class of an id or a name; or why there is none."""
         if self.names is not None:
             name = given
-            unknown = f"no class is named {short(name)}{printable(did_you_mean(str(name)[:99], self.names))}"
+            unknown = f"no class is named {short(name)}{did_you_mean(str(name)[:99], self.names)}"
             return self.names.get(name, unknown)
         if isinstance(given, bool) or not isinstance(given, int | float) or given != given or abs(given) > 2**53:
             return f"category_id is {short(given)}, expected a whole number"

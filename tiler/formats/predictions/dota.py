@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding, condensed, printable
+from tiler.findings import Finding, condensed
 from tiler.formats.predictions.files import content
-from tiler.formats.predictions.records import RecordFile, Records, by_key, picture_key
+from tiler.formats.predictions.records import RecordFile, Records, by_key, image_key
 from tiler.formats.predictions.values import Reading
 
 PREFIX = "Task1_"
@@ -23,7 +23,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         TilerError: another task was asked for.
     """
     if reading.task not in ("auto", "obb"):
-        raise TilerError(f"{printable(folder)}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
+        raise TilerError(f"{folder}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
     findings: list[Finding] = []
     paths = [os.path.join(folder, *name.split("/")) for name in names]
     labels = [os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt") for name in names]
@@ -42,17 +42,17 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
                 continue
             row += 1
             if len(words) < 10:
-                message = f"expected a picture, a score and 8 coordinates, got {len(words)} values"
+                message = f"expected an image, a score and 8 coordinates, got {len(words)} values"
                 findings.append(Finding(path, "D03", message, line))
                 continue
             values = [np.nan] * 9
             try:
                 values = [float(word) for word in words[1:]]
             except ValueError:
-                faults[len(keys)] = "D02", f"found '{printable(' '.join(words[1:]))[:60]}', expected 9 numbers"
+                faults[len(keys)] = "D02", f"found '{' '.join(words[1:])[:60]}', expected 9 numbers"
             if index is None:
-                faults[len(keys)] = "D04", f"no class is named {printable(label)}{did_you_mean(label, known)}"
-            keys.append(picture_key(words[0].strip()))
+                faults[len(keys)] = "D04", f"no class is named {label}{did_you_mean(label, known)}"
+            keys.append(image_key(words[0].strip()))
             places.append((row - 1, file, line))
             numbers.append([np.nan if index is None else float(index), *values])
     at = np.array(places, np.int64).reshape(-1, 3)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.findings import Finding
 from tiler.formats import coco, yolo
 from tiler.formats.text import UTF16, open_regular, read_bytes, reason
 
@@ -43,7 +43,7 @@ def whole(path: Path) -> bytes:
     try:
         return read_bytes(path, coco.MAX_BYTES).removeprefix(BOM)
     except OSError as error:
-        raise TilerError(f"{printable(str(path))}: cannot be read: {reason(error)}") from None
+        raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def decoded(data: bytes, kind: type[T], shown: str) -> T:
@@ -63,7 +63,7 @@ def decoded(data: bytes, kind: type[T], shown: str) -> T:
                 raise
             return msgspec.json.decode(json.dumps(json.loads(data, parse_constant=str)), type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError) as error:
-        raise TilerError(f"{shown}: not JSON of predictions: {printable(str(error))[:200]}") from None
+        raise TilerError(f"{shown}: not JSON of predictions: {str(error)[:200]}") from None
 
 
 def listed(folder: str, suffix: str, skipped: tuple[str, ...] = ()) -> list[str]:

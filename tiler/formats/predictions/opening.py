@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tiler.errors import TilerError
-from tiler.findings import Finding, printable
+from tiler.errors import TilerError, printable
+from tiler.findings import Finding
 from tiler.formats.predictions import dota, results, supervision, text
 from tiler.formats.predictions.entries import Entry
 from tiler.formats.predictions.files import content, decoded, listed, whole
@@ -18,7 +18,7 @@ from tiler.formats.predictions.files import content, decoded, listed, whole
 if TYPE_CHECKING:
     from tiler.formats.predictions.values import Predictions, Reading
 
-MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the pictures
+MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
 BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
 
@@ -32,7 +32,7 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
     Raises:
         TilerError: there are none, or what they mean cannot be told.
     """
-    shown = printable(str(path))
+    shown = str(path)
     if os.path.isdir(path):
         return _folder(path, reading)
     if not os.path.exists(path):
@@ -45,7 +45,7 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     inner = os.path.join(folder, "labels")
     if names := listed(inner, ".txt"):
         others = ", ".join(p.name for p in _results(path))
-        return text.open_folder(inner, names, reading, f"; its labels/ are taken, {printable(others)} is not" if others else "")
+        return text.open_folder(inner, names, reading, f"; its labels/ are taken, {others} is not" if others else "")
     found = _results(path)
     names = listed(folder, ".txt", (MERGED, DOTA))
     if names:
@@ -54,14 +54,14 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     if len(found) == 1:
         return _file(found[0], reading)
     if len(found) > 1:
-        raise TilerError(f"{printable(folder)}: several files of predictions, say which: {', '.join(p.name for p in found)}")
+        raise TilerError(f"{folder}: several files of predictions, say which: {', '.join(p.name for p in found)}")
     inner = os.path.join(folder, DOTA)
     if names := listed(inner, ".txt"):
         return dota.read(inner, names, reading)
     for suffix in (".csv", ".json"):
         if names := listed(folder, suffix):
             return _sinks(folder, names, suffix, reading)
-    raise TilerError(f"no predictions found in {printable(folder)}: expected .txt files, a predictions.json, or CSV files")
+    raise TilerError(f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files")
 
 
 def _results(path: Path) -> list[Path]:
@@ -71,7 +71,7 @@ def _results(path: Path) -> list[Path]:
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
-    shown = printable(str(path))
+    shown = str(path)
     data = whole(path)
     if data.lstrip()[:1] not in (b"[", b"{"):
         if path.suffix.lower() == ".csv" or b"x_min" in data[:1000]:
@@ -102,7 +102,7 @@ def _first(data: bytes, shown: str) -> set[str]:
         entries = decoded(data, results.WrappedRaw, shown).annotations
     else:
         entries = decoded(data, list[msgspec.Raw], shown)
-    return {printable(str(key)) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)} if entries else set()
+    return {str(key) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)} if entries else set()
 
 
 def _at_a_glance(data: bytes) -> set[str] | None:
@@ -118,7 +118,7 @@ def _at_a_glance(data: bytes) -> set[str] | None:
         if start is None or not end:
             break
         try:
-            return {printable(key) for key in msgspec.json.decode(data[start.end() : end], type=dict[str, msgspec.Raw])}
+            return set(msgspec.json.decode(data[start.end() : end], type=dict[str, msgspec.Raw]))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
     return None
@@ -134,11 +134,11 @@ def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Pred
         if data is None or not data.strip():
             continue
         try:
-            rows = (supervision.of_csv if suffix == ".csv" else supervision.of_json)(data, printable(path))
+            rows = (supervision.of_csv if suffix == ".csv" else supervision.of_json)(data, path)
         except TilerError as error:
             findings.append(Finding(path, "D01", str(error).removeprefix(printable(path)).lstrip(": ")))
             continue
         files.append((path, name.removesuffix(suffix), rows))
     if not files:
-        raise TilerError(f"no predictions found in {printable(folder)}: none of {len(names)} {suffix} files can be read")
+        raise TilerError(f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read")
     return supervision.read(files, reading, findings)

@@ -1,4 +1,4 @@
-"""Detections that name their picture themselves, in tile pixels: of JSON, CSV or DOTA files."""
+"""Detections that name their image themselves, in tile pixels: of JSON, CSV or DOTA files."""
 
 from __future__ import annotations
 
@@ -213,10 +213,10 @@ def sure(conf: Floats, reading: Reading, shown: str) -> Floats:
     return conf
 
 
-def picture_key(name: str) -> str:
-    """The name of a picture without its image suffix, with `/` between folders.
+def image_key(name: str) -> str:
+    """The name of an image without its image suffix, with `/` between folders.
 
-    >>> picture_key("a/tile_1.5_2.jpg"), picture_key("tile_1.5_2")
+    >>> image_key("a/tile_1.5_2.jpg"), image_key("tile_1.5_2")
     ('a/tile_1.5_2', 'tile_1.5_2')
     """
     path = name.replace("\\", "/")

@@ -13,12 +13,12 @@ import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, condensed, printable, short
+from tiler.findings import Finding, condensed, short
 from tiler.formats.predictions import sizing
 from tiler.formats.predictions.categories import Categories
 from tiler.formats.predictions.entries import Entry
 from tiler.formats.predictions.meaning import SHARE
-from tiler.formats.predictions.records import RecordFile, Records, dense, grouped, matrix, numbers, picture_key, sure
+from tiler.formats.predictions.records import RecordFile, Records, dense, grouped, image_key, matrix, numbers, sure
 from tiler.formats.predictions.values import Reading
 from tiler.types import TASKS
 
@@ -51,7 +51,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     Raises:
         TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
     """
-    shown = printable(str(path))
+    shown = str(path)
     task = _task(entries, reading)
     names, owner, findings = _keys(entries, str(path))
     index = np.flatnonzero(owner >= 0)
@@ -85,7 +85,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
         faults=faults | unsure | pointless | shapeless,  # the plainest reason last
     )
     names, counts, ordered = grouped(names, owner[index], records)
-    kind = f"JSON results, {task}, {categories.said}: {len(names)} pictures, {len(entries)} entries"
+    kind = f"JSON results, {task}, {categories.said}: {len(names)} images, {len(entries)} entries"
     return RecordFile(
         kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric, reading.exact, sized
     )
@@ -126,7 +126,7 @@ def _keys(entries: Sequence[Entry], path: str) -> tuple[list[str], Ints, list[Fi
     place: dict[str | None, int] = {name: i for i, name in enumerate(names)}
     owner = np.fromiter(map({None: -1, **place}.__getitem__, keys), np.int64, len(keys))
     findings = [
-        Finding(path, "D03", f"entry {i}: image_id is {short(given[i])}, expected a picture")
+        Finding(path, "D03", f"entry {i}: image_id is {short(given[i])}, expected an image")
         for i in np.flatnonzero(owner < 0).tolist()
     ]
     return names, owner, condensed(findings)
@@ -136,7 +136,7 @@ def _key(name: Any) -> str | None:
     if isinstance(name, float) and name.is_integer():
         name = int(name)
     if isinstance(name, str) and name:
-        return picture_key(name)
+        return image_key(name)
     whole = isinstance(name, int) and not isinstance(name, bool) and abs(name) < 10**18
     return str(name) if whole else None
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tiler.formats.predictions.values import Frames
     from tiler.types import Bools, Floats
 
-FAR = 1e9  # px; no picture is that large
+FAR = 1e9  # px; no image is that large
 NINE = 2e-9  # of a side: the rounding of nine digits, which is no reaching past
 LEAST = 1e-6  # px; less is nothing in the nine digits that are written
 
@@ -91,7 +91,7 @@ def judged(
     area = _area(rows)
     flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
     away = ((high < window[:, :2]) | (low > window[:, 2:])).any(axis=1)
-    # What a detector clips to the border of its picture can be a line there: without size, not outside.
+    # What a detector clips to the border of its image can be a line there: without size, not outside.
     away |= ((high <= window[:, :2]) | (low >= window[:, 2:])).any(axis=1) & ~flat
     rows, flat, area = sound(rows, away, "D05", outside), flat[~away], area[~away]
     rows = sound(rows, flat, "D06", lambda i: f"{_seen(rows, frames, i)} has no size or no area")

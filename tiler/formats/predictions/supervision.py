@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import Finding, printable, short
+from tiler.findings import Finding, short
 from tiler.formats import cells
 from tiler.formats.predictions.files import decoded
 from tiler.formats.predictions.meaning import SHARE
-from tiler.formats.predictions.records import RecordFile, Records, by_key, matrix, picture_key, sure
+from tiler.formats.predictions.records import RecordFile, Records, by_key, image_key, matrix, sure
 from tiler.formats.predictions.values import Reading
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def read(files: Sequence[tuple[str, str, list[tuple[int, Row]]]], reading: Readi
         files: path, key (the tile that a file among several is for; empty for a single file) and rows.
 
     Raises:
-        TilerError: nothing names the pictures, there is no confidence, or outlines were asked for.
+        TilerError: nothing names the images, there is no confidence, or outlines were asked for.
     """
-    shown = printable(files[0][0])
+    shown = files[0][0]
     entries = [(i, file, line, row) for file, (_, _, rows) in enumerate(files) for i, (line, row) in enumerate(rows)]
     if reading.task in ("segment", "pose"):
         raise TilerError(f"{shown}: supervision's sinks write no outlines or keypoints, got --task {reading.task}")
@@ -79,16 +79,16 @@ def read(files: Sequence[tuple[str, str, list[tuple[int, Row]]]], reading: Readi
     for i, (ordinal, file, line, row) in enumerate(entries):
         name = files[file][1] if column is None else row.get(column)
         if isinstance(name, str) and name:
-            keys.append(picture_key(name))
+            keys.append(image_key(name))
             index.append(i)
         elif column is not None:
             where = "" if line else f"entry {ordinal}: "
-            findings.append(Finding(files[file][0], "D03", f"{where}{column} is {short(name)}, expected a picture", line or None))
+            findings.append(Finding(files[file][0], "D03", f"{where}{column} is {short(name)}, expected an image", line or None))
         else:
-            raise TilerError(f"{shown}: nothing says which picture a row is of: write a custom column {', '.join(PICTURE)}")
+            raise TilerError(f"{shown}: nothing says which image a row is of: write a custom column {', '.join(PICTURE)}")
     records = _records([entries[i] for i in index], task, reading, shown)
     names, counts, ordered = by_key(keys, _numbered(records) if column is not None and len(files) > 1 else records)
-    kind = f"supervision, {task}, pictures by {column or 'file name'}: {len(names)} pictures, {len(entries)} rows"
+    kind = f"supervision, {task}, images by {column or 'file name'}: {len(names)} images, {len(entries)} rows"
     paths = [path for path, _, _ in files]
     return RecordFile(kind, task, names, counts, findings, ordered, paths, reading.classes, exact=reading.exact)
 
@@ -108,7 +108,7 @@ def _records(entries: Sequence[Entry], task: Task, reading: Reading, shown: str)
 
 
 def _numbered(records: Records) -> Records:
-    """Rows counted over all files, when a picture may be in several."""
+    """Rows counted over all files, when an image may be in several."""
     return replace(records, row=np.arange(len(records.row)))
 
 

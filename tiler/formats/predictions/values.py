@@ -57,7 +57,7 @@ class Frames:
         names: as in the predictions' `keys`.
         rects: `(T, 4)` float64 xyxy, the window in source pixels.
         scale: `(T,)` tile pixels for each source pixel.
-        within: `(T, 4)` the part of each that lies in its picture: of padded tiles less than all. Default: all.
+        within: `(T, 4)` the part of each that lies in its image: of padded tiles less than all. Default: all.
     """
 
     names: list[str]
@@ -108,7 +108,7 @@ class Predictions(Protocol):
     Attributes:
         kind: what they are, in words.
         keys: sorted; the path of a txt relative to its folder, without suffix; in JSON the
-            name of the picture without its image suffix.
+            name of the image without its image suffix.
         counts: rows of each key.
         findings: what was noticed that belongs to no key.
         numeric: keys are the image ids of a JSON, not names.

@@ -1,1 +1,1 @@
-"""What people look at: the page, its curves, its crops of pictures."""
+"""What people look at: the page, its curves, its crops of images."""

@@ -1,4 +1,4 @@
-"""Cut-outs of the pictures around the worst mistakes: those that seams make first."""
+"""Cut-outs of the images around the worst mistakes: those that seams make first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from tiler.errors import SourceRefused
+from tiler.errors import SourceRefused, printable
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
-from tiler.findings import printable
 from tiler.formats.text import open_regular
 from tiler.images import reading
 
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from tiler.scoring.metrics import Metrics
     from tiler.types import Bools, Floats, Ints
 
-SIDE = 384  # px of a crop; an enlarged one, or one of a small picture, may have less
+SIDE = 384  # px of a crop; an enlarged one, or one of a small image, may have less
 AROUND, ROOM = 3.0, 1.2  # sides of the object that a crop shows, and the least
-WHOLE = 1280  # px of the longer side of a whole picture
+WHOLE = 1280  # px of the longer side of a whole image
 NAMED = 12  # labels and detections in a crop, of which all have their names; of more those that are wrong, or meant
-CLOSEST = 8  # times enlarged, unless the whole picture is smaller
+CLOSEST = 8  # times enlarged, unless the whole image is smaller
 LONGEST = 26  # letters of a name and a confidence
-EACH = 3  # of one picture, while others have any
+EACH = 3  # of one image, while others have any
 GREEN, BLUE, RED, GREY = (0, 200, 110), (40, 140, 255), (255, 90, 0), (190, 190, 190)
 
 SEAM_KINDS = ("SeamSplit", "LostInMerge", "SeamDup", "SeamTrunc")
@@ -55,10 +54,10 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of a picture with its labels and detections.
+    """A part of an image with its labels and detections.
 
     Attributes:
-        key: of the picture.
+        key: of the image.
         what: what is wrong, and where; with names of classes as they are.
         width, height: of the JPEG, px.
     """
@@ -75,7 +74,7 @@ class _Place:
     """Where something is wrong.
 
     Attributes:
-        box: `(4,)` px of the picture, the label and the detection in question together.
+        box: `(4,)` px of the image, the label and the detection in question together.
         view: `(4,)` whole px, what is cut out.
         zoom: whole times enlarged, or -n for reduced n times (1 and -1 are neither).
     """
@@ -92,7 +91,7 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     """The worst places: errors of seams by their confidence, labels missed near seams, then other mistakes.
 
     Tiles' sides are thin lines, labels green, right detections blue, wrong ones orange with their
-    confidence. Nothing without error classes or a folder of pictures; pictures that cannot be opened
+    confidence. Nothing without error classes or a folder of images; images that cannot be opened
     are left out. Each is decoded once.
     """
     if metrics.errors is None or metrics.root is None:
@@ -104,20 +103,20 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     crops: dict[int, Crop] = {}
     for image in sorted({place.image for place in places}):
         file = metrics.file_of(image)
-        picture = None if file is None else _opened(file)
-        if picture is None:
+        pixels = None if file is None else _opened(file)
+        if pixels is None:
             continue
         for i, place in enumerate(places):
             if place.image == image:
                 with suppress(MemoryError):
-                    crops[i] = _crop(metrics, metrics.errors, picture, place)
+                    crops[i] = _crop(metrics, metrics.errors, pixels, place)
     return [crops[i] for i in sorted(crops)]
 
 
 # --- which
 
 
-def worst_pictures(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+def worst_images(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Rows of `per_image` by how many are false or missed, the most first."""
 
     def order(i: int) -> tuple[int, float, str]:
@@ -128,22 +127,22 @@ def worst_pictures(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def overview(metrics: Metrics) -> Crop | None:
-    """The whole of the picture with most false and missed that can be opened, with its tiles, labels and detections."""
+    """The whole of the image with most false and missed that can be opened, with its tiles, labels and detections."""
     if metrics.errors is None or metrics.root is None:
         return None
     rows = metrics.per_image
-    for image in worst_pictures(rows):
+    for image in worst_images(rows):
         file = metrics.file_of(image)
         size = None if file is None else _size(file)
-        picture = None if file is None or size is None else _opened(file)
-        if size is None or picture is None:
+        pixels = None if file is None or size is None else _opened(file)
+        if size is None or pixels is None:
             continue
         row, reduced = rows[image], -(-max(size) // WHOLE)
         what = f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, {row['fn']} labels missed"
         zoom = -reduced if reduced > 1 else 1
         scale = f"; reduced {reduced} times" if reduced > 1 else ""
         place = _Place(image, "", f"{what} ({size[0]} x {size[1]} px{scale})", np.full(4, np.nan), (0, 0, *size), zoom)
-        return _crop(metrics, metrics.errors, picture, place)
+        return _crop(metrics, metrics.errors, pixels, place)
     return None
 
 
@@ -154,7 +153,7 @@ def _chosen(
     count: int,
     known: Sequence[_Place] = (),
 ) -> list[_Place]:
-    """The first places, none of which is in sight of another; a few of each picture, and more if these are too few.
+    """The first places, none of which is in sight of another; a few of each image, and more if these are too few.
 
     Args:
         known: places that were chosen before.
@@ -250,11 +249,11 @@ def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box
     return _Place(image, kind, what, box, (x, y, x + w, y + h), zoom)
 
 
-# --- pictures
+# --- images
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a picture that can be opened."""
+    """Width and height of an image that can be opened."""
     try:
         with open_regular(path) as file:
             return reading.plain_header(file).size
@@ -284,9 +283,9 @@ def _coloured(part: Image.Image) -> Image.Image:
     return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
-def _crop(metrics: Metrics, errors: Diagnosis, picture: Image.Image, place: _Place) -> Crop:
+def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Place) -> Crop:
     x, y, right, bottom = place.view
-    part = _coloured(picture.crop(place.view))
+    part = _coloured(image.crop(place.view))
     scale = float(place.zoom) if place.zoom > 0 else -1 / place.zoom
     size = max(1, round((right - x) * scale)), max(1, round((bottom - y) * scale))
     part = part.resize(size, Image.Resampling.NEAREST if place.zoom > 0 else Image.Resampling.BOX)
@@ -338,7 +337,7 @@ def _seen(instances: Instances, image: Ints, place: _Place) -> Ints:
 
 
 def _sides(draw: ImageDraw.ImageDraw, rect: Floats, interior: Bools) -> None:
-    """A tile's sides within the picture as lines, light on dark, so that they show on anything."""
+    """A tile's sides within the image as lines, light on dark, so that they show on anything."""
     left, top, right, bottom = rect.round().tolist()
     ends = ((left, top, left, bottom), (left, top, right, top), (right, top, right, bottom), (left, bottom, right, bottom))
     for line, inside in zip(ends, interior.tolist(), strict=True):

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tiler.errors import TilerError
+from tiler.errors import TilerError, printable
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.seams import INSIDE, SEAM
-from tiler.findings import printable
 from tiler.scoring.metrics import finite
 from tiler.scoring.report import plots
-from tiler.scoring.report.crops import Crop, overview, worst, worst_pictures
+from tiler.scoring.report.crops import Crop, overview, worst, worst_images
 from tiler.version import __version__
 
 if TYPE_CHECKING:
@@ -41,13 +40,13 @@ NAMES = {
     "voc07": "AP50 (VOC 2007)",
     "dota": "AP50 (DOTA)",
 }
-COUNTED = ("pictures", "labels", "detections", "classes", "task", "similarity")
+COUNTED = ("images", "labels", "detections", "classes", "task", "similarity")
 CARD = {
     "data": "Dataset",
     "split": "Split",
     "predictions": "Detections from",
-    "pictures_without_labels": "Pictures without labels",
-    "pictures_without_detections": "Pictures without detections",
+    "images_without_labels": "Images without labels",
+    "images_without_detections": "Images without detections",
     "ignored_labels": "Labels that do not count",
     "area": "Area, for sizes",
     "conf": "Least confidence",
@@ -99,7 +98,7 @@ ERRORS = {
 STAGES = {
     "tile": "On each tile, as images of their own (COCO's AP; yolo val prints Ultralytics', which is another number)",
     "tile_u": "On each tile, every object once however many tiles show it",
-    "nomerge": "All predictions on the full pictures, not merged",
+    "nomerge": "All predictions on the full images, not merged",
     "merged": "Merged: what is scored here",
     "ideal": "Of the predictions on a label only the best, as no merging can know",
 }
@@ -141,11 +140,11 @@ def page(metrics: Metrics) -> str:
         ("sizes", "Sizes", sizes),
         ("seams", "Seams of tiles", seams),
         ("errors", "Errors and what they cost", _errors(plain)),
-        ("merging", "Tiles and full pictures", _efficiency(metrics, plain)),
+        ("merging", "Tiles and full images", _efficiency(metrics, plain)),
         ("curves", "Curves", curves),
         ("confusion", "Confusion matrix", _confusion(metrics)),
         ("places", "Worst places", _places(metrics)),
-        ("pictures", "Worst pictures", _pictures(metrics)),
+        ("images", "Worst images", _images(metrics)),
     ]
     card = plain["card"]
     title = f"{card['data']}{', ' + card['split'] if card['split'] else ''}: detections against labels"
@@ -217,7 +216,7 @@ def _numbers(plain: Mapping[str, Any]) -> str:
     first = next((i for i, row in enumerate(rows) if row[0].startswith("AR")), len(rows))
     rows.insert(first, ["AR", auto["AR"], "", ""])
     said = "COCO's numbers, at IoU 0.5 to 0.95 or as their names say. Of all detections (at most "
-    said += f"{auto['max_dets']} of a class in a picture), and of at most {last}, or as the name says. "
+    said += f"{auto['max_dets']} of a class in an image), and of at most {last}, or as the name says. "
     said += f"Intervals: {card['intervals']}." if card["intervals"] else "No intervals."
     said += f" The limit of {auto['limit']} takes {auto['cost_of_limit']:.4f} of AP." if auto["cost_of_limit"] else ""
     others: list[list[Any]] = []
@@ -276,7 +275,7 @@ def _sizes(metrics: Metrics, plain: Mapping[str, Any], figure: str) -> str:
         values |= {"95 % interval of AP": _ends(row["interval"])} if "interval" in row else {}
         head = [_phrase(key) for key in values]
         rows.append([name, *values.values()])
-    said = f"Bins of {content['protocol']}, at most {content['max_dets']} detections of a class in a picture."
+    said = f"Bins of {content['protocol']}, at most {content['max_dets']} detections of a class in an image."
     return _paragraph(said) + _grid("beside", [_table(["Size", *head], rows), figure])
 
 
@@ -405,7 +404,7 @@ def _shade(count: int, share: float) -> Cell:
 def _places(metrics: Metrics) -> str:
     crops = worst(metrics)
     if not crops:
-        return _paragraph("None: there are no mistakes, or the pictures are not at hand.")
+        return _paragraph("None: there are no mistakes, or the images are not at hand.")
     said = Html(
         "Errors of seams first, then labels missed near seams, then others, the surest first. "
         "Thin lines are the sides of tiles, white corners show what is meant."
@@ -425,16 +424,16 @@ def _shown(crop: Crop) -> str:
 
 
 def _whole(metrics: Metrics) -> str:
-    """The first of the worst pictures that can be shown."""
+    """The first of the worst images that can be shown."""
     crop = overview(metrics)
     said = "The first of them that is at hand, whole, in the colours of the places above."
     return "" if crop is None else _paragraph(said) + _shown(crop)
 
 
-def _pictures(metrics: Metrics) -> str:
-    ranked = [finite(metrics.per_image[i]) for i in worst_pictures(metrics.per_image)]
+def _images(metrics: Metrics) -> str:
+    ranked = [finite(metrics.per_image[i]) for i in worst_images(metrics.per_image)]
     rows = [list(row.values()) for row in ranked[:IMAGES] if row["fp"] + row["fn"]]
-    head = ["Picture", "Labels", "Detections", "Right", "False", "Missed", "Precision", "Recall", "F1"]
+    head = ["Image", "Labels", "Detections", "Right", "False", "Missed", "Precision", "Recall", "F1"]
     said = f"Those with most false and missed, at IoU 0.5 and a confidence of {float(metrics.box.conf):.3f} or more."
     return _paragraph(said) + (_table(head, rows) + _whole(metrics) if rows else _paragraph("None has any."))
 

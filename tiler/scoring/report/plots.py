@@ -1,4 +1,4 @@
-"""Pictures of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG within a page."""
+"""Plots of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG within a page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.errors import TilerError
-from tiler.findings import printable
+from tiler.errors import TilerError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -232,7 +231,7 @@ def _styled() -> Iterator[Callable[[tuple[float, float]], Figure]]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise TilerError("pictures need matplotlib: pip install 'tilestitch[plot]'") from None
+        raise TilerError("plots need matplotlib: pip install 'tilestitch[plot]'") from None
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

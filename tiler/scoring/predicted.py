@@ -12,7 +12,7 @@ import numpy as np
 from tiler.datasets import index as indexes
 from tiler.evaluation.sample import Found, Truth
 from tiler.formats import provenance
-from tiler.scoring.tiles import by_picture
+from tiler.scoring.tiles import by_image
 from tiler.scoring.truth import Labelled
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def looked(preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | 
         predicted[list(given)] = True
         return Looked(predicted, np.zeros(len(keys), bool))
     by_names, sources = merged
-    listed = by_picture(keys, sources)
+    listed = by_image(keys, sources)
     predicted[[i for i, has in listed.items() if has]] = True
     known = np.zeros(len(keys), bool)
     known[list(listed)] = not by_names
     if tiles is not None:
         manifest = indexes.manifest_of(tiles, tiles)
         assert manifest is not None
-        cut = by_picture(keys, {picture.key: True for picture in indexes.of_manifest(manifest).pictures})
+        cut = by_image(keys, {image.key: True for image in indexes.of_manifest(manifest).images})
         known[[i for i in cut if i in listed]] = True
     return Looked(predicted, ~predicted & ~known)
 

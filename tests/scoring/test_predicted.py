@@ -45,7 +45,7 @@ def score(preds, made, **options):
 def main(metrics):
     """The numbers that are to be one."""
     plain = metrics.plain()
-    return plain["card"]["pictures"], plain["coco"], plain["ultralytics"]
+    return plain["card"]["images"], plain["coco"], plain["ultralytics"]
 
 
 def said(metrics):
@@ -55,7 +55,7 @@ def said(metrics):
 def test_with_a_manifest_every_image_of_the_predicted_splits_counts(made, tmp_path):
     """An image without a file is one in which nothing was found: its tiles were cut."""
     metrics = score(merged(made, tmp_path / "out", tiles=made.tiles), made)
-    assert (metrics.card["pictures"], metrics.card["split"], metrics.findings, metrics.only_predicted) == (12, "val", [], None)
+    assert (metrics.card["images"], metrics.card["split"], metrics.findings, metrics.only_predicted) == (12, "val", [], None)
     assert metrics.coco["AP"] < 0.3
 
 
@@ -64,16 +64,16 @@ def test_by_names_an_image_without_predictions_is_ambiguous_and_both_numbers_are
     out = tmp_path / "out"
     result = merged(made, out, images=made.data.root / folder)
     metrics = score(out, made)
-    assert (metrics.card["pictures"], metrics.card["split"], said(metrics)) == (12, "val", [("S03", "error")])
+    assert (metrics.card["images"], metrics.card["split"], said(metrics)) == (12, "val", [("S03", "error")])
     assert metrics.exit_code() == 1
     message = metrics.findings[0].message
     assert message.startswith("10 of 12 images have no predictions")
     assert f"AP {metrics.coco['AP']:.3f} of all 12 images, AP 1.000 of the 2 with predictions" in message
     assert "--tiles or --only-predicted" in message
     fewer = score(out, made, only_predicted=True)
-    assert (said(fewer), fewer.only_predicted, fewer.card["pictures"]) == ([], None, 2)
+    assert (said(fewer), fewer.only_predicted, fewer.card["images"]) == ([], None, 2)
     assert sorted(key.split("/")[-1] for key in fewer.keys) == ["p3.jpg", "p6.jpg"]
-    assert metrics.plain()["only_predicted"] == dict(zip(("pictures", "coco", "ultralytics"), main(fewer), strict=True))
+    assert metrics.plain()["only_predicted"] == dict(zip(("images", "coco", "ultralytics"), main(fewer), strict=True))
     assert metrics.coco["AP"] < fewer.coco["AP"] == pytest.approx(1)
     settled = score(out, made, tiles=made.tiles)
     assert (said(settled), main(settled)) == ([], main(metrics))
@@ -87,13 +87,13 @@ def test_an_empty_file_is_a_prediction(made, tmp_path):
     for stem in {path.stem for path in (made.every / "labels").glob("*.txt")}:
         (tmp_path / "preds/labels" / f"{stem}.txt").touch()
     by_names = score(merged(made, tmp_path / "names", tmp_path / "preds", images=made.data.root / "images/val"), made)
-    assert (said(by_names), by_names.card["pictures"]) == ([], 12)
+    assert (said(by_names), by_names.card["images"]) == ([], 12)
     assert main(by_names)[1:] == main(score(merged(made, tmp_path / "tiles", tiles=made.tiles), made))[1:]
 
 
 def test_all_images_with_predictions_are_not_ambiguous(made, tmp_path):
     metrics = score(merged(made, tmp_path / "out", made.every, images=made.data.root / "images"), made, split="all")
-    assert (said(metrics), metrics.card["pictures"], metrics.coco["AP"]) == ([], 15, pytest.approx(1))
+    assert (said(metrics), metrics.card["images"], metrics.coco["AP"]) == ([], 15, pytest.approx(1))
 
 
 def test_images_that_the_merge_does_not_know_are_ambiguous_too(made, tmp_path):
@@ -101,10 +101,10 @@ def test_images_that_the_merge_does_not_know_are_ambiguous_too(made, tmp_path):
     shutil.copytree(made.data.root / "images/val", tmp_path / "fewer", ignore=lambda _, names: set(names) - {"p3.jpg", "p6.jpg"})
     merged(made, tmp_path / "names", images=tmp_path / "fewer")
     metrics = score(tmp_path / "names", made, tiles=made.tiles)
-    assert (said(metrics), metrics.card["pictures"], metrics.only_predicted["pictures"]) == ([("S03", "error")], 12, 2)
+    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == ([("S03", "error")], 12, 2)
     merged(made, tmp_path / "val", tiles=made.tiles)
     metrics = score(tmp_path / "val", made, split="all")
-    assert (said(metrics), metrics.card["pictures"], metrics.only_predicted["pictures"]) == ([("S03", "error")], 15, 2)
+    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == ([("S03", "error")], 15, 2)
 
 
 def test_plain_predictions_of_full_images_are_as_in_coco(made, tmp_path):
@@ -115,7 +115,7 @@ def test_plain_predictions_of_full_images_are_as_in_coco(made, tmp_path):
     )
     metrics = score(tmp_path / "plain", made)
     assert (said(metrics), main(metrics)) == ([], main(score(tmp_path / "out", made)))
-    assert score(tmp_path / "plain", made, only_predicted=True).card["pictures"] == 2
+    assert score(tmp_path / "plain", made, only_predicted=True).card["images"] == 2
 
 
 def test_without_any_predictions_there_is_nothing_to_score_alone(made, tmp_path):
