@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler.instances import Instances
-from tiler.window import Window
+from tiler.geometry import boxes as box
+from tiler.geometry.instances import Instances
+from tiler.geometry.window import Window
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints

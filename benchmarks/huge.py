@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 LABELS = 1000
 STRIP, FETCH = 512, 64  # rows
 GOAL = 500  # MB
-PATCH = (11_264, 1_024)  # three bytes a pixel: it comes again beyond the 32 KiB in which deflate finds repetitions
+# three bytes a pixel: it comes again beyond the 32 KiB in which deflate finds repetitions
+PATCH = (11_264, 1_024)
 
 DEFLATE = {"compression": "deflate", "predictor": "horizontal"}
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {  # suffix, pyvips' saver, its options
     "jpg": ("jpg", "jpegsave", {"Q": 92, "subsample_mode": "on"}),
-    "png": ("png", "pngsave", {"compression": 2, "filter": "all"}),  # its level 1 leaves it half as large again
+    # its level 1 leaves it half as large again
+    "png": ("png", "pngsave", {"compression": 2, "filter": "all"}),
     "tif-strips": ("tif", "tiffsave", DEFLATE),
     "tif-tiles": ("tif", "tiffsave", {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256}),
     "bigtiff": ("tif", "tiffsave", {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256, "bigtiff": True}),

@@ -77,7 +77,8 @@ def scene(columns: int, rows: int, each: int, count: int, seed: int) -> dict[str
     boxes = np.clip(np.where(whole == shown, shown + jitter, shown), window[:, [0, 1, 0, 1]], window[:, [2, 3, 2, 3]])
     conf = 1 / (1 + np.exp(-sure[which] - rng.normal(0, 0.3, len(which)) + 2 * (1 - visible)))
     good = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > 3).all(axis=1))
-    kept = good[np.argsort(which[good], kind="stable")][:count]  # so that all views of an object are in
+    # so that all views of an object are in
+    kept = good[np.argsort(which[good], kind="stable")][:count]
     kept = kept[np.argsort(tile[kept], kind="stable")]
     return {
         "boxes": boxes[kept],
@@ -105,13 +106,13 @@ def make_files(root: Path) -> None:
 
     labels = root / "predict" / "labels"
     labels.mkdir(parents=True)
-    head = manifest.Head("0", manifest.SCHEMA, "detect", [f"class {k}" for k in range(10)], {})
+    head = manifest.ManifestHead("0", manifest.SCHEMA, "detect", [f"class {k}" for k in range(10)], {})
     lines = [jsonl.line(head)]
     for image in range(PICTURES):
         found = scene(COLUMNS, ROWS, 30, COLUMNS * ROWS * 30, seed=image)
         names = [f"p{image}__{int(x)}_{int(y)}_{TILE}_{TILE}" for x, y, _, _ in found["rects"]]
         tiles = [
-            manifest.Tile(n, int(x), int(y), TILE, TILE, 1.0, []) for n, (x, y, _, _) in zip(names, found["rects"], strict=True)
+            manifest.TileEntry(n, int(x), int(y), TILE, TILE, 1.0, []) for n, (x, y, _, _) in zip(names, found["rects"], strict=True)
         ]
         width, height = found["size"].tolist()
         lines.append(jsonl.line(manifest.SourceTiles(f"images/val/p{image}.jpg", "val", width, height, "", tiles)))
@@ -127,7 +128,7 @@ def make_files(root: Path) -> None:
 
 
 OURS = """
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 from tiler.matching.common_view import Tiles
 from tiler.options import MergeOptions
 from tiler.stitching import merged
@@ -138,7 +139,7 @@ def work():
 """
 STITCH = """
 import tiler
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 corner = scene["rects"].astype(int)[:, :2]
 ends = np.searchsorted(scene["tile"], np.arange(len(corner) + 1))
 own = scene["boxes"] - np.tile(corner[scene["tile"]], 2)
@@ -169,7 +170,7 @@ def work():
 READING = """
 import numpy as np
 from pathlib import Path
-from tiler.formats.predictions import Frames, Reading, open_predictions
+from tiler.predictions import Frames, Reading, open_predictions
 def work():
     found = open_predictions(Path(sys.argv[1]), Reading())
     images = {}

@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import detector
 
 import tiler
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 
 if TYPE_CHECKING:
-    from tiler.window import Window
+    from tiler.geometry.window import Window
 
 SIZE, TILE = 2944, 640
 

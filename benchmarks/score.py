@@ -145,9 +145,9 @@ def make_json(root: Path, scene: Columns) -> None:
 
 def make_tree(root: Path, scene: Columns) -> None:
     """A YOLO dataset, and the detections as `tiler merge` writes them, each image predicted whole."""
-    from tiler import boxes
     from tiler.formats import exports, jsonl, provenance
-    from tiler.instances import Instances
+    from tiler.geometry import boxes
+    from tiler.geometry.instances import Instances
 
     width, height = scene["size"].tolist()
     names = [f"class {k}" for k in range(int(scene["classes"]))]
@@ -156,7 +156,7 @@ def make_tree(root: Path, scene: Columns) -> None:
     for folder in (images, labels, merged / "labels/images/val"):
         folder.mkdir(parents=True)
     (root / "dataset.yaml").write_text(f"path: .\nval: images/val\nnames: {names}\n")
-    lines = [jsonl.line(provenance.Head("0", provenance.SCHEMA, "detect", names, {}, "predict", "manifest.jsonl"))]
+    lines = [jsonl.line(provenance.ProvenanceHead("0", provenance.SCHEMA, "detect", names, {}, "predict", "manifest.jsonl"))]
     rows = np.column_stack([scene["label_class"], boxes.to_cxcywh(scene["label_boxes"]) / np.tile(scene["size"], 2)])
     found = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
     edges = np.arange(int(scene["images"]) + 1)
@@ -167,9 +167,9 @@ def make_tree(root: Path, scene: Columns) -> None:
         (root / f"{key}.png").write_bytes(header)
         np.savetxt(labels / f"{i:06}.txt", rows[label_ends[i] : label_ends[i + 1]], "%d" + " %.9g" * 4)
         (merged / f"labels/{key}.txt").write_text(exports.yolo_text(own, width, height))
-        tile = provenance.Tile(f"{i:06}", 0, 0, width, height, 1.0, len(own))
+        tile = provenance.TileRows(f"{i:06}", 0, 0, width, height, 1.0, len(own))
         sources = [[(0, row)] for row in range(len(own))]
-        lines.append(jsonl.line(provenance.Merged(f"{key}.png", width, height, "", [tile], sources, [], [], [])))
+        lines.append(jsonl.line(provenance.MergedImage(f"{key}.png", width, height, "", [tile], sources, [], [], [])))
     (merged / provenance.NAME).write_bytes(b"".join(lines))
 
 
@@ -188,8 +188,8 @@ OURS = """
 from tiler.evaluation import coco
 from tiler.evaluation.bins import ALL, COCO
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
+from tiler.evaluation.inputs import Found, Sample, Truth
+from tiler.geometry.instances import Instances
 labels = Instances(scene["label_class"], scene["label_boxes"])
 given = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
 def sampled():

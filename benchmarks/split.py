@@ -231,7 +231,8 @@ PEERS = (  # name, module, script, what it is given after the folders
     ("yolo_tiler (q95)", "yolo_tiler", YOLO_TILER, []),
 )
 PNG_PEERS = (("SAHI slice_coco, png (level 6)", "sahi.slicing", SAHI, [""]),)
-OFFLINE = {"YOLO_OFFLINE": "true"}  # Ultralytics would look for a network when it is imported, and wait for it
+# Ultralytics would look for a network when it is imported, and wait for it
+OFFLINE = {"YOLO_OFFLINE": "true"}
 
 Runs = dict[str, list[str]]
 

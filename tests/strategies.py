@@ -11,10 +11,10 @@ import shapely
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from tiler.instances import Instances
-from tiler.polygons import Rings
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
+from tiler.geometry.window import Window
 from tiler.types import TASKS
-from tiler.window import Window
 
 quick = settings(max_examples=100, deadline=None)
 

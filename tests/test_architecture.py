@@ -92,7 +92,7 @@ def test_areas_are_made_of_others_in_one_place():
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "shapely":
-                assert node.attr in HARMLESS, f"{path}:{node.lineno} calls shapely.{node.attr}; tiler.areas guards that"
+                assert node.attr in HARMLESS, f"{path}:{node.lineno} calls shapely.{node.attr}: see geometry.overlay"
 
 
 def test_no_private_part_of_the_command_line_library_is_used():

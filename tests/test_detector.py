@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tiler.grids import grid
-from tiler.instances import Instances, empty
-from tiler.window import Window
+from tiler.geometry.grids import grid
+from tiler.geometry.instances import Instances, empty
+from tiler.geometry.window import Window
 
 SPEC = importlib.util.spec_from_file_location("detector", ROOT / "benchmarks" / "detector.py")
-detector = sys.modules["detector"] = importlib.util.module_from_spec(SPEC)  # dataclasses look their module up
+# dataclasses look their module up
+detector = sys.modules["detector"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(detector)
 
 SIZE = 2944

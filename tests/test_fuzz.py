@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiler.errors import SourceRefused, TilerError
-from tiler.formats import coco, dataset_yaml, plain_yaml, trainer, yolo
+from tiler.formats import coco, dataset_yaml, plain_yaml, trainer_rules, yolo
 from tiler.types import TASKS
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,8 @@ CLASSES = 5
 SPECS = {task: yolo.Spec(task, CLASSES, (4, 3) if task == "pose" else None) for task in TASKS}
 SIZE = (480, 320)
 BATCHES = range(4)
-LABELS, YAMLS, COCOS = 3500, 1500, 750  # mutants: of labels for each task, of the others for each batch
+# mutants: of labels for each task, of the others for each batch
+LABELS, YAMLS, COCOS = 3500, 1500, 750
 
 SEEDS = {
     "detect": [
@@ -101,12 +102,12 @@ def assert_writable(found, findings, spec, data):
     numbers = yolo.values(found, np.tile(np.array(SIZE, np.float64), (len(found), 1)))
     rows = [np.array(line.split(), np.float64) for line in yolo.text(numbers, spec.task).splitlines()]
     assert len(rows) == len(found), data
-    sides = np.array([trainer.derived_boxes(row[None], spec.task)[0, 2:].min() for row in rows])
+    sides = np.array([trainer_rules.derived_boxes(row[None], spec.task)[0, 2:].min() for row in rows])
     repaired = {finding.line for finding in findings if finding.code == "L09" and spec.task == "obb"}
     lines = yolo.parse(data).lines
     written = zip(rows, found.row, sides, strict=True)
     usual = [row for row, place, side in written if lines[place] not in repaired and side > 1e-7]
-    assert trainer.accepted(usual, spec.task, CLASSES, spec.out_shape).all(), data
+    assert trainer_rules.accepted(usual, spec.task, CLASSES, spec.out_shape).all(), data
 
 
 @pytest.mark.parametrize("task", TASKS)

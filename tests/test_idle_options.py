@@ -11,7 +11,7 @@ from examples.simulate import simulate
 from tests.cli.test_cli import run
 from tests.conftest import Dataset
 from tests.scoring.test_score import row
-from tests.test_stitching import both, seen
+from tests.stitching.test_stitching import both, seen
 from tiler.errors import TilerError
 from tiler.options import METHODS, MergeOptions, PredictionOptions, ScoreOptions, SplitOptions
 

@@ -8,11 +8,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
+from tiler.geometry.window import Window
 from tiler.options import METHODS
-from tiler.polygons import Rings
 from tiler.stitching import FUSED, KEPT, stitch
-from tiler.window import Window
 
 TILES = [Window(0, 0, 640, 640), Window(512, 0, 640, 640)]
 SIZE = (1152, 640)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.checks import option_fields
 from tiler.errors import TilerError
 from tiler.formats import plain_yaml
 from tiler.options import CheckOptions, MergeOptions, PredictionOptions, ReadingOptions, RunOptions, SplitOptions
+from tiler.options.fields import option_fields
 
 ALL = (SplitOptions, MergeOptions, ReadingOptions, PredictionOptions, RunOptions, CheckOptions)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tiler
 from tests.conftest import Dataset, picture, rows_of
-from tiler.formats import manifest, trainer
+from tiler.formats import manifest, trainer_rules
 
 
 def flat(width, height):
@@ -35,7 +35,7 @@ def polygon(row, tile):
 
 
 def all_accepted(rows, task, kpt_shape=None):
-    return all(trainer.accepted([np.array(r) for r in tile], task, 99, kpt_shape).all() for tile in rows.values())
+    return all(trainer_rules.accepted([np.array(r) for r in tile], task, 99, kpt_shape).all() for tile in rows.values())
 
 
 def test_1_an_obb_longer_than_the_tile_costs_no_tile(tmp_path):

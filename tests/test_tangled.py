@@ -11,7 +11,7 @@ from tests.conftest import Dataset, picture
 from tiler.errors import TilerError
 from tiler.formats import rle
 from tiler.formats.yolo import Spec, read
-from tiler.polygons import Rings
+from tiler.geometry.polygons import Rings
 
 GOOD = "0 .1 .1 .3 .1 .3 .32 .1 .3"
 WILD = np.random.default_rng(0).uniform(0, 1, (1000, 2))

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from tiler.checking import CheckReport, check
     from tiler.errors import SourceRefused, TilerError, Unfinished
     from tiler.findings import Finding
-    from tiler.grids import grid
-    from tiler.instances import Instances
+    from tiler.geometry.grids import grid
+    from tiler.geometry.instances import Instances
+    from tiler.geometry.polygons import Rings
+    from tiler.geometry.window import Window
     from tiler.merging import Merged, MergeReport, merge
     from tiler.options import MergeOptions, ScoreOptions, SplitOptions
-    from tiler.polygons import Rings
     from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
-    from tiler.window import Window
 
 HOMES = {
     "CheckReport": "tiler.checking",
     "Finding": "tiler.findings",
-    "Instances": "tiler.instances",
+    "Instances": "tiler.geometry.instances",
     "MergeOptions": "tiler.options",
     "MergeReport": "tiler.merging",
     "Merged": "tiler.merging",
     "Metrics": "tiler.scoring",
-    "Rings": "tiler.polygons",
+    "Rings": "tiler.geometry.polygons",
     "ScoreOptions": "tiler.options",
     "SourceRefused": "tiler.errors",
     "SplitOptions": "tiler.options",
@@ -43,9 +43,9 @@ HOMES = {
     "Stitched": "tiler.stitching",
     "TilerError": "tiler.errors",
     "Unfinished": "tiler.errors",
-    "Window": "tiler.window",
+    "Window": "tiler.geometry.window",
     "check": "tiler.checking",
-    "grid": "tiler.grids",
+    "grid": "tiler.geometry.grids",
     "merge": "tiler.merging",
     "score": "tiler.scoring",
     "split": "tiler.splitting",

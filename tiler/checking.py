@@ -15,13 +15,13 @@ from tiler.datasets.sources import Dataset, Source, find, label_path, opened
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest, yolo
-from tiler.formats.text import read_bytes, reason
-from tiler.grids import MIN_SIDE
+from tiler.formats.text_files import read_bytes, reason
+from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
 from tiler.run import workers
-from tiler.run.refusing import refusal
+from tiler.run.rejecting import refusal
 
 CHUNK = 16
 
@@ -48,7 +48,7 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _CheckJob:
     """What looking at an image needs beside the image."""
 
     root: Path
@@ -60,7 +60,7 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Seen:
     """What was seen of one image."""
 
     findings: list[Finding]
@@ -97,7 +97,7 @@ def check(
     findings = list(dataset.findings)
     chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    job = _Job(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
+    job = _CheckJob(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
     count = workers.count(chosen.workers)
     looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key)
     rows = 0
@@ -116,11 +116,11 @@ def check(
     return CheckReport(dataset.root, task, reason, len(dataset.sources), rows, findings)
 
 
-def _look_all(job: _Job, chunk: Sequence[Source]) -> list[_Look]:
+def _look_all(job: _CheckJob, chunk: Sequence[Source]) -> list[_Seen]:
     return [_look(job, source) for source in chunk]
 
 
-def _look(job: _Job, source: Source) -> _Look:
+def _look(job: _CheckJob, source: Source) -> _Seen:
     """One image and its labels."""
     key = source.key
     findings: list[Finding] = []
@@ -149,7 +149,7 @@ def _look(job: _Job, source: Source) -> _Look:
     except Exception as error:  # whatever it is, the other images are looked at
         refused = refusal(error)
         findings.append(Finding(refused.path or key, refused.code, refused.message))
-    return _Look(findings, rows, digest)
+    return _Seen(findings, rows, digest)
 
 
 def _shared_labels(dataset: Dataset) -> Iterator[Finding]:

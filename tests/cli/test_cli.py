@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tests.conftest import ROOT, picture, tree
-from tiler.checks import option_fields
 from tiler.options import CheckOptions, RunOptions, SplitOptions
+from tiler.options.fields import option_fields
 
 TILER = [sys.executable, "-m", "tiler"]
 

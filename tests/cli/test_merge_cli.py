@@ -13,8 +13,8 @@ import yaml
 import tiler
 from tests.conftest import Dataset, tree
 from tests.merging import lines, numbers, predicted
-from tiler.checks import option_fields
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.options.fields import option_fields
 
 TILER = [sys.executable, "-m", "tiler"]
 

@@ -64,7 +64,8 @@ def test_nowhere_from_split_to_score(place):
     merged = ["merge", labels, "--tiles", tiles, "--assume-conf", "1", "--out", f"merged{ODD}"]
     done = run(place, *merged, "--export", "csv,geojson", "-v")
     assert done.returncode == 1, done.stderr
-    (place / f"data/images/val/{ODD}valdamaged.jpg").unlink()  # scoring needs the size of all that has labels
+    # scoring needs the size of all that has labels
+    (place / f"data/images/val/{ODD}valdamaged.jpg").unlink()
     (place / f"data/labels/val/{ODD}valdamaged.txt").unlink()
     done = run(place, "score", f"merged{ODD}", "--data", "data", "--out", f"score{ODD}", "--split", "val")
     assert done.returncode in (0, 1), done.stderr
@@ -73,7 +74,8 @@ def test_nowhere_from_split_to_score(place):
     for path in found:
         assert_plain(path.read_text())
     told = json.loads((tiles / "report.json").read_text())
-    assert any(ODD in finding["path"] for finding in told["findings"])  # a program gets the names as they are
+    # a program gets the names as they are
+    assert any(ODD in finding["path"] for finding in told["findings"])
     assert ODD in told["splits"]["val"]["classes"]
 
 

@@ -15,10 +15,10 @@ import tiler
 from tests.conftest import ROOT, tree
 from tests.evaluation.cases import ORACLES, needs_oracles
 from tests.scoring.test_score import TWELVE, dataset, dumped, expected_of, row, same_numbers, texts
-from tests.scoring.test_tiles import simulate
-from tiler.checks import option_fields
+from tests.scoring.test_tiling import simulate
 from tiler.errors import TilerError
 from tiler.options import ReadingOptions, ScoreOptions
+from tiler.options.fields import option_fields
 
 TILER = [sys.executable, "-m", "tiler"]
 SCENES = ROOT / "examples" / "scenes" / "dataset.yaml"

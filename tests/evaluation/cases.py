@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import SHARED
-from tiler.evaluation.sample import Found, Sample, Truth
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.formats import rle
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 
 ORACLES = SHARED / "oracles" / "score"
 needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="the oracles of the scorer are not beside the repository")
@@ -65,23 +65,23 @@ def sample_of(gt, dt, task="detect"):
             for rows in (labels, dt)
         )
         assert not pixels[1] and not found_pixels[1]
-        truth = Truth(Instances(class_id, boxes, area=area, task=task), image, crowd, masks=pixels[0])
+        truth = GroundTruth(Instances(class_id, boxes, area=area, task=task), image, crowd, masks=pixels[0])
         drawn = found_pixels[0]
         found = Instances(found_class, drawn.bounds(), conf=conf, area=drawn.area(), task=task)
-        return Sample(truth, Found.of(found, found_image, masks=drawn), len(images), len(classes), task)
+        return EvaluationInputs(truth, Predicted.of(found, found_image, masks=drawn), len(images), len(classes), task)
     if task == "pose":
         points, found_points = floats(labels, "keypoints", 17, 3), floats(dt, "keypoints", 17, 3)
         low, high = (pick(found_points[..., :2], axis=1, initial=start) for pick, start in ((np.min, np.inf), (np.max, -np.inf)))
         ignored = crowd | np.array([a["num_keypoints"] == 0 for a in labels], bool)
-        truth = Truth(Instances(class_id, boxes, keypoints=points, area=area, task=task), image, crowd, ignored, box_area)
+        truth = GroundTruth(Instances(class_id, boxes, keypoints=points, area=area, task=task), image, crowd, ignored, box_area)
         extent = (high - low).prod(axis=1)
         found = Instances(found_class, np.hstack([low, high]), keypoints=found_points, conf=conf, area=extent, task=task)
-        return Sample(truth, Found.of(found, found_image), len(images), len(classes), task)
-    truth = Truth(Instances(class_id, boxes, area=area), image, crowd, box_area=box_area)
+        return EvaluationInputs(truth, Predicted.of(found, found_image), len(images), len(classes), task)
+    truth = GroundTruth(Instances(class_id, boxes, area=area), image, crowd, box_area=box_area)
     results = floats(dt, "bbox", 4)
     size = results[:, 2] * results[:, 3]
-    found = Found.of(Instances(found_class, xyxy(results), conf=conf, area=size), found_image, size)
-    return Sample(truth, found, len(images), len(classes))
+    found = Predicted.of(Instances(found_class, xyxy(results), conf=conf, area=size), found_image, size)
+    return EvaluationInputs(truth, found, len(images), len(classes))
 
 
 def by_pycocotools(gt, dt, bins, max_dets, task="detect", thresholds=None):
@@ -271,15 +271,15 @@ def samples(draw, images=3, classes=3, most=8, crowds=True, distinct=False):
     crowd = numbers(g, 5) == 0 if crowds else np.zeros(g, bool)
     found = Instances(numbers(d, classes), boxes, conf=np.asarray(conf, float))
     image = np.sort(numbers(g, images))
-    return Sample(Truth(truth, image, crowd), Found.of(found, numbers(d, images)), images, classes)
+    return EvaluationInputs(GroundTruth(truth, image, crowd), Predicted.of(found, numbers(d, images)), images, classes)
 
 
 def shuffled(sample, order):
     """The same sample, its detections given in another order."""
     found = sample.found
     masks = None if found.masks is None else found.masks.take(order)
-    again = Found.of(found.instances.take(order), found.image[order], found.box_area[order], masks)
-    return Sample(sample.truth, again, sample.images, sample.classes, sample.task)
+    again = Predicted.of(found.instances.take(order), found.image[order], found.box_area[order], masks)
+    return EvaluationInputs(sample.truth, again, sample.images, sample.classes, sample.task)
 
 
 def kept(sample, which):
@@ -291,6 +291,6 @@ def perfect(sample, seed=0):
     """The same labels, each found once; none is a crowd."""
     truth = sample.truth.instances
     conf = (np.random.default_rng(seed).permutation(len(truth)) + 1.0) / (len(truth) + 1)
-    labels = Truth(truth, sample.truth.image)
+    labels = GroundTruth(truth, sample.truth.image)
     found = Instances(truth.class_id, truth.boxes, conf=conf)
-    return Sample(labels, Found.of(found, sample.truth.image), sample.images, sample.classes)
+    return EvaluationInputs(labels, Predicted.of(found, sample.truth.image), sample.images, sample.classes)

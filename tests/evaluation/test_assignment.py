@@ -25,7 +25,8 @@ def wishes(draw, most=8):
     labels = draw(st.integers(1, most))
     ranked = draw(st.lists(st.lists(st.integers(0, labels - 1), unique=True, max_size=labels), max_size=most))
     numbers = np.array(draw(st.lists(st.integers(0, 3), min_size=len(ranked), max_size=len(ranked))), np.int64)
-    found = np.repeat(np.cumsum(numbers + 1), [len(wanted) for wanted in ranked]).astype(np.int64)  # with gaps
+    # with gaps
+    found = np.repeat(np.cumsum(numbers + 1), [len(wanted) for wanted in ranked]).astype(np.int64)
     crowd = np.array(draw(st.lists(st.booleans(), min_size=labels, max_size=labels)))
     label = np.array([g for wanted in ranked for g in wanted], np.int64)
     return found, label, labels, crowd[label] & draw(st.booleans())

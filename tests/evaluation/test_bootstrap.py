@@ -11,8 +11,8 @@ from tiler.errors import TilerError
 from tiler.evaluation import bootstrap, coco
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.geometry.instances import Instances
 
 BINS = (ALL, Bin.of("small", 0, 14), Bin.of("large", 14, 1e5))
 NEVER = 10**9  # detections of a class in an image
@@ -50,8 +50,8 @@ def scene(seed, images=6, classes=3, labels=30, detections=60, ties=False, odd=T
 def sample(columns):
     class_id, boxes, image, crowd, ignored = columns["truth"]
     of_class, near, of_image, conf = columns["found"]
-    truth = Truth(Instances(class_id, boxes), image, crowd, ignored)
-    return Sample(truth, Found.of(Instances(of_class, near, conf=conf), of_image), columns["images"], columns["classes"])
+    truth = GroundTruth(Instances(class_id, boxes), image, crowd, ignored)
+    return EvaluationInputs(truth, Predicted.of(Instances(of_class, near, conf=conf), of_image), columns["images"], columns["classes"])
 
 
 def repeated(columns, times):
@@ -149,8 +149,8 @@ class TestDraws:
     def test_classes_that_were_not_drawn_drop_out(self):
         box = np.array([[0, 0, 10, 10.0]])
         labels = Instances(np.array([0, 1]), np.repeat(box, 2, axis=0))
-        found = Found.of(Instances(np.array([0]), box, conf=np.array([0.5])), np.array([0]))
-        one = Sample(Truth(labels, np.array([0, 1])), found, images=3, classes=3)
+        found = Predicted.of(Instances(np.array([0]), box, conf=np.array([0.5])), np.array([0]))
+        one = EvaluationInputs(GroundTruth(labels, np.array([0, 1])), found, images=3, classes=3)
         draws = bootstrap.draws(one, candidates(one), np.array([[3, 0, 0], [0, 3, 0], [1, 2, 0], [0, 0, 3]]))
         np.testing.assert_allclose(draws.ap[:, 0], [1, 0, 0.5, np.nan], rtol=0, atol=1e-12)
         np.testing.assert_allclose(draws.per_class[:, 0], [1, np.nan, 1, np.nan], rtol=0, atol=1e-12)
@@ -317,7 +317,8 @@ class TestCompare:
         assert pair.high - pair.low < (own.high - own.low) / 1.5
 
     @pytest.mark.parametrize(
-        ("low", "high", "verdict"),  # how many replicates of 200 lie far below or far above the rest
+        # how many replicates of 200 lie far below or far above the rest
+        ("low", "high", "verdict"),
         [
             (7, 0, "no difference is shown (p = 0.04; the interval holds 0)"),
             (0, 7, "A is better than B (p = 0.04)"),

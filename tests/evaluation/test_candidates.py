@@ -11,8 +11,8 @@ from tests.strategies import instances, quick
 from tiler.errors import TilerError
 from tiler.evaluation import candidates as module
 from tiler.evaluation.candidates import candidates, groups
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.geometry.instances import Instances
 
 leasts = st.sampled_from([0.1, 0.5, 0.75])
 
@@ -66,7 +66,7 @@ def turned(draw):
     found = labels.take(like).moved(moves, moves)
     found = dataclasses.replace(found, conf=np.linspace(1, 0, len(like)))
     image = np.sort(np.arange(len(labels)) % 2)
-    return Sample(Truth(labels, image, np.arange(len(labels)) % 5 == 4), Found.of(found, image[like]), 2, 3, "obb")
+    return EvaluationInputs(GroundTruth(labels, image, np.arange(len(labels)) % 5 == 4), Predicted.of(found, image[like]), 2, 3, "obb")
 
 
 @quick
@@ -140,24 +140,24 @@ def test_fewer_are_alike_the_more_is_asked(sample, least):
 def test_as_alike_as_asked_is_enough(box, other):
     rows = [Instances(np.array([0]), np.array([given], float), conf=np.ones(1)) for given in (box, other)]
     zero = np.zeros(1, int)
-    assert candidates(Sample(Truth(rows[1], zero), Found.of(rows[0], zero), 1, 1), 0.5).iou.tolist() == [0.5]
+    assert candidates(EvaluationInputs(GroundTruth(rows[1], zero), Predicted.of(rows[0], zero), 1, 1), 0.5).iou.tolist() == [0.5]
 
 
 def test_outlines_need_masks():
     rows = Instances(np.array([0]), np.array([[0, 0, 4, 4.0]]), conf=np.ones(1), task="segment")
     image = np.zeros(1, int)
     with pytest.raises(TilerError, match="outlines are compared by their masks"):
-        candidates(Sample(Truth(rows, image), Found.of(rows, image), 1, 1, "segment"))
+        candidates(EvaluationInputs(GroundTruth(rows, image), Predicted.of(rows, image), 1, 1, "segment"))
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
 def test_nothing(task):
     from tiler.formats.rle import masks
-    from tiler.instances import empty
+    from tiler.geometry.instances import empty
 
     none, image = dataclasses.replace(empty(task, 17), conf=np.empty(0)), np.empty(0, np.int64)
     no_masks = masks([], np.empty((0, 2), np.int64))[0]
-    sample = Sample(Truth(none, image, masks=no_masks), Found.of(none, image, masks=no_masks), 2, 2, task)
+    sample = EvaluationInputs(GroundTruth(none, image, masks=no_masks), Predicted.of(none, image, masks=no_masks), 2, 2, task)
     for any_class in (False, True):
         pairs = candidates(sample, any_class=any_class)
         assert len(pairs) == len(pairs.label) == len(pairs.iou) == 0

@@ -23,8 +23,8 @@ from tests.strategies import quick
 from tiler.evaluation import coco
 from tiler.evaluation.bins import ALL, COCO, PRESETS, Bin
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.geometry.instances import Instances
 
 BINS = (ALL, *COCO.bins)
 # pycocotools' summary, in the order of its `stats`
@@ -57,7 +57,8 @@ def test_the_arrays_of_the_oracles(case, preset):
     gt, dt, _, arrays = oracle(case)
     caps = (1, 10, 100) if preset == "coco" else (1, 100, 1500)
     curves = of(sample_of(gt, dt), (ALL, *PRESETS[preset].bins), caps)
-    if case == "gt_id_zero":  # pycocotools takes the label with id 0 for one that is not found; not so if they begin at 1
+    # pycocotools takes the label with id 0 for one that is not found; not so if they begin at 1
+    if case == "gt_id_zero":
         labels = [{**a, "id": a["id"] + 1} for a in gt["annotations"]]
         arrays = by_pycocotools({**gt, "annotations": labels}, dt, (ALL, *PRESETS[preset].bins), caps)
         arrays = {f"{preset}_{name}": values for name, values in arrays.items()}
@@ -190,8 +191,8 @@ def by_loop(sample, ignored, thresholds):
 @given(samples(), st.booleans())
 def test_matched_is_what_a_loop_finds(sample, more):
     ignored = sample.truth.crowd | (np.arange(len(sample.truth)) % 3 == 0) if more else sample.truth.crowd
-    truth = Truth(sample.truth.instances, sample.truth.image, sample.truth.crowd, ignored)
-    sample = Sample(truth, sample.found, sample.images, sample.classes)
+    truth = GroundTruth(sample.truth.instances, sample.truth.image, sample.truth.crowd, ignored)
+    sample = EvaluationInputs(truth, sample.found, sample.images, sample.classes)
     thresholds = np.array([0.1, 0.5, 0.75, 1.0])
     assert coco.matched(sample, candidates(sample, 0.1), thresholds).tolist() == by_loop(sample, ignored, thresholds).tolist()
 
@@ -231,14 +232,14 @@ def test_where_an_image_begins_counts_for_nothing(sample, shifts):
     truth, found = sample.truth, sample.found
     labels = truth.instances.moved(dx[truth.image], dy[truth.image])
     detections = found.instances.moved(dx[found.image], dy[found.image])
-    moved = Sample(Truth(labels, truth.image, truth.crowd), Found.of(detections, found.image), sample.images, sample.classes)
+    moved = EvaluationInputs(GroundTruth(labels, truth.image, truth.crowd), Predicted.of(detections, found.image), sample.images, sample.classes)
     same(of(moved), of(sample))
 
 
 @quick
 @given(samples())
 def test_images_and_classes_without_labels_and_detections_change_nothing(sample):
-    more = Sample(sample.truth, sample.found, sample.images + 3, sample.classes + 1)
+    more = EvaluationInputs(sample.truth, sample.found, sample.images + 3, sample.classes + 1)
     one, other = of(more), of(sample)
     assert (one.precision[:, :, -1] == -1).all()
     assert (one.recall[:, -1] == -1).all()
@@ -261,8 +262,8 @@ def test_images_and_classes_without_labels_and_detections_change_nothing(sample)
 @given(samples(crowds=False), st.integers(0, 9))
 def test_a_perfect_detector_has_an_ap_of_one(sample, seed):
     size = (sample.truth.instances.boxes[:, 2:] > sample.truth.instances.boxes[:, :2]).all(axis=1)
-    truth = Truth(sample.truth.instances.take(size), sample.truth.image[size])
-    curves = of(perfect(Sample(truth, sample.found, sample.images, sample.classes), seed))
+    truth = GroundTruth(sample.truth.instances.take(size), sample.truth.image[size])
+    curves = of(perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes), seed))
     for value in (curves.ap(), curves.ar()):
         assert value == pytest.approx(1, abs=1e-12) if len(truth) else np.isnan(value)
 
@@ -309,7 +310,7 @@ def three():
     truth = Instances(np.array([0, 0, 1]), np.array([[0, 0, 8, 8], [20, 0, 28, 8], [0, 0, 8, 8.0]]))
     boxes = np.array([[0, 0, 8, 8], [40, 40, 48, 48], [20, 0, 28, 6.0]])
     found = Instances(np.zeros(3, int), boxes, conf=np.array([0.9, 0.8, 0.7]))
-    return Sample(Truth(truth, np.zeros(3, int)), Found.of(found, np.zeros(3, int)), 1, 2)
+    return EvaluationInputs(GroundTruth(truth, np.zeros(3, int)), Predicted.of(found, np.zeros(3, int)), 1, 2)
 
 
 def test_numbers_of_one_class_one_threshold_one_limit():
@@ -335,16 +336,16 @@ def test_nothing_at_all_has_no_number():
     none = Instances(np.empty(0, np.int64), np.empty((0, 4)), conf=np.empty(0))
     image = np.empty(0, np.int64)
     for classes in (0, 2):
-        empty = Sample(Truth(none, image), Found.of(none, image), 0, classes)
+        empty = EvaluationInputs(GroundTruth(none, image), Predicted.of(none, image), 0, classes)
         curves = of(empty)
         assert np.isnan(curves.ap())
         assert np.isnan(curves.ar("small", 10))
         assert curves.precision.shape == (10, 101, classes, 4, 3)
         assert coco.matched(empty, candidates(empty)).shape == (0, 10)
     one = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.5]))
-    only_found = Sample(Truth(none, image), Found.of(one, np.array([0])), 1, 1)
+    only_found = EvaluationInputs(GroundTruth(none, image), Predicted.of(one, np.array([0])), 1, 1)
     assert np.isnan(of(only_found).ap())
-    only_labels = Sample(Truth(one, np.array([0])), Found.of(none, image), 1, 1)
+    only_labels = EvaluationInputs(GroundTruth(one, np.array([0])), Predicted.of(none, image), 1, 1)
     assert of(only_labels).ap() == of(only_labels).ar() == 0
 
 
@@ -352,7 +353,7 @@ def test_a_threshold_of_one_forgives_what_rounding_costs():
     label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     for right, ap in ((8 - 1e-11, 1), (8 - 1e-7, 0)):
         found = Instances(np.array([0]), np.array([[0, 0, right, 8]]), conf=np.array([0.5]))
-        sample = Sample(Truth(label, np.array([0])), Found.of(found, np.array([0])), 1, 1)
+        sample = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), 1, 1)
         assert of(sample, (ALL,), thresholds=np.array([0.5, 1.0])).ap(iou=1.0) == pytest.approx(ap)
 
 
@@ -360,7 +361,7 @@ def test_of_labels_that_overlap_alike_the_last():
     truth = Instances(np.zeros(3, int), np.array([[0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 8, 8.0]]))
     found = Instances(np.zeros(2, int), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8]))
     image = np.zeros(3, int)
-    sample = Sample(Truth(truth, image), Found.of(found, image[:2]), 1, 1)
+    sample = EvaluationInputs(GroundTruth(truth, image), Predicted.of(found, image[:2]), 1, 1)
     assert coco.matched(sample, candidates(sample))[:, 0].tolist() == [2, 1]
 
 

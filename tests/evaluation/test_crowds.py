@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.evaluation.cases import samples
 from tests.evaluation.test_assignment import by_loop, wishes
 from tests.strategies import quick
-from tiler import neighbours
 from tiler.evaluation import assignment, coco, confusion, diagnosis, ultralytics, voc
 from tiler.evaluation.assignment import in_turn, preferred
 from tiler.evaluation.bins import COCO
 from tiler.evaluation.candidates import candidates
+from tiler.geometry import neighbours
 
 
 @contextmanager

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tests.test_detector import detector
-from tiler import ragged
 from tiler.evaluation import coco
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.diagnosis import BARELY, FOUND_KINDS, LABEL_KINDS, curves, diagnose, unmerged
-from tiler.evaluation.layout import Layout, Origins
-from tiler.evaluation.sample import Found, Sample, Truth
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.evaluation.layout import Origins, TileLayout
 from tiler.evaluation.seams import visibility
-from tiler.grids import grid
-from tiler.instances import Instances, concatenate, empty
-from tiler.masks import Masks
+from tiler.geometry import ragged
+from tiler.geometry.grids import grid
+from tiler.geometry.instances import Instances, concatenate, empty
+from tiler.geometry.masks import Masks
+from tiler.geometry.polygons import Rings
 from tiler.matching import similarity
-from tiler.polygons import Rings
 from tiler.stitching import stitch
 
 # Two tiles side by side, and one that stands apart: what lies beyond x = 300 is in none
@@ -44,11 +44,11 @@ def sample_of(labels, found, ignored=None, crowd=None, classes=3):
     flags = {name: np.array(value, bool) for name, value in (("ignored", ignored), ("crowd", crowd)) if value is not None}
     detections = replace(instances(found), conf=np.array([row[2] for row in found], float))
     zero = np.zeros(len(found), int)
-    return Sample(Truth(truth, np.zeros(len(labels), int), **flags), Found.of(detections, zero), 1, classes)
+    return EvaluationInputs(GroundTruth(truth, np.zeros(len(labels), int), **flags), Predicted.of(detections, zero), 1, classes)
 
 
 def layout_of(rects=TILES, size=SIZE):
-    return Layout.of([rects], [np.ones(len(rects))], size)
+    return TileLayout.of([rects], [np.ones(len(rects))], size)
 
 
 def origins_of(sample, sources, raw=None):
@@ -144,7 +144,8 @@ def test_what_is_not_known_is_not_told():
         assert not {row.name for row in result.rows} & set(untold)
         other = {"SeamDup": "Dup", "SeamTrunc": "Loc", "SeamSplit": "explained", "LostInMerge": "Miss", "NotCovered": "Miss"}
         expected = [[other[k] if k in untold else k for k in kinds] for kinds in ([row[4] for row in FOUND], OF_LABELS)]
-        expected[1] = ["Miss" if k == "LowConf" else k for k in expected[1]]  # told by the predictions on tiles only
+        # told by the predictions on tiles only
+        expected[1] = ["Miss" if k == "LowConf" else k for k in expected[1]]
         assert names(sample, result) == tuple(expected)
     known = replace(origins, raw=None, raw_tile=None)
     assert diagnosed(sample, layout, known, conf=0.2).untold == ("LostInMerge",)
@@ -351,7 +352,8 @@ def test_the_cost_of_a_class_that_is_missed():
     sample = sample_of([(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])], [(1, [20, 0, 30, 10], 0.9), (1, [50, 0, 60, 10], 0.8)])
     result = diagnosed(sample)
     assert counted(result) == {"Bkg": 1, "Miss": 1}
-    assert cost(result, "Miss") == pytest.approx(0.25)  # its class has no label any more, and does not count
+    # its class has no label any more, and does not count
+    assert cost(result, "Miss") == pytest.approx(0.25)
 
 
 def test_the_cost_of_a_wrong_place_and_of_the_background():
@@ -573,7 +575,7 @@ def put_right(sample, layout, origins, result, name):
             rows[k] = (own.class_id[i], own.boxes[i], own.conf[i])
     fixed = instances([rows[k] for k in sorted(rows)])
     fixed = replace(fixed, conf=np.array([rows[k][2] for k in sorted(rows)], float))
-    again = replace(sample, truth=replace(sample.truth, ignored=ignored), found=Found.of(fixed, np.zeros(len(rows), int)))
+    again = replace(sample, truth=replace(sample.truth, ignored=ignored), found=Predicted.of(fixed, np.zeros(len(rows), int)))
     return curves(again, candidates(again)).ap()
 
 
@@ -598,7 +600,7 @@ def test_without_what_is_wrong_and_with_what_is_missed_all_is_well(scene):
     boxes = np.concatenate([sample.found.instances.boxes[good], sample.truth.instances.boxes[missed]])
     classes = np.concatenate([sample.found.instances.class_id[good], sample.truth.instances.class_id[missed]])
     conf = np.concatenate([sample.found.instances.conf[good], np.zeros(len(missed))])
-    best = replace(sample, found=Found.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int)))
+    best = replace(sample, found=Predicted.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int)))
     ap = curves(best, candidates(best)).ap(iou=0.5)
     assert ap == pytest.approx(1) if (~sample.truth.ignored).any() else np.isnan(ap)
 
@@ -615,15 +617,15 @@ def test_what_is_far_from_its_class_and_what_is_missed_never_cost_less_than_noth
 
 def test_an_image_without_tiles_is_not_said_to_be_uncovered():
     label = Instances(np.zeros(2, int), np.array([[320, 0, 340, 10], [320, 0, 340, 10.0]]))
-    none = Found.of(replace(empty(), conf=np.empty(0)), np.empty(0, int))
-    sample = Sample(Truth(label, np.array([0, 1])), none, images=2, classes=1)
-    layout = Layout.of([TILES, TILES[:0]], [np.ones(3), np.ones(0)], np.repeat(SIZE, 2, axis=0))
+    none = Predicted.of(replace(empty(), conf=np.empty(0)), np.empty(0, int))
+    sample = EvaluationInputs(GroundTruth(label, np.array([0, 1])), none, images=2, classes=1)
+    layout = TileLayout.of([TILES, TILES[:0]], [np.ones(3), np.ones(0)], np.repeat(SIZE, 2, axis=0))
     assert names(sample, diagnosed(sample, layout))[1] == ["NotCovered", "Miss"]
 
 
 def test_nothing_at_all():
-    nothing = Sample(Truth(empty(), np.empty(0, int)), Found.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)), 0, 1)
-    result = diagnosed(nothing, Layout.of([], [], np.empty((0, 2))), origins_of(nothing, [], []))
+    nothing = EvaluationInputs(GroundTruth(empty(), np.empty(0, int)), Predicted.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)), 0, 1)
+    result = diagnosed(nothing, TileLayout.of([], [], np.empty((0, 2))), origins_of(nothing, [], []))
     assert len(result.found) == len(result.labels) == 0 and counted(result) == {} and np.isnan(result.ap)
     only_labels = sample_of([(0, [0, 0, 10, 10])], [])
     assert names(only_labels, diagnosed(only_labels, layout_of(), origins_of(only_labels, [], []))) == ([], ["Miss"])
@@ -678,8 +680,8 @@ def stitched(method, overlap, noise=None, seed=0):
     else:
         parts = detector.detect(truth, windows, (1280, 1280), noise, seed)
     out = stitch(parts, (1280, 1280), method=method)
-    sample = Sample(
-        Truth(truth, np.zeros(len(truth), int)), Found.of(out.instances, np.zeros(len(out.instances), int)), images=1, classes=3
+    sample = EvaluationInputs(
+        GroundTruth(truth, np.zeros(len(truth), int)), Predicted.of(out.instances, np.zeros(len(out.instances), int)), images=1, classes=3
     )
     layout = layout_of(np.array([w.bounds for w in windows], float), np.array([[1280, 1280.0]]))
     own = [np.unique(out.tile[out.into == k]) for k in sample.found.place]

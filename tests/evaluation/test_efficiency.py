@@ -14,10 +14,10 @@ from tiler.evaluation import coco
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.diagnosis import curves
 from tiler.evaluation.efficiency import Efficiency, Precision, efficiency, weighted
-from tiler.evaluation.layout import Layout, Origins
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import concatenate, empty
-from tiler.window import Window
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.evaluation.layout import Origins, TileLayout
+from tiler.geometry.instances import concatenate, empty
+from tiler.geometry.window import Window
 
 
 def on_tiles(sample, layout, origins, least=0.0):
@@ -25,7 +25,7 @@ def on_tiles(sample, layout, origins, least=0.0):
     windows = [Window(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in layout.rects.astype(int).tolist()]
     parts = [w.clip(sample.truth.instances, least).moved(w.x, w.y) for w in windows]
     image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return Sample(Truth(concatenate(parts), image), Found.of(origins.raw, origins.raw_tile), len(parts), sample.classes)
+    return EvaluationInputs(GroundTruth(concatenate(parts), image), Predicted.of(origins.raw, origins.raw_tile), len(parts), sample.classes)
 
 
 # Two objects in the left tile, one of which the right tile shows too: tiles overlap from x = 80 to 120
@@ -108,9 +108,9 @@ def test_what_is_not_there_is_not_a_number():
     assert result.merged.ap == pytest.approx(51 / 101)
     unknown = [result.tile, result.tile_u, result.nomerge, result.ideal]
     assert all(np.isnan([p.ap, p.ap50]).all() for p in unknown) and np.isnan([result.merge, result.merge50]).all()
-    nothing = Sample(Truth(empty(), np.empty(0, int)), Found.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)), 0, 1)
+    nothing = EvaluationInputs(GroundTruth(empty(), np.empty(0, int)), Predicted.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)), 0, 1)
     none = Origins(np.empty(0, int), np.zeros(1, int), nothing.found.instances, np.empty(0, int))
-    result = efficiency(nothing, none, Layout.of([], [], np.empty((0, 2))), nothing)
+    result = efficiency(nothing, none, TileLayout.of([], [], np.empty((0, 2))), nothing)
     assert all(np.isnan([p.ap, p.ap50]).all() for _, p in stages(result))
 
 
@@ -133,7 +133,7 @@ def test_a_weight_of_two_is_two_of_them(given):
         flags = {name: np.concatenate([getattr(s.truth, name) for s in many]) for name in ("crowd", "ignored")}
         instances = [concatenate([getattr(s, rows).instances for s in many]) for rows in ("truth", "found")]
         image = [np.repeat(np.arange(len(many)), [len(getattr(s, rows)) for s in many]) for rows in ("truth", "found")]
-        return Sample(Truth(instances[0], image[0], **flags), Found.of(instances[1], image[1]), len(many), 3)
+        return EvaluationInputs(GroundTruth(instances[0], image[0], **flags), Predicted.of(instances[1], image[1]), len(many), 3)
 
     both, three = together(given[0], other), together(given[0], other, other)
     expected = curves(three, candidates(three))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import box_arrays, quick
-from tiler import boxes as box
 from tiler.errors import TilerError
 from tiler.evaluation import bootstrap, coco, seams
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.layout import Layout
-from tiler.evaluation.sample import Found, Sample, Truth
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.evaluation.layout import TileLayout
 from tiler.evaluation.seams import Visibility
-from tiler.instances import Instances, empty
+from tiler.geometry import boxes as box
+from tiler.geometry.instances import Instances, empty
 
 TWO = np.array([[0, 0, 100, 80], [80, 0, 180, 80.0]])  # 20 px overlap
 NONE = np.empty(0, np.int64)
@@ -27,7 +27,7 @@ NONE = np.empty(0, np.int64)
 def layout_of(*rects, size=(180, 80)):
     """One image for each array of tiles."""
     many = [np.asarray(r, float).reshape(-1, 4) for r in rects]
-    return Layout.of(many, [np.ones(len(r)) for r in many], np.array([size] * len(many), float).reshape(-1, 2))
+    return TileLayout.of(many, [np.ones(len(r)) for r in many], np.array([size] * len(many), float).reshape(-1, 2))
 
 
 def instances(boxes, class_id=None, conf=None):
@@ -42,7 +42,7 @@ def sample_of(labels, found, label_image=None, found_image=None, images=1, conf=
         found = instances(found)
         found = instances(found.boxes, conf=np.linspace(1, 0.6, len(found)) if conf is None else np.asarray(conf, float))
     at = [np.zeros(len(r), np.int64) if i is None else np.asarray(i) for r, i in ((labels, label_image), (found, found_image))]
-    return Sample(Truth(labels, at[0], **truth), Found.of(found, at[1]), images, 3)
+    return EvaluationInputs(GroundTruth(labels, at[0], **truth), Predicted.of(found, at[1]), images, 3)
 
 
 def scored(sample):
@@ -204,7 +204,8 @@ def test_labels_that_do_not_count_are_in_no_row():
 
 def test_a_duplicate_counts_once_for_the_label_it_overlaps_most():
     labels = [[0, 0, 10, 10], [0, 0, 10, 9]]
-    found = [*labels, [0, 0, 10, 9.2], [0, 0, 10, 4]]  # of the second; of none, being less than half
+    # of the second; of none, being less than half
+    found = [*labels, [0, 0, 10, 9.2], [0, 0, 10, 4]]
     sample = sample_of(labels, found)
     for least in (0.5, 0.1):
         pairs = candidates(sample, least)
@@ -241,7 +242,8 @@ def test_the_gap_between_sizes():
     assert (result.seam, result.inside, result.recall_seam, result.recall_inside) == (5, 7, 0.8, pytest.approx(4 / 7))
     assert result.gap == pytest.approx(4 / 7 - 0.8)
     assert (result.size_matched, result.covered) == (0, 5)
-    assert np.isnan([result.low, result.high, result.size_matched_low, result.size_matched_high]).all()  # one image
+    # one image
+    assert np.isnan([result.low, result.high, result.size_matched_low, result.size_matched_high]).all()
     apart = seams.gap(sample, matched, margins(*[90] * 4, *[-1] * 8))
     assert np.isnan(apart.size_matched)
     assert apart.covered == 0
@@ -324,14 +326,17 @@ def of_points(points, layout, image=None, conf=None):
 
 def test_the_band_of_two_tiles():
     near, *_, far = of_points([[90, 40], [66, 1], [60, 1], [120, 40], [300, 40]], layout_of(TWO))
-    assert (near.distance, near.band_area, near.elsewhere_area) == (16, 52 * 80, 128 * 80)  # x from 64 to 116
-    assert (near.in_band, near.elsewhere, near.ratio) == (2, 2, pytest.approx(128 / 52))  # one is outside the image
+    # x from 64 to 116
+    assert (near.distance, near.band_area, near.elsewhere_area) == (16, 52 * 80, 128 * 80)
+    # one is outside the image
+    assert (near.in_band, near.elsewhere, near.ratio) == (2, 2, pytest.approx(128 / 52))
     assert (far.band_area, far.in_band, far.elsewhere) == (148 * 80, 4, 0)
     assert np.isnan(far.ratio)
 
 
 def test_beyond_the_end_of_a_side_is_no_seam():
-    tiles = layout_of([[0, 0, 50, 50]], size=(200, 200))  # sides from (50, 0) and from (0, 50), to (50, 50)
+    # sides from (50, 0) and from (0, 50), to (50, 50)
+    tiles = layout_of([[0, 0, 50, 50]], size=(200, 200))
     near = of_points([[60, 40], [60, 55], [40, 60], [10, 10]], tiles)[0]
     assert (near.in_band, near.elsewhere, near.band_area) == (2, 2, 32 * 50 * 2 - 16 * 16)
 
@@ -444,7 +449,7 @@ def test_a_scale_of_one_is_coco():
 def test_nothing_is_ordinary():
     for images in (0, 2):
         layout = layout_of(*[TWO] * images)
-        sample = Sample(Truth(empty(), NONE), Found.of(instances([], conf=np.empty(0)), NONE), images, 1)
+        sample = EvaluationInputs(GroundTruth(empty(), NONE), Predicted.of(instances([], conf=np.empty(0)), NONE), images, 1)
         pairs, matched = scored(sample)
         seen = seams.visibility(np.empty((0, 4)), NONE, layout)
         assert len(seen.margin) == len(seen.share) == len(seen.tiles) == 0
@@ -484,7 +489,8 @@ def test_a_merger_that_leaves_halves_shows():
     cut = seen.margin < 0
     parts = []
     for tile in range(layout.offsets[1]):  # all images have the same tiles
-        seen_well = layout.rects[tile] + [4, 4, -4, -4]  # as detectors do, they end shortly before the edge
+        # as detectors do, they end shortly before the edge
+        seen_well = layout.rects[tile] + [4, 4, -4, -4]
         common = box.intersection(boxes[cut], seen_well)
         there = box.area(common) > 0
         parts.append((common[there], image[cut][there]))

@@ -20,12 +20,12 @@ from tests.evaluation.cases import (
     shuffled,
 )
 from tests.strategies import quick
-from tiler import polygons
 from tiler.evaluation import ultralytics
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
-from tiler.polygons import Rings
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.geometry import polygons
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
 
 THRESHOLDS = np.float32(np.linspace(0.5, 0.95, 10))
 PX = np.linspace(0, 1, 1000)
@@ -83,7 +83,8 @@ def compute_ap(recall, precision, legacy):
     mpre = np.flip(np.maximum.accumulate(np.flip(mpre)))
     x = np.linspace(0, 1, 101)
     y = np.interp(x, mrec, mpre)
-    return (np.diff(x) * (y[1:] + y[:-1]) / 2).sum(), mpre, mrec  # np.trapezoid, which numpy 1 does not have
+    # np.trapezoid, which numpy 1 does not have
+    return (np.diff(x) * (y[1:] + y[:-1]) / 2).sum(), mpre, mrec
 
 
 def smooth(y, f=0.05):
@@ -162,8 +163,8 @@ def jittered(sample, seed):
         rows.instances.changed(boxes=rows.instances.boxes + rng.uniform(-0.4, 0.4, (len(rows), 4)))
         for rows in (sample.truth, sample.found)
     )
-    labels = Truth(truth, sample.truth.image, sample.truth.crowd)
-    return Sample(labels, Found.of(found, sample.found.image), sample.images, sample.classes)
+    labels = GroundTruth(truth, sample.truth.image, sample.truth.crowd)
+    return EvaluationInputs(labels, Predicted.of(found, sample.found.image), sample.images, sample.classes)
 
 
 @quick
@@ -182,9 +183,9 @@ def test_long_curves_equal_the_loops():
     corners = rng.uniform(0, 300, (60, 2))
     labels = np.concatenate([corners, corners + rng.uniform(5, 40, (60, 2))], axis=1)
     boxes = labels[rng.integers(0, 60, 2000)] + rng.normal(0, 2, (2000, 4))
-    truth = Truth(Instances(rng.integers(0, 2, 60), labels), np.sort(rng.integers(0, 3, 60)))
+    truth = GroundTruth(Instances(rng.integers(0, 2, 60), labels), np.sort(rng.integers(0, 3, 60)))
     found = Instances(rng.integers(0, 3, 2000), boxes, conf=rng.random(2000))
-    sample = Sample(truth, Found.of(found, rng.integers(0, 3, 2000)), 3, 3)
+    sample = EvaluationInputs(truth, Predicted.of(found, rng.integers(0, 3, 2000)), 3, 3)
     for legacy in (False, True):
         for max_det in (50, 3000):
             assert_same(of(sample, legacy, max_det), by_loops(sample, legacy, max_det)[2])
@@ -245,8 +246,8 @@ def test_a_perfect_detector_has_an_ap_of_0995(sample, legacy):
     keys = np.column_stack([sample.truth.image, sample.truth.instances.class_id, sample.truth.instances.boxes])
     first = np.zeros(len(size), bool)  # 8.3 has no second choice among equal labels
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
-    truth = Truth(sample.truth.instances.take(size & first), sample.truth.image[size & first])
-    results = of(perfect(Sample(truth, sample.found, sample.images, sample.classes)), legacy)
+    truth = GroundTruth(sample.truth.instances.take(size & first), sample.truth.image[size & first])
+    results = of(perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes)), legacy)
     np.testing.assert_allclose(results.all_ap, 0.995, atol=1e-12)
     assert results.map == (pytest.approx(0.995) if len(truth) else 0)
 
@@ -254,7 +255,7 @@ def test_a_perfect_detector_has_an_ap_of_0995(sample, legacy):
 @quick
 @given(samples(), st.booleans())
 def test_images_and_classes_without_labels_and_detections_change_nothing(sample, legacy):
-    more = Sample(sample.truth, sample.found, sample.images + 2, sample.classes + 1)
+    more = EvaluationInputs(sample.truth, sample.found, sample.images + 2, sample.classes + 1)
     one, other = of(more, legacy), of(sample, legacy)
     assert_same(one, {name: getattr(other, name) for name in CURVES}, 0)
     assert one.nt_per_class.tolist() == [*other.nt_per_class, 0]
@@ -265,8 +266,8 @@ def test_images_and_classes_without_labels_and_detections_change_nothing(sample,
 @given(samples(), st.booleans())
 def test_crowds_are_as_if_they_were_not_there(sample, legacy):
     truth = sample.truth
-    labels = Truth(truth.instances.take(~truth.crowd), truth.image[~truth.crowd])
-    without = Sample(labels, sample.found, sample.images, sample.classes)
+    labels = GroundTruth(truth.instances.take(~truth.crowd), truth.image[~truth.crowd])
+    without = EvaluationInputs(labels, sample.found, sample.images, sample.classes)
     assert_same(of(sample, legacy), {name: getattr(of(without, legacy), name) for name in CURVES}, 0)
 
 
@@ -281,7 +282,7 @@ def row(boxes, conf=None, classes=None):
 
 def one_image(labels, found, classes=1):
     image = [np.zeros(len(rows), int) for rows in (labels, found)]
-    return Sample(Truth(labels, image[0]), Found.of(found, image[1]), 1, classes)
+    return EvaluationInputs(GroundTruth(labels, image[0]), Predicted.of(found, image[1]), 1, classes)
 
 
 def test_8_3_has_no_second_choice():
@@ -405,8 +406,8 @@ def test_obbs_are_matched_by_probiou():
         rings = Rings.from_quads(np.array([turned(*v) for v in values]))
         return Instances(np.zeros(len(values), int), rings.bounds(), rings=rings, conf=conf, task="obb")
 
-    truth, found = rows(given), Found.of(rows(moved, rng.random(60)), np.zeros(60, int))
-    sample = Sample(Truth(truth, np.zeros(30, int)), found, 1, 1, "obb")
+    truth, found = rows(given), Predicted.of(rows(moved, rng.random(60)), np.zeros(60, int))
+    sample = EvaluationInputs(GroundTruth(truth, np.zeros(30, int)), found, 1, 1, "obb")
     iou = np.array([[probiou(g, d) for d in moved[found.place]] for g in given])
     np.testing.assert_array_equal(of(sample).correct, match_predictions(iou))
     np.testing.assert_array_equal(of(sample, legacy=True).correct, match_predictions_legacy(iou))
@@ -439,7 +440,7 @@ def test_labels_of_any_corners_score_as_ultralytics_scores_them(quads):
         instances = Instances(table[:, 0].astype(int), rings.bounds(), rings=rings, conf=conf, task="obb")
         return instances, np.repeat(np.arange(len(images)), [len(image) for image in images])
 
-    sample = Sample(Truth(*rows("labels")), Found.of(*rows("detections")), len(quads["images"]), len(quads["names"]), "obb")
+    sample = EvaluationInputs(GroundTruth(*rows("labels")), Predicted.of(*rows("detections")), len(quads["images"]), len(quads["names"]), "obb")
     results, expected = of(sample), quads["expected"]
     np.testing.assert_allclose(results.all_ap, expected["ap"], atol=1e-6)
     for name in ("map50", "map75", "map", "mp", "mr"):
@@ -447,7 +448,8 @@ def test_labels_of_any_corners_score_as_ultralytics_scores_them(quads):
 
 
 def test_keypoints_are_matched_by_oks_over_a_part_of_the_box():
-    sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # metrics.py: OKS_SIGMA
+    # metrics.py: OKS_SIGMA
+    sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
     met = 0
     for seed in range(30):
         sample = sample_of(*drawn_keypoints(seed), "pose")

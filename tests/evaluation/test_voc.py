@@ -9,8 +9,8 @@ from tests.evaluation.test_ultralytics import one_image, row
 from tests.strategies import quick
 from tiler.evaluation import voc
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.sample import Found, Sample, Truth
-from tiler.instances import Instances
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
+from tiler.geometry.instances import Instances
 
 PADILLA = SHARED / "data" / "preds" / "padilla_case1"
 protocols = st.fixed_dictionaries({"points": st.sampled_from([None, 11]), "strict": st.booleans()})
@@ -78,8 +78,8 @@ def difficult(sample, every=4):
     """The sample without crowds, some labels of it ignored."""
     truth = sample.truth
     ignored = np.arange(len(truth)) % every == every - 1
-    labels = Truth(truth.instances, truth.image, np.zeros(len(truth), bool), ignored)
-    return Sample(labels, sample.found, sample.images, sample.classes)
+    labels = GroundTruth(truth.instances, truth.image, np.zeros(len(truth), bool), ignored)
+    return EvaluationInputs(labels, sample.found, sample.images, sample.classes)
 
 
 @quick
@@ -132,9 +132,9 @@ def padilla(pixel):
     found_image, found = read(PADILLA / "dets")
     assert (len(boxes), len(found)) == (15, 24)
     larger = np.array([0, 0, pixel, pixel])
-    truth = Truth(Instances(np.zeros(15, int), xyxy(boxes) + larger), image)
+    truth = GroundTruth(Instances(np.zeros(15, int), xyxy(boxes) + larger), image)
     detections = Instances(np.zeros(24, int), xyxy(found[:, 1:]) + larger, conf=found[:, 0])
-    return Sample(truth, Found.of(detections, found_image), 7, 1)
+    return EvaluationInputs(truth, Predicted.of(detections, found_image), 7, 1)
 
 
 @quick
@@ -152,8 +152,8 @@ def test_a_perfect_detector_has_an_ap_of_one(sample, protocol):
     keys = np.column_stack([truth.image, truth.instances.class_id, truth.instances.boxes])
     first = np.zeros(len(size), bool)  # nothing is second choice of equal labels
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
-    labels = Truth(truth.instances.take(size & first), truth.image[size & first])
-    sample = perfect(Sample(labels, sample.found, sample.images, sample.classes))
+    labels = GroundTruth(truth.instances.take(size & first), truth.image[size & first])
+    sample = perfect(EvaluationInputs(labels, sample.found, sample.images, sample.classes))
     result = of(sample, **protocol)
     assert (np.isnan(result) == (sample.positives(np.ones(len(labels), bool)) == 0)).all()
     np.testing.assert_allclose(result[~np.isnan(result)], 1, atol=1e-12)
@@ -181,17 +181,18 @@ def test_a_taken_label_is_no_one_elses():
 def test_of_equal_overlaps_the_first_label():
     labels = row([[0, 0, 10, 10], [0, 0, 10, 10]])
     assert of(one_image(labels, row([FOUR[0]], [0.9])))[0] == 0.5
-    truth = Truth(labels, np.zeros(2, int), ignored=np.array([True, False]))
-    found = Found.of(row([FOUR[0], FOUR[0]], [0.9, 0.8]), np.zeros(2, int))
-    assert of(Sample(truth, found, 1, 1))[0] == 0  # both go to the one that does not count
+    truth = GroundTruth(labels, np.zeros(2, int), ignored=np.array([True, False]))
+    found = Predicted.of(row([FOUR[0], FOUR[0]], [0.9, 0.8]), np.zeros(2, int))
+    # both go to the one that does not count
+    assert of(EvaluationInputs(truth, found, 1, 1))[0] == 0
 
 
 def test_a_difficult_label_counts_neither_way():
-    truth = Truth(row(FOUR[:2]), np.zeros(2, int), ignored=np.array([True, False]))
-    found = Found.of(row([FOUR[0], FOUR[0], FOUR[1]], [0.9, 0.8, 0.7]), np.zeros(3, int))
-    assert of(Sample(truth, found, 1, 1)).tolist() == [1]
-    only = Truth(row(FOUR[:1]), np.zeros(1, int), ignored=np.array([True]))
-    assert np.isnan(of(Sample(only, found, 1, 1))).all()
+    truth = GroundTruth(row(FOUR[:2]), np.zeros(2, int), ignored=np.array([True, False]))
+    found = Predicted.of(row([FOUR[0], FOUR[0], FOUR[1]], [0.9, 0.8, 0.7]), np.zeros(3, int))
+    assert of(EvaluationInputs(truth, found, 1, 1)).tolist() == [1]
+    only = GroundTruth(row(FOUR[:1]), np.zeros(1, int), ignored=np.array([True]))
+    assert np.isnan(of(EvaluationInputs(only, found, 1, 1))).all()
 
 
 def test_at_the_threshold():

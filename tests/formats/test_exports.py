@@ -13,10 +13,10 @@ from pycocotools.coco import COCO
 
 from tests.strategies import KEYPOINTS, SIDE, instances, outline, quick
 from tiler.errors import TilerError
-from tiler.formats import cells, exports, yolo
+from tiler.formats import csv_cells, exports, yolo
 from tiler.formats.affine import Affine
-from tiler.instances import Instances, concatenate, empty
-from tiler.polygons import Rings
+from tiler.geometry.instances import Instances, concatenate, empty
+from tiler.geometry.polygons import Rings
 from tiler.types import TASKS
 
 NAMES = ("car", "small car", 'a, "b"')
@@ -315,7 +315,8 @@ def test_coco_polygons_together_cover_what_the_rings_fill(found):
     for i, entry in enumerate(exports.coco_entries(found, 1, "a")):
         filled = Rings.of([[np.reshape(part, (-1, 2))] for part in entry["segmentation"]]).geometry()
         assert shapely.symmetric_difference(shapely.union_all(filled), outline(found, i)).area < 1e-3
-        assert shapely.area(filled).sum() == pytest.approx(outline(found, i).area, abs=1e-3)  # none over another
+        # none over another
+        assert shapely.area(filled).sum() == pytest.approx(outline(found, i).area, abs=1e-3)
 
 
 @pytest.mark.parametrize(("rings", "points"), [(HOLED, [10]), (APART, [4, 4]), (BOTH, [10, 4]), ([square(0, 0, 2)], [4])])
@@ -534,7 +535,7 @@ def test_csv_rows_read_back(found, source, names):
     assert len(rows) == len(found)
     for i, row in enumerate(rows):
         class_id = int(found.class_id[i])
-        assert [cells.plain(cell) for cell in row[:3]] == [source, str(class_id), names[class_id]]
+        assert [csv_cells.plain(cell) for cell in row[:3]] == [source, str(class_id), names[class_id]]
         assert float(row[3]) == float(f"{found.conf[i]:.9g}")
         np.testing.assert_allclose(np.array(row[4:8], np.float64), found.boxes[i], rtol=0, atol=5.1e-7)
         assert all(NUMBER.fullmatch(word) for word in " ".join(row[3:]).split())
@@ -553,7 +554,7 @@ def test_a_name_comes_back_as_it_was(name):
     text = exports.csv_text(one(), name, [name])
     assert text.endswith("\n") and "\r\n" not in text
     row = next(csv.reader(io.StringIO(text, newline="")))
-    assert [cells.plain(cell) for cell in row[:3]] == [name, "0", name]
+    assert [csv_cells.plain(cell) for cell in row[:3]] == [name, "0", name]
     assert not row[0].startswith(("=", "+", "-", "@", "\r"))
     assert list(exports.dota_text(one(), "P1", [name])) == [name.replace(" ", "-")]
     assert json.loads(exports.geojson(one(), [name]))["features"][0]["properties"]["class"] == name

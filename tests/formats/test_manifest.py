@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.formats import jsonl, manifest
-from tiler.formats.manifest import Geo, Head, SourceTiles, Tile
-from tiler.formats.text import plain_name
+from tiler.formats.manifest import Geo, ManifestHead, SourceTiles, TileEntry
+from tiler.formats.text_files import plain_name
 from tiler.types import SPLITS, TASKS
 
 texts = st.text(max_size=20)
@@ -19,7 +19,7 @@ plain = st.recursive(
     max_leaves=6,
 )
 heads = st.builds(
-    Head,
+    ManifestHead,
     tiler=texts,
     schema=st.just(manifest.SCHEMA),
     task=st.sampled_from(TASKS),
@@ -31,7 +31,7 @@ names = texts.filter(plain_name)
 pixels = st.integers(0, 100_000)
 visible = st.integers(0, 10**6).map(lambda k: k / 10**6)
 tiles = st.builds(
-    Tile, name=names, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
+    TileEntry, name=names, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
 )
 places = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 6)
 sources = st.builds(
@@ -51,8 +51,8 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("manifest") / manifest.NAME
 
 
-HEAD = Head("1.0", manifest.SCHEMA, "detect", ["car"], {})
-SOURCE = SourceTiles("images/a.jpg", "train", 100, 80, "f00", [Tile("a__0_0_100_80", 0, 0, 100, 80, 1.0, [(0, 1.0), (2, 0.5)])])
+HEAD = ManifestHead("1.0", manifest.SCHEMA, "detect", ["car"], {})
+SOURCE = SourceTiles("images/a.jpg", "train", 100, 80, "f00", [TileEntry("a__0_0_100_80", 0, 0, 100, 80, 1.0, [(0, 1.0), (2, 0.5)])])
 
 
 def write(file, *records):
@@ -108,7 +108,7 @@ def test_no_manifest_at_all(tmp_path):
 
 def test_a_newer_manifest_names_its_maker(file):
     with pytest.raises(TilerError, match=r"schema 2, expected 1; made by tiler 9\.9"):
-        manifest.read_head(write(file, Head("9.9", 2, "detect", ["car"], {})))
+        manifest.read_head(write(file, ManifestHead("9.9", 2, "detect", ["car"], {})))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,8 @@ def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
     for name in ("images/train/a__0_0_100_80.webp", "labels/train/a__0_0_100_80.txt"):
         assert [str(f) for f in manifest.missing(tmp_path)] == expected
         (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_bytes(b"" if name.endswith(".txt") else b"x")  # an image without content is none
+        # an image without content is none
+        (tmp_path / name).write_bytes(b"" if name.endswith(".txt") else b"x")
         expected = expected[1:]
     assert manifest.missing(tmp_path) == []
 

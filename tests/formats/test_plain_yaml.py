@@ -126,7 +126,7 @@ def hostile_tags(canary):
         f"? !!python/object/apply:os.system ['{touch}']\n: 1",
         "a: !!python/name:os.system ''",
         "a: !!python/module:os ''",
-        "a: !!python/object:tiler.window.Window {x: 0}",
+        "a: !!python/object:tiler.geometry.window.Window {x: 0}",
         "a: !!python/tuple [1, 2]",
         "a: !Local x",
     ]

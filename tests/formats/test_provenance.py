@@ -11,7 +11,7 @@ from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.findings import CODES, Finding
 from tiler.formats import jsonl, provenance, report_json
-from tiler.formats.provenance import Head, Merged, Tile
+from tiler.formats.provenance import MergedImage, ProvenanceHead, TileRows
 from tiler.stitching import FATES
 from tiler.types import TASKS
 
@@ -19,7 +19,7 @@ texts = st.text(max_size=20)
 counts = st.integers(0, 10**6)
 places = st.floats(-1e6, 1e6, allow_nan=False)
 heads = st.builds(
-    Head,
+    ProvenanceHead,
     tiler=texts,
     schema=st.just(provenance.SCHEMA),
     task=st.sampled_from(TASKS),
@@ -29,10 +29,10 @@ heads = st.builds(
     index=texts,
     kpt_shape=st.none() | st.tuples(counts, counts).map(list),
 )
-tiles = st.builds(Tile, name=texts, x=places, y=places, w=places, h=places, scale=places, rows=counts)
+tiles = st.builds(TileRows, name=texts, x=places, y=places, w=places, h=places, scale=places, rows=counts)
 rows = st.tuples(counts, counts)
 sources = st.builds(
-    Merged,
+    MergedImage,
     source=texts,
     width=counts,
     height=counts,
@@ -43,8 +43,8 @@ sources = st.builds(
     dropped=st.lists(st.tuples(counts, counts, st.sampled_from(FATES), st.integers(-1, 9)), max_size=3),
     refused=st.lists(st.tuples(counts, counts, st.sampled_from(list(CODES))), max_size=3),
 )
-HEAD = Head("1.0", provenance.SCHEMA, "detect", ["car"], {"iou": 0.3}, "txt", "f00")
-SOURCE = Merged("a.jpg", 100, 80, "d", [Tile("a__0_0_50_80", 0, 0, 50, 80, 1, 2)], [[(0, 0)]], [], [(0, 1, "duplicate", 0)], [])
+HEAD = ProvenanceHead("1.0", provenance.SCHEMA, "detect", ["car"], {"iou": 0.3}, "txt", "f00")
+SOURCE = MergedImage("a.jpg", 100, 80, "d", [TileRows("a__0_0_50_80", 0, 0, 50, 80, 1, 2)], [[(0, 0)]], [], [(0, 1, "duplicate", 0)], [])
 
 
 @pytest.fixture(scope="module")

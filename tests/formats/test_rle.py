@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import quick
 from tiler.formats import rle
-from tiler.masks import Masks
+from tiler.geometry.masks import Masks
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.conftest import SHARED
 from tests.strategies import quick
 from tiler.errors import SourceRefused
-from tiler.formats import trainer, yolo
+from tiler.formats import trainer_rules, yolo
 from tiler.formats.yolo import Spec
-from tiler.instances import Instances, empty
-from tiler.polygons import Rings
+from tiler.geometry.instances import Instances, empty
+from tiler.geometry.polygons import Rings
 from tiler.types import TASKS
 
 ODD = SHARED / "data" / "odd.tar"
@@ -151,7 +151,7 @@ def test_every_row_written_is_one_the_trainer_takes(task):
         expected = instances_of(task, rows, *size)
         numbers = yolo.values(expected, np.tile(np.array(size, np.float64), (len(rows), 1)))
         lines = [np.array(line.split(), np.float64) for line in yolo.text(numbers, task).splitlines()]
-        assert trainer.accepted(lines, task, CLASSES, SPECS[task].out_shape).all()
+        assert trainer_rules.accepted(lines, task, CLASSES, SPECS[task].out_shape).all()
         for line, row in zip(lines, numbers, strict=True):
             np.testing.assert_allclose(line, row, rtol=0, atol=1e-12)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tiler.errors import SourceRefused
+from tiler.geometry.window import Window
 from tiler.images import codecs, reading
 from tiler.images.encoding import Encoding
 from tiler.images.header import probe
-from tiler.run.hands import done
-from tiler.window import Window
+from tiler.run.work_sharing import done
 
 from . import chunk, encoded, exif_block, noise, oriented, smooth
 from .test_reading import decode as by_pillow

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms
 
+from tiler.geometry.window import Window
 from tiler.images import deep, pixels
 from tiler.images.encoding import BANDS, Encoding
-from tiler.window import Window
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 COMPRESSIONS = (None, "tiff_lzw", "packbits", "tiff_adobe_deflate")

@@ -12,10 +12,10 @@ from PIL import Image
 from tests.strategies import numbers, quick
 from tiler.formats.affine import Affine, world_file
 from tiler.formats.manifest import Geo
+from tiler.geometry.window import Window
 from tiler.images import geo
 from tiler.images.geo import Located, for_pillow, for_tifffile, located
 from tiler.images.header import Header, probe
-from tiler.window import Window
 
 UTM = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)
 UTM_POINTS = (*UTM[:11], 2, *UTM[12:])
@@ -160,7 +160,8 @@ def test_else_the_world_file_beside_it_counts(tmp_path):
     world = (2.0, 0.0, 100.0, 0.0, -2.0, 200.0)
     for name in ("a.png", "a.jpg", "a.tif"):
         assert found(made({}), tmp_path / name) == Located(Geo(world))
-    place = found(made(keyed(UTM_POINTS)), tmp_path / "a.tif")  # whatever its keys say, it tells of centres
+    # whatever its keys say, it tells of centres
+    place = found(made(keyed(UTM_POINTS)), tmp_path / "a.tif")
     assert place.geo == Geo(world, "EPSG:32632")
     assert found(made(NORTH_UP_TAGS), tmp_path / "a.tif").geo.transform == NORTH_UP
     assert located(io.BytesIO(), Header("PNG", 9, 9), tmp_path / "a.png") == Located(Geo(world))

@@ -19,15 +19,16 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 from tests.conftest import SHARED, needs_shared
 from tiler.errors import SourceRefused, TilerError
+from tiler.geometry.window import Window
 from tiler.images import lossless
 from tiler.images.header import Header, probe
 from tiler.images.lossless import copied, missing, unit
-from tiler.window import Window
 
 needs_library = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 KINDS = {"grey": (8, 8), "4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16)}
-CUT = {"grey": (0, 0), "4:4:4": (0, 0), "4:2:2": (1, 0), "4:2:0": (1, 1)}  # px that may differ at a cut edge, across and down
+# px that may differ at a cut edge, across and down
+CUT = {"grey": (0, 0), "4:4:4": (0, 0), "4:2:2": (1, 0), "4:2:0": (1, 1)}
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

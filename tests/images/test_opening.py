@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tiler.errors import SourceRefused
+from tiler.geometry.window import Window
 from tiler.images import gdal, memory, reading, vips
 from tiler.images.header import Header, probe
-from tiler.run.hands import Hands, done
-from tiler.window import Window
+from tiler.run.work_sharing import SharedThreads, done
 
 from . import encoded, noise, oriented, png, smooth, tiff
 from .test_reading import UPRIGHT
@@ -260,7 +260,7 @@ class TestSweep:
 
     @pytest.mark.parametrize("name", ["RGB jpg", "I;16 png", "CMYK tif"])
     def test_in_threads(self, tmp_path, by_rows, name):
-        hands = Hands(3)
+        hands = SharedThreads(3)
         for orientation in (1, 6):
             data = PILLOWS[name](orientation)
             with hands.busy():
@@ -327,7 +327,7 @@ class TestSweep:
             def close(self):
                 self.closed_while_reading = self.reading
 
-        rows, hands = Slow(), Hands(2)
+        rows, hands = Slow(), SharedThreads(2)
         monkeypatch.setattr(reading, "choose", lambda *_: lambda *_: rows)
         (tmp_path / "a").write_bytes(b"")
         windows = [Window(0, y, 4, 10) for y in (0, 10, 20)]

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from tiler.errors import SourceRefused
+from tiler.geometry.window import Window
 from tiler.images import reading
 from tiler.images.header import probe
 from tiler.images.pages import Pages, stand_for_bands
-from tiler.images.raster import bands_of
-from tiler.run.hands import done
-from tiler.window import Window
+from tiler.images.row_reader import bands_of
+from tiler.run.work_sharing import done
 
 from . import encoded, noise, smooth, tiff, whole
 

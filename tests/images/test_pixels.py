@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tiler.geometry.window import Window
 from tiler.images import pixels
 from tiler.images.encoding import BANDS, Encoding
 from tiler.images.header import Header
 from tiler.images.pixels import FILL, as_image, fitted, paint_out, stored, turned
-from tiler.window import Window
 
 from . import noise
 from .test_reading import UPRIGHT

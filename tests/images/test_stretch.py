@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 
 from tiler.images import stretch
-from tiler.images.stretch import Tally, limits, stretched
+from tiler.images.stretch import Histogram, limits, stretched
 
 EXACT = ("uint8", "int8", "uint16", "int16", ">u2", ">i2")
 WHOLE = ("uint32", "int32", ">u4", ">i4")
@@ -20,7 +20,7 @@ SHAPES = nst.array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=5)
 
 def tallied(*pictures):
     bands = pictures[0].shape[2] if pictures[0].ndim == 3 else 1
-    tally = Tally.of_kind(pictures[0].dtype, bands)
+    tally = Histogram.of_kind(pictures[0].dtype, bands)
     for pixels in pictures:
         tally.count(pixels)
     return tally
@@ -404,11 +404,11 @@ def test_limits_from_json_serve():
 
 
 def test_what_does_not_fit_is_refused():
-    tally = Tally.of_kind(np.dtype(np.uint16), 3)
+    tally = Histogram.of_kind(np.dtype(np.uint16), 3)
     with pytest.raises(ValueError, match="expected bands as in the tally, 3 of uint16, got 1 of uint16"):
-        tally.add(Tally.of_kind(np.dtype(np.uint16), 1))
+        tally.add(Histogram.of_kind(np.dtype(np.uint16), 1))
     with pytest.raises(ValueError, match="3 of uint16, got 3 of int16"):
-        tally.add(Tally.of_kind(np.dtype(np.int16), 3))
+        tally.add(Histogram.of_kind(np.dtype(np.int16), 3))
     with pytest.raises(ValueError, match=r"expected pixels of \(rows, width, 3\), got \(4, 5\)"):
         tally.count(np.zeros((4, 5), np.uint16))
     with pytest.raises(ValueError, match="expected pixels of uint16, got int16"):
@@ -419,4 +419,4 @@ def test_what_does_not_fit_is_refused():
         stretched(np.zeros((4, 5, 3), np.uint16), [(0, 1)] * 2)
     for dtype, bands in ((np.complex64, 1), (np.bool_, 1), (np.uint16, 0)):
         with pytest.raises(ValueError, match="expected bands of integers or floats"):
-            Tally.of_kind(np.dtype(dtype), bands)
+            Histogram.of_kind(np.dtype(dtype), bands)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tiler.errors import SourceRefused
+from tiler.geometry.window import Window
 from tiler.images import header, pixels, reading, writing
 from tiler.images.encoding import encoding as encoding_of
-from tiler.window import Window
 
 from . import LIMIT, encoded, exif_block, noise, oriented, smooth, tiff
 
@@ -573,7 +573,8 @@ def odd(tmp_path_factory):
 
 
 LONG_NAME = "n" * 180 + ".jpg"
-OUTCOMES = {  # the mode of a tile, with the source's where that is another; or the code of the refusal
+# the mode of a tile, with the source's where that is another; or the code of the refusal
+OUTCOMES = {
     "I02": (".DS_Store", "._plain.jpg", "Thumbs.db", "html404.jpg", "one_byte.png", "text.jpg", "zero_byte.jpg", "zero_dim.png"),
     "I03": (
         "corrupt_crc.png",

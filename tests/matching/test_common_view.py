@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
 from tiler.matching import common_view
 from tiler.matching.common_view import Tiles, cut_sides, groups
-from tiler.polygons import Rings
 
 LEFT, RIGHT = (0, 0, 640, 640), (512, 0, 1152, 640)
 PAIR = (LEFT, RIGHT)

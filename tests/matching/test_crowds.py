@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from tests.matching.test_suppression import crowd, greedily, overlap
 from tests.strategies import box_arrays, outlines, quick
-from tiler import neighbours
 from tiler.errors import TilerError
-from tiler.instances import Instances
+from tiler.geometry import neighbours
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
 from tiler.matching import common_view, crowded_view, crowds
 from tiler.matching.overlaps import Sides
 from tiler.matching.suppression import clustered, softened, wbf
 from tiler.matching.tiles import Tiles
 from tiler.options import METHODS, MergeOptions
-from tiler.polygons import Rings
-from tiler.stitching import contest, merged, methods
+from tiler.stitching import competition, merged, methods
 from tiler.types import TASKS
 
 SIZE = (400, 300)
@@ -32,14 +32,14 @@ def no_room():
         for module, names in (
             (neighbours, ("ROOM", "ROOM_EACH")),
             (methods, ("PAIRS", "ROW")),
-            (contest, ("SHAPES", "SHAPES_EACH", "ALL_SHAPES")),
+            (competition, ("SHAPES", "SHAPES_EACH", "ALL_SHAPES")),
             (common_view, ("SHAPES", "SHAPES_EACH")),
         ):
             for name in names:
                 patch.setattr(module, name, 0)
         patch.setattr(neighbours, "CROWD", 3)
-        patch.setattr(contest, "FEW", 3)
-        patch.setattr(contest, "FEW_SHAPES", 3)
+        patch.setattr(competition, "FEW", 3)
+        patch.setattr(competition, "FEW_SHAPES", 3)
         patch.setattr(common_view, "STEP_SHAPES", 5)
         patch.setattr(crowded_view, "LISTED", 2)
         yield
@@ -90,7 +90,7 @@ def test_joined_portion_by_portion_is_what_can_be_reached(seed, step):
 @given(box_arrays(max_size=12), st.sampled_from(["iou", "ios"]), st.data())
 def test_a_row_is_all_that_a_box_overlaps(boxes, metric, data):
     kind = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(boxes), max_size=len(boxes))), np.int64)
-    rows = crowds.Rows(boxes, kind, metric)
+    rows = crowds.BoxOverlaps(boxes, kind, metric)
     left = np.array(data.draw(st.lists(st.booleans(), min_size=len(boxes), max_size=len(boxes))), bool)
     for kept in (np.ones(len(boxes), bool), left):
         rows.keep(kept)
@@ -106,7 +106,7 @@ def test_a_row_is_all_that_a_box_overlaps(boxes, metric, data):
 def test_rows_of_too_many_on_one_spot_are_an_error(monkeypatch):
     monkeypatch.setattr(crowds, "MOST", 99)
     with pytest.raises(TilerError, match="on one spot; leave weak ones out with --conf"):
-        crowds.Rows(np.tile([0, 0, 9, 9.0], (10, 1)), np.zeros(10, int), "iou")
+        crowds.BoxOverlaps(np.tile([0, 0, 9, 9.0], (10, 1)), np.zeros(10, int), "iou")
 
 
 @quick
@@ -119,7 +119,7 @@ def test_soft_nms_row_by_row_is_the_loop(seed):
         left.remove(k)
         for other in left:
             expected[other] *= np.exp(-(overlap(boxes[k], boxes[other][None], "iou")[0] ** 2) / 0.5)
-    rows = crowds.Rows(boxes, np.zeros(len(boxes), int), "iou")
+    rows = crowds.BoxOverlaps(boxes, np.zeros(len(boxes), int), "iou")
     np.testing.assert_array_equal(softened(conf, rows.waiting), expected)
 
 
@@ -127,7 +127,7 @@ def test_soft_nms_row_by_row_is_the_loop(seed):
 @given(st.integers(0, 10_000))
 def test_fusing_row_by_row_is_that_of_all_pairs(seed):
     boxes, conf = crowd(seed)
-    rows = crowds.Rows(boxes, np.zeros(len(boxes), int), "iou")
+    rows = crowds.BoxOverlaps(boxes, np.zeros(len(boxes), int), "iou")
     every, threshold = np.arange(len(boxes)), np.full(len(boxes), 0.4)
     i, j = np.triu_indices(len(boxes), 1)
     met = np.array([overlap(boxes[a], boxes[b][None], "iou")[0] > 0 for a, b in zip(i, j, strict=True)], bool)
@@ -202,7 +202,8 @@ def test_a_crowd_is_merged_as_if_it_were_none(task, method, seed, iou, metric):
     expected = merged(own, tile, tiles, options)
     with no_room():
         got = merged(own, tile, tiles, options)
-    if method == "soft-nms" and own.rings is not None:  # sides round otherwise, so that what ties may change places
+    # sides round otherwise, so that what ties may change places
+    if method == "soft-nms" and own.rings is not None:
         conf = [np.sort(result.instances.conf) for result in (got, expected)]
         np.testing.assert_allclose(*conf, rtol=1e-9, atol=0)
         return

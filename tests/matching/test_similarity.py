@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import box_arrays, instances, outline, quick
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
 from tiler.matching import similarity
-from tiler.polygons import Rings
 
 metrics = st.sampled_from(["iou", "ios"])
 

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
+from tiler.geometry.neighbours import neighbours
+from tiler.geometry.window import Window
 from tiler.matching.order import canonical
 from tiler.matching.similarity import of_boxes
 from tiler.matching.suppression import grown, soft_nms, suppressors, wbf
-from tiler.neighbours import neighbours
 from tiler.stitching import stitch
-from tiler.window import Window
 
 METRICS = ("iou", "ios")
 metrics = pytest.mark.parametrize("metric", METRICS)
@@ -81,7 +81,8 @@ def test_the_method_nms_is_the_loop(metric):
     for seed in range(100):
         boxes, conf = crowd(seed)
         out = stitch(of_one_tile(boxes, conf), (4000, 4000), method="nms", metric=metric)
-        unique = np.unique(np.column_stack([-conf, boxes]), axis=0)[:, 1:]  # copies are no competitors
+        # copies are no competitors
+        unique = np.unique(np.column_stack([-conf, boxes]), axis=0)[:, 1:]
         kept = unique[np.unique(greedily(unique, metric, 0.5))]
         np.testing.assert_array_equal(out.instances.boxes, kept)
 
@@ -183,7 +184,8 @@ def fused(boxes, conf, threshold):
 def test_wbf_is_that_of_ensemble_boxes(threshold):
     for seed in range(60):
         boxes, conf = crowd(seed, side=25)
-        boxes = boxes + np.random.default_rng(seed).uniform(0, 0.01, boxes.shape)  # no two overlaps tie
+        # no two overlaps tie
+        boxes = boxes + np.random.default_rng(seed).uniform(0, 0.01, boxes.shape)
         i, j, _ = pairs(boxes)
         home, means, averages = fused(boxes, conf, threshold)
         leader, mean, average = wbf(boxes, conf, i, j, np.full(len(boxes), threshold))

@@ -9,8 +9,8 @@ import numpy as np
 import shapely
 
 from tiler.formats import manifest, yolo
-from tiler.instances import Instances
-from tiler.polygons import Rings, rectangles
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings, rectangles
 
 
 def predicted(tiles, out):

@@ -22,10 +22,10 @@ BOX = [(100, 200), (300, 200), (300, 260), (100, 260)]  # px, of one object that
 def made(root, **geo):
     """A split of `a.tif` and `b.png`, each cut in two, with predictions; `geo` by stem."""
     root.mkdir()
-    lines = [jsonl.line(manifest.Head("0", 1, "detect", ["car"], {}))]
+    lines = [jsonl.line(manifest.ManifestHead("0", 1, "detect", ["car"], {}))]
     for name in ("a.tif", "b.png"):
         stem = name[0]
-        tiles = [manifest.Tile(f"{stem}{x}", x, 0, 640, 640, 1.0, []) for x in (0, 90)]
+        tiles = [manifest.TileEntry(f"{stem}{x}", x, 0, 640, 640, 1.0, []) for x in (0, 90)]
         lines.append(jsonl.line(manifest.SourceTiles(name, "val", 730, 640, "f", tiles, geo.get(stem))))
         for tile in tiles:
             x0, y0, x1, y1 = (100 - tile.x) / 640, 200 / 640, (300 - tile.x) / 640, 260 / 640

@@ -1298,7 +1298,8 @@ def test_numbers_that_lost_their_zeros_are_found(tmp_path, by):
     merged = merge(tmp_path / "predictions.json", tmp_path / "out", preds_base=0, **where)
     counts = {source.rpartition("/")[2]: len(merged[source]) for source in merged}
     assert {name for name, count in counts.items() if count} == {"007.png", "012.png"}
-    assert [f.split(" ")[1] for f in found(merged.report, "D10")] == ["13:", "20:"]  # 20 may be two images
+    # 20 may be two images
+    assert [f.split(" ")[1] for f in found(merged.report, "D10")] == ["13:", "20:"]
 
 
 # --- manifests that were meddled with
@@ -1472,11 +1473,11 @@ def test_a_detection_without_measurable_size_is_in_memory_what_it_is_in_the_file
 
 
 def test_a_look_at_one_picture_reads_one_file(base, tmp_path, monkeypatch):
-    from tiler.formats.predictions import text
+    from tiler.predictions import yolo_folder
 
     merged = merge(base.preds, tmp_path / "out", tiles=base.tiles)
-    paths, real = [], text.content
-    monkeypatch.setattr(text, "content", lambda path, findings: paths.append(path) or real(path, findings))
+    paths, real = [], yolo_folder.content
+    monkeypatch.setattr(yolo_folder, "content", lambda path, findings: paths.append(path) or real(path, findings))
     assert len(merged["images/train/p0.png"]) > 0
     assert len(paths) <= 1
 
@@ -1521,7 +1522,8 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
 def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
     """Two halves of one object that nobody saw joined: a bridged row, two rows, or the larger one."""
     data = Dataset(tmp_path / "data", ("a",))
-    data.add("p.png", "0 .1 .1 .9 .1 .9 .2 .2 .2 .2 .8 .9 .8 .9 .9 .1 .9\n", Image.new("L", (200, 200)))  # a C, open to the right
+    # a C, open to the right
+    data.add("p.png", "0 .1 .1 .9 .1 .9 .2 .2 .2 .2 .8 .9 .8 .9 .9 .1 .9\n", Image.new("L", (200, 200)))
     data.add("v.png", "", Image.new("L", (200, 200)), "val")
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=100, overlap=0, task="segment", min_visible=0, min_size=0, workers=1)
     preds = predicted(tmp_path / "tiles", tmp_path / "preds")

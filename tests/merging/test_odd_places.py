@@ -11,12 +11,12 @@ import tiler
 from tests.conftest import tree
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import jsonl, manifest
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
+from tiler.geometry.neighbours import neighbours
 from tiler.matching.tiles import Tiles
 from tiler.merging import building
 from tiler.merging.planning import planned
 from tiler.merging.work import digest_of
-from tiler.neighbours import neighbours
 from tiler.options import METHODS, MergeOptions
 from tiler.stitching import merged, stitch
 
@@ -24,9 +24,9 @@ from tiler.stitching import merged, stitch
 def made(root, sources, names=("a", "b"), scale=1.0, **head):
     """A manifest. `sources`: (path, split, width, height, [(tile, x, y, w, h), ...])."""
     root.mkdir(parents=True, exist_ok=True)
-    lines = [jsonl.line(manifest.Head("0", 1, head.pop("task", "detect"), list(names), {}, **head))]
+    lines = [jsonl.line(manifest.ManifestHead("0", 1, head.pop("task", "detect"), list(names), {}, **head))]
     for path, split, width, height, tiles in sources:
-        entries = [manifest.Tile(*tile, scale, []) for tile in tiles]
+        entries = [manifest.TileEntry(*tile, scale, []) for tile in tiles]
         lines.append(jsonl.line(manifest.SourceTiles(path, split, width, height, "f", entries)))
     (root / "tiles.jsonl").write_bytes(b"".join(lines))
     return root

@@ -291,7 +291,8 @@ class TestOneByOne:
         given, clean = given_to(verb)
         produce(verb, given, tmp_path / "out")
         made = tree(tmp_path / "out")
-        assert made | {"args.yaml": ""} == clean | {"args.yaml": ""}  # it says where the output lies
+        # it says where the output lies
+        assert made | {"args.yaml": ""} == clean | {"args.yaml": ""}
 
     def test_what_was_unpacked_is_made_again(self, verb, tmp_path, monkeypatch):
         names = [path.relative_to(tmp_path) for path in self.stopped(verb, tmp_path, monkeypatch)]

@@ -148,8 +148,10 @@ def test_entries_without_size_are_one_line_with_their_count(tmp_path, capsys):
     lines = done.stderr.splitlines()
     assert (done.returncode, len(lines)) == (0, 1)
     assert "D06 entry 0: " in lines[0] and lines[0].endswith("(and 12 more)")
-    assert len(run(*arguments, "-v", "--overwrite", cwd=tmp_path).stderr.splitlines()) == 10  # as report.json has them
-    rows = [Finding("a.txt", "D06", "no size", line) for line in (1, 2)]  # a line of a txt is a place to look at
+    # as report.json has them
+    assert len(run(*arguments, "-v", "--overwrite", cwd=tmp_path).stderr.splitlines()) == 10
+    # a line of a txt is a place to look at
+    rows = [Finding("a.txt", "D06", "no size", line) for line in (1, 2)]
     printed(rows, "", False, False)
     assert len(capsys.readouterr().err.splitlines()) == 2
 

@@ -11,12 +11,13 @@ from PIL import Image
 
 import tiler
 from tests.conftest import Dataset
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 from tiler.scoring.report import crops as crops_module
 from tiler.scoring.report.crops import BLUE, CLOSEST, GREEN, RED, SIDE, WHOLE, Crop, _coloured, overview, worst
 
 W, H = 600, 400
-BOXES = [(180, 40, 220, 70), (40, 180, 70, 220), (300, 300, 330, 330), (520, 60, 524, 64)]  # the first two across a seam
+# the first two across a seam
+BOXES = [(180, 40, 220, 70), (40, 180, 70, 220), (300, 300, 330, 330), (520, 60, 524, 64)]
 COLOURS = [(200, 30, 200), (30, 200, 200), (200, 200, 30), (250, 250, 250)]
 
 
@@ -83,7 +84,8 @@ def test_errors_of_seams_come_first_in_turn_and_few_of_each_picture(seams):
     crops = worst(seams)
     assert len(crops) == 6
     assert [crop.what.split(":")[0] for crop in crops[:3]] == ["SeamSplit", "SeamTrunc", "SeamSplit"]
-    assert len({(crop.key, crop.what.split("(")[1]) for crop in crops}) == 6  # pieces and their object are one place
+    # pieces and their object are one place
+    assert len({(crop.key, crop.what.split("(")[1]) for crop in crops}) == 6
     assert {crop.key for crop in crops} == {f"images/val/p{i}.png" for i in range(3)}
     assert len(worst(seams, 2)) == 2
     assert worst(seams, 0) == []
@@ -261,7 +263,8 @@ def test_outlines_are_drawn_as_outlines(tmp_path):
     assert has(middle, GREEN)
     x, y = crop.width // 2, crop.height // 2
     assert "enlarged" not in crop.what
-    assert not has(image[y - 45 : y - 36, x - 45 : x - 36], GREEN)  # as the corner of an upright box would be
+    # as the corner of an upright box would be
+    assert not has(image[y - 45 : y - 36, x - 45 : x - 36], GREEN)
 
 
 def test_names_of_a_json_do_not_lead_out_of_the_images(tmp_path):
@@ -282,7 +285,8 @@ def test_names_of_a_json_do_not_lead_out_of_the_images(tmp_path):
     assert worst(metrics) == []
     assert [f.code for f in metrics.findings] == ["I01"] * 3
     assert metrics.exit_code() == 1
-    assert tiler.score(tmp_path / "p.json", tmp_path / "gt.json").exit_code() == 0  # names, of which none is opened
+    # names, of which none is opened
+    assert tiler.score(tmp_path / "p.json", tmp_path / "gt.json").exit_code() == 0
 
 
 def test_another_class_is_shown_however_many_errors_of_seams_there_are(tmp_path):

@@ -47,7 +47,8 @@ def test_by_hand(made):
         assert plain["per_class"]["a"][name] == pytest.approx(a)
         assert plain["per_class"]["b"][name] == 0
     assert metrics.coco["AR_1"] == metrics.coco["AR_100"] == pytest.approx(1 / 3)
-    assert metrics.coco["AP_small"] == pytest.approx(a)  # what is on b's medium box does not count there
+    # what is on b's medium box does not count there
+    assert metrics.coco["AP_small"] == pytest.approx(a)
     assert metrics.coco["AP_medium"] == 0
     assert math.isnan(metrics.coco["AP_large"])
     assert (plain["coco"]["AP_large"], plain["per_class"]["c"]["AP"]) == (None, None)
@@ -65,7 +66,8 @@ def test_the_confusion_matrix_by_hand(made):
 def test_pictures_by_hand(made):
     metrics = score(made)
     conf = metrics.plain()["ultralytics"]["conf"]
-    assert 0.6 < conf <= 0.7  # where F1 is best: beyond, the second of a is lost; before, the mistaken one comes in
+    # where F1 is best: beyond, the second of a is lost; before, the mistaken one comes in
+    assert 0.6 < conf <= 0.7
     keys = ("image", "labels", "detections", "tp", "fp", "fn")
     assert [tuple(r[key] for key in keys) for r in metrics.per_image] == [
         ("images/val/p0.png", 2, 2, 1, 1, 1),
@@ -123,7 +125,8 @@ def test_bins(made):
     tiny = score(made, bins="tinyperson").bins
     assert tiny["max_dets"] == 200
     assert {"AP25", "AP50", "AP75"} <= set(tiny["sizes"]["tiny"])
-    assert [r["labels"] for r in score(made, bins="soda").bins["sizes"].values()] == [3, 0, 3, 3, 1]  # 20 px in both
+    # 20 px in both
+    assert [r["labels"] for r in score(made, bins="soda").bins["sizes"].values()] == [3, 0, 3, 3, 1]
     plain = score(made, bins="aitod").plain()
     assert (plain["bins"]["max_dets"], plain["bins"]["sizes"]["verytiny"]["AP"]) == (1500, None)
 
@@ -184,7 +187,8 @@ def test_bins_have_intervals(tmp_path):
     assert all(row["interval"][0] - 1e-9 <= row["AP"] <= row["interval"][1] + 1e-9 for row in shown)
     coco = score(made)
     assert coco.bins["sizes"]["small"]["interval"] == pytest.approx(coco.intervals["AP_small"])
-    assert "interval" not in score(made, bins="tinyperson").bins["sizes"]["tiny"]  # of other thresholds
+    # of other thresholds
+    assert "interval" not in score(made, bins="tinyperson").bins["sizes"]["tiny"]
 
 
 def test_errors_by_hand(made):

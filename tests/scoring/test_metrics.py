@@ -11,7 +11,7 @@ import pytest
 
 import tiler
 from tests.scoring.test_score import dataset, row, same_numbers, texts
-from tiler.formats import cells
+from tiler.formats import csv_cells
 from tiler.scoring import output
 from tiler.scoring.metrics import finite
 
@@ -207,7 +207,7 @@ def test_names_of_classes_with_commas_and_quotes_are_one_cell(tmp_path):
     made.yaml.write_text(f"train: images/train\nval: images/val\nnames: {json.dumps(names)}\n")
     metrics = tiler.score(texts(tmp_path / "preds", FOUND), made.yaml)
     rows = list(csv.reader(io.StringIO(output.per_class(metrics))))
-    assert [cells.plain(r[0]) for r in rows[1:]] == list(metrics.names)
+    assert [csv_cells.plain(r[0]) for r in rows[1:]] == list(metrics.names)
     assert [r[0] for r in rows[1:]][2] == "'\\x3d1+1"
     assert len(metrics.names) == 3
 

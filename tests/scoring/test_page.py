@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.scoring.test_crops import cut, dataset, rows
 from tests.scoring.test_plots import HOSTILE, many
 from tiler.findings import Finding
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 from tiler.scoring.report.page import page
 
 SECTIONS = ["numbers", "card", "classes", "sizes", "seams", "errors", "merging", "curves", "confusion", "places", "images"]

@@ -13,7 +13,7 @@ from PIL import Image
 import tiler
 from tests.scoring.test_crops import cut, dataset, rows
 from tiler.errors import TilerError
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 from tiler.scoring.report import plots
 
 ALL = {"pr_curve", "f1_curve", "p_curve", "r_curve", "confusion_matrix", "sizes", "seams"}

@@ -17,7 +17,8 @@ from tests.scoring.test_score import TWELVE, dumped
 from tiler.errors import TilerError
 from tiler.formats import rle
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools with numpy 2
+# of pycocotools with numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 
 W, H = 150, 130  # px: objects of all three sizes
 TEN = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR_20", "AR50", "AR75", "AR_medium", "AR_large")
@@ -106,7 +107,8 @@ def compared(tmp_path, gt, dt, task):
     try:
         metrics = tiler.score(dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), task=task, analysis="none")
     except TilerError:
-        assert isinstance(expected, str) or not gt["annotations"]  # without a label there is nothing to measure
+        # without a label there is nothing to measure
+        assert isinstance(expected, str) or not gt["annotations"]
         return expected
     refused = any("loadRes" in said for said in metrics.card["deviations"])
     assert refused == (expected == "loadRes"), metrics.card["deviations"]
@@ -160,7 +162,8 @@ def test_the_card_says_by_what_detections_are_sized_and_mask_is_the_other(tmp_pa
     dt.append({**dt[0], "score": 0.9, "bbox": [60.0, 60.0, 40.0, 40.0], "segmentation": [[60, 60, 100, 60, 80, 100]]})
     paths = dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt)
     by_box, by_mask = (tiler.score(*paths, areas=areas, analysis="none") for areas in ("coco", "mask"))
-    assert by_box.coco["AP_small"] == pytest.approx(1)  # a false positive of 1600 px² is none among the small
+    # a false positive of 1600 px² is none among the small
+    assert by_box.coco["AP_small"] == pytest.approx(1)
     assert by_mask.coco["AP_small"] == pytest.approx(0.5)
     assert by_box.card["area"]["detections"].startswith("width times height of the box, as the file's first entry")
     assert by_mask.card["area"]["detections"] == "the mask's area"

@@ -18,7 +18,7 @@ from tests.conftest import SHARED, Dataset, needs_shared
 from tests.evaluation.cases import CASES, ORACLES, needs_oracles, oracle
 from tests.evaluation.test_ultralytics import sorted_as_here
 from tiler.errors import TilerError
-from tiler.instances import Instances
+from tiler.geometry.instances import Instances
 
 PREDS = SHARED / "data" / "preds"
 TWELVE = (
@@ -216,7 +216,8 @@ def test_boxes_and_masks_of_one_file(task, kind):
         masks = [mask.merge(mask.frPyObjects(r["segmentation"], *sizes[r["image_id"]])) for r in results]
         masks = [{**m, "counts": m["counts"].decode()} for m in masks]
         coco = [{k: v for k, v in r.items() if k != "bbox"} | {"segmentation": m} for r, m in zip(results, masks, strict=True)]
-        same_numbers(metrics.coco, official(truth, results, kind))  # sized by the boxes that they have
+        # sized by the boxes that they have
+        same_numbers(metrics.coco, official(truth, results, kind))
         by_mask = tiler.score(dt, gt, task=task, analysis="none", areas="mask")
         same_numbers(by_mask.coco, official(truth, coco, kind))
     assert round(metrics.coco["AP"], 3) == 0.695

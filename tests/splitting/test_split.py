@@ -621,7 +621,8 @@ def test_crowds_are_painted_where_they_are_though_a_side_is_raised_to_ten_pixels
     assert (rows[51:] == 255).all()
 
 
-U_SHAPE = "0 0.1 0.25 0.9 0.25 0.9 0.3 0.2 0.3 0.2 0.7 0.9 0.7 0.9 0.75 0.1 0.75\n"  # open to the right, of 100 x 200 px
+# open to the right, of 100 x 200 px
+U_SHAPE = "0 0.1 0.25 0.9 0.25 0.9 0.3 0.2 0.3 0.2 0.7 0.9 0.7 0.9 0.75 0.1 0.75\n"
 
 
 def test_sizes_after_are_those_of_the_parts(dataset, tmp_path):
@@ -655,7 +656,7 @@ def test_masking_covers_the_parts_that_get_no_row(dataset, tmp_path):
 def test_an_outline_of_many_points_in_many_tiles_takes_little_memory(tmp_path):
     import tracemalloc
 
-    from tiler.splitting.views import views
+    from tiler.splitting.tile_labels import views
 
     angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
     ring = 5000 + (4000 + 300 * np.sin(40 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)

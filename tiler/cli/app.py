@@ -34,7 +34,8 @@ COMMANDS = ("split", "merge", "score", "check")
 
 DEBUG = "TILER_DEBUG"  # see run.refusing, too
 LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes
-NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")  # of errors of other kinds
+# of errors of other kinds
+NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
 
 
 def _version(asked: bool) -> None:
@@ -72,8 +73,10 @@ def run() -> NoReturn:
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # and those of helper processes that outlive us for a moment
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads for linear algebra, which is not done here
+    # and those of helper processes that outlive us for a moment
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # numpy would start threads for linear algebra, which is not done here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         _require_place()
         add_commands(sys.argv[1:])

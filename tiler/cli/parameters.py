@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tiler.checks import Checked, option_fields
 from tiler.errors import TilerError, did_you_mean, printable
+from tiler.options.fields import Checked, option_fields
 
 Config = Annotated[
     Path | None,

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from tiler import boxes as box
-from tiler.clipping import clip
 from tiler.datasets.sources import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import yolo
-from tiler.formats.text import read_bytes, reason
-from tiler.instances import Instances
-from tiler.polygons import Rings
+from tiler.formats.text_files import read_bytes, reason
+from tiler.geometry import boxes as box
+from tiler.geometry.clipping import clip
+from tiler.geometry.instances import Instances
+from tiler.geometry.polygons import Rings
 
 ROUNDING = 0.5  # px past the frame that go unmentioned: labels of four decimals do that
 

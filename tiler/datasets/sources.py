@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml
-from tiler.formats.text import open_regular, read_text, reason, within
+from tiler.formats.text_files import open_regular, read_text, reason, within
 from tiler.images.header import formats
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[tuple[st
                 elif not hidden and not _encodable(entry.path):
                     _unseen(entry.path, root, "its name is not UTF-8", findings)
                 elif not hidden:
-                    yield entry.path, _size(entry.path)  # whatever it is: a folder is refused when it is opened
+                    # whatever it is: a folder is refused when it is opened
+                    yield entry.path, _size(entry.path)
             if not hidden and _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(entry.path)
 

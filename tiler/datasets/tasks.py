@@ -12,7 +12,7 @@ import numpy as np
 from tiler.datasets.sources import Dataset, label_path
 from tiler.errors import SourceRefused, TilerError
 from tiler.formats import yolo
-from tiler.formats.text import read_bytes
+from tiler.formats.text_files import read_bytes
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Task

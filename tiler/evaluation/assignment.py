@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
+from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints

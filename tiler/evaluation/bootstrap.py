@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
 from tiler.errors import TilerError
 from tiler.evaluation import coco
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.coco import RECALLS, THRESHOLDS
-from tiler.evaluation.sample import Sample
+from tiler.evaluation.inputs import EvaluationInputs
+from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -91,7 +91,7 @@ class Draws:
 
 
 def draws(
-    sample: Sample,
+    sample: EvaluationInputs,
     pairs: Candidates,
     weights: Ints,
     bins: Sequence[Bin] = (ALL,),
@@ -109,18 +109,19 @@ def draws(
         TilerError: weights are not of as many images.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8.0], [0, 0, 8, 8]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> two = Sample(Truth(labels, np.array([0, 1])), Found.of(found, np.array([0])), images=2, classes=1)
+    >>> two = EvaluationInputs(Truth(labels, np.array([0, 1])), Found.of(found, np.array([0])), images=2, classes=1)
     >>> drawn = draws(two, candidates(two), np.array([[2, 0], [0, 2]]))
     >>> drawn.estimate.ap.round(3).tolist(), drawn.ap.tolist()
     ([0.505], [[1.0], [0.0]])
     """
     if weights.ndim != 2 or weights.shape[1] != sample.images:
         raise TilerError(f"weights of shape {weights.shape}, expected one for each of {sample.images} images in every row")
-    rows = np.concatenate([np.ones((1, sample.images), np.int64), weights])  # the estimate is the first
+    # the estimate is the first
+    rows = np.concatenate([np.ones((1, sample.images), np.int64), weights])
     ap, ap50 = np.empty((2, len(rows), len(bins)))
     per_class = np.full((len(rows), sample.classes), np.nan)
     labels = np.zeros((sample.classes, len(bins)), np.int64)
@@ -128,7 +129,7 @@ def draws(
     half = np.isclose(thresholds, 0.5)
     shown = next((a for a, size in enumerate(bins) if size.name == ALL.name), 0)
     for a, size in enumerate(bins):
-        counts = _Counts.of(sample, pairs, size, max_dets, thresholds)
+        counts = _Drawable.of(sample, pairs, size, max_dets, thresholds)
         labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
         images[a] = len(np.unique(counts.label_image))
         for r, values in enumerate(counts.average_precision(row) for row in rows):
@@ -145,7 +146,7 @@ def _mean(values: Floats) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Counts:
+class _Drawable:
     """Everything that is counted in a size bin, by the image whose weight it counts with.
 
     A group is a class at a threshold, G = T x K of them, threshold after threshold. Sums from a first element on
@@ -176,7 +177,7 @@ class _Counts:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, sample: Sample, pairs: Candidates, size: Bin, max_dets: int | None, thresholds: Floats) -> _Counts:
+    def of(cls, sample: EvaluationInputs, pairs: Candidates, size: Bin, max_dets: int | None, thresholds: Floats) -> _Drawable:
         truth, found = sample.truth, sample.found
         ignored = coco.outside(truth.instances.area, size) | truth.ignored
         counted = np.ones(len(found), bool) if max_dets is None else found.rank < max_dets
@@ -242,7 +243,7 @@ class _Counts:
 
 
 def _matches(
-    sample: Sample, pairs: Candidates, ignored: Bools, counted: Bools, thresholds: Floats
+    sample: EvaluationInputs, pairs: Candidates, ignored: Bools, counted: Bools, thresholds: Floats
 ) -> Iterator[tuple[Ints, Bools]]:
     """For each threshold the matched detections that are counted, and which of them are true positives."""
     for chosen in coco.matches(sample, pairs, ignored, thresholds):

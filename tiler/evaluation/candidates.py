@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler import masks, neighbours, ragged
-from tiler.areas import common_area
 from tiler.errors import TilerError
 from tiler.evaluation.assignment import preferred
-from tiler.evaluation.sample import Sample
+from tiler.evaluation.inputs import EvaluationInputs
+from tiler.geometry import boxes as box
+from tiler.geometry import masks, neighbours, ragged
+from tiler.geometry.overlay import common_area
 from tiler.lazy import shapely
 from tiler.matching import similarity
 
@@ -51,18 +51,18 @@ class Candidates:
         return Candidates(self.found[index], self.label[index], self.iou[index], self.least)
 
 
-def candidates(sample: Sample, least: float = 0.5, any_class: bool = False) -> Candidates:
+def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:
     """The pairs of a sample that are alike enough, each detection's best first; of equals the last label, as in COCO.
 
     Args:
         least: IoU, or OKS of keypoints, above 0.
         any_class: pair detections with labels of other classes too.
 
-    >>> from tiler.evaluation.sample import Found, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [0, 0, 4, 3.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 4, 3.0]]), conf=np.array([0.9]))
-    >>> pairs = candidates(Sample(Truth(labels, np.zeros(2, int)), Found.of(found, np.zeros(1, int)), 1, 1))
+    >>> pairs = candidates(EvaluationInputs(Truth(labels, np.zeros(2, int)), Found.of(found, np.zeros(1, int)), 1, 1))
     >>> pairs.label.tolist(), pairs.iou.tolist()
     ([1, 0], [1.0, 0.75])
     """
@@ -100,7 +100,7 @@ def _joined(parts: list[list[Any]]) -> list[Any]:
     return columns[::-1]
 
 
-def groups(sample: Sample) -> tuple[Ints, Ints]:
+def groups(sample: EvaluationInputs) -> tuple[Ints, Ints]:
     """`(G,)` and `(D,)` a number for the image and class of each label and each detection."""
     label, found = ((rows.image, rows.instances.class_id) for rows in (sample.truth, sample.found))
     return label[0] * sample.classes + label[1], found[0] * sample.classes + found[1]
@@ -110,13 +110,14 @@ Part = tuple["Ints", "Ints", "Floats"]
 NONE: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
-def _alike(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
+def _alike(sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
     """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what lies in them."""
     truth, found = sample.truth, sample.found
     overlap = _overlaps(sample)
     for crowd in (False, True):
         which = np.flatnonzero(truth.crowd == crowd)
-        reach = least if sample.task == "detect" and not crowd else 0.0  # areas of outlines say little of their boxes
+        # areas of outlines say little of their boxes
+        reach = least if sample.task == "detect" and not crowd else 0.0
         near = neighbours.alike(found.instances.boxes, truth.instances.boxes[which], of_found, of_label[which], reach)
         for i, k in near:
             iou = overlap(i, which[k], crowd)
@@ -124,7 +125,7 @@ def _alike(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iter
             yield i[keep], which[k[keep]], iou[keep]
 
 
-def _overlaps(sample: Sample) -> Callable[[Ints, Ints, bool], Floats]:
+def _overlaps(sample: EvaluationInputs) -> Callable[[Ints, Ints, bool], Floats]:
     """What gives the IoU of detections and labels, or of crowds the part of the detection that lies in them.
 
     The formulas of maskApi.c, bbIou and rleIou, in their order of operations.
@@ -155,7 +156,7 @@ def _share(common: Floats, area: Floats, other: Floats, crowd: bool) -> Floats:
     return similarity.share(common, area, other, "iou")
 
 
-def _alike_keypoints(sample: Sample, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
+def _alike_keypoints(sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
     """Pairs of equal group whose keypoints are near enough."""
     truth, found = sample.truth.instances, sample.found.instances
     assert truth.keypoints is not None and found.keypoints is not None

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
 from tiler.evaluation.assignment import assigned, bounds, crowds, in_turn
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
-from tiler.evaluation.sample import Sample
+from tiler.evaluation.inputs import EvaluationInputs
+from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -87,7 +87,7 @@ def _mean(values: Floats) -> float:
 
 
 def evaluate(
-    sample: Sample,
+    sample: EvaluationInputs,
     pairs: Candidates,
     bins: Sequence[Bin] = (ALL,),
     max_dets: Sequence[int] = MAX_DETS,
@@ -99,11 +99,11 @@ def evaluate(
         pairs: candidates of the sample, at least from the lowest threshold on.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 6.0]]), conf=np.array([0.9]))
-    >>> one = Sample(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
+    >>> one = EvaluationInputs(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
     >>> curves = evaluate(one, candidates(one))
     >>> [round(curves.ap(iou=iou), 6) for iou in (0.5, 0.75, 0.8)], round(curves.ap(), 6)
     ([1.0, 1.0, 0.0], 0.6)
@@ -116,7 +116,8 @@ def evaluate(
     classes = sample.found.instances.class_id
     begin = np.searchsorted(classes, np.arange(sample.classes + 1))
     binding = int(np.searchsorted(caps, sample.found.rank.max(initial=-1), "right"))
-    repeats = [1] * binding + [len(caps) - binding][: len(caps) - binding]  # the other limits leave all detections in
+    # the other limits leave all detections in
+    repeats = [1] * binding + [len(caps) - binding][: len(caps) - binding]
     for a, size in enumerate(bins):
         ignored = outside(sample.truth.instances.area, size) | sample.truth.ignored
         counts = sample.positives(~ignored)
@@ -124,7 +125,7 @@ def evaluate(
         there = np.flatnonzero(counts)
         reach = needed(counts[there])
         within = ~outside(sample.found.instances.area, size)
-        tallies = [_Tally.of(sample, within, cap, begin) for cap in caps[: len(repeats)]]
+        tallies = [_Ranked.of(sample, within, cap, begin) for cap in caps[: len(repeats)]]
         for t, chosen in enumerate(matches(sample, pairs, ignored, thresholds)):
             found, label = pairs.found[chosen], pairs.label[chosen]
             for m, tally in enumerate(tallies):
@@ -141,7 +142,7 @@ def outside(area: Floats, size: Bin) -> Bools:
     return np.asarray((area < size.low) | (area > size.high))
 
 
-def matches(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
+def matches(sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
     """For each threshold the pairs that are matched, ascending.
 
     A detection takes a label that counts before any that is ignored, whatever the IoU.
@@ -166,7 +167,7 @@ def matches(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Float
         yield np.sort(np.concatenate([chosen, others[more]]))
 
 
-def _matched_in_rounds(sample: Sample, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
+def _matched_in_rounds(sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
     first_choice = ignored[pairs.label]
     order = np.arange(len(pairs))
     if first_choice.any():
@@ -187,7 +188,7 @@ def _matched_in_rounds(sample: Sample, pairs: Candidates, ignored: Bools, thresh
         yield np.sort(order[np.concatenate([alone[iou[alone] >= enough], contested[taken]])])
 
 
-def matched(sample: Sample, pairs: Candidates, thresholds: Floats = THRESHOLDS) -> Ints:
+def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = THRESHOLDS) -> Ints:
     """`(D, T)` the label that each detection is matched to at each threshold, of any size; -1 for none.
 
     A label that does not count (a crowd) stands there too.
@@ -209,7 +210,7 @@ def needed(counts: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tally:
+class _Ranked:
     """Detections counted from the most confident of each class on, under one limit.
 
     Attributes:
@@ -225,7 +226,7 @@ class _Tally:
     conf: Floats
 
     @classmethod
-    def of(cls, sample: Sample, within: Bools, cap: int, begin: Ints) -> _Tally:
+    def of(cls, sample: EvaluationInputs, within: Bools, cap: int, begin: Ints) -> _Ranked:
         counted = sample.found.rank < cap
         conf = sample.found.instances.conf
         assert conf is not None
@@ -269,7 +270,7 @@ class _Hits:
     at: Ints
     precision: Floats
     begin: Ints
-    tally: _Tally
+    tally: _Ranked
 
     @property
     def number(self) -> Ints:
@@ -288,5 +289,6 @@ class _Hits:
         if len(self.at):
             precision = np.where(reached, envelope[place], 0.0)
             conf = np.where(reached, self.tally.conf[self.at[place]], 0.0)
-        conf[:, 0] = self.tally.top(classes)  # a recall of 0 is reached by the first detection, right or wrong
+        # a recall of 0 is reached by the first detection, right or wrong
+        conf[:, 0] = self.tally.top(classes)
         return precision.T, conf.T

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
 from tiler.evaluation.assignment import assigned, bounds, crowds, preferred
 from tiler.evaluation.candidates import Candidates
-from tiler.evaluation.sample import Sample
-from tiler.evaluation.ultralytics import Rows, iou_of_pairs, meeting, probious
+from tiler.evaluation.inputs import EvaluationInputs
+from tiler.evaluation.ultralytics import CrowdPairs, iou_of_pairs, meeting, probious
+from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
@@ -20,7 +20,7 @@ CONF = 0.25
 LOWER = 0.98  # of an IoU, so that rounding leaves no pair out
 
 
-def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float = IOU) -> Ints:
+def confusion(sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, iou: float = IOU) -> Ints:
     """`(classes + 1, classes + 1)` counts [predicted, true]; the last row is missed labels, the last column false alarms.
 
     Detections above `conf` take, in the order of confidence, their best label of any class that is
@@ -48,13 +48,13 @@ def confusion(sample: Sample, pairs: Candidates, conf: float = CONF, iou: float 
     return matrix
 
 
-def _matched(sample: Sample, pairs: Candidates, sure: Bools, counted: Bools, iou: float) -> tuple[Ints, Ints]:
+def _matched(sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: Bools, iou: float) -> tuple[Ints, Ints]:
     """Detections and their labels. `sure`, `counted`: those that take part."""
     truth, found = sample.truth, sample.found
     order = np.lexsort((found.place, -found.instances.conf))  # type: ignore[operator]
     begin = bounds(pairs.found, len(found))
     crowded = crowds(begin, found.image) & (sample.task == "detect")
-    rows = Rows(sample, pairs, begin, order[(crowded & sure)[order]], counted)
+    rows = CrowdPairs(sample, pairs, begin, order[(crowded & sure)[order]], counted)
     above = np.nextafter(np.array([iou], np.float32), np.float32(1))
     ((own, own_label),) = rows.matched(above)
     if crowded.any():

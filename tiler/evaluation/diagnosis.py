@@ -37,16 +37,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler import instances as inst
-from tiler import neighbours, ragged
 from tiler.evaluation import coco
 from tiler.evaluation.candidates import Candidates, candidates
-from tiler.evaluation.layout import Layout, Origins
-from tiler.evaluation.sample import Found, Sample
+from tiler.evaluation.inputs import EvaluationInputs, Predicted
+from tiler.evaluation.layout import Origins, TileLayout
 from tiler.evaluation.seams import visibility
-from tiler.instances import Instances
-from tiler.masks import Masks, concatenate
+from tiler.geometry import boxes as box
+from tiler.geometry import instances as inst
+from tiler.geometry import neighbours, ragged
+from tiler.geometry.instances import Instances
+from tiler.geometry.masks import Masks, concatenate
 from tiler.matching import similarity
 from tiler.matching.tiles import OUTWARDS
 
@@ -56,12 +56,14 @@ if TYPE_CHECKING:
 WELL = 0.5  # IoU, TIDE's tf
 BARELY = 0.1  # IoU, TIDE's tb
 PART = 0.8  # of a detection that lies in its label, if it is a part of it
-NEAR, NEAR_SHARE = 2.0, 0.02  # px and part of a tile's side: so near a seam a detection ends because of it
+# px and part of a tile's side: so near a seam a detection ends because of it
+NEAR, NEAR_SHARE = 2.0, 0.02
 SHOWN = 0.25  # least part of an object that a tile must have to show it
 
 FOUND_KINDS = ("left out", "right", "ignored", "SeamDup", "Dup", "SeamTrunc", "Loc", "Cls", "Both", "Bkg")
 LEFT_OUT, RIGHT, IGNORED, SEAM_DUP, DUP, SEAM_TRUNC, LOC, CLS, BOTH, BKG = range(len(FOUND_KINDS))
-EXPLAINING = (SEAM_TRUNC, LOC, CLS)  # their detections, put right, are right: TIDE leaves such labels out of what is missed
+# their detections, put right, are right: TIDE leaves such labels out of what is missed
+EXPLAINING = (SEAM_TRUNC, LOC, CLS)
 LABEL_KINDS = ("ignored", "found", "SeamSplit", "LostInMerge", "NotCovered", "LowConf", "Miss", "explained")
 UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPLAINED = range(len(LABEL_KINDS))
 
@@ -109,9 +111,9 @@ class Diagnosis:
 
 
 def diagnose(
-    sample: Sample,
+    sample: EvaluationInputs,
     pairs: Candidates,
-    layout: Layout | None = None,
+    layout: TileLayout | None = None,
     origins: Origins | None = None,
     conf: float = 0.0,
     max_dets: int | None = None,
@@ -128,10 +130,10 @@ def diagnose(
         conf: detections below are left out.
         max_dets: so are those after the first so many of a class in an image. Default: none are.
 
-    >>> from tiler.evaluation.sample import Truth
+    >>> from tiler.evaluation.inputs import Truth
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> twice = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8]))
-    >>> one = Sample(Truth(label, np.array([0])), Found.of(twice, np.zeros(2, int)), images=1, classes=1)
+    >>> one = EvaluationInputs(Truth(label, np.array([0])), Predicted.of(twice, np.zeros(2, int)), images=1, classes=1)
     >>> result = diagnose(one, candidates(one, BARELY, any_class=True))
     >>> [FOUND_KINDS[kind] for kind in result.found], [(row.name, row.count) for row in result.rows if row.count]
     (['right', 'Dup'], [('Dup', 1)])
@@ -154,7 +156,7 @@ def diagnose(
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
 
 
-def unmerged(sample: Sample, origins: Origins, layout: Layout) -> Sample | None:
+def unmerged(sample: EvaluationInputs, origins: Origins, layout: TileLayout) -> EvaluationInputs | None:
     """The same labels with the predictions on tiles as they are; None where these are not at hand, or not as outlines."""
     raw, tile = origins.raw, origins.raw_tile
     if raw is None or tile is None or (sample.task == "segment" and raw.rings is None):
@@ -163,10 +165,10 @@ def unmerged(sample: Sample, origins: Origins, layout: Layout) -> Sample | None:
     masks = None
     if sample.task == "segment" and raw.rings is not None:
         masks = Masks.of_rings(raw.rings, layout.sizes[image].astype(np.int64))
-    return replace(sample, found=Found.of(raw, image, masks=masks))
+    return replace(sample, found=Predicted.of(raw, image, masks=masks))
 
 
-def curves(sample: Sample, pairs: Candidates) -> coco.Curves:
+def curves(sample: EvaluationInputs, pairs: Candidates) -> coco.Curves:
     """COCO's curves of a sample with all its detections."""
     return coco.evaluate(sample, pairs, max_dets=(len(sample.found),))
 
@@ -186,7 +188,7 @@ class _Errors:
         cut, cut_by: `(C,)` truncated detections and the tiles that cut them; a detection may stand there several times.
     """
 
-    sample: Sample
+    sample: EvaluationInputs
     kind: Ints
     about: Ints
     owner: Ints
@@ -196,7 +198,7 @@ class _Errors:
     cut_by: Ints
 
     @classmethod
-    def of(cls, sample: Sample, pairs: Candidates, kept: Bools, layout: Layout | None, origins: Origins | None) -> _Errors:
+    def of(cls, sample: EvaluationInputs, pairs: Candidates, kept: Bools, layout: TileLayout | None, origins: Origins | None) -> _Errors:
         truth, classes = sample.truth, sample.found.instances.class_id
         counts = ~truth.ignored
         well = pairs.take((pairs.iou >= WELL) & (classes[pairs.found] == truth.instances.class_id[pairs.label]))
@@ -260,7 +262,7 @@ def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
     return result
 
 
-def _truncated(sample: Sample, i: Ints, j: Ints, layout: Layout, origins: Origins | None) -> tuple[Ints, Ints]:
+def _truncated(sample: EvaluationInputs, i: Ints, j: Ints, layout: TileLayout, origins: Origins | None) -> tuple[Ints, Ints]:
     """Which pairs are of a detection that a tile cut off its label, and the tile of each; a pair may have several."""
     boxes, labels = sample.found.instances.boxes, sample.truth.instances.boxes
     common = box.area(box.intersection(boxes[i], labels[j]))
@@ -276,7 +278,7 @@ def _truncated(sample: Sample, i: Ints, j: Ints, layout: Layout, origins: Origin
     return pair[cut], tile[cut]
 
 
-def _sources(sample: Sample, i: Ints, layout: Layout, origins: Origins | None) -> tuple[Ints, Ints]:
+def _sources(sample: EvaluationInputs, i: Ints, layout: TileLayout, origins: Origins | None) -> tuple[Ints, Ints]:
     """Detections among `i`, ascending, and the tiles that each comes from, or in which its middle lies."""
     if origins is not None:
         count = np.diff(origins.offsets)[i]
@@ -312,10 +314,10 @@ class _Missed:
     lost: Ints
     weak: Ints
     weak_raw: Ints
-    raw: Found | None
+    raw: Predicted | None
 
     @classmethod
-    def of(cls, errors: _Errors, raw: Sample | None, layout: Layout | None, conf: float) -> _Missed:
+    def of(cls, errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float) -> _Missed:
         truth, well = errors.sample.truth, errors.well
         none = np.zeros(len(truth), bool)
         left_out = well.take(~errors.kept[well.found])
@@ -379,7 +381,7 @@ def _best(many: Sequence[Candidates], wanted: Bools) -> tuple[Ints, Ints]:
 
 # --- costs
 
-Fixed = tuple[Sample, Candidates]
+Fixed = tuple[EvaluationInputs, Candidates]
 
 
 def _rows(errors: _Errors, missed: _Missed, names: Sequence[str]) -> tuple[float, tuple[ErrorRow, ...]]:
@@ -445,7 +447,7 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     return _changed(errors, kept, replace(_part(sample, missed.raw, raw), place=last))
 
 
-def _changed(errors: _Errors, keep: Bools, added: Found | None = None) -> Fixed:
+def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fixed:
     """The sample with some of its detections and others; of equal confidence, those of a smaller `place` come first.
 
     What is kept keeps its candidates: to look for all anew is most of the work.
@@ -458,7 +460,7 @@ def _changed(errors: _Errors, keep: Bools, added: Found | None = None) -> Fixed:
     masks = None
     if sample.task == "segment":
         masks = concatenate([part.masks for part in parts if part.masks is not None]).take(order)
-    found = Found.of(inst.concatenate([part.instances for part in parts]).take(order), image[order], area[order], masks)
+    found = Predicted.of(inst.concatenate([part.instances for part in parts]).take(order), image[order], area[order], masks)
     number = np.empty(len(order), np.int64)
     number[order[found.place]] = np.arange(len(order))
     before: Any = np.full(len(sample.found), -1, np.int32)
@@ -474,22 +476,22 @@ def _changed(errors: _Errors, keep: Bools, added: Found | None = None) -> Fixed:
     return replace(sample, found=found), pairs
 
 
-def _part(sample: Sample, found: Found, index: Ints) -> Found:
+def _part(sample: EvaluationInputs, found: Predicted, index: Ints) -> Predicted:
     """Some detections, with `place` their own numbers."""
     masks = None if found.masks is None else found.masks.take(index)
     own = _plain(sample, found.instances.take(index))
-    return Found(own, found.image[index], index, found.rank[index], found.box_area[index], masks)
+    return Predicted(own, found.image[index], index, found.rank[index], found.box_area[index], masks)
 
 
-def _of_labels(sample: Sample, label: Ints, conf: Floats, place: Ints) -> Found:
+def _of_labels(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
     """Labels as detections."""
     truth = sample.truth
     masks = None if truth.masks is None else truth.masks.take(label)
     own = replace(_plain(sample, truth.instances.take(label)), conf=conf)
-    return Found(own, truth.image[label], place, place, truth.box_area[label], masks)
+    return Predicted(own, truth.image[label], place, place, truth.box_area[label], masks)
 
 
-def _plain(sample: Sample, instances: Instances) -> Instances:
+def _plain(sample: EvaluationInputs, instances: Instances) -> Instances:
     """Only with what its task compares, so that labels and detections have the same columns."""
     rings = instances.rings if sample.task == "obb" else None
     keypoints = instances.keypoints if sample.task == "pose" else None

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler import neighbours
 from tiler.evaluation import coco
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.diagnosis import SHOWN, WELL, curves, unmerged
-from tiler.evaluation.layout import Layout, Origins
-from tiler.evaluation.sample import Found, Sample
+from tiler.evaluation.inputs import EvaluationInputs, Predicted
+from tiler.evaluation.layout import Origins, TileLayout
 from tiler.evaluation.seams import visibility
+from tiler.geometry import boxes as box
+from tiler.geometry import neighbours
 from tiler.matching import similarity
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _part(nomerge: float, merged: float, ideal: float) -> float:
     return (merged - nomerge) / (ideal - nomerge) if ideal > nomerge else NAN
 
 
-def efficiency(sample: Sample, origins: Origins, layout: Layout, per_tile: Sample | None = None) -> Efficiency:
+def efficiency(sample: EvaluationInputs, origins: Origins, layout: TileLayout, per_tile: EvaluationInputs | None = None) -> Efficiency:
     """Measure each stage.
 
     Args:
@@ -84,13 +84,13 @@ def efficiency(sample: Sample, origins: Origins, layout: Layout, per_tile: Sampl
         origins: with the predictions on tiles; without these only `merged` is known, and what `per_tile` tells.
         per_tile: the labels and predictions of each tile, px of the full image; image t is tile t of the layout.
 
-    >>> from tiler.evaluation.sample import Truth
-    >>> from tiler.instances import Instances
-    >>> layout = Layout.of([np.array([[0, 0, 64, 64], [32, 0, 96, 64.0]])], [np.ones(2)], np.array([[96, 64.0]]))
+    >>> from tiler.evaluation.inputs import Truth
+    >>> from tiler.geometry.instances import Instances
+    >>> layout = TileLayout.of([np.array([[0, 0, 64, 64], [32, 0, 96, 64.0]])], [np.ones(2)], np.array([[96, 64.0]]))
     >>> boxes = np.array([[40, 0, 48, 8], [80, 0, 90, 8.0]])
     >>> raw = Instances(np.zeros(3, int), boxes[[0, 0, 1]], conf=np.array([0.9, 0.8, 0.7]))
     >>> truth = Truth(Instances(np.zeros(2, int), boxes), np.zeros(2, int))
-    >>> sample = Sample(truth, Found.of(raw.take(np.array([0, 2])), np.zeros(2, int)), images=1, classes=1)
+    >>> sample = EvaluationInputs(truth, Predicted.of(raw.take(np.array([0, 2])), np.zeros(2, int)), images=1, classes=1)
     >>> origins = Origins(np.array([0, 1, 1]), np.array([0, 2, 3]), raw, np.array([0, 1, 1]))
     >>> result = efficiency(sample, origins, layout)
     >>> round(result.nomerge.ap, 3), round(result.ideal.ap, 3), result.merge
@@ -106,12 +106,12 @@ def efficiency(sample: Sample, origins: Origins, layout: Layout, per_tile: Sampl
     return Efficiency(tile, tile_u, nomerge, _plain(sample), ideal)
 
 
-def _plain(sample: Sample) -> Precision:
+def _plain(sample: EvaluationInputs) -> Precision:
     result = curves(sample, candidates(sample))
     return Precision(result.ap(), result.ap(iou=0.5))
 
 
-def _chosen(raw: Sample) -> Sample:
+def _chosen(raw: EvaluationInputs) -> EvaluationInputs:
     """Without the predictions on a label but for the one of the highest IoU; of equals the surest."""
     pairs = candidates(raw, WELL)
     pairs = pairs.take(~raw.truth.crowd[pairs.label])
@@ -124,10 +124,10 @@ def _chosen(raw: Sample) -> Sample:
     keep[pairs.found[best]] = True
     found = raw.found
     masks = None if found.masks is None else found.masks.take(keep)
-    return replace(raw, found=Found.of(found.instances.take(keep), found.image[keep], found.box_area[keep], masks))
+    return replace(raw, found=Predicted.of(found.instances.take(keep), found.image[keep], found.box_area[keep], masks))
 
 
-def _shares(sample: Sample, layout: Layout, per_tile: Sample) -> tuple[Floats, Floats]:
+def _shares(sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationInputs) -> tuple[Floats, Floats]:
     """1/n of each label and each detection on tiles, n the number of tiles that show it.
 
     A label on a tile is that of the full image whose part in the tile is most like it; n is of the
@@ -153,7 +153,7 @@ def _shares(sample: Sample, layout: Layout, per_tile: Sample) -> tuple[Floats, F
     return 1 / seen, 1 / np.maximum(there, 1)
 
 
-def weighted(sample: Sample, labels: Floats, found: Floats) -> Precision:
+def weighted(sample: EvaluationInputs, labels: Floats, found: Floats) -> Precision:
     """AP where labels and detections have weights. With weights of 1 it is COCO's.
 
     Recall is the weight of the labels found over that of all. In precision, a true positive counts as
@@ -163,11 +163,11 @@ def weighted(sample: Sample, labels: Floats, found: Floats) -> Precision:
         labels: `(G,)` above 0.
         found: `(D,)`.
 
-    >>> from tiler.evaluation.sample import Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Truth
+    >>> from tiler.geometry.instances import Instances
     >>> two = np.array([[0, 0, 8, 8], [20, 0, 28, 8.0]])
     >>> one = Instances(np.zeros(1, int), two[:1], conf=np.ones(1))
-    >>> sample = Sample(Truth(Instances(np.zeros(2, int), two), np.zeros(2, int)), Found.of(one, np.zeros(1, int)), 1, 1)
+    >>> sample = EvaluationInputs(Truth(Instances(np.zeros(2, int), two), np.zeros(2, int)), Predicted.of(one, np.zeros(1, int)), 1, 1)
     >>> round(weighted(sample, np.array([3.0, 1.0]), np.ones(1)).ap, 4)  # 76 of 101 points of recall
     0.7525
     """

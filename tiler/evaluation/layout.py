@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import ragged
+from tiler.geometry import ragged
 from tiler.matching.tiles import Tiles
 
 if TYPE_CHECKING:
-    from tiler.instances import Instances
+    from tiler.geometry.instances import Instances
     from tiler.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class TileLayout:
     """The tiles of all images, in the order of the images.
 
     Attributes:
@@ -35,10 +35,10 @@ class Layout:
     sizes: Floats
 
     @classmethod
-    def of(cls, rects: Sequence[Floats], scales: Sequence[Floats], sizes: Floats) -> Layout:
+    def of(cls, rects: Sequence[Floats], scales: Sequence[Floats], sizes: Floats) -> TileLayout:
         """From the tiles of each image.
 
-        >>> layout = Layout.of([np.array([[0, 0, 640, 640.0]])], [np.ones(1)], np.array([[1000, 640.0]]))
+        >>> layout = TileLayout.of([np.array([[0, 0, 640, 640.0]])], [np.ones(1)], np.array([[1000, 640.0]]))
         >>> layout.interior.tolist(), len(layout)
         ([[False, False, True, False]], 1)
         """

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import areas, neighbours
-from tiler import boxes as box
+from tiler.geometry import boxes as box
+from tiler.geometry import neighbours, overlay
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
@@ -50,6 +50,6 @@ def dropped(boxes: Floats, image: Ints, regions: Floats, region_image: Ints, sha
     i, j = i[~point], j[~point]
     some, first = np.unique(i, return_index=True)
     pieces = shapely.box(*box.intersection(boxes[i], regions[j]).T)
-    covered = shapely.area(areas.united(pieces, first))
+    covered = shapely.area(overlay.united(pieces, first))
     result[some] = covered >= share * area[some]
     return result

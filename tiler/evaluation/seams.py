@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler import neighbours
 from tiler.errors import TilerError
 from tiler.evaluation import bootstrap, coco
 from tiler.evaluation.bins import Bin
+from tiler.geometry import boxes as box
+from tiler.geometry import neighbours
 from tiler.matching.tiles import OUTWARDS
 
 if TYPE_CHECKING:
     from tiler.evaluation.candidates import Candidates
-    from tiler.evaluation.layout import Layout
-    from tiler.evaluation.sample import Sample
+    from tiler.evaluation.inputs import EvaluationInputs
+    from tiler.evaluation.layout import TileLayout
     from tiler.types import Bools, Floats, Ints
 
-SEAM, INSIDE = 4.0, 64.0  # px: labels of a smaller margin are at a seam, those of this or a larger one are not
+# px: labels of a smaller margin are at a seam, those of this or a larger one are not
+SEAM, INSIDE = 4.0, 64.0
 MARGINS = (-16.0, 0.0, SEAM, 16.0, INSIDE)  # px, where bins of margin begin
 MARGIN_NAMES = ("cut by over 16 px", "cut by up to 16 px", "0-4 px inside", "4-16 px inside", "16-64 px inside", "64+ px inside")
 SIDES = (8.0, 16.0, 32.0, 64.0, 96.0)  # px of squares, where bins of size begin
@@ -52,7 +53,7 @@ class Visibility:
     tiles: Ints
 
 
-def visibility(boxes: Floats, image: Ints, layout: Layout, min_share: float = 0.25) -> Visibility:
+def visibility(boxes: Floats, image: Ints, layout: TileLayout, min_share: float = 0.25) -> Visibility:
     """How the tiles show boxes. A tile meets a box if they share area, or if it has the centre of a box that has no area.
 
     Args:
@@ -61,7 +62,7 @@ def visibility(boxes: Floats, image: Ints, layout: Layout, min_share: float = 0.
         min_share: the part of its area, above 0, with which a box counts as seen in a tile.
 
     >>> from tiler.evaluation.layout import Layout
-    >>> layout = Layout.of([np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])], [np.ones(2)], np.array([[1152, 640.0]]))
+    >>> layout = TileLayout.of([np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])], [np.ones(2)], np.array([[1152, 640.0]]))
     >>> seen = visibility(np.array([[0, 0, 100, 50], [600, 0, 630, 30], [448, 0, 704, 9.0]]), np.zeros(3, int), layout)
     >>> seen.margin.tolist(), seen.share.tolist(), seen.tiles.tolist()
     ([540.0, 88.0, -64.0], [1.0, 1.0, 0.75], [1, 2, 2])
@@ -78,13 +79,14 @@ def visibility(boxes: Floats, image: Ints, layout: Layout, min_share: float = 0.
     return Visibility(margin, share, tiles)
 
 
-def _shown(boxes: Floats, area: Floats, image: Ints, layout: Layout) -> Iterator[tuple[Ints, Ints]]:
+def _shown(boxes: Floats, area: Floats, image: Ints, layout: TileLayout) -> Iterator[tuple[Ints, Ints]]:
     """Boxes and the tiles that they meet."""
     of_tile = layout.image()
     yield from neighbours.alike(boxes, layout.rects, image, of_tile)
     flat = np.flatnonzero(area <= 0)
     centre = (boxes[flat, :2] + boxes[flat, 2:]) / 2
-    around = np.concatenate([centre - 1, centre + 1], axis=1)  # the search leaves out what has no size
+    # the search leaves out what has no size
+    around = np.concatenate([centre - 1, centre + 1], axis=1)
     for i, j in neighbours.alike(around, layout.rects, image[flat], of_tile):
         held = box.inside(np.tile(centre[i], 2), layout.rects[j])
         yield flat[i[held]], j[held]
@@ -112,7 +114,7 @@ class SeamRow:
     iou: float
 
 
-def table(sample: Sample, pairs: Candidates, matched: Ints, visibility: Visibility) -> list[SeamRow]:
+def table(sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility: Visibility) -> list[SeamRow]:
     """How labels are found by their margin, from those that are cut most to those far from seams.
 
     Args:
@@ -124,11 +126,11 @@ def table(sample: Sample, pairs: Candidates, matched: Ints, visibility: Visibili
         TilerError: the candidates begin above .5.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Sample, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 68, 8.0]]), np.zeros(2, int)
     >>> found = Found.of(Instances(zero, label[[0, 0]], conf=np.ones(2)), zero)
-    >>> sample = Sample(Truth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> sample = EvaluationInputs(Truth(Instances(zero, label), zero), found, images=1, classes=1)
     >>> pairs = candidates(sample)
     >>> margins = Visibility(np.array([56.0, -4.0]), np.ones(2), np.ones(2, int))
     >>> rows = table(sample, pairs, coco.matched(sample, pairs), margins)
@@ -160,7 +162,7 @@ def table(sample: Sample, pairs: Candidates, matched: Ints, visibility: Visibili
     return [SeamRow(name, int(n), *row) for name, n, row in zip(MARGIN_NAMES, labels, numbers, strict=True)]
 
 
-def _known(sample: Sample, matched: Ints) -> Bools:
+def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
     """`(G, T)` which labels are found at each threshold."""
     known = np.zeros((len(sample.truth), matched.shape[1]), bool)
     found, threshold = np.nonzero(matched >= 0)
@@ -168,11 +170,12 @@ def _known(sample: Sample, matched: Ints) -> Bools:
     return known
 
 
-def _duplicated(sample: Sample, pairs: Candidates, matched: Ints) -> Ints:
+def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> Ints:
     """For each detection that is a duplicate, of which label."""
     classes = sample.found.instances.class_id[pairs.found] == sample.truth.instances.class_id[pairs.label]
     again = np.flatnonzero((matched[pairs.found, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes)
-    most = np.diff(pairs.found[again], prepend=-1) > 0  # the first of a detection's pairs is its best
+    # the first of a detection's pairs is its best
+    most = np.diff(pairs.found[again], prepend=-1) > 0
     return np.asarray(pairs.label[again[most]])
 
 
@@ -220,7 +223,7 @@ class Gap:
 
 
 def gap(
-    sample: Sample, matched: Ints, visibility: Visibility, areas: Floats | None = None, replicates: int = 200, seed: int = 0
+    sample: EvaluationInputs, matched: Ints, visibility: Visibility, areas: Floats | None = None, replicates: int = 200, seed: int = 0
 ) -> Gap:
     """The seam gap, plain and between labels of one size, and their bootstrap intervals over images.
 
@@ -233,11 +236,11 @@ def gap(
         areas: `(G,)` px² that decide the size. Default: the labels' own.
         replicates, seed: of `bootstrap.weights`.
 
-    >>> from tiler.evaluation.sample import Found, Sample, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> label, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 5), np.repeat(np.arange(5), 2)
     >>> found = Found.of(Instances(np.zeros(8, int), label[:8], conf=np.ones(8)), image[:8])
-    >>> sample = Sample(Truth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
+    >>> sample = EvaluationInputs(Truth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
     >>> margins = Visibility(np.array([80.0, -2] * 5), np.ones(10), np.ones(10, int))
     >>> result = gap(sample, np.array([[0], [1], [2], [-1], [4], [-1], [6], [-1]]), margins)
     >>> round(result.gap, 2), round(result.size_matched, 2), result.covered, result.low < result.gap < result.high
@@ -294,7 +297,7 @@ class Density:
     ratio: float
 
 
-def density(sample: Sample, matched: Ints, layout: Layout, conf: float) -> list[Density]:
+def density(sample: EvaluationInputs, matched: Ints, layout: TileLayout, conf: float) -> list[Density]:
     """Where false positives lie: detections of this confidence or more that are matched to no label at an IoU of .5.
 
     Those with their centre outside the image lie nowhere.
@@ -303,11 +306,11 @@ def density(sample: Sample, matched: Ints, layout: Layout, conf: float) -> list[
         matched: `(D, T)` of `coco.matched`; what is matched to a crowd is not false.
 
     >>> from tiler.evaluation.layout import Layout
-    >>> from tiler.evaluation.sample import Found, Sample, Truth
-    >>> from tiler.instances import Instances, empty
-    >>> layout = Layout.of([np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])], [np.ones(2)], np.array([[200, 50.0]]))
+    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.geometry.instances import Instances, empty
+    >>> layout = TileLayout.of([np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])], [np.ones(2)], np.array([[200, 50.0]]))
     >>> wrong = Instances(np.zeros(2, int), np.array([[90, 10, 100, 20], [10, 10, 20, 20.0]]), conf=np.ones(2))
-    >>> sample = Sample(Truth(empty(), np.empty(0, int)), Found.of(wrong, np.zeros(2, int)), images=1, classes=1)
+    >>> sample = EvaluationInputs(Truth(empty(), np.empty(0, int)), Found.of(wrong, np.zeros(2, int)), images=1, classes=1)
     >>> near = density(sample, np.array([[-1], [-1]]), layout, 0.5)[0]
     >>> near.in_band, near.band_area, near.elsewhere, near.elsewhere_area, near.ratio
     (1, 1600.0, 1, 8400.0, 5.25)
@@ -334,7 +337,7 @@ def density(sample: Sample, matched: Ints, layout: Layout, conf: float) -> list[
     return rows
 
 
-def _same(layout: Layout) -> Ints:
+def _same(layout: TileLayout) -> Ints:
     """`(I,)` the first image of the same size and tiles."""
     ends = zip(layout.offsets[:-1].tolist(), layout.offsets[1:].tolist(), layout.sizes, strict=True)
     keys = (b"".join(a.tobytes() for a in (size, layout.rects[at:end], layout.interior[at:end])) for at, end, size in ends)
@@ -356,7 +359,7 @@ class _Cover:
     filled: Bools
 
     @classmethod
-    def of(cls, layout: Layout, image: int, distance: float) -> _Cover:
+    def of(cls, layout: TileLayout, image: int, distance: float) -> _Cover:
         """What lies beside the interior sides of an image's tiles, no further than this from them, in the image."""
         own = slice(layout.offsets[image], layout.offsets[image + 1])
         size = layout.sizes[image]
@@ -404,7 +407,7 @@ class ResolutionRow:
     ap: float
 
 
-def by_resolution(sample: Sample, pairs: Candidates, scale: Floats, max_dets: int | None = None) -> list[ResolutionRow]:
+def by_resolution(sample: EvaluationInputs, pairs: Candidates, scale: Floats, max_dets: int | None = None) -> list[ResolutionRow]:
     """COCO's measures by the size of objects in the pixels that the network gets.
 
     Args:
@@ -413,11 +416,11 @@ def by_resolution(sample: Sample, pairs: Candidates, scale: Floats, max_dets: in
         max_dets: detections of a class in an image. Default: all.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Sample, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 90, 30.0]]), np.zeros(2, int)
     >>> found = Found.of(Instances(zero[:1], label[1:], conf=np.ones(1)), zero[:1])
-    >>> sample = Sample(Truth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> sample = EvaluationInputs(Truth(Instances(zero, label), zero), found, images=1, classes=1)
     >>> rows = by_resolution(sample, candidates(sample), scale=np.array([0.5]))
     >>> [(row.side, row.labels, row.recall50, round(row.ap, 6)) for row in rows if row.labels]
     [('4-8', 1, 0.0, 0.0), ('8-16', 1, 1.0, 1.0)]

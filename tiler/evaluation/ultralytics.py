@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import neighbours, polygons, ragged
 from tiler.evaluation.assignment import Row, assigned, bounds, crowds, falling, in_turn, preferred
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
-from tiler.evaluation.sample import Sample, by_number, places
+from tiler.evaluation.inputs import EvaluationInputs, by_number, places
+from tiler.geometry import neighbours, polygons, ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -124,7 +124,7 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def evaluate(sample: Sample, pairs: Candidates, legacy: bool = False, max_det: int | None = None) -> Results:
+def evaluate(sample: EvaluationInputs, pairs: Candidates, legacy: bool = False, max_det: int | None = None) -> Results:
     """Match and count as Ultralytics validates.
 
     Args:
@@ -134,11 +134,11 @@ def evaluate(sample: Sample, pairs: Candidates, legacy: bool = False, max_det: i
         max_det: detections an image; default 300, and from 8.4.150 on as many as there are labels in one.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> one = Sample(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
+    >>> one = EvaluationInputs(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
     >>> round(evaluate(one, candidates(one, 0.499)).map, 6)  # a perfect detector
     0.995
     """
@@ -157,14 +157,14 @@ def evaluate(sample: Sample, pairs: Candidates, legacy: bool = False, max_det: i
     alike = alike.take(kept[alike.found] & counted[alike.label])
     correct = _correct_legacy(sample, alike) if legacy else _correct(sample, alike)
     which = np.flatnonzero(crowded & kept)
-    rows = Rows(sample, pairs, begin, which, counted)
+    rows = CrowdPairs(sample, pairs, begin, which, counted)
     taken = (rows.bests if legacy else rows.matched)(THRESHOLDS.astype(np.float32))
     for t, (found, _) in enumerate(taken):
         correct[found, t] = True
     return _results(sample, correct, order, kept, counted, legacy, max_det)
 
 
-def by_image(sample: Sample) -> Ints:
+def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
     found = sample.found
     assert found.instances.conf is not None
@@ -173,7 +173,7 @@ def by_image(sample: Sample) -> Ints:
     return np.asarray(order[by_number(found.image[order])])
 
 
-def _single(sample: Sample, pairs: Candidates) -> Candidates:
+def _single(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
     """The pairs with Ultralytics' own measure, each detection's best first; of equals the first label."""
     if sample.task == "pose":
         truth = replace(sample.truth.instances, area=sample.truth.box_area * POSE_AREA)
@@ -193,14 +193,14 @@ def _single(sample: Sample, pairs: Candidates) -> Candidates:
     return Candidates(i[order], j[order], iou[order], THRESHOLDS[0])
 
 
-def meeting(sample: Sample, of_label: Ints, of_found: Ints, iou: float = 0.0) -> tuple[Ints, Ints]:
+def meeting(sample: EvaluationInputs, of_label: Ints, of_found: Ints, iou: float = 0.0) -> tuple[Ints, Ints]:
     """Detections and labels of equal group whose bounds meet, or may overlap by so much."""
     met = list(neighbours.alike(sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label, iou))
     none = np.empty(0, np.int64)
     return np.concatenate([none, *(i for i, _ in met)]), np.concatenate([none, *(j for _, j in met)])
 
 
-def probious(sample: Sample, i: Ints, j: Ints) -> Floats:
+def probious(sample: EvaluationInputs, i: Ints, j: Ints) -> Floats:
     """`(P,)` ProbIoU of detections and labels that are OBBs."""
     found, labels = sample.found.instances.rings, sample.truth.instances.rings
     assert found is not None and labels is not None
@@ -272,7 +272,7 @@ def _gaussian(quads: Floats) -> Gaussian:
     return x, y, a * cos**2 + b * sin**2, a * sin**2 + b * cos**2, (a - b) * cos * sin
 
 
-def _correct(sample: Sample, alike: Candidates) -> Bools:
+def _correct(sample: EvaluationInputs, alike: Candidates) -> Bools:
     """8.4.190: in the order of confidence, each takes its best label that is still free at that threshold."""
     correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)
     for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
@@ -283,7 +283,7 @@ def _correct(sample: Sample, alike: Candidates) -> Bools:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class CrowdPairs:
     """The labels of boxes of a crowd, detection by detection: all their pairs at once would be too many.
 
     Attributes:
@@ -293,7 +293,7 @@ class Rows:
         counted: `(G,)` labels that they may have.
     """
 
-    sample: Sample
+    sample: EvaluationInputs
     pairs: Candidates
     begin: Ints
     which: Ints
@@ -325,7 +325,7 @@ class Rows:
         return in_turn(best, thresholds, len(self.counted))
 
 
-def _correct_legacy(sample: Sample, alike: Candidates) -> Bools:
+def _correct_legacy(sample: EvaluationInputs, alike: Candidates) -> Bools:
     """8.3: each looks at its best label only, of equals the last; the most confident that does has it."""
     order = preferred(alike.found, alike.label, alike.iou, last=True)
     best = order[np.flatnonzero(np.diff(alike.found[order], prepend=-1))]
@@ -338,7 +338,7 @@ def _correct_legacy(sample: Sample, alike: Candidates) -> Bools:
     return correct
 
 
-def _results(sample: Sample, correct: Bools, order: Ints, kept: Bools, counted: Bools, legacy: bool, max_det: int) -> Results:
+def _results(sample: EvaluationInputs, correct: Bools, order: Ints, kept: Bools, counted: Bools, legacy: bool, max_det: int) -> Results:
     """As utils/metrics.py: ap_per_class. `order`: the detections that are kept, as validation meets them."""
     labels = sample.positives(counted)
     classes = np.flatnonzero(labels)

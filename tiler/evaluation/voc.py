@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tiler import ragged
 from tiler.evaluation.assignment import preferred
 from tiler.evaluation.candidates import Candidates
-from tiler.evaluation.sample import Sample
+from tiler.evaluation.inputs import EvaluationInputs
+from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
@@ -22,7 +22,7 @@ IOU = 0.5
 RECALLS = np.arange(0.0, 1.1, 0.1)  # as in voc_eval.py: .3, .6 and .7 lie a last bit higher
 
 
-def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] | None = None, strict: bool = False) -> Floats:
+def ap(sample: EvaluationInputs, pairs: Candidates, iou: float = IOU, points: Literal[11] | None = None, strict: bool = False) -> Floats:
     """`(classes,)` AP of each class, NaN of one without labels that count.
 
     Of equal IoU the first label is the best. Once it is taken, other detections of it are false positives;
@@ -35,11 +35,11 @@ def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] 
         strict: IoU is above the threshold (voc_eval.py, DOTA_devkit), not just at it (VOCdevkit).
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.sample import Found, Truth
-    >>> from tiler.instances import Instances
+    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8], [9, 9, 20, 20.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 4.0]]), conf=np.array([0.9]))
-    >>> one = Sample(Truth(labels, np.array([0, 0])), Found.of(found, np.array([0])), images=1, classes=2)
+    >>> one = EvaluationInputs(Truth(labels, np.array([0, 0])), Found.of(found, np.array([0])), images=1, classes=2)
     >>> ap(one, candidates(one)).tolist(), ap(one, candidates(one), strict=True).tolist()
     ([0.5, nan], [0.0, nan])
     """
@@ -48,7 +48,8 @@ def ap(sample: Sample, pairs: Candidates, iou: float = IOU, points: Literal[11] 
     counts = np.ones(len(sample.found), bool)
     counts[found[ignored[label]]] = False
     found, label = found[~ignored[label]], label[~ignored[label]]
-    _, first = np.unique(label, return_index=True)  # detections of a class stand by their confidence
+    # detections of a class stand by their confidence
+    _, first = np.unique(label, return_index=True)
     right = np.sort(found[first])
     classes = sample.found.instances.class_id
     before = ragged.offsets(counts)

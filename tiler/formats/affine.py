@@ -13,7 +13,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import short
-from tiler.formats.text import read_text
+from tiler.formats.text_files import read_text
 
 if TYPE_CHECKING:
     from tiler.types import Floats

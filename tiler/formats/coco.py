@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from tiler import areas, polygons
-from tiler import boxes as box
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed, short
 from tiler.formats import rle
-from tiler.formats.text import read_bytes, reason
-from tiler.instances import Instances, empty
+from tiler.formats.text_files import read_bytes, reason
+from tiler.geometry import boxes as box
+from tiler.geometry import overlay, polygons
+from tiler.geometry.instances import Instances, empty
+from tiler.geometry.polygons import Rings, concatenate, smallest_rectangles
 from tiler.lazy import shapely
-from tiler.polygons import Rings, concatenate, smallest_rectangles
 
 if TYPE_CHECKING:
     from tiler.formats.yolo import Spec
     from tiler.types import Floats, Task
 
 MAX_BYTES = 4_000_000_000
-MAX_PIECES = 5000  # of one mask, holes counted: more are no object, and each costs as much as an object
+# of one mask, holes counted: more are no object, and each costs as much as an object
+MAX_PIECES = 5000
 
 T = TypeVar("T")
 
@@ -349,13 +350,13 @@ def outline(segmentation: Any) -> Rings:
         parts.append(points.reshape(-1, 2))
     rings = Rings.of([parts])
     if polygons.tangled(rings).any():
-        raise Unmeant("L15", areas.TANGLED)
+        raise Unmeant("L15", overlay.TANGLED)
     shapes = Rings.of([[part] for part in parts]).geometry()
     if not (shapely.area(shapes) > 0).any():
         raise Unmeant("L06", "an outline without area")
     if len(parts) == 1:
         return rings
-    together = areas.united(shapes, np.zeros(1, np.int64))
+    together = overlay.united(shapes, np.zeros(1, np.int64))
     if shapely.area(together[0]) >= shapely.area(shapes).sum() * (1 - 1e-9):
         return rings
     return Rings.from_geometry(together)  # COCO's parts are united, ours are even-odd
@@ -371,7 +372,8 @@ def numbers(value: Any, what: str) -> Floats:
         raise Unmeant("L03", f"{what} is a list of numbers, got {short(value)}")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
         raise Unmeant("L02", f"{what} is a list of numbers, got {short(value)}")
-    if not all(abs(v) < 1e9 for v in value):  # also false of NaN, and of whole numbers beyond floats
+    # also false of NaN, and of whole numbers beyond floats
+    if not all(abs(v) < 1e9 for v in value):
         raise Unmeant("L02", f"{what} holds {short(value)}, expected finite pixels")
     return np.array(value, np.float64)
 

@@ -16,7 +16,7 @@ from typing import Any
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, short
 from tiler.formats import plain_yaml
-from tiler.formats.text import read_bytes
+from tiler.formats.text_files import read_bytes
 from tiler.types import SPLITS
 
 MAX_CLASSES = 100_000

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from tiler import boxes as box
-from tiler import polygons
 from tiler.errors import TilerError
-from tiler.formats import cells
-from tiler.instances import labelled
+from tiler.formats import csv_cells
+from tiler.geometry import boxes as box
+from tiler.geometry import polygons
+from tiler.geometry.instances import labelled
+from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.formats.affine import Affine
-    from tiler.instances import Instances
+    from tiler.geometry.instances import Instances
     from tiler.types import Floats, Ints, Task
 
 NINE = "%.9g"
@@ -54,7 +54,7 @@ def yolo_text(instances: Instances, width: int, height: int) -> str:
     (several rings joined into one), pose `class xc yc w h (x y v)·K conf`. Text that is read
     and written again stays the same.
 
-    >>> from tiler.instances import Instances
+    >>> from tiler.geometry.instances import Instances
     >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.0]]), conf=np.array([0.875]))
     >>> yolo_text(found, 100, 300)
     '2 0.2 0.133333333 0.2 0.133333333 0.875\\n'
@@ -89,7 +89,7 @@ def coco_entries(
         base: category_id of class 0.
         categories: category_id of each class, instead.
 
-    >>> from tiler.instances import Instances
+    >>> from tiler.geometry.instances import Instances
     >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.5]]), conf=np.array([0.875]))
     >>> coco_entries(found, 7, "a.jpg", base=1)[0]["bbox"]
     [10.0, 20.0, 20.0, 40.5]
@@ -131,7 +131,7 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
     Raises:
         TilerError: two classes share a name, or the image's holds a line break.
 
-    >>> from tiler.instances import Instances
+    >>> from tiler.geometry.instances import Instances
     >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
     >>> dota_text(found, "P0001", ["small car"])
     {'small-car': 'P0001 0.875 1 2 3 2 3 4.5 1 4.5\\n'}
@@ -164,7 +164,7 @@ def geojson(instances: Instances, names: Sequence[str], affine: Affine | None = 
         crs: name of the world's reference system, written as the `crs` member of the
             first GeoJSON, which GIS still read.
 
-    >>> from tiler.instances import Instances
+    >>> from tiler.geometry.instances import Instances
     >>> found = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
     >>> msgspec.json.decode(geojson(found, ["car"]))["features"][0]["geometry"]["coordinates"]
     [[[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [0.0, 0.0]]]
@@ -197,13 +197,13 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     Several rings are joined into one. Text is quoted where it must be, and escaped where a
     spreadsheet would take it for a formula (see `cells`).
 
-    >>> from tiler.instances import Instances
+    >>> from tiler.geometry.instances import Instances
     >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
     >>> csv_text(found, "a.jpg", ["car, red"])
     'a.jpg,0,"car, red",0.875,1,2,3,4.5\\n'
     """
     class_id = instances.class_id.tolist()
-    known = {c: _fields(cells.escaped(source), c, cells.escaped(_name(names, c))) for c in set(class_id)}
+    known = {c: _fields(csv_cells.escaped(source), c, csv_cells.escaped(_name(names, c))) for c in set(class_id)}
     columns = [[known[c] for c in class_id], _words(NINE, _scores(instances)[:, None])]
     columns.append([words.replace(" ", ",") for words in _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)])
     if outlines := _outlines(instances):

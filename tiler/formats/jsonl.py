@@ -9,17 +9,17 @@ from typing import BinaryIO, Protocol, TypeVar
 import msgspec
 
 from tiler.errors import TilerError
-from tiler.formats.text import open_regular, reason
+from tiler.formats.text_files import open_regular, reason
 
 
-class _Head(Protocol):
+class _AnyHead(Protocol):
     @property
     def tiler(self) -> str: ...
     @property
     def schema(self) -> int: ...
 
 
-Head = TypeVar("Head", bound=_Head)
+Head = TypeVar("Head", bound=_AnyHead)
 Record = TypeVar("Record")
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -12,7 +12,7 @@ import msgspec
 from tiler.findings import Finding, short
 from tiler.formats import jsonl
 from tiler.formats.jsonl import Opened
-from tiler.formats.text import open_regular, plain_name, too_long
+from tiler.formats.text_files import open_regular, plain_name, too_long
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
@@ -20,7 +20,7 @@ WORLD = ".wld"  # beside a tile that cannot say itself where it lies
 PLACED = (".tif",)
 
 
-class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+class ManifestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first line. `categories`: of a COCO set, the category id of each class."""
 
     tiler: str
@@ -32,7 +32,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     categories: list[int] | None = None
 
 
-class Tile(msgspec.Struct, frozen=True):
+class TileEntry(msgspec.Struct, frozen=True):
     """A tile: its window in source pixels, and for each line of its label file the source row and visible part."""
 
     name: str
@@ -65,18 +65,18 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     width: int
     height: int
     fingerprint: str
-    tiles: list[Tile]
+    tiles: list[TileEntry]
     geo: Geo | None = None
     image_id: int | str | None = None
 
 
-def read_head(path: Path, opened: Opened = open_regular) -> Head:
+def read_head(path: Path, opened: Opened = open_regular) -> ManifestHead:
     """The first line of a manifest.
 
     Raises:
         TilerError: not a manifest of ours, or of a newer version.
     """
-    return jsonl.read_head(path, Head, SCHEMA, "a manifest of tiler", opened)
+    return jsonl.read_head(path, ManifestHead, SCHEMA, "a manifest of tiler", opened)
 
 
 def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[SourceTiles]:

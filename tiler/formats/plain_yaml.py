@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tiler.errors import TilerError
-from tiler.formats.text import read_text
+from tiler.formats.text_files import read_text
 
 MAX_BYTES = 5_000_000
 MAX_DEPTH = 32
@@ -21,7 +21,7 @@ MAX_MERGED = 100_000  # entries that merge keys add
 MERGE = "tag:yaml.org,2002:merge"
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     pass
 
 
@@ -36,10 +36,10 @@ class PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             self.aliases += 1
             if self.aliases > MAX_ALIASES:
-                raise _Refused(f"more than {MAX_ALIASES} aliases")
+                raise _Rejected(f"more than {MAX_ALIASES} aliases")
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _Refused(f"nested more than {MAX_DEPTH} deep")
+            raise _Rejected(f"nested more than {MAX_DEPTH} deep")
         try:
             return super().compose_node(parent, index)
         finally:
@@ -50,7 +50,7 @@ class PlainLoader(yaml.SafeLoader):
         super().flatten_mapping(node)
         self.merged += len(node.value) - own
         if self.merged > MAX_MERGED:
-            raise _Refused(f"merge keys that make more than {MAX_MERGED} entries")
+            raise _Rejected(f"merge keys that make more than {MAX_MERGED} entries")
 
     def as_text(self, node: Any) -> str:
         return str(self.construct_scalar(node))
@@ -80,14 +80,15 @@ def load(path: Path) -> dict[str, Any]:
     shown = str(path)
     try:
         value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a SafeLoader)
-    except _Refused as error:
+    except _Rejected as error:
         raise TilerError(f"{shown}: {error}; refused") from None
     except yaml.constructor.ConstructorError as error:
         raise TilerError(f"{shown}{_line(error)}: {error.problem or 'not plain YAML'}; refused") from None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
         raise TilerError(f"{shown}{_line(error)}: not YAML: {problem}") from None
-    except (RecursionError, ValueError, TypeError) as error:  # unhashable keys, characters out of range
+    except (RecursionError, ValueError, TypeError) as error:
+        # unhashable keys, characters out of range
         raise TilerError(f"{shown}: not plain YAML: {str(error)[:200]}") from None
     if not isinstance(value, dict):
         found = "nothing" if value is None else type(value).__name__

@@ -11,7 +11,7 @@ import msgspec
 from tiler.findings import short
 from tiler.formats import jsonl
 from tiler.formats.jsonl import Opened
-from tiler.formats.text import open_regular, within
+from tiler.formats.text_files import open_regular, within
 
 NAME = "merged.jsonl"
 SCHEMA = 1
@@ -19,7 +19,7 @@ SCHEMA = 1
 Row = tuple[int, int]  # tile (its place in the source's list), row of its predictions
 
 
-class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+class ProvenanceHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first line.
 
     Attributes:
@@ -38,7 +38,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     by_names: bool = False
 
 
-class Tile(msgspec.Struct, frozen=True, array_like=True):
+class TileRows(msgspec.Struct, frozen=True, array_like=True):
     """A tile: its window in source pixels, tile px per source px, and its number of rows, 0 without predictions."""
 
     name: str
@@ -50,7 +50,7 @@ class Tile(msgspec.Struct, frozen=True, array_like=True):
     rows: int
 
 
-class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
+class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One source image.
 
     Attributes:
@@ -72,7 +72,7 @@ class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
     width: int
     height: int
     digest: str
-    tiles: list[Tile]
+    tiles: list[TileRows]
     detections: list[list[Row]]
     orphans: list[int]
     dropped: list[tuple[int, int, str, int]]
@@ -82,7 +82,7 @@ class Merged(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """Of a source image only what is said of the whole of it; see `Merged`."""
+    """Of a source image only what is said of the whole of it; see `MergedImage`."""
 
     source: str
     files: dict[str, int] = {}
@@ -95,26 +95,26 @@ class Brief(msgspec.Struct, frozen=True):
         return next((name.removeprefix("labels/").removesuffix(".txt") for name in names), None)
 
 
-def read_head(path: Path, opened: Opened = open_regular) -> Head:
+def read_head(path: Path, opened: Opened = open_regular) -> ProvenanceHead:
     """The first line.
 
     Raises:
         TilerError: not a merged.jsonl of ours, or of a newer version.
     """
-    return jsonl.read_head(path, Head, SCHEMA, "what tiler merge writes", opened)
+    return jsonl.read_head(path, ProvenanceHead, SCHEMA, "what tiler merge writes", opened)
 
 
-def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[Merged]:
+def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[MergedImage]:
     """The other lines, one source each.
 
     Raises:
         TilerError: with the line that cannot be read.
     """
     read_head(path, opened)
-    yield from jsonl.read_records(path, Merged, opened, _fault)
+    yield from jsonl.read_records(path, MergedImage, opened, _fault)
 
 
-def _fault(entry: Merged | Brief) -> str:
+def _fault(entry: MergedImage | Brief) -> str:
     """Why an entry's files are none of the output; empty when they are."""
     odd = next((name for name in entry.files if within(name) is None), None)
     return "" if odd is None else f"file {short(odd)}: it lies outside this folder"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import ragged
-from tiler.areas import TANGLED, united
 from tiler.findings import short
+from tiler.geometry import ragged
+from tiler.geometry.masks import Masks, concatenate
+from tiler.geometry.overlay import TANGLED, united
+from tiler.geometry.polygons import Rings, tangled
 from tiler.lazy import shapely
-from tiler.masks import Masks, concatenate
-from tiler.polygons import Rings, tangled
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**40
 LONG = 2000  # points of an outline, from which on drawing it takes gigabytes if they lie at random
-MANY = 20_000  # rectangles, from which on their outline is traced: to unite them takes a second, and grows
+# rectangles, from which on their outline is traced: to unite them takes a second, and grows
+MANY = 20_000
 
 
 def counts(text: str | bytes) -> list[int]:
@@ -143,7 +144,8 @@ def _polygons(segmentation: Any) -> list[Floats]:
     for ring in segmentation:
         if not isinstance(ring, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in ring):
             raise ValueError(f"a polygon is a list of numbers, got {short(ring)}")
-        if not all(abs(v) < 1e9 for v in ring):  # also false of NaN, and of whole numbers beyond floats
+        # also false of NaN, and of whole numbers beyond floats
+        if not all(abs(v) < 1e9 for v in ring):
             raise ValueError(f"a polygon holds {short(ring)}, expected finite pixels")
         if len(ring) < 6 or len(ring) % 2:  # pycocotools takes four for a box
             raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(ring)}")

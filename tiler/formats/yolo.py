@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import areas, polygons
-from tiler import boxes as box
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, condensed
-from tiler.formats import trainer
-from tiler.formats.text import UTF16
-from tiler.instances import Instances, concatenate, empty
+from tiler.formats import trainer_rules
+from tiler.formats.text_files import UTF16
+from tiler.geometry import boxes as box
+from tiler.geometry import overlay, polygons
+from tiler.geometry.instances import Instances, concatenate, empty
+from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
@@ -106,15 +106,15 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
     good: dict[int, tuple[Ints, Floats]] = {}
     problems = list(table.problems)
     for count, (lines, rows) in sorted(table.groups.items()):
-        wrong = trainer.fields(spec.task, count, spec.kpt_shape)
+        wrong = trainer_rules.fields(spec.task, count, spec.kpt_shape)
         if wrong is not None:
             code = "L10" if count == 5 and spec.task in ("segment", "obb") else "L03"
             problems += [(int(line), code, wrong) for line in lines]
             continue
-        codes = trainer.faults(rows, spec.task, spec.classes)
+        codes = trainer_rules.faults(rows, spec.task, spec.classes)
         for line, row, fault in zip(lines, rows, codes, strict=True):
             if fault is not None:
-                problems.append((int(line), fault, trainer.explain(fault, row, spec.task, spec.classes)))
+                problems.append((int(line), fault, trainer_rules.explain(fault, row, spec.task, spec.classes)))
         keep = np.array([code is None for code in codes], bool)
         if keep.any():
             good[count] = lines[keep], rows[keep]
@@ -123,7 +123,8 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
 
 def duplicates(lines: Ints, rows: Floats) -> Ints:
     """Positions of rows that repeat an earlier one, as the trainer compares them (float32)."""
-    single = np.ascontiguousarray(rows.clip(-trainer.HUGE, trainer.HUGE).astype(np.float32) + 0.0)  # -0.0 is 0.0
+    # -0.0 is 0.0
+    single = np.ascontiguousarray(rows.clip(-trainer_rules.HUGE, trainer_rules.HUGE).astype(np.float32) + 0.0)
     keys = single.view(np.dtype((np.void, single.dtype.itemsize * single.shape[1]))).ravel()
     _, first = np.unique(keys, return_index=True)
     again = np.ones(len(rows), bool)
@@ -153,9 +154,10 @@ def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[I
             problems += [(int(line), "L12", f"an outline of {count // 2} points; its box is taken") for line in lines]
         if count > 5 and spec.task != "pose":
             wild = polygons.tangled(_rings(rows, np.array([width, height], np.float64)))
-            problems += [(int(line), "L15", areas.TANGLED) for line in lines[wild]]
+            problems += [(int(line), "L15", overlay.TANGLED) for line in lines[wild]]
             lines, rows = lines[~wild], rows[~wild]
-        if count == 5 and outlines:  # a box is an outline too, so that all rows have the same columns
+        # a box is an outline too, so that all rows have the same columns
+        if count == 5 and outlines:
             rows = np.concatenate([rows[:, :1], box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)], axis=1)
         parts.append(_instances(lines, rows, spec, width, height, problems))
     if not parts:
@@ -172,7 +174,7 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
     """Instances of rows with equally many values, in pixels."""
     class_id = rows[:, 0].astype(np.int64)
     size = np.array([width, height], np.float64)
-    boxes = box.from_cxcywh(trainer.derived_boxes(rows, spec.task) * np.tile(size, 2))
+    boxes = box.from_cxcywh(trainer_rules.derived_boxes(rows, spec.task) * np.tile(size, 2))
     if spec.task == "pose":
         return Instances(class_id, boxes, keypoints=_keypoints(lines, rows, spec, size, problems), row=lines, task="pose")
     if rows.shape[1] == 5:
@@ -218,13 +220,14 @@ def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: li
     points, values = spec.kpt_shape
     given = rows[:, 5:].reshape(len(rows), points, values)
     result = np.zeros((len(rows), points, 3))
-    result[..., :2] = given[..., :2].clip(-trainer.HUGE, trainer.HUGE) * size
+    result[..., :2] = given[..., :2].clip(-trainer_rules.HUGE, trainer_rules.HUGE) * size
     if values == 3:
         result[..., 2] = given[..., 2]
-    else:  # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled
+    else:
+        # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled
         result[..., 2] = np.where((given < 0).any(axis=-1) | (given == 0).all(axis=-1), 0.0, 2.0)
     unknown = ~np.isin(result[..., 2], (0.0, 1.0, 2.0))
-    beyond = np.asarray(((given[..., :2] < trainer.LOW) | (given[..., :2] > trainer.HIGH)).any(axis=-1))
+    beyond = np.asarray(((given[..., :2] < trainer_rules.LOW) | (given[..., :2] > trainer_rules.HIGH)).any(axis=-1))
     for i in np.flatnonzero(unknown.any(axis=1)):
         value = result[i, unknown[i], 2][0]
         problems.append((int(lines[i]), "L11", f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"))

@@ -67,7 +67,8 @@ def decode(data: bytes, header: Header) -> NDArray[Any] | None:
 def _complete(data: bytes) -> bool:
     """Whether a JPEG ends as it should: its decoder fills what is missing with grey and says nothing."""
     at = 2
-    while data[at : at + 1] == b"\xff":  # from segment to segment, since a thumbnail in one of them ends too
+    # from segment to segment, since a thumbnail in one of them ends too
+    while data[at : at + 1] == b"\xff":
         if (kind := data[at + 1 : at + 2]) == b"\xda":
             return data.rfind(b"\xff\xd9", at) >= 0
         fill = kind == b"\xff"

@@ -34,10 +34,11 @@ BECOMES = {
     "CMYK": ("RGB",),
     "I;16B": ("I;16",),
 }
-TIFF_COMPRESSION = {1: None, 5: "tiff_lzw", 32773: "packbits"}  # the source's where it is lossless, else deflate
+# the source's where it is lossless, else deflate
+TIFF_COMPRESSION = {1: None, 5: "tiff_lzw", 32773: "packbits"}
 
 
-class Look(Protocol):
+class ModeAndInfo(Protocol):
     """What an image shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's `info`."""
 
     @property
@@ -68,7 +69,7 @@ class Encoding:
     direct: bool = False
 
 
-def encoding(look: Look, header: Header, wanted: str, quality: int, tables: list[list[int]] | None = None) -> Encoding:
+def encoding(look: ModeAndInfo, header: Header, wanted: str, quality: int, tables: list[list[int]] | None = None) -> Encoding:
     """How to write the tiles of an image.
 
     Args:
@@ -105,7 +106,7 @@ def encoding(look: Look, header: Header, wanted: str, quality: int, tables: list
     return Encoding(name, suffix, mode, options, note, direct)
 
 
-def _format(look: Look, header: Header, wanted: str) -> tuple[str, str]:
+def _format(look: ModeAndInfo, header: Header, wanted: str) -> tuple[str, str]:
     if wanted != "same":
         return FORMATS[wanted]
     if header.format == "BMP":
@@ -115,7 +116,7 @@ def _format(look: Look, header: Header, wanted: str) -> tuple[str, str]:
     return FORMATS[SAME[header.format]]
 
 
-def _held(look: Look, name: str) -> tuple[str, str | None]:
+def _held(look: ModeAndInfo, name: str) -> tuple[str, str | None]:
     """The mode that a format is given the pixels in, and a note when that changes them."""
     clear = "transparency" in look.info and name != "PNG"  # one colour stands for none
     if look.mode in HOLDS[name] and not clear:
@@ -156,5 +157,5 @@ DESCRIBED = {
 }
 
 
-def _described(look: Look) -> str:
+def _described(look: ModeAndInfo) -> str:
     return DESCRIBED.get(look.mode, look.mode)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiler.images.header import Header
-    from tiler.images.raster import Rows
+    from tiler.images.row_reader import RowReader
 
 CACHE = "64"  # MB of decoded blocks that GDAL keeps; its default is a twentieth of the memory
 AT_ONCE = 16 << 20  # bytes of blocks asked for at once, well below that
@@ -38,7 +38,8 @@ ENVIRONMENT = {
 }
 DRIVERS = {"TIFF": "GTiff", "JPEG 2000": "JP2OpenJPEG"}
 TIFF_KINDS = {(kind, bits) for kind in "ui" for bits in (8, 16, 32, 64)} | {("f", 32), ("f", 64)}
-COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)  # without JPEG: of 4:2:0, GDAL makes other pixels than the rest
+# without JPEG: of 4:2:0, GDAL makes other pixels than the rest
+COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 
 
 def missing() -> bool:
@@ -57,17 +58,19 @@ def reads(header: Header) -> bool:
         return header.bits in (8, 16) and header.kind == "u"
     if header.format != "TIFF" or header.compression not in COMPRESSIONS:
         return False
-    return (header.kind, header.bits) in TIFF_KINDS and header.colour in ("grey", "RGB")  # CMYK becomes RGBA
+    # CMYK becomes RGBA
+    return (header.kind, header.bits) in TIFF_KINDS and header.colour in ("grey", "RGB")
 
 
-def opened(file: BinaryIO, header: Header) -> Rows:
+def opened(file: BinaryIO, header: Header) -> RowReader:
     """The rows of an image that `reads` takes, as stored.
 
     Raises:
         SourceRefused: its header is damaged (I03).
     """
     rasterio = _library()
-    path = f"/proc/self/fd/{file.fileno()}"  # the file that is open, whatever lies under its name by now
+    # the file that is open, whatever lies under its name by now
+    path = f"/proc/self/fd/{file.fileno()}"
     if not os.path.exists(path):
         path = os.path.abspath(os.fsdecode(file.name))
     try:
@@ -79,7 +82,7 @@ def opened(file: BinaryIO, header: Header) -> Rows:
 
 
 class _Blocks:
-    """`Rows` that are read by whole blocks; of a row of blocks, what was not asked for yet is kept."""
+    """`RowReader` that are read by whole blocks; of a row of blocks, what was not asked for yet is kept."""
 
     def __init__(self, rasterio: Any, data: Any, header: Header) -> None:
         self._rasterio, self._data = rasterio, data
@@ -103,7 +106,7 @@ class _Blocks:
         self._kept_from = 0
 
     def read(self, top: int, out: NDArray[Any]) -> None:
-        """Fill `out` with the rows from `top` on; see `Rows`."""
+        """Fill `out` with the rows from `top` on; see `RowReader`."""
         rasterio = self._rasterio
         try:
             with rasterio.Env(**ENVIRONMENT):

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tiler.errors import TilerError
 from tiler.formats.affine import Affine, beside, candidates, world_text
 from tiler.formats.manifest import Geo
-from tiler.formats.text import open_regular, read_text
+from tiler.formats.text_files import open_regular, read_text
 from tiler.images.tiff import texts_and_doubles
 
 if TYPE_CHECKING:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+    from tiler.geometry.window import Window
     from tiler.images.header import Header
-    from tiler.window import Window
 
 ASCII, SHORT, DOUBLE = 2, 3, 12  # types of TIFF
 FORMS = {SHORT: "H", DOUBLE: "d"}
@@ -55,7 +55,7 @@ class Located:
         geo: as the manifest has it.
         keys: of GeoTIFF's tags 34735 to 34737, which name the reference system, type, number and value.
 
-    >>> from tiler.window import Window
+    >>> from tiler.geometry.window import Window
     >>> Located(Geo((0.5, 0, 1000, 0, -0.5, 2000))).world(Window(100, 40, 64, 64), (0.5, 0.5)).split()
     ['1.0', '0.0', '0.0', '-1.0', '1050.5', '1979.5']
     """
@@ -126,7 +126,8 @@ def for_pillow(tags: Sequence[Tag]) -> ImageFileDirectory_v2:
     result = ImageFileDirectory_v2()
     for tag, kind, _, value in tags:
         result.tagtype[tag] = kind
-        result[tag] = value.rstrip(b"\0").decode("latin-1") if isinstance(value, bytes) else value  # it adds the NUL
+        # it adds the NUL
+        result[tag] = value.rstrip(b"\0").decode("latin-1") if isinstance(value, bytes) else value
     return result
 
 
@@ -153,7 +154,8 @@ def _of_tiff(file: BinaryIO) -> tuple[Affine | None, dict[int, tuple[int, int, V
         for kind, number, data in (entries.get(tag, (0, 0, b"")) for tag in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION))
     )
     if len(scale) >= 2 and len(points) >= 6:
-        across, down = scale[0], abs(scale[1])  # below zero it should turn the image over; GDAL has it that none does
+        # below zero it should turn the image over; GDAL has it that none does
+        across, down = scale[0], abs(scale[1])
         column, row, _, x, y = points[:5]
         a, b, c, d, e, f = across, 0.0, x - column * across, 0.0, -down, y + row * down
     elif len(matrix) == 16:
@@ -191,7 +193,8 @@ def _of_prj(path: Path) -> dict[int, tuple[int, int, Value]]:
             continue
         match = NAMED.fullmatch(text)
         key = ROOTS.get(match[1].upper()) if match else None
-        if match is None or key is None or "VERT" in text.upper():  # heights may follow, with a code of their own
+        # heights may follow, with a code of their own
+        if match is None or key is None or "VERT" in text.upper():
             return {}
         model = 1 if key == PROJECTED else 2
         if not _registered(code := int(match[2])):

@@ -306,7 +306,8 @@ def _tiff(file: BinaryIO) -> Header:
     bands = one(tags, 277, 1)
     orientation = one(tags, ORIENTATION, 1)
     compression = one(tags, 259, 1)
-    pages = 2 if next_tags is not None and not one(next_tags, 254, 0) & 1 else 1  # an overview is no page
+    # an overview is no page
+    pages = 2 if next_tags is not None and not one(next_tags, 254, 0) & 1 else 1
     return Header(
         "TIFF",
         width,

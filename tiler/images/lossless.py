@@ -14,8 +14,8 @@ from dataclasses import replace
 from functools import cache
 
 from tiler.errors import SourceRefused, TilerError
+from tiler.geometry.window import Window
 from tiler.images.header import Header, probe
-from tiler.window import Window
 
 UNITS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16)}
 

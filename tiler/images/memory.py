@@ -16,7 +16,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 MOST = 1 << 25  # bytes of a block that glibc can be asked to keep
 TILES = 1 << 21  # bytes of a block that is kept while an image is read by bands: those of tiles are
 
-COUNTED = 1 << 26  # bytes from which on an image counts; to look what is left takes longer than to decode a small one
+# bytes from which on an image counts; to look what is left takes longer than to decode a small one
+COUNTED = 1 << 26
 
 _keeps = False
 

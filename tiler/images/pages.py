@@ -44,7 +44,8 @@ class Pages:
                 for page in range(bands):
                     image.seek(page)
                     pages.append(np.asarray(image))
-        except Exception as error:  # a decoder may fail on damaged bytes in any way; it is the file's fault
+        except Exception as error:
+            # a decoder may fail on damaged bytes in any way; it is the file's fault
             raise SourceRefused("I03", f"truncated or damaged: page {len(pages) + 1}: {error}") from None
         self._pixels = np.stack(pages, axis=-1)
         self._pixels = self._pixels.astype(self._pixels.dtype.newbyteorder("="), copy=False)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tiler.geometry.window import Window
 from tiler.images.encoding import BANDS, BEYOND_PILLOW, Encoding
 from tiler.images.header import TURNED, Header
-from tiler.window import Window
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -136,7 +136,8 @@ def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any
     if values.dtype.kind == "f":
         return np.asarray((result + low).astype(values.dtype))
     whole = np.minimum(np.rint(result), np.nextafter(2.0**64, 0)).astype(np.uint64)
-    return np.asarray((whole + low.astype(np.uint64)).astype(values.dtype))  # modulo 2**64, as integers are
+    # modulo 2**64, as integers are
+    return np.asarray((whole + low.astype(np.uint64)).astype(values.dtype))
 
 
 def fill(tile: Pixels, mode: str = BANDS) -> Any:

@@ -14,23 +14,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tiler.errors import SourceRefused
-from tiler.formats.text import reason
-from tiler.images import codecs, gdal, memory, raster, stretch, vips
+from tiler.formats.text_files import reason
+from tiler.geometry.window import Window
+from tiler.images import codecs, gdal, memory, row_reader, stretch, vips
 from tiler.images.encoding import BANDS
 from tiler.images.header import Header, probe
 from tiler.images.limit import WHOLE, allowed
 from tiler.images.pages import Pages, stand_for_bands
 from tiler.images.pixels import TURNS, Pixels, stored, turned
-from tiler.images.raster import Later, Rows
-from tiler.window import Window
+from tiler.images.row_reader import Later, RowReader
 
 # Pillow's plugins for each format of ours; nothing else is ever tried on a file, or even imported.
 PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
 MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
 LARGE = 50_000_000  # px from which an image is read by bands, if it can be
-DENSEST = 200  # bytes of pixels a byte of the file, beyond which an image larger than WHOLE is taken for a bomb
-FREE = 800_000_000  # bytes that any file may take, however small: the largest PNG that is decoded whole
+# bytes of pixels a byte of the file, beyond which an image larger than WHOLE is taken for a bomb
+DENSEST = 200
+# bytes that any file may take, however small: the largest PNG that is decoded whole
+FREE = 800_000_000
 MOST_BANDS = 2048
 EXTRA = "pip install 'tilestitch[big]'"
 
@@ -49,7 +51,7 @@ MODE = {
 
 Crop = Callable[[Window], Pixels]
 Limits = Sequence[tuple[float, float]]
-Opener = Callable[[BinaryIO, Header], Rows]
+Opener = Callable[[BinaryIO, Header], RowReader]
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class SourceImage:
     limits: Limits | None = None
     _image: Image.Image | None = None
     _pixels: NDArray[Any] | None = None
-    _rows: Rows | None = None
+    _rows: RowReader | None = None
 
     @property
     def by_rows(self) -> bool:
@@ -81,7 +83,8 @@ class SourceImage:
     def stretched(self, limits: Limits) -> None:
         """From now on its pixels are those of 8 bits that the limits, one pair a band, make of them."""
         self.limits, self.dtype = limits, np.dtype(np.uint8)
-        self.info = {key: value for key, value in self.info.items() if key != "transparency"}  # a value as it was
+        # a value as it was
+        self.info = {key: value for key, value in self.info.items() if key != "transparency"}
         self.mode = _mode(self.dtype, self.bands, self.header)
 
     def sweep(self, windows: Sequence[Window], later: Later) -> Iterator[tuple[Crop, list[int]]]:
@@ -100,7 +103,7 @@ class SourceImage:
         row = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
         tallest = int((bottoms - tops).max())
         with memory.taken(2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once"):
-            for band, top, here in raster.sweep(self._rows, tops, bottoms, later):
+            for band, top, here in row_reader.sweep(self._rows, tops, bottoms, later):
                 yield self._crop(band, top), here
 
     def _crop(self, pixels: NDArray[Any] | None, top: int) -> Crop:
@@ -127,7 +130,7 @@ class SourceImage:
     def bands_of_rows(self, height: int = 512) -> Iterator[NDArray[Any]]:
         """All pixels `(rows, width, bands)` as stored, some rows at a time."""
         if self._rows is not None:
-            yield from raster.bands_of(self._rows, height)
+            yield from row_reader.bands_of(self._rows, height)
         else:
             yield self._pixels if self._pixels is not None else np.atleast_3d(np.asarray(self._image))
 
@@ -155,7 +158,7 @@ def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages:
             yield _whole(file, header)
         return
     memory.keep_tiles()
-    rows = raster.Guarded(reader(file, header))
+    rows = row_reader.Guarded(reader(file, header))
     try:
         yield _by_rows(header, rows)
     finally:
@@ -171,13 +174,15 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     Raises:
         SourceRefused: as `opened`, before any memory is spent.
     """
-    if header.bands > MOST_BANDS:  # before a decoder, which takes minutes to find that most of them are not there
+    # before a decoder, which takes minutes to find that most of them are not there
+    if header.bands > MOST_BANDS:
         raise SourceRefused("I06", f"{header.bands} bands, of which at most {MOST_BANDS} are read")
     large = WHOLE if header.pillow_only else LARGE
     if header.problem is None and header.pixels <= min(large, max_pixels or large):
         _require_little(header, size, max_pixels)
         return None  # before a look at what is installed, which takes longer
-    readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)  # the faster one first, in less memory
+    # the faster one first, in less memory
+    readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)
     able = [reader for reader in readers if reader.reads(header)]
     by_rows: list[Opener] = [reader.opened for reader in able if not reader.missing()]
     if not by_rows:
@@ -259,7 +264,7 @@ def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 
             pass
 
 
-def _by_rows(header: Header, rows: Rows) -> SourceImage:
+def _by_rows(header: Header, rows: RowReader) -> SourceImage:
     info = {} if rows.profile is None else {"icc_profile": rows.profile}
     return SourceImage(header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows)
 
@@ -268,7 +273,8 @@ def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
     kind = dtype.str[1:]
     if header.colour == "CMYK" and bands == 4:
         return "CMYK" if kind == "u1" else BANDS
-    alpha = bands in (2, 4) and (header.alpha or header.colour == "palette")  # which has become colours
+    # which has become colours
+    alpha = bands in (2, 4) and (header.alpha or header.colour == "palette")
     return MODE.get((kind, bands, alpha), BANDS)
 
 
@@ -316,7 +322,8 @@ def _lazy(file: BinaryIO, header: Header) -> Image.Image:
         file.seek(0)
         load_plugin(header.format)
         image: Image.Image = Image.open(file, formats=PLUGINS[header.format])
-        if header.format == "TIFF":  # turned by its tag alone, as the trainer does; Pillow would follow XMP too
+        # turned by its tag alone, as the trainer does; Pillow would follow XMP too
+        if header.format == "TIFF":
             image.info.pop("xmp", None)
     return image
 

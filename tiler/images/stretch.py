@@ -1,6 +1,6 @@
 """Pixels of more than 8 bits to 8 bits by one mapping for a whole dataset, so that no tile differs from its neighbour.
 
-A `Tally` counts the values of each image; tallies are added, in any order, to that of the dataset; `limits` takes from
+A `Histogram` counts the values of each image; tallies are added, in any order, to that of the dataset; `limits` takes from
 it what becomes 0 and 255; `stretched` maps the pixels of each tile.
 """
 
@@ -31,7 +31,7 @@ ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
 
 
 @dataclass(slots=True, eq=False)
-class Tally:
+class Histogram:
     """What values the bands of images of one kind have.
 
     Integers of 8 and 16 bits have a bin for each value, in order. Others are rounded to float32 and have a bin for each
@@ -44,7 +44,7 @@ class Tally:
         low: `(bands,)` float64, the lowest finite value; `inf` where there is none.
         high: `(bands,)` float64, the highest finite value; `-inf` where there is none.
 
-    >>> left, right = Tally.of_kind(np.dtype("uint16"), 1), Tally.of_kind(np.dtype("uint16"), 1)
+    >>> left, right = Histogram.of_kind(np.dtype("uint16"), 1), Histogram.of_kind(np.dtype("uint16"), 1)
     >>> left.count(np.array([[700, 300]], np.uint16))
     >>> right.count(np.array([[4000]], np.uint16))
     >>> left.add(right)
@@ -58,7 +58,7 @@ class Tally:
     high: Floats
 
     @classmethod
-    def of_kind(cls, dtype: np.dtype[Any], bands: int) -> Tally:
+    def of_kind(cls, dtype: np.dtype[Any], bands: int) -> Histogram:
         """The tally of no image: integers or floats of at most 64 bits, at least one band."""
         dtype = np.dtype(dtype).newbyteorder("=")
         if dtype.kind not in "iuf" or dtype.itemsize > 8 or bands < 1:
@@ -92,7 +92,7 @@ class Tally:
         self.high[band] = max(self.high[band], float(values.max()) + 0.0)
         self.bins[band] += np.bincount(_binned(values), minlength=self.bins.shape[1])
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: Histogram) -> None:
         """Add the images of another tally of the same dtype and number of bands."""
         if other.dtype != self.dtype or other.bins.shape != self.bins.shape:
             kinds = [f"{len(tally.bins)} of {tally.dtype}" for tally in (self, other)]
@@ -102,7 +102,7 @@ class Tally:
         np.maximum(self.high, other.high, out=self.high)
 
 
-def limits(tally: Tally, how: str, shared: bool) -> list[tuple[float, float]]:
+def limits(tally: Histogram, how: str, shared: bool) -> list[tuple[float, float]]:
     """For each band the values that become 0 and 255; `(0.0, 1.0)` where no value is finite.
 
     `minmax`: the lowest and the highest value. `percentile`: the 1st and the 99th percentile, where the p-th is the smallest
@@ -115,7 +115,7 @@ def limits(tally: Tally, how: str, shared: bool) -> list[tuple[float, float]]:
         shared: one pair, that of the pixels of all bands together, which keeps the colours of RGB; else a pair each. An alpha
             band is best left out of the tally.
 
-    >>> tally = Tally.of_kind(np.dtype("float32"), 2)
+    >>> tally = Histogram.of_kind(np.dtype("float32"), 2)
     >>> tally.count(np.array([[[0, 5], [np.nan, 7]]], np.float32))
     >>> limits(tally, "minmax", shared=False), limits(tally, "minmax", shared=True)
     ([(0.0, 0.0), (5.0, 7.0)], [(0.0, 7.0), (0.0, 7.0)])
@@ -179,7 +179,8 @@ def _table(dtype: np.dtype[Any], low: float, high: float) -> NDArray[np.uint8]:
 def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """The values' 8 bits, by arithmetic."""
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        found = values.astype(np.float64)  # first, since numpy compares float32 with limits rounded to float32
+        # first, since numpy compares float32 with limits rounded to float32
+        found = values.astype(np.float64)
         if not high > low:
             return np.where(found > low, 255, 0).astype(np.uint8)
         np.clip(found, low, high, out=found)

@@ -14,7 +14,7 @@ LONGEST = 1 << 20  # bytes of one value that are read
 MOST = 4096  # entries of a directory, and directories of a file, that are read
 
 
-class Layout:
+class TiffLayout:
     """How a TIFF structure is laid out: byte order, width of offsets, and where it begins.
 
     Raises:
@@ -58,7 +58,7 @@ def directories(file: BinaryIO, base: int = 0) -> tuple[Tags, Tags | None]:
     Raises:
         struct.error, OSError, OverflowError, ValueError: the first is cut off, or points outside.
     """
-    layout = Layout(file, base)
+    layout = TiffLayout(file, base)
     first, following = _numbers(layout, layout.first)
     if not following or following == layout.first:
         return first, None
@@ -74,7 +74,7 @@ def pages(file: BinaryIO) -> Iterator[Tags]:
     Raises:
         struct.error, OSError, OverflowError, ValueError: the file is cut off, or points outside.
     """
-    layout = Layout(file)
+    layout = TiffLayout(file)
     at, seen = layout.first, set[int]()
     while at and at not in seen and len(seen) < MOST:
         seen.add(at)
@@ -82,7 +82,7 @@ def pages(file: BinaryIO) -> Iterator[Tags]:
         yield tags
 
 
-def _numbers(layout: Layout, at: int) -> tuple[Tags, int]:
+def _numbers(layout: TiffLayout, at: int) -> tuple[Tags, int]:
     entries, following = layout.entries(at)
     tags: Tags = {}
     for tag, kind, number, value in entries:
@@ -101,7 +101,7 @@ def texts_and_doubles(file: BinaryIO, wanted: tuple[int, ...]) -> dict[int, tupl
 
     What is malformed, or longer than a mebibyte, is left out.
     """
-    layout = Layout(file)
+    layout = TiffLayout(file)
     found = {}
     for tag, kind, number, value in layout.entries(layout.first)[0]:
         if tag not in wanted or kind not in FORMS or number * struct.calcsize(FORMS[kind]) > LONGEST:

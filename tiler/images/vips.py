@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tiler.images.header import Header
-    from tiler.images.raster import Rows
+    from tiler.images.row_reader import RowReader
 
 PIECE = 64  # rows fetched at once: 512 take twice the time and memory
 
@@ -73,7 +73,7 @@ def _reads_tiff(header: Header, indexed: bool) -> bool:
     return header.bands == CHANNELS.get(header.colour, -1) + header.alpha
 
 
-def opened(file: BinaryIO, header: Header) -> Rows:
+def opened(file: BinaryIO, header: Header) -> RowReader:
     """The rows of an image that `reads` takes, as stored.
 
     Raises:
@@ -96,7 +96,7 @@ def opened(file: BinaryIO, header: Header) -> Rows:
 
 
 class _Strips:
-    """`Rows` that are fetched from libvips a piece at a time."""
+    """`RowReader` that are fetched from libvips a piece at a time."""
 
     def __init__(self, pyvips: Any, image: Any, header: Header) -> None:
         self.profile: bytes | None = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
@@ -115,7 +115,7 @@ class _Strips:
         self._pyvips, self._image = pyvips, image
 
     def read(self, top: int, out: NDArray[Any]) -> None:
-        """Fill `out` with the rows from `top` on; see `Rows`."""
+        """Fill `out` with the rows from `top` on; see `RowReader`."""
         pyvips = self._pyvips
         try:
             region = pyvips.Region.new(self._image)  # it belongs to the thread that makes it

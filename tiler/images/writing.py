@@ -45,7 +45,8 @@ def save(
     options = {**encoding.options, "tiffinfo": for_pillow(tags)} if tags and encoding.format == "TIFF" else encoding.options
     load_plugin(encoding.format)
     with open(path, "w+b", opener=opener) as file:
-        if encoding.format in DIRECT:  # to a file, not memory: Pillow then works without the interpreter lock
+        # to a file, not memory: Pillow then works without the interpreter lock
+        if encoding.format in DIRECT:
             tile.save(file, encoding.format, **options)
             file.flush()
             if _ended(file, encoding.format):

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import areas, polygons
-from tiler import boxes as box
-from tiler.instances import Instances, labelled
+from tiler.geometry import boxes as box
+from tiler.geometry import overlay, polygons
+from tiler.geometry.instances import Instances, labelled
+from tiler.geometry.neighbours import held, neighbours, room
 from tiler.lazy import shapely
 from tiler.matching import crowded_view, similarity
 from tiler.matching.crowds import joined
 from tiler.matching.groups import Extents, Joins, Pairs, components, crowded_groups, one_a_tile
 from tiler.matching.tiles import EDGE, OUTWARDS, SHORT, Tiles, cut_sides
-from tiler.neighbours import held, neighbours, room
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
-THIN = 4.0  # edges: a common view, or a part of an object in it, that is thinner says nothing across
+# edges: a common view, or a part of an object in it, that is thinner says nothing across
+THIN = 4.0
 LINE = 0.01  # px: what lies so near a seam lies on it
 # What a common view tells: objects apart; along a seam only; nothing, since both fill it; that one holds the other
 SURE, SEAM, FILLED, PIECE = 2, 1, 0, -1
@@ -48,7 +49,7 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         threshold: `(N,)` least IoU within the common view.
     """
     cut = cut_sides(instances.boxes, tile, tiles)
-    contest = Contest(instances, cut, tile, tiles, kind, threshold)
+    contest = ViewMatcher(instances, cut, tile, tiles, kind, threshold)
     found = _held(contest)
     if found is None:
         return _of_crowds(contest)
@@ -65,7 +66,7 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
     return np.where(crowded[label], one_a_tile(pairs, tile, _extents(instances, tile, tiles), contest.pieces()), label)
 
 
-def _held(contest: Contest) -> list[Columns] | None:
+def _held(contest: ViewMatcher) -> list[Columns] | None:
     """The pairs that may be the same object; None of a crowd: too many."""
     n = len(contest.instances)
     if contest.instances.rings is not None and held(contest.met(), SHAPES + SHAPES_EACH * n) is None:
@@ -73,7 +74,7 @@ def _held(contest: Contest) -> list[Columns] | None:
     return held((contest.judged(i, j) for i, j in contest.met()), room(n))
 
 
-def _of_crowds(contest: Contest) -> Ints:
+def _of_crowds(contest: ViewMatcher) -> Ints:
     """The same groups, when many boxes lie on one spot: joined portion by portion, and crowds one after the other."""
     tile, near = contest.tile, contest.near
     step = None if contest.instances.rings is None else STEP_SHAPES
@@ -118,7 +119,7 @@ def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pairs:
+class _ViewPairs:
     """Candidates, and how their parts in the common view compare. All columns are `(P,)`.
 
     Attributes:
@@ -141,14 +142,14 @@ class _Pairs:
     alike: Floats
     piece: Bools
 
-    def take(self, which: Bools) -> _Pairs:
-        return _Pairs(*(getattr(self, item.name)[which] for item in fields(self)))
+    def take(self, which: Bools) -> _ViewPairs:
+        return _ViewPairs(*(getattr(self, item.name)[which] for item in fields(self)))
 
 
 Columns = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
 
 
-class Contest:
+class ViewMatcher:
     """Detections, and which pairs of them may be the same object.
 
     Attributes:
@@ -264,7 +265,7 @@ def _cores(tiles: Tiles) -> Floats:
     return np.asarray(cores * OUTWARDS)[window]
 
 
-def _by_boxes(boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _Pairs:
+def _by_boxes(boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints) -> _ViewPairs:
     """Candidates judged by their boxes, snapped and as given; those that do not reach into the view together are left out."""
     a, b = tile[i], tile[j]
     edge = np.maximum(tiles.edge[a], tiles.edge[b])
@@ -288,7 +289,7 @@ def _by_boxes(boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j
     # Two parts that both fill the view coincide whatever they belong to
     filled = (x.filled | dumb[0]) & (y.filled | dumb[1])
     sure = np.where(filled, FILLED, np.where(blind < 0, SURE, SEAM))
-    return _Pairs(i, j, view, blind, x.seam | y.seam, sure, plain, alike, np.zeros(len(i), bool)).take(near)
+    return _ViewPairs(i, j, view, blind, x.seam | y.seam, sure, plain, alike, np.zeros(len(i), bool)).take(near)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -332,7 +333,7 @@ class _Across:
         return cls(low, high, one, other, gap, np.maximum(-gap, 0.0), seam, dumb, filled)
 
 
-def _by_distance(boxes: Floats, pairs: _Pairs, edge: Floats) -> _Pairs:
+def _by_distance(boxes: Floats, pairs: _ViewPairs, edge: Floats) -> _ViewPairs:
     """Of pairs equally alike along a seam those that end nearer to each other come first, and far ones never."""
     k = np.flatnonzero(pairs.blind >= 0)
     axis = pairs.blind[k]
@@ -345,7 +346,7 @@ def _by_distance(boxes: Floats, pairs: _Pairs, edge: Floats) -> _Pairs:
     return replace(pairs, plain=plain).take(near)
 
 
-def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools) -> _Pairs:
+def _by_shapes(instances: Instances, pairs: _ViewPairs, cut: Bools) -> _ViewPairs:
     """The same judgement by OBBs or outlines. `cut`: which are cut by their tile, of outlines."""
     rings = instances.rings
     assert rings is not None
@@ -356,12 +357,14 @@ def _by_shapes(instances: Instances, pairs: _Pairs, cut: Bools) -> _Pairs:
     shapes = rings.take(used).geometry()
     first, second = shapes[at[: len(pairs.i)]], shapes[at[len(pairs.i) :]]
     one, other = _shown(first, pairs.view, pairs.blind, LINE), _shown(second, pairs.view, pairs.blind, LINE)
-    short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))  # they end before the seam
+    # they end before the seam
+    short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))
     for part, whole in ((one, first), (other, second)):
         part[short] = _shown(whole[short], pairs.view[short], pairs.blind[short], EDGE)
     alike = similarity.of_shapes(one, other)
     plain = np.where(pairs.blind < 0, alike, pairs.plain)
-    if instances.task == "obb" and (pairs.sure < SURE).any():  # where shapes tell little, their directions do
+    # where shapes tell little, their directions do
+    if instances.task == "obb" and (pairs.sure < SURE).any():
         corners = rings.take(used).quads()
         along, _ = polygons.axes(corners)
         angle = np.arctan2(along[:, 1], along[:, 0])[at]
@@ -381,7 +384,7 @@ def _shown(shapes: Objects, view: Floats, blind: Ints, wide: float) -> Objects:
     for axis in (0, 1):
         view[blind == axis, axis] -= wide
         view[blind == axis, axis + 2] += wide
-    return _bars(areas.common(shapes, shapely.box(*view.T)), blind)
+    return _bars(overlay.common(shapes, shapely.box(*view.T)), blind)
 
 
 def _bars(shapes: Objects, blind: Ints) -> Objects:
@@ -398,12 +401,12 @@ def _bars(shapes: Objects, blind: Ints) -> Objects:
         bars, owner = shapely.box(*spans[there].T), owner[there]
         joined = np.full(len(which), shapely.Polygon(), dtype=object)
         some, first = np.unique(owner, return_index=True)
-        joined[some] = areas.united(bars, first)
+        joined[some] = overlay.united(bars, first)
         result[which] = joined
     return result
 
 
-def _by_keypoints(instances: Instances, pairs: _Pairs) -> _Pairs:
+def _by_keypoints(instances: Instances, pairs: _ViewPairs) -> _ViewPairs:
     """OKS of the keypoints that both have in the view, where there are any."""
     assert instances.keypoints is not None
     one, other = instances.keypoints[pairs.i], instances.keypoints[pairs.j]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.geometry.neighbours import met
 from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.crowds import stretches
 from tiler.matching.overlaps import Sides
-from tiler.neighbours import met
 
 if TYPE_CHECKING:
-    from tiler.matching.common_view import Contest
+    from tiler.matching.common_view import ViewMatcher
     from tiler.matching.groups import Joins
     from tiler.types import Bools, Floats, Ints
 
@@ -32,11 +32,13 @@ GROUPS = 8  # of shapes by their tiles, each a table of its own
 EXACT = -1  # in place of a place: the key of this pair is known
 ROUNDED = 1e-9  # of a likeness, at most
 
-Key = tuple[int, float, float, int, int]  # pairs are joined in the order of these: the surest, then the most alike
-Judged = tuple["Ints", "Floats", "Floats", "Ints", "Bools", "Bools"]  # with which, alike, plain, sure, piece, exact
+# pairs are joined in the order of these: the surest, then the most alike
+Key = tuple[int, float, float, int, int]
+# with which, alike, plain, sure, piece, exact
+Judged = tuple["Ints", "Floats", "Floats", "Ints", "Bools", "Bools"]
 
 
-def join(contest: Contest, members: Ints, label: Ints, joins: Joins) -> None:
+def join(contest: ViewMatcher, members: Ints, label: Ints, joins: Joins) -> None:
     """Join the detections of crowds in the order of their pairs.
 
     Args:
@@ -104,7 +106,7 @@ class _List:
 class _Crowds:
     """The detections of crowds, and of what groups they are by now."""
 
-    def __init__(self, contest: Contest, members: Ints, label: Ints) -> None:
+    def __init__(self, contest: ViewMatcher, members: Ints, label: Ints) -> None:
         self.contest = contest
         self.pieces = contest.instances.task == "segment"  # of an outline, they may be of one tile
         n, tile = len(label), contest.tile
@@ -124,7 +126,7 @@ class _Crowds:
         self.lacks = self.most - 1
         self.shapes = None
         if contest.deep is not None and contest.instances.rings is not None:
-            self.shapes = _Shapes(contest, members, number)
+            self.shapes = _CrowdShapes(contest, members, number)
         self.arrange(members)
 
     def arrange(self, members: Ints) -> None:
@@ -228,10 +230,10 @@ class _Crowds:
         return result
 
 
-class _Shapes:
+class _CrowdShapes:
     """The outlines or OBBs of crowds, and how alike they are: by their sides, but for rounding, until GEOS has said it."""
 
-    def __init__(self, contest: Contest, members: Ints, number: Ints) -> None:
+    def __init__(self, contest: ViewMatcher, members: Ints, number: Ints) -> None:
         assert contest.instances.rings is not None
         n = len(contest.tile)
         self.tile = contest.tile
@@ -243,7 +245,8 @@ class _Shapes:
         _, self.equal[members] = np.unique(shapely.to_wkb(self.shapes[members]), return_inverse=True)
         self.group[members] = number % GROUPS
         self.sides: list[Sides] = []
-        self.known: dict[tuple[int, int], list[tuple[int, float]]] = {}  # of a shape in a tile: with which, and how alike
+        # of a shape in a tile: with which, and how alike
+        self.known: dict[tuple[int, int], list[tuple[int, float]]] = {}
 
     def arrange(self, members: Ints) -> None:
         """Compare these alone from now on."""

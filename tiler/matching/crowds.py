@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler.errors import TilerError
+from tiler.geometry import boxes as box
+from tiler.geometry.neighbours import neighbours
+from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.groups import components
 from tiler.matching.overlaps import Sides
 from tiler.matching.similarity import share
 from tiler.matching.suppression import suppressors
-from tiler.neighbours import neighbours
-from tiler.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
@@ -104,10 +104,10 @@ def portions(i: Ints, j: Ints, step: int | None) -> Iterator[Pairs]:
         yield i[at : at + step], j[at : at + step]
 
 
-class Rows:
+class BoxOverlaps:
     """Which boxes of its kind one overlaps, and by how much: in one row, since a kind's boxes lie there by their left sides.
 
-    >>> rows = Rows(np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4.0]]), np.zeros(3, int), "ios")
+    >>> rows = BoxOverlaps(np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4.0]]), np.zeros(3, int), "ios")
     >>> [values.tolist() for values in rows.of(1)]
     [[0, 2], [0.5, 0.5]]
     """
@@ -159,7 +159,7 @@ class Rows:
         return others[left], overlap[left]
 
 
-class ShapeRows:
+class ShapeOverlaps:
     """The same of outlines or OBBs, from the areas that their sides enclose together."""
 
     def __init__(self, rings: Rings, kind: Ints, metric: Metric) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler.areas import common_area
+from tiler.geometry import boxes as box
+from tiler.geometry.overlay import common_area
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
-    from tiler.instances import Instances
+    from tiler.geometry.instances import Instances
     from tiler.types import Bools, Floats, Ints, Objects
 
 Metric = Literal["iou", "ios"]
@@ -69,7 +69,8 @@ def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
     """
     k = squared.shape[1]
     sigmas = COCO_SIGMAS if k == len(COCO_SIGMAS) else np.full(k, 1.0 / max(k, 1))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an annotation's area may be anything
+    # an annotation's area may be anything
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponent = squared / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1.0)) / 2
         alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)

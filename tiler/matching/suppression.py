@@ -44,7 +44,8 @@ def suppressors(n: int, i: Ints, j: Ints) -> Ints:
         undecided &= ~winner & kept
         open_ = undecided[left] & undecided[right]
         left, right = left[open_], right[open_]
-    for one, other in zip(left.tolist(), right.tolist(), strict=True):  # a long chain: one after the other is quicker
+    # a long chain: one after the other is quicker
+    for one, other in zip(left.tolist(), right.tolist(), strict=True):
         if kept[one]:
             kept[other] = False
     by = np.arange(n)

@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-EDGE = 4.0  # px: a box that ends so near its tile's edge is cut by it; of large tiles a part of the side,
+# px: a box that ends so near its tile's edge is cut by it; of large tiles a part of the side,
+EDGE = 4.0
 PART = 1 / 160  # since they are shrunk for the detector (4 px of 640)
 SHORT = 0.08  # of a tile's side: so far before its edge a detector may end an object that goes on
 OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])  # left, top, right, bottom

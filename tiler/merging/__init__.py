@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tiler.checks import path
 from tiler.formats import provenance
-from tiler.formats.predictions import Frames, Reading
-from tiler.formats.predictions.text import open_folder
-from tiler.instances import Instances, empty
+from tiler.geometry.instances import Instances, empty
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
-from tiler.merging.planning import Plan, planned
+from tiler.merging.planning import MergePlan, planned
 from tiler.merging.report import MergeReport
-from tiler.run.target import occupied, require_apart, resolved
+from tiler.options.fields import path
+from tiler.predictions import Frames, Reading
+from tiler.predictions.yolo_folder import open_folder
+from tiler.run.output_folder import occupied, require_apart, resolved
 from tiler.run.transaction import produced
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
@@ -39,7 +39,7 @@ class Merged:
     when there is one.
     """
 
-    def __init__(self, report: MergeReport, plan: Plan, held: dict[str, Instances] | None) -> None:
+    def __init__(self, report: MergeReport, plan: MergePlan, held: dict[str, Instances] | None) -> None:
         pieces = plan.pieces
         self.report = report
         self.predicted = frozenset(piece.key for piece in pieces if piece.predicted)

@@ -14,20 +14,20 @@ from tiler.findings import Finding, condensed
 from tiler.formats import jsonl, plain_yaml, provenance
 from tiler.formats.locations import PLACES, relative
 from tiler.merging.output import Record, Writer, owned_in
-from tiler.merging.planning import Plan
+from tiler.merging.planning import MergePlan
 from tiler.merging.report import MergeReport
-from tiler.merging.work import Job, Piece, Work, digest_of, work
+from tiler.merging.work import MergeJob, Piece, Work, digest_of, work
 from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.folders import Folder
+from tiler.run.output_folder import changed, content, require_same
 from tiler.run.staging import Staging, writing
-from tiler.run.target import changed, content, require_same
 
 Result = TypeVar("Result")
 
 
 def works(
-    plan: Plan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
+    plan: MergePlan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
 ) -> Iterator[Work]:
     """Each image merged, in order."""
     first = len(plan.pieces) - len(pieces)
@@ -56,9 +56,9 @@ def closed(report: MergeReport) -> MergeReport:
 
 
 def build(
-    plan: Plan,
+    plan: MergePlan,
     staging: Staging,
-    head: provenance.Head,
+    head: provenance.ProvenanceHead,
     run: RunOptions,
     strict: bool,
     progress: Callable[[int, int], None] | None,
@@ -89,7 +89,7 @@ def build(
     return report
 
 
-def _args(job: Job, task: str) -> dict[str, Any]:
+def _args(job: MergeJob, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
     options = {**job.merging.in_effect(), **job.files.in_effect()}
     return options if task == "segment" else {name: value for name, value in options.items() if name != "parts"}
@@ -100,7 +100,7 @@ def _key(source: str) -> str:
     return msgspec.json.encode(source).decode()
 
 
-def _still_good(plan: Plan, done: dict[str, bytes], writer: Writer, run: RunOptions) -> Iterator[Record]:
+def _still_good(plan: MergePlan, done: dict[str, bytes], writer: Writer, run: RunOptions) -> Iterator[Record]:
     """Records of the first images, as far as an interrupted run had them done and their predictions are the same."""
     records = []
     for piece in plan.pieces:
@@ -141,9 +141,9 @@ def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
 
 
 def unchanged(
-    plan: Plan,
+    plan: MergePlan,
     target: Path,
-    head: provenance.Head,
+    head: provenance.ProvenanceHead,
     run: RunOptions,
     strict: bool,
     progress: Callable[[int, int], None] | None,

@@ -13,7 +13,7 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.formats import provenance
 from tiler.formats.exports import CSV_HEAD
-from tiler.merging.work import Outcome, Work
+from tiler.merging.work import MergeOutcome, Work
 from tiler.run.folders import Folder
 from tiler.run.staging import writing
 from tiler.types import Task
@@ -108,7 +108,7 @@ class Record(msgspec.Struct):
         own: its own files, with their stamps (see `Folder.stamp`).
     """
 
-    outcome: Outcome
+    outcome: MergeOutcome
     shared: dict[str, tuple[int, str]]
     own: dict[str, tuple[int, int]]
 

@@ -11,31 +11,31 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tiler import boxes as box
-from tiler.checks import path
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
 from tiler.findings import Finding, inside
-from tiler.formats import coco_truth, dataset_yaml, provenance
+from tiler.formats import coco_ground_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
-from tiler.formats.coco_truth import CocoTruth
+from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
-from tiler.formats.predictions import Frames, Predictions, Reading, open_predictions
-from tiler.formats.predictions.categories import COCO91
-from tiler.merging.ids import chosen as ids_for
+from tiler.geometry import boxes as box
+from tiler.merging.category_ids import chosen as ids_for
 from tiler.merging.output import ids_of, labels_of
-from tiler.merging.report import Counts, MergeReport
-from tiler.merging.work import Job, Piece, dota_file
+from tiler.merging.report import MergeCounts, MergeReport
+from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
-from tiler.stitching.contest import require_classes
+from tiler.options.fields import path
+from tiler.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.predictions.categories import COCO91
+from tiler.stitching.competition import require_classes
 from tiler.version import __version__
 
 OPTIONS = (MergeOptions, PredictionOptions, RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MergePlan:
     """What is to be done, all looked up.
 
     Attributes:
@@ -43,18 +43,18 @@ class Plan:
         places: where predictions, tiles and images lie, as far as they were used, by the options' names.
     """
 
-    job: Job
+    job: MergeJob
     pieces: list[Piece]
     report: MergeReport
     index: str
     by_names: bool
     places: dict[str, Path] = field(default_factory=dict)
 
-    def head(self) -> provenance.Head:
+    def head(self) -> provenance.ProvenanceHead:
         """The first line of merged.jsonl."""
         report, shape = self.report, self.report.kpt_shape
         options = {**self.job.merging.plain(), **self.job.files.plain()}
-        return provenance.Head(
+        return provenance.ProvenanceHead(
             __version__,
             provenance.SCHEMA,
             report.task,
@@ -69,7 +69,7 @@ class Plan:
 
 def planned(
     given: str | Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
-) -> tuple[Plan, RunOptions]:
+) -> tuple[MergePlan, RunOptions]:
     preds = path(given, "preds")
     tiles = None if tiles is None else path(tiles, "tiles")
     images = None if images is None else path(images, "images")
@@ -102,7 +102,7 @@ def planned(
                 "or --images with the full images if the tiles' names tell their places"
             )
         known = indexes.of_names(found.keys, images, files)
-    job = Job(merging, files, reading.names, str(preds), images or known.root)
+    job = MergeJob(merging, files, reading.names, str(preds), images or known.root)
     used = {"preds": preds, "tiles": manifest, "images": images}
     places = {name: place for name, place in used.items() if place is not None}
     return replace(_looked_up(job, found, known, truth, "" if data is None else data.name), places=places), run
@@ -135,14 +135,15 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
 
 def _classes(data: Path) -> DatasetYaml | CocoTruth:
     """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
-    return coco_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
+    return coco_ground_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
 
 
 def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | CocoTruth | None) -> Reading:
     task = files.task
     if task == "auto" and known is not None:
         task = known.task
-    told = [one for one in (known, data) if one is not None]  # what was split is what was trained on
+    # what was split is what was trained on
+    told = [one for one in (known, data) if one is not None]
     names = next((one.names for one in told if one.names), None)
     shape = next((one.kpt_shape for one in told if one.kpt_shape), None)
     table = None if known is None or known.categories is None else {id: k for k, id in enumerate(known.categories)}
@@ -151,7 +152,7 @@ def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | 
     return Reading(task, names, shape, files.assume_conf, files.conf_first, files.preds_base, categories=table)
 
 
-def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | CocoTruth | None, shown_truth: str) -> Plan:
+def _looked_up(job: MergeJob, found: Predictions, known: Index, truth: DatasetYaml | CocoTruth | None, shown_truth: str) -> MergePlan:
     """Every prediction with its image and tile; those of no tile are reported."""
     numbers = known.numbered() if found.numeric else {}
     findings = [*found.findings, *known.findings]
@@ -195,7 +196,7 @@ def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | 
         found.kind,
         known.said,
         list(job.names or ()),
-        Counts(),
+        MergeCounts(),
         left_out,
         [replace(f, path=inside(f.path, job.preds)) for f in findings],
         None if found.kpt_shape is None else list(found.kpt_shape),
@@ -204,7 +205,7 @@ def _looked_up(job: Job, found: Predictions, known: Index, truth: DatasetYaml | 
     looked_up = [[p.key, p.width, p.height, p.names, *([p.geo] if p.geo else [])] for p in chosen]
     named = [ids.categories, ids.images] if ids.of_truth else []
     index = hashlib.blake2b(msgspec.json.encode([*looked_up, *named]), digest_size=16).hexdigest()
-    return Plan(job, pieces, report, index, known.by_names)
+    return MergePlan(job, pieces, report, index, known.by_names)
 
 
 def _covered(given: list[tuple[str, ...]]) -> set[str]:

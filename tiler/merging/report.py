@@ -10,12 +10,12 @@ import numpy as np
 
 from tiler.findings import Finding
 from tiler.formats import report_json
-from tiler.formats.predictions import FULL, Detections
+from tiler.predictions import FULL, Detections
 from tiler.stitching import FATES, FUSED, KEPT, ORPHAN, Stitched
 from tiler.version import __version__
 
 
-class Counts(msgspec.Struct):
+class MergeCounts(msgspec.Struct):
     """Numbers of one image, or of all.
 
     Every row that was read is in one of refused, dropped (by fate) or the rows that
@@ -45,7 +45,7 @@ class Counts(msgspec.Struct):
     fates: dict[str, int] = msgspec.field(default_factory=dict)
     classes: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: MergeCounts) -> None:
         """Count in those of another image."""
         for name in self.__struct_fields__:
             mine, more = getattr(self, name), getattr(other, name)
@@ -56,14 +56,14 @@ class Counts(msgspec.Struct):
                 setattr(self, name, mine + more)
 
 
-def counted(tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched) -> Counts:
+def counted(tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched) -> MergeCounts:
     """Of one image. `rows`: of each tile with predictions."""
     out = merged.instances
     fates = np.bincount(merged.fate, minlength=len(FATES))
     stays = np.isin(merged.fate, (KEPT, FUSED, ORPHAN)) & (merged.into >= 0)
     members = np.bincount(merged.into[stays], minlength=len(out))
     classes, number = np.unique(out.class_id, return_counts=True)
-    return Counts(
+    return MergeCounts(
         images=1,
         empty=int(len(out) == 0),
         tiles=tiles,
@@ -97,7 +97,7 @@ class MergeReport(msgspec.Struct):
     predictions: str
     index: str
     names: list[str]
-    counts: Counts
+    counts: MergeCounts
     left_out: list[str]
     findings: list[Finding]
     kpt_shape: list[int] | None = None

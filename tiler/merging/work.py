@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from tiler import polygons
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, inside
 from tiler.formats import exports, jsonl, provenance
 from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
-from tiler.formats.predictions import FULL, Batch, Detections, Frames
-from tiler.formats.provenance import Merged, Tile
-from tiler.formats.text import within
-from tiler.instances import Instances, empty
+from tiler.formats.provenance import MergedImage, TileRows
+from tiler.formats.text_files import within
+from tiler.geometry import polygons
+from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
-from tiler.merging.report import Counts, counted
+from tiler.merging.report import MergeCounts, counted
 from tiler.options import MergeOptions, PredictionOptions
-from tiler.run.refusing import refusal
+from tiler.predictions import FULL, Batch, Detections, Frames
+from tiler.run.rejecting import refusal
 from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ STEP = 65_536  # detections that are Python objects at once
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MergeJob:
     """What all images have in common."""
 
     merging: MergeOptions
@@ -78,12 +78,12 @@ class Piece:
     geo: Geo | None = None
 
 
-class Outcome(msgspec.Struct):
+class MergeOutcome(msgspec.Struct):
     """What became of one image, without its detections."""
 
     key: str
     digest: str
-    counts: Counts
+    counts: MergeCounts
     findings: list[Finding]
 
 
@@ -96,7 +96,7 @@ class Work:
         streams: by path, what it adds to files that all images share.
     """
 
-    outcome: Outcome
+    outcome: MergeOutcome
     instances: Instances
     files: dict[str, bytes]
     streams: dict[str, bytes]
@@ -111,7 +111,7 @@ def digest_of(piece: Piece) -> str:
         return UNREADABLE
 
 
-def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
+def stitched(job: MergeJob, piece: Piece) -> tuple[Detections, Stitched, Ints]:
     """The predictions of an image, read and merged, in the parts that are written.
 
     The last of the three is, for each detection, which merged one it is, or is a part of:
@@ -127,7 +127,7 @@ def stitched(job: Job, piece: Piece) -> tuple[Detections, Stitched, Ints]:
     return read, replace(result, instances=out, into=first[result.into]), owner
 
 
-def work(job: Job, piece: Piece) -> Work:
+def work(job: MergeJob, piece: Piece) -> Work:
     """Read, merge, and make the text of everything that is written, if it is.
 
     Whatever goes wrong, it is this image that is refused: it then has no detections, and no files of its own.
@@ -144,15 +144,15 @@ def work(job: Job, piece: Piece) -> Work:
 def _refused(piece: Piece, refused: SourceRefused) -> Work:
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
-    tiles = [Tile(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
+    tiles = [TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
     digest = digest_of(piece)
-    line = jsonl.line(Merged(piece.key, piece.width, piece.height, digest, tiles, [], [], [], []))
-    counts = Counts(images=1, empty=1, tiles=len(tiles))
+    line = jsonl.line(MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], []))
+    counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
     none = replace(empty(), conf=np.empty(0))
-    return Work(Outcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line})
+    return Work(MergeOutcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line})
 
 
-def _work(job: Job, piece: Piece) -> Work:
+def _work(job: MergeJob, piece: Piece) -> Work:
     read, result, owner = stitched(job, piece)
     rows = np.bincount(read.tile, minlength=len(piece.frames.names))
     for tile, _, _ in read.refused:
@@ -170,7 +170,7 @@ def _work(job: Job, piece: Piece) -> Work:
         what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
         findings.append(Finding("", "D11", what))
     counts = counted(len(rows) + len(piece.silent.names), rows, read, result)
-    outcome = Outcome(piece.key, _digest(piece, read), counts, findings)
+    outcome = MergeOutcome(piece.key, _digest(piece, read), counts, findings)
     out = result.instances
     if not job.write:
         return Work(outcome, out, {}, {})
@@ -208,7 +208,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
 
 
 def _texts(
-    job: Job, piece: Piece, out: Instances, affine: Affine | None, crs: str | None
+    job: MergeJob, piece: Piece, out: Instances, affine: Affine | None, crs: str | None
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The files of this image, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
     chosen = job.files
@@ -239,7 +239,7 @@ def dota_file(name: str) -> str:
     return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
 
 
-def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
+def _frame(job: MergeJob, piece: Piece) -> tuple[Affine | None, str | None]:
     """The map of an image's GeoJSON, None for pixels, and the name of the reference system it leads to."""
     chosen = job.files
     affine, crs = None, None
@@ -257,11 +257,11 @@ def _frame(job: Job, piece: Piece) -> tuple[Affine | None, str | None]:
 
 def _provenance(
     piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints, files: dict[str, int]
-) -> Merged:
+) -> MergedImage:
     """Which rows each detection is made of, and what became of the others. `owner`: see `stitched`."""
     others = [*_places(piece.silent), *_places(piece.unread)]  # after those that rows are named by
     tiles = [
-        Tile(name, x0, y0, x1 - x0, y1 - y0, scale, number)
+        TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, number)
         for (name, (x0, y0, x1, y1), scale), number in zip(
             [*_places(piece.frames), *others], [*rows.tolist(), *[0] * len(others)], strict=True
         )
@@ -271,7 +271,8 @@ def _provenance(
     places = np.stack([read.tile, read.instances.row], axis=1)
     order = np.lexsort((places[:, 1], places[:, 0], -read.instances.conf, into))  # type: ignore[operator]
     order = order[made[order]]
-    heads = np.searchsorted(owner, owner)  # the first part of each object: its rows are those of all its parts
+    # the first part of each object: its rows are those of all its parts
+    heads = np.searchsorted(owner, owner)
     ends = np.searchsorted(into[order], np.stack([heads, heads + 1]))
     members = places[order].tolist()
     orphans = np.zeros(len(owner), bool)
@@ -280,7 +281,7 @@ def _provenance(
     dropped = [
         (t, r, FATES[f], k) for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), into[lost].tolist(), strict=True)
     ]
-    return Merged(
+    return MergedImage(
         piece.key,
         piece.width,
         piece.height,

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tiler.errors import TilerError, Unfinished
-from tiler.formats.text import reason
+from tiler.formats.text_files import reason
 from tiler.run.folders import Folder, Planted
 
 LOCK, JOURNAL, TREE, REPLACED, PROBE = "lock", "journal.jsonl", "tree", "replaced", "probe"

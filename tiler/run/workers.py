@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tiler.errors import Unfinished
 from tiler.images import memory
-from tiler.run.refusing import among_others
+from tiler.run.rejecting import among_others
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,7 +91,8 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
     if backend == "threading":
         yield from _threads(work, items, workers)
         return
-    from joblib import Parallel, delayed  # a tenth of a small run's time, which threads need not pay
+    # a tenth of a small run's time, which threads need not pay
+    from joblib import Parallel, delayed
 
     # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
     alone = workers == 1

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tiler.checks import path
 from tiler.errors import TilerError, did_you_mean
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.evaluation.regions import dropped
-from tiler.evaluation.sample import Found, Sample, Truth
 from tiler.findings import Finding
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.locations import located
-from tiler.formats.predictions import FULL
 from tiler.options import ReadingOptions, ScoreOptions
-from tiler.scoring import detections, truth
+from tiler.options.fields import path
+from tiler.predictions import FULL
+from tiler.scoring import detections, ground_truth
 from tiler.scoring.measuring import measured
 from tiler.scoring.metrics import Metrics, Seams, finite, summary
 from tiler.scoring.predicted import Looked, looked, only, renumbered
-from tiler.scoring.tiles import Scored, sizes_of, tiling
+from tiler.scoring.tiling import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
-    from tiler.instances import Instances
-    from tiler.scoring.truth import Labelled
+    from tiler.geometry.instances import Instances
+    from tiler.scoring.ground_truth import LabelledImages
     from tiler.types import Bools, Ints
 
 FEW = 20  # labels or detections, of which nothing is concluded
@@ -80,14 +80,14 @@ def score(
     if given is not None and not os.path.exists(given):
         raise TilerError(f"{given}: no such file or folder")
     held = {} if given is not None else _held(preds)
-    ground = truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
+    ground = ground_truth.find(path(data, "data"), None if images is None else path(images, "images"), reading.task)
     if given is not None:
         opened = detections.open_files(given, ground, split, reading, before.reading, chosen.areas)
     else:
         opened = detections.open_held(held, ground, split, reading, chosen.areas)
     if chosen.areas == "mask" and opened.task in ("detect", "obb"):
         raise TilerError("--areas mask: boxes are compared here, and only outlines and poses have another area")
-    labelled = truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
+    labelled = ground_truth.read(ground, opened.split, opened.task, cache(partial(sizes_of, given)))
     found, found_boxes, noticed = detections.read(opened, labelled.sizes, len(ground.names))
     where = None if tiles is None else path(tiles, "tiles")
     seen = looked(held if given is None else given, labelled.keys, opened.images, where)
@@ -100,12 +100,12 @@ def score(
     labels = labelled.truth.take(counted(labelled.truth.instances, labelled.truth.image))
     found = found.take(counted(found.instances, found.image))
     noticed += [*_in_a_corner(labels, found), *full]
-    sample = Sample(labels, found, len(labelled.keys), len(names), opened.task)
+    sample = EvaluationInputs(labels, found, len(labelled.keys), len(names), opened.task)
     boxes = None
     if found_boxes is not None and labelled.boxes is not None:
         of_labels = labelled.boxes.take(counted(labelled.boxes.instances, labelled.boxes.image))
         of_found = found_boxes.take(counted(found_boxes.instances, found_boxes.image))
-        boxes = Sample(of_labels, of_found, sample.images, sample.classes)
+        boxes = EvaluationInputs(of_labels, of_found, sample.images, sample.classes)
     on_tiles = before.preds if tile_preds is None else path(tile_preds, "tile_preds")
     if on_tiles is not None and not os.path.exists(on_tiles):
         raise TilerError(f"--tile-preds {on_tiles}: no such file or folder")
@@ -173,7 +173,7 @@ def _before(preds: Path | None, reading: dict[str, Any]) -> _Before:
     return _Before(places.get("preds"), tiles if tiles is not None and tiles.is_file() else None, how)
 
 
-def _only_predicted(labelled: Labelled, found: Found, seen: Looked) -> tuple[Labelled, Found, Looked]:
+def _only_predicted(labelled: LabelledImages, found: Predicted, seen: Looked) -> tuple[LabelledImages, Predicted, Looked]:
     if not seen.predicted.any():
         raise TilerError("--only-predicted: there are no predictions for any image")
     every = np.ones(int(seen.predicted.sum()), bool)
@@ -181,14 +181,14 @@ def _only_predicted(labelled: Labelled, found: Found, seen: Looked) -> tuple[Lab
 
 
 def _of_predicted(
-    sample: Sample, names: tuple[str, ...], keys: Sequence[str], seen: Looked, options: ScoreOptions
+    sample: EvaluationInputs, names: tuple[str, ...], keys: Sequence[str], seen: Looked, options: ScoreOptions
 ) -> dict[str, Any] | None:
     """The main numbers of the images with predictions alone, where of some others it is not known whether they count."""
     if not seen.unsure.any():
         return None
     kept = seen.predicted
     truth, found = renumbered(sample.truth, kept), renumbered(sample.found, kept)
-    fewer = Sample(truth, found, int(kept.sum()), sample.classes, sample.task)
+    fewer = EvaluationInputs(truth, found, int(kept.sum()), sample.classes, sample.task)
     some = [key for key, counts in zip(keys, kept.tolist(), strict=True) if counts]
     metrics = measured(fewer, names, some, replace(options, analysis="none"), lambda: "", {})
     return {"images": len(some), "coco": metrics.coco, "ultralytics": summary(metrics.box)}
@@ -250,7 +250,7 @@ def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
     return [Finding("", "D11", f"{message}: the max_det may have cut off more; set it higher")]
 
 
-def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:
+def _in_a_corner(labels: GroundTruth, found: Predicted) -> list[Finding]:
     """Whether all detections lie in the top left of their images, and labels do not: pixels of tiles do that."""
     if min(len(labels), len(found)) < FEW:
         return []
@@ -262,7 +262,7 @@ def _in_a_corner(labels: Truth, found: Found) -> list[Finding]:
     return [Finding("", "S02", message)]
 
 
-def _counted(labels: Truth, names: tuple[str, ...], options: ScoreOptions) -> Callable[[Instances, Ints], Bools]:
+def _counted(labels: GroundTruth, names: tuple[str, ...], options: ScoreOptions) -> Callable[[Instances, Ints], Bools]:
     """Tells which labels or detections count: sure enough, and not in a region that is to be ignored."""
     region, kind = np.zeros(len(labels), bool), -1
     if options.ignore_class:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import boxes as box
 from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
-from tiler.evaluation.sample import Found
+from tiler.evaluation.inputs import Predicted
 from tiler.findings import Finding, inside, short
-from tiler.foreign import foreign
 from tiler.formats import provenance, rle, tile_names
-from tiler.formats.predictions import Detections, Frames, Predictions, Reading, open_predictions, sizing
-from tiler.formats.predictions.records import image_key
-from tiler.instances import Instances, concatenate, empty
-from tiler.masks import Masks
+from tiler.geometry import boxes as box
+from tiler.geometry.instances import Instances, concatenate, empty
+from tiler.geometry.masks import Masks
+from tiler.interop import foreign
 from tiler.options import ReadingOptions
-from tiler.scoring.truth import ALL, PREDICTED, Ground, index_of
+from tiler.predictions import Detections, Frames, Predictions, Reading, open_predictions, sizing
+from tiler.predictions.records import image_key
+from tiler.scoring.ground_truth import ALL, PREDICTED, GroundTruthFiles, index_of
 
 if TYPE_CHECKING:
-    from tiler.formats.predictions.sizing import Sizing
+    from tiler.predictions.sizing import Sizing
     from tiler.types import Bools, Floats, Ints, Task
 
 AREAS = {  # pycocotools, loadRes
@@ -93,7 +93,7 @@ class Opened:
 
 def open_files(
     preds: Path,
-    ground: Ground,
+    ground: GroundTruthFiles,
     split: str | None,
     options: ReadingOptions,
     before: ReadingOptions | None = None,
@@ -111,7 +111,8 @@ def open_files(
     whole = _reading(options, ground)
     reading = replace(whole, exact=True, categories=ground.categories)
     on_tiles, classes, silent = _reading(before or options, ground), None, frozenset[str]()
-    if os.path.isfile(preds / provenance.NAME):  # what the options say of rows is said of those on tiles
+    # what the options say of rows is said of those on tiles
+    if os.path.isfile(preds / provenance.NAME):
         head = provenance.read_head(preds / provenance.NAME)
         if options.task not in ("auto", "detect", head.task):
             raise TilerError(f"--task {options.task}: {shown} was merged as {head.task}; --task detect scores its boxes")
@@ -125,7 +126,8 @@ def open_files(
     found = _predictions(preds, reading, ground)
     compared = _compared(options.task, found.task, ground)
     if compared == "detect" != found.task and found.kind.startswith("JSON"):
-        found = open_predictions(preds, replace(reading, task="detect"))  # with the boxes as they are given
+        # with the boxes as they are given
+        found = open_predictions(preds, replace(reading, task="detect"))
     some = [i for i, key in enumerate(found.keys) if key not in silent]
     told = [found.keys[i] for i in some]
     chosen = _split(told, found.numeric, ground, split, shown)
@@ -139,7 +141,7 @@ def open_files(
     return Opened(*own, where=str(preds), classes=classes, areas=areas)
 
 
-def _reading(options: ReadingOptions, ground: Ground) -> Reading:
+def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
     how = (options.assume_conf, options.conf_first, options.preds_base)
     return Reading(options.task, ground.names, ground.kpt_shape, *how)
 
@@ -150,7 +152,7 @@ def _silent(path: Path) -> frozenset[str]:
     return frozenset(source.label for source in found if source.label is not None)
 
 
-def _predictions(preds: Path, reading: Reading, ground: Ground) -> Predictions:
+def _predictions(preds: Path, reading: Reading, ground: GroundTruthFiles) -> Predictions:
     """The predictions at a path, in the light of the labels where their rows may mean several things.
 
     Raises:
@@ -161,17 +163,19 @@ def _predictions(preds: Path, reading: Reading, ground: Ground) -> Predictions:
     except TilerError:
         if reading.task == "auto":
             return open_predictions(preds, replace(reading, task=ground.task))
-        for task in ("auto", ground.task) if reading.task == "detect" else ():  # rows of outlines and poses have boxes too
+        # rows of outlines and poses have boxes too
+        for task in ("auto", ground.task) if reading.task == "detect" else ():
             with suppress(TilerError):
                 return open_predictions(preds, replace(reading, task=task))
         raise
     if reading.task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
-        return open_predictions(preds, replace(reading, task=ground.task))  # outlines of four points
+        # outlines of four points
+        return open_predictions(preds, replace(reading, task=ground.task))
     return found
 
 
 def open_held(
-    given: Mapping[str, Any], ground: Ground, split: str | None, options: ReadingOptions, areas: str = "coco"
+    given: Mapping[str, Any], ground: GroundTruthFiles, split: str | None, options: ReadingOptions, areas: str = "coco"
 ) -> Opened:
     """Detections in memory, by image.
 
@@ -195,7 +199,7 @@ def open_held(
     return Opened(*own, held=held, classes=by_name, areas=areas)
 
 
-def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: Ground) -> Ints | None:
+def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: GroundTruthFiles) -> Ints | None:
     """Which class of the labels each of the detections' is, where they carry class names as Ultralytics' results do.
 
     Raises:
@@ -217,7 +221,7 @@ def _named(key: Any) -> str:
     return str(key)
 
 
-def _classes(names: tuple[str, ...], ground: Ground, shown: str) -> Ints | None:
+def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> Ints | None:
     """Which class of the labels each of the predictions' is, by its name; None for the same.
 
     Raises:
@@ -253,7 +257,7 @@ def _placed(
     return kept, list(taken), findings
 
 
-def _compared(asked: str, task: Task, ground: Ground) -> Task:
+def _compared(asked: str, task: Task, ground: GroundTruthFiles) -> Task:
     """What is compared: outlines, OBBs or keypoints where both have them, else boxes; boxes where these are asked for.
 
     Raises:
@@ -275,7 +279,7 @@ def _places(keys: list[str], numeric: bool, index: Index) -> list[int | None]:
     return result
 
 
-def _split(keys: list[str], numeric: bool, ground: Ground, wanted: str | None, shown: str) -> str:
+def _split(keys: list[str], numeric: bool, ground: GroundTruthFiles, wanted: str | None, shown: str) -> str:
     """The split that predictions are for.
 
     Raises:
@@ -304,12 +308,12 @@ def _split(keys: list[str], numeric: bool, ground: Ground, wanted: str | None, s
     return ",".join(covered) if covered else next(iter(hits))
 
 
-def _hits(keys: list[str], numeric: bool, ground: Ground, split: str) -> int:
+def _hits(keys: list[str], numeric: bool, ground: GroundTruthFiles, split: str) -> int:
     """How many predictions are for images of a split."""
     return sum(place is not None for place in _places(keys, numeric, index_of(ground, split, numeric)))
 
 
-def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
+def _require_no_tiles(keys: list[str], ground: GroundTruthFiles, shown: str) -> None:
     """Raises:
     TilerError: the predictions are for tiles of the images.
     """
@@ -322,7 +326,7 @@ def _require_no_tiles(keys: list[str], ground: Ground, shown: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class DetectionRows:
     """Detections as they were read.
 
     Attributes:
@@ -337,7 +341,7 @@ class Rows:
     box_area: Floats | None = None
 
 
-def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, Found | None, list[Finding]]:
+def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Predicted, Predicted | None, list[Finding]]:
     """The detections as columns; of outlines and poses their boxes too; and what was noticed.
 
     Args:
@@ -356,7 +360,7 @@ def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Found, Found | No
     return found, boxes, findings + wrong
 
 
-def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[Rows, list[Finding]]:
+def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[DetectionRows, list[Finding]]:
     findings: list[Finding] = []
     given, box_area = None, None
     if opened.held is not None:
@@ -378,8 +382,8 @@ def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[Rows, list[Findi
         findings = [replace(f, path=inside(f.path, opened.where)) for f in read.findings]
         given, box_area = read.segmentations, read.box_area
     if instances is None or not len(instances):
-        return Rows(replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)), findings
-    return Rows(opened.renamed(instances), image, given, box_area), findings
+        return DetectionRows(replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)), findings
+    return DetectionRows(opened.renamed(instances), image, given, box_area), findings
 
 
 def _judged(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:
@@ -398,7 +402,7 @@ def _judged(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:
     return known & likely & finite, findings
 
 
-def _found(rows: Rows, sizes: Floats, task: Task, areas: str) -> tuple[Found, list[Finding]]:
+def _found(rows: DetectionRows, sizes: Floats, task: Task, areas: str) -> tuple[Predicted, list[Finding]]:
     """Columns of what is compared, each with the area that decides its size bin.
 
     Args:
@@ -412,20 +416,20 @@ def _found(rows: Rows, sizes: Floats, task: Task, areas: str) -> tuple[Found, li
             sized = instances.area if rows.segmentations is not None else box.area(instances.boxes)
             area = np.where(np.isnan(sized), area, sized)
         made = replace(instances, rings=None, boxes=masks.bounds(), area=area)
-        return Found.of(made, image, masks=masks), findings
+        return Predicted.of(made, image, masks=masks), findings
     if task == "pose" and areas == "mask":
         assert instances.keypoints is not None
         extent = sizing.extents(instances.keypoints)
-        return Found.of(replace(instances, area=(extent[:, 2:] - extent[:, :2]).prod(axis=1)), image), []
+        return Predicted.of(replace(instances, area=(extent[:, 2:] - extent[:, :2]).prod(axis=1)), image), []
     if task in ("obb", "pose"):
-        return Found.of(instances, image), []
+        return Predicted.of(instances, image), []
     boxes = Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
     if instances.task == "detect":
         boxes = replace(boxes, area=instances.area)
-    return Found.of(boxes, image, boxes.area if rows.box_area is None else _filled(rows.box_area, boxes)), []
+    return Predicted.of(boxes, image, boxes.area if rows.box_area is None else _filled(rows.box_area, boxes)), []
 
 
-def _masks(rows: Rows, sizes: Floats) -> tuple[Masks, list[Finding]]:
+def _masks(rows: DetectionRows, sizes: Floats) -> tuple[Masks, list[Finding]]:
     """The pixels of outlines, and what is wrong with those that have none."""
     frames = sizes[rows.image].astype(np.int64)
     if rows.segmentations is None:
@@ -435,7 +439,7 @@ def _masks(rows: Rows, sizes: Floats) -> tuple[Masks, list[Finding]]:
     return masks, [Finding("", "D03", f"entry {rows.instances.row[i]}: {why}") for i, why in wrong.items()]
 
 
-def _boxes(rows: Rows, found: Found) -> Found:
+def _boxes(rows: DetectionRows, found: Predicted) -> Predicted:
     """The boxes of outlines or poses: as they are given, else around their pixels; sized as pycocotools does."""
     instances = rows.instances
     boxes, area, box_area = instances.boxes, instances.area, rows.box_area
@@ -448,7 +452,7 @@ def _boxes(rows: Rows, found: Found) -> Found:
     elif instances.rings is not None:
         area = box.area(boxes)
     made = Instances(instances.class_id, boxes, conf=instances.conf, row=instances.row, area=area)
-    return Found.of(made, rows.image, None if box_area is None else _filled(box_area, made))
+    return Predicted.of(made, rows.image, None if box_area is None else _filled(box_area, made))
 
 
 def _filled(box_area: Floats, instances: Instances) -> Floats:

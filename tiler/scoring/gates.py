@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.formats.text import read_bytes, reason
+from tiler.formats.text_files import read_bytes, reason
 
 MAX_BYTES = 100_000_000
 SHORT = ("coco", "ultralytics")  # their numbers need no protocol before the name

@@ -12,10 +12,10 @@ import numpy as np
 from tiler.evaluation import bootstrap, coco, confusion, diagnosis, efficiency, seams, ultralytics, voc
 from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
 from tiler.evaluation.candidates import Candidates, candidates
-from tiler.evaluation.sample import Sample
+from tiler.evaluation.inputs import EvaluationInputs
 from tiler.options import ScoreOptions
 from tiler.scoring.metrics import Metrics, Seams, summary
-from tiler.scoring.tiles import Tiling
+from tiler.scoring.tiling import Tiling
 
 if TYPE_CHECKING:
     from tiler.evaluation.bootstrap import Draws
@@ -43,13 +43,13 @@ SIMILARITY = {
 
 
 def measured(
-    sample: Sample,
+    sample: EvaluationInputs,
     names: tuple[str, ...],
     keys: Sequence[str],
     options: ScoreOptions,
     look: Callable[[], Tiling | str],
     card: dict[str, Any],
-    boxes: Sample | None = None,
+    boxes: EvaluationInputs | None = None,
 ) -> Metrics:
     """All that the options ask for.
 
@@ -118,7 +118,7 @@ def measured(
     )
 
 
-def _pairs(sample: Sample, any_class: bool, analysis: bool, chosen: Bins) -> tuple[Candidates, Candidates]:
+def _pairs(sample: EvaluationInputs, any_class: bool, analysis: bool, chosen: Bins) -> tuple[Candidates, Candidates]:
     """All candidates that are needed, and those of equal class for the protocols."""
     least = min(LEAST, *(chosen.thresholds or (LEAST,)))
     if not (any_class or analysis):
@@ -132,7 +132,7 @@ def _pairs(sample: Sample, any_class: bool, analysis: bool, chosen: Bins) -> tup
 
 
 def _analysed(
-    sample: Sample,
+    sample: EvaluationInputs,
     pairs: Candidates,
     own: Candidates,
     matched: Ints,
@@ -167,7 +167,7 @@ class _Clock:
         self._last = now
 
 
-def _why_none(sample: Sample, options: ScoreOptions) -> str:
+def _why_none(sample: EvaluationInputs, options: ScoreOptions) -> str:
     if options.analysis == "none":
         return "--analysis none"
     return f"{len(sample.found)} detections: --analysis full for intervals, seams and error classes"
@@ -199,7 +199,7 @@ def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
     return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
 
 
-def _of_boxes(sample: Sample, protocols: Sequence[str], given: Sequence[int]) -> dict[str, Any]:
+def _of_boxes(sample: EvaluationInputs, protocols: Sequence[str], given: Sequence[int]) -> dict[str, Any]:
     """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools have for both."""
     pairs = candidates(sample, LEAST)
     result: dict[str, Any] = {}
@@ -227,7 +227,7 @@ def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str
     return by_bin
 
 
-def _binned(sample: Sample, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves) -> dict[str, Any]:
+def _binned(sample: EvaluationInputs, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves) -> dict[str, Any]:
     """Size bins under the limit that was asked for, or their protocol's, or none."""
     limit = cap or chosen.max_dets or known.max_dets[-1]
     thresholds = coco.THRESHOLDS if chosen.thresholds is None else np.array(chosen.thresholds)
@@ -245,7 +245,7 @@ def _binned(sample: Sample, pairs: Candidates, chosen: Bins, cap: int | None, kn
     return {"protocol": chosen.name, "max_dets": limit, "sizes": {size.name: row(size) for size in chosen.bins}}
 
 
-def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
+def _voc(sample: EvaluationInputs, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
     kinds: dict[str, dict[str, Any]] = {"voc": {}, "voc07": {"points": 11}, "dota": {"points": 11, "strict": True}}
     result = {}
     for name, how in kinds.items():
@@ -256,7 +256,7 @@ def _voc(sample: Sample, pairs: Candidates, protocols: Sequence[str]) -> dict[st
     return result
 
 
-def _drawn(sample: Sample, pairs: Candidates, chosen: Bins, options: ScoreOptions) -> Draws:
+def _drawn(sample: EvaluationInputs, pairs: Candidates, chosen: Bins, options: ScoreOptions) -> Draws:
     weights = bootstrap.weights(sample.images, options.replicates, options.seed)
     more = chosen.bins if chosen.thresholds is None and chosen.bins != COCO.bins else ()
     return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)))
@@ -286,7 +286,7 @@ def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list
     return [found.low, found.high]
 
 
-def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
+def _seams(sample: EvaluationInputs, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
     """Of the images whose tiles are known."""
     layout = tiling.layout
     tiled = np.diff(layout.offsets) > 0
@@ -314,7 +314,7 @@ def _seams(sample: Sample, pairs: Candidates, matched: Ints, tiling: Tiling, con
     )
 
 
-def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit: int) -> dict[str, Any]:
+def _limits(sample: EvaluationInputs, box: Results, most: int, caps: Sequence[int], limit: int) -> dict[str, Any]:
     """How many detections count, and of how many images some do not."""
     rank = sample.found.rank
     return {
@@ -334,7 +334,7 @@ def _limits(sample: Sample, box: Results, most: int, caps: Sequence[int], limit:
     }
 
 
-def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions, refused: str | None) -> list[str]:
+def _deviations(sample: EvaluationInputs, protocols: Sequence[str], options: ScoreOptions, refused: str | None) -> list[str]:
     """Where numbers may differ from those of the tool that a protocol is named after.
 
     Args:
@@ -367,7 +367,7 @@ def _deviations(sample: Sample, protocols: Sequence[str], options: ScoreOptions,
 
 
 def _per_class(
-    sample: Sample, curves: Curves, box: Results, names: Sequence[str], most: int, drawn: Draws | None
+    sample: EvaluationInputs, curves: Curves, box: Results, names: Sequence[str], most: int, drawn: Draws | None
 ) -> dict[str, dict[str, Any]]:
     """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best mean F1."""
     detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
@@ -389,7 +389,7 @@ def _per_class(
     return result
 
 
-def _labelled_images(sample: Sample) -> Ints:
+def _labelled_images(sample: EvaluationInputs) -> Ints:
     """`(K,)` how many images have labels of each class that count."""
     counted = ~sample.truth.ignored
     pairs = np.stack([sample.truth.instances.class_id[counted], sample.truth.image[counted]])
@@ -406,7 +406,7 @@ def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:
     return found
 
 
-def _per_image(sample: Sample, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:
+def _per_image(sample: EvaluationInputs, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:
     """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's confidence and above."""
     found, truth = sample.found, sample.truth
     assert found.instances.conf is not None

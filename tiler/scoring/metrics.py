@@ -15,14 +15,14 @@ from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
 from tiler.formats import report_json
-from tiler.formats.text import within
+from tiler.formats.text_files import within
 
 if TYPE_CHECKING:
     from tiler.evaluation.bootstrap import Draws
     from tiler.evaluation.diagnosis import Diagnosis
     from tiler.evaluation.efficiency import Efficiency
-    from tiler.evaluation.layout import Layout
-    from tiler.evaluation.sample import Sample
+    from tiler.evaluation.inputs import EvaluationInputs
+    from tiler.evaluation.layout import TileLayout
     from tiler.evaluation.seams import Density, Gap, ResolutionRow, SeamRow
     from tiler.types import Floats, Ints
 
@@ -36,7 +36,7 @@ class Number(float):
         return float(self)
 
 
-class Rows(list[Any]):
+class CallableList(list[Any]):
     """A list that may be called, with a place or without."""
 
     def __call__(self, i: int | None = None) -> Any:
@@ -112,7 +112,7 @@ class Metrics:
     per_class: dict[str, dict[str, Any]]
     per_image: list[dict[str, Any]]
     confusion: Ints | None
-    sample: Sample
+    sample: EvaluationInputs
     only_predicted: dict[str, Any] | None = None
     boxes: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
@@ -120,7 +120,7 @@ class Metrics:
     errors: Diagnosis | None = None
     efficiency: Efficiency | None = None
     draws: Draws | None = None
-    layout: Layout | None = None
+    layout: TileLayout | None = None
     root: Path | None = None
     listed: bool = True
     inputs: tuple[Path, ...] = ()
@@ -153,14 +153,14 @@ class Metrics:
         return Number(self.box.fitness())
 
     @property
-    def mean_results(self) -> Rows:
+    def mean_results(self) -> CallableList:
         """P, R, mAP50, mAP50-95."""
-        return Rows(self.box.mean_results())
+        return CallableList(self.box.mean_results())
 
     @property
-    def class_result(self) -> Rows:
+    def class_result(self) -> CallableList:
         """P, R, AP50, AP of each class that has labels."""
-        return Rows(self.box.class_result(i) for i in range(len(self.box.p)))
+        return CallableList(self.box.class_result(i) for i in range(len(self.box.p)))
 
     @property
     def curves_results(self) -> list[list[Any]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError
-from tiler.formats import cells
+from tiler.formats import csv_cells
 from tiler.run.folders import Folder
+from tiler.run.output_folder import changed, content, occupied, require_apart, resolved
 from tiler.run.staging import Staging, writing
-from tiler.run.target import changed, content, occupied, require_apart, resolved
 from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
 
@@ -90,7 +90,7 @@ def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return cells.escaped(value)
+        return csv_cells.escaped(value)
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tiler.datasets import index as indexes
-from tiler.evaluation.sample import Found, Truth
+from tiler.evaluation.inputs import GroundTruth, Predicted
 from tiler.formats import provenance
-from tiler.scoring.tiles import by_image
-from tiler.scoring.truth import Labelled
+from tiler.scoring.ground_truth import LabelledImages
+from tiler.scoring.tiling import by_image
 
 if TYPE_CHECKING:
     from tiler.types import Bools
 
-Columns = TypeVar("Columns", Truth, Found)
+Columns = TypeVar("Columns", GroundTruth, Predicted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ def _merged(preds: Any) -> tuple[bool, Mapping[str, bool]] | None:
     return preds.by_names, {source: source in preds.predicted for source in preds.sources}
 
 
-def only(chosen: Bools, labelled: Labelled) -> Labelled:
+def only(chosen: Bools, labelled: LabelledImages) -> LabelledImages:
     """Some of the images and their labels, numbered anew."""
     keys = [key for key, counts in zip(labelled.keys, chosen.tolist(), strict=True) if counts]
     return replace(labelled, keys=keys, sizes=labelled.sizes[chosen], truth=renumbered(labelled.truth, chosen))

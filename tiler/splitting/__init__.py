@@ -17,13 +17,13 @@ from tiler.formats import jsonl, manifest, plain_yaml, yolo
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
+from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
-from tiler.run.target import changed, content
 from tiler.run.transaction import produced
 from tiler.splitting import report as reports
-from tiler.splitting.job import Job
+from tiler.splitting.job import SplitJob
 from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole, stands, target_of
-from tiler.splitting.places import Quota, check_grid, quota
+from tiler.splitting.planning import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
@@ -93,7 +93,7 @@ def split(
     return produced(target, lambda: stands(target, chosen, run.overwrite), unchanged, build)
 
 
-def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path) -> tuple[Job, SplitReport]:
+def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path) -> tuple[SplitJob, SplitReport]:
     """What is to be done, and the report of it, in which nothing is counted yet."""
     task, reason = tasks.decide(dataset, chosen.task)
     replace(chosen, task=task).require_in_effect()
@@ -107,14 +107,14 @@ def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path
     return job, result
 
 
-def _job(dataset: Dataset, options: SplitOptions) -> Job:
+def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
     spec = yolo.Spec(options.task, len(dataset.names), dataset.kpt_shape if options.task == "pose" else None)  # type: ignore[arg-type]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    return Job(dataset.root, spec, options, classes=classes, coco_name=dataset.file.name, pages=dataset.pages)
+    return SplitJob(dataset.root, spec, options, classes=classes, coco_name=dataset.file.name, pages=dataset.pages)
 
 
 def _build(
-    job: Job,
+    job: SplitJob,
     dataset: Dataset,
     chosen: SplitOptions,
     run: RunOptions,
@@ -152,7 +152,7 @@ def _build(
         staging.keep_only(owned_in(tree, suffixes), folders)
 
 
-def _args(job: Job, chosen: SplitOptions) -> dict[str, Any]:
+def _args(job: SplitJob, chosen: SplitOptions) -> dict[str, Any]:
     """Every option in effect, as it was given: a valid --config."""
     idle = job.options.idle()  # where the task is decided
     return {name: value for name, value in chosen.in_effect().items() if name not in idle}
@@ -168,7 +168,7 @@ def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
     return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
 
 
-def _quotas(job: Job, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:
+def _quotas(job: SplitJob, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:
     """Which empty tiles each split takes: a first pass over labels and headers counts them."""
     empty: dict[str, dict[str, int]] = {name: {} for name in dataset.splits}
     positive = dict.fromkeys(dataset.splits, 0)
@@ -222,7 +222,7 @@ def _report_of(folder: Folder) -> SplitReport:
 
 def _require_same_sources(
     done: Iterator[manifest.SourceTiles],
-    job: Job,
+    job: SplitJob,
     dataset: Dataset,
     run: RunOptions,
     target: Path,

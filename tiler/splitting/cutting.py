@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from tiler import boxes as box
-from tiler.clipping import WHOLE
 from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.datasets.sources import Source, opened
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats.manifest import SourceTiles, Tile
-from tiler.formats.text import reason
-from tiler.grids import MIN_SIDE
+from tiler.formats.manifest import SourceTiles, TileEntry
+from tiler.formats.text_files import reason
+from tiler.geometry import boxes as box
+from tiler.geometry.clipping import WHOLE
+from tiler.geometry.grids import MIN_SIDE
+from tiler.geometry.instances import Instances
 from tiler.images import geo, reading
 from tiler.images.header import probe
-from tiler.images.raster import Later
-from tiler.instances import Instances
+from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
-from tiler.run.hands import done as at_once
-from tiler.run.refusing import refusal
-from tiler.splitting.job import Job, Plan, tile_paths
-from tiler.splitting.places import places
-from tiler.splitting.report import MEDIUM, SMALL, Counts, Lost, Outcome, Sizes, Tally
-from tiler.splitting.tiles import Made, stamped, write
-from tiler.splitting.views import label_rows, views
+from tiler.run.rejecting import refusal
+from tiler.run.work_sharing import done as at_once
+from tiler.splitting.job import SourcePlan, SplitJob, tile_paths
+from tiler.splitting.planning import places
+from tiler.splitting.report import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, SplitOutcome, TileCounts
+from tiler.splitting.tile_files import Made, stamped, write
+from tiler.splitting.tile_labels import label_rows, views
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 REPAIRED = ("L07", "L08", "L09", "L11")
 
 
-def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_once) -> Outcome:
+def cut(job: SplitJob, source: Source, done: bytes | None = None, later: Later = at_once) -> SplitOutcome:
     """Cut one source; what cannot be used of it is told in the outcome.
 
     Args:
@@ -58,8 +58,9 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
             labels = label_file(job.root, source, job.coco_name)
             fingerprint = _fingerprint(job, source, file, labels)
             if done is not None:
-                earlier = msgspec.json.decode(done, type=Outcome)
-                known = earlier.entry.fingerprint == fingerprint and not earlier.counts.refused  # memory may be there now
+                earlier = msgspec.json.decode(done, type=SplitOutcome)
+                # memory may be there now
+                known = earlier.entry.fingerprint == fingerprint and not earlier.counts.refused
                 if known and _still_there(job, source, earlier):
                     earlier.kept = True
                     return earlier
@@ -67,10 +68,10 @@ def cut(job: Job, source: Source, done: bytes | None = None, later: Later = at_o
     except Exception as error:  # whatever it is, the other images go on
         refused = refusal(error)
         finding = Finding(refused.path or source.key, refused.code, refused.message)
-        return Outcome.refused(source.split, source.key, finding, fingerprint)
+        return SplitOutcome.refused(source.split, source.key, finding, fingerprint)
 
 
-def fingerprint_of(job: Job, source: Source) -> str:
+def fingerprint_of(job: SplitJob, source: Source) -> str:
     """What `cut` would call the source's present content."""
     try:
         with opened(os.path.join(job.root, source.key)) as file:
@@ -80,7 +81,7 @@ def fingerprint_of(job: Job, source: Source) -> str:
         return "unreadable"
 
 
-def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFile) -> str:
+def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: LabelFile) -> str:
     """Of everything that tiles are made from."""
     try:
         image = hashlib.file_digest(file, "sha256").digest()
@@ -90,7 +91,7 @@ def _fingerprint(job: Job, source: Source, file: BufferedReader, labels: LabelFi
     return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
 
 
-def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
+def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     """Whether all tiles of an outcome stand in the tree, with the names that they shall have, as
     they were written."""
     if job.tree is None:
@@ -107,7 +108,7 @@ def _still_there(job: Job, source: Source, outcome: Outcome) -> bool:
     return True
 
 
-def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str, later: Later) -> Outcome:
+def _cut(job: SplitJob, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str, later: Later) -> SplitOutcome:
     header = probe(file)
     reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
     width, height = header.size
@@ -133,10 +134,10 @@ def _cut(job: Job, source: Source, file: BufferedReader, labels_from: LabelFile,
     written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
     counts.bytes = written or round(source.bytes * shown / (width * height))
     entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo, source.image_id)
-    return Outcome(entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels)
+    return SplitOutcome(entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels)
 
 
-def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) -> Plan:
+def _planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
     """Which windows become tiles, and with which rows."""
     options = job.options
     where = places(source.stem, width, height, options)
@@ -144,7 +145,7 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
     scales = np.array([place.size[0] / place.window.width for place in where])
     seen = views(labels.instances, bounds, scales, options)
     rows = label_rows(seen, bounds, scales, options, job.spec)
-    plan = Plan(where, bounds, scales, seen, rows, np.ones(len(where), bool))
+    plan = SourcePlan(where, bounds, scales, seen, rows, np.ones(len(where), bool))
     positive = np.bincount(plan.row_tile, minlength=len(where)) > 0
     written = plan.written
     if options.background != "all":
@@ -156,7 +157,7 @@ def _planned(job: Job, source: Source, labels: Labels, width: int, height: int) 
     return replace(plan, written=written)
 
 
-def _tile(plan: Plan, t: int) -> Tile:
+def _tile(plan: SourcePlan, t: int) -> TileEntry:
     place, seen = plan.places[t], plan.views.seen
     views_here = plan.rows.view[plan.rows_of(t)]
     rows = [
@@ -164,10 +165,10 @@ def _tile(plan: Plan, t: int) -> Tile:
         for row, visible in zip(seen.row[views_here].tolist(), seen.visible[views_here].tolist(), strict=True)
     ]
     w = place.window
-    return Tile(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
+    return TileEntry(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
 
 
-def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[int, Tally], list[Lost]]:
+def _counted(source: Source, plan: SourcePlan, labels: Labels) -> tuple[TileCounts, dict[int, ObjectCounts], list[Lost]]:
     """The conservation of this source's objects."""
     instances, seen = labels.instances, plan.views
     row_view = plan.rows.view[plan.written[plan.row_tile]]
@@ -179,7 +180,7 @@ def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[i
     classes = {}
     for class_id in np.unique(instances.class_id):
         mine = instances.class_id == class_id
-        classes[int(class_id)] = Tally(
+        classes[int(class_id)] = ObjectCounts(
             objects=int(mine.sum()),
             whole=int((visible[mine] >= WHOLE).sum()),
             truncated=int(((visible[mine] > 0) & (visible[mine] < WHOLE)).sum()),
@@ -193,7 +194,7 @@ def _counted(source: Source, plan: Plan, labels: Labels) -> tuple[Counts, dict[i
         for i in np.flatnonzero(visible == 0)
     ]
     positive = np.bincount(plan.row_tile, minlength=len(plan.places)) > 0
-    counts = Counts(
+    counts = TileCounts(
         sources=1,
         tiles=int(plan.written.sum()),
         background=int((plan.written & ~positive).sum()),
@@ -209,7 +210,7 @@ def _sizes(areas: Floats) -> Sizes:
     return Sizes(small, len(areas) - small - large, large)
 
 
-def _why_lost(plan: Plan, instances: Instances, i: int) -> str:
+def _why_lost(plan: SourcePlan, instances: Instances, i: int) -> str:
     here = np.flatnonzero(plan.views.object == i)
     if not len(here):
         sides = box.to_cxcywh(instances.boxes[i : i + 1])[0, 2:]

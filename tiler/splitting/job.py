@@ -12,15 +12,15 @@ import numpy as np
 from tiler.formats import yolo
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.splitting.places import Place, Quota
-from tiler.splitting.views import Rows, Views
+from tiler.splitting.planning import PlannedTile, Quota
+from tiler.splitting.tile_labels import LabelRows, Views
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SplitJob:
     """All that cutting a source needs beside the source itself; it goes to the workers.
 
     Attributes:
@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SourcePlan:
     """What is to be written of a source.
 
     Attributes:
@@ -55,11 +55,11 @@ class Plan:
         written: `(T,)` the windows that become tiles.
     """
 
-    places: list[Place]
+    places: list[PlannedTile]
     bounds: Floats
     scales: Floats
     views: Views
-    rows: Rows
+    rows: LabelRows
     written: Bools
 
     @cached_property

@@ -13,7 +13,7 @@ from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.run.target import changed, occupied, require_same, resolved
+from tiler.run.output_folder import changed, occupied, require_same, resolved
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -114,10 +114,10 @@ def require_whole(folder: Folder, total: int) -> None:
         raise changed(folder.path, said)
 
 
-def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Head:
+def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.ManifestHead:
     """The first line of the manifest."""
     shape = spec.out_shape
-    return manifest.Head(
+    return manifest.ManifestHead(
         __version__,
         manifest.SCHEMA,
         spec.task,

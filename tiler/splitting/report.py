@@ -28,7 +28,7 @@ class Sizes(msgspec.Struct):
         self.large += other.large
 
 
-class Tally(msgspec.Struct):
+class ObjectCounts(msgspec.Struct):
     """Objects of one class (or of all) in a split.
 
     objects = whole + truncated + lost. `rows` are label rows in tiles; `before` counts the
@@ -43,14 +43,14 @@ class Tally(msgspec.Struct):
     before: Sizes = msgspec.field(default_factory=Sizes)
     after: Sizes = msgspec.field(default_factory=Sizes)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: ObjectCounts) -> None:
         for name in ("objects", "whole", "truncated", "lost", "rows"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.before.add(other.before)
         self.after.add(other.after)
 
 
-class Counts(msgspec.Struct):
+class TileCounts(msgspec.Struct):
     """Images and tiles of a split.
 
     `background` of the `tiles` hold no object; `left_out` windows were not written (by
@@ -71,7 +71,7 @@ class Counts(msgspec.Struct):
     bytes: int = 0
     copied: int = 0
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: TileCounts) -> None:
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -86,7 +86,7 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Outcome(msgspec.Struct):
+class SplitOutcome(msgspec.Struct):
     """What became of one source.
 
     Attributes:
@@ -97,8 +97,8 @@ class Outcome(msgspec.Struct):
     """
 
     entry: SourceTiles
-    counts: Counts
-    classes: dict[int, Tally]
+    counts: TileCounts
+    classes: dict[int, ObjectCounts]
     lost: list[Lost]
     findings: list[Finding]
     suffix: str = ""
@@ -107,18 +107,18 @@ class Outcome(msgspec.Struct):
     kept: bool = False
 
     @classmethod
-    def refused(cls, split: str, key: str, finding: Finding, fingerprint: str) -> Outcome:
+    def refused(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
         """Of a source that cannot be used."""
         entry = SourceTiles(key, split, 0, 0, fingerprint, [])
-        return cls(entry, Counts(sources=1, refused=1), {}, [], [finding])
+        return cls(entry, TileCounts(sources=1, refused=1), {}, [], [finding])
 
 
 class SplitCounts(msgspec.Struct):
     """A split's counts, and its objects: of all classes, and of each."""
 
-    counts: Counts
-    objects: Tally
-    classes: dict[str, Tally]
+    counts: TileCounts
+    objects: ObjectCounts
+    classes: dict[str, ObjectCounts]
 
 
 class SplitReport(msgspec.Struct):
@@ -149,13 +149,13 @@ class SplitReport(msgspec.Struct):
     out: str = ""
     unchanged: bool = False
 
-    def add(self, outcome: Outcome, shown: Sequence[str]) -> None:
+    def add(self, outcome: SplitOutcome, shown: Sequence[str]) -> None:
         """Count in what became of a source. `shown`: what each class is called, by `labels`."""
         split = self.splits[outcome.entry.split]
         split.counts.add(outcome.counts)
         for class_id, tally in outcome.classes.items():
             split.objects.add(tally)
-            split.classes.setdefault(shown[class_id], Tally()).add(tally)
+            split.classes.setdefault(shown[class_id], ObjectCounts()).add(tally)
         self.lost += outcome.lost
         if outcome.channels:
             self.bands[str(outcome.channels)] = self.bands.get(str(outcome.channels), 0) + 1
@@ -164,7 +164,7 @@ class SplitReport(msgspec.Struct):
     @property
     def total(self) -> SplitCounts:
         """The counts of all splits together."""
-        result = SplitCounts(Counts(), Tally(), {})
+        result = SplitCounts(TileCounts(), ObjectCounts(), {})
         for split in self.splits.values():
             result.counts.add(split.counts)
             result.objects.add(split.objects)
@@ -203,5 +203,5 @@ def labels(names: Sequence[str]) -> list[str]:
 def new(task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]) -> SplitReport:
     """An empty report in which every split and class has its place."""
     shown = labels(names)
-    empty = {split: SplitCounts(Counts(), Tally(), {name: Tally() for name in shown}) for split in splits}
+    empty = {split: SplitCounts(TileCounts(), ObjectCounts(), {name: ObjectCounts() for name in shown}) for split in splits}
     return SplitReport(task, reason, empty, [], list(findings))

@@ -9,18 +9,18 @@ from tiler.datasets.sources import Dataset, Source, opened
 from tiler.images import reading
 from tiler.images.header import probe
 from tiler.images.reading import SourceImage
-from tiler.images.stretch import Tally, limits
+from tiler.images.stretch import Histogram, limits
 from tiler.options import RunOptions, pixel_limit
-from tiler.run.refusing import refusal
-from tiler.splitting.job import Job
-from tiler.splitting.tiles import kind_of
+from tiler.run.rejecting import refusal
+from tiler.splitting.job import SplitJob
+from tiler.splitting.tile_files import kind_of
 from tiler.splitting.work import mapped
 
-Tallies = dict[str, Tally]
+Tallies = dict[str, Histogram]
 WITH_ALPHA = ("LA;16", "RGBA;16")
 
 
-def mapping(job: Job, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple[float, float]]]:
+def mapping(job: SplitJob, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Tallies = {}
     for tallies in mapped(job, count, dataset.sources, run):
@@ -32,7 +32,7 @@ def mapping(job: Job, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple
     return {kind: _limits(kind, total[kind], job.options.stretch) for kind in sorted(total)}
 
 
-def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
+def count(job: SplitJob, sources: Sequence[Source]) -> list[Tallies]:
     """What values each image has; of one that cannot be read, none: it is refused when it is cut."""
     found = []
     for source in sources:
@@ -49,15 +49,15 @@ def count(job: Job, sources: Sequence[Source]) -> list[Tallies]:
     return found
 
 
-def _counted(image: SourceImage) -> Tally:
+def _counted(image: SourceImage) -> Histogram:
     bands = image.bands - (image.mode in WITH_ALPHA)
-    tally = Tally.of_kind(image.dtype, bands)
+    tally = Histogram.of_kind(image.dtype, bands)
     for rows in image.bands_of_rows():
         tally.count(rows[..., :bands])
     return tally
 
 
-def _limits(kind: str, tally: Tally, how: str) -> list[tuple[float, float]]:
+def _limits(kind: str, tally: Histogram, how: str) -> list[tuple[float, float]]:
     """Colours share a pair, so that they stay what they are; alpha keeps its scale."""
     opaque = [(0.0, 65535.0)] if kind.split()[0] in WITH_ALPHA else []
     return limits(tally, how, shared=kind.startswith("RGB")) + opaque

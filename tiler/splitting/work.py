@@ -13,10 +13,10 @@ import msgspec
 from tiler.datasets.sources import Source
 from tiler.options import RunOptions
 from tiler.run import workers
-from tiler.run.hands import Hands
+from tiler.run.work_sharing import SharedThreads
 from tiler.splitting.cutting import cut, fingerprint_of
-from tiler.splitting.job import Job
-from tiler.splitting.report import Outcome
+from tiler.splitting.job import SplitJob
+from tiler.splitting.report import SplitOutcome
 
 Result = TypeVar("Result")
 
@@ -34,17 +34,18 @@ class Progress:
 
 
 def outcomes(
-    job: Job,
+    job: SplitJob,
     sources: Sequence[Source],
     run: RunOptions,
     done: dict[str, bytes],
     progress: Callable[[Progress], None] | None,
-) -> Iterator[Outcome]:
+) -> Iterator[SplitOutcome]:
     """Each source cut. `done`: outcomes of an earlier run, by `key`."""
     todo = [[(source, done.get(key(source.split, source.key))) for source in chunk] for chunk in chunks(sources)]
     ready = tiles = 0
     count, how = workers.count(run.workers), backend(run, sources)
-    hands = Hands(count) if how == "threading" else None  # processes have nothing to lend each other
+    # processes have nothing to lend each other
+    hands = SharedThreads(count) if how == "threading" else None
     results = workers.stream(partial(_cut_all, job, hands), todo, count, how, _describe)
     for outcome in chain.from_iterable(results):
         ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
@@ -53,13 +54,13 @@ def outcomes(
         yield outcome
 
 
-def fingerprints(job: Job, sources: Sequence[Source], run: RunOptions) -> Iterator[str]:
+def fingerprints(job: SplitJob, sources: Sequence[Source], run: RunOptions) -> Iterator[str]:
     """What each source's content is called now."""
     return mapped(job, _fingerprints, sources, run)
 
 
 def mapped(
-    job: Job, work: Callable[[Job, Sequence[Source]], list[Result]], sources: Sequence[Source], run: RunOptions
+    job: SplitJob, work: Callable[[SplitJob, Sequence[Source]], list[Result]], sources: Sequence[Source], run: RunOptions
 ) -> Iterator[Result]:
     """What `work` finds of each source, in order."""
     todo, count = list(chunks(sources)), workers.count(run.workers)
@@ -72,14 +73,14 @@ def key(split: str, source: str) -> str:
     return msgspec.json.encode([split, source]).decode()
 
 
-def _cut_all(job: Job, hands: Hands | None, chunk: Sequence[tuple[Source, bytes | None]]) -> list[Outcome]:
+def _cut_all(job: SplitJob, hands: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]) -> list[SplitOutcome]:
     if hands is None:
         return [cut(job, source, done) for source, done in chunk]
     with hands.busy():
         return [cut(job, source, done, hands.later) for source, done in chunk]
 
 
-def _fingerprints(job: Job, chunk: Sequence[Source]) -> list[str]:
+def _fingerprints(job: SplitJob, chunk: Sequence[Source]) -> list[str]:
     return [fingerprint_of(job, source) for source in chunk]
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import short
-from tiler.foreign import foreign, numbers
-from tiler.instances import Instances, concatenate, empty
+from tiler.geometry.instances import Instances, concatenate, empty
+from tiler.geometry.window import Window
+from tiler.interop import foreign, numbers
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
 from tiler.stitching import methods
-from tiler.stitching.contest import (
+from tiler.stitching.competition import (
     DUPLICATE,
     FATES,
     FUSED,
@@ -27,7 +28,7 @@ from tiler.stitching.contest import (
     ORPHAN,
     OVER_MAX,
     SUPPRESSED,
-    Contest,
+    Competition,
     Result,
     conf_of,
     per_class,
@@ -35,7 +36,6 @@ from tiler.stitching.contest import (
     require_classes,
 )
 from tiler.stitching.cvm import cvm
-from tiler.window import Window
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
@@ -219,7 +219,7 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     firsts = _first_of(order, again)
     competing = order[~again]
     own = instances.take(competing)
-    result = _METHODS[options.method](Contest(own, tile[competing], tiles, options, names))
+    result = _METHODS[options.method](Competition(own, tile[competing], tiles, options, names))
     if options.method == "cvm":  # weak ones count until here: they tell that a tile saw something
         result = _without_weak(result, options, names)
     fate[competing] = result.fate
@@ -289,7 +289,7 @@ def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
     return replace(out.take(order), row=np.arange(len(order))), place
 
 
-_METHODS: dict[str, Callable[[Contest], Result]] = {
+_METHODS: dict[str, Callable[[Competition], Result]] = {
     "cvm": cvm,
     "nms": methods.nms,
     "nmm": methods.nmm,

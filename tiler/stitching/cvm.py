@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import boxes as box
-from tiler import fusing, polygons
-from tiler.instances import Instances
+from tiler.geometry import boxes as box
+from tiler.geometry import polygons
+from tiler.geometry.instances import Instances
+from tiler.geometry.neighbours import meetings
 from tiler.matching import common_view
 from tiler.matching.tiles import Tiles, cut_sides
-from tiler.neighbours import meetings
-from tiler.stitching.contest import FUSED, KEPT, ORPHAN, Contest, Result, conf_of, members_of
+from tiler.stitching import fusing
+from tiler.stitching.competition import FUSED, KEPT, ORPHAN, Competition, Result, conf_of, members_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -22,7 +23,7 @@ SHOWN = 0.9  # of an orphan lies in a tile that did not report it
 DECAY = 0.5  # what becomes of its confidence
 
 
-def cvm(contest: Contest) -> Result:
+def cvm(contest: Competition) -> Result:
     own, tile, tiles, n = contest.own, contest.tile, contest.tiles, len(contest.own)
     cut = cut_sides(own.boxes, tile, tiles)
     leader = common_view.groups(own, tile, tiles, contest.kind, contest.threshold)
@@ -43,7 +44,7 @@ def cvm(contest: Contest) -> Result:
     return Result(leader, fate, out.take(leader == np.arange(n)))
 
 
-def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> Ints:
+def _absorbed(boxes: Floats, unseen: Bools, contest: Competition, leader: Ints) -> Ints:
     """Leaders, where fragments that no view could match belong to the object that they lie in.
 
     A fragment is a sliver at the edge of its tile, or what fills its tile from side to side:
@@ -76,7 +77,8 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
         i, j = i[may], j[may]
         area = box.area(boxes[j])
         order = np.lexsort((j, area, i))
-        order = order[np.flatnonzero(np.diff(i[order], prepend=-1))]  # the smallest of each; of equals the first
+        # the smallest of each; of equals the first
+        order = order[np.flatnonzero(np.diff(i[order], prepend=-1))]
         i, j, area = i[order], j[order], area[order]
         less = (area < least[i]) | ((area == least[i]) & (j < to[i]))
         to[i[less]], least[i[less]] = j[less], area[less]
@@ -85,12 +87,13 @@ def _absorbed(boxes: Floats, unseen: Bools, contest: Contest, leader: Ints) -> I
     return np.where(to != np.arange(len(to)), to, to[leader])
 
 
-def _fused(contest: Contest, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
+def _fused(contest: Competition, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
     """One detection for each group of members, and `(G, 4)` the sides that nobody saw."""
     own, tile, tiles = contest.own.take(members), contest.tile[members], contest.tiles
     if not len(starts):
         return own, np.zeros((0, 4), bool)
-    out, conf = own.take(starts), conf_of(own)  # members are in canonical order: the first is the most confident
+    # members are in canonical order: the first is the most confident
+    out, conf = own.take(starts), conf_of(own)
     boxes, seen = fusing.sides(own.boxes, conf, tile, tiles, starts)
     columns: dict[str, Any] = {"boxes": boxes}
     if own.task == "obb" and own.rings is not None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler import fusing
+from tiler.geometry.neighbours import meetings
 from tiler.matching import crowds, suppression
 from tiler.matching.tiles import Tiles
-from tiler.neighbours import meetings
-from tiler.stitching.contest import FUSED, KEPT, SUPPRESSED, Contest, Result, members_of, places
+from tiler.stitching import fusing
+from tiler.stitching.competition import FUSED, KEPT, SUPPRESSED, Competition, Result, members_of, places
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 PAIRS, ROW, CHOICE = 50_000, 12, 5000
 
 
-def none(contest: Contest) -> Result:
+def none(contest: Competition) -> Result:
     return contest.result(np.arange(len(contest.own)), KEPT)
 
 
-def nms(contest: Contest) -> Result:
+def nms(contest: Competition) -> Result:
     return contest.result(contest.suppressors(), SUPPRESSED)
 
 
-def greedy_nmm(contest: Contest) -> Result:
+def greedy_nmm(contest: Competition) -> Result:
     leader = contest.suppressors()
     grown = suppression.grown(contest.own.boxes, leader, contest.options.metric, contest.threshold)  # type: ignore[arg-type]
     return _united(contest, leader, grown)
 
 
-def nmm(contest: Contest) -> Result:
+def nmm(contest: Competition) -> Result:
     leader = contest.components()
     boxes = contest.own.boxes.copy()
     np.minimum.at(boxes[:, :2], leader, contest.own.boxes[:, :2])
@@ -42,7 +42,7 @@ def nmm(contest: Contest) -> Result:
     return _united(contest, leader, boxes)
 
 
-def wbf(contest: Contest) -> Result:
+def wbf(contest: Competition) -> Result:
     """Of boxes as published; OBBs and outlines have no mean, so they cluster around the most confident one."""
     if contest.own.rings is not None:
         leader = contest.suppressors()
@@ -53,13 +53,13 @@ def wbf(contest: Contest) -> Result:
     if pairs is not None:
         leader, boxes, conf = suppression.wbf(contest.own.boxes, contest.conf, *pairs[:2], contest.threshold)
     else:
-        rows = crowds.Rows(contest.own.boxes, contest.kind, contest.options.metric)  # type: ignore[arg-type]
+        rows = crowds.BoxOverlaps(contest.own.boxes, contest.kind, contest.options.metric)  # type: ignore[arg-type]
         every = np.arange(len(contest.own))
         leader, boxes, conf = suppression.clustered(contest.own.boxes, contest.conf, rows.stronger, every, contest.threshold)
     return _united(contest, leader, boxes, conf=conf)
 
 
-def _united(contest: Contest, leader: Ints, boxes: Floats, **columns: Any) -> Result:
+def _united(contest: Competition, leader: Ints, boxes: Floats, **columns: Any) -> Result:
     """Members joined into their leader, whose box is given; outlines are united, OBBs and keypoints the leader's."""
     own = contest.own
     if own.task != "segment":
@@ -70,7 +70,7 @@ def _united(contest: Contest, leader: Ints, boxes: Floats, **columns: Any) -> Re
     return replace(merged, instances=merged.instances.changed(rings=rings, boxes=rings.bounds()))
 
 
-def soft_nms(contest: Contest) -> Result:
+def soft_nms(contest: Competition) -> Result:
     n = len(contest.own)
     most = PAIRS + n * (ROW + n // CHOICE) if contest.own.rings is None else None
     pairs = contest.pairs(least=False, most=most)
@@ -81,7 +81,7 @@ def soft_nms(contest: Contest) -> Result:
     return contest.result(np.arange(len(contest.own)), KEPT, conf=conf)
 
 
-def center(contest: Contest) -> Result:
+def center(contest: Competition) -> Result:
     """A detection counts if its centre lies deeper in its own tile than in any other that holds it."""
     centre = (contest.own.boxes[:, :2] + contest.own.boxes[:, 2:]) / 2
     points = np.concatenate([centre, centre], axis=1)

@@ -15,19 +15,20 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tiler.errors import SourceRefused, printable
 from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
 from tiler.evaluation.seams import INSIDE
-from tiler.formats.text import open_regular
+from tiler.formats.text_files import open_regular
 from tiler.images import reading
 
 if TYPE_CHECKING:
-    from tiler.evaluation.sample import Sample
-    from tiler.instances import Instances
+    from tiler.evaluation.inputs import EvaluationInputs
+    from tiler.geometry.instances import Instances
     from tiler.scoring.metrics import Metrics
     from tiler.types import Bools, Floats, Ints
 
 SIDE = 384  # px of a crop; an enlarged one, or one of a small image, may have less
 AROUND, ROOM = 3.0, 1.2  # sides of the object that a crop shows, and the least
 WHOLE = 1280  # px of the longer side of a whole image
-NAMED = 12  # labels and detections in a crop, of which all have their names; of more those that are wrong, or meant
+# labels and detections in a crop, of which all have their names; of more those that are wrong, or meant
+NAMED = 12
 CLOSEST = 8  # times enlarged, unless the whole image is smaller
 LONGEST = 26  # letters of a name and a confidence
 EACH = 3  # of one image, while others have any
@@ -70,7 +71,7 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Spot:
     """Where something is wrong.
 
     Attributes:
@@ -141,7 +142,7 @@ def overview(metrics: Metrics) -> Crop | None:
         what = f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, {row['fn']} labels missed"
         zoom = -reduced if reduced > 1 else 1
         scale = f"; reduced {reduced} times" if reduced > 1 else ""
-        place = _Place(image, "", f"{what} ({size[0]} x {size[1]} px{scale})", np.full(4, np.nan), (0, 0, *size), zoom)
+        place = _Spot(image, "", f"{what} ({size[0]} x {size[1]} px{scale})", np.full(4, np.nan), (0, 0, *size), zoom)
         return _crop(metrics, metrics.errors, pixels, place)
     return None
 
@@ -151,15 +152,15 @@ def _chosen(
     errors: Diagnosis,
     ranked: Sequence[tuple[str, bool, int]],
     count: int,
-    known: Sequence[_Place] = (),
-) -> list[_Place]:
+    known: Sequence[_Spot] = (),
+) -> list[_Spot]:
     """The first places, none of which is in sight of another; a few of each image, and more if these are too few.
 
     Args:
         known: places that were chosen before.
     """
     sizes: dict[int, tuple[int, int] | None] = {}
-    chosen: list[_Place] = []
+    chosen: list[_Spot] = []
     for most in (EACH, count):
         for kind, is_label, i in ranked:
             rows: Any = metrics.sample.truth if is_label else metrics.sample.found
@@ -213,7 +214,7 @@ def _in_turn(lists: list[list[tuple[str, bool, int]]]) -> Iterator[tuple[str, bo
         yield from (own[i] for own in lists if i < len(own))
 
 
-def _extent(sample: Sample, errors: Diagnosis, is_label: bool, i: int) -> Floats:
+def _extent(sample: EvaluationInputs, errors: Diagnosis, is_label: bool, i: int) -> Floats:
     """The label, or the detection and the label that it is about."""
     truth, found = sample.truth.instances.boxes, sample.found.instances.boxes
     label = i if is_label else int(errors.about[i])
@@ -221,13 +222,13 @@ def _extent(sample: Sample, errors: Diagnosis, is_label: bool, i: int) -> Floats
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def _in_sight(place: _Place, box: Floats) -> bool:
+def _in_sight(place: _Spot, box: Floats) -> bool:
     x, y = (box[:2] + box[2:]) / 2
     left, top, right, bottom = place.view
     return bool(left <= x < right and top <= y < bottom)
 
 
-def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box: Floats, size: tuple[int, int]) -> _Place:
+def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box: Floats, size: tuple[int, int]) -> _Spot:
     width, height = size
     side = max(float((box[2:] - box[:2]).max()), 1.0)
     closest = SIDE // (ROOM * side)
@@ -246,7 +247,7 @@ def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box
     if kind in ("Cls", "Both") and about >= 0:
         true = f" ({metrics.names[metrics.sample.truth.instances.class_id[about]]})"
     what = f"{kind}: {metrics.names[rows.class_id[i]]}{conf}, {WORDS[kind]}{true} ({near}{scale})"
-    return _Place(image, kind, what, box, (x, y, x + w, y + h), zoom)
+    return _Spot(image, kind, what, box, (x, y, x + w, y + h), zoom)
 
 
 # --- images
@@ -283,7 +284,7 @@ def _coloured(part: Image.Image) -> Image.Image:
     return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
-def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Place) -> Crop:
+def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Spot) -> Crop:
     x, y, right, bottom = place.view
     part = _coloured(image.crop(place.view))
     scale = float(place.zoom) if place.zoom > 0 else -1 / place.zoom
@@ -295,7 +296,7 @@ def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Place
     return Crop(metrics.keys[place.image], place.what, file.getvalue(), *part.size)
 
 
-def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Place, scale: float) -> None:
+def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Spot, scale: float) -> None:
     sample, origin = metrics.sample, np.array(place.view[:2], float)
     draw = ImageDraw.Draw(part, "RGBA")
     if metrics.layout is not None:
@@ -329,7 +330,7 @@ def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Place,
             _text(draw, (box - np.tile(origin, 2)) * scale, plain_text(text), colour, part.size, below)
 
 
-def _seen(instances: Instances, image: Ints, place: _Place) -> Ints:
+def _seen(instances: Instances, image: Ints, place: _Spot) -> Ints:
     """Those in the crop; the least sure come first, to lie below the others."""
     boxes, (x, y, right, bottom) = instances.boxes, place.view
     there = (image == place.image) & (boxes[:, 0] < right) & (boxes[:, 2] > x) & (boxes[:, 1] < bottom) & (boxes[:, 3] > y)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 INK, QUIET, PAPER = "#222222", "#6b6b6b", "#b8bec4"
 BLUE, RED = "#0072b2", "#d55e00"
-COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by the colour-blind too
+# Okabe and Ito: told apart by the colour-blind too
+COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: Any = {  # of matplotlib's settings
     "axes.edgecolor": PAPER,
     "axes.grid": True,

@@ -1,0 +1,1 @@
+"""Geometry: boxes, outlines, masks and windows, as arithmetic on arrays."""

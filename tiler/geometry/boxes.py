@@ -1,0 +1,97 @@
+"""Boxes: `(N, 4)` float64, xyxy, absolute pixels, origin at the top left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+CELLS = 4_000_000  # comparisons held in memory at once by `pairs`
+
+
+def area(boxes: Floats) -> Floats:
+    """`(N,)` areas in px²; zero where a box has no extent.
+
+    >>> area(np.array([[0, 0, 2, 3], [5, 5, 5, 9]], float))
+    array([6., 0.])
+    """
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def intersection(boxes: Floats, others: Floats) -> Floats:
+    """`(N, 4)` common part of each box with its partner (shapes broadcast).
+
+    Boxes that do not meet give one whose right lies left of its left: its `area` is 0.
+
+    >>> intersection(np.array([[0, 0, 4, 4.0]]), np.array([2, 1, 9, 9.0]))
+    array([[2., 1., 4., 4.]])
+    """
+    return np.concatenate([np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
+
+
+def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
+    """`(P,)` px² that boxes i share with others j: the area of their intersection.
+
+    >>> common_area(np.array([[0, 0, 4, 4.0]]), np.array([[2, 1, 9, 9.0]]), np.array([0]), np.array([0])).tolist()
+    [6.0]
+    """
+    # looked up twice as fast
+    one, other = (np.ascontiguousarray(columns.T) for columns in (boxes, others))
+    wide, high = (
+        np.maximum(np.minimum(one[axis + 2][i], other[axis + 2][j]) - np.maximum(one[axis][i], other[axis][j]), 0.0)
+        for axis in (0, 1)
+    )
+    return np.asarray(wide * high)
+
+
+def inside(boxes: Floats, others: Floats) -> Bools:
+    """`(N,)` True where a box lies wholly in its partner, edges included."""
+    return np.asarray((boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1))
+
+
+def corners(boxes: Floats) -> Floats:
+    """`(N, 4, 2)` corners, clockwise from the top left.
+
+    >>> corners(np.array([[0, 0, 4, 2.0]]))[0].tolist()
+    [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]]
+    """
+    return boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
+    """Indices `(i, j)` of every box and other whose common area is > 0, ordered by i, then j.
+
+    Touching is not meeting. Memory is bounded whatever the number of boxes.
+
+    >>> i, j = pairs(np.array([[0, 0, 4, 4.0]]), np.array([[4, 0, 9, 9], [3, 3, 9, 9.0]]))
+    >>> i.tolist(), j.tolist()
+    ([0], [1])
+    """
+    step = max(1, CELLS // max(1, len(others)))
+    found_i, found_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(boxes), step):
+        part = boxes[start : start + step, None]
+        meets = (np.minimum(part[..., 2:], others[:, 2:]) > np.maximum(part[..., :2], others[:, :2])).all(axis=-1)
+        i, j = np.nonzero(meets)
+        found_i.append(i + start)
+        found_j.append(j)
+    return np.concatenate(found_i), np.concatenate(found_j)
+
+
+def to_cxcywh(boxes: Floats) -> Floats:
+    """Centre, width, height of xyxy boxes."""
+    return np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
+def from_cxcywh(boxes: Floats) -> Floats:
+    """xyxy of boxes given as centre, width, height.
+
+    >>> from_cxcywh(np.array([[5, 5, 4, 2.0]]))
+    array([[3., 4., 7., 6.]])
+    """
+    half = boxes[..., 2:] / 2
+    return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)

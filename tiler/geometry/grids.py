@@ -1,0 +1,94 @@
+"""Grids: where the windows go.
+
+Every grid covers every pixel, has no window twice, and neighbours share at least the
+overlap that was asked for. No window is under 10 px, which trainers refuse.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.geometry.window import Window
+
+Edge = Literal["shift", "pad", "trim", "balance"]
+
+MIN_SIDE = 10  # px; the trainer drops smaller images
+
+
+def grid(
+    width: int,
+    height: int,
+    tile: int | tuple[int, int] = 640,
+    overlap: float = 0.2,
+    edge: Edge = "shift",
+) -> list[Window]:
+    """The windows of an image, row by row.
+
+    Args:
+        width, height: of the image, px.
+        tile: one side, or width and height, px.
+        overlap: a fraction of the tile's side (< 1), rounded up to whole pixels, or pixels (>= 1).
+        edge: what happens at the right and bottom border. `shift`: the last window moves
+            inward, so that it is full-size; `balance`: all windows spread evenly, the
+            overlap is the least; `trim`: the last window ends at the border; `pad`: it
+            reaches past it. An image smaller than the tile gives one window of its own
+            size (with `pad`: of the tile's size).
+
+    Raises:
+        TilerError: sizes under 10 px, or an overlap that leaves no stride.
+
+    >>> [(w.x, w.width) for w in grid(1500, 640, tile=640, overlap=128)]
+    [(0, 640), (512, 640), (860, 640)]
+    """
+    tile_width, tile_height = tile if isinstance(tile, tuple) else (tile, tile)
+    columns = spans(width, tile_width, overlap_px(overlap, tile_width), edge)
+    rows = spans(height, tile_height, overlap_px(overlap, tile_height), edge)
+    return [Window(x, y, w, h) for y, h in rows for x, w in columns]
+
+
+def overlap_px(overlap: float, tile: int) -> int:
+    """Whole pixels of an overlap given as a fraction (< 1) or as pixels; never less than asked.
+
+    >>> overlap_px(0.29, 100), overlap_px(128, 640)
+    (29, 128)
+    """
+    if not (math.isfinite(overlap) and overlap >= 0):
+        raise TilerError(f"the overlap is 0 or more, got {overlap!r}")
+    pixels = overlap * tile if overlap < 1 else overlap
+    whole = math.ceil(pixels - 1e-6)  # 0.29 * 100 is 28.999999999999996
+    if whole >= tile:
+        raise TilerError(f"an overlap of {whole} px leaves no stride in a tile of {tile} px")
+    return whole
+
+
+def spans(length: int, tile: int, overlap: int, edge: Edge) -> list[tuple[int, int]]:
+    """Start and size of the windows along one axis of `length` px.
+
+    >>> spans(645, 640, 128, "balance"), spans(645, 640, 0, "trim")
+    ([(0, 640), (5, 640)], [(0, 640), (635, 10)])
+    """
+    if edge not in get_args(Edge):
+        raise TilerError(f"edge is one of {', '.join(get_args(Edge))}{did_you_mean(edge, get_args(Edge))}, got {edge!r}")
+    if int(length) != length or int(tile) != tile:
+        raise TilerError(f"sizes are whole pixels, got an image of {length} and a tile of {tile}")
+    if tile < MIN_SIDE:
+        raise TilerError(f"a tile has at least {MIN_SIDE} px a side, got {tile}")
+    if length < MIN_SIDE and not (edge == "pad" and length > 0):
+        raise TilerError(f"an image has at least {MIN_SIDE} px a side, got {length}")
+    if length <= tile:
+        return [(0, tile if edge == "pad" else length)]
+    count = math.ceil((length - overlap) / (tile - overlap))
+    if edge == "balance":
+        starts = np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5).astype(int)
+        return [(int(start), tile) for start in starts]
+    starts = np.arange(count) * (tile - overlap)
+    if edge == "shift":
+        starts = np.minimum(starts, length - tile)
+    if edge == "trim":  # the last one ends at the border, but is no sliver
+        starts[-1] = min(starts[-1], length - MIN_SIDE)
+        return [(int(start), min(tile, length - int(start))) for start in starts]
+    return [(int(start), tile) for start in starts]

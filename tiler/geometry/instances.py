@@ -1,0 +1,199 @@
+"""Instances: the labels or detections of one image (or one tile) as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.errors import TilerError
+from tiler.geometry import boxes as box
+from tiler.geometry import polygons
+from tiler.geometry.polygons import Rings
+from tiler.lazy import shapely
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints, Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Columns of equal length N, in pixels of the frame they belong to. A detection has a `conf`.
+
+    Attributes:
+        class_id: `(N,)` int64.
+        boxes: `(N, 4)` float64, xyxy.
+        rings: outlines, or None. Of OBBs these are the four corners, one ring each.
+        keypoints: `(N, K, 3)` float64: x, y, visibility 0, 1 or 2; or None.
+        conf: `(N,)` float64 in 0..1, or None for labels.
+        row: `(N,)` int64, where each came from: the 0-based line of its label file, or
+            the index of its COCO annotation. Default: 0..N-1.
+        visible: `(N,)` float64, the part of the object that this frame shows. Default: 1.
+        area: `(N,)` float64, px² of the whole object. Default: of its richest geometry.
+        task: what `rings` and `keypoints` mean.
+
+    Raises:
+        TilerError: columns of different length.
+
+    >>> cars = Instances(class_id=np.array([0, 2]), boxes=np.array([[0, 0, 4, 2], [5, 5, 9, 9.0]]))
+    >>> len(cars), cars.area.tolist(), cars.take(cars.class_id == 2).boxes.tolist()
+    (2, [8.0, 16.0], [[5.0, 5.0, 9.0, 9.0]])
+    """
+
+    class_id: Ints
+    boxes: Floats
+    rings: Rings | None = None
+    keypoints: Floats | None = None
+    conf: Floats | None = None
+    row: Ints = None  # type: ignore[assignment]
+    visible: Floats = None  # type: ignore[assignment]
+    area: Floats = None  # type: ignore[assignment]
+    task: Task = "detect"
+
+    def __post_init__(self) -> None:
+        for name, (kind, shape) in COLUMNS.items():
+            given = getattr(self, name)
+            if given is not None and not _is_column(given, kind, shape):
+                object.__setattr__(self, name, _column(name, given, kind, shape))
+        n = len(self.class_id)
+        if self.row is None:
+            object.__setattr__(self, "row", np.arange(n))
+        if self.visible is None:
+            object.__setattr__(self, "visible", np.ones(n))
+        if self.area is None:
+            object.__setattr__(self, "area", measured_area(self))
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        wrong = [f"{name} {len(c)}" for name, c in columns.items() if c is not None and len(c) != n]
+        if wrong:
+            raise TilerError(f"columns of one length are needed: class_id {n}, {', '.join(wrong)}")
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+    def take(self, index: Ints | Bools) -> Instances:
+        """The instances at the given indices, or where a mask is True, in that order."""
+        index = np.arange(len(self))[index]
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        taken: dict[str, Any] = {
+            name: c.take(index) if isinstance(c, Rings) else c[index] for name, c in columns.items() if c is not None
+        }
+        return replace(self, **taken)
+
+    def put(self, index: Ints, other: Instances) -> Instances:
+        """A copy in which the instances at `index` are those of `other`."""
+        order = np.arange(len(self))
+        order[index] = len(self) + np.arange(len(other))
+        return concatenate([self, other]).take(order)
+
+    def changed(self, **columns: Any) -> Instances:
+        """A copy with other columns, and the area measured anew."""
+        return replace(self, **columns, area=None)  # type: ignore[arg-type]
+
+    def moved(self, dx: float | Floats, dy: float | Floats) -> Instances:
+        """Shifted; keypoints that are not labelled (0, 0, 0) stay what they are."""
+        shift = np.stack(np.broadcast_arrays(dx, dy, np.empty(len(self)))[:2], axis=-1)
+        keypoints = self.keypoints
+        if keypoints is not None:
+            keypoints = keypoints.copy()
+            keypoints[..., :2] += np.where(labelled(keypoints)[..., None], shift[:, None], 0.0)
+        return replace(
+            self,
+            boxes=self.boxes + np.concatenate([shift, shift], axis=-1),
+            rings=None if self.rings is None else self.rings.moved(dx, dy),
+            keypoints=keypoints,
+        )
+
+
+# What each column holds, and the shape of one row; None for any length. Rings are a type of their own.
+COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {
+    "class_id": (np.int64, ()),
+    "boxes": (np.float64, (4,)),
+    "rings": (Rings, ()),
+    "keypoints": (np.float64, (None, 3)),
+    "conf": (np.float64, ()),
+    "row": (np.int64, ()),
+    "visible": (np.float64, ()),
+    "area": (np.float64, ()),
+}
+
+
+def _is_column(given: Any, kind: Any, shape: tuple[int | None, ...]) -> bool:
+    if kind is Rings:
+        return isinstance(given, Rings)
+    return isinstance(given, np.ndarray) and given.dtype == kind and _fits(given, shape)
+
+
+def _fits(given: Any, shape: tuple[int | None, ...]) -> bool:
+    return given.ndim == 1 + len(shape) and all(side in (None, n) for side, n in zip(shape, given.shape[1:], strict=True))
+
+
+def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> Any:
+    """A list, or an array of other numbers, as the array that a column is.
+
+    Raises:
+        TilerError: it has another shape, or what is to be whole is not.
+    """
+    expected = f"{name}: expected ({', '.join(['N', *('K' if side is None else str(side) for side in shape)])}) numbers"
+    try:
+        if kind is Rings:
+            return Rings.of(given)
+        result = np.asarray(given)
+        if not result.size:
+            result = np.empty((0, *(side or 0 for side in shape)))
+        whole = kind is not np.int64 or bool((result == np.rint(result)).all())
+        result = result.astype(kind)
+    except (TypeError, ValueError) as error:
+        raise TilerError(f"{expected}: {error}") from None
+    if not whole:
+        raise TilerError(f"{expected} that are whole")
+    if not _fits(result, shape):
+        raise TilerError(f"{expected}, got {result.shape}")
+    return result
+
+
+def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
+    """No instances at all."""
+    return Instances(
+        class_id=np.empty(0, np.int64),
+        boxes=np.empty((0, 4)),
+        rings=Rings.of([]) if task in ("segment", "obb") else None,
+        keypoints=np.empty((0, keypoints, 3)) if task == "pose" else None,
+        task=task,
+    )
+
+
+def concatenate(many: Sequence[Instances]) -> Instances:
+    """The instances of all, in order; all have the same columns."""
+    first = many[0]
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        values = [getattr(m, name) for m in many]
+        if values[0] is not None:
+            columns[name] = polygons.concatenate(values) if name == "rings" else np.concatenate(values)
+    return replace(first, **columns)
+
+
+def measured_area(instances: Instances) -> Floats:
+    """`(N,)` px² of the richest geometry: the outline if there is one, else the box."""
+    if instances.rings is None:
+        return box.area(instances.boxes)
+    return np.asarray(shapely.area(instances.rings.geometry()))
+
+
+def triples(keypoints: Floats) -> Floats:
+    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints: visible where that is not said, and 0, 0, 0 at the origin: not there.
+
+    >>> triples(np.array([[[5, 6.0], [0, 0]]])).tolist()
+    [[[5.0, 6.0, 2.0], [0.0, 0.0, 0.0]]]
+    """
+    result = np.full((*keypoints.shape[:2], 3), 2.0)
+    result[..., : keypoints.shape[2]] = keypoints
+    result[(keypoints[..., :2] == 0).all(axis=-1)] = 0.0
+    return result
+
+
+def labelled(keypoints: Floats) -> Bools:
+    """`(N, K)` False for a keypoint that nobody set: 0, 0, 0 by COCO's convention."""
+    return np.asarray((keypoints != 0).any(axis=-1))

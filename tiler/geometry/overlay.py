@@ -1,0 +1,305 @@
+"""Areas: every call into GEOS that makes new shapes of old ones, guarded in one place.
+
+Outlines that touch, that run along each other or that differ in the last bit only give lines and
+points beside areas, and now and then an error instead of either. What leaves this module is
+polygons: where GEOS cannot do it in full precision, it is done on a grid of `GRAIN` px.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.errors import TilerError
+from tiler.geometry import neighbours
+from tiler.lazy import shapely
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints, Objects
+
+POLYGON, MULTIPOLYGON = 3, 6  # shapely's type ids
+GRAIN = 2.0**-16  # px; coordinates are rounded to it where GEOS needs that
+MANY = 256  # rings of one object, from which on those that meet no other are put aside
+TOUCH = 1e-9  # px
+CELLS = 1_000_000  # points beside faces held in memory at once
+
+# Each crossing makes a face, and faces are compared with all edges: an outline of some hundred
+# points at random would take gigabytes. Masks traced by a detector cross themselves a few times.
+CROSSINGS = 100  # that any outline may have, and one more for each of its points,
+MOST_CROSSINGS = 2000  # up to these
+FEW = 16  # points, which cannot cross more often
+# pairs of edges that are near each other, from which on it is not worth the search
+CLOSE = 5_000_000
+TANGLED = f"the outline crosses itself too often, expected at most {CROSSINGS} times and once more a point"
+
+
+def areal(shapes: Objects) -> Objects:
+    """`(N,)` the areas of geometries, without their lines and points.
+
+    >>> mixed = shapely.from_wkt("GEOMETRYCOLLECTION (LINESTRING (0 0, 1 1), POLYGON ((0 0, 4 0, 4 2, 0 0)))")
+    >>> areal(np.array([mixed, shapely.Point(1, 1)])).tolist()
+    [<MULTIPOLYGON (((0 0, 4 0, 4 2, 0 0)))>, <POLYGON EMPTY>]
+    """
+    kind = shapely.get_type_id(shapes)
+    other = np.flatnonzero((kind != POLYGON) & (kind != MULTIPOLYGON))
+    if not len(other):
+        return shapes
+    result = shapes.copy()
+    for i in other:
+        polygons = _polygons(shapes[i])
+        result[i] = shapely.multipolygons(polygons) if len(polygons) else shapely.Polygon()
+    return result
+
+
+def _polygons(shape: shapely.Geometry) -> Objects:
+    """The polygons in a geometry, those of collections in collections too."""
+    parts = shapely.get_parts(shape)
+    while (shapely.get_type_id(parts) > POLYGON).any():
+        parts = shapely.get_parts(parts)
+    return np.asarray(parts[shapely.get_type_id(parts) == POLYGON])
+
+
+def common(shapes: Objects, others: Objects) -> Objects:
+    """`(N,)` what each area and its partner share.
+
+    >>> common(np.array([shapely.box(0, 0, 4, 4)]), np.array([shapely.box(4, 0, 8, 4)])).tolist()
+    [<POLYGON EMPTY>]
+    """
+    try:
+        shared = areal(shapely.intersection(shapes, others))
+    except shapely.GEOSException:  # of one of them, which one is not said
+        shared = _one_by_one(shapely.intersection, shapes, others)
+    # GEOS finds no common area at all of some shapes that differ in the last bit only
+    none = np.flatnonzero(shapely.area(shared) <= 0)
+    for i in none[shapely.intersects(shapes[none], others[none])]:
+        shared[i] = _on_grid(shapely.intersection, shapes[i], others[i])
+    return shared
+
+
+def common_area(shapes: Objects, others: Objects) -> Floats:
+    """`(N,)` px² that each area shares with its partner."""
+    return np.asarray(shapely.area(common(shapes, others)))
+
+
+def united(shapes: Objects, starts: Ints) -> Objects:
+    """`(G,)` the area that the areas of each group cover together.
+
+    Args:
+        shapes: one group after the other.
+        starts: `(G,)` where each group begins; none is empty.
+
+    >>> united(np.array([shapely.box(0, 0, 2, 2), shapely.box(2, 0, 4, 2)]), np.array([0]))[0].bounds
+    (0.0, 0.0, 4.0, 2.0)
+    """
+    owner = np.repeat(np.arange(len(starts)), np.diff([*starts, len(shapes)]))
+    groups = shapely.geometrycollections(shapes, indices=owner)
+    try:
+        whole = areal(shapely.union_all(groups[:, None], axis=1))
+        # both of some two that differ in the last bit only, one over the other
+        wrong = ~shapely.is_valid(whole)
+    except shapely.GEOSException:  # of one of them, which one is not said
+        whole, wrong = groups, np.ones(len(groups), bool)
+    whole[wrong] = [_united(shapely.get_parts(group)) for group in groups[wrong]]
+    return whole
+
+
+def even_odd(shapes: Objects) -> shapely.Geometry:
+    """The area that an odd number of the areas cover: holes and islands of outlines.
+
+    Raises:
+        TilerError: their outlines cross too often.
+
+    >>> float(even_odd(np.array([shapely.box(0, 0, 4, 4), shapely.box(1, 1, 2, 2)])).area)
+    15.0
+    """
+    alone = _alone(shapely.bounds(shapes)) if len(shapes) > MANY else np.zeros(len(shapes), bool)
+    meeting = shapes[~alone]
+    if len(meeting) > 1:
+        _require_untangled(shapely.get_rings(meeting))
+    # by halves, so that each point is looked at a few times, not once a ring
+    while len(meeting) > 1:
+        odd, even = meeting[0::2], meeting[1::2]
+        joined = odd.copy()
+        joined[: len(even)] = _difference(odd[: len(even)], even)
+        meeting = joined
+    if alone.any():
+        parts = [part for shape in (*meeting, *shapes[alone]) for part in _polygons(shape)]
+        return shapely.multipolygons(parts)
+    return meeting[0] if len(meeting) else shapely.Polygon()
+
+
+def _alone(bounds: Floats) -> Bools:
+    """`(N,)` the rings whose bounds meet those of others in a corner at most."""
+    result = np.asarray(~np.isnan(bounds).any(axis=1))
+    some = np.flatnonzero(result)
+    for a, b in neighbours.neighbours(bounds[some], reach=TOUCH):
+        i, j = some[a], some[b]
+        gap = np.maximum(bounds[i, :2], bounds[j, :2]) - np.minimum(bounds[i, 2:], bounds[j, 2:])
+        meet = (gap <= 0).all(axis=1) & (gap < 0).any(axis=1)
+        result[i[meet]] = result[j[meet]] = False
+    return result
+
+
+def filled(polygons: Objects) -> Objects:
+    """Valid areas of polygons that may cross themselves, by the even-odd rule.
+
+    A bow-tie becomes its two wings and a key-hole a polygon with a hole. Neither `buffer(0)`
+    nor `make_valid` does that: the one loses a wing, the other fills what a line that is
+    run along there and back closes off.
+
+    Raises:
+        TilerError: one crosses itself too often.
+
+    >>> bow_tie = shapely.Polygon([(0, 0), (4, 4), (4, 0), (0, 4)])
+    >>> float(shapely.area(filled(np.array([bow_tie])))[0])
+    8.0
+    """
+    result = np.asarray(polygons, dtype=object).copy()
+    invalid = ~shapely.is_valid(result)
+    if invalid.any():
+        result[invalid] = [_faces(polygon) for polygon in result[invalid]]
+    return result
+
+
+def _faces(polygon: shapely.Polygon) -> shapely.Geometry:
+    """The faces between the lines of a polygon that lie inside an odd number of times."""
+    rings = shapely.get_rings(polygon)
+    _require_untangled(rings)
+    faces = shapely.get_parts(shapely.polygonize([_noded(rings)]))
+    if not len(faces):
+        return shapely.Polygon()
+    inside = shapely.get_coordinates(shapely.point_on_surface(faces))
+    edges = np.concatenate([_edges(ring) for ring in rings])
+    step = max(1, CELLS // len(edges))
+    crossings = [_crossed(inside[k : k + step], edges) for k in range(0, len(faces), step)]
+    odd = faces[np.concatenate(crossings) % 2 == 1]
+    # they meet in common edges: 30 times quicker than any areas
+    return _area_of(shapely.coverage_union_all(odd))
+
+
+def _noded(lines: Objects) -> shapely.Geometry:
+    """Lines, cut wherever they meet."""
+    try:
+        return shapely.union_all(lines)
+    except shapely.GEOSException:
+        return shapely.union_all(lines, grid_size=GRAIN)
+
+
+def _edges(ring: shapely.Geometry) -> Floats:
+    """`(E, 2, 2)` start and end of each edge of a ring."""
+    points = shapely.get_coordinates(ring)
+    return np.stack([points[:-1], points[1:]], axis=1)
+
+
+def _crossed(points: Floats, edges: Floats) -> Floats:
+    """`(P,)` how many edges a line from each point to the right crosses."""
+    x, y = points.T[:, :, None]
+    (x0, y0), (x1, y1) = edges[:, 0].T, edges[:, 1].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+    return np.asarray((((y0 > y) != (y1 > y)) & left).sum(axis=1))
+
+
+def _require_untangled(rings: Objects) -> None:
+    if shapely.get_num_coordinates(rings).sum() <= FEW + len(rings):
+        return
+    if len(rings) > 1 and shapely.is_simple(shapely.multilinestrings(rings)):
+        return
+    if tangled(np.concatenate([_edges(ring) for ring in rings])):
+        raise TilerError(TANGLED)
+
+
+def tangled(edges: Floats) -> bool:
+    """Whether edges cross each other so often that an area of them would be too costly to find.
+
+    A crossing cuts two edges, a point that lies on another edge cuts one. The search ends when
+    there are too many.
+
+    Args:
+        edges: `(E, 2, 2)` start and end of each edge of one object; edges of a ring follow each other.
+
+    >>> points = np.random.default_rng(0).uniform(0, 99, (100, 2))
+    >>> tangled(np.stack([points, np.roll(points, -1, axis=0)], axis=1))
+    True
+    """
+    most = 2 * min(CROSSINGS + len(edges), MOST_CROSSINGS)
+    cuts = near = 0
+    bounds = np.concatenate([edges.min(axis=1), edges.max(axis=1)], axis=1)
+    for i, j in neighbours.neighbours(bounds, reach=GRAIN):
+        cuts += _cuts(edges[i], edges[j]) + _cuts(edges[j], edges[i])
+        near += len(i)
+        if cuts > most or near > CLOSE:
+            return True
+    return False
+
+
+def _cuts(edges: Floats, others: Floats) -> int:
+    """How many edges their partner cuts, by crossing them or with its start."""
+    (a, b), (c, d) = edges.swapaxes(0, 1), others.swapaxes(0, 1)
+    start, end = _side(a, b, c), _side(a, b, d)
+    crossing = (start * end < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
+    on = (start == 0) & (((a - c) * (b - c)).sum(axis=1) < 0)
+    return int(crossing.sum() + on.sum())
+
+
+def _side(a: Floats, b: Floats, c: Floats) -> Floats:
+    """`(P,)` on which side of the line from a to b each point c lies: the sign of its turn, 0 on it."""
+    along, to = b - a, c - a
+    return np.sign(along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0])
+
+
+def hull(points: Floats) -> Floats:
+    """`(H, 2)` the corners of the smallest convex outline around points `(P, 2)`; of points on a line its ends."""
+    corners = shapely.get_coordinates(shapely.convex_hull(shapely.multipoints(points)))
+    return np.asarray(corners[:-1] if len(corners) > 2 else corners)
+
+
+# Where GEOS gives up
+
+
+def _united(shapes: Objects) -> shapely.Geometry:
+    """The area of one group, on a grid if it must be."""
+    try:
+        whole = _area_of(shapely.union_all(shapes))
+        if shapely.is_valid(whole):
+            return whole
+    except shapely.GEOSException:
+        pass
+    return _area_of(shapely.union_all(_rounded(shapes), grid_size=GRAIN))
+
+
+def _difference(shapes: Objects, others: Objects) -> Objects:
+    """`(N,)` what lies in one of each two areas."""
+    try:
+        apart = areal(shapely.symmetric_difference(shapes, others))
+    except shapely.GEOSException:
+        return _one_by_one(shapely.symmetric_difference, shapes, others)
+    for i in np.flatnonzero(~shapely.is_valid(apart)):
+        apart[i] = _on_grid(shapely.symmetric_difference, shapes[i], others[i])
+    return apart
+
+
+def _one_by_one(operation: np.ufunc, shapes: Objects, others: Objects) -> Objects:
+    """The same, each by itself, on a grid if it must be."""
+    result = np.empty(len(shapes), dtype=object)
+    for i, (one, other) in enumerate(zip(shapes, others, strict=True)):
+        try:
+            result[i] = _area_of(operation(one, other))
+        except shapely.GEOSException:
+            result[i] = _on_grid(operation, one, other)
+    return result
+
+
+def _on_grid(operation: np.ufunc, one: shapely.Geometry, other: shapely.Geometry) -> shapely.Geometry:
+    one, other = _rounded(np.array([one, other]))
+    return _area_of(operation(one, other, grid_size=GRAIN))
+
+
+def _rounded(shapes: Objects) -> Objects:
+    """Areas whose coordinates are on the grid."""
+    return areal(shapely.set_precision(areal(shapes), GRAIN))
+
+
+def _area_of(shape: shapely.Geometry) -> shapely.Geometry:
+    return areal(np.array([shape], dtype=object))[0]

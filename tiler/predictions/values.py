@@ -1,0 +1,136 @@
+"""What predictions are read with, and what reading them gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from tiler.findings import Finding
+    from tiler.geometry.instances import Instances
+    from tiler.predictions.sizing import Sizing
+    from tiler.types import Floats, Ints, Task
+
+
+FULL = 300  # rows: Ultralytics' default max_det
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the user or the manifest said about the predictions.
+
+    Attributes:
+        task: auto, detect, segment, obb or pose.
+        names: class names, if known.
+        kpt_shape: number of keypoints and of values each, if known.
+        assume_conf: the confidence of rows that have none.
+        conf_first: rows are class, confidence, x, y, width, height.
+        category_base: what category ids of JSON count from: auto, 0, 1 or coco91.
+        exact: take rows as they are: neither clamped to their frame nor dropped for lack of size or for where they lie.
+        categories: class index by category id, of a ground truth; counts where `category_base` is auto.
+
+    >>> Reading("detect", names=("car", "bus")).classes
+    2
+    """
+
+    task: str = "auto"
+    names: tuple[str, ...] | None = None
+    kpt_shape: tuple[int, int] | None = None
+    assume_conf: float | None = None
+    conf_first: bool = False
+    category_base: str = "auto"
+    exact: bool = False
+    categories: Mapping[int, int] | None = field(default=None, hash=False)  # as a dict it has none
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, if known."""
+        return None if self.names is None else len(self.names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """The T tiles that a batch of predictions is for.
+
+    Attributes:
+        names: as in the predictions' `keys`.
+        rects: `(T, 4)` float64 xyxy, the window in source pixels.
+        scale: `(T,)` tile pixels for each source pixel.
+        within: `(T, 4)` the part of each that lies in its image: of padded tiles less than all. Default: all.
+    """
+
+    names: list[str]
+    rects: Floats
+    scale: Floats
+    within: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.within is None:
+            object.__setattr__(self, "within", self.rects)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The detections of a batch.
+
+    Attributes:
+        instances: in SOURCE pixels, with `conf`, ordered by tile, then row. `row` counts the
+            rows of the file that are not blank, or the entries of the JSON, from 0.
+        tile: `(N,)` index into the Frames.
+        refused: tile, row and finding code of the rows left out.
+        digest: of the numbers that were read and their places, in hex; empty if they were read `exact`.
+        segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each row as given,
+            in px of its own frame. Then there are no rings, and `boxes` are the given ones (0 where there is none).
+        box_area: of JSON that was read `exact`, `(N,)` px² of the boxes as given; NaN where there is none. `area` is then
+            what pycocotools sizes each by; NaN of outlines whose pixels are to be counted.
+    """
+
+    instances: Instances
+    tile: Ints
+    refused: list[tuple[int, int, str]]
+    findings: list[Finding]
+    digest: str
+    segmentations: list[Any] | None = None
+    box_area: Floats | None = None
+
+
+class Batch(Protocol):
+    """The predictions of some tiles; pickles, so that a worker can read it."""
+
+    def read(self, frames: Frames) -> Detections:
+        """The detections, for as many frames as the batch was asked for, in that order."""
+
+
+class Predictions(Protocol):
+    """Predictions found at a path, of which it is known what they mean.
+
+    Attributes:
+        kind: what they are, in words.
+        keys: sorted; the path of a txt relative to its folder, without suffix; in JSON the
+            name of the image without its image suffix.
+        counts: rows of each key.
+        findings: what was noticed that belongs to no key.
+        numeric: keys are the image ids of a JSON, not names.
+        sizing: of JSON that is read `exact`, by what pycocotools sizes its detections.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def keys(self) -> list[str]: ...
+    @property
+    def counts(self) -> list[int]: ...
+    @property
+    def findings(self) -> list[Finding]: ...
+    @property
+    def kpt_shape(self) -> tuple[int, int] | None: ...
+    @property
+    def numeric(self) -> bool: ...
+    @property
+    def sizing(self) -> Sizing | None: ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The predictions of some keys, in this order."""
