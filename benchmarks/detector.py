@@ -72,7 +72,15 @@ class Noise:
 
 
 NOISELESS = Noise(
-    jitter=0, jitter_px=0, score=0, gap=0, false_positives=0, missed=0, fragments_missed=0, thinnest=0, nms=1
+    jitter=0,
+    jitter_px=0,
+    score=0,
+    gap=0,
+    false_positives=0,
+    missed=0,
+    fragments_missed=0,
+    thinnest=0,
+    nms=1,
 )  # every clip of every object, with its score
 
 
@@ -94,7 +102,11 @@ def scenes(kind: Kind, seed: int, size: int = 2944) -> Instances:
     elif kind == "nested":
         boxes = _nested(rng, size)
     else:
-        count, low, high = {"small": (218, 12, 44), "mixed": (160, 12, 320), "large": (30, 140, 800)}[kind]
+        count, low, high = {
+            "small": (218, 12, 44),
+            "mixed": (160, 12, 320),
+            "large": (30, 140, 800),
+        }[kind]
         boxes = _placed(rng, _sides(rng, count, low, high), size, 0.3)
     classes = 1 if kind in ("crowd", "nested") else 3
     return Instances(class_id=rng.integers(0, classes, len(boxes)), boxes=boxes)
@@ -108,7 +120,9 @@ def _sides(rng: np.random.Generator, count: int, low: float, high: float) -> Flo
 
 
 def _placed(rng: np.random.Generator, sides: Floats, size: int, iou: float) -> Floats:
-    """`(N, 4)` boxes at random places, the largest first, of no greater IoU than that where there is room."""
+    """`(N, 4)` boxes at random places, the largest first, of no greater IoU than that where there
+    is room.
+    """
     sides = sides[np.argsort(-sides.prod(axis=1), kind="stable")]
     placed = np.empty((0, 4))
     for side in sides:
@@ -126,9 +140,14 @@ def _crowd(rng: np.random.Generator, size: int) -> Floats:
     blocks = _placed(rng, rng.uniform(22, 62, (18, 2)) * [8, 6], size, 0.0)
     pitch = ((blocks[:, 2:] - blocks[:, :2]) / [8, 6])[:, None]
     rows, columns = np.divmod(np.arange(48), 8)
-    centres = blocks[:, None, :2] + (np.stack([columns, rows], axis=1) + rng.uniform(0.34, 0.66, (18, 48, 2))) * pitch
+    centres = (
+        blocks[:, None, :2]
+        + (np.stack([columns, rows], axis=1) + rng.uniform(0.34, 0.66, (18, 48, 2))) * pitch
+    )
     half = pitch * rng.uniform(0.38, 0.62, (18, 48, 2))
-    return np.asarray(np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).clip(0, size))
+    return np.asarray(
+        np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).clip(0, size)
+    )
 
 
 def _nested(rng: np.random.Generator, size: int) -> Floats:
@@ -139,7 +158,9 @@ def _nested(rng: np.random.Generator, size: int) -> Floats:
         third = (host[2:] - host[:2]) * [1 / 3, 1]
         small = np.minimum(_sides(rng, 5, 14, 56), third)
         corners = (
-            host[:2] + np.stack([np.arange(-1, 4), np.zeros(5)], axis=1) * third + rng.uniform(0, 1, (5, 2)) * (third - small)
+            host[:2]
+            + np.stack([np.arange(-1, 4), np.zeros(5)], axis=1) * third
+            + rng.uniform(0, 1, (5, 2)) * (third - small)
         )
         corners = np.clip(corners, 0, size - small)
         found.append(np.concatenate([corners, corners + small], axis=1))
@@ -149,7 +170,8 @@ def _nested(rng: np.random.Generator, size: int) -> Floats:
 def detect(
     truth: Instances, windows: Sequence[Window], size: tuple[int, int], noise: Noise, seed: int
 ) -> list[tuple[Window, Instances]]:
-    """What the detector reports on each window, in the window's own frame, with `conf`, the surest first.
+    """What the detector reports on each window, in the window's own frame, with `conf`, the surest
+    first.
 
     Args:
         truth: boxes in source pixels.
@@ -164,7 +186,9 @@ def detect(
     return [(window, _detect(truth, window, size, noise, common, seed)) for window in windows]
 
 
-def _detect(truth: Instances, window: Window, size: tuple[int, int], noise: Noise, common: Floats, seed: int) -> Instances:
+def _detect(
+    truth: Instances, window: Window, size: tuple[int, int], noise: Noise, common: Floats, seed: int
+) -> Instances:
     rng = np.random.default_rng([seed, window.x, window.y, window.width, window.height])
     shown = window.clip(Instances(truth.class_id, truth.boxes))
     n = len(shown)
@@ -179,10 +203,17 @@ def _detect(truth: Instances, window: Window, size: tuple[int, int], noise: Nois
     conf = odds / (1 + odds) * np.minimum(1, sides.min(axis=1) / noise.readable)
 
     whole = truth.boxes[shown.row]
-    cut = np.concatenate([whole[:, :2] < window.bounds[:2], whole[:, 2:] > window.bounds[2:]], axis=1)
+    cut = np.concatenate(
+        [whole[:, :2] < window.bounds[:2], whole[:, 2:] > window.bounds[2:]], axis=1
+    )
     inward = np.array([1, 1, -1, -1])
-    moved = np.where(cut, inward * ends, z[:, :4] * np.tile(noise.jitter * sides + noise.jitter_px, 2))
-    frame = np.array([0, 0, min(window.width, size[0] - window.x), min(window.height, size[1] - window.y)], np.float64)
+    moved = np.where(
+        cut, inward * ends, z[:, :4] * np.tile(noise.jitter * sides + noise.jitter_px, 2)
+    )
+    frame = np.array(
+        [0, 0, min(window.width, size[0] - window.x), min(window.height, size[1] - window.y)],
+        np.float64,
+    )
 
     classes, boxes, scores = _false_positives(truth, frame, noise, rng)
     boxes = np.concatenate([shown.boxes + moved, boxes])
@@ -194,12 +225,18 @@ def _detect(truth: Instances, window: Window, size: tuple[int, int], noise: Nois
     return Instances(class_id=classes[kept], boxes=boxes[kept], conf=scores[kept])
 
 
-def _false_positives(truth: Instances, frame: Floats, noise: Noise, rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
+def _false_positives(
+    truth: Instances, frame: Floats, noise: Noise, rng: np.random.Generator
+) -> tuple[Ints, Floats, Floats]:
     count = int(rng.poisson(noise.false_positives)) if len(truth) else 0
     like = rng.integers(0, max(1, len(truth)), count)
     sides = np.minimum(truth.boxes[like, 2:] - truth.boxes[like, :2], frame[2:])
     corners = rng.uniform(0, 1, (count, 2)) * (frame[2:] - sides)
-    return truth.class_id[like], np.concatenate([corners, corners + sides], axis=1), rng.uniform(0.05, 0.6, count)
+    return (
+        truth.class_id[like],
+        np.concatenate([corners, corners + sides], axis=1),
+        rng.uniform(0.05, 0.6, count),
+    )
 
 
 def _nms(boxes: Floats, scores: Floats, classes: Ints, among: Ints, iou: float) -> Ints:

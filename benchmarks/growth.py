@@ -97,7 +97,9 @@ def write_rows(path: Path, task: str, boxes: Array, width: float, conf: bool, se
     values = coordinates(task, boxes, rng)
     values[:, 0::2] /= width
     values[:, 1::2] /= TILE
-    rows = np.column_stack([np.zeros(len(boxes)), values, *([rng.uniform(0.1, 1, len(boxes))] if conf else [])])
+    rows = np.column_stack(
+        [np.zeros(len(boxes)), values, *([rng.uniform(0.1, 1, len(boxes))] if conf else [])]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savetxt(path, rows, "%d" + " %.7f" * (rows.shape[1] - 1))
 
@@ -107,7 +109,10 @@ def make_merge(root: Path, name: str, n: int) -> None:
     task = TASKS.get(name, "detect")
     boxes, count = SCENES[name](np.random.default_rng(n), n)
     x = [0, WIDTH - TILE] if count == 2 else [WIDTH - TILE] * count
-    tiles = [{"name": f"t{k}", "x": at, "y": 0, "w": TILE, "h": TILE, "scale": 1.0, "rows": []} for k, at in enumerate(x)]
+    tiles = [
+        {"name": f"t{k}", "x": at, "y": 0, "w": TILE, "h": TILE, "scale": 1.0, "rows": []}
+        for k, at in enumerate(x)
+    ]
     for k, at in enumerate(x):
         own = boxes[k::count] - [at, 0, at, 0]
         write_rows(root / "p" / f"t{k}.txt", task, own, TILE, True, k)
@@ -143,19 +148,47 @@ def cost(command: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ours = str(Path(sys.executable).parent / "tiler")
-    parser.add_argument("--tiler", action="append", help="a command to measure; several are shown side by side")
+    parser.add_argument(
+        "--tiler", action="append", help="a command to measure; several are shown side by side"
+    )
     parser.add_argument("--only", nargs="*", choices=SCENES, default=list(SCENES))
-    parser.add_argument("--boxes", nargs="*", type=int, default=[1000, 3000, 10_000], help="how many detections are merged")
-    parser.add_argument("--shapes", nargs="*", type=int, default=[500, 2000], help="how many of them, if they are no boxes")
-    parser.add_argument("--scored", nargs="*", type=int, default=[1000, 3000], help="how many are scored, on as many labels")
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=["cvm", "nms", "wbf", "soft-nms"])
+    parser.add_argument(
+        "--boxes",
+        nargs="*",
+        type=int,
+        default=[1000, 3000, 10_000],
+        help="how many detections are merged",
+    )
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        type=int,
+        default=[500, 2000],
+        help="how many of them, if they are no boxes",
+    )
+    parser.add_argument(
+        "--scored",
+        nargs="*",
+        type=int,
+        default=[1000, 3000],
+        help="how many are scored, on as many labels",
+    )
+    parser.add_argument(
+        "--methods", nargs="*", choices=METHODS, default=["cvm", "nms", "wbf", "soft-nms"]
+    )
     args = parser.parse_args()
     commands = [shutil.which(command) or command for command in args.tiler or [ours]]
     work = Path(tempfile.mkdtemp(prefix="tiler-bench-"))
     try:
-        print(f"| {'what':34} | " + " | ".join(os.path.relpath(command) for command in commands) + " |")
+        print(
+            f"| {'what':34} | "
+            + " | ".join(os.path.relpath(command) for command in commands)
+            + " |"
+        )
         print("|---" * (1 + len(commands)) + "|")
         for name in args.only:
             for n in args.shapes if name in TASKS else args.boxes:
@@ -163,14 +196,29 @@ def main() -> None:
                 make_merge(root, name, n)
                 for method in args.methods:
                     out = work / "out"
-                    options = [str(root / "p"), "--tiles", str(root), "--method", method, "--out", str(out), "-q"]
+                    options = [
+                        str(root / "p"),
+                        "--tiles",
+                        str(root),
+                        "--method",
+                        method,
+                        "--out",
+                        str(out),
+                        "-q",
+                    ]
                     row(f"merge, {method}: {n} {name}", commands, "merge", options, out)
             for n in args.scored if name not in TASKS else args.shapes[:1]:
                 if name == "stacked tiles":
                     continue
                 root = work / f"score {name} {n}"
                 make_score(root, name, n)
-                row(f"score: {n} {name}", commands, "score", [str(root / "p"), "--data", str(root), "-q"], work / "out")
+                row(
+                    f"score: {n} {name}",
+                    commands,
+                    "score",
+                    [str(root / "p"), "--data", str(root), "-q"],
+                    work / "out",
+                )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

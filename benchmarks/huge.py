@@ -1,15 +1,20 @@
-"""Images too large to decode whole: what `tiler split` takes against reading and encoding alone, whole processes.
+"""Images too large to decode whole: what `tiler split` takes against reading and encoding alone,
+whole processes.
 
-    python benchmarks/huge.py [--side 20000] [--kinds jpg,png,tif-strips,tif-tiles,bigtiff] [--format jpg] [--keep DIR]
+    python benchmarks/huge.py [--side 20000] [--kinds jpg,png,tif-strips,tif-tiles,bigtiff]
+    [--format jpg] [--keep DIR]
 
-One image of each kind is made in bounded memory and measured: side x side px, as BigTIFF 2 side x 1.5 side.
+One image of each kind is made in bounded memory and measured: side x side px, as BigTIFF 2 side x
+1.5 side.
 
-    a  reads it as the reader for large images does (top to bottom in strips of 512 rows, TIFF by rasterio,
+    a  reads it as the reader for large images does (top to bottom in strips of 512 rows, TIFF by
+    rasterio,
        others by pyvips 64 rows at a time), and keeps nothing
-    b  has its first 640 rows in memory and encodes and writes as many tiles as it has (Pillow, threads on all cores)
-    c  is `tiler split`, with 1000 labels
+    b  has its first 640 rows in memory and encodes and writes as many tiles as it has (Pillow,
+    threads on all cores) c  is `tiler split`, with 1000 labels
 
-c should take little more than a and b together, and at most 500 MB. The extra `big` must be installed.
+c should take little more than a and b together, and at most 500 MB. The extra `big` must be
+installed.
 """
 
 from __future__ import annotations
@@ -42,8 +47,16 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {  # suffix, pyvips' saver, 
     # its level 1 leaves it half as large again
     "png": ("png", "pngsave", {"compression": 2, "filter": "all"}),
     "tif-strips": ("tif", "tiffsave", DEFLATE),
-    "tif-tiles": ("tif", "tiffsave", {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256}),
-    "bigtiff": ("tif", "tiffsave", {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256, "bigtiff": True}),
+    "tif-tiles": (
+        "tif",
+        "tiffsave",
+        {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256},
+    ),
+    "bigtiff": (
+        "tif",
+        "tiffsave",
+        {**DEFLATE, "tile": True, "tile_width": 256, "tile_height": 256, "bigtiff": True},
+    ),
 }
 
 
@@ -65,15 +78,21 @@ def make(root: Path, kind: str, side: int) -> None:
 
 
 def striped(width: int, height: int) -> pyvips.Image:
-    """A mosaic of one patch under light that changes slowly; computed while it is written, so never whole in memory."""
+    """A mosaic of one patch under light that changes slowly; computed while it is written, so never
+    whole in memory.
+    """
     import numpy as np
     import pyvips
 
     rng = np.random.default_rng(0)
     patch = pyvips.Image.new_from_array(np.asarray(split.textured(rng, *PATCH)))
     coarse = rng.integers(-40, 40, (height // 1000 + 2, width // 1000 + 2, 3)).astype(np.float32)
-    light = pyvips.Image.new_from_array(coarse).resize(1000, kernel="cubic").crop(0, 0, width, height)
-    mosaic = patch.replicate(-(-width // PATCH[0]), -(-height // PATCH[1])).crop(0, 0, width, height)
+    light = (
+        pyvips.Image.new_from_array(coarse).resize(1000, kernel="cubic").crop(0, 0, width, height)
+    )
+    mosaic = patch.replicate(-(-width // PATCH[0]), -(-height // PATCH[1])).crop(
+        0, 0, width, height
+    )
     return (mosaic + light).cast("uchar").copy(interpretation="srgb")
 
 
@@ -118,7 +137,9 @@ def encode(path: Path, out: Path, height: int, suffix: str, subsampling: str) ->
 
     def one(corner: tuple[int, int]) -> None:
         x, y = corner
-        split.save(strip.crop((x, 0, x + split.TILE, split.TILE)), out / f"{x}_{y}.{suffix}", options)
+        split.save(
+            strip.crop((x, 0, x + split.TILE, split.TILE)), out / f"{x}_{y}.{suffix}", options
+        )
 
     with ThreadPoolExecutor(measure.cores()) as pool:
         list(pool.map(one, split.corners(strip.width, height)))
@@ -130,7 +151,16 @@ def runs(root: Path, kind: str, height: int, out: Path, suffix: str) -> split.Ru
     path = root / f"images/train/000.{KINDS[kind][0]}"
     return {
         "a: reader's pass": [sys.executable, __file__, "--read", str(path)],
-        "b: encodes": [sys.executable, __file__, "--encode", str(root / "strip.tif"), str(out), str(height), suffix, subsampling],
+        "b: encodes": [
+            sys.executable,
+            __file__,
+            "--encode",
+            str(root / "strip.tif"),
+            str(out),
+            str(height),
+            suffix,
+            subsampling,
+        ],
         "c: tiler split": split.ours(root, out, "--format", suffix, "--quiet"),
     }
 
@@ -142,19 +172,27 @@ def rows(root: Path, kind: str, side: int, out: Path, suffix: str) -> None:
     commands = runs(root, kind, height, out, suffix)
     path = next((root / "images/train").iterdir())
     bits = 8 * path.stat().st_size / (width * height)
-    print(f"\n{kind}: {width} x {height}, {path.stat().st_size / 1e6:.0f} MB, {bits:.2f} bits a pixel, {tiles} tiles", flush=True)
+    print(
+        f"\n{kind}: {width} x {height}, {path.stat().st_size / 1e6:.0f} MB, {bits:.2f} bits a "
+        f"pixel, {tiles} tiles",
+        flush=True,
+    )
 
     def check(name: str, result: measure.Measured) -> str | None:
         return None if name.startswith("a") else split.problem(out, tiles, result)
 
-    results = measure.compare(commands, 1, lambda name: shutil.rmtree(out, ignore_errors=True), check=check)
+    results = measure.compare(
+        commands, 1, lambda name: shutil.rmtree(out, ignore_errors=True), check=check
+    )
     shutil.rmtree(out, ignore_errors=True)
     measure.print_table(results)
     print(verdict(*results.values()), flush=True)
 
 
 def verdict(
-    a: measure.Measured | measure.Failed, b: measure.Measured | measure.Failed, c: measure.Measured | measure.Failed
+    a: measure.Measured | measure.Failed,
+    b: measure.Measured | measure.Failed,
+    c: measure.Measured | measure.Failed,
 ) -> str:
     """How c stands to a and b, and its memory to the goal."""
     if isinstance(c, measure.Failed):
@@ -186,11 +224,18 @@ def made(work: Path, kind: str, side: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--kinds", type=split.listed(list(KINDS)), default=list(KINDS))
     parser.add_argument("--format", choices=list(split.TILES), default="jpg", help="of the tiles")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the images there, and use those that are there")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="leave the images there, and use those that are there",
+    )
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--encode", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -202,7 +247,9 @@ def main() -> None:
         encode(Path(path), Path(out), int(height), suffix, subsampling)
         return
     if find_spec("pyvips") is None:
-        parser.error("pyvips makes the images and reads them; it is not installed in this interpreter")
+        parser.error(
+            "pyvips makes the images and reads them; it is not installed in this interpreter"
+        )
     if args.side < split.TILE:
         parser.error(f"--side {args.side}: expected {split.TILE} or more")
     with measure.folder(args.keep) as work, tempfile.TemporaryDirectory(dir=work) as scratch:
@@ -215,7 +262,9 @@ def main() -> None:
             rows(root, kind, args.side, Path(scratch) / "out", args.format)
             if args.keep is None:
                 shutil.rmtree(root)
-    print(f"\n{measure.MEMORY}\n{measure.machine('pillow', 'pyvips', 'pyvips-binary', 'imagecodecs')}")
+    print(
+        f"\n{measure.MEMORY}\n{measure.machine('pillow', 'pyvips', 'pyvips-binary', 'imagecodecs')}"
+    )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def last_line(text: str) -> str:
 
 
 def once(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measured:
-    """Run a command and measure it. Exit 1 is no failure (`tiler` has found something) but for a traceback.
+    """Run a command and measure it. Exit 1 is no failure (`tiler` has found something) but for a
+    traceback.
 
     Raises:
         Failed: with its output.
@@ -59,7 +60,11 @@ def once(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measur
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(env or {})},
+        start_new_session=True,
     )
     peaks = [0.0, 0.0]
     watcher = threading.Thread(target=_watch, args=(process, peaks), daemon=True)
@@ -74,7 +79,9 @@ def once(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measur
     watcher.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = printed.decode(errors="replace")
-    if process.returncode not in (0, 1) or (process.returncode == 1 and "Traceback (most recent call last)" in output):
+    if process.returncode not in (0, 1) or (
+        process.returncode == 1 and "Traceback (most recent call last)" in output
+    ):
         raise Failed(f"{command}: exit {process.returncode}\n{output[-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measured(wall, cpu, *peaks, output)
@@ -83,7 +90,10 @@ def once(command: Sequence[str], env: Mapping[str, str] | None = None) -> Measur
 def _watch(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
     while process.poll() is None:
         tree = [_memory(pid) for pid in _session(process.pid)]
-        peaks[:] = [max(peak, sum(now) / 1024) for peak, now in zip(peaks, zip((0.0, 0.0), *tree, strict=True), strict=True)]
+        peaks[:] = [
+            max(peak, sum(now) / 1024)
+            for peak, now in zip(peaks, zip((0.0, 0.0), *tree, strict=True), strict=True)
+        ]
         time.sleep(0.05)
 
 
@@ -127,8 +137,8 @@ def compare(
 
     Args:
         clean: called with the command's name before each of its runs.
-        check: called with the name and the result after each run, it says what is wrong with it, or None.
-            With it a command that fails is a result like others and is not run again.
+        check: called with the name and the result after each run, it says what is wrong with it, or
+            None. With it a command that fails is a result like others and is not run again.
 
     Raises:
         Failed: a command failed, and there is no `check`.
@@ -166,12 +176,18 @@ def print_table(results: Mapping[str, Measured | Failed], *bases: str) -> None:
     """The figures, and each wall as a ratio to that of each of `bases`."""
     width = max([28, *map(len, results)])
     heads = [f"wall / {base}" for base in bases]
-    print(f"{'':{width}} {'wall s':>8} {'CPU s':>8} {'PSS MiB':>8} {'anon MiB':>9}", *(f"{head:>16}" for head in heads))
+    print(
+        f"{'':{width}} {'wall s':>8} {'CPU s':>8} {'PSS MiB':>8} {'anon MiB':>9}",
+        *(f"{head:>16}" for head in heads),
+    )
     for name, m in results.items():
         if isinstance(m, Failed):
             print(f"{name:{width}} failed: {m.why}")
             continue
-        ratios = [f"{_ratio(m, results[base]):>{max(16, len(head))}}" for base, head in zip(bases, heads, strict=True)]
+        ratios = [
+            f"{_ratio(m, results[base]):>{max(16, len(head))}}"
+            for base, head in zip(bases, heads, strict=True)
+        ]
         print(f"{name:{width}} {m.wall:8.2f} {m.cpu:8.2f} {m.peak:8.0f} {m.anon:9.0f}", *ratios)
 
 
@@ -192,7 +208,11 @@ def folder(keep: Path | None) -> Iterator[Path]:
 
 def python_with(module: str, pythons: Sequence[str]) -> str | None:
     """The first interpreter that has it."""
-    there = (p for p in pythons if subprocess.run([p, "-c", f"import {module}"], capture_output=True).returncode == 0)
+    there = (
+        p
+        for p in pythons
+        if subprocess.run([p, "-c", f"import {module}"], capture_output=True).returncode == 0
+    )
     return next(there, None)
 
 
@@ -217,6 +237,8 @@ def machine(*packages: str) -> str:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -10,7 +10,8 @@ Merging is timed in a process of its own that has the columns in memory; reading
 starting Python are left out, peak memory is that of the whole process. `tiler.stitch` begins with a
 list of tiles' detections. SAHI is timed as its user pays it, after the network: its
 ObjectPredictions are built, shifted to the image, and merged by GreedyNMMPostprocess (IoS 0.5, its
-default). `--peers` names Python interpreters in which SAHI is installed; without it this one is tried.
+default). `--peers` names Python interpreters in which SAHI is installed; without it this one is
+tried.
 
 Files: 10 images of 1000 tiles, a YOLO txt of 30 rows a tile; read in a process of its own, and
 merged by the whole command `tiler merge`, start-up and output included.
@@ -48,12 +49,18 @@ GOALS: dict[str, tuple[float, float | None]] = {
 SAHI_GOAL = 10.0  # times, at 100000
 
 
-def scene(columns: int, rows: int, each: int, count: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """At most `count` detections, about `each` a tile, as columns in pixels of the image, with the tiles' rectangles."""
+def scene(
+    columns: int, rows: int, each: int, count: int, seed: int
+) -> dict[str, np.ndarray[Any, Any]]:
+    """At most `count` detections, about `each` a tile, as columns in pixels of the image, with the
+    tiles' rectangles.
+    """
     rng = np.random.default_rng(seed)
     size = np.array([columns, rows]) * STRIDE + OVERLAP
     n = columns * rows * each
-    side = np.exp(rng.uniform(np.log(10), np.log(80), (n, 1))) * np.exp(rng.uniform(-0.3, 0.3, (n, 2)))
+    side = np.exp(rng.uniform(np.log(10), np.log(80), (n, 1))) * np.exp(
+        rng.uniform(-0.3, 0.3, (n, 2))
+    )
     large = rng.random(n) < 0.005
     side[large] = rng.uniform(150, 600, (int(large.sum()), 2))
     low = rng.uniform(0, 1, (n, 2)) * (size - side)
@@ -71,10 +78,20 @@ def scene(columns: int, rows: int, each: int, count: int, seed: int) -> dict[str
     rects = _rects(columns, rows)
     tile = y * columns + x
     window, whole = rects[tile], objects[which]
-    shown = np.concatenate([np.maximum(whole[:, :2], window[:, :2]), np.minimum(whole[:, 2:], window[:, 2:])], axis=1)
-    visible = (shown[:, 2:] - shown[:, :2]).prod(axis=1) / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
-    jitter = rng.normal(0, 0.5, shown.shape) + rng.normal(0, 0.02, shown.shape) * np.tile(shown[:, 2:] - shown[:, :2], 2)
-    boxes = np.clip(np.where(whole == shown, shown + jitter, shown), window[:, [0, 1, 0, 1]], window[:, [2, 3, 2, 3]])
+    shown = np.concatenate(
+        [np.maximum(whole[:, :2], window[:, :2]), np.minimum(whole[:, 2:], window[:, 2:])], axis=1
+    )
+    visible = (shown[:, 2:] - shown[:, :2]).prod(axis=1) / (whole[:, 2:] - whole[:, :2]).prod(
+        axis=1
+    )
+    jitter = rng.normal(0, 0.5, shown.shape) + rng.normal(0, 0.02, shown.shape) * np.tile(
+        shown[:, 2:] - shown[:, :2], 2
+    )
+    boxes = np.clip(
+        np.where(whole == shown, shown + jitter, shown),
+        window[:, [0, 1, 0, 1]],
+        window[:, [2, 3, 2, 3]],
+    )
     conf = 1 / (1 + np.exp(-sure[which] - rng.normal(0, 0.3, len(which)) + 2 * (1 - visible)))
     good = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > 3).all(axis=1))
     # so that all views of an object are in
@@ -91,7 +108,9 @@ def scene(columns: int, rows: int, each: int, count: int, seed: int) -> dict[str
 
 
 def _rects(columns: int, rows: int) -> np.ndarray[Any, Any]:
-    x, y = (axis.ravel() * float(STRIDE) for axis in np.meshgrid(np.arange(columns), np.arange(rows)))
+    x, y = (
+        axis.ravel() * float(STRIDE) for axis in np.meshgrid(np.arange(columns), np.arange(rows))
+    )
     return np.stack([x, y, x + TILE, y + TILE], axis=1)
 
 
@@ -106,18 +125,27 @@ def make_files(root: Path) -> None:
 
     labels = root / "predict" / "labels"
     labels.mkdir(parents=True)
-    head = manifest.ManifestHead("0", manifest.SCHEMA, "detect", [f"class {k}" for k in range(10)], {})
+    head = manifest.ManifestHead(
+        "0", manifest.SCHEMA, "detect", [f"class {k}" for k in range(10)], {}
+    )
     lines = [jsonl.line(head)]
     for image in range(PICTURES):
         found = scene(COLUMNS, ROWS, 30, COLUMNS * ROWS * 30, seed=image)
         names = [f"p{image}__{int(x)}_{int(y)}_{TILE}_{TILE}" for x, y, _, _ in found["rects"]]
         tiles = [
-            manifest.TileEntry(n, int(x), int(y), TILE, TILE, 1.0, []) for n, (x, y, _, _) in zip(names, found["rects"], strict=True)
+            manifest.TileEntry(n, int(x), int(y), TILE, TILE, 1.0, [])
+            for n, (x, y, _, _) in zip(names, found["rects"], strict=True)
         ]
         width, height = found["size"].tolist()
-        lines.append(jsonl.line(manifest.SourceTiles(f"images/val/p{image}.jpg", "val", width, height, "", tiles)))
+        lines.append(
+            jsonl.line(
+                manifest.SourceTiles(f"images/val/p{image}.jpg", "val", width, height, "", tiles)
+            )
+        )
         boxes = (found["boxes"] - found["rects"][found["tile"]][:, [0, 1, 0, 1]]) / TILE
-        xywh = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+        xywh = np.concatenate(
+            [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1
+        )
         rows = np.column_stack([found["class_id"], xywh, found["conf"]])
         ends = np.searchsorted(found["tile"], np.arange(len(names) + 1))
         for k, name in enumerate(names):
@@ -222,14 +250,21 @@ def medians(jobs: dict[str, Job], repeats: int) -> dict[str, dict[str, float]]:
         for name, job in jobs.items():
             seen[name].append(job.once())
     return {
-        name: {key: (max if key == "peak" else statistics.median)(one[key] for one in many) for key in many[0]}
+        name: {
+            key: (max if key == "peak" else statistics.median)(one[key] for one in many)
+            for key in many[0]
+        }
         for name, many in seen.items()
     }
 
 
 def python_with(module: str, pythons: list[str]) -> str | None:
     """The first interpreter that has it."""
-    there = (p for p in pythons if subprocess.run([p, "-c", f"import {module}"], capture_output=True).returncode == 0)
+    there = (
+        p
+        for p in pythons
+        if subprocess.run([p, "-c", f"import {module}"], capture_output=True).returncode == 0
+    )
     return next(there, None)
 
 
@@ -245,11 +280,16 @@ def verdict(name: str, cpu: float, peak: float) -> str:
         return ""
     seconds, memory = GOALS[name]
     good = cpu <= seconds and (memory is None or peak <= memory)
-    return f"<= {seconds:g} s{'' if memory is None else f', {memory:.0f} MiB'}: {'yes' if good else 'NO'}"
+    return (
+        f"<= {seconds:g} s{'' if memory is None else f', {memory:.0f} MiB'}: "
+        f"{'yes' if good else 'NO'}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--boxes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[sys.executable])
@@ -257,39 +297,75 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="tiler-bench-"))
     try:
         print(machine())
-        print(f"making scenes of {', '.join(map(str, args.boxes))} boxes and {PICTURES * COLUMNS * ROWS} files ...\n", flush=True)
+        print(
+            f"making scenes of {', '.join(map(str, args.boxes))} boxes and "
+            f"{PICTURES * COLUMNS * ROWS} files ...\n",
+            flush=True,
+        )
         jobs: dict[str, Job] = {}
         sahi = python_with("sahi.postprocess.combine", args.peers)
         for count in args.boxes:
             path = work / f"{count}.npz"
             make_scene(path, count)
             for method in ("cvm", "nms"):
-                jobs[f"{method} {count}"] = Job([sys.executable, "-c", BEFORE + OURS + AFTER, str(path), method])
+                jobs[f"{method} {count}"] = Job(
+                    [sys.executable, "-c", BEFORE + OURS + AFTER, str(path), method]
+                )
             if count <= 100_000:
-                jobs[f"tiler.stitch {count}"] = Job([sys.executable, "-c", BEFORE + STITCH + AFTER, str(path)])
+                jobs[f"tiler.stitch {count}"] = Job(
+                    [sys.executable, "-c", BEFORE + STITCH + AFTER, str(path)]
+                )
             if sahi is not None and count <= 100_000:
                 jobs[f"SAHI {count}"] = Job([sahi, "-c", BEFORE + SAHI + AFTER, str(path)])
         make_files(work)
-        jobs["reading 10000 txt"] = Job([sys.executable, "-c", BEFORE + READING + AFTER, str(work / "predict")])
+        jobs["reading 10000 txt"] = Job(
+            [sys.executable, "-c", BEFORE + READING + AFTER, str(work / "predict")]
+        )
         results = medians(jobs, args.repeats)
 
         print(f"{'':22} {'CPU s':>8} {'wall s':>8} {'peak MiB':>9} {'out':>9}  goal")
         for name, m in results.items():
             goal = verdict(name, m["cpu"], m["peak"])
-            print(f"{name:22} {m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['count']:9.0f}  {goal}".rstrip())
+            print(
+                f"{name:22} {m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['count']:9.0f}  "
+                f"{goal}".rstrip()
+            )
         for count in args.boxes:
             if f"SAHI {count}" in results:
                 theirs, ours = results[f"SAHI {count}"], results[f"cvm {count}"]["cpu"]
-                ratio, stitch = theirs["cpu"] / ours, theirs["cpu"] / results[f"tiler.stitch {count}"]["cpu"]
-                goal = f" (goal {SAHI_GOAL:g}: {'yes' if ratio >= SAHI_GOAL else 'NO'})" if count == 100_000 else ""
+                ratio, stitch = (
+                    theirs["cpu"] / ours,
+                    theirs["cpu"] / results[f"tiler.stitch {count}"]["cpu"],
+                )
+                goal = (
+                    f" (goal {SAHI_GOAL:g}: {'yes' if ratio >= SAHI_GOAL else 'NO'})"
+                    if count == 100_000
+                    else ""
+                )
                 print(
-                    f"At {count} boxes SAHI takes {ratio:.1f} times the CPU of cvm{goal}, {stitch:.1f} times that of "
-                    f"tiler.stitch; its postprocess alone {theirs['alone'] / ours:.1f} times that of cvm"
+                    f"At {count} boxes SAHI takes {ratio:.1f} times the CPU of cvm{goal}, "
+                    f"{stitch:.1f} times that of "
+                    f"tiler.stitch; its postprocess alone {theirs['alone'] / ours:.1f} times that "
+                    "of cvm"
                 )
 
         out = work / "merged"
-        command = [sys.executable, "-m", "tiler", "merge", str(work / "predict"), "--tiles", str(work), "--out", str(out)]
-        runs = {"tiler --help": [sys.executable, "-m", "tiler", "--help"], "tiler merge": command, "tiler merge again": command}
+        command = [
+            sys.executable,
+            "-m",
+            "tiler",
+            "merge",
+            str(work / "predict"),
+            "--tiles",
+            str(work),
+            "--out",
+            str(out),
+        ]
+        runs = {
+            "tiler --help": [sys.executable, "-m", "tiler", "--help"],
+            "tiler merge": command,
+            "tiler merge again": command,
+        }
 
         def clean(name: str) -> None:
             if name != "tiler merge again":

@@ -63,10 +63,15 @@ def seen(kind: detector.Kind, overlap: int, seeds: int, noise: detector.Noise) -
     """The truth of each scene and what was found on its tiles."""
     windows = tiler.grid(SIZE, SIZE, tile=TILE, overlap=overlap)
     truths = [detector.scenes(kind, seed, SIZE) for seed in range(seeds)]
-    return [(truth, detector.detect(truth, windows, (SIZE, SIZE), noise, seed)) for seed, truth in enumerate(truths)]
+    return [
+        (truth, detector.detect(truth, windows, (SIZE, SIZE), noise, seed))
+        for seed, truth in enumerate(truths)
+    ]
 
 
-def average_precision(truths: Sequence[Instances], found: Sequence[Instances]) -> tuple[float, float]:
+def average_precision(
+    truths: Sequence[Instances], found: Sequence[Instances]
+) -> tuple[float, float]:
     """AP50:95 and AP50 by pycocotools, 0..1, one image a scene and a category a class."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -76,7 +81,9 @@ def average_precision(truths: Sequence[Instances], found: Sequence[Instances]) -
         for image_id, image in enumerate(images):
             low, high = image.boxes[:, :2], image.boxes[:, 2:]
             conf = np.ones(len(image)) if image.conf is None else image.conf
-            for class_id, xywh, score in zip(image.class_id, np.concatenate([low, high - low], axis=1), conf, strict=True):
+            for class_id, xywh, score in zip(
+                image.class_id, np.concatenate([low, high - low], axis=1), conf, strict=True
+            ):
                 rows.append(
                     {
                         "id": len(rows) + 1,
@@ -95,7 +102,9 @@ def average_precision(truths: Sequence[Instances], found: Sequence[Instances]) -
         for name, images in (("truth", truths), ("found", found)):
             coco[name].dataset = {
                 "images": [{"id": i, "width": SIZE, "height": SIZE} for i in range(len(truths))],
-                "categories": [{"id": int(c)} for c in np.unique(np.concatenate([t.class_id for t in truths]))],
+                "categories": [
+                    {"id": int(c)} for c in np.unique(np.concatenate([t.class_id for t in truths]))
+                ],
                 "annotations": records(images),
             }
             coco[name].createIndex()
@@ -109,7 +118,9 @@ def average_precision(truths: Sequence[Instances], found: Sequence[Instances]) -
 
 
 def quality(scenes: Sequence[Scene], options: dict[str, Any], merge: Merge) -> str:
-    ap, ap50 = average_precision([truth for truth, _ in scenes], [merge(parts, options) for _, parts in scenes])
+    ap, ap50 = average_precision(
+        [truth for truth, _ in scenes], [merge(parts, options) for _, parts in scenes]
+    )
     return f"{100 * ap:.1f} / {100 * ap50:.1f}"
 
 
@@ -120,17 +131,35 @@ def returned(scenes: Sequence[Scene], options: dict[str, Any], merge: Merge) -> 
         merged = merge(parts, options)
         total += len(merged)
         for class_id, wanted in zip(truth.class_id, truth.boxes, strict=True):
-            exact += bool(((np.abs(merged.boxes - wanted) <= 1e-3).all(axis=1) & (merged.class_id == class_id)).any())
+            exact += bool(
+                (
+                    (np.abs(merged.boxes - wanted) <= 1e-3).all(axis=1)
+                    & (merged.class_id == class_id)
+                ).any()
+            )
     return f"{total} / {exact}"
 
 
 def table(
-    overlap: int, seeds: int, noise: detector.Noise, cell: Callable[[Sequence[Scene], dict[str, Any], Merge], str], merge: Merge
+    overlap: int,
+    seeds: int,
+    noise: detector.Noise,
+    cell: Callable[[Sequence[Scene], dict[str, Any], Merge], str],
+    merge: Merge,
 ) -> list[list[str]]:
     """A row a method, a column a kind of scene; the header first."""
     columns = {kind: seen(kind, overlap, seeds, noise) for kind in detector.KINDS}
-    header = ["", *(f"{kind} ({sum(len(truth) for truth, _ in scenes)})" for kind, scenes in columns.items())]
-    return [header, *([name, *(cell(c, options, merge) for c in columns.values())] for name, options in METHODS.items())]
+    header = [
+        "",
+        *(f"{kind} ({sum(len(truth) for truth, _ in scenes)})" for kind, scenes in columns.items()),
+    ]
+    return [
+        header,
+        *(
+            [name, *(cell(c, options, merge) for c in columns.values())]
+            for name, options in METHODS.items()
+        ),
+    ]
 
 
 def print_table(rows: Sequence[Sequence[str]], markdown: bool) -> None:
@@ -144,18 +173,33 @@ def print_table(rows: Sequence[Sequence[str]], markdown: bool) -> None:
 
 def main(merge: Merge = stitched) -> None:
     usual = detector.Noise()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3, help="scenes of each kind")
     parser.add_argument("--overlap", type=int, nargs="+", default=[128, 0], help="px")
-    parser.add_argument("--correlation", type=float, default=usual.correlation, help="of the tiles' errors, 0..1")
-    parser.add_argument("--gap", type=float, default=usual.gap, help="px between cut ends and the tile's edge")
-    parser.add_argument("--oracle", action="store_true", help="a detector without noise: what comes back exactly")
+    parser.add_argument(
+        "--correlation", type=float, default=usual.correlation, help="of the tiles' errors, 0..1"
+    )
+    parser.add_argument(
+        "--gap", type=float, default=usual.gap, help="px between cut ends and the tile's edge"
+    )
+    parser.add_argument(
+        "--oracle", action="store_true", help="a detector without noise: what comes back exactly"
+    )
     parser.add_argument("--markdown", action="store_true", help="tables for the docs")
     args = parser.parse_args()
-    noise = detector.NOISELESS if args.oracle else replace(usual, correlation=args.correlation, gap=args.gap)
+    noise = (
+        detector.NOISELESS
+        if args.oracle
+        else replace(usual, correlation=args.correlation, gap=args.gap)
+    )
     for overlap in args.overlap:
         print(f"\nTiles of {TILE} px, overlap {overlap} px:\n", flush=True)
-        print_table(table(overlap, args.seeds, noise, returned if args.oracle else quality, merge), args.markdown)
+        print_table(
+            table(overlap, args.seeds, noise, returned if args.oracle else quality, merge),
+            args.markdown,
+        )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
-"""How long scoring takes, and what pycocotools takes for the same: whole processes, in turn, medians.
+"""How long scoring takes, and what pycocotools takes for the same: whole processes, in turn,
+medians.
 
     python benchmarks/score.py [--repeats 3] [--pycocotools]
 
-Two scenes, made of random numbers: `coco` has the size of COCO's validation set with 100 detections an image;
-`small` has about 2000 small objects on each of 200 large images. Boxes are in eighths of a pixel and confidences have
-five decimals, so that corners, sides and text all hold the same numbers.
+Two scenes, made of random numbers: `coco` has the size of COCO's validation set with 100 detections
+an image; `small` has about 2000 small objects on each of 200 large images. Boxes are in eighths of
+a pixel and confidences have five decimals, so that corners, sides and text all hold the same
+numbers.
 
-From columns: a process of its own has the columns in memory, sorts the detections, finds the candidates and evaluates
-COCO's four size ranges under three limits. Reading the scene and starting Python are left out; peak memory
-is that of the whole process. pycocotools is given the same rows as its user has them, after loading: `evaluate` and
-`accumulate`, once. It is slow, so it gets a part of the images, and so does tiler for the ratio; with
---pycocotools also all of `coco`. Both must say the same, to 1e-12.
+From columns: a process of its own has the columns in memory, sorts the detections, finds the
+candidates and evaluates COCO's four size ranges under three limits. Reading the scene and starting
+Python are left out; peak memory is that of the whole process. pycocotools is given the same rows as
+its user has them, after loading: `evaluate` and `accumulate`, once. It is slow, so it gets a part
+of the images, and so does tiler for the ratio; with --pycocotools also all of `coco`. Both must say
+the same, to 1e-12.
 
-From files: `tiler.score` of `coco`, CPU from before the import to the numbers, from JSON and from what `tiler merge`
-writes, with a dataset.yaml (the images are headers only); and the whole command `tiler score`.
+From files: `tiler.score` of `coco`, CPU from before the import to the numbers, from JSON and from
+what `tiler merge` writes, with a dataset.yaml (the images are headers only); and the whole command
+`tiler score`.
 
-Steps: what else `tiler score` may be asked for on `coco`, as tiler/scoring/measuring.py calls it, cut into 2 x 2 tiles.
+Steps: what else `tiler score` may be asked for on `coco`, as tiler/scoring/measuring.py calls it,
+    cut into 2 x 2 tiles.
 """
 
 from __future__ import annotations
@@ -38,7 +43,11 @@ from merge import Job, machine, medians, python_with
 Columns = dict[str, np.ndarray[Any, Any]]
 
 # What is to be reached: seconds of CPU, and MiB
-GOALS: dict[str, tuple[float, float | None]] = {"coco": (1.0, 400), "small": (1.7, 400), "from JSON": (2.5, None)}
+GOALS: dict[str, tuple[float, float | None]] = {
+    "coco": (1.0, 400),
+    "small": (1.7, 400),
+    "from JSON": (2.5, None),
+}
 RATIO_GOAL = 20.0
 SAME = 1e-12
 
@@ -51,7 +60,8 @@ class Scene:
         size: width and height of the images, px.
         sides: of the objects, px, from and to.
         skew: class k is as frequent as (k + 1) ** -skew.
-        right: the share of detections that are of an object; their sides are off by `noise` of its size.
+        right: the share of detections that are of an object; their sides are off by `noise` of its
+            size.
         limits: of detections of a class in an image.
         part: so many images pycocotools gets.
     """
@@ -87,14 +97,21 @@ class Scene:
             "label_class": label_class,
             "label_boxes": label_boxes,
             "image": image[order],
-            "class_id": np.concatenate([label_class[of], rng.integers(0, self.classes, wrong)])[order],
+            "class_id": np.concatenate([label_class[of], rng.integers(0, self.classes, wrong)])[
+                order
+            ],
             "boxes": self._sound(np.concatenate([near, self._boxes(rng, wrong)]))[order],
             "conf": np.concatenate([rng.beta(3, 3, right), rng.beta(1, 5, wrong)])[order].round(5),
-            **{name: np.array(getattr(self, name)) for name in ("size", "images", "classes", "limits")},
+            **{
+                name: np.array(getattr(self, name))
+                for name in ("size", "images", "classes", "limits")
+            },
         }
 
     def _boxes(self, rng: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
-        side = np.exp(rng.uniform(*np.log(self.sides), (count, 1)) + rng.uniform(-0.3, 0.3, (count, 2)))
+        side = np.exp(
+            rng.uniform(*np.log(self.sides), (count, 1)) + rng.uniform(-0.3, 0.3, (count, 2))
+        )
         low = rng.uniform(0, 1, (count, 2)) * np.maximum(np.array(self.size) - side, 1)
         return self._sound(np.concatenate([low, low + side], axis=1))
 
@@ -106,38 +123,76 @@ class Scene:
 
 
 SCENES = {
-    "coco": Scene(5000, 80, 36_782, 500_000, (640, 480), (8, 300), 1.6, 0.5, (0.01, 0.25), (1, 10, 100), 500),
-    "small": Scene(200, 10, 400_000, 400_000, (4000, 4000), (10, 45), 0.0, 0.9, (0.06, 0.1), (100, 1500, 3000), 20),
+    "coco": Scene(
+        5000, 80, 36_782, 500_000, (640, 480), (8, 300), 1.6, 0.5, (0.01, 0.25), (1, 10, 100), 500
+    ),
+    "small": Scene(
+        200,
+        10,
+        400_000,
+        400_000,
+        (4000, 4000),
+        (10, 45),
+        0.0,
+        0.9,
+        (0.06, 0.1),
+        (100, 1500, 3000),
+        20,
+    ),
 }
 
 
 def first(scene: Columns, images: int) -> Columns:
     """The first images of a scene."""
-    part = {name: values[scene["label_image"] < images] for name, values in scene.items() if name.startswith("label_")}
-    part |= {name: scene[name][scene["image"] < images] for name in ("image", "class_id", "boxes", "conf")}
+    part = {
+        name: values[scene["label_image"] < images]
+        for name, values in scene.items()
+        if name.startswith("label_")
+    }
+    part |= {
+        name: scene[name][scene["image"] < images]
+        for name in ("image", "class_id", "boxes", "conf")
+    }
     return scene | part | {"images": np.array(images)}
 
 
 def make_json(root: Path, scene: Columns) -> None:
-    """COCO's ground truth and results. Ids begin with 1: what pycocotools finds for a label 0 it counts as missed."""
+    """COCO's ground truth and results. Ids begin with 1: what pycocotools finds for a label 0 it
+    counts as missed.
+    """
     width, height = scene["size"].tolist()
 
     def rows(image: str, classes: str, boxes: str) -> Any:
         xyxy = scene[boxes]
         xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
-        return zip((scene[image] + 1).tolist(), (scene[classes] + 1).tolist(), xywh.tolist(), strict=True)
+        return zip(
+            (scene[image] + 1).tolist(), (scene[classes] + 1).tolist(), xywh.tolist(), strict=True
+        )
 
     images, classes = range(int(scene["images"])), range(int(scene["classes"]))
     truth = {
-        "images": [{"id": i + 1, "file_name": f"{i:06}.png", "width": width, "height": height} for i in images],
+        "images": [
+            {"id": i + 1, "file_name": f"{i:06}.png", "width": width, "height": height}
+            for i in images
+        ],
         "categories": [{"id": k + 1, "name": f"class {k}"} for k in classes],
         "annotations": [
-            {"id": n, "image_id": i, "category_id": k, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0}
+            {
+                "id": n,
+                "image_id": i,
+                "category_id": k,
+                "bbox": xywh,
+                "area": xywh[2] * xywh[3],
+                "iscrowd": 0,
+            }
             for n, (i, k, xywh) in enumerate(rows("label_image", "label_class", "label_boxes"), 1)
         ],
     }
     found = zip(rows("image", "class_id", "boxes"), scene["conf"].tolist(), strict=True)
-    results = [{"image_id": i, "category_id": k, "bbox": xywh, "score": conf} for (i, k, xywh), conf in found]
+    results = [
+        {"image_id": i, "category_id": k, "bbox": xywh, "score": conf}
+        for (i, k, xywh), conf in found
+    ]
     root.mkdir()
     (root / "gt.json").write_bytes(msgspec.json.encode(truth))
     (root / "results.json").write_bytes(msgspec.json.encode(results))
@@ -151,25 +206,44 @@ def make_tree(root: Path, scene: Columns) -> None:
 
     width, height = scene["size"].tolist()
     names = [f"class {k}" for k in range(int(scene["classes"]))]
-    header = struct.pack(">8sI4sIIBBBBBI", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, 2, 0, 0, 0, 0)
+    header = struct.pack(
+        ">8sI4sIIBBBBBI", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", width, height, 8, 2, 0, 0, 0, 0
+    )
     images, labels, merged = root / "images/val", root / "labels/val", root / "predict-merged"
     for folder in (images, labels, merged / "labels/images/val"):
         folder.mkdir(parents=True)
     (root / "dataset.yaml").write_text(f"path: .\nval: images/val\nnames: {names}\n")
-    lines = [jsonl.line(provenance.ProvenanceHead("0", provenance.SCHEMA, "detect", names, {}, "predict", "manifest.jsonl"))]
-    rows = np.column_stack([scene["label_class"], boxes.to_cxcywh(scene["label_boxes"]) / np.tile(scene["size"], 2)])
+    lines = [
+        jsonl.line(
+            provenance.ProvenanceHead(
+                "0", provenance.SCHEMA, "detect", names, {}, "predict", "manifest.jsonl"
+            )
+        )
+    ]
+    rows = np.column_stack(
+        [scene["label_class"], boxes.to_cxcywh(scene["label_boxes"]) / np.tile(scene["size"], 2)]
+    )
     found = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
     edges = np.arange(int(scene["images"]) + 1)
-    ends, label_ends = np.searchsorted(scene["image"], edges), np.searchsorted(scene["label_image"], edges)
+    ends, label_ends = (
+        np.searchsorted(scene["image"], edges),
+        np.searchsorted(scene["label_image"], edges),
+    )
     for i in edges[:-1]:
         key = f"images/val/{i:06}"
         own = found.take(np.arange(ends[i], ends[i + 1]))
         (root / f"{key}.png").write_bytes(header)
-        np.savetxt(labels / f"{i:06}.txt", rows[label_ends[i] : label_ends[i + 1]], "%d" + " %.9g" * 4)
+        np.savetxt(
+            labels / f"{i:06}.txt", rows[label_ends[i] : label_ends[i + 1]], "%d" + " %.9g" * 4
+        )
         (merged / f"labels/{key}.txt").write_text(exports.yolo_text(own, width, height))
         tile = provenance.TileRows(f"{i:06}", 0, 0, width, height, 1.0, len(own))
         sources = [[(0, row)] for row in range(len(own))]
-        lines.append(jsonl.line(provenance.MergedImage(f"{key}.png", width, height, "", [tile], sources, [], [], [])))
+        lines.append(
+            jsonl.line(
+                provenance.MergedImage(f"{key}.png", width, height, "", [tile], sources, [], [], [])
+            )
+        )
     (merged / provenance.NAME).write_bytes(b"".join(lines))
 
 
@@ -289,15 +363,22 @@ def job(script: str, *arguments: Path) -> Job:
     return Job([sys.executable, "-c", BEFORE + script + AFTER, *map(str, arguments)])
 
 
-def print_results(results: dict[str, dict[str, float]], goals: dict[str, tuple[float, float | None]] = GOALS) -> None:
+def print_results(
+    results: dict[str, dict[str, float]], goals: dict[str, tuple[float, float | None]] = GOALS
+) -> None:
     print(f"{'':22} {'CPU s':>8} {'wall s':>8} {'peak MiB':>9} {'AP':>9}  goal")
     for name, m in results.items():
         goal = ""
         if name in goals:
             seconds, memory = goals[name]
             good = m["cpu"] <= seconds and (memory is None or m["peak"] <= memory)
-            goal = f"<= {seconds:g} s{'' if memory is None else f', {memory:.0f} MiB'}: {'yes' if good else 'NO'}"
-        print(f"{name:22} {m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['AP']:9.6f}  {goal}".rstrip())
+            goal = (
+                f"<= {seconds:g} s{'' if memory is None else f', {memory:.0f} MiB'}: "
+                f"{'yes' if good else 'NO'}"
+            )
+        print(
+            f"{name:22} {m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['AP']:9.6f}  {goal}".rstrip()
+        )
 
 
 def print_ratio(name: str, ours: dict[str, float], theirs: dict[str, float]) -> None:
@@ -308,13 +389,20 @@ def print_ratio(name: str, ours: dict[str, float], theirs: dict[str, float]) -> 
     assert max(apart.values()) <= SAME, f"{name}: tiler and pycocotools differ: {apart}"
     ratio = theirs["cpu"] / ours["cpu"]
     goal = f"goal {RATIO_GOAL:g}: {'yes' if ratio >= RATIO_GOAL else 'NO'}"
-    print(f"On {name} pycocotools takes {ratio:.0f} times the CPU of tiler ({goal}); they differ by {max(apart.values()):.1g}")
+    print(
+        f"On {name} pycocotools takes {ratio:.0f} times the CPU of tiler ({goal}); they differ by "
+        f"{max(apart.values()):.1g}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pycocotools", action="store_true", help="on all of `coco` too, about a minute")
+    parser.add_argument(
+        "--pycocotools", action="store_true", help="on all of `coco` too, about a minute"
+    )
     args = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="tiler-bench-"))
     try:
@@ -351,14 +439,24 @@ def main() -> None:
             print("\npycocotools is not installed")
 
         tiler = [sys.executable, "-m", "tiler"]
-        commands = {kind: [*tiler, "score", str(preds), "--data", str(data)] for kind, (preds, data) in files.items()}
+        commands = {
+            kind: [*tiler, "score", str(preds), "--data", str(data)]
+            for kind, (preds, data) in files.items()
+        }
         runs = {"tiler --help": [*tiler, "--help"]}
-        runs |= {f"{kind}, coco only": [*c, "--protocol", "coco", "--analysis", "none"] for kind, c in commands.items()}
+        runs |= {
+            f"{kind}, coco only": [*c, "--protocol", "coco", "--analysis", "none"]
+            for kind, c in commands.items()
+        }
         runs |= {f"{kind}, by default": c for kind, c in commands.items()}
         print("\nThe whole command, `tiler score` of coco from files:")
-        measure.print_table(measure.compare(runs, args.repeats, lambda name: None), "JSON, coco only")
+        measure.print_table(
+            measure.compare(runs, args.repeats, lambda name: None), "JSON, coco only"
+        )
 
-        steps = medians({"steps": job(SCENE + OURS + STEPS, work / "coco.npz")}, args.repeats)["steps"]
+        steps = medians({"steps": job(SCENE + OURS + STEPS, work / "coco.npz")}, args.repeats)[
+            "steps"
+        ]
         print(f"\n{'Steps of coco':40} {'CPU s':>8}, peak {steps['peak']:.0f} MiB")
         for name, seconds in steps.items():
             if name not in ("cpu", "wall", "peak"):

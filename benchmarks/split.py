@@ -1,16 +1,19 @@
-"""How near `tiler split` is to the codecs, and what others take: the same images and tiles, whole processes.
+"""How near `tiler split` is to the codecs, and what others take: the same images and tiles, whole
+processes.
 
-    python benchmarks/split.py [--images 10] [--repeats 5] [--formats jpg,png,tif] [--peers PYTHON ...] [--keep DIR]
+    python benchmarks/split.py [--images 10] [--repeats 5] [--formats jpg,png,tif] [--peers PYTHON
+    ...] [--keep DIR]
 
-A floor decodes each image once, encodes every tile and writes it to a file, with threads on
-all cores, and does nothing else: no labels, no checks. One is made of Pillow; another of imagecodecs,
+A floor decodes each image once, encodes every tile and writes it to a file, with threads on all
+cores, and does nothing else: no labels, no checks. One is made of Pillow; another of imagecodecs,
 where this interpreter has it (`tiler split` then uses it too, and is called fast).
 
 `--peers` names Python interpreters in which SAHI, Ultralytics or yolo-tiling are installed; without
-it those of this interpreter are taken, if there are any. They get the JPEGs. SAHI writes PNG unless told
-otherwise, which takes it long: this is run once, when the formats include png.
+it those of this interpreter are taken, if there are any. They get the JPEGs. SAHI writes PNG unless
+told otherwise, which takes it long: this is run once, when the formats include png.
 
-The commands of a table run in turn, each into a folder that is not there; all must write the same number of tiles.
+The commands of a table run in turn, each into a folder that is not there; all must write the same
+number of tiles.
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ AGAIN = f"{OURS} again"
 
 
 def make(roots: dict[str, Path], count: int) -> None:
-    """The same images in each format, in datasets with the same labels; that of JPEGs in the peers' layouts too."""
+    """The same images in each format, in datasets with the same labels; that of JPEGs in the peers'
+    layouts too.
+    """
     import numpy as np
 
     labels = [boxes(np.random.default_rng((1, i)), LABELS) for i in range(count)]
@@ -77,7 +82,9 @@ def make(roots: dict[str, Path], count: int) -> None:
 
 
 def textured(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Coloured blots under grain: as JPEG of quality 92 about 2.4 bits a pixel, which a drone's images have."""
+    """Coloured blots under grain: as JPEG of quality 92 about 2.4 bits a pixel, which a drone's
+    images have.
+    """
     from statistics import NormalDist
 
     import numpy as np
@@ -94,7 +101,9 @@ def boxes(rng: np.random.Generator, count: int) -> Boxes:
     """`(count, 4)`, cxcywhn."""
     import numpy as np
 
-    found = np.concatenate([rng.uniform(0, 0.97, (count, 2)), rng.uniform(0.003, 0.02, (count, 2))], axis=1)
+    found = np.concatenate(
+        [rng.uniform(0, 0.97, (count, 2)), rng.uniform(0.003, 0.02, (count, 2))], axis=1
+    )
     found[:, :2] += found[:, 2:] / 2
     return found
 
@@ -103,18 +112,32 @@ def write_labels(root: Path, labels: Sequence[Boxes]) -> None:
     """YOLO's label files and the dataset.yaml."""
     (root / "labels/train").mkdir(parents=True)
     for i, rows in enumerate(labels):
-        (root / f"labels/train/{i:03}.txt").write_text("".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in rows))
+        (root / f"labels/train/{i:03}.txt").write_text(
+            "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in rows)
+        )
     (root / "dataset.yaml").write_text("train: images/train\nnames: [car]\n")
 
 
 def add_coco(root: Path, labels: Sequence[Boxes]) -> None:
     """What SAHI reads."""
-    coco: dict[str, list[object]] = {"images": [], "annotations": [], "categories": [{"id": 0, "name": "car"}]}
+    coco: dict[str, list[object]] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 0, "name": "car"}],
+    }
     for i, rows in enumerate(labels):
-        coco["images"].append({"id": i, "file_name": f"{i:03}.jpg", "width": WIDTH, "height": HEIGHT})
+        coco["images"].append(
+            {"id": i, "file_name": f"{i:03}.jpg", "width": WIDTH, "height": HEIGHT}
+        )
         for x, y, w, h in rows:
             xywh = [(x - w / 2) * WIDTH, (y - h / 2) * HEIGHT, w * WIDTH, h * HEIGHT]
-            row = {"id": len(coco["annotations"]), "image_id": i, "category_id": 0, "bbox": xywh, "area": xywh[2] * xywh[3]}
+            row = {
+                "id": len(coco["annotations"]),
+                "image_id": i,
+                "category_id": 0,
+                "bbox": xywh,
+                "area": xywh[2] * xywh[3],
+            }
             coco["annotations"].append(row | {"iscrowd": 0, "segmentation": []})
     (root / "coco.json").write_text(json.dumps(coco))
 
@@ -127,7 +150,9 @@ def add_dota(root: Path, labels: Sequence[Boxes]) -> None:
         (root / "dota" / part).mkdir(parents=True)
     for i, rows in enumerate(labels):
         low, high = rows[:, :2] - rows[:, 2:] / 2, rows[:, :2] + rows[:, 2:] / 2
-        quads = np.concatenate([low, high[:, :1], low[:, 1:], high, low[:, :1], high[:, 1:]], axis=1)
+        quads = np.concatenate(
+            [low, high[:, :1], low[:, 1:], high, low[:, :1], high[:, 1:]], axis=1
+        )
         text = "".join("0 " + " ".join(f"{v:.6f}" for v in quad) + "\n" for quad in quads)
         (root / f"dota/labels/train/{i:03}.txt").write_text(text)
         (root / f"dota/images/train/{i:03}.jpg").hardlink_to(root / f"images/train/{i:03}.jpg")
@@ -138,7 +163,9 @@ def add_yolo_tiler(root: Path, count: int) -> None:
     for split, kind in product(("train", "valid", "test"), ("images", "labels")):
         (root / "yolo" / split / kind).mkdir(parents=True)
     for i, (kind, suffix) in product(range(count), (("images", "jpg"), ("labels", "txt"))):
-        (root / f"yolo/train/{kind}/{i:03}.{suffix}").hardlink_to(root / f"{kind}/train/{i:03}.{suffix}")
+        (root / f"yolo/train/{kind}/{i:03}.{suffix}").hardlink_to(
+            root / f"{kind}/train/{i:03}.{suffix}"
+        )
 
 
 def starts(length: int) -> list[int]:
@@ -164,7 +191,11 @@ def pillow_floor(out: Path, suffix: str) -> Callable[[Path], None]:
     def one(path: Path) -> None:
         image = load(path)
         for x, y in corners(*image.size):
-            save(image.crop((x, y, x + TILE, y + TILE)), out / f"{path.stem}_{x}_{y}.{suffix}", TILES[suffix])
+            save(
+                image.crop((x, y, x + TILE, y + TILE)),
+                out / f"{path.stem}_{x}_{y}.{suffix}",
+                TILES[suffix],
+            )
 
     return one
 
@@ -237,20 +268,51 @@ OFFLINE = {"YOLO_OFFLINE": "true"}
 Runs = dict[str, list[str]]
 
 
-def peers(wanted: Sequence[tuple[str, str, str, list[str]]], pythons: Sequence[str], root: Path, out: Path) -> Runs:
+def peers(
+    wanted: Sequence[tuple[str, str, str, list[str]]], pythons: Sequence[str], root: Path, out: Path
+) -> Runs:
     """The commands of those that are installed."""
-    found = {name: (measure.python_with(module, pythons), script, more) for name, module, script, more in wanted}
-    return {name: [python, "-c", script, str(root), str(out), *more] for name, (python, script, more) in found.items() if python}
+    found = {
+        name: (measure.python_with(module, pythons), script, more)
+        for name, module, script, more in wanted
+    }
+    return {
+        name: [python, "-c", script, str(root), str(out), *more]
+        for name, (python, script, more) in found.items()
+        if python
+    }
 
 
 def floors(root: Path, out: Path, suffix: str) -> Runs:
     """The commands of the floors that can write tiles of this format."""
     names = [PILLOW, IMAGECODECS] if FAST and suffix != "tif" else [PILLOW]
-    return {name: [sys.executable, __file__, "--floor", name, str(root / "images/train"), str(out), suffix] for name in names}
+    return {
+        name: [
+            sys.executable,
+            __file__,
+            "--floor",
+            name,
+            str(root / "images/train"),
+            str(out),
+            suffix,
+        ]
+        for name in names
+    }
 
 
 def ours(root: Path, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "tiler", "split", str(root), "--overlap", str(OVERLAP), "--out", str(out), *more]
+    return [
+        sys.executable,
+        "-m",
+        "tiler",
+        "split",
+        str(root),
+        "--overlap",
+        str(OVERLAP),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def to_same(root: Path, out: Path, suffix: str, pythons: Sequence[str]) -> tuple[Runs, list[str]]:
@@ -262,7 +324,9 @@ def to_same(root: Path, out: Path, suffix: str, pythons: Sequence[str]) -> tuple
 
 
 def to_png(root: Path, out: Path, pythons: Sequence[str]) -> tuple[Runs, list[str]]:
-    """The same of JPEGs cut into PNG tiles, which is what SAHI makes of them; and ours left to itself, too."""
+    """The same of JPEGs cut into PNG tiles, which is what SAHI makes of them; and ours left to
+    itself, too.
+    """
     runs = floors(root, out, "png")
     png = f"{OURS} to png"
     bases = [*runs, png, OURS]
@@ -273,24 +337,34 @@ def to_png(root: Path, out: Path, pythons: Sequence[str]) -> tuple[Runs, list[st
 def problem(out: Path, tiles: int, result: measure.Measured) -> str | None:
     """What is wrong with the output of a run, if it has not the right number of tiles."""
     found = sum(path.suffix in (".jpg", ".png", ".tif") for path in out.rglob("*"))
-    return None if found == tiles else f"wrote {found} of {tiles} tiles; {measure.last_line(result.output)}"
+    return (
+        None
+        if found == tiles
+        else f"wrote {found} of {tiles} tiles; {measure.last_line(result.output)}"
+    )
 
 
-def table(title: str, runs: Runs, bases: Sequence[str], repeats: int, out: Path, tiles: int) -> None:
+def table(
+    title: str, runs: Runs, bases: Sequence[str], repeats: int, out: Path, tiles: int
+) -> None:
     """Run and print."""
 
     before = out.with_name("before")
     before.mkdir()
 
     def clean(name: str) -> None:
-        """Put away, not deleted: for minutes ext4 searches around inodes that were deleted, at 0.1 ms for each new file."""
+        """Put away, not deleted: for minutes ext4 searches around inodes that were deleted, at 0.1
+        ms for each new file.
+        """
         if name != AGAIN and out.exists():
             out.rename(before / str(len(list(before.iterdir()))))
 
     def check(name: str, result: measure.Measured) -> str | None:
         return problem(out, tiles, result)
 
-    print(f"\n{title}, medians of {repeats}:" if repeats > 1 else f"\n{title}, one run:", flush=True)
+    print(
+        f"\n{title}, medians of {repeats}:" if repeats > 1 else f"\n{title}, one run:", flush=True
+    )
     measure.print_table(measure.compare(runs, repeats, clean, OFFLINE, check), *bases)
     shutil.rmtree(before)
     sys.stdout.flush()
@@ -301,7 +375,11 @@ def inputs(work: Path, count: int, formats: Sequence[str]) -> dict[str, Path]:
     roots = {suffix: work / f"{suffix}-{count}" for suffix in formats}
     missing = [suffix for suffix, root in roots.items() if not root.exists()]
     if missing:
-        print(f"making {count} images of {WIDTH} x {HEIGHT} with {LABELS} labels each: {', '.join(missing)}", flush=True)
+        print(
+            f"making {count} images of {WIDTH} x {HEIGHT} with {LABELS} labels each: "
+            f"{', '.join(missing)}",
+            flush=True,
+        )
         with tempfile.TemporaryDirectory(dir=work) as unfinished:
             made = {suffix: Path(unfinished) / suffix for suffix in missing}
             make(made, count)
@@ -309,7 +387,9 @@ def inputs(work: Path, count: int, formats: Sequence[str]) -> dict[str, Path]:
                 path.rename(roots[suffix])
     for suffix, root in roots.items():
         size = sum(path.stat().st_size for path in (root / "images/train").iterdir())
-        print(f"{suffix}: {size / 1e6:.0f} MB, {8 * size / (count * WIDTH * HEIGHT):.2f} bits a pixel")
+        print(
+            f"{suffix}: {size / 1e6:.0f} MB, {8 * size / (count * WIDTH * HEIGHT):.2f} bits a pixel"
+        )
     return roots
 
 
@@ -319,19 +399,33 @@ def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         words = [word for word in text.split(",") if word]
         if unknown := set(words) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}; expected some of {','.join(known)}")
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))}; expected some of {','.join(known)}"
+            )
         return words
 
     return parse
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--formats", type=listed(list(SOURCE)), default=["jpg"], help="of the images, a table each: jpg,png,tif")
+    parser.add_argument(
+        "--formats",
+        type=listed(list(SOURCE)),
+        default=["jpg"],
+        help="of the images, a table each: jpg,png,tif",
+    )
     parser.add_argument("--peers", nargs="*", default=[sys.executable], metavar="PYTHON")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the images there, and use those that are there")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="leave the images there, and use those that are there",
+    )
     parser.add_argument("--floor", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.floor:
@@ -341,9 +435,17 @@ def main() -> None:
     tiles = args.images * len(corners(WIDTH, HEIGHT))
     with measure.folder(args.keep) as work, tempfile.TemporaryDirectory(dir=work) as scratch:
         out = Path(scratch) / "out"
-        roots = inputs(work, args.images, [*args.formats, *(["jpg"] if "png" in args.formats else [])])
+        roots = inputs(
+            work, args.images, [*args.formats, *(["jpg"] if "png" in args.formats else [])]
+        )
         for suffix in args.formats:
-            table(f"{suffix} to {suffix}", *to_same(roots[suffix], out, suffix, args.peers), args.repeats, out, tiles)
+            table(
+                f"{suffix} to {suffix}",
+                *to_same(roots[suffix], out, suffix, args.peers),
+                args.repeats,
+                out,
+                tiles,
+            )
         if "png" in args.formats:
             table("jpg to png", *to_png(roots["jpg"], out, args.peers), 1, out, tiles)
     print(f"\n{measure.MEMORY}\n{measure.machine('pillow', 'imagecodecs')}")

@@ -28,13 +28,18 @@ def labelled(path: Path, thick: int = 1, pose: bool = False) -> Image.Image:
     for line in label.read_text().splitlines() if label.exists() else []:
         class_id, *values = map(float, line.split())
         if len(values) > 4 and len(values) % 2 == 0 and not pose:
-            points = [(x * image.width, y * image.height) for x, y in zip(values[::2], values[1::2], strict=True)]
+            points = [
+                (x * image.width, y * image.height)
+                for x, y in zip(values[::2], values[1::2], strict=True)
+            ]
             draw.polygon(points, outline=colour(int(class_id)), width=thick)
             continue
         x, y, w, h = values[:4]
         left, top = (x - w / 2) * image.width, (y - h / 2) * image.height
         right, bottom = left + w * image.width, top + h * image.height
-        draw.rectangle([left - thick, top - thick, right, bottom], outline=colour(int(class_id)), width=thick)
+        draw.rectangle(
+            [left - thick, top - thick, right, bottom], outline=colour(int(class_id)), width=thick
+        )
     return image
 
 
@@ -45,7 +50,10 @@ def entry_of(tiles: Path, source: Path) -> dict[str, Any]:
         if source.as_posix().endswith(entry["source"]):
             return entry
     known = ", ".join(entry["source"] for entry in entries[:3])
-    raise SystemExit(f"{tiles} was not cut from {source}: say --source, the path of an image that was ({known}, ...)")
+    raise SystemExit(
+        f"{tiles} was not cut from {source}: say --source, the path of an image that was "
+        f"({known}, ...)"
+    )
 
 
 def sheet(tiles: Path, source: Path) -> Image.Image:
@@ -57,7 +65,9 @@ def sheet(tiles: Path, source: Path) -> Image.Image:
         corners = [tile["x"], tile["y"], tile["x"] + tile["w"] - 1, tile["y"] + tile["h"] - 1]
         draw.rectangle(corners, outline=(255, 255, 255), width=3)
     side = 300
-    image = image.resize((round(image.width * 2 * side / image.height), 2 * side), Image.Resampling.LANCZOS)
+    image = image.resize(
+        (round(image.width * 2 * side / image.height), 2 * side), Image.Resampling.LANCZOS
+    )
     result = Image.new("RGB", (image.width + 3 * (side + 8), 2 * side + 8), "white")
     result.paste(image, (0, 4))
     full = sorted(entry["tiles"], key=lambda tile: -len(tile["rows"]))[:6]
@@ -69,9 +79,13 @@ def sheet(tiles: Path, source: Path) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sheet", action="store_true")
-    parser.add_argument("--source", type=Path, default=Path("examples/scenes/images/val/val_00002.jpg"))
+    parser.add_argument(
+        "--source", type=Path, default=Path("examples/scenes/images/val/val_00002.jpg")
+    )
     parser.add_argument("what", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()

@@ -124,28 +124,88 @@ def shape_of(cls, length, rng):
         W = L * rng.uniform(0.42, 0.47)
         a, b = L / 2, W / 2
         c = min(a, b) * 0.45
-        out = [(a, -b + c), (a, b - c), (a - c, b), (-a + c, b), (-a, b - c), (-a, -b + c), (-a + c, -b), (a - c, -b)]
+        out = [
+            (a, -b + c),
+            (a, b - c),
+            (a - c, b),
+            (-a + c, b),
+            (-a, b - c),
+            (-a, -b + c),
+            (-a + c, -b),
+            (a - c, -b),
+        ]
         col = car_cols[rng.integers(len(car_cols))]
         glass = (26, 32, 40) if sum(col) > 200 else (96, 108, 120)
         roof = tuple(min(255, int(v * 1.12 + 10)) for v in col)
         parts = [
-            ([(0.26 * L, -0.39 * W), (0.26 * L, 0.39 * W), (0.12 * L, 0.33 * W), (0.12 * L, -0.33 * W)], glass),
-            ([(-0.38 * L, -0.35 * W), (-0.38 * L, 0.35 * W), (-0.26 * L, 0.33 * W), (-0.26 * L, -0.33 * W)], glass),
-            ([(0.12 * L, -0.33 * W), (0.12 * L, 0.33 * W), (-0.26 * L, 0.33 * W), (-0.26 * L, -0.33 * W)], roof),
+            (
+                [
+                    (0.26 * L, -0.39 * W),
+                    (0.26 * L, 0.39 * W),
+                    (0.12 * L, 0.33 * W),
+                    (0.12 * L, -0.33 * W),
+                ],
+                glass,
+            ),
+            (
+                [
+                    (-0.38 * L, -0.35 * W),
+                    (-0.38 * L, 0.35 * W),
+                    (-0.26 * L, 0.33 * W),
+                    (-0.26 * L, -0.33 * W),
+                ],
+                glass,
+            ),
+            (
+                [
+                    (0.12 * L, -0.33 * W),
+                    (0.12 * L, 0.33 * W),
+                    (-0.26 * L, 0.33 * W),
+                    (-0.26 * L, -0.33 * W),
+                ],
+                roof,
+            ),
         ]
     elif cls == 1:
         W = L * rng.uniform(0.26, 0.33)
         a, b = L / 2, W / 2
         k = 0.22 * L
-        out = [(a, -b * 0.86), (a, b * 0.86), (a - k, b * 0.86), (a - k, b), (-a, b), (-a, -b), (a - k, -b), (a - k, -b * 0.86)]
-        col = [(238, 238, 236), (196, 60, 40), (44, 82, 150), (90, 120, 70), (200, 190, 160)][rng.integers(5)]
+        out = [
+            (a, -b * 0.86),
+            (a, b * 0.86),
+            (a - k, b * 0.86),
+            (a - k, b),
+            (-a, b),
+            (-a, -b),
+            (a - k, -b),
+            (a - k, -b * 0.86),
+        ]
+        col = [(238, 238, 236), (196, 60, 40), (44, 82, 150), (90, 120, 70), (200, 190, 160)][
+            rng.integers(5)
+        ]
         cab = car_cols[rng.integers(len(car_cols))]
         parts = [
             ([(a, -b * 0.86), (a, b * 0.86), (a - k, b * 0.86), (a - k, -b * 0.86)], cab),
-            ([(a - 0.06 * L, -b * 0.8), (a - 0.06 * L, b * 0.8), (a - 0.1 * L, b * 0.8), (a - 0.1 * L, -b * 0.8)], (30, 34, 40)),
-            ([(a - k, -b), (a - k, b), (a - k - 0.02 * L, b), (a - k - 0.02 * L, -b)], (40, 40, 40)),
             (
-                [(a - k - 0.06 * L, -b * 0.1), (a - k - 0.06 * L, b * 0.1), (-a + 0.03 * L, b * 0.1), (-a + 0.03 * L, -b * 0.1)],
+                [
+                    (a - 0.06 * L, -b * 0.8),
+                    (a - 0.06 * L, b * 0.8),
+                    (a - 0.1 * L, b * 0.8),
+                    (a - 0.1 * L, -b * 0.8),
+                ],
+                (30, 34, 40),
+            ),
+            (
+                [(a - k, -b), (a - k, b), (a - k - 0.02 * L, b), (a - k - 0.02 * L, -b)],
+                (40, 40, 40),
+            ),
+            (
+                [
+                    (a - k - 0.06 * L, -b * 0.1),
+                    (a - k - 0.06 * L, b * 0.1),
+                    (-a + 0.03 * L, b * 0.1),
+                    (-a + 0.03 * L, -b * 0.1),
+                ],
                 tuple(int(v * 0.86) for v in col),
             ),
         ]
@@ -156,11 +216,29 @@ def shape_of(cls, length, rng):
         up = [(a - t_ * 0.62 * L, -b * math.sin(math.pi / 2 * t_) ** 0.8) for t_ in t]
         down = [(x, -y) for x, y in reversed(up[1:])]
         out = up + [(-a, -b * 0.8), (-a, b * 0.8)] + down
-        col = [(240, 240, 238), (226, 220, 200), (180, 40, 36), (60, 90, 150), (210, 150, 70)][rng.integers(5)]
+        col = [(240, 240, 238), (226, 220, 200), (180, 40, 36), (60, 90, 150), (210, 150, 70)][
+            rng.integers(5)
+        ]
         deck = [(150, 112, 74), (120, 126, 132), (200, 190, 170)][rng.integers(3)]
         parts = [
-            ([(0.2 * L, -0.2 * W), (0.2 * L, 0.2 * W), (-0.4 * L, 0.33 * W), (-0.4 * L, -0.33 * W)], deck),
-            ([(0.06 * L, -0.22 * W), (0.06 * L, 0.22 * W), (-0.18 * L, 0.24 * W), (-0.18 * L, -0.24 * W)], (250, 250, 250)),
+            (
+                [
+                    (0.2 * L, -0.2 * W),
+                    (0.2 * L, 0.2 * W),
+                    (-0.4 * L, 0.33 * W),
+                    (-0.4 * L, -0.33 * W),
+                ],
+                deck,
+            ),
+            (
+                [
+                    (0.06 * L, -0.22 * W),
+                    (0.06 * L, 0.22 * W),
+                    (-0.18 * L, 0.24 * W),
+                    (-0.18 * L, -0.24 * W),
+                ],
+                (250, 250, 250),
+            ),
         ]
     elif cls == 3:
         S = L * rng.uniform(0.82, 0.98)  # span
@@ -181,23 +259,62 @@ def shape_of(cls, length, rng):
         col = [(240, 241, 243), (216, 222, 228), (226, 230, 240)][rng.integers(3)]
         tail = [(190, 30, 40), (30, 70, 150), (230, 150, 20), (20, 110, 70)][rng.integers(4)]
         parts = [
-            ([(-0.40 * L, -0.03 * L), (-0.40 * L, 0.03 * L), (-0.465 * L, 0.02 * L), (-0.465 * L, -0.02 * L)], tail),
             (
-                [(a - 0.05 * L, -f * 0.5), (a - 0.05 * L, f * 0.5), (a - 0.075 * L, f * 0.6), (a - 0.075 * L, -f * 0.6)],
+                [
+                    (-0.40 * L, -0.03 * L),
+                    (-0.40 * L, 0.03 * L),
+                    (-0.465 * L, 0.02 * L),
+                    (-0.465 * L, -0.02 * L),
+                ],
+                tail,
+            ),
+            (
+                [
+                    (a - 0.05 * L, -f * 0.5),
+                    (a - 0.05 * L, f * 0.5),
+                    (a - 0.075 * L, f * 0.6),
+                    (a - 0.075 * L, -f * 0.6),
+                ],
                 (40, 46, 56),
             ),
-            ([(0.02 * L, 0.16 * S), (0.06 * L, 0.16 * S), (0.06 * L, 0.2 * S), (0.02 * L, 0.2 * S)], (120, 124, 130)),
-            ([(0.02 * L, -0.16 * S), (0.06 * L, -0.16 * S), (0.06 * L, -0.2 * S), (0.02 * L, -0.2 * S)], (120, 124, 130)),
+            (
+                [
+                    (0.02 * L, 0.16 * S),
+                    (0.06 * L, 0.16 * S),
+                    (0.06 * L, 0.2 * S),
+                    (0.02 * L, 0.2 * S),
+                ],
+                (120, 124, 130),
+            ),
+            (
+                [
+                    (0.02 * L, -0.16 * S),
+                    (0.06 * L, -0.16 * S),
+                    (0.06 * L, -0.2 * S),
+                    (0.02 * L, -0.2 * S),
+                ],
+                (120, 124, 130),
+            ),
         ]
         # keep only engine pods that lie inside the wings (all parts must be inside the outline)
-        parts = [(p, c) for p, c in parts if points_inside(np.array(p, float), np.array(out, float)).all()]
+        parts = [
+            (p, c)
+            for p, c in parts
+            if points_inside(np.array(p, float), np.array(out, float)).all()
+        ]
     elif cls == 4:
         a, b = L / 2, L * rng.uniform(0.30, 0.40)  # seen from above: shoulders are along y
         t = np.linspace(0, 2 * math.pi, 13)[:-1]
         out = [(b * math.cos(u), a * math.sin(u)) for u in t]
-        col = [(190, 50, 50), (40, 80, 170), (230, 210, 60), (235, 235, 235), (30, 120, 70), (24, 24, 30), (220, 120, 40)][
-            rng.integers(7)
-        ]
+        col = [
+            (190, 50, 50),
+            (40, 80, 170),
+            (230, 210, 60),
+            (235, 235, 235),
+            (30, 120, 70),
+            (24, 24, 30),
+            (220, 120, 40),
+        ][rng.integers(7)]
         r = min(a, b) * 0.62
         head = [(70, 46, 30), (30, 24, 22), (186, 150, 110), (120, 90, 60)][rng.integers(4)]
         parts = [([(r * math.cos(u), r * math.sin(u)) for u in t], head)]
@@ -215,7 +332,10 @@ def shape_of(cls, length, rng):
         parts = []
         for _ in range(9):  # lighter leaf clumps
             c = rng.uniform(-0.26, 0.26, 2) * L
-            q = [(c[0] + 0.1 * L * math.cos(u), c[1] + 0.1 * L * math.sin(u)) for u in np.linspace(0, 2 * math.pi, 9)[:-1]]
+            q = [
+                (c[0] + 0.1 * L * math.cos(u), c[1] + 0.1 * L * math.sin(u))
+                for u in np.linspace(0, 2 * math.pi, 9)[:-1]
+            ]
             k = rng.uniform(0.75, 1.45)
             if points_inside(np.array(q), o).all():
                 parts.append((q, tuple(min(255, int(v * k)) for v in col)))
@@ -237,7 +357,19 @@ def points_inside(pts, poly):
 
 
 class Thing:
-    __slots__ = ("cls", "cx", "cy", "heading", "length", "outline", "parts", "poly", "obb", "kpts", "radius")
+    __slots__ = (
+        "cls",
+        "cx",
+        "cy",
+        "heading",
+        "length",
+        "outline",
+        "parts",
+        "poly",
+        "obb",
+        "kpts",
+        "radius",
+    )
 
     def __init__(self, cls, cx, cy, heading, length, rng):
         self.cls, self.cx, self.cy, self.heading, self.length = cls, cx, cy, heading, length
@@ -247,7 +379,8 @@ class Thing:
         self.parts = [(p @ R + (cx, cy), col) for p, col in self.parts]
         self.poly = self.parts[0][0]
         a, b = np.ptp(self.outline, axis=0) / 2
-        # front-left, front-right, rear-right, rear-left: with y down the left hand is -y of the own frame
+        # front-left, front-right, rear-right, rear-left: with y down the left hand is -y of the own
+        # frame
         self.obb = np.array([(a, -b), (a, b), (-a, b), (-a, -b)]) @ R + (cx, cy)
         self.kpts = np.array([(a, 0), (-a, 0), (0, -b), (0, b)]) @ R + (cx, cy)
         self.radius = math.hypot(a, b)
@@ -262,7 +395,9 @@ class Ground:
         self.grids = []
         for step in (512, 128, 32, 8, 3):
             gw, gh = max(4, w // step + 4), max(4, h // step + 4)
-            self.grids.append((step, Image.fromarray(rng.uniform(0, 1, (gh, gw)).astype(np.float32))))
+            self.grids.append(
+                (step, Image.fromarray(rng.uniform(0, 1, (gh, gw)).astype(np.float32)))
+            )
         self.tint = rng.uniform(0.9, 1.1, (4, 3))
 
     def octave(self, i, x0, y0, bw, bh):
@@ -287,7 +422,10 @@ class Ground:
 
     def colours(self, x0, y0, bw, bh):
         wts = self.cover(x0, y0, bw, bh)
-        base = np.array([(92, 110, 62), (150, 126, 92), (38, 70, 84), (128, 127, 124)], np.float32) * self.tint
+        base = (
+            np.array([(92, 110, 62), (150, 126, 92), (38, 70, 84), (128, 127, 124)], np.float32)
+            * self.tint
+        )
         o2, o3, o4 = (self.octave(i, x0, y0, bw, bh) - 0.5 for i in (2, 3, 4))
         amp = np.array([(16, 26, 30), (14, 16, 18), (5, 6, 7), (6, 7, 8)], np.float32)
         img = np.zeros((bh, bw, 3), np.float32)
@@ -385,8 +523,12 @@ def populate(args, ground, roads_, rng):
         cls = classes[rng.integers(len(classes))]
         L = size(cls)
         side = rng.integers(4)
-        x = (rng.uniform(0, w), rng.uniform(0, w), 0.0, float(w))[side] + rng.uniform(-0.3, 0.3) * L * (side > 1)
-        y = (0.0, float(h), rng.uniform(0, h), rng.uniform(0, h))[side] + rng.uniform(-0.3, 0.3) * L * (side < 2)
+        x = (rng.uniform(0, w), rng.uniform(0, w), 0.0, float(w))[side] + rng.uniform(
+            -0.3, 0.3
+        ) * L * (side > 1)
+        y = (0.0, float(h), rng.uniform(0, h), rng.uniform(0, h))[side] + rng.uniform(
+            -0.3, 0.3
+        ) * L * (side < 2)
         t = Thing(cls, x, y, rng.uniform(0, 2 * math.pi), L, rng)
         vis = area(clip_polygon(t.poly, w, h)) / area(t.poly)
         if 0.15 < vis < 0.95 and lay.fits(t):
@@ -414,7 +556,10 @@ def populate(args, ground, roads_, rng):
                 if rng.random() < 0.15:
                     continue
                 across = L * (0.47 if cls == 0 else 0.42) + rng.uniform(1.2, 3.5)
-                dx, dy = (r - rows / 2) * L * (1.12 if r % 2 else 1.3), (q - cols / 2) * (across if cls != 4 else L * 1.5)
+                dx, dy = (
+                    (r - rows / 2) * L * (1.12 if r % 2 else 1.3),
+                    (q - cols / 2) * (across if cls != 4 else L * 1.5),
+                )
                 if cls == 4:
                     dx, dy = rng.normal(0, 4 * L), rng.normal(0, 4 * L)
                 x, y = cx + c * dx - s * dy, cy + s * dx + c * dy
@@ -495,7 +640,9 @@ def paint(arr, thing, sun, shade, dark=0.42):
     patch = arr[y0:y1, x0:x1].astype(np.float32)
     body = coverage(thing.poly, x0, y0, w, h)
     if dark > 0:
-        m = Image.fromarray((coverage(thing.poly + off, x0, y0, w, h, 4)[..., 0] * 255).astype(np.uint8))
+        m = Image.fromarray(
+            (coverage(thing.poly + off, x0, y0, w, h, 4)[..., 0] * 255).astype(np.uint8)
+        )
         m = m.filter(ImageFilter.GaussianBlur(0.8 + thing.length * 0.015))
         patch *= 1 - dark * np.asarray(m, np.float32)[..., None] / 255.0 * (1 - body)
     for i, (poly, col) in enumerate(thing.parts):
@@ -527,7 +674,10 @@ def render(args, index):
         for s in np.arange(0, end, 44):
             d.polygon(quad(p0 + u * s, p0 + u * min(s + 18, end), 1.2), fill=(206, 204, 196))
         for side in (-1, 1):
-            d.polygon(quad(p0 + n * side * (width / 2 - 4), p1 + n * side * (width / 2 - 4), 0.9), fill=(190, 188, 182))
+            d.polygon(
+                quad(p0 + n * side * (width / 2 - 4), p1 + n * side * (width / 2 - 4), 0.9),
+                fill=(190, 188, 182),
+            )
     arr = np.asarray(im).copy()
     del im
     things = populate(args, ground, roads_, rng)
@@ -542,7 +692,12 @@ def render(args, index):
                 blk = arr[y : y + B, x : x + B]
                 lum = nrng.normal(0, args.noise, blk.shape[:2]).astype(np.float32)[..., None]
                 blk[...] = np.clip(
-                    blk.astype(np.float32) + lum + nrng.normal(0, args.noise * 0.4, blk.shape).astype(np.float32) + 0.5, 0, 255
+                    blk.astype(np.float32)
+                    + lum
+                    + nrng.normal(0, args.noise * 0.4, blk.shape).astype(np.float32)
+                    + 0.5,
+                    0,
+                    255,
                 )
     return arr, things
 
@@ -561,14 +716,21 @@ def label_lines(things, w, h):
         if len(poly) < 3:
             continue
         lo, hi = poly.min(0), poly.max(0)
-        box = [(lo[0] + hi[0]) / 2 / w, (lo[1] + hi[1]) / 2 / h, (hi[0] - lo[0]) / w, (hi[1] - lo[1]) / h]
+        box = [
+            (lo[0] + hi[0]) / 2 / w,
+            (lo[1] + hi[1]) / 2 / h,
+            (hi[0] - lo[0]) / w,
+            (hi[1] - lo[1]) / h,
+        ]
         if inside:
             obb = t.obb
         else:
             c, s = math.cos(t.heading), math.sin(t.heading)
             own = (poly - (t.cx, t.cy)) @ np.array([[c, -s], [s, c]])
             a, b = own.min(0), own.max(0)
-            obb = np.array([(b[0], a[1]), (b[0], b[1]), (a[0], b[1]), (a[0], a[1])]) @ np.array([[c, s], [-s, c]]) + (t.cx, t.cy)
+            obb = np.array([(b[0], a[1]), (b[0], b[1]), (a[0], b[1]), (a[0], a[1])]) @ np.array(
+                [[c, s], [-s, c]]
+            ) + (t.cx, t.cy)
             obb = np.clip(obb, 0, (w, h))
         k = []
         for x, y in t.kpts:
@@ -619,13 +781,18 @@ def write_yaml(path, task, names, splits):
 
 
 def overlay(arr, labels, w, h):
-    """all four labels drawn on one copy: green box, yellow outline, red obb (thick front edge), cyan nose point"""
+    """all four labels drawn on one copy: green box, yellow outline, red obb (thick front edge),
+    cyan nose point
+    """
     im = Image.fromarray(arr)
     d = ImageDraw.Draw(im)
     for ln_d, ln_s, ln_o, ln_p in zip(*(labels[t] for t in TASKS)):
         v = list(map(float, ln_d.split()[1:]))
         x, y, bw, bh = v[0] * w, v[1] * h, v[2] * w, v[3] * h
-        d.rectangle([x - bw / 2 - 0.5, y - bh / 2 - 0.5, x + bw / 2 - 0.5, y + bh / 2 - 0.5], outline=(0, 255, 0))
+        d.rectangle(
+            [x - bw / 2 - 0.5, y - bh / 2 - 0.5, x + bw / 2 - 0.5, y + bh / 2 - 0.5],
+            outline=(0, 255, 0),
+        )
         sc = lambda s: [(float(a) * w - 0.5, float(b) * h - 0.5) for a, b in zip(s[1::2], s[2::2])]
         d.polygon(sc(ln_o.split()), outline=(255, 0, 0))
         d.polygon(sc(ln_s.split()), outline=(255, 255, 0))
@@ -638,16 +805,25 @@ def overlay(arr, labels, w, h):
 
 
 def main(argv=None):
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("out", type=Path)
     ap.add_argument("--width", type=int, default=4000)
     ap.add_argument("--height", type=int, default=3000)
     ap.add_argument("--train", type=int, default=4)
     ap.add_argument("--val", type=int, default=1)
     ap.add_argument("--test", type=int, default=0)
-    ap.add_argument("--objects", type=int, default=400, help="per image (fewer when they do not fit)")
+    ap.add_argument(
+        "--objects", type=int, default=400, help="per image (fewer when they do not fit)"
+    )
     ap.add_argument("--truncated", type=int, default=0, help="of them, across the frame edge")
-    ap.add_argument("--background", type=int, default=0, help="further train images without any object (no label file)")
+    ap.add_argument(
+        "--background",
+        type=int,
+        default=0,
+        help="further train images without any object (no label file)",
+    )
     ap.add_argument("--min-size", type=float, default=6)
     ap.add_argument("--max-size", type=float, default=80)
     ap.add_argument("--classes", default=",".join(NAMES), help="subset of " + ",".join(NAMES))
@@ -655,7 +831,9 @@ def main(argv=None):
     ap.add_argument("--format", default="jpg", choices=["jpg", "png", "bmp", "tif", "webp"])
     ap.add_argument("--quality", type=int, default=92)
     ap.add_argument("--noise", type=float, default=3.0, help="sensor noise, grey levels")
-    ap.add_argument("--shadow", type=float, default=0.42, help="darkness of the soft shadows, 0 = none")
+    ap.add_argument(
+        "--shadow", type=float, default=0.42, help="darkness of the soft shadows, 0 = none"
+    )
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--link", default="hard", choices=["hard", "copy"])
     ap.add_argument("--overlay", action="store_true")
@@ -676,7 +854,9 @@ def main(argv=None):
         images=[],
         annotations=[],
         categories=[
-            dict(id=i, name=n, keypoints=["nose", "tail", "left", "right"], skeleton=[[1, 2], [3, 4]])
+            dict(
+                id=i, name=n, keypoints=["nose", "tail", "left", "right"], skeleton=[[1, 2], [3, 4]]
+            )
             for i, n in enumerate(names)
         ],
     )
@@ -719,10 +899,21 @@ def main(argv=None):
                     except OSError:
                         shutil.copyfile(first, dst)
                 if not empty:
-                    (out / t / "labels" / split / f"{stem}.txt").write_text("\n".join(labels[t]) + ("\n" if labels[t] else ""))
-            truth["images"].append(dict(id=index, file_name=f"{split}/{first.name}", width=args.width, height=args.height))
+                    (out / t / "labels" / split / f"{stem}.txt").write_text(
+                        "\n".join(labels[t]) + ("\n" if labels[t] else "")
+                    )
+            truth["images"].append(
+                dict(
+                    id=index,
+                    file_name=f"{split}/{first.name}",
+                    width=args.width,
+                    height=args.height,
+                )
+            )
             for r in rows:
-                truth["annotations"].append(dict(id=len(truth["annotations"]) + 1, image_id=index, **r))
+                truth["annotations"].append(
+                    dict(id=len(truth["annotations"]) + 1, image_id=index, **r)
+                )
             if args.overlay and not empty:
                 overlay(arr, labels, args.width, args.height).save(out / "overlay" / f"{stem}.png")
             print(f"{stem}: {args.width}x{args.height}, {len(rows)} objects", file=sys.stderr)

@@ -21,7 +21,10 @@ def main(data: str = "examples/scenes", out: str = "prepared") -> int:
     report = tiler.split(data, tile=640, overlap=128, background=0.25, out=out)
     for name, split in report.splits.items():
         sizes = split.objects.before
-        print(f"{name}: {split.objects.objects} objects ({sizes.small} small) in {split.counts.tiles} tiles")
+        print(
+            f"{name}: {split.objects.objects} objects ({sizes.small} small) in "
+            f"{split.counts.tiles} tiles"
+        )
     for lost in report.lost:
         print(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
     print(f"train with {report.out}/dataset.yaml")

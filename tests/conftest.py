@@ -11,14 +11,17 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-# The same cases in every run, so that a failure is one of the change; HYPOTHESIS_SEED=random looks for new ones
+# The same cases in every run, so that a failure is one of the change; HYPOTHESIS_SEED=random looks
+# for new ones
 settings.register_profile("same", derandomize=os.environ.get("HYPOTHESIS_SEED") != "random")
 settings.load_profile("same")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not beside the repository")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the shared data is not beside the repository"
+)
 
 
 needs_big = pytest.mark.usefixtures("big")
@@ -27,7 +30,9 @@ needs_big = pytest.mark.usefixtures("big")
 @pytest.fixture(scope="module")
 def big():
     for name in ("pyvips", "rasterio", "tifffile"):
-        pytest.importorskip(name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
+        pytest.importorskip(
+            name, reason="the extra `big` is not installed", exc_type=(ImportError, OSError)
+        )
 
 
 def tree(root):
@@ -103,4 +108,7 @@ def filled(tmp_path):
 def rows_of(out, split="train"):
     """{tile: [[class, values...], ...]} of an output's label files."""
     folder = Path(out) / "labels" / split
-    return {p.stem: [list(map(float, line.split())) for line in p.read_text().splitlines()] for p in sorted(folder.glob("*.txt"))}
+    return {
+        p.stem: [list(map(float, line.split())) for line in p.read_text().splitlines()]
+        for p in sorted(folder.glob("*.txt"))
+    }

@@ -1,4 +1,5 @@
-"""What the properties of the geometry are tried on, and how an image of it is drawn without shapely.
+"""What the properties of the geometry are tried on, and how an image of it is drawn without
+shapely.
 
 Coordinates are multiples of 0.001 px: most are no binary fraction, so that rounding shows,
 and none are so small that an area is lost in it.
@@ -37,7 +38,9 @@ def boxes(draw, side=SIDE, smallest=1.0, largest=SIDE):
 
 
 def box_arrays(max_size=8, **kinds):
-    return st.lists(boxes(**kinds), max_size=max_size).map(lambda many: np.array(many).reshape(-1, 4))
+    return st.lists(boxes(**kinds), max_size=max_size).map(
+        lambda many: np.array(many).reshape(-1, 4)
+    )
 
 
 @st.composite
@@ -49,7 +52,9 @@ def simple_rings(draw, side=SIDE, largest=SIDE):
     turn = draw(numbers(0, 6.28))
     angles = turn + np.arange(count) * 2 * np.pi / count
     unit = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(reach)[:, None]
-    return np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + unit * np.array([(x1 - x0) / 2, (y1 - y0) / 2])
+    return np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + unit * np.array(
+        [(x1 - x0) / 2, (y1 - y0) / 2]
+    )
 
 
 @st.composite
@@ -67,7 +72,10 @@ def apart_or_nested(draw, side=SIDE, most=5):
     kept, areas = [], []
     for ring in draw(st.lists(simple_rings(side), min_size=1, max_size=most)):
         area = shapely.Polygon(ring)
-        if all(area.disjoint(other) or area.contains_properly(other) or other.contains_properly(area) for other in areas):
+        if all(
+            area.disjoint(other) or area.contains_properly(other) or other.contains_properly(area)
+            for other in areas
+        ):
             kept.append(ring)
             areas.append(area)
     return kept
@@ -89,7 +97,10 @@ def rectangles(draw, side=SIDE, smallest=2.0, largest=SIDE):
     reach_x, reach_y = (abs(w * c) + abs(h * s)) / 2, (abs(w * s) + abs(h * c)) / 2
     shrink = min(1.0, (side / 2 - 1e-6) / max(reach_x, reach_y))
     w, h, reach_x, reach_y = (v * shrink for v in (w, h, reach_x, reach_y))
-    centre = np.array([draw(numbers(0, 1)), draw(numbers(0, 1))]) * [side - 2 * reach_x, side - 2 * reach_y] + [reach_x, reach_y]
+    centre = np.array([draw(numbers(0, 1)), draw(numbers(0, 1))]) * [
+        side - 2 * reach_x,
+        side - 2 * reach_y,
+    ] + [reach_x, reach_y]
     corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
     return np.clip(centre + corners @ np.array([[c, s], [-s, c]]), 0, side)
 
@@ -99,7 +110,10 @@ def unlike_rectangles(rng, n):
     angle, wide, high = rng.uniform(0, np.pi, n), rng.uniform(8, 60, n), rng.uniform(6, 30, n)
     wide[::3] *= 10
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    x, y = (np.array([-0.5, 0.5, 0.5, -0.5]) * wide[:, None], np.array([-0.5, -0.5, 0.5, 0.5]) * high[:, None])
+    x, y = (
+        np.array([-0.5, 0.5, 0.5, -0.5]) * wide[:, None],
+        np.array([-0.5, -0.5, 0.5, 0.5]) * high[:, None],
+    )
     centre = rng.uniform(60, 940, (n, 1, 2)) + rng.uniform(-2, 2, (n, 4, 2))
     return np.round(np.stack([x * cos - y * sin, x * sin + y * cos], axis=-1) + centre)
 
@@ -107,7 +121,9 @@ def unlike_rectangles(rng, n):
 def keypoint_rows(side=SIDE):
     """`(KEYPOINTS, 3)`, some of them not labelled."""
     inside = numbers(0, side - 0.001)
-    point = st.one_of(st.just((0.0, 0.0, 0.0)), st.tuples(inside, inside, st.sampled_from([1.0, 2.0])))
+    point = st.one_of(
+        st.just((0.0, 0.0, 0.0)), st.tuples(inside, inside, st.sampled_from([1.0, 2.0]))
+    )
     return st.lists(point, min_size=KEYPOINTS, max_size=KEYPOINTS).map(np.array)
 
 
@@ -145,7 +161,8 @@ def outline(rows, i):
 
 
 def painted(rings, width, height):
-    """`(height, width)` which pixels the rings fill, by the even-odd rule, with nothing but comparisons.
+    """`(height, width)` which pixels the rings fill, by the even-odd rule, with nothing but
+    comparisons.
 
     A pixel is looked at a little off its centre, where no drawn coordinate and no diagonal lies.
     """
@@ -168,4 +185,6 @@ def assert_same(one, other):
     assert (one.rings is None) == (other.rings is None)
     if one.rings is not None:
         for name in ("coords", "ring_offsets", "offsets"):
-            np.testing.assert_array_equal(getattr(one.rings, name), getattr(other.rings, name), err_msg=name)
+            np.testing.assert_array_equal(
+                getattr(one.rings, name), getattr(other.rings, name), err_msg=name
+            )

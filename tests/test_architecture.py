@@ -8,65 +8,87 @@ import pytest
 
 from tests.conftest import ROOT
 
-# From the ground up; what stands on one line may not import its neighbours.
-LAYERS = [
-    ["errors", "lazy", "types", "version"],
-    ["findings", "checks"],
-    ["options"],
-    ["boxes", "ragged"],
-    ["neighbours"],
-    ["areas"],
-    ["polygons"],
-    ["masks"],
-    ["instances"],
-    ["clipping", "foreign", "matching"],
-    ["window", "fusing"],
-    ["grids", "stitching", "evaluation"],
-    ["formats"],
-    ["images"],
-    ["run"],
-    ["datasets"],
-    ["splitting", "merging", "scoring", "checking"],
-    ["cli"],
-]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "tiler").rglob("*.py"))
+}
+STARTS = ("tiler", "tiler.__main__")  # they name what they start
+
+
+def room(module):
+    """The package or module at the top level that a module is in."""
+    return module.split(".")[1]
+
+
+def drawn():
+    """The layers of docs/internals.md, from the ground up."""
+    drawing = (ROOT / "docs" / "internals.md").read_text().split("```text\n")[1].split("```")[0]
+    layers = [[line.split()[0] for line in block.splitlines()] for block in drawing.split("\n\n")]
+    return layers[::-1]
+
+
+LAYERS = drawn()
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
-MODULES = sorted((ROOT / "tiler").rglob("*.py"))
-
-
-def room(path):
-    return path.relative_to(ROOT / "tiler").parts[0].removesuffix(".py")
 
 
 def imports(path):
-    """(module, line) of every import of ours, wherever in the file, but for those of annotations only."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tiler":
-            names = [node.module] if "." in node.module else [f"tiler.{alias.name}" for alias in node.names]
-            yield from ((name, node.lineno) for name in names)
-        elif isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.startswith("tiler."))
+    """Every module of ours that a file imports, wherever in it, also for annotations only."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room(p) not in ("__init__", "__main__")], ids=lambda p: p.stem)
-def test_imports_only_point_downward(path):
-    for module, line in imports(path):
-        target = module.split(".")[1]
-        if target == room(path):
-            continue
-        assert HEIGHT[target] < HEIGHT[room(path)], f"{path}:{line} imports {module}"
+IMPORTS = {module: sorted(set(imports(path))) for module, path in MODULES.items()}
 
 
-def test_every_room_has_its_place():
-    assert {room(p) for p in MODULES} - {"__init__", "__main__"} == set(HEIGHT)
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in STARTS])
+def test_imports_only_point_downward(module):
+    for other in IMPORTS[module]:
+        if other != "tiler" and room(other) != room(module):
+            assert HEIGHT[room(other)] < HEIGHT[room(module)], f"{module} imports {other}"
+
+
+def test_no_modules_import_each_other():
+    assert circle(IMPORTS) is None
+    assert circle({"a": ["b"], "b": ["c"], "c": ["d", "b"], "d": []}) == ["b", "c", "b"]
+
+
+def circle(graph):
+    """The first way from a module back to itself, or None."""
+    done = set()
+
+    def search(module, way):
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module in done:
+            return None
+        for other in graph[module]:
+            found = search(other, [*way, module])
+            if found is not None:
+                return found
+        done.add(module)
+        return None
+
+    return next(filter(None, (search(module, []) for module in graph)), None)
+
+
+def test_the_drawing_is_whole_and_small():
+    assert {room(m) for m in MODULES if m not in STARTS} == set(HEIGHT)
+    assert len(HEIGHT) <= 25
+    assert len(LAYERS) <= 9
+
+
+def test_no_two_classes_share_a_name():
+    places = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module)
+    assert {name: of for name, of in places.items() if len(of) > 1} == {}
 
 
 # What of shapely only asks or builds; all else makes new shapes of old ones, and may fail on some
@@ -82,25 +104,41 @@ HARMLESS = {
     "is_ccw",
     "is_empty",
 }
-HARMLESS |= {"is_simple", "is_valid", "length", "linearrings", "linestrings", "multilinestrings", "polygons"}
+HARMLESS |= {
+    "is_simple",
+    "is_valid",
+    "length",
+    "linearrings",
+    "linestrings",
+    "multilinestrings",
+    "polygons",
+}
 HARMLESS |= {"Polygon", "STRtree", "to_wkb"}
 
 
 def test_areas_are_made_of_others_in_one_place():
-    for path in MODULES:
-        if room(path) == "areas":
+    for module, path in MODULES.items():
+        if module == "tiler.geometry.overlay":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "shapely":
-                assert node.attr in HARMLESS, f"{path}:{node.lineno} calls shapely.{node.attr}: see geometry.overlay"
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "shapely"
+            ):
+                assert node.attr in HARMLESS, (
+                    f"{path}:{node.lineno} calls shapely.{node.attr}: see geometry.overlay"
+                )
 
 
 def test_no_private_part_of_the_command_line_library_is_used():
-    for path in MODULES:
+    for path in MODULES.values():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(n.split(".")[0] == "click" or n.startswith("typer._") for n in names), path
+            assert not any(n.split(".")[0] == "click" or n.startswith("typer._") for n in names), (
+                path
+            )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["split", "--help"], ["--version"]])

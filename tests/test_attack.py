@@ -11,7 +11,11 @@ from tests.conftest import SHARED, needs_shared
 
 ATTACK = SHARED / "tools/attack.py"
 # r08, Ctrl-C while Python itself starts, is not ours to answer; cli/test_starting.py has our part
-NAMES = sorted(set(re.findall(r"^def (r\d\d)_", ATTACK.read_text(), re.M)) - {"r08"}) if ATTACK.exists() else []
+NAMES = (
+    sorted(set(re.findall(r"^def (r\d\d)_", ATTACK.read_text(), re.M)) - {"r08"})
+    if ATTACK.exists()
+    else []
+)
 
 
 @pytest.mark.slow

@@ -32,7 +32,9 @@ def in_order(rows):
 
 
 def confs_of_whole(truth, parts):
-    """{object: its confidence in every window that shows it whole}, where more than one does; sides without noise."""
+    """{object: its confidence in every window that shows it whole}, where more than one does; sides
+    without noise.
+    """
     found = {}
     for window, rows in parts:
         boxes = rows.boxes + np.tile([window.x, window.y], 2)
@@ -54,7 +56,10 @@ def test_scenes_are_made_of_their_seed_and_lie_in_the_image(kind):
 
 
 def test_scenes_are_what_they_are_called():
-    sides = {kind: np.diff(detector.scenes(kind, 0).boxes.reshape(-1, 2, 2), axis=1)[:, 0] for kind in detector.KINDS}
+    sides = {
+        kind: np.diff(detector.scenes(kind, 0).boxes.reshape(-1, 2, 2), axis=1)[:, 0]
+        for kind in detector.KINDS
+    }
     assert sides["small"].max() < 64
     assert sides["large"].min() > 128
     assert (sides["large"].max(axis=1) > 640).any()
@@ -65,7 +70,9 @@ def test_scenes_are_what_they_are_called():
 @kinds
 def test_the_same_seed_gives_the_same_detections(kind):
     truth = detector.scenes(kind, 0)
-    for (window, one), (same, again), (_, other) in zip(detect(truth), detect(truth), detect(truth, seed=1), strict=True):
+    for (window, one), (same, again), (_, other) in zip(
+        detect(truth), detect(truth), detect(truth, seed=1), strict=True
+    ):
         assert window == same
         np.testing.assert_array_equal(one.boxes, again.boxes)
         np.testing.assert_array_equal(one.conf, again.conf)
@@ -83,11 +90,16 @@ def test_a_window_is_not_moved_by_the_others():
 @pytest.mark.parametrize("edge", ["shift", "pad"])
 def test_detections_lie_in_their_window_and_in_the_image(kind, edge):
     windows = grid(SIZE, SIZE, tile=640, overlap=100, edge=edge)
-    for window, rows in detect(detector.scenes(kind, 0), detector.Noise(gap=4, false_positives=5), windows=windows):
+    for window, rows in detect(
+        detector.scenes(kind, 0), detector.Noise(gap=4, false_positives=5), windows=windows
+    ):
         assert len(rows.conf) == len(rows)
         assert (rows.boxes[:, 2:] > rows.boxes[:, :2]).all()
         assert (rows.boxes >= 0).all()
-        assert (rows.boxes[:, 2:] <= [min(window.width, SIZE - window.x), min(window.height, SIZE - window.y)]).all()
+        assert (
+            rows.boxes[:, 2:]
+            <= [min(window.width, SIZE - window.x), min(window.height, SIZE - window.y)]
+        ).all()
         assert ((rows.conf > 0) & (rows.conf < 1)).all()
         assert (np.diff(rows.conf) <= 0).all()
 
@@ -124,7 +136,9 @@ def test_errors_in_common_are_the_same_in_all_tiles_of_an_object():
 def test_cut_ends_lie_a_gap_inside_the_edge_and_other_sides_stay():
     boxes = np.array([[600, 50.0 * k, 700, 50.0 * k + 40] for k in range(12)])
     truth = Instances(class_id=np.zeros(12, np.int64), boxes=boxes)
-    [(_, rows)] = detect(truth, replace(detector.NOISELESS, gap=2), windows=[Window(0, 0, 640, 640)])
+    [(_, rows)] = detect(
+        truth, replace(detector.NOISELESS, gap=2), windows=[Window(0, 0, 640, 640)]
+    )
     assert (rows.boxes[:, 2] < 640).all() and (rows.boxes[:, 2] > 620).all()
     assert len(set(rows.boxes[:, 2])) == 12
     np.testing.assert_array_equal(np.sort(rows.boxes[:, 1]), boxes[:, 1])
@@ -134,7 +148,9 @@ def test_each_tile_has_its_own_nms():
     boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 80], [0, 0, 100, 60.0]])
     for classes, left in (([0, 0, 0], 2), ([0, 1, 0], 3)):
         truth = Instances(class_id=np.array(classes), boxes=boxes)
-        [(_, rows)] = detect(truth, replace(detector.NOISELESS, nms=0.7), windows=[Window(0, 0, 640, 640)])
+        [(_, rows)] = detect(
+            truth, replace(detector.NOISELESS, nms=0.7), windows=[Window(0, 0, 640, 640)]
+        )
         assert len(rows) == left
 
 

@@ -1,4 +1,6 @@
-"""Every command and every script in the README and the docs is run, and says what it is said to say."""
+"""Every command and every script in the README and the docs is run, and says what it is said to
+say.
+"""
 
 import re
 import shutil
@@ -34,7 +36,9 @@ def test_commands_run(page, clone):
             if line.startswith("python3 -m venv"):
                 continue  # the set-up commands; .ci/run runs the tests' one
             assert line.startswith("tiler "), line
-            done = subprocess.run([sys.executable, "-m", *line.split()], cwd=clone, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-m", *line.split()], cwd=clone, capture_output=True, text=True
+            )
             assert done.returncode == 0, f"{line}\n{done.stderr}"
             made.append(line)
         if page.stem != "stopping" and "args.yaml" not in block:
@@ -44,27 +48,37 @@ def test_commands_run(page, clone):
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.stem)
 def test_scripts_run(page, clone):
     for block in blocks(page, "python"):
-        done = subprocess.run([sys.executable, "-c", block], cwd=clone, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=clone, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
 
 
 def test_the_readme_shows_what_the_command_prints(clone):
     (shown,) = blocks(ROOT / "README.md", "text")
     command, *lines = shown.strip().splitlines()
-    done = subprocess.run([sys.executable, "-m", *command.split()[1:]], cwd=clone, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()[1:]], cwd=clone, capture_output=True, text=True
+    )
     assert [line.rstrip() for line in done.stdout.splitlines()[:-1]] == lines
 
 
 def test_the_prep_script_runs(clone):
-    done = subprocess.run([sys.executable, "examples/prepare.py"], cwd=clone, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "examples/prepare.py"], cwd=clone, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "train with" in done.stdout
 
 
 def test_every_finding_code_is_explained():
-    text = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("check", "merge", "score"))
+    text = "".join(
+        (ROOT / "docs" / f"{page}.md").read_text() for page in ("check", "merge", "score")
+    )
     rows = re.findall(r"^\| (\w\d\d) \| (error|warning|note) \| (.*?) \|$", text, re.M)
-    assert sorted(rows) == sorted((code, level, meaning) for code, (level, meaning) in CODES.items())
+    assert sorted(rows) == sorted(
+        (code, level, meaning) for code, (level, meaning) in CODES.items()
+    )
 
 
 def test_links_between_pages_hold():
@@ -84,13 +98,19 @@ def test_the_example_is_small_and_its_pictures_are_large():
                 assert image.size == (2400, 1800)
 
 
-@pytest.mark.parametrize("data", ["examples/scenes", SHARED / "data" / "cars_detect"], ids=["scenes", "cars"])
+@pytest.mark.parametrize(
+    "data", ["examples/scenes", SHARED / "data" / "cars_detect"], ids=["scenes", "cars"]
+)
 def test_the_chain_ends_with_the_report(clone, data):
     """Split, predict (simulated), merge, score: in one script, on the example and on real images."""
     if not (clone / data).exists():
         pytest.skip("needs ../shared")
     done = subprocess.run(
-        [sys.executable, "examples/chain.py", str(data), "out"], cwd=clone, capture_output=True, text=True, timeout=60
+        [sys.executable, "examples/chain.py", str(data), "out"],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].startswith("the report: ")

@@ -35,7 +35,14 @@ def test_printable_text_is_one_line_that_can_be_encoded(text):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\nb", "a\\nb"), ("\x1b[31m", "\\x1b[31m"), ("\udce9", "\\udce9"), ("\u2028", "\\u2028"), ("é 日本", "é 日本"), ("", "")],
+    [
+        ("a\nb", "a\\nb"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\udce9", "\\udce9"),
+        ("\u2028", "\\u2028"),
+        ("é 日本", "é 日本"),
+        ("", ""),
+    ],
 )
 def test_what_cannot_be_shown_is_an_escape(text, shown):
     assert printable(text) == shown
@@ -50,9 +57,13 @@ def test_condensing_keeps_the_first_few_of_each_kind_and_counts_the_rest(finding
     for i, finding in enumerate(findings):
         if kinds[:i].count(kinds[i]) < limit or finding.level == "error":
             expected.append(finding)
-    assert [(f.path, f.code, f.message, f.line) for f in kept] == [(f.path, f.code, f.message, f.line) for f in expected]
+    assert [(f.path, f.code, f.message, f.line) for f in kept] == [
+        (f.path, f.code, f.message, f.line) for f in expected
+    ]
     for kind in set(kinds):
-        counts = [[f.count for f in given if (f.path, f.code) == kind] for given in (findings, kept)]
+        counts = [
+            [f.count for f in given if (f.path, f.code) == kind] for given in (findings, kept)
+        ]
         assert sum(counts[1]) == sum(counts[0])
         assert counts[1][:-1] == counts[0][: len(counts[1]) - 1]
 
@@ -66,7 +77,9 @@ def test_condensing_twice_is_condensing_once(findings):
 
 
 @quick
-@given(any_text, st.sampled_from(sorted(CODES)), st.none() | st.integers(1, 10**6), st.integers(1, 5))
+@given(
+    any_text, st.sampled_from(sorted(CODES)), st.none() | st.integers(1, 10**6), st.integers(1, 5)
+)
 def test_a_finding_names_its_place_on_one_line(path, code, line, count):
     text = str(Finding(path, code, "said", line, count))
     where = printable(path) + (f":{line}" if line else "")
@@ -86,5 +99,9 @@ def test_every_code_has_a_level_and_words():
 def test_every_code_is_used_and_every_code_used_is_known():
     package = Path(tiler.__file__).parent
     files = [p for p in package.rglob("*.py") if p.name != "findings.py"]
-    used = {code for p in files for code in re.findall(r'"([YILPTDSX]\d\d)"', p.read_text(encoding="utf-8"))}
+    used = {
+        code
+        for p in files
+        for code in re.findall(r'"([YILPTDSX]\d\d)"', p.read_text(encoding="utf-8"))
+    }
     assert used == set(CODES)

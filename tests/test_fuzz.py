@@ -22,27 +22,44 @@ LABELS, YAMLS, COCOS = 3500, 1500, 750
 
 SEEDS = {
     "detect": [
-        "0 0.828125 0.610937 0.072917 0.196875\n0 0.66875 0.553125 0.070833 0.25\n2 0.272917 0.315625 0.145833 0.25\n",
+        "0 0.828125 0.610937 0.072917 0.196875\n0 0.66875 0.553125 0.070833 0.25\n2 0.272917 "
+        "0.315625 0.145833 0.25\n",
         "2 0.160416666667 0.64212962963 0.11875 0.0527777777778\r\n0 0.98 0.5 0.1 0.1\r\n",
         "0 0.1 0.1 0.3 0.1 0.3 0.4\n1 5e-1 5.0E-01 1e-1 +0.1\n",
     ],
     "segment": [
-        "0 0.791667 0.5125 0.864583 0.5125 0.864583 0.709375 0.791667 0.709375\n3 0.1 0.1 0.2 0.1 0.2 0.2\n",
+        "0 0.791667 0.5125 0.864583 0.5125 0.864583 0.709375 0.791667 0.709375\n3 0.1 0.1 0.2 0.1 "
+        "0.2 0.2\n",
         "0 0.1 0.1 0.6 0.1 0.6 0.6 0.1 0.6 0.1 0.1 0.2 0.2 0.2 0.4 0.4 0.4 0.4 0.2 0.2 0.2\n",
-        "1 0.1 0.1 0.9 0.1 0.9 0.9 0.7 0.9 0.7 0.3 0.3 0.3 0.3 0.9 0.1 0.9\n0 0.79 0.51 0.86 0.7 0.86 0.51 0.79 0.7\n",
+        "1 0.1 0.1 0.9 0.1 0.9 0.9 0.7 0.9 0.7 0.3 0.3 0.3 0.3 0.9 0.1 0.9\n0 0.79 0.51 0.86 0.7 "
+        "0.86 0.51 0.79 0.7\n",
     ],
     "obb": [
-        "0 0.435414 0.408148 0.588924 0.505503 0.564586 0.591852 0.411076 0.494497\n4 0.4 0.4 0.6 0.4 0.6 0.5 0.4 0.5\n",
-        "0 0.3 0.433709 0.344194 0.5 0.3 0.566291 0.255806 0.5\n0 0.915414 0.408148 1.01 0.505503 1.0 0.591852 0.891076 0.4\n",
+        "0 0.435414 0.408148 0.588924 0.505503 0.564586 0.591852 0.411076 0.494497\n4 0.4 0.4 0.6 "
+        "0.4 0.6 0.5 0.4 0.5\n",
+        "0 0.3 0.433709 0.344194 0.5 0.3 0.566291 0.255806 0.5\n0 0.915414 0.408148 1.01 0.505503 "
+        "1.0 0.591852 0.891076 0.4\n",
     ],
     "pose": [
         "0 0.5 0.5 0.1 0.1 0.5 0.5 2 0.52 0.5 1 0.5 0.55 0 0.48 0.5 2\n",
-        "1 0.5 0.5 0.1 0.1 0 0 0 0.52 0.5 1 0 0 0 0.48 0.5 2\n0 0.2 0.2 0.1 0.1 0.2 0.2 2 0.2 0.2 2 0.2 0.2 2 0.2 0.2 2\n",
+        "1 0.5 0.5 0.1 0.1 0 0 0 0.52 0.5 1 0 0 0 0.48 0.5 2\n0 0.2 0.2 0.1 0.1 0.2 0.2 2 0.2 0.2 "
+        "2 0.2 0.2 2 0.2 0.2 2\n",
     ],
 }
-NUMBERS = "0 1 -1 2 5 0.5 1.01 1.0100001 -0.01 -0.0100001 1e-9 1e-300 1e300 1e308 1.7e308 -1.7e308 1e999 nan inf -inf"
-YAML_WORDS = "*a &a !!int !!float !!bool !!str !!python/name:os <<: [ ] { } : - ? | > ' \" # % @ ` ~ null \\ --- ... 1e9 -1"
-BYTES = [bytes([byte]) for byte in b"\n\r\t\0\xff\xe9\x0c,-"] + [b"\xef\xbb\xbf", b"\xff\xfe", b"\xe2\x80\xa8", b"0x1"]
+NUMBERS = (
+    "0 1 -1 2 5 0.5 1.01 1.0100001 -0.01 -0.0100001 1e-9 1e-300 1e300 1e308 1.7e308 -1.7e308 "
+    "1e999 nan inf -inf"
+)
+YAML_WORDS = (
+    "*a &a !!int !!float !!bool !!str !!python/name:os <<: [ ] { } : - ? | > ' \" # % @ ` ~ null "
+    "\\ --- ... 1e9 -1"
+)
+BYTES = [bytes([byte]) for byte in b"\n\r\t\0\xff\xe9\x0c,-"] + [
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xe2\x80\xa8",
+    b"0x1",
+]
 LABEL_WORDS = BYTES + NUMBERS.encode().split()
 
 
@@ -97,13 +114,19 @@ def assert_sound(found, findings, data):
 
 
 def assert_writable(found, findings, spec, data):
-    """What was read is written as rows that the trainer takes; what shrinks to nothing in eight decimals, and rectangles
-    put in place of broken corners, are what cutting has to see to."""
+    """What was read is written as rows that the trainer takes; what shrinks to nothing in eight
+    decimals, and rectangles put in place of broken corners, are what cutting has to see to."""
     numbers = yolo.values(found, np.tile(np.array(SIZE, np.float64), (len(found), 1)))
-    rows = [np.array(line.split(), np.float64) for line in yolo.text(numbers, spec.task).splitlines()]
+    rows = [
+        np.array(line.split(), np.float64) for line in yolo.text(numbers, spec.task).splitlines()
+    ]
     assert len(rows) == len(found), data
-    sides = np.array([trainer_rules.derived_boxes(row[None], spec.task)[0, 2:].min() for row in rows])
-    repaired = {finding.line for finding in findings if finding.code == "L09" and spec.task == "obb"}
+    sides = np.array(
+        [trainer_rules.derived_boxes(row[None], spec.task)[0, 2:].min() for row in rows]
+    )
+    repaired = {
+        finding.line for finding in findings if finding.code == "L09" and spec.task == "obb"
+    }
     lines = yolo.parse(data).lines
     written = zip(rows, found.row, sides, strict=True)
     usual = [row for row, place, side in written if lines[place] not in repaired and side > 1e-7]
@@ -113,7 +136,9 @@ def assert_writable(found, findings, spec, data):
 @pytest.mark.parametrize("task", TASKS)
 def test_labels(task):
     chance = random.Random(f"labels {task}")
-    seeds = [seed.encode() for seed in SEEDS[task]] * 3 + [seed.encode() for other in TASKS for seed in SEEDS[other]]
+    seeds = [seed.encode() for seed in SEEDS[task]] * 3 + [
+        seed.encode() for other in TASKS for seed in SEEDS[other]
+    ]
     read = 0
     for _ in range(LABELS):
         data = label_mutant(chance.choice(seeds), chance)
@@ -127,8 +152,10 @@ def test_labels(task):
 
 YAML_SEEDS = [
     "path: .\ntrain: images\nval: images\nnames:\n  0: car\n  1: truck\nnc: 2\n",
-    "train: [images, ../images]\nval: images\ntest:\nnames: [car, 'truck', \"bus\"]\nkpt_shape: [4, 3]\nflip_idx: [0, 3, 2, 1]\n",
-    "base: &a {x: 1}\nb: {<<: *a, y: 2}\ntrain: images\nval: images\nnames: {0: a, 1: b}\ndownload: |\n  import os\n",
+    "train: [images, ../images]\nval: images\ntest:\nnames: [car, 'truck', \"bus\"]\nkpt_shape: "
+    "[4, 3]\nflip_idx: [0, 3, 2, 1]\n",
+    "base: &a {x: 1}\nb: {<<: *a, y: 2}\ntrain: images\nval: images\nnames: {0: a, 1: "
+    "b}\ndownload: |\n  import os\n",
 ]
 
 
@@ -150,7 +177,9 @@ def test_dataset_yamls(tmp_path, monkeypatch, batch):
             assert found.names, data
             assert all(isinstance(name, str) for name in found.names), data
             assert all(path.exists() for paths in found.splits.values() for path in paths), data
-            assert not [finding for finding in found.findings if not str(finding).isprintable()], data
+            assert not [finding for finding in found.findings if not str(finding).isprintable()], (
+                data
+            )
         file.unlink()  # writing over a file makes some file systems flush each time
     assert loaded > read > YAMLS / 20
 
@@ -162,12 +191,51 @@ COCO_SEED = {
         {"id": 2, "file_name": "b.jpg", "width": 9, "height": 9},
     ],
     "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40], "segmentation": [SQUARE], "iscrowd": 0},
-        {"id": 2, "image_id": 1, "category_id": 9, "bbox": [1.5, 2, 3, 4], "segmentation": [SQUARE, [15, 25, 90, 30, 20, 50]]},
-        {"id": 3, "image_id": 2, "category_id": 9, "bbox": [0, 0, 2, 2], "segmentation": {"size": [4, 4], "counts": [5, 2, 9]}},
-        {"id": 4, "image_id": 2, "category_id": 7, "bbox": [0, 0, 2, 2], "segmentation": {"size": [4, 4], "counts": "529"}},
-        {"id": 5, "image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "iscrowd": 1, "keypoints": [1, 2, 2, 0, 0, 0]},
-        {"id": 6, "image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "keypoints": [1, 2, 2, 0, 0, 0], "num_keypoints": 1},
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 7,
+            "bbox": [10, 20, 30, 40],
+            "segmentation": [SQUARE],
+            "iscrowd": 0,
+        },
+        {
+            "id": 2,
+            "image_id": 1,
+            "category_id": 9,
+            "bbox": [1.5, 2, 3, 4],
+            "segmentation": [SQUARE, [15, 25, 90, 30, 20, 50]],
+        },
+        {
+            "id": 3,
+            "image_id": 2,
+            "category_id": 9,
+            "bbox": [0, 0, 2, 2],
+            "segmentation": {"size": [4, 4], "counts": [5, 2, 9]},
+        },
+        {
+            "id": 4,
+            "image_id": 2,
+            "category_id": 7,
+            "bbox": [0, 0, 2, 2],
+            "segmentation": {"size": [4, 4], "counts": "529"},
+        },
+        {
+            "id": 5,
+            "image_id": 1,
+            "category_id": 7,
+            "bbox": [0, 0, 9, 9],
+            "iscrowd": 1,
+            "keypoints": [1, 2, 2, 0, 0, 0],
+        },
+        {
+            "id": 6,
+            "image_id": 1,
+            "category_id": 7,
+            "bbox": [0, 0, 9, 9],
+            "keypoints": [1, 2, 2, 0, 0, 0],
+            "num_keypoints": 1,
+        },
     ],
     "categories": [{"id": 7, "name": "car", "keypoints": ["a", "b"]}, {"id": 9, "name": "bus"}],
 }
@@ -197,7 +265,13 @@ JUNK = [
 
 def places(value, path=()):
     """Every place within a tree of lists and mappings."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in inner:
         yield (*path, key)
         yield from places(item, (*path, key))
@@ -231,7 +305,9 @@ def test_coco_files(tmp_path, batch):
     chance = random.Random(f"coco {batch}")
     read = 0
     for i in range(COCOS):
-        data = coco_mutant(chance) if i % 4 else mutant(json.dumps(COCO_SEED).encode(), chance, BYTES)
+        data = (
+            coco_mutant(chance) if i % 4 else mutant(json.dumps(COCO_SEED).encode(), chance, BYTES)
+        )
         file.write_bytes(data)
         found = only_promised(lambda: coco.read(file), data)
         file.unlink()
@@ -239,12 +315,18 @@ def test_coco_files(tmp_path, batch):
             continue
         assert not [finding for finding in found.findings if not str(finding).isprintable()], data
         for task in TASKS:
-            spec = yolo.Spec(task, len(found.names), (found.kpt_shape or (2, 3)) if task == "pose" else None)
+            spec = yolo.Spec(
+                task, len(found.names), (found.kpt_shape or (2, 3)) if task == "pose" else None
+            )
             for picture in found.images:
                 given = (picture.annotations, found.classes, spec, "f.json")
-                instances, ignored, findings = only_promised(lambda given=given: coco.instances(*given), data)
+                instances, ignored, findings = only_promised(
+                    lambda given=given: coco.instances(*given), data
+                )
                 assert_sound(instances, findings, data)
                 assert np.isfinite(ignored.coords).all(), data
-                assert len(instances) + len(ignored) + sum(f.count for f in findings) == len(picture.annotations), data
+                assert len(instances) + len(ignored) + sum(f.count for f in findings) == len(
+                    picture.annotations
+                ), data
                 read += len(instances)
     assert read > COCOS

@@ -1,4 +1,6 @@
-"""An option that another one leaves nothing to do: an error where it was given, and nothing in args.yaml."""
+"""An option that another one leaves nothing to do: an error where it was given, and nothing in
+args.yaml.
+"""
 
 import shutil
 
@@ -62,7 +64,12 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("idle")
     data = Dataset(root / "data", names=("a", "b"))
     for name, split in (("t", "train"), ("v", "val")):
-        data.add(f"{name}.png", row(0, 10, 10, 50, 50) + row(1, 90, 30, 140, 80), Image.new("L", (200, 100), len(name)), split)
+        data.add(
+            f"{name}.png",
+            row(0, 10, 10, 50, 50) + row(1, 90, 30, 140, 80),
+            Image.new("L", (200, 100), len(name)),
+            split,
+        )
     tiler.split(data.yaml, out=root / "tiles", tile=100, workers=1)
     simulate(root / "tiles", root / "preds")
     tiler.merge(root / "preds", tiles=root / "tiles", out=root / "preds-merged", workers=1)
@@ -98,7 +105,9 @@ def test_from_the_command_line_and_a_config_likewise(made, tmp_path, verb):
         shutil.copytree(made / name, tmp_path / name)
     beside, idle = {"split": SPLIT, "merge": MERGE, "score": SCORE}[verb][0]
     (name, value), (other, its) = *idle.items(), *beside.items()
-    by_hand = run(verb, *ARGUMENTS[verb], f"--{other}", str(its), f"--{name}", str(value), cwd=tmp_path)
+    by_hand = run(
+        verb, *ARGUMENTS[verb], f"--{other}", str(its), f"--{name}", str(value), cwd=tmp_path
+    )
     assert (by_hand.returncode, by_hand.stdout) == (2, "")
     assert by_hand.stderr == f"tiler: --{name} {value}: --{other} {its} does not use it\n"
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(beside | idle))
@@ -121,7 +130,9 @@ def test_defaults_are_in_nobodys_way(cls):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_args_hold_what_the_method_uses_and_are_a_config(made, tmp_path, method):
-    tiler.merge(made / "preds", tiles=made / "tiles", out=tmp_path / "one", method=method, workers=1)
+    tiler.merge(
+        made / "preds", tiles=made / "tiles", out=tmp_path / "one", method=method, workers=1
+    )
     args = yaml.safe_load((tmp_path / "one/args.yaml").read_text())
     idle = {name for beside, option in MERGE if beside == {"method": method} for name in option}
     assert not idle & set(args) and not {"parts", "affine", "crs"} & set(args)
@@ -134,7 +145,19 @@ def test_args_hold_what_the_method_uses_and_are_a_config(made, tmp_path, method)
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     other = "cvm" if method != "cvm" else "nms"  # and of another method
     config = ["--config", str(tmp_path / "one/args.yaml"), "--method", other]
-    assert run("merge", "preds", "--tiles", "tiles", "--out", str(tmp_path / "three"), *config, cwd=made).returncode == 0
+    assert (
+        run(
+            "merge",
+            "preds",
+            "--tiles",
+            "tiles",
+            "--out",
+            str(tmp_path / "three"),
+            *config,
+            cwd=made,
+        ).returncode
+        == 0
+    )
 
 
 def test_args_of_split_hold_what_the_dataset_uses_and_are_a_config(made, tmp_path):

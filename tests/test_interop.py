@@ -1,4 +1,6 @@
-"""Detections of other libraries: stand-ins with the attributes that theirs have, and what becomes of them."""
+"""Detections of other libraries: stand-ins with the attributes that theirs have, and what becomes
+of them.
+"""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -22,7 +24,9 @@ WHOLE = [300, 100, 900, 200]
 
 
 class Tensor:
-    """A tensor on a device that numpy cannot read, with gradients: what torch makes of it is .detach().cpu().numpy()."""
+    """A tensor on a device that numpy cannot read, with gradients: what torch makes of it is
+    .detach().cpu().numpy().
+    """
 
     def __init__(self, values, device="cuda", grad=True):
         self.values, self.device, self.grad = np.asarray(values, np.float32), device, grad
@@ -67,7 +71,9 @@ class Results:
 
 def boxes_of(xyxy, conf=0.9, cls=0, kind=Tensor):
     n = len(xyxy)
-    return SimpleNamespace(xyxy=kind(np.reshape(xyxy, (-1, 4))), conf=kind([conf] * n), cls=kind([float(cls)] * n))
+    return SimpleNamespace(
+        xyxy=kind(np.reshape(xyxy, (-1, 4))), conf=kind([conf] * n), cls=kind([float(cls)] * n)
+    )
 
 
 def results(task, xyxy, kind=Tensor):
@@ -75,10 +81,14 @@ def results(task, xyxy, kind=Tensor):
     boxes, xyxy = boxes_of(xyxy, kind=kind), np.reshape(xyxy, (-1, 4))
     corners = xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     if task == "obb":
-        turned = SimpleNamespace(**vars(boxes), xyxyxyxy=kind(corners), data=kind(np.zeros((len(xyxy), 7))))
+        turned = SimpleNamespace(
+            **vars(boxes), xyxyxyxy=kind(corners), data=kind(np.zeros((len(xyxy), 7)))
+        )
         return Results(obb=turned)
     masks = SimpleNamespace(xy=list(corners), data=kind(np.zeros((len(xyxy), 4, 4))))
-    points = SimpleNamespace(data=kind(np.concatenate([corners, np.full((len(xyxy), 4, 1), 0.5)], axis=2)))
+    points = SimpleNamespace(
+        data=kind(np.concatenate([corners, np.full((len(xyxy), 4, 1), 0.5)], axis=2))
+    )
     return Results(
         boxes=boxes,
         # nothing found has no masks at all
@@ -89,12 +99,18 @@ def results(task, xyxy, kind=Tensor):
 
 def ours(task, xyxy, conf=0.9):
     """The same as our columns, made on a path of its own."""
-    found = Instances(np.zeros(len(xyxy), int), np.array(xyxy), conf=np.full(len(xyxy), conf, np.float32).astype(float))
+    found = Instances(
+        np.zeros(len(xyxy), int),
+        np.array(xyxy),
+        conf=np.full(len(xyxy), conf, np.float32).astype(float),
+    )
     corners = [[np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])] for x0, y0, x1, y1 in xyxy]
     if task in ("segment", "obb"):
         return replace(found, rings=tiler.Rings.of(corners), task=task)
     if task == "pose":
-        return replace(found, keypoints=np.array([np.c_[ring[0], [0.5] * 4] for ring in corners]), task=task)
+        return replace(
+            found, keypoints=np.array([np.c_[ring[0], [0.5] * 4] for ring in corners]), task=task
+        )
     return found
 
 
@@ -113,11 +129,19 @@ def same(found, known):
         np.testing.assert_allclose(found.keypoints, known.keypoints)
 
 
-@pytest.mark.parametrize("kind", [Tensor, np.array, lambda values: np.asarray(values).tolist()], ids=["cuda", "numpy", "lists"])
+@pytest.mark.parametrize(
+    "kind",
+    [Tensor, np.array, lambda values: np.asarray(values).tolist()],
+    ids=["cuda", "numpy", "lists"],
+)
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
 def test_results_of_every_task_are_stitched_like_our_columns(task, kind):
-    theirs = tiler.stitch([(w, results(task, boxes, kind)) for w, boxes in zip(WINDOWS, BOXES, strict=True)], SIZE)
-    known = tiler.stitch([(w, ours(task, boxes)) for w, boxes in zip(WINDOWS, BOXES, strict=True)], SIZE)
+    theirs = tiler.stitch(
+        [(w, results(task, boxes, kind)) for w, boxes in zip(WINDOWS, BOXES, strict=True)], SIZE
+    )
+    known = tiler.stitch(
+        [(w, ours(task, boxes)) for w, boxes in zip(WINDOWS, BOXES, strict=True)], SIZE
+    )
     assert (len(theirs.instances), theirs.instances.boxes[0].tolist()) == (1, WHOLE)
     same(theirs.instances, known.instances)
 
@@ -139,9 +163,21 @@ def test_the_boxes_of_results_and_its_rectangles_are_taken_too():
 def test_corners_of_supervision_are_turned_rectangles():
     corners = np.array([[[100, 50], [150, 100], [100, 150], [50, 100.0]]])
     data = {"xyxyxyxy": corners, "class_name": np.array(["car"])}
-    found = foreign(SimpleNamespace(xyxy=np.array([[50, 50, 150, 150.0]]), confidence=[0.5], class_id=[1], data=data))
-    assert (found.task, found.rings.quads().tolist(), found.area.tolist()) == ("obb", corners.tolist(), [5000])
-    plain = foreign(SimpleNamespace(xyxy=np.array([[50, 50, 150, 150.0]]), confidence=[0.5], class_id=[1], data={}))
+    found = foreign(
+        SimpleNamespace(
+            xyxy=np.array([[50, 50, 150, 150.0]]), confidence=[0.5], class_id=[1], data=data
+        )
+    )
+    assert (found.task, found.rings.quads().tolist(), found.area.tolist()) == (
+        "obb",
+        corners.tolist(),
+        [5000],
+    )
+    plain = foreign(
+        SimpleNamespace(
+            xyxy=np.array([[50, 50, 150, 150.0]]), confidence=[0.5], class_id=[1], data={}
+        )
+    )
     assert plain.task == "detect"
 
 
@@ -156,11 +192,19 @@ def test_a_mask_of_few_pixels_is_its_box_and_keypoints_without_confidence_are_vi
     assert foreign(given).keypoints.tolist() == [[[5, 6, 0.5], [0, 0, 0]]]
 
 
-@pytest.mark.parametrize("kind", [np.array, np.ndarray.tolist, Tensor, lambda rows: [Tensor(row) for row in rows], tuple])
+@pytest.mark.parametrize(
+    "kind", [np.array, np.ndarray.tolist, Tensor, lambda rows: [Tensor(row) for row in rows], tuple]
+)
 def test_six_columns_are_boxes_confidences_and_classes(kind):
     rows = [np.array([[*box, 0.75, 1] for box in boxes]) for boxes in BOXES]
-    found = tiler.stitch([(tuple(vars_of(w)), kind(r)) for w, r in zip(WINDOWS, rows, strict=True)], SIZE).instances
-    assert (found.boxes.tolist(), found.conf.tolist(), found.class_id.tolist()) == ([WHOLE], [0.75], [1])
+    found = tiler.stitch(
+        [(tuple(vars_of(w)), kind(r)) for w, r in zip(WINDOWS, rows, strict=True)], SIZE
+    ).instances
+    assert (found.boxes.tolist(), found.conf.tolist(), found.class_id.tolist()) == (
+        [WHOLE],
+        [0.75],
+        [1],
+    )
 
 
 def vars_of(window):
@@ -168,13 +212,15 @@ def vars_of(window):
 
 
 @pytest.mark.parametrize(
-    "nothing", [[], np.empty((0, 6)), Tensor(np.empty((0, 6))), np.empty(0)], ids=["list", "array", "tensor", "flat"]
+    "nothing",
+    [[], np.empty((0, 6)), Tensor(np.empty((0, 6))), np.empty(0)],
+    ids=["list", "array", "tensor", "flat"],
 )
 def test_nothing_is_no_detections(nothing):
     assert len(foreign(nothing)) == 0
-    assert tiler.stitch([(WINDOWS[0], nothing), (WINDOWS[1], [[1, 1, 9, 9, 0.5, 0]])], SIZE).instances.boxes.tolist() == [
-        [513, 1, 521, 9]
-    ]
+    assert tiler.stitch(
+        [(WINDOWS[0], nothing), (WINDOWS[1], [[1, 1, 9, 9, 0.5, 0]])], SIZE
+    ).instances.boxes.tolist() == [[513, 1, 521, 9]]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +230,10 @@ def test_nothing_is_no_detections(nothing):
         ([1, 2, 3, 4, 0.5, 0], r"detections: expected \(N, 6\) numbers, got \(6,\)"),
         ([[1, 2, 3, 4, 0.5, 0], [1]], r"detections: expected \(N, 6\) numbers: "),
         ([["a"] * 6], r"detections: expected \(N, 6\) numbers: "),
-        ([[1, 2, 3, 4, 0, 0.5]], r"class, the last of six columns: expected whole numbers, got \[0\.5\]"),
+        (
+            [[1, 2, 3, 4, 0, 0.5]],
+            r"class, the last of six columns: expected whole numbers, got \[0\.5\]",
+        ),
         ([[1, 2, 3, 4, 0.5, math.nan]], r"class, the last of six columns: expected whole numbers"),
         ([[1, 2, 3, 4, 7, 0]], "confidences from 0 to 1"),
         ([[1, 2, 3, 4, 0.5, -1]], "classes from 0 on, got -1"),
@@ -203,7 +252,10 @@ def test_nothing_is_no_detections(nothing):
             r"\.keypoints\.data: expected \(N, K, 2 or 3\)",
         ),
         (Results(boxes=boxes_of(BOXES[0], cls=0.5)), r"\.class_id: expected whole numbers"),
-        (Results(boxes=SimpleNamespace(xyxy=Tensor(BOXES[0]), cls=Tensor([0]), conf=None)), "None for one of them"),
+        (
+            Results(boxes=SimpleNamespace(xyxy=Tensor(BOXES[0]), cls=Tensor([0]), conf=None)),
+            "None for one of them",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_that_says_so(given, message):
@@ -212,7 +264,13 @@ def test_what_cannot_be_meant_is_an_error_that_says_so(given, message):
 
 
 @pytest.mark.parametrize(
-    "window", [(512, 0, 640, 640), [512, 0, 640, 640.0], np.array([512, 0, 640, 640]), Tensor([512, 0, 640, 640])]
+    "window",
+    [
+        (512, 0, 640, 640),
+        [512, 0, 640, 640.0],
+        np.array([512, 0, 640, 640]),
+        Tensor([512, 0, 640, 640]),
+    ],
 )
 def test_a_window_is_four_numbers(window):
     parts = [(WINDOWS[0], ours("detect", BOXES[0])), (window, ours("detect", BOXES[1]))]
@@ -220,16 +278,30 @@ def test_a_window_is_four_numbers(window):
 
 
 @pytest.mark.parametrize(
-    "window", [(512, 0, 640), (0, 0, 640, 640.5), (0, 0, -1, 640), "0,0,640,640", None, 5, (0, 0, math.nan, 9)]
+    "window",
+    [
+        (512, 0, 640),
+        (0, 0, 640, 640.5),
+        (0, 0, -1, 640),
+        "0,0,640,640",
+        None,
+        5,
+        (0, 0, math.nan, 9),
+    ],
 )
 def test_what_is_no_window_is_refused_with_its_part(window):
-    with pytest.raises(TilerError, match="^parts: the window of part 1: expected a Window, or its x, y, width and height"):
+    with pytest.raises(
+        TilerError,
+        match="^parts: the window of part 1: expected a Window, or its x, y, width and height",
+    ):
         tiler.stitch([(WINDOWS[0], []), (window, [])], SIZE)
 
 
 @pytest.mark.parametrize("parts", [[WINDOWS[0]], [(WINDOWS[0], [], [])], [5]])
 def test_what_is_no_part_is_refused(parts):
-    with pytest.raises(TilerError, match="^parts: expected a window and its detections, got .* as part 0"):
+    with pytest.raises(
+        TilerError, match="^parts: expected a window and its detections, got .* as part 0"
+    ):
         tiler.stitch(parts, SIZE)
 
 
@@ -242,10 +314,15 @@ def test_what_is_no_size_is_refused(size):
 def test_detections_of_an_image_of_another_size_than_their_window_are_refused():
     """Such as corners in place of a width and a height."""
     found = results("detect", [[10, 10, 20, 20]])
-    with pytest.raises(TilerError, match="an image of 640 x 640 px, in a window of 1152 x 640 px: a window is x, y, width"):
+    with pytest.raises(
+        TilerError,
+        match="an image of 640 x 640 px, in a window of 1152 x 640 px: a window is x, y, width",
+    ):
         tiler.stitch([((512, 0, 1152, 640), found)], (4000, 640))
     border = replace(found, orig_shape=(640, 100))  # cut off at the image's border
-    assert tiler.stitch([((3900, 0, 640, 640), border)], (4000, 640)).instances.boxes.tolist() == [[3910, 10, 3920, 20]]
+    assert tiler.stitch([((3900, 0, 640, 640), border)], (4000, 640)).instances.boxes.tolist() == [
+        [3910, 10, 3920, 20]
+    ]
 
 
 def test_classes_are_named_by_the_detections_by_a_list_or_by_a_mapping():
@@ -265,7 +342,9 @@ def test_classes_are_named_by_the_detections_by_a_list_or_by_a_mapping():
 
 @pytest.mark.parametrize("names", [{"0": "car"}, {-1: "car"}, {10**9: "car"}, {0.5: "car"}])
 def test_names_that_are_no_classes_are_refused(names):
-    with pytest.raises(TilerError, match="^names: expected a list, or a mapping of classes from 0 on"):
+    with pytest.raises(
+        TilerError, match="^names: expected a list, or a mapping of classes from 0 on"
+    ):
         tiler.stitch([], SIZE, names)
 
 
@@ -275,7 +354,9 @@ def test_a_threshold_for_one_class_leaves_the_others_the_default():
         ((0, 0, 640, 640), [[*boxes[0][0], 0.9, c] for c in (0, 1)]),
         ((0, 0, 639, 640), [[*boxes[1][0], 0.8, c] for c in (0, 1)]),
     ]
-    found = tiler.stitch(parts, (640, 640), ["car", "dog"], method="nms", iou={"dog": 0.4}).instances
+    found = tiler.stitch(
+        parts, (640, 640), ["car", "dog"], method="nms", iou={"dog": 0.4}
+    ).instances
     assert sorted(found.class_id.tolist()) == [0, 0, 1]
 
 
@@ -284,8 +365,14 @@ def test_score_takes_the_same(tmp_path):
     data.add("p0.png", "0 0.5 0.5 0.5 0.5\n", split="val")
     data.add("p1.png", "", split="val")
     box = [100, 75, 300, 225]
-    sound = tiler.score({"p0": Instances(np.array([0]), np.array([box]), conf=np.array([0.9]))}, data.yaml, split="val")
-    result = replace(results("detect", [box]), path=str(data.root / "images/val/p0.png"), orig_shape=(300, 400))
+    sound = tiler.score(
+        {"p0": Instances(np.array([0]), np.array([box]), conf=np.array([0.9]))},
+        data.yaml,
+        split="val",
+    )
+    result = replace(
+        results("detect", [box]), path=str(data.root / "images/val/p0.png"), orig_shape=(300, 400)
+    )
     nothing = replace(results("detect", []), path=str(data.root / "images/val/p1.png"))
     for given in (
         {result.path: result, nothing.path: nothing},
@@ -293,7 +380,9 @@ def test_score_takes_the_same(tmp_path):
         {"p0": [[*box, 0.9, 0]]},
         [result, nothing],
     ):
-        assert tiler.score(given, data.yaml, split="val").coco == pytest.approx(sound.coco, nan_ok=True)
+        assert tiler.score(given, data.yaml, split="val").coco == pytest.approx(
+            sound.coco, nan_ok=True
+        )
     assert sound.coco["AP"] == pytest.approx(1)
 
 
@@ -305,15 +394,23 @@ def test_score_tells_classes_of_results_by_their_names(tmp_path):
     many = replace(result, names={**{k: f"other {k}" for k in range(79)}, 79: "car"})
     many.boxes.cls = Tensor([79.0])
     assert tiler.score([many], data.yaml, split="val").coco["AP"] == pytest.approx(1)
-    other = replace(results("detect", [[100, 75, 300, 225]]), path="p0.png", names={0: "lorry", 1: "car"})
-    with pytest.raises(TilerError, match="the detections: merged with class 'lorry', which .* has not"):
+    other = replace(
+        results("detect", [[100, 75, 300, 225]]), path="p0.png", names={0: "lorry", 1: "car"}
+    )
+    with pytest.raises(
+        TilerError, match="the detections: merged with class 'lorry', which .* has not"
+    ):
         tiler.score([other], data.yaml, split="val")
 
 
 @pytest.mark.parametrize("given", [[[1, 2, 3, 4, 0.5, 0]], np.zeros((1, 6)), 5, None])
 def test_score_says_what_it_takes(tmp_path, given):
     with pytest.raises(
-        TilerError, match=r"predictions are a path, what tiler\.merge returns, .*; got (list|ndarray|int|NoneType)"
+        TilerError,
+        match=(
+            r"predictions are a path, what tiler\.merge returns, .*; got "
+            r"(list|ndarray|int|NoneType)"
+        ),
     ):
         tiler.score(given, "dataset.yaml")
 

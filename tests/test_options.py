@@ -9,17 +9,34 @@ from hypothesis import strategies as st
 from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.formats import plain_yaml
-from tiler.options import CheckOptions, MergeOptions, PredictionOptions, ReadingOptions, RunOptions, SplitOptions
+from tiler.options import (
+    CheckOptions,
+    MergeOptions,
+    PredictionOptions,
+    ReadingOptions,
+    RunOptions,
+    SplitOptions,
+)
 from tiler.options.fields import option_fields
 
 ALL = (SplitOptions, MergeOptions, ReadingOptions, PredictionOptions, RunOptions, CheckOptions)
 
 # For each option: what may be given, as text and as a value, and what it becomes.
 GOOD = {
-    "tile": [("640", 640, 640), ("1024x768", (1024, 768), (1024, 768)), ("640X640", [640, 640], 640), ("10", 10.0, 10)],
+    "tile": [
+        ("640", 640, 640),
+        ("1024x768", (1024, 768), (1024, 768)),
+        ("640X640", [640, 640], 640),
+        ("10", 10.0, 10),
+    ],
     "overlap": [("0.2", 0.2, 0.2), ("128", 128, 128), ("0", 0, 0), ("1e2", 100.0, 100)],
     "edge": [(edge, edge, edge) for edge in ("shift", "balance", "trim", "pad")],
-    "scale": [("1,0.5", (1, 0.5), (1, 0.5)), ("0.5,1,0.5", [0.5, 1], (1, 0.5)), ("1", 1, (1,)), ("0.333", 1 / 3, (0.33,))],
+    "scale": [
+        ("1,0.5", (1, 0.5), (1, 0.5)),
+        ("0.5,1,0.5", [0.5, 1], (1, 0.5)),
+        ("1", 1, (1,)),
+        ("0.333", 1 / 3, (0.33,)),
+    ],
     "task": [(task, task, task) for task in ("auto", "detect", "segment", "obb", "pose")],
     "min_visible": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
     "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
@@ -29,18 +46,61 @@ GOOD = {
     "obb": [(way, way, way) for way in ("aligned", "minrect", "full")],
     "parts": [(way, way, way) for way in ("separate", "bridge", "largest")],
     "background": [("all", "all", "all"), ("none", "none", "none"), ("0.5", 0.5, 0.5), ("2", 2, 2)],
-    "seed": [("0", 0, 0), ("12345678901", 12345678901, 12345678901), ("9007199254740993", 2**53 + 1, 2**53 + 1)],
+    "seed": [
+        ("0", 0, 0),
+        ("12345678901", 12345678901, 12345678901),
+        ("9007199254740993", 2**53 + 1, 2**53 + 1),
+    ],
     "format": [(form, form, form) for form in ("same", "jpg", "png", "webp", "tif")],
     "quality": [("1", 1, 1), ("100", 100.0, 100)],
     "jpeg": [(way, way, way) for way in ("encode", "keep")],
     "stretch": [(way, way, way) for way in ("none", "minmax", "percentile")],
-    "max_pixels": [("1", 1, 1), ("4000000000", 4_000_000_000, 4_000_000_000), ("auto", "auto", "auto")],
+    "max_pixels": [
+        ("1", 1, 1),
+        ("4000000000", 4_000_000_000, 4_000_000_000),
+        ("auto", "auto", "auto"),
+    ],
 }
 BAD = {
-    "tile": ["9", 9, "65501", "0", "-640", "640.5", "x", "640x", "x640", "640x640x3", "", True, None, (), (1, 2), {}],
+    "tile": [
+        "9",
+        9,
+        "65501",
+        "0",
+        "-640",
+        "640.5",
+        "x",
+        "640x",
+        "x640",
+        "640x640x3",
+        "",
+        True,
+        None,
+        (),
+        (1, 2),
+        {},
+    ],
     "overlap": ["-0.1", -1, "nan", "inf", math.inf, "x", "", None, True, [0.2], "20%", "0,2"],
     "edge": ["Shift", "", None, 1, [], "shfit"],
-    "scale": ["0", "17", "-1", "nan", "inf", "0.004", "", ",", "1,", "x", None, (), [], True, {}, [[1]], "1;2"],
+    "scale": [
+        "0",
+        "17",
+        "-1",
+        "nan",
+        "inf",
+        "0.004",
+        "",
+        ",",
+        "1,",
+        "x",
+        None,
+        (),
+        [],
+        True,
+        {},
+        [[1]],
+        "1;2",
+    ],
     "task": ["detection", "", None, "DETECT"],
     "min_visible": ["-0.1", "1.1", "nan", "x", None, False],
     "min_size": ["-1", "nan", "inf", "x", None, True],
@@ -86,7 +146,11 @@ def test_the_tables_know_every_option():
 
 
 @quick
-@given(st.fixed_dictionaries({}, optional={name: st.sampled_from([e for *_, e in good]) for name, good in GOOD.items()}))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from([e for *_, e in good]) for name, good in GOOD.items()}
+    )
+)
 def test_options_to_plain_values_and_text_and_back(given):
     options = SplitOptions.of(given)
     assert SplitOptions.of(options.plain()) == options
@@ -169,7 +233,13 @@ def test_plain_values_are_those_of_yaml():
 
 def test_run_and_check_options():
     assert RunOptions(workers="4", backend="loky", overwrite="yes").workers == 4
-    for bad in ({"workers": -1}, {"workers": 5000}, {"backend": "spark"}, {"overwrite": "maybe"}, {"dry_run": None}):
+    for bad in (
+        {"workers": -1},
+        {"workers": 5000},
+        {"backend": "spark"},
+        {"overwrite": "maybe"},
+        {"dry_run": None},
+    ):
         with pytest.raises(TilerError):
             RunOptions.of(bad)
     with pytest.raises(TilerError):
@@ -178,7 +248,9 @@ def test_run_and_check_options():
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
-    with pytest.raises(TilerError, match=f"^--backend is .*; {backend} does not run yet: .*, got '{backend}'$") as caught:
+    with pytest.raises(
+        TilerError, match=f"^--backend is .*; {backend} does not run yet: .*, got '{backend}'$"
+    ) as caught:
         RunOptions.of({"backend": backend})
     assert caught.value.exit_code == 2
 
@@ -186,6 +258,8 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
     assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
-    assert [(f.name, f.default, f.metadata) for f in predictions[:4]] == [(f.name, f.default, f.metadata) for f in reading]
+    assert [(f.name, f.default, f.metadata) for f in predictions[:4]] == [
+        (f.name, f.default, f.metadata) for f in reading
+    ]
     with pytest.raises(TilerError, match="unknown option 'export'"):
         ReadingOptions.of({"export": "csv"})

@@ -1,4 +1,6 @@
-"""Real datasets, whole: nothing is lost, clips are exact, masks hold, odd files do what their index says."""
+"""Real datasets, whole: nothing is lost, clips are exact, masks hold, odd files do what their index
+says.
+"""
 
 import json
 import re
@@ -18,7 +20,11 @@ from tiler.images import codecs, gdal, vips
 pytestmark = needs_shared
 DATA = SHARED / "data"
 
-SETS = [("cars_detect", "detect", 640), ("hituav_obb", "obb", 320), ("nuclei_segment", "segment", 256)]
+SETS = [
+    ("cars_detect", "detect", 640),
+    ("hituav_obb", "obb", 320),
+    ("nuclei_segment", "segment", 256),
+]
 SETS += [("pcb_detect", "detect", 320), ("cells_detect", "detect", 320)]
 
 
@@ -64,13 +70,20 @@ def test_nothing_is_lost_and_every_clip_is_exact(tmp_path, name, task, tile):
                 values = np.array(row[1:])
                 if task == "detect":
                     x, y, w, h = values * [t.w, t.h, t.w, t.h]
-                    got = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) + [t.x, t.y, t.x, t.y]
+                    got = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) + [
+                        t.x,
+                        t.y,
+                        t.x,
+                        t.y,
+                    ]
                     assert np.allclose(got, clipped.bounds, atol=1e-5)  # 8 decimals of the tile
                 if task == "segment":
                     points = values.reshape(-1, 2) * [t.w, t.h] + [t.x, t.y]
                     seen_here.setdefault(i, []).append(tiler.Rings.of([[points]]).geometry()[0])
             for i, pieces in seen_here.items():
-                difference = shapely.symmetric_difference(shapely.union_all(pieces), shapely.intersection(full[i], window))
+                difference = shapely.symmetric_difference(
+                    shapely.union_all(pieces), shapely.intersection(full[i], window)
+                )
                 assert difference.area < 1e-3
         for area, windows in zip(full, visible, strict=True):
             covered = shapely.intersection(area, shapely.union_all(windows))
@@ -79,14 +92,19 @@ def test_nothing_is_lost_and_every_clip_is_exact(tmp_path, name, task, tile):
 
 @pytest.mark.parametrize(("name", "task", "tile"), SETS)
 def test_an_overlap_larger_than_the_object_shows_it_whole(tmp_path, name, task, tile):
-    largest = max(float((labels.boxes[:, 2:] - labels.boxes[:, :2]).max(initial=0)) for _, _, _, labels in sources(name, task))
+    largest = max(
+        float((labels.boxes[:, 2:] - labels.boxes[:, :2]).max(initial=0))
+        for _, _, _, labels in sources(name, task)
+    )
     overlap = int(largest) + 1
     report = tiler.split(DATA / name, tile=max(tile, 2 * overlap), overlap=overlap, dry_run=True)
     assert report.total.objects.whole == report.total.objects.objects
 
 
 def test_masks_of_tiles_are_as_near_to_the_truth_as_the_uncut_outlines(tmp_path):
-    """Against instance_maps, the exact masks that the outlines were drawn from, cut to the same windows."""
+    """Against instance_maps, the exact masks that the outlines were drawn from, cut to the same
+    windows.
+    """
 
     def iou(rings, truth):
         mask = Image.new("1", truth.shape[::-1], 0)
@@ -99,11 +117,15 @@ def test_masks_of_tiles_are_as_near_to_the_truth_as_the_uncut_outlines(tmp_path)
     entries = {e.source: e for e in manifest.read_sources(tmp_path / "out/tiles.jsonl")}
     uncut, cut = [], []
     for key, split, _, labels in sources("nuclei_segment", "segment"):
-        truth = np.asarray(Image.open(DATA / "nuclei_segment/instance_maps" / f"{Path(key).stem}.png"))
+        truth = np.asarray(
+            Image.open(DATA / "nuclei_segment/instance_maps" / f"{Path(key).stem}.png")
+        )
         owner = {}
         for i, row in enumerate(labels.row):
             x0, y0, x1, y1 = labels.boxes[i].astype(int) + [0, 0, 1, 1]
-            ids, counts = np.unique(truth[y0:y1, x0:x1][truth[y0:y1, x0:x1] > 0], return_counts=True)
+            ids, counts = np.unique(
+                truth[y0:y1, x0:x1][truth[y0:y1, x0:x1] > 0], return_counts=True
+            )
             inside = [iou(labels.rings[i], truth == k) for k in ids[np.argsort(-counts)][:2]]
             owner[int(row)] = ids[np.argsort(-counts)][int(np.argmax(inside))]
             uncut.append(max(inside))
@@ -112,17 +134,33 @@ def test_masks_of_tiles_are_as_near_to_the_truth_as_the_uncut_outlines(tmp_path)
             window = truth[tile.y : tile.y + tile.h, tile.x : tile.x + tile.w]
             pieces = {}
             for row, (origin, _) in zip(written[tile.name], tile.rows, strict=True):
-                pieces.setdefault(origin, []).append(np.array(row[1:]).reshape(-1, 2) * [tile.w, tile.h])
+                pieces.setdefault(origin, []).append(
+                    np.array(row[1:]).reshape(-1, 2) * [tile.w, tile.h]
+                )
             cut += [iou(rings, window == owner[origin]) for origin, rings in pieces.items()]
     assert len(cut) > 2000
     assert np.mean(cut) >= np.mean(uncut) - 0.01
 
 
 def test_coco_json_of_thermal_pictures(tmp_path):
-    report = tiler.split(DATA / "hituav_coco/annotations.json", images=DATA / "hituav_coco/images", out=tmp_path / "o", tile=320)
-    assert (report.task, report.exit_code(), report.total.objects.objects, report.total.objects.lost) == ("detect", 0, 60, 0)
+    report = tiler.split(
+        DATA / "hituav_coco/annotations.json",
+        images=DATA / "hituav_coco/images",
+        out=tmp_path / "o",
+        tile=320,
+    )
+    assert (
+        report.task,
+        report.exit_code(),
+        report.total.objects.objects,
+        report.total.objects.lost,
+    ) == ("detect", 0, 60, 0)
     with pytest.raises(tiler.TilerError, match="did you mean 'annotation'"):
-        tiler.split(DATA / "hituav_coco/annotations_as_published.json", images=DATA / "hituav_coco/images", out=tmp_path / "p")
+        tiler.split(
+            DATA / "hituav_coco/annotations_as_published.json",
+            images=DATA / "hituav_coco/images",
+            out=tmp_path / "p",
+        )
 
 
 # --- odd.tar
@@ -157,7 +195,11 @@ def refused(request, monkeypatch):
     """What is refused, by what is installed."""
     if request.param == "with extras":
         for name in EXTRAS:
-            pytest.importorskip(name, reason="the extras `big` and `fast` are not installed", exc_type=(ImportError, OSError))
+            pytest.importorskip(
+                name,
+                reason="the extras `big` and `fast` are not installed",
+                exc_type=(ImportError, OSError),
+            )
         yield REFUSED
         return
     monkeypatch.setattr(vips, "missing", lambda: True)
@@ -179,11 +221,29 @@ def test_odd_pictures_are_cut_or_refused_by_name_and_cost_no_other(odd, tmp_path
             assert finding.message.endswith("pip install 'tilestitch[big]' reads it")
     orphans = {Path(f.path).name for f in report.findings if f.code == "P02"}
     assert orphans == {"orphan.txt", "animated.txt", "bands4.txt"}
-    readable = {p.name for p in (odd / "images").rglob("*") if p.suffix.lower() in yolo_suffixes() and not p.name.startswith(".")}
-    cut = {Path(e.source).name for e in manifest.read_sources(tmp_path / "out/tiles.jsonl") if e.tiles}
+    readable = {
+        p.name
+        for p in (odd / "images").rglob("*")
+        if p.suffix.lower() in yolo_suffixes() and not p.name.startswith(".")
+    }
+    cut = {
+        Path(e.source).name for e in manifest.read_sources(tmp_path / "out/tiles.jsonl") if e.tiles
+    }
     assert cut == readable - set(refused)
     plain = rows_of(tmp_path / "out")["plain__0_0_320_320"]
-    for stem in ("exif_3", "exif_5", "exif_6", "exif_8", "exif_png", "exif_webp", "cmyk", "gray16", "palette", "mpo", "lzw"):
+    for stem in (
+        "exif_3",
+        "exif_5",
+        "exif_6",
+        "exif_8",
+        "exif_png",
+        "exif_webp",
+        "cmyk",
+        "gray16",
+        "palette",
+        "mpo",
+        "lzw",
+    ):
         assert rows_of(tmp_path / "out")[f"{stem}__0_0_320_320"] == plain, stem
 
 
@@ -232,7 +292,9 @@ def test_odd_turned_pictures_show_the_same_pixels(odd, tmp_path):
     tiler.split(odd, out=tmp_path / "out", tile=320)
     want = np.asarray(Image.open(tmp_path / "out/images/train/plain__0_0_320_320.jpg")).astype(int)
     for stem in [f"exif_{i}" for i in range(1, 9)] + ["exif_garbage", "exif_invalid"]:
-        got = np.asarray(Image.open(tmp_path / f"out/images/train/{stem}__0_0_320_320.jpg")).astype(int)
+        got = np.asarray(Image.open(tmp_path / f"out/images/train/{stem}__0_0_320_320.jpg")).astype(
+            int
+        )
         assert np.abs(got - want).mean() < 4, stem
 
 
@@ -252,7 +314,17 @@ def test_odd_label_files_are_named_with_their_line_and_cost_no_other(odd, tmp_pa
 
 
 def test_odd_yaml_variants_are_read_or_refused_in_one_line(odd, tmp_path):
-    refused = {"abs_missing", "empty", "latin1", "missing_dir", "names_gap", "nc_mismatch", "not_a_map", "python_tag", "tabs"}
+    refused = {
+        "abs_missing",
+        "empty",
+        "latin1",
+        "missing_dir",
+        "names_gap",
+        "nc_mismatch",
+        "not_a_map",
+        "python_tag",
+        "tabs",
+    }
     refused |= {"roboflow"}  # names folders that are not in the archive
     for path in sorted((odd / "yaml").glob("*.yaml")):
         if path.stem in refused:
@@ -261,7 +333,9 @@ def test_odd_yaml_variants_are_read_or_refused_in_one_line(odd, tmp_path):
             assert "\n" not in str(caught.value)
             assert path.name in str(caught.value)
         else:
-            assert tiler.split(path, out=tmp_path / path.stem, dry_run=True).total.counts.sources > 0
+            assert (
+                tiler.split(path, out=tmp_path / path.stem, dry_run=True).total.counts.sources > 0
+            )
 
 
 def test_the_report_is_plain_json(tmp_path):

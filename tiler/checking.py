@@ -97,18 +97,31 @@ def check(
     findings = list(dataset.findings)
     chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    job = _CheckJob(dataset.root, spec, classes, dataset.file.name, pixel_limit(chosen.max_pixels), dataset.pages)
+    job = _CheckJob(
+        dataset.root,
+        spec,
+        classes,
+        dataset.file.name,
+        pixel_limit(chosen.max_pixels),
+        dataset.pages,
+    )
     count = workers.count(chosen.workers)
-    looks = workers.stream(partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key)
+    looks = workers.stream(
+        partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key
+    )
     rows = 0
     seen: dict[str, Source] = {}
-    for done, (source, look) in enumerate(zip(dataset.sources, chain.from_iterable(looks), strict=True), 1):
+    for done, (source, look) in enumerate(
+        zip(dataset.sources, chain.from_iterable(looks), strict=True), 1
+    ):
         findings += look.findings
         rows += look.rows
         first = seen.setdefault(look.digest or source.key, source)
         if first.split != source.split:
             other = "" if first.key == source.key else f", as {first.key},"
-            findings.append(Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}"))
+            findings.append(
+                Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}")
+            )
         if progress is not None:
             progress(done, len(dataset.sources))
     findings += _shared_labels(dataset)
@@ -132,13 +145,23 @@ def _look(job: _CheckJob, source: Source) -> _Seen:
             reading.choose(header, source.bytes, job.max_pixels)
             if min(header.size) < MIN_SIDE:
                 sides = f"{header.size[0]} x {header.size[1]}"
-                findings.append(Finding(key, "I05", f"{sides} px, expected {MIN_SIDE} or more a side"))
+                findings.append(
+                    Finding(key, "I05", f"{sides} px, expected {MIN_SIDE} or more a side")
+                )
             if not suffix_fits(source.key, header):
                 findings.append(Finding(key, "I09", f"the content is {header.format}"))
             if header.orientation != 1:
-                findings.append(Finding(key, "I10", f"EXIF orientation {header.orientation}: labels are for the turned image"))
+                findings.append(
+                    Finding(
+                        key,
+                        "I10",
+                        f"EXIF orientation {header.orientation}: labels are for the turned image",
+                    )
+                )
             if header.frames > 1 and job.pages < 2:
-                findings.append(Finding(key, "I11", "several pages or frames; the trainer reads the first one"))
+                findings.append(
+                    Finding(key, "I11", "several pages or frames; the trainer reads the first one")
+                )
             label_file = labels.label_file(job.root, source, job.coco_name)
             if label_file.data is None:
                 findings.append(Finding(key, "P01", "no label file"))
@@ -187,5 +210,7 @@ def _manifest(root: Path) -> list[Finding]:
                 findings.append(Finding(name, "T01", f"cannot be read: {why}"))
                 continue
             if rows != len(tile.rows):
-                findings.append(Finding(name, "T02", f"{rows} rows, the manifest has {len(tile.rows)}"))
+                findings.append(
+                    Finding(name, "T02", f"{rows} rows, the manifest has {len(tile.rows)}")
+                )
     return findings

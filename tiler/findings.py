@@ -69,12 +69,18 @@ CODES: dict[str, tuple[Level, str]] = {
     "D11": ("warning", "as many rows as a detector keeps at most (300): some may be missing"),
     "D12": ("error", "a tile outside its image"),
     "D13": ("error", "no world file beside the image: its GeoJSON is in pixels"),
-    "D14": ("warning", "images that the ground truth has not; predictions.json has them by their names"),
+    "D14": (
+        "warning",
+        "images that the ground truth has not; predictions.json has them by their names",
+    ),
     "D15": ("error", "an outline that crosses itself too often"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of tiles"),
     "X01": ("error", "an image that tiler itself failed on; the others are done"),
-    "S03": ("error", "images without predictions of which it is not known whether they were looked at"),
+    "S03": (
+        "error",
+        "images without predictions of which it is not known whether they were looked at",
+    ),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }
@@ -132,7 +138,8 @@ def short(value: object) -> str:
 
 
 def together(findings: Iterable[Finding]) -> list[Finding]:
-    """Entries of one JSON that had no size (D06), which detectors write now and then, as one finding with their count.
+    """Entries of one JSON that had no size (D06), which detectors write now and then, as one
+    finding with their count.
 
     >>> [str(f) for f in together([Finding("a.json", "D06", f"entry {i}: no size") for i in range(3)])]
     ['a.json: D06 entry 0: no size (and 2 more)']
@@ -153,7 +160,8 @@ def together(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
-    """At most `limit` findings a file and code that lose nothing; the last one carries the count of the rest.
+    """At most `limit` findings a file and code that lose nothing; the last one carries the count of
+    the rest.
 
     Errors are all kept: every row that was refused has its line.
     """
@@ -166,5 +174,7 @@ def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
             kept.append(finding)
         else:
             last = kept[places[-1]]
-            kept[places[-1]] = Finding(last.path, last.code, last.message, last.line, last.count + finding.count)
+            kept[places[-1]] = Finding(
+                last.path, last.code, last.message, last.line, last.count + finding.count
+            )
     return kept

@@ -1,4 +1,6 @@
-"""The command line: exit codes, what goes to stdout and stderr, and that nothing is left after a failure."""
+"""The command line: exit codes, what goes to stdout and stderr, and that nothing is left after a
+failure.
+"""
 
 import contextlib
 import json
@@ -20,14 +22,25 @@ TILER = [sys.executable, "-m", "tiler"]
 
 def run(*arguments, cwd=None, env=None):
     command = [*TILER, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})}
+    )
 
 
 def test_done_is_0_with_a_table_on_stdout_and_silence_on_stderr(filled, tmp_path):
     done = run("split", filled.yaml, "--tile", 128, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     head, *rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
-    assert head[:8] == ["split", "sources", "tiles", "background", "objects", "whole", "truncated", "lost"]
+    assert head[:8] == [
+        "split",
+        "sources",
+        "tiles",
+        "background",
+        "objects",
+        "whole",
+        "truncated",
+        "lost",
+    ]
     assert [row[0] for row in rows] == ["train", "val", "all"]
     assert rows[2][4] == "48"
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out")
@@ -38,7 +51,10 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
     label.write_text(label.read_text() + "7 0.5 0.5 0.1 0.1\n")
     done = run("split", "data", "--tile", 128, "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "data/labels/train/p0.txt:13: L04 class 7, expected a whole number from 0 to 2\n"
+    assert (
+        done.stderr
+        == "data/labels/train/p0.txt:13: L04 class 7, expected a whole number from 0 to 2\n"
+    )
     again = run("split", "data", "--tile", 128, "--out", "out", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (1, done.stderr)
     assert "already complete" in again.stdout
@@ -48,15 +64,27 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
     ("arguments", "message"),
     [
         (["split", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
-        (["split", "data", "--tile", "5"], "--tile is a side of 10 px or more, or WIDTHxHEIGHT, got '5'"),
-        (["split", "data", "--tile", "64", "--overlap", "64"], "an overlap of 64 px leaves no stride"),
+        (
+            ["split", "data", "--tile", "5"],
+            "--tile is a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
+        ),
+        (
+            ["split", "data", "--tile", "64", "--overlap", "64"],
+            "an overlap of 64 px leaves no stride",
+        ),
         (["split", "data", "--edge", "shft"], "did you mean 'shift'?"),
         (["split", "data", "--task", "pose"], "--task pose needs kpt_shape"),
         (["split", "data", "--out", "data/images/train"], "it holds the source"),
         (["split", "data", "--images", "x"], "--images goes with a COCO JSON"),
         (["split", "data", "--config", "bad.yaml"], "unknown option 'tiel'; did you mean 'tile'?"),
-        (["split", "data", "--backend", "ray"], "ray does not run yet: its joblib backend cannot return results one by one"),
-        (["check", "data", "--output-format", "xml"], "--output-format is one of text, json, github, got 'xml'"),
+        (
+            ["split", "data", "--backend", "ray"],
+            "ray does not run yet: its joblib backend cannot return results one by one",
+        ),
+        (
+            ["check", "data", "--output-format", "xml"],
+            "--output-format is one of text, json, github, got 'xml'",
+        ),
     ],
 )
 def test_wrong_use_is_2_in_one_line_and_nothing_is_written(filled, tmp_path, arguments, message):
@@ -92,7 +120,16 @@ def test_a_dry_run_writes_nothing(filled, tmp_path):
 
 def test_flags_win_over_the_config(filled, tmp_path):
     (tmp_path / "c.yaml").write_text("tile: 64\noverlap: 0\nmin-visible: 0.5\n")
-    run("split", filled.yaml, "--config", tmp_path / "c.yaml", "--tile", 128, "--out", tmp_path / "out")
+    run(
+        "split",
+        filled.yaml,
+        "--config",
+        tmp_path / "c.yaml",
+        "--tile",
+        128,
+        "--out",
+        tmp_path / "out",
+    )
     args = (tmp_path / "out/args.yaml").read_text()
     assert "tile: 128\n" in args
     assert "overlap: 0.0\n" in args
@@ -117,15 +154,30 @@ def test_a_second_run_on_one_output_is_refused_with_3(filled, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(tmp_path, number, code, backend):
+def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
+    tmp_path, number, code, backend
+):
     from tests.conftest import Dataset
 
     data = Dataset(tmp_path / "data").filled(train=30, size=(900, 700))
     run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
-    arguments = ["split", str(data.yaml), "--tile", "64", "--out", str(tmp_path / "out"), "--backend", backend]
-    process = subprocess.Popen([*TILER, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    arguments = [
+        "split",
+        str(data.yaml),
+        "--tile",
+        "64",
+        "--out",
+        str(tmp_path / "out"),
+        "--backend",
+        backend,
+    ]
+    process = subprocess.Popen(
+        [*TILER, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     staged = tmp_path / ".out.partial/tree/images/train"
     while process.poll() is None and not (staged.is_dir() and any(staged.iterdir())):
         time.sleep(0.005)
@@ -143,7 +195,18 @@ def test_a_lost_worker_is_made_up_for(tmp_path):
 
     data = Dataset(tmp_path / "data").filled(train=12, size=(900, 700))
     run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
-    arguments = ["split", str(data.yaml), "--tile", "64", "--out", str(tmp_path / "out"), "--backend", "loky", "--workers", "2"]
+    arguments = [
+        "split",
+        str(data.yaml),
+        "--tile",
+        "64",
+        "--out",
+        str(tmp_path / "out"),
+        "--backend",
+        "loky",
+        "--workers",
+        "2",
+    ]
     process = subprocess.Popen([*TILER, *arguments], stderr=subprocess.PIPE, text=True)
     staged = tmp_path / ".out.partial/tree/images/train"
     while process.poll() is None and not (staged.is_dir() and any(staged.iterdir())):
@@ -206,9 +269,16 @@ def test_every_option_is_in_the_default_config_with_its_default():
     import yaml
 
     content = yaml.safe_load((ROOT / "configs/default.yaml").read_text())
-    assert list(content) == [f.name for cls in (SplitOptions, RunOptions) for f in option_fields(cls)]
-    assert SplitOptions.of({f.name: content[f.name] for f in option_fields(SplitOptions)}) == SplitOptions()
-    assert RunOptions.of({f.name: content[f.name] for f in option_fields(RunOptions)}) == RunOptions()
+    assert list(content) == [
+        f.name for cls in (SplitOptions, RunOptions) for f in option_fields(cls)
+    ]
+    assert (
+        SplitOptions.of({f.name: content[f.name] for f in option_fields(SplitOptions)})
+        == SplitOptions()
+    )
+    assert (
+        RunOptions.of({f.name: content[f.name] for f in option_fields(RunOptions)}) == RunOptions()
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
@@ -218,10 +288,14 @@ def test_presets_are_valid(path):
     known = {f.name for cls in (SplitOptions, RunOptions) for f in option_fields(cls)}
     content = yaml.safe_load(path.read_text())
     assert set(content) <= known
-    SplitOptions.of({k: v for k, v in content.items() if k in {f.name for f in option_fields(SplitOptions)}})
+    SplitOptions.of(
+        {k: v for k, v in content.items() if k in {f.name for f in option_fields(SplitOptions)}}
+    )
 
 
-@pytest.mark.parametrize(("command", "classes"), [("split", (SplitOptions, RunOptions)), ("check", (CheckOptions,))])
+@pytest.mark.parametrize(
+    ("command", "classes"), [("split", (SplitOptions, RunOptions)), ("check", (CheckOptions,))]
+)
 def test_help_names_every_option(command, classes):
     shown = run(command, "--help", env={"COLUMNS": "200", "TERM": "dumb"}).stdout
     for cls in classes:
@@ -235,7 +309,9 @@ def test_help_names_every_option(command, classes):
 def test_check_of_a_sound_set_is_0(filled):
     done = run("check", filled.yaml)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "detect dataset (48 boxes, 0 outlines): 4 images, 48 rows: 0 errors, 0 warnings, 0 notes\n"
+    assert done.stderr == (
+        "detect dataset (48 boxes, 0 outlines): 4 images, 48 rows: 0 errors, 0 warnings, 0 notes\n"
+    )
 
 
 def test_check_prints_path_line_code_message(filled, tmp_path):

@@ -1,4 +1,6 @@
-"""`tiler merge` on the command line: exit codes, what goes to stdout and stderr, and that nothing is left after a failure."""
+"""`tiler merge` on the command line: exit codes, what goes to stdout and stderr, and that nothing
+is left after a failure.
+"""
 
 import json
 import os
@@ -21,14 +23,18 @@ TILER = [sys.executable, "-m", "tiler"]
 
 def run(*arguments, cwd=None, env=None):
     command = [*TILER, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})}
+    )
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("made")
     data = Dataset(root / "data").filled()
-    tiler.split(data.yaml, out=root / "tiles", tile=128, overlap=32, min_visible=0, min_size=0, workers=1)
+    tiler.split(
+        data.yaml, out=root / "tiles", tile=128, overlap=32, min_visible=0, min_size=0, workers=1
+    )
     predicted(root / "tiles", root / "preds")
     return SimpleNamespace(root=root, data=data)
 
@@ -37,7 +43,9 @@ def made(tmp_path_factory):
 def here(made, tmp_path):
     """A folder with preds/ and tiles/ (without pixels), to be worked in."""
     shutil.copytree(made.root / "preds", tmp_path / "preds")
-    shutil.copytree(made.root / "tiles", tmp_path / "tiles", ignore=shutil.ignore_patterns("images"))
+    shutil.copytree(
+        made.root / "tiles", tmp_path / "tiles", ignore=shutil.ignore_patterns("images")
+    )
     return tmp_path
 
 
@@ -54,10 +62,25 @@ def test_done_is_0_with_a_table_on_stdout_and_silence_on_stderr(here):
     said, head, row, where = done.stdout.splitlines()
     assert said.startswith("Ultralytics txt, detect with confidence (6 values a row): ")
     assert said.endswith("; tiles by manifest, tiles/tiles.jsonl")
-    assert head.split() == ["images", "tiles", "with", "rows", "rows", "cut", "refused", "joined", "orphans", "detections"]
+    assert head.split() == [
+        "images",
+        "tiles",
+        "with",
+        "rows",
+        "rows",
+        "cut",
+        "refused",
+        "joined",
+        "orphans",
+        "detections",
+    ]
     counts = json.loads((here / "out/report.json").read_text())["counts"]
     assert row.split()[:4] == [str(counts[key]) for key in ("images", "tiles", "predicted", "rows")]
-    assert row.split()[-1] == str(counts["detections"]) == str(sum(len(numbers(p)) for p in (here / "out/labels").rglob("*.txt")))
+    assert (
+        row.split()[-1]
+        == str(counts["detections"])
+        == str(sum(len(numbers(p)) for p in (here / "out/labels").rglob("*.txt")))
+    )
     assert where == str(here / "out")
     again = run("merge", "preds", "--tiles", "tiles", "--out", "out", cwd=here)
     assert (again.returncode, again.stderr) == (0, "")
@@ -71,11 +94,33 @@ def test_the_output_is_beside_the_predictions_by_default(here):
     for preds in ("runs/predict", "runs/predict/", "runs/predict/labels"):
         assert run("merge", preds, "--tiles", "tiles", "-q", cwd=here).returncode == 0
         assert sorted(os.listdir(here / "runs")) == ["predict", "predict-merged"]
-    assert run("merge", ".", "--tiles", "../../../tiles", "-q", cwd=here / "runs/predict/labels").returncode == 0
+    assert (
+        run(
+            "merge", ".", "--tiles", "../../../tiles", "-q", cwd=here / "runs/predict/labels"
+        ).returncode
+        == 0
+    )
     assert sorted(os.listdir(here / "runs")) == ["predict", "predict-merged"]
     shutil.copy(here / "preds-merged/predictions.json", here / "runs/predictions.json")
-    assert run("merge", "runs/predictions.json", "--tiles", "tiles", "--preds-base", "0", "-q", cwd=here).returncode == 0
-    assert sorted(os.listdir(here / "runs")) == ["predict", "predict-merged", "predictions-merged", "predictions.json"]
+    assert (
+        run(
+            "merge",
+            "runs/predictions.json",
+            "--tiles",
+            "tiles",
+            "--preds-base",
+            "0",
+            "-q",
+            cwd=here,
+        ).returncode
+        == 0
+    )
+    assert sorted(os.listdir(here / "runs")) == [
+        "predict",
+        "predict-merged",
+        "predictions-merged",
+        "predictions.json",
+    ]
     made, known = tree(here / "runs/predict-merged"), tree(here / "preds-merged")
     assert made.pop("args.yaml") != known.pop("args.yaml")  # which says where the predictions lie
     assert made == known
@@ -103,7 +148,10 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(here):
 def test_notes_are_told_when_asked(here):
     spoil(here, "0 0.95 0.5 0.3 0.1 0.5")
     assert run("merge", "preds", "--tiles", "tiles", cwd=here).stderr == ""
-    assert "D09 reaches past its tile; clamped" in run("merge", "preds", "--tiles", "tiles", "-v", cwd=here).stderr
+    assert (
+        "D09 reaches past its tile; clamped"
+        in run("merge", "preds", "--tiles", "tiles", "-v", cwd=here).stderr
+    )
 
 
 def test_many_findings_are_counted(here):
@@ -113,23 +161,47 @@ def test_many_findings_are_counted(here):
     assert len(done.stderr.splitlines()) == 21
     assert done.stderr.splitlines()[-1] == "... 10 more findings in report.json (or with --verbose)"
     assert len(run("merge", "preds", "--tiles", "tiles", "-v", cwd=here).stderr.splitlines()) == 30
-    assert sum(f["path"] == path.name for f in json.loads((here / "preds-merged/report.json").read_text())["findings"]) == 30
+    assert (
+        sum(
+            f["path"] == path.name
+            for f in json.loads((here / "preds-merged/report.json").read_text())["findings"]
+        )
+        == 30
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere: no such file or folder"),
-        (["preds"], "where do these tiles lie? Give --tiles with the output of tiler split, or --images"),
-        (["preds", "--tiles", "preds"], "--tiles preds: expected the output of tiler split, or its tiles.jsonl"),
+        (
+            ["preds"],
+            "where do these tiles lie? Give --tiles with the output of tiler split, or --images",
+        ),
+        (
+            ["preds", "--tiles", "preds"],
+            "--tiles preds: expected the output of tiler split, or its tiles.jsonl",
+        ),
         (["preds", "--tiles", "tiles", "--method", "nmss"], "did you mean 'nms'?"),
         (["preds", "--tiles", "tiles", "--task", "pose"], "keypoints need --data with a kpt_shape"),
         (["preds", "--tiles", "tiles", "--out", "preds"], "it holds the predictions"),
         (["preds", "--tiles", "tiles", "--out", "tiles"], "holds files that are not of tiler"),
-        (["preds", "--tiles", "tiles", "--config", "bad.yaml"], "unknown option 'metod'; did you mean 'method'?"),
-        (["preds", "--tiles", "tiles", "--explain", "p9"], "--explain p9: no such image among 4, such as images/train/p0.jpg"),
-        (["preds", "--tiles", "tiles", "--only-predicted"], "--only-predicted goes with --data, whose labels are scored"),
-        (["preds", "--tiles", "tiles", "--backend", "dask"], "dask does not run yet: its joblib backend cannot return results"),
+        (
+            ["preds", "--tiles", "tiles", "--config", "bad.yaml"],
+            "unknown option 'metod'; did you mean 'method'?",
+        ),
+        (
+            ["preds", "--tiles", "tiles", "--explain", "p9"],
+            "--explain p9: no such image among 4, such as images/train/p0.jpg",
+        ),
+        (
+            ["preds", "--tiles", "tiles", "--only-predicted"],
+            "--only-predicted goes with --data, whose labels are scored",
+        ),
+        (
+            ["preds", "--tiles", "tiles", "--backend", "dask"],
+            "dask does not run yet: its joblib backend cannot return results",
+        ),
         (["bad.yaml", "--tiles", "tiles"], "bad.yaml"),
         (["tiles/report.json", "--tiles", "tiles"], "tiles/report.json"),
     ],
@@ -165,7 +237,9 @@ def test_strict_stops_with_the_row(here):
     path = spoil(here, "7 0.5 0.5 0.1 0.1 0.5")
     done = run("merge", "preds", "--tiles", "tiles", "--strict", cwd=here)
     assert done.returncode == 2
-    assert f"{path.name}:1: D04 class 7, expected a whole number from 0 to 2 (--strict)" in done.stderr
+    assert (
+        f"{path.name}:1: D04 class 7, expected a whole number from 0 to 2 (--strict)" in done.stderr
+    )
     assert not (here / "preds-merged").exists()
 
 
@@ -200,7 +274,10 @@ def test_what_is_left_out_is_said(here):
     for path in (here / "preds").glob("p3__*"):
         path.unlink()
     done = run("merge", "preds", "--tiles", "tiles", cwd=here)
-    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "left out, without any predictions: val")
+    assert (done.returncode, done.stdout.splitlines()[1]) == (
+        0,
+        "left out, without any predictions: val",
+    )
 
 
 def test_an_output_with_other_options_is_refused_unless_overwritten(here):
@@ -208,9 +285,17 @@ def test_an_output_with_other_options_is_refused_unless_overwritten(here):
     before = tree(here)
     done = run("merge", "preds", "--tiles", "tiles", "--method", "nms", cwd=here)
     assert done.returncode == 2
-    assert "made with other options (method cvm -> nms); use --overwrite, or another --out" in done.stderr
+    assert (
+        "made with other options (method cvm -> nms); use --overwrite, or another --out"
+        in done.stderr
+    )
     assert tree(here) == before
-    assert run("merge", "preds", "--tiles", "tiles", "--method", "nms", "--overwrite", cwd=here).returncode == 0
+    assert (
+        run(
+            "merge", "preds", "--tiles", "tiles", "--method", "nms", "--overwrite", cwd=here
+        ).returncode
+        == 0
+    )
     assert "method: nms" in (here / "preds-merged/args.yaml").read_text()
     (here / "preds-merged/notes.txt").write_text("precious")
     done = run("merge", "preds", "--tiles", "tiles", "--overwrite", cwd=here)
@@ -230,20 +315,72 @@ def test_a_second_run_on_one_output_is_refused_with_3(here):
 
 
 def test_args_are_a_valid_config_that_gives_the_same_bytes(here):
-    chosen = ["--method", "wbf", "--conf", "0.1,a=0.2", "--groups", "a,b", "--export", "csv,geojson", "--category-base", "1"]
-    chosen += ["--affine", "1,0,5,0,-1,7", "--crs", "EPSG:32633", "--max-det", "40", "--class-agnostic"]
-    assert run("merge", "preds", "--tiles", "tiles", "--out", "one", *chosen, cwd=here).returncode == 0
-    assert run("merge", "preds", "--tiles", "tiles", "--out", "two", "--config", "one/args.yaml", cwd=here).returncode == 0
+    chosen = [
+        "--method",
+        "wbf",
+        "--conf",
+        "0.1,a=0.2",
+        "--groups",
+        "a,b",
+        "--export",
+        "csv,geojson",
+        "--category-base",
+        "1",
+    ]
+    chosen += [
+        "--affine",
+        "1,0,5,0,-1,7",
+        "--crs",
+        "EPSG:32633",
+        "--max-det",
+        "40",
+        "--class-agnostic",
+    ]
+    assert (
+        run("merge", "preds", "--tiles", "tiles", "--out", "one", *chosen, cwd=here).returncode == 0
+    )
+    assert (
+        run(
+            "merge",
+            "preds",
+            "--tiles",
+            "tiles",
+            "--out",
+            "two",
+            "--config",
+            "one/args.yaml",
+            cwd=here,
+        ).returncode
+        == 0
+    )
     assert tree(here / "one") == tree(here / "two")
     plain = run("merge", "preds", "--tiles", "tiles", "--out", "three", cwd=here)
     assert plain.returncode == 0
-    assert run("merge", "preds", "--tiles", "tiles", "--out", "four", "--config", "three/args.yaml", cwd=here).returncode == 0
+    assert (
+        run(
+            "merge",
+            "preds",
+            "--tiles",
+            "tiles",
+            "--out",
+            "four",
+            "--config",
+            "three/args.yaml",
+            cwd=here,
+        ).returncode
+        == 0
+    )
     assert tree(here / "three") == tree(here / "four")
 
 
 def test_flags_win_over_the_config(here):
     (here / "c.yaml").write_text("method: nms\nclass-agnostic: true\nmax_det: 3\nworkers: 1\n")
-    assert run("merge", "preds", "--tiles", "tiles", "--config", "c.yaml", "--max-det", "5", cwd=here).returncode == 0
+    assert (
+        run(
+            "merge", "preds", "--tiles", "tiles", "--config", "c.yaml", "--max-det", "5", cwd=here
+        ).returncode
+        == 0
+    )
     content = yaml.safe_load((here / "preds-merged/args.yaml").read_text())
     assert (content["method"], content["class_agnostic"], content["max_det"]) == ("nms", True, 5)
     assert "workers" not in content
@@ -256,9 +393,23 @@ def test_help_names_every_option_in_its_group():
         for field in option_fields(cls):
             assert f"--{field.name.replace('_', '-')}" in done.stdout
             assert field.metadata["group"] in done.stdout
-    places = [done.stdout.index(f"─ {group} ─") for group in ("Options", "Merging", "Reading", "Writing", "Run")]
+    places = [
+        done.stdout.index(f"─ {group} ─")
+        for group in ("Options", "Merging", "Reading", "Writing", "Run")
+    ]
     assert len(set(places)) == 5
-    for name in ("--tiles", "--images", "--data", "--out", "--explain", "--config", "--strict", "--json", "--quiet", "--verbose"):
+    for name in (
+        "--tiles",
+        "--images",
+        "--data",
+        "--out",
+        "--explain",
+        "--config",
+        "--strict",
+        "--json",
+        "--quiet",
+        "--verbose",
+    ):
         assert name in done.stdout
     assert "PREDS-merged" in done.stdout
 
@@ -281,14 +432,18 @@ def test_explain_is_a_table_of_every_row(here):
     assert tree(here) == before
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["tile", "row", "class", "conf", "box", "fate", "detection"]
-    record = next(r for r in lines(here / "preds-merged/merged.jsonl") if r["source"].endswith("p0.jpg"))
+    record = next(
+        r for r in lines(here / "preds-merged/merged.jsonl") if r["source"].endswith("p0.jpg")
+    )
     assert len(rows) == sum(tile[-1] for tile in record["tiles"])
     assert sum("refused (D04)" in row for row in rows) == 1
     assert "refused (D04)" in rows[-1]
 
 
 def test_explain_as_json(here):
-    done = run("merge", "preds", "--tiles", "tiles", "--explain", "images/val/p3.jpg", "--json", cwd=here)
+    done = run(
+        "merge", "preds", "--tiles", "tiles", "--explain", "images/val/p3.jpg", "--json", cwd=here
+    )
     assert done.returncode == 0
     fates = json.loads(done.stdout)
     assert set(fates[0]) == {"tile", "row", "class_id", "conf", "box", "fate", "into"}
@@ -300,7 +455,16 @@ def test_explain_as_json(here):
 
 
 def test_explain_without_colour_or_width_is_whole(here):
-    done = run("merge", "preds", "--tiles", "tiles", "--explain", "p3", cwd=here, env={"COLUMNS": "20", "LC_ALL": "C"})
+    done = run(
+        "merge",
+        "preds",
+        "--tiles",
+        "tiles",
+        "--explain",
+        "p3",
+        cwd=here,
+        env={"COLUMNS": "20", "LC_ALL": "C"},
+    )
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert all(len(row.split()) >= 7 for row in done.stdout.splitlines())

@@ -36,14 +36,23 @@ def place(tmp_path):
     yaml_text = {"train": "images/train", "val": "images/val", "names": dict(enumerate(NAMES))}
     data.yaml.write_text(yaml.safe_dump(yaml_text))
     for split in ("train", "val"):
-        data.add(f"{ODD}{split}.jpg", "0 .5 .5 .2 .2\n1 .2 .2 .1 .1\n7 .1 .1 .1 .1\n", picture(200, 150), split)
+        data.add(
+            f"{ODD}{split}.jpg",
+            "0 .5 .5 .2 .2\n1 .2 .2 .1 .1\n7 .1 .1 .1 .1\n",
+            picture(200, 150),
+            split,
+        )
         data.add(f"{ODD}{split}damaged.jpg", "0 .5 .5 .2 .2\n", b"\xff\xd8no image", split)
         (data.root / f"labels/{split}/{ODD}orphan.txt").write_text("")
     return tmp_path
 
 
 def reports(folder):
-    return [path for pattern in ("report.json", "score.json", "*.html", "args.yaml") for path in folder.rglob(pattern)]
+    return [
+        path
+        for pattern in ("report.json", "score.json", "*.html", "args.yaml")
+        for path in folder.rglob(pattern)
+    ]
 
 
 def test_nowhere_from_split_to_score(place):
@@ -67,7 +76,9 @@ def test_nowhere_from_split_to_score(place):
     # scoring needs the size of all that has labels
     (place / f"data/images/val/{ODD}valdamaged.jpg").unlink()
     (place / f"data/labels/val/{ODD}valdamaged.txt").unlink()
-    done = run(place, "score", f"merged{ODD}", "--data", "data", "--out", f"score{ODD}", "--split", "val")
+    done = run(
+        place, "score", f"merged{ODD}", "--data", "data", "--out", f"score{ODD}", "--split", "val"
+    )
     assert done.returncode in (0, 1), done.stderr
     found = reports(place)
     assert {path.suffix for path in found} == {".json", ".html", ".yaml"}
@@ -102,5 +113,7 @@ def test_nowhere_from_split_to_score(place):
 )
 def test_nor_in_an_error(place, arguments):
     (place / "odd.yaml").write_text(json.dumps({ODD: 1, "train": ODD}))
-    (place / "odd.json").write_text(json.dumps({"images": [{"id": 1, "file_name": ODD}], "annotations": [{ODD: 1}]}))
+    (place / "odd.json").write_text(
+        json.dumps({"images": [{"id": 1, "file_name": ODD}], "annotations": [{ODD: 1}]})
+    )
     assert run(place, *arguments).returncode in (1, 2)

@@ -24,12 +24,16 @@ TILER = [sys.executable, "-m", "tiler"]
 SCENES = ROOT / "examples" / "scenes" / "dataset.yaml"
 BOXES = [(12 * i, 10, 12 * i + 10, 30 + i) for i in range(6)]
 LABELS = "".join(row(0, *box) for box in BOXES[:5]) + row(1, *BOXES[5])
-FOUND = "".join(row(0, *box, 0.5 + i / 20) for i, box in enumerate(BOXES[:5])) + row(1, *BOXES[5], 0.4)
+FOUND = "".join(row(0, *box, 0.5 + i / 20) for i, box in enumerate(BOXES[:5])) + row(
+    1, *BOXES[5], 0.4
+)
 
 
 def run(*arguments, cwd=None, env=None):
     command = [*TILER, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})}
+    )
 
 
 def strictly(text):
@@ -58,20 +62,43 @@ def score(here, *arguments, **more):
 def test_done_is_0_with_tables_on_stdout_and_silence_on_stderr(here):
     done = score(here, "good")
     assert (done.returncode, done.stderr) == (0, "")
-    for text in ("coco", "ultralytics 8.4.190", "0.995", "1.000", "n/a", "2 images of val", "12 labels", "left out (seams)"):
+    for text in (
+        "coco",
+        "ultralytics 8.4.190",
+        "0.995",
+        "1.000",
+        "n/a",
+        "2 images of val",
+        "12 labels",
+        "left out (seams)",
+    ):
         assert text in done.stdout
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout
     verbose = score(here, "good", "-v")
-    assert (verbose.returncode, "CPU seconds" in verbose.stdout, "note: " in verbose.stdout) == (0, True, True)
+    assert (verbose.returncode, "CPU seconds" in verbose.stdout, "note: " in verbose.stdout) == (
+        0,
+        True,
+        True,
+    )
 
 
 @needs_oracles
 @pytest.mark.parametrize("case", ["crowd", "no_detections"])
 def test_oracles_as_json(case):
-    done = run("score", ORACLES / case / "dt.json", "--data", ORACLES / case / "gt.json", "--analysis", "none", "--json")
+    done = run(
+        "score",
+        ORACLES / case / "dt.json",
+        "--data",
+        ORACLES / case / "gt.json",
+        "--analysis",
+        "none",
+        "--json",
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    expected = [None if value == -1 else value for value in expected_of(case)["coco_stats_1_10_100"]]
+    expected = [
+        None if value == -1 else value for value in expected_of(case)["coco_stats_1_10_100"]
+    ]
     same_numbers(strictly(done.stdout)["coco"], dict(zip(TWELVE, expected, strict=True)))
 
 
@@ -80,7 +107,9 @@ def test_json_is_one_object_the_same_twice_and_the_librarys(here):
     assert (done.returncode, done.stderr) == (0, "")
     content = strictly(done.stdout)
     assert done.stdout == score(here, "good", "--json").stdout
-    assert done.stdout.encode() == tiler.score(here / "good", here / "data" / "dataset.yaml").encoded()
+    assert (
+        done.stdout.encode() == tiler.score(here / "good", here / "data" / "dataset.yaml").encoded()
+    )
     assert (content["coco"]["AP_large"], content["per_class"]["c"]["AP"]) == (None, None)
     assert str(here) not in done.stdout
 
@@ -88,7 +117,11 @@ def test_json_is_one_object_the_same_twice_and_the_librarys(here):
 def test_csv_is_a_table_of_classes(here):
     done = score(here, "good", "--csv")
     head, *rows = csv.reader(io.StringIO(done.stdout))
-    assert (done.returncode, done.stderr, head[:4]) == (0, "", ["class", "labels", "detections", "AP"])
+    assert (done.returncode, done.stderr, head[:4]) == (
+        0,
+        "",
+        ["class", "labels", "detections", "AP"],
+    )
     assert [r[:3] for r in rows] == [["a", "10", "10"], ["b", "2", "2"], ["c", "0", "0"]]
     assert float(rows[0][3]) == pytest.approx(1)
     assert rows[2][3] == ""
@@ -147,7 +180,10 @@ def test_wrong_use_is_2_in_one_line_and_nothing_is_written(here, arguments, mess
     assert tree(here) == before
 
 
-@pytest.mark.parametrize("arguments", [["good"], ["good", "--data"], ["good", "--data", "data/dataset.yaml", "--protokol", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["good"], ["good", "--data"], ["good", "--data", "data/dataset.yaml", "--protokol", "x"]],
+)
 def test_a_missing_or_unknown_flag_is_2_and_no_traceback(here, arguments):
     done = run("score", *arguments, cwd=here)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
@@ -178,7 +214,9 @@ def test_help_names_every_option_in_its_group():
 
 def test_a_config_stands_in_for_flags_and_flags_win(here):
     (here / "c.yaml").write_text("protocol: coco,voc\nmax-dets: 1,10\nreplicates: 0\n")
-    content = strictly(score(here, "good", "--config", "c.yaml", "--max-dets", "auto", "--json").stdout)
+    content = strictly(
+        score(here, "good", "--config", "c.yaml", "--max-dets", "auto", "--json").stdout
+    )
     assert list(content["card"]["protocols"]) == ["coco", "voc"]
     assert content["card"]["max_dets"]["coco"] == [1, 10, 100]
     assert content["intervals"] is None
@@ -190,7 +228,10 @@ def test_a_config_stands_in_for_flags_and_flags_win(here):
 def test_fail_under(here):
     fine = score(here, "good", "--fail-under", "ap=0.9,map50=0.9", "--json")
     assert (fine.returncode, fine.stderr) == (0, "")
-    assert [(g["name"], g["passed"]) for g in strictly(fine.stdout)["gates"]] == [("ap", True), ("map50", True)]
+    assert [(g["name"], g["passed"]) for g in strictly(fine.stdout)["gates"]] == [
+        ("ap", True),
+        ("map50", True),
+    ]
     below = score(here, "worse", "--fail-under", "ap=0.9,ap_large=0.1,ar_100=0.1", "-q")
     assert (below.returncode, below.stdout) == (1, "")
     first, second = below.stderr.splitlines()
@@ -206,7 +247,10 @@ def test_baseline(here):
     assert worse.returncode == 1
     assert {line.split()[1] for line in worse.stderr.splitlines()} >= {"AP", "AP50", "map", "map50"}
     other = score(here, "good", "--baseline", "old.json", "--split", "all")
-    assert (other.returncode, "of other conditions: split val, now all" in other.stderr) == (2, True)
+    assert (other.returncode, "of other conditions: split val, now all" in other.stderr) == (
+        2,
+        True,
+    )
 
 
 # --- two runs
@@ -217,7 +261,10 @@ def test_an_output_among_pictures_labels_or_predictions_is_refused(here):
     folder = next(path for path in here.rglob("images/val") if path.is_dir())
     for out in (folder / "score", folder, here / "good" / "score"):
         done = score(here, "good", "--out", str(out))
-        assert (done.returncode, "it holds what is scored, or lies in them" in done.stderr) == (2, True), out
+        assert (done.returncode, "it holds what is scored, or lies in them" in done.stderr) == (
+            2,
+            True,
+        ), out
         assert not (out / "score.json").exists()
 
 
@@ -225,7 +272,10 @@ def test_names_that_differ_by_case_are_not_mixed_up(tmp_path):
     from tiler.scoring import gates
 
     plain = {"coco": {"AP": 0.5}, "per_class": {"Car": {"AP": 0.8}, "car": {"AP": 0.5}}}
-    assert [gate.passed for gate in gates.fail_under("per_class.Car.AP=0.7,ap=0.5", plain)] == [True, True]
+    assert [gate.passed for gate in gates.fail_under("per_class.Car.AP=0.7,ap=0.5", plain)] == [
+        True,
+        True,
+    ]
     with pytest.raises(TilerError, match=r"per_class.Car.AP or per_class.car.AP\?"):
         gates.fail_under("per_class.CAR.ap=0.7", plain)
 
@@ -245,8 +295,19 @@ def test_a_baseline_that_lost_its_numbers_is_none(here):
 
 def test_without_stdout_nothing_fails(here):
     for option in ("--json", "--csv", "-v"):
-        command = [sys.executable, "-m", "tiler", "score", "good", "--data", "data/dataset.yaml", option]
-        done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=here, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "tiler",
+            "score",
+            "good",
+            "--data",
+            "data/dataset.yaml",
+            option,
+        ]
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=here, capture_output=True, text=True
+        )
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -272,13 +333,21 @@ def test_out_is_a_folder_with_everything(here):
     pytest.importorskip("tiler.scoring.report.plots", reason="the figures are not written yet")
     pytest.importorskip("tiler.scoring.report.page", reason="the report is not written yet")
     done = score(here, "good", "--out", "out")
-    assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", str(here / "out"))
+    assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (
+        0,
+        "",
+        str(here / "out"),
+    )
     assert (here / "out" / "score.json").read_text() == score(here, "good", "--json").stdout
     before = tree(here)
     assert score(here, "good", "--out", "out", "-q").returncode == 0
     assert tree(here) == before
     refused = score(here, "worse", "--out", "out")
-    assert (refused.returncode, "--overwrite" in refused.stderr, tree(here) == before) == (2, True, True)
+    assert (refused.returncode, "--overwrite" in refused.stderr, tree(here) == before) == (
+        2,
+        True,
+        True,
+    )
     assert score(here, "worse", "--out", "out", "--overwrite", "-q").returncode == 0
     assert (here / "out" / "score.json").read_text() == score(here, "worse", "--json").stdout
     (here / "out" / "notes.txt").write_text("precious")
@@ -303,19 +372,38 @@ def split(tmp_path_factory):
 def there(split, tmp_path):
     """A folder with the scenes' tiles/ (without pixels) and preds/ on them."""
     shutil.copytree(split.root / "preds", tmp_path / "preds")
-    shutil.copytree(split.root / "tiles", tmp_path / "tiles", ignore=shutil.ignore_patterns("images"))
+    shutil.copytree(
+        split.root / "tiles", tmp_path / "tiles", ignore=shutil.ignore_patterns("images")
+    )
     return tmp_path
 
 
 def test_merge_ends_with_a_score(there):
     done = run("merge", "preds", "--tiles", "tiles", "--data", SCENES, cwd=there)
     assert (done.returncode, done.stderr) == (0, "")
-    for text in ("498", str(there / "preds-merged"), "coco", "ultralytics 8.4.190", "merge efficiency"):
+    for text in (
+        "498",
+        str(there / "preds-merged"),
+        "coco",
+        "ultralytics 8.4.190",
+        "merge efficiency",
+    ):
         assert text in done.stdout
     as_json = run("merge", "preds", "--tiles", "tiles", "--data", SCENES, "--json", cwd=there)
     merged = strictly(as_json.stdout)
     assert (as_json.returncode, as_json.stderr, merged["counts"]["detections"]) == (0, "", 498)
-    after = run("score", "preds-merged", "--data", SCENES, "--split", "all", "--tiles", "tiles", "--json", cwd=there)
+    after = run(
+        "score",
+        "preds-merged",
+        "--data",
+        SCENES,
+        "--split",
+        "all",
+        "--tiles",
+        "tiles",
+        "--json",
+        cwd=there,
+    )
     assert after.returncode == 0
     scored = strictly(after.stdout)
     for name in (
@@ -344,7 +432,9 @@ def test_merge_does_not_score_without_labels_or_without_files(there):
 
 def test_labels_that_do_not_fit_do_not_undo_a_merge(there):
     """The names fit, the images do not."""
-    other = dataset(there / "other", {"x0": LABELS}, names=["car", "truck", "boat", "plane", "person", "tree"])
+    other = dataset(
+        there / "other", {"x0": LABELS}, names=["car", "truck", "boat", "plane", "person", "tree"]
+    )
     done = run("merge", "preds", "--tiles", "tiles", "--data", other.yaml, cwd=there)
     assert done.returncode == 1
     assert (there / "preds-merged" / "predictions.json").is_file()
@@ -369,27 +459,61 @@ def test_merge_scores_against_coco_too(there):
         for path in sorted((SCENES.parent / "images" / split).iterdir()):
             with Image.open(path) as image:
                 width, height = image.size
-            images.append({"id": len(images) + 1, "file_name": f"images/{split}/{path.name}", "width": width, "height": height})
-            for line in (SCENES.parent / "labels" / split / f"{path.stem}.txt").read_text().splitlines():
+            images.append(
+                {
+                    "id": len(images) + 1,
+                    "file_name": f"images/{split}/{path.name}",
+                    "width": width,
+                    "height": height,
+                }
+            )
+            for line in (
+                (SCENES.parent / "labels" / split / f"{path.stem}.txt").read_text().splitlines()
+            ):
                 c, x, y, w, h = map(float, line.split())
                 box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-                entry = {"id": len(annotations) + 1, "image_id": len(images), "category_id": int(c), "bbox": box}
+                entry = {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": int(c),
+                    "bbox": box,
+                }
                 annotations.append({**entry, "area": box[2] * box[3], "iscrowd": 0})
     categories = [{"id": i, "name": name} for i, name in enumerate(names)]
-    gt = dumped(there / "gt.json", {"images": images, "annotations": annotations, "categories": categories})
+    gt = dumped(
+        there / "gt.json", {"images": images, "annotations": annotations, "categories": categories}
+    )
     done = run("merge", "preds", "--tiles", "tiles", "--data", gt, "--json", cwd=there)
     assert (done.returncode, done.stderr) == (0, "")
     of_coco = strictly(done.stdout)["score"]
     of_yaml = tiler.score(there / "preds-merged", SCENES, split="all", tiles=there / "tiles")
     for name, value in of_yaml.plain()["coco"].items():
-        assert of_coco["coco"][name] == (None if value is None else pytest.approx(value, abs=1e-3)), name
+        assert of_coco["coco"][name] == (
+            None if value is None else pytest.approx(value, abs=1e-3)
+        ), name
     assert of_coco["efficiency"] is not None
 
 
 def test_compare_of_two_merges(there):
     for method in ("cvm", "nms"):
-        assert run("merge", "preds", "--tiles", "tiles", "--method", method, "--out", method, "-q", cwd=there).returncode == 0
-    done = run("score", "cvm", "--compare", "nms", "--data", SCENES, "--split", "all", "--json", cwd=there)
+        assert (
+            run(
+                "merge",
+                "preds",
+                "--tiles",
+                "tiles",
+                "--method",
+                method,
+                "--out",
+                method,
+                "-q",
+                cwd=there,
+            ).returncode
+            == 0
+        )
+    done = run(
+        "score", "cvm", "--compare", "nms", "--data", SCENES, "--split", "all", "--json", cwd=there
+    )
     assert done.returncode == 0
     comparison = strictly(done.stdout)["comparison"]
     assert comparison["AP"]["difference"] > 0

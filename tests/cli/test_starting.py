@@ -18,7 +18,9 @@ os.execv(sys.executable, [sys.executable, "-m", "tiler", *sys.argv[2:]])
 
 
 def shell(line, *arguments, cwd=None):
-    return subprocess.run(["sh", "-c", line, "sh", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run(
+        ["sh", "-c", line, "sh", *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )
 
 
 def test_ctrl_c_while_starting_is_one_line_and_130(filled):
@@ -26,7 +28,9 @@ def test_ctrl_c_while_starting_is_one_line_and_130(filled):
     code = "from tiler.cli import main; print('on', flush=True); main()"
     for number in range(12):
         command = [sys.executable, "-c", code, "check", str(filled.yaml)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         process.stdout.readline()
         time.sleep(0.002 + 0.008 * number)
         process.send_signal(signal.SIGINT)
@@ -39,7 +43,10 @@ def test_ctrl_c_while_starting_is_one_line_and_130(filled):
 def test_a_ctrl_c_that_no_handler_takes_is_one_line_too():
     code = "import sys; sys.modules['tiler.cli.stopping'] = None\nfrom tiler import cli\n"
     code += "import builtins\nown = builtins.__import__\n"
-    code += "def stop(name, *a, **k):\n    if 'tiler' in name: raise KeyboardInterrupt\n    return own(name, *a, **k)\n"
+    code += (
+        "def stop(name, *a, **k):\n    if 'tiler' in name: raise KeyboardInterrupt\n    return "
+        "own(name, *a, **k)\n"
+    )
     code += "builtins.__import__ = stop\ncli.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "tiler: stopped by SIGINT\n")
@@ -68,9 +75,19 @@ def test_a_reader_that_has_enough_is_no_fault(filled):
 
 def test_a_working_directory_that_is_gone_is_2(filled, tmp_path):
     (tmp_path / "gone").mkdir()
-    done = shell('rmdir "$PWD"; exec "$@"', sys.executable, "-P", *TILER[1:], "check", filled.yaml, cwd=tmp_path / "gone")
+    done = shell(
+        'rmdir "$PWD"; exec "$@"',
+        sys.executable,
+        "-P",
+        *TILER[1:],
+        "check",
+        filled.yaml,
+        cwd=tmp_path / "gone",
+    )
     assert done.returncode == 2
-    assert done.stderr == "tiler: the working directory is not there any more; change to one that is\n"
+    assert (
+        done.stderr == "tiler: the working directory is not there any more; change to one that is\n"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
@@ -86,7 +103,15 @@ def test_too_little_address_space_is_3_with_one_line(filled, kibibytes, verb):
 
 def test_help_needs_no_working_directory_and_no_memory(tmp_path):
     (tmp_path / "gone").mkdir()
-    done = shell('rmdir "$PWD"; exec "$@"', sys.executable, "-P", *TILER[1:], "check", "--help", cwd=tmp_path / "gone")
+    done = shell(
+        'rmdir "$PWD"; exec "$@"',
+        sys.executable,
+        "-P",
+        *TILER[1:],
+        "check",
+        "--help",
+        cwd=tmp_path / "gone",
+    )
     assert done.returncode == 0
 
 

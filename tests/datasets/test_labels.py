@@ -35,14 +35,21 @@ def test_a_file_lies_where_the_trainer_looks_for_it(tmp_path):
     (tmp_path / "labels/a.txt").write_bytes(b"0 1")
     assert labels.label_file(tmp_path, SOURCE, "") == LabelFile("labels/a.txt", b"0 1")
     outside = Source(f"{tmp_path}/images/a.jpg", "train")
-    assert labels.label_file(tmp_path / "root", outside, "") == LabelFile(f"{tmp_path}/labels/a.txt", b"0 1")
+    assert labels.label_file(tmp_path / "root", outside, "") == LabelFile(
+        f"{tmp_path}/labels/a.txt", b"0 1"
+    )
 
 
 def test_no_file_is_background(tmp_path):
     file = labels.label_file(tmp_path, SOURCE, "")
     assert file == LabelFile("labels/a.txt", None)
     found = labels.read(SOURCE, file, DETECT, None, 100, 100)
-    assert (len(found.instances), len(found.ignored), found.findings, found.refused) == (0, 0, [], 0)
+    assert (len(found.instances), len(found.ignored), found.findings, found.refused) == (
+        0,
+        0,
+        [],
+        0,
+    )
     labels.require_usable(found, file.key)
 
 
@@ -117,11 +124,14 @@ def test_a_picture_whose_every_row_is_refused_is_not_background():
         labels.require_usable(read("\n9 .5 .5 .1 .1\nx\n"), "labels/a.txt")
     assert (refused.value.code, refused.value.path) == ("L13", "labels/a.txt")
     assert str(refused.value) == (
-        "all 2 rows were refused (line 2: class 9, expected a whole number from 0 to 1); not cut as background"
+        "all 2 rows were refused (line 2: class 9, expected a whole number from 0 to 1); not cut "
+        "as background"
     )
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "0 .5 .5 .1 .1\nx\n", "0 .5 .5 .1 .1\n0 .5 .5 .1 .1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "0 .5 .5 .1 .1\nx\n", "0 .5 .5 .1 .1\n0 .5 .5 .1 .1\n"]
+)
 def test_a_picture_with_a_usable_row_or_none_at_all_is_used(text):
     labels.require_usable(read(text), "labels/a.txt")
 
@@ -132,7 +142,10 @@ def test_a_picture_with_a_usable_row_or_none_at_all_is_used(text):
 @quick
 @given(
     st.lists(
-        st.tuples(*[st.integers(-10, 1010).map(lambda k: k / 1000)] * 2, *[st.integers(1, 1000).map(lambda k: k / 1000)] * 2),
+        st.tuples(
+            *[st.integers(-10, 1010).map(lambda k: k / 1000)] * 2,
+            *[st.integers(1, 1000).map(lambda k: k / 1000)] * 2,
+        ),
         max_size=6,
         unique=True,
     )
@@ -152,12 +165,16 @@ def test_boxes_are_cut_to_the_picture_and_none_is_dropped_in_silence(rows):
         np.testing.assert_allclose(boxes[i], expected, atol=1e-9)
     beyond = [max(w / 2 - x, h / 2 - y, x + w / 2 - 1, y + h / 2 - 1) * 1000 for x, y, w, h in rows]
     told = {row for row in range(len(rows)) if beyond[row] > labels.ROUNDING + 1e-6}
-    assert {f.line - 1 for f in found.findings} == told | {f.line - 1 for f in found.findings if f.code == "L05"}
+    assert {f.line - 1 for f in found.findings} == told | {
+        f.line - 1 for f in found.findings if f.code == "L05"
+    }
 
 
 def test_what_reaches_past_the_frame_is_cut_and_said_from_half_a_pixel_on():
     found = read("0 .98 .5 .1 .1\n0 .3 .004 .1 .01\n1 .05 .2 .2 .1\n")
-    np.testing.assert_allclose(found.instances.boxes, [[93, 45, 100, 55], [25, 0, 35, 0.9], [0, 15, 15, 25]])
+    np.testing.assert_allclose(
+        found.instances.boxes, [[93, 45, 100, 55], [25, 0, 35, 0.9], [0, 15, 15, 25]]
+    )
     assert said(found) == [
         "labels/a.txt:1: L08 reaches 3.0 px past the frame; cut there",
         "labels/a.txt:3: L08 reaches 5.0 px past the frame; cut there",
@@ -182,7 +199,9 @@ def test_an_outline_is_cut_with_its_area_and_box():
 def test_an_obb_keeps_its_corners_and_counts_what_is_inside():
     row = "0 .9 .2 1.1 .2 1.1 .4 .9 .4"
     found = read(row, OBB)
-    np.testing.assert_array_equal(found.instances.rings.coords.ravel(), np.array(row.split()[1:], np.float64) * 100)
+    np.testing.assert_array_equal(
+        found.instances.rings.coords.ravel(), np.array(row.split()[1:], np.float64) * 100
+    )
     assert found.instances.area.tolist() == [pytest.approx(200)]
 
 
@@ -203,8 +222,12 @@ def test_a_file_of_rows_past_the_frame_is_not_parsed_for_each(monkeypatch):
 
 
 def entry(annotations, **given):
-    picture = coco.CocoImage(**({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given))
-    picture.annotations = [coco.Annotation(image_id=1, category_id=7, index=i, **a) for i, a in enumerate(annotations)]
+    picture = coco.CocoImage(
+        **({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given)
+    )
+    picture.annotations = [
+        coco.Annotation(image_id=1, category_id=7, index=i, **a) for i, a in enumerate(annotations)
+    ]
     return Source("a.jpg", "train", entry=picture)
 
 
@@ -234,7 +257,9 @@ def test_coco_crowds_are_regions_and_a_note():
 
 
 def test_a_coco_picture_of_bad_annotations_only_is_not_background():
-    with pytest.raises(SourceRefused, match=r"all 1 rows were refused \(annotation 9: bbox is 0 x 5"):
+    with pytest.raises(
+        SourceRefused, match=r"all 1 rows were refused \(annotation 9: bbox is 0 x 5"
+    ):
         labels.require_usable(read_coco([{"id": 9, "bbox": [1, 1, 0, 5]}]), "f.json")
 
 
@@ -247,8 +272,14 @@ def test_annotations_for_a_picture_of_another_size_are_refused(width, height):
 
 
 def test_a_mask_made_for_a_picture_of_another_size_is_refused():
-    masks = [{"size": [80, 100], "counts": [10, 20, 7970]}, {"size": [40, 50], "counts": [10, 20, 1970]}]
-    found = read_coco([{"id": 5 + i, "bbox": [0, 10, 1, 20], "segmentation": m} for i, m in enumerate(masks)], SEGMENT)
+    masks = [
+        {"size": [80, 100], "counts": [10, 20, 7970]},
+        {"size": [40, 50], "counts": [10, 20, 1970]},
+    ]
+    found = read_coco(
+        [{"id": 5 + i, "bbox": [0, 10, 1, 20], "segmentation": m} for i, m in enumerate(masks)],
+        SEGMENT,
+    )
     assert found.instances.row.tolist() == [0]
     assert [f.code for f in found.findings] == ["L03"]
     assert found.findings[0].message.startswith("annotation 6: ")
@@ -256,6 +287,8 @@ def test_a_mask_made_for_a_picture_of_another_size_is_refused():
 
 
 def test_the_words_of_a_coco_entry_change_with_its_annotations():
-    given = [labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n), "f.json") for n in (0, 1, 1)]
+    given = [
+        labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n), "f.json") for n in (0, 1, 1)
+    ]
     assert given[0].words() != given[1].words() == given[2].words()
     assert given[1].lines() is None

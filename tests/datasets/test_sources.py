@@ -50,10 +50,19 @@ def folder(tmp_path, monkeypatch):
 
 # Label paths
 
-parts = st.lists(st.sampled_from(["images", "labels", "train", "a.b", "x y", "Images", "images.d", "data"]), max_size=6)
+parts = st.lists(
+    st.sampled_from(["images", "labels", "train", "a.b", "x y", "Images", "images.d", "data"]),
+    max_size=6,
+)
 
 
-@given(parts, st.sampled_from(["a.jpg", "a.b.JPG", "images.png", "a.tar.tif", "-.png", "..x.png", "日本.webp"]), st.booleans())
+@given(
+    parts,
+    st.sampled_from(
+        ["a.jpg", "a.b.JPG", "images.png", "a.tar.tif", "-.png", "..x.png", "日本.webp"]
+    ),
+    st.booleans(),
+)
 def test_the_label_path_is_the_trainers(folders, name, absolute):
     path = "/" * absolute + "/".join([*folders, name])
     theirs = "/labels/".join(path.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
@@ -119,7 +128,11 @@ def test_a_stem_of_its_own_is_left_alone(keys):
     for key in keys:
         alone = sum(plain(stem) == plain(own[key]) for stem in own.values()) == 1
         short = len(own[key].encode()) <= sources.LONGEST_STEM
-        if alone and short and not any(plain(stems[k]) == plain(own[key]) for k in keys if k != key):
+        if (
+            alone
+            and short
+            and not any(plain(stems[k]) == plain(own[key]) for k in keys if k != key)
+        ):
             assert stems[key] == own[key]
 
 
@@ -145,7 +158,10 @@ def test_stems(keys, stems):
 def test_a_long_stem_is_cut_with_a_hash_between_letters():
     long = "é" * 125 + "x"
     stems = sources.stems_of([f"{long}.jpg", f"{long[:-1]}y.jpg"])
-    assert all(re.fullmatch(r"é+-[0-9a-f]{8}", stem) and len(stem.encode()) <= 180 for stem in stems.values())
+    assert all(
+        re.fullmatch(r"é+-[0-9a-f]{8}", stem) and len(stem.encode()) <= 180
+        for stem in stems.values()
+    )
     assert len(set(stems.values())) == 2
 
 
@@ -153,7 +169,14 @@ def test_a_long_stem_is_cut_with_a_hash_between_letters():
 
 
 def test_pictures_are_found_in_sub_folders_by_their_suffix(folder):
-    folder.add("images/b.JPG", "images/a.png", "images/deep/er/c.tiff", "images/d.txt", "images/Thumbs.db", "images/e.npy")
+    folder.add(
+        "images/b.JPG",
+        "images/a.png",
+        "images/deep/er/c.tiff",
+        "images/d.txt",
+        "images/Thumbs.db",
+        "images/e.npy",
+    )
     assert folder.keys() == ["images/a.png", "images/b.JPG", "images/deep/er/c.tiff"]
     assert folder.said() == []
 
@@ -169,9 +192,14 @@ def test_a_gif_is_no_source(folder):
 
 
 def test_hidden_pictures_are_reported_and_what_macos_leaves_is_not(folder):
-    folder.add("images/a.jpg", "images/.b.jpg", "images/._a.jpg", "images/.cache/c.jpg", "images/.DS_Store")
+    folder.add(
+        "images/a.jpg", "images/.b.jpg", "images/._a.jpg", "images/.cache/c.jpg", "images/.DS_Store"
+    )
     assert folder.keys() == ["images/a.jpg"]
-    assert folder.said() == ["images/.b.jpg: I08 a hidden file: the trainer does not read it; rename it"] * 2
+    assert (
+        folder.said()
+        == ["images/.b.jpg: I08 a hidden file: the trainer does not read it; rename it"] * 2
+    )
 
 
 def test_names_of_every_kind(folder):
@@ -206,7 +234,9 @@ def test_a_name_that_is_not_utf8_is_reported(folder):
     except OSError:
         pytest.skip("this file system holds only UTF-8 names")
     assert folder.keys() == ["images/a.jpg"]
-    assert folder.said()[0] == "images/caf\\udce9.jpg: I08 its name is not UTF-8: the trainer does not read it; rename it"
+    assert folder.said()[0] == (
+        "images/caf\\udce9.jpg: I08 its name is not UTF-8: the trainer does not read it; rename it"
+    )
 
 
 def test_a_picture_is_listed_with_its_size_and_a_folder_named_like_one_too(folder):
@@ -223,7 +253,12 @@ def test_a_link_is_followed_and_a_dangling_one_is_a_source_that_cannot_be_opened
     (folder.root / "images/link.jpg").symlink_to(folder.root / "far/a.jpg")
     (folder.root / "images/far").symlink_to(folder.root / "far")
     (folder.root / "images/none.jpg").symlink_to(folder.root / "nowhere.jpg")
-    assert folder.keys() == ["images/b.jpg", "images/far/a.jpg", "images/link.jpg", "images/none.jpg"]
+    assert folder.keys() == [
+        "images/b.jpg",
+        "images/far/a.jpg",
+        "images/link.jpg",
+        "images/none.jpg",
+    ]
     with pytest.raises(SourceRefused, match="cannot be opened: No such file"):
         sources.opened(str(folder.root / "images/none.jpg"))
 
@@ -239,7 +274,8 @@ def test_loops_of_links_end(folder):
 
 
 @pytest.mark.parametrize(
-    ("real", "link"), [("a", "b"), ("b", "a"), ("aa", "zz"), ("zz", "aa"), ("real", "link"), ("link", "real")]
+    ("real", "link"),
+    [("a", "b"), ("b", "a"), ("aa", "zz"), ("zz", "aa"), ("real", "link"), ("link", "real")],
 )
 def test_a_folder_counts_under_its_own_name_and_not_under_a_link(folder, real, link):
     """Its labels lie beside its own name; under the link's it would pass for background."""
@@ -258,8 +294,12 @@ def test_a_fifo_is_refused_without_waiting(folder):
 
 
 def test_sources_come_by_key_and_then_by_split(folder):
-    folder.add("images/v/b.jpg", "images/t/z.jpg", "images/t/a.jpg", "images/x/c.jpg", "images/m/d.jpg")
-    found = folder.find("val: [images/v, images/t]\nminival: images/m\ntest: images/x\ntrain: images/t\n")
+    folder.add(
+        "images/v/b.jpg", "images/t/z.jpg", "images/t/a.jpg", "images/x/c.jpg", "images/m/d.jpg"
+    )
+    found = folder.find(
+        "val: [images/v, images/t]\nminival: images/m\ntest: images/x\ntrain: images/t\n"
+    )
     assert [(s.key, s.split) for s in found.sources] == [
         ("images/m/d.jpg", "minival"),
         ("images/t/a.jpg", "train"),
@@ -291,7 +331,11 @@ def test_a_picture_outside_the_root_has_its_absolute_path(folder, tmp_path):
     Folder(tmp_path).add("data2/images/a.jpg", "far/b.jpg")
     folder.add("images/c.jpg")
     near = f"train: [images, {tmp_path}/data2/images, {tmp_path}/far]\nval: images\n"
-    assert folder.keys(near) == [f"{tmp_path}/data2/images/a.jpg", f"{tmp_path}/far/b.jpg", "images/c.jpg"]
+    assert folder.keys(near) == [
+        f"{tmp_path}/data2/images/a.jpg",
+        f"{tmp_path}/far/b.jpg",
+        "images/c.jpg",
+    ]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -300,7 +344,9 @@ def test_a_split_without_pictures_is_an_error(folder, split):
     other = {"train": "val", "val": "train"}[split]
     with pytest.raises(TilerError) as error:
         folder.find(f"{other}: images\n{split}: empty\n")
-    assert str(error.value) == f"{folder.root}/dataset.yaml: {split}: no images in {folder.root}/empty"
+    assert (
+        str(error.value) == f"{folder.root}/dataset.yaml: {split}: no images in {folder.root}/empty"
+    )
 
 
 def test_a_test_split_without_pictures_is_a_finding(folder):
@@ -345,7 +391,13 @@ def test_a_list_names_pictures_from_the_working_directory(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["\ufeff./../images/a.jpg\n", "./../images/a.jpg\r\n\r\n", "\r./../images/a.jpg", "# x\n\n./../images/a.jpg\n"]
+    "text",
+    [
+        "\ufeff./../images/a.jpg\n",
+        "./../images/a.jpg\r\n\r\n",
+        "\r./../images/a.jpg",
+        "# x\n\n./../images/a.jpg\n",
+    ],
 )
 def test_byte_order_mark_line_ends_and_other_lines_are_no_matter(folder, text):
     folder.add("images/a.jpg")
@@ -354,7 +406,9 @@ def test_byte_order_mark_line_ends_and_other_lines_are_no_matter(folder, text):
 
 def test_a_listed_picture_that_is_not_there_is_named_by_its_line(folder):
     folder.add("images/a.jpg")
-    keys, said = listed(folder, "images/a.jpg\n\nimages/b.jpg\n" + "x" * 300 + ".jpg\n../../../../../../etc/c.jpg\n")
+    keys, said = listed(
+        folder, "images/a.jpg\n\nimages/b.jpg\n" + "x" * 300 + ".jpg\n../../../../../../etc/c.jpg\n"
+    )
     assert keys == ["images/a.jpg"]
     assert said == [
         "lists/train.txt:3: Y04 no such image: images/b.jpg",
@@ -384,7 +438,13 @@ def test_a_list_that_is_no_text_is_an_error(folder):
 
 def test_a_label_file_without_a_picture_is_reported(folder):
     folder.add("images/train/a.jpg", "images/val/b.jpg")
-    folder.add("labels/train/a.txt", "labels/train/c.txt", "labels/train/deep/d.txt", "labels/val/e.txt", content=ROW)
+    folder.add(
+        "labels/train/a.txt",
+        "labels/train/c.txt",
+        "labels/train/deep/d.txt",
+        "labels/val/e.txt",
+        content=ROW,
+    )
     assert folder.said("train: images/train\nval: images/val\n") == [
         "labels/train/c.txt: P02 a label file without an image",
         "labels/train/deep/d.txt: P02 a label file without an image",
@@ -400,16 +460,29 @@ def test_a_label_file_in_a_folder_of_two_entries_is_reported_once(folder):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "\n\n", "car\ntruck\n", "made by hand on 5 May 2020\n", "1 2 3 4\n", "path/to/a.jpg\n", "\0\1\2"],
+    [
+        "",
+        "\n\n",
+        "car\ntruck\n",
+        "made by hand on 5 May 2020\n",
+        "1 2 3 4\n",
+        "path/to/a.jpg\n",
+        "\0\1\2",
+    ],
 )
 def test_what_lies_among_the_labels_and_is_none_is_no_orphan(folder, content):
-    folder.add("images/a.jpg").add("labels/classes.txt", "labels/notes.txt", content=content).add("labels/x.cache", content=ROW)
+    folder.add("images/a.jpg").add("labels/classes.txt", "labels/notes.txt", content=content).add(
+        "labels/x.cache", content=ROW
+    )
     assert folder.said() == []
 
 
 def test_an_orphan_whose_picture_is_of_another_format_says_so(folder):
     folder.add("images/a.jpg", "images/b.gif").add("labels/b.txt", content=ROW)
-    assert folder.said() == ["labels/b.txt: P02 a label file without an image (b.gif is not of a format that the trainer reads)"]
+    assert folder.said() == [
+        "labels/b.txt: P02 a label file without an image (b.gif is not of a format that the "
+        "trainer reads)"
+    ]
 
 
 def test_labels_beside_their_pictures(folder):
@@ -447,12 +520,17 @@ def test_the_pictures_of_a_coco_file(folder):
     assert (found.root, found.names) == (folder.root / "images", ("car",))
 
 
-@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/secret.jpg", "a/../../secret.jpg", "..//secret.jpg", "./../secret.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.jpg", "/etc/secret.jpg", "a/../../secret.jpg", "..//secret.jpg", "./../secret.jpg"],
+)
 def test_a_file_name_that_leads_out_of_the_pictures_is_refused(folder, name):
     folder.add("images/a.jpg", "secret.jpg")
     found = coco(folder, name, "a.jpg")
     assert [s.key for s in found.sources] == ["a.jpg"]
-    assert [str(f) for f in found.findings] == [f"instances.json: I01 {name}: outside --images; refused"]
+    assert [str(f) for f in found.findings] == [
+        f"instances.json: I01 {name}: outside --images; refused"
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "dir/", ".jpg", "a.gif", ".."])
@@ -473,7 +551,12 @@ def test_one_picture_under_two_file_names_is_cut_once(folder, name):
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("instances_val2017.json", "val"), ("Train.JSON", "train"), ("test-dev.json", "test"), ("annotations.json", "train")],
+    [
+        ("instances_val2017.json", "val"),
+        ("Train.JSON", "train"),
+        ("test-dev.json", "test"),
+        ("annotations.json", "train"),
+    ],
 )
 def test_the_split_is_told_from_the_file_name(folder, name, split):
     folder.add("images/a.jpg")

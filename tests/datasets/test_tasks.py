@@ -53,12 +53,36 @@ def told(folder, *files):
         ([[TRAPEZOID]], "segment", "1 outlines, 1 of them with four corners, 0 boxes"),
         ([[rectangle()]], "obb", "1 of 1 outlines have four corners, 1 of 1 are rectangles"),
         ([[TRIANGLE, BOX]], "detect", "1 boxes, 1 outlines"),
-        ([[TRIANGLE, TRIANGLE, BOX]], "segment", "2 outlines, 0 of them with four corners, 1 boxes"),
-        ([[rectangle()] * 19, [TRIANGLE]], "obb", "19 of 20 outlines have four corners, 19 of 19 are rectangles"),
-        ([[rectangle()] * 18, [TRIANGLE]], "segment", "19 outlines, 18 of them with four corners, 0 boxes"),
-        ([[rectangle()] * 9, [TRAPEZOID]], "obb", "10 of 10 outlines have four corners, 9 of 10 are rectangles"),
-        ([[rectangle()] * 8, [TRAPEZOID]], "segment", "9 outlines, 9 of them with four corners, 0 boxes"),
-        ([[rectangle()] * 3, [BOX] * 2], "obb", "3 of 3 outlines have four corners, 3 of 3 are rectangles"),
+        (
+            [[TRIANGLE, TRIANGLE, BOX]],
+            "segment",
+            "2 outlines, 0 of them with four corners, 1 boxes",
+        ),
+        (
+            [[rectangle()] * 19, [TRIANGLE]],
+            "obb",
+            "19 of 20 outlines have four corners, 19 of 19 are rectangles",
+        ),
+        (
+            [[rectangle()] * 18, [TRIANGLE]],
+            "segment",
+            "19 outlines, 18 of them with four corners, 0 boxes",
+        ),
+        (
+            [[rectangle()] * 9, [TRAPEZOID]],
+            "obb",
+            "10 of 10 outlines have four corners, 9 of 10 are rectangles",
+        ),
+        (
+            [[rectangle()] * 8, [TRAPEZOID]],
+            "segment",
+            "9 outlines, 9 of them with four corners, 0 boxes",
+        ),
+        (
+            [[rectangle()] * 3, [BOX] * 2],
+            "obb",
+            "3 of 3 outlines have four corners, 3 of 3 are rectangles",
+        ),
     ],
 )
 def test_the_more_frequent_kind_of_row_decides(folder, files, task, counts):
@@ -74,7 +98,13 @@ def test_the_order_of_the_files_is_no_matter(folder, files):
 @quick
 @given(
     st.lists(
-        st.tuples(st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.floats(0.05, 0.2), st.floats(0.05, 0.2), st.floats(0, 3)),
+        st.tuples(
+            st.floats(0.2, 0.8),
+            st.floats(0.2, 0.8),
+            st.floats(0.05, 0.2),
+            st.floats(0.05, 0.2),
+            st.floats(0, 3),
+        ),
         min_size=1,
         max_size=8,
     ),
@@ -91,12 +121,18 @@ def test_rectangles_are_obbs_whatever_the_shape_of_the_frame(folder, boxes, stre
 
 def test_corners_clamped_to_the_frame_are_not_looked_at(folder):
     clamped = [rectangle(0.01, 0.5), rectangle(0.99, 0.3, angle=1), rectangle(0.5, 0.0, angle=0.3)]
-    assert told(folder, [*clamped, rectangle()]) == ("obb", "4 of 4 outlines have four corners, 1 of 1 are rectangles")
+    assert told(folder, [*clamped, rectangle()]) == (
+        "obb",
+        "4 of 4 outlines have four corners, 1 of 1 are rectangles",
+    )
     assert told(folder, clamped)[0] == "obb"
 
 
 def test_rectangles_of_few_decimals_are_obbs(folder):
-    rows = [" ".join(["0"] + [f"{float(v):.3f}" for v in rectangle(angle=a / 7).split()[1:]]) for a in range(20)]
+    rows = [
+        " ".join(["0"] + [f"{float(v):.3f}" for v in rectangle(angle=a / 7).split()[1:]])
+        for a in range(20)
+    ]
     assert told(folder, rows)[0] == "obb"
 
 
@@ -119,20 +155,27 @@ def test_what_cannot_be_read_decides_nothing(folder, rows):
     assert told(folder, rows, [TRIANGLE])[0] == "segment"
 
 
-@pytest.mark.parametrize("row", ["0 inf inf inf 1 0 0 1 1", "0 1e308 -1e308 1e308 1 0 0 1 1", "0 nan 0 0 1 1 1 1 0"])
+@pytest.mark.parametrize(
+    "row", ["0 inf inf inf 1 0 0 1 1", "0 1e308 -1e308 1e308 1 0 0 1 1", "0 nan 0 0 1 1 1 1 0"]
+)
 def test_numbers_out_of_any_range_do_not_hinder(folder, row):
     assert told(folder, [row] + [rectangle()] * 30)[0] == "obb"
 
 
 def test_missing_files_and_folders_decide_nothing(folder):
-    assert tasks.count_rows([str(folder / "no.txt"), str(folder)]) == ("detect", "0 boxes, 0 outlines")
+    assert tasks.count_rows([str(folder / "no.txt"), str(folder)]) == (
+        "detect",
+        "0 boxes, 0 outlines",
+    )
 
 
 # What the dataset says comes first
 
 
 def dataset(root, kpt_shape=None, coco_file=None):
-    return sources.Dataset(root / "dataset.yaml", root, ("car",), [], (), [], kpt_shape, coco=coco_file)
+    return sources.Dataset(
+        root / "dataset.yaml", root, ("car",), [], (), [], kpt_shape, coco=coco_file
+    )
 
 
 def test_keypoints_mean_pose(tmp_path):
@@ -147,12 +190,18 @@ def test_what_is_asked_for_is_taken(tmp_path, task):
 def test_pose_needs_the_number_of_keypoints(tmp_path):
     with pytest.raises(TilerError) as error:
         tasks.decide(dataset(tmp_path), "pose")
-    assert str(error.value) == f"{tmp_path}/dataset.yaml: --task pose needs kpt_shape in the dataset.yaml"
+    assert (
+        str(error.value)
+        == f"{tmp_path}/dataset.yaml: --task pose needs kpt_shape in the dataset.yaml"
+    )
 
 
 def test_a_coco_file_knows_its_task(tmp_path):
     given = coco.CocoFile({1: 0}, ("car",), [], "segment", None, [])
-    assert tasks.decide(dataset(tmp_path, coco_file=given), "auto") == ("segment", "by the annotations")
+    assert tasks.decide(dataset(tmp_path, coco_file=given), "auto") == (
+        "segment",
+        "by the annotations",
+    )
 
 
 def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
@@ -162,9 +211,14 @@ def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
             path = tmp_path / kind / (name + suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(row)
-    (tmp_path / "dataset.yaml").write_text(dataset_yaml.dump(("car",), {"train": "images/train", "val": "images/val"}))
+    (tmp_path / "dataset.yaml").write_text(
+        dataset_yaml.dump(("car",), {"train": "images/train", "val": "images/val"})
+    )
     found = sources.find(Path("dataset.yaml"), None)
-    assert tasks.decide(found, "auto") == ("segment", "2 outlines, 0 of them with four corners, 1 boxes")
+    assert tasks.decide(found, "auto") == (
+        "segment",
+        "2 outlines, 0 of them with four corners, 1 boxes",
+    )
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")

@@ -1,4 +1,6 @@
-"""Samples for the tests: from COCO's dictionaries, drawn at random, and what pycocotools makes of them."""
+"""Samples for the tests: from COCO's dictionaries, drawn at random, and what pycocotools makes of
+them.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ from tiler.formats import rle
 from tiler.geometry.instances import Instances
 
 ORACLES = SHARED / "oracles" / "score"
-needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="the oracles of the scorer are not beside the repository")
+needs_oracles = pytest.mark.skipif(
+    not ORACLES.is_dir(), reason="the oracles of the scorer are not beside the repository"
+)
 CASES = sorted(path.name for path in ORACLES.iterdir() if path.is_dir()) if ORACLES.is_dir() else []
 
 
 def oracle(name):
     """One case: ground truth, results, the numbers expected, the arrays expected."""
     folder = ORACLES / name
-    gt, dt, expected = (json.loads((folder / f"{kind}.json").read_text()) for kind in ("gt", "dt", "expected"))
+    gt, dt, expected = (
+        json.loads((folder / f"{kind}.json").read_text()) for kind in ("gt", "dt", "expected")
+    )
     with np.load(folder / "arrays.npz") as arrays:
         return gt, dt, expected, dict(arrays)
 
@@ -43,12 +49,16 @@ def whole(values):
 def sample_of(gt, dt, task="detect"):
     """COCO's dictionaries as a sample; images and classes by rising id."""
     images = {id: i for i, id in enumerate(sorted(image["id"] for image in gt["images"]))}
-    classes = {id: i for i, id in enumerate(sorted(category["id"] for category in gt["categories"]))}
+    classes = {
+        id: i for i, id in enumerate(sorted(category["id"] for category in gt["categories"]))
+    }
     sizes = {image["id"]: (image.get("width"), image.get("height")) for image in gt["images"]}
     labels = sorted(gt["annotations"], key=lambda a: images[a["image_id"]])
 
     def columns(rows):
-        return whole(classes[r["category_id"]] for r in rows), whole(images[r["image_id"]] for r in rows)
+        return whole(classes[r["category_id"]] for r in rows), whole(
+            images[r["image_id"]] for r in rows
+        )
 
     def floats(rows, name, *shape):
         return np.array([r[name] for r in rows], float).reshape(len(rows), *shape)
@@ -61,26 +71,53 @@ def sample_of(gt, dt, task="detect"):
     area, box_area, boxes = floats(labels, "area"), given[:, 2] * given[:, 3], xyxy(given)
     if task == "segment":
         pixels, found_pixels = (
-            rle.masks([r["segmentation"] for r in rows], whole(v for r in rows for v in sizes[r["image_id"]]).reshape(-1, 2))
+            rle.masks(
+                [r["segmentation"] for r in rows],
+                whole(v for r in rows for v in sizes[r["image_id"]]).reshape(-1, 2),
+            )
             for rows in (labels, dt)
         )
         assert not pixels[1] and not found_pixels[1]
-        truth = GroundTruth(Instances(class_id, boxes, area=area, task=task), image, crowd, masks=pixels[0])
+        truth = GroundTruth(
+            Instances(class_id, boxes, area=area, task=task), image, crowd, masks=pixels[0]
+        )
         drawn = found_pixels[0]
         found = Instances(found_class, drawn.bounds(), conf=conf, area=drawn.area(), task=task)
-        return EvaluationInputs(truth, Predicted.of(found, found_image, masks=drawn), len(images), len(classes), task)
+        return EvaluationInputs(
+            truth, Predicted.of(found, found_image, masks=drawn), len(images), len(classes), task
+        )
     if task == "pose":
         points, found_points = floats(labels, "keypoints", 17, 3), floats(dt, "keypoints", 17, 3)
-        low, high = (pick(found_points[..., :2], axis=1, initial=start) for pick, start in ((np.min, np.inf), (np.max, -np.inf)))
+        low, high = (
+            pick(found_points[..., :2], axis=1, initial=start)
+            for pick, start in ((np.min, np.inf), (np.max, -np.inf))
+        )
         ignored = crowd | np.array([a["num_keypoints"] == 0 for a in labels], bool)
-        truth = GroundTruth(Instances(class_id, boxes, keypoints=points, area=area, task=task), image, crowd, ignored, box_area)
+        truth = GroundTruth(
+            Instances(class_id, boxes, keypoints=points, area=area, task=task),
+            image,
+            crowd,
+            ignored,
+            box_area,
+        )
         extent = (high - low).prod(axis=1)
-        found = Instances(found_class, np.hstack([low, high]), keypoints=found_points, conf=conf, area=extent, task=task)
-        return EvaluationInputs(truth, Predicted.of(found, found_image), len(images), len(classes), task)
+        found = Instances(
+            found_class,
+            np.hstack([low, high]),
+            keypoints=found_points,
+            conf=conf,
+            area=extent,
+            task=task,
+        )
+        return EvaluationInputs(
+            truth, Predicted.of(found, found_image), len(images), len(classes), task
+        )
     truth = GroundTruth(Instances(class_id, boxes, area=area), image, crowd, box_area=box_area)
     results = floats(dt, "bbox", 4)
     size = results[:, 2] * results[:, 3]
-    found = Predicted.of(Instances(found_class, xyxy(results), conf=conf, area=size), found_image, size)
+    found = Predicted.of(
+        Instances(found_class, xyxy(results), conf=conf, area=size), found_image, size
+    )
     return EvaluationInputs(truth, found, len(images), len(classes))
 
 
@@ -93,9 +130,15 @@ def by_pycocotools(gt, dt, bins, max_dets, task="detect", thresholds=None):
         if dt:
             found = truth.loadRes(copy.deepcopy(dt))
         else:
-            found.dataset = {"images": gt["images"], "categories": gt["categories"], "annotations": []}
+            found.dataset = {
+                "images": gt["images"],
+                "categories": gt["categories"],
+                "annotations": [],
+            }
             found.createIndex()
-        run = COCOeval(truth, found, {"detect": "bbox", "segment": "segm", "pose": "keypoints"}[task])
+        run = COCOeval(
+            truth, found, {"detect": "bbox", "segment": "segm", "pose": "keypoints"}[task]
+        )
         run.params.areaRng = [[b.low, b.high] for b in bins]
         run.params.areaRngLbl = [b.name for b in bins]
         run.params.maxDets = list(max_dets)
@@ -129,7 +172,11 @@ class Draw:
 
     def category(self):
         # the last is often without labels or without detections
-        return self.pick(self.categories[:-1] or self.categories) if self.chance(0.7) else self.pick(self.categories)
+        return (
+            self.pick(self.categories[:-1] or self.categories)
+            if self.chance(0.7)
+            else self.pick(self.categories)
+        )
 
     def done(self):
         order = self.rng.permutation(len(self.annotations))
@@ -140,10 +187,14 @@ class Draw:
 
 
 def drawn_boxes(seed, most_found=14):
-    """Boxes on a grid of whole or quarter pixels, so that IoUs tie and meet thresholds; some have no size, or less."""
+    """Boxes on a grid of whole or quarter pixels, so that IoUs tie and meet thresholds; some have
+    no size, or less.
+    """
     draw = Draw(seed)
     rng, grain = draw.rng, draw.pick([1.0, 0.25])
-    sides = draw.pick([[4, 8, 12, 16, 20], [31, 32, 33, 30], [95, 96, 97, 33, 8], list(range(1, 40))])
+    sides = draw.pick(
+        [[4, 8, 12, 16, 20], [31, 32, 33, 30], [95, 96, 97, 33, 8], list(range(1, 40))]
+    )
 
     def a_box():
         w, h = float(draw.pick(sides)), float(draw.pick(sides))
@@ -163,7 +214,12 @@ def drawn_boxes(seed, most_found=14):
             for _ in range(rng.integers(0, draw.most)):
                 given = moved(draw.pick(here)["bbox"]) if here and draw.chance(0.3) else a_box()
                 area = given[2] * given[3] * draw.pick([1, 1, 1, 0.5, 2])
-                row = {"image_id": image["id"], "category_id": draw.category(), "bbox": given, "area": area}
+                row = {
+                    "image_id": image["id"],
+                    "category_id": draw.category(),
+                    "bbox": given,
+                    "area": area,
+                }
                 here.append({**row, "iscrowd": int(draw.chance(0.12))})
         draw.annotations += here
         if draw.chance(0.8):
@@ -171,7 +227,14 @@ def drawn_boxes(seed, most_found=14):
                 of = draw.pick(here) if here and draw.chance(0.75) else None
                 given = a_box() if of is None else moved(of["bbox"])
                 category = of["category_id"] if of and draw.chance(0.85) else draw.category()
-                draw.results.append({"image_id": image["id"], "category_id": category, "bbox": given, "score": draw.conf()})
+                draw.results.append(
+                    {
+                        "image_id": image["id"],
+                        "category_id": category,
+                        "bbox": given,
+                        "score": draw.conf(),
+                    }
+                )
     return draw.done()
 
 
@@ -194,12 +257,20 @@ def drawn_segments(seed):
         here = []
         for _ in range(rng.integers(0, draw.most)):
             parts = [polygon() for _ in range(draw.pick([1, 1, 2, 3]))]
-            row = {"image_id": image["id"], "category_id": draw.category(), "segmentation": parts, "iscrowd": 0}
+            row = {
+                "image_id": image["id"],
+                "category_id": draw.category(),
+                "segmentation": parts,
+                "iscrowd": 0,
+            }
             x, y, w, h = coco_mask.toBbox(painted(parts)).tolist()
             area = float(coco_mask.area(painted(parts))) * draw.pick([1, 1, 0.5])
             if draw.chance(0.15):
                 row["iscrowd"] = 1
-                row["segmentation"] = {"size": [height, width], "counts": rle.counts(painted(parts)["counts"])}
+                row["segmentation"] = {
+                    "size": [height, width],
+                    "counts": rle.counts(painted(parts)["counts"]),
+                }
             here.append({**row, "bbox": [x, y, w, h], "area": area, "parts": parts})
         for _ in range(rng.integers(0, 12)):
             of = draw.pick(here) if here and draw.chance(0.8) else None
@@ -209,7 +280,12 @@ def drawn_segments(seed):
             mask = painted(parts)
             mask["counts"] = mask["counts"].decode()
             category = of["category_id"] if of else draw.category()
-            row = {"image_id": image["id"], "category_id": category, "segmentation": mask, "score": draw.conf()}
+            row = {
+                "image_id": image["id"],
+                "category_id": category,
+                "segmentation": mask,
+                "score": draw.conf(),
+            }
             draw.results.append(row)
         draw.annotations += [{k: v for k, v in row.items() if k != "parts"} for row in here]
     return draw.done()
@@ -222,7 +298,9 @@ def drawn_keypoints(seed):
 
     def points(around=None):
         if around is not None:
-            return around + rng.normal(0, draw.pick([0, 0.5, 3, 9]), (17, 2)) * (rng.random((17, 1)) < 0.7)
+            return around + rng.normal(0, draw.pick([0, 0.5, 3, 9]), (17, 2)) * (
+                rng.random((17, 1)) < 0.7
+            )
         low, side = rng.integers(0, 30, 2), rng.integers(10, 60, 2)
         return low + rng.integers(0, 40, (17, 2)) * side / 40
 
@@ -235,15 +313,24 @@ def drawn_keypoints(seed):
                 seen[:] = 0
             x0, y0 = np.floor(at.min(axis=0)).tolist()
             w, h = np.ceil(at.max(axis=0) - [x0, y0]).tolist()
-            row = {"image_id": image["id"], "category_id": draw.category(), "bbox": [x0, y0, w, h], "area": w * h * 0.6}
+            row = {
+                "image_id": image["id"],
+                "category_id": draw.category(),
+                "bbox": [x0, y0, w, h],
+                "area": w * h * 0.6,
+            }
             kept = np.where(seen[:, None] > 0, at, 0)
             row["keypoints"] = np.column_stack([kept, seen]).ravel().tolist()
-            draw.annotations.append({**row, "num_keypoints": int((seen > 0).sum()), "iscrowd": int(draw.chance(0.1))})
+            draw.annotations.append(
+                {**row, "num_keypoints": int((seen > 0).sum()), "iscrowd": int(draw.chance(0.1))}
+            )
             here.append(at)
         for _ in range(rng.integers(0, 26)):
             at = points(draw.pick(here) if here and draw.chance(0.8) else None)
             row = {"image_id": image["id"], "category_id": draw.category(), "score": draw.conf()}
-            draw.results.append({**row, "keypoints": np.column_stack([at, np.ones(17)]).ravel().tolist()})
+            draw.results.append(
+                {**row, "keypoints": np.column_stack([at, np.ones(17)]).ravel().tolist()}
+            )
     return draw.done()
 
 
@@ -271,14 +358,18 @@ def samples(draw, images=3, classes=3, most=8, crowds=True, distinct=False):
     crowd = numbers(g, 5) == 0 if crowds else np.zeros(g, bool)
     found = Instances(numbers(d, classes), boxes, conf=np.asarray(conf, float))
     image = np.sort(numbers(g, images))
-    return EvaluationInputs(GroundTruth(truth, image, crowd), Predicted.of(found, numbers(d, images)), images, classes)
+    return EvaluationInputs(
+        GroundTruth(truth, image, crowd), Predicted.of(found, numbers(d, images)), images, classes
+    )
 
 
 def shuffled(sample, order):
     """The same sample, its detections given in another order."""
     found = sample.found
     masks = None if found.masks is None else found.masks.take(order)
-    again = Predicted.of(found.instances.take(order), found.image[order], found.box_area[order], masks)
+    again = Predicted.of(
+        found.instances.take(order), found.image[order], found.box_area[order], masks
+    )
     return EvaluationInputs(sample.truth, again, sample.images, sample.classes, sample.task)
 
 
@@ -293,4 +384,6 @@ def perfect(sample, seed=0):
     conf = (np.random.default_rng(seed).permutation(len(truth)) + 1.0) / (len(truth) + 1)
     labels = GroundTruth(truth, sample.truth.image)
     found = Instances(truth.class_id, truth.boxes, conf=conf)
-    return EvaluationInputs(labels, Predicted.of(found, sample.truth.image), sample.images, sample.classes)
+    return EvaluationInputs(
+        labels, Predicted.of(found, sample.truth.image), sample.images, sample.classes
+    )

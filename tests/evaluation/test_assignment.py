@@ -21,10 +21,16 @@ def by_loop(found, label, shared):
 
 @st.composite
 def wishes(draw, most=8):
-    """Pairs of detections and labels: each detection's labels in an order of its own, some of them shared."""
+    """Pairs of detections and labels: each detection's labels in an order of its own, some of them
+    shared.
+    """
     labels = draw(st.integers(1, most))
-    ranked = draw(st.lists(st.lists(st.integers(0, labels - 1), unique=True, max_size=labels), max_size=most))
-    numbers = np.array(draw(st.lists(st.integers(0, 3), min_size=len(ranked), max_size=len(ranked))), np.int64)
+    ranked = draw(
+        st.lists(st.lists(st.integers(0, labels - 1), unique=True, max_size=labels), max_size=most)
+    )
+    numbers = np.array(
+        draw(st.lists(st.integers(0, 3), min_size=len(ranked), max_size=len(ranked))), np.int64
+    )
     # with gaps
     found = np.repeat(np.cumsum(numbers + 1), [len(wanted) for wanted in ranked]).astype(np.int64)
     crowd = np.array(draw(st.lists(st.booleans(), min_size=labels, max_size=labels)))
@@ -63,7 +69,9 @@ def test_many_against_the_loop():
         found = np.repeat(np.arange(300), rng.integers(0, 9, 300))
         label = rng.integers(0, labels, len(found))
         for shared in (np.zeros(labels, bool), rng.random(labels) < 0.1):
-            assert assigned(found, label, labels, shared[label]).tolist() == by_loop(found, label, shared[label])
+            assert assigned(found, label, labels, shared[label]).tolist() == by_loop(
+                found, label, shared[label]
+            )
 
 
 def test_all_want_the_same_labels_in_the_same_order():

@@ -1,4 +1,6 @@
-"""Replicates are what COCO's protocol says of repeated images; intervals hold the truth about as often as they say."""
+"""Replicates are what COCO's protocol says of repeated images; intervals hold the truth about as
+often as they say.
+"""
 
 from dataclasses import replace
 
@@ -33,12 +35,23 @@ def scene(seed, images=6, classes=3, labels=30, detections=60, ties=False, odd=T
     ignored = crowd | (odd & (rng.random(labels) < 0.1))
     moved = rng.uniform(0, 60, (detections, 2))
     near = np.concatenate([moved, moved + rng.uniform(6, 30, (detections, 2))], axis=1)
-    of_image, of_class = rng.integers(images, size=detections), rng.integers(classes, size=detections)
+    of_image, of_class = (
+        rng.integers(images, size=detections),
+        rng.integers(classes, size=detections),
+    )
     source = rng.integers(labels, size=detections * 2 // 3) if labels else np.empty(0, int)
-    near[: len(source)] = boxes[source] + rng.normal(0, 1, (len(source), 4)) * rng.uniform(0, 3, (len(source), 1))
+    near[: len(source)] = boxes[source] + rng.normal(0, 1, (len(source), 4)) * rng.uniform(
+        0, 3, (len(source), 1)
+    )
     of_image[: len(source)], of_class[: len(source)] = image[source], class_id[source]
-    near = np.concatenate([np.minimum(near[:, :2], near[:, 2:]), np.maximum(near[:, :2], near[:, 2:]) + 1], axis=1)
-    conf = rng.integers(1, 6, detections) / 8 if ties else (rng.permutation(detections) + 1.0) / (detections + 1)
+    near = np.concatenate(
+        [np.minimum(near[:, :2], near[:, 2:]), np.maximum(near[:, :2], near[:, 2:]) + 1], axis=1
+    )
+    conf = (
+        rng.integers(1, 6, detections) / 8
+        if ties
+        else (rng.permutation(detections) + 1.0) / (detections + 1)
+    )
     return {
         "truth": (class_id, boxes, image, crowd, ignored),
         "found": (of_class, near, of_image, conf),
@@ -51,7 +64,12 @@ def sample(columns):
     class_id, boxes, image, crowd, ignored = columns["truth"]
     of_class, near, of_image, conf = columns["found"]
     truth = GroundTruth(Instances(class_id, boxes), image, crowd, ignored)
-    return EvaluationInputs(truth, Predicted.of(Instances(of_class, near, conf=conf), of_image), columns["images"], columns["classes"])
+    return EvaluationInputs(
+        truth,
+        Predicted.of(Instances(of_class, near, conf=conf), of_image),
+        columns["images"],
+        columns["classes"],
+    )
 
 
 def repeated(columns, times):
@@ -63,7 +81,9 @@ def repeated(columns, times):
         index = [np.flatnonzero(own[of_image] == old) for old in new]
         image = np.repeat(np.arange(len(new)), [len(part) for part in index])
         index = np.concatenate([np.empty(0, int), *index])
-        rows[what] = tuple(image if at == of_image else column[index] for at, column in enumerate(own))
+        rows[what] = tuple(
+            image if at == of_image else column[index] for at, column in enumerate(own)
+        )
     return rows
 
 
@@ -82,9 +102,13 @@ def same(values, curves):
     ap, ap50, per_class = values
     names = [b.name for b in curves.bins]
     np.testing.assert_allclose(ap, [curves.ap(name) for name in names], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(ap50, [curves.ap(name, iou=0.5) for name in names], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        ap50, [curves.ap(name, iou=0.5) for name in names], rtol=0, atol=1e-12
+    )
     classes = range(curves.labels.shape[0])
-    np.testing.assert_allclose(per_class, [curves.ap(class_id=k) for k in classes], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        per_class, [curves.ap(class_id=k) for k in classes], rtol=0, atol=1e-12
+    )
 
 
 class TestWeights:
@@ -151,9 +175,13 @@ class TestDraws:
         labels = Instances(np.array([0, 1]), np.repeat(box, 2, axis=0))
         found = Predicted.of(Instances(np.array([0]), box, conf=np.array([0.5])), np.array([0]))
         one = EvaluationInputs(GroundTruth(labels, np.array([0, 1])), found, images=3, classes=3)
-        draws = bootstrap.draws(one, candidates(one), np.array([[3, 0, 0], [0, 3, 0], [1, 2, 0], [0, 0, 3]]))
+        draws = bootstrap.draws(
+            one, candidates(one), np.array([[3, 0, 0], [0, 3, 0], [1, 2, 0], [0, 0, 3]])
+        )
         np.testing.assert_allclose(draws.ap[:, 0], [1, 0, 0.5, np.nan], rtol=0, atol=1e-12)
-        np.testing.assert_allclose(draws.per_class[:, 0], [1, np.nan, 1, np.nan], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            draws.per_class[:, 0], [1, np.nan, 1, np.nan], rtol=0, atol=1e-12
+        )
         assert np.isnan(draws.per_class[:, 2]).all()
         assert draws.images.tolist() == [2]
 
@@ -172,7 +200,9 @@ class TestDraws:
         curves = coco.evaluate(one, candidates(one), BINS, (NEVER,), np.array([0.3, 0.75]))
         np.testing.assert_allclose(draws.estimate.ap[0], curves.ap(), rtol=0, atol=1e-12)
 
-    @pytest.mark.parametrize("nothing", [{"labels": 0}, {"detections": 0}, {"labels": 0, "detections": 0}])
+    @pytest.mark.parametrize(
+        "nothing", [{"labels": 0}, {"detections": 0}, {"labels": 0, "detections": 0}]
+    )
     def test_nothing_found_is_0_and_without_labels_there_is_no_value(self, nothing):
         columns = scene(1, **nothing)
         draws = drawn(columns, bootstrap.weights(6, 5, 2))
@@ -183,7 +213,10 @@ class TestDraws:
 
     @pytest.mark.parametrize("classes", [0, 2])
     def test_no_images(self, classes):
-        none = scene(1, images=1, classes=1, labels=0, detections=0) | {"images": 0, "classes": classes}
+        none = scene(1, images=1, classes=1, labels=0, detections=0) | {
+            "images": 0,
+            "classes": classes,
+        }
         draws = drawn(none, bootstrap.weights(0, 5))
         assert draws.per_class.shape == (5, classes)
         assert np.isnan(draws.ap).all()
@@ -223,7 +256,9 @@ class TestInterval:
         np.testing.assert_allclose(bootstrap.moved(0.4, replicates, 0.5), [-0.1, 0.9], atol=1e-12)
         assert np.isnan(bootstrap.moved(0, replicates[201:])).all()
 
-    @pytest.mark.parametrize(("estimate", "replicates"), [(0.5, []), (0.5, [np.nan]), (np.nan, [0.5, np.nan])])
+    @pytest.mark.parametrize(
+        ("estimate", "replicates"), [(0.5, []), (0.5, [np.nan]), (np.nan, [0.5, np.nan])]
+    )
     def test_of_nothing_there_is_none(self, estimate, replicates):
         own = bootstrap.interval(estimate, np.array(replicates))
         assert np.isnan([own.low, own.high]).all()
@@ -273,9 +308,14 @@ def worse(columns, part, seed=0):
     of_class, near, of_image, conf = columns["found"]
     rng = np.random.default_rng(seed)
     gone = rng.random(len(boxes)) < part
-    low, high = np.maximum(near[:, None, :2], boxes[gone, :2]), np.minimum(near[:, None, 2:], boxes[gone, 2:])
+    low, high = (
+        np.maximum(near[:, None, :2], boxes[gone, :2]),
+        np.minimum(near[:, None, 2:], boxes[gone, 2:]),
+    )
     common = np.maximum(high - low, 0).prod(axis=2)
-    on = (common > 0.3 * (near[:, 2:] - near[:, :2]).prod(axis=1)[:, None]) & (of_image[:, None] == image[gone])
+    on = (common > 0.3 * (near[:, 2:] - near[:, :2]).prod(axis=1)[:, None]) & (
+        of_image[:, None] == image[gone]
+    )
     keep = ~(on & (of_class[:, None] == class_id[gone])).any(axis=1)
     return columns | {"found": (of_class[keep], near[keep], of_image[keep], conf[keep])}
 
@@ -300,20 +340,29 @@ class TestCompare:
         assert result.verdict == "tiles is better than whole (p = 0.005)"
         other = bootstrap.compare(bad, good, ("whole", "tiles"))
         assert other.verdict == result.verdict and other.p == result.p
-        assert (other.difference, other.low, other.high) == pytest.approx((-result.difference, -result.high, -result.low))
+        assert (other.difference, other.low, other.high) == pytest.approx(
+            (-result.difference, -result.high, -result.low)
+        )
 
     def test_of_runs_that_differ_by_chance_no_difference_is_shown(self):
         shown = 0
         for trial in range(20):
-            one, other = (drawn(worse(self.columns, 0.2, 2 * trial + k), self.weights, (ALL,)) for k in (0, 1))
+            one, other = (
+                drawn(worse(self.columns, 0.2, 2 * trial + k), self.weights, (ALL,)) for k in (0, 1)
+            )
             result = bootstrap.compare(one, other)
-            assert ("no difference is shown" in result.verdict) == (result.p >= 0.05 or result.low <= 0 <= result.high)
+            assert ("no difference is shown" in result.verdict) == (
+                result.p >= 0.05 or result.low <= 0 <= result.high
+            )
             shown += "better" in result.verdict
         assert shown <= 4
 
     def test_paired_differences_are_narrower_than_runs(self):
         good, bad = (drawn(c, self.weights) for c in (self.columns, worse(self.columns, 0.05)))
-        pair, own = bootstrap.compare(good, bad), bootstrap.interval(good.estimate.ap[0], good.ap[:, 0])
+        pair, own = (
+            bootstrap.compare(good, bad),
+            bootstrap.interval(good.estimate.ap[0], good.ap[:, 0]),
+        )
         assert pair.high - pair.low < (own.high - own.low) / 1.5
 
     @pytest.mark.parametrize(
@@ -330,7 +379,9 @@ class TestCompare:
         own = drawn(self.columns, self.weights, (ALL,))
         away = np.zeros(200)
         away[:low], away[200 - high :] = -0.2, 0.2
-        other = replace(own, ap=own.ap - away[:, None], estimate=replace(own.estimate, ap=own.estimate.ap - 0.1))
+        other = replace(
+            own, ap=own.ap - away[:, None], estimate=replace(own.estimate, ap=own.estimate.ap - 0.1)
+        )
         assert bootstrap.compare(own, other).verdict == verdict
 
     @pytest.mark.parametrize(
@@ -359,14 +410,21 @@ class TestCompare:
         assert result.p == 1 and np.isnan([result.low, result.high]).all()
         assert result.verdict == "no difference is shown (p = 1)"
 
-    @pytest.mark.parametrize("other", [bootstrap.weights(30, 199, 3), bootstrap.weights(30, 200, 4)])
+    @pytest.mark.parametrize(
+        "other", [bootstrap.weights(30, 199, 3), bootstrap.weights(30, 200, 4)]
+    )
     def test_both_are_drawn_alike(self, other):
         with pytest.raises(TilerError, match="same weights"):
             bootstrap.compare(drawn(self.columns, self.weights), drawn(self.columns, other))
 
     def test_a_seed_decides(self):
         first, second = (
-            bootstrap.compare(*(drawn(c, bootstrap.weights(30, 50, 9)) for c in (self.columns, worse(self.columns, 0.1))))
+            bootstrap.compare(
+                *(
+                    drawn(c, bootstrap.weights(30, 50, 9))
+                    for c in (self.columns, worse(self.columns, 0.1))
+                )
+            )
             for _ in range(2)
         )
         assert first == second

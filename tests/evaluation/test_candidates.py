@@ -61,12 +61,25 @@ def test_boxes_against_every_pair(sample, least, any_class):
 def turned(draw):
     """Some OBBs of two images; the detections are labels, moved a little, or not at all."""
     labels = draw(instances("obb", side=60, classes=2, max_size=6))
-    like = np.array(draw(st.lists(st.integers(0, max(0, len(labels) - 1)), max_size=8 if len(labels) else 0)), np.int64)
-    moves = np.array(draw(st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0]), min_size=len(like), max_size=len(like))))
+    like = np.array(
+        draw(st.lists(st.integers(0, max(0, len(labels) - 1)), max_size=8 if len(labels) else 0)),
+        np.int64,
+    )
+    moves = np.array(
+        draw(
+            st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0]), min_size=len(like), max_size=len(like))
+        )
+    )
     found = labels.take(like).moved(moves, moves)
     found = dataclasses.replace(found, conf=np.linspace(1, 0, len(like)))
     image = np.sort(np.arange(len(labels)) % 2)
-    return EvaluationInputs(GroundTruth(labels, image, np.arange(len(labels)) % 5 == 4), Predicted.of(found, image[like]), 2, 3, "obb")
+    return EvaluationInputs(
+        GroundTruth(labels, image, np.arange(len(labels)) % 5 == 4),
+        Predicted.of(found, image[like]),
+        2,
+        3,
+        "obb",
+    )
 
 
 @quick
@@ -83,7 +96,9 @@ def test_obbs_against_every_pair(sample, least, any_class):
     found = {(d, g): v for d, g, v in as_rows(pairs)}
     expected = {(d, g): v for d, g, v in every_pair(sample, 0.0, any_class, iou)}
     assert found.keys() >= {key for key, v in expected.items() if v >= least + 1e-6}
-    assert all(v == pytest.approx(expected[key], abs=1e-6) and v >= least for key, v in found.items())
+    assert all(
+        v == pytest.approx(expected[key], abs=1e-6) and v >= least for key, v in found.items()
+    )
     best_first = np.lexsort((-pairs.label, -pairs.iou, pairs.found))
     assert best_first.tolist() == list(range(len(pairs)))
 
@@ -107,7 +122,9 @@ def test_masks_against_every_pair(any_class):
             whole = found[d] if crowd[g] else found[d] | labels[g]
             return (found[d] & labels[g]).sum() / max(whole.sum(), 1)
 
-        assert as_rows(candidates(sample, 0.1, any_class)) == every_pair(sample, 0.1, any_class, iou)
+        assert as_rows(candidates(sample, 0.1, any_class)) == every_pair(
+            sample, 0.1, any_class, iou
+        )
 
 
 def test_keypoints_in_steps(monkeypatch):
@@ -131,23 +148,33 @@ def test_fewer_are_alike_the_more_is_asked(sample, least):
     assert as_rows(pairs.take(pairs.iou >= least)) == as_rows(candidates(sample, least))
     mixed = candidates(sample, least, any_class=True)
     of_label, of_found = groups(sample)
-    assert as_rows(mixed.take(of_found[mixed.found] == of_label[mixed.label])) == as_rows(candidates(sample, least))
+    assert as_rows(mixed.take(of_found[mixed.found] == of_label[mixed.label])) == as_rows(
+        candidates(sample, least)
+    )
 
 
 @pytest.mark.parametrize(
-    ("box", "other"), [([4, 0, 8, 8], [0, 0, 8, 8]), ([0, 0, 8, 8], [4, 0, 8, 8]), ([0, 0, 9, 8], [3, 0, 12, 8])]
+    ("box", "other"),
+    [([4, 0, 8, 8], [0, 0, 8, 8]), ([0, 0, 8, 8], [4, 0, 8, 8]), ([0, 0, 9, 8], [3, 0, 12, 8])],
 )
 def test_as_alike_as_asked_is_enough(box, other):
-    rows = [Instances(np.array([0]), np.array([given], float), conf=np.ones(1)) for given in (box, other)]
+    rows = [
+        Instances(np.array([0]), np.array([given], float), conf=np.ones(1))
+        for given in (box, other)
+    ]
     zero = np.zeros(1, int)
-    assert candidates(EvaluationInputs(GroundTruth(rows[1], zero), Predicted.of(rows[0], zero), 1, 1), 0.5).iou.tolist() == [0.5]
+    assert candidates(
+        EvaluationInputs(GroundTruth(rows[1], zero), Predicted.of(rows[0], zero), 1, 1), 0.5
+    ).iou.tolist() == [0.5]
 
 
 def test_outlines_need_masks():
     rows = Instances(np.array([0]), np.array([[0, 0, 4, 4.0]]), conf=np.ones(1), task="segment")
     image = np.zeros(1, int)
     with pytest.raises(TilerError, match="outlines are compared by their masks"):
-        candidates(EvaluationInputs(GroundTruth(rows, image), Predicted.of(rows, image), 1, 1, "segment"))
+        candidates(
+            EvaluationInputs(GroundTruth(rows, image), Predicted.of(rows, image), 1, 1, "segment")
+        )
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
@@ -157,7 +184,13 @@ def test_nothing(task):
 
     none, image = dataclasses.replace(empty(task, 17), conf=np.empty(0)), np.empty(0, np.int64)
     no_masks = masks([], np.empty((0, 2), np.int64))[0]
-    sample = EvaluationInputs(GroundTruth(none, image, masks=no_masks), Predicted.of(none, image, masks=no_masks), 2, 2, task)
+    sample = EvaluationInputs(
+        GroundTruth(none, image, masks=no_masks),
+        Predicted.of(none, image, masks=no_masks),
+        2,
+        2,
+        task,
+    )
     for any_class in (False, True):
         pairs = candidates(sample, any_class=any_class)
         assert len(pairs) == len(pairs.label) == len(pairs.iou) == 0

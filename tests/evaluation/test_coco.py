@@ -60,10 +60,16 @@ def test_the_arrays_of_the_oracles(case, preset):
     # pycocotools takes the label with id 0 for one that is not found; not so if they begin at 1
     if case == "gt_id_zero":
         labels = [{**a, "id": a["id"] + 1} for a in gt["annotations"]]
-        arrays = by_pycocotools({**gt, "annotations": labels}, dt, (ALL, *PRESETS[preset].bins), caps)
+        arrays = by_pycocotools(
+            {**gt, "annotations": labels}, dt, (ALL, *PRESETS[preset].bins), caps
+        )
         arrays = {f"{preset}_{name}": values for name, values in arrays.items()}
         assert curves.ap() == 1.0
-    expected = {name: arrays[f"{preset}_{name}"] for name in ("precision", "recall", "scores") if f"{preset}_{name}" in arrays}
+    expected = {
+        name: arrays[f"{preset}_{name}"]
+        for name in ("precision", "recall", "scores")
+        if f"{preset}_{name}" in arrays
+    }
     assert {"precision", "recall"} <= expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(curves, name), values, rtol=0, atol=1e-12, err_msg=name)
@@ -78,7 +84,9 @@ def test_the_twelve_numbers_of_the_oracles(case):
     if case == "gt_id_zero":
         assert curves.ap() == curves.ap(iou=0.5) == curves.ar() == 1.0
         return
-    np.testing.assert_allclose(np.nan_to_num(found, nan=-1), expected["coco_stats_1_10_100"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.nan_to_num(found, nan=-1), expected["coco_stats_1_10_100"], rtol=0, atol=1e-12
+    )
 
 
 @needs_oracles
@@ -107,7 +115,10 @@ def test_boxes_equal_pycocotools(seed):
 def test_boxes_in_other_bins_under_other_limits_and_thresholds_equal_pycocotools(seed):
     gt, dt = drawn_boxes(seed)
     preset = PRESETS[["aitod", "tinyperson", "soda"][seed % 3]]
-    bins, caps = (ALL, *preset.bins, Bin("odd", 33.5, 400)), [(2, 3, 1500), (5,), (1, 7)][seed // 3 % 3]
+    bins, caps = (
+        (ALL, *preset.bins, Bin("odd", 33.5, 400)),
+        [(2, 3, 1500), (5,), (1, 7)][seed // 3 % 3],
+    )
     thresholds = np.array(preset.thresholds or (0.1, 0.5, 0.95, 1.0))
     curves = of(sample_of(gt, dt), bins, caps, thresholds)
     assert_same(curves, by_pycocotools(gt, dt, bins, caps, thresholds=thresholds))
@@ -123,14 +134,21 @@ def test_more_than_a_hundred_detections_in_an_image_equal_pycocotools(seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_outlines_equal_pycocotools(seed):
     gt, dt = drawn_segments(seed)
-    assert_same(of(sample_of(gt, dt, "segment")), by_pycocotools(gt, dt, BINS, (1, 10, 100), "segment"))
+    assert_same(
+        of(sample_of(gt, dt, "segment")), by_pycocotools(gt, dt, BINS, (1, 10, 100), "segment")
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_keypoints_equal_pycocotools(seed):
     gt, dt = drawn_keypoints(seed)
-    bins, caps = [(ALL, *COCO.bins[1:]), (ALL, Bin.of("medium", 24, 40))][seed % 2], [(20,), (3, 20)][seed % 2]
-    assert_same(of(sample_of(gt, dt, "pose"), bins, caps), by_pycocotools(gt, dt, bins, caps, "pose"))
+    bins, caps = (
+        [(ALL, *COCO.bins[1:]), (ALL, Bin.of("medium", 24, 40))][seed % 2],
+        [(20,), (3, 20)][seed % 2],
+    )
+    assert_same(
+        of(sample_of(gt, dt, "pose"), bins, caps), by_pycocotools(gt, dt, bins, caps, "pose")
+    )
 
 
 @pytest.mark.parametrize("count", [3, 49, 100, 107, 200])
@@ -138,16 +156,36 @@ def test_recalls_that_no_fraction_hits_equal_pycocotools(count):
     """7 of 100 labels are a recall of .07, though .07 * 100 is more than 7."""
     rng = np.random.default_rng(count)
     boxes = [[float(9 * k), 0.0, 8.0, 8.0] for k in range(count)]
-    labels = [{"id": k + 1, "image_id": 1, "category_id": 1, "bbox": b, "area": 64.0, "iscrowd": 0} for k, b in enumerate(boxes)]
+    labels = [
+        {"id": k + 1, "image_id": 1, "category_id": 1, "bbox": b, "area": 64.0, "iscrowd": 0}
+        for k, b in enumerate(boxes)
+    ]
     gt = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": labels}
     found = [*boxes, *([9.0 * k, 50.0, 8.0, 8.0] for k in range(count // 2))]
-    dt = [{"image_id": 1, "category_id": 1, "bbox": b, "score": s} for b, s in zip(found, rng.random(len(found)), strict=True)]
+    dt = [
+        {"image_id": 1, "category_id": 1, "bbox": b, "score": s}
+        for b, s in zip(found, rng.random(len(found)), strict=True)
+    ]
     assert_same(of(sample_of(gt, dt), max_dets=(10, 400)), by_pycocotools(gt, dt, BINS, (10, 400)))
 
 
 def test_what_is_drawn_is_awkward_enough():
-    """The draws hold what they were made for: ties of confidence and of IoU, crowds, degenerate boxes, empty images."""
-    seen = dict.fromkeys(["crowd", "tied", "equal", "at a threshold", "no size", "no label", "no detection", "no label of"], 0)
+    """The draws hold what they were made for: ties of confidence and of IoU, crowds, degenerate
+    boxes, empty images.
+    """
+    seen = dict.fromkeys(
+        [
+            "crowd",
+            "tied",
+            "equal",
+            "at a threshold",
+            "no size",
+            "no label",
+            "no detection",
+            "no label of",
+        ],
+        0,
+    )
     for seed in range(80):
         sample = sample_of(*drawn_boxes(seed))
         truth, found, pairs = sample.truth, sample.found, candidates(sample)
@@ -190,11 +228,16 @@ def by_loop(sample, ignored, thresholds):
 @quick
 @given(samples(), st.booleans())
 def test_matched_is_what_a_loop_finds(sample, more):
-    ignored = sample.truth.crowd | (np.arange(len(sample.truth)) % 3 == 0) if more else sample.truth.crowd
+    ignored = (
+        sample.truth.crowd | (np.arange(len(sample.truth)) % 3 == 0) if more else sample.truth.crowd
+    )
     truth = GroundTruth(sample.truth.instances, sample.truth.image, sample.truth.crowd, ignored)
     sample = EvaluationInputs(truth, sample.found, sample.images, sample.classes)
     thresholds = np.array([0.1, 0.5, 0.75, 1.0])
-    assert coco.matched(sample, candidates(sample, 0.1), thresholds).tolist() == by_loop(sample, ignored, thresholds).tolist()
+    assert (
+        coco.matched(sample, candidates(sample, 0.1), thresholds).tolist()
+        == by_loop(sample, ignored, thresholds).tolist()
+    )
 
 
 @quick
@@ -226,13 +269,21 @@ def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sampl
 
 
 @quick
-@given(samples(), st.lists(st.tuples(st.integers(-9999, 9999), st.integers(-9999, 9999)), min_size=3, max_size=3))
+@given(
+    samples(),
+    st.lists(st.tuples(st.integers(-9999, 9999), st.integers(-9999, 9999)), min_size=3, max_size=3),
+)
 def test_where_an_image_begins_counts_for_nothing(sample, shifts):
     dx, dy = np.array(shifts, float).T
     truth, found = sample.truth, sample.found
     labels = truth.instances.moved(dx[truth.image], dy[truth.image])
     detections = found.instances.moved(dx[found.image], dy[found.image])
-    moved = EvaluationInputs(GroundTruth(labels, truth.image, truth.crowd), Predicted.of(detections, found.image), sample.images, sample.classes)
+    moved = EvaluationInputs(
+        GroundTruth(labels, truth.image, truth.crowd),
+        Predicted.of(detections, found.image),
+        sample.images,
+        sample.classes,
+    )
     same(of(moved), of(sample))
 
 
@@ -274,8 +325,12 @@ def test_ap_does_not_fall_when_a_false_positive_goes(sample, data):
     matched = coco.matched(sample, candidates(sample), np.array([0.5]))[:, 0]
     wrong = np.flatnonzero(matched < 0)
     if len(wrong):
-        without = kept(sample, np.arange(len(sample.found)) != data.draw(st.sampled_from(wrong.tolist())))
-        before, after = (of(s, (ALL,), (1000,), np.array([0.5])).precision for s in (sample, without))
+        without = kept(
+            sample, np.arange(len(sample.found)) != data.draw(st.sampled_from(wrong.tolist()))
+        )
+        before, after = (
+            of(s, (ALL,), (1000,), np.array([0.5])).precision for s in (sample, without)
+        )
         assert (after >= before - 1e-12).all()
 
 
@@ -306,11 +361,15 @@ def test_limits_and_bins_count_alone_as_they_do_together(sample):
 
 
 def three():
-    """Two labels of class 0, found at IoU 1 and 0.75, and a false alarm between; one of class 1, not found."""
+    """Two labels of class 0, found at IoU 1 and 0.75, and a false alarm between; one of class 1,
+    not found.
+    """
     truth = Instances(np.array([0, 0, 1]), np.array([[0, 0, 8, 8], [20, 0, 28, 8], [0, 0, 8, 8.0]]))
     boxes = np.array([[0, 0, 8, 8], [40, 40, 48, 48], [20, 0, 28, 6.0]])
     found = Instances(np.zeros(3, int), boxes, conf=np.array([0.9, 0.8, 0.7]))
-    return EvaluationInputs(GroundTruth(truth, np.zeros(3, int)), Predicted.of(found, np.zeros(3, int)), 1, 2)
+    return EvaluationInputs(
+        GroundTruth(truth, np.zeros(3, int)), Predicted.of(found, np.zeros(3, int)), 1, 2
+    )
 
 
 def test_numbers_of_one_class_one_threshold_one_limit():
@@ -353,13 +412,17 @@ def test_a_threshold_of_one_forgives_what_rounding_costs():
     label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     for right, ap in ((8 - 1e-11, 1), (8 - 1e-7, 0)):
         found = Instances(np.array([0]), np.array([[0, 0, right, 8]]), conf=np.array([0.5]))
-        sample = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), 1, 1)
+        sample = EvaluationInputs(
+            GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), 1, 1
+        )
         assert of(sample, (ALL,), thresholds=np.array([0.5, 1.0])).ap(iou=1.0) == pytest.approx(ap)
 
 
 def test_of_labels_that_overlap_alike_the_last():
     truth = Instances(np.zeros(3, int), np.array([[0, 0, 8, 8], [0, 0, 8, 8], [0, 0, 8, 8.0]]))
-    found = Instances(np.zeros(2, int), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8]))
+    found = Instances(
+        np.zeros(2, int), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8])
+    )
     image = np.zeros(3, int)
     sample = EvaluationInputs(GroundTruth(truth, image), Predicted.of(found, image[:2]), 1, 1)
     assert coco.matched(sample, candidates(sample))[:, 0].tolist() == [2, 1]

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.evaluation.cases import CASES, drawn_boxes, needs_oracles, oracle, sample_of, samples, shuffled
+from tests.evaluation.cases import (
+    CASES,
+    drawn_boxes,
+    needs_oracles,
+    oracle,
+    sample_of,
+    samples,
+    shuffled,
+)
 from tests.evaluation.test_ultralytics import box_iou, one_image, row
 from tests.strategies import quick
 from tiler.evaluation.candidates import candidates
@@ -77,7 +85,9 @@ def test_every_label_and_every_sure_detection_stands_there_once(sample, random):
 def test_by_hand():
     labels = row([[0, 0, 8, 8], [20, 0, 28, 8], [40, 0, 48, 8]], classes=[0, 1, 1])
     found = row(
-        [[0, 0, 8, 8], [0, 0, 8, 7], [20, 0, 28, 8], [60, 0, 68, 8], [40, 0, 48, 8]], [0.9, 0.8, 0.7, 0.6, 0.25], [0, 0, 0, 1, 1]
+        [[0, 0, 8, 8], [0, 0, 8, 7], [20, 0, 28, 8], [60, 0, 68, 8], [40, 0, 48, 8]],
+        [0.9, 0.8, 0.7, 0.6, 0.25],
+        [0, 0, 0, 1, 1],
     )
     sample = one_image(labels, found, 2)
     # of the first label a second detection is a false alarm; 0.25 is not above 0.25

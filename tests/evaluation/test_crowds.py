@@ -1,4 +1,6 @@
-"""Crowds: where detections have many labels each, they choose one after the other, and get what they get otherwise."""
+"""Crowds: where detections have many labels each, they choose one after the other, and get what
+they get otherwise.
+"""
 
 from contextlib import contextmanager
 
@@ -34,10 +36,22 @@ def all_told(sample):
     wide, pairs = candidates(sample, 0.1, any_class=True), candidates(sample, 0.4)
     curves = coco.evaluate(sample, pairs, COCO.bins, (1, 2, 100))
     told = [pairs.found, pairs.label, pairs.iou, wide.found, wide.label, wide.iou]
-    told += [curves.precision, curves.recall, curves.scores, coco.matched(sample, pairs), voc.ap(sample, pairs)]
+    told += [
+        curves.precision,
+        curves.recall,
+        curves.scores,
+        coco.matched(sample, pairs),
+        voc.ap(sample, pairs),
+    ]
     for legacy in (False, True):
         result = ultralytics.evaluate(sample, pairs, legacy)
-        told += [result.all_ap, result.correct, result.p_curve, result.r_curve, np.array(result.conf)]
+        told += [
+            result.all_ap,
+            result.correct,
+            result.p_curve,
+            result.r_curve,
+            np.array(result.conf),
+        ]
     told += [confusion.confusion(sample, wide, conf) for conf in (0.001, 0.25)]
     errors = diagnosis.diagnose(sample, wide, conf=0.2)
     told += [errors.found, errors.labels, errors.about, np.array([row.cost for row in errors.rows])]
@@ -68,10 +82,18 @@ def test_in_turn_is_what_a_loop_assigns(given):
 
 
 @quick
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 3)), unique_by=lambda p: p[:2]), st.booleans())
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 3)),
+        unique_by=lambda p: p[:2],
+    ),
+    st.booleans(),
+)
 def test_the_order_that_detections_prefer(many, last):
     found, label, iou = (np.array([row[k] for row in many], np.int64) for k in range(3))
-    expected = sorted(range(len(many)), key=lambda k: (found[k], -iou[k], -label[k] if last else label[k]))
+    expected = sorted(
+        range(len(many)), key=lambda k: (found[k], -iou[k], -label[k] if last else label[k])
+    )
     assert preferred(found, label, iou.astype(float), last).tolist() == expected
     with crowded():
         assert preferred(found, label, iou.astype(float), last).tolist() == expected

@@ -1,4 +1,6 @@
-"""Why detections are wrong: scenes with one error of each kind, and a loop that names errors one by one."""
+"""Why detections are wrong: scenes with one error of each kind, and a loop that names errors one by
+one.
+"""
 
 from dataclasses import replace
 
@@ -34,17 +36,28 @@ def instances(rows):
     """From (class, box) or (class, box, conf)."""
     conf = np.array([row[2] for row in rows], float) if rows and len(rows[0]) > 2 else None
     return Instances(
-        np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], float).reshape(-1, 4), conf=conf
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], float).reshape(-1, 4),
+        conf=conf,
     )
 
 
 def sample_of(labels, found, ignored=None, crowd=None, classes=3):
     """One image."""
     truth = instances(labels)
-    flags = {name: np.array(value, bool) for name, value in (("ignored", ignored), ("crowd", crowd)) if value is not None}
+    flags = {
+        name: np.array(value, bool)
+        for name, value in (("ignored", ignored), ("crowd", crowd))
+        if value is not None
+    }
     detections = replace(instances(found), conf=np.array([row[2] for row in found], float))
     zero = np.zeros(len(found), int)
-    return EvaluationInputs(GroundTruth(truth, np.zeros(len(labels), int), **flags), Predicted.of(detections, zero), 1, classes)
+    return EvaluationInputs(
+        GroundTruth(truth, np.zeros(len(labels), int), **flags),
+        Predicted.of(detections, zero),
+        1,
+        classes,
+    )
 
 
 def layout_of(rects=TILES, size=SIZE):
@@ -57,7 +70,9 @@ def origins_of(sample, sources, raw=None):
     flat = np.array([tile for tiles in own for tile in tiles], np.int64)
     told = {}
     if raw is not None:
-        columns = replace(instances([row[:3] for row in raw]), conf=np.array([row[2] for row in raw], float))
+        columns = replace(
+            instances([row[:3] for row in raw]), conf=np.array([row[2] for row in raw], float)
+        )
         told = {"raw": columns, "raw_tile": np.array([row[3] for row in raw], np.int64)}
     return Origins(flat, ragged.offsets([len(tiles) for tiles in own]), **told)
 
@@ -108,8 +123,23 @@ FOUND = [
     (1, [20, 80, 30, 90], 0.5, LEFT, "Bkg"),
     (2, [20, 60, 30, 70], 0.05, LEFT, "left out"),
 ]
-OF_LABELS = ["found", "found", "SeamSplit", "explained", "explained", "Miss", "LostInMerge", "LowConf", "Miss", "NotCovered"]
-RAW = [(2, [210, 60, 230, 79], 0.7, 2), (2, [210, 60, 230, 78], 0.9, 2), (2, [240, 60, 260, 79], 0.1, 2)]
+OF_LABELS = [
+    "found",
+    "found",
+    "SeamSplit",
+    "explained",
+    "explained",
+    "Miss",
+    "LostInMerge",
+    "LowConf",
+    "Miss",
+    "NotCovered",
+]
+RAW = [
+    (2, [210, 60, 230, 79], 0.7, 2),
+    (2, [210, 60, 230, 78], 0.9, 2),
+    (2, [240, 60, 260, 79], 0.1, 2),
+]
 
 
 def everything():
@@ -128,7 +158,10 @@ def test_one_of_each_kind():
     assert result.about[result.found == FOUND_KINDS.index("SeamTrunc")].tolist() == [2, 2]
     assert (result.about[result.found == FOUND_KINDS.index("Bkg")] == -1).all()
     plain = result.plain()
-    assert plain["rows"][0] == {"name": "SeamDup", "count": 1, "cost": cost(result, "SeamDup")} and plain["conf"] == 0.2
+    assert (
+        plain["rows"][0] == {"name": "SeamDup", "count": 1, "cost": cost(result, "SeamDup")}
+        and plain["conf"] == 0.2
+    )
 
 
 def test_what_is_not_known_is_not_told():
@@ -139,11 +172,22 @@ def test_what_is_not_known_is_not_told():
         (False, True): ("SeamTrunc", "SeamSplit", "LostInMerge", "NotCovered"),
     }
     for (tiles, sources), untold in kinds.items():
-        result = diagnosed(sample, layout if tiles else None, origins if sources else None, conf=0.2)
+        result = diagnosed(
+            sample, layout if tiles else None, origins if sources else None, conf=0.2
+        )
         assert result.untold == untold
         assert not {row.name for row in result.rows} & set(untold)
-        other = {"SeamDup": "Dup", "SeamTrunc": "Loc", "SeamSplit": "explained", "LostInMerge": "Miss", "NotCovered": "Miss"}
-        expected = [[other[k] if k in untold else k for k in kinds] for kinds in ([row[4] for row in FOUND], OF_LABELS)]
+        other = {
+            "SeamDup": "Dup",
+            "SeamTrunc": "Loc",
+            "SeamSplit": "explained",
+            "LostInMerge": "Miss",
+            "NotCovered": "Miss",
+        }
+        expected = [
+            [other[k] if k in untold else k for k in kinds]
+            for kinds in ([row[4] for row in FOUND], OF_LABELS)
+        ]
         # told by the predictions on tiles only
         expected[1] = ["Miss" if k == "LowConf" else k for k in expected[1]]
         assert names(sample, result) == tuple(expected)
@@ -152,23 +196,37 @@ def test_what_is_not_known_is_not_told():
 
 
 def test_a_weak_merged_detection_is_low_conf_and_only_that_is_added():
-    sample = sample_of([(0, [0, 0, 10, 10]), (0, [50, 0, 60, 10])], [(0, [0, 0, 10, 10], 0.9), (0, [50, 0, 60, 10], 0.1)])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10]), (0, [50, 0, 60, 10])],
+        [(0, [0, 0, 10, 10], 0.9), (0, [50, 0, 60, 10], 0.1)],
+    )
     result = diagnosed(sample, conf=0.5)
     assert names(sample, result) == (["right", "left out"], ["found", "LowConf"])
-    assert result.ap == pytest.approx(51 / 101) and cost(result, "LowConf") == pytest.approx(50 / 101)
+    assert result.ap == pytest.approx(51 / 101) and cost(result, "LowConf") == pytest.approx(
+        50 / 101
+    )
     assert counted(diagnosed(sample)) == {}
 
 
 def test_detections_past_the_limit_are_left_out():
-    sample = sample_of([(0, [0, 0, 10, 10]), (0, [50, 0, 60, 10])], [(0, [0, 0, 10, 10], 0.9), (0, [50, 0, 60, 10], 0.8)])
-    assert names(sample, diagnosed(sample, max_dets=1)) == (["right", "left out"], ["found", "LowConf"])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10]), (0, [50, 0, 60, 10])],
+        [(0, [0, 0, 10, 10], 0.9), (0, [50, 0, 60, 10], 0.8)],
+    )
+    assert names(sample, diagnosed(sample, max_dets=1)) == (
+        ["right", "left out"],
+        ["found", "LowConf"],
+    )
 
 
 # --- what comes first
 
 
 def test_a_duplicate_comes_before_another_label_in_reach():
-    sample = sample_of([(0, [0, 0, 10, 10]), (0, [0, 7, 10, 17])], [(0, [0, 0, 10, 10], 0.9), (0, [0, 3, 10, 13], 0.8)])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10]), (0, [0, 7, 10, 17])],
+        [(0, [0, 0, 10, 10], 0.9), (0, [0, 3, 10, 13], 0.8)],
+    )
     # the second is of IoU .54 with the label that is taken, and of .43 with that which is free
     assert names(sample, diagnosed(sample))[0] == ["right", "Dup"]
 
@@ -177,14 +235,24 @@ def test_of_two_labels_taken_one_seen_on_another_tile_is_enough():
     labels = [(0, [0, 0, 10, 10]), (0, [0, 2, 10, 12])]
     found = [(0, [0, 0, 10, 10], 0.9), (0, [0, 2, 10, 12], 0.8), (0, [0, 1, 10, 11], 0.7)]
     sample = sample_of(labels, found)
-    for sources, kind in (([LEFT, RIGHT, RIGHT], "SeamDup"), ([LEFT, LEFT, RIGHT], "SeamDup"), ([LEFT, LEFT, LEFT], "Dup")):
+    for sources, kind in (
+        ([LEFT, RIGHT, RIGHT], "SeamDup"),
+        ([LEFT, LEFT, RIGHT], "SeamDup"),
+        ([LEFT, LEFT, LEFT], "Dup"),
+    ):
         assert names(sample, diagnosed(sample, None, origins_of(sample, sources)))[0][2] == kind
 
 
 def test_one_common_tile_of_several_makes_a_plain_duplicate():
     sample = sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 10], 0.9), (0, [0, 0, 10, 9], 0.8)])
-    for sources, kind in (([(0, 1), (1, 2)], "Dup"), ([(0, 1), (2,)], "SeamDup"), ([(0,), ()], "Dup")):
-        assert names(sample, diagnosed(sample, layout_of(), origins_of(sample, sources)))[0][1] == kind
+    for sources, kind in (
+        ([(0, 1), (1, 2)], "Dup"),
+        ([(0, 1), (2,)], "SeamDup"),
+        ([(0,), ()], "Dup"),
+    ):
+        assert (
+            names(sample, diagnosed(sample, layout_of(), origins_of(sample, sources)))[0][1] == kind
+        )
 
 
 def test_the_same_class_comes_before_another():
@@ -193,11 +261,19 @@ def test_the_same_class_comes_before_another():
 
 
 def test_a_label_that_does_not_count_explains_only_duplicates():
-    found = [(0, [0, 0, 10, 10], 0.9), (0, [0, 0, 10, 9], 0.8), (0, [0, 0, 10, 4], 0.7), (1, [0, 0, 10, 10], 0.6)]
+    found = [
+        (0, [0, 0, 10, 10], 0.9),
+        (0, [0, 0, 10, 9], 0.8),
+        (0, [0, 0, 10, 4], 0.7),
+        (1, [0, 0, 10, 10], 0.6),
+    ]
     sample = sample_of([(0, [0, 0, 10, 10])], found, ignored=[True])
     assert names(sample, diagnosed(sample)) == (["ignored", "Dup", "Bkg", "Bkg"], ["ignored"])
     sample = sample_of([(0, [0, 0, 10, 10])], found, crowd=[True])
-    assert names(sample, diagnosed(sample)) == (["ignored", "ignored", "ignored", "Bkg"], ["ignored"])
+    assert names(sample, diagnosed(sample)) == (
+        ["ignored", "ignored", "ignored", "Bkg"],
+        ["ignored"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,13 +311,18 @@ def test_the_border_of_the_image_is_no_seam():
 
 
 def test_large_tiles_truncate_within_a_part_of_their_side():
-    layout = layout_of(np.array([[0, 0, 1000, 100], [1000, 0, 2000, 100.0]]), np.array([[2000, 100.0]]))
-    sample = sample_of([(0, [600, 0, 1400, 10])], [(0, [700, 0, 981, 10], 0.9), (0, [1021, 0, 1300, 10], 0.9)])
+    layout = layout_of(
+        np.array([[0, 0, 1000, 100], [1000, 0, 2000, 100.0]]), np.array([[2000, 100.0]])
+    )
+    sample = sample_of(
+        [(0, [600, 0, 1400, 10])], [(0, [700, 0, 981, 10], 0.9), (0, [1021, 0, 1300, 10], 0.9)]
+    )
     assert names(sample, diagnosed(sample, layout))[0] == ["SeamTrunc", "Loc"]
 
 
 def test_pieces_of_one_tile_are_no_split():
-    # the two pieces of the left tile have the bounds of half the label, those of both tiles of all of it
+    # the two pieces of the left tile have the bounds of half the label, those of both tiles of all
+    # of it
     label, pieces = (0, [60, 0, 140, 10]), [[65, 0, 100, 10], [64, 0, 100, 9.5], [100, 0, 135, 10]]
     sample = sample_of([label], [(0, piece, 0.5) for piece in pieces[:2]])
     assert names(sample, diagnosed(sample, layout_of())) == (["SeamTrunc"] * 2, ["explained"])
@@ -250,12 +331,16 @@ def test_pieces_of_one_tile_are_no_split():
 
 
 def test_kinds_of_labels_in_their_order():
-    """Seen whole by a tile beside both pieces: split before lost; and lost before not covered, before weak."""
+    """Seen whole by a tile beside both pieces: split before lost; and lost before not covered,
+    before weak.
+    """
     label = (0, [60, 0, 140, 10])
     halves = [(0, [65, 0, 100, 10], 0.9), (0, [100, 0, 135, 10], 0.8)]
     raw = [(0, [60, 0, 140, 10], 0.9, 2)]
     sample = sample_of([label], halves)
-    assert names(sample, diagnosed(sample, layout_of(), origins_of(sample, [LEFT, RIGHT], raw)))[1] == ["SeamSplit"]
+    assert names(sample, diagnosed(sample, layout_of(), origins_of(sample, [LEFT, RIGHT], raw)))[
+        1
+    ] == ["SeamSplit"]
     sample = sample_of([(0, [320, 0, 340, 10])], [])
     weak, sure = (origins_of(sample, [], [(0, [320, 0, 340, 10], conf, 2)]) for conf in (0.1, 0.9))
     assert names(sample, diagnosed(sample, layout_of(), sure, conf=0.5))[1] == ["LostInMerge"]
@@ -266,7 +351,10 @@ def test_what_was_merged_into_a_detection_of_another_label_is_not_lost():
     labels = [(0, [0, 0, 10, 10]), (0, [0, 2, 10, 12])]
     sample = sample_of(labels, [(0, [0, 0, 10, 10], 0.9)])
     raw = [(0, [0, 2, 10, 12], 0.9, 0)]
-    assert names(sample, diagnosed(sample, layout_of(), origins_of(sample, [LEFT], raw)))[1] == ["found", "Miss"]
+    assert names(sample, diagnosed(sample, layout_of(), origins_of(sample, [LEFT], raw)))[1] == [
+        "found",
+        "Miss",
+    ]
 
 
 def test_merged_below_the_confidence_is_weak_not_lost():
@@ -277,7 +365,9 @@ def test_merged_below_the_confidence_is_weak_not_lost():
 
 def test_a_label_in_the_wrong_place_is_not_missed_as_well():
     result = diagnosed(sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 4], 0.9)]))
-    assert counted(result) == {"Loc": 1} and result.labels.tolist() == [LABEL_KINDS.index("explained")]
+    assert counted(result) == {"Loc": 1} and result.labels.tolist() == [
+        LABEL_KINDS.index("explained")
+    ]
     assert cost(result, "Loc") == pytest.approx(1) and cost(result, "Miss") == 0
 
 
@@ -341,7 +431,10 @@ def test_the_cost_of_one_label_in_pieces():
 
 
 def test_the_cost_of_the_wrong_class():
-    sample = sample_of([(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])], [(1, [0, 0, 10, 10], 0.9), (1, [50, 0, 60, 10], 0.8)])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])],
+        [(1, [0, 0, 10, 10], 0.9), (1, [50, 0, 60, 10], 0.8)],
+    )
     result = diagnosed(sample)
     assert counted(result) == {"Cls": 1}
     assert result.ap == pytest.approx((0 + 0.5) / 2)
@@ -349,7 +442,10 @@ def test_the_cost_of_the_wrong_class():
 
 
 def test_the_cost_of_a_class_that_is_missed():
-    sample = sample_of([(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])], [(1, [20, 0, 30, 10], 0.9), (1, [50, 0, 60, 10], 0.8)])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10]), (1, [50, 0, 60, 10])],
+        [(1, [20, 0, 30, 10], 0.9), (1, [50, 0, 60, 10], 0.8)],
+    )
     result = diagnosed(sample)
     assert counted(result) == {"Bkg": 1, "Miss": 1}
     # its class has no label any more, and does not count
@@ -357,7 +453,9 @@ def test_the_cost_of_a_class_that_is_missed():
 
 
 def test_the_cost_of_a_wrong_place_and_of_the_background():
-    sample = sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 4], 0.9), (0, [50, 50, 60, 60], 0.95)])
+    sample = sample_of(
+        [(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 4], 0.9), (0, [50, 50, 60, 60], 0.95)]
+    )
     result = diagnosed(sample)
     assert (result.ap, cost(result, "Bkg")) == (0, 0) and cost(result, "Loc") == pytest.approx(0.5)
     result = diagnosed(sample_of([(0, [0, 0, 10, 10])], [(0, [50, 50, 60, 60], 0.95)]))
@@ -365,9 +463,13 @@ def test_the_cost_of_a_wrong_place_and_of_the_background():
 
 
 def test_a_duplicate_that_fits_better_is_worth_something():
-    result = diagnosed(sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 6.2], 0.9), (0, [0, 0, 10, 10], 0.8)]))
+    result = diagnosed(
+        sample_of([(0, [0, 0, 10, 10])], [(0, [0, 0, 10, 6.2], 0.9), (0, [0, 0, 10, 10], 0.8)])
+    )
     # right at 3 thresholds of 10; from .65 on the other is, with a precision of 1/2
-    assert result.ap == pytest.approx(0.3 + 0.7 / 2) and cost(result, "Dup") == pytest.approx(-0.7 / 2)
+    assert result.ap == pytest.approx(0.3 + 0.7 / 2) and cost(result, "Dup") == pytest.approx(
+        -0.7 / 2
+    )
 
 
 def test_of_several_for_one_label_the_surest_gets_it():
@@ -401,14 +503,18 @@ RECTS = np.array([[0, 0, 60, 40], [60, 0, 120, 40], [40, 0, 100, 40], [100, 0, 1
 
 
 def like(rng, labels):
-    """Class, box, confidence and tile of a detection: of a label or what a tile shows of it, a little off, or of nothing."""
+    """Class, box, confidence and tile of a detection: of a label or what a tile shows of it, a
+    little off, or of nothing.
+    """
     conf, tile = rng.integers(1, 10) / 10, int(rng.integers(len(RECTS)))
     if not labels or rng.random() < 0.1:
         return int(rng.integers(2)), at_random(rng), conf, tile
     class_id, box = labels[rng.integers(len(labels))]
     box = np.array(box) + rng.choice([0, 0, 0, 0, 0, 0, -1, 2, -5], 4)
     if rng.random() < 0.7:
-        box = np.concatenate([np.maximum(box[:2], RECTS[tile, :2]), np.minimum(box[2:], RECTS[tile, 2:])])
+        box = np.concatenate(
+            [np.maximum(box[:2], RECTS[tile, :2]), np.minimum(box[2:], RECTS[tile, 2:])]
+        )
     box[2:] = np.maximum(box[2:], box[:2])
     return class_id if rng.random() < 0.85 else 1 - class_id, box.tolist(), conf, tile
 
@@ -424,11 +530,18 @@ def scene_of(seed):
     labels = [(int(rng.integers(2)), at_random(rng)) for _ in range(rng.integers(0, 5))]
     found, raw = ([like(rng, labels) for _ in range(rng.integers(0, 12))] for _ in range(2))
     ignored = rng.random(len(labels)) < rng.choice([0, 0, 0.4])
-    sample = sample_of(labels, [row[:3] for row in found], ignored, ignored & (rng.random(len(labels)) < 0.5))
+    sample = sample_of(
+        labels, [row[:3] for row in found], ignored, ignored & (rng.random(len(labels)) < 0.5)
+    )
     layout = layout_of(RECTS, np.array([[220, 60.0]])) if rng.random() < 0.8 else None
-    sources = [[row[3]] if rng.random() < 0.8 else np.flatnonzero(rng.random(4) < 0.4).tolist() for row in found]
+    sources = [
+        [row[3]] if rng.random() < 0.8 else np.flatnonzero(rng.random(4) < 0.4).tolist()
+        for row in found
+    ]
     kind = rng.choice(["none", "sources", "raw", "raw"])
-    origins = None if kind == "none" else origins_of(sample, sources, raw if kind == "raw" else None)
+    origins = (
+        None if kind == "none" else origins_of(sample, sources, raw if kind == "raw" else None)
+    )
     options = {"conf": rng.choice([0, 0, 0.3, 0.6]), "max_dets": rng.choice([None, None, 1, 2])}
     return sample, layout, origins, options
 
@@ -447,13 +560,17 @@ def loop(sample, layout, origins, conf, max_dets):
     kept = (found.conf >= conf) & (sample.found.rank < (max_dets or 10**6))
     pairs = candidates(sample)
     match = coco.matched(sample, pairs.take(kept[pairs.found]), np.array([0.5]))[:, 0]
-    owner = {match[d]: d for d in range(len(found)) if match[d] >= 0 and not sample.truth.crowd[match[d]]}
+    owner = {
+        match[d]: d for d in range(len(found)) if match[d] >= 0 and not sample.truth.crowd[match[d]]
+    }
 
     def sources(d):
         if origins is not None:
             return origins.tile[origins.offsets[d] : origins.offsets[d + 1]].tolist()
         x, y = (found.boxes[d][:2] + found.boxes[d][2:]) / 2
-        return [t for t, (x0, y0, x1, y1) in enumerate(layout.rects) if x0 <= x <= x1 and y0 <= y <= y1]
+        return [
+            t for t, (x0, y0, x1, y1) in enumerate(layout.rects) if x0 <= x <= x1 and y0 <= y <= y1
+        ]
 
     def cutters(d, g):
         (x0, y0, x1, y1), (a, b, c, e) = found.boxes[d], truth.boxes[g]
@@ -477,13 +594,25 @@ def loop(sample, layout, origins, conf, max_dets):
     kinds, about = [], []
     for d in range(len(found)):
         same = [g for g in range(len(truth)) if truth.class_id[g] == found.class_id[d]]
-        others = [g for g in range(len(truth)) if truth.class_id[g] != found.class_id[d] and counts[g]]
+        others = [
+            g for g in range(len(truth)) if truth.class_id[g] != found.class_id[d] and counts[g]
+        ]
         dups = [g for g in same if g in owner and iou(d, g) >= 0.5]
-        apart = [g for g in dups if origins and sources(d) and sources(owner[g]) and not {*sources(d)} & {*sources(owner[g])}]
+        apart = [
+            g
+            for g in dups
+            if origins
+            and sources(d)
+            and sources(owner[g])
+            and not {*sources(d)} & {*sources(owner[g])}
+        ]
         off = [g for g in same if counts[g] and 0.1 <= iou(d, g) < 0.5]
         chosen = [
             ("left out", [-1] if not kept[d] else []),
-            ("right" if match[d] >= 0 and counts[match[d]] else "ignored", [match[d]] if match[d] >= 0 else []),
+            (
+                "right" if match[d] >= 0 and counts[match[d]] else "ignored",
+                [match[d]] if match[d] >= 0 else [],
+            ),
             ("SeamDup", apart),
             ("Dup", dups),
             ("SeamTrunc", [g for g in off if cutters(d, g)]),
@@ -496,19 +625,31 @@ def loop(sample, layout, origins, conf, max_dets):
         kinds.append(kind)
         about.append(max(those, key=lambda g: (iou(d, g) if g >= 0 else 0, g)))
     raw = unmerged(sample, origins, layout) if origins and layout else None
-    shown = visibility(truth.boxes, sample.truth.image, layout).share if layout else np.ones(len(truth))
+    shown = (
+        visibility(truth.boxes, sample.truth.image, layout).share if layout else np.ones(len(truth))
+    )
     of_labels = []
     for g in range(len(truth)):
         pieces = [d for d in range(len(found)) if kinds[d] == "SeamTrunc" and about[d] == g]
         split = bool(pieces) and not set.intersection(*(cutters(d, g) for d in pieces))
         if split:
-            union = np.concatenate([found.boxes[pieces, :2].min(axis=0), found.boxes[pieces, 2:].max(axis=0)])
+            union = np.concatenate(
+                [found.boxes[pieces, :2].min(axis=0), found.boxes[pieces, 2:].max(axis=0)]
+            )
             split = iou(0, g, union[None]) >= 0.5
-        merged = [d for d in range(len(found)) if found.class_id[d] == truth.class_id[g] and iou(d, g) >= 0.5]
+        merged = [
+            d
+            for d in range(len(found))
+            if found.class_id[d] == truth.class_id[g] and iou(d, g) >= 0.5
+        ]
         seen = []
         if raw is not None:
             its = raw.found.instances
-            seen = [its.conf[r] for r in range(len(its)) if its.class_id[r] == truth.class_id[g] and iou(r, g, its.boxes) >= 0.5]
+            seen = [
+                its.conf[r]
+                for r in range(len(its))
+                if its.class_id[r] == truth.class_id[g] and iou(r, g, its.boxes) >= 0.5
+            ]
         chosen = [
             ("ignored", not counts[g]),
             ("found", g in owner),
@@ -516,7 +657,13 @@ def loop(sample, layout, origins, conf, max_dets):
             ("LostInMerge", not merged and any(c >= conf for c in seen)),
             ("NotCovered", shown[g] < 0.25),
             ("LowConf", any(not kept[d] for d in merged) or any(c < conf for c in seen)),
-            ("explained", any(k in ("Loc", "Cls", "SeamTrunc") and a == g for k, a in zip(kinds, about, strict=True))),
+            (
+                "explained",
+                any(
+                    k in ("Loc", "Cls", "SeamTrunc") and a == g
+                    for k, a in zip(kinds, about, strict=True)
+                ),
+            ),
             ("Miss", True),
         ]
         of_labels.append(next(kind for kind, fits in chosen if fits))
@@ -544,7 +691,11 @@ def put_right(sample, layout, origins, result, name):
     code = (FOUND_KINDS if name in FOUND_KINDS else LABEL_KINDS).index(name)
     there = FOUND_KINDS.index("left out") != result.found
     rows = {d: (found.class_id[d], found.boxes[d], found.conf[d]) for d in np.flatnonzero(there)}
-    taken = {g for d, g in enumerate(result.about) if FOUND_KINDS[result.found[d]] in ("right", "ignored")}
+    taken = {
+        g
+        for d, g in enumerate(result.about)
+        if FOUND_KINDS[result.found[d]] in ("right", "ignored")
+    }
     ignored = sample.truth.ignored.copy()
     of_label = np.flatnonzero(result.labels == code) if name in LABEL_KINDS[2:] else []
     if name in FOUND_KINDS:
@@ -553,17 +704,27 @@ def put_right(sample, layout, origins, result, name):
             g = result.about[d]
             if name in ("SeamTrunc", "Loc", "Cls") and g not in taken:
                 taken.add(g)
-                rows[d] = (truth.class_id[g], found.boxes[d] if name == "Cls" else truth.boxes[g], found.conf[d])
+                rows[d] = (
+                    truth.class_id[g],
+                    found.boxes[d] if name == "Cls" else truth.boxes[g],
+                    found.conf[d],
+                )
     elif name == "SeamSplit":
         for g in of_label:
-            pieces = np.flatnonzero((result.found == FOUND_KINDS.index("SeamTrunc")) & (result.about == g))
+            pieces = np.flatnonzero(
+                (result.found == FOUND_KINDS.index("SeamTrunc")) & (result.about == g)
+            )
             for d in pieces:
                 del rows[d]
             rows[pieces[0]] = (truth.class_id[g], truth.boxes[g], found.conf[pieces].max())
     elif name in ("Miss", "NotCovered"):
         ignored[of_label] = True
     else:
-        raw = unmerged(sample, origins, layout).found.instances if origins and layout and origins.raw else empty()
+        raw = (
+            unmerged(sample, origins, layout).found.instances
+            if origins and layout and origins.raw
+            else empty()
+        )
         for g in of_label:
             pool = [] if name == "LostInMerge" else [(d, found) for d in np.flatnonzero(~there)]
             for r in range(len(raw)):
@@ -571,11 +732,21 @@ def put_right(sample, layout, origins, result, name):
                     pool.append((len(found) + r, raw))
             same = [(k, own, k - (len(found) if own is raw else 0)) for k, own in pool]
             same = [row for row in same if row[1].class_id[row[2]] == truth.class_id[g]]
-            k, own, i = max(same, key=lambda row: (similarity.of_boxes(row[1].boxes[[row[2]]], truth.boxes[[g]])[0], -row[0]))
+            k, own, i = max(
+                same,
+                key=lambda row: (
+                    similarity.of_boxes(row[1].boxes[[row[2]]], truth.boxes[[g]])[0],
+                    -row[0],
+                ),
+            )
             rows[k] = (own.class_id[i], own.boxes[i], own.conf[i])
     fixed = instances([rows[k] for k in sorted(rows)])
     fixed = replace(fixed, conf=np.array([rows[k][2] for k in sorted(rows)], float))
-    again = replace(sample, truth=replace(sample.truth, ignored=ignored), found=Predicted.of(fixed, np.zeros(len(rows), int)))
+    again = replace(
+        sample,
+        truth=replace(sample.truth, ignored=ignored),
+        found=Predicted.of(fixed, np.zeros(len(rows), int)),
+    )
     return curves(again, candidates(again)).ap()
 
 
@@ -595,12 +766,20 @@ def test_without_what_is_wrong_and_with_what_is_missed_all_is_well(scene):
     sample, layout, origins, options = scene
     result = diagnosed(sample, layout, origins, **options)
     kinds = np.array(FOUND_KINDS)[result.found]
-    missed = np.flatnonzero(~np.isin(result.labels, [LABEL_KINDS.index("ignored"), LABEL_KINDS.index("found")]))
+    missed = np.flatnonzero(
+        ~np.isin(result.labels, [LABEL_KINDS.index("ignored"), LABEL_KINDS.index("found")])
+    )
     good = np.isin(kinds, ["right", "ignored"])
-    boxes = np.concatenate([sample.found.instances.boxes[good], sample.truth.instances.boxes[missed]])
-    classes = np.concatenate([sample.found.instances.class_id[good], sample.truth.instances.class_id[missed]])
+    boxes = np.concatenate(
+        [sample.found.instances.boxes[good], sample.truth.instances.boxes[missed]]
+    )
+    classes = np.concatenate(
+        [sample.found.instances.class_id[good], sample.truth.instances.class_id[missed]]
+    )
     conf = np.concatenate([sample.found.instances.conf[good], np.zeros(len(missed))])
-    best = replace(sample, found=Predicted.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int)))
+    best = replace(
+        sample, found=Predicted.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int))
+    )
     ap = curves(best, candidates(best)).ap(iou=0.5)
     assert ap == pytest.approx(1) if (~sample.truth.ignored).any() else np.isnan(ap)
 
@@ -624,11 +803,24 @@ def test_an_image_without_tiles_is_not_said_to_be_uncovered():
 
 
 def test_nothing_at_all():
-    nothing = EvaluationInputs(GroundTruth(empty(), np.empty(0, int)), Predicted.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)), 0, 1)
-    result = diagnosed(nothing, TileLayout.of([], [], np.empty((0, 2))), origins_of(nothing, [], []))
-    assert len(result.found) == len(result.labels) == 0 and counted(result) == {} and np.isnan(result.ap)
+    nothing = EvaluationInputs(
+        GroundTruth(empty(), np.empty(0, int)),
+        Predicted.of(replace(empty(), conf=np.empty(0)), np.empty(0, int)),
+        0,
+        1,
+    )
+    result = diagnosed(
+        nothing, TileLayout.of([], [], np.empty((0, 2))), origins_of(nothing, [], [])
+    )
+    assert (
+        len(result.found) == len(result.labels) == 0
+        and counted(result) == {}
+        and np.isnan(result.ap)
+    )
     only_labels = sample_of([(0, [0, 0, 10, 10])], [])
-    assert names(only_labels, diagnosed(only_labels, layout_of(), origins_of(only_labels, [], []))) == ([], ["Miss"])
+    assert names(
+        only_labels, diagnosed(only_labels, layout_of(), origins_of(only_labels, [], []))
+    ) == ([], ["Miss"])
     only_found = sample_of([], [(0, [0, 0, 10, 10], 0.5)])
     result = diagnosed(only_found, layout_of(), origins_of(only_found, [LEFT], []))
     assert names(only_found, result) == (["Bkg"], []) and np.isnan(cost(result, "Bkg"))
@@ -639,7 +831,14 @@ def test_other_tasks_know_the_same_kinds(task):
     def shaped(given):
         if task == "pose":
             x0, y0, x1, y1 = given.boxes.T
-            points = np.stack([np.stack([x0, x1, x0], -1), np.stack([y0, y1, y1], -1), np.full((len(given), 3), 2.0)], axis=-1)
+            points = np.stack(
+                [
+                    np.stack([x0, x1, x0], -1),
+                    np.stack([y0, y1, y1], -1),
+                    np.full((len(given), 3), 2.0),
+                ],
+                axis=-1,
+            )
             return replace(given, keypoints=points, task=task)
         quads = given.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
         return replace(given, rings=Rings.from_quads(quads), task=task)
@@ -657,7 +856,10 @@ def test_other_tasks_know_the_same_kinds(task):
     if task == "pose":  # keypoints tell places apart otherwise than areas
         assert sum(row.count for row in result.rows) > 0
         return
-    assert result.found.tolist() == plain.found.tolist() and result.labels.tolist() == plain.labels.tolist()
+    assert (
+        result.found.tolist() == plain.found.tolist()
+        and result.labels.tolist() == plain.labels.tolist()
+    )
     for row, other in zip(result.rows, plain.rows, strict=True):
         assert row.name == other.name and row.cost == pytest.approx(other.cost)
 
@@ -676,17 +878,31 @@ def stitched(method, overlap, noise=None, seed=0):
         parts = []
         for k, window in enumerate(windows):
             shown = window.clip(truth)
-            parts.append((window, replace(shown, conf=0.2 + 0.7 * shown.visible - 1e-6 * (len(truth) * k + shown.row))))
+            parts.append(
+                (
+                    window,
+                    replace(
+                        shown, conf=0.2 + 0.7 * shown.visible - 1e-6 * (len(truth) * k + shown.row)
+                    ),
+                )
+            )
     else:
         parts = detector.detect(truth, windows, (1280, 1280), noise, seed)
     out = stitch(parts, (1280, 1280), method=method)
     sample = EvaluationInputs(
-        GroundTruth(truth, np.zeros(len(truth), int)), Predicted.of(out.instances, np.zeros(len(out.instances), int)), images=1, classes=3
+        GroundTruth(truth, np.zeros(len(truth), int)),
+        Predicted.of(out.instances, np.zeros(len(out.instances), int)),
+        images=1,
+        classes=3,
     )
     layout = layout_of(np.array([w.bounds for w in windows], float), np.array([[1280, 1280.0]]))
     own = [np.unique(out.tile[out.into == k]) for k in sample.found.place]
     raw = concatenate([shown.moved(w.x, w.y) for w, shown in parts])
-    return sample, layout, Origins(np.concatenate(own), ragged.offsets([len(o) for o in own]), raw, out.tile)
+    return (
+        sample,
+        layout,
+        Origins(np.concatenate(own), ragged.offsets([len(o) for o in own]), raw, out.tile),
+    )
 
 
 @pytest.mark.parametrize("noise", [None, detector.Noise()])
@@ -703,7 +919,12 @@ def test_a_merger_that_does_less_leaves_more_at_the_seams(overlap, noise):
     if noise is None:
         assert not any(row.count for row in errors["cvm"].values())
     if overlap:  # seen by several tiles
-        assert errors["cvm"]["SeamDup"].count == 0 < errors["nms"]["SeamDup"].count < errors["none"]["SeamDup"].count / 3
+        assert (
+            errors["cvm"]["SeamDup"].count
+            == 0
+            < errors["nms"]["SeamDup"].count
+            < errors["none"]["SeamDup"].count / 3
+        )
         assert errors["none"]["SeamDup"].cost > 0.05 + errors["nms"]["SeamDup"].cost
     else:  # cut into pieces
         assert errors["cvm"]["SeamSplit"].count == 0 and errors["cvm"]["SeamTrunc"].count < 10

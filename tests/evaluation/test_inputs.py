@@ -10,7 +10,9 @@ from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted, pl
 from tiler.geometry.instances import Instances
 
 small = st.integers(0, 3)
-rows = st.lists(st.tuples(small, small, small), max_size=30).map(lambda many: np.array(many, np.int64).reshape(-1, 3).T)
+rows = st.lists(st.tuples(small, small, small), max_size=30).map(
+    lambda many: np.array(many, np.int64).reshape(-1, 3).T
+)
 
 
 def detections(class_id, conf):
@@ -36,7 +38,13 @@ def test_detections_stand_by_class_then_confidence_then_image_then_place(columns
 
 def test_classes_beyond_what_sixteen_bits_hold():
     class_id = np.array([70_000, 3, 32_768, 70_000, 32_767])
-    assert ranked(class_id, np.array([0.5, 0.1, 0.9, 0.6, 0.2]), np.zeros(5, int)).tolist() == [1, 4, 2, 3, 0]
+    assert ranked(class_id, np.array([0.5, 0.1, 0.9, 0.6, 0.2]), np.zeros(5, int)).tolist() == [
+        1,
+        4,
+        2,
+        3,
+        0,
+    ]
 
 
 @quick
@@ -52,7 +60,9 @@ def test_places_among_equal_keys(columns):
 @given(samples())
 def test_the_most_of_one_class_in_one_image(sample):
     def most(rows):
-        return np.unique(np.stack([rows.image, rows.instances.class_id]), axis=1, return_counts=True)[1].max(initial=0)
+        return np.unique(
+            np.stack([rows.image, rows.instances.class_id]), axis=1, return_counts=True
+        )[1].max(initial=0)
 
     assert sample.most() == max(most(sample.truth), most(sample.found))
 
@@ -61,17 +71,24 @@ def test_the_most_of_one_class_in_one_image(sample):
 @given(samples())
 def test_positives_of_each_class(sample):
     counted = ~sample.truth.crowd
-    expected = [(sample.truth.instances.class_id[counted] == k).sum() for k in range(sample.classes)]
+    expected = [
+        (sample.truth.instances.class_id[counted] == k).sum() for k in range(sample.classes)
+    ]
     assert sample.positives(counted).tolist() == expected
 
 
 def test_what_truth_takes_for_granted():
-    labels = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [5, 5, 3, 9.0]]), area=np.array([7.0, 8.0]))
+    labels = Instances(
+        np.array([0, 0]), np.array([[0, 0, 4, 4], [5, 5, 3, 9.0]]), area=np.array([7.0, 8.0])
+    )
     truth = GroundTruth(labels, np.array([0, 2]))
     assert truth.crowd.tolist() == truth.ignored.tolist() == [False, False]
     assert truth.box_area.tolist() == [16, 0]
     assert truth.instances.area.tolist() == [7, 8]
-    assert GroundTruth(labels, np.array([0, 2]), np.array([False, True])).ignored.tolist() == [False, True]
+    assert GroundTruth(labels, np.array([0, 2]), np.array([False, True])).ignored.tolist() == [
+        False,
+        True,
+    ]
     assert len(truth) == 2
 
 
@@ -82,7 +99,9 @@ def test_labels_out_of_order():
 
 @pytest.mark.parametrize("conf", [None, [0.5, np.nan], [np.inf, 0.5]])
 def test_a_confidence_that_is_no_number(conf):
-    given = Instances(np.zeros(2, int), np.zeros((2, 4)), conf=None if conf is None else np.array(conf))
+    given = Instances(
+        np.zeros(2, int), np.zeros((2, 4)), conf=None if conf is None else np.array(conf)
+    )
     with pytest.raises(TilerError, match="detections need a confidence each, a finite number"):
         Predicted.of(given, np.zeros(2, int))
 
@@ -95,15 +114,30 @@ def test_a_label_of_no_class_or_image(classes, images, message):
     given = detections([0, 1], [1, 1])
     image = np.array([0, 1])
     with pytest.raises(TilerError, match=message):
-        EvaluationInputs(GroundTruth(given, image), Predicted.of(given.take(np.array([], int)), image[:0]), images, classes)
+        EvaluationInputs(
+            GroundTruth(given, image),
+            Predicted.of(given.take(np.array([], int)), image[:0]),
+            images,
+            classes,
+        )
     with pytest.raises(TilerError, match=message.replace("label", "detection")):
-        EvaluationInputs(GroundTruth(given.take(np.array([], int)), image[:0]), Predicted.of(given, image), images, classes)
+        EvaluationInputs(
+            GroundTruth(given.take(np.array([], int)), image[:0]),
+            Predicted.of(given, image),
+            images,
+            classes,
+        )
 
 
 def test_a_class_below_nought():
     given = detections([-1, 0], [1, 1])
     with pytest.raises(TilerError, match="expected 0 to 0"):
-        EvaluationInputs(GroundTruth(given, np.zeros(2, int)), Predicted.of(given.take(np.array([1])), np.zeros(1, int)), 1, 1)
+        EvaluationInputs(
+            GroundTruth(given, np.zeros(2, int)),
+            Predicted.of(given.take(np.array([1])), np.zeros(1, int)),
+            1,
+            1,
+        )
 
 
 def test_nothing():

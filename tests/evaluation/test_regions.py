@@ -13,7 +13,10 @@ SIDE = 24
 def whole_boxes(draw, smallest, most=8):
     """`(N, 4)` on whole pixels, and the image of each."""
     n = draw(st.integers(0, most))
-    ends = [[sorted((draw(st.integers(0, SIDE)), draw(st.integers(0, SIDE)))) for _ in range(2)] for _ in range(n)]
+    ends = [
+        [sorted((draw(st.integers(0, SIDE)), draw(st.integers(0, SIDE)))) for _ in range(2)]
+        for _ in range(n)
+    ]
     rows = [(x0, y0, max(x1, x0 + smallest), max(y1, y0 + smallest)) for (x0, x1), (y0, y1) in ends]
     image = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     return np.array(rows, float).reshape(-1, 4), np.array(image, np.int64)
@@ -55,7 +58,10 @@ def test_many_at_once():
 @given(whole_boxes(1), whole_boxes(1, 5))
 def test_the_order_of_the_regions_and_one_twice_count_for_nothing(boxes, regions):
     backwards = np.arange(2 * len(regions[0]))[::-1] // 2
-    assert dropped(*boxes, regions[0][backwards], regions[1][backwards]).tolist() == dropped(*boxes, *regions).tolist()
+    assert (
+        dropped(*boxes, regions[0][backwards], regions[1][backwards]).tolist()
+        == dropped(*boxes, *regions).tolist()
+    )
 
 
 @quick
@@ -67,7 +73,15 @@ def test_where_the_image_begins_counts_for_nothing(boxes, regions, shift):
 
 def one(box, *regions, share=0.5):
     of = np.zeros(len(regions), int)
-    return bool(dropped(np.array([box], float), np.zeros(1, int), np.array(regions, float).reshape(-1, 4), of, share)[0])
+    return bool(
+        dropped(
+            np.array([box], float),
+            np.zeros(1, int),
+            np.array(regions, float).reshape(-1, 4),
+            of,
+            share,
+        )[0]
+    )
 
 
 def test_half_is_enough_and_less_is_not():
@@ -89,7 +103,8 @@ def test_all_of_the_area():
 
 
 @pytest.mark.parametrize(
-    ("box", "expected"), [([5, 5, 5, 5], True), ([2, 5, 6, 5], True), ([0, 5, 4, 5], False), ([9, 0, 9, 4], False)]
+    ("box", "expected"),
+    [([5, 5, 5, 5], True), ([2, 5, 6, 5], True), ([0, 5, 4, 5], False), ([9, 0, 9, 4], False)],
 )
 def test_without_area_the_centre_decides(box, expected):
     assert one(box, [4, 4, 8, 8]) is expected

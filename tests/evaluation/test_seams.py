@@ -27,12 +27,18 @@ NONE = np.empty(0, np.int64)
 def layout_of(*rects, size=(180, 80)):
     """One image for each array of tiles."""
     many = [np.asarray(r, float).reshape(-1, 4) for r in rects]
-    return TileLayout.of(many, [np.ones(len(r)) for r in many], np.array([size] * len(many), float).reshape(-1, 2))
+    return TileLayout.of(
+        many, [np.ones(len(r)) for r in many], np.array([size] * len(many), float).reshape(-1, 2)
+    )
 
 
 def instances(boxes, class_id=None, conf=None):
     boxes = np.asarray(boxes, float).reshape(-1, 4)
-    return Instances(np.zeros(len(boxes), np.int64) if class_id is None else np.asarray(class_id), boxes, conf=conf)
+    return Instances(
+        np.zeros(len(boxes), np.int64) if class_id is None else np.asarray(class_id),
+        boxes,
+        conf=conf,
+    )
 
 
 def sample_of(labels, found, label_image=None, found_image=None, images=1, conf=None, **truth):
@@ -40,9 +46,17 @@ def sample_of(labels, found, label_image=None, found_image=None, images=1, conf=
     labels = labels if isinstance(labels, Instances) else instances(labels)
     if not isinstance(found, Instances):
         found = instances(found)
-        found = instances(found.boxes, conf=np.linspace(1, 0.6, len(found)) if conf is None else np.asarray(conf, float))
-    at = [np.zeros(len(r), np.int64) if i is None else np.asarray(i) for r, i in ((labels, label_image), (found, found_image))]
-    return EvaluationInputs(GroundTruth(labels, at[0], **truth), Predicted.of(found, at[1]), images, 3)
+        found = instances(
+            found.boxes,
+            conf=np.linspace(1, 0.6, len(found)) if conf is None else np.asarray(conf, float),
+        )
+    at = [
+        np.zeros(len(r), np.int64) if i is None else np.asarray(i)
+        for r, i in ((labels, label_image), (found, found_image))
+    ]
+    return EvaluationInputs(
+        GroundTruth(labels, at[0], **truth), Predicted.of(found, at[1]), images, 3
+    )
 
 
 def scored(sample):
@@ -56,7 +70,9 @@ def margins(*values):
 
 def same(one, other):
     """Equal rows, NaN and all."""
-    return [json.dumps(dataclasses.asdict(r)) for r in one] == [json.dumps(dataclasses.asdict(r)) for r in other]
+    return [json.dumps(dataclasses.asdict(r)) for r in one] == [
+        json.dumps(dataclasses.asdict(r)) for r in other
+    ]
 
 
 # visibility
@@ -73,7 +89,13 @@ def same(one, other):
         ("at the image's border, which is no seam", [0, 0, 10, 80], 90, 1, 1),
         ("more than the image", [-10, -10, 30, 20], 70, 0.5, 1),
         ("outside", [0, 90, 10, 99], -np.inf, 0, 0),
-        ("less than a pixel, an eighth of it in the first", [99.9375, 10, 100.4375, 10.5], 19.9375, 1, 1),
+        (
+            "less than a pixel, an eighth of it in the first",
+            [99.9375, 10, 100.4375, 10.5],
+            19.9375,
+            1,
+            1,
+        ),
         ("a point in both", [90, 10, 90, 10], 10, 1, 2),
         ("a line with its centre in one", [60, 10, 80, 10], 20, 1, 1),
         ("a point outside", [200, 10, 200, 10], -np.inf, 0, 0),
@@ -87,13 +109,17 @@ def test_a_box_in_two_tiles(what, given, margin, share, tiles):
 def test_a_tile_that_shows_too_little_does_not_count():
     given = np.array([[60, 10, 85, 20.0]])  # the second tile shows a fifth
     for least, tiles in ((0.25, 1), (0.2, 2), (1.0, 1)):
-        assert seams.visibility(given, np.zeros(1, np.int64), layout_of(TWO), least).tiles.tolist() == [tiles]
+        assert seams.visibility(
+            given, np.zeros(1, np.int64), layout_of(TWO), least
+        ).tiles.tolist() == [tiles]
 
 
 @quick
 @given(box_arrays())
 def test_one_tile_has_no_seam(boxes):
-    seen = seams.visibility(boxes, np.zeros(len(boxes), np.int64), layout_of([[0, 0, 200, 200]], size=(200, 200)))
+    seen = seams.visibility(
+        boxes, np.zeros(len(boxes), np.int64), layout_of([[0, 0, 200, 200]], size=(200, 200))
+    )
     assert (seen.margin == np.inf).all()
     assert (seen.share == 1).all()
     assert (seen.tiles == 1).all()
@@ -101,7 +127,9 @@ def test_one_tile_has_no_seam(boxes):
 
 def test_without_overlap_what_lies_across_is_cut():
     tiles = layout_of([[0, 0, 90, 80], [90, 0, 180, 80]])
-    seen = seams.visibility(np.array([[80, 0, 100, 9], [80, 0, 90, 9], [90, 0, 95, 9.0]]), np.zeros(3, np.int64), tiles)
+    seen = seams.visibility(
+        np.array([[80, 0, 100, 9], [80, 0, 90, 9], [90, 0, 95, 9.0]]), np.zeros(3, np.int64), tiles
+    )
     assert seen.margin.tolist() == [-10, 0, 0]
     assert seen.share.tolist() == [0.5, 1, 1]
     assert seen.tiles.tolist() == [2, 1, 1]
@@ -124,8 +152,16 @@ def looped(boxes, image, layout, min_share):
                 part = float(met)
             if not met:
                 continue
-            inside = [s for s, inner in ((x0 - a, a > 0), (y0 - b, b > 0), (c - x1, c < w), (d - y1, d < h)) if inner]
-            margin, share, tiles = max(margin, min(inside, default=np.inf)), max(share, part), tiles + (part >= min_share)
+            inside = [
+                s
+                for s, inner in ((x0 - a, a > 0), (y0 - b, b > 0), (c - x1, c < w), (d - y1, d < h))
+                if inner
+            ]
+            margin, share, tiles = (
+                max(margin, min(inside, default=np.inf)),
+                max(share, part),
+                tiles + (part >= min_share),
+            )
         rows.append((margin, share, tiles))
     return np.array(rows).reshape(-1, 3).T
 
@@ -134,11 +170,15 @@ def looped(boxes, image, layout, min_share):
 def scenes(draw):
     """Boxes, some without size, their images, and a layout of up to three images."""
     images = draw(st.integers(1, 3))
-    layout = layout_of(*(draw(box_arrays(6, smallest=20)).round() for _ in range(images)), size=(200, 200))
+    layout = layout_of(
+        *(draw(box_arrays(6, smallest=20)).round() for _ in range(images)), size=(200, 200)
+    )
     boxes = draw(box_arrays(8))
     flat = np.array(draw(st.lists(st.booleans(), min_size=len(boxes), max_size=len(boxes))), bool)
     boxes[flat, 2] = boxes[flat, 0]
-    image = np.sort(draw(st.lists(st.integers(0, images - 1), min_size=len(boxes), max_size=len(boxes)))).astype(np.int64)
+    image = np.sort(
+        draw(st.lists(st.integers(0, images - 1), min_size=len(boxes), max_size=len(boxes)))
+    ).astype(np.int64)
     return boxes, image, layout
 
 
@@ -157,8 +197,14 @@ def test_visibility_is_what_loops_say(scene, min_share):
 def test_the_order_of_boxes_and_tiles_does_not_matter(scene, random):
     boxes, image, layout = scene
     order = np.array(random.sample(range(len(boxes)), len(boxes)), np.int64)
-    parts = [layout.rects[a:b][::-1] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
-    one, other = seams.visibility(*scene), seams.visibility(boxes[order], image[order], layout_of(*parts, size=(200, 200)))
+    parts = [
+        layout.rects[a:b][::-1]
+        for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)
+    ]
+    one, other = (
+        seams.visibility(*scene),
+        seams.visibility(boxes[order], image[order], layout_of(*parts, size=(200, 200))),
+    )
     for name in ("margin", "share", "tiles"):
         assert np.array_equal(getattr(one, name)[order], getattr(other, name))
 
@@ -167,7 +213,9 @@ def test_the_order_of_boxes_and_tiles_does_not_matter(scene, random):
 @given(scenes())
 def test_one_more_tile_takes_nothing_away(scene):
     boxes, image, layout = scene
-    parts = [layout.rects[a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
+    parts = [
+        layout.rects[a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)
+    ]
     more = layout_of(*(np.concatenate([p, [[50, 50, 150, 150.0]]]) for p in parts), size=(200, 200))
     before, after = seams.visibility(*scene), seams.visibility(boxes, image, more)
     assert (after.margin >= before.margin).all()
@@ -189,7 +237,9 @@ def test_bins_begin_where_they_say():
 
 
 def test_recall_over_thresholds_and_the_mean_iou():
-    sample = sample_of([[0, 0, 10, 10], [50, 0, 60, 10], [90, 0, 99, 9]], [[0, 0, 10, 10], [50, 0, 60, 7.2]])
+    sample = sample_of(
+        [[0, 0, 10, 10], [50, 0, 60, 10], [90, 0, 99, 9]], [[0, 0, 10, 10], [50, 0, 60, 7.2]]
+    )
     row = seams.table(sample, *scored(sample), margins(70, 70, 70))[-1]
     assert (row.labels, row.recall50, row.iou) == (3, pytest.approx(2 / 3), pytest.approx(0.86))
     assert row.recall == pytest.approx((1 + 0.5) / 3)  # .72 is enough for 5 of 10 thresholds
@@ -233,17 +283,29 @@ def test_candidates_that_begin_too_high_are_refused():
 
 
 def test_the_gap_between_sizes():
-    """Small ones are missed, at seams or not; those at seams are large: the plain gap is negative, the other nil."""
-    small, large = (np.array([[40 * i, y, 40 * i + s, y + s] for i in range(4)], float) for y, s in ((0, 6), (20, 30)))
+    """Small ones are missed, at seams or not; those at seams are large: the plain gap is negative,
+    the other nil.
+    """
+    small, large = (
+        np.array([[40 * i, y, 40 * i + s, y + s] for i in range(4)], float)
+        for y, s in ((0, 6), (20, 30))
+    )
     labels = np.concatenate([small, large, large + [0, 50, 0, 50]])
     sample = sample_of(labels, labels[4:])
     matched = scored(sample)[1]
     result = seams.gap(sample, matched, margins(*[90, 90, 90, 2], *[-1] * 4, *[90] * 4))
-    assert (result.seam, result.inside, result.recall_seam, result.recall_inside) == (5, 7, 0.8, pytest.approx(4 / 7))
+    assert (result.seam, result.inside, result.recall_seam, result.recall_inside) == (
+        5,
+        7,
+        0.8,
+        pytest.approx(4 / 7),
+    )
     assert result.gap == pytest.approx(4 / 7 - 0.8)
     assert (result.size_matched, result.covered) == (0, 5)
     # one image
-    assert np.isnan([result.low, result.high, result.size_matched_low, result.size_matched_high]).all()
+    assert np.isnan(
+        [result.low, result.high, result.size_matched_low, result.size_matched_high]
+    ).all()
     apart = seams.gap(sample, matched, margins(*[90] * 4, *[-1] * 8))
     assert np.isnan(apart.size_matched)
     assert apart.covered == 0
@@ -269,14 +331,19 @@ def bootstrapped(labels, found, replicates, seed):
     """Image by image, the sample as it is first; `(I, sizes, 2)` counts."""
     plain, alike = [], []
     for weight in (np.ones(len(labels), int), *bootstrap.weights(len(labels), replicates, seed)):
-        n, k = (sum(w * c for w, c in zip(weight, counts, strict=True)) for counts in (labels, found))
+        n, k = (
+            sum(w * c for w, c in zip(weight, counts, strict=True)) for counts in (labels, found)
+        )
         if n.sum(axis=0).all():
             plain.append(k[:, 1].sum() / n[:, 1].sum() - k[:, 0].sum() / n[:, 0].sum())
         sizes = [s for s in range(len(n)) if n[s].all()]
         if sizes:
             lost = [n[s, 0] * (k[s, 1] / n[s, 1] - k[s, 0] / n[s, 0]) for s in sizes]
             alike.append(sum(lost) / sum(n[s, 0] for s in sizes))
-    ends = (np.percentile(gaps[1:], [2.5, 97.5]) - np.mean(gaps[1:]) + gaps[0] for gaps in (plain, alike))
+    ends = (
+        np.percentile(gaps[1:], [2.5, 97.5]) - np.mean(gaps[1:]) + gaps[0]
+        for gaps in (plain, alike)
+    )
     return [float(np.clip(end, -1, 1)) for pair in ends for end in pair]
 
 
@@ -298,11 +365,15 @@ def test_the_interval_is_a_bootstrap_over_images(seed):
     shown = [result.low, result.high, result.size_matched_low, result.size_matched_high]
     assert shown == pytest.approx(bootstrapped(labels, found, 50, seed))
     assert result.low <= result.gap <= result.high
-    assert result == seams.gap(sample, scored(sample)[1], margins(*margin), replicates=50, seed=seed)
+    assert result == seams.gap(
+        sample, scored(sample)[1], margins(*margin), replicates=50, seed=seed
+    )
 
 
 def test_an_interval_ends_where_gaps_may():
-    """All is found inside; at seams, one of one in the first image and none of four in others: replicates lie too low."""
+    """All is found inside; at seams, one of one in the first image and none of four in others:
+    replicates lie too low.
+    """
     image = np.concatenate([np.arange(6), [0], np.repeat(np.arange(1, 6), 4)])
     squares = np.array([[20 * i, 0, 20 * i + 9, 9] for i in range(len(image))], float)
     order = np.argsort(image, kind="stable")
@@ -352,7 +423,12 @@ def test_false_are_those_sure_enough_and_matched_to_nothing():
 def test_without_seams_there_is_no_band():
     for tiles in ([[0, 0, 180, 80]], []):
         for row in of_points([[10, 10]], layout_of(tiles)):
-            assert (row.in_band, row.band_area, row.elsewhere, row.elsewhere_area) == (0, 0, 1, 180 * 80)
+            assert (row.in_band, row.band_area, row.elsewhere, row.elsewhere_area) == (
+                0,
+                0,
+                1,
+                180 * 80,
+            )
             assert np.isnan(row.ratio)
 
 
@@ -376,7 +452,10 @@ def test_bands_are_shapelys(scene, data):
     # odd quarters: never on the border of a band, whose sides are whole
     at = st.integers(0, 799).map(lambda k: k / 4 + 0.125)
     points = np.array(data.draw(st.lists(st.tuples(at, at), max_size=8))).reshape(-1, 2)
-    image = np.array(data.draw(st.lists(st.integers(0, images - 1), min_size=len(points), max_size=len(points))), np.int64)
+    image = np.array(
+        data.draw(st.lists(st.integers(0, images - 1), min_size=len(points), max_size=len(points))),
+        np.int64,
+    )
     for row in of_points(points, layout, image):
         shapes = [bands(layout, i, row.distance) for i in range(images)]
         assert row.band_area == pytest.approx(sum(s.area for s in shapes))
@@ -386,8 +465,14 @@ def test_bands_are_shapelys(scene, data):
 
 
 def test_many_images_with_equal_tiles_are_as_many_bands():
-    one, two = of_points([[90, 40]], layout_of(TWO))[0], of_points([[90, 40], [5, 5]], layout_of(TWO, [], TWO), [2, 0])[0]
-    assert (two.band_area, two.elsewhere_area) == (2 * one.band_area, 3 * 180 * 80 - 2 * one.band_area)
+    one, two = (
+        of_points([[90, 40]], layout_of(TWO))[0],
+        of_points([[90, 40], [5, 5]], layout_of(TWO, [], TWO), [2, 0])[0],
+    )
+    assert (two.band_area, two.elsewhere_area) == (
+        2 * one.band_area,
+        3 * 180 * 80 - 2 * one.band_area,
+    )
     assert (two.in_band, two.elsewhere) == (1, 1)
 
 
@@ -403,13 +488,19 @@ def test_bins_in_network_pixels_leave_out_their_end():
     rows = seams.by_resolution(sample, candidates(sample), np.ones(1))
     assert [r.side for r in rows] == ["0-4", "4-8", "8-16", "16-32", "32-64", "64-96", "96+"]
     assert [r.labels for r in rows] == [1, 2, 1, 1, 1, 2, 2]
-    assert all(r.recall50 == 1 and r.ap == pytest.approx(1) and r.ap50 == pytest.approx(1) for r in rows)
+    assert all(
+        r.recall50 == 1 and r.ap == pytest.approx(1) and r.ap50 == pytest.approx(1) for r in rows
+    )
 
 
 def test_each_image_has_its_scale():
     squares = [[0, 0, 40, 40], [0, 0, 40, 40]]
     sample = sample_of(squares, squares[:1], [0, 1], [0], images=2)
-    rows = {r.side: r for r in seams.by_resolution(sample, candidates(sample), np.array([0.5, 0.1])) if r.labels}
+    rows = {
+        r.side: r
+        for r in seams.by_resolution(sample, candidates(sample), np.array([0.5, 0.1]))
+        if r.labels
+    }
     assert set(rows) == {"16-32", "4-8"}
     assert (rows["16-32"].recall50, rows["4-8"].recall50, rows["4-8"].ap) == (1, 0, 0)
 
@@ -418,14 +509,30 @@ def test_false_positives_have_the_size_that_the_network_sees():
     found = [[100, 0, 110, 10], [0, 0, 40, 40]]  # the more confident is wrong, and of another size
     sample = sample_of([[0, 0, 40, 40]], found)
     for scale, name in ((1, "32-64"), (0.4, "16-32")):
-        rows = {r.side: r for r in seams.by_resolution(sample, candidates(sample), np.full(1, scale)) if r.labels}
+        rows = {
+            r.side: r
+            for r in seams.by_resolution(sample, candidates(sample), np.full(1, scale))
+            if r.labels
+        }
         assert rows[name].ap == pytest.approx(1)
     sample = sample_of([[0, 0, 20, 20]], [[100, 0, 110, 18], [0, 0, 20, 20]])
-    rows = {r.side: r for r in seams.by_resolution(sample, candidates(sample), np.full(1, 0.5)) if r.labels}
+    rows = {
+        r.side: r
+        for r in seams.by_resolution(sample, candidates(sample), np.full(1, 0.5))
+        if r.labels
+    }
     assert rows["8-16"].ap == pytest.approx(1)  # of 6.7 network px
-    rows = {r.side: r for r in seams.by_resolution(sample, candidates(sample), np.full(1, 1.0)) if r.labels}
+    rows = {
+        r.side: r
+        for r in seams.by_resolution(sample, candidates(sample), np.full(1, 1.0))
+        if r.labels
+    }
     assert rows["16-32"].ap == pytest.approx(1)
-    rows = {r.side: r for r in seams.by_resolution(sample, candidates(sample), np.full(1, 0.7)) if r.labels}
+    rows = {
+        r.side: r
+        for r in seams.by_resolution(sample, candidates(sample), np.full(1, 0.7))
+        if r.labels
+    }
     assert rows["8-16"].ap == pytest.approx(0.5)  # of 9.4 and 14 network px: one bin
 
 
@@ -437,7 +544,9 @@ def test_a_scale_of_one_is_coco():
     pairs = candidates(sample)
     rows = seams.by_resolution(sample, pairs, np.ones(1))
     ends = [0, 4, 8, 16, 32, 64, 96, 1e5]
-    curves = coco.evaluate(sample, pairs, [coco.Bin.of(r.side, *e) for r, e in zip(rows, pairwise(ends), strict=True)])
+    curves = coco.evaluate(
+        sample, pairs, [coco.Bin.of(r.side, *e) for r, e in zip(rows, pairwise(ends), strict=True)]
+    )
     for r in rows:
         expected = [curves.ap(r.side), curves.ap(r.side, iou=0.5), curves.ar(r.side, iou=0.5)]
         assert np.array_equal([r.ap, r.ap50, r.recall50], expected, equal_nan=True)
@@ -449,30 +558,51 @@ def test_a_scale_of_one_is_coco():
 def test_nothing_is_ordinary():
     for images in (0, 2):
         layout = layout_of(*[TWO] * images)
-        sample = EvaluationInputs(GroundTruth(empty(), NONE), Predicted.of(instances([], conf=np.empty(0)), NONE), images, 1)
+        sample = EvaluationInputs(
+            GroundTruth(empty(), NONE),
+            Predicted.of(instances([], conf=np.empty(0)), NONE),
+            images,
+            1,
+        )
         pairs, matched = scored(sample)
         seen = seams.visibility(np.empty((0, 4)), NONE, layout)
         assert len(seen.margin) == len(seen.share) == len(seen.tiles) == 0
-        assert [(r.labels, np.isnan(r.duplicates)) for r in seams.table(sample, pairs, matched, seen)] == [(0, True)] * 6
+        assert [
+            (r.labels, np.isnan(r.duplicates)) for r in seams.table(sample, pairs, matched, seen)
+        ] == [(0, True)] * 6
         nil = seams.gap(sample, matched, seen)
         assert (nil.seam, nil.inside, nil.covered) == (0, 0, 0)
         assert np.isnan([nil.gap, nil.size_matched, nil.low, nil.size_matched_high]).all()
-        assert all(r.in_band == r.elsewhere == 0 and np.isnan(r.ratio) for r in seams.density(sample, matched, layout, 0.5))
+        assert all(
+            r.in_band == r.elsewhere == 0 and np.isnan(r.ratio)
+            for r in seams.density(sample, matched, layout, 0.5)
+        )
         assert [r.labels for r in seams.by_resolution(sample, pairs, np.ones(images))] == [0] * 7
 
 
 def scene(images=6, side=1192):
-    """Squares of 10 to 50 px that lie apart, in tiles of 400 px that overlap by 4, and false positives anywhere."""
+    """Squares of 10 to 50 px that lie apart, in tiles of 400 px that overlap by 4, and false
+    positives anywhere.
+    """
     rng = np.random.default_rng(0)
     x, y = (a.ravel() for a in np.meshgrid([0, 396, 792], [0, 396, 792]))
     layout = layout_of(*[np.stack([x, y, x + 400, y + 400], axis=1)] * images, size=(side, side))
-    cell = np.stack([a.ravel() for a in np.meshgrid(np.arange(16), np.arange(16))], axis=1) * 74.5 + 37.25
+    cell = (
+        np.stack([a.ravel() for a in np.meshgrid(np.arange(16), np.arange(16))], axis=1) * 74.5
+        + 37.25
+    )
     centre, half = np.tile(cell, (images, 1)), rng.uniform(5, 25, (images * 256, 1))
     centre = centre + rng.uniform(-11, 11, centre.shape)
     boxes = np.concatenate([centre - half, centre + half], axis=1)
     around = rng.uniform(0, side, (200 * images, 2))
     noise = np.concatenate([around - 3, around + 3], axis=1)
-    return boxes, np.repeat(np.arange(images), 256), layout, noise, np.repeat(np.arange(images), 200)
+    return (
+        boxes,
+        np.repeat(np.arange(images), 256),
+        layout,
+        noise,
+        np.repeat(np.arange(images), 200),
+    )
 
 
 def measured(boxes, image, layout, found, found_image, images=6):
@@ -496,12 +626,17 @@ def test_a_merger_that_leaves_halves_shows():
         parts.append((common[there], image[cut][there]))
     halves, of_halves = (np.concatenate(column) for column in zip(*parts, strict=True))
 
-    rows, gap, near = measured(boxes, image, layout, np.concatenate([boxes, noise]), np.concatenate([image, noise_image]))
+    rows, gap, near = measured(
+        boxes, image, layout, np.concatenate([boxes, noise]), np.concatenate([image, noise_image])
+    )
     assert all(r.recall50 == r.recall == 1 for r in rows if r.labels)
     assert (gap.gap, gap.size_matched, gap.low, gap.high) == (0, 0, 0, 0)
     assert [0.7 < r.ratio < 1.4 for r in near] == [True] * 3
 
-    found, of_found = np.concatenate([boxes[~cut], halves, noise]), np.concatenate([image[~cut], of_halves, noise_image])
+    found, of_found = (
+        np.concatenate([boxes[~cut], halves, noise]),
+        np.concatenate([image[~cut], of_halves, noise_image]),
+    )
     rows, gap, worse = measured(boxes, image, layout, found, of_found)
     assert rows[0].labels + rows[1].labels == cut.sum() > 30
     assert [r.recall50 for r in rows[2:]] == [1] * 4
@@ -519,7 +654,10 @@ def test_a_merger_that_reports_twice_shows():
     boxes, image, layout, noise, noise_image = scene()
     twice = seams.visibility(boxes, image, layout).margin < 4
     again = boxes[twice] + (boxes[twice, 2:3] - boxes[twice, :1]) * [0.1, 0, 0.1, 0]  # IoU .82
-    found, of_found = np.concatenate([boxes, again, noise]), np.concatenate([image, image[twice], noise_image])
+    found, of_found = (
+        np.concatenate([boxes, again, noise]),
+        np.concatenate([image, image[twice], noise_image]),
+    )
     rows, gap, near = measured(boxes, image, layout, found, of_found)
     assert [r.recall50 for r in rows] == [1] * 6
     assert [r.duplicates for r in rows] == [1] * 3 + [0] * 3
@@ -539,7 +677,9 @@ def test_mirrored_scenes_have_the_same_seams(scene, data):
     def mirrored(boxes):
         return boxes[:, [1, 0, 3, 2]]  # across the diagonal: exact
 
-    parts = [layout.rects[a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
+    parts = [
+        layout.rects[a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)
+    ]
     results = []
     for flip in (lambda b: b, mirrored):
         tiles = layout_of(*(flip(p) for p in parts), size=(200, 200))

@@ -1,4 +1,6 @@
-"""Ultralytics' protocol: its own arrays where they are at hand, and its functions restated as loops."""
+"""Ultralytics' protocol: its own arrays where they are at hand, and its functions restated as
+loops.
+"""
 
 import json
 
@@ -42,7 +44,9 @@ def of(sample, legacy=False, max_det=None):
 def box_iou(boxes, others):
     """utils/metrics.py: box_iou, (labels, detections) in float32."""
     one, other = np.float32(boxes)[:, None], np.float32(others)[None]
-    sides = np.clip(np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2]), 0, None)
+    sides = np.clip(
+        np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2]), 0, None
+    )
     common = sides.prod(axis=2)
     area, area_other = ((b[..., 2:] - b[..., :2]).prod(axis=2) for b in (one, other))
     return common / (area + area_other - common + np.float32(1e-7))
@@ -78,7 +82,9 @@ def match_predictions_legacy(iou):
 
 
 def compute_ap(recall, precision, legacy):
-    mrec = np.concatenate([[0.0], recall, [1.0]] if legacy else [[0.0], recall, [recall[-1]], [1.0]])
+    mrec = np.concatenate(
+        [[0.0], recall, [1.0]] if legacy else [[0.0], recall, [recall[-1]], [1.0]]
+    )
     mpre = np.concatenate([[1.0], precision, [0.0]] if legacy else [[1.0], precision, [0.0], [0.0]])
     mpre = np.flip(np.maximum.accumulate(np.flip(mpre)))
     x = np.linspace(0, 1, 101)
@@ -97,7 +103,11 @@ def ap_per_class(tp, conf, pred_cls, target_cls, legacy=False, eps=1e-16):
     i = np.argsort(-conf)
     tp, conf, pred_cls = tp[i], conf[i], pred_cls[i]
     classes, nt = np.unique(target_cls, return_counts=True)
-    ap, p_curve, r_curve = np.zeros((len(classes), 10)), np.zeros((len(classes), 1000)), np.zeros((len(classes), 1000))
+    ap, p_curve, r_curve = (
+        np.zeros((len(classes), 10)),
+        np.zeros((len(classes), 1000)),
+        np.zeros((len(classes), 1000)),
+    )
     prec_values = np.zeros((len(classes), 1000))
     for ci, c in enumerate(classes):
         i = pred_cls == c
@@ -113,7 +123,13 @@ def ap_per_class(tp, conf, pred_cls, target_cls, legacy=False, eps=1e-16):
                 prec_values[ci] = np.interp(PX, mrec, mpre)
     f1_curve = 2 * p_curve * r_curve / (p_curve + r_curve + eps)
     best = smooth(f1_curve.mean(0), 0.1).argmax() if len(classes) else 0
-    result = {"all_ap": ap, "p_curve": p_curve, "r_curve": r_curve, "f1_curve": f1_curve, "prec_values": prec_values}
+    result = {
+        "all_ap": ap,
+        "p_curve": p_curve,
+        "r_curve": r_curve,
+        "f1_curve": f1_curve,
+        "prec_values": prec_values,
+    }
     return result | {"p": p_curve[:, best], "r": r_curve[:, best], "f1": f1_curve[:, best]}, classes
 
 
@@ -123,7 +139,10 @@ def by_loops(sample, legacy, max_det):
     correct, kept, met = np.zeros((len(found), 10), bool), np.zeros(len(found), bool), []
     for image in range(sample.images):
         g = np.flatnonzero((truth.image == image) & ~truth.crowd)
-        d = sorted(np.flatnonzero(found.image == image), key=lambda k: (-found.instances.conf[k], found.place[k]))
+        d = sorted(
+            np.flatnonzero(found.image == image),
+            key=lambda k: (-found.instances.conf[k], found.place[k]),
+        )
         d = np.array(d[:max_det], np.int64)
         iou = box_iou(truth.instances.boxes[g], found.instances.boxes[d])
         iou = iou * (truth.instances.class_id[g][:, None] == found.instances.class_id[d])
@@ -132,12 +151,18 @@ def by_loops(sample, legacy, max_det):
         met.append(d)
     d = np.concatenate([np.empty(0, np.int64), *met])
     conf, target = np.float32(found.instances.conf[d]), truth.instances.class_id[~truth.crowd]
-    return correct, kept, *ap_per_class(correct[d], conf, found.instances.class_id[d], target, legacy)
+    return (
+        correct,
+        kept,
+        *ap_per_class(correct[d], conf, found.instances.class_id[d], target, legacy),
+    )
 
 
 def assert_same(results, expected, tolerance=1e-12):
     for name in CURVES:
-        np.testing.assert_allclose(getattr(results, name), expected[name], rtol=0, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(results, name), expected[name], rtol=0, atol=tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("max_det", [1, 4, 300])
@@ -164,7 +189,9 @@ def jittered(sample, seed):
         for rows in (sample.truth, sample.found)
     )
     labels = GroundTruth(truth, sample.truth.image, sample.truth.crowd)
-    return EvaluationInputs(labels, Predicted.of(found, sample.found.image), sample.images, sample.classes)
+    return EvaluationInputs(
+        labels, Predicted.of(found, sample.found.image), sample.images, sample.classes
+    )
 
 
 @quick
@@ -196,7 +223,12 @@ def test_long_curves_equal_the_loops():
 
 def sorted_as_here(arrays):
     """Whether numpy here puts equal confidences in the order in which the oracle was counted."""
-    known = ap_per_class(arrays["ul_correct"], np.float32(arrays["ul_conf"]), arrays["ul_pred_cls"], arrays["ul_target_cls"])
+    known = ap_per_class(
+        arrays["ul_correct"],
+        np.float32(arrays["ul_conf"]),
+        arrays["ul_pred_cls"],
+        arrays["ul_target_cls"],
+    )
     return np.allclose(known[0]["all_ap"], arrays["ul_ap"], rtol=0, atol=1e-9)
 
 
@@ -213,12 +245,16 @@ def test_the_arrays_of_the_oracles(case):
         return
     order = ultralytics.by_image(sample)
     for name, found in (("correct", results), ("legacy_correct", legacy)):
-        np.testing.assert_array_equal(found.correct[order[found.kept[order]]], arrays[f"ul_{name}"], err_msg=name)
+        np.testing.assert_array_equal(
+            found.correct[order[found.kept[order]]], arrays[f"ul_{name}"], err_msg=name
+        )
     assert results.ap_class_index.tolist() == arrays["ul_ap_class_index"].tolist()
     if case.startswith("fuzz") and not sorted_as_here(arrays):
         pytest.skip("numpy here sorts equal confidences otherwise than where the oracle was made")
     for name in ("p", "r", "f1", "p_curve", "r_curve", "f1_curve", "prec_values", "px"):
-        np.testing.assert_allclose(getattr(results, name), arrays[f"ul_{name}"], rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(results, name), arrays[f"ul_{name}"], rtol=0, atol=1e-6, err_msg=name
+        )
     np.testing.assert_allclose(results.all_ap, arrays["ul_ap"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(legacy.all_ap, arrays["ul_legacy_ap"], rtol=0, atol=1e-6)
     for name in ("mp", "mr", "map50", "map75", "map"):
@@ -243,11 +279,15 @@ def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sampl
 @given(samples(crowds=False), st.booleans())
 def test_a_perfect_detector_has_an_ap_of_0995(sample, legacy):
     size = (sample.truth.instances.boxes[:, 2:] > sample.truth.instances.boxes[:, :2]).all(axis=1)
-    keys = np.column_stack([sample.truth.image, sample.truth.instances.class_id, sample.truth.instances.boxes])
+    keys = np.column_stack(
+        [sample.truth.image, sample.truth.instances.class_id, sample.truth.instances.boxes]
+    )
     first = np.zeros(len(size), bool)  # 8.3 has no second choice among equal labels
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
     truth = GroundTruth(sample.truth.instances.take(size & first), sample.truth.image[size & first])
-    results = of(perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes)), legacy)
+    results = of(
+        perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes)), legacy
+    )
     np.testing.assert_allclose(results.all_ap, 0.995, atol=1e-12)
     assert results.map == (pytest.approx(0.995) if len(truth) else 0)
 
@@ -268,7 +308,9 @@ def test_crowds_are_as_if_they_were_not_there(sample, legacy):
     truth = sample.truth
     labels = GroundTruth(truth.instances.take(~truth.crowd), truth.image[~truth.crowd])
     without = EvaluationInputs(labels, sample.found, sample.images, sample.classes)
-    assert_same(of(sample, legacy), {name: getattr(of(without, legacy), name) for name in CURVES}, 0)
+    assert_same(
+        of(sample, legacy), {name: getattr(of(without, legacy), name) for name in CURVES}, 0
+    )
 
 
 # --- by hand
@@ -282,19 +324,26 @@ def row(boxes, conf=None, classes=None):
 
 def one_image(labels, found, classes=1):
     image = [np.zeros(len(rows), int) for rows in (labels, found)]
-    return EvaluationInputs(GroundTruth(labels, image[0]), Predicted.of(found, image[1]), 1, classes)
+    return EvaluationInputs(
+        GroundTruth(labels, image[0]), Predicted.of(found, image[1]), 1, classes
+    )
 
 
 def test_8_3_has_no_second_choice():
     # the second detection prefers the label that the first has taken
-    sample = one_image(row([[0, 0, 10, 10], [0, 2, 10, 12]]), row([[0, 0, 10, 10], [0, 0.5, 10, 10.5]], [0.9, 0.8]))
+    sample = one_image(
+        row([[0, 0, 10, 10], [0, 2, 10, 12]]), row([[0, 0, 10, 10], [0, 0.5, 10, 10.5]], [0.9, 0.8])
+    )
     assert of(sample).correct[:, 0].tolist() == [True, True]
     assert of(sample, legacy=True).correct[:, 0].tolist() == [True, False]
 
 
 def test_of_labels_that_overlap_alike_the_first_now_and_the_last_in_8_3():
     # the second detection is good enough for one of the two labels only
-    equal = row([[0, 0, 10, 10], [0, 5, 10, 15]]), row([[0, 2.5, 10, 12.5], [0, 0, 10, 10]], [0.9, 0.8])
+    equal = (
+        row([[0, 0, 10, 10], [0, 5, 10, 15]]),
+        row([[0, 2.5, 10, 12.5], [0, 0, 10, 10]], [0.9, 0.8]),
+    )
     assert of(one_image(*equal)).correct[:, 0].tolist() == [True, False]
     assert of(one_image(*equal), legacy=True).correct[:, 0].tolist() == [True, True]
 
@@ -309,7 +358,11 @@ def test_of_tiny_boxes_the_eps_decides():
 def test_the_limit_rises_with_the_labels_of_an_image():
     boxes = [[9 * (k % 40), 9 * (k // 40), 9 * (k % 40) + 8, 9 * (k // 40) + 8] for k in range(400)]
     sample = one_image(row(boxes), row(boxes, np.linspace(1, 0.1, 400)))
-    assert (of(sample).max_det, of(sample, legacy=True).max_det, of(sample, max_det=7).max_det) == (400, 300, 7)
+    assert (of(sample).max_det, of(sample, legacy=True).max_det, of(sample, max_det=7).max_det) == (
+        400,
+        300,
+        7,
+    )
     assert of(sample).kept.sum() == 400
     assert of(sample, legacy=True).kept.sum() == 300
     assert of(sample, max_det=7).correct[:, 0].sum() == 7
@@ -317,7 +370,9 @@ def test_the_limit_rises_with_the_labels_of_an_image():
 
 
 def test_the_limit_counts_all_classes_together():
-    sample = one_image(row([[0, 0, 8, 8]]), row([[0, 0, 8, 8], [9, 9, 20, 20]], [0.4, 0.9], [0, 1]), 2)
+    sample = one_image(
+        row([[0, 0, 8, 8]]), row([[0, 0, 8, 8], [9, 9, 20, 20]], [0.4, 0.9], [0, 1]), 2
+    )
     assert of(sample, max_det=1).kept.tolist() == [False, True]
     assert of(sample, max_det=1).map == 0
     assert of(sample, max_det=2).map == pytest.approx(0.995)
@@ -330,7 +385,11 @@ def test_the_names_of_the_results():
         4,
     )
     box = of(sample)
-    assert (box.nc, box.ap_class_index.tolist(), box.nt_per_class.tolist()) == (4, [0, 2], [2, 0, 1, 0])
+    assert (box.nc, box.ap_class_index.tolist(), box.nt_per_class.tolist()) == (
+        4,
+        [0, 2],
+        [2, 0, 1, 0],
+    )
     assert box.ap.shape == box.ap50.shape == box.p.shape == (2,)
     assert box.ap[1] == box.r[1] == 0
     assert box.map == pytest.approx(box.ap.mean())
@@ -351,7 +410,12 @@ def test_nothing():
         assert box.best_conf.shape == (0,)
         assert box.maps.tolist() == [0] * classes
     only_labels = of(one_image(row([[0, 0, 8, 8]]), row([], [])))
-    assert (only_labels.map, only_labels.mp, only_labels.mr, only_labels.all_ap.shape) == (0, 0, 0, (1, 10))
+    assert (only_labels.map, only_labels.mp, only_labels.mr, only_labels.all_ap.shape) == (
+        0,
+        0,
+        0,
+        (1, 10),
+    )
     only_found = of(one_image(row([]), row([[0, 0, 8, 8]], [0.5])))
     assert (only_found.map, only_found.p.shape, only_found.correct.any()) == (0, (0,), False)
 
@@ -385,13 +449,17 @@ def probiou(one, other, eps=1e-7):
 
 def test_probiou_is_that_of_centre_sides_and_angle():
     rng = np.random.default_rng(0)
-    ones = np.column_stack([rng.uniform(0, 60, (200, 2)), rng.uniform(3, 40, (200, 2)), rng.uniform(-4, 4, 200)])
+    ones = np.column_stack(
+        [rng.uniform(0, 60, (200, 2)), rng.uniform(3, 40, (200, 2)), rng.uniform(-4, 4, 200)]
+    )
     others = ones + rng.normal(0, 1, (200, 5)) * [3, 3, 1, 1, 0.2]
     found = ultralytics.probiou(*(np.array([turned(*r) for r in rows]) for rows in (ones, others)))
     expected = [probiou(one, other) for one, other in zip(ones, others, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-9)
     # whichever corner comes first
-    again = ultralytics.probiou(*(np.roll([turned(*r) for r in rows], k, axis=1) for k, rows in ((1, ones), (2, others))))
+    again = ultralytics.probiou(
+        *(np.roll([turned(*r) for r in rows], k, axis=1) for k, rows in ((1, ones), (2, others)))
+    )
     np.testing.assert_allclose(again, expected, atol=1e-9)
 
 
@@ -404,7 +472,9 @@ def test_obbs_are_matched_by_probiou():
 
     def rows(values, conf=None):
         rings = Rings.from_quads(np.array([turned(*v) for v in values]))
-        return Instances(np.zeros(len(values), int), rings.bounds(), rings=rings, conf=conf, task="obb")
+        return Instances(
+            np.zeros(len(values), int), rings.bounds(), rings=rings, conf=conf, task="obb"
+        )
 
     truth, found = rows(given), Predicted.of(rows(moved, rng.random(60)), np.zeros(60, int))
     sample = EvaluationInputs(GroundTruth(truth, np.zeros(30, int)), found, 1, 1, "obb")
@@ -422,9 +492,14 @@ def quads():
 @needs_shared
 def test_corners_stand_for_the_rectangle_that_ultralytics_sees(quads):
     for name, image in quads["images"].items():
-        corners = {kind: np.array(image[f"{kind}s"])[:, 1:9].reshape(-1, 4, 2) for kind in ("label", "detection")}
+        corners = {
+            kind: np.array(image[f"{kind}s"])[:, 1:9].reshape(-1, 4, 2)
+            for kind in ("label", "detection")
+        }
         for kind, quad in corners.items():
-            np.testing.assert_allclose(polygons.xywhr(quad), quads["pairs"][name][f"{kind}_xywhr"], atol=1e-3)
+            np.testing.assert_allclose(
+                polygons.xywhr(quad), quads["pairs"][name][f"{kind}_xywhr"], atol=1e-3
+            )
         i, j = np.indices((len(corners["label"]), len(corners["detection"]))).reshape(2, -1)
         found = ultralytics.probiou(corners["label"][i], corners["detection"][j])
         np.testing.assert_allclose(found, np.ravel(quads["pairs"][name]["probiou"]), atol=1e-3)
@@ -437,10 +512,18 @@ def test_labels_of_any_corners_score_as_ultralytics_scores_them(quads):
         table = np.concatenate(images)
         rings = Rings.from_quads(table[:, 1:9].reshape(-1, 4, 2))
         conf = table[:, 9] if kind == "detections" else None
-        instances = Instances(table[:, 0].astype(int), rings.bounds(), rings=rings, conf=conf, task="obb")
+        instances = Instances(
+            table[:, 0].astype(int), rings.bounds(), rings=rings, conf=conf, task="obb"
+        )
         return instances, np.repeat(np.arange(len(images)), [len(image) for image in images])
 
-    sample = EvaluationInputs(GroundTruth(*rows("labels")), Predicted.of(*rows("detections")), len(quads["images"]), len(quads["names"]), "obb")
+    sample = EvaluationInputs(
+        GroundTruth(*rows("labels")),
+        Predicted.of(*rows("detections")),
+        len(quads["images"]),
+        len(quads["names"]),
+        "obb",
+    )
     results, expected = of(sample), quads["expected"]
     np.testing.assert_allclose(results.all_ap, expected["ap"], atol=1e-6)
     for name in ("map50", "map75", "map", "mp", "mr"):
@@ -458,9 +541,16 @@ def test_keypoints_are_matched_by_oks_over_a_part_of_the_box():
         for image in range(sample.images):
             g = np.flatnonzero((truth.image == image) & ~truth.crowd)
             d = np.array(
-                sorted(np.flatnonzero(found.image == image), key=lambda k: (-found.instances.conf[k], found.place[k])), int
+                sorted(
+                    np.flatnonzero(found.image == image),
+                    key=lambda k: (-found.instances.conf[k], found.place[k]),
+                ),
+                int,
             )
-            labels, points = truth.instances.keypoints[g][:, None], found.instances.keypoints[d][None]
+            labels, points = (
+                truth.instances.keypoints[g][:, None],
+                found.instances.keypoints[d][None],
+            )
             squared = ((labels[..., :2] - points[..., :2]) ** 2).sum(axis=-1)
             seen = labels[..., 2] != 0
             area = truth.box_area[g][:, None, None] * 0.53

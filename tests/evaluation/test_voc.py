@@ -41,7 +41,11 @@ def voc_eval(sample, k, ovthresh, use_07_metric, strict):
     recs, npos = {}, 0
     for image in range(sample.images):
         own = np.flatnonzero((truth.image == image) & (truth.instances.class_id == k))
-        recs[image] = {"bbox": truth.instances.boxes[own], "difficult": truth.ignored[own], "det": [False] * len(own)}
+        recs[image] = {
+            "bbox": truth.instances.boxes[own],
+            "difficult": truth.ignored[own],
+            "det": [False] * len(own),
+        }
         npos += (~truth.ignored[own]).sum()
     if npos == 0:
         return np.nan
@@ -55,7 +59,11 @@ def voc_eval(sample, k, ovthresh, use_07_metric, strict):
             iw = np.maximum(np.minimum(boxes[:, 2], bb[2]) - np.maximum(boxes[:, 0], bb[0]), 0.0)
             ih = np.maximum(np.minimum(boxes[:, 3], bb[3]) - np.maximum(boxes[:, 1], bb[1]), 0.0)
             inters = iw * ih
-            uni = (bb[2] - bb[0]) * (bb[3] - bb[1]) + (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) - inters
+            uni = (
+                (bb[2] - bb[0]) * (bb[3] - bb[1])
+                + (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+                - inters
+            )
             overlaps = np.where(uni > 0, inters / np.where(uni > 0, uni, 1), 0)
             ovmax, jmax = np.max(overlaps), np.argmax(overlaps)
         if ovmax > ovthresh or (not strict and ovmax == ovthresh):
@@ -67,7 +75,9 @@ def voc_eval(sample, k, ovthresh, use_07_metric, strict):
         else:
             fp[d] = 1.0
     fp, tp = np.cumsum(fp), np.cumsum(tp)
-    return voc_ap(tp / float(npos), tp / np.maximum(tp + fp, np.finfo(np.float64).eps), use_07_metric)
+    return voc_ap(
+        tp / float(npos), tp / np.maximum(tp + fp, np.finfo(np.float64).eps), use_07_metric
+    )
 
 
 def by_loop(sample, iou=0.5, points=None, strict=False):
@@ -86,7 +96,9 @@ def difficult(sample, every=4):
 @given(samples(), protocols, st.sampled_from([0.1, 0.3, 0.5, 0.75]))
 def test_it_is_what_voc_eval_finds(sample, protocol, iou):
     sample = difficult(sample)
-    np.testing.assert_allclose(of(sample, iou, **protocol), by_loop(sample, iou, **protocol), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        of(sample, iou, **protocol), by_loop(sample, iou, **protocol), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("points", [None, 11])
@@ -98,7 +110,9 @@ def test_drawn_samples(points, strict):
         gt["annotations"] = [a for a in gt["annotations"] if min(a["bbox"][2:]) > 0]
         sample = difficult(sample_of(gt, [d for d in dt if min(d["bbox"][2:]) > 0]), 6)
         expected = by_loop(sample, 0.5, points, strict)
-        np.testing.assert_allclose(of(sample, points=points, strict=strict), expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            of(sample, points=points, strict=strict), expected, rtol=0, atol=1e-12
+        )
         different += len(set(np.nan_to_num(expected)) - {0, 1})
     assert different > 50
 
@@ -106,14 +120,17 @@ def test_drawn_samples(points, strict):
 def read(folder):
     """(image, values) of the rows "object [confidence] x y w h"."""
     rows = [
-        (k, line.split()[1:]) for k, file in enumerate(sorted(folder.glob("*.txt"))) for line in file.read_text().splitlines()
+        (k, line.split()[1:])
+        for k, file in enumerate(sorted(folder.glob("*.txt")))
+        for line in file.read_text().splitlines()
     ]
     return np.array([k for k, _ in rows]), np.array([values for _, values in rows], float)
 
 
 @pytest.mark.skipif(not PADILLA.is_dir(), reason="the shared data is not beside the repository")
 def test_the_example_of_padilla():
-    """As rafaelpadilla/Object-Detection-Metrics publishes it: 24.57 % and 26.84 % at IoU 0.3, boxes one pixel larger.
+    """As rafaelpadilla/Object-Detection-Metrics publishes it: 24.57 % and 26.84 % at IoU 0.3, boxes
+    one pixel larger.
 
     Of boxes as they are given one detection overlaps by 0.295 only.
     """
@@ -139,7 +156,9 @@ def padilla(pixel):
 
 @quick
 @given(samples(distinct=True), protocols, st.randoms())
-def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sample, protocol, random):
+def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(
+    sample, protocol, random
+):
     order = np.array(random.sample(range(len(sample.found)), len(sample.found)), np.int64)
     np.testing.assert_array_equal(of(shuffled(sample, order), **protocol), of(sample, **protocol))
 
@@ -215,6 +234,10 @@ def test_classes_do_not_mix():
 @pytest.mark.parametrize("points", [None, 11])
 def test_nothing(points):
     for classes in (0, 2):
-        np.testing.assert_equal(of(one_image(row([]), row([], []), classes), points=points), [np.nan] * classes)
+        np.testing.assert_equal(
+            of(one_image(row([]), row([], []), classes), points=points), [np.nan] * classes
+        )
     np.testing.assert_equal(of(one_image(row(FOUR), row([], []), 2), points=points), [0, np.nan])
-    np.testing.assert_equal(of(one_image(row([]), row(FOUR, [0.5] * 4), 1), points=points), [np.nan])
+    np.testing.assert_equal(
+        of(one_image(row([]), row(FOUR, [0.5] * 4), 1), points=points), [np.nan]
+    )

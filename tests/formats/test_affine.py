@@ -14,7 +14,9 @@ from tiler.formats.affine import Affine, beside, candidates, world_file, world_t
 NORTH_UP = Affine(0.5, 0, 1000, 0, -0.5, 2000)
 LINES = ["0.5", "0", "0", "-0.5", "1000.25", "1999.75"]  # NORTH_UP as a world file
 
-points = st.lists(st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)), max_size=5).map(lambda p: np.array(p).reshape(-1, 2))
+points = st.lists(st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)), max_size=5).map(
+    lambda p: np.array(p).reshape(-1, 2)
+)
 
 
 @st.composite
@@ -45,7 +47,9 @@ def test_points_go_where_the_matrix_takes_them(affine, places):
 def test_the_inverse_leads_back(affine, places):
     a, b, d, e, det = affine.a, affine.b, affine.d, affine.e, affine.determinant
     x, y = (affine.apply(places) - [affine.c, affine.f]).T
-    np.testing.assert_allclose(np.column_stack([e * x - b * y, a * y - d * x]) / det, places, rtol=1e-9, atol=1e-5)
+    np.testing.assert_allclose(
+        np.column_stack([e * x - b * y, a * y - d * x]) / det, places, rtol=1e-9, atol=1e-5
+    )
 
 
 @quick
@@ -62,11 +66,16 @@ def test_any_number_of_axes_is_mapped():
 
 @quick
 @given(
-    affines(), points, st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)), st.tuples(numbers(0.01, 16), numbers(0.01, 16))
+    affines(),
+    points,
+    st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)),
+    st.tuples(numbers(0.01, 16), numbers(0.01, 16)),
 )
 def test_a_point_of_a_tile_lies_where_it_lies_in_the_picture(affine, places, origin, zoom):
     in_tile = (places - origin) * zoom
-    np.testing.assert_allclose(affine.of_tile(*origin, zoom).apply(in_tile), affine.apply(places), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(
+        affine.of_tile(*origin, zoom).apply(in_tile), affine.apply(places), rtol=1e-9, atol=1e-6
+    )
 
 
 def test_determinant_is_the_area_of_a_pixel():
@@ -75,7 +84,19 @@ def test_determinant_is_the_area_of_a_pixel():
 
 @pytest.mark.parametrize(
     "given",
-    ["", "1,2,3", "1,0,0,0,1,0,0", "1,0,0,0,x,0", "1,0,0,0,1,", "1;0;0;0;1;0", [1, 2], None, [None] * 6, 5, [10**400] * 6],
+    [
+        "",
+        "1,2,3",
+        "1,0,0,0,1,0,0",
+        "1,0,0,0,x,0",
+        "1,0,0,0,1,",
+        "1;0;0;0;1;0",
+        [1, 2],
+        None,
+        [None] * 6,
+        5,
+        [10**400] * 6,
+    ],
 )
 def test_what_is_not_six_numbers_is_refused(given):
     with pytest.raises(TilerError, match="six numbers a,b,c,d,e,f, got"):
@@ -88,14 +109,18 @@ def test_what_is_not_finite_is_refused(given):
         Affine.of(given)
 
 
-@pytest.mark.parametrize("given", ["0,0,0,0,0,0", "1,2,0,2,4,0", "0.1,0.2,5,0.15,0.3,5", "1,0,0,0,0,0"])
+@pytest.mark.parametrize(
+    "given", ["0,0,0,0,0,0", "1,2,0,2,4,0", "0.1,0.2,5,0.15,0.3,5", "1,0,0,0,0,0"]
+)
 def test_what_cannot_be_undone_is_refused(given):
     with pytest.raises(TilerError, match="area"):
         Affine.of(given)
 
 
 def test_a_very_small_pixel_is_a_pixel():
-    assert Affine.of("1e-9,0,13.4,0,-1e-9,52.5").apply(np.array([[1e3, 0]])).tolist() == [[13.400001, 52.5]]
+    assert Affine.of("1e-9,0,13.4,0,-1e-9,52.5").apply(np.array([[1e3, 0]])).tolist() == [
+        [13.400001, 52.5]
+    ]
 
 
 # World files
@@ -106,7 +131,9 @@ def test_a_very_small_pixel_is_a_pixel():
 def test_a_world_file_says_where_the_centre_of_the_first_pixel_lies(tmp_path_factory, affine):
     file = tmp_path_factory.getbasetemp() / "any.tfw"
     (x, y), *_ = affine.apply(np.array([[0.5, 0.5]])).tolist()
-    file.write_text("".join(f"{float(v)!r}\n" for v in (affine.a, affine.d, affine.b, affine.e, x, y)))
+    file.write_text(
+        "".join(f"{float(v)!r}\n" for v in (affine.a, affine.d, affine.b, affine.e, x, y))
+    )
     found = world_file(file)
     assert (found.a, found.b, found.d, found.e) == (affine.a, affine.b, affine.d, affine.e)
     np.testing.assert_allclose([found.c, found.f], [affine.c, affine.f], rtol=1e-12, atol=1e-8)
@@ -123,11 +150,19 @@ def test_a_world_file_that_is_written_is_read_again(tmp_path_factory, affine):
 
 
 def test_a_world_file_has_six_lines():
-    assert [float(line) for line in world_text(NORTH_UP).splitlines()] == [float(line) for line in LINES]
+    assert [float(line) for line in world_text(NORTH_UP).splitlines()] == [
+        float(line) for line in LINES
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", ["\n".join(LINES), "\r\n".join(LINES) + "\r\n", "\ufeff" + "\n".join(LINES), "  \n".join(LINES) + "\n\n\n"]
+    "text",
+    [
+        "\n".join(LINES),
+        "\r\n".join(LINES) + "\r\n",
+        "\ufeff" + "\n".join(LINES),
+        "  \n".join(LINES) + "\n\n\n",
+    ],
 )
 def test_line_ends_blanks_and_a_mark_are_no_matter(tmp_path, text):
     (tmp_path / "a.tfw").write_bytes(text.encode())

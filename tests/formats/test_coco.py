@@ -32,7 +32,9 @@ def content(annotations=(), images=None, categories=None):
     return {
         "images": [image()] if images is None else images,
         "annotations": list(annotations),
-        "categories": [{"id": 7, "name": "car"}, {"id": 9, "name": "bus"}] if categories is None else categories,
+        "categories": [{"id": 7, "name": "car"}, {"id": 9, "name": "bus"}]
+        if categories is None
+        else categories,
     }
 
 
@@ -71,7 +73,9 @@ sides = st.integers(1, 400).map(lambda k: k / 4)
 @quick
 @given(st.lists(st.tuples(coordinates, coordinates, sides, sides), max_size=6))
 def test_boxes(file, boxes):
-    found, ignored, findings = objects(file, [annotation(id=i, bbox=list(box)) for i, box in enumerate(boxes)])
+    found, ignored, findings = objects(
+        file, [annotation(id=i, bbox=list(box)) for i, box in enumerate(boxes)]
+    )
     assert found.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in boxes]
     assert found.row.tolist() == list(range(len(boxes)))
     assert (found.class_id == 0).all()
@@ -104,7 +108,9 @@ def rectangles(draw):
 @given(st.lists(rectangles(), min_size=1, max_size=5))
 def test_parts_are_united_as_pycocotools_does(file, parts):
     found, _, findings = objects(file, [annotation(segmentation=parts)], SEGMENT)
-    theirs = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([list(map(float, part)) for part in parts], 30, 40)))
+    theirs = coco_mask.decode(
+        coco_mask.merge(coco_mask.frPyObjects([list(map(float, part)) for part in parts], 30, 40))
+    )
     y, x = np.indices((30, 40)) + 0.5
     np.testing.assert_array_equal(shapely.contains_xy(found.rings.geometry()[0], x, y), theirs)
     assert found.area.tolist() == [pytest.approx(theirs.sum(), abs=1e-6)]
@@ -119,7 +125,9 @@ def test_masks_are_those_of_pycocotools(file, mask, compressed):
     if not compressed:
         flat = np.concatenate([[0], mask.T.ravel(), [1 - mask.T.ravel()[-1]]])
         counts = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat))])).tolist()
-    given = annotation(segmentation={"size": [9, 12], "counts": counts}, bbox=coco_mask.toBbox(encoded).tolist())
+    given = annotation(
+        segmentation={"size": [9, 12], "counts": counts}, bbox=coco_mask.toBbox(encoded).tolist()
+    )
     found, _, findings = objects(file, [given], SEGMENT)
     y, x = np.indices((9, 12)) + 0.5
     np.testing.assert_array_equal(shapely.contains_xy(found.rings.geometry()[0], x, y), mask)
@@ -129,18 +137,24 @@ def test_masks_are_those_of_pycocotools(file, mask, compressed):
 
 def test_a_part_within_a_part_is_no_hole():
     inner = [15, 25, 20, 25, 20, 30, 15, 30]
-    found, _, _ = coco.instances([coco.Annotation(1, 1, 7, BOX, [SQUARE, inner])], CLASSES, SEGMENT, "f.json")
+    found, _, _ = coco.instances(
+        [coco.Annotation(1, 1, 7, BOX, [SQUARE, inner])], CLASSES, SEGMENT, "f.json"
+    )
     assert found.area.tolist() == [30 * 40]
 
 
 def test_a_polygon_that_crosses_itself_is_even_odd():
     bow_tie = [0, 0, 40, 40, 40, 0, 0, 40]
-    found, _, _ = coco.instances([coco.Annotation(1, 1, 7, [0, 0, 40, 40], [bow_tie])], CLASSES, SEGMENT, "f.json")
+    found, _, _ = coco.instances(
+        [coco.Annotation(1, 1, 7, [0, 0, 40, 40], [bow_tie])], CLASSES, SEGMENT, "f.json"
+    )
     assert found.area.tolist() == [800]
 
 
 def test_an_outline_in_a_box_set_is_kept_beside_the_box(file):
-    found, _, findings = objects(file, [annotation(segmentation=[[12, 22, 38, 22, 38, 58]]), annotation(id=2)])
+    found, _, findings = objects(
+        file, [annotation(segmentation=[[12, 22, 38, 22, 38, 58]]), annotation(id=2)]
+    )
     assert found.boxes.tolist() == [[10, 20, 40, 60]] * 2
     assert [len(found.rings[i][0]) for i in range(2)] == [3, 4]
     assert not findings
@@ -148,16 +162,24 @@ def test_an_outline_in_a_box_set_is_kept_beside_the_box(file):
 
 def test_an_obb_is_the_smallest_rectangle_and_a_quad_its_corners(file):
     quad, other = [20, 10, 40, 30, 30, 40, 10, 20], [0, 0, 8, 0, 10, 5, 8, 10, 0, 10]
-    found, _, _ = objects(file, [annotation(segmentation=[quad]), annotation(id=2, segmentation=[other])], OBB)
+    found, _, _ = objects(
+        file, [annotation(segmentation=[quad]), annotation(id=2, segmentation=[other])], OBB
+    )
     assert found.rings.quads()[0].ravel().tolist() == quad
     assert shapely.area(found.rings.geometry()).tolist() == pytest.approx([400, 100])
-    assert found.boxes.tolist() == [pytest.approx(row) for row in [[10, 10, 40, 40], [0, 0, 10, 10]]]
+    assert found.boxes.tolist() == [
+        pytest.approx(row) for row in [[10, 10, 40, 40], [0, 0, 10, 10]]
+    ]
 
 
 @pytest.mark.parametrize("spec", [SEGMENT, OBB])
 def test_no_outline_where_one_is_needed_is_reported(file, spec):
-    found, _, findings = objects(file, [annotation(id=55), annotation(id=2, segmentation=[SQUARE])], spec)
-    assert [str(f) for f in findings] == [f"f.json: L10 annotation 55: no segmentation, which a {spec.task} set needs"]
+    found, _, findings = objects(
+        file, [annotation(id=55), annotation(id=2, segmentation=[SQUARE])], spec
+    )
+    assert [str(f) for f in findings] == [
+        f"f.json: L10 annotation 55: no segmentation, which a {spec.task} set needs"
+    ]
     assert found.row.tolist() == [1]
 
 
@@ -165,15 +187,31 @@ def test_no_outline_where_one_is_needed_is_reported(file, spec):
 
 
 def test_keypoints(file):
-    given = [annotation(keypoints=[11, 21, 2, 12, 22, 1]), annotation(id=2, keypoints=[0, 0, 0, 5, 6, 0]), annotation(id=3)]
+    given = [
+        annotation(keypoints=[11, 21, 2, 12, 22, 1]),
+        annotation(id=2, keypoints=[0, 0, 0, 5, 6, 0]),
+        annotation(id=3),
+    ]
     found, _, findings = objects(file, given, POSE)
-    assert found.keypoints.tolist() == [[[11, 21, 2], [12, 22, 1]], [[0, 0, 0], [5, 6, 0]], [[0, 0, 0], [0, 0, 0]]]
+    assert found.keypoints.tolist() == [
+        [[11, 21, 2], [12, 22, 1]],
+        [[0, 0, 0], [5, 6, 0]],
+        [[0, 0, 0], [0, 0, 0]],
+    ]
     assert found.rings is None
     assert not findings
 
 
 @pytest.mark.parametrize(
-    "keypoints", [[1, 2, 2], [1, 2, 2, 3], [1, 2, 2] * 3, [1, 2, 2, 3, 4, "2"], {"a": 1}, [[1, 2, 2], [3, 4, 2]]]
+    "keypoints",
+    [
+        [1, 2, 2],
+        [1, 2, 2, 3],
+        [1, 2, 2] * 3,
+        [1, 2, 2, 3, 4, "2"],
+        {"a": 1},
+        [[1, 2, 2], [3, 4, 2]],
+    ],
 )
 def test_keypoints_that_cannot_be_meant(file, keypoints):
     found, _, findings = objects(file, [annotation(id=31, keypoints=keypoints)], POSE)
@@ -190,16 +228,28 @@ def test_the_task_follows_the_annotations(file):
     def task(*annotations):
         return read(file, content(annotations)).task
 
-    assert task() == task(annotation()) == task(box, box) == task(outline, annotation()) == task(crowd) == "detect"
+    assert (
+        task()
+        == task(annotation())
+        == task(box, box)
+        == task(outline, annotation())
+        == task(crowd)
+        == "detect"
+    )
     assert task(outline) == task(outline, box) == task(outline, crowd) == "segment"
     assert task(annotation(segmentation={"size": [80, 100], "counts": [8000]})) == "segment"
     assert task(annotation(keypoints=[1, 2, 2]), outline) == "pose"
     assert task(outline | {"keypoints": []}) == "segment"
 
 
-@pytest.mark.parametrize(("listed", "expected"), [(["nose", "tail"], 2), ([], 2), (None, 2), (["a", "b", "c"], 3)])
+@pytest.mark.parametrize(
+    ("listed", "expected"), [(["nose", "tail"], 2), ([], 2), (None, 2), (["a", "b", "c"], 3)]
+)
 def test_the_number_of_keypoints(file, listed, expected):
-    given = content([annotation(keypoints=[1, 2, 2, 3, 4, 2])], categories=[{"id": 7, "name": "cat", "keypoints": listed}])
+    given = content(
+        [annotation(keypoints=[1, 2, 2, 3, 4, 2])],
+        categories=[{"id": 7, "name": "cat", "keypoints": listed}],
+    )
     assert read(file, given).kpt_shape == (expected, 3)
     given = content([annotation()], categories=[{"id": 7, "name": "cat", "keypoints": listed}])
     assert read(file, given).kpt_shape is None
@@ -208,17 +258,23 @@ def test_the_number_of_keypoints(file, listed, expected):
 # Crowds
 
 
-@pytest.mark.parametrize("mark", [{"iscrowd": 1}, {"ignore": 1}, {"iscrowd": True}, {"iscrowd": 0, "ignore": 1}])
+@pytest.mark.parametrize(
+    "mark", [{"iscrowd": 1}, {"ignore": 1}, {"iscrowd": True}, {"iscrowd": 0, "ignore": 1}]
+)
 def test_crowds_are_regions_to_be_ignored_and_no_objects(file, mark):
     mask = {"size": [80, 100], "counts": [5, 10, 7985]}
     given = [annotation(**mark), annotation(id=2), annotation(id=3, segmentation=mask, **mark)]
-    found, ignored, findings = objects(file, [*given, annotation(id=4, segmentation=[SQUARE], **mark)])
+    found, ignored, findings = objects(
+        file, [*given, annotation(id=4, segmentation=[SQUARE], **mark)]
+    )
     assert found.row.tolist() == [1]
     assert shapely.area(ignored.geometry()).tolist() == [1200, 10, 1200]
     assert not findings
 
 
-@pytest.mark.parametrize("mark", [{"iscrowd": 0}, {"iscrowd": None}, {"ignore": 0}, {"iscrowd": False}])
+@pytest.mark.parametrize(
+    "mark", [{"iscrowd": 0}, {"iscrowd": None}, {"ignore": 0}, {"iscrowd": False}]
+)
 def test_what_is_no_crowd_is_an_object(file, mark):
     found, ignored, _ = objects(file, [annotation(**mark)])
     assert (len(found), len(ignored)) == (1, 0)
@@ -268,7 +324,10 @@ BAD = {
     "a mask of escapes for counts": ({"segmentation": {"size": [8, 8], "counts": "\x1b\n"}}, "L03"),
     "a mask cut short": ({"segmentation": {"size": [8, 8], "counts": [10, 10]}}, "L03"),
     "a mask of other text": ({"segmentation": {"size": [8, 8], "counts": "~~"}}, "L03"),
-    "a mask larger than 64 bits": ({"segmentation": {"size": [2**33, 2**33], "counts": [0, 2**66]}}, "L03"),
+    "a mask larger than 64 bits": (
+        {"segmentation": {"size": [2**33, 2**33], "counts": [0, 2**66]}},
+        "L03",
+    ),
     "a runaway number": ({"segmentation": {"size": [8, 8], "counts": "o" * 5000 + "0"}}, "L03"),
 }
 
@@ -276,8 +335,13 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_annotation_is_reported_by_its_id_and_the_others_are_read(file, name):
     change, codes = BAD[name]
-    given = [annotation(id=1, segmentation=[SQUARE]), annotation(id=4711, segmentation=[SQUARE]) | change]
-    found, ignored, findings = objects(file, [*given, annotation(id=3, segmentation=[SQUARE])], SEGMENT)
+    given = [
+        annotation(id=1, segmentation=[SQUARE]),
+        annotation(id=4711, segmentation=[SQUARE]) | change,
+    ]
+    found, ignored, findings = objects(
+        file, [*given, annotation(id=3, segmentation=[SQUARE])], SEGMENT
+    )
     assert found.row.tolist() == [0, 2]
     assert len(ignored) == 0
     assert len(findings) == 1
@@ -365,7 +429,11 @@ def test_annotations_within_an_image_entry_are_not_taken_for_its_own(file):
 
 
 def test_classes_follow_the_rising_ids(file):
-    categories = [{"id": 90, "name": "z"}, {"id": 0, "name": "background"}, {"id": 3, "name": "b", "supercategory": "x"}]
+    categories = [
+        {"id": 90, "name": "z"},
+        {"id": 0, "name": "background"},
+        {"id": 3, "name": "b", "supercategory": "x"},
+    ]
     found = read(file, content([], categories=categories))
     assert (found.names, found.classes) == (("background", "b", "z"), {0: 0, 3: 1, 90: 2})
 
@@ -374,7 +442,10 @@ def test_classes_follow_the_rising_ids(file):
     ("categories", "message"),
     [
         ([], "expected categories with ids of their own, got []"),
-        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "expected categories with ids of their own, got [1, 1]"),
+        (
+            [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
+            "expected categories with ids of their own, got [1, 1]",
+        ),
         ([{"id": "1", "name": "a"}], "a category has a whole-number id and a name, got '1', 'a'"),
         ([{"id": 1}], "a category has a whole-number id and a name, got 1, None"),
         ([{"name": "a"}], "a category has a whole-number id and a name, got None, 'a'"),
@@ -430,11 +501,16 @@ def test_what_is_no_instances_file_is_said_in_one_line(file, given):
 def test_misspelt_keys_are_guessed(file):
     given = content()
     given["annotation"] = given.pop("annotations")
-    assert refusal(file, given).endswith("missing required field `annotations`; for annotations, did you mean 'annotation'?")
+    assert refusal(file, given).endswith(
+        "missing required field `annotations`; for annotations, did you mean 'annotation'?"
+    )
 
 
 def test_a_byte_order_mark_and_unknown_keys_are_no_matter(file):
-    found = read(file, b"\xef\xbb\xbf" + json.dumps(content() | {"info": {"x": [1]}, "licenses": None}).encode())
+    found = read(
+        file,
+        b"\xef\xbb\xbf" + json.dumps(content() | {"info": {"x": [1]}, "licenses": None}).encode(),
+    )
     assert [p.file_name for p in found.images] == ["a.jpg"]
 
 

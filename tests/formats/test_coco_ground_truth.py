@@ -41,7 +41,11 @@ def as_pycocotools_reads(file):
     with contextlib.redirect_stdout(io.StringIO()):
         oracle = COCO(str(file))
     places = {id: i for i, id in enumerate(np.unique(sorted(oracle.imgs)).tolist())}
-    return oracle, [a for id in places for a in oracle.loadAnns(oracle.getAnnIds(imgIds=[id]))], places
+    return (
+        oracle,
+        [a for id in places for a in oracle.loadAnns(oracle.getAnnIds(imgIds=[id]))],
+        places,
+    )
 
 
 @needs_shared
@@ -50,12 +54,21 @@ def test_real_files_as_pycocotools_reads_them(path):
     truth = coco_ground_truth.read(path)
     oracle, annotations, places = as_pycocotools_reads(path)
     assert not truth.findings
-    assert [p[0] for p in truth.images] == list(places) and [c["id"] for c in oracle.loadCats(oracle.getCatIds())] == [
-        *truth.categories
-    ]
+    assert [p[0] for p in truth.images] == list(places) and [
+        c["id"] for c in oracle.loadCats(oracle.getCatIds())
+    ] == [*truth.categories]
     for id, name, width, height in truth.images:
-        assert (name, width, height) == tuple(oracle.imgs[id][key] for key in ("file_name", "width", "height"))
-    columns = truth.instances.area, truth.box_area, truth.image, truth.crowd, truth.ignore, truth.instances.class_id
+        assert (name, width, height) == tuple(
+            oracle.imgs[id][key] for key in ("file_name", "width", "height")
+        )
+    columns = (
+        truth.instances.area,
+        truth.box_area,
+        truth.image,
+        truth.crowd,
+        truth.ignore,
+        truth.instances.class_id,
+    )
     assert [*zip(*(c.tolist() for c in columns), strict=True)] == [
         (
             a.get("area", a["bbox"][2] * a["bbox"][3]),
@@ -67,7 +80,9 @@ def test_real_files_as_pycocotools_reads_them(path):
         )
         for a in annotations
     ]
-    assert truth.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in annotations)]
+    assert truth.instances.boxes.tolist() == [
+        [x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in annotations)
+    ]
     file = json.loads(path.read_text())["annotations"]
     assert [file[row]["id"] for row in truth.instances.row] == [a["id"] for a in annotations]
     assert truth.task == coco.read(path).task == ("segment" if path == INSTANCES else "detect")
@@ -80,15 +95,23 @@ numbers = st.one_of(st.integers(-300, 300), st.floats(-1e6, 1e6))
 
 
 @quick
-@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6), st.permutations([4, 1, 3]))
+@given(
+    st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6), st.permutations([4, 1, 3])
+)
 def test_boxes_to_the_last_bit(file, boxes, ids):
     """Those without size too; the order is that of the ids of the images, then of the file."""
     annotations = [annotation(id=i, image_id=ids[i % 3], bbox=box) for i, box in enumerate(boxes)]
     truth = of(file, *annotations, images=[image(id=i, file_name=f"{i}.jpg") for i in ids])
     order = sorted(range(len(boxes)), key=lambda i: (ids[i % 3], i))
     assert truth.instances.row.tolist() == order and [p[0] for p in truth.images] == [1, 3, 4]
-    assert truth.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in (boxes[i] for i in order)]
-    assert truth.box_area.tolist() == truth.instances.area.tolist() == [boxes[i][2] * boxes[i][3] for i in order]
+    assert truth.instances.boxes.tolist() == [
+        [x, y, x + w, y + h] for x, y, w, h in (boxes[i] for i in order)
+    ]
+    assert (
+        truth.box_area.tolist()
+        == truth.instances.area.tolist()
+        == [boxes[i][2] * boxes[i][3] for i in order]
+    )
     assert not truth.findings
 
 
@@ -103,15 +126,41 @@ def test_what_stands_in_an_annotation(file):
     assert truth.names == ("car", "bus") and truth.categories == {7: 0, 9: 1}
     assert truth.instances.class_id.tolist() == [1, 0, 0, 0]
     assert truth.instances.area.tolist() == [5.5, 0, -3, 1200]
-    assert truth.crowd.tolist() == [True, False, False, False] and truth.ignore.tolist() == [False, True, False, False]
-    assert (truth.task, truth.num_keypoints, truth.segmentations, truth.kpt_shape) == ("detect", None, None, None)
+    assert truth.crowd.tolist() == [True, False, False, False] and truth.ignore.tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert (truth.task, truth.num_keypoints, truth.segmentations, truth.kpt_shape) == (
+        "detect",
+        None,
+        None,
+        None,
+    )
 
 
 def test_pictures(file):
     """Ids of either kind; a file name counts for nothing here, and two images may share one."""
-    images = [{"id": "b"}, image(id=12), image(id=2, width="x", height=1.5), {"id": "a", "file_name": 3, "width": -1}]
-    truth = of(file, annotation(image_id="a"), annotation(image_id=12.0), annotation(image_id="b"), images=images)
-    assert truth.images == [(2, "a.jpg", 0, 1), (12, "a.jpg", 100, 80), ("a", "", 0, 0), ("b", "", 0, 0)]
+    images = [
+        {"id": "b"},
+        image(id=12),
+        image(id=2, width="x", height=1.5),
+        {"id": "a", "file_name": 3, "width": -1},
+    ]
+    truth = of(
+        file,
+        annotation(image_id="a"),
+        annotation(image_id=12.0),
+        annotation(image_id="b"),
+        images=images,
+    )
+    assert truth.images == [
+        (2, "a.jpg", 0, 1),
+        (12, "a.jpg", 100, 80),
+        ("a", "", 0, 0),
+        ("b", "", 0, 0),
+    ]
     assert truth.image.tolist() == [1, 2, 3] and truth.instances.row.tolist() == [1, 0, 2]
 
 
@@ -136,8 +185,14 @@ def test_pictures(file):
 def test_an_annotation_that_cannot_be_used(file, bad, code, said):
     truth = of(file, annotation(), annotation(id="odd\n") | bad, annotation())
     assert [(f.path, f.code) for f in truth.findings] == [("gt.json", code)]
-    assert truth.findings[0].message.startswith("annotation odd\\n: ") and said in truth.findings[0].message
-    assert truth.instances.row.tolist() == [0, 2] and truth.instances.boxes.tolist() == [[10, 20, 40, 60]] * 2
+    assert (
+        truth.findings[0].message.startswith("annotation odd\\n: ")
+        and said in truth.findings[0].message
+    )
+    assert (
+        truth.instances.row.tolist() == [0, 2]
+        and truth.instances.boxes.tolist() == [[10, 20, 40, 60]] * 2
+    )
 
 
 def test_pictures_that_cannot_be_used(file):
@@ -149,7 +204,12 @@ def test_pictures_that_cannot_be_used(file):
 
 def test_outlines_of_segment(file):
     given = [[SQUARE], MASK, None, []]
-    truth = of(file, *(annotation(segmentation=value) for value in given), annotation(segmentation="xyz"), task="segment")
+    truth = of(
+        file,
+        *(annotation(segmentation=value) for value in given),
+        annotation(segmentation="xyz"),
+        task="segment",
+    )
     assert truth.segmentations == [[SQUARE], MASK, None, None] and truth.instances.rings is None
     assert truth.instances.task == "segment" and [f.code for f in truth.findings] == ["L03"]
     assert of(file, annotation(segmentation=[SQUARE]), task="detect").segmentations is None
@@ -185,13 +245,20 @@ def test_keypoints(file):
         categories=categories,
     )
     assert (truth.task, truth.kpt_shape) == ("pose", (2, 3))
-    assert truth.instances.keypoints.tolist() == [[[1, 2, 2], [0, 0, 0]]] * 2 + [[[0, 0, 0]] * 2] * 2
+    assert (
+        truth.instances.keypoints.tolist() == [[[1, 2, 2], [0, 0, 0]]] * 2 + [[[0, 0, 0]] * 2] * 2
+    )
     assert truth.num_keypoints.tolist() == [2, 1, 0, 0]
-    assert [f.code for f in truth.findings] == ["L03", "L03"] and "expected 2 keypoints" in truth.findings[0].message
+    assert [f.code for f in truth.findings] == [
+        "L03",
+        "L03",
+    ] and "expected 2 keypoints" in truth.findings[0].message
     assert of(file, annotation(keypoints=points), task="detect").instances.keypoints is None
 
 
-@pytest.mark.parametrize("task, said", [("pose", "no annotation has keypoints"), ("obb", "got --task obb")])
+@pytest.mark.parametrize(
+    "task, said", [("pose", "no annotation has keypoints"), ("obb", "got --task obb")]
+)
 def test_another_task(file, task, said):
     with pytest.raises(TilerError, match=said):
         of(file, annotation(), task=task)
@@ -200,7 +267,10 @@ def test_another_task(file, task, said):
 def test_nothing_at_all(file):
     for task in ("auto", "detect", "segment"):
         truth = of(file, task=task, images=[])
-        assert truth.instances.boxes.shape == (0, 4) and truth.image.shape == truth.crowd.shape == truth.box_area.shape == (0,)
+        assert truth.instances.boxes.shape == (
+            0,
+            4,
+        ) and truth.image.shape == truth.crowd.shape == truth.box_area.shape == (0,)
         assert truth.images == [] and truth.segmentations == ([] if task == "segment" else None)
 
 

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from tiler.formats.csv_cells import escaped, plain
 
-texts = st.text(st.sampled_from("'=+-@\t\r\n\x00\x1b\x9b\\x1b9aäb,\"="), max_size=8) | st.text(max_size=20)
+texts = st.text(st.sampled_from("'=+-@\t\r\n\x00\x1b\x9b\\x1b9aäb,\"="), max_size=8) | st.text(
+    max_size=20
+)
 
 
 @given(texts)
@@ -28,7 +30,10 @@ def test_no_cell_begins_like_a_formula_or_holds_a_control_character(text):
 def test_it_survives_a_csv(text):
     file = io.StringIO(newline="")
     csv.writer(file).writerow([escaped(text), 1])
-    assert [plain(cell) for cell in next(csv.reader(io.StringIO(file.getvalue(), newline="")))] == [text, "1"]
+    assert [plain(cell) for cell in next(csv.reader(io.StringIO(file.getvalue(), newline="")))] == [
+        text,
+        "1",
+    ]
 
 
 @given(st.text(st.characters(exclude_categories=["Cc"], exclude_characters="=+-@'"), min_size=1))

@@ -47,18 +47,28 @@ def refusal(root, content):
 SPLITS = "train: images/train\nval: images/val\n"
 
 names = st.lists(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=12), min_size=1, max_size=6
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=12),
+    min_size=1,
+    max_size=6,
 )
 
 
 @quick
-@given(names, st.none() | st.integers(1, 5), st.sampled_from([2, 3]), st.none() | st.integers(1, 200), st.randoms())
+@given(
+    names,
+    st.none() | st.integers(1, 5),
+    st.sampled_from([2, 3]),
+    st.none() | st.integers(1, 200),
+    st.randoms(),
+)
 def test_what_is_dumped_is_read_again(tmp_path_factory, names, points, values, channels, random):
     root = tmp_path_factory.getbasetemp() / "dumped"
     (root / "images").mkdir(parents=True, exist_ok=True)
     kpt_shape = None if points is None else (points, values)
     flip_idx = None if points is None else tuple(random.sample(range(points), points))
-    text = dataset_yaml.dump(tuple(names), {"train": "images", "val": "images"}, kpt_shape, flip_idx, channels)
+    text = dataset_yaml.dump(
+        tuple(names), {"train": "images", "val": "images"}, kpt_shape, flip_idx, channels
+    )
     back = read(root, text)
     assert back.names == tuple(names)
     assert (back.kpt_shape, back.flip_idx, back.channels) == (kpt_shape, flip_idx, channels)
@@ -67,9 +77,12 @@ def test_what_is_dumped_is_read_again(tmp_path_factory, names, points, values, c
 
 
 def test_a_dump_has_no_path_and_plain_names():
-    text = dataset_yaml.dump(("yes", "1", "null", "a: b", "ñ"), {"train": "images/train", "val": "images/val"})
+    text = dataset_yaml.dump(
+        ("yes", "1", "null", "a: b", "ñ"), {"train": "images/train", "val": "images/val"}
+    )
     assert text == (
-        "train: images/train\nval: images/val\nnc: 5\nnames:\n  0: 'yes'\n  1: '1'\n  2: 'null'\n  3: 'a: b'\n  4: ñ\n"
+        "train: images/train\nval: images/val\nnc: 5\nnames:\n  0: 'yes'\n  1: '1'\n  2: 'null'\n "
+        " 3: 'a: b'\n  4: ñ\n"
     )
 
 
@@ -84,14 +97,26 @@ def test_a_dump_has_no_path_and_plain_names():
         (SPLITS + "minival: images/test\n", {"minival": ["images/test"]}),
         (SPLITS + "test:\n", {"train": ["images/train"], "val": ["images/val"]}),
         (SPLITS + "test: null\nminival: ~\n", {"val": ["images/val"]}),
-        ("train: [images/train, more]\nval: [images/val]\n", {"train": ["images/train", "more"], "val": ["images/val"]}),
-        ("train: images/train/\nval: ./images/val\n", {"train": ["images/train"], "val": ["images/val"]}),
+        (
+            "train: [images/train, more]\nval: [images/val]\n",
+            {"train": ["images/train", "more"], "val": ["images/val"]},
+        ),
+        (
+            "train: images/train/\nval: ./images/val\n",
+            {"train": ["images/train"], "val": ["images/val"]},
+        ),
         ("train: images/train\nvalidation: images/val\n", {"val": ["images/val"]}),
         ("path: .\n" + SPLITS, {"train": ["images/train"]}),
-        ("path: images\ntrain: train\nval: val\n", {"train": ["images/train"], "val": ["images/val"]}),
+        (
+            "path: images\ntrain: train\nval: val\n",
+            {"train": ["images/train"], "val": ["images/val"]},
+        ),
         ("path: more/..\n" + SPLITS, {"train": ["images/train"]}),
         ("path:\n" + SPLITS, {"train": ["images/train"]}),
-        ("train: ../images/train\nval: ../images/val\n", {"train": ["images/train"], "val": ["images/val"]}),
+        (
+            "train: ../images/train\nval: ../images/val\n",
+            {"train": ["images/train"], "val": ["images/val"]},
+        ),
         ("train: ../data/images/train\nval: ../data/images/val\n", {"train": ["images/train"]}),
     ],
 )
@@ -112,7 +137,10 @@ def test_absolute_paths(root, tmp_path):
 def test_a_text_list_is_a_split(root):
     (root / "list.txt").write_text("./a.jpg\n")
     found = read(root, "train: list.txt\nval: [list.txt, images/val]\nnames: [car]\n")
-    assert found.splits == {"train": (root / "list.txt",), "val": (root / "list.txt", root / "images/val")}
+    assert found.splits == {
+        "train": (root / "list.txt",),
+        "val": (root / "list.txt", root / "images/val"),
+    }
 
 
 def test_a_relative_path_from_the_working_directory(root, tmp_path, monkeypatch):
@@ -141,7 +169,9 @@ def test_beside_the_yaml_comes_before_the_working_directory(root, tmp_path, monk
 def test_broken_settings_of_the_trainer_are_no_matter(root, tmp_path, settings):
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "settings.json").write_bytes(settings.encode("latin-1"))
-    assert refusal(root, "path: nowhere\n" + SPLITS + "names: [car]\n").startswith("train: no such file or folder: ")
+    assert refusal(root, "path: nowhere\n" + SPLITS + "names: [car]\n").startswith(
+        "train: no such file or folder: "
+    )
 
 
 def test_every_place_that_was_tried_is_named(root, tmp_path):
@@ -152,9 +182,14 @@ def test_every_place_that_was_tried_is_named(root, tmp_path):
 
 def test_a_missing_test_split_is_a_finding_and_a_missing_val_split_an_error(root):
     found = read(root, SPLITS + "test: images/nowhere\nnames: [car]\n")
-    assert [str(f) for f in found.findings] == [f"dataset.yaml: Y01 split test: no such file or folder: {root}/images/nowhere"]
+    assert [str(f) for f in found.findings] == [
+        f"dataset.yaml: Y01 split test: no such file or folder: {root}/images/nowhere"
+    ]
     assert found.splits["test"] == ()
-    assert refusal(root, "train: images/train\nval: nowhere\nnames: [car]\n") == f"val: no such file or folder: {root}/nowhere"
+    assert (
+        refusal(root, "train: images/train\nval: nowhere\nnames: [car]\n")
+        == f"val: no such file or folder: {root}/nowhere"
+    )
 
 
 def test_no_val_split_is_a_finding(root):
@@ -181,7 +216,9 @@ def test_a_split_that_is_no_path_is_refused(root, content):
 
 @pytest.mark.parametrize("value", ["[a]", "{a: b}", '"a\\0b"'])
 def test_a_path_that_is_no_folder_is_refused(root, value):
-    assert refusal(root, f"path: {value}\n{SPLITS}names: [car]\n").startswith("path is a folder, got ")
+    assert refusal(root, f"path: {value}\n{SPLITS}names: [car]\n").startswith(
+        "path is a folder, got "
+    )
 
 
 @pytest.mark.parametrize("key", ["path", "train", "val"])
@@ -192,12 +229,17 @@ def test_a_name_too_long_for_the_file_system_does_not_exist(root, key):
 
 
 def test_traversal_to_a_file_of_the_system_is_no_dataset(root):
-    assert "no such file or folder" in refusal(root, "path: ../../../../nowhere\ntrain: etc\nval: etc\nnames: [car]\n")
+    assert "no such file or folder" in refusal(
+        root, "path: ../../../../nowhere\ntrain: etc\nval: etc\nnames: [car]\n"
+    )
 
 
 def test_no_splits_at_all(root):
     assert refusal(root, "names: [car]\n") == "no train or val split"
-    assert refusal(root, "trian: images\nnames: [car]\n") == "no train or val split; did you mean 'train'?"
+    assert (
+        refusal(root, "trian: images\nnames: [car]\n")
+        == "no train or val split; did you mean 'train'?"
+    )
 
 
 # Names
@@ -280,7 +322,9 @@ def test_many_classes_are_not_compared_each_with_each(root):
 
 
 def test_keypoints_and_channels(root):
-    found = read(root, SPLITS + "names: [car]\nkpt_shape: [4, 3]\nflip_idx: [0, 3, 2, 1]\nchannels: 4\n")
+    found = read(
+        root, SPLITS + "names: [car]\nkpt_shape: [4, 3]\nflip_idx: [0, 3, 2, 1]\nchannels: 4\n"
+    )
     assert (found.kpt_shape, found.flip_idx, found.channels) == ((4, 3), (0, 3, 2, 1), 4)
     found = read(root, SPLITS + "names: [car]\n")
     assert (found.kpt_shape, found.flip_idx, found.channels) == (None, None, None)
@@ -305,13 +349,20 @@ def test_keypoints_and_channels(root):
     ],
 )
 def test_keypoints_and_channels_that_cannot_be_meant(root, content):
-    assert refusal(root, SPLITS + "names: [car]\n" + content + "\n").split(" ")[0] in ("kpt_shape", "flip_idx", "channels")
+    assert refusal(root, SPLITS + "names: [car]\n" + content + "\n").split(" ")[0] in (
+        "kpt_shape",
+        "flip_idx",
+        "channels",
+    )
 
 
 # Text
 
 
-@pytest.mark.parametrize("change", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t.replace("\n", "\r")])
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), lambda t: t.replace("\n", "\r")],
+)
 def test_byte_order_mark_and_line_ends_are_no_matter(root, change):
     content = SPLITS + "names: [car, truck]\n"
     assert read(root, change(content)) == read(root, content)
@@ -322,7 +373,11 @@ def test_download_is_never_run(root, tmp_path, key):
     canary = tmp_path / "canary"
     script = f"import os; open({str(canary)!r}, 'w')"
     missing = f"train: nowhere\nval: nowhere\nnames: [car]\n{key}: "
-    for value in (f"bash -c 'touch {canary}'", json.dumps(script), f"https://example.invalid/{canary.name}.zip"):
+    for value in (
+        f"bash -c 'touch {canary}'",
+        json.dumps(script),
+        f"https://example.invalid/{canary.name}.zip",
+    ):
         refusal(root, missing + value + "\n")
         read(root, SPLITS + f"names: [car]\n{key}: {value}\n")
     assert not canary.exists()
@@ -334,7 +389,10 @@ def test_download_is_never_run(root, tmp_path, key):
         (b"", "expected keys and values, found nothing"),
         (b"- car\n", "expected keys and values, found list"),
         (b"car\n", "expected keys and values, found str"),
-        (b"train:\timages\n\tval: images\n", "1: not YAML: found character '\\t' that cannot start any token"),
+        (
+            b"train:\timages\n\tval: images\n",
+            "1: not YAML: found character '\\t' that cannot start any token",
+        ),
         (b"names: [caf\xe9]\n", "1: not UTF-8 text (byte 0xe9)"),
         (b"names: " + b"[" * 5000 + b"]" * 5000, "nested more than 32 deep; refused"),
         (b"names: &a [x]\ntrain: [" + b"*a," * 100 + b"]", "more than 64 aliases; refused"),
@@ -464,7 +522,10 @@ REFUSED = {
     "names_gap": ": names has the keys [0, 2], expected 0 to 1 without gap",
     "nc_mismatch": ": nc is 3, but names has 2 classes",
     "not_a_map": ": expected keys and values, found list",
-    "python_tag": ":4: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'; refused",
+    "python_tag": (
+        ":4: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.getcwd'; refused"
+    ),
     "roboflow": ": train: no such file or folder: ",
     "tabs": ":2: not YAML: found character '\\t' that cannot start any token",
 }

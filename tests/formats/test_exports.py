@@ -26,7 +26,9 @@ NINTH = 5.0000001e-9  # half a unit of the ninth digit, as a part of the smalles
 
 few = settings(quick, max_examples=20)
 frames = st.integers(1, 100_000)
-scores = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 1e-9, 0.1 + 0.2, 1 / 3, 1 - 1e-12, 5e-324]))
+scores = st.one_of(
+    st.floats(0, 1), st.sampled_from([0.0, 1.0, 1e-9, 0.1 + 0.2, 1 / 3, 1 - 1e-12, 5e-324])
+)
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 maps = st.sampled_from([
     None,
@@ -40,7 +42,10 @@ maps = st.sampled_from([
 @st.composite
 def detections(draw, task=None, **kinds):
     found = draw(instances(task, **kinds))
-    return replace(found, conf=np.array(draw(st.lists(scores, min_size=len(found), max_size=len(found))), np.float64))
+    return replace(
+        found,
+        conf=np.array(draw(st.lists(scores, min_size=len(found), max_size=len(found))), np.float64),
+    )
 
 
 @st.composite
@@ -65,14 +70,19 @@ def changed(found, place):
     if rings is not None:
         rings = Rings(place(rings.coords), rings.ring_offsets, rings.offsets)
     boxes = place(found.boxes.reshape(-1, 2)).reshape(-1, 4)
-    return Instances(found.class_id, boxes, rings=rings, keypoints=keypoints, conf=found.conf, task=found.task)
+    return Instances(
+        found.class_id, boxes, rings=rings, keypoints=keypoints, conf=found.conf, task=found.task
+    )
 
 
 def one(task="detect", class_id=0, conf=0.5, rings=None, **columns):
     """A single detection."""
     rings = None if rings is None else Rings.of([[np.array(ring, np.float64) for ring in rings]])
     boxes = np.array([[1, 2, 3, 4.5]]) if rings is None else rings.bounds()
-    return Instances(np.array([class_id]), **{"boxes": boxes, "rings": rings, "conf": np.array([conf]), "task": task, **columns})
+    return Instances(
+        np.array([class_id]),
+        **{"boxes": boxes, "rings": rings, "conf": np.array([conf]), "task": task, **columns},
+    )
 
 
 def square(x, y, side):
@@ -91,7 +101,10 @@ def detections_of(text, task, width, height):
     if not rows:
         return replace(empty(task, KEYPOINTS), conf=np.empty(0))
     size = np.array([width, height], np.float64)
-    class_id, conf = np.array([row[0] for row in rows], np.int64), np.array([row[-1] for row in rows])
+    class_id, conf = (
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[-1] for row in rows]),
+    )
     if task in ("segment", "obb"):
         rings = Rings.of([[row[1:-1].reshape(-1, 2) * size] for row in rows])
         return Instances(class_id, rings.bounds(), rings=rings, conf=conf, task=task)
@@ -99,7 +112,11 @@ def detections_of(text, task, width, height):
     boxes = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
     keypoints = None
     if task == "pose":
-        keypoints = np.array([row[5:-1] for row in rows]).reshape(len(rows), -1, 3) * [width, height, 1]
+        keypoints = np.array([row[5:-1] for row in rows]).reshape(len(rows), -1, 3) * [
+            width,
+            height,
+            1,
+        ]
     return Instances(class_id, boxes, keypoints=keypoints, conf=conf, task=task)
 
 
@@ -138,7 +155,10 @@ def test_yolo_text_holds_the_numbers(task):
     @given(anywhere(task))
     def check(drawn):
         found, width, height = drawn
-        rows = [np.array(line.split(), np.float64) for line in exports.yolo_text(found, width, height).splitlines()]
+        rows = [
+            np.array(line.split(), np.float64)
+            for line in exports.yolo_text(found, width, height).splitlines()
+        ]
         assert [row[0] for row in rows] == found.class_id.tolist()
         assert [row[-1] for row in rows] == [float(f"{c:.9g}") for c in found.conf]
         for i, row in enumerate(rows):
@@ -146,7 +166,12 @@ def test_yolo_text_holds_the_numbers(task):
                 expected = (found.rings[i][0] / [width, height]).ravel()
             else:
                 x0, y0, x1, y1 = found.boxes[i]
-                expected = [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
+                expected = [
+                    (x0 + x1) / 2 / width,
+                    (y0 + y1) / 2 / height,
+                    (x1 - x0) / width,
+                    (y1 - y0) / height,
+                ]
                 if task == "pose":
                     expected = [*expected, *(found.keypoints[i] / [width, height, 1]).ravel()]
             np.testing.assert_allclose(row[1:-1], expected, rtol=NINTH, atol=5.1e-15)
@@ -163,14 +188,25 @@ def test_yolo_segments_fill_what_their_rings_fill(found):
         difference = shapely.symmetric_difference(outline(back, i), outline(found, i))
         assert difference.area < 1e-3
     single = np.diff(found.rings.offsets) == 1
-    np.testing.assert_allclose(back.rings.take(single).coords, found.rings.take(single).coords, rtol=NINTH, atol=1e-11)
+    np.testing.assert_allclose(
+        back.rings.take(single).coords, found.rings.take(single).coords, rtol=NINTH, atol=1e-11
+    )
 
 
 def test_yolo_rows_end_with_the_score():
     pose = one("pose", 3, 0.25, keypoints=np.array([[[1, 2, 2], [0, 0, 0], [3, 4.5, 0.75]]]))
-    assert exports.yolo_text(pose, 10, 10) == "3 0.2 0.325 0.2 0.25 0.1 0.2 2 0 0 0 0.3 0.45 0.75 0.25\n"
-    assert exports.yolo_text(one("obb", rings=[square(1, 2, 4)]), 10, 20) == "0 0.1 0.1 0.5 0.1 0.5 0.3 0.1 0.3 0.5\n"
-    assert exports.yolo_text(one("segment", rings=[[[0, 0], [5, 0], [0, 1]]]), 5, 1) == "0 0 0 1 0 0 1 0.5\n"
+    assert (
+        exports.yolo_text(pose, 10, 10)
+        == "3 0.2 0.325 0.2 0.25 0.1 0.2 2 0 0 0 0.3 0.45 0.75 0.25\n"
+    )
+    assert (
+        exports.yolo_text(one("obb", rings=[square(1, 2, 4)]), 10, 20)
+        == "0 0.1 0.1 0.5 0.1 0.5 0.3 0.1 0.3 0.5\n"
+    )
+    assert (
+        exports.yolo_text(one("segment", rings=[[[0, 0], [5, 0], [0, 1]]]), 5, 1)
+        == "0 0 0 1 0 0 1 0.5\n"
+    )
 
 
 def test_a_hair_before_zero_is_zero():
@@ -182,7 +218,9 @@ def test_a_hair_before_zero_is_zero():
 
 
 def test_a_box_of_a_hundredth_of_a_pixel_far_out_keeps_its_text():
-    text = exports.yolo_text(one(boxes=np.array([[99_999.98, 99_999.97, 99_999.99, 99_999.98]])), 100_000, 100_000)
+    text = exports.yolo_text(
+        one(boxes=np.array([[99_999.98, 99_999.97, 99_999.99, 99_999.98]])), 100_000, 100_000
+    )
     for _ in range(5):
         again = exports.yolo_text(detections_of(text, "detect", 100_000, 100_000), 100_000, 100_000)
         assert again == text
@@ -213,7 +251,10 @@ def test_no_detections_are_no_rows(task):
     assert exports.dota_text(none, "a", NAMES) == {}
     assert exports.csv_text(none, "a.jpg", NAMES) == ""
     for affine in (None, WORLD):
-        assert json.loads(exports.geojson(none, NAMES, affine)) == {"type": "FeatureCollection", "features": []}
+        assert json.loads(exports.geojson(none, NAMES, affine)) == {
+            "type": "FeatureCollection",
+            "features": [],
+        }
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -224,9 +265,15 @@ def test_each_detection_is_written_by_itself(task):
     @given(detections(task, min_size=1))
     def check(found):
         single = [found.take(np.array([i])) for i in range(len(found))]
-        assert exports.yolo_text(found, 100, 100) == "".join(exports.yolo_text(s, 100, 100) for s in single)
-        assert exports.csv_text(found, "a", NAMES) == "".join(exports.csv_text(s, "a", NAMES) for s in single)
-        assert exports.coco_entries(found, 1, "a") == [e for s in single for e in exports.coco_entries(s, 1, "a")]
+        assert exports.yolo_text(found, 100, 100) == "".join(
+            exports.yolo_text(s, 100, 100) for s in single
+        )
+        assert exports.csv_text(found, "a", NAMES) == "".join(
+            exports.csv_text(s, "a", NAMES) for s in single
+        )
+        assert exports.coco_entries(found, 1, "a") == [
+            e for s in single for e in exports.coco_entries(s, 1, "a")
+        ]
         features = json.loads(exports.geojson(found, NAMES, WORLD))["features"]
         assert [f["properties"].pop("index") for f in features] == list(range(len(found)))
         alone = [json.loads(exports.geojson(s, NAMES, WORLD))["features"][0] for s in single]
@@ -260,7 +307,9 @@ def test_labels_are_no_detections():
 def test_what_is_not_finite_is_never_written(column, bad):
     task = {"keypoints": "pose", "rings": "segment"}.get(column, "detect")
     good = one(
-        task, rings=[square(0, 0, 2)] if task == "segment" else None, keypoints=np.ones((1, 2, 3)) if task == "pose" else None
+        task,
+        rings=[square(0, 0, 2)] if task == "segment" else None,
+        keypoints=np.ones((1, 2, 3)) if task == "pose" else None,
     )
     spoilt = concatenate([good, good, good])
     target = spoilt.rings.coords if column == "rings" else getattr(spoilt, column)
@@ -279,8 +328,16 @@ def test_what_is_not_finite_is_never_written(column, bad):
 @pytest.mark.parametrize("rings", [[], [[[1, 1], [2, 2]]]])
 def test_an_outline_of_two_points_is_refused(rings):
     outlines = Rings.of([[np.array(square(0, 0, 1))], [np.array(r, np.float64) for r in rings]])
-    found = Instances(np.array([0, 0]), np.array([[0, 0, 1, 1.0]] * 2), rings=outlines, conf=np.ones(2), task="segment")
-    with pytest.raises(TilerError, match=f"detection 1: an outline of {2 * len(rings)} points, expected 3 or more"):
+    found = Instances(
+        np.array([0, 0]),
+        np.array([[0, 0, 1, 1.0]] * 2),
+        rings=outlines,
+        conf=np.ones(2),
+        task="segment",
+    )
+    with pytest.raises(
+        TilerError, match=f"detection 1: an outline of {2 * len(rings)} points, expected 3 or more"
+    ):
         exports.yolo_text(found, 9, 9)
 
 
@@ -288,7 +345,9 @@ def test_an_outline_of_two_points_is_refused(rings):
 
 
 def areas_of(entry):
-    return shapely.union_all([shapely.Polygon(np.reshape(part, (-1, 2))).buffer(0) for part in entry["segmentation"]])
+    return shapely.union_all(
+        [shapely.Polygon(np.reshape(part, (-1, 2))).buffer(0) for part in entry["segmentation"]]
+    )
 
 
 @quick
@@ -301,10 +360,17 @@ def test_coco_entries_are_what_json_reads(found, image_id, file_name, base):
         assert json.loads(b"[" + lines + b"]") == entries
     assert [e["category_id"] - base for e in entries] == found.class_id.tolist()
     assert {(e["image_id"], e["file_name"]) for e in entries} <= {(image_id, file_name)}
-    assert [e["score"] for e in entries] == [float(f"{c:.9g}") if c > 1e-14 else c for c in found.conf]
+    assert [e["score"] for e in entries] == [
+        float(f"{c:.9g}") if c > 1e-14 else c for c in found.conf
+    ]
     for entry, (x0, y0, x1, y1) in zip(entries, found.boxes, strict=True):
         np.testing.assert_allclose(entry["bbox"], [x0, y0, x1 - x0, y1 - y0], rtol=0, atol=5.1e-7)
-    extra = {"detect": [], "segment": ["segmentation"], "obb": ["poly", "segmentation"], "pose": ["keypoints"]}[found.task]
+    extra = {
+        "detect": [],
+        "segment": ["segmentation"],
+        "obb": ["poly", "segmentation"],
+        "pose": ["keypoints"],
+    }[found.task]
     plain = ["image_id", "file_name", "category_id", "bbox", "score"]
     assert all(list(e) == plain + extra for e in entries)
 
@@ -313,13 +379,19 @@ def test_coco_entries_are_what_json_reads(found, image_id, file_name, base):
 @given(detections("segment"))
 def test_coco_polygons_together_cover_what_the_rings_fill(found):
     for i, entry in enumerate(exports.coco_entries(found, 1, "a")):
-        filled = Rings.of([[np.reshape(part, (-1, 2))] for part in entry["segmentation"]]).geometry()
-        assert shapely.symmetric_difference(shapely.union_all(filled), outline(found, i)).area < 1e-3
+        filled = Rings.of(
+            [[np.reshape(part, (-1, 2))] for part in entry["segmentation"]]
+        ).geometry()
+        assert (
+            shapely.symmetric_difference(shapely.union_all(filled), outline(found, i)).area < 1e-3
+        )
         # none over another
         assert shapely.area(filled).sum() == pytest.approx(outline(found, i).area, abs=1e-3)
 
 
-@pytest.mark.parametrize(("rings", "points"), [(HOLED, [10]), (APART, [4, 4]), (BOTH, [10, 4]), ([square(0, 0, 2)], [4])])
+@pytest.mark.parametrize(
+    ("rings", "points"), [(HOLED, [10]), (APART, [4, 4]), (BOTH, [10, 4]), ([square(0, 0, 2)], [4])]
+)
 def test_coco_parts_are_polygons_and_holes_are_run_into(rings, points):
     entry = exports.coco_entries(one("segment", rings=rings), 1, "a")[0]
     assert [len(part) // 2 for part in entry["segmentation"]] == points
@@ -342,7 +414,9 @@ def test_coco_obbs_are_their_corners(found):
 @given(detections("pose"))
 def test_coco_keypoints_are_flat(found):
     for i, entry in enumerate(exports.coco_entries(found, 1, "a")):
-        np.testing.assert_allclose(entry["keypoints"], found.keypoints[i].ravel(), rtol=0, atol=5.1e-7)
+        np.testing.assert_allclose(
+            entry["keypoints"], found.keypoints[i].ravel(), rtol=0, atol=5.1e-7
+        )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -351,9 +425,15 @@ def test_pycocotools_takes_the_entries(task):
     @given(detections(task, min_size=1))
     def check(found):
         truth = COCO()
-        truth.dataset = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": c + 1} for c in range(3)]}
+        truth.dataset = {
+            "images": [{"id": 1}],
+            "annotations": [],
+            "categories": [{"id": c + 1} for c in range(3)],
+        }
         truth.createIndex()
-        entries = json.loads(b"[" + exports.coco_json(exports.coco_entries(found, 1, "a", base=1)) + b"]")
+        entries = json.loads(
+            b"[" + exports.coco_json(exports.coco_entries(found, 1, "a", base=1)) + b"]"
+        )
         loaded = truth.loadRes(entries)
         assert len(loaded.anns) == len(found)
 
@@ -362,7 +442,9 @@ def test_pycocotools_takes_the_entries(task):
 
 def test_categories_go_by_table():
     found = concatenate([one(class_id=c) for c in (2, 0, 1)])
-    assert [e["category_id"] for e in exports.coco_entries(found, 1, "a", categories=[10, 20, 90])] == [90, 10, 20]
+    assert [
+        e["category_id"] for e in exports.coco_entries(found, 1, "a", categories=[10, 20, 90])
+    ] == [90, 10, 20]
     with pytest.raises(TilerError, match="class 2 has no category id: there are 2"):
         exports.coco_entries(found, 1, "a", categories=[10, 20])
     with pytest.raises(TilerError, match="class -1 has no"):
@@ -382,7 +464,11 @@ def test_dota_lines_hold_the_corners_by_class(found, image_id):
         where = np.flatnonzero(found.class_id == class_id)
         assert len(lines) == len(where)
         for i, line in zip(where, lines, strict=True):
-            *name, score, numbers = line.rsplit(" ", 9)[0], line.rsplit(" ", 9)[1], line.rsplit(" ", 9)[2:]
+            *name, score, numbers = (
+                line.rsplit(" ", 9)[0],
+                line.rsplit(" ", 9)[1],
+                line.rsplit(" ", 9)[2:],
+            )
             assert name == [image_id]
             assert score == f"{found.conf[i]:.9g}"
             corners = np.array(numbers, np.float64).reshape(4, 2)
@@ -390,17 +476,23 @@ def test_dota_lines_hold_the_corners_by_class(found, image_id):
                 np.testing.assert_allclose(corners, found.rings[i][0], rtol=0, atol=5.1e-7)
             elif found.task == "segment":
                 rectangle = shapely.Polygon(corners)
-                expected = shapely.minimum_rotated_rectangle(shapely.MultiPoint(np.concatenate(found.rings[i])))
+                expected = shapely.minimum_rotated_rectangle(
+                    shapely.MultiPoint(np.concatenate(found.rings[i]))
+                )
                 assert rectangle.area == pytest.approx(expected.area, abs=1e-3)
                 assert shapely.difference(outline(found, i), rectangle).area < 1e-3
             else:
                 x0, y0, x1, y1 = found.boxes[i]
-                np.testing.assert_allclose(corners, [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], rtol=0, atol=5.1e-7)
+                np.testing.assert_allclose(
+                    corners, [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], rtol=0, atol=5.1e-7
+                )
 
 
 def test_dota_names_and_pictures_that_would_mix_up_rows_are_refused():
     found = concatenate([one(class_id=0), one(class_id=1)])
-    with pytest.raises(TilerError, match="two classes would share the DOTA file of 'a-b'; class 1 is the second"):
+    with pytest.raises(
+        TilerError, match="two classes would share the DOTA file of 'a-b'; class 1 is the second"
+    ):
         exports.dota_text(found, "P1", ["a b", "a-b"])
     assert list(exports.dota_text(found.take(np.array([0])), "P1", ["a b", "a-b"])) == ["a-b"]
     with pytest.raises(TilerError, match="line break"):
@@ -411,14 +503,22 @@ def test_dota_names_and_pictures_that_would_mix_up_rows_are_refused():
 
 
 def rings_of(geometry):
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    polygons = (
+        [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    )
     return [[np.array(ring) for ring in polygon] for polygon in polygons]
 
 
 def test_a_part_without_width_is_not_drawn():
     """Of an outline that crosses itself by less than a millionth of a pixel."""
     ring = np.array([[0, 65.536], [0, 66.826], [1.551, 65.535], [6.205, 65.532]])
-    found = Instances(np.zeros(1, int), ring_bounds(ring), rings=Rings.of([[ring]]), conf=np.ones(1), task="segment")
+    found = Instances(
+        np.zeros(1, int),
+        ring_bounds(ring),
+        rings=Rings.of([[ring]]),
+        conf=np.ones(1),
+        task="segment",
+    )
     (feature,) = json.loads(exports.geojson(found, NAMES))["features"]
     assert feature["geometry"]["type"] == "Polygon"
 
@@ -444,13 +544,17 @@ def test_geojson_covers_what_the_detection_covers(found, affine):
     features = json.loads(exports.geojson(found, NAMES, affine))["features"]
     assert len(features) == len(found)
     for i, feature in enumerate(features):
-        expected = outline(found, i) if found.task in ("segment", "obb") else shapely.box(*found.boxes[i])
+        expected = (
+            outline(found, i) if found.task in ("segment", "obb") else shapely.box(*found.boxes[i])
+        )
         if affine is not None:
             expected = shapely.transform(expected, affine.apply)
         scale = 1 if affine is None else abs(affine.determinant)
         shape = shapely.from_geojson(json.dumps(feature["geometry"]))
         assert shape.area == pytest.approx(expected.area, abs=0.05 * scale)
-        np.testing.assert_allclose(shape.bounds, expected.bounds, rtol=1e-11, atol=1e-6 if affine is None else 0)
+        np.testing.assert_allclose(
+            shape.bounds, expected.bounds, rtol=1e-11, atol=1e-6 if affine is None else 0
+        )
 
 
 @quick
@@ -469,7 +573,12 @@ def test_geojson_properties_say_what_was_found(found, affine):
             unset = (given == 0).all(axis=1)
             assert not points[unset].any()
             places = given[:, :2] if affine is None else affine.apply(given[:, :2])
-            np.testing.assert_allclose(points[~unset, :2], places[~unset], rtol=1e-11, atol=1e-6 if affine is None else 1e-12)
+            np.testing.assert_allclose(
+                points[~unset, :2],
+                places[~unset],
+                rtol=1e-11,
+                atol=1e-6 if affine is None else 1e-12,
+            )
             assert points[:, 2].tolist() == given[:, 2].tolist()
 
 
@@ -483,7 +592,9 @@ def test_geojson_properties_say_what_was_found(found, affine):
     ],
 )
 def test_geojson_parts_and_holes(rings, kind, polygons):
-    geometry = json.loads(exports.geojson(one("segment", rings=rings), NAMES))["features"][0]["geometry"]
+    geometry = json.loads(exports.geojson(one("segment", rings=rings), NAMES))["features"][0][
+        "geometry"
+    ]
     assert geometry["type"] == kind
     assert sorted(map(len, rings_of(geometry)), reverse=True) == polygons
 
@@ -535,9 +646,15 @@ def test_csv_rows_read_back(found, source, names):
     assert len(rows) == len(found)
     for i, row in enumerate(rows):
         class_id = int(found.class_id[i])
-        assert [csv_cells.plain(cell) for cell in row[:3]] == [source, str(class_id), names[class_id]]
+        assert [csv_cells.plain(cell) for cell in row[:3]] == [
+            source,
+            str(class_id),
+            names[class_id],
+        ]
         assert float(row[3]) == float(f"{found.conf[i]:.9g}")
-        np.testing.assert_allclose(np.array(row[4:8], np.float64), found.boxes[i], rtol=0, atol=5.1e-7)
+        np.testing.assert_allclose(
+            np.array(row[4:8], np.float64), found.boxes[i], rtol=0, atol=5.1e-7
+        )
         assert all(NUMBER.fullmatch(word) for word in " ".join(row[3:]).split())
         numbers = np.array(" ".join(row[8:]).split(), np.float64)
         if found.task == "pose":

@@ -14,7 +14,11 @@ from tiler.types import SPLITS, TASKS
 
 texts = st.text(max_size=20)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
@@ -31,7 +35,14 @@ names = texts.filter(plain_name)
 pixels = st.integers(0, 100_000)
 visible = st.integers(0, 10**6).map(lambda k: k / 10**6)
 tiles = st.builds(
-    TileEntry, name=names, x=pixels, y=pixels, w=pixels, h=pixels, scale=visible, rows=st.lists(st.tuples(pixels, visible), max_size=3)
+    TileEntry,
+    name=names,
+    x=pixels,
+    y=pixels,
+    w=pixels,
+    h=pixels,
+    scale=visible,
+    rows=st.lists(st.tuples(pixels, visible), max_size=3),
 )
 places = st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 6)
 sources = st.builds(
@@ -52,7 +63,14 @@ def file(tmp_path_factory):
 
 
 HEAD = ManifestHead("1.0", manifest.SCHEMA, "detect", ["car"], {})
-SOURCE = SourceTiles("images/a.jpg", "train", 100, 80, "f00", [TileEntry("a__0_0_100_80", 0, 0, 100, 80, 1.0, [(0, 1.0), (2, 0.5)])])
+SOURCE = SourceTiles(
+    "images/a.jpg",
+    "train",
+    100,
+    80,
+    "f00",
+    [TileEntry("a__0_0_100_80", 0, 0, 100, 80, 1.0, [(0, 1.0), (2, 0.5)])],
+)
 
 
 def write(file, *records):
@@ -91,7 +109,18 @@ def test_an_absent_place_is_not_written_and_all_else_is():
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n", b"{}\n", b"[]\n", b"{", b"null\n", b"\xff\xfe\n", b"PNG\r\n", b'{"schema": 1}\n', b'{"x": ' + b"[" * 200_000],
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"[]\n",
+        b"{",
+        b"null\n",
+        b"\xff\xfe\n",
+        b"PNG\r\n",
+        b'{"schema": 1}\n',
+        b'{"x": ' + b"[" * 200_000,
+    ],
     ids=lambda content: repr(content[:12]),
 )
 def test_what_is_no_manifest_is_said_in_one_line(file, content):
@@ -113,7 +142,14 @@ def test_a_newer_manifest_names_its_maker(file):
 
 @pytest.mark.parametrize(
     "torn",
-    [jsonl.line(SOURCE)[:-20], b"\n", b"{}\n", b"\xff\n", jsonl.line(HEAD), b'{"x": ' + b"[" * 200_000 + b"\n"],
+    [
+        jsonl.line(SOURCE)[:-20],
+        b"\n",
+        b"{}\n",
+        b"\xff\n",
+        jsonl.line(HEAD),
+        b'{"x": ' + b"[" * 200_000 + b"\n",
+    ],
     ids=lambda torn: repr(torn[:12]),
 )
 def test_a_line_that_cannot_be_read_is_named_after_those_before_it(file, torn):
@@ -133,8 +169,13 @@ def test_every_cut_of_a_line_is_noticed(file):
 
 
 def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
-    write(tmp_path / manifest.NAME, HEAD, SOURCE, SourceTiles("b.jpg", "val", 0, 0, "unreadable", []))
-    expected = ["images/train/a__0_0_100_80: T01 missing", "labels/train/a__0_0_100_80: T01 missing"]
+    write(
+        tmp_path / manifest.NAME, HEAD, SOURCE, SourceTiles("b.jpg", "val", 0, 0, "unreadable", [])
+    )
+    expected = [
+        "images/train/a__0_0_100_80: T01 missing",
+        "labels/train/a__0_0_100_80: T01 missing",
+    ]
     assert [str(f) for f in manifest.missing(tmp_path)] == expected
     for name in ("images/train/a__0_0_100_80.webp", "labels/train/a__0_0_100_80.txt"):
         assert [str(f) for f in manifest.missing(tmp_path)] == expected
@@ -161,8 +202,19 @@ def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
 )
 def test_names_that_are_none_are_refused_with_their_line(tmp_path, change, said):
     head = {"tiler": "1", "schema": 1, "task": "detect", "names": [], "options": {}}
-    entry = {"source": "a.jpg", "split": "val", "width": 9, "height": 9, "fingerprint": "f", "tiles": [], **change}
-    entry["tiles"] = [{"name": name, "x": 0, "y": 0, "w": 9, "h": 9, "scale": 1.0, "rows": []} for name in entry["tiles"]]
+    entry = {
+        "source": "a.jpg",
+        "split": "val",
+        "width": 9,
+        "height": 9,
+        "fingerprint": "f",
+        "tiles": [],
+        **change,
+    }
+    entry["tiles"] = [
+        {"name": name, "x": 0, "y": 0, "w": 9, "h": 9, "scale": 1.0, "rows": []}
+        for name in entry["tiles"]
+    ]
     path = tmp_path / manifest.NAME
     path.write_text(json.dumps(head) + "\n" + json.dumps(entry) + "\n")
     with pytest.raises(TilerError) as caught:

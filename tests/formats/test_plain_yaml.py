@@ -28,7 +28,9 @@ def refusal(file, content):
     return message.removeprefix(str(file))
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\x85\u2028\u2029"), max_size=20)
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\x85\u2028\u2029"), max_size=20
+)
 values = st.one_of(texts, st.lists(texts, max_size=4), st.dictionaries(texts, texts, max_size=4))
 
 
@@ -45,19 +47,29 @@ def test_line_ends_within_a_name_are_kept(file, end):
 
 
 @quick
-@given(st.dictionaries(texts.filter(bool), st.integers() | st.booleans() | st.floats(), min_size=1, max_size=3))
+@given(
+    st.dictionaries(
+        texts.filter(bool), st.integers() | st.booleans() | st.floats(), min_size=1, max_size=3
+    )
+)
 def test_numbers_come_back_as_the_text_they_were_written_as(file, value):
     back = loaded(file, plain_yaml.dump(value))
     assert list(back) == list(value)
     assert all(isinstance(item, str) for item in back.values())
 
 
-SCALARS = "yes no on off y n true True FALSE 1 007 0x10 0o7 1_000 1e3 2.0 .5 .inf -.NaN 2024-01-01 12:30:45 ="
+SCALARS = (
+    "yes no on off y n true True FALSE 1 007 0x10 0o7 1_000 1e3 2.0 .5 .inf -.NaN 2024-01-01 "
+    "12:30:45 ="
+)
 
 
 @pytest.mark.parametrize("scalar", SCALARS.split())
 def test_scalars_keep_their_text(file, scalar):
-    assert loaded(file, f"names: [{scalar}]\n{scalar}: {scalar}\n") == {"names": [scalar], scalar: scalar}
+    assert loaded(file, f"names: [{scalar}]\n{scalar}: {scalar}\n") == {
+        "names": [scalar],
+        scalar: scalar,
+    }
 
 
 @pytest.mark.parametrize("null", ["", "~", "null", "NULL"])
@@ -140,7 +152,9 @@ def test_no_tag_builds_an_object_or_runs_code(file, tmp_path, which):
     assert not canary.exists()
 
 
-TAGGED = "int '',int '-',int x,float '',float x,bool '',bool x,timestamp '',timestamp x,binary x,null x"
+TAGGED = (
+    "int '',int '-',int x,float '',float x,bool '',bool x,timestamp '',timestamp x,binary x,null x"
+)
 TAGGED += ",pairs x,pairs [a],omap {a: b},set [a],str [a],seq {a: b},map [a]"
 
 
@@ -178,7 +192,9 @@ def test_many_aliases_are_refused(file):
     assert loaded(file, "a: &a x\nb: [" + "*a, " * 64 + "]\n")["b"] == ["x"] * 64
 
 
-@pytest.mark.parametrize("content", ["a: &a [*a]\n", "a: &a {b: *a}\n", "a: &a {<<: *a}\n", "a: &a\n  <<: [*a, *a]\n"])
+@pytest.mark.parametrize(
+    "content", ["a: &a [*a]\n", "a: &a {b: *a}\n", "a: &a {<<: *a}\n", "a: &a\n  <<: [*a, *a]\n"]
+)
 def test_an_alias_within_its_own_anchor_ends(file, content):
     try:
         loaded(file, content)

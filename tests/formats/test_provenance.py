@@ -29,7 +29,9 @@ heads = st.builds(
     index=texts,
     kpt_shape=st.none() | st.tuples(counts, counts).map(list),
 )
-tiles = st.builds(TileRows, name=texts, x=places, y=places, w=places, h=places, scale=places, rows=counts)
+tiles = st.builds(
+    TileRows, name=texts, x=places, y=places, w=places, h=places, scale=places, rows=counts
+)
 rows = st.tuples(counts, counts)
 sources = st.builds(
     MergedImage,
@@ -40,11 +42,23 @@ sources = st.builds(
     tiles=st.lists(tiles, max_size=3),
     detections=st.lists(st.lists(rows, max_size=3), max_size=3),
     orphans=st.lists(counts, max_size=3),
-    dropped=st.lists(st.tuples(counts, counts, st.sampled_from(FATES), st.integers(-1, 9)), max_size=3),
+    dropped=st.lists(
+        st.tuples(counts, counts, st.sampled_from(FATES), st.integers(-1, 9)), max_size=3
+    ),
     refused=st.lists(st.tuples(counts, counts, st.sampled_from(list(CODES))), max_size=3),
 )
 HEAD = ProvenanceHead("1.0", provenance.SCHEMA, "detect", ["car"], {"iou": 0.3}, "txt", "f00")
-SOURCE = MergedImage("a.jpg", 100, 80, "d", [TileRows("a__0_0_50_80", 0, 0, 50, 80, 1, 2)], [[(0, 0)]], [], [(0, 1, "duplicate", 0)], [])
+SOURCE = MergedImage(
+    "a.jpg",
+    100,
+    80,
+    "d",
+    [TileRows("a__0_0_50_80", 0, 0, 50, 80, 1, 2)],
+    [[(0, 0)]],
+    [],
+    [(0, 1, "duplicate", 0)],
+    [],
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +97,14 @@ def test_a_tile_is_a_plain_list_and_what_is_not_known_is_left_out(file):
         (b"[]\n", "not what tiler merge writes"),
         (b"\xff\xfe\n", "not what tiler merge writes"),
         (b"[" * 100_000, "not what tiler merge writes"),
-        (b'{"tiler": "1", "schema": 1, "task": "detect", "names": [], "options": {}}\n', "not what.*predictions"),
-        (jsonl.line(msgspec.structs.replace(HEAD, schema=2, tiler="9.9")), "schema 2, expected 1; made by tiler 9.9"),
+        (
+            b'{"tiler": "1", "schema": 1, "task": "detect", "names": [], "options": {}}\n',
+            "not what.*predictions",
+        ),
+        (
+            jsonl.line(msgspec.structs.replace(HEAD, schema=2, tiler="9.9")),
+            "schema 2, expected 1; made by tiler 9.9",
+        ),
     ],
 )
 def test_what_is_not_ours_is_refused(file, first, message):
@@ -97,7 +117,16 @@ def test_what_is_not_ours_is_refused(file, first, message):
 
 
 @pytest.mark.parametrize(
-    "bad", [b"\n", b"{}\n", b"[1]\n", b'{"source": 3}\n', b"\xff\n", jsonl.line(SOURCE)[:-20], b"[" * 99_999]
+    "bad",
+    [
+        b"\n",
+        b"{}\n",
+        b"[1]\n",
+        b'{"source": 3}\n',
+        b"\xff\n",
+        jsonl.line(SOURCE)[:-20],
+        b"[" * 99_999,
+    ],
 )
 def test_a_line_that_cannot_be_read_is_named(file, bad):
     found = provenance.read_sources(write(file, HEAD, SOURCE, bad))

@@ -12,17 +12,23 @@ from tests.strategies import quick
 from tiler.formats import rle
 from tiler.geometry.masks import Masks
 
-masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
+masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1))
+)
 
 
 @st.composite
 def masks_of_long_runs(draw):
-    """Columns of up to 300 px painted with a few rectangles: runs of two and more characters, and falling ones."""
+    """Columns of up to 300 px painted with a few rectangles: runs of two and more characters, and
+    falling ones.
+    """
     height, width = draw(st.integers(1, 300)), draw(st.integers(1, 20))
     mask = np.zeros((height, width), np.uint8)
     for _ in range(draw(st.integers(0, 4))):
         y, x = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-        mask[y : draw(st.integers(y, height)), x : draw(st.integers(x, width))] = draw(st.integers(0, 1))
+        mask[y : draw(st.integers(y, height)), x : draw(st.integers(x, width))] = draw(
+            st.integers(0, 1)
+        )
     return mask
 
 
@@ -79,7 +85,9 @@ def test_uncompressed_counts_mean_what_pycocotools_reads(mask):
 def test_the_box_is_that_of_pycocotools(mask):
     compressed = coco_mask.encode(np.asfortranarray(mask))
     x, y, w, h = coco_mask.toBbox(compressed)
-    bounds = rle.outline({"size": list(mask.shape), "counts": compressed["counts"].decode()}).bounds()[0]
+    bounds = rle.outline(
+        {"size": list(mask.shape), "counts": compressed["counts"].decode()}
+    ).bounds()[0]
     if mask.any():
         assert bounds.tolist() == [x, y, x + w, y + h]
     else:
@@ -97,7 +105,9 @@ def test_any_text_is_counts_or_a_value_error(text):
 
 
 long_lists = st.lists(st.integers(-2, 2**65), max_size=4)
-junk = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.floats(), long_lists)
+junk = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.floats(), long_lists
+)
 pairs = st.lists(st.integers(-1, 2**33), min_size=2, max_size=2)
 
 
@@ -163,7 +173,9 @@ def test_an_empty_mask_has_no_points():
 
 
 def test_a_mask_of_a_billion_pixels_costs_what_its_runs_cost():
-    rings = rle.outline({"size": [30_000, 30_000], "counts": [30_000 * 10 + 5, 30_000 * 29_000, 30_000 * 990 - 5]})
+    rings = rle.outline(
+        {"size": [30_000, 30_000], "counts": [30_000 * 10 + 5, 30_000 * 29_000, 30_000 * 990 - 5]}
+    )
     assert shapely.area(rings.geometry())[0] == 30_000 * 29_000
 
 
@@ -184,10 +196,19 @@ def segmentations(draw):
     """One value as it stands in JSON, and its frame as width, height."""
     mask = draw(masks)
     height, width = mask.shape
-    polygon = st.lists(st.integers(-5, 70).map(lambda k: k / 5) | st.integers(0, 9), min_size=6, max_size=12)
+    polygon = st.lists(
+        st.integers(-5, 70).map(lambda k: k / 5) | st.integers(0, 9), min_size=6, max_size=12
+    )
     kinds = {
-        "polygons": st.lists(polygon.map(lambda values: values[: len(values) // 2 * 2]), min_size=1, max_size=3),
-        "text": st.just({"size": [height, width], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}),
+        "polygons": st.lists(
+            polygon.map(lambda values: values[: len(values) // 2 * 2]), min_size=1, max_size=3
+        ),
+        "text": st.just(
+            {
+                "size": [height, width],
+                "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode(),
+            }
+        ),
         "list": st.just({"size": [height, width], "counts": runs_of(mask)}),
     }
     return draw(kinds[draw(st.sampled_from(sorted(kinds)))]), (width, height)
@@ -217,7 +238,10 @@ def test_masks_of_all_kinds_are_those_of_pycocotools(many):
         ([0, 0, 4, 0, 4, 4], "a polygon is a list of numbers, got 0"),
         ([[0, 0, 4, 0, 4, "4"]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, '4']"),
         ([[0, 0, 4, 0, 4, True]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, True]"),
-        ([[0, 0, 4, 0, 4, float("nan")]], "a polygon holds [0, 0, 4, 0, 4, nan], expected finite pixels"),
+        (
+            [[0, 0, 4, 0, 4, float("nan")]],
+            "a polygon holds [0, 0, 4, 0, 4, nan], expected finite pixels",
+        ),
         ([[0, 0, 4, 0, 4, 10**400]], "expected finite pixels"),
         ([[0, 0, 4, 4]], "a polygon has an even number of values, 6 or more, got 4"),
         ([[0, 0, 4, 0, 4, 4, 0]], "a polygon has an even number of values, 6 or more, got 7"),
@@ -232,13 +256,23 @@ def test_masks_of_all_kinds_are_those_of_pycocotools(many):
 )
 def test_a_segmentation_that_cannot_be_read_is_named_and_the_others_are_read(given, message):
     square = [[0, 0, 2, 0, 2, 2, 0, 2]]
-    read, wrong = rle.masks([square, given, {"size": [2, 3], "counts": "6"}, square], np.full((4, 2), (3, 2)))
+    read, wrong = rle.masks(
+        [square, given, {"size": [2, 3], "counts": "6"}, square], np.full((4, 2), (3, 2))
+    )
     assert [*wrong] == [1] and message in wrong[1]
     assert read.area().tolist() == [4, 0, 0, 4]
 
 
 @quick
-@given(st.lists(st.one_of(junk, st.lists(long_lists), st.fixed_dictionaries({"size": junk | pairs, "counts": junk}))))
+@given(
+    st.lists(
+        st.one_of(
+            junk,
+            st.lists(long_lists),
+            st.fixed_dictionaries({"size": junk | pairs, "counts": junk}),
+        )
+    )
+)
 def test_any_segmentation_is_a_mask_or_wrong(many):
     read, wrong = rle.masks(many, np.full((len(many), 2), 3))
     assert len(read) == len(many)

@@ -106,7 +106,14 @@ def special(folder):
         made.bind(str(folder / "socket"))
     (folder / "folder").mkdir()
     (folder / "link").symlink_to("fifo")
-    return [folder / "fifo", folder / "socket", folder / "folder", folder / "link", Path("/dev/zero"), Path("/dev/tty")]
+    return [
+        folder / "fifo",
+        folder / "socket",
+        folder / "folder",
+        folder / "link",
+        Path("/dev/zero"),
+        Path("/dev/tty"),
+    ]
 
 
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):

@@ -1,4 +1,6 @@
-"""Names of tiles: read from the right, whatever the image is called; never guessed where two tools could be meant."""
+"""Names of tiles: read from the right, whatever the image is called; never guessed where two tools
+could be meant.
+"""
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,21 @@ from tiler.errors import TilerError
 from tiler.formats.tile_names import PATTERNS, TileName, decide, parse
 
 stems = st.text(min_size=1, max_size=20).filter(lambda s: "\n" not in s) | st.sampled_from(
-    ["site__A", "a__640__0___0", "007", "a b", "x__s50", "p__0_0_10_10", "p_0_0_10_10", "..", "a/b", "日本", "-", "__", "1__1"]
+    [
+        "site__A",
+        "a__640__0___0",
+        "007",
+        "a b",
+        "x__s50",
+        "p__0_0_10_10",
+        "p_0_0_10_10",
+        "..",
+        "a/b",
+        "日本",
+        "-",
+        "__",
+        "1__1",
+    ]
 )
 pixels = st.integers(0, 99_999)
 sides = st.integers(10, 9_999)
@@ -84,7 +100,9 @@ def test_digits_of_other_scripts_are_numbers_or_nothing():
     assert said is None or said.x == 3
 
 
-@pytest.mark.parametrize("name", ["../../evil__0_0_10_10", "/etc/passwd__0_0_10_10", "a\0b__0_0_10_10"])
+@pytest.mark.parametrize(
+    "name", ["../../evil__0_0_10_10", "/etc/passwd__0_0_10_10", "a\0b__0_0_10_10"]
+)
 def test_a_hostile_stem_is_a_stem_and_nothing_more(name):
     said = parse(name, "tiler")
     assert said.stem == name.removesuffix("__0_0_10_10")
@@ -118,7 +136,10 @@ def test_a_name_that_two_patterns_fit_goes_by_the_picture_that_is_there():
 
 def test_two_tools_in_one_folder_are_refused_with_their_counts():
     names = [f"a__640__{x}___0" for x in range(6)] + [f"a__{x}_0_640_640" for x in range(3)]
-    with pytest.raises(TilerError, match="several tools in one folder: 6 as split_dota names them, 3 as tiler names them"):
+    with pytest.raises(
+        TilerError,
+        match="several tools in one folder: 6 as split_dota names them, 3 as tiler names them",
+    ):
         decide(names, {"a"})
 
 

@@ -9,8 +9,9 @@ from tiler.types import TASKS
 
 CLASSES = 3
 
-# (task, kpt_shape, row, what `verify_image_label` of Ultralytics 8.4.190 says of a file with this row, and of `yolo.read`
-# the code of its finding). Recorded by running it; a code with a row that the trainer takes is a rule of our own.
+# (task, kpt_shape, row, what `verify_image_label` of Ultralytics 8.4.190 says of a file with this
+# row, and of `yolo.read` the code of its finding). Recorded by running it; a code with a row that
+# the trainer takes is a rule of our own.
 TAKES, DROPS = True, False
 AGREED = [
     ("detect", None, "0 .5 .5 .1 .1", TAKES, None),
@@ -78,7 +79,9 @@ def test_the_trainer_agrees(task, kpt_shape, row, taken, code):
 @pytest.mark.parametrize(("task", "kpt_shape", "row", "code"), STRICTER)
 def test_a_row_that_the_trainer_takes_and_cannot_use_is_refused(task, kpt_shape, row, code):
     assert trainer_rules.accepted([numbers(row)], task, CLASSES, kpt_shape).tolist() == [False]
-    found, findings = yolo.read(row.encode(), yolo.Spec(task, CLASSES, kpt_shape), 100, 100, "a.txt")
+    found, findings = yolo.read(
+        row.encode(), yolo.Spec(task, CLASSES, kpt_shape), 100, 100, "a.txt"
+    )
     assert [f.code for f in findings] == [code]
     assert len(found) == 0
 
@@ -90,7 +93,10 @@ def verified(rows, task, classes, kpt_shape):
             if any(len(row) == 5 for row in rows):
                 return False
             segments = [np.array(row[1:], np.float32).reshape(-1, 2) for row in rows]
-            low, high = np.array([s.min(0) for s in segments]), np.array([s.max(0) for s in segments])
+            low, high = (
+                np.array([s.min(0) for s in segments]),
+                np.array([s.max(0) for s in segments]),
+            )
             class_id = np.array([row[0] for row in rows], np.float32)[:, None]
             labels = np.concatenate([class_id, (low + high) / 2, high - low], axis=1)
         else:
@@ -105,7 +111,9 @@ def verified(rows, task, classes, kpt_shape):
     except ValueError:
         return False
     lowest = labels.min()
-    inside = points.max() <= 1.01 and (lowest >= 0 or (lowest >= -0.01 and labels[:, 3:5].min() >= 0))
+    inside = points.max() <= 1.01 and (
+        lowest >= 0 or (lowest >= -0.01 and labels[:, 3:5].min() >= 0)
+    )
     return bool(inside and (labels[:, 0] % 1 == 0).all() and labels[:, 0].max() < classes)
 
 
@@ -114,8 +122,26 @@ def test_the_oracle_agrees_with_the_trainer(task, kpt_shape, row, taken, code):
     assert verified([numbers(row)], task, CLASSES, kpt_shape) == taken
 
 
-edges = [-0.01, -0.0100001, -0.01 - 1e-9, -1e-9, 0.0, 1e-12, 0.005, 0.5, 1.0, 1.005, 1.01, 1.01 + 1e-9, 1.0100001, 1.2, -0.3]
-near = st.one_of(st.sampled_from(edges), st.integers(0, 100).map(lambda k: k / 100), st.floats(-0.02, 1.02))
+edges = [
+    -0.01,
+    -0.0100001,
+    -0.01 - 1e-9,
+    -1e-9,
+    0.0,
+    1e-12,
+    0.005,
+    0.5,
+    1.0,
+    1.005,
+    1.01,
+    1.01 + 1e-9,
+    1.0100001,
+    1.2,
+    -0.3,
+]
+near = st.one_of(
+    st.sampled_from(edges), st.integers(0, 100).map(lambda k: k / 100), st.floats(-0.02, 1.02)
+)
 class_values = st.one_of(st.integers(0, 2), st.sampled_from([-1, 3, 0.5, 2.9999999999, -0.0]))
 
 
@@ -138,7 +164,9 @@ def test_rows_that_are_accepted_are_taken_together(task):
         for row in [row for row, ok in zip(rows, good, strict=True) if ok]:
             one_kind.setdefault(len(row) > 5, []).append(row)
         assert all(verified(kind, task, CLASSES, kpt_shape) for kind in one_kind.values())
-        assert good.tolist() == [trainer_rules.accepted([row], task, CLASSES, kpt_shape)[0] for row in rows]
+        assert good.tolist() == [
+            trainer_rules.accepted([row], task, CLASSES, kpt_shape)[0] for row in rows
+        ]
 
     check()
 
@@ -149,10 +177,17 @@ def test_rows_with_a_size_are_accepted_when_the_trainer_takes_them(task):
     @given(rows_near_the_border(task))
     def check(row):
         box = trainer_rules.derived_boxes(row[None], task)[0]
-        close = np.abs([box - trainer_rules.LOW, box - trainer_rules.HIGH, [1, 1, *box[2:]]]).min() < 1e-7
+        close = (
+            np.abs([box - trainer_rules.LOW, box - trainer_rules.HIGH, [1, 1, *box[2:]]]).min()
+            < 1e-7
+        )
         assume(len(row) == 5 or not close)  # there the trainer's own rounding decides
         size = trainer_rules.derived_boxes(row[None].astype(np.float32), task)[0, 2:]
-        taken = verified([row], task, CLASSES, None) and bool((size > 0).all()) and not (task != "detect" and len(row) == 5)
+        taken = (
+            verified([row], task, CLASSES, None)
+            and bool((size > 0).all())
+            and not (task != "detect" and len(row) == 5)
+        )
         assert trainer_rules.accepted([row], task, CLASSES, None).tolist() == [taken]
 
     check()
@@ -196,7 +231,9 @@ def test_no_rows_have_no_faults_and_none_is_accepted(task):
 def test_a_pose_row_of_another_number_of_values_is_not_accepted(kpt_shape):
     for count in range(1, 14):
         row = np.array([0, *[0.5] * (count - 1)])
-        assert trainer_rules.accepted([row], "pose", CLASSES, kpt_shape).tolist() == [count == 5 + kpt_shape[0] * kpt_shape[1]]
+        assert trainer_rules.accepted([row], "pose", CLASSES, kpt_shape).tolist() == [
+            count == 5 + kpt_shape[0] * kpt_shape[1]
+        ]
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb"])
@@ -205,7 +242,9 @@ def test_the_number_of_values(task, count):
     allowed = {"detect": (5, 7, 9, 11, 13), "segment": (7, 9, 11, 13), "obb": (7, 9, 11, 13)}[task]
     message = trainer_rules.fields(task, count, None)
     assert (message is None) == (count in allowed)
-    assert message is None or message.endswith((f"got {count}", f"got {count}; a confidence? labels have none"))
+    assert message is None or message.endswith(
+        (f"got {count}", f"got {count}; a confidence? labels have none")
+    )
     if count >= 3 and message is None:
         box = trainer_rules.derived_boxes(np.full((2, count), 0.5), task)
         assert box.shape == (2, 4)

@@ -48,7 +48,11 @@ def segment_rows(draw):
 def obb_rows(draw):
     """The corners of a rectangle about a centre far enough from the border."""
     x, y = draw(st.integers(300, 700)) / GRID, draw(st.integers(300, 700)) / GRID
-    w, h, angle = draw(st.integers(5, 200)) / GRID, draw(st.integers(5, 200)) / GRID, draw(st.floats(0, math.pi))
+    w, h, angle = (
+        draw(st.integers(5, 200)) / GRID,
+        draw(st.integers(5, 200)) / GRID,
+        draw(st.floats(0, math.pi)),
+    )
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2 @ turn + [x, y]
     return [draw(class_ids), *corners.ravel()]
@@ -57,14 +61,21 @@ def obb_rows(draw):
 @st.composite
 def pose_rows(draw):
     points = st.one_of(st.just((0.0, 0.0, 0)), st.tuples(ticks, ticks, st.sampled_from([1, 2])))
-    return draw(box_rows()) + list(np.ravel(draw(st.lists(points, min_size=POINTS, max_size=POINTS))))
+    return draw(box_rows()) + list(
+        np.ravel(draw(st.lists(points, min_size=POINTS, max_size=POINTS)))
+    )
 
 
 def has_area(row):
     return shapely.area(Rings.of([[np.reshape(row[1:], (-1, 2))]]).geometry())[0] > 1e-6
 
 
-ROWS = {"detect": box_rows(), "segment": segment_rows().filter(has_area), "obb": obb_rows(), "pose": pose_rows()}
+ROWS = {
+    "detect": box_rows(),
+    "segment": segment_rows().filter(has_area),
+    "obb": obb_rows(),
+    "pose": pose_rows(),
+}
 SPECS = {spec.task: spec for spec in (DETECT, SEGMENT, OBB, POSE)}
 
 
@@ -73,7 +84,10 @@ def tables(task):
 
 
 def label_text(rows):
-    return "".join(" ".join(str(float(v)) if i else str(int(v)) for i, v in enumerate(row)) + "\n" for row in rows)
+    return "".join(
+        " ".join(str(float(v)) if i else str(int(v)) for i, v in enumerate(row)) + "\n"
+        for row in rows
+    )
 
 
 def read(text, spec, width=100, height=100):
@@ -92,7 +106,9 @@ def instances_of(task, rows, width, height):
     keypoints = None
     if task == "pose":
         keypoints = np.array([row[5:] for row in rows]).reshape(-1, POINTS, 3) * [width, height, 1]
-    return Instances(class_id, np.array(boxes).reshape(-1, 4) * np.tile(size, 2), keypoints=keypoints, task=task)
+    return Instances(
+        class_id, np.array(boxes).reshape(-1, 4) * np.tile(size, 2), keypoints=keypoints, task=task
+    )
 
 
 def assert_close(found, expected, width, height, part=1e-8):
@@ -150,7 +166,9 @@ def test_every_row_written_is_one_the_trainer_takes(task):
     def check(rows, size):
         expected = instances_of(task, rows, *size)
         numbers = yolo.values(expected, np.tile(np.array(size, np.float64), (len(rows), 1)))
-        lines = [np.array(line.split(), np.float64) for line in yolo.text(numbers, task).splitlines()]
+        lines = [
+            np.array(line.split(), np.float64) for line in yolo.text(numbers, task).splitlines()
+        ]
         assert trainer_rules.accepted(lines, task, CLASSES, SPECS[task].out_shape).all()
         for line, row in zip(lines, numbers, strict=True):
             np.testing.assert_allclose(line, row, rtol=0, atol=1e-12)
@@ -161,13 +179,22 @@ def test_every_row_written_is_one_the_trainer_takes(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_byte_order_mark_line_ends_blanks_and_tabs_are_no_matter(task):
     @quick
-    @given(tables(task), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["", "\ufeff"]), st.randoms(), st.booleans())
+    @given(
+        tables(task),
+        st.sampled_from(["\n", "\r\n", "\r"]),
+        st.sampled_from(["", "\ufeff"]),
+        st.randoms(),
+        st.booleans(),
+    )
     def check(rows, end, mark, random, final):
         plain = label_text(rows).splitlines()
         odd = []
         for line in plain:
             odd += [""] * random.randrange(3)
-            odd.append(" " * random.randrange(3) + line.replace(" ", random.choice([" ", "\t", "   ", " \t"])))
+            odd.append(
+                " " * random.randrange(3)
+                + line.replace(" ", random.choice([" ", "\t", "   ", " \t"]))
+            )
         text = mark + end.join(odd) + end * final
         found, _ = read(text, SPECS[task])
         assert_close(found, read(label_text(rows), SPECS[task])[0], 1, 1, part=0)
@@ -176,7 +203,12 @@ def test_byte_order_mark_line_ends_blanks_and_tabs_are_no_matter(task):
 
 
 @quick
-@given(tables("detect"), st.integers(0, 6), st.integers(0, 3), st.sampled_from(["nan .5 .5 .1 .1", "0 .5", "9 .5 .5 .1 .1", "x"]))
+@given(
+    tables("detect"),
+    st.integers(0, 6),
+    st.integers(0, 3),
+    st.sampled_from(["nan .5 .5 .1 .1", "0 .5", "9 .5 .5 .1 .1", "x"]),
+)
 def test_a_bad_row_leaves_the_others_as_they_are_and_is_named_by_its_line(rows, at, blanks, bad):
     lines = label_text(rows).splitlines()
     at = min(at, len(lines))
@@ -188,7 +220,19 @@ def test_a_bad_row_leaves_the_others_as_they_are_and_is_named_by_its_line(rows, 
 
 
 @quick
-@given(st.lists(st.sampled_from(["0 .5 .5 .1 .1", "0 .50 .5 .1 .1", "1 .5 .5 .1 .1", "0 .5 .5 .2 .1", "0 .500000001 .5 .1 .1"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "0 .5 .5 .1 .1",
+                "0 .50 .5 .1 .1",
+                "1 .5 .5 .1 .1",
+                "0 .5 .5 .2 .1",
+                "0 .500000001 .5 .1 .1",
+            ]
+        )
+    )
+)
 def test_a_repeated_row_counts_once_as_a_plain_loop_finds_it(lines):
     seen, kept, again = set(), [], []
     for i, line in enumerate(lines):
@@ -203,7 +247,14 @@ def test_a_repeated_row_counts_once_as_a_plain_loop_finds_it(lines):
 
 
 @quick
-@given(st.lists(st.lists(st.sampled_from(["0", "1", ".5", "-3", "1e2", "+.25", "nan", "x", "0,5"]), max_size=4), max_size=6))
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["0", "1", ".5", "-3", "1e2", "+.25", "nan", "x", "0,5"]), max_size=4
+        ),
+        max_size=6,
+    )
+)
 def test_the_numbers_are_those_of_a_plain_loop(words):
     data = "\n".join(map(" ".join, words)).encode()
     expected, problems, lines, place = {}, [], [], 0
@@ -252,7 +303,11 @@ ROW = {
         "L03",
         "expected 5 values (class, x, y, width, height), got 6; a confidence? labels have none",
     ),
-    "eight fields": ("0 .5 .5 .1 .1 .9 .9 .9", "L03", "expected 5 values (class, x, y, width, height), got 8"),
+    "eight fields": (
+        "0 .5 .5 .1 .1 .9 .9 .9",
+        "L03",
+        "expected 5 values (class, x, y, width, height), got 8",
+    ),
     "class -1": ("-1 .5 .5 .1 .1", "L04", "class -1, expected a whole number from 0 to 3"),
     "class 4": ("4 .5 .5 .1 .1", "L04", "class 4, expected a whole number from 0 to 3"),
     "class 0.5": ("0.5 .5 .5 .1 .1", "L04", "class 0.5, expected a whole number from 0 to 3"),
@@ -302,7 +357,9 @@ def test_a_box_row_that_is_read(row, box):
 
 def test_boxes_and_outlines_of_one_file_have_the_same_columns():
     found, findings = read("0 .5 .5 .2 .2\n1 .1 .1 .3 .1 .3 .4\n2 .8 .8 .2 .2\n", DETECT)
-    np.testing.assert_allclose(found.boxes, [[40, 40, 60, 60], [10, 10, 30, 40], [70, 70, 90, 90]], atol=1e-9)
+    np.testing.assert_allclose(
+        found.boxes, [[40, 40, 60, 60], [10, 10, 30, 40], [70, 70, 90, 90]], atol=1e-9
+    )
     assert found.class_id.tolist() == [0, 1, 2]
     assert [len(found.rings[i][0]) for i in range(3)] == [4, 3, 4]
     assert [f.code for f in findings] == ["L12"]
@@ -346,7 +403,9 @@ def test_a_segment_row_that_is_refused(row, code):
 def test_a_segment_row_that_is_fine(row):
     found, findings = read(row, SEGMENT)
     assert not findings
-    np.testing.assert_array_equal(found.rings.coords.ravel(), np.array(row.split(), np.float64)[1:] * 100)
+    np.testing.assert_array_equal(
+        found.rings.coords.ravel(), np.array(row.split(), np.float64)[1:] * 100
+    )
 
 
 def test_a_bow_tie_is_kept_even_odd_and_reported():
@@ -356,7 +415,9 @@ def test_a_bow_tie_is_kept_even_odd_and_reported():
 
 
 def test_a_key_hole_is_a_hole_and_no_crossing():
-    found, findings = read("0 .1 .1 .6 .1 .6 .6 .1 .6 .1 .1 .2 .2 .2 .4 .4 .4 .4 .2 .2 .2\n", SEGMENT)
+    found, findings = read(
+        "0 .1 .1 .6 .1 .6 .6 .1 .6 .1 .1 .2 .2 .2 .4 .4 .4 .4 .2 .2 .2\n", SEGMENT
+    )
     assert not findings
     assert found.area.tolist() == pytest.approx([2500 - 400])
 
@@ -367,13 +428,19 @@ def test_a_bow_tie_with_a_spike_is_reported_too():
 
 
 def test_parts_and_holes_are_written_as_one_ring_of_the_same_area():
-    outer, hole, other = ([[a, a], [b, a], [b, b], [a, b]] for a, b in ((10, 50), (20, 40), (60, 90)))
+    outer, hole, other = (
+        [[a, a], [b, a], [b, b], [a, b]] for a, b in ((10, 50), (20, 40), (60, 90))
+    )
     rings = Rings.of([[np.array(ring, np.float64) for ring in (outer, hole, other)]])
     donut = Instances(np.array([2]), rings.bounds(), rings=rings, task="segment")
-    found, findings = read(yolo.text(yolo.values(donut, np.array([[100, 100.0]])), "segment"), SEGMENT)
+    found, findings = read(
+        yolo.text(yolo.values(donut, np.array([[100, 100.0]])), "segment"), SEGMENT
+    )
     assert not findings
     assert found.area.tolist() == pytest.approx([1600 - 400 + 900])
-    shape = shapely.union_all([shapely.box(10, 10, 50, 50) - shapely.box(20, 20, 40, 40), shapely.box(60, 60, 90, 90)])
+    shape = shapely.union_all(
+        [shapely.box(10, 10, 50, 50) - shapely.box(20, 20, 40, 40), shapely.box(60, 60, 90, 90)]
+    )
     assert shapely.area(shapely.symmetric_difference(found.rings.geometry()[0], shape)) < 1e-6
 
 
@@ -424,7 +491,9 @@ def test_what_is_no_quad_becomes_the_rectangle_about_it(row, area):
 def test_an_obb_row_keeps_its_corners(row):
     found, findings = read(row, OBB)
     assert not findings
-    np.testing.assert_array_equal(found.rings.coords.ravel(), np.array(row.split(), np.float64)[1:] * 100)
+    np.testing.assert_array_equal(
+        found.rings.coords.ravel(), np.array(row.split(), np.float64)[1:] * 100
+    )
 
 
 def test_keypoints_are_kept_with_their_visibility():
@@ -460,7 +529,9 @@ def test_keypoints_without_visibility_get_one():
     assert not findings
     np.testing.assert_allclose(found.keypoints, [[[45, 45, 2], [0, 0, 0], [-0.5, 50, 0]]])
     written = yolo.text(yolo.values(found, np.array([[100, 100.0]])), "pose")
-    assert written.endswith(" 0.45000000 0.45000000 2 0.00000000 0.00000000 0 -0.00500000 0.50000000 0\n")
+    assert written.endswith(
+        " 0.45000000 0.45000000 2 0.00000000 0.00000000 0 -0.00500000 0.50000000 0\n"
+    )
     assert POSE2.out_shape == (POINTS, 3)
 
 
@@ -470,7 +541,8 @@ def test_a_pose_row_of_another_number_of_values_is_refused(spec, count):
     expected = 5 + POINTS * spec.kpt_shape[1]
     found, findings = read(" ".join(["0"] + [".5"] * count), spec)
     assert [f.message for f in findings] == [
-        f"expected {expected} values (class, box, 3 keypoints of {spec.kpt_shape[1]}), got {count + 1}"
+        f"expected {expected} values (class, box, 3 keypoints of {spec.kpt_shape[1]}), got "
+        f"{count + 1}"
     ]
     assert found.keypoints.shape == (0, POINTS, 3)
 
@@ -500,13 +572,19 @@ def test_utf16_is_refused_or_no_row_of_it_is_read(encoding):
     try:
         found, findings = read(GOOD.encode(encoding), DETECT)
     except SourceRefused as refused:
-        assert (refused.code, refused.path, str(refused)) == ("L01", "a.txt", "UTF-16 text, expected UTF-8")
+        assert (refused.code, refused.path, str(refused)) == (
+            "L01",
+            "a.txt",
+            "UTF-16 text, expected UTF-8",
+        )
     else:
         assert len(found) == 0
         assert {f.code for f in findings} == {"L02"}
 
 
-@pytest.mark.parametrize("data", [b"0 .5 .5 .1 .1 \xe9\n", bytes(range(256)), b"\x00" * 1000, b"\xff" * 10])
+@pytest.mark.parametrize(
+    "data", [b"0 .5 .5 .1 .1 \xe9\n", bytes(range(256)), b"\x00" * 1000, b"\xff" * 10]
+)
 def test_bytes_that_are_no_text_are_reported_on_one_line(data):
     found, findings = read(data, DETECT)
     assert len(found) == 0
@@ -517,7 +595,10 @@ def test_bytes_that_are_no_text_are_reported_on_one_line(data):
 def test_every_refused_row_has_its_line_and_repairs_are_condensed():
     found, findings = read("x\n" * 50 + "0 .5 .5 .1 .1\n" * 30, DETECT)
     assert [f.line for f in findings if f.code == "L02"] == [*range(1, 51)]
-    assert [(f.line, f.count) for f in findings if f.code == "L07"] == [*((n, 1) for n in range(52, 61)), (61, 20)]
+    assert [(f.line, f.count) for f in findings if f.code == "L07"] == [
+        *((n, 1) for n in range(52, 61)),
+        (61, 20),
+    ]
     assert found.row.tolist() == [50]
 
 
@@ -527,7 +608,10 @@ def test_a_line_of_a_million_values_is_one_finding():
     assert len(found) == 0
 
 
-@pytest.mark.parametrize("row", ["0 1e308 .1 1.7e308 .5 .1 .1", "0 -1.7e308 .1 1.7e308 .5 .1 .1", "0 .1 1e200 .5 -1e200 .5 .5"])
+@pytest.mark.parametrize(
+    "row",
+    ["0 1e308 .1 1.7e308 .5 .1 .1", "0 -1.7e308 .1 1.7e308 .5 .1 .1", "0 .1 1e200 .5 -1e200 .5 .5"],
+)
 def test_numbers_too_large_to_add_are_outside_the_picture(row):
     found, findings = read(row, SEGMENT)
     assert [f.code for f in findings] == ["L05"]
@@ -624,7 +708,10 @@ def odd():
         pytest.skip(f"{ODD} is not there")
     with tarfile.open(ODD) as tar:
         files = [m for m in tar if m.name.startswith("odd/bad_labels/") and m.name.endswith(".txt")]
-        return {f"{m.name.split('/')[2]}/{m.name.split('/')[-1][:-4]}": tar.extractfile(m).read() for m in files}
+        return {
+            f"{m.name.split('/')[2]}/{m.name.split('/')[-1][:-4]}": tar.extractfile(m).read()
+            for m in files
+        }
 
 
 def test_the_table_knows_every_odd_label_file(odd):
@@ -642,7 +729,11 @@ def test_an_odd_label_file(odd, name):
         assert (rows, expected) == (None, refused.code)
     else:
         assert len(found) == rows
-        codes = [f.code for f in findings] if name == "detect/binary" else [f"{f.line}:{f.code}" for f in findings]
+        codes = (
+            [f.code for f in findings]
+            if name == "detect/binary"
+            else [f"{f.line}:{f.code}" for f in findings]
+        )
         assert " ".join(codes) == expected
         assert np.isfinite(found.boxes).all()
 
@@ -650,7 +741,9 @@ def test_an_odd_label_file(odd, name):
 def test_an_odd_pose_file_of_two_values_a_keypoint(odd):
     found, findings = read(odd["pose/dim2"], Spec("pose", 5, (4, 2)), 100, 100)
     assert not findings
-    np.testing.assert_allclose(found.keypoints, [[[50, 50, 2], [52, 50, 2], [50, 55, 2], [48, 50, 2]]])
+    np.testing.assert_allclose(
+        found.keypoints, [[[50, 50, 2], [52, 50, 2], [50, 55, 2], [48, 50, 2]]]
+    )
 
 
 def test_unlabelled_keypoints_of_an_odd_file_stay_0_0_0(odd):

@@ -45,13 +45,17 @@ def test_pairs_do_not_depend_on_how_many_are_held_in_memory(monkeypatch, cells):
     assert list(zip(*(k.tolist() for k in whole), strict=True)) == naive_pairs(boxes, others)
 
 
-@pytest.mark.parametrize(("boxes", "others"), [(NONE, NONE), (NONE, np.ones((3, 4))), (np.ones((3, 4)), NONE)])
+@pytest.mark.parametrize(
+    ("boxes", "others"), [(NONE, NONE), (NONE, np.ones((3, 4))), (np.ones((3, 4)), NONE)]
+)
 def test_no_boxes_have_no_pairs(boxes, others):
     i, j = box.pairs(boxes, others)
     assert i.shape == j.shape == (0,)
 
 
-@pytest.mark.parametrize("other", [(4, 0, 8, 4), (0, 4, 4, 8), (4, 4, 8, 8), (2, 2, 2, 2), (1, 0, 1, 4)])
+@pytest.mark.parametrize(
+    "other", [(4, 0, 8, 4), (0, 4, 4, 8), (4, 4, 8, 8), (2, 2, 2, 2), (1, 0, 1, 4)]
+)
 def test_touching_and_being_without_area_is_not_meeting(other):
     i, _ = box.pairs(np.array([[0, 0, 4, 4.0]]), np.array([other], np.float64))
     assert len(i) == 0
@@ -63,7 +67,9 @@ def test_areas_and_intersections_are_those_of_shapely(boxes, others):
     here, there = shapely.box(*boxes.T)[:, None], shapely.box(*others.T)[None]
     np.testing.assert_allclose(box.area(boxes), shapely.area(here[:, 0]), rtol=1e-12)
     common = box.intersection(boxes[:, None], others[None])
-    np.testing.assert_allclose(box.area(common), shapely.area(shapely.intersection(here, there)), atol=1e-9)
+    np.testing.assert_allclose(
+        box.area(common), shapely.area(shapely.intersection(here, there)), atol=1e-9
+    )
 
 
 @quick

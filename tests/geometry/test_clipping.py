@@ -6,7 +6,18 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.strategies import SIDE, assert_same, boxes, instances, numbers, outline, painted, quick, rectangles, windows
+from tests.strategies import (
+    SIDE,
+    assert_same,
+    boxes,
+    instances,
+    numbers,
+    outline,
+    painted,
+    quick,
+    rectangles,
+    windows,
+)
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons
 from tiler.geometry.clipping import clip, largest_share
@@ -198,7 +209,19 @@ def test_a_thin_diagonal_is_not_where_only_its_bounding_box_is():
 
 # A mass outside on three sides that reaches in with a spike from each.
 SPIKES = [
-    *[(-50, -50), (150, -50), (150, 100), (100, 100), (100, 60), (70, 50), (100, 40), (100, 0), (60, 0), (50, 30), (40, 0)],
+    *[
+        (-50, -50),
+        (150, -50),
+        (150, 100),
+        (100, 100),
+        (100, 60),
+        (70, 50),
+        (100, 40),
+        (100, 0),
+        (60, 0),
+        (50, 30),
+        (40, 0),
+    ],
     *[(0, 0), (0, 40), (30, 50), (0, 60), (0, 100), (-50, 100)],
 ]
 
@@ -265,7 +288,14 @@ def test_two_parts_of_which_one_is_outside_leave_one():
 def test_keypoints_outside_become_0_0_0_and_unlabelled_ones_stay():
     points = [[50, 50, 2], [150, 50, 2], [50, -1, 1], [0, 0, 0], [0, 0, 2], [99.9, 99.9, 1]]
     seen = clip(boxed(-20, -20, 180, 100, task="pose", keypoints=points), RECT)
-    assert seen.keypoints[0].tolist() == [[50, 50, 2], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 2], [99.9, 99.9, 1]]
+    assert seen.keypoints[0].tolist() == [
+        [50, 50, 2],
+        [0, 0, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+        [0, 0, 2],
+        [99.9, 99.9, 1],
+    ]
 
 
 def test_a_keypoint_on_the_edge_between_two_tiles_is_in_one_of_them():
@@ -276,7 +306,9 @@ def test_a_keypoint_on_the_edge_between_two_tiles_is_in_one_of_them():
 
 
 def test_a_keypoint_on_the_border_of_a_box_that_lies_inside_stays():
-    """A label at the right border of its image has x = 1.0, and no tile further right would show it."""
+    """A label at the right border of its image has x = 1.0, and no tile further right would show
+    it.
+    """
     person = boxed(60, 20, 100, 100, task="pose", keypoints=[[100, 50, 2], [80, 100, 2]])
     assert clip(person, RECT).keypoints.tolist() == person.keypoints.tolist()
 
@@ -306,7 +338,11 @@ def test_an_aligned_obb_keeps_its_direction_and_encloses_what_shows(quads, windo
 def test_random_cuts_keep_the_direction_to_a_millionth_of_a_degree():
     rng = np.random.default_rng(0)
     n = 4000
-    size, angle, centre = rng.uniform(10, 120, (n, 2)), rng.uniform(0, 360, n), rng.uniform(0, 100, (n, 2))
+    size, angle, centre = (
+        rng.uniform(10, 120, (n, 2)),
+        rng.uniform(0, 360, n),
+        rng.uniform(0, 100, (n, 2)),
+    )
     c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     local = size[:, None] * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2
     turn = np.stack([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)], axis=1)
@@ -356,7 +392,9 @@ def test_the_diamond_that_loses_a_corner_is_present():
     diamond = turned((950, 850), (1050, 950), (950, 1050), (850, 950))
     seen = clip(diamond, np.array([0, 0, 1024, 1024.0]))
     assert seen.visible[0] == pytest.approx(1 - 2 * 26**2 / 20000)
-    assert box.inside(seen.boxes, np.array([850 - 1e-9, 850 - 1e-9, 1050 + 1e-9, 1050 + 1e-9])).all()
+    assert box.inside(
+        seen.boxes, np.array([850 - 1e-9, 850 - 1e-9, 1050 + 1e-9, 1050 + 1e-9])
+    ).all()
 
 
 # --- how much can be shown at best
@@ -373,4 +411,6 @@ def test_the_largest_share_is_the_best_of_any_place(many, width, height):
 
 
 def test_what_fits_can_be_shown_whole():
-    assert largest_share(np.array([[0, 0, 100, 100], [0, 0, 5, 5], [3, 3, 3, 3.0]]), np.tile(RECT, (3, 1))).tolist() == [1, 1, 1]
+    assert largest_share(
+        np.array([[0, 0, 100, 100], [0, 0, 5, 5], [3, 3, 3, 3.0]]), np.tile(RECT, (3, 1))
+    ).tolist() == [1, 1, 1]

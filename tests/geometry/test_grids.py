@@ -151,7 +151,8 @@ def test_an_image_of_the_tiles_size_is_one_window(edge):
 
 
 @pytest.mark.parametrize(
-    ("edge", "size"), [("shift", (300, 200)), ("trim", (300, 200)), ("balance", (300, 200)), ("pad", (640, 640))]
+    ("edge", "size"),
+    [("shift", (300, 200)), ("trim", (300, 200)), ("balance", (300, 200)), ("pad", (640, 640))],
 )
 def test_a_small_image_is_one_window(edge, size):
     (window,) = grid(300, 200, 640, 0.2, edge)

@@ -13,7 +13,9 @@ from tiler.types import TASKS
 TWO = np.array([[0, 0, 4, 2], [5, 5, 9, 9.0]])
 
 
-@pytest.mark.parametrize("column", ["boxes", "keypoints", "conf", "row", "visible", "area", "rings"])
+@pytest.mark.parametrize(
+    "column", ["boxes", "keypoints", "conf", "row", "visible", "area", "rings"]
+)
 def test_columns_of_different_length_are_refused(column):
     shapes = {"boxes": (1, 4), "keypoints": (1, 4, 3)}
     short = Rings.of([[]]) if column == "rings" else np.zeros(shapes.get(column, 1))
@@ -23,14 +25,25 @@ def test_columns_of_different_length_are_refused(column):
 
 def test_lists_and_other_numbers_become_the_arrays_that_columns_are():
     outlines = [[[[0, 0], [4, 0], [4, 2]]], [[[5, 5], [9, 5], [9, 9]]]]
-    rows = Instances([0, 1.0], TWO.astype(np.float32).tolist(), rings=outlines, conf=[1, 0], row=(7, 8), task="segment")
+    rows = Instances(
+        [0, 1.0],
+        TWO.astype(np.float32).tolist(),
+        rings=outlines,
+        conf=[1, 0],
+        row=(7, 8),
+        task="segment",
+    )
     assert (rows.class_id.dtype, rows.boxes.dtype, rows.conf.dtype, rows.row.dtype) == (
         np.int64,
         np.float64,
         np.float64,
         np.int64,
     )
-    assert (rows.class_id.tolist(), rows.row.tolist(), rows.area.tolist()) == ([0, 1], [7, 8], [4, 8])
+    assert (rows.class_id.tolist(), rows.row.tolist(), rows.area.tolist()) == (
+        [0, 1],
+        [7, 8],
+        [4, 8],
+    )
     assert rows.take([1]).boxes.tolist() == [[5, 5, 9, 9]]
     none = Instances([], [], conf=[])
     assert (len(none), none.boxes.shape, none.moved(1, 1).boxes.shape) == (0, (0, 4), (0, 4))
@@ -44,7 +57,10 @@ def test_lists_and_other_numbers_become_the_arrays_that_columns_are():
         ({"class_id": ["car", "bus"]}, r"class_id: expected \(N\) numbers: "),
         ({"class_id": [0.5, 1]}, r"class_id: expected \(N\) numbers that are whole"),
         ({"conf": [[0.5], [0.5]]}, r"conf: expected \(N\) numbers, got \(2, 1\)"),
-        ({"keypoints": [[[1, 2]]] * 2}, r"keypoints: expected \(N, K, 3\) numbers, got \(2, 1, 2\)"),
+        (
+            {"keypoints": [[[1, 2]]] * 2},
+            r"keypoints: expected \(N, K, 3\) numbers, got \(2, 1, 2\)",
+        ),
         ({"rings": [[[1, 2, 3]], 5]}, r"rings: expected \(N\) numbers: "),
     ],
 )
@@ -64,7 +80,9 @@ def test_what_is_not_given_is_counted_shown_whole_and_measured():
 @quick
 @given(instances())
 def test_the_area_is_that_of_the_richest_geometry(rows):
-    np.testing.assert_allclose(rows.area, [outline(rows, i).area for i in range(len(rows))], rtol=1e-9)
+    np.testing.assert_allclose(
+        rows.area, [outline(rows, i).area for i in range(len(rows))], rtol=1e-9
+    )
 
 
 @quick
@@ -73,13 +91,17 @@ def test_taking_and_putting_together_again_changes_nothing(rows, data):
     order = np.array(data.draw(st.permutations(range(len(rows)))), np.int64)
     assert_same(rows.take(order).take(np.argsort(order)), rows)
     cut = data.draw(st.integers(0, len(rows)))
-    assert_same(concatenate([rows.take(np.arange(cut)), rows.take(np.arange(cut, len(rows)))]), rows)
+    assert_same(
+        concatenate([rows.take(np.arange(cut)), rows.take(np.arange(cut, len(rows)))]), rows
+    )
 
 
 @quick
 @given(instances(), st.data())
 def test_a_mask_takes_what_its_indices_take(rows, data):
-    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)
+    mask = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool
+    )
     assert_same(rows.take(mask), rows.take(np.flatnonzero(mask)))
 
 
@@ -116,7 +138,9 @@ def test_each_instance_moves_by_its_own_number(rows):
 
 def test_moving_leaves_keypoints_that_nobody_set():
     keypoints = np.array([[[0, 0, 0], [1, 2, 2], [0, 0, 2.0]]])
-    rows = Instances(class_id=np.array([0]), boxes=np.array([[0, 0, 9, 9.0]]), keypoints=keypoints, task="pose")
+    rows = Instances(
+        class_id=np.array([0]), boxes=np.array([[0, 0, 9, 9.0]]), keypoints=keypoints, task="pose"
+    )
     assert labelled(keypoints).tolist() == [[False, True, True]]
     assert rows.moved(10, 20).keypoints.tolist() == [[[0, 0, 0], [11, 22, 2], [10, 20, 2]]]
     assert keypoints.tolist() == [[[0, 0, 0], [1, 2, 2], [0, 0, 2]]]
@@ -140,5 +164,7 @@ def test_none_before_and_after_change_nothing(rows):
 
 def test_the_outline_tells_the_area_not_the_box():
     ring = np.array([[0, 0], [10, 0], [0, 10.0]])
-    rows = Instances(np.array([0]), np.array([[0, 0, 10, 10.0]]), rings=Rings.of([[ring]]), task="segment")
+    rows = Instances(
+        np.array([0]), np.array([[0, 0, 10, 10.0]]), rings=Rings.of([[ring]]), task="segment"
+    )
     assert rows.area.tolist() == [shapely.Polygon(ring).area] == [50]

@@ -13,17 +13,23 @@ from tiler.geometry.polygons import Rings
 # of pycocotools with numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 
-frames = st.tuples(st.integers(1, 60), st.integers(1, 40)) | st.tuples(st.integers(1, 4), st.integers(1, 4))
+frames = st.tuples(st.integers(1, 60), st.integers(1, 40)) | st.tuples(
+    st.integers(1, 4), st.integers(1, 4)
+)
 halves = st.integers(-20, 140).map(lambda k: k / 2)
 fifths = st.integers(-50, 350).map(lambda k: k / 5)
 coordinates = st.one_of(numbers(-30, 90), halves, fifths, st.floats(-1e5, 1e5))
 
 
 def rings_from(coordinate):
-    return st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=9).map(lambda points: np.array(points, np.float64))
+    return st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=9).map(
+        lambda points: np.array(points, np.float64)
+    )
 
 
-rings = st.one_of(rings_from(numbers(-5, 65)), rings_from(halves), rings_from(fifths), rings_from(coordinates))
+rings = st.one_of(
+    rings_from(numbers(-5, 65)), rings_from(halves), rings_from(fifths), rings_from(coordinates)
+)
 scenes = st.lists(st.tuples(st.lists(rings, max_size=3), frames), max_size=5)
 
 
@@ -50,7 +56,9 @@ def pixels(found, i):
 
 
 def assert_well_made(found):
-    assert len(found.offsets) == len(found) + 1 and found.offsets[-1] == len(found.starts) == len(found.ends)
+    assert len(found.offsets) == len(found) + 1 and found.offsets[-1] == len(found.starts) == len(
+        found.ends
+    )
     assert (found.starts < found.ends).all() and (found.starts >= 0).all()
     for i, (width, height) in enumerate(found.sizes):
         own = slice(found.offsets[i], found.offsets[i + 1])
@@ -95,7 +103,10 @@ def random_ring(rng, size):
 def random_scene(seed, count):
     """Rings of one to three for each object, and the frames."""
     rng = np.random.default_rng(seed)
-    sizes = [tuple(rng.integers(1, (301, 201) if rng.random() < 0.5 else (9, 9)).tolist()) for _ in range(count)]
+    sizes = [
+        tuple(rng.integers(1, (301, 201) if rng.random() < 0.5 else (9, 9)).tolist())
+        for _ in range(count)
+    ]
     return [[random_ring(rng, size) for _ in range(rng.integers(1, 4))] for size in sizes], sizes
 
 
@@ -109,7 +120,10 @@ def random_scene(seed, count):
 def test_united_rings_are_the_merged_polygons_of_pycocotools(scene):
     sizes = [size for _, size in scene]
     found = Masks.of_rings(Rings.of([parts for parts, _ in scene]), frames_of(sizes), united=True)
-    expected = [coco_mask.merge([theirs(ring, size) for ring in parts]) if parts else nothing(size) for parts, size in scene]
+    expected = [
+        coco_mask.merge([theirs(ring, size) for ring in parts]) if parts else nothing(size)
+        for parts, size in scene
+    ]
     assert_same(found, expected)
 
 
@@ -121,13 +135,18 @@ def test_rings_filled_even_odd_are_the_exclusive_or_of_each(scene):
     assert_well_made(found)
     for i, (parts, size) in enumerate(scene):
         drawn = [coco_mask.decode(theirs(ring, size)) for ring in parts]
-        np.testing.assert_array_equal(pixels(found, i), np.bitwise_xor.reduce([coco_mask.decode(nothing(size)), *drawn]))
+        np.testing.assert_array_equal(
+            pixels(found, i), np.bitwise_xor.reduce([coco_mask.decode(nothing(size)), *drawn])
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_many_outlines_at_once(seed, monkeypatch):
     objects, sizes = random_scene(seed, 250)
-    expected = [coco_mask.merge([theirs(ring, size) for ring in parts]) for parts, size in zip(objects, sizes, strict=True)]
+    expected = [
+        coco_mask.merge([theirs(ring, size) for ring in parts])
+        for parts, size in zip(objects, sizes, strict=True)
+    ]
     rings = Rings.of(objects)
     whole = Masks.of_rings(rings, frames_of(sizes), united=True)
     assert_same(whole, expected)
@@ -157,21 +176,32 @@ def test_long_lines_of_any_slope_are_those_of_pycocotools():
     rng = np.random.default_rng(7)
     size = (300, 200)
     inside = rng.random((40, 1, 2)) * size
-    objects = [[np.concatenate([point, rng.normal(size=(2, 2)) * 10 ** rng.uniform(3, 5.5)])] for point in inside]
-    assert_same(Masks.of_rings(Rings.of(objects), frames_of([size] * 40)), [theirs(parts[0], size) for parts in objects])
+    objects = [
+        [np.concatenate([point, rng.normal(size=(2, 2)) * 10 ** rng.uniform(3, 5.5)])]
+        for point in inside
+    ]
+    assert_same(
+        Masks.of_rings(Rings.of(objects), frames_of([size] * 40)),
+        [theirs(parts[0], size) for parts in objects],
+    )
 
 
 def test_a_line_through_the_corner_between_two_fifths_turns_where_that_of_pycocotools_does():
     # its sum of floats gets there a step before the quotient of them does
     size = (260, 60)
     rings = [np.array([[1098, y], [1098 + 69, y + 240], [1000, y + 100]]) / 5 for y in range(5)]
-    assert_same(Masks.of_rings(Rings.of([[ring] for ring in rings]), frames_of([size] * 5)), [theirs(r, size) for r in rings])
+    assert_same(
+        Masks.of_rings(Rings.of([[ring] for ring in rings]), frames_of([size] * 5)),
+        [theirs(r, size) for r in rings],
+    )
 
 
 @pytest.mark.parametrize("points", [0, 1, 2])
 def test_fewer_than_three_points_have_no_pixels(points):
     ring = np.array([[1, 1], [7, 5.0]])[:points]
-    found = Masks.of_rings(Rings.of([[ring], [np.array([[0, 0], [5, 0], [5, 5.0]])]]), frames_of([(9, 9)] * 2))
+    found = Masks.of_rings(
+        Rings.of([[ring], [np.array([[0, 0], [5, 0], [5, 5.0]])]]), frames_of([(9, 9)] * 2)
+    )
     assert_well_made(found)
     assert found.area()[0] == 0 < found.area()[1]
 
@@ -204,13 +234,20 @@ def runs_of(mask):
 @given(st.lists(painted_masks(), max_size=5))
 def test_run_lengths_there_and_back(many):
     sizes = frames_of([mask.shape[::-1] for mask in many])
-    assert_same(Masks.of_counts([runs_of(mask) for mask in many], sizes), [coco_mask.encode(mask) for mask in many])
+    assert_same(
+        Masks.of_counts([runs_of(mask) for mask in many], sizes),
+        [coco_mask.encode(mask) for mask in many],
+    )
 
 
 def test_runs_of_no_length_are_no_runs():
     found = Masks.of_counts([[0, 2, 0, 3, 4, 0, 0], [2, 0, 1, 0, 6]], frames_of([(3, 3)] * 2))
     assert_well_made(found)
-    assert (found.starts.tolist(), found.ends.tolist(), found.offsets.tolist()) == ([0], [5], [0, 1, 1])
+    assert (found.starts.tolist(), found.ends.tolist(), found.offsets.tolist()) == (
+        [0],
+        [5],
+        [0, 1, 1],
+    )
 
 
 # --- how much two share
@@ -221,7 +258,10 @@ def test_iou_is_that_of_pycocotools(seed, monkeypatch):
     rng = np.random.default_rng(seed)
     size = (120, 90) if seed else (5, 4)
     detections, truths = ([[random_ring(rng, size)] for _ in range(n)] for n in (40, 30))
-    ours, others = (Masks.of_rings(Rings.of(many), frames_of([size] * len(many))) for many in (detections, truths))
+    ours, others = (
+        Masks.of_rings(Rings.of(many), frames_of([size] * len(many)))
+        for many in (detections, truths)
+    )
     dt, gt = ([theirs(parts[0], size) for parts in many] for many in (detections, truths))
     i, j = (index.ravel() for index in np.indices((40, 30)))
     shared = masks.common(ours, others, i, j)
@@ -231,7 +271,9 @@ def test_iou_is_that_of_pycocotools(seed, monkeypatch):
     for crowd, whole in ((0, a + b - shared), (1, a)):
         expected = coco_mask.iou(dt, gt, [crowd] * len(gt)).ravel()
         # of two masks without a pixel in common, theirs is 0 of 1
-        np.testing.assert_array_equal(np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0), expected)
+        np.testing.assert_array_equal(
+            np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0), expected
+        )
 
 
 @quick
@@ -239,7 +281,10 @@ def test_iou_is_that_of_pycocotools(seed, monkeypatch):
 def test_common_pixels_are_those_of_the_arrays(many, data):
     sizes = frames_of([mask.shape[::-1] for mask in many])
     others = [data.draw(st.permutations(runs_of(mask))) for mask in many]
-    found, other = Masks.of_counts([runs_of(mask) for mask in many], sizes), Masks.of_counts(others, sizes)
+    found, other = (
+        Masks.of_counts([runs_of(mask) for mask in many], sizes),
+        Masks.of_counts(others, sizes),
+    )
     index = np.array(data.draw(st.lists(st.integers(0, len(many) - 1), max_size=8)), np.int64)
     expected = [int((pixels(found, i) & pixels(other, i)).sum()) for i in index]
     assert masks.common(found, other, index, index).tolist() == expected
@@ -259,9 +304,13 @@ def test_masks_of_different_frames_share_nothing_that_could_be_counted():
 @quick
 @given(st.lists(painted_masks(), max_size=5), st.data())
 def test_take_and_concatenate_are_those_of_a_list(many, data):
-    found = Masks.of_counts([runs_of(mask) for mask in many], frames_of([mask.shape[::-1] for mask in many]))
+    found = Masks.of_counts(
+        [runs_of(mask) for mask in many], frames_of([mask.shape[::-1] for mask in many])
+    )
     index = data.draw(st.lists(st.integers(0, len(many) - 1), max_size=7)) if many else []
-    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(many), max_size=len(many))), bool)
+    chosen = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(many), max_size=len(many))), bool
+    )
     taken = masks.concatenate([found.take(np.array(index, np.int64)), found.take(chosen)])
     kept = [mask for mask, yes in zip(many, chosen, strict=True) if yes]
     assert_same(taken, [coco_mask.encode(mask) for mask in [many[i] for i in index] + kept])
@@ -270,7 +319,11 @@ def test_take_and_concatenate_are_those_of_a_list(many, data):
 def test_nothing_is_ordinary():
     none = frames_of([])
     index = np.empty(0, np.int64)
-    for empty in (Masks.of_counts([], none), Masks.of_rings(Rings.of([]), none), masks.concatenate([])):
+    for empty in (
+        Masks.of_counts([], none),
+        Masks.of_rings(Rings.of([]), none),
+        masks.concatenate([]),
+    ):
         assert_same(empty, [])
         assert len(empty.take(index)) == 0
         assert empty.area().shape == (0,) and empty.bounds().shape == (0, 4)

@@ -15,10 +15,17 @@ reaches = st.sampled_from([0.0, 1e-9, 0.5, 4.0, 100.0])
 
 @st.composite
 def crowds(draw, max_size=14):
-    """`(N, 4)` boxes of sides from nothing to thousands of px, on either side of the origin; some touch, some are equal."""
-    coordinate = st.one_of(st.integers(-40, 40).map(float), st.floats(-3000, 3000), st.sampled_from([-1e5, 1e5]))
+    """`(N, 4)` boxes of sides from nothing to thousands of px, on either side of the origin; some
+    touch, some are equal.
+    """
+    coordinate = st.one_of(
+        st.integers(-40, 40).map(float), st.floats(-3000, 3000), st.sampled_from([-1e5, 1e5])
+    )
     side = st.one_of(st.sampled_from([0.0, 1.0, 4.0, 16.0, 16.5, 64.0, 5000.0]), st.floats(0, 50))
-    rows = [(draw(coordinate), draw(coordinate), draw(side), draw(side)) for _ in range(draw(st.integers(0, max_size)))]
+    rows = [
+        (draw(coordinate), draw(coordinate), draw(side), draw(side))
+        for _ in range(draw(st.integers(0, max_size)))
+    ]
     boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in rows]).reshape(-1, 4)
     if len(boxes) and draw(st.booleans()):
         again = np.array(draw(st.lists(st.integers(0, len(boxes) - 1), max_size=3)), np.int64)
@@ -34,7 +41,12 @@ def meet(one, other, reach):
 
 def every_two(boxes, group, reach):
     n = len(boxes)
-    return [(i, j) for i in range(n) for j in range(i + 1, n) if group[i] == group[j] and meet(boxes[i], boxes[j], reach)]
+    return [
+        (i, j)
+        for i in range(n)
+        for j in range(i + 1, n)
+        if group[i] == group[j] and meet(boxes[i], boxes[j], reach)
+    ]
 
 
 def found(portions):
@@ -46,7 +58,9 @@ def found(portions):
 @quick
 @given(crowds(), reaches, st.data())
 def test_every_pair_of_a_group_that_meets_once_and_no_other(boxes, reach, data):
-    group = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64)
+    group = np.array(
+        data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64
+    )
     assert found(neighbours(boxes, group, reach)) == every_two(boxes, group, reach)
     assert found(neighbours(boxes, None, reach)) == every_two(boxes, np.zeros(len(boxes)), reach)
 
@@ -58,13 +72,18 @@ def test_crowded_cells_are_compared_in_blocks(boxes, others, reach, crowd, block
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CROWD", crowd)
         patch.setattr(module, "BLOCK", block)
-        assert (found(neighbours(boxes, None, reach)), found(meetings(boxes, others, reach))) == expected
+        assert (
+            found(neighbours(boxes, None, reach)),
+            found(meetings(boxes, others, reach)),
+        ) == expected
 
 
 @quick
 @given(crowds(max_size=25), st.data())
 def test_pairs_of_one_label_may_be_left_out_and_no_others(boxes, data):
-    label = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64)
+    label = np.array(
+        data.draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes))), np.int64
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CROWD", 1)
         patch.setattr(module, "BLOCK", 1)
@@ -85,7 +104,12 @@ def test_no_more_is_held_than_there_is_room_for(monkeypatch):
 @quick
 @given(crowds(), crowds(), reaches)
 def test_every_box_with_every_other_that_it_meets(boxes, others, reach):
-    expected = [(i, j) for i in range(len(boxes)) for j in range(len(others)) if meet(boxes[i], others[j], reach)]
+    expected = [
+        (i, j)
+        for i in range(len(boxes))
+        for j in range(len(others))
+        if meet(boxes[i], others[j], reach)
+    ]
     assert found(meetings(boxes, others, reach)) == expected
 
 
@@ -93,7 +117,10 @@ def test_every_box_with_every_other_that_it_meets(boxes, others, reach):
 @given(crowds(), reaches, st.data())
 def test_the_order_of_the_boxes_counts_for_nothing(boxes, reach, data):
     order = np.array(data.draw(st.permutations(range(len(boxes)))), np.int64)
-    there = sorted(tuple(sorted((int(order[i]), int(order[j])))) for i, j in found(neighbours(boxes[order], None, reach)))
+    there = sorted(
+        tuple(sorted((int(order[i]), int(order[j]))))
+        for i, j in found(neighbours(boxes[order], None, reach))
+    )
     assert there == found(neighbours(boxes, None, reach))
 
 
@@ -119,9 +146,13 @@ def test_many_boxes_of_any_size_against_all_pairs():
     corners, sides = rng.uniform(-1500, 1500, (3000, 2)), np.exp(rng.uniform(-2, 7, (3000, 2)))
     boxes = np.concatenate([corners, corners + sides], axis=1)
     i, j = box.pairs(boxes, boxes)
-    assert found(neighbours(boxes)) == sorted(zip(i[i < j].tolist(), j[i < j].tolist(), strict=True))
+    assert found(neighbours(boxes)) == sorted(
+        zip(i[i < j].tolist(), j[i < j].tolist(), strict=True)
+    )
     i, j = box.pairs(boxes[:500], boxes[400:])
-    assert found(meetings(boxes[:500], boxes[400:])) == sorted(zip(i.tolist(), j.tolist(), strict=True))
+    assert found(meetings(boxes[:500], boxes[400:])) == sorted(
+        zip(i.tolist(), j.tolist(), strict=True)
+    )
 
 
 def test_touching_is_not_meeting_but_within_reach():
@@ -152,7 +183,13 @@ def test_many_groups():
 
 def test_none_meet_none():
     none, one = np.empty((0, 4)), np.array([[0, 0, 1, 1.0]])
-    for pairs in (neighbours(none), neighbours(one), meetings(none, one), meetings(one, none), meetings(none, none)):
+    for pairs in (
+        neighbours(none),
+        neighbours(one),
+        meetings(none, one),
+        meetings(one, none),
+        meetings(none, none),
+    ):
         assert list(pairs) == []
     assert list(neighbours(none, np.empty(0, np.int64), 4.0)) == []
 
@@ -166,8 +203,14 @@ def sized(box):
 
 def meeting(boxes, others, group, other_group):
     """Pairs of one group that share an area."""
-    pairs = ((i, j) for i in range(len(boxes)) for j in range(len(others)) if group[i] == other_group[j])
-    return [(i, j) for i, j in pairs if sized(boxes[i]) and sized(others[j]) and meet(boxes[i], others[j], 0)]
+    pairs = (
+        (i, j) for i in range(len(boxes)) for j in range(len(others)) if group[i] == other_group[j]
+    )
+    return [
+        (i, j)
+        for i, j in pairs
+        if sized(boxes[i]) and sized(others[j]) and meet(boxes[i], others[j], 0)
+    ]
 
 
 def iou_of(one, other):
@@ -193,16 +236,25 @@ SETTINGS = {"swept": {}, "by the grid": {"LONG": 0}, "in steps": {"STEP": 3}}
 
 @st.composite
 def grouped(draw):
-    """Boxes and others, many of them of one size or equal, in groups of any number, far from the origin or not."""
+    """Boxes and others, many of them of one size or equal, in groups of any number, far from the
+    origin or not.
+    """
     boxes, others = draw(crowds()), draw(crowds())
     if len(boxes):  # copies, moved by nothing or by parts of their size
         again = np.array(draw(st.lists(st.integers(0, len(boxes) - 1), max_size=8)), np.int64)
-        part = np.array(draw(st.lists(st.sampled_from([0, 1 / 3, 0.5, 1]), min_size=len(again), max_size=len(again))))
+        part = np.array(
+            draw(
+                st.lists(
+                    st.sampled_from([0, 1 / 3, 0.5, 1]), min_size=len(again), max_size=len(again)
+                )
+            )
+        )
         sides = np.tile(boxes[again, 2:] - boxes[again, :2], 2)
         others = np.concatenate([others, boxes[again] + part.reshape(-1, 1) * sides])
     numbers = draw(st.sampled_from([[0], [0, 1], [3, 10**9, 2**40, 2**62]]))
     group, other_group = (
-        np.array(draw(st.lists(st.sampled_from(numbers), min_size=n, max_size=n)), np.int64) for n in (len(boxes), len(others))
+        np.array(draw(st.lists(st.sampled_from(numbers), min_size=n, max_size=n)), np.int64)
+        for n in (len(boxes), len(others))
     )
     offset = draw(st.sampled_from([0, 1e6, -1e6]))
     return boxes + offset, others + offset, group, other_group
@@ -227,7 +279,11 @@ def test_many_boxes_that_are_alike(monkeypatch, iou, offset, way):
     rng = np.random.default_rng(2)
     corners = np.column_stack([rng.integers(0, 40, 500), rng.integers(0, 3, 500)])
     boxes = np.concatenate(
-        [corners, corners + rng.choice([0, 3, 4, 6, 8, 40], (500, 2), p=[0.1, 0.2, 0.3, 0.2, 0.1, 0.1])], axis=1
+        [
+            corners,
+            corners + rng.choice([0, 3, 4, 6, 8, 40], (500, 2), p=[0.1, 0.2, 0.3, 0.2, 0.1, 0.1]),
+        ],
+        axis=1,
     )
     boxes = boxes + offset
     group = rng.integers(0, 5, 500) * 10**14 + 7
@@ -254,13 +310,19 @@ def test_as_far_apart_as_an_iou_allows(monkeypatch, offset, side, way):
         ):
             for nudge in (0, 1e-12, -1e-12):
                 box, other = np.array([[0, 0, side, 9]]), np.array([[x0 + nudge, 0, x1, 9.0]])
-                assert_alike(box + [offset, 0, offset, 0], other + [offset, 0, offset, 0], zero, zero, iou)
-                assert_alike(other + [offset, 0, offset, 0], box + [offset, 0, offset, 0], zero, zero, iou)
+                assert_alike(
+                    box + [offset, 0, offset, 0], other + [offset, 0, offset, 0], zero, zero, iou
+                )
+                assert_alike(
+                    other + [offset, 0, offset, 0], box + [offset, 0, offset, 0], zero, zero, iou
+                )
 
 
 def test_groups_do_not_mix_where_keys_lose_their_last_digits():
     group = np.arange(20_000)
-    wide, small = (np.tile(row, (len(group), 1)) for row in ([[-1e8, 0, 1e8, 1]], [[-1e8, 0, 1 - 1e8, 1]]))
+    wide, small = (
+        np.tile(row, (len(group), 1)) for row in ([[-1e8, 0, 1e8, 1]], [[-1e8, 0, 1 - 1e8, 1]])
+    )
     assert found(alike(wide, small, group, group)) == [(k, k) for k in range(len(group))]
 
 
@@ -275,7 +337,10 @@ def test_detections_ascend():
 def test_alike_in_steps_holds_no_more(monkeypatch):
     rng = np.random.default_rng(4)
     corners = rng.uniform(0, 200, (400, 2))
-    boxes, zeros = np.concatenate([corners, corners + rng.uniform(1, 60, (400, 2))], axis=1), np.zeros(400, int)
+    boxes, zeros = (
+        np.concatenate([corners, corners + rng.uniform(1, 60, (400, 2))], axis=1),
+        np.zeros(400, int),
+    )
     whole = found(alike(boxes, boxes, zeros, zeros, 0.3))
     monkeypatch.setattr(module, "STEP", 100)
     portions = list(alike(boxes, boxes, zeros, zeros, 0.3))
@@ -291,7 +356,9 @@ def test_some_groups_go_through_the_grid_and_others_not(monkeypatch):
     boxes = np.concatenate([corners, corners + rng.uniform(1, 20, (323, 2))], axis=1)
     monkeypatch.setattr(module, "LONG", 500)
     called = []
-    monkeypatch.setattr(module, "meetings", lambda *given: called.append(len(given[0])) or meetings(*given))
+    monkeypatch.setattr(
+        module, "meetings", lambda *given: called.append(len(given[0])) or meetings(*given)
+    )
     order = rng.permutation(323)
     assert_alike(boxes[order], boxes, group[order], group, 0.2)
     assert called == [300]
@@ -300,7 +367,10 @@ def test_some_groups_go_through_the_grid_and_others_not(monkeypatch):
 def test_a_group_most_of_which_meets_goes_in_blocks_of_whole_rows(monkeypatch):
     rng = np.random.default_rng(6)
     corners = rng.uniform(0, 20, (300, 2))
-    boxes, zeros = np.concatenate([corners, corners + rng.uniform(9, 20, (300, 2))], axis=1), np.zeros(300, int)
+    boxes, zeros = (
+        np.concatenate([corners, corners + rng.uniform(9, 20, (300, 2))], axis=1),
+        np.zeros(300, int),
+    )
     monkeypatch.setattr(module, "LONG", 500)
     monkeypatch.setattr(module, "BLOCK", 1000)
     monkeypatch.setattr(module, "meetings", lambda *given: pytest.fail("the grid was asked"))

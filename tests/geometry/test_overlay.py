@@ -14,7 +14,8 @@ from tiler.errors import TilerError
 from tiler.geometry import overlay, polygons
 from tiler.geometry.polygons import Rings
 
-# Corners on whole pixels of a small image: most of these outlines touch, run along each other and the tiles' edges
+# Corners on whole pixels of a small image: most of these outlines touch, run along each other and
+# the tiles' edges
 corner = st.tuples(st.integers(0, 12), st.integers(0, 12))
 whole_rings = st.lists(corner, min_size=3, max_size=9).map(lambda points: np.array(points, float))
 areal_rings = whole_rings.filter(lambda ring: Rings.of([[ring]]).geometry()[0].area > 0)
@@ -34,7 +35,10 @@ def test_what_areas_share_and_cover_are_polygons_of_that_area(one, other, x, y):
     left, right = shapes_of([one]), shapes_of([other])
     window = np.array([shapely.box(x, 0, x + 4, 12)])
     cut = overlay.common(left, window)
-    shared, together = overlay.common(cut, right), overlay.united(np.array([left[0], right[0]]), np.array([0]))
+    shared, together = (
+        overlay.common(cut, right),
+        overlay.united(np.array([left[0], right[0]]), np.array([0])),
+    )
     odd = overlay.even_odd(np.array([left[0], right[0]]))
     assert kinds([cut[0], shared[0], together[0], odd]) <= {"Polygon", "MultiPolygon"}
     assert shapely.is_valid([cut[0], shared[0], together[0], odd]).all()
@@ -57,10 +61,20 @@ def test_even_odd_is_one_symmetric_difference_after_the_other(rings):
 
 def test_what_is_left_of_touching_shapes_is_no_line():
     mixed = shapely.GeometryCollection(
-        [shapely.LineString([(0, 0), (9, 9)]), shapely.GeometryCollection([shapely.box(0, 0, 1, 1), shapely.Point(5, 5)])]
+        [
+            shapely.LineString([(0, 0), (9, 9)]),
+            shapely.GeometryCollection([shapely.box(0, 0, 1, 1), shapely.Point(5, 5)]),
+        ]
     )
     found = overlay.areal(
-        np.array([mixed, shapely.box(0, 0, 2, 2), shapely.LineString([(0, 0), (1, 1)]), shapely.GeometryCollection()])
+        np.array(
+            [
+                mixed,
+                shapely.box(0, 0, 2, 2),
+                shapely.LineString([(0, 0), (1, 1)]),
+                shapely.GeometryCollection(),
+            ]
+        )
     )
     assert shapely.area(found).tolist() == [1, 4, 0, 0]
     assert kinds(found) <= {"Polygon", "MultiPolygon"}
@@ -68,7 +82,9 @@ def test_what_is_left_of_touching_shapes_is_no_line():
 
 @pytest.mark.parametrize("name", ["intersection", "symmetric_difference", "union_all"])
 def test_where_geos_gives_up_a_grid_helps(monkeypatch, name):
-    """GEOS fails on few shapes, and other ones with each version: here it fails on all but for a grid."""
+    """GEOS fails on few shapes, and other ones with each version: here it fails on all but for a
+    grid.
+    """
     given = getattr(shapely, name)
 
     def failing(*shapes, grid_size=None, **options):
@@ -93,9 +109,15 @@ def test_areas_that_differ_in_the_last_bit_are_one_area():
     rng, wrong = np.random.default_rng(1), 0
     for _ in range(6000):
         w, h, turn = rng.uniform(5, 300), rng.uniform(5, 60), rng.uniform(0, np.pi)
-        ring = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2 @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        ring = (
+            np.array([[-w, -h], [w, -h], [w, h], [-w, h]])
+            / 2
+            @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        )
         ring += rng.integers(0, 1000, 2)
-        other = ring + np.spacing(ring) * rng.integers(-3, 4, ring.shape) * (rng.random(ring.shape) < 0.5)
+        other = ring + np.spacing(ring) * rng.integers(-3, 4, ring.shape) * (
+            rng.random(ring.shape) < 0.5
+        )
         one, two = shapes_of([ring]), shapes_of([other])
         wrong += shapely.intersection(one, two)[0].area == 0
         wrong += not shapely.is_valid(shapely.union(one, two))[0]
@@ -128,7 +150,10 @@ def test_a_star_is_tangled_when_it_crosses_itself_too_often(points, step):
     ring = star(points, step)
     if points < 50:
         assert crossings(ring) == count
-    assert polygons.tangled(Rings.of([[ring], [ring[:3]]])).tolist() == [count > 100 + points, False]
+    assert polygons.tangled(Rings.of([[ring], [ring[:3]]])).tolist() == [
+        count > 100 + points,
+        False,
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -158,7 +183,9 @@ def test_a_zigzag_over_itself_is_tangled():
 
 
 def test_rings_of_one_object_that_cross_each_other_are_tangled():
-    rows = np.array([(x, y) for y in range(0, 200, 2) for x in ((0, 99) if y % 4 else (99, 0))], float)
+    rows = np.array(
+        [(x, y) for y in range(0, 200, 2) for x in ((0, 99) if y % 4 else (99, 0))], float
+    )
     comb = np.concatenate([rows, [(120, 200), (120, -5), (0, -5)]])
     rings = Rings.of([[comb, comb[:, ::-1]], [comb], [comb, comb + [500, 0]]])
     assert polygons.tangled(rings).tolist() == [True, False, False]
@@ -171,5 +198,7 @@ def test_nothing_measures_an_outline_of_many_points_at_random(points):
     start = time.process_time()
     ring = np.random.default_rng(0).uniform(0, 640, (points, 2))
     with pytest.raises(TilerError, match="crosses itself too often"):
-        tiler.Instances(np.array([0]), np.array([[0, 0, 640, 640.0]]), rings=Rings.of([[ring]]), task="segment")
+        tiler.Instances(
+            np.array([0]), np.array([[0, 0, 640, 640.0]]), rings=Rings.of([[ring]]), task="segment"
+        )
     assert time.process_time() - start < 2

@@ -25,10 +25,14 @@ from tiler.geometry.polygons import Rings
 SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]])
 HOLE = np.array([[3, 3], [6, 3], [6, 6], [3, 6.0]])
 BOW_TIE = np.array([[0, 0], [4, 4], [4, 0], [0, 4.0]])
-PENTAGRAM = np.array([[np.sin(k * 4 * np.pi / 5), -np.cos(k * 4 * np.pi / 5)] for k in range(5)]) * 50 + 50
+PENTAGRAM = (
+    np.array([[np.sin(k * 4 * np.pi / 5), -np.cos(k * 4 * np.pi / 5)] for k in range(5)]) * 50 + 50
+)
 
 objects = st.lists(st.lists(simple_rings(), max_size=3), max_size=5)
-points = st.lists(st.tuples(numbers(0, SIDE), numbers(0, SIDE)), min_size=1, max_size=9).map(np.array)
+points = st.lists(st.tuples(numbers(0, SIDE), numbers(0, SIDE)), min_size=1, max_size=9).map(
+    np.array
+)
 
 
 def area(rings):
@@ -57,7 +61,9 @@ def test_rings_are_the_lists_they_were_made_of(many):
     rings = Rings.of(many)
     assert len(rings) == len(many)
     assert as_lists(rings) == plain(many)
-    assert rings.owners().tolist() == [i for i, obj in enumerate(many) for ring in obj for _ in ring]
+    assert rings.owners().tolist() == [
+        i for i, obj in enumerate(many) for ring in obj for _ in ring
+    ]
 
 
 @quick
@@ -67,14 +73,18 @@ def test_take_is_that_of_a_list(many, data):
     mask = data.draw(st.lists(st.booleans(), min_size=len(many), max_size=len(many)))
     rings = Rings.of(many)
     assert as_lists(rings.take(np.array(index, np.int64))) == plain([many[i] for i in index])
-    assert as_lists(rings.take(np.array(mask))) == plain([obj for obj, taken in zip(many, mask, strict=True) if taken])
+    assert as_lists(rings.take(np.array(mask))) == plain(
+        [obj for obj, taken in zip(many, mask, strict=True) if taken]
+    )
 
 
 @quick
 @given(objects.filter(len), st.data())
 def test_put_is_that_of_a_list(many, data):
     index = data.draw(st.lists(st.integers(0, len(many) - 1), unique=True))
-    others = data.draw(st.lists(st.lists(simple_rings(), max_size=2), min_size=len(index), max_size=len(index)))
+    others = data.draw(
+        st.lists(st.lists(simple_rings(), max_size=2), min_size=len(index), max_size=len(index))
+    )
     expected = list(many)
     for i, other in zip(index, others, strict=True):
         expected[i] = other
@@ -106,12 +116,20 @@ def test_bounds_are_the_least_and_largest_coordinates(many):
 def test_each_object_moves_by_its_own_number(many, dx):
     dy = np.arange(len(many)) * 3.0
     moved = Rings.of(many).moved(dx, dy)
-    assert as_lists(moved) == plain([[ring + np.array([dx, dy[i]]) for ring in obj] for i, obj in enumerate(many)])
+    assert as_lists(moved) == plain(
+        [[ring + np.array([dx, dy[i]]) for ring in obj] for i, obj in enumerate(many)]
+    )
 
 
 def test_no_objects_are_ordinary():
     none = Rings.of([])
-    assert len(none) == len(none.take(np.empty(0, np.int64))) == len(polygons.concatenate([])) == len(none.geometry()) == 0
+    assert (
+        len(none)
+        == len(none.take(np.empty(0, np.int64)))
+        == len(polygons.concatenate([]))
+        == len(none.geometry())
+        == 0
+    )
     assert none.bounds().shape == (0, 4)
     assert none.moved(1, 2).coords.shape == (0, 2)
     assert Rings.from_geometry(none.geometry()).coords.shape == (0, 2)
@@ -160,12 +178,19 @@ def test_a_spike_across_a_mouth_does_not_close_it():
 
 def test_what_is_not_an_area_is_left_out():
     square = shapely.Polygon(SQUARE)
-    mixed = shapely.GeometryCollection([shapely.MultiPolygon([square, shapely.Polygon(SQUARE + 20)]), shapely.LineString(HOLE)])
-    rings = Rings.from_geometry(np.array([shapely.Point(1, 1), square, shapely.LineString(HOLE), mixed, shapely.Polygon()]))
+    mixed = shapely.GeometryCollection(
+        [shapely.MultiPolygon([square, shapely.Polygon(SQUARE + 20)]), shapely.LineString(HOLE)]
+    )
+    rings = Rings.from_geometry(
+        np.array([shapely.Point(1, 1), square, shapely.LineString(HOLE), mixed, shapely.Polygon()])
+    )
     assert [len(rings[i]) for i in range(len(rings))] == [0, 1, 0, 2, 0]
 
 
-@pytest.mark.parametrize("ring", [SQUARE[:0], SQUARE[:1], SQUARE[:2], SQUARE[[0, 0, 0]], np.array([[0, 0], [1, 1], [2, 2.0]])])
+@pytest.mark.parametrize(
+    "ring",
+    [SQUARE[:0], SQUARE[:1], SQUARE[:2], SQUARE[[0, 0, 0]], np.array([[0, 0], [1, 1], [2, 2.0]])],
+)
 def test_an_outline_without_area_has_area_0(ring):
     assert area([ring]) == 0
     assert area([SQUARE, ring]) == 81
@@ -214,7 +239,9 @@ def test_a_single_ring_fills_the_same_area(rings):
 @given(apart_or_nested())
 def test_a_single_ring_has_no_point_of_its_own(rings):
     joined = polygons.single_ring(rings)
-    assert {tuple(p) for p in joined.tolist()} == {tuple(p) for ring in rings for p in ring.tolist()}
+    assert {tuple(p) for p in joined.tolist()} == {
+        tuple(p) for ring in rings for p in ring.tolist()
+    }
     assert len(joined) == sum(map(len, rings)) + 2 * (len(rings) - 1)
 
 
@@ -223,7 +250,9 @@ def test_one_ring_stays_as_it_is():
 
 
 def test_a_bridge_across_another_part_adds_nothing():
-    """The nearest corners of two squares lie on both sides of a long bar, which is joined at its far end."""
+    """The nearest corners of two squares lie on both sides of a long bar, which is joined at its
+    far end.
+    """
     upper = np.array([[100, 0], [102, 0], [102, 2], [100, 2.0]])
     bar = np.array([[0, 5], [200, 5], [200, 6], [0, 6.0]])
     rings = [upper, upper + np.array([0, 10]), bar]
@@ -279,7 +308,16 @@ def test_self_crossing_is_not_valid_for_shapely(rings):
 
 
 def test_bow_ties_and_key_holes_cross_themselves_and_squares_do_not():
-    rings = Rings.of([[SQUARE], [BOW_TIE], [], [polygons.single_ring([SQUARE, HOLE])], [SQUARE, HOLE], [PENTAGRAM]])
+    rings = Rings.of(
+        [
+            [SQUARE],
+            [BOW_TIE],
+            [],
+            [polygons.single_ring([SQUARE, HOLE])],
+            [SQUARE, HOLE],
+            [PENTAGRAM],
+        ]
+    )
     assert polygons.self_crossing(rings).tolist() == [False, True, False, True, False, True]
 
 
@@ -306,8 +344,13 @@ def test_the_smallest_rectangle_is_smallest_right_angled_and_around_all_points(x
     sides = np.roll(quad, -1, axis=0) - quad
     assert abs(sides[0] @ sides[1]) < 1e-6 * (1 + np.hypot(*sides[0]) * np.hypot(*sides[1]))
     np.testing.assert_allclose(quad[0] + quad[2], quad[1] + quad[3], atol=1e-6)
-    assert np.hypot(*sides[0]) * np.hypot(*sides[1]) == pytest.approx(smallest_area(xy), rel=1e-6, abs=1e-6)
-    assert max(shapely.distance(shapely.convex_hull(shapely.MultiPoint(quad)), shapely.points(xy))) < 1e-6
+    assert np.hypot(*sides[0]) * np.hypot(*sides[1]) == pytest.approx(
+        smallest_area(xy), rel=1e-6, abs=1e-6
+    )
+    assert (
+        max(shapely.distance(shapely.convex_hull(shapely.MultiPoint(quad)), shapely.points(xy)))
+        < 1e-6
+    )
 
 
 @quick
@@ -321,7 +364,11 @@ def test_the_axes_of_a_rectangle_are_its_own(quads):
 
 
 @quick
-@given(st.lists(st.lists(st.tuples(numbers(0, 99), numbers(0, 99)), min_size=4, max_size=4), max_size=4))
+@given(
+    st.lists(
+        st.lists(st.tuples(numbers(0, 99), numbers(0, 99)), min_size=4, max_size=4), max_size=4
+    )
+)
 def test_the_axes_of_any_four_corners_are_units_at_right_angles(quads):
     quads = np.array(quads, np.float64).reshape(-1, 4, 2)
     along, across = polygons.axes(quads)
@@ -338,15 +385,22 @@ def test_a_trapezoid_has_the_axes_of_its_smallest_rectangle():
 
 
 @quick
-@given(st.lists(st.lists(simple_rings(), min_size=1, max_size=2), min_size=1, max_size=4), numbers(0, 6.283))
+@given(
+    st.lists(st.lists(simple_rings(), min_size=1, max_size=2), min_size=1, max_size=4),
+    numbers(0, 6.283),
+)
 def test_a_bounding_rectangle_is_that_of_the_turned_outline(many, angle):
     c, s = np.cos(angle), np.sin(angle)
     along, across = np.tile([c, s], (len(many), 1)), np.tile([-s, c], (len(many), 1))
     quads = polygons.bounding_rectangles(Rings.of(many), along, across)
     for rings, quad in zip(many, quads, strict=True):
         turned = shapely.MultiPoint(np.concatenate(rings) @ np.array([[c, -s], [s, c]]))
-        np.testing.assert_allclose(shapely.MultiPoint(quad @ np.array([[c, -s], [s, c]])).bounds, turned.bounds, atol=1e-9)
-        np.testing.assert_allclose(quad[1] - quad[0], np.hypot(*(quad[1] - quad[0])) * along[0], atol=1e-9)
+        np.testing.assert_allclose(
+            shapely.MultiPoint(quad @ np.array([[c, -s], [s, c]])).bounds, turned.bounds, atol=1e-9
+        )
+        np.testing.assert_allclose(
+            quad[1] - quad[0], np.hypot(*(quad[1] - quad[0])) * along[0], atol=1e-9
+        )
 
 
 def test_a_thousand_holes_are_joined_in_seconds_and_keep_their_area():
@@ -371,7 +425,9 @@ def test_the_rectangle_of_any_corners_is_the_smallest_one_in_their_order(seed):
         assert area == pytest.approx(smallest_area(quad))
         assert shapely.Polygon(rectangle).buffer(1e-6).covers(shapely.MultiPoint(quad))
         orders = [np.roll(way, k, axis=0) for way in (rectangle, rectangle[::-1]) for k in range(4)]
-        assert ((rectangle - quad) ** 2).sum() <= min(((other - quad) ** 2).sum() for other in orders) + 1e-6
+        assert ((rectangle - quad) ** 2).sum() <= min(
+            ((other - quad) ** 2).sum() for other in orders
+        ) + 1e-6
 
 
 @quick
@@ -385,11 +441,18 @@ def test_the_rectangle_of_a_rectangle_is_itself_to_the_last_bit(quad):
 @given(st.integers(0, 10**6))
 def test_centre_sides_and_angle_give_the_rectangle(seed):
     quads = unlike_rectangles(np.random.default_rng(seed), 9)
-    for quad, (x, y, w, h, angle) in zip(polygons.rectangles(quads), polygons.xywhr(quads), strict=True):
+    for quad, (x, y, w, h, angle) in zip(
+        polygons.rectangles(quads), polygons.xywhr(quads), strict=True
+    ):
         assert w >= h
         assert -np.pi / 4 <= angle < 3 * np.pi / 4
-        along, across = np.array([np.cos(angle), np.sin(angle)]) * w / 2, np.array([-np.sin(angle), np.cos(angle)]) * h / 2
-        turned = shapely.MultiPoint([np.array([x, y]) + i * along + j * across for i in (-1, 1) for j in (-1, 1)])
+        along, across = (
+            np.array([np.cos(angle), np.sin(angle)]) * w / 2,
+            np.array([-np.sin(angle), np.cos(angle)]) * h / 2,
+        )
+        turned = shapely.MultiPoint(
+            [np.array([x, y]) + i * along + j * across for i in (-1, 1) for j in (-1, 1)]
+        )
         assert shapely.hausdorff_distance(turned, shapely.MultiPoint(quad)) < 1e-6
 
 
@@ -401,13 +464,19 @@ EQUALLY_SMALL = [
 
 
 def test_of_equally_small_rectangles_it_is_that_of_opencv():
-    """As oracles/obb_quads has it: all three are ties, in which rounding to float32 decides, or the angle."""
+    """As oracles/obb_quads has it: all three are ties, in which rounding to float32 decides, or the
+    angle.
+    """
     quads = np.array(EQUALLY_SMALL, float).reshape(-1, 4, 2)
-    np.testing.assert_allclose(polygons.xywhr(quads)[:, 4] % (np.pi / 2), [0.6947, 1.5084, 0.5743], atol=1e-4)
+    np.testing.assert_allclose(
+        polygons.xywhr(quads)[:, 4] % (np.pi / 2), [0.6947, 1.5084, 0.5743], atol=1e-4
+    )
 
 
 def test_whatever_opencv_is_installed_agrees_but_for_ties():
-    cv2 = pytest.importorskip("cv2", reason="opencv is not installed; oracles/obb_quads holds what it says")
+    cv2 = pytest.importorskip(
+        "cv2", reason="opencv is not installed; oracles/obb_quads holds what it says"
+    )
     quads = unlike_rectangles(np.random.default_rng(0), 3000)
     found = polygons.xywhr(quads)
     for quad, (x, y, w, h, angle) in zip(quads, found, strict=True):
@@ -418,7 +487,11 @@ def test_whatever_opencv_is_installed_agrees_but_for_ties():
         assert tie or (x, y) == pytest.approx((cx, cy), abs=2e-3)
 
 
-@pytest.mark.parametrize("quad", [[[3, 3]] * 4, [[0, 0], [4, 4], [2, 2], [4, 4]], [[0, 0], [0, 0], [4, 0], [4, 2]]], ids=str)
+@pytest.mark.parametrize(
+    "quad",
+    [[[3, 3]] * 4, [[0, 0], [4, 4], [2, 2], [4, 4]], [[0, 0], [0, 0], [4, 0], [4, 2]]],
+    ids=str,
+)
 def test_corners_on_a_spot_or_a_line_have_a_rectangle_too(quad):
     corners = np.array(quad, float)
     (rectangle,) = polygons.rectangles(corners[None])
@@ -432,7 +505,9 @@ def test_corners_on_a_spot_or_a_line_have_a_rectangle_too(quad):
 @given(st.lists(simple_rings(), min_size=1, max_size=7), st.integers(1, 4))
 def test_many_rings_fill_the_same_two_by_two(rings, times):
     """Rings that cross, hold or touch each other, or lie apart, as many of them do."""
-    moved = [ring + [900.0 * k, 0] for k in range(times) for ring in rings] + [np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]]) - 50]
+    moved = [ring + [900.0 * k, 0] for k in range(times) for ring in rings] + [
+        np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]]) - 50
+    ]
     (got,) = Rings.of([moved]).geometry()
     expected = reduce(shapely.symmetric_difference, Rings.of([[ring] for ring in moved]).geometry())
     assert got.is_valid

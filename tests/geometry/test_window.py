@@ -76,7 +76,9 @@ def test_windows_that_touch_share_no_pixel():
 @quick
 @given(instances(), windows())
 def test_to_a_tile_and_back_is_the_identity_on_what_lies_inside(rows, window):
-    inside = (rows.boxes[:, :2] >= window.bounds[:2]).all(axis=1) & (rows.boxes[:, 2:] <= window.bounds[2:]).all(axis=1)
+    inside = (rows.boxes[:, :2] >= window.bounds[:2]).all(axis=1) & (
+        rows.boxes[:, 2:] <= window.bounds[2:]
+    ).all(axis=1)
     if rows.keypoints is not None:  # keypoints may lie anywhere
         x, y, v = np.moveaxis(rows.keypoints, -1, 0)
         here = (x >= window.x) & (x < window.right) & (y >= window.y) & (y < window.bottom)
@@ -152,7 +154,9 @@ def test_over_a_grid_without_overlap_the_visible_parts_add_up_to_the_object(rows
         back = seen.moved(window.x, window.y)
         for k, i in enumerate(seen.row):
             part = outline(back, k)
-            shown[i].append(part.intersection(shapely.box(*window.bounds)) if rows.task == "obb" else part)
+            shown[i].append(
+                part.intersection(shapely.box(*window.bounds)) if rows.task == "obb" else part
+            )
     np.testing.assert_allclose(total, 1, atol=1e-9)
     for i in range(len(rows)):
         whole, union = outline(rows, i), shapely.union_all(shown[i])
@@ -179,7 +183,9 @@ def test_every_keypoint_within_its_box_is_in_a_tile(rows, tile, edge):
 def test_a_keypoint_on_the_far_border_of_the_picture_is_in_a_tile(edge):
     """A label of x = 1.0 is a good one, and no tile further right would show it."""
     keypoints = np.array([[[200, 120, 2], [150, 150, 2], [90, 200, 1]]], np.float64)
-    person = Instances(np.array([0]), np.array([[80, 80, 200, 200.0]]), keypoints=keypoints, task="pose")
+    person = Instances(
+        np.array([0]), np.array([[80, 80, 200, 200.0]]), keypoints=keypoints, task="pose"
+    )
     found = np.zeros(3, bool)
     for window in grid(200, 200, 100, 0, edge):
         found |= (window.clip(person).keypoints[..., 2] > 0).any(axis=0)
@@ -194,11 +200,15 @@ def test_with_an_overlap_as_large_as_the_object_it_is_whole_in_a_tile(rows, tile
     for window in grid(SIDE, SIDE, tile, max(1, largest), edge):
         seen = window.clip(rows)
         back = seen.moved(window.x, window.y)
-        kept = np.flatnonzero((seen.visible == 1) & (back.boxes == rows.boxes[seen.row]).all(axis=1))
+        kept = np.flatnonzero(
+            (seen.visible == 1) & (back.boxes == rows.boxes[seen.row]).all(axis=1)
+        )
         whole |= set(seen.row[kept].tolist())
     assert whole == set(range(len(rows)))
 
 
 def test_a_detection_keeps_its_confidence():
-    cars = Instances(np.array([0, 1]), np.array([[50, 50, 60, 60], [5, 5, 9, 9.0]]), conf=np.array([0.25, 0.75]))
+    cars = Instances(
+        np.array([0, 1]), np.array([[50, 50, 60, 60], [5, 5, 9, 9.0]]), conf=np.array([0.25, 0.75])
+    )
     assert Window(0, 0, 20, 20).clip(cars).conf.tolist() == [0.75]

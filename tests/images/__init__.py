@@ -61,7 +61,9 @@ def noise(mode, size, seed=0):
     if mode == "I;16":
         return Image.fromarray(random.integers(0, 65536, (height, width), dtype=np.uint16))
     if mode == "1":
-        return Image.fromarray(random.integers(0, 2, (height, width), dtype=np.uint8) * 255).convert("1")
+        return Image.fromarray(
+            random.integers(0, 2, (height, width), dtype=np.uint8) * 255
+        ).convert("1")
     bands = len(Image.new(mode, (1, 1)).getbands())
     values = random.integers(0, 256, (height, width, bands), dtype=np.uint8)
     if mode in ("RGBA", "LA"):
@@ -83,10 +85,22 @@ def png(bits, colour, size=(8, 6), before=b"", after=b"", data=None):
     bands = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
     if data is None:
         row = -(-width * bands * bits // 8)
-        data = zlib.compress(b"".join(b"\0" + bytes((x * 7 + y * 31) % 256 for x in range(row)) for y in range(height)))
+        data = zlib.compress(
+            b"".join(
+                b"\0" + bytes((x * 7 + y * 31) % 256 for x in range(row)) for y in range(height)
+            )
+        )
     palette = chunk(b"PLTE", bytes(i % 256 for i in range(3 * 2**bits))) if colour == 3 else b""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + palette + before + chunk(b"IDAT", data) + after + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + palette
+        + before
+        + chunk(b"IDAT", data)
+        + after
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff(pixels, order="<", big=False, tile=None, tags=None, second=None, directory_first=False):
@@ -119,7 +133,9 @@ def tiff(pixels, order="<", big=False, tile=None, tags=None, second=None, direct
         filled = np.zeros((rows * tile, columns * tile, bands), pixels.dtype)
         filled[:height, :width] = pixels
         pieces = [
-            filled[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile].tobytes() for y in range(rows) for x in range(columns)
+            filled[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile].tobytes()
+            for y in range(rows)
+            for x in range(columns)
         ]
         places = (324, 325)
         common |= {322: (3, [tile]), 323: (3, [tile])}
@@ -131,7 +147,10 @@ def tiff(pixels, order="<", big=False, tile=None, tags=None, second=None, direct
     def directory(entries, at, data_at, following):
         ends = np.cumsum([len(piece) for piece in pieces])
         entries = dict(entries)
-        entries[places[0]] = (16 if big else 4, [data_at + int(end) - len(p) for end, p in zip(ends, pieces, strict=True)])
+        entries[places[0]] = (
+            16 if big else 4,
+            [data_at + int(end) - len(p) for end, p in zip(ends, pieces, strict=True)],
+        )
         entries[places[1]] = (16 if big else 4, [len(piece) for piece in pieces])
         out = struct.pack(order + ("Q" if big else "H"), len(entries))
         room = 8 if big else 4
@@ -139,10 +158,17 @@ def tiff(pixels, order="<", big=False, tile=None, tags=None, second=None, direct
         values_beyond = b""
         for tag in sorted(entries):
             form, values = entries[tag]
-            body = struct.pack(order + len(values) * {1: "B", 3: "H", 4: "I", 16: "Q"}[form], *values)
+            body = struct.pack(
+                order + len(values) * {1: "B", 3: "H", 4: "I", 16: "Q"}[form], *values
+            )
             if len(body) > room:
-                body, values_beyond = struct.pack(order + wide, beyond + len(values_beyond)), values_beyond + body
-            out += struct.pack(order + "HH" + wide, tag, form, len(values)) + body.ljust(room, b"\0")
+                body, values_beyond = (
+                    struct.pack(order + wide, beyond + len(values_beyond)),
+                    values_beyond + body,
+                )
+            out += struct.pack(order + "HH" + wide, tag, form, len(values)) + body.ljust(
+                room, b"\0"
+            )
         return out + struct.pack(order + wide, following) + values_beyond
 
     size = len(directory(first, 0, 0, 0))

@@ -13,7 +13,6 @@ from PIL import Image, ImageCms
 from tiler.errors import SourceRefused
 from tiler.geometry.window import Window
 from tiler.images import codecs, reading
-from tiler.images.encoding import Encoding
 from tiler.images.header import probe
 from tiler.run.work_sharing import done
 
@@ -90,11 +89,23 @@ def interlaced(pixels):
     height, width = pixels.shape[:2]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
     raw = b""
-    for x, y, dx, dy in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):
+    for x, y, dx, dy in (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ):
         part = pixels[y::dy, x::dx]
-        raw += b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in part if part.size)
+        raw += b"".join(
+            b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in part if part.size
+        )
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[bands]
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour, 0, 0, 1))
+    header = chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour, 0, 0, 1)
+    )
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
@@ -129,11 +140,19 @@ class TestDecoded:
             for quality in QUALITIES:
                 options = {"quality": quality, "progressive": progressive}
                 image = photo("L", size) if form == "L" else photo("RGB", size)
-                as_pillow_does(encoded(image, "JPEG", **options, **({} if form == "L" else {"subsampling": form})))
+                as_pillow_does(
+                    encoded(
+                        image, "JPEG", **options, **({} if form == "L" else {"subsampling": form})
+                    )
+                )
 
     @pytest.mark.parametrize("size", SIZES)
     def test_jpeg_of_4_4_0(self, size):
-        data = bytes(codecs.library().jpeg8_encode(np.asarray(photo("RGB", size)), level=80, subsampling="440"))
+        data = bytes(
+            codecs.library().jpeg8_encode(
+                np.asarray(photo("RGB", size)), level=80, subsampling="440"
+            )
+        )
         as_pillow_does(data)
 
     @pytest.mark.parametrize(
@@ -141,17 +160,27 @@ class TestDecoded:
         [
             pytest.param(encoded(photo(), "JPEG", restart_marker_rows=1), id="restarts"),
             pytest.param(encoded(photo(), "JPEG", keep_rgb=True), id="kept RGB"),
-            pytest.param(without_segment(encoded(photo(), "JPEG", keep_rgb=True), b"\xff\xee"), id="RGB by its component names"),
+            pytest.param(
+                without_segment(encoded(photo(), "JPEG", keep_rgb=True), b"\xff\xee"),
+                id="RGB by its component names",
+            ),
             pytest.param(without_segment(PLAIN, b"\xff\xe0"), id="no JFIF"),
-            pytest.param(with_segments(without_segment(PLAIN, b"\xff\xe0"), adobe(0)), id="Adobe RGB"),
-            pytest.param(with_segments(without_segment(PLAIN, b"\xff\xe0"), adobe(1)), id="Adobe YCbCr"),
+            pytest.param(
+                with_segments(without_segment(PLAIN, b"\xff\xe0"), adobe(0)), id="Adobe RGB"
+            ),
+            pytest.param(
+                with_segments(without_segment(PLAIN, b"\xff\xe0"), adobe(1)), id="Adobe YCbCr"
+            ),
             pytest.param(with_segments(PLAIN, adobe(0)), id="JFIF against Adobe RGB"),
             pytest.param(with_segments(PLAIN, b"\xff\xfe\0\4\xff\xd9"), id="an end in a comment"),
             pytest.param(with_segments(PLAIN, b"\xff\xff\xff"), id="filled between segments"),
             pytest.param(encoded(photo(), "JPEG", icc_profile=PROFILE * 200), id="profile"),
             pytest.param(encoded(photo(), "JPEG", exif=oriented(6)), id="turned"),
             pytest.param(WITH_THUMBNAIL, id="thumbnail"),
-            pytest.param(encoded(photo(), "MPO", save_all=True, append_images=[photo(size=(16, 16))]), id="MPO"),
+            pytest.param(
+                encoded(photo(), "MPO", save_all=True, append_images=[photo(size=(16, 16))]),
+                id="MPO",
+            ),
             pytest.param(PLAIN + b"and more", id="trailing bytes"),
         ],
     )
@@ -195,7 +224,11 @@ DAMAGED = {
 
 def within_a_marker(data, length):
     """Whether a JPEG is cut there between the two bytes of a marker, before its pixels."""
-    return data[:2] == b"\xff\xd8" and 2 < length <= data.rindex(b"\xff\xda") + 1 and data[length - 1] == 0xFF
+    return (
+        data[:2] == b"\xff\xd8"
+        and 2 < length <= data.rindex(b"\xff\xda") + 1
+        and data[length - 1] == 0xFF
+    )
 
 
 class TestDamage:
@@ -219,7 +252,11 @@ class TestDamage:
 
     @given(
         st.sampled_from(sorted(DAMAGED)),
-        st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=3),
+        st.lists(
+            st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)),
+            min_size=1,
+            max_size=3,
+        ),
     )
     @settings(max_examples=400, deadline=None)
     def test_bent_bytes(self, path, name, changes):
@@ -228,7 +265,9 @@ class TestDamage:
             data[int(where * len(data))] ^= change
         same_verdict(path, bytes(data))
 
-    @given(st.floats(0, 1, exclude_max=True), st.integers(1, 20), st.binary(max_size=4), st.booleans())
+    @given(
+        st.floats(0, 1, exclude_max=True), st.integers(1, 20), st.binary(max_size=4), st.booleans()
+    )
     @settings(max_examples=150, deadline=None)
     def test_bytes_missing_or_put_in(self, path, where, number, put, progressive):
         data = DAMAGED["progressive" if progressive else "thumbnail"]
@@ -237,7 +276,7 @@ class TestDamage:
 
 
 def written(pixels, format, mode, **options):
-    return codecs.encode(pixels, Encoding(format, "", mode, options, direct=True))
+    return codecs.encode(pixels, format, options)
 
 
 @needs_fast
@@ -245,10 +284,14 @@ class TestEncoded:
     @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
     @pytest.mark.parametrize("size", SIZES)
     def test_a_jpeg_shows_what_pillows_shows(self, size, subsampling):
-        """To the last bit where both have the same libjpeg-turbo; its decoders differ by one, elsewhere."""
+        """To the last bit where both have the same libjpeg-turbo; its decoders differ by one,
+        elsewhere.
+        """
         image = photo("RGB", size)
         for quality in (1, 30, 75, 95, 100):
-            data = written(np.asarray(image), "JPEG", "RGB", quality=quality, subsampling=subsampling)
+            data = written(
+                np.asarray(image), "JPEG", "RGB", quality=quality, subsampling=subsampling
+            )
             reference = encoded(image, "JPEG", quality=quality, subsampling=subsampling)
             found, expected = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(reference))
             assert found.quantization == expected.quantization
@@ -262,7 +305,10 @@ class TestEncoded:
             data = written(banded(image), "JPEG", "L", quality=quality)
             reference = encoded(image, "JPEG", quality=quality)
             assert probe(io.BytesIO(data)) == probe(io.BytesIO(reference))
-            found, expected = np.asarray(Image.open(io.BytesIO(data))), np.asarray(Image.open(io.BytesIO(reference)))
+            found, expected = (
+                np.asarray(Image.open(io.BytesIO(data))),
+                np.asarray(Image.open(io.BytesIO(reference))),
+            )
             assert np.abs(found.astype(int) - expected).max() <= 1
 
     @given(st.sampled_from(PNG_MODES), st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
@@ -283,16 +329,25 @@ class TestEncoded:
     @settings(max_examples=150, deadline=None)
     def test_a_part_of_a_picture_is_written_as_its_copy(self, kind, x, y, data):
         format, mode = kind
-        part = banded(noise(mode, (30, 20)))[y : data.draw(st.integers(y + 1, 20)), x : data.draw(st.integers(x + 1, 30))]
+        part = banded(noise(mode, (30, 20)))[
+            y : data.draw(st.integers(y + 1, 20)), x : data.draw(st.integers(x + 1, 30))
+        ]
         options = {"quality": 80} if format == "JPEG" else {"compress_level": 1}
-        assert written(part, format, mode, **options) == written(part.copy(), format, mode, **options)
+        assert written(part, format, mode, **options) == written(
+            part.copy(), format, mode, **options
+        )
 
     def test_the_same_bytes_each_time_and_nothing_but_pixels(self):
         pixels = np.asarray(photo())
         for format, options in (("JPEG", {"quality": 90}), ("PNG", {"compress_level": 1})):
             data = written(pixels, format, "RGB", **options)
             assert data == written(pixels, format, "RGB", **options)
-            assert set(Image.open(io.BytesIO(data)).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+            assert set(Image.open(io.BytesIO(data)).info) <= {
+                "jfif",
+                "jfif_version",
+                "jfif_unit",
+                "jfif_density",
+            }
 
     @pytest.mark.parametrize(
         ("format", "mode", "options", "able"),

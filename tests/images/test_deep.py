@@ -1,4 +1,6 @@
-"""What Pillow has no mode for is written bit for bit, as several readers find it, and as the trainer does."""
+"""What Pillow has no mode for is written bit for bit, as several readers find it, and as the
+trainer does.
+"""
 
 import io
 import warnings
@@ -26,7 +28,9 @@ def tifffile():
 
 @pytest.fixture(scope="module")
 def pyvips():
-    return pytest.importorskip("pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
+    return pytest.importorskip(
+        "pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError)
+    )
 
 
 def values(dtype, bands, size=(13, 9)):
@@ -36,7 +40,9 @@ def values(dtype, bands, size=(13, 9)):
         found[0, 0], found[0, 1], found[1, 0] = np.nan, np.inf, -0.0
         return found
     limits = np.iinfo(dtype)
-    return random.integers(limits.min, limits.max, (height, width, bands), dtype=dtype, endpoint=True)
+    return random.integers(
+        limits.min, limits.max, (height, width, bands), dtype=dtype, endpoint=True
+    )
 
 
 def tif(array, mode=BANDS, compression="tiff_adobe_deflate", **options):
@@ -76,7 +82,9 @@ class TestTiff:
 
     @given(
         st.sampled_from(["u1", "u2", "i2", "f4"]).flatmap(
-            lambda dtype: arrays.arrays(dtype, st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(1, 9)))
+            lambda dtype: arrays.arrays(
+                dtype, st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(1, 9))
+            )
         ),
         st.sampled_from(COMPRESSIONS),
     )
@@ -106,7 +114,11 @@ class TestTiff:
         for bands in (3, 5):
             array, path = values(dtype, bands), tmp_path / f"{bands}.tif"
             path.write_bytes(tif(array))
-            names = [path] if bands == 3 else [f"GTIFF_DIR:{page}:{path}" for page in range(1, bands + 1)]
+            names = (
+                [path]
+                if bands == 3
+                else [f"GTIFF_DIR:{page}:{path}" for page in range(1, bands + 1)]
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 found = []
@@ -146,7 +158,9 @@ class TestTiff:
         assert data == tif(array)
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             for page in file.pages:
-                assert not {270, 305, 306, 315, 316} & set(page.tags.keys()), "description, software, date, artist, host"
+                assert not {270, 305, 306, 315, 316} & set(page.tags.keys()), (
+                    "description, software, date, artist, host"
+                )
 
     def test_smaller_where_it_can_be(self, tifffile):
         smooth = np.broadcast_to(np.arange(64, dtype="u2")[:, None, None] * 700, (64, 64, 5))

@@ -1,4 +1,6 @@
-"""Images read by strips with GDAL are those that were written, to the last bit; or they are refused."""
+"""Images read by strips with GDAL are those that were written, to the last bit; or they are
+refused.
+"""
 
 import io
 import os
@@ -63,7 +65,13 @@ def written(pixels, planar=False, **options):
     tifffile, buffer = pytest.importorskip("tifffile"), io.BytesIO()
     data = np.moveaxis(pixels, 2, 0) if planar else pixels
     config = ("separate" if planar else "contig") if pixels.shape[2] > 1 else None
-    tifffile.imwrite(buffer, data if config else data[..., 0], photometric="minisblack", planarconfig=config, **options)
+    tifffile.imwrite(
+        buffer,
+        data if config else data[..., 0],
+        photometric="minisblack",
+        planarconfig=config,
+        **options,
+    )
     return buffer.getvalue()
 
 
@@ -102,7 +110,9 @@ def test_compressed_and_planar(tmp_path, form, planar):
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 @pytest.mark.parametrize("tiles", [{}, {"tile_size": (128, 100)}, {"irreversible": True}])
 def test_jpeg_2000(tmp_path, mode, tiles):
-    data = encoded(Image.blend(smooth("RGB", SIZE), noise("RGB", SIZE), 0.3).convert(mode), "JPEG2000", **tiles)
+    data = encoded(
+        Image.blend(smooth("RGB", SIZE), noise("RGB", SIZE), 0.3).convert(mode), "JPEG2000", **tiles
+    )
     expected = np.array(Image.open(io.BytesIO(data)))
     same(read(tmp_path, data), expected.reshape(*SIZE[::-1], -1))
 
@@ -120,7 +130,9 @@ def test_an_overview_is_not_the_picture(tmp_path):
     pixels, path = values("u2", (4, 600, 700)), tmp_path / "geo.tif"
     form = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     place = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
-    with rasterio.open(path, "w", "GTiff", 700, 600, 4, "EPSG:32633", place, "uint16", nodata=7, **form) as data:
+    with rasterio.open(
+        path, "w", "GTiff", 700, 600, 4, "EPSG:32633", place, "uint16", nodata=7, **form
+    ) as data:
         data.write(pixels)
         data.build_overviews([2, 4])
     same(read(tmp_path, path.read_bytes()), pixels.transpose(1, 2, 0))
@@ -162,10 +174,22 @@ def test_in_parts_by_many_threads(tmp_path, name, at_once, monkeypatch):
         data = written(expected, **form)
     with open(file_of(tmp_path, data), "rb") as file:
         header = probe(file)
-        for heights, gaps in (((1, 7, 64, 3), (0,)), ((13, 100), (0, 5, 31)), ((1,), (2,)), ((160, 51), (0,))):
+        for heights, gaps in (
+            ((1, 7, 64, 3), (0,)),
+            ((13, 100), (0, 5, 31)),
+            ((1,), (2,)),
+            ((160, 51), (0,)),
+        ):
             rows, top, turn = gdal.opened(file, header), 0, 0
             while top < header.height:
-                out = np.zeros((min(heights[turn % len(heights)], header.height - top), header.width, rows.bands), rows.dtype)
+                out = np.zeros(
+                    (
+                        min(heights[turn % len(heights)], header.height - top),
+                        header.width,
+                        rows.bands,
+                    ),
+                    rows.dtype,
+                )
                 thread = threading.Thread(target=rows.read, args=(top, out))
                 thread.start()
                 thread.join()
@@ -192,7 +216,9 @@ def test_a_row_of_blocks_is_decoded_once(tmp_path):
 DAMAGED = {
     "raw": lambda: written(values("u1", SIZE[::-1] + (3,))),
     "tiles": lambda: written(values("u2", SIZE[::-1] + (5,)), tile=(64, 64), compression="zlib"),
-    "planar": lambda: written(values("u2", SIZE[::-1] + (5,)), planar=True, rowsperstrip=32, compression="lzw"),
+    "planar": lambda: written(
+        values("u2", SIZE[::-1] + (5,)), planar=True, rowsperstrip=32, compression="lzw"
+    ),
     "JPEG 2000": lambda: encoded(noise("RGB", SIZE), "JPEG2000"),
     "JPEG 2000 tiles": lambda: encoded(noise("RGB", SIZE), "JPEG2000", tile_size=(128, 128)),
 }
@@ -204,7 +230,9 @@ DAMAGED = {
 def test_truncated(tmp_path, name, capfd):
     data = DAMAGED[name]()
     expected = read(tmp_path, data)
-    for length in sorted({*range(40, len(data), len(data) // 30), *range(len(data) - 40, len(data), 5)}):
+    for length in sorted(
+        {*range(40, len(data), len(data) // 30), *range(len(data) - 40, len(data), 5)}
+    ):
         try:
             found = read(tmp_path, data[:length])
         except SourceRefused as error:
@@ -228,7 +256,11 @@ def test_damaged(tmp_path, name, capfd):
             header = probe(io.BytesIO(broken))
             if not gdal.reads(header) or header.pixels > 1e6 or header.bands > 9:
                 continue
-            assert read(tmp_path, bytes(broken)).shape == (header.height, header.width, header.bands)
+            assert read(tmp_path, bytes(broken)).shape == (
+                header.height,
+                header.width,
+                header.bands,
+            )
         except SourceRefused as error:
             assert error.code in ("I02", "I03", "I07")
     assert capfd.readouterr() == ("", "")
@@ -237,7 +269,11 @@ def test_damaged(tmp_path, name, capfd):
 @needs_gdal
 def test_another_size_than_the_header_says(tmp_path):
     with open(file_of(tmp_path, tiff(values("u1", (20, 30, 3)))), "rb") as file:
-        for wrong in (Header("TIFF", 30, 21), Header("TIFF", 30, 20, bits=16), Header("TIFF", 30, 20, bands=4)):
+        for wrong in (
+            Header("TIFF", 30, 21),
+            Header("TIFF", 30, 20, bits=16),
+            Header("TIFF", 30, 20, bands=4),
+        ):
             with pytest.raises(SourceRefused, match="its header says") as caught:
                 gdal.opened(file, wrong)
             assert caught.value.code == "I03"
@@ -259,7 +295,9 @@ def test_profile_and_no_warning(tmp_path):
 
 @needs_gdal
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep such names")
-@pytest.mark.parametrize("name", ["with spaces [a=b].tif", "Grüße_日本語.tif", b"\xff\xfe.tif", "%s.tif", "zip:a!b.tif"])
+@pytest.mark.parametrize(
+    "name", ["with spaces [a=b].tif", "Grüße_日本語.tif", b"\xff\xfe.tif", "%s.tif", "zip:a!b.tif"]
+)
 def test_names(tmp_path, name):
     pixels = values("u1", (20, 30, 5))
     path = file_of(tmp_path, tiff(pixels), name)
@@ -315,7 +353,14 @@ def test_odd_pictures(tmp_path):
                 expected = np.moveaxis(expected, 0, 2)
             expected = expected.astype(expected.dtype.newbyteorder("="))
             same(read(tmp_path, data), expected.reshape(header.height, header.width, header.bands))
-    assert {"bands5.tif", "rgb16.tif", "bigtiff.tif", "j2k.jp2", "multipage.tif", "truncated_tif.tif"} <= seen
+    assert {
+        "bands5.tif",
+        "rgb16.tif",
+        "bigtiff.tif",
+        "j2k.jp2",
+        "multipage.tif",
+        "truncated_tif.tif",
+    } <= seen
 
 
 def test_missing(monkeypatch):

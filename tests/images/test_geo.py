@@ -31,18 +31,31 @@ SIZE = (60, 40)
 def made(tags, order="<", big=False):
     """A TIFF of 60 x 40 black pixels with more tags, `{tag: (type, values)}`, put together by hand."""
     width, height = SIZE
-    entries = {256: (3, (width,)), 257: (3, (height,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (1,)), 277: (3, (1,))}
+    entries = {
+        256: (3, (width,)),
+        257: (3, (height,)),
+        258: (3, (8,)),
+        259: (3, (1,)),
+        262: (3, (1,)),
+        277: (3, (1,)),
+    }
     entries |= {278: (3, (height,)), 279: (4, (width * height,)), 273: (4, (0,))} | tags
     count, entry, field = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     start = 16 if big else 8
-    size = struct.calcsize("<" + count) + len(entries) * (struct.calcsize("<" + entry) + field) + field
+    size = (
+        struct.calcsize("<" + count) + len(entries) * (struct.calcsize("<" + entry) + field) + field
+    )
     beyond, body = start + size, b""
     directory = struct.pack(order + count, len(entries))
     length = sum(len(values) * 8 for _, values in entries.values())
     entries[273] = (4, (beyond + length,))
     for tag, (kind, values) in sorted(entries.items()):
         form = {2: "s", 3: "H", 4: "I", 5: "II", 11: "f", 12: "d"}[kind]
-        data = values if isinstance(values, bytes) else struct.pack(order + form * len(values), *values)
+        data = (
+            values
+            if isinstance(values, bytes)
+            else struct.pack(order + form * len(values), *values)
+        )
         if len(data) > field:
             at = beyond + len(body)
             body += data
@@ -84,9 +97,25 @@ def lone(tmp_path):
         (NORTH_UP_TAGS, OWN, NORTH_UP, None),
         (NORTH_UP_TAGS, (), NORTH_UP, None),
         ({34264: (12, MATRIX)}, UTM, TURNED, "EPSG:32632"),
-        ({34264: (12, MATRIX)}, UTM_POINTS, (*TURNED[:2], 1000.05, *TURNED[3:5], 1999.65), "EPSG:32632"),
-        (NORTH_UP_TAGS | {33922: (12, (8.0, 4.0, 0.0, 1004.0, 1999.0, 0.0))}, UTM, NORTH_UP, "EPSG:32632"),
-        (NORTH_UP_TAGS | {33922: (12, (0.0, 0.0, 0.0, 1000.0, 2000.0, 0.0, 9.0, 9.0, 0.0, 7.0, 7.0, 0.0))}, (), NORTH_UP, None),
+        (
+            {34264: (12, MATRIX)},
+            UTM_POINTS,
+            (*TURNED[:2], 1000.05, *TURNED[3:5], 1999.65),
+            "EPSG:32632",
+        ),
+        (
+            NORTH_UP_TAGS | {33922: (12, (8.0, 4.0, 0.0, 1004.0, 1999.0, 0.0))},
+            UTM,
+            NORTH_UP,
+            "EPSG:32632",
+        ),
+        (
+            NORTH_UP_TAGS
+            | {33922: (12, (0.0, 0.0, 0.0, 1000.0, 2000.0, 0.0, 9.0, 9.0, 0.0, 7.0, 7.0, 0.0))},
+            (),
+            NORTH_UP,
+            None,
+        ),
         (NORTH_UP_TAGS | {33550: (12, (0.5, -0.25, 0.0))}, (), NORTH_UP, None),
         (NORTH_UP_TAGS | {33550: (12, (0.5, 0.25))}, (), NORTH_UP, None),
     ],
@@ -147,7 +176,9 @@ def test_only_an_epsg_code_is_a_name(lone, directory, crs):
     assert place.keys[34735][2] == directory
 
 
-@pytest.mark.parametrize("bad", [{34735: (4, UTM)}, {34735: (12, UTM)}, {34736: (12, (1.0,))}, {34737: (2, b"mine\0")}])
+@pytest.mark.parametrize(
+    "bad", [{34735: (4, UTM)}, {34735: (12, UTM)}, {34736: (12, (1.0,))}, {34737: (2, b"mine\0")}]
+)
 def test_keys_of_another_type_or_without_a_directory_are_none(lone, bad):
     assert found(made(NORTH_UP_TAGS | bad), lone) == Located(Geo(NORTH_UP))
 
@@ -170,7 +201,15 @@ def test_else_the_world_file_beside_it_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "oops", "1\n0\n0\n0\n0\n0\n", "nan\n0\n0\n-2\n0\n0\n", "1e20\n0\n0\n-2\n0\n0\n", b"\xff\xfe\0"]
+    "text",
+    [
+        "",
+        "oops",
+        "1\n0\n0\n0\n0\n0\n",
+        "nan\n0\n0\n-2\n0\n0\n",
+        "1e20\n0\n0\n-2\n0\n0\n",
+        b"\xff\xfe\0",
+    ],
 )
 def test_a_world_file_that_is_none_is_left_out(tmp_path, text):
     (tmp_path / "a.wld").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -181,7 +220,10 @@ def test_a_name_that_is_as_long_as_can_be_has_no_neighbours(tmp_path):
     assert located(io.BytesIO(), Header("PNG", 9, 9), tmp_path / ("a" * 251 + ".png")) is None
 
 
-WKT_UTM = 'PROJCS["UTM 32N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],UNIT["metre",1,AUTHORITY["EPSG","9001"]]'
+WKT_UTM = (
+    'PROJCS["UTM 32N",GEOGCS["WGS '
+    '84",AUTHORITY["EPSG","4326"]],UNIT["metre",1,AUTHORITY["EPSG","9001"]]'
+)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +258,13 @@ def test_a_prj_alone_is_no_place(tmp_path):
 
 # Tiles
 
-windows = st.builds(Window, st.integers(-200, 50_000), st.integers(-200, 50_000), st.integers(1, 5000), st.integers(1, 5000))
+windows = st.builds(
+    Window,
+    st.integers(-200, 50_000),
+    st.integers(-200, 50_000),
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+)
 zooms = st.tuples(numbers(0.01, 16), numbers(0.01, 16))
 directories = st.sampled_from([(), UTM, UTM_POINTS, DEGREES])
 
@@ -235,7 +283,9 @@ def places(draw):
 
 @quick
 @given(places(), windows, zooms, st.tuples(numbers(0, 1), numbers(0, 1)))
-def test_a_point_lies_where_it_lies_by_the_tiles_own_world_file(tmp_path_factory, place, window, zoom, share):
+def test_a_point_lies_where_it_lies_by_the_tiles_own_world_file(
+    tmp_path_factory, place, window, zoom, share
+):
     """In the source, by the tile's world file, and by its tags as they are read again."""
     file = tmp_path_factory.getbasetemp() / "any.wld"
     file.write_text(place.world(window, zoom))
@@ -245,7 +295,9 @@ def test_a_point_lies_where_it_lies_by_the_tiles_own_world_file(tmp_path_factory
     np.testing.assert_allclose(world_file(file).apply(in_tile), want, rtol=1e-12, atol=1e-7)
     tags = {tag: (kind, value) for tag, kind, _, value in place.tags(window, zoom)}
     again = found(made(tags), file.with_name("none.tif"))
-    np.testing.assert_allclose(Affine(*again.geo.transform).apply(in_tile), want, rtol=1e-12, atol=1e-7)
+    np.testing.assert_allclose(
+        Affine(*again.geo.transform).apply(in_tile), want, rtol=1e-12, atol=1e-7
+    )
     assert (again.geo.crs, again.keys) == (place.geo.crs, place.keys)
 
 
@@ -278,7 +330,9 @@ ALL_KEYS = {
 def test_pillow_writes_the_tags_as_they_are(lone, transform, mode, compression):
     place = Located(Geo(transform), ALL_KEYS)
     window = Window(7, 5, 16, 12)
-    Image.new(mode, (32, 24)).save(lone, compression=compression, tiffinfo=for_pillow(place.tags(window, (2, 2))))
+    Image.new(mode, (32, 24)).save(
+        lone, compression=compression, tiffinfo=for_pillow(place.tags(window, (2, 2)))
+    )
     again = found(lone.read_bytes(), lone)
     assert again.keys == ALL_KEYS
     np.testing.assert_allclose(again.geo.transform, flat(place, window, (2, 2)))
@@ -315,7 +369,9 @@ def test_tifffile_writes_the_tags_as_they_are(lone, transform, order):
 
 SEEDS = [
     made(NORTH_UP_TAGS | keyed(UTM)),
-    made({34264: (12, MATRIX)} | keyed(OWN) | {34736: (12, (1.0, 2.0)), 34737: (2, b"mine|\0")}, ">"),
+    made(
+        {34264: (12, MATRIX)} | keyed(OWN) | {34736: (12, (1.0, 2.0)), 34737: (2, b"mine|\0")}, ">"
+    ),
     made(NORTH_UP_TAGS | keyed(UTM_POINTS), big=True),
 ]
 
@@ -341,7 +397,9 @@ def test_bent_bytes_never_raise(tmp_path_factory, seed, changes, end, window, zo
     tags = place.tags(window, zoom)
     for compression in (None, "tiff_adobe_deflate"):
         written = io.BytesIO()
-        Image.new("L", (8, 8)).save(written, "TIFF", compression=compression, tiffinfo=for_pillow(tags))
+        Image.new("L", (8, 8)).save(
+            written, "TIFF", compression=compression, tiffinfo=for_pillow(tags)
+        )
         again = located(written, Header("TIFF", 8, 8), path)
         np.testing.assert_allclose(again.geo.transform, flat(place, window, zoom), rtol=1e-9)
         assert {tag: entry for tag, entry in again.keys.items() if tag != 34737} == {
@@ -369,7 +427,9 @@ def gis():
 
 
 def moved(transform, window, zoom=(1, 1)):
-    """A window's transform, by matrices: those of rasterio are no longer to be multiplied as its own windows do."""
+    """A window's transform, by matrices: those of rasterio are no longer to be multiplied as its
+    own windows do.
+    """
     by = np.array([[1 / zoom[0], 0, window.x], [0, 1 / zoom[1], window.y], [0, 0, 1]])
     return (np.array([*tuple(transform)[:6], 0, 0, 1]).reshape(3, 3) @ by).ravel()[:6]
 
@@ -377,8 +437,17 @@ def moved(transform, window, zoom=(1, 1)):
 def by_rasterio(path, world, point, width=600, height=400, **options):
     rasterio = gis()
     transform, crs = WORLDS[world]
-    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "uint8", "crs": crs}
-    with rasterio.open(path, "w", transform=rasterio.Affine(*transform), **profile, **options) as file:
+    profile = {
+        "driver": "GTiff",
+        "width": width,
+        "height": height,
+        "count": 1,
+        "dtype": "uint8",
+        "crs": crs,
+    }
+    with rasterio.open(
+        path, "w", transform=rasterio.Affine(*transform), **profile, **options
+    ) as file:
         if point:
             file.update_tags(AREA_OR_POINT="Point")
         file.write(np.zeros((1, height, width), np.uint8))
@@ -396,7 +465,9 @@ def located_at(path):
 def test_it_lies_where_rasterio_says(lone, world, point, big):
     place = by_rasterio(lone, world, point, BIGTIFF=big)
     with gis().open(lone) as file:
-        np.testing.assert_allclose(place.geo.transform, tuple(file.transform)[:6], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            place.geo.transform, tuple(file.transform)[:6], rtol=1e-9, atol=1e-12
+        )
         np.testing.assert_allclose(place.geo.transform, WORLDS[world][0], rtol=1e-9, atol=1e-12)
         code = file.crs.to_epsg() if file.crs and world != "own" else None
     assert place.geo.crs == (f"EPSG:{code}" if code else None)
@@ -419,7 +490,12 @@ def test_rasterio_finds_a_tile_where_its_window_is(tmp_path, world, point, write
         tifffile = pytest.importorskip("tifffile", reason="needs tifffile")
         compression = "zlib" if "deflate" in writer else None
         pixels = np.zeros((*size[::-1], 5), np.uint16)
-        options = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None, "compression": compression}
+        options = {
+            "photometric": "minisblack",
+            "planarconfig": "contig",
+            "metadata": None,
+            "compression": compression,
+        }
         tifffile.imwrite(tile, pixels, extratags=for_tifffile(tags), **options)
     with rasterio.open(tmp_path / "a.tif") as source, rasterio.open(tile) as file:
         want = moved(source.transform, window, zoom)
@@ -436,7 +512,10 @@ def test_rasterio_reads_a_tiles_world_file(tmp_path, world, suffix):
     window, zoom = Window(123, 77, 64, 48), (0.5, 0.25)
     Image.new("RGB", (32, 12)).save(tmp_path / f"tile{suffix}")
     (tmp_path / "tile.wld").write_text(place.world(window, zoom))
-    with rasterio.open(tmp_path / "a.tif") as source, rasterio.open(tmp_path / f"tile{suffix}") as file:
+    with (
+        rasterio.open(tmp_path / "a.tif") as source,
+        rasterio.open(tmp_path / f"tile{suffix}") as file,
+    ):
         want = moved(source.transform, window, zoom)
         np.testing.assert_allclose(tuple(file.transform)[:6], want, rtol=1e-9, atol=1e-12)
     assert located_at(tmp_path / f"tile{suffix}").geo.crs is None
@@ -451,7 +530,9 @@ def test_a_world_file_and_a_prj_of_rasterios_become_tags(tmp_path, world):
     if crs:
         (tmp_path / "a.prj").write_text(rasterio.CRS.from_user_input(crs).to_wkt())
     place = located_at(tmp_path / "a.png")
-    Image.new("L", (20, 20)).save(tmp_path / "tile.tif", tiffinfo=for_pillow(place.tags(Window(10, 10, 20, 20))))
+    Image.new("L", (20, 20)).save(
+        tmp_path / "tile.tif", tiffinfo=for_pillow(place.tags(Window(10, 10, 20, 20)))
+    )
     with rasterio.open(tmp_path / "tile.tif") as file:
         want = moved(transform, Window(10, 10, 20, 20))
         np.testing.assert_allclose(tuple(file.transform)[:6], want, rtol=1e-9, atol=1e-12)
@@ -462,7 +543,9 @@ def test_a_world_file_and_a_prj_of_rasterios_become_tags(tmp_path, world):
         )
 
 
-@pytest.mark.parametrize("tags", [{34264: (12, MATRIX)}, NORTH_UP_TAGS, NORTH_UP_TAGS | {33550: (12, (0.5, -0.25, 0.0))}])
+@pytest.mark.parametrize(
+    "tags", [{34264: (12, MATRIX)}, NORTH_UP_TAGS, NORTH_UP_TAGS | {33550: (12, (0.5, -0.25, 0.0))}]
+)
 @pytest.mark.parametrize("directory", [UTM, UTM_POINTS, DEGREES])
 @pytest.mark.parametrize("at", [(0.0, 0.0), (8.0, 4.0), (0.5, 0.5)])
 @pytest.mark.filterwarnings("ignore")
@@ -472,5 +555,7 @@ def test_tags_by_hand_mean_to_rasterio_what_they_mean_here(lone, tags, directory
         tags = tags | {33922: (12, (*at, 0.0, 1000.0, 2000.0, 0.0))}
     lone.write_bytes(made(tags | keyed(directory)))
     with rasterio.open(lone) as file:
-        np.testing.assert_allclose(located_at(lone).geo.transform, tuple(file.transform)[:6], rtol=1e-12)
+        np.testing.assert_allclose(
+            located_at(lone).geo.transform, tuple(file.transform)[:6], rtol=1e-12
+        )
         assert located_at(lone).geo.crs == f"EPSG:{file.crs.to_epsg()}"

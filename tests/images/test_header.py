@@ -72,7 +72,13 @@ def jpeg_with(data, frame=FRAME_HEADER, bits=None, height=None, width=None, fact
 
 
 def vp8x(width, height):
-    body = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = (
+        b"VP8X"
+        + struct.pack("<I", 10)
+        + bytes(4)
+        + (width - 1).to_bytes(3, "little")
+        + (height - 1).to_bytes(3, "little")
+    )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
@@ -115,7 +121,13 @@ class TestJpeg:
     @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
     def test_agrees_with_pillow(self, mode, subsampling, orientation, progressive):
         options = {} if mode == "CMYK" else {"subsampling": subsampling}
-        data = encoded(smooth(mode, (33, 17)), "JPEG", progressive=progressive, exif=oriented(orientation), **options)
+        data = encoded(
+            smooth(mode, (33, 17)),
+            "JPEG",
+            progressive=progressive,
+            exif=oriented(orientation),
+            **options,
+        )
         found = agrees_with_pillow(data)
         assert (found.format, found.width, found.height) == ("JPEG", 33, 17)
         assert (found.bits, found.lossless) == (8, False)
@@ -129,7 +141,9 @@ class TestJpeg:
                 image = Image.open(io.BytesIO(data))
                 assert probe(data).subsampling == names[JpegImagePlugin.get_sampling(image)]
 
-    @pytest.mark.parametrize("factors", [(0x12, 0x11, 0x11), (0x41, 0x11, 0x11), (0x22, 0x21, 0x21)])
+    @pytest.mark.parametrize(
+        "factors", [(0x12, 0x11, 0x11), (0x41, 0x11, 0x11), (0x22, 0x21, 0x21)]
+    )
     def test_other_samplings_have_no_name(self, factors):
         assert probe(jpeg_with(SAMPLES["jpeg"], factors=factors)).subsampling is None
 
@@ -146,19 +160,30 @@ class TestJpeg:
 
     @pytest.mark.parametrize("orientation", [0, 9, 255])
     def test_an_orientation_that_is_none_counts_as_upright(self, orientation):
-        assert probe(encoded(smooth(), "JPEG", exif=b"Exif\0\0" + exif_block(orientation))).orientation == 1
+        assert (
+            probe(encoded(smooth(), "JPEG", exif=b"Exif\0\0" + exif_block(orientation))).orientation
+            == 1
+        )
 
-    @pytest.mark.parametrize("block", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"\xff" * 40, b"XX*\0\x08\0\0\0"])
+    @pytest.mark.parametrize(
+        "block", [b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff", b"\xff" * 40, b"XX*\0\x08\0\0\0"]
+    )
     def test_a_broken_exif_block_counts_as_upright(self, block):
         assert probe(encoded(smooth(), "JPEG", exif=b"Exif\0\0" + block)).orientation == 1
 
     @pytest.mark.parametrize("kind", [1, 4])
     def test_another_entry_that_points_nowhere_does_not_hide_the_orientation(self, kind):
         stale = struct.pack("<HHII", 0xC4A5, kind, 40, 5_000_000)
-        assert agrees_with_pillow(encoded(smooth(), "JPEG", exif=b"Exif\0\0" + exif_block(6, stale))).orientation == 6
+        assert (
+            agrees_with_pillow(
+                encoded(smooth(), "JPEG", exif=b"Exif\0\0" + exif_block(6, stale))
+            ).orientation
+            == 6
+        )
 
     @pytest.mark.parametrize(
-        ("change", "said"), [({"bits": 12}, "12 bits"), ({"frame": 0xC3}, "lossless"), ({"frame": 0xC9}, "")]
+        ("change", "said"),
+        [({"bits": 12}, "12 bits"), ({"frame": 0xC3}, "lossless"), ({"frame": 0xC9}, "")],
     )
     def test_what_cannot_be_decoded_is_refused(self, change, said):
         error = refused(jpeg_with(SAMPLES["jpeg"], **change))
@@ -171,17 +196,27 @@ class TestJpeg:
 
 
 class TestPng:
-    @pytest.mark.parametrize("exif", [b"", exif_block(8), exif_block(3, order=">")], ids=["", "turned", "big-endian"])
+    @pytest.mark.parametrize(
+        "exif", [b"", exif_block(8), exif_block(3, order=">")], ids=["", "turned", "big-endian"]
+    )
     @pytest.mark.parametrize(
         ("colour", "bits"),
         [
             (colour, bits)
-            for colour, depths in {0: (1, 2, 4, 8, 16), 2: (8,), 3: (1, 2, 4, 8), 4: (8,), 6: (8,)}.items()
+            for colour, depths in {
+                0: (1, 2, 4, 8, 16),
+                2: (8,),
+                3: (1, 2, 4, 8),
+                4: (8,),
+                6: (8,),
+            }.items()
             for bits in depths
         ],
     )
     def test_agrees_with_pillow(self, colour, bits, exif):
-        found = agrees_with_pillow(png(bits, colour, (11, 5), before=chunk(b"eXIf", exif) if exif else b""))
+        found = agrees_with_pillow(
+            png(bits, colour, (11, 5), before=chunk(b"eXIf", exif) if exif else b"")
+        )
         assert (found.format, found.width, found.height) == ("PNG", 11, 5)
         assert (found.bits, found.lossless, found.subsampling) == (bits, True, None)
 
@@ -211,13 +246,20 @@ class TestTiff:
     @pytest.mark.parametrize("tile", [None, 16])
     @pytest.mark.parametrize("big", [False, True])
     @pytest.mark.parametrize("order", ["<", ">"])
-    @pytest.mark.parametrize("pixels", [RGB, GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32)])
+    @pytest.mark.parametrize(
+        "pixels", [RGB, GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32)]
+    )
     def test_says_what_it_was_built_with(self, pixels, order, big, tile):
         for first in (False, True):
             found = probe(tiff(pixels, order, big, tile, directory_first=first))
             assert (found.format, found.width, found.height) == ("TIFF", 13, 7)
             assert (found.bits, found.bands) == (pixels.itemsize * 8, 3 if pixels.ndim == 3 else 1)
-            assert (found.orientation, found.frames, found.lossless, found.compression) == (1, 1, True, 1)
+            assert (found.orientation, found.frames, found.lossless, found.compression) == (
+                1,
+                1,
+                True,
+                1,
+            )
 
     @pytest.mark.parametrize("tile", [None, 16])
     @pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
@@ -225,8 +267,12 @@ class TestTiff:
         for pixels in (RGB, GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32)):
             agrees_with_pillow(tiff(pixels, order, big, tile))
 
-    @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
-    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "LAB"])
+    @pytest.mark.parametrize(
+        "compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"]
+    )
+    @pytest.mark.parametrize(
+        "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "LAB"]
+    )
     def test_agrees_with_pillow_in_every_mode(self, mode, compression):
         if compression == "jpeg" and mode not in ("L", "RGB"):
             pytest.skip("no JPEG of this mode")
@@ -247,7 +293,9 @@ class TestTiff:
         assert probe(tiff(RGB, big=big, second={254: (4, [1])})).frames == 1
 
     def test_multipage_of_pillow(self):
-        agrees_with_pillow(encoded(smooth(), "TIFF", save_all=True, append_images=[smooth("L", (5, 5))]))
+        agrees_with_pillow(
+            encoded(smooth(), "TIFF", save_all=True, append_images=[smooth("L", (5, 5))])
+        )
 
     @pytest.mark.parametrize(
         ("pixels", "tags"),
@@ -255,9 +303,15 @@ class TestTiff:
             pytest.param(RGB.astype(np.uint16), {}, id="16-bit RGB"),
             pytest.param(RGB, {284: (3, [2])}, id="planar"),
             pytest.param(np.dstack([RGB, GREY]), {}, id="4 bands, no word on the fourth"),
-            pytest.param(np.dstack([RGB, GREY]), {338: (3, [0])}, id="4 bands, the fourth unspecified"),
+            pytest.param(
+                np.dstack([RGB, GREY]), {338: (3, [0])}, id="4 bands, the fourth unspecified"
+            ),
             pytest.param(np.dstack([RGB, GREY]), {262: (3, [1])}, id="4 grey bands"),
-            pytest.param(np.dstack([RGB, GREY]), {262: (3, [5]), 338: (3, [2])}, id="CMYK with an extra sample"),
+            pytest.param(
+                np.dstack([RGB, GREY]),
+                {262: (3, [5]), 338: (3, [2])},
+                id="CMYK with an extra sample",
+            ),
             pytest.param(np.dstack([RGB, GREY, GREY]), {338: (3, [0, 0])}, id="5 bands"),
             pytest.param(np.dstack([RGB, GREY, GREY]), {338: (3, [2, 0])}, id="RGBA and one more"),
             pytest.param(RGB[..., :2], {}, id="2 bands"),
@@ -282,7 +336,12 @@ class TestTiff:
 
     @pytest.mark.parametrize("bands", [64, 65, 200])
     def test_many_bands_are_refused(self, bands):
-        assert refused(tiff(np.zeros((2, 2, bands), np.uint8), tags={338: (3, [0] * (bands - 3))})).code == "I06"
+        assert (
+            refused(
+                tiff(np.zeros((2, 2, bands), np.uint8), tags={338: (3, [0] * (bands - 3))})
+            ).code
+            == "I06"
+        )
 
     @pytest.mark.parametrize("probe", [probe, probe_file])
     @pytest.mark.parametrize("at", [2**32, 2**50, 2**63 - 1, 2**63, 2**64 - 1])
@@ -314,7 +373,9 @@ class TestWebp:
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
     def test_agrees_with_pillow(self, mode, lossless, orientation):
         options = {} if orientation is None else {"exif": oriented(orientation)}
-        found = agrees_with_pillow(encoded(smooth(mode, (33, 17)), "WEBP", lossless=lossless, **options))
+        found = agrees_with_pillow(
+            encoded(smooth(mode, (33, 17)), "WEBP", lossless=lossless, **options)
+        )
         assert (found.format, found.width, found.height) == ("WEBP", 33, 17)
         assert (found.bits, found.lossless, found.orientation) == (8, lossless, orientation or 1)
 
@@ -326,7 +387,9 @@ class TestWebp:
     @pytest.mark.parametrize("lossless", [False, True])
     def test_animated(self, lossless, mode):
         images = [smooth(mode), smooth(mode).rotate(180)]
-        found = agrees_with_pillow(encoded(images[0], "WEBP", lossless=lossless, save_all=True, append_images=images[1:]))
+        found = agrees_with_pillow(
+            encoded(images[0], "WEBP", lossless=lossless, save_all=True, append_images=images[1:])
+        )
         assert found.frames == 2
         assert found.lossless == lossless
 
@@ -342,17 +405,30 @@ class TestBmp:
         assert agrees_with_pillow(bmp(4, -3, pixels=bytes(36))).size == (4, 3)
 
     def test_the_short_header_of_os2(self):
-        data = b"BM" + struct.pack("<IHHI", 26 + 36, 0, 0, 26) + struct.pack("<IHHHH", 12, 4, 3, 1, 24) + bytes(36)
+        data = (
+            b"BM"
+            + struct.pack("<IHHI", 26 + 36, 0, 0, 26)
+            + struct.pack("<IHHHH", 12, 4, 3, 1, 24)
+            + bytes(36)
+        )
         assert agrees_with_pillow(data).size == (4, 3)
 
 
 class TestJpeg2000:
     @pytest.mark.parametrize("boxed", [True, False])
-    @pytest.mark.parametrize(("mode", "bits", "bands"), [("L", 8, 1), ("RGB", 8, 3), ("RGBA", 8, 4), ("I;16", 16, 1)])
+    @pytest.mark.parametrize(
+        ("mode", "bits", "bands"), [("L", 8, 1), ("RGB", 8, 3), ("RGBA", 8, 4), ("I;16", 16, 1)]
+    )
     def test_agrees_with_pillow(self, mode, bits, bands, boxed):
         data = encoded(smooth(mode, (50, 34)), "JPEG2000", no_jp2=not boxed)
         found = header.probe(io.BytesIO(data))
-        assert (found.format, found.size, found.bits, found.bands, found.kind) == ("JPEG 2000", (50, 34), bits, bands, "u")
+        assert (found.format, found.size, found.bits, found.bands, found.kind) == (
+            "JPEG 2000",
+            (50, 34),
+            bits,
+            bands,
+            "u",
+        )
 
     def test_pillow_is_not_asked_to_decode_it(self):
         assert refused(encoded(smooth(), "JPEG2000")).code == "I07"
@@ -382,7 +458,18 @@ class TestRefusals:
         assert name in error.message
 
     @pytest.mark.parametrize(
-        "data", [b"", b"\n", b"\x89", b"\x89PNG", b"II", b"this is text\n", b"<!DOCTYPE html>", bytes(64), b"RIFF\0\0\0\0WAVE"]
+        "data",
+        [
+            b"",
+            b"\n",
+            b"\x89",
+            b"\x89PNG",
+            b"II",
+            b"this is text\n",
+            b"<!DOCTYPE html>",
+            bytes(64),
+            b"RIFF\0\0\0\0WAVE",
+        ],
     )
     def test_no_picture(self, data):
         error = refused(data)
@@ -495,7 +582,8 @@ class TestDamage:
             data[at] = before
 
     @given(
-        st.sampled_from(sorted(SAMPLES)), st.lists(st.tuples(st.integers(0, 199), st.binary(min_size=1, max_size=8)), max_size=6)
+        st.sampled_from(sorted(SAMPLES)),
+        st.lists(st.tuples(st.integers(0, 199), st.binary(min_size=1, max_size=8)), max_size=6),
     )
     @settings(max_examples=400, deadline=None)
     def test_runs_of_bytes_bent(self, name, changes):

@@ -33,9 +33,15 @@ ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def jpeg(kind="4:2:0", width=83, height=59, seed=0, **save):
-    """Noise over patches of colour, so that a block in the wrong place, or a colour out of place, shows."""
+    """Noise over patches of colour, so that a block in the wrong place, or a colour out of place,
+    shows.
+    """
     rng = np.random.default_rng(seed)
-    patches = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3)).repeat(4, 0).repeat(4, 1)[:height, :width]
+    patches = (
+        rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3))
+        .repeat(4, 0)
+        .repeat(4, 1)[:height, :width]
+    )
     pixels = (patches * 0.8 + rng.integers(0, 52, (height, width, 3))).astype(np.uint8)
     image = Image.fromarray(pixels)
     if kind == "grey":
@@ -80,7 +86,8 @@ def assert_same(tile, data, window, kind):
     assert not wrong[top : window.height - bottom, left : window.width - right].any()
 
 
-# Windows of an image of 83 x 59 px: at each border, in its midst, of sizes that no block divides, and all of it
+# Windows of an image of 83 x 59 px: at each border, in its midst, of sizes that no block divides,
+# and all of it
 WINDOWS = [
     Window(0, 0, 83, 59),
     Window(0, 0, 32, 32),
@@ -125,7 +132,9 @@ class TestMissing:
 
     @needs_library
     def test_a_library_of_the_system_will_do(self, monkeypatch, no_wheel):
-        there = next(f for f in metadata.distribution("turbojpeg").files if f.name.startswith("libturbojpeg"))
+        there = next(
+            f for f in metadata.distribution("turbojpeg").files if f.name.startswith("libturbojpeg")
+        )
         monkeypatch.setattr(ctypes.util, "find_library", lambda name: str(there.locate()))
         assert missing() is None
         assert len(copied(jpeg(), WINDOWS)) == len(WINDOWS)
@@ -191,7 +200,9 @@ class TestPixels:
 
     @pytest.mark.parametrize("kind", ["4:2:2", "4:2:0"])
     def test_only_smoothing_of_colour_differs(self, kind):
-        """Were nothing to differ, the exception made for cut edges would hide nothing: the test would be too lax."""
+        """Were nothing to differ, the exception made for cut edges would hide nothing: the test
+        would be too lax.
+        """
         data = jpeg(kind)
         window = Window(16, 16, 32, 32)
         wrong = differing(copied(data, [window])[0], data, window)
@@ -215,7 +226,14 @@ class TestPixels:
         for _ in range(data.draw(st.integers(0, 4))):
             x = data.draw(st.integers(0, (width - 1) // KINDS[kind][0])) * KINDS[kind][0]
             y = data.draw(st.integers(0, (height - 1) // KINDS[kind][1])) * KINDS[kind][1]
-            windows.append(Window(x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y))))
+            windows.append(
+                Window(
+                    x,
+                    y,
+                    data.draw(st.integers(1, width - x)),
+                    data.draw(st.integers(1, height - y)),
+                )
+            )
         tiles = copied(source, windows)
         assert len(tiles) == len(windows)
         for tile, window in zip(tiles, windows, strict=True):
@@ -280,7 +298,14 @@ class TestWhatIsWritten:
     def test_of_two_pictures_in_a_file_the_first(self):
         first = opened(jpeg())
         buffer = io.BytesIO()
-        first.save(buffer, "MPO", save_all=True, append_images=[opened(jpeg(seed=1))], quality=90, subsampling="4:2:0")
+        first.save(
+            buffer,
+            "MPO",
+            save_all=True,
+            append_images=[opened(jpeg(seed=1))],
+            quality=90,
+            subsampling="4:2:0",
+        )
         data = buffer.getvalue()
         assert opened(data).n_frames == 2
         for tile, window in zip(copied(data, WINDOWS), WINDOWS, strict=True):
@@ -294,7 +319,11 @@ class TestWhatIsWritten:
         assert copied(jpeg(), []) == []
 
     def test_many_threads_write_the_same(self):
-        sources = [jpeg(kind, 208, 160, seed, quality=70, progressive=bool(seed % 2)) for kind in KINDS for seed in range(3)]
+        sources = [
+            jpeg(kind, 208, 160, seed, quality=70, progressive=bool(seed % 2))
+            for kind in KINDS
+            for seed in range(3)
+        ]
         windows = [Window(x, y, 96, 96) for x in range(0, 113, 16) for y in range(0, 65, 16)]
         expected = [copied(data, windows) for data in sources]
         with ThreadPoolExecutor(8) as pool:
@@ -343,13 +372,25 @@ class TestRefused:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_window_that_is_not_aligned(self, kind):
         across, down = KINDS[kind]
-        for window in (Window(across // 2, 0, 16, 16), Window(0, down // 2, 16, 16), Window(1, 1, 1, 1)):
-            with pytest.raises(ValueError, match=f"expected x a multiple of {across} and y of {down}"):
+        for window in (
+            Window(across // 2, 0, 16, 16),
+            Window(0, down // 2, 16, 16),
+            Window(1, 1, 1, 1),
+        ):
+            with pytest.raises(
+                ValueError, match=f"expected x a multiple of {across} and y of {down}"
+            ):
                 copied(jpeg(kind), [Window(0, 0, 16, 16), window])
 
     @pytest.mark.parametrize(
         "window",
-        [Window(0, 0, 84, 59), Window(0, 0, 83, 60), Window(-16, 0, 32, 32), Window(0, -16, 32, 32), Window(96, 0, 1, 1)],
+        [
+            Window(0, 0, 84, 59),
+            Window(0, 0, 83, 60),
+            Window(-16, 0, 32, 32),
+            Window(0, -16, 32, 32),
+            Window(96, 0, 1, 1),
+        ],
     )
     def test_a_window_outside(self, window):
         with pytest.raises(ValueError, match="not inside the image of 83 x 59 px"):
@@ -396,7 +437,11 @@ class TestRefused:
 
         at = jpeg("4:4:4").index(b"\xff\xc0") + 11
         tall = jpeg("4:4:4")[:at] + b"\x12" + jpeg("4:4:4")[at + 1 :]  # 4:4:0
-        for data in (saved(opened(jpeg()), "PNG"), saved(opened(jpeg()).convert("CMYK"), "JPEG"), tall):
+        for data in (
+            saved(opened(jpeg()), "PNG"),
+            saved(opened(jpeg()).convert("CMYK"), "JPEG"),
+            tall,
+        ):
             with pytest.raises(OSError, match="expected a JPEG, grey or of 4:4:4, 4:2:2 or 4:2:0"):
                 copied(data, [Window(0, 0, 16, 16)])
         for data in (b"", b"hello, world", b"%PDF-1.4"):
@@ -407,7 +452,9 @@ class TestRefused:
     @settings(max_examples=200, deadline=None)
     def test_damage_is_an_error_or_a_picture(self, data):
         """No crash, and tiles that can be opened."""
-        source = bytearray(jpeg(data.draw(st.sampled_from(sorted(KINDS))), progressive=data.draw(st.booleans())))
+        source = bytearray(
+            jpeg(data.draw(st.sampled_from(sorted(KINDS))), progressive=data.draw(st.booleans()))
+        )
         for _ in range(data.draw(st.integers(1, 4))):
             source[data.draw(st.integers(2, len(source) - 1))] = data.draw(st.integers(0, 255))
         windows = [Window(0, 0, 16, 16), Window(16, 16, 24, 17)]
@@ -434,7 +481,10 @@ def pictures():
 @needs_library
 @needs_shared
 class TestOddPictures:
-    @pytest.mark.parametrize("name", ["truncated_half.jpg", "truncated_head.jpg", "truncated_noeoi.jpg", "bomb_header_jpg.jpg"])
+    @pytest.mark.parametrize(
+        "name",
+        ["truncated_half.jpg", "truncated_head.jpg", "truncated_noeoi.jpg", "bomb_header_jpg.jpg"],
+    )
     def test_damage_is_told(self, pictures, name):
         with pytest.raises(OSError, match=r"(?i)premature end"):
             copied(pictures[name], [Window(0, 0, 16, 16)])
@@ -454,7 +504,10 @@ class TestOddPictures:
                 continue
             windows = [Window(0, 0, header.width, header.height)]
             if header.width > 40:
-                windows += [Window(16, 16, header.width - 16, header.height - 16), Window(32, 16, 64, 64)]
+                windows += [
+                    Window(16, 16, header.width - 16, header.height - 16),
+                    Window(32, 16, 64, 64),
+                ]
             for tile, window in zip(copied(data, windows), windows, strict=True):
                 assert_same(tile, data, window, header.subsampling or "grey")
                 assert set(opened(tile).app) == {"APP0"}, name

@@ -18,11 +18,16 @@ def in_a_child(code):
 
 def of_the_system(monkeypatch, tmp_path, **files):
     """Let the system say this; a file that is not given does not exist."""
-    places = {"meminfo": "/proc/meminfo", **{name: f"/sys/fs/cgroup/memory.{name}" for name in ("max", "current", "stat")}}
+    places = {
+        "meminfo": "/proc/meminfo",
+        **{name: f"/sys/fs/cgroup/memory.{name}" for name in ("max", "current", "stat")},
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     shown = {place: tmp_path / name for name, place in places.items()}
-    monkeypatch.setattr(memory, "Path", lambda *parts: shown.get("/".join(parts), tmp_path / "none"))
+    monkeypatch.setattr(
+        memory, "Path", lambda *parts: shown.get("/".join(parts), tmp_path / "none")
+    )
     monkeypatch.setattr(memory, "_allowed", list)
 
 
@@ -42,7 +47,9 @@ print(json.dumps([before, memory.available(), memory.enough(limit), memory.enoug
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says how much address space is used")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux says how much address space is used"
+)
 def test_the_limit_of_the_address_space():
     limit = 3 << 29
     before, after, all_of_it, a_little = in_a_child(LIMITED.format(limit=limit))
@@ -67,14 +74,26 @@ class TestWhatTheSystemSays:
 
     def test_of_the_container_with_what_its_files_hold(self, monkeypatch, tmp_path):
         stat = "anon 7\ninactive_file 300\nactive_file 9\n"
-        of_the_system(monkeypatch, tmp_path, meminfo=self.MACHINE, max="100000\n", current="60000\n", stat=stat)
+        of_the_system(
+            monkeypatch,
+            tmp_path,
+            meminfo=self.MACHINE,
+            max="100000\n",
+            current="60000\n",
+            stat=stat,
+        )
         assert memory.available() == 100_000 - 60_000 + 300
 
     def test_of_a_container_without_a_limit(self, monkeypatch, tmp_path):
-        of_the_system(monkeypatch, tmp_path, meminfo=self.MACHINE, max="max\n", current="60000\n", stat="")
+        of_the_system(
+            monkeypatch, tmp_path, meminfo=self.MACHINE, max="max\n", current="60000\n", stat=""
+        )
         assert memory.available() == 2000 * 1024
 
-    @pytest.mark.parametrize("files", [{}, {"meminfo": ""}, {"meminfo": "MemAvailable:\n"}, {"meminfo": "MemAvailable: many kB"}])
+    @pytest.mark.parametrize(
+        "files",
+        [{}, {"meminfo": ""}, {"meminfo": "MemAvailable:\n"}, {"meminfo": "MemAvailable: many kB"}],
+    )
     def test_nothing_known_is_no_limit(self, monkeypatch, tmp_path, files):
         of_the_system(monkeypatch, tmp_path, **files)
         assert memory.available() is None
@@ -88,7 +107,10 @@ def test_what_is_refused_for_want_of_memory(monkeypatch):
     with pytest.raises(SourceRefused) as caught:
         memory.require(12_345_678_901, "a progressive JPEG of 9 px")
     assert caught.value.code == "I04"
-    assert str(caught.value) == "a progressive JPEG of 9 px: it needs about 12.3 GB of memory, 2.5 GB are left"
+    assert (
+        str(caught.value)
+        == "a progressive JPEG of 9 px: it needs about 12.3 GB of memory, 2.5 GB are left"
+    )
 
 
 class TestBlocks:

@@ -46,7 +46,9 @@ needs_rows = pytest.mark.usefixtures("rows_reader")
 @pytest.fixture
 def rows_reader():
     """Both readers, truly."""
-    pytest.importorskip("pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
+    pytest.importorskip(
+        "pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError)
+    )
     pytest.importorskip("rasterio", reason="the extra `big` is not installed")
 
 
@@ -77,7 +79,9 @@ LARGER = {"width": 10_000, "height": 10_000}  # less, but not small
 class TestChoose:
     @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "BMP"])
     @pytest.mark.parametrize("max_pixels", [None, 60_000, 10**9])
-    def test_a_small_picture_is_decoded_whole_without_a_look_at_what_is_installed(self, monkeypatch, format, max_pixels):
+    def test_a_small_picture_is_decoded_whole_without_a_look_at_what_is_installed(
+        self, monkeypatch, format, max_pixels
+    ):
         def asked():
             raise AssertionError("asked")
 
@@ -110,7 +114,13 @@ class TestChoose:
 
     @pytest.mark.parametrize(
         ("header", "code"),
-        [(DEEP_PNG, "I06"), (PLANAR, "I06"), (BANDED, "I06"), (JPEG_2000, "I07"), (Header("JPEG", **HUGE), "I04")],
+        [
+            (DEEP_PNG, "I06"),
+            (PLANAR, "I06"),
+            (BANDED, "I06"),
+            (JPEG_2000, "I07"),
+            (Header("JPEG", **HUGE), "I04"),
+        ],
     )
     def test_without_the_extra_it_is_named(self, installed, header, code):
         installed(False, False)
@@ -162,7 +172,10 @@ class TestChoose:
         for header in (DEEP_PNG, PLANAR, JPEG_2000):
             assert refused(header, max_pixels=59_999).code == "I04"
 
-    @pytest.mark.parametrize(("bands", "bits", "decoded"), [(3, 8, 1_800_000_000), (1, 8, 600_000_000), (4, 16, 4_800_000_000)])
+    @pytest.mark.parametrize(
+        ("bands", "bits", "decoded"),
+        [(3, 8, 1_800_000_000), (1, 8, 600_000_000), (4, 16, 4_800_000_000)],
+    )
     def test_a_bomb(self, installed, bands, bits, decoded):
         header, enough = Header("PNG", **HUGE, bands=bands, bits=bits), decoded // reading.DENSEST
         error = refused(header, enough - 1)
@@ -193,24 +206,37 @@ def photo(mode="RGB"):
 
 
 PILLOWS = {  # orientation -> file, of what Pillow reads
-    **{f"{mode} jpg": lambda o, mode=mode: encoded(photo(mode), "JPEG", exif=oriented(o)) for mode in ("L", "RGB", "CMYK")},
+    **{
+        f"{mode} jpg": lambda o, mode=mode: encoded(photo(mode), "JPEG", exif=oriented(o))
+        for mode in ("L", "RGB", "CMYK")
+    },
     "progressive jpg": lambda o: encoded(photo(), "JPEG", progressive=True, exif=oriented(o)),
     "4:4:4 jpg": lambda o: encoded(photo(), "JPEG", subsampling=0, exif=oriented(o)),
     **{
         f"{mode} png": lambda o, mode=mode: encoded(noise(mode, SIZE), "PNG", exif=oriented(o))
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
     },
-    "transparent png": lambda o: encoded(noise("RGB", SIZE), "PNG", transparency=(1, 2, 3), exif=oriented(o)),
+    "transparent png": lambda o: encoded(
+        noise("RGB", SIZE), "PNG", transparency=(1, 2, 3), exif=oriented(o)
+    ),
     "2-bit png": lambda o: png(2, 0, SIZE),
     **{
         f"{mode} tif": lambda o, mode=mode: encoded(noise(mode, SIZE), "TIFF", tiffinfo={274: o})
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK", "LAB")
     },
-    "lzw tif": lambda o: encoded(noise("RGB", SIZE), "TIFF", compression="tiff_lzw", tiffinfo={274: o}),
+    "lzw tif": lambda o: encoded(
+        noise("RGB", SIZE), "TIFF", compression="tiff_lzw", tiffinfo={274: o}
+    ),
     "jpeg tif": lambda o: encoded(photo(), "TIFF", compression="jpeg", tiffinfo={274: o}),
-    "tiled big-endian tif": lambda o: tiff(np.asarray(noise("I;16", SIZE)), ">", tile=16, tags={274: (3, [o])}),
-    "white is zero tif": lambda o: tiff(np.asarray(noise("L", SIZE)), tags={262: (3, [0]), 274: (3, [o])}),
-    "webp": lambda o: encoded(noise("RGBA", SIZE), "WEBP", lossless=True, exact=True, exif=oriented(o)),
+    "tiled big-endian tif": lambda o: tiff(
+        np.asarray(noise("I;16", SIZE)), ">", tile=16, tags={274: (3, [o])}
+    ),
+    "white is zero tif": lambda o: tiff(
+        np.asarray(noise("L", SIZE)), tags={262: (3, [0]), 274: (3, [o])}
+    ),
+    "webp": lambda o: encoded(
+        noise("RGBA", SIZE), "WEBP", lossless=True, exact=True, exif=oriented(o)
+    ),
     "bmp": lambda o: encoded(noise("RGB", SIZE), "BMP"),
 }
 DEPTHS = {"u2": 3, "u1": 5, "i2": 2, "f4": 4, "u4": 1}
@@ -219,8 +245,17 @@ DEPTHS = {"u2": 3, "u1": 5, "i2": 2, "f4": 4, "u4": 1}
 def windows_in(size):
     """Of several heights, overlapping, to the edges."""
     width, height = size
-    found = [Window(x, y, min(15, width - x), min(11, height - y)) for y in range(0, height, 8) for x in range(0, width, 12)]
-    return [*found, Window(0, 0, width, height), Window(width - 1, height - 1, 1, 1), Window(3, 2, 7, height - 5)]
+    found = [
+        Window(x, y, min(15, width - x), min(11, height - y))
+        for y in range(0, height, 8)
+        for x in range(0, width, 12)
+    ]
+    return [
+        *found,
+        Window(0, 0, width, height),
+        Window(width - 1, height - 1, 1, 1),
+        Window(3, 2, 7, height - 5),
+    ]
 
 
 def banded(pixels):
@@ -282,10 +317,19 @@ class TestSweep:
     @needs_rows
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_crops_of_a_planar_picture(self, tmp_path, orientation):
-        tifffile, buffer = pytest.importorskip("tifffile", reason="the extra `big` is not installed"), io.BytesIO()
+        tifffile, buffer = (
+            pytest.importorskip("tifffile", reason="the extra `big` is not installed"),
+            io.BytesIO(),
+        )
         stored = np.asarray(noise("RGB", SIZE))
         extra = [(274, "H", 1, orientation, True)]
-        tifffile.imwrite(buffer, stored.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", extratags=extra)
+        tifffile.imwrite(
+            buffer,
+            stored.transpose(2, 0, 1),
+            photometric="rgb",
+            planarconfig="separate",
+            extratags=extra,
+        )
         mode, found = crops(tmp_path / "a", buffer.getvalue())
         assert mode == "RGB"
         equal(found, UPRIGHT[orientation](stored))
@@ -303,7 +347,9 @@ class TestSweep:
 
     @needs_rows
     @pytest.mark.parametrize("transparency", [None, bytes(range(256))])
-    def test_a_palette_too_large_for_pillow_becomes_colour(self, tmp_path, by_rows, monkeypatch, transparency):
+    def test_a_palette_too_large_for_pillow_becomes_colour(
+        self, tmp_path, by_rows, monkeypatch, transparency
+    ):
         monkeypatch.setattr(vips, "WHOLE", 0)
         data = encoded(noise("P", SIZE), "PNG", transparency=transparency)
         expected = Image.open(io.BytesIO(data)).convert("RGBA" if transparency else "RGB")
@@ -383,12 +429,26 @@ class TestLittleFilesThatTakeMuch:
         assert reading.choose(header, 3_000_000, None) is None
 
     def test_what_takes_little_memory_is_none(self):
-        for header in (Header("PNG", 13_000, 13_000), Header("WEBP", 6000, 4000), Header("JPEG", 8000, 6000, gradual=True)):
-            assert reading.choose(header, 100_000_000, None) is None or header.pixels > reading.LARGE
+        for header in (
+            Header("PNG", 13_000, 13_000),
+            Header("WEBP", 6000, 4000),
+            Header("JPEG", 8000, 6000, gradual=True),
+        ):
+            assert (
+                reading.choose(header, 100_000_000, None) is None or header.pixels > reading.LARGE
+            )
             assert reading.cost(header) <= reading.FREE
 
     def test_bands_are_bounded_before_a_decoder(self):
-        header = Header("TIFF", 64, 64, bands=reading.MOST_BANDS + 1, problem="bands", colour="grey", compression=1)
+        header = Header(
+            "TIFF",
+            64,
+            64,
+            bands=reading.MOST_BANDS + 1,
+            problem="bands",
+            colour="grey",
+            compression=1,
+        )
         with pytest.raises(SourceRefused, match="2049 bands") as caught:
             reading.choose(header, 10**9, None)
         assert caught.value.code == "I06"

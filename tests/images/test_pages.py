@@ -83,7 +83,13 @@ GREY = noise("L", SIZE)
         pytest.param(encoded(GREY, "TIFF"), 2, id="one page"),
         pytest.param(tiff(np.asarray(GREY), second={254: (4, [1])}), 2, id="an overview"),
         pytest.param(encoded(GREY, "PNG"), 2, id="PNG"),
-        pytest.param(encoded(smooth(), "PNG", save_all=True, append_images=[GREY.convert("RGB").resize((24, 16))]), 2, id="APNG"),
+        pytest.param(
+            encoded(
+                smooth(), "PNG", save_all=True, append_images=[GREY.convert("RGB").resize((24, 16))]
+            ),
+            2,
+            id="APNG",
+        ),
     ],
 )
 def test_what_is_no_picture_of_bands(data, bands):

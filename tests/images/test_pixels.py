@@ -29,7 +29,9 @@ def values(dtype, bands, size=(WIDTH, HEIGHT)):
     if np.dtype(dtype).kind == "f":
         return random.normal(0, 1e3, (height, width, bands)).astype(dtype)
     limits = np.iinfo(dtype)
-    return random.integers(limits.min, limits.max, (height, width, bands), dtype=dtype, endpoint=True)
+    return random.integers(
+        limits.min, limits.max, (height, width, bands), dtype=dtype, endpoint=True
+    )
 
 
 @st.composite
@@ -44,7 +46,9 @@ def margins(draw):
     """A window inside an image, and one around it."""
     inner = draw(windows())
     left, top, right, bottom = (draw(st.integers(0, 5)) for _ in range(4))
-    return inner, Window(inner.x - left, inner.y - top, inner.width + left + right, inner.height + top + bottom)
+    return inner, Window(
+        inner.x - left, inner.y - top, inner.width + left + right, inner.height + top + bottom
+    )
 
 
 def part_of(array, window):
@@ -59,7 +63,9 @@ def fit(array, mode, inner, window, size=None, to=None, direct=True):
 class TestTurned:
     @given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 9), st.data())
     @settings(max_examples=400, deadline=None)
-    def test_a_window_turned_is_the_window_of_the_picture_turned(self, orientation, width, height, data):
+    def test_a_window_turned_is_the_window_of_the_picture_turned(
+        self, orientation, width, height, data
+    ):
         array = np.arange(width * height * 2).reshape(height, width, 2)
         header = Header("JPEG", width, height, orientation)
         window = data.draw(windows(*header.size))
@@ -100,7 +106,11 @@ class TestAsImage:
 
 
 class TestFitted:
-    @given(st.sampled_from([*DEEP.items(), (BANDS, 1), (BANDS, 2), (BANDS, 4), (BANDS, 5)]), st.sampled_from(DTYPES), margins())
+    @given(
+        st.sampled_from([*DEEP.items(), (BANDS, 1), (BANDS, 2), (BANDS, 4), (BANDS, 5)]),
+        st.sampled_from(DTYPES),
+        margins(),
+    )
     @settings(max_examples=300, deadline=None)
     def test_beyond_the_picture_lies_the_fill_colour(self, form, dtype, margin):
         (mode, bands), (inner, window) = form, margin
@@ -137,9 +147,17 @@ class TestFitted:
         image = noise(mode, (WIDTH, HEIGHT))
         part = image.crop((inner.x, inner.y, inner.right, inner.bottom))
         size = data.draw(st.sampled_from([(window.width, window.height), (9, 5), (40, 31)]))
-        to = data.draw(st.sampled_from({"LA": ["LA", "RGBA", "L"], "RGBA": ["RGBA", "RGB"], "L": ["L", "RGB"]}.get(mode, [mode])))
+        to = data.draw(
+            st.sampled_from(
+                {"LA": ["LA", "RGBA", "L"], "RGBA": ["RGBA", "RGB"], "L": ["L", "RGB"]}.get(
+                    mode, [mode]
+                )
+            )
+        )
         expected = fit(part, mode, inner, window, size, to)
-        found = fit(part_of(banded(image), inner), mode, inner, window, size, to, data.draw(st.booleans()))
+        found = fit(
+            part_of(banded(image), inner), mode, inner, window, size, to, data.draw(st.booleans())
+        )
         assert isinstance(found, np.ndarray) or found.mode == to
         np.testing.assert_array_equal(banded(found), banded(expected))
 
@@ -148,21 +166,31 @@ class TestFitted:
     def test_an_even_picture_stays_even(self, dtype, size):
         window = Window(0, 0, WIDTH, HEIGHT)
         limits = np.iinfo(dtype) if np.dtype(dtype).kind in "ui" else np.finfo("f4")
-        for value in (0, 1, 100, limits.max // 3 if limits.bits <= 16 else 2**24, limits.max if limits.bits <= 16 else 77):
+        for value in (
+            0,
+            1,
+            100,
+            limits.max // 3 if limits.bits <= 16 else 2**24,
+            limits.max if limits.bits <= 16 else 77,
+        ):
             tile = fit(np.full((HEIGHT, WIDTH, 2), value, dtype), BANDS, window, window, size)
             assert (tile.dtype, tile.shape) == (np.dtype(dtype), (size[1], size[0], 2))
             assert (tile == np.array(value, dtype)).all()
 
     @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
     @pytest.mark.parametrize(
-        ("dtype", "value"), [("u4", 2**32 - 1), ("i4", 2**31 - 1), ("i4", 2**24 + 1), ("u4", 2**24 + 1), ("f8", 1.1)]
+        ("dtype", "value"),
+        [("u4", 2**32 - 1), ("i4", 2**31 - 1), ("i4", 2**24 + 1), ("u4", 2**24 + 1), ("f8", 1.1)],
     )
     def test_an_even_picture_of_many_digits_stays_as_it_is(self, dtype, value):
         window = Window(0, 0, WIDTH, HEIGHT)
         tile = fit(np.full((HEIGHT, WIDTH, 2), value, dtype), BANDS, window, window, (9, 5))
         assert (tile == np.array(value, dtype)).all()
 
-    @given(st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4"]), st.sampled_from([(9, 5), (40, 31), (23, 7)]))
+    @given(
+        st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4"]),
+        st.sampled_from([(9, 5), (40, 31), (23, 7)]),
+    )
     @settings(deadline=None)
     def test_resampled_values_stay_in_their_type(self, dtype, size):
         """Lanczos overshoots at edges, which must not turn white into black."""
@@ -180,7 +208,9 @@ class TestFitted:
         array, window = values(dtype, 5), Window(0, 0, WIDTH, HEIGHT)
         tile = fit(array, BANDS, window, window, (11, 9))
         for band in range(5):
-            expected = Image.fromarray(np.ascontiguousarray(array[..., band])).resize((11, 9), Image.Resampling.LANCZOS)
+            expected = Image.fromarray(np.ascontiguousarray(array[..., band])).resize(
+                (11, 9), Image.Resampling.LANCZOS
+            )
             np.testing.assert_array_equal(tile[..., band], np.asarray(expected))
 
 

@@ -84,7 +84,9 @@ class TestUpright:
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
     def test_tiff(self, mode, compression, orientation):
         data = encoded(smooth(mode), "TIFF", compression=compression, exif=oriented(orientation))
-        assert np.array_equal(np.asarray(decode(data)), UPRIGHT[orientation](np.asarray(smooth(mode))))
+        assert np.array_equal(
+            np.asarray(decode(data)), UPRIGHT[orientation](np.asarray(smooth(mode)))
+        )
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
@@ -102,7 +104,10 @@ class TestUpright:
     @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
     def test_only_the_tag_turns_a_tiff(self, compression):
         """Not XMP, which neither the header nor the trainer looks at."""
-        xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        xmp = (
+            b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description '
+            b'tiff:Orientation="6"/></x:xmpmeta>'
+        )
         data = encoded(smooth(), "TIFF", compression=compression, tiffinfo={700: xmp})
         assert same(decode(data), smooth())
 
@@ -118,7 +123,9 @@ class TestPixels:
         found = reading.plain_header(io.BytesIO(SAMPLES[name]), LIMIT)
         reference = Image.open(io.BytesIO(SAMPLES[name]))
         reference.load()
-        assert same(image, reference if found.format == "TIFF" else ImageOps.exif_transpose(reference))
+        assert same(
+            image, reference if found.format == "TIFF" else ImageOps.exif_transpose(reference)
+        )
 
     @pytest.mark.parametrize("bits", [1, 2, 4, 8])
     @pytest.mark.parametrize("big_endian", ["<", ">"])
@@ -142,20 +149,30 @@ class TestPixels:
 
     def test_the_first_picture_of_an_mpo(self):
         first, second = smooth(), smooth().rotate(180)
-        data = encoded(first, "MPO", save_all=True, append_images=[second], quality=95, subsampling="4:4:4")
+        data = encoded(
+            first, "MPO", save_all=True, append_images=[second], quality=95, subsampling="4:4:4"
+        )
         image = decode(data)
         assert image.mode == "RGB"
         assert np.abs(np.asarray(image).astype(int) - np.asarray(first)).mean() < 3
 
     @pytest.mark.parametrize("orientation", [3, 6])
     def test_a_turned_mpo(self, orientation):
-        data = encoded(smooth(), "MPO", save_all=True, append_images=[smooth("RGB", (8, 8))], exif=oriented(orientation))
+        data = encoded(
+            smooth(),
+            "MPO",
+            save_all=True,
+            append_images=[smooth("RGB", (8, 8))],
+            exif=oriented(orientation),
+        )
         assert same(decode(data), pillow(data))
 
     @pytest.mark.parametrize("format", ["TIFF", "WEBP", "PNG"])
     def test_the_first_of_several_frames(self, format):
         options = {"lossless": True} if format == "WEBP" else {}
-        data = encoded(smooth(), format, save_all=True, append_images=[smooth().rotate(180)], **options)
+        data = encoded(
+            smooth(), format, save_all=True, append_images=[smooth().rotate(180)], **options
+        )
         assert same(decode(data), smooth())
 
     def test_a_wrong_suffix_does_not_matter(self, tmp_path):
@@ -172,8 +189,12 @@ class TestDamage:
         "data",
         [
             pytest.param(encoded(smooth(), "JPEG"), id="jpeg"),
-            pytest.param(encoded(smooth("RGB", (64, 48)), "JPEG", restart_marker_rows=1), id="jpeg-restart"),
-            pytest.param(encoded(smooth("RGB", (64, 48)), "JPEG", progressive=True), id="jpeg-progressive"),
+            pytest.param(
+                encoded(smooth("RGB", (64, 48)), "JPEG", restart_marker_rows=1), id="jpeg-restart"
+            ),
+            pytest.param(
+                encoded(smooth("RGB", (64, 48)), "JPEG", progressive=True), id="jpeg-progressive"
+            ),
             pytest.param(encoded(smooth("L"), "JPEG", exif=oriented(6)), id="jpeg-grey-turned"),
             pytest.param(encoded(smooth("CMYK"), "JPEG"), id="jpeg-cmyk"),
             pytest.param(encoded(smooth(), "PNG", exif=oriented(6)), id="png"),
@@ -183,7 +204,9 @@ class TestDamage:
             pytest.param(encoded(smooth("RGBA"), "WEBP", lossless=True), id="webp-lossless"),
             pytest.param(encoded(smooth(), "BMP"), id="bmp"),
             pytest.param(tiff(np.asarray(smooth()), directory_first=True), id="tiff"),
-            pytest.param(tiff(np.asarray(smooth()), tile=16, directory_first=True), id="tiff-tiled"),
+            pytest.param(
+                tiff(np.asarray(smooth()), tile=16, directory_first=True), id="tiff-tiled"
+            ),
             pytest.param(tiff(np.asarray(smooth()), big=True, directory_first=True), id="bigtiff"),
             pytest.param(encoded(smooth(), "TIFF", compression="tiff_lzw"), id="tiff-lzw"),
             pytest.param(encoded(smooth(), "TIFF", compression="jpeg"), id="tiff-jpeg"),
@@ -231,7 +254,8 @@ class TestDamage:
             decode(SAMPLES["png"])
 
     @given(
-        st.sampled_from(sorted(SAMPLES)), st.lists(st.tuples(st.integers(0, 199), st.binary(min_size=1, max_size=4)), max_size=4)
+        st.sampled_from(sorted(SAMPLES)),
+        st.lists(st.tuples(st.integers(0, 199), st.binary(min_size=1, max_size=4)), max_size=4),
     )
     @settings(max_examples=400, deadline=None)
     def test_bent_bytes_are_refused_or_decode_to_the_size_promised(self, name, changes):
@@ -262,7 +286,14 @@ class TestPillowsLimit:
 
     @pytest.mark.parametrize(
         ("format", "options"),
-        [("JPEG", {}), ("PNG", {}), ("WEBP", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})],
+        [
+            ("JPEG", {}),
+            ("PNG", {}),
+            ("WEBP", {}),
+            ("BMP", {}),
+            ("TIFF", {}),
+            ("TIFF", {"compression": "tiff_lzw"}),
+        ],
     )
     def test_a_picture_above_it_opens_without_a_warning(self, format, options, monkeypatch):
         data = encoded(smooth("RGB", (64, 48)), format, **options)
@@ -275,7 +306,10 @@ class TestPillowsLimit:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         sizes = []
         threads = [
-            threading.Thread(target=lambda: sizes.extend(decode(SAMPLES["jpeg"]).size for _ in range(30))) for _ in range(4)
+            threading.Thread(
+                target=lambda: sizes.extend(decode(SAMPLES["jpeg"]).size for _ in range(30))
+            )
+            for _ in range(4)
         ]
         for thread in threads:
             thread.start()

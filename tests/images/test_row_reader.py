@@ -38,7 +38,9 @@ class Recorded:
         pass
 
 
-spans = st.integers(0, HEIGHT - 1).flatmap(lambda top: st.tuples(st.just(top), st.integers(top + 1, HEIGHT)))
+spans = st.integers(0, HEIGHT - 1).flatmap(
+    lambda top: st.tuples(st.just(top), st.integers(top + 1, HEIGHT))
+)
 windows = st.lists(spans, min_size=1, max_size=12).map(np.array)
 
 
@@ -54,7 +56,10 @@ def scales(draw):
 
 def swept(rows, spans, later=done):
     """What comes of it: (a copy of the band, its first row, the windows' numbers)."""
-    return [(band.copy(), top, here) for band, top, here in row_reader.sweep(rows, spans[:, 0], spans[:, 1], later)]
+    return [
+        (band.copy(), top, here)
+        for band, top, here in row_reader.sweep(rows, spans[:, 0], spans[:, 1], later)
+    ]
 
 
 def needed(spans):
@@ -123,7 +128,10 @@ class TestSweep:
 
     def test_a_band_stays_as_it_is_while_the_next_is_read(self):
         spans = np.array([(top, top + 10) for top in range(0, 50, 3)])
-        kept = [(band, at) for band, at, _ in row_reader.sweep(Recorded(), spans[:, 0], spans[:, 1], done)]
+        kept = [
+            (band, at)
+            for band, at, _ in row_reader.sweep(Recorded(), spans[:, 0], spans[:, 1], done)
+        ]
         for band, at in kept:
             np.testing.assert_array_equal(band, PIXELS[at : at + len(band)])
 
@@ -132,9 +140,13 @@ class TestSweep:
         spans = np.array([(top, top + 10) for top in range(0, 51, 5)])
         handed = []
         with pytest.raises(SourceRefused):
-            for _, _, here in row_reader.sweep(Recorded(damaged_from), spans[:, 0], spans[:, 1], done):
+            for _, _, here in row_reader.sweep(
+                Recorded(damaged_from), spans[:, 0], spans[:, 1], done
+            ):
                 handed += here
-        assert handed == [i for i, (_, bottom) in enumerate(spans.tolist()) if bottom <= damaged_from]
+        assert handed == [
+            i for i, (_, bottom) in enumerate(spans.tolist()) if bottom <= damaged_from
+        ]
 
     def test_work_for_later_is_asked_for_before_a_band_is_cut(self):
         asked = []

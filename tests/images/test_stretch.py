@@ -40,7 +40,9 @@ def by_band(pixels, shared=False):
 
 def ranked(values, percent):
     """The smallest of the sorted values that at least `percent` % do not exceed."""
-    return next(v for i, v in enumerate(values, 1) if Fraction(i, len(values)) >= Fraction(percent, 100))
+    return next(
+        v for i, v in enumerate(values, 1) if Fraction(i, len(values)) >= Fraction(percent, 100)
+    )
 
 
 def mapped(value, low, high):
@@ -64,7 +66,9 @@ def values_of(dtype):
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
         return st.one_of(
-            nst.from_dtype(dtype), st.integers(-300, 300).map(float), st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf])
+            nst.from_dtype(dtype),
+            st.integers(-300, 300).map(float),
+            st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf]),
         )
     info = np.iinfo(dtype)
     small = st.integers(max(info.min, -300), min(info.max, 300))
@@ -126,7 +130,9 @@ def test_a_picture_of_many_chunks_counts_as_its_pixels(dtype, monkeypatch):
 @given(pictures())
 def test_every_finite_pixel_is_counted_once_in_its_bin(pixels):
     tally = tallied(pixels)
-    for counts, low, high, values in zip(tally.bins, tally.low, tally.high, by_band(pixels), strict=True):
+    for counts, low, high, values in zip(
+        tally.bins, tally.low, tally.high, by_band(pixels), strict=True
+    ):
         expected = np.zeros(len(counts), int)
         for value in values:
             if np.dtype(pixels.dtype).kind != "f" and pixels.dtype.itemsize <= 2:
@@ -146,21 +152,30 @@ def test_every_finite_pixel_is_counted_once_in_its_bin(pixels):
 @given(pictures(), st.booleans())
 def test_minmax_is_the_lowest_and_highest_finite_value(pixels, shared):
     groups = by_band(pixels, shared)
-    expected = [(float(values[0]), float(values[-1])) if values else (0.0, 1.0) for values in groups]
+    expected = [
+        (float(values[0]), float(values[-1])) if values else (0.0, 1.0) for values in groups
+    ]
     assert limits(tallied(pixels), "minmax", shared) == expected
 
 
-@given(pictures(dtypes=EXACT, shape=nst.array_shapes(min_dims=2, max_dims=3, max_side=14)), st.booleans())
+@given(
+    pictures(dtypes=EXACT, shape=nst.array_shapes(min_dims=2, max_dims=3, max_side=14)),
+    st.booleans(),
+)
 def test_percentiles_of_16_bits_are_exact(pixels, shared):
     groups = by_band(pixels, shared)
-    assert limits(tallied(pixels), "percentile", shared) == [(ranked(v, 1), ranked(v, 99)) for v in groups]
+    assert limits(tallied(pixels), "percentile", shared) == [
+        (ranked(v, 1), ranked(v, 99)) for v in groups
+    ]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (33, 39), (150, 101), (400, 301)])
 @pytest.mark.parametrize("dtype", EXACT)
 def test_percentiles_of_16_bits_are_numpys(dtype, shape):
     pixels = noise(dtype, shape)
-    expected = np.percentile(pixels.astype(pixels.dtype.newbyteorder("=")), [1, 99], method="inverted_cdf")
+    expected = np.percentile(
+        pixels.astype(pixels.dtype.newbyteorder("=")), [1, 99], method="inverted_cdf"
+    )
     assert limits(tallied(pixels), "percentile", False) == [tuple(expected.tolist())]
 
 
@@ -172,7 +187,10 @@ def test_a_percentile_is_reached_by_a_whole_number_of_pixels():
     assert limits(tallied(pixels[:, :101]), "percentile", False) == [(1.0, 99.0)]
 
 
-@given(pictures(dtypes=(*WHOLE, *FLOATS), shape=nst.array_shapes(min_dims=2, max_dims=3, max_side=14)), st.booleans())
+@given(
+    pictures(dtypes=(*WHOLE, *FLOATS), shape=nst.array_shapes(min_dims=2, max_dims=3, max_side=14)),
+    st.booleans(),
+)
 def test_other_percentiles_lie_in_the_bin_of_the_exact_one(pixels, shared):
     groups = by_band(pixels, shared)
     for pair, values in zip(limits(tallied(pixels), "percentile", shared), groups, strict=True):
@@ -218,11 +236,17 @@ def test_percentiles_leave_out_the_ends():
 
 
 @pytest.mark.parametrize("how", stretch.HOW)
-@pytest.mark.parametrize("value", [0, 7, 255, 0.1, -0.0, -1e300, 1e300, 5e-324, 1 - 1e-12, 65535, -300])
+@pytest.mark.parametrize(
+    "value", [0, 7, 255, 0.1, -0.0, -1e300, 1e300, 5e-324, 1 - 1e-12, 65535, -300]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_constant_picture_has_equal_limits_and_becomes_black(dtype, value, how):
     with np.errstate(all="ignore"):
-        pixels = np.array(value).astype(dtype) if np.dtype(dtype).kind == "f" else np.array(int(value) % 128).astype(dtype)
+        pixels = (
+            np.array(value).astype(dtype)
+            if np.dtype(dtype).kind == "f"
+            else np.array(int(value) % 128).astype(dtype)
+        )
     if not math.isfinite(float(pixels)):  # too large for the dtype
         pixels = np.zeros((), dtype)
     pixels = np.broadcast_to(pixels, (20, 30))
@@ -254,7 +278,9 @@ def test_a_band_of_nothing_finite_is_left_out(how):
 
 @pytest.mark.filterwarnings("error")
 def test_nan_of_every_kind_is_left_out_without_a_warning():
-    signalling = np.array([0x7F800001, 0xFF800001, 0x7FC00000, 0xFFC00000, 0x3F800000], np.uint32).view(np.float32)[None]
+    signalling = np.array(
+        [0x7F800001, 0xFF800001, 0x7FC00000, 0xFFC00000, 0x3F800000], np.uint32
+    ).view(np.float32)[None]
     wide = np.array([0x7FF0000000000001, 0x3FF0000000000000], np.uint64).view(np.float64)[None]
     for pixels in (signalling, wide):
         assert limits(tallied(pixels), "percentile", False) == [(1.0, 1.0)]
@@ -276,7 +302,9 @@ def test_a_picture_of_mostly_zeros_has_a_limit_of_zero():
 
 
 def test_within_a_bin_the_rank_tells_where():
-    """From 1024 to 1032 is a bin, of which 200 pixels each have the same part, the 2nd (1 %) the second."""
+    """From 1024 to 1032 is a bin, of which 200 pixels each have the same part, the 2nd (1 %) the
+    second.
+    """
     pixels = np.linspace(1024, 1031.9, 200, dtype=np.float32)[None]
     top_of_bin = 1031.9
     ((low, high),) = limits(tallied(pixels), "percentile", False)
@@ -295,7 +323,10 @@ def test_many_bands_each_have_their_limits():
     for how in stretch.HOW:
         found = limits(tallied(pixels), how, False)
         assert found == [limits(tallied(pixels[..., band]), how, False)[0] for band in range(70)]
-        assert limits(tallied(pixels), how, True) == limits(tallied(pixels.reshape(40, -1)), how, False) * 70
+        assert (
+            limits(tallied(pixels), how, True)
+            == limits(tallied(pixels.reshape(40, -1)), how, False) * 70
+        )
         banded = stretched(pixels, found)
         for band in range(70):
             assert (banded[..., band] == stretched(pixels[..., band], found[band : band + 1])).all()
@@ -310,7 +341,11 @@ def test_shared_limits_keep_the_order_of_colours():
 @given(pictures(), st.data())
 def test_stretched_is_the_loop(pixels, data):
     banded = pixels[..., None] if pixels.ndim == 2 else pixels
-    number = st.one_of(values_of(pixels.dtype), st.floats(allow_nan=False)).map(float).filter(math.isfinite)
+    number = (
+        st.one_of(values_of(pixels.dtype), st.floats(allow_nan=False))
+        .map(float)
+        .filter(math.isfinite)
+    )
     pairs = [(data.draw(number), data.draw(number)) for _ in range(banded.shape[2])]
     pairs = [pair if data.draw(st.booleans()) else tuple(sorted(pair)) for pair in pairs]
     assume(all(high <= low or math.isfinite(high - low) for low, high in pairs))
@@ -318,7 +353,9 @@ def test_stretched_is_the_loop(pixels, data):
     for row, column, band in np.ndindex(banded.shape):
         low, high = pairs[band]
         value = float(banded[row, column, band])
-        expected[row, column, band] = mapped(value, low, high) if low < high else 255 * (value > low)
+        expected[row, column, band] = (
+            mapped(value, low, high) if low < high else 255 * (value > low)
+        )
     found = stretched(pixels, pairs)
     assert found.dtype == np.uint8
     assert found.shape == pixels.shape
@@ -344,7 +381,9 @@ def test_stretched_is_monotone_from_0_to_255(dtype, data):
 def test_limits_too_far_apart_for_float64():
     largest = float(np.finfo(np.float64).max)
     pixels = np.array([[-np.inf, -largest, 0, largest / 2, largest, np.inf, np.nan]])
-    assert stretched(pixels, limits(tallied(pixels), "minmax", False)).tolist() == [[0, 0, 128, 191, 255, 255, 0]]
+    assert stretched(pixels, limits(tallied(pixels), "minmax", False)).tolist() == [
+        [0, 0, 128, 191, 255, 255, 0]
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -405,7 +444,9 @@ def test_limits_from_json_serve():
 
 def test_what_does_not_fit_is_refused():
     tally = Histogram.of_kind(np.dtype(np.uint16), 3)
-    with pytest.raises(ValueError, match="expected bands as in the tally, 3 of uint16, got 1 of uint16"):
+    with pytest.raises(
+        ValueError, match="expected bands as in the tally, 3 of uint16, got 1 of uint16"
+    ):
         tally.add(Histogram.of_kind(np.dtype(np.uint16), 1))
     with pytest.raises(ValueError, match="3 of uint16, got 3 of int16"):
         tally.add(Histogram.of_kind(np.dtype(np.int16), 3))

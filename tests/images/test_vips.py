@@ -1,4 +1,6 @@
-"""Images read by strips with libvips are those of Pillow, or of whoever wrote them, to the last bit; or they are refused."""
+"""Images read by strips with libvips are those of Pillow, or of whoever wrote them, to the last
+bit; or they are refused.
+"""
 
 import io
 import os
@@ -22,7 +24,9 @@ from tiler.images.header import Header, probe
 
 @pytest.fixture(scope="module")
 def libvips():
-    pytest.importorskip("pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError))
+    pytest.importorskip(
+        "pyvips", reason="the extra `big` is not installed", exc_type=(ImportError, OSError)
+    )
 
 
 needs_vips = pytest.mark.usefixtures("libvips")
@@ -50,7 +54,11 @@ def pillow(data):
     """As stored: of the formats that the tests turn, Pillow turns only TIFF by itself."""
     image = Image.open(io.BytesIO(data))
     if image.format == "TIFF" and image.tag_v2.get(274, 1) != 1:
-        return pillow(data.replace(struct.pack("<HHI", 274, 3, 1) + b"\6", struct.pack("<HHI", 274, 3, 1) + b"\1"))
+        return pillow(
+            data.replace(
+                struct.pack("<HHI", 274, 3, 1) + b"\6", struct.pack("<HHI", 274, 3, 1) + b"\1"
+            )
+        )
     pixels = np.array(image)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -94,9 +102,18 @@ PNGS = {
     "grey of 4 bits": png(4, 0, (37, 20)),
 }
 TIFFS = {
-    **{mode: encoded(noise(mode, SIZE), "TIFF") for mode in ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "F")},
-    **{how: encoded(noise("RGB", SIZE), "TIFF", compression=how) for how in ("tiff_lzw", "tiff_adobe_deflate", "packbits")},
-    **{f"jpeg in {mode}": encoded(photo(mode), "TIFF", compression="jpeg") for mode in ("L", "RGB", "YCbCr", "CMYK")},
+    **{
+        mode: encoded(noise(mode, SIZE), "TIFF")
+        for mode in ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "F")
+    },
+    **{
+        how: encoded(noise("RGB", SIZE), "TIFF", compression=how)
+        for how in ("tiff_lzw", "tiff_adobe_deflate", "packbits")
+    },
+    **{
+        f"jpeg in {mode}": encoded(photo(mode), "TIFF", compression="jpeg")
+        for mode in ("L", "RGB", "YCbCr", "CMYK")
+    },
     "turned": encoded(noise("RGB", SIZE), "TIFF", tiffinfo={274: 6}),
     "profile": encoded(noise("RGB", SIZE), "TIFF", icc_profile=PROFILE),
 }
@@ -167,7 +184,9 @@ def test_compressed_tiffs(tmp_path, how, tile):
     pixels, buffer = values("u2", (200, 150, 3)), io.BytesIO()
     more = {"predictor": 2} if how.endswith("+2") else {}
     rows = {} if tile else {"rowsperstrip": 16}
-    tifffile.imwrite(buffer, pixels, photometric="rgb", compression=how.split("+")[0], tile=tile, **more, **rows)
+    tifffile.imwrite(
+        buffer, pixels, photometric="rgb", compression=how.split("+")[0], tile=tile, **more, **rows
+    )
     same(read(tmp_path, buffer.getvalue()), pixels)
 
 
@@ -178,7 +197,13 @@ def test_jpeg_in_tiff(tmp_path, subsampling, tile):
     tifffile, buffer = pytest.importorskip("tifffile"), io.BytesIO()
     rows = {} if tile else {"rowsperstrip": 32}
     tifffile.imwrite(
-        buffer, np.array(photo()), photometric="ycbcr", compression="jpeg", subsampling=subsampling, tile=tile, **rows
+        buffer,
+        np.array(photo()),
+        photometric="ycbcr",
+        compression="jpeg",
+        subsampling=subsampling,
+        tile=tile,
+        **rows,
     )
     same(read(tmp_path, buffer.getvalue()), pillow(buffer.getvalue()))
 
@@ -189,8 +214,16 @@ def test_georeferenced_with_overviews(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     pixels, path = values("u1", (3, 600, 700)), tmp_path / "geo.tif"
     place = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
-    form = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "photometric": "rgb"}
-    with rasterio.open(path, "w", "GTiff", 700, 600, 3, "EPSG:32633", place, "uint8", nodata=0, **form) as data:
+    form = {
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "photometric": "rgb",
+    }
+    with rasterio.open(
+        path, "w", "GTiff", 700, 600, 3, "EPSG:32633", place, "uint8", nodata=0, **form
+    ) as data:
         data.write(pixels)
         data.build_overviews([2, 4])
     same(read(tmp_path, path.read_bytes()), pixels.transpose(1, 2, 0))
@@ -207,14 +240,25 @@ def test_indexed_ones_too_large_for_pillow(tmp_path, name, monkeypatch):
     elif name == "palette TIFF":
         data = encoded(noise("P", SIZE), "TIFF")
     else:
-        data = encoded(noise("P", SIZE), "PNG", **({"transparency": bytes(range(256))} if mode == "RGBA" else {}))
+        data = encoded(
+            noise("P", SIZE),
+            "PNG",
+            **({"transparency": bytes(range(256))} if mode == "RGBA" else {}),
+        )
     assert not vips.reads(header_of(data))
     monkeypatch.setattr(vips, "WHOLE", 100)
     expected = np.array(Image.open(io.BytesIO(data)).convert(mode))
     same(read(tmp_path, data), expected.reshape(*expected.shape[:2], -1))
 
 
-READ_IN_PARTS = ["JPEG rgb", "JPEG progressive", "PNG RGBA", "PNG transparent colour", "TIFF tiff_lzw", "TIFF jpeg in RGB"]
+READ_IN_PARTS = [
+    "JPEG rgb",
+    "JPEG progressive",
+    "PNG RGBA",
+    "PNG transparent colour",
+    "TIFF tiff_lzw",
+    "TIFF jpeg in RGB",
+]
 
 
 @needs_vips
@@ -227,7 +271,14 @@ def test_in_parts_by_many_threads(tmp_path, name):
         for heights, gaps in (((1, 7, 64, 3), (0,)), ((13, 100), (0, 5, 31)), ((1,), (2,))):
             rows, top, turn = vips.opened(file, header), 0, 0
             while top < header.height:
-                out = np.zeros((min(heights[turn % len(heights)], header.height - top), header.width, rows.bands), rows.dtype)
+                out = np.zeros(
+                    (
+                        min(heights[turn % len(heights)], header.height - top),
+                        header.width,
+                        rows.bands,
+                    ),
+                    rows.dtype,
+                )
                 thread = threading.Thread(target=rows.read, args=(top, out))
                 thread.start()
                 file.seek(0)  # its position is not shared
@@ -244,7 +295,9 @@ def test_in_parts_by_many_threads(tmp_path, name):
 def test_truncated(tmp_path, name, capfd):
     data = PICTURES[name]
     expected = read(tmp_path, data)
-    for length in sorted({*range(40, len(data), len(data) // 40), *range(len(data) - 40, len(data), 3)}):
+    for length in sorted(
+        {*range(40, len(data), len(data) // 40), *range(len(data) - 40, len(data), 3)}
+    ):
         try:
             found = read(tmp_path, data[:length])
         except SourceRefused as error:
@@ -256,7 +309,9 @@ def test_truncated(tmp_path, name, capfd):
 
 @pytest.mark.slow
 @needs_vips
-@pytest.mark.parametrize("name", ["JPEG rgb", "PNG RGB", "TIFF tiff_adobe_deflate", "TIFF tiff_lzw", "TIFF jpeg in RGB"])
+@pytest.mark.parametrize(
+    "name", ["JPEG rgb", "PNG RGB", "TIFF tiff_adobe_deflate", "TIFF tiff_lzw", "TIFF jpeg in RGB"]
+)
 def test_damaged(tmp_path, name, capfd):
     """What Pillow still decodes has the same pixels here, or is refused."""
     data, random = PICTURES[name], np.random.default_rng(5)
@@ -295,7 +350,9 @@ def test_another_size_than_the_header_says(tmp_path):
 
 @needs_vips
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep such names")
-@pytest.mark.parametrize("name", ["with spaces [a=b].jpg", "Grüße_日本語.jpg", b"\xff\xfe.jpg", "%s.jpg", "-x.jpg"])
+@pytest.mark.parametrize(
+    "name", ["with spaces [a=b].jpg", "Grüße_日本語.jpg", b"\xff\xfe.jpg", "%s.jpg", "-x.jpg"]
+)
 def test_names(tmp_path, name):
     path = file_of(tmp_path, JPEGS["rgb"], name)
     with open(path, "rb") as file:
@@ -358,12 +415,24 @@ def test_odd_pictures(tmp_path, monkeypatch):
                 same((read(tmp_path, data) >> 8).astype(np.uint8), expected)
             else:
                 same(read(tmp_path, data), expected)
-    refused = {"truncated_half.jpg", "truncated_noeoi.jpg", "truncated.png", "corrupt_crc.png", "truncated_tif.tif"}
-    assert refused | {"corrupt_middle.jpg", "trailing_garbage.jpg", "mpo.mpo", "cmyk.jpg", "rgb16.tif"} <= seen
+    refused = {
+        "truncated_half.jpg",
+        "truncated_noeoi.jpg",
+        "truncated.png",
+        "corrupt_crc.png",
+        "truncated_tif.tif",
+    }
+    assert (
+        refused | {"corrupt_middle.jpg", "trailing_garbage.jpg", "mpo.mpo", "cmyk.jpg", "rgb16.tif"}
+        <= seen
+    )
 
 
 def test_importing_is_light():
-    code = "import sys, tiler.images.vips, tiler.images.gdal; assert not {'pyvips', 'rasterio'} & set(sys.modules)"
+    code = (
+        "import sys, tiler.images.vips, tiler.images.gdal; assert not {'pyvips', 'rasterio'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -59,13 +59,19 @@ def array(image):
 
 
 def lossless_sources():
-    sources = {f"{mode} png": encoded(noise(mode, SIZE), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")}
+    sources = {
+        f"{mode} png": encoded(noise(mode, SIZE), "PNG")
+        for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+    }
     sources |= {
         f"{mode} tif": encoded(noise(mode, SIZE), "TIFF", compression="tiff_lzw")
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK", "LAB")
     }
     sources |= {f"{mode} bmp": encoded(noise(mode, SIZE), "BMP") for mode in ("1", "L", "P", "RGB")}
-    sources |= {f"{mode} webp": encoded(noise(mode, SIZE), "WEBP", lossless=True, exact=True) for mode in ("RGB", "RGBA")}
+    sources |= {
+        f"{mode} webp": encoded(noise(mode, SIZE), "WEBP", lossless=True, exact=True)
+        for mode in ("RGB", "RGBA")
+    }
     sources["one colour of P png transparent"] = encoded(noise("P", SIZE), "PNG", transparency=7)
     sources["P png with alphas"] = encoded(noise("P", SIZE), "PNG", transparency=bytes(range(256)))
     sources["one colour of RGB png transparent"] = encoded(
@@ -76,7 +82,9 @@ def lossless_sources():
     sources["tiled float tif"] = tiff(array(noise("F", SIZE)), ">", tile=16)
     sources["uncompressed RGB tif"] = tiff(array(noise("RGB", SIZE)))
     sources["16-bit turned png"] = encoded(noise("I;16", SIZE[::-1]), "PNG", exif=oriented(6))
-    sources["16-bit big-endian turned tif"] = tiff(array(noise("I;16", SIZE[::-1])), ">", tags={274: (3, [8])})
+    sources["16-bit big-endian turned tif"] = tiff(
+        array(noise("I;16", SIZE[::-1])), ">", tags={274: (3, [8])}
+    )
     return sources
 
 
@@ -102,7 +110,9 @@ def filled(values, mode, pixels=None):
     if mode == "F":
         return np.unique(values).size == 1
     if mode == "LAB":
-        return (values.reshape(-1, 3) == values.reshape(-1, 3)[0]).all() and abs(int(values.reshape(-1, 3)[0, 0]) - 122) < 2
+        return (values.reshape(-1, 3) == values.reshape(-1, 3)[0]).all() and abs(
+            int(values.reshape(-1, 3)[0, 0]) - 122
+        ) < 2
     return (values == np.array(FILL[mode])).all()
 
 
@@ -139,7 +149,9 @@ class TestLossless:
         assert np.array_equal(array(written), array(expected))
         assert (again.orientation, again.frames, again.lossless, again.size) == (1, 1, True, SIZE)
 
-    @pytest.mark.parametrize("name", [name for name in LOSSLESS if name.startswith("P ") or "of P" in name])
+    @pytest.mark.parametrize(
+        "name", [name for name in LOSSLESS if name.startswith("P ") or "of P" in name]
+    )
     def test_the_palette_and_its_transparency_are_kept(self, path, name):
         for window in (WHOLE, Window(30, 20, 20, 20)):
             tile, _ = tile_of(LOSSLESS[name], path, window)
@@ -183,12 +195,25 @@ class TestJpeg:
     @pytest.mark.parametrize("quality", [60, 95])
     @pytest.mark.parametrize("orientation", [1, 3, 6])
     @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
-    def test_subsampling_of_the_source_at_the_quality_asked_for(self, path, subsampling, orientation, quality):
-        data = encoded(smooth("RGB", (64, 48)), "JPEG", quality=80, subsampling=subsampling, exif=oriented(orientation))
+    def test_subsampling_of_the_source_at_the_quality_asked_for(
+        self, path, subsampling, orientation, quality
+    ):
+        data = encoded(
+            smooth("RGB", (64, 48)),
+            "JPEG",
+            quality=80,
+            subsampling=subsampling,
+            exif=oriented(orientation),
+        )
         tile, _ = tile_of(data, path, Window(8, 8, 32, 32), quality=quality)
         turned = orientation == 6 and subsampling == "4:2:2"  # would be 4:4:0
-        assert header.probe(io.BytesIO(path.read_bytes())).subsampling == ("4:4:4" if turned else subsampling)
-        assert tile.quantization == Image.open(io.BytesIO(encoded(smooth(), "JPEG", quality=quality))).quantization
+        assert header.probe(io.BytesIO(path.read_bytes())).subsampling == (
+            "4:4:4" if turned else subsampling
+        )
+        assert (
+            tile.quantization
+            == Image.open(io.BytesIO(encoded(smooth(), "JPEG", quality=quality))).quantization
+        )
         assert tile.getexif().get(274) is None
 
     def test_colour_is_full_where_the_source_has_no_subsampling(self, path):
@@ -219,16 +244,23 @@ class TestWebp:
         tile, encoding = tile_of(data, path, Window(0, 0, 24, 16))
         assert header.probe(io.BytesIO(path.read_bytes())).lossless == lossless
         assert (tile.mode, encoding.suffix) == (mode, ".webp")
-        assert np.abs(array(tile).astype(int) - array(crop(data, Window(0, 0, 24, 16)))).mean() < (1 if lossless else 8)
+        assert np.abs(array(tile).astype(int) - array(crop(data, Window(0, 0, 24, 16)))).mean() < (
+            1 if lossless else 8
+        )
 
-    @pytest.mark.parametrize(("data", "lossless"), [(LOSSLESS["RGB png"], True), (encoded(smooth("RGB", SIZE), "JPEG"), False)])
+    @pytest.mark.parametrize(
+        ("data", "lossless"),
+        [(LOSSLESS["RGB png"], True), (encoded(smooth("RGB", SIZE), "JPEG"), False)],
+    )
     def test_follows_the_source_of_another_format(self, path, data, lossless):
         tile_of(data, path, wanted="webp")
         assert header.probe(io.BytesIO(path.read_bytes())).lossless == lossless
 
     def test_an_animated_lossless_one_stays_lossless(self, path):
         frames = [noise("RGB", SIZE), noise("RGB", SIZE, seed=1)]
-        tile, _ = tile_of(encoded(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:]), path)
+        tile, _ = tile_of(
+            encoded(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:]), path
+        )
         assert np.array_equal(array(tile), array(frames[0]))
 
 
@@ -271,7 +303,9 @@ class TestConversion:
         if noted:
             assert f"written as {mode}" in encoding.note
 
-    @pytest.mark.parametrize("name", ["I;16 png", "I;16 tif", "16-bit big-endian tif", "F tif", "LAB tif"])
+    @pytest.mark.parametrize(
+        "name", ["I;16 png", "I;16 tif", "16-bit big-endian tif", "F tif", "LAB tif"]
+    )
     @pytest.mark.parametrize("wanted", ["jpg", "webp"])
     def test_depth_that_the_format_lacks_is_refused(self, path, name, wanted):
         with pytest.raises(SourceRefused) as caught:
@@ -285,7 +319,14 @@ class TestConversion:
             tile_of(LOSSLESS[name], path, wanted="png")
 
     @pytest.mark.parametrize(
-        ("name", "suffix"), [("RGB png", ".png"), ("F tif", ".tif"), ("RGB webp", ".webp"), ("L bmp", ".bmp"), ("P bmp", ".bmp")]
+        ("name", "suffix"),
+        [
+            ("RGB png", ".png"),
+            ("F tif", ".tif"),
+            ("RGB webp", ".webp"),
+            ("L bmp", ".bmp"),
+            ("P bmp", ".bmp"),
+        ],
     )
     def test_same_is_the_format_of_the_source(self, path, name, suffix):
         tile, encoding = tile_of(LOSSLESS[name], path)
@@ -295,7 +336,9 @@ class TestConversion:
     @pytest.mark.parametrize("wanted", ["same", "jpg", "webp", "tif"])
     def test_the_colour_profile_is_kept(self, path, wanted):
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        tile, _ = tile_of(encoded(smooth("RGB", SIZE), "PNG", icc_profile=profile), path, wanted=wanted)
+        tile, _ = tile_of(
+            encoded(smooth("RGB", SIZE), "PNG", icc_profile=profile), path, wanted=wanted
+        )
         assert tile.info["icc_profile"] == profile
 
     @pytest.mark.parametrize("wanted", ["png", "webp"])
@@ -306,14 +349,22 @@ class TestConversion:
         assert "icc_profile" not in tile.info
 
     def test_other_metadata_stays_behind(self, path):
-        data = encoded(smooth("RGB", SIZE), "JPEG", exif=b"Exif\0\0" + exif_block(6), comment=b"hello", dpi=(300, 300))
+        data = encoded(
+            smooth("RGB", SIZE),
+            "JPEG",
+            exif=b"Exif\0\0" + exif_block(6),
+            comment=b"hello",
+            dpi=(300, 300),
+        )
         tile, _ = tile_of(data, path, Window(0, 0, 30, 40))
         assert not tile.getexif()
         assert "comment" not in tile.info
 
 
 class TestPadding:
-    @pytest.mark.parametrize("window", [Window(30, 20, 24, 16), Window(-6, -5, 20, 20), Window(-3, -4, 50, 40)])
+    @pytest.mark.parametrize(
+        "window", [Window(30, 20, 24, 16), Window(-6, -5, 20, 20), Window(-3, -4, 50, 40)]
+    )
     @pytest.mark.parametrize("name", LOSSLESS)
     def test_beyond_the_border_lies_the_fill_colour(self, path, name, window):
         tile, encoding = tile_of(LOSSLESS[name], path, window)
@@ -331,11 +382,17 @@ class TestPadding:
 
     def test_grey_is_grey_in_every_colour_space(self):
         for mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-            pixel = Image.new(mode, (1, 1), pixels.fill(Image.new(mode, (1, 1)))).convert("RGB").getpixel((0, 0))
+            pixel = (
+                Image.new(mode, (1, 1), pixels.fill(Image.new(mode, (1, 1))))
+                .convert("RGB")
+                .getpixel((0, 0))
+            )
             assert pixel == (114, 114, 114)
         lab = Image.new("LAB", (1, 1), pixels.fill(Image.new("LAB", (1, 1))))
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        shown = ImageCms.applyTransform(lab, ImageCms.buildTransform(*profiles, "LAB", "RGB")).getpixel((0, 0))
+        shown = ImageCms.applyTransform(
+            lab, ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        ).getpixel((0, 0))
         assert np.abs(np.array(shown) - 114).max() <= 4
 
     def test_padding_of_a_converted_tile(self, path):
@@ -353,7 +410,9 @@ class TestResampling:
         tile, encoding = tile_of(LOSSLESS[name], path, size=size)
         assert tile.size == size
         assert tile.mode == encoding.mode
-        assert set(array(tile).ravel().tolist()) <= set(array(crop(LOSSLESS[name])).ravel().tolist()) or tile.mode not in (
+        assert set(array(tile).ravel().tolist()) <= set(
+            array(crop(LOSSLESS[name])).ravel().tolist()
+        ) or tile.mode not in (
             "1",
             "P",
         )
@@ -449,8 +508,12 @@ def certain(objects, size):
 
 def triangles():
     """Objects of one ring that have an area."""
-    corners = st.lists(st.tuples(st.integers(-20, 60), st.integers(-20, 50)), min_size=3, max_size=3)
-    return corners.filter(lambda points: shapely.Polygon(points).area >= 1).map(lambda points: [ring(*points)])
+    corners = st.lists(
+        st.tuples(st.integers(-20, 60), st.integers(-20, 50)), min_size=3, max_size=3
+    )
+    return corners.filter(lambda points: shapely.Polygon(points).area >= 1).map(
+        lambda points: [ring(*points)]
+    )
 
 
 class TestPaintOut:
@@ -513,11 +576,16 @@ class TestSave:
         tile_of(LOSSLESS[name], tmp_path / "b")
         assert np.array_equal(array(Image.open(tmp_path / "a")), array(Image.open(tmp_path / "b")))
 
-    @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "TIFF lzw", "TIFF deflate"])
+    @pytest.mark.parametrize(
+        "format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "TIFF lzw", "TIFF deflate"]
+    )
     def test_a_full_disk_is_an_oserror_or_the_file_is_whole(self, tmp_path, format):
         pytest.importorskip("resource", reason="no limit on file sizes here")
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", FULL_DISK, format, str(tmp_path)], capture_output=True, text=True, check=True
+            [sys.executable, "-W", "ignore", "-c", FULL_DISK, format, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         outcomes = json.loads(done.stdout)
         assert outcomes["files"] > 20
@@ -575,7 +643,16 @@ def odd(tmp_path_factory):
 LONG_NAME = "n" * 180 + ".jpg"
 # the mode of a tile, with the source's where that is another; or the code of the refusal
 OUTCOMES = {
-    "I02": (".DS_Store", "._plain.jpg", "Thumbs.db", "html404.jpg", "one_byte.png", "text.jpg", "zero_byte.jpg", "zero_dim.png"),
+    "I02": (
+        ".DS_Store",
+        "._plain.jpg",
+        "Thumbs.db",
+        "html404.jpg",
+        "one_byte.png",
+        "text.jpg",
+        "zero_byte.jpg",
+        "zero_dim.png",
+    ),
     "I03": (
         "corrupt_crc.png",
         "truncated.png",
@@ -660,7 +737,9 @@ class TestOddPictures:
         except SourceRefused as error:
             assert error.code == EXPECTED[name]
             return
-        assert (image.mode if image.mode == encoding.mode else f"{image.mode} as {encoding.mode}") == EXPECTED[name]
+        assert (
+            image.mode if image.mode == encoding.mode else f"{image.mode} as {encoding.mode}"
+        ) == EXPECTED[name]
         assert encoding.note is None
         window = Window(0, 0, *image.size)
         tile, _ = tile_of(data, path, window, quality=95)
@@ -671,17 +750,27 @@ class TestOddPictures:
 
     @pytest.mark.parametrize(
         "name",
-        [name for name, outcome in EXPECTED.items() if outcome in ("RGB", "L", "P", "CMYK", "1", "I;16", "I;16B as I;16")],
+        [
+            name
+            for name, outcome in EXPECTED.items()
+            if outcome in ("RGB", "L", "P", "CMYK", "1", "I;16", "I;16B as I;16")
+        ],
     )
     def test_shows_the_crop_upright(self, odd, name):
         image, _ = opened(odd[name].read_bytes())
         if abs(image.width / image.height - 1.5) > 0.02 or name == "corrupt_middle.jpg":
             pytest.skip("another shape, or wrong pixels on purpose")
         plain, _ = opened(odd["plain.jpg"].read_bytes())
-        reference = array(plain.convert("L").resize((48, 32), Image.Resampling.BOX)).astype(float).ravel()
+        reference = (
+            array(plain.convert("L").resize((48, 32), Image.Resampling.BOX)).astype(float).ravel()
+        )
         if image.mode.startswith("I;16"):
-            image = Image.fromarray((array(image).astype(float) / array(image).max() * 255).astype(np.uint8))
-        shown = array(image.convert("L").resize((48, 32), Image.Resampling.BOX)).astype(float).ravel()
+            image = Image.fromarray(
+                (array(image).astype(float) / array(image).max() * 255).astype(np.uint8)
+            )
+        shown = (
+            array(image.convert("L").resize((48, 32), Image.Resampling.BOX)).astype(float).ravel()
+        )
         assert np.corrcoef(shown, reference)[0, 1] > 0.97
 
 
@@ -689,7 +778,9 @@ def test_16_bit_grey_with_a_transparent_value_keeps_its_16_bits(tmp_path):
     values = (np.arange(64 * 64).reshape(64, 64) * 15).astype(np.uint16)
     source = tmp_path / "a.png"
     Image.fromarray(values).save(source, transparency=5)
-    tile, encoding = tile_of(source.read_bytes(), tmp_path / "t", Window(0, 0, 64, 64), wanted="tif")
+    tile, encoding = tile_of(
+        source.read_bytes(), tmp_path / "t", Window(0, 0, 64, 64), wanted="tif"
+    )
     assert encoding.mode == "I;16"
     assert np.array_equal(array(tile), values)
     with pytest.raises(SourceRefused) as caught:

@@ -5,7 +5,7 @@ import pytest
 
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
-from tiler.matching import common_view
+from tiler.matching import view_pairs
 from tiler.matching.common_view import Tiles, cut_sides, groups
 
 LEFT, RIGHT = (0, 0, 640, 640), (512, 0, 1152, 640)
@@ -25,7 +25,9 @@ def grouped(rects, seen, kind=None, threshold=0.3, size=None, **columns):
     n = len(table)
     kind = np.zeros(n, np.int64) if kind is None else np.array(kind)
     rows = Instances(kind, table[:, 1:], conf=np.linspace(0.9, 0.1, n), **columns)
-    return groups(rows, table[:, 0].astype(int), tiles_of(rects, size), kind, np.full(n, threshold)).tolist()
+    return groups(
+        rows, table[:, 0].astype(int), tiles_of(rects, size), kind, np.full(n, threshold)
+    ).tolist()
 
 
 # --- tiles and what they cut
@@ -33,14 +35,22 @@ def grouped(rects, seen, kind=None, threshold=0.3, size=None, **columns):
 
 def test_a_side_is_interior_unless_it_is_the_border():
     tiles = tiles_of([(0, 0, 640, 640), (512, 0, 1152, 640), (512, 360, 1152, 1000)])
-    assert tiles.interior.tolist() == [[False, False, True, True], [True, False, False, True], [True, True, False, False]]
+    assert tiles.interior.tolist() == [
+        [False, False, True, True],
+        [True, False, False, True],
+        [True, True, False, False],
+    ]
 
 
 def test_a_padded_tile_has_no_interior_side_beyond_the_image():
-    assert tiles_of([(512, 0, 1152, 640)], (1000, 600)).interior.tolist() == [[True, False, False, False]]
+    assert tiles_of([(512, 0, 1152, 640)], (1000, 600)).interior.tolist() == [
+        [True, False, False, False]
+    ]
 
 
-@pytest.mark.parametrize(("side", "edge"), [(640, 4), (1280, 8), (320, 4), (64, 4), (32, 2), (10, 0.625)])
+@pytest.mark.parametrize(
+    ("side", "edge"), [(640, 4), (1280, 8), (320, 4), (64, 4), (32, 2), (10, 0.625)]
+)
 def test_how_near_a_cut_box_ends_depends_on_the_tile(side, edge):
     assert tiles_of([(0, 0, side, side)], (9999, 9999)).edge.tolist() == [edge]
 
@@ -48,10 +58,20 @@ def test_how_near_a_cut_box_ends_depends_on_the_tile(side, edge):
 def test_a_box_is_cut_where_it_ends_near_an_interior_side():
     tiles = tiles_of([(512, 512, 1152, 1152)], (2000, 2000))
     boxes = np.array(
-        [[512, 600, 700, 700], [515.9, 600, 700, 700], [516.1, 600, 700, 700], [600, 600, 1149, 1152], [600, 600, 700, 700.0]]
+        [
+            [512, 600, 700, 700],
+            [515.9, 600, 700, 700],
+            [516.1, 600, 700, 700],
+            [600, 600, 1149, 1152],
+            [600, 600, 700, 700.0],
+        ]
     )
     cut = cut_sides(boxes, np.zeros(5, int), tiles).tolist()
-    assert cut == [[True, False, False, False]] * 2 + [[False] * 4, [False, False, True, True], [False] * 4]
+    assert cut == [[True, False, False, False]] * 2 + [
+        [False] * 4,
+        [False, False, True, True],
+        [False] * 4,
+    ]
 
 
 def test_no_box_is_cut_at_the_border_of_the_image():
@@ -82,13 +102,18 @@ def test_a_row_of_tiles_that_no_side_of_the_object_shows_in():
 
 def test_four_quarters():
     rects = [(x, y, x + 640, y + 640) for y in (0, 512) for x in (0, 512)]
-    seen = [(k, max(x0, 300), max(y0, 300), min(x1, 900), min(y1, 900)) for k, (x0, y0, x1, y1) in enumerate(rects)]
+    seen = [
+        (k, max(x0, 300), max(y0, 300), min(x1, 900), min(y1, 900))
+        for k, (x0, y0, x1, y1) in enumerate(rects)
+    ]
     assert grouped(rects, seen) == [0] * 4
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(0, [0, 0]), (1, [0, 0]), (2, [0, 0]), (5, [0, 1])])
 def test_halves_on_either_side_of_a_seam_without_overlap(gap, expected):
-    assert grouped(APART, [(0, 500, 100, 640 - gap, 200), (1, 640 + gap, 102, 800, 201)]) == expected
+    assert (
+        grouped(APART, [(0, 500, 100, 640 - gap, 200), (1, 640 + gap, 102, 800, 201)]) == expected
+    )
 
 
 def test_slivers_on_either_side_of_a_seam():
@@ -102,7 +127,13 @@ def test_an_overlap_of_a_few_px_is_a_seam():
 
 
 def test_the_full_image_is_one_more_tile():
-    seen = [(0, 300, 100, 900, 200), (1, 300, 100, 640, 200), (2, 512, 100, 900, 200), (0, 20, 20, 60, 60), (1, 20, 20, 60, 60)]
+    seen = [
+        (0, 300, 100, 900, 200),
+        (1, 300, 100, 640, 200),
+        (2, 512, 100, 900, 200),
+        (0, 20, 20, 60, 60),
+        (1, 20, 20, 60, 60),
+    ]
     assert grouped([WHOLE, LEFT, RIGHT], seen) == [0, 0, 0, 3, 3]
 
 
@@ -122,12 +153,19 @@ def test_tiles_of_another_scale_are_larger_windows():
 
 
 def test_a_small_object_in_a_large_one():
-    seen = [(0, 300, 100, 640, 400), (1, 512, 100, 900, 400), (0, 560, 200, 600, 240), (1, 560, 200, 600, 240)]
+    seen = [
+        (0, 300, 100, 640, 400),
+        (1, 512, 100, 900, 400),
+        (0, 560, 200, 600, 240),
+        (1, 560, 200, 600, 240),
+    ]
     assert grouped(PAIR, seen) == [0, 0, 2, 2]
 
 
 def test_a_small_object_that_only_one_tile_reports_stays_what_it_is():
-    assert grouped(PAIR, [(0, 300, 100, 640, 400), (1, 512, 100, 900, 400), (1, 560, 200, 600, 240)]) == [0, 0, 2]
+    assert grouped(
+        PAIR, [(0, 300, 100, 640, 400), (1, 512, 100, 900, 400), (1, 560, 200, 600, 240)]
+    ) == [0, 0, 2]
 
 
 def test_a_small_object_beside_a_seam_is_not_the_half_of_the_large_one():
@@ -142,7 +180,12 @@ def test_neighbours_in_the_overlap():
 
 
 def test_neighbours_across_a_seam_that_lie_side_by_side():
-    seen = [(0, 500, 100, 640, 150), (0, 500, 155, 640, 205), (1, 640, 100, 800, 150), (1, 640, 155, 800, 205)]
+    seen = [
+        (0, 500, 100, 640, 150),
+        (0, 500, 155, 640, 205),
+        (1, 640, 100, 800, 150),
+        (1, 640, 155, 800, 205),
+    ]
     assert grouped(APART, seen) == [0, 1, 0, 1]
 
 
@@ -190,15 +233,24 @@ def test_no_detections_and_no_tiles():
 @pytest.mark.parametrize("away", [0, 100_000, 4_000_000])
 def test_far_from_the_origin_it_is_the_same(away):
     rects = [tuple(np.array(rect) + away) for rect in PAIR]
-    seen = [(0, *np.array([300, 100, 640, 200]) + away), (1, *np.array([512, 100, 900, 200]) + away)]
+    seen = [
+        (0, *np.array([300, 100, 640, 200]) + away),
+        (1, *np.array([512, 100, 900, 200]) + away),
+    ]
     assert grouped(rects, seen) == [0, 0]
 
 
 def test_what_lies_in_a_core_is_not_even_looked_at(monkeypatch):
     asked = []
-    real = common_view.neighbours
-    monkeypatch.setattr(common_view, "neighbours", lambda boxes, *rest: asked.append(len(boxes)) or real(boxes, *rest))
-    assert grouped(PAIR, [(0, 100, 100, 200, 200), (0, 300, 100, 640, 200), (1, 512, 100, 900, 200)]) == [0, 1, 1]
+    real = view_pairs.neighbours
+    monkeypatch.setattr(
+        view_pairs,
+        "neighbours",
+        lambda boxes, *rest: asked.append(len(boxes)) or real(boxes, *rest),
+    )
+    assert grouped(
+        PAIR, [(0, 100, 100, 200, 200), (0, 300, 100, 640, 200), (1, 512, 100, 900, 200)]
+    ) == [0, 1, 1]
     assert asked == [2, 2]  # the tiles, then the detections
 
 
@@ -208,12 +260,23 @@ def test_what_lies_in_a_core_is_not_even_looked_at(monkeypatch):
 def shapes(rects, seen, task, points):
     """Groups of shapes given as tile and corners."""
     rings = Rings.of([[np.array(ring, np.float64)] for ring in points])
-    rows = Instances(np.zeros(len(seen), int), rings.bounds(), rings=rings, conf=np.linspace(0.9, 0.1, len(seen)), task=task)
-    return groups(rows, np.array(seen), tiles_of(rects), np.zeros(len(seen), int), np.full(len(seen), 0.3)).tolist()
+    rows = Instances(
+        np.zeros(len(seen), int),
+        rings.bounds(),
+        rings=rings,
+        conf=np.linspace(0.9, 0.1, len(seen)),
+        task=task,
+    )
+    return groups(
+        rows, np.array(seen), tiles_of(rects), np.zeros(len(seen), int), np.full(len(seen), 0.3)
+    ).tolist()
 
 
 def test_crossed_obbs_of_the_same_box():
-    one, other = [(520, 102), (522, 100), (622, 200), (620, 202)], [(520, 200), (620, 100), (622, 102), (522, 202)]
+    one, other = (
+        [(520, 102), (522, 100), (622, 200), (620, 202)],
+        [(520, 200), (620, 100), (622, 102), (522, 202)],
+    )
     assert shapes(PAIR, [0, 1], "obb", [one, other]) == [0, 1]
     assert shapes(PAIR, [0, 1, 0, 1], "obb", [one, one, other, other]) == [0, 0, 2, 2]
 
@@ -233,20 +296,51 @@ def rectangle(x0, y0, x1, y1):
 def test_pieces_of_a_bent_outline_that_one_tile_shows_apart():
     # a U that lies on its side: the left tile sees its two arms, the right one all of it
     arms = [rectangle(500, 100, 640, 140), rectangle(500, 300, 640, 340)]
-    bow = [(512, 100), (800, 100), (800, 340), (512, 340), (512, 300), (760, 300), (760, 140), (512, 140)]
+    bow = [
+        (512, 100),
+        (800, 100),
+        (800, 340),
+        (512, 340),
+        (512, 300),
+        (760, 300),
+        (760, 140),
+        (512, 140),
+    ]
     assert shapes(PAIR, [0, 0, 1], "segment", [*arms, bow]) == [0, 0, 0]
-    seam = [(640, 100), (800, 100), (800, 340), (640, 340), (640, 300), (760, 300), (760, 140), (640, 140)]
+    seam = [
+        (640, 100),
+        (800, 100),
+        (800, 340),
+        (640, 340),
+        (640, 300),
+        (760, 300),
+        (760, 140),
+        (640, 140),
+    ]
     arms = [rectangle(500, 100, 640, 140), rectangle(500, 300, 640, 340)]
     assert shapes(APART, [0, 0, 1], "segment", [*arms, seam]) == [0, 0, 0]
 
 
 def test_outlines_of_one_tile_that_overlap_are_two_objects():
-    bars = [rectangle(500, 100, 640, 200), rectangle(500, 110, 640, 210), rectangle(512, 100, 800, 200)]
+    bars = [
+        rectangle(500, 100, 640, 200),
+        rectangle(500, 110, 640, 210),
+        rectangle(512, 100, 800, 200),
+    ]
     assert shapes(PAIR, [0, 0, 1], "segment", bars) == [0, 1, 0]
 
 
 def test_an_outline_that_lies_in_the_bend_of_another():
-    bow = [(520, 100), (630, 100), (630, 300), (520, 300), (520, 280), (600, 280), (600, 120), (520, 120)]
+    bow = [
+        (520, 100),
+        (630, 100),
+        (630, 300),
+        (520, 300),
+        (520, 280),
+        (600, 280),
+        (600, 120),
+        (520, 120),
+    ]
     inner = rectangle(530, 150, 590, 250)
     assert shapes(PAIR, [0, 1, 0, 1], "segment", [bow, bow, inner, inner]) == [0, 0, 2, 2]
     assert shapes(PAIR, [0, 1], "segment", [bow, inner]) == [0, 1]
@@ -254,9 +348,15 @@ def test_an_outline_that_lies_in_the_bend_of_another():
 
 def posed(points, boxes=((520, 100, 620, 300), (520, 100, 620, 300))):
     rows = Instances(
-        np.zeros(2, int), np.array(boxes, float), keypoints=np.array(points, float), conf=np.array([0.9, 0.8]), task="pose"
+        np.zeros(2, int),
+        np.array(boxes, float),
+        keypoints=np.array(points, float),
+        conf=np.array([0.9, 0.8]),
+        task="pose",
     )
-    return groups(rows, np.array([0, 1]), tiles_of(PAIR), np.zeros(2, int), np.full(2, 0.3)).tolist()
+    return groups(
+        rows, np.array([0, 1]), tiles_of(PAIR), np.zeros(2, int), np.full(2, 0.3)
+    ).tolist()
 
 
 def test_keypoints_decide_where_there_are_any():
@@ -281,12 +381,18 @@ def test_a_pose_without_keypoints_is_a_box():
 
 def test_the_order_of_tiles_counts_for_nothing():
     rects = [(x, y, x + 640, y + 640) for y in (0, 512) for x in (0, 512)]
-    seen = [(k, max(x0, 300), max(y0, 300), min(x1, 900), min(y1, 900)) for k, (x0, y0, x1, y1) in enumerate(rects)]
+    seen = [
+        (k, max(x0, 300), max(y0, 300), min(x1, 900), min(y1, 900))
+        for k, (x0, y0, x1, y1) in enumerate(rects)
+    ]
     seen += [(3, 700, 700, 760, 760), (0, 600, 600, 630, 630), (1, 601, 600, 630, 631)]
     expected = grouped(rects, seen)
     for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
         place = np.argsort(order)
-        assert grouped([rects[k] for k in order], [(place[tile], *box) for tile, *box in seen]) == expected
+        assert (
+            grouped([rects[k] for k in order], [(place[tile], *box) for tile, *box in seen])
+            == expected
+        )
 
 
 def test_instances_are_not_changed():

@@ -58,11 +58,16 @@ def test_competing_in_turns_is_the_loop(seed, metric, few):
 
     def between(one, other):
         i, j = (index.ravel() for index in np.meshgrid(one, other, indexing="ij"))
-        alike = np.array([overlap(boxes[a], boxes[b][None], metric)[0] for a, b in zip(i, j, strict=True)])
+        alike = np.array(
+            [overlap(boxes[a], boxes[b][None], metric)[0] for a, b in zip(i, j, strict=True)]
+        )
         good = (i < j) & (alike >= 0.4)
         yield i[good], j[good]
 
-    assert crowds.suppressed(len(boxes), among, between, few).tolist() == greedily(boxes, metric, 0.4).tolist()
+    assert (
+        crowds.suppressed(len(boxes), among, between, few).tolist()
+        == greedily(boxes, metric, 0.4).tolist()
+    )
 
 
 @quick
@@ -73,7 +78,10 @@ def test_joined_portion_by_portion_is_what_can_be_reached(seed, step):
 
     def alike(i, j):
         asked.extend(zip(i.tolist(), j.tolist(), strict=True))
-        good = np.array([overlap(boxes[a], boxes[b][None], "iou")[0] >= 0.3 for a, b in zip(i, j, strict=True)], bool)
+        good = np.array(
+            [overlap(boxes[a], boxes[b][None], "iou")[0] >= 0.3 for a, b in zip(i, j, strict=True)],
+            bool,
+        )
         return i[good], j[good]
 
     label = list(range(len(boxes)))
@@ -89,9 +97,13 @@ def test_joined_portion_by_portion_is_what_can_be_reached(seed, step):
 @quick
 @given(box_arrays(max_size=12), st.sampled_from(["iou", "ios"]), st.data())
 def test_a_row_is_all_that_a_box_overlaps(boxes, metric, data):
-    kind = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(boxes), max_size=len(boxes))), np.int64)
+    kind = np.array(
+        data.draw(st.lists(st.integers(0, 1), min_size=len(boxes), max_size=len(boxes))), np.int64
+    )
     rows = crowds.BoxOverlaps(boxes, kind, metric)
-    left = np.array(data.draw(st.lists(st.booleans(), min_size=len(boxes), max_size=len(boxes))), bool)
+    left = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(boxes), max_size=len(boxes))), bool
+    )
     for kept in (np.ones(len(boxes), bool), left):
         rows.keep(kept)
         for k in np.flatnonzero(kept):
@@ -130,8 +142,13 @@ def test_fusing_row_by_row_is_that_of_all_pairs(seed):
     rows = crowds.BoxOverlaps(boxes, np.zeros(len(boxes), int), "iou")
     every, threshold = np.arange(len(boxes)), np.full(len(boxes), 0.4)
     i, j = np.triu_indices(len(boxes), 1)
-    met = np.array([overlap(boxes[a], boxes[b][None], "iou")[0] > 0 for a, b in zip(i, j, strict=True)], bool)
-    one, other = clustered(boxes, conf, rows.stronger, every, threshold), wbf(boxes, conf, i[met], j[met], threshold)
+    met = np.array(
+        [overlap(boxes[a], boxes[b][None], "iou")[0] > 0 for a, b in zip(i, j, strict=True)], bool
+    )
+    one, other = (
+        clustered(boxes, conf, rows.stronger, every, threshold),
+        wbf(boxes, conf, i[met], j[met], threshold),
+    )
     for got, expected in zip(one, other, strict=True):
         np.testing.assert_array_equal(got, expected)
 
@@ -143,28 +160,46 @@ def test_sides_tell_the_common_areas_of_shapes(many, others):
     shapes, more = (Rings.of(rings).geometry() for rings in (many, others))
     sides, of = Sides(shapes), Sides(more)
     for k, shape in enumerate(shapes):
-        np.testing.assert_allclose(sides.common(k), shapely.area(shapely.intersection(shapes, shape)), rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(
+            sides.common(k), shapely.area(shapely.intersection(shapes, shape)), rtol=1e-9, atol=1e-6
+        )
     for k, shape in enumerate(more):
-        np.testing.assert_allclose(sides.common(k, of), shapely.area(shapely.intersection(shapes, shape)), rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(
+            sides.common(k, of),
+            shapely.area(shapely.intersection(shapes, shape)),
+            rtol=1e-9,
+            atol=1e-6,
+        )
 
 
 # --- the whole, against the way without crowds
 
 
 def scene(task, seed):
-    """Detections of a few tiles, many of them on the same few spots; some equal, some with equal confidences."""
+    """Detections of a few tiles, many of them on the same few spots; some equal, some with equal
+    confidences.
+    """
     rng = np.random.default_rng(seed)
     step = rng.choice([1, 4, 8])
     count = int(rng.integers(1, 7))
     corner = rng.integers(0, [5, 4], (count, 2)) * 40.0
-    rects = np.minimum(np.concatenate([corner, corner + rng.choice([160, 200, 320])], axis=1), [*SIZE, *SIZE])
+    rects = np.minimum(
+        np.concatenate([corner, corner + rng.choice([160, 200, 320])], axis=1), [*SIZE, *SIZE]
+    )
     n = int(rng.integers(0, 30))
-    spots = np.round(rng.uniform(0, 1, (max(2, n // 4), 4)) * [380, 280, 60, 60] / step) * step + [0, 0, 6, 6]
+    spots = np.round(rng.uniform(0, 1, (max(2, n // 4), 4)) * [380, 280, 60, 60] / step) * step + [
+        0,
+        0,
+        6,
+        6,
+    ]
     tile, spot = rng.integers(0, count, n), spots[rng.integers(0, len(spots), n)]
     low = spot[:, :2] + rng.choice([0, 0.7]) * rng.normal(size=(n, 2))
     boxes = np.concatenate([low, low + spot[:, 2:]], axis=1)
     window = rects[tile]
-    boxes = np.concatenate([np.maximum(boxes[:, :2], window[:, :2]), np.minimum(boxes[:, 2:], window[:, 2:])], axis=1)
+    boxes = np.concatenate(
+        [np.maximum(boxes[:, :2], window[:, :2]), np.minimum(boxes[:, 2:], window[:, 2:])], axis=1
+    )
     seen = (boxes[:, 2:] - boxes[:, :2] > 3).all(axis=1)
     boxes, tile, n = boxes[seen], tile[seen], int(seen.sum())
     conf = rng.uniform(0.1, 1, n) if rng.random() < 0.5 else rng.integers(1, 6, n) / 8
@@ -174,11 +209,13 @@ def scene(task, seed):
         points = centre[:, None] + rng.uniform(-1, 1, (n, 3, 2)) * half[:, None]
         columns["keypoints"] = np.concatenate([points, rng.integers(0, 3, (n, 3, 1))], axis=-1)
     elif task != "detect":
-        angle = rng.choice([0.0, 0.3], n)[:, None] + np.arange(4 if task == "obb" else 9) * 2 * np.pi / (
+        angle = rng.choice([0.0, 0.3], n)[:, None] + np.arange(
             4 if task == "obb" else 9
-        )
+        ) * 2 * np.pi / (4 if task == "obb" else 9)
         reach = 1.0 if task == "obb" else rng.choice([0.7, 1.0], angle.shape)
-        around = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * np.expand_dims(reach * np.ones_like(angle), -1)
+        around = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * np.expand_dims(
+            reach * np.ones_like(angle), -1
+        )
         columns["rings"] = Rings.of([[ring] for ring in centre[:, None] + around * half[:, None]])
         boxes = columns["rings"].bounds()
     own = Instances(rng.integers(0, 2, n), boxes, conf=conf, task=task, **columns)
@@ -188,14 +225,25 @@ def scene(task, seed):
 def told(result):
     """All that a merge says, but for confidences."""
     own = result.instances
-    columns = [own.boxes, own.class_id, own.keypoints, None if own.rings is None else own.rings.coords, result.into, result.fate]
+    columns = [
+        own.boxes,
+        own.class_id,
+        own.keypoints,
+        None if own.rings is None else own.rings.coords,
+        result.into,
+        result.fate,
+    ]
     return [None if column is None else column.tolist() for column in columns]
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", TASKS)
 @settings(quick, max_examples=12)
-@given(seed=st.integers(0, 100_000), iou=st.sampled_from([None, 0.2, 0.6]), metric=st.sampled_from(["iou", "ios"]))
+@given(
+    seed=st.integers(0, 100_000),
+    iou=st.sampled_from([None, 0.2, 0.6]),
+    metric=st.sampled_from(["iou", "ios"]),
+)
 def test_a_crowd_is_merged_as_if_it_were_none(task, method, seed, iou, metric):
     own, tile, tiles = scene(task, seed)
     options = MergeOptions(method=method, iou=iou, metric=metric, class_agnostic=seed % 3 == 0)
@@ -216,7 +264,11 @@ def test_equal_shapes_on_one_spot_pair_up_in_their_order(task):
     """As many in either tile: nothing but their confidences tells them apart."""
     n = 120
     boxes = np.tile([550, 100, 590, 140.0], (n, 1))
-    rings = None if task == "detect" else Rings.from_quads(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+    rings = (
+        None
+        if task == "detect"
+        else Rings.from_quads(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+    )
     own = Instances(np.zeros(n, int), boxes, rings=rings, conf=np.linspace(0.9, 0.1, n), task=task)
     tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
     with no_room():

@@ -24,11 +24,20 @@ def graphs(draw, most=20):
 def contests(draw):
     """What `one_a_tile` is given: pairs, tiles, extents and which of one tile may be pieces."""
     n, edges = draw(graphs())
-    flags = st.lists(st.booleans(), min_size=len(edges), max_size=len(edges)).map(lambda v: np.array(v, bool))
+    flags = st.lists(st.booleans(), min_size=len(edges), max_size=len(edges)).map(
+        lambda v: np.array(v, bool)
+    )
     pairs = Pairs(edges[:, 0], edges[:, 1], draw(flags), draw(flags))
     tile = np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)), np.int64)
-    reach = np.array(draw(st.lists(st.tuples(*[st.integers(-3, 3)] * 4), min_size=n, max_size=n)), np.float64)
-    end = reach + np.array(draw(st.lists(st.sampled_from([0.0, 2.0, np.inf]), min_size=n, max_size=n)))[:, None]
+    reach = np.array(
+        draw(st.lists(st.tuples(*[st.integers(-3, 3)] * 4), min_size=n, max_size=n)), np.float64
+    )
+    end = (
+        reach
+        + np.array(draw(st.lists(st.sampled_from([0.0, 2.0, np.inf]), min_size=n, max_size=n)))[
+            :, None
+        ]
+    )
     pieces = draw(st.sampled_from([None, lambda a, b: True, lambda a, b: (a + b) % 2 == 0]))
     return pairs, tile, Extents(reach, end), pieces
 
@@ -116,7 +125,10 @@ def contest(edges, tile, reach=None, end=None, piece=(), doubtful=()):
     i, j = np.array(edges, np.int64).reshape(-1, 2).T
     flags = [np.array([k in which for k in range(m)], bool) for which in (piece, doubtful)]
     zeros = np.zeros((n, 4))
-    extents = Extents(zeros if reach is None else np.array(reach, float), zeros + np.inf if end is None else np.array(end, float))
+    extents = Extents(
+        zeros if reach is None else np.array(reach, float),
+        zeros + np.inf if end is None else np.array(end, float),
+    )
     return Pairs(i, j, *flags), np.array(tile), extents
 
 

@@ -22,7 +22,10 @@ def by_shapely(one, other, metric):
 @given(box_arrays(), st.data(), metrics)
 def test_of_boxes_equals_shapely(boxes, data, metric):
     others = boxes[np.array(data.draw(st.permutations(range(len(boxes)))), np.int64)]
-    expected = [by_shapely(shapely.box(*a), shapely.box(*b), metric) for a, b in zip(boxes, others, strict=True)]
+    expected = [
+        by_shapely(shapely.box(*a), shapely.box(*b), metric)
+        for a, b in zip(boxes, others, strict=True)
+    ]
     np.testing.assert_allclose(similarity.of_boxes(boxes, others, metric), expected, atol=1e-9)
 
 
@@ -31,7 +34,9 @@ def test_of_boxes_equals_shapely(boxes, data, metric):
 def test_of_pairs_compares_the_richest_geometry(rows, metric):
     n = len(rows)
     i, j = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    expected = [by_shapely(outline(rows, a), outline(rows, b), metric) for a, b in zip(i, j, strict=True)]
+    expected = [
+        by_shapely(outline(rows, a), outline(rows, b), metric) for a, b in zip(i, j, strict=True)
+    ]
     found = similarity.of_pairs(rows, i, j, metric)
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert (found <= 1 + 1e-9).all()
@@ -41,7 +46,11 @@ def test_of_pairs_compares_the_richest_geometry(rows, metric):
 
 def test_the_share_of_nothing_is_nothing():
     zero = np.zeros(1)
-    assert similarity.share(zero, zero, zero, "iou").tolist() == similarity.share(zero, zero, zero, "ios").tolist() == [0]
+    assert (
+        similarity.share(zero, zero, zero, "iou").tolist()
+        == similarity.share(zero, zero, zero, "ios").tolist()
+        == [0]
+    )
     point = np.array([[3, 3, 3, 3.0]])
     assert similarity.of_boxes(point, point).tolist() == [0]
     assert similarity.of_boxes(np.empty((0, 4)), np.empty((0, 4))).shape == (0,)
@@ -70,7 +79,8 @@ def test_no_pairs_of_outlines():
     assert similarity.of_pairs(turned([(0, 0), (2, 0), (2, 2), (0, 2)]), none, none).shape == (0,)
 
 
-# The corners of one OBB before and after it was moved into its tile and back: they differ in the last bit.
+# The corners of one OBB before and after it was moved into its tile and back: they differ in the
+# last bit.
 MOVED = np.array(
     [
         [462.80070826637115, 1708.1491203931319],
@@ -99,10 +109,18 @@ def test_oks_equals_that_of_pycocotools(seed):
     area = rng.uniform(10, 5000, n)
     evaluation = cocoeval.COCOeval(iouType="keypoints")
     truth = [
-        {"keypoints": np.concatenate([p, v[:, None]], axis=1).ravel().tolist(), "area": a, "bbox": [0, 0, 9, 9], "id": k}
+        {
+            "keypoints": np.concatenate([p, v[:, None]], axis=1).ravel().tolist(),
+            "area": a,
+            "bbox": [0, 0, 9, 9],
+            "id": k,
+        }
         for k, (p, v, a) in enumerate(zip(points, seen, area, strict=True))
     ]
-    found = [{"keypoints": np.pad(p, [(0, 0), (0, 1)]).ravel().tolist(), "score": -k} for k, p in enumerate(others)]
+    found = [
+        {"keypoints": np.pad(p, [(0, 0), (0, 1)]).ravel().tolist(), "score": -k}
+        for k, p in enumerate(others)
+    ]
     evaluation._gts[1, 1], evaluation._dts[1, 1] = truth, found
     expected = evaluation.computeOks(1, 1)  # (detections, truths)
     for d in range(n):
@@ -122,7 +140,9 @@ def test_oks_of_other_keypoints_has_one_constant_for_all():
 def test_oks_of_points_that_nobody_set_is_nothing():
     points = np.zeros((2, 17, 2))
     assert similarity.oks(points, points, np.zeros((2, 17), bool), np.ones(2)).tolist() == [0, 0]
-    assert similarity.oks(np.zeros((3, 0, 2)), np.zeros((3, 0, 2)), np.zeros((3, 0), bool), np.ones(3)).tolist() == [0, 0, 0]
+    assert similarity.oks(
+        np.zeros((3, 0, 2)), np.zeros((3, 0, 2)), np.zeros((3, 0), bool), np.ones(3)
+    ).tolist() == [0, 0, 0]
     assert similarity.oks(points[:0], points[:0], np.zeros((0, 17), bool), np.ones(0)).shape == (0,)
 
 

@@ -20,7 +20,9 @@ def crowd(seed, n=25, side=40, step=1):
     """Boxes and confidences in canonical order; whole numbers, so that much ties."""
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, side, (n, 2)) * step
-    boxes = np.concatenate([corners, corners + rng.integers(1, 16, (n, 2)) * step], axis=1).astype(np.float64)
+    boxes = np.concatenate([corners, corners + rng.integers(1, 16, (n, 2)) * step], axis=1).astype(
+        np.float64
+    )
     conf = rng.integers(1, 5, n) / 4
     order = canonical(conf, boxes, np.zeros(n, int), np.zeros(n, int))
     return boxes[order], conf[order]
@@ -28,7 +30,10 @@ def crowd(seed, n=25, side=40, step=1):
 
 def pairs(boxes, metric="iou", threshold=0.0):
     """Pairs i < j, and how alike, of those that overlap so much."""
-    i, j = (np.concatenate(column) for column in zip(*neighbours(boxes), (np.empty(0, int), np.empty(0, int)), strict=True))
+    i, j = (
+        np.concatenate(column)
+        for column in zip(*neighbours(boxes), (np.empty(0, int), np.empty(0, int)), strict=True)
+    )
     alike = of_boxes(boxes[i], boxes[j], metric)
     good = alike >= threshold
     order = np.lexsort((j[good], i[good]))
@@ -36,13 +41,17 @@ def pairs(boxes, metric="iou", threshold=0.0):
 
 
 def overlap(box, others, metric):
-    common = np.maximum(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0).prod(axis=1)
+    common = np.maximum(
+        np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0
+    ).prod(axis=1)
     area, areas = (box[2:] - box[:2]).prod(), (others[:, 2:] - others[:, :2]).prod(axis=1)
     return common / (np.minimum(area, areas) if metric == "ios" else area + areas - common)
 
 
 def greedily(boxes, metric, threshold):
-    """NMS as everybody writes it: who suppresses each. Boxes come in the order in which they compete."""
+    """NMS as everybody writes it: who suppresses each. Boxes come in the order in which they
+    compete.
+    """
     by, left = np.arange(len(boxes)), np.arange(len(boxes))
     while len(left):
         best, left = left[0], left[1:]
@@ -53,11 +62,16 @@ def greedily(boxes, metric, threshold):
 
 
 def merged_greedily(boxes, by, metric, threshold):
-    """SAHI's default: the losers of each winner are merged in one by one, as long as they match what it has grown to."""
+    """SAHI's default: the losers of each winner are merged in one by one, as long as they match
+    what it has grown to.
+    """
     result = boxes.copy()
     for winner in np.unique(by):
         for loser in np.flatnonzero(by == winner):
-            if loser != winner and overlap(result[winner], boxes[loser][None], metric)[0] >= threshold:
+            if (
+                loser != winner
+                and overlap(result[winner], boxes[loser][None], metric)[0] >= threshold
+            ):
                 result[winner, :2] = np.minimum(result[winner, :2], boxes[loser, :2])
                 result[winner, 2:] = np.maximum(result[winner, 2:], boxes[loser, 2:])
     return result
@@ -106,7 +120,11 @@ def test_nms_of_many(metric):
 @st.composite
 def competitions(draw):
     n = draw(st.integers(1, 12))
-    edges = draw(st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1])))
+    edges = draw(
+        st.sets(
+            st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1])
+        )
+    )
     return n, sorted(edges)
 
 
@@ -141,8 +159,14 @@ def test_a_loser_that_no_longer_matches_what_has_grown_is_gone_but_not_merged():
     boxes = np.array([[0, 0, 10, 10], [0, -10, 10, 5], [5, 4, 15, 10.0]])
     by = greedily(boxes, "iou", 0.2)
     assert by.tolist() == [0, 0, 0]
-    assert grown(boxes, by, "iou", np.full(3, 0.2)).tolist() == [[0, -10, 10, 10], *boxes[1:].tolist()]
-    assert grown(boxes, by, "iou", np.full(3, 0.1)).tolist() == [[0, -10, 15, 10], *boxes[1:].tolist()]
+    assert grown(boxes, by, "iou", np.full(3, 0.2)).tolist() == [
+        [0, -10, 10, 10],
+        *boxes[1:].tolist(),
+    ]
+    assert grown(boxes, by, "iou", np.full(3, 0.1)).tolist() == [
+        [0, -10, 15, 10],
+        *boxes[1:].tolist(),
+    ]
 
 
 @metrics
@@ -154,17 +178,28 @@ def test_greedy_merging_equals_sahi(metric):
         unique = np.unique(np.column_stack([-conf, boxes]), axis=0)
         boxes, conf = unique[:, 1:], -unique[:, 0]
         given = [
-            prediction.ObjectPrediction(bbox=b.tolist(), score=c, category_id=0, category_name="a", full_shape=[4000, 4000])
+            prediction.ObjectPrediction(
+                bbox=b.tolist(), score=c, category_id=0, category_name="a", full_shape=[4000, 4000]
+            )
             for b, c in zip(boxes, conf.tolist(), strict=True)
         ]
-        theirs = combine.GreedyNMMPostprocess(match_threshold=0.5, match_metric=metric.upper(), class_agnostic=False)(given)
-        mine = stitch(of_one_tile(boxes, conf), (4000, 4000), method="greedy-nmm", metric=metric).instances
+        theirs = combine.GreedyNMMPostprocess(
+            match_threshold=0.5, match_metric=metric.upper(), class_agnostic=False
+        )(given)
+        mine = stitch(
+            of_one_tile(boxes, conf), (4000, 4000), method="greedy-nmm", metric=metric
+        ).instances
         wanted = sorted((p.score.value, *map(float, p.bbox.to_xyxy())) for p in theirs)
-        assert sorted((c, *b) for c, b in zip(mine.conf.tolist(), mine.boxes.tolist(), strict=True)) == wanted
+        assert (
+            sorted((c, *b) for c, b in zip(mine.conf.tolist(), mine.boxes.tolist(), strict=True))
+            == wanted
+        )
 
 
 def fused(boxes, conf, threshold):
-    """`weighted_boxes_fusion` of ensemble_boxes, one model and one class: cluster of each, mean boxes, confidences."""
+    """`weighted_boxes_fusion` of ensemble_boxes, one model and one class: cluster of each, mean
+    boxes, confidences.
+    """
     clusters, home = [], []
     for k in range(len(boxes)):
         means = [np.average(boxes[c], axis=0, weights=conf[c]) for c in clusters]
@@ -219,7 +254,9 @@ def test_soft_nms_is_the_loop(sigma):
     for seed in range(60):
         boxes, conf = crowd(seed)
         i, j, alike = pairs(boxes)
-        np.testing.assert_allclose(soft_nms(conf, i, j, alike, sigma), softened(boxes, conf, sigma), rtol=1e-9)
+        np.testing.assert_allclose(
+            soft_nms(conf, i, j, alike, sigma), softened(boxes, conf, sigma), rtol=1e-9
+        )
 
 
 def test_soft_nms_leaves_those_that_stand_alone():

@@ -1,4 +1,6 @@
-"""What the tests of `merge` share: predictions made of a split's labels, and the truth to compare with."""
+"""What the tests of `merge` share: predictions made of a split's labels, and the truth to compare
+with.
+"""
 
 import json
 import shutil
@@ -14,13 +16,18 @@ from tiler.geometry.polygons import Rings, rectangles
 
 
 def predicted(tiles, out):
-    """The labels of a split as predictions `<out>/<tile>.txt`: surer the more of the object its tile shows."""
+    """The labels of a split as predictions `<out>/<tile>.txt`: surer the more of the object its
+    tile shows.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for source in manifest.read_sources(tiles / "tiles.jsonl"):
         for tile in source.tiles:
             rows = (tiles / "labels" / source.split / f"{tile.name}.txt").read_text().splitlines()
-            text = "".join(f"{row} {max(part, 1e-6):.6f}\n" for row, (_, part) in zip(rows, tile.rows, strict=True))
+            text = "".join(
+                f"{row} {max(part, 1e-6):.6f}\n"
+                for row, (_, part) in zip(rows, tile.rows, strict=True)
+            )
             if text:
                 (out / f"{tile.name}.txt").write_text(text)
     return out
@@ -49,7 +56,10 @@ def numbers(path):
 def written(path, task, width, height, kpt=None):
     """Instances of a label file that `merge` wrote: parsed here and nowhere else."""
     rows = numbers(path)
-    class_id, conf = np.array([row[0] for row in rows], np.int64), np.array([row[-1] for row in rows])
+    class_id, conf = (
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[-1] for row in rows]),
+    )
     if task in ("obb", "segment"):
         rings = Rings.of([[np.array(row[1:-1]).reshape(-1, 2) * [width, height]] for row in rows])
         return Instances(class_id, rings.bounds(), rings=rings, conf=conf, task=task)
@@ -63,14 +73,22 @@ def written(path, task, width, height, kpt=None):
 
 
 def alike(found, known):
-    """`(found, known)` True where both are the same object: boxes to 1e-3 px, outlines to an IoU of 0.999.
+    """`(found, known)` True where both are the same object: boxes to 1e-3 px, outlines to an IoU of
+    0.999.
 
-    Corners of an OBB that are no rectangle (clamped to their image) stand for the smallest one around them.
+    Corners of an OBB that are no rectangle (clamped to their image) stand for the smallest one
+    around them.
     """
     if known.rings is not None:
         if known.task == "obb":
-            found, known = (replace(rows, rings=Rings.from_quads(rectangles(rows.rings.quads()))) for rows in (found, known))
-        one, other = shapely.make_valid(found.rings.geometry()), shapely.make_valid(known.rings.geometry())
+            found, known = (
+                replace(rows, rings=Rings.from_quads(rectangles(rows.rings.quads())))
+                for rows in (found, known)
+            )
+        one, other = (
+            shapely.make_valid(found.rings.geometry()),
+            shapely.make_valid(known.rings.geometry()),
+        )
         tree = shapely.STRtree(other)
         same = np.zeros((len(one), len(other)), bool)
         for i, j in tree.query(one).T:
@@ -84,7 +102,9 @@ def alike(found, known):
 
 
 def differences(out, tiles, data):
-    """(missed, extra, all) objects of a merge's label files against the labels that the split was made of."""
+    """(missed, extra, all) objects of a merge's label files against the labels that the split was
+    made of.
+    """
     head = manifest.read_head(tiles / "tiles.jsonl")
     known = truth(data, tiles)
     missed, extra, count = [], [], 0
@@ -105,7 +125,9 @@ def lines(path):
 
 
 def copied(folder, to, change):
-    """A copy of a folder of txt, each text changed by `change(name, text)`; None leaves the file out."""
+    """A copy of a folder of txt, each text changed by `change(name, text)`; None leaves the file
+    out.
+    """
     shutil.copytree(folder, to)
     for path in sorted(Path(to).rglob("*.txt")):
         text = change(path.stem, path.read_text())

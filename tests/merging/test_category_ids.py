@@ -24,16 +24,28 @@ def truth(root, names=NAMES, ids=None, files=None):
         data.add(f"p{i}.jpg", split="val")
     ids = ids or [900, 17, 5, 40]
     files = files or [f"p{i}.jpg" for i in range(4)]
-    images = [{"id": id, "file_name": name, "width": 400, "height": 300} for id, name in zip(ids, files, strict=True)]
+    images = [
+        {"id": id, "file_name": name, "width": 400, "height": 300}
+        for id, name in zip(ids, files, strict=True)
+    ]
     annotations = [
-        {"id": 1 + 3 * i + k, "image_id": id, "category_id": c, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        {
+            "id": 1 + 3 * i + k,
+            "image_id": id,
+            "category_id": c,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+        }
         for i, id in enumerate(ids)
         for k, (box, c) in enumerate(zip(BOXES, list(names)[: 3 if i else 2], strict=False))
     ]
     random.Random(0).shuffle(images)
     categories = [{"id": id, "name": name} for id, name in names.items()]
     path = root / "instances_val.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     return path
 
 
@@ -41,7 +53,14 @@ def truth(root, names=NAMES, ids=None, files=None):
 def coco(tmp_path):
     """A truth, its split, and the labels of the tiles as predictions."""
     path = truth(tmp_path)
-    tiler.split(path, images=tmp_path / "data/images/val", tile=128, overlap=32, out=tmp_path / "tiles", workers=1)
+    tiler.split(
+        path,
+        images=tmp_path / "data/images/val",
+        tile=128,
+        overlap=32,
+        out=tmp_path / "tiles",
+        workers=1,
+    )
     predicted(tmp_path / "tiles", tmp_path / "preds/labels")
     return path
 
@@ -101,18 +120,30 @@ def test_the_ids_of_data_are_given_whatever_was_split(coco, tmp_path, known):
         for note in content["annotations"]:
             if note["image_id"] == image["id"]:
                 x, y, w, h = note["bbox"]
-                rows += f"{order[NAMES[note['category_id']]]} {(x + w / 2) / 400} {(y + h / 2) / 300} {w / 400} {h / 300}\n"
+                rows += (
+                    f"{order[NAMES[note['category_id']]]} {(x + w / 2) / 400} {(y + h / 2) / 300} "
+                    f"{w / 400} {h / 300}\n"
+                )
         data.add(image["file_name"], rows, split="val")
     tiler.split(data.yaml, tile=128, overlap=32, out=tmp_path / "cut", workers=1)
     predicted(tmp_path / "cut", tmp_path / "own/labels")
-    where = {"tiles": tmp_path / "cut"} if known == "tiles" else {"images": data.root / "images/val"}
+    where = (
+        {"tiles": tmp_path / "cut"} if known == "tiles" else {"images": data.root / "images/val"}
+    )
     # nothing but the truth tells names, so these are its own, in the order of its ids
     if known == "images":
         for path in (tmp_path / "own/labels").glob("*.txt"):
             rows = [row.split() for row in path.read_text().splitlines()]
-            path.write_text("".join(" ".join([str("cab".index("abc"[int(c)])), *rest]) + "\n" for c, *rest in rows))
+            path.write_text(
+                "".join(
+                    " ".join([str("cab".index("abc"[int(c)])), *rest]) + "\n" for c, *rest in rows
+                )
+            )
     merged = tiler.merge(tmp_path / "own", data=coco, out=tmp_path / "out", workers=1, **where)
-    assert (merged.report.findings, merged.report.names) == ([], list("abc") if known == "tiles" else list("cab"))
+    assert (merged.report.findings, merged.report.names) == (
+        [],
+        list("abc") if known == "tiles" else list("cab"),
+    )
     assert load_res(coco, tmp_path / "out/predictions.json") == pytest.approx(1)
     assert tiler.score(tmp_path / "out", coco).coco["AP"] == pytest.approx(1)
 
@@ -133,21 +164,36 @@ def test_without_a_truth_in_coco_format_classes_count_from_0(tmp_path):
 
 def test_a_base_that_is_given_is_what_it_says(coco, tmp_path):
     for base in ("0", "1", "coco91"):
-        merge(tmp_path, base, tiles=tmp_path / "tiles", data=coco, category_base=base, export="dota")
+        merge(
+            tmp_path, base, tiles=tmp_path / "tiles", data=coco, category_base=base, export="dota"
+        )
         assert {e["image_id"] for e in entries(tmp_path, base)} == {"p0", "p1", "p2", "p3"}
         low = int(base != "0")
         assert {e["category_id"] for e in entries(tmp_path, base)} == {low, low + 1, low + 2}
     merge(tmp_path, tiles=tmp_path / "tiles", export="dota")
     assert tree(tmp_path / "out/dota") == tree(tmp_path / "0/dota")  # whose names are not those ids
-    assert [fate.tile[:2] for fate in tiler.merging.explain(tmp_path / "preds", "p2", tiles=tmp_path / "tiles")][:1] == ["p2"]
+    assert [
+        fate.tile[:2]
+        for fate in tiler.merging.explain(tmp_path / "preds", "p2", tiles=tmp_path / "tiles")
+    ][:1] == ["p2"]
 
 
 def test_ids_that_are_words_or_paths(tmp_path):
-    path = truth(tmp_path, ids=["x", "p0", "7", "007"], files=["val/p0.jpg", "val/p1.jpg", "val/p2.jpg", "val/p3.jpg"])
+    path = truth(
+        tmp_path,
+        ids=["x", "p0", "7", "007"],
+        files=["val/p0.jpg", "val/p1.jpg", "val/p2.jpg", "val/p3.jpg"],
+    )
     tiler.split(path, images=tmp_path / "data/images", tile=128, out=tmp_path / "tiles", workers=1)
     predicted(tmp_path / "tiles", tmp_path / "preds/labels")
-    for out, more in (("out", {}), ("given", {"data": path}), ("names", {"images": tmp_path / "data/images/val", "data": path})):
-        merge(tmp_path, out, **({"tiles": tmp_path / "tiles"} if "images" not in more else {}), **more)
+    for out, more in (
+        ("out", {}),
+        ("given", {"data": path}),
+        ("names", {"images": tmp_path / "data/images/val", "data": path}),
+    ):
+        merge(
+            tmp_path, out, **({"tiles": tmp_path / "tiles"} if "images" not in more else {}), **more
+        )
         assert {e["image_id"] for e in entries(tmp_path, out)} == {"x", "p0", "7", "007"}
         assert load_res(path, tmp_path / out / "predictions.json") == pytest.approx(1)
 
@@ -194,7 +240,10 @@ def test_a_class_that_the_truth_has_not_is_refused_by_name(coco, tmp_path):
     content["categories"][0]["name"] = "bicycle"
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    with pytest.raises(TilerError, match=r"--category-base auto: class 'a' of the tiles is none of other\.json; say what"):
+    with pytest.raises(
+        TilerError,
+        match=r"--category-base auto: class 'a' of the tiles is none of other\.json; say what",
+    ):
         merge(tmp_path, tiles=tmp_path / "tiles", data=other)
     assert not (tmp_path / "out").exists()
     merge(tmp_path, tiles=tmp_path / "tiles", data=other, category_base=0)
@@ -203,7 +252,11 @@ def test_a_class_that_the_truth_has_not_is_refused_by_name(coco, tmp_path):
 def test_other_ids_are_another_output(coco, tmp_path):
     merge(tmp_path, tiles=tmp_path / "tiles", data=coco)
     assert merge(tmp_path, tiles=tmp_path / "tiles", data=coco).report.unchanged
-    coco.write_text(coco.read_text().replace('"id": 900', '"id": 901').replace('"image_id": 900', '"image_id": 901'))
+    coco.write_text(
+        coco.read_text()
+        .replace('"id": 900', '"id": 901')
+        .replace('"image_id": 900', '"image_id": 901')
+    )
     with pytest.raises(TilerError, match="changed since"):
         merge(tmp_path, tiles=tmp_path / "tiles", data=coco)
 
@@ -228,7 +281,14 @@ def results(path, ids, name=False):
 
 def ground(path, ids, labels):
     notes = [
-        {"id": 1 + k, "image_id": 1, "category_id": c, "bbox": [10 + 30 * k, 10, 20, 20], "area": 400, "iscrowd": 0}
+        {
+            "id": 1 + k,
+            "image_id": 1,
+            "category_id": c,
+            "bbox": [10 + 30 * k, 10, 20, 20],
+            "area": 400,
+            "iscrowd": 0,
+        }
         for k, c in enumerate(labels)
     ]
     images = [{"id": 1, "file_name": "p0.jpg", "width": 400, "height": 300}]
@@ -240,13 +300,29 @@ def ground(path, ids, labels):
 @pytest.mark.parametrize("name", [False, True])
 @pytest.mark.parametrize(
     ("known", "given"),
-    [([0, 1, 2], [1, 2, 3]), ([0, 1, 2], [1, 2]), ([0, 1, 2], [3]), ([0], [1]), ([2, 5, 8], [1, 2, 3]), ([2, 3], [1, 2])],
+    [
+        ([0, 1, 2], [1, 2, 3]),
+        ([0, 1, 2], [1, 2]),
+        ([0, 1, 2], [3]),
+        ([0], [1]),
+        ([2, 5, 8], [1, 2, 3]),
+        ([2, 3], [1, 2]),
+    ],
 )
-def test_score_asks_where_ids_may_count_from_1_or_be_those_of_the_truth(tmp_path, known, given, name):
+def test_score_asks_where_ids_may_count_from_1_or_be_those_of_the_truth(
+    tmp_path, known, given, name
+):
     labels = [known[i - 1] for i in given]
-    gt, dt = ground(tmp_path / "gt.json", known, labels), results(tmp_path / "predictions.json", given, name)
+    gt, dt = (
+        ground(tmp_path / "gt.json", known, labels),
+        results(tmp_path / "predictions.json", given, name),
+    )
     with pytest.raises(
-        TilerError, match=r"may count from 1, or be those of the ground truth .*: say --preds-base 0, 1 or coco91"
+        TilerError,
+        match=(
+            r"may count from 1, or be those of the ground truth .*: say --preds-base 0, 1 or "
+            r"coco91"
+        ),
     ) as e:
         tiler.score(dt, gt)
     assert e.value.exit_code == 2
@@ -273,7 +349,10 @@ def test_ids_of_the_truth_are_taken_for_what_they_are(tmp_path, known, given):
 def test_ids_that_count_from_0_against_a_truth_from_1(tmp_path):
     gt, dt = ground(tmp_path / "gt.json", [1, 2, 3], [1, 2]), results(tmp_path / "dt.json", [0, 1])
     metrics = tiler.score(dt, gt)
-    assert ("category ids from 0" in metrics.card["predictions"], metrics.coco["AP"]) == (True, pytest.approx(1))
+    assert ("category ids from 0" in metrics.card["predictions"], metrics.coco["AP"]) == (
+        True,
+        pytest.approx(1),
+    )
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -285,10 +364,23 @@ def test_merge_takes_the_ids_of_a_truth_that_no_detector_counts(coco, tmp_path, 
         for line in path.read_text().splitlines():
             c, x, y, bw, bh, conf = map(float, line.split())
             box = np.array([(x - bw / 2) * w, (y - bh / 2) * h, bw * w, bh * h]).tolist()
-            rows.append({"image_id": path.stem, "category_id": [3, 7, 12][int(c)], "bbox": box, "score": conf})
+            rows.append(
+                {
+                    "image_id": path.stem,
+                    "category_id": [3, 7, 12][int(c)],
+                    "bbox": box,
+                    "score": conf,
+                }
+            )
     (tmp_path / "dt.json").write_text(json.dumps(rows))
     out = tmp_path / "out"
-    merged = tiler.merge(tmp_path / "dt.json", tiles=tmp_path / "tiles", data=None if kept else coco, out=out, workers=1)
+    merged = tiler.merge(
+        tmp_path / "dt.json",
+        tiles=tmp_path / "tiles",
+        data=None if kept else coco,
+        out=out,
+        workers=1,
+    )
     assert "category ids of the ground truth" in merged.report.predictions
     assert load_res(coco, out / "predictions.json") == pytest.approx(1)
     metrics = tiler.score(out, coco)

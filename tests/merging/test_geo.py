@@ -26,10 +26,14 @@ def made(root, **geo):
     for name in ("a.tif", "b.png"):
         stem = name[0]
         tiles = [manifest.TileEntry(f"{stem}{x}", x, 0, 640, 640, 1.0, []) for x in (0, 90)]
-        lines.append(jsonl.line(manifest.SourceTiles(name, "val", 730, 640, "f", tiles, geo.get(stem))))
+        lines.append(
+            jsonl.line(manifest.SourceTiles(name, "val", 730, 640, "f", tiles, geo.get(stem)))
+        )
         for tile in tiles:
             x0, y0, x1, y1 = (100 - tile.x) / 640, 200 / 640, (300 - tile.x) / 640, 260 / 640
-            (root / f"{tile.name}.txt").write_text(f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0} 0.9\n")
+            (root / f"{tile.name}.txt").write_text(
+                f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0} 0.9\n"
+            )
     (root / "tiles.jsonl").write_bytes(b"".join(lines))
     return root
 
@@ -58,7 +62,10 @@ def lies(content, corners):
     return True
 
 
-@pytest.mark.parametrize("transform", [NORTH_UP, TURNED, (0.5, 0.0, 9.0, 0.0, 0.5, 47.0), (0.0, -0.5, 0.0, -0.5, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "transform",
+    [NORTH_UP, TURNED, (0.5, 0.0, 9.0, 0.0, 0.5, 47.0), (0.0, -0.5, 0.0, -0.5, 0.0, 0.0)],
+)
 def test_detections_lie_where_the_picture_does(tmp_path, transform):
     found = merged(made(tmp_path / "tiles", a=Geo(transform, "EPSG:32632")), tmp_path / "out")
     assert found["a"]["crs"] == UTM
@@ -95,7 +102,10 @@ def test_world_files_are_looked_for_only_when_asked(tmp_path):
     options = {"tiles": root, "images": tmp_path / "images", "export": "geojson", "workers": 1}
     world = tiler.merge(root, out=tmp_path / "world", affine="world", **options)
     assert [finding.code for finding in world.report.findings] == ["D13"]
-    assert lies(json.loads((tmp_path / "world/geojson/a.geojson").read_text()), placed((2, 0, 10, 0, -2, 20)))
+    assert lies(
+        json.loads((tmp_path / "world/geojson/a.geojson").read_text()),
+        placed((2, 0, 10, 0, -2, 20)),
+    )
     tiler.merge(root, out=tmp_path / "default", **options)
     assert lies(json.loads((tmp_path / "default/geojson/a.geojson").read_text()), placed(NORTH_UP))
 
@@ -103,7 +113,9 @@ def test_world_files_are_looked_for_only_when_asked(tmp_path):
 def test_labels_and_other_files_stay_in_pixels(tmp_path):
     plain, known = made(tmp_path / "plain"), made(tmp_path / "known", a=Geo(NORTH_UP, "EPSG:32632"))
     for root in (plain, known):
-        tiler.merge(root, tiles=root, out=tmp_path / f"{root.name}-out", export="csv,dota", workers=1)
+        tiler.merge(
+            root, tiles=root, out=tmp_path / f"{root.name}-out", export="csv,dota", workers=1
+        )
     one, other = tree(tmp_path / "plain-out"), tree(tmp_path / "known-out")
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"args.yaml", "merged.jsonl"}  # which name what was looked up, and where
@@ -112,7 +124,9 @@ def test_labels_and_other_files_stay_in_pixels(tmp_path):
 def test_an_output_of_another_place_is_not_taken_for_this_one(tmp_path):
     root = made(tmp_path / "tiles", a=Geo(NORTH_UP, "EPSG:32632"))
     merged(root, tmp_path / "out")
-    assert tiler.merge(root, tiles=root, out=tmp_path / "out", export="geojson", workers=1).report.unchanged
+    assert tiler.merge(
+        root, tiles=root, out=tmp_path / "out", export="geojson", workers=1
+    ).report.unchanged
     for geo in (Geo(TURNED, "EPSG:32632"), Geo(NORTH_UP), None):
         shutil.rmtree(root)
         made(root, a=geo)
@@ -120,8 +134,12 @@ def test_an_output_of_another_place_is_not_taken_for_this_one(tmp_path):
             merged(root, tmp_path / "out")
 
 
-@pytest.mark.parametrize("transform", [(0.0,) * 6, (1.0, 2.0, 0.0, 2.0, 4.0, 0.0), (1e300, 0.0, 0.0, 0.0, -1e300, 0.0)])
+@pytest.mark.parametrize(
+    "transform", [(0.0,) * 6, (1.0, 2.0, 0.0, 2.0, 4.0, 0.0), (1e300, 0.0, 0.0, 0.0, -1e300, 0.0)]
+)
 def test_a_manifest_with_a_map_that_is_none_is_named(tmp_path, transform):
     root = made(tmp_path / "tiles", b=Geo(transform))
-    with pytest.raises(TilerError, match=r"tiles\.jsonl: b\.png: an affine map gives pixels an area"):
+    with pytest.raises(
+        TilerError, match=r"tiles\.jsonl: b\.png: an affine map gives pixels an area"
+    ):
         tiler.merge(root, tiles=root)

@@ -1,4 +1,6 @@
-"""`tiler.merge`, end to end on files: what went into the tiles comes out again, and what is promised about the output."""
+"""`tiler.merge`, end to end on files: what went into the tiles comes out again, and what is
+promised about the output.
+"""
 
 import contextlib
 import io
@@ -67,12 +69,15 @@ def clear(points, borders):
 def objects(task, rng, width, height, n):
     """Label rows: small ones of three classes, and some larger than a tile, each of its own class.
 
-    No large OBBs: of what a tile cuts, the corners may lie outside it, where label files cannot have them.
+    No large OBBs: of what a tile cuts, the corners may lie outside it, where label files cannot
+    have them.
     """
     borders, rows = seams(width, height), []
     sizes = [(class_id, rng.uniform(8, 50, 2)) for class_id in rng.integers(0, 3, n)]
     if task != "obb":
-        sizes += [(class_id, rng.uniform(0.3, 0.9, 2) * min(width, height)) for class_id in range(3, 6)]
+        sizes += [
+            (class_id, rng.uniform(0.3, 0.9, 2) * min(width, height)) for class_id in range(3, 6)
+        ]
     for class_id, wh in sizes:
         for _ in range(200):
             if task in ("detect", "pose"):
@@ -80,11 +85,21 @@ def objects(task, rng, width, height, n):
             elif task == "obb":
                 turn = rng.uniform(0, np.pi)
                 c, s = np.cos(turn), np.sin(turn)
-                corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * wh / 3 @ np.array([[c, s], [-s, c]])
+                corners = (
+                    np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+                    * wh
+                    / 3
+                    @ np.array([[c, s], [-s, c]])
+                )
             else:
                 count = int(rng.integers(5, 12))
                 angle = (np.arange(count) + rng.uniform(0, 0.9, count)) * 2 * np.pi / count
-                corners = np.stack([np.cos(angle), np.sin(angle)], axis=1) * rng.uniform(0.5, 1, (count, 1)) * wh / 2
+                corners = (
+                    np.stack([np.cos(angle), np.sin(angle)], axis=1)
+                    * rng.uniform(0.5, 1, (count, 1))
+                    * wh
+                    / 2
+                )
             span = corners.max(axis=0) - corners.min(axis=0)
             if (span >= [width, height]).any():
                 continue
@@ -117,7 +132,9 @@ def cut(tmp_path_factory):
             dataset = made[task] = Dataset(data, NAMES, **extra)
             for i, (name, size) in enumerate(SIZES.items()):
                 rows = objects(task, np.random.default_rng(i), *size, 20)
-                dataset.add(f"{name}.png", rows, Image.new("L", size, i), "val" if name == "p3" else "train")
+                dataset.add(
+                    f"{name}.png", rows, Image.new("L", size, i), "val" if name == "p3" else "train"
+                )
             dataset.add("none.png", "", Image.new("L", (300, 300), 99))
         key = task, *sorted(options.items())
         if key not in made:
@@ -125,7 +142,9 @@ def cut(tmp_path_factory):
             chosen = {"tile": 256, "min_visible": 0, "min_size": 0, "workers": 1, **options}
             tiler.split(made[task].yaml, task=task, out=folder / "tiles", **chosen)
             predicted(folder / "tiles", folder / "preds")
-            made[key] = SimpleNamespace(data=data, tiles=folder / "tiles", preds=folder / "preds", yaml=made[task].yaml)
+            made[key] = SimpleNamespace(
+                data=data, tiles=folder / "tiles", preds=folder / "preds", yaml=made[task].yaml
+            )
         return made[key]
 
     return cut
@@ -146,9 +165,12 @@ def noisy(base, tmp_path_factory):
         for row in text.splitlines():
             c, *box, conf = map(float, row.split())
             box = np.clip(np.array(box) + rng.normal(0, 0.004, 4), 0.001, 1)
-            rows.append(f"{int(c)} {' '.join(f'{v:g}' for v in box)} {conf * rng.uniform(0.3, 1):g}")
+            rows.append(
+                f"{int(c)} {' '.join(f'{v:g}' for v in box)} {conf * rng.uniform(0.3, 1):g}"
+            )
         rows += [
-            f"{rng.integers(3)} {' '.join(f'{v:g}' for v in rng.uniform(0.1, 0.9, 4))} {rng.uniform(0.01, 0.6):g}"
+            f"{rng.integers(3)} {' '.join(f'{v:g}' for v in rng.uniform(0.1, 0.9, 4))} "
+            f"{rng.uniform(0.01, 0.6):g}"
             for _ in range(4)
         ]
         rows += rows[:: rng.integers(3, 9)]
@@ -186,7 +208,9 @@ def test_what_was_cut_comes_back(cut, tmp_path, task, overlap):
     assert merged.report.counts.joined > 5
 
 
-@pytest.mark.parametrize("options", [{"scale": "1,0.5"}, {"edge": "pad"}, {"edge": "trim"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"scale": "1,0.5"}, {"edge": "pad"}, {"edge": "trim"}], ids=str
+)
 @pytest.mark.parametrize("task", ["detect", "obb", "segment", "pose"])
 def test_it_comes_back_from_any_grid(cut, tmp_path, task, options):
     case = cut(task, overlap=64, **options)
@@ -194,8 +218,16 @@ def test_it_comes_back_from_any_grid(cut, tmp_path, task, options):
     assert differences(tmp_path / "out", case.tiles, case.data)[:2] == ([], [])
 
 
-REAL = [("cars_detect", "detect", 640, 0), ("cars_detect", "detect", 640, 128), ("hituav_obb", "obb", 320, 0)]
-REAL += [("hituav_obb", "obb", 320, 64), ("nuclei_segment", "segment", 256, 0), ("nuclei_segment", "segment", 256, 64)]
+REAL = [
+    ("cars_detect", "detect", 640, 0),
+    ("cars_detect", "detect", 640, 128),
+    ("hituav_obb", "obb", 320, 0),
+]
+REAL += [
+    ("hituav_obb", "obb", 320, 64),
+    ("nuclei_segment", "segment", 256, 0),
+    ("nuclei_segment", "segment", 256, 64),
+]
 
 
 @pytest.fixture
@@ -212,8 +244,12 @@ def no_pixels(monkeypatch):
 @pytest.mark.parametrize(("name", "task", "tile", "overlap"), REAL)
 def test_real_labels_come_back(tmp_path, no_pixels, name, task, tile, overlap):
     data = SHARED / "data" / name
-    tiler.split(data, task=task, out=tmp_path / "t", tile=tile, overlap=overlap, min_visible=0, min_size=0)
-    merged = merge(predicted(tmp_path / "t", tmp_path / "p"), tmp_path / "out", tiles=tmp_path / "t")
+    tiler.split(
+        data, task=task, out=tmp_path / "t", tile=tile, overlap=overlap, min_visible=0, min_size=0
+    )
+    merged = merge(
+        predicted(tmp_path / "t", tmp_path / "p"), tmp_path / "out", tiles=tmp_path / "t"
+    )
     assert merged.report.exit_code() == 0
     missed, extra, count = differences(tmp_path / "out", tmp_path / "t", data)
     assert (missed, extra) == ([], [])
@@ -221,32 +257,53 @@ def test_real_labels_come_back(tmp_path, no_pixels, name, task, tile, overlap):
 
 
 # Labels of an image or some of each set; they are cut in twelve ways, and merged by every method
-LABELS = {name: f"{name}/labels/*/*" for name in ("cars_detect", "cells_detect", "pcb_detect", "hituav_obb")}
+LABELS = {
+    name: f"{name}/labels/*/*"
+    for name in ("cars_detect", "cells_detect", "pcb_detect", "hituav_obb")
+}
 LABELS |= {"nuclei_segment": "nuclei_segment/labels/val/*"}
-LABELS |= {f"e2e_{task}": f"e2e/scenes/labels_{task}/test/*_00" for task in ("detect", "obb", "segment")}
+LABELS |= {
+    f"e2e_{task}": f"e2e/scenes/labels_{task}/test/*_00" for task in ("detect", "obb", "segment")
+}
 GRIDS = list(itertools.product([200, 320, 416, 640], [0, 64, 96]))
 
 
 @needs_shared
 @pytest.mark.parametrize("name", LABELS)
 def test_real_labels_of_any_grid_go_through_every_method(tmp_path, no_pixels, name):
-    """With an overlap they come back from the Common-View Merge, all of them; without, it may take two for one at a seam."""
+    """With an overlap they come back from the Common-View Merge, all of them; without, it may take
+    two for one at a seam.
+    """
     task = name.rpartition("_")[2]
     data = Dataset(tmp_path / "data", names=[f"c{k}" for k in range(12)])
-    data.add("one.png", "0 .5 .5 .5 .5" if task == "detect" else "0 .2 .2 .8 .2 .8 .8 .2 .8", Image.new("L", (64, 64)), "val")
+    data.add(
+        "one.png",
+        "0 .5 .5 .5 .5" if task == "detect" else "0 .2 .2 .8 .2 .8 .8 .2 .8",
+        Image.new("L", (64, 64)),
+        "val",
+    )
     for label in sorted((SHARED / "data").glob(f"{LABELS[name]}.txt"))[:2]:
-        folder = Path(str(label.parent).replace(f"labels_{task}", "images").replace("/labels/", "/images/"))
+        folder = Path(
+            str(label.parent).replace(f"labels_{task}", "images").replace("/labels/", "/images/")
+        )
         with Image.open(next(folder.glob(f"{label.stem}.*"))) as real:
             data.add(f"{label.stem}.png", label.read_text(), Image.new("L", real.size))
     methods = itertools.cycle(method for method in METHODS if method != "cvm")
     for tile, overlap in GRIDS:
         tiles = tmp_path / f"t{tile}_{overlap}"
-        tiler.split(data.yaml, task=task, out=tiles, tile=tile, overlap=overlap, min_visible=0, min_size=0)
+        tiler.split(
+            data.yaml, task=task, out=tiles, tile=tile, overlap=overlap, min_visible=0, min_size=0
+        )
         preds = predicted(tiles, tmp_path / f"p{tile}_{overlap}")
         out = tmp_path / f"m{tile}_{overlap}"
         merged = merge(preds, out, tiles=tiles)
         missed, extra, _ = differences(out, tiles, data.root)
-        assert len(missed) + len(extra) <= (3 if overlap == 0 else 0), (tile, overlap, missed, extra)
+        assert len(missed) + len(extra) <= (3 if overlap == 0 else 0), (
+            tile,
+            overlap,
+            missed,
+            extra,
+        )
         assert merged.report.exit_code() == 0
         other = tiler.merge(preds, tiles=tiles, method=next(methods))
         assert other.report.exit_code() == 0
@@ -260,13 +317,17 @@ E2E = SHARED / "data/e2e"
 
 
 def average_precision(entries, task):
-    """AP by pycocotools at maxDets 1000, of boxes (of OBB: upright ones) against the labels of the scenes."""
+    """AP by pycocotools at maxDets 1000, of boxes (of OBB: upright ones) against the labels of the
+    scenes.
+    """
     coco = pytest.importorskip("pycocotools.coco")
     from pycocotools.cocoeval import COCOeval
 
     images, annotations = [], []
     for path in sorted((E2E / f"scenes/labels_{task}/test").glob("*.txt")):
-        images.append({"id": path.stem, "file_name": f"{path.stem}.jpg", "width": 2048, "height": 2048})
+        images.append(
+            {"id": path.stem, "file_name": f"{path.stem}.jpg", "width": 2048, "height": 2048}
+        )
         for row in numbers(path):
             if task == "detect":
                 x, y, w, h = np.array(row[1:]) * 2048
@@ -274,7 +335,12 @@ def average_precision(entries, task):
             else:
                 points = np.array(row[1:]).reshape(-1, 2) * 2048
                 box = [*points.min(axis=0), *(points.max(axis=0) - points.min(axis=0))]
-            known = {"id": len(annotations) + 1, "image_id": path.stem, "category_id": int(row[0]), "iscrowd": 0}
+            known = {
+                "id": len(annotations) + 1,
+                "image_id": path.stem,
+                "category_id": int(row[0]),
+                "iscrowd": 0,
+            }
             annotations.append({**known, "bbox": box, "area": box[2] * box[3]})
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco.COCO()
@@ -285,7 +351,9 @@ def average_precision(entries, task):
         }
         truth.createIndex()
         evaluation = COCOeval(
-            truth, truth.loadRes([{k: v for k, v in e.items() if k != "segmentation"} for e in entries]), "bbox"
+            truth,
+            truth.loadRes([{k: v for k, v in e.items() if k != "segmentation"} for e in entries]),
+            "bbox",
         )
         evaluation.params.maxDets = [1, 10, 1000]
         evaluation.evaluate()
@@ -299,9 +367,16 @@ def average_precision(entries, task):
 def test_common_view_merge_beats_nms_on_real_predictions(tmp_path, task, least):
     reached = {}
     for method in ("cvm", "nms"):
-        merged = merge(E2E / f"preds/{task}/predict", tmp_path / method, images=E2E / "scenes/images/test", method=method)
+        merged = merge(
+            E2E / f"preds/{task}/predict",
+            tmp_path / method,
+            images=E2E / "scenes/images/test",
+            method=method,
+        )
         assert (merged.report.task, merged.report.index) == (task, "names of tiles (split_dota)")
-        reached[method] = average_precision(json.loads((tmp_path / method / "predictions.json").read_text()), task)
+        reached[method] = average_precision(
+            json.loads((tmp_path / method / "predictions.json").read_text()), task
+        )
     assert reached["cvm"] >= least
     assert reached["cvm"] > reached["nms"] > 0.2
 
@@ -324,7 +399,10 @@ def test_odd_numbers_of_a_real_detector_are_counted_and_never_fatal(tmp_path, ta
     assert counts.refused + sum(counts.fates.values()) == counts.rows
     assert merged.report.exit_code() == 0
     out_of_frame = [
-        row for p in (tmp_path / "out/labels").glob("*.txt") for row in numbers(p) if not 0 <= min(row[1:]) <= max(row[1:]) <= 1
+        row
+        for p in (tmp_path / "out/labels").glob("*.txt")
+        for row in numbers(p)
+        if not 0 <= min(row[1:]) <= max(row[1:]) <= 1
     ]
     assert task == "obb" or out_of_frame == []
 
@@ -350,12 +428,20 @@ def assert_one_fate_each(out, preds):
         assert all(-1 <= into < len(record["detections"]) for *_, into in record["dropped"])
         assert set(record["orphans"]) <= set(range(len(record["detections"])))
         label = out / "labels" / record["source"]
-        assert len(numbers(label.with_suffix(".txt"))) == len(record["detections"]) == entries[record["source"]]
+        assert (
+            len(numbers(label.with_suffix(".txt")))
+            == len(record["detections"])
+            == entries[record["source"]]
+        )
         total += len(want)
     return total
 
 
-@pytest.mark.parametrize("options", [{}, {"conf": 0.3}, {"max_det": 7}, {"class_agnostic": True}, {"orphans": "drop"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"conf": 0.3}, {"max_det": 7}, {"class_agnostic": True}, {"orphans": "drop"}],
+    ids=str,
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_row_has_exactly_one_fate(noisy, tmp_path, method, options):
     if MergeOptions(method=method).idle().keys() & options:
@@ -380,13 +466,21 @@ def test_merged_jsonl_lists_every_tile_of_the_manifest(cut, tmp_path, options):
     silent.unlink()
     empty.write_text("")
     unread.write_bytes("0 0.5".encode("utf-16"))
-    rows = {p.stem: sum(bool(line.strip()) for line in p.read_text().splitlines()) for p in preds.glob("*.txt") if p != unread}
+    rows = {
+        p.stem: sum(bool(line.strip()) for line in p.read_text().splitlines())
+        for p in preds.glob("*.txt")
+        if p != unread
+    }
     merge(preds, tmp_path / "out", tiles=case.tiles)
-    found = {source.source: source for source in provenance.read_sources(tmp_path / "out/merged.jsonl")}
+    found = {
+        source.source: source for source in provenance.read_sources(tmp_path / "out/merged.jsonl")
+    }
     known = {source.source: source for source in manifest.read_sources(case.tiles / "tiles.jsonl")}
     assert found.keys() == known.keys()
     for key, source in found.items():
-        want = {(t.name, t.x, t.y, t.w, t.h, t.scale, rows.get(t.name, 0)) for t in known[key].tiles}
+        want = {
+            (t.name, t.x, t.y, t.w, t.h, t.scale, rows.get(t.name, 0)) for t in known[key].tiles
+        }
         assert {(t.name, t.x, t.y, t.w, t.h, t.scale, t.rows) for t in source.tiles} == want
         assert len(source.tiles) == len(want)
         told = [tile.name in rows for tile in source.tiles]
@@ -401,15 +495,23 @@ def test_the_report_counts_what_a_loop_over_the_files_counts(noisy, tmp_path):
     labels = [numbers(p) for p in sorted((tmp_path / "out/labels").rglob("*.txt"))]
     assert counts["images"] == len(records) == len(labels) == 5
     assert counts["empty"] == sum(not rows for rows in labels)
-    assert counts["tiles"] == sum(len(s.tiles) for s in manifest.read_sources(noisy.tiles / "tiles.jsonl"))
+    assert counts["tiles"] == sum(
+        len(s.tiles) for s in manifest.read_sources(noisy.tiles / "tiles.jsonl")
+    )
     assert counts["predicted"] == len(list(noisy.preds.glob("*.txt")))
-    assert counts["rows"] == sum(bool(line.strip()) for p in noisy.preds.glob("*.txt") for line in p.read_text().splitlines())
+    assert counts["rows"] == sum(
+        bool(line.strip()) for p in noisy.preds.glob("*.txt") for line in p.read_text().splitlines()
+    )
     assert counts["refused"] == sum(len(r["refused"]) for r in records)
     assert counts["detections"] == sum(map(len, labels))
     assert counts["joined"] == sum(len(d) > 1 for r in records for d in r["detections"])
-    assert counts["classes"] == {str(k): v for k, v in Counter(int(row[0]) for rows in labels for row in rows).items()}
+    assert counts["classes"] == {
+        str(k): v for k, v in Counter(int(row[0]) for rows in labels for row in rows).items()
+    }
     dropped = Counter(fate for r in records for *_, fate, _ in r["dropped"])
-    assert {k: v for k, v in counts["fates"].items() if k not in ("kept", "fused", "orphan")} == dropped
+    assert {
+        k: v for k, v in counts["fates"].items() if k not in ("kept", "fused", "orphan")
+    } == dropped
     kept = counts["fates"]["kept"] + counts["fates"]["fused"] + counts["fates"]["orphan"]
     assert kept == sum(len(d) for r in records for d in r["detections"])
 
@@ -422,7 +524,9 @@ def test_files_written_twice_give_what_they_give_once(base, tmp_path):
     once = merge(base.preds, tmp_path / "once", tiles=base.tiles)
     twice = merge(doubled, tmp_path / "twice", tiles=base.tiles)
     assert tree(tmp_path / "once/labels") == tree(tmp_path / "twice/labels")
-    assert (tmp_path / "once/predictions.json").read_bytes() == (tmp_path / "twice/predictions.json").read_bytes()
+    assert (tmp_path / "once/predictions.json").read_bytes() == (
+        tmp_path / "twice/predictions.json"
+    ).read_bytes()
     rows = once.report.counts.rows
     assert (twice.report.counts.rows, twice.report.counts.fates["duplicate"]) == (2 * rows, rows)
     assert {f.code for f in twice.report.findings} == {"D07"}
@@ -441,17 +545,25 @@ def test_the_order_of_rows_changes_nothing(noisy, tmp_path, method):
     merge(noisy.preds, tmp_path / "one", tiles=noisy.tiles, method=method)
     merge(mixed, tmp_path / "two", tiles=noisy.tiles, method=method)
     assert tree(tmp_path / "one/labels") == tree(tmp_path / "two/labels")
-    assert (tmp_path / "one/predictions.json").read_bytes() == (tmp_path / "two/predictions.json").read_bytes()
+    assert (tmp_path / "one/predictions.json").read_bytes() == (
+        tmp_path / "two/predictions.json"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("task", ["obb", "segment", "pose"])
 def test_the_order_of_rows_changes_nothing_of_other_shapes(cut, tmp_path, task):
     case = cut(task, overlap=64)
-    turned = copied(case.preds, tmp_path / "preds", lambda name, text: "".join(f"{row}\n" for row in reversed(text.splitlines())))
+    turned = copied(
+        case.preds,
+        tmp_path / "preds",
+        lambda name, text: "".join(f"{row}\n" for row in reversed(text.splitlines())),
+    )
     merge(case.preds, tmp_path / "one", tiles=case.tiles)
     merge(turned, tmp_path / "two", tiles=case.tiles)
     assert tree(tmp_path / "one/labels") == tree(tmp_path / "two/labels")
-    assert (tmp_path / "one/predictions.json").read_bytes() == (tmp_path / "two/predictions.json").read_bytes()
+    assert (tmp_path / "one/predictions.json").read_bytes() == (
+        tmp_path / "two/predictions.json"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -469,15 +581,29 @@ def test_the_order_of_rows_changes_nothing_of_other_shapes(cut, tmp_path, task):
 )
 def test_workers_and_backends_change_no_byte(noisy, tmp_path, workers, backend):
     merge(noisy.preds, tmp_path / "one", tiles=noisy.tiles, export="csv,dota,geojson")
-    merge(noisy.preds, tmp_path / "many", tiles=noisy.tiles, export="csv,dota,geojson", workers=workers, backend=backend)
+    merge(
+        noisy.preds,
+        tmp_path / "many",
+        tiles=noisy.tiles,
+        export="csv,dota,geojson",
+        workers=workers,
+        backend=backend,
+    )
     assert tree(tmp_path / "one") == tree(tmp_path / "many")
 
 
 def test_two_places_give_the_same_bytes(noisy, tmp_path, monkeypatch):
     for name in ("here", "far/away"):
         shutil.copytree(noisy.preds, tmp_path / name / "runs/predict")
-        shutil.copytree(noisy.tiles, tmp_path / name / "tiles", ignore=shutil.ignore_patterns("images"))
-    merge(tmp_path / "here/runs/predict", tmp_path / "here/out", tiles=tmp_path / "here/tiles", export="csv,geojson")
+        shutil.copytree(
+            noisy.tiles, tmp_path / name / "tiles", ignore=shutil.ignore_patterns("images")
+        )
+    merge(
+        tmp_path / "here/runs/predict",
+        tmp_path / "here/out",
+        tiles=tmp_path / "here/tiles",
+        export="csv,geojson",
+    )
     monkeypatch.chdir(tmp_path / "far/away")
     merge("runs/predict", "out", tiles="tiles/tiles.jsonl", export="csv,geojson")
     assert tree(tmp_path / "here/out") == tree(tmp_path / "far/away/out")
@@ -490,7 +616,11 @@ def test_two_places_give_the_same_bytes(noisy, tmp_path, monkeypatch):
 def test_merging_what_was_merged_changes_nothing(cut, tmp_path, task, by):
     case = cut(task, overlap=64)
     merge(case.preds, tmp_path / "one", tiles=case.tiles)
-    again = {"tiles": case.tiles} if by == "tiles" else {"images": case.data, "data": case.yaml, "task": task}
+    again = (
+        {"tiles": case.tiles}
+        if by == "tiles"
+        else {"images": case.data, "data": case.yaml, "task": task}
+    )
     merged = merge(tmp_path / "one/labels", tmp_path / "two", **again)
     assert tree(tmp_path / "one/labels") == tree(tmp_path / "two/labels")
     assert merged.report.counts.joined == 0
@@ -512,7 +642,9 @@ class Stop(BaseException):
 
 
 def stopped(monkeypatch, case, out, number, where="after", **options):
-    """A run that ends at its n-th image: before it is written, in the middle, or when it is noted down."""
+    """A run that ends at its n-th image: before it is written, in the middle, or when it is noted
+    down.
+    """
     real_add, real_note = output.Writer.add, Staging.note
     count = [0]
 
@@ -551,7 +683,9 @@ def stopped(monkeypatch, case, out, number, where="after", **options):
 def halved(done):
     """The files of an image without what it adds to common ones."""
     return SimpleNamespace(
-        files={name: text[: len(text) // 2] for name, text in done.files.items()}, streams={}, outcome=done.outcome
+        files={name: text[: len(text) // 2] for name, text in done.files.items()},
+        streams={},
+        outcome=done.outcome,
     )
 
 
@@ -563,12 +697,17 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(noisy, tmp_path, monkeypatch
     stopped(monkeypatch, noisy, tmp_path / "out", number, where, **options)
     worked = []
     real = building.work
-    monkeypatch.setattr(building, "work", lambda job, piece: worked.append(piece.key) or real(job, piece))
+    monkeypatch.setattr(
+        building, "work", lambda job, piece: worked.append(piece.key) or real(job, piece)
+    )
     merged = merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, **options)
     assert tree(tmp_path / "out") == tree(tmp_path / "sound")
     assert len(worked) == 5 - number + (where != "after")
     assert not (tmp_path / ".out.partial").exists()
-    assert merged.report.counts.rows == json.loads((tmp_path / "out/report.json").read_text())["counts"]["rows"]
+    assert (
+        merged.report.counts.rows
+        == json.loads((tmp_path / "out/report.json").read_text())["counts"]["rows"]
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -590,7 +729,9 @@ def test_killed_after_any_write_it_ends_in_the_same_bytes(noisy, tmp_path):
                             for name in done.files if torn else ():
                                 os.truncate(self.tree.path / name, len(done.files[name]) // 2)
                             for name, text in done.streams.items() if torn else ():
-                                os.truncate(self.tree.path / name, record.shared[name][0] - len(text) // 2)
+                                os.truncate(
+                                    self.tree.path / name, record.shared[name][0] - len(text) // 2
+                                )
                             os.kill(os.getpid(), signal.SIGKILL)
                         return record
 
@@ -623,7 +764,9 @@ def test_stopped_twice_it_goes_on_twice(noisy, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", ["first", "last", "gone", "new", "options", "label"])
 def test_what_changed_since_it_was_stopped_is_done_anew(noisy, tmp_path, monkeypatch, change):
-    case = SimpleNamespace(preds=shutil.copytree(noisy.preds, tmp_path / "preds"), tiles=noisy.tiles)
+    case = SimpleNamespace(
+        preds=shutil.copytree(noisy.preds, tmp_path / "preds"), tiles=noisy.tiles
+    )
     stopped(monkeypatch, case, tmp_path / "out", 3, export="csv,geojson,dota")
     paths = sorted(p for p in case.preds.glob("*.txt"))
     options = {"export": "csv,geojson,dota"}
@@ -634,7 +777,11 @@ def test_what_changed_since_it_was_stopped_is_done_anew(noisy, tmp_path, monkeyp
         for path in case.preds.glob("p0__*"):
             path.unlink()
     elif change == "new":
-        tile = next(s for s in manifest.read_sources(case.tiles / "tiles.jsonl") if "none" in s.source).tiles[0].name
+        tile = (
+            next(s for s in manifest.read_sources(case.tiles / "tiles.jsonl") if "none" in s.source)
+            .tiles[0]
+            .name
+        )
         (case.preds / f"{tile}.txt").write_text("0 0.5 0.5 0.25 0.25 0.875\n")
     elif change == "options":
         options = {"conf": 0.5}
@@ -679,7 +826,9 @@ def nudge(path):
 def standing(noisy, tmp_path):
     preds = shutil.copytree(noisy.preds, tmp_path / "preds")
     merged = merge(preds, tmp_path / "out", tiles=noisy.tiles)
-    return SimpleNamespace(preds=preds, tiles=noisy.tiles, out=tmp_path / "out", report=merged.report)
+    return SimpleNamespace(
+        preds=preds, tiles=noisy.tiles, out=tmp_path / "out", report=merged.report
+    )
 
 
 def test_running_again_says_so_and_touches_nothing(standing):
@@ -694,13 +843,24 @@ def test_running_again_says_so_and_touches_nothing(standing):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: nudge(sorted(s.preds.glob("p1__*"))[0]), "predictions for images/train/p1.png changed since"),
+        (
+            lambda s: nudge(sorted(s.preds.glob("p1__*"))[0]),
+            "predictions for images/train/p1.png changed since",
+        ),
         (lambda s: next(s.preds.glob("p1__*")).unlink(), "changed since"),
-        (lambda s: (s.out / "labels/images/train/p2.txt").unlink(), "labels/images/train/p2.txt is missing"),
+        (
+            lambda s: (s.out / "labels/images/train/p2.txt").unlink(),
+            "labels/images/train/p2.txt is missing",
+        ),
         (lambda s: (s.out / "report.json").unlink(), "report.json"),
         (lambda s: (s.out / "report.json").write_text("{"), "report.json"),
         (lambda s: (s.out / "merged.jsonl").write_text("{}\n"), "merged.jsonl"),
-        (lambda s: os.truncate(s.out / "merged.jsonl", (s.out / "merged.jsonl").stat().st_size - 5), "merged.jsonl:6"),
+        (
+            lambda s: os.truncate(
+                s.out / "merged.jsonl", (s.out / "merged.jsonl").stat().st_size - 5
+            ),
+            "merged.jsonl:6",
+        ),
     ],
 )
 def test_an_output_of_something_else_is_not_replaced(standing, change, message):
@@ -738,7 +898,13 @@ def test_other_options_are_refused_with_the_difference(standing, options, messag
 
 
 def test_overwriting_leaves_nothing_of_the_old_one(standing, tmp_path):
-    merge(standing.preds, standing.out, tiles=standing.tiles, export="csv,dota,geojson", overwrite=True)
+    merge(
+        standing.preds,
+        standing.out,
+        tiles=standing.tiles,
+        export="csv,dota,geojson",
+        overwrite=True,
+    )
     assert (standing.out / "detections.csv").exists()
     merge(standing.preds, standing.out, tiles=standing.tiles, method="nms", overwrite=True)
     merge(standing.preds, tmp_path / "fresh", tiles=standing.tiles, method="nms")
@@ -747,14 +913,24 @@ def test_overwriting_leaves_nothing_of_the_old_one(standing, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "labels/notes.txt", "labels/images/train/p0.json", "labels/extra/p9.txt", "sub/x", "geojson/x.geojson"]
+    "name",
+    [
+        "notes.txt",
+        "labels/notes.txt",
+        "labels/images/train/p0.json",
+        "labels/extra/p9.txt",
+        "sub/x",
+        "geojson/x.geojson",
+    ],
 )
 def test_a_file_that_is_not_ours_is_never_deleted(standing, name):
     path = standing.out / name
     path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text("precious")
     merge(standing.preds, standing.out, tiles=standing.tiles)  # as it is, it may stay
-    with pytest.raises(TilerError, match=f"{name} is not of tiler, so --overwrite does not delete it"):
+    with pytest.raises(
+        TilerError, match=f"{name} is not of tiler, so --overwrite does not delete it"
+    ):
         merge(standing.preds, standing.out, tiles=standing.tiles, method="nms", overwrite=True)
     assert path.read_text() == "precious"
 
@@ -831,7 +1007,9 @@ def test_labels_end_in_the_confidence_and_have_nine_digits(cut, tmp_path, task):
             assert len(words) == length.get(task, len(words))
             assert task != "segment" or (len(words) % 2 == 0 and len(words) >= 8)
             assert 0 <= float(words[-1]) <= 1
-            digits.update(len(word.split("e")[0].replace(".", "").lstrip("0")) for word in words[1:])
+            digits.update(
+                len(word.split("e")[0].replace(".", "").lstrip("0")) for word in words[1:]
+            )
     assert max(digits) == 9
     for path in (tmp_path / "out/labels").rglob("*.txt"):
         scores = [row[-1] for row in numbers(path)]
@@ -852,7 +1030,12 @@ def test_predictions_json_is_what_pycocotools_scores(cut, tmp_path, task, base_)
         images.append({"id": image, "file_name": source})
         for class_id, (x0, y0, x1, y1) in zip(labels.class_id, labels.boxes, strict=True):
             box = [x0, y0, x1 - x0, y1 - y0]
-            known = {"id": len(annotations) + 1, "image_id": image, "category_id": int(class_id) + int(base_), "iscrowd": 0}
+            known = {
+                "id": len(annotations) + 1,
+                "image_id": image,
+                "category_id": int(class_id) + int(base_),
+                "iscrowd": 0,
+            }
             annotations.append({**known, "bbox": box, "area": box[2] * box[3]})
     with contextlib.redirect_stdout(io.StringIO()):
         gt = coco.COCO()
@@ -867,8 +1050,14 @@ def test_predictions_json_is_what_pycocotools_scores(cut, tmp_path, task, base_)
         evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1)
     assert {e["file_name"] for e in entries} < {image["file_name"] for image in images}
-    more = {"obb": {"poly", "segmentation"}, "segment": {"segmentation"}, "pose": {"keypoints"}}.get(task, set())
-    assert all(found == {"image_id", "file_name", "category_id", "bbox", "score"} | more for found in keys)
+    more = {
+        "obb": {"poly", "segmentation"},
+        "segment": {"segmentation"},
+        "pose": {"keypoints"},
+    }.get(task, set())
+    assert all(
+        found == {"image_id", "file_name", "category_id", "bbox", "score"} | more for found in keys
+    )
 
 
 def test_category_ids_of_coco(base, tmp_path):
@@ -893,26 +1082,42 @@ def test_every_export_holds_the_same_detections(cut, tmp_path, task):
     assert [row["class"] for row in table] == [NAMES[e["category_id"]] for e in entries]
     for row, entry in zip(table, entries, strict=True):
         x, y, w, h = entry["bbox"]
-        assert np.allclose([float(row[k]) for k in ("x1", "y1", "x2", "y2")], [x, y, x + w, y + h], atol=2e-6)
+        assert np.allclose(
+            [float(row[k]) for k in ("x1", "y1", "x2", "y2")], [x, y, x + w, y + h], atol=2e-6
+        )
         assert float(row["conf"]) == entry["score"]
-    dota = {path.stem.removeprefix("Task1_"): path.read_text().splitlines() for path in (tmp_path / "out/dota").iterdir()}
-    assert {name: len(rows) for name, rows in dota.items()} == Counter(NAMES[e["category_id"]] for e in entries)
+    dota = {
+        path.stem.removeprefix("Task1_"): path.read_text().splitlines()
+        for path in (tmp_path / "out/dota").iterdir()
+    }
+    assert {name: len(rows) for name, rows in dota.items()} == Counter(
+        NAMES[e["category_id"]] for e in entries
+    )
     for name, rows in dota.items():
         mine = [e for e in entries if NAMES[e["category_id"]] == name]
         assert [row.split()[0] for row in rows] == [e["image_id"] for e in mine]
     features = []
     for source in sorted({s.source for s in manifest.read_sources(case.tiles / "tiles.jsonl")}):
-        content = json.loads((tmp_path / "out/geojson" / source).with_suffix(".geojson").read_text())
+        content = json.loads(
+            (tmp_path / "out/geojson" / source).with_suffix(".geojson").read_text()
+        )
         assert "crs" not in content
         features += content["features"]
     assert [f["properties"]["conf"] for f in features] == [e["score"] for e in entries]
     for feature, entry in zip(features, entries, strict=True):
         polygons = feature["geometry"]["coordinates"]
         points = np.array(
-            [p for q in ([polygons] if feature["geometry"]["type"] == "Polygon" else polygons) for r in q for p in r]
+            [
+                p
+                for q in ([polygons] if feature["geometry"]["type"] == "Polygon" else polygons)
+                for r in q
+                for p in r
+            ]
         )
         x, y, w, h = entry["bbox"]
-        assert np.allclose([*points.min(axis=0), *points.max(axis=0)], [x, y, x + w, y + h], atol=1e-5)
+        assert np.allclose(
+            [*points.min(axis=0), *points.max(axis=0)], [x, y, x + w, y + h], atol=1e-5
+        )
 
 
 def ring(path):
@@ -921,10 +1126,24 @@ def ring(path):
 
 def test_geojson_in_the_world(base, tmp_path):
     merge(base.preds, tmp_path / "px", tiles=base.tiles, export="geojson")
-    merge(base.preds, tmp_path / "own", tiles=base.tiles, export="geojson", affine="0.5,0,1000,0,-0.5,2000", crs="EPSG:32633")
+    merge(
+        base.preds,
+        tmp_path / "own",
+        tiles=base.tiles,
+        export="geojson",
+        affine="0.5,0,1000,0,-0.5,2000",
+        crs="EPSG:32633",
+    )
     images = shutil.copytree(base.data / "images", tmp_path / "data/images")
     (images / "train/p0.pgw").write_text("2\n0\n0\n-2\n101\n199\n")
-    merge(base.preds, tmp_path / "world", tiles=base.tiles, images=tmp_path / "data", export="geojson", affine="world")
+    merge(
+        base.preds,
+        tmp_path / "world",
+        tiles=base.tiles,
+        images=tmp_path / "data",
+        export="geojson",
+        affine="world",
+    )
     for name, source in (("own", "train/p1"), ("world", "train/p0"), ("world", "train/p1")):
         pixels = ring(tmp_path / "px/geojson/images" / f"{source}.geojson")
         found = ring(tmp_path / name / "geojson/images" / f"{source}.geojson")
@@ -970,10 +1189,22 @@ def test_options_that_cannot_be_are_refused_and_nothing_is_left(base, tmp_path, 
 
 
 def test_args_repeat_the_run(noisy, tmp_path):
-    chosen = {"method": "wbf", "conf": "0.1,a=0.2", "iou": 0.4, "export": "csv", "groups": "a,b", "category_base": 1}
+    chosen = {
+        "method": "wbf",
+        "conf": "0.1,a=0.2",
+        "iou": 0.4,
+        "export": "csv",
+        "groups": "a,b",
+        "category_base": 1,
+    }
     merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, **chosen)
     content = yaml.safe_load((tmp_path / "out/args.yaml").read_text())
-    assert (content["method"], content["conf"], content["export"], content["category_base"]) == ("wbf", "0.1,a=0.2", "csv", "1")
+    assert (content["method"], content["conf"], content["export"], content["category_base"]) == (
+        "wbf",
+        "0.1,a=0.2",
+        "csv",
+        "1",
+    )
     where = {name: content.pop(name) for name in ("preds", "tiles")}
     assert {name: (tmp_path / "out" / path).resolve() for name, path in where.items()} == {
         "preds": noisy.preds.resolve(),
@@ -989,7 +1220,12 @@ def test_nothing_is_in_the_output_but_what_is_promised(base, tmp_path):
         "args.yaml", "labels", "merged.jsonl", "predictions.json", "report.json",
     ]  # fmt: skip
     head = json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])
-    assert (head["schema"], head["task"], head["names"], head["options"]["method"]) == (1, "detect", list(NAMES), "cvm")
+    assert (head["schema"], head["task"], head["names"], head["options"]["method"]) == (
+        1,
+        "detect",
+        list(NAMES),
+        "cvm",
+    )
     assert os.listdir(tmp_path) == ["out"]
 
 
@@ -1003,7 +1239,9 @@ def found(report, *codes):
 @pytest.fixture
 def case(base, tmp_path):
     """A copy of the predictions, to be meddled with."""
-    return SimpleNamespace(preds=shutil.copytree(base.preds, tmp_path / "preds"), tiles=base.tiles, data=base.data)
+    return SimpleNamespace(
+        preds=shutil.copytree(base.preds, tmp_path / "preds"), tiles=base.tiles, data=base.data
+    )
 
 
 def test_rows_that_cannot_be_meant_are_named_with_file_and_line(case, tmp_path):
@@ -1011,7 +1249,10 @@ def test_rows_that_cannot_be_meant_are_named_with_file_and_line(case, tmp_path):
     count = len(path.read_text().splitlines())
     path.write_text(
         path.read_text()
-        + "\n9 0.5 0.5 0.1 0.1 0.5\n0 0.5 0.5 0.1 0.1 1.5\n0 3 3 0.1 0.1 0.5\n0 .5 .5 0 .1 .5\n0 .5 .5\n0 .5 x .1 .1 .5\n"
+        + (
+            "\n9 0.5 0.5 0.1 0.1 0.5\n0 0.5 0.5 0.1 0.1 1.5\n0 3 3 0.1 0.1 0.5\n0 .5 .5 0 .1 "
+            ".5\n0 .5 .5\n0 .5 x .1 .1 .5\n"
+        )
         + "0 .9 .5 .4 .1 .5\n"
     )
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
@@ -1060,7 +1301,10 @@ def test_strict_holds_for_a_complete_output_too(case, tmp_path):
 
 def test_strict_does_not_mind_what_is_only_worth_knowing(case, tmp_path):
     doubled = copied(case.preds, tmp_path / "twice", lambda name, text: text + text)
-    assert merge(doubled, tmp_path / "out", tiles=case.tiles, strict=True).report.levels()["warning"] > 0
+    assert (
+        merge(doubled, tmp_path / "out", tiles=case.tiles, strict=True).report.levels()["warning"]
+        > 0
+    )
 
 
 @pytest.mark.parametrize("name", ["q__0_0_256_256", "classes", "p0__1_0_256_256", "sub/q", "..."])
@@ -1069,7 +1313,9 @@ def test_predictions_for_no_tile_are_left_out_and_said(case, tmp_path, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text("0 0.5 0.5 0.1 0.1 0.5\n" * 3)
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
-    assert found(merged.report, "D10") == [f"{name}.txt: D10 not a tile by the manifest; 3 rows left out"]
+    assert found(merged.report, "D10") == [
+        f"{name}.txt: D10 not a tile by the manifest; 3 rows left out"
+    ]
     assert merged.report.exit_code() == 1
     assert differences(tmp_path / "out", case.tiles, case.data)[:2] == ([], [])
     with pytest.raises(TilerError, match=r"D10.*\(--strict\)"):
@@ -1094,7 +1340,10 @@ def test_a_tile_outside_its_picture_is_refused_by_name(tmp_path):
     for name in ("a__0_0_256_200", "a__300_0_256_200", "a__0_999_256_200", "a__44_0_256_200"):
         (tmp_path / f"preds/{name}.txt").write_text("0 0.5 0.5 0.1 0.1 0.5\n")
     merged = merge(tmp_path / "preds", tmp_path / "out", images=data.root / "images/train")
-    assert [f.split(":")[0] for f in found(merged.report, "D12")] == ["a__0_999_256_200", "a__300_0_256_200"]
+    assert [f.split(":")[0] for f in found(merged.report, "D12")] == [
+        "a__0_999_256_200",
+        "a__300_0_256_200",
+    ]
     assert merged.report.exit_code() == 1
     assert merged.report.counts.rows == 2
 
@@ -1106,7 +1355,11 @@ def test_a_file_that_cannot_be_read_is_named_and_costs_no_other(case, tmp_path):
     paths[1].mkdir()
     (case.preds / "p9__0_0_256_256.txt").symlink_to("nowhere")
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
-    assert [f.split(":")[0] for f in found(merged.report, "D01")] == [paths[0].name, paths[1].name, "p9__0_0_256_256.txt"]
+    assert [f.split(":")[0] for f in found(merged.report, "D01")] == [
+        paths[0].name,
+        paths[1].name,
+        "p9__0_0_256_256.txt",
+    ]
     assert merged.report.exit_code() == 1
 
 
@@ -1122,7 +1375,9 @@ def test_tiles_at_the_limit_of_a_detector_are_told(case, tmp_path):
 
 def test_without_confidence_there_is_nothing_to_merge_by(case, tmp_path):
     bare = copied(
-        case.preds, tmp_path / "bare", lambda name, text: "".join(f"{row.rpartition(' ')[0]}\n" for row in text.splitlines())
+        case.preds,
+        tmp_path / "bare",
+        lambda name, text: "".join(f"{row.rpartition(' ')[0]}\n" for row in text.splitlines()),
     )
     with pytest.raises(TilerError, match="--assume-conf"):
         merge(bare, tmp_path / "out", tiles=case.tiles)
@@ -1132,13 +1387,16 @@ def test_without_confidence_there_is_nothing_to_merge_by(case, tmp_path):
     assert all(set(merged[source].conf) <= {0.5} for source in merged)
 
 
-def test_pictures_without_predictions_have_an_empty_file_and_splits_without_any_are_left_out(case, tmp_path):
+def test_pictures_without_predictions_have_an_empty_file_and_splits_without_any_are_left_out(
+    case, tmp_path
+):
     for path in (*case.preds.glob("p3__*"), *case.preds.glob("p1__*")):
         path.unlink()
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
     assert merged.report.left_out == ["val"]
     labels = {
-        p.relative_to(tmp_path / "out/labels").as_posix(): p.stat().st_size for p in (tmp_path / "out/labels").rglob("*.txt")
+        p.relative_to(tmp_path / "out/labels").as_posix(): p.stat().st_size
+        for p in (tmp_path / "out/labels").rglob("*.txt")
     }
     assert set(labels) == {f"images/train/{name}.txt" for name in ("p0", "p1", "p2", "none")}
     assert (labels["images/train/p1.txt"], labels["images/train/none.txt"]) == (0, 0)
@@ -1152,7 +1410,11 @@ def test_files_without_rows_are_no_predictions_but_were_looked_at(case, tmp_path
     for path in case.preds.glob("*.txt"):
         path.write_text("")
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
-    assert (merged.report.counts.detections, merged.report.counts.rows, merged.report.exit_code()) == (0, 0, 0)
+    assert (
+        merged.report.counts.detections,
+        merged.report.counts.rows,
+        merged.report.exit_code(),
+    ) == (0, 0, 0)
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
     assert all(len(merged[source]) == 0 for source in merged)
 
@@ -1171,16 +1433,30 @@ def test_the_manifest_is_found_by_the_run_or_upward(base, tmp_path, monkeypatch)
 
     def made(name):
         """All but where the predictions lie, which differs."""
-        return {file: digest for file, digest in tree(tmp_path / name).items() if file != "args.yaml"}
+        return {
+            file: digest for file, digest in tree(tmp_path / name).items() if file != "args.yaml"
+        }
 
     for number, line in enumerate(
-        (f"source: {base.tiles}/images/train", f"data: {base.tiles}/dataset.yaml", f"data: {base.tiles}")
+        (
+            f"source: {base.tiles}/images/train",
+            f"data: {base.tiles}/dataset.yaml",
+            f"data: {base.tiles}",
+        )
     ):
         (run / "args.yaml").write_text(f"task: detect\nmodel: x.pt\n{line}\nbatch: 1\n")
         merge(run, tmp_path / f"run{number}")
         merge(run / "labels", tmp_path / f"labels{number}")
         assert made(f"run{number}") == made(f"labels{number}") == made("want")
-    for line in ("data: nowhere.yaml", "source: null", "source: 0", "data: [1]", "source: 'a\\0b'", "data: ''", ": : :"):
+    for line in (
+        "data: nowhere.yaml",
+        "source: null",
+        "source: 0",
+        "data: [1]",
+        "source: 'a\\0b'",
+        "data: ''",
+        ": : :",
+    ):
         (run / "args.yaml").write_text(f"{line}\n")
         with pytest.raises(TilerError, match="--tiles .*--images"):
             merge(run, tmp_path / "none")
@@ -1197,8 +1473,12 @@ def test_names_of_ours_do_without_a_manifest(base, tmp_path):
     merged = merge(base.preds, tmp_path / "two", images=base.data)
     assert merged.report.index == "names of tiles (tiler)"
     for source in ("images/train/p0", "images/val/p3"):  # tiles without objects are not known here
-        assert (tmp_path / f"one/labels/{source}.txt").read_text() == (tmp_path / f"two/labels/{source}.txt").read_text()
-    assert {p.name for p in (tmp_path / "two/labels").rglob("*.txt")} == {f"{name}.txt" for name in (*SIZES, "none")}
+        assert (tmp_path / f"one/labels/{source}.txt").read_text() == (
+            tmp_path / f"two/labels/{source}.txt"
+        ).read_text()
+    assert {p.name for p in (tmp_path / "two/labels").rglob("*.txt")} == {
+        f"{name}.txt" for name in (*SIZES, "none")
+    }
 
 
 def renamed(case, to, name_of):
@@ -1235,7 +1515,9 @@ def test_names_of_other_tools_do_without_a_manifest(base, tmp_path, tool, name_o
     for source in ("images/train/p0.png", "images/train/p1.png", "images/val/p3.png"):
         width, height = merged.sizes[source]
         same = np.abs(
-            written((tmp_path / "out/labels" / source).with_suffix(".txt"), "detect", width, height).boxes[:, None]
+            written(
+                (tmp_path / "out/labels" / source).with_suffix(".txt"), "detect", width, height
+            ).boxes[:, None]
             - known[source].boxes
         )
         assert (same.max(axis=-1) < 1.01).any(axis=0).all()  # odd pixels are halved
@@ -1245,7 +1527,10 @@ def test_names_of_two_tools_are_refused_with_their_counts(base, tmp_path):
     renamed(base, tmp_path / "preds", lambda stem, t: f"{stem}_{t.x}_{t.y}_{t.x + t.w}_{t.y + t.h}")
     for path in sorted(base.preds.glob("p0__*")):
         shutil.copy(path, tmp_path / "preds")
-    with pytest.raises(TilerError, match=r"several tools in one folder: \d+ as sahi names them, \d+ as tiler names them"):
+    with pytest.raises(
+        TilerError,
+        match=r"several tools in one folder: \d+ as sahi names them, \d+ as tiler names them",
+    ):
         merge(tmp_path / "preds", tmp_path / "out", images=base.data)
     merged = merge(tmp_path / "preds", tmp_path / "out", images=base.data, naming="sahi")
     assert len(found(merged.report, "D10")) == len(list(base.preds.glob("p0__*")))
@@ -1280,9 +1565,15 @@ def test_predictions_for_whole_pictures_are_one_more_tile(base, tmp_path):
     assert merged.report.counts.detections == alone.report.counts.detections
     assert merged.report.counts.tiles == alone.report.counts.tiles + 2
     record = next(r for r in lines(tmp_path / "two/merged.jsonl") if r["source"].endswith("p0.png"))
-    assert ["images/train/p0", 0, 0, 600, 500, 1, len((base.data / "labels/train/p0.txt").read_text().splitlines())] in record[
-        "tiles"
-    ]
+    assert [
+        "images/train/p0",
+        0,
+        0,
+        600,
+        500,
+        1,
+        len((base.data / "labels/train/p0.txt").read_text().splitlines()),
+    ] in record["tiles"]
 
 
 @pytest.mark.parametrize("by", ["tiles", pytest.param("images")])
@@ -1291,7 +1582,10 @@ def test_numbers_that_lost_their_zeros_are_found(tmp_path, by):
     for name in ("007.png", "012.png", "x.png", "0020.png", "020.png"):
         data.add(name, "", Image.new("L", (300, 200), len(name)))
     data.add("v.png", "", Image.new("L", (300, 200)), "val")
-    entries = [{"image_id": i, "category_id": 0, "bbox": [10, 20, 30, 40], "score": 0.5} for i in (7, 12, 13, 20)]
+    entries = [
+        {"image_id": i, "category_id": 0, "bbox": [10, 20, 30, 40], "score": 0.5}
+        for i in (7, 12, 13, 20)
+    ]
     (tmp_path / "predictions.json").write_text(json.dumps(entries))
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=128, workers=1)
     where = {"images": data.root / "images"} if by == "images" else {"tiles": tmp_path / "tiles"}
@@ -1309,7 +1603,9 @@ def meddled(where, to, **changes):
     """A manifest with the fields of its first source changed."""
     head, first, *others = (where / "tiles.jsonl").read_text().splitlines()
     to.mkdir()
-    (to / "tiles.jsonl").write_text("\n".join([head, json.dumps({**json.loads(first), **changes}), *others]) + "\n")
+    (to / "tiles.jsonl").write_text(
+        "\n".join([head, json.dumps({**json.loads(first), **changes}), *others]) + "\n"
+    )
     return to
 
 
@@ -1352,7 +1648,11 @@ def test_a_name_that_dota_cannot_hold_is_refused_and_nothing_is_left(base, tmp_p
 
 def test_a_name_that_no_file_can_have_is_an_error_and_no_crash(base, tmp_path):
     with pytest.raises(TilerError):
-        merge(base.preds, tmp_path / "out", tiles=meddled(base.tiles, tmp_path / "tiles", source="a\0b.jpg"))
+        merge(
+            base.preds,
+            tmp_path / "out",
+            tiles=meddled(base.tiles, tmp_path / "tiles", source="a\0b.jpg"),
+        )
 
 
 def test_sources_that_would_be_one_file_are_refused(base, tmp_path):
@@ -1367,12 +1667,19 @@ def test_sources_that_would_be_one_file_are_refused(base, tmp_path):
 def test_classes_of_any_name_are_files_of_the_output(base, tmp_path):
     (tmp_path / "tiles").mkdir()
     head, *others = (base.tiles / "tiles.jsonl").read_text().splitlines()
-    head = json.dumps({**json.loads(head), "names": ["../../evil", "/etc/x", "a\nb", "a b", "", "..", "x" * 300, "日本"]})
+    head = json.dumps(
+        {
+            **json.loads(head),
+            "names": ["../../evil", "/etc/x", "a\nb", "a b", "", "..", "x" * 300, "日本"],
+        }
+    )
     (tmp_path / "tiles/tiles.jsonl").write_text("\n".join([head, *others]) + "\n")
     merge(base.preds, tmp_path / "out/sub", tiles=tmp_path / "tiles", export="dota,csv,geojson")
     assert {name.split("/")[0] for name in tree(tmp_path)} == {"out", "tiles"}
     assert len(list((tmp_path / "out/sub/dota").iterdir())) == 6
-    assert merge(base.preds, tmp_path / "out/sub", tiles=tmp_path / "tiles", export="dota,csv,geojson").report.unchanged
+    assert merge(
+        base.preds, tmp_path / "out/sub", tiles=tmp_path / "tiles", export="dota,csv,geojson"
+    ).report.unchanged
 
 
 @pytest.mark.parametrize(
@@ -1392,7 +1699,14 @@ def test_tiles_that_cannot_be_are_refused(base, tmp_path, tile):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]\n", "{}\n", "\n\n", "not json", '{"tiler": "1", "schema": 9, "task": "detect", "names": [], "options": {}}\n'],
+    [
+        "",
+        "[]\n",
+        "{}\n",
+        "\n\n",
+        "not json",
+        '{"tiler": "1", "schema": 9, "task": "detect", "names": [], "options": {}}\n',
+    ],
 )
 def test_what_is_no_manifest_is_refused(base, tmp_path, text):
     (tmp_path / "tiles.jsonl").write_text(text)
@@ -1413,7 +1727,8 @@ def test_detections_are_the_same_in_memory_and_from_files(cut, tmp_path, task):
         list(held)
         == held.sources
         == filed.sources
-        == sorted(f"images/train/{n}.png" for n in ("p0", "p1", "p2", "none")) + ["images/val/p3.png"]
+        == sorted(f"images/train/{n}.png" for n in ("p0", "p1", "p2", "none"))
+        + ["images/val/p3.png"]
     )
     assert len(held) == len(filed) == 5
     assert held.sizes == filed.sizes
@@ -1433,11 +1748,18 @@ def test_detections_are_the_same_in_memory_and_from_files(cut, tmp_path, task):
             assert np.allclose(one.rings.quads(), other.rings.quads(), atol=1e-6)
         if task == "segment":
             assert len(one.rings) == len(other.rings)
-            assert np.allclose([g.area for g in one.rings.geometry()], [g.area for g in other.rings.geometry()], atol=1e-2)
+            assert np.allclose(
+                [g.area for g in one.rings.geometry()],
+                [g.area for g in other.rings.geometry()],
+                atol=1e-2,
+            )
 
 
 def test_a_source_that_is_not_there_is_a_key_error(base, tmp_path):
-    for merged in (merge(base.preds, tiles=base.tiles), merge(base.preds, tmp_path / "out", tiles=base.tiles)):
+    for merged in (
+        merge(base.preds, tiles=base.tiles),
+        merge(base.preds, tmp_path / "out", tiles=base.tiles),
+    ):
         with pytest.raises(KeyError):
             merged["p0"]
         assert "p0" not in list(merged)
@@ -1456,9 +1778,14 @@ def test_a_source_that_is_not_there_is_a_key_error(base, tmp_path):
 def test_detections_are_read_whatever_the_pictures_are_called(tmp_path, source):
     keys = [source] if source.startswith("Task1") else ["p.png", source]
     blank(tmp_path / "images", dict.fromkeys(keys, (300, 200)))
-    entries = [{"image_id": 1, "file_name": key, "category_id": 0, "bbox": [10, 20, 30, 40], "score": 0.5} for key in keys]
+    entries = [
+        {"image_id": 1, "file_name": key, "category_id": 0, "bbox": [10, 20, 30, 40], "score": 0.5}
+        for key in keys
+    ]
     (tmp_path / "predictions.json").write_text(json.dumps(entries))
-    merged = merge(tmp_path / "predictions.json", tmp_path / "out", images=tmp_path / "images", preds_base=0)
+    merged = merge(
+        tmp_path / "predictions.json", tmp_path / "out", images=tmp_path / "images", preds_base=0
+    )
     assert merged.report.counts.detections == len(keys)
     assert [len(merged[key]) for key in keys] == [1] * len(keys)
 
@@ -1477,7 +1804,9 @@ def test_a_look_at_one_picture_reads_one_file(base, tmp_path, monkeypatch):
 
     merged = merge(base.preds, tmp_path / "out", tiles=base.tiles)
     paths, real = [], yolo_folder.content
-    monkeypatch.setattr(yolo_folder, "content", lambda path, findings: paths.append(path) or real(path, findings))
+    monkeypatch.setattr(
+        yolo_folder, "content", lambda path, findings: paths.append(path) or real(path, findings)
+    )
     assert len(merged["images/train/p0.png"]) > 0
     assert len(paths) <= 1
 
@@ -1491,10 +1820,20 @@ def test_a_dry_run_counts_and_writes_nothing(noisy, tmp_path):
 
 def test_progress_counts_pictures(base, tmp_path):
     calls = []
-    merge(base.preds, tmp_path / "out", tiles=base.tiles, progress=lambda done, total: calls.append((done, total)))
+    merge(
+        base.preds,
+        tmp_path / "out",
+        tiles=base.tiles,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert calls == [(i, 5) for i in range(1, 6)]
     calls.clear()
-    merge(base.preds, tmp_path / "out", tiles=base.tiles, progress=lambda done, total: calls.append((done, total)))
+    merge(
+        base.preds,
+        tmp_path / "out",
+        tiles=base.tiles,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert calls == [(i, 5) for i in range(1, 6)]
 
 
@@ -1512,10 +1851,16 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
             assert len(fates) == len(want)
         dropped = {(names[t], r): fate for t, r, fate, _ in record["dropped"]}
         assert {
-            (f.tile, f.row): f.fate for f in fates if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
+            (f.tile, f.row): f.fate
+            for f in fates
+            if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
         } == dropped
-        assert {f.fate for f in fates if f.class_id is None} == {f"refused ({code})" for *_, code in record["refused"]}
-    with pytest.raises(TilerError, match="--explain q: no such image among 5, such as images/train/none.png"):
+        assert {f.fate for f in fates if f.class_id is None} == {
+            f"refused ({code})" for *_, code in record["refused"]
+        }
+    with pytest.raises(
+        TilerError, match="--explain q: no such image among 5, such as images/train/none.png"
+    ):
         tiler.merging.explain(noisy.preds, "q", tiles=noisy.tiles)
 
 
@@ -1523,9 +1868,20 @@ def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
     """Two halves of one object that nobody saw joined: a bridged row, two rows, or the larger one."""
     data = Dataset(tmp_path / "data", ("a",))
     # a C, open to the right
-    data.add("p.png", "0 .1 .1 .9 .1 .9 .2 .2 .2 .2 .8 .9 .8 .9 .9 .1 .9\n", Image.new("L", (200, 200)))
+    data.add(
+        "p.png", "0 .1 .1 .9 .1 .9 .2 .2 .2 .2 .8 .9 .8 .9 .9 .1 .9\n", Image.new("L", (200, 200))
+    )
     data.add("v.png", "", Image.new("L", (200, 200)), "val")
-    tiler.split(data.yaml, out=tmp_path / "tiles", tile=100, overlap=0, task="segment", min_visible=0, min_size=0, workers=1)
+    tiler.split(
+        data.yaml,
+        out=tmp_path / "tiles",
+        tile=100,
+        overlap=0,
+        task="segment",
+        min_visible=0,
+        min_size=0,
+        workers=1,
+    )
     preds = predicted(tmp_path / "tiles", tmp_path / "preds")
     rows = {}
     for parts in ("bridge", "separate", "largest"):
@@ -1543,10 +1899,19 @@ def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
 def test_class_names_come_from_data_where_no_manifest_has_them(base, tmp_path):
     with pytest.raises(TilerError, match="class names are not known"):
         merge(base.preds, images=base.data, conf="0,a=0.5")
-    merged = merge(base.preds, tmp_path / "out", images=base.data, data=base.yaml, conf="0,a=2e-1", method="nms")
+    merged = merge(
+        base.preds,
+        tmp_path / "out",
+        images=base.data,
+        data=base.yaml,
+        conf="0,a=2e-1",
+        method="nms",
+    )
     assert merged.report.names == list(NAMES)
     assert merged.report.counts.fates["low confidence"] > 0
-    assert json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])["names"] == list(NAMES)
+    assert json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])["names"] == list(
+        NAMES
+    )
 
 
 # --- predictions of others
@@ -1567,7 +1932,9 @@ PREDS = SHARED / "data/preds"
 @needs_shared
 def test_coco_results_of_whole_pictures(tmp_path):
     truth = json.loads((PREDS / "cocoapi_fakebbox100/instances_val2014_100.json").read_text())
-    sizes = {f"{image['id']:012}.png": (image["width"], image["height"]) for image in truth["images"]}
+    sizes = {
+        f"{image['id']:012}.png": (image["width"], image["height"]) for image in truth["images"]
+    }
     path = PREDS / "cocoapi_fakebbox100/instances_val2014_fakebbox100_results.json"
     merged = merge(
         path,
@@ -1581,7 +1948,9 @@ def test_coco_results_of_whole_pictures(tmp_path):
     assert merged.report.counts.rows == len(entries) == 734
     assert merged.report.exit_code() == 0
     out = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert len(out) == 734 - merged.report.counts.refused - merged.report.counts.fates.get("duplicate", 0)
+    assert len(out) == 734 - merged.report.counts.refused - merged.report.counts.fates.get(
+        "duplicate", 0
+    )
     given = Counter((int(e["image_id"]), e["category_id"], round(e["score"], 3)) for e in entries)
     back = Counter((int(e["image_id"]), e["category_id"], round(e["score"], 3)) for e in out)
     assert back <= given
@@ -1591,7 +1960,9 @@ def test_coco_results_of_whole_pictures(tmp_path):
 def test_coco_results_of_a_toolbox(tmp_path):
     truth = json.loads((PREDS / "fce_small/gt_dataset.json").read_text())
     sizes = {f"{image['id']}.png": (image["width"], image["height"]) for image in truth["images"]}
-    merged = merge(PREDS / "fce_small/dt_dataset.json", images=blank(tmp_path / "images", sizes), preds_base=1)
+    merged = merge(
+        PREDS / "fce_small/dt_dataset.json", images=blank(tmp_path / "images", sizes), preds_base=1
+    )
     assert merged.report.counts.rows == 9
 
 
@@ -1612,7 +1983,9 @@ def test_predictions_with_words_for_classes_are_refused_row_by_row(tmp_path):
     merged = merge(folder, tmp_path / "out", images=images, task="detect")
     counts = merged.report.counts
     assert (
-        counts.rows == counts.refused == sum(bool(row.strip()) for p in folder.glob("*.txt") for row in p.read_text().split("\n"))
+        counts.rows
+        == counts.refused
+        == sum(bool(row.strip()) for p in folder.glob("*.txt") for row in p.read_text().split("\n"))
     )
     assert found(merged.report, "D02")[0].startswith("00001.txt:1: D02 found 'object'")
     assert merged.report.exit_code() == 1
@@ -1650,7 +2023,10 @@ def test_real_predictions_json_with_more_in_it(tmp_path):
         old = sizes.get(e["image_id"], (10, 10))
         sizes[e["image_id"]] = (max(old[0], int(x + w) + 1), max(old[1], int(y + h) + 1))
     suffixes = {name.rpartition(".")[2].lower() for name in sizes}
-    images = blank(tmp_path / "images", {name.rpartition(".")[0] + ".png": size for name, size in sizes.items()})
+    images = blank(
+        tmp_path / "images",
+        {name.rpartition(".")[0] + ".png": size for name, size in sizes.items()},
+    )
     merged = merge(path, tmp_path / "out", images=images, preds_base=0)
     assert suffixes <= {"jpg", "jpeg", "png"}
     assert merged.report.counts.rows == len(entries)
@@ -1663,5 +2039,7 @@ def assert_files(out):
     labels = sum(len(numbers(p)) for p in (out / "labels").rglob("*.txt"))
     assert labels == len(json.loads((out / "predictions.json").read_text()))
     assert labels == sum(len(r["detections"]) for r in lines(out / "merged.jsonl"))
-    assert len(list(provenance.read_sources(out / "merged.jsonl"))) == len(list((out / "labels").rglob("*.txt")))
+    assert len(list(provenance.read_sources(out / "merged.jsonl"))) == len(
+        list((out / "labels").rglob("*.txt"))
+    )
     return labels

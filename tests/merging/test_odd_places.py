@@ -1,4 +1,6 @@
-"""Manifests and predictions that are odd: padded tiles, images in two splits, awkward classes and names."""
+"""Manifests and predictions that are odd: padded tiles, images in two splits, awkward classes and
+names.
+"""
 
 import json
 import shutil
@@ -24,7 +26,11 @@ from tiler.stitching import merged, stitch
 def made(root, sources, names=("a", "b"), scale=1.0, **head):
     """A manifest. `sources`: (path, split, width, height, [(tile, x, y, w, h), ...])."""
     root.mkdir(parents=True, exist_ok=True)
-    lines = [jsonl.line(manifest.ManifestHead("0", 1, head.pop("task", "detect"), list(names), {}, **head))]
+    lines = [
+        jsonl.line(
+            manifest.ManifestHead("0", 1, head.pop("task", "detect"), list(names), {}, **head)
+        )
+    ]
     for path, split, width, height, tiles in sources:
         entries = [manifest.TileEntry(*tile, scale, []) for tile in tiles]
         lines.append(jsonl.line(manifest.SourceTiles(path, split, width, height, "f", entries)))
@@ -55,7 +61,10 @@ def test_what_a_padded_tile_shows_ends_with_the_picture(tmp_path):
 
 
 def test_a_tile_outside_its_picture_is_left_out_and_said(tmp_path):
-    tiles = made(tmp_path / "m", [("p.png", "val", 500, 400, [("t", 0, 0, 400, 400), ("far", 5000, 0, 400, 400)])])
+    tiles = made(
+        tmp_path / "m",
+        [("p.png", "val", 500, 400, [("t", 0, 0, 400, 400), ("far", 5000, 0, 400, 400)])],
+    )
     preds = predicted(tmp_path / "p", t="0 .5 .5 .1 .1 .9\n", far="0 .5 .5 .1 .1 .9\n")
     merged = tiler.merge(preds, tiles=tiles)
     assert sorted(f.code for f in merged.report.findings) == ["D10", "D12"]
@@ -70,10 +79,17 @@ def test_report_labels_provenance_and_explanation_agree_on_parts(tmp_path, parts
     out = tmp_path / "out"
     merged = tiler.merge(preds, tiles=tiles, out=out, parts=parts)
     record = json.loads((out / "merged.jsonl").read_text().splitlines()[1])
-    assert merged.report.counts.detections == count == len(rows(out / "labels/p.txt")) == len(record["detections"])
+    assert (
+        merged.report.counts.detections
+        == count
+        == len(rows(out / "labels/p.txt"))
+        == len(record["detections"])
+    )
     assert len(json.loads((out / "predictions.json").read_text())) == count
     assert record["detections"] == [[[0, 0]]] * count
-    assert [fate.into for fate in tiler.merging.explain(preds, "p.png", tiles=tiles, parts=parts)] == [0]
+    assert [
+        fate.into for fate in tiler.merging.explain(preds, "p.png", tiles=tiles, parts=parts)
+    ] == [0]
 
 
 @pytest.mark.parametrize("names", [("a/b", "a:b"), ("small car", "small-car")])
@@ -93,7 +109,9 @@ def test_a_class_with_a_long_name_has_a_dota_file(tmp_path):
     assert len(file.name.encode()) < 250 and len(file.read_text().splitlines()) == 1
 
 
-def test_predictions_changed_after_a_stop_leave_no_file_of_a_class_that_is_gone(tmp_path, monkeypatch):
+def test_predictions_changed_after_a_stop_leave_no_file_of_a_class_that_is_gone(
+    tmp_path, monkeypatch
+):
     sources = [(f"p{k}.png", "val", 640, 640, [(f"t{k}", 0, 0, 640, 640)]) for k in range(4)]
     tiles = made(tmp_path / "m", sources)
     files = {f"t{k}": "0 .5 .5 .1 .1 .9\n" for k in range(4)}
@@ -117,12 +135,20 @@ def test_predictions_changed_after_a_stop_leave_no_file_of_a_class_that_is_gone(
 
 def test_a_picture_in_two_splits_belongs_to_the_one_that_was_predicted(tmp_path):
     both = [("both.png", split, 640, 640, [("t", 0, 0, 640, 640)]) for split in ("train", "val")]
-    others = [("t.png", "train", 640, 640, [("u", 0, 0, 640, 640)]), ("v.png", "val", 640, 640, [("w", 0, 0, 640, 640)])]
+    others = [
+        ("t.png", "train", 640, 640, [("u", 0, 0, 640, 640)]),
+        ("v.png", "val", 640, 640, [("w", 0, 0, 640, 640)]),
+    ]
     tiles = made(tmp_path / "m", both + others)
     row = "0 .5 .5 .1 .1 .9\n"
     merged = tiler.merge(predicted(tmp_path / "p", t=row, w=row), tiles=tiles)
     assert (merged.sources, merged.report.left_out) == (["both.png", "v.png"], ["train"])
-    assert tiler.merge(predicted(tmp_path / "all", t=row, u=row, w=row), tiles=tiles).report.counts.images == 3
+    assert (
+        tiler.merge(
+            predicted(tmp_path / "all", t=row, u=row, w=row), tiles=tiles
+        ).report.counts.images
+        == 3
+    )
 
 
 @pytest.mark.parametrize("name", ["labels/p.txt", "predictions.json", "geojson/p.geojson"])
@@ -141,21 +167,30 @@ def test_an_output_that_was_meddled_with_is_not_complete(tmp_path, name, how):
 
 
 def test_a_tile_of_two_pictures_is_refused(tmp_path):
-    tiles = made(tmp_path / "m", [(f"{k}.png", "val", 640, 640, [("t", 0, 0, 640, 640)]) for k in "ab"])
+    tiles = made(
+        tmp_path / "m", [(f"{k}.png", "val", 640, 640, [("t", 0, 0, 640, 640)]) for k in "ab"]
+    )
     with pytest.raises(TilerError, match="several images have a tile t"):
         tiler.merge(predicted(tmp_path / "p", t="0 .5 .5 .1 .1 .9\n"), tiles=tiles)
 
 
 def test_a_manifest_without_names_knows_no_classes(tmp_path):
     tiles = made(tmp_path / "m", ONE, ())
-    merged = tiler.merge(predicted(tmp_path / "p", A="7 .5 .5 .1 .1 .9\n"), tiles=tiles, out=tmp_path / "out", export="csv,dota")
+    merged = tiler.merge(
+        predicted(tmp_path / "p", A="7 .5 .5 .1 .1 .9\n"),
+        tiles=tiles,
+        out=tmp_path / "out",
+        export="csv,dota",
+    )
     assert merged["p.png"].class_id.tolist() == [7]
     assert (tmp_path / "out/dota/Task1_7.txt").exists()
 
 
 def test_a_class_number_without_bound_costs_nothing(tmp_path):
     tiles = made(tmp_path / "m", ONE, ())
-    merged = tiler.merge(predicted(tmp_path / "p", A=f"{2**40} .5 .5 .1 .1 .9\n"), tiles=tiles, export="csv")
+    merged = tiler.merge(
+        predicted(tmp_path / "p", A=f"{2**40} .5 .5 .1 .1 .9\n"), tiles=tiles, export="csv"
+    )
     assert merged["p.png"].class_id.tolist() == [2**40]
 
 
@@ -166,12 +201,23 @@ def test_a_class_number_without_bound_costs_nothing(tmp_path):
         ({"kpt_shape": []}, ONE, "kpt_shape is"),
         ({}, [("p.png", "val", 10**12, 640, [("A", 0, 0, 640, 640)])], "no image is that large"),
         ({}, [("p.png", "val", 640, 640, [("A", 10**12, 0, 640, 640)])], "no image is that large"),
-        ({}, [(f"{'x' * 300}.png", "val", 640, 640, [("A", 0, 0, 640, 640)])], "longer than any path"),
-        ({}, [("a.png", "v", 9, 9, [("A", 0, 0, 9, 9)]), ("a.txt/b.png", "v", 9, 9, [])], "a file and a folder"),
+        (
+            {},
+            [(f"{'x' * 300}.png", "val", 640, 640, [("A", 0, 0, 640, 640)])],
+            "longer than any path",
+        ),
+        (
+            {},
+            [("a.png", "v", 9, 9, [("A", 0, 0, 9, 9)]), ("a.txt/b.png", "v", 9, 9, [])],
+            "a file and a folder",
+        ),
     ],
 )
 def test_what_no_output_can_be_made_of_is_refused_first(tmp_path, head, sources, said):
-    tiles, preds = made(tmp_path / "m", sources, **head), predicted(tmp_path / "p", A="0 .5 .5 .1 .1 .9\n")
+    tiles, preds = (
+        made(tmp_path / "m", sources, **head),
+        predicted(tmp_path / "p", A="0 .5 .5 .1 .1 .9\n"),
+    )
     with pytest.raises(TilerError, match=said):
         tiler.merge(preds, tiles=tiles, out=tmp_path / "out")
     assert not list(tmp_path.glob(".out*")) and not (tmp_path / "out").exists()
@@ -186,7 +232,9 @@ def test_a_number_that_is_no_class_is_refused_however_long(tmp_path):
 def test_a_detector_that_found_nothing_is_ordinary(tmp_path):
     tiles = made(tmp_path / "m", ONE)
     (tmp_path / "predictions.json").write_text("[]")
-    merged = tiler.merge(tmp_path / "predictions.json", tiles=tiles, out=tmp_path / "out", preds_base="0")
+    merged = tiler.merge(
+        tmp_path / "predictions.json", tiles=tiles, out=tmp_path / "out", preds_base="0"
+    )
     assert (merged.report.counts.empty, (tmp_path / "out/labels/p.txt").read_text()) == (1, "")
 
 
@@ -205,7 +253,11 @@ def test_a_tile_that_could_not_be_read_makes_no_orphans(tmp_path, spoilt):
 
 def test_a_picture_is_another_when_a_tile_without_predictions_is(tmp_path):
     def digest(name, *other, unread=False, size=(1000, 640), scale=1.0):
-        tiles = made(tmp_path / f"m{name}", [("p.png", "val", *size, [("A", 0, 0, 640, 640), *other])], scale=scale)
+        tiles = made(
+            tmp_path / f"m{name}",
+            [("p.png", "val", *size, [("A", 0, 0, 640, 640), *other])],
+            scale=scale,
+        )
         preds = predicted(tmp_path / f"p{name}", A="0 .5 .5 .1 .1 .9\n")
         if unread:
             (preds / "B.txt").mkdir()
@@ -228,7 +280,14 @@ def test_a_picture_is_another_when_a_tile_without_predictions_is(tmp_path):
 
 
 def test_far_apart_boxes_share_no_cell_of_the_pair_search():
-    boxes = np.array([[0, 0, 1, 1], [4.3e6, 0, 4.3e6 + 1, 1], [0, 4.3e6, 1, 4.3e6 + 1], [4.3e6, 0, 4.3e6 + 1, 1.0]])
+    boxes = np.array(
+        [
+            [0, 0, 1, 1],
+            [4.3e6, 0, 4.3e6 + 1, 1],
+            [0, 4.3e6, 1, 4.3e6 + 1],
+            [4.3e6, 0, 4.3e6 + 1, 1.0],
+        ]
+    )
     pairs = [(int(a), int(b)) for i, j in neighbours(boxes) for a, b in zip(i, j, strict=True)]
     assert pairs == [(1, 3)]
 
@@ -237,8 +296,12 @@ def test_a_long_chain_of_overlaps_takes_no_time():
     """Boxes in a row, each beaten by the one before: one after the other, not a round for each."""
     n = 50_000
     x = np.arange(n) * 5.0
-    row = Instances(np.zeros(n, int), np.stack([x, x * 0, x + 10, x * 0 + 10], axis=1), conf=np.full(n, 0.5))
-    found = stitch([(tiler.Window(0, 0, 5 * n + 10, 10), row)], (5 * n + 10, 10), method="nms", iou=0.3)
+    row = Instances(
+        np.zeros(n, int), np.stack([x, x * 0, x + 10, x * 0 + 10], axis=1), conf=np.full(n, 0.5)
+    )
+    found = stitch(
+        [(tiler.Window(0, 0, 5 * n + 10, 10), row)], (5 * n + 10, 10), method="nms", iou=0.3
+    )
     assert len(found.instances) == n // 2
 
 
@@ -253,7 +316,9 @@ def test_many_boxes_on_one_spot_take_little_memory(method):
     tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
     tracemalloc.start()
     try:
-        merged(Instances(np.zeros(n, int), boxes, conf=conf), tile, tiles, MergeOptions(method=method))
+        merged(
+            Instances(np.zeros(n, int), boxes, conf=conf), tile, tiles, MergeOptions(method=method)
+        )
         assert tracemalloc.get_traced_memory()[1] < 120e6
     finally:
         tracemalloc.stop()

@@ -10,7 +10,11 @@ from tiler.predictions import Frames, Reading, open_predictions
 
 def frames(names, rect=(0, 0, 100, 100), scale=1.0):
     """The same window for every tile."""
-    return Frames(list(names), np.tile(np.array(rect, np.float64), (len(names), 1)), np.full(len(names), scale))
+    return Frames(
+        list(names),
+        np.tile(np.array(rect, np.float64), (len(names), 1)),
+        np.full(len(names), scale),
+    )
 
 
 def read(path, rect=(0, 0, 100, 100), scale=1.0, **reading):
@@ -28,7 +32,9 @@ def check(predictions, found):
     assert kept == sorted(kept)
     every = kept + [(tile, row) for tile, row, _ in found.refused]
     assert len(set(every)) == len(every) <= sum(predictions.counts)
-    assert predictions.keys == sorted(predictions.keys) and len(predictions.counts) == len(predictions.keys)
+    assert predictions.keys == sorted(predictions.keys) and len(predictions.counts) == len(
+        predictions.keys
+    )
     assert found.instances.task == predictions.task
     assert ((found.instances.conf >= 0) & (found.instances.conf <= 1)).all()
     assert np.isfinite(found.instances.boxes).all() and (found.instances.area > 0).all()

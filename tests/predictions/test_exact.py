@@ -1,4 +1,6 @@
-"""Rows taken as they are, for scoring: neither clamped nor dropped; and files read in columns, whatever stands in them."""
+"""Rows taken as they are, for scoring: neither clamped nor dropped; and files read in columns,
+whatever stands in them.
+"""
 
 import json
 import pickle
@@ -24,13 +26,19 @@ MASK = {"size": [100, 100], "counts": [100, 50, 9850]}
 
 
 def read(path, exact=True, rect=(0, 0, 100, 100), scale=1.0, **reading):
-    predictions = open_predictions(Path(path), pickle.loads(pickle.dumps(Reading(exact=exact, **reading))))
+    predictions = open_predictions(
+        Path(path), pickle.loads(pickle.dumps(Reading(exact=exact, **reading)))
+    )
     batch = pickle.loads(pickle.dumps(predictions.batch(range(len(predictions.keys)))))
     return predictions, batch.read(frames(predictions.keys, rect, scale))
 
 
 def boxes(tmp_path, *many, **reading):
-    return read(results(tmp_path, *({**BOX, "bbox": list(box)} for box in many)), category_base="0", **reading)[1]
+    return read(
+        results(tmp_path, *({**BOX, "bbox": list(box)} for box in many)),
+        category_base="0",
+        **reading,
+    )[1]
 
 
 numbers = st.one_of(st.integers(-300, 300), st.floats(-1e6, 1e6))
@@ -43,7 +51,12 @@ def test_boxes_of_json_to_the_last_bit(tmp_path_factory, many):
     found = boxes(tmp_path_factory.mktemp("exact"), *many)
     assert found.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in many]
     assert found.instances.area.tolist() == [w * h for *_, w, h in many]
-    assert not found.refused and not found.findings and found.segmentations is None and found.digest == ""
+    assert (
+        not found.refused
+        and not found.findings
+        and found.segmentations is None
+        and found.digest == ""
+    )
 
 
 def test_an_area_is_not_that_of_the_corners(tmp_path):
@@ -81,12 +94,19 @@ def test_what_is_refused_all_the_same(tmp_path, bad, code):
 
 
 def test_rows_of_text(tmp_path):
-    folder(tmp_path, a="0 .5 .5 0 .2 .9\n1 1.5 .5 .2 .2 .8\n1 .5 .5 -.2 .25 .7\n2 .5 .5 1.5 1.5 .6\n7 .5 .5 .1 .1 .5\n")
+    folder(
+        tmp_path,
+        a=(
+            "0 .5 .5 0 .2 .9\n1 1.5 .5 .2 .2 .8\n1 .5 .5 -.2 .25 .7\n2 .5 .5 1.5 1.5 .6\n7 .5 .5 "
+            ".1 .1 .5\n"
+        ),
+    )
     _, found = read(tmp_path, names=("x", "y", "z"))
     assert codes(found) == ["D04"] and [f.code for f in found.findings] == ["D04"]
     assert found.instances.row.tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(
-        found.instances.boxes, [[50, 40, 50, 60], [140, 40, 160, 60], [60, 37.5, 40, 62.5], [-25, -25, 125, 125]]
+        found.instances.boxes,
+        [[50, 40, 50, 60], [140, 40, 160, 60], [60, 37.5, 40, 62.5], [-25, -25, 125, 125]],
     )
     np.testing.assert_allclose(found.instances.area, [0, 400, -500, 22500], atol=1e-9)
 
@@ -94,7 +114,9 @@ def test_rows_of_text(tmp_path):
 def test_outlines_of_text_are_not_cut(tmp_path):
     folder(tmp_path, a="0 .5 .5 1.5 .5 1.5 .6 .9\n0 .5 .5 .5 .5 .5 .5 .9\n")
     _, found = read(tmp_path, task="segment")
-    np.testing.assert_allclose(found.instances.rings.bounds(), [[50, 50, 150, 60], [50, 50, 50, 50]])
+    np.testing.assert_allclose(
+        found.instances.rings.bounds(), [[50, 50, 150, 60], [50, 50, 50, 50]]
+    )
     np.testing.assert_allclose(found.instances.area, [500, 0])
     assert found.segmentations is None and not found.refused
 
@@ -108,7 +130,9 @@ def test_corners_are_straightened_and_stay_outside(tmp_path):
 
 
 def test_outlines_of_json_stay_what_they_are(tmp_path):
-    """Parts, masks and what is no area at all, in the order of the rows that are kept; without an outline, the box's."""
+    """Parts, masks and what is no area at all, in the order of the rows that are kept; without an
+    outline, the box's.
+    """
     entry = {"image_id": "a", "category_id": 0, "score": 0.5}
     path = results(
         tmp_path,
@@ -125,7 +149,13 @@ def test_outlines_of_json_stay_what_they_are(tmp_path):
     assert (found.instances.task, found.instances.rings) == ("segment", None)
     of_box = [[10, 20, 10, 60, 40, 60, 40, 20]]
     assert found.segmentations == [MASK, [[1, 1, 2]], SQUARE * 2, of_box, SQUARE]
-    assert found.tile.tolist() == [0, 0, 0, 0, 1] and found.instances.row.tolist() == [1, 2, 4, 6, 0]
+    assert found.tile.tolist() == [0, 0, 0, 0, 1] and found.instances.row.tolist() == [
+        1,
+        2,
+        4,
+        6,
+        0,
+    ]
     box = [10, 20, 40, 60]
     assert found.instances.boxes.tolist() == [[0, 0, 0, 0], box, [5, 5, 3, 8], box, box]
     for column in (found.instances.area, found.box_area):
@@ -134,9 +164,15 @@ def test_outlines_of_json_stay_what_they_are(tmp_path):
 
 
 def test_keypoints_without_a_box_get_that_around_them(tmp_path):
-    entry = {"image_id": "a", "category_id": 0, "score": 0.5, "keypoints": [20, 30, 0.8, 0, 10, 0.1]}
+    entry = {
+        "image_id": "a",
+        "category_id": 0,
+        "score": 0.5,
+        "keypoints": [20, 30, 0.8, 0, 10, 0.1],
+    }
     predictions, found = read(
-        results(tmp_path, entry, {**entry, "bbox": [1, 2, 3, 4]}, {**entry, "keypoints": [1, 2]}), task="pose"
+        results(tmp_path, entry, {**entry, "bbox": [1, 2, 3, 4]}, {**entry, "keypoints": [1, 2]}),
+        task="pose",
     )
     assert predictions.kpt_shape == (2, 3) and codes(found) == ["D03"]
     # the first entry has no box, so no other's counts
@@ -177,7 +213,9 @@ def test_the_table_of_a_ground_truth(tmp_path, ids, reading, classes, refused):
 def test_names_come_before_the_table(tmp_path):
     path = results(tmp_path, {**BOX, "category_id": 3, "category_name": "bus"})
     assert read(path, names=("car", "bus"), categories=TABLE)[1].instances.class_id.tolist() == [1]
-    assert hash(Reading(categories=TABLE)) == hash(Reading(categories={})) and Reading(categories=TABLE) != Reading(categories={})
+    assert hash(Reading(categories=TABLE)) == hash(Reading(categories={})) and Reading(
+        categories=TABLE
+    ) != Reading(categories={})
 
 
 def test_merging_still_clamps_and_drops(tmp_path):
@@ -188,13 +226,22 @@ def test_merging_still_clamps_and_drops(tmp_path):
 
 # Files read in columns
 
-ids = st.one_of(st.integers(0, 3), st.sampled_from(["1", "a", "a.jpg", "b/c.png", 2.0, 1.5, True, None, [], "", 10**30, -1]))
-categories = st.one_of(st.integers(0, 4), st.sampled_from([1.0, 1.5, -1, True, None, "1", [1], 10**400]))
+ids = st.one_of(
+    st.integers(0, 3),
+    st.sampled_from(["1", "a", "a.jpg", "b/c.png", 2.0, 1.5, True, None, [], "", 10**30, -1]),
+)
+categories = st.one_of(
+    st.integers(0, 4), st.sampled_from([1.0, 1.5, -1, True, None, "1", [1], 10**400])
+)
 values = st.one_of(numbers, st.sampled_from([True, None, "3", [1], 10**400, 10**17, "NaN"]))
 bboxes = st.one_of(
-    st.lists(numbers, min_size=4, max_size=4), st.lists(values, max_size=5), st.sampled_from([None, {}, "x", 3, True])
+    st.lists(numbers, min_size=4, max_size=4),
+    st.lists(values, max_size=5),
+    st.sampled_from([None, {}, "x", 3, True]),
 )
-scores = st.one_of(st.floats(0, 1), st.sampled_from([0, 1, True, 2, -0.5, None, "0.5", [0.5], 10**400]))
+scores = st.one_of(
+    st.floats(0, 1), st.sampled_from([0, 1, True, 2, -0.5, None, "0.5", [0.5], 10**400])
+)
 NAMES = ("p", "q", "r")
 
 
@@ -202,7 +249,12 @@ NAMES = ("p", "q", "r")
 def entries(draw):
     fields = {"image_id": ids, "category_id": categories, "bbox": bboxes, "score": scores}
     odd = draw(st.sets(st.sampled_from([*fields]), max_size=2)) if draw(st.booleans()) else ()
-    plain = {"image_id": draw(st.integers(0, 3)), "category_id": draw(st.integers(0, 2)), "bbox": [1, 2.5, 3, 4], "score": 0.25}
+    plain = {
+        "image_id": draw(st.integers(0, 3)),
+        "category_id": draw(st.integers(0, 2)),
+        "bbox": [1, 2.5, 3, 4],
+        "score": 0.25,
+    }
     entry = plain | {name: draw(fields[name]) for name in odd}
     if draw(st.integers(0, 5)) == 5:
         entry.pop(draw(st.sampled_from([*fields])))
@@ -233,17 +285,29 @@ def expected(entry):
     category, box, score = entry.get("category_id"), entry.get("bbox"), entry.get("score")
     if isinstance(category, bool) or not is_number(category) or category not in (0, 1, 2):
         return None
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or not is_number(score) or not 0 <= score <= 1:
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(map(is_number, box))
+        or not is_number(score)
+        or not 0 <= score <= 1
+    ):
         return None
     x, y, w, h = box
-    return None if max(map(abs, (x, y, x + w, y + h))) > 1e9 else [category, x, y, x + w, y + h, w * h, float(score)]
+    return (
+        None
+        if max(map(abs, (x, y, x + w, y + h))) > 1e9
+        else [category, x, y, x + w, y + h, w * h, float(score)]
+    )
 
 
 @quick
 @given(st.lists(entries(), min_size=1, max_size=12))
 def test_columns_say_what_the_entries_say(tmp_path_factory, many):
     path = results(tmp_path_factory.mktemp("columns"), *many)
-    unsure = all(not isinstance(e.get("score"), int | float) for e in many if picture(e) is not None)
+    unsure = all(
+        not isinstance(e.get("score"), int | float) for e in many if picture(e) is not None
+    )
     if {"image_id", "file_name"}.isdisjoint(many[0]) or unsure:
         if any(picture(e) is not None for e in many):
             with pytest.raises(TilerError):
@@ -256,7 +320,8 @@ def test_columns_say_what_the_entries_say(tmp_path_factory, many):
     n = found.instances
     columns = np.column_stack([n.class_id, n.boxes, n.area, n.conf]).tolist()
     got = [
-        (predictions.keys[t], row, values) for t, row, values in zip(found.tile.tolist(), n.row.tolist(), columns, strict=True)
+        (predictions.keys[t], row, values)
+        for t, row, values in zip(found.tile.tolist(), n.row.tolist(), columns, strict=True)
     ]
     assert got == [row for row in rows if row[2] is not None]
     refused = [(predictions.keys[tile], row) for tile, row, _ in found.refused]
@@ -270,11 +335,21 @@ plain_entries = st.fixed_dictionaries(
         "bbox": st.lists(numbers, min_size=4, max_size=4),
         "score": st.floats(0, 1),
     },
-    optional={"file_name": st.sampled_from(["x.jpg", "y"]), "category_name": st.sampled_from(NAMES)},
+    optional={
+        "file_name": st.sampled_from(["x.jpg", "y"]),
+        "category_name": st.sampled_from(NAMES),
+    },
 )
 ODD = [
     {**BOX, "image_id": True},
-    {"image_id": "zz", "category_id": True, "category_name": 3, "bbox": ["1", 2, 3, 4], "score": "1", "file_name": 5},
+    {
+        "image_id": "zz",
+        "category_id": True,
+        "category_name": 3,
+        "bbox": ["1", 2, 3, 4],
+        "score": "1",
+        "file_name": 5,
+    },
     {"image_id": "zz", "category_id": [], "bbox": None, "score": None},
 ]
 
@@ -289,27 +364,40 @@ def test_an_odd_entry_changes_nothing_of_the_others(tmp_path_factory, many, exac
     odd, carefully = read(results(place, *many, *ODD), **reading)
     assert odd.keys == [*plain.keys, "zz"] and odd.counts == [*plain.counts, 2]
     assert_same(quickly.instances, carefully.instances)
-    assert quickly.tile.tolist() == carefully.tile.tolist() and carefully.refused[:-2] == quickly.refused
+    assert (
+        quickly.tile.tolist() == carefully.tile.tolist()
+        and carefully.refused[:-2] == quickly.refused
+    )
 
 
 def test_nan_as_python_writes_it(tmp_path):
-    path = results(tmp_path, BOX, {**BOX, "score": float("nan")}, {**BOX, "bbox": [1, 2, float("inf"), 3]})
+    path = results(
+        tmp_path, BOX, {**BOX, "score": float("nan")}, {**BOX, "bbox": [1, 2, float("inf"), 3]}
+    )
     _, found = read(path, category_base="0")
     assert found.refused == [(0, 1, "D08"), (0, 2, "D02")] and "['NaN'" not in str(found.findings)
 
 
-@pytest.mark.parametrize("text", ["[{}]", ' [ {"image_id": "}}}}"} ]', '[{"image_id": 1, "x": {"y": {}}}, {"oops": 1}]'])
+@pytest.mark.parametrize(
+    "text", ["[{}]", ' [ {"image_id": "}}}}"} ]', '[{"image_id": 1, "x": {"y": {}}}, {"oops": 1}]']
+)
 def test_what_an_entry_has_is_seen_in_the_first(tmp_path, text):
     path = tmp_path / "predictions.json"
     path.write_text(text)
-    assert open_predictions(path, Reading(task="detect", category_base="0", assume_conf=0.5)).kind.startswith("JSON results")
+    assert open_predictions(
+        path, Reading(task="detect", category_base="0", assume_conf=0.5)
+    ).kind.startswith("JSON results")
 
 
-@pytest.mark.parametrize("text", ['[{"image": 1}, 2', '[{"a": "}", "b": {"c": "}"}, "box": 1}, {"image_id": 1}]'])
+@pytest.mark.parametrize(
+    "text", ['[{"image": 1}, 2', '[{"a": "}", "b": {"c": "}"}, "box": 1}, {"image_id": 1}]']
+)
 def test_another_first_entry_is_refused(tmp_path, text):
     path = tmp_path / "predictions.json"
     path.write_text(text)
-    with pytest.raises(TilerError, match=r"expected entries with image_id, .*got (image|a, b, box)$"):
+    with pytest.raises(
+        TilerError, match=r"expected entries with image_id, .*got (image|a, b, box)$"
+    ):
         open_predictions(path, Reading())
 
 
@@ -329,5 +417,9 @@ def test_every_detection_of_the_oracles_arrives(case):
     assert predictions.numeric == bool(entries) and not found.refused and not found.findings
     order = sorted(range(len(entries)), key=lambda i: (str(entries[i]["image_id"]), i))
     assert found.instances.row.tolist() == order
-    assert found.instances.area.tolist() == [entries[i]["bbox"][2] * entries[i]["bbox"][3] for i in order]
-    assert found.instances.class_id.tolist() == [truth.categories[entries[i]["category_id"]] for i in order]
+    assert found.instances.area.tolist() == [
+        entries[i]["bbox"][2] * entries[i]["bbox"][3] for i in order
+    ]
+    assert found.instances.class_id.tolist() == [
+        truth.categories[entries[i]["category_id"]] for i in order
+    ]

@@ -10,7 +10,9 @@ from tests.predictions.test_json_results import BOX, QUAD
 from tiler.errors import TilerError
 
 TEXT = "0 .5 .5 .2 .1 .9\n1 .25 .5 .5 1 .8 17\n\n2 0.123456 .9 1e-3 .2 0.5\r\n"
-OUTLINES = "0 .1 .1 .3 .1 .3 .3 .9\n0 .1 .1 .3 .1 .3 .3 .1 .3 .2 .2 .8\n0 -.1 .1 .3 .1 1.3 .3 .1 .3 .5\n"
+OUTLINES = (
+    "0 .1 .1 .3 .1 .3 .3 .9\n0 .1 .1 .3 .1 .3 .3 .1 .3 .2 .2 .8\n0 -.1 .1 .3 .1 1.3 .3 .1 .3 .5\n"
+)
 CORNERS = "0 .1 .1 .3 .1 .3 .3 .1 .3 .9\n1 .2 .2 .6 .4 .6 .2 .2 .4 .9\n"
 POINTS = "0 .5 .5 .4 .4 .5 .4 .87 0 0 .2 .9\n0 .5 .5 .4 .4 .5 .4 1 0 0 0 .9 3\n"
 TASK1 = "t 0.9 50 30 70 50 50 70 30 50\nmy tile .8 50 30 70 50 50 70 30 50\n"
@@ -25,8 +27,18 @@ RESULTS = [
     {**BOX, "poly": QUAD, "rbox": [50, 50, 20, 10, 0.3], "file_name": "a.jpg"},
     {**BOX, "image_id": 7, "category_name": "b", "activations": [0.5]},
 ]
-WORDS = "nan - . e 1e308 -1e400 \x00 \n \r , [ { ] } : null NaN true 99999999999999999999999 0 1 2 inf Task1_ \\ud800"
-PIECES = [*(word.encode() for word in WORDS.split(" ")), b" ", b'"', b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3"]
+WORDS = (
+    "nan - . e 1e308 -1e400 \x00 \n \r , [ { ] } : null NaN true 99999999999999999999999 0 1 2 "
+    "inf Task1_ \\ud800"
+)
+PIECES = [
+    *(word.encode() for word in WORDS.split(" ")),
+    b" ",
+    b'"',
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\xc3",
+]
 
 
 def mutated(data, rng):
@@ -58,7 +70,12 @@ SEEDS = {
     "task1": (TASK1, "Task1_b.txt", {"names": ("a", "b")}),
     "csv": (SINK, "a.csv", {}),
     "sink": (
-        json.dumps([dict(zip(*(line.split(",")[:6] for line in SINK.split("\n")[:2]), strict=True)) | {"tile": "a"}]),
+        json.dumps(
+            [
+                dict(zip(*(line.split(",")[:6] for line in SINK.split("\n")[:2]), strict=True))
+                | {"tile": "a"}
+            ]
+        ),
         "a.json",
         {},
     ),

@@ -21,10 +21,19 @@ def results(tmp_path, *entries, wrap=None):
 
 
 def test_boxes_in_source_pixels(tmp_path):
-    path = results(tmp_path, {**BOX, "image_id": "b"}, BOX, {**BOX, "category_id": 3, "activations": [0.1], "id": 7, "area": 3})
+    path = results(
+        tmp_path,
+        {**BOX, "image_id": "b"},
+        BOX,
+        {**BOX, "category_id": 3, "activations": [0.1], "id": 7, "area": 3},
+    )
     predictions, found = read(path, rect=(100, 200, 300, 400), scale=0.5)
     assert predictions.kind == "JSON results, detect, category ids from 0: 2 images, 3 entries"
-    assert (predictions.keys, predictions.counts, predictions.numeric) == (["a", "b"], [2, 1], False)
+    assert (predictions.keys, predictions.counts, predictions.numeric) == (
+        ["a", "b"],
+        [2, 1],
+        False,
+    )
     assert found.instances.boxes.tolist() == [[120, 240, 180, 320]] * 3
     assert found.instances.row.tolist() == [1, 2, 0] and found.tile.tolist() == [0, 0, 1]
     assert found.instances.class_id.tolist() == [0, 3, 0]
@@ -60,7 +69,9 @@ def test_numeric_only_when_nothing_names_the_picture(tmp_path):
 @pytest.mark.parametrize("image_id", [None, True, [], {}, "", 1.5, 10**400])
 def test_an_entry_without_a_picture_is_a_finding(tmp_path, image_id):
     predictions, found = read(results(tmp_path, BOX, {**BOX, "image_id": image_id}))
-    assert [f.code for f in predictions.findings] == ["D03"] and "entry 1: image_id" in predictions.findings[0].message
+    assert [f.code for f in predictions.findings] == [
+        "D03"
+    ] and "entry 1: image_id" in predictions.findings[0].message
     assert predictions.counts == [1] and len(found.instances) == 1
 
 
@@ -118,10 +129,18 @@ def test_the_ids_of_coco():
 
 def test_turned_boxes_of_ultralytics(tmp_path):
     """rbox and poly, and no bbox."""
-    entry = {"image_id": "a", "category_id": 0, "score": 0.5, "rbox": [50, 50, 28.284, 28.284, 0.785398], "poly": QUAD}
+    entry = {
+        "image_id": "a",
+        "category_id": 0,
+        "score": 0.5,
+        "rbox": [50, 50, 28.284, 28.284, 0.785398],
+        "poly": QUAD,
+    }
     predictions, found = read(results(tmp_path, entry), rect=(100, 0, 200, 100))
     assert predictions.task == "obb"
-    np.testing.assert_allclose(found.instances.rings.quads()[0] - [100, 0], np.reshape(QUAD, (4, 2)))
+    np.testing.assert_allclose(
+        found.instances.rings.quads()[0] - [100, 0], np.reshape(QUAD, (4, 2))
+    )
     del entry["poly"]
     _, turned = read(results(tmp_path, entry), rect=(100, 0, 200, 100))
     np.testing.assert_allclose(turned.instances.boxes, found.instances.boxes, atol=1e-2)
@@ -131,7 +150,11 @@ def test_turned_boxes_of_ultralytics(tmp_path):
 def test_outlines_as_polygons(tmp_path):
     """SAHI's: whole numbers, one list a part."""
     parts = [[10, 10, 30, 10, 30, 30], [50, 50, 60, 50, 60, 60, 50, 60]]
-    predictions, found = read(results(tmp_path, {**BOX, "segmentation": parts, "iscrowd": 0}), scale=0.5, rect=(0, 0, 200, 200))
+    predictions, found = read(
+        results(tmp_path, {**BOX, "segmentation": parts, "iscrowd": 0}),
+        scale=0.5,
+        rect=(0, 0, 200, 200),
+    )
     assert predictions.task == "segment"
     np.testing.assert_allclose(found.instances.area, [(200 + 100) * 4])
     np.testing.assert_allclose(found.instances.boxes, [[20, 20, 120, 120]])
@@ -164,11 +187,18 @@ def test_keypoints(tmp_path):
     assert (predictions.task, predictions.kpt_shape) == ("pose", (2, 3))
     assert found.instances.keypoints.tolist() == [[[120, 30, 0.8], [0, 0, 0]]]
     predictions, found = read(path, kpt_shape=(3, 2))
-    assert predictions.kpt_shape == (3, 2) and found.instances.keypoints[0, 0].tolist() == [20, 30, 2]
+    assert predictions.kpt_shape == (3, 2) and found.instances.keypoints[0, 0].tolist() == [
+        20,
+        30,
+        2,
+    ]
     with pytest.raises(TilerError, match="6 values of keypoints"):
         read(path, kpt_shape=(17, 3))
     many = [{**BOX, "keypoints": [20, 30, 2]}] * 20
-    _, found = read(results(tmp_path, *many, {**BOX, "keypoints": [1, 2]}, {**BOX, "keypoints": None}), task="pose")
+    _, found = read(
+        results(tmp_path, *many, {**BOX, "keypoints": [1, 2]}, {**BOX, "keypoints": None}),
+        task="pose",
+    )
     assert codes(found) == ["D03", "D02"] and len(found.instances) == 20
 
 
@@ -182,14 +212,21 @@ def test_keypoints(tmp_path):
     ],
 )
 def test_another_task_from_the_geometry_there_is(tmp_path, task, entry):
-    _, found = read(results(tmp_path, {"image_id": "a", "category_id": 0, "score": 0.5, **entry}), task=task)
+    _, found = read(
+        results(tmp_path, {"image_id": "a", "category_id": 0, "score": 0.5, **entry}), task=task
+    )
     assert found.instances.task == task
     assert found.instances.boxes.tolist() == [pytest.approx([30, 30, 70, 70])]
 
 
 @pytest.mark.parametrize("task", ["detect", "obb", "segment", "pose"])
 def test_an_entry_without_geometry(tmp_path, task):
-    _, found = read(results(tmp_path, {"image_id": "a", "category_id": 0, "score": 0.5, "keypoints": [1, 1, 1]}), task=task)
+    _, found = read(
+        results(
+            tmp_path, {"image_id": "a", "category_id": 0, "score": 0.5, "keypoints": [1, 1, 1]}
+        ),
+        task=task,
+    )
     assert codes(found) == ["D03"]
 
 
@@ -251,7 +288,10 @@ def test_no_confidence_at_all(tmp_path):
 
 
 def test_wrapped_lists(tmp_path):
-    assert len(read(results(tmp_path, BOX, BOX, wrap={"images": [], "info": {"x": 1}}))[1].instances) == 2
+    assert (
+        len(read(results(tmp_path, BOX, BOX, wrap={"images": [], "info": {"x": 1}}))[1].instances)
+        == 2
+    )
     assert read(results(tmp_path))[0].keys == []
 
 
@@ -264,8 +304,16 @@ def test_a_byte_order_mark_changes_nothing(tmp_path):
 
 def test_the_digest_is_of_what_was_read(tmp_path):
     segment = {**BOX, "segmentation": [QUAD]}
-    variants = [[BOX], [{**BOX, "score": 0.8}], [BOX, BOX], [segment], [{**segment, "segmentation": [[*QUAD, 1, 2]]}]]
-    assert len({read(results(tmp_path, *entries))[1].digest for entries in variants}) == len(variants)
+    variants = [
+        [BOX],
+        [{**BOX, "score": 0.8}],
+        [BOX, BOX],
+        [segment],
+        [{**segment, "segmentation": [[*QUAD, 1, 2]]}],
+    ]
+    assert len({read(results(tmp_path, *entries))[1].digest for entries in variants}) == len(
+        variants
+    )
 
 
 @pytest.mark.parametrize(

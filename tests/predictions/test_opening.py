@@ -34,7 +34,9 @@ def test_labels_come_before_a_json_and_it_is_said(tmp_path):
     folder(tmp_path / "labels", a=GOOD)
     (tmp_path / "predictions.json").write_text(json.dumps([BOX]))
     predictions, _ = read(tmp_path)
-    assert predictions.kind.endswith("1 files, 1 rows; its labels/ are taken, predictions.json is not")
+    assert predictions.kind.endswith(
+        "1 files, 1 rows; its labels/ are taken, predictions.json is not"
+    )
 
 
 @pytest.mark.parametrize("name", ["predictions.json", "best_predictions.json", "result.json"])
@@ -56,7 +58,11 @@ def test_dota_of_a_val_run(tmp_path):
 
 def test_other_txt_are_keys_like_any(tmp_path):
     predictions, found = read(folder(tmp_path, a=GOOD, classes="car\nbus\n"))
-    assert predictions.keys == ["a", "classes"] and predictions.counts == [1, 2] and len(found.instances) == 1
+    assert (
+        predictions.keys == ["a", "classes"]
+        and predictions.counts == [1, 2]
+        and len(found.instances) == 1
+    )
 
 
 def test_files_by_content(tmp_path):
@@ -97,9 +103,30 @@ ABC = ("a", "b", "c")
         (PREDS / "ultralytics_txt_conf", {}, 1000, "detect", 40, 43),
         (PREDS / "ultralytics_json_activations", {"category_base": "0"}, 9000, "detect", 5, 5),
         (PREDS / "fce_small" / "dt_dataset.json", {"category_base": "1"}, 256, "segment", 3, 9),
-        (PREDS / "fce_small" / "dt_dataset.json", {"category_base": "1", "task": "detect"}, 256, "detect", 3, 9),
-        (PREDS / "fce_small" / "dt_dataset.json", {"category_base": "1", "task": "obb"}, 256, "obb", 3, 9),
-        (FAKE / "instances_val2014_fakebbox100_results.json", {"names": tuple(map(str, range(80)))}, 700, "detect", 99, 734),
+        (
+            PREDS / "fce_small" / "dt_dataset.json",
+            {"category_base": "1", "task": "detect"},
+            256,
+            "detect",
+            3,
+            9,
+        ),
+        (
+            PREDS / "fce_small" / "dt_dataset.json",
+            {"category_base": "1", "task": "obb"},
+            256,
+            "obb",
+            3,
+            9,
+        ),
+        (
+            FAKE / "instances_val2014_fakebbox100_results.json",
+            {"names": tuple(map(str, range(80)))},
+            700,
+            "detect",
+            99,
+            734,
+        ),
         (PREDS / "padilla_voc100" / "dets_rel_xywh", {"conf_first": True}, 500, "detect", 49, 255),
         (SHARED / "data/e2e/preds/detect/predict", {"names": ABC}, 320, "detect", 115, 965),
         (SHARED / "data/e2e/preds/detect/val", {"names": ABC}, 320, "detect", 128, 9126),
@@ -112,14 +139,19 @@ def test_real_predictions(path, reading, size, task, keys, rows):
     assert (predictions.task, len(predictions.keys), sum(predictions.counts)) == (task, keys, rows)
     flat = [code for *_, code in found.refused]
     # what Ultralytics clips to the border of a tile can be a line there
-    assert set(flat) <= {"D06"} and len(flat) <= rows / 1000 and len(found.instances) == rows - len(flat)
+    assert (
+        set(flat) <= {"D06"}
+        and len(flat) <= rows / 1000
+        and len(found.instances) == rows - len(flat)
+    )
 
 
 @needs_shared
 def test_txt_and_json_of_one_model_agree():
     """predict writes confidences over 0.25, val over 0.001: the former are among the latter."""
     (txt, of_txt), (results, of_json) = (
-        read(SHARED / "data/e2e/preds/detect" / kind, (0, 0, 320, 320), names=ABC) for kind in ("predict", "val")
+        read(SHARED / "data/e2e/preds/detect" / kind, (0, 0, 320, 320), names=ABC)
+        for kind in ("predict", "val")
     )
     near = 0
     for i in range(len(of_txt.instances)):
@@ -151,7 +183,9 @@ def test_classes_of_coco_are_those_of_its_categories():
     categories = sorted(truth["categories"], key=lambda c: c["id"])
     entries = json.loads((FAKE / "instances_val2014_fakebbox100_results.json").read_text())
     names = tuple(c["name"] for c in categories)
-    _, found = read(FAKE / "instances_val2014_fakebbox100_results.json", (0, 0, 700, 700), names=names)
+    _, found = read(
+        FAKE / "instances_val2014_fakebbox100_results.json", (0, 0, 700, 700), names=names
+    )
     by_id = {c["id"]: c["name"] for c in categories}
     for class_id, row in zip(found.instances.class_id, found.instances.row, strict=True):
         assert names[class_id] == by_id[entries[row]["category_id"]]

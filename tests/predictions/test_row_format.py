@@ -32,7 +32,11 @@ def meaning(*counts, last=0.5, value=0.5, **reading):
         ([6, 7, 7], "detect", {6: RowLayout(1, 4, 5), 7: RowLayout(1, 4, 5)}),
         ([10] * 3, "obb", {10: RowLayout(1, 8, 9), 11: RowLayout(1, 8, 9), 9: None, 12: None}),
         ([10, 11], "obb", {11: RowLayout(1, 8, 9)}),
-        ([8, 10, 12, 120], "segment", {8: RowLayout(1, 6, 7), 30: RowLayout(1, 28, 29), 6: None, 7: None, 9: None}),
+        (
+            [8, 10, 12, 120],
+            "segment",
+            {8: RowLayout(1, 6, 7), 30: RowLayout(1, 28, 29), 6: None, 7: None, 9: None},
+        ),
     ],
 )
 def test_numbers_of_values_decide(counts, task, layouts):
@@ -51,11 +55,17 @@ def test_without_confidence_is_refused_and_one_can_be_assumed(count):
 
 def test_with_one_assumed_rows_with_and_without_may_mix():
     found = meaning(5, 6, 5, 7, assume_conf=0.5)
-    assert [found.layout(c) for c in (5, 6, 7)] == [RowLayout(1, 4, None), RowLayout(1, 4, 5), RowLayout(1, 4, 5)]
+    assert [found.layout(c) for c in (5, 6, 7)] == [
+        RowLayout(1, 4, None),
+        RowLayout(1, 4, 5),
+        RowLayout(1, 4, 5),
+    ]
 
 
 def test_a_mixed_folder_names_its_counts():
-    with pytest.raises(TilerError, match=r"mixed folder.*12 of 6 values, 10 of 5 values.*--task.*--assume-conf"):
+    with pytest.raises(
+        TilerError, match=r"mixed folder.*12 of 6 values, 10 of 5 values.*--task.*--assume-conf"
+    ):
         meaning(*[6] * 12, *[5] * 10)
 
 
@@ -67,7 +77,9 @@ def test_nine_rows_of_ten_are_the_folder():
 
 @pytest.mark.parametrize("counts", [[8] * 3, [12] * 3, [57] * 3, [56] * 3])
 def test_rows_all_of_one_longer_count_are_ambiguous(counts):
-    with pytest.raises(TilerError, match=r"keypoints or outlines.*--task segment.*--task pose.*kpt_shape"):
+    with pytest.raises(
+        TilerError, match=r"keypoints or outlines.*--task segment.*--task pose.*kpt_shape"
+    ):
         meaning(*counts)
 
 
@@ -80,7 +92,12 @@ def test_anything_else_is_refused_with_its_counts(counts):
 def test_outlines_of_an_odd_number_of_values():
     """class + 2n without confidence, or class + 2n + confidence + track id."""
     ids = meaning(9, 11, 15, last=3, task="segment")
-    assert ids.tracked and ids.layout(9) == RowLayout(1, 6, 7) and ids.layout(8) == RowLayout(1, 6, 7) and ids.layout(7) is None
+    assert (
+        ids.tracked
+        and ids.layout(9) == RowLayout(1, 6, 7)
+        and ids.layout(8) == RowLayout(1, 6, 7)
+        and ids.layout(7) is None
+    )
     plain = meaning(9, 11, 15, last=0.7, task="segment", assume_conf=0.5)
     assert not plain.tracked and plain.layout(9) == RowLayout(1, 8, None)
     ones = meaning(9, 11, last=1, task="segment", assume_conf=0.5)
@@ -92,7 +109,11 @@ def test_keypoints_by_their_shape(shape, count):
     points = shape[0] * shape[1]
     for task in ("pose", "auto") if points > 4 else ("pose",):
         found = meaning(count, count + 1, task=task, kpt_shape=shape)
-        assert (found.task, found.kpt_shape, found.layout(count)) == ("pose", shape, RowLayout(1, 4 + points, 5 + points))
+        assert (found.task, found.kpt_shape, found.layout(count)) == (
+            "pose",
+            shape,
+            RowLayout(1, 4 + points, 5 + points),
+        )
         assert found.layout(count - 1) is None and found.layout(count + 1).conf == 5 + points
 
 
@@ -117,7 +138,9 @@ def test_another_task_than_the_rows_have():
         meaning(6, task="boxes")
 
 
-@pytest.mark.parametrize("counts, kinds", [([6, 6], {}), ([10, 10], {}), ([8, 12, 30], {}), ([5], {"assume_conf": 0.5})])
+@pytest.mark.parametrize(
+    "counts, kinds", [([6, 6], {}), ([10, 10], {}), ([8, 12, 30], {}), ([5], {"assume_conf": 0.5})]
+)
 def test_pixels_are_refused(counts, kinds):
     with pytest.raises(TilerError, match="these are pixels"):
         meaning(*counts, value=120, **kinds)
@@ -154,7 +177,9 @@ def test_tallies_add_up():
     for count in (6, 6, 7, 5):
         parts.add(parse([row(count).encode()]))
     assert parts.total == whole.total == 4
-    assert {k: v.tolist() for k, v in parts.counts.items()} == {k: v.tolist() for k, v in whole.counts.items()}
+    assert {k: v.tolist() for k, v in parts.counts.items()} == {
+        k: v.tolist() for k, v in whole.counts.items()
+    }
     assert str(whole) == "2 of 6 values, 1 of 5 values, 1 of 7 values"
 
 
@@ -165,9 +190,14 @@ def test_rows_that_are_no_numbers_have_no_say():
 
 
 def test_what_was_expected_is_said_by_task():
-    assert "6 or 7 values" in Meaning("detect").expected(9) and "a confidence" in Meaning("detect").expected(5)
+    assert "6 or 7 values" in Meaning("detect").expected(9) and "a confidence" in Meaning(
+        "detect"
+    ).expected(5)
     assert "class, confidence" in Meaning("detect", conf_first=True).expected(9)
     assert "10 or 11" in Meaning("obb").expected(5)
     assert "even" in Meaning("segment").expected(6)
-    assert Meaning("pose", (2, 3)).expected(6) == "expected 12 values (class, box, 2 keypoints of 3, confidence), got 6"
+    assert (
+        Meaning("pose", (2, 3)).expected(6)
+        == "expected 12 values (class, box, 2 keypoints of 3, confidence), got 6"
+    )
     assert np.all([Meaning("pose").layout(c) is None for c in range(60)])

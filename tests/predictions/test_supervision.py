@@ -26,12 +26,18 @@ QUAD = [[50, 30], [70, 50], [50, 70], [30, 50]]
 def sink(path, *rows):
     """A file as supervision writes it."""
     if path.suffix == ".json":
-        path.write_text(json.dumps([{k: v if k == "xyxyxyxy" else str(v) for k, v in row.items()} for row in rows]))
+        path.write_text(
+            json.dumps(
+                [{k: v if k == "xyxyxyxy" else str(v) for k, v in row.items()} for row in rows]
+            )
+        )
         return path
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(rows[0])
-        writer.writerows([json.dumps(v) if isinstance(v, list) else v for v in row.values()] for row in rows)
+        writer.writerows(
+            [json.dumps(v) if isinstance(v, list) else v for v in row.values()] for row in rows
+        )
     return path
 
 
@@ -41,10 +47,20 @@ def path(tmp_path, request):
 
 
 def test_boxes(path):
-    predictions, found = read(sink(path, ROW, {**ROW, "file_name": "b.png"}), rect=(100, 0, 300, 200), scale=0.5)
+    predictions, found = read(
+        sink(path, ROW, {**ROW, "file_name": "b.png"}), rect=(100, 0, 300, 200), scale=0.5
+    )
     assert predictions.kind == "supervision, detect, images by file_name: 2 images, 2 rows"
-    assert predictions.keys == ["a", "b"] and found.instances.boxes[0].tolist() == [121, 40, 180, 120]
-    assert found.instances.class_id.tolist() == [2, 2] and found.instances.conf.tolist() == [0.9, 0.9]
+    assert predictions.keys == ["a", "b"] and found.instances.boxes[0].tolist() == [
+        121,
+        40,
+        180,
+        120,
+    ]
+    assert found.instances.class_id.tolist() == [2, 2] and found.instances.conf.tolist() == [
+        0.9,
+        0.9,
+    ]
 
 
 def test_turned_boxes(path):
@@ -56,10 +72,14 @@ def test_turned_boxes(path):
 
 def test_corners_as_numpy_writes_them(path):
     text = str(np.array(QUAD, np.float32))
-    np.testing.assert_array_equal(read(sink(path, {**ROW, "xyxyxyxy": text}))[1].instances.rings.quads()[0], QUAD)
+    np.testing.assert_array_equal(
+        read(sink(path, {**ROW, "xyxyxyxy": text}))[1].instances.rings.quads()[0], QUAD
+    )
 
 
-@pytest.mark.parametrize("column", ["file_name", "image", "image_name", "filename", "source", "tile"])
+@pytest.mark.parametrize(
+    "column", ["file_name", "image", "image_name", "filename", "source", "tile"]
+)
 def test_columns_that_name_the_picture(path, column):
     row = {k: v for k, v in ROW.items() if k != "file_name"}
     assert read(sink(path, {**row, column: "t 1.tif"}))[0].keys == ["t 1"]
@@ -70,7 +90,9 @@ def test_a_file_that_names_no_picture_is_refused(path):
     with pytest.raises(TilerError, match=r"custom column file_name, image"):
         read(sink(path, row))
     predictions, found = read(sink(path, row).parent)
-    assert predictions.keys == ["detections"] and len(found.instances) == 1, "but a folder of them names tiles by file"
+    assert predictions.keys == ["detections"] and len(found.instances) == 1, (
+        "but a folder of them names tiles by file"
+    )
 
 
 def test_a_folder_of_one_file_a_tile(tmp_path):
@@ -129,7 +151,9 @@ def test_short_and_long_rows(tmp_path):
     assert len(predictions.findings) == 1 and codes(found) == [] and len(found.instances) == 2
 
 
-@pytest.mark.parametrize("text", ["x_min,y_min\n1,2\n", "a b c\n", 'x_min,y_min,x_max,y_max\n"' + "x" * 200_000])
+@pytest.mark.parametrize(
+    "text", ["x_min,y_min\n1,2\n", "a b c\n", 'x_min,y_min,x_max,y_max\n"' + "x" * 200_000]
+)
 def test_what_is_no_csv_of_supervision(tmp_path, text):
     path = tmp_path / "x.csv"
     path.write_text(text)
@@ -139,6 +163,8 @@ def test_what_is_no_csv_of_supervision(tmp_path, text):
 
 def test_cells_that_somebody_escaped_are_read_as_they_were(tmp_path):
     head = "x_min,y_min,x_max,y_max,class_id,confidence,file_name\n"
-    (tmp_path / "d.csv").write_text(head + "10,20,30,40,0,0.5,'=a.jpg\n10,20,30,40,0,0.5,'tis.jpg\n-1,20,30,40,0,0.5,b.jpg\n")
+    (tmp_path / "d.csv").write_text(
+        head + "10,20,30,40,0,0.5,'=a.jpg\n10,20,30,40,0,0.5,'tis.jpg\n-1,20,30,40,0,0.5,b.jpg\n"
+    )
     found = open_predictions(tmp_path / "d.csv", Reading("detect", names=("a",)))
     assert list(found.keys) == ["'tis", "=a", "b"]

@@ -13,13 +13,35 @@ NUMBERS = st.one_of(
     st.integers(-5, 200).map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.floats(0, 1).map("{:g}".format),
-    st.sampled_from([".5", "5.", "+1", "-0", "1e3", "1E-3", "0.1234567890123456789", "1e400", "4.9e-324", "007"]),
+    st.sampled_from(
+        [".5", "5.", "+1", "-0", "1e3", "1E-3", "0.1234567890123456789", "1e400", "4.9e-324", "007"]
+    ),
 )
 WORDS = st.sampled_from(
-    ["nan", "inf", "x", "1,2", "1.2.3", "1-2", "--1", "1e", ".", "-", "e5", "1_0", "0x1", "é", "1e5e", "+-1", "\x00"]
+    [
+        "nan",
+        "inf",
+        "x",
+        "1,2",
+        "1.2.3",
+        "1-2",
+        "--1",
+        "1e",
+        ".",
+        "-",
+        "e5",
+        "1_0",
+        "0x1",
+        "é",
+        "1e5e",
+        "+-1",
+        "\x00",
+    ]
 )
 SPACES = st.sampled_from([" ", "  ", "\t", " \t "])
-ENDS = st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n", "\r", "\x0b", "\x0c", "\x1c", "\u2028", "\x85"])
+ENDS = st.sampled_from(
+    ["\n", "\r\n", "\n\n", "\n \t\n", "\r", "\x0b", "\x0c", "\x1c", "\u2028", "\x85"]
+)
 
 
 @st.composite
@@ -38,15 +60,27 @@ def texts(draw, words=None):
 def slowly(data):
     """The rows of one file, said with nothing but `yolo.parse`."""
     table = yolo.parse(data)
-    rows = {int(place): row.tolist() for places, rows in table.groups.values() for place, row in zip(places, rows, strict=True)}
-    return [rows.get(place, []) for place in range(len(table.lines))], table.lines, {p: m for p, _, m in table.problems}
+    rows = {
+        int(place): row.tolist()
+        for places, rows in table.groups.values()
+        for place, row in zip(places, rows, strict=True)
+    }
+    return (
+        [rows.get(place, []) for place in range(len(table.lines))],
+        table.lines,
+        {p: m for p, _, m in table.problems},
+    )
 
 
 def said(rows, file):
     """The same of file `file` of many."""
     first, end = rows.files[file : file + 2]
     values = [rows.values[rows.starts[r] : rows.starts[r + 1]].tolist() for r in range(first, end)]
-    return values, rows.lines[first:end].tolist(), {r - int(first): m for r, m in rows.words.items() if first <= r < end}
+    return (
+        values,
+        rows.lines[first:end].tolist(),
+        {r - int(first): m for r, m in rows.words.items() if first <= r < end},
+    )
 
 
 @quick
@@ -57,7 +91,9 @@ def test_many_files_at_once_are_what_yolo_parse_makes_of_each(files):
     for i, data in enumerate(files):
         # repr: NaN is itself, -0.0 is not 0.0
         assert repr(said(rows, i)) == repr(slowly(data)), data
-    np.testing.assert_array_equal(rows.ordinals, np.concatenate([np.empty(0, int), *map(np.arange, np.diff(rows.files))]))
+    np.testing.assert_array_equal(
+        rows.ordinals, np.concatenate([np.empty(0, int), *map(np.arange, np.diff(rows.files))])
+    )
 
 
 @quick
@@ -77,7 +113,9 @@ def test_concatenating_is_parsing_all(one, other):
         np.testing.assert_equal(getattr(together, name), getattr(direct, name))
 
 
-@pytest.mark.parametrize("doubtful", [b"1.2.3 4\n", b"1-2\n", b"1 . 2\n", b"1e 5\n", b"e\n", b"1 2 - 3.4.5\n"])
+@pytest.mark.parametrize(
+    "doubtful", [b"1.2.3 4\n", b"1-2\n", b"1 . 2\n", b"1e 5\n", b"e\n", b"1 2 - 3.4.5\n"]
+)
 def test_a_word_that_is_no_number_but_looks_like_one_is_seen(doubtful):
     """numpy reads 1.2.3 as two numbers and stops at e: the words must be counted."""
     assert _at_once([b"1 2\n", doubtful]) is None
@@ -94,7 +132,11 @@ def test_two_faults_do_not_cancel_out():
 def test_nothing_is_ordinary():
     for files in ([], [b""], [b"", b"\n\n"], [b"\xef\xbb\xbf"]):
         rows = parse(files)
-        assert len(rows) == 0 and rows.files.tolist() == [0] * (len(files) + 1) and rows.values.shape == (0,)
+        assert (
+            len(rows) == 0
+            and rows.files.tolist() == [0] * (len(files) + 1)
+            and rows.values.shape == (0,)
+        )
         assert len(rows.take([])) == 0
     assert len(concatenate([])) == 0
 

@@ -60,7 +60,9 @@ def test_any_class_when_none_are_known(tmp_path):
 def test_boxes_past_the_tile_are_clamped_and_counted_once(tmp_path):
     folder(tmp_path, a=GOOD + "0 0 .5 .2 .1 .9\n0 1 1 .2 .2 .9\n", b="0 .5 .5 9 9 .9\n")
     _, found = read(tmp_path)
-    np.testing.assert_allclose(found.instances.boxes[1:], [[0, 45, 10, 55], [90, 90, 100, 100], [0, 0, 100, 100]])
+    np.testing.assert_allclose(
+        found.instances.boxes[1:], [[0, 45, 10, 55], [90, 90, 100, 100], [0, 0, 100, 100]]
+    )
     assert [(f.code, f.line, f.count) for f in found.findings] == [("D09", 2, 2), ("D09", 1, 1)]
 
 
@@ -77,7 +79,9 @@ def test_corners_of_turned_boxes_stay_where_they_are(tmp_path):
 
 
 def test_crossed_corners_become_their_rectangle(tmp_path):
-    _, found = read(folder(tmp_path, a="0 .2 .2 .6 .4 .6 .2 .2 .4 .9\n0 .2 .2 .4 .2 .6 .2 .8 .2 .9\n"))
+    _, found = read(
+        folder(tmp_path, a="0 .2 .2 .6 .4 .6 .2 .2 .4 .9\n0 .2 .2 .4 .2 .6 .2 .8 .2 .9\n")
+    )
     np.testing.assert_allclose(found.instances.area, [800])
     assert codes(found) == ["D06"], "corners on one line"
 
@@ -111,13 +115,18 @@ def test_outlines_that_show_nothing(tmp_path, points, code):
 
 
 def test_a_keypoint_that_is_not_finite(tmp_path):
-    rows = "0 .5 .5 .4 .4 .5 nan 2 .9\n0 .5 .5 .4 .4 .5 .5 nan .9\n0 .5 .5 .4 .4 1e300 .5 2 .9\n0 .5 .5 .4 .4 1.5 .5 2 .9\n"
+    rows = (
+        "0 .5 .5 .4 .4 .5 nan 2 .9\n0 .5 .5 .4 .4 .5 .5 nan .9\n0 .5 .5 .4 .4 1e300 .5 2 .9\n0 .5 "
+        ".5 .4 .4 1.5 .5 2 .9\n"
+    )
     _, found = read(folder(tmp_path, a=rows), task="pose", kpt_shape=(1, 3))
     assert codes(found) == ["D02", "D02", "D05"] and found.instances.row.tolist() == [3]
 
 
 def test_every_refused_row_has_its_finding(tmp_path):
-    _, found = read(folder(tmp_path, a="9 .5 .5 .2 .1 .9\n" * 50 + "0 .5 .5 0 0 .9\n" * 50), names=("a",))
+    _, found = read(
+        folder(tmp_path, a="9 .5 .5 .2 .1 .9\n" * 50 + "0 .5 .5 0 0 .9\n" * 50), names=("a",)
+    )
     assert len(found.refused) == 100
     assert [f.line for f in found.findings if f.code == "D04"] == list(range(1, 51))
     assert sum(f.count for f in found.findings if f.code == "D06") == 50
@@ -125,7 +134,14 @@ def test_every_refused_row_has_its_finding(tmp_path):
 
 def test_the_message_of_an_entry_names_it(tmp_path):
     path = tmp_path / "p.json"
-    path.write_text(json.dumps([{"image_id": "a", "category_id": 0, "bbox": [1, 1, 2, 2], "score": s} for s in (0.5, 7)]))
+    path.write_text(
+        json.dumps(
+            [
+                {"image_id": "a", "category_id": 0, "bbox": [1, 1, 2, 2], "score": s}
+                for s in (0.5, 7)
+            ]
+        )
+    )
     _, found = read(path)
     assert str(found.findings[0]) == f"{path}: D08 entry 1: confidence 7, expected 0 to 1"
 
@@ -137,7 +153,9 @@ def test_tile_pixels_and_normalised_are_one_place(seed, scale):
     tiles = frames("ab", (30, 40, 230, 140), scale)
     points, tile = rng.random((9, 2)), rng.integers(0, 2, 9)
     pixels = points * [200 * scale, 100 * scale]
-    np.testing.assert_allclose(placed(points, tile, tiles, True), placed(pixels, tile, tiles, False))
+    np.testing.assert_allclose(
+        placed(points, tile, tiles, True), placed(pixels, tile, tiles, False)
+    )
 
 
 @quick
@@ -148,10 +166,23 @@ def test_what_is_kept_lies_in_its_tile_and_what_lies_in_it_is_not_changed(seed):
     corner = rng.uniform(-60, 120, (n, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(-5, 80, (n, 2))], axis=1)
     number = np.arange(n)
-    rows = PlacedRows("detect", np.zeros(n, int), number, np.zeros(n, int), number + 1, np.zeros(n), rng.random(n), boxes)
+    rows = PlacedRows(
+        "detect",
+        np.zeros(n, int),
+        number,
+        np.zeros(n, int),
+        number + 1,
+        np.zeros(n),
+        rng.random(n),
+        boxes,
+    )
     found = judged(rows, [], frames("a"), ["a.txt"], None, "")
     kept = found.instances
-    assert (kept.boxes >= 0).all() and (kept.boxes <= 100).all() and (kept.boxes[:, 2:] > kept.boxes[:, :2]).all()
+    assert (
+        (kept.boxes >= 0).all()
+        and (kept.boxes <= 100).all()
+        and (kept.boxes[:, 2:] > kept.boxes[:, :2]).all()
+    )
     given = boxes[kept.row]
     whole = (given[:, :2] >= 0).all(axis=1) & (given[:, 2:] <= 100).all(axis=1)
     np.testing.assert_array_equal(kept.boxes[whole], given[whole])

@@ -14,10 +14,20 @@ from tiler.predictions import Reading, open_predictions, yolo_folder
 def test_boxes_in_source_pixels(tmp_path):
     folder(tmp_path, a="0 .5 .5 .2 .1 .9\n2 .25 .5 .5 1 .8 17\n", b="")
     predictions, found = read(tmp_path, rect=(1000, 2000, 1200, 2100), scale=0.5)
-    assert predictions.kind == "Ultralytics txt, detect with confidence (6 or 7 values a row): 2 files, 2 rows"
-    assert (predictions.keys, predictions.counts, predictions.numeric) == (["a", "b"], [2, 0], False)
+    assert (
+        predictions.kind
+        == "Ultralytics txt, detect with confidence (6 or 7 values a row): 2 files, 2 rows"
+    )
+    assert (predictions.keys, predictions.counts, predictions.numeric) == (
+        ["a", "b"],
+        [2, 0],
+        False,
+    )
     assert found.instances.boxes.tolist() == [[1080, 2045, 1120, 2055], [1000, 2000, 1100, 2100]]
-    assert found.instances.conf.tolist() == [0.9, 0.8] and found.instances.class_id.tolist() == [0, 2]
+    assert found.instances.conf.tolist() == [0.9, 0.8] and found.instances.class_id.tolist() == [
+        0,
+        2,
+    ]
     assert found.instances.row.tolist() == [0, 1] and found.tile.tolist() == [0, 0]
 
 
@@ -26,7 +36,10 @@ def test_each_tile_has_its_own_frame(tmp_path):
     tiles = frames("ba")
     tiles.rects[:] = [[0, 0, 10, 10], [100, 0, 300, 100]]
     found = open_predictions(tmp_path, Reading()).batch([1, 0]).read(tiles)
-    assert found.instances.boxes.tolist() == [[4, 4, 6, 6], [180, 40, 220, 60]] and found.tile.tolist() == [0, 1]
+    assert found.instances.boxes.tolist() == [
+        [4, 4, 6, 6],
+        [180, 40, 220, 60],
+    ] and found.tile.tolist() == [0, 1]
 
 
 def test_turned_boxes(tmp_path):
@@ -34,7 +47,9 @@ def test_turned_boxes(tmp_path):
     folder(tmp_path, a=f"1 {corners} .7\n1 {corners} .6 4\n")
     predictions, found = read(tmp_path)
     assert "--task segment" in predictions.kind and predictions.task == "obb"
-    np.testing.assert_allclose(found.instances.rings.quads()[0], [[50, 30], [70, 50], [50, 70], [30, 50]])
+    np.testing.assert_allclose(
+        found.instances.rings.quads()[0], [[50, 30], [70, 50], [50, 70], [30, 50]]
+    )
     np.testing.assert_allclose(found.instances.area, 800)
 
 
@@ -78,7 +93,10 @@ def test_keypoints_without_visibility(tmp_path):
 def test_assumed_confidence_leaves_given_ones(tmp_path):
     folder(tmp_path, a="0 .5 .5 .2 .1\n0 .5 .5 .2 .1 .9\n")
     predictions, found = read(tmp_path, assume_conf=0.25)
-    assert found.instances.conf.tolist() == [0.25, 0.9] and "with or without confidence, taken as 0.25 (" in predictions.kind
+    assert (
+        found.instances.conf.tolist() == [0.25, 0.9]
+        and "with or without confidence, taken as 0.25 (" in predictions.kind
+    )
 
 
 def test_confidence_first(tmp_path):
@@ -89,10 +107,17 @@ def test_confidence_first(tmp_path):
 
 
 def test_rows_of_another_form_are_refused_with_their_line(tmp_path):
-    folder(tmp_path, a="0 .5 .5 .2 .1 .9\n" * 9 + "\n0 .5 .5 .2 .1\n", b="0 .5 .5 .2 .1 .9\n" * 9 + "0 oops .2 .1 .9\n")
+    folder(
+        tmp_path,
+        a="0 .5 .5 .2 .1 .9\n" * 9 + "\n0 .5 .5 .2 .1\n",
+        b="0 .5 .5 .2 .1 .9\n" * 9 + "0 oops .2 .1 .9\n",
+    )
     _, found = read(tmp_path)
     assert found.refused == [(0, 9, "D03"), (1, 9, "D02")]
-    assert [(f.path, f.line) for f in found.findings] == [(str(tmp_path / "a.txt"), 11), (str(tmp_path / "b.txt"), 10)]
+    assert [(f.path, f.line) for f in found.findings] == [
+        (str(tmp_path / "a.txt"), 11),
+        (str(tmp_path / "b.txt"), 10),
+    ]
     assert "a confidence" in found.findings[0].message and "'oops'" in found.findings[1].message
 
 
@@ -118,10 +143,15 @@ def test_the_digest_is_of_numbers_and_places(tmp_path):
         "split": plain.replace("\n", " 1\n"),
         "words": plain + "x\n",
     }
-    digests = {name: read(folder(tmp_path / name, a=content))[1].digest for name, content in variants.items()}
+    digests = {
+        name: read(folder(tmp_path / name, a=content))[1].digest
+        for name, content in variants.items()
+    }
     assert digests["plain"] == digests["windows"] == digests["blank"]
     assert len(set(digests.values())) == 4 and all(len(d) == 32 for d in digests.values())
-    moved = read(folder(tmp_path / "moved", a="0 .5 .5 .2 .1 .9\n", b="1 .5 .5 .2 .1 .9\n"))[1].digest
+    moved = read(folder(tmp_path / "moved", a="0 .5 .5 .2 .1 .9\n", b="1 .5 .5 .2 .1 .9\n"))[
+        1
+    ].digest
     assert moved not in digests.values()
 
 
@@ -133,7 +163,9 @@ def test_any_batches_give_the_same(tmp_path):
     for start in range(0, 7, 3):
         names = predictions.keys[start : start + 3]
         parts.append(predictions.batch(range(start, start + len(names))).read(frames(names)))
-    np.testing.assert_array_equal(np.concatenate([p.instances.boxes for p in parts]), whole.instances.boxes)
+    np.testing.assert_array_equal(
+        np.concatenate([p.instances.boxes for p in parts]), whole.instances.boxes
+    )
     assert len(predictions.batch([]).read(frames([])).instances) == 0
 
 
@@ -160,7 +192,12 @@ def test_parsing_in_parts_changes_nothing(tmp_path, monkeypatch, size):
 
 
 def test_what_cannot_be_read_is_a_finding_and_the_rest_goes_on(tmp_path, monkeypatch):
-    folder(tmp_path, a="0 .5 .5 .2 .1 .9\n", wide="0 .5 .5 .2 .1 .9\n".encode("utf-16"), large="0" * 2000)
+    folder(
+        tmp_path,
+        a="0 .5 .5 .2 .1 .9\n",
+        wide="0 .5 .5 .2 .1 .9\n".encode("utf-16"),
+        large="0" * 2000,
+    )
     (tmp_path / "dir.txt").mkdir()
     os.mkfifo(tmp_path / "fifo.txt")
     (tmp_path / "gone.txt").symlink_to("nowhere")
@@ -177,9 +214,13 @@ def test_mixed_and_empty_folders_name_themselves(tmp_path):
     with pytest.raises(TilerError, match=r"mixed.*1 of 5 values, 1 of 6 values"):
         read(mixed)
     predictions, found = read(folder(tmp_path / "none", a="", b="\n"))
-    assert predictions.kind == "Ultralytics txt, detect: 2 files, 0 rows" and len(found.instances) == 0
+    assert (
+        predictions.kind == "Ultralytics txt, detect: 2 files, 0 rows" and len(found.instances) == 0
+    )
 
 
 def test_batches_pickle_small(tmp_path):
-    predictions, _ = read(folder(tmp_path, **{f"t{i}": "0 .5 .5 .2 .1 .9\n" * 50 for i in range(20)}))
+    predictions, _ = read(
+        folder(tmp_path, **{f"t{i}": "0 .5 .5 .2 .1 .9\n" * 50 for i in range(20)})
+    )
     assert len(pickle.dumps(predictions.batch([3]))) < 5000

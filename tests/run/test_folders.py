@@ -26,7 +26,9 @@ def folder(tmp_path, request, monkeypatch):
 
 
 def plant(path, kind):
-    theirs = path.parent.parent / "theirs" if path.parent.name == "ours" else path.parents[2] / "theirs"
+    theirs = (
+        path.parent.parent / "theirs" if path.parent.name == "ours" else path.parents[2] / "theirs"
+    )
     if kind == "link":
         path.symlink_to(theirs / "precious")
     elif kind == "second name":
@@ -62,7 +64,15 @@ class TestPlanted:
     def test_link_on_the_way_is_not_followed(self, folder):
         folder.make("x")
         plant(folder.path / "x/y", "folder link")
-        for action in (folder.open, folder.append, folder.create, folder.stat, folder.folder, folder.make, folder.remove):
+        for action in (
+            folder.open,
+            folder.append,
+            folder.create,
+            folder.stat,
+            folder.folder,
+            folder.make,
+            folder.remove,
+        ):
             with pytest.raises(Planted, match="x/y"):
                 action("x/y/precious")
         assert not folder.has("x/y/precious")
@@ -99,7 +109,9 @@ class TestOrdinary:
     @settings(max_examples=30, deadline=None)
     @given(
         st.dictionaries(
-            st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join).map(lambda name: f"{name}/file"),
+            st.lists(st.sampled_from("ab"), min_size=1, max_size=4)
+            .map("/".join)
+            .map(lambda name: f"{name}/file"),
             st.binary(max_size=20),
             max_size=6,
         )

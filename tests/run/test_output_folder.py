@@ -79,7 +79,9 @@ class TestOccupied:
     def test_what_is_not_ours_is_never_replaced(self, tmp_path, overwrite):
         (tmp_path / "b").write_text("")
         (tmp_path / "a\n").write_text("")
-        with pytest.raises(TilerError, match=r"holds files that are not of tiler \(a\\n\); choose another folder"):
+        with pytest.raises(
+            TilerError, match=r"holds files that are not of tiler \(a\\n\); choose another folder"
+        ):
             occupied(tmp_path, MARK, overwrite, all_ours)
 
     def test_a_folder_that_is_called_like_the_mark_is_no_mark(self, tmp_path):
@@ -96,7 +98,10 @@ class TestOccupied:
         assert not occupied(made, MARK, True, no_foreign)
         (made / "labels").mkdir()
         (made / "labels/foreign.txt").write_text("precious")
-        with pytest.raises(TilerError, match="labels/foreign.txt is not of tiler, so --overwrite does not delete it"):
+        with pytest.raises(
+            TilerError,
+            match="labels/foreign.txt is not of tiler, so --overwrite does not delete it",
+        ):
             occupied(made, MARK, True, no_foreign)
         assert (made / "labels/foreign.txt").read_text() == "precious"
 
@@ -107,8 +112,12 @@ class TestRequireSame:
 
     def test_every_difference_is_said(self, tmp_path):
         with pytest.raises(TilerError) as caught:
-            require_same(tmp_path / "out", __version__, {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": None, "d": 4})
-        assert "other options (b 2 -> 3; d None -> 4); use --overwrite, or another --out" in str(caught.value)
+            require_same(
+                tmp_path / "out", __version__, {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": None, "d": 4}
+            )
+        assert "other options (b 2 -> 3; d None -> 4); use --overwrite, or another --out" in str(
+            caught.value
+        )
 
     def test_another_version_is_a_difference(self, tmp_path):
         with pytest.raises(TilerError, match=f"tiler 0.0.1 -> {__version__}"):

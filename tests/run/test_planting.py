@@ -30,7 +30,12 @@ pytestmark = [
 VERBS = ("split", "merge", "score")
 PARTIAL = ".out.partial"
 PIECES = ("", "/lock", "/journal.jsonl", "/tree", "/replaced", "/probe", "/else", "/tree/else")
-NEW = (*(PARTIAL + name for name in PIECES), f"{PARTIAL}/tree/labels/train.cache", "out/else", "out/labels/else")
+NEW = (
+    *(PARTIAL + name for name in PIECES),
+    f"{PARTIAL}/tree/labels/train.cache",
+    "out/else",
+    "out/labels/else",
+)
 KINDS = (
     "file",
     "file of the same size",
@@ -213,7 +218,11 @@ class Planting(RuleBasedStateMachine):
         elif kind == "second name":
             os.link(self.victim / "precious.txt", path)
         else:
-            to = {"link to a file": "precious.txt", "link to a folder": "inner", "dead link": "nothing"}[kind]
+            to = {
+                "link to a file": "precious.txt",
+                "link to a folder": "inner",
+                "dead link": "nothing",
+            }[kind]
             path.symlink_to(self.victim / to)
 
     plant_again = plant
@@ -221,9 +230,13 @@ class Planting(RuleBasedStateMachine):
     @precondition(lambda self: is_folder(self.root / PARTIAL / "tree"))
     @rule(choice=st.integers(0, 1000))
     def unpack_a_staging_folder(self, choice):
-        """One that looks like that of a stopped run in all that an archive can hold, but for a file."""
+        """One that looks like that of a stopped run in all that an archive can hold, but for a
+        file.
+        """
         home, copy = self.root / PARTIAL, self.root / "copy"
-        if any(not (is_folder(path) or path.is_file()) or path.is_symlink() for path in home.rglob("*")):
+        if any(
+            not (is_folder(path) or path.is_file()) or path.is_symlink() for path in home.rglob("*")
+        ):
             return
         shutil.copytree(home, copy)
         remove(home)
@@ -258,7 +271,9 @@ class WithoutHandles(Planting):
     handles = False
 
 
-STEPS = settings(max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+STEPS = settings(
+    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
 TestSplit, TestMerge, TestScore, TestWithoutHandles = (
     machine.TestCase for machine in (Planting, Merging, Scoring, WithoutHandles)
 )
@@ -276,9 +291,16 @@ class TestOneByOne:
     def stopped(self, verb, root, monkeypatch):
         """A run that had noted an image as done. Returns the files that are there."""
         given, clean = given_to(verb)
-        before = {"split": ("probe", "journal.jsonl", "tiles.jsonl"), "merge": ("probe", "journal.jsonl")}[verb]
+        before = {
+            "split": ("probe", "journal.jsonl", "tiles.jsonl"),
+            "merge": ("probe", "journal.jsonl"),
+        }[verb]
         tiles = [name for name in clean if name.startswith(("images/", "labels/"))]
-        first = tiles if verb == "split" else (*output.OWN[:2], "detections.csv", "dota/Task1_a.txt", tiles[0])
+        first = (
+            tiles
+            if verb == "split"
+            else (*output.OWN[:2], "detections.csv", "dota/Task1_a.txt", tiles[0])
+        )
         count = len(before) + len(first)
         with killed_after(count, monkeypatch):
             produce(verb, given, root / "out")

@@ -11,7 +11,11 @@ from tiler.run import workers
 from tiler.run.rejecting import among_others, refusal
 from tiler.splitting import cutting
 
-ERRORS = {"memory": (MemoryError(), "I04"), "fault": (ZeroDivisionError("oops"), "X01"), "disk": (OSError(5, "EIO"), "I01")}
+ERRORS = {
+    "memory": (MemoryError(), "I04"),
+    "fault": (ZeroDivisionError("oops"), "X01"),
+    "disk": (OSError(5, "EIO"), "I01"),
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -59,10 +63,15 @@ def test_split_refuses_the_image_and_cuts_the_others(filled, tmp_path, monkeypat
 
     monkeypatch.setattr(cutting, "write", failing)
     report = tiler.split(filled.yaml, tile=128, out=tmp_path / "out", workers=workers)
-    assert [(f.path, f.code) for f in report.findings if f.level == "error"] == [("images/train/p1.jpg", code)]
+    assert [(f.path, f.code) for f in report.findings if f.level == "error"] == [
+        ("images/train/p1.jpg", code)
+    ]
     assert report.exit_code() == 1
     assert report.total.counts.refused == 1
-    assert {name.split("__")[0] for name in os.listdir(tmp_path / "out/images/train")} >= {"p0", "p2"}
+    assert {name.split("__")[0] for name in os.listdir(tmp_path / "out/images/train")} >= {
+        "p0",
+        "p2",
+    }
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -89,7 +98,12 @@ def test_merge_refuses_the_image_and_merges_the_others(filled, tmp_path, monkeyp
     from tiler.merging import work
 
     tiler.split(filled.yaml, tile=128, out=tmp_path / "tiles")
-    sound = tiler.merge(tmp_path / "tiles/labels/train", tiles=tmp_path / "tiles", assume_conf=1, out=tmp_path / "sound")
+    sound = tiler.merge(
+        tmp_path / "tiles/labels/train",
+        tiles=tmp_path / "tiles",
+        assume_conf=1,
+        out=tmp_path / "sound",
+    )
     stitched = work.stitched
 
     def failing(job, piece):

@@ -190,7 +190,9 @@ class TestJournal:
         ends = [data.index(record + b"\r") + len(record) + 1 for _, record in records]
         for length in range(len(data) + 1):
             journal(out).write_bytes(data[:length])
-            expected = dict(record for record, end in zip(records, ends, strict=True) if end <= length)
+            expected = dict(
+                record for record, end in zip(records, ends, strict=True) if end <= length
+            )
             with Staging(out) as one:
                 assert one.begin("f") == expected
                 one.note("later", b"9")
@@ -207,7 +209,9 @@ class TestJournal:
         st.integers(0, 200),
     )
     @settings(max_examples=60, deadline=None)
-    def test_killed_anywhere_it_knows_a_beginning_of_what_was_done(self, tmp_path_factory, pieces, lost):
+    def test_killed_anywhere_it_knows_a_beginning_of_what_was_done(
+        self, tmp_path_factory, pieces, lost
+    ):
         out = tmp_path_factory.mktemp("staging") / "out"
         records = [(key, json.dumps(value).encode()) for key, value in pieces]
         leave(out, *records)
@@ -232,7 +236,9 @@ with Staging(Path(sys.argv[1])) as one:
 @pytest.fixture
 def holder(out):
     """Another process that holds the output."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -423,7 +429,12 @@ class TestFullDisk:
     def test_a_note_that_only_half_fits_is_forgotten(self, out):
         """With a true limit, in a process of its own."""
         pytest.importorskip("resource", reason="no limit on file sizes here")
-        done = subprocess.run([sys.executable, "-c", HALF_A_NOTE, str(out)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", HALF_A_NOTE, str(out)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert re.search(r"^Unfinished cannot write: File too large.*run again", done.stdout)
         assert resume(out) == {"x": b"1"}
 
@@ -495,7 +506,9 @@ class TestWhatOthersPutThere:
         assert (mine / "file").read_text() == "precious"
         assert names(mine) == ["file"]
 
-    @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away")
+    @pytest.mark.skipif(
+        not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away"
+    )
     @pytest.mark.parametrize("name", ["", "tree", "journal.jsonl"])
     def test_what_belongs_to_someone_else_is_refused(self, out, name):
         leave(out, ("x", b"1"))
@@ -520,12 +533,18 @@ class TestKeepOnly:
 class TestPlacesThatCannotBeWritten:
     def test_a_file_above(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(TilerError, match="cannot be written") as caught, Staging(tmp_path / "file" / "out"):
+        with (
+            pytest.raises(TilerError, match="cannot be written") as caught,
+            Staging(tmp_path / "file" / "out"),
+        ):
             pass
         assert caught.value.exit_code == 2
 
     def test_a_name_that_is_too_long(self, tmp_path):
-        with pytest.raises(TilerError, match="cannot be written") as caught, Staging(tmp_path / ("n" * 250)):
+        with (
+            pytest.raises(TilerError, match="cannot be written") as caught,
+            Staging(tmp_path / ("n" * 250)),
+        ):
             pass
         assert caught.value.exit_code == 2
 

@@ -116,7 +116,9 @@ class TestResults:
 
         assert list(stream(meet, range(6), 3, "threading")) == list(range(6))
 
-    @pytest.mark.parametrize(("backend", "count"), [("sequential", 1), ("threading", 1), ("threading", 2)])
+    @pytest.mark.parametrize(
+        ("backend", "count"), [("sequential", 1), ("threading", 1), ("threading", 2)]
+    )
     def test_results_come_while_work_goes_on(self, backend, count):
         first_was_taken = threading.Event()
 
@@ -151,7 +153,11 @@ class TestErrors:
     def test_ours_keep_what_they_carry(self, backend, count):
         with pytest.raises(SourceRefused) as caught:
             list(stream(refusing_three, range(8), count, backend))
-        assert (caught.value.code, caught.value.message, caught.value.path) == ("I03", "truncated", "labels/3.txt")
+        assert (caught.value.code, caught.value.message, caught.value.path) == (
+            "I03",
+            "truncated",
+            "labels/3.txt",
+        )
 
 
 @needs_kill
@@ -188,7 +194,9 @@ class TestLostWorkers:
             list(stream(partial(killed_by, 0, os.getpid()), [0], 1, "loky"))
 
     @pytest.mark.parametrize("count", [1, 2])
-    def test_the_one_before_it_is_not_blamed_when_this_process_is_slow(self, monkeypatch, tmp_path, count):
+    def test_the_one_before_it_is_not_blamed_when_this_process_is_slow(
+        self, monkeypatch, tmp_path, count
+    ):
         """Its result may be there, and not taken yet, when the next item kills its worker.
 
         joblib looks for results every 10 ms; here it is held until a worker dies.
@@ -202,10 +210,14 @@ class TestLostWorkers:
             sign.unlink(missing_ok=True)
             sleep(0.2)
 
-        monkeypatch.setattr(joblib.parallel, "time", SimpleNamespace(**vars(time) | {"sleep": sleep}))
+        monkeypatch.setattr(
+            joblib.parallel, "time", SimpleNamespace(**vars(time) | {"sleep": sleep})
+        )
         taken = []
         with pytest.raises(Unfinished) as caught:
-            for result in stream(partial(killed_by, 2, os.getpid(), sign=sign), range(4), count, "loky"):
+            for result in stream(
+                partial(killed_by, 2, os.getpid(), sign=sign), range(4), count, "loky"
+            ):
                 taken.append(result)
         assert str(caught.value).startswith("images/2.jpg: ")
         assert taken == [0, 1]

@@ -1,4 +1,6 @@
-"""Boxes of outlines and poses: beside these, and alone by `--task detect`; and what a score says of its input."""
+"""Boxes of outlines and poses: beside these, and alone by `--task detect`; and what a score says of
+its input.
+"""
 
 import json
 import subprocess
@@ -27,7 +29,9 @@ def pose(x, *conf):
 
 
 def made(tmp_path, task):
-    """A dataset of one image in each split, and predictions: an outline that half fits, in a box that fits."""
+    """A dataset of one image in each split, and predictions: an outline that half fits, in a box
+    that fits.
+    """
     if task == "pose":
         labels, found, extra = pose(20), pose(20, 0.9), POSE
     elif task == "obb":
@@ -46,7 +50,9 @@ def merged(tmp_path, task, options=()):
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=200, task=task, workers=1)
     (name,) = [p.stem for p in (tmp_path / "tiles/labels/val").glob("*.txt")]
     (preds / "p.txt").rename(preds / f"{name}.txt")
-    tiler.merge(preds, tiles=tmp_path / "tiles", out=tmp_path / "preds-merged", workers=1, **dict(options))
+    tiler.merge(
+        preds, tiles=tmp_path / "tiles", out=tmp_path / "preds-merged", workers=1, **dict(options)
+    )
     return data, tmp_path / "preds-merged"
 
 
@@ -80,25 +86,51 @@ def test_boxes_alone_of_obb_and_of_json(tmp_path, task):
 
 def test_another_task_than_what_was_merged_is_an_error(tmp_path):
     data, preds = merged(tmp_path, "segment")
-    with pytest.raises(TilerError, match="--task obb: .* was merged as segment; --task detect scores its boxes"):
+    with pytest.raises(
+        TilerError, match="--task obb: .* was merged as segment; --task detect scores its boxes"
+    ):
         tiler.score(preds, data.yaml, split="val", task="obb")
     labels = dataset(tmp_path / "boxes", {"p": row(0, 20, 20, 60, 60)}, names=["a"])
-    with pytest.raises(TilerError, match="--task segment: detections are segment, labels detect, of which boxes"):
+    with pytest.raises(
+        TilerError, match="--task segment: detections are segment, labels detect, of which boxes"
+    ):
         tiler.score(preds, labels.yaml, split="val", task="segment")
 
 
 def test_the_command_prints_boxes_beside_outlines_and_says_how_obbs_are_compared(tmp_path):
     data, preds = merged(tmp_path, "segment")
-    done = run("score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path)
+    done = run(
+        "score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path
+    )
     lines = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    for name in ("coco, 100 a class and image", "coco, boxes, 100 a class and image", "coco, boxes, all (100)"):
+    for name in (
+        "coco, 100 a class and image",
+        "coco, boxes, 100 a class and image",
+        "coco, boxes, all (100)",
+    ):
         assert name in lines
     assert "ultralytics 8.4.190, boxes, 300 an image" in lines
     assert "size of a detection: width times height of the box" in lines
-    only = run("score", preds, "--data", data.yaml, "--split", "val", "--task", "detect", "--analysis", "none", cwd=tmp_path)
-    assert "detect, IoU of boxes" in only.stdout and "boxes, " not in only.stdout.replace("IoU of boxes", "")
+    only = run(
+        "score",
+        preds,
+        "--data",
+        data.yaml,
+        "--split",
+        "val",
+        "--task",
+        "detect",
+        "--analysis",
+        "none",
+        cwd=tmp_path,
+    )
+    assert "detect, IoU of boxes" in only.stdout and "boxes, " not in only.stdout.replace(
+        "IoU of boxes", ""
+    )
     data, preds = merged(tmp_path / "obb", "obb")
-    done = run("score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path)
+    done = run(
+        "score", preds, "--data", data.yaml, "--split", "val", "--analysis", "none", cwd=tmp_path
+    )
     assert "coco (IoU of polygons), 100 a class and image" in done.stdout
     assert "ultralytics 8.4.190 (ProbIoU), 300 an image" in done.stdout
     assert "…" not in done.stdout
@@ -106,21 +138,30 @@ def test_the_command_prints_boxes_beside_outlines_and_says_how_obbs_are_compared
 
 def many(count, conf=True):
     """Rows of so many boxes."""
-    return "".join(row(0, 1 + i % 150, 5, 20 + i % 150, 50, *([0.5] if conf else [])) for i in range(count))
+    return "".join(
+        row(0, 1 + i % 150, 5, 20 + i % 150, 50, *([0.5] if conf else [])) for i in range(count)
+    )
 
 
 @pytest.mark.parametrize(("count", "said"), [(299, False), (300, True), (301, False)])
 def test_images_with_exactly_as_many_as_a_detector_keeps_are_told(tmp_path, count, said):
-    data = dataset(tmp_path / "data", {"p": row(0, 20, 20, 60, 60), "q": row(0, 20, 20, 60, 60)}, names=["a"])
+    data = dataset(
+        tmp_path / "data", {"p": row(0, 20, 20, 60, 60), "q": row(0, 20, 20, 60, 60)}, names=["a"]
+    )
     preds = texts(tmp_path / "preds", {"p": many(count), "q": many(3)})
     metrics = tiler.score(preds, data.yaml, split="val", analysis="none")
     assert [f.code for f in metrics.findings] == ["D11"] * said and metrics.exit_code() == 0
     if said:
-        what = "images with exactly 300 rows: 1 (images/val/p.png): the max_det may have cut off more; set it higher"
+        what = (
+            "images with exactly 300 rows: 1 (images/val/p.png): the max_det may have cut off "
+            "more; set it higher"
+        )
         assert metrics.findings[0].message == what
     entry = {"category_id": 0, "bbox": [1, 1, 9, 9], "score": 0.5}
     dt = dumped(tmp_path / "dt.json", [{**entry, "image_id": "p"} for _ in range(count)])
-    assert [f.code for f in tiler.score(dt, data.yaml, split="val", analysis="none").findings] == ["D11"] * said
+    assert [f.code for f in tiler.score(dt, data.yaml, split="val", analysis="none").findings] == [
+        "D11"
+    ] * said
 
 
 def test_tiles_of_merged_ones_and_what_merge_was_told_to_keep(tmp_path):
@@ -129,11 +170,21 @@ def test_tiles_of_merged_ones_and_what_merge_was_told_to_keep(tmp_path):
     (name,) = [p.stem for p in (tmp_path / "tiles/labels/val").glob("*.txt")]
     preds = texts(tmp_path / "preds", {name: many(300)})
     tiler.merge(preds, tiles=tmp_path / "tiles", out=tmp_path / "all", method="none", workers=1)
-    tiler.merge(preds, tiles=tmp_path / "tiles", out=tmp_path / "some", max_det=7, method="none", workers=1)
-    tile = f"tiles with exactly 300 rows: 1 ({name}): the max_det may have cut off more; set it higher"
-    for folder, images in (("all", []), ("some", ["images with exactly 7 rows: 1 (images/val/p.png)"])):
+    tiler.merge(
+        preds, tiles=tmp_path / "tiles", out=tmp_path / "some", max_det=7, method="none", workers=1
+    )
+    tile = (
+        f"tiles with exactly 300 rows: 1 ({name}): the max_det may have cut off more; set it higher"
+    )
+    for folder, images in (
+        ("all", []),
+        ("some", ["images with exactly 7 rows: 1 (images/val/p.png)"]),
+    ):
         found = tiler.score(tmp_path / folder, data.yaml, split="val", analysis="none").findings
-        assert [f.message.split(": the max_det")[0] for f in found] == [*images, tile.split(": the max_det")[0]]
+        assert [f.message.split(": the max_det")[0] for f in found] == [
+            *images,
+            tile.split(": the max_det")[0],
+        ]
 
 
 def test_entries_without_size_are_one_line_with_their_count(tmp_path, capsys):
@@ -141,9 +192,20 @@ def test_entries_without_size_are_one_line_with_their_count(tmp_path, capsys):
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=200, workers=1)
     names = [p.stem for p in sorted((tmp_path / "tiles/labels/val").glob("*.txt"))]
     entries = [{"image_id": n, "category_id": 0, "bbox": [5, 5, 0, 9], "score": 0.5} for n in names]
-    entries += [{"image_id": n, "category_id": 0, "bbox": [5, 5, 9, 9], "score": 0.5} for n in names]
+    entries += [
+        {"image_id": n, "category_id": 0, "bbox": [5, 5, 9, 9], "score": 0.5} for n in names
+    ]
     (tmp_path / "predictions.json").write_text(json.dumps(entries))
-    arguments = ("merge", "predictions.json", "--tiles", "tiles", "--preds-base", "0", "--out", "out")
+    arguments = (
+        "merge",
+        "predictions.json",
+        "--tiles",
+        "tiles",
+        "--preds-base",
+        "0",
+        "--out",
+        "out",
+    )
     done = run(*arguments, cwd=tmp_path)
     lines = done.stderr.splitlines()
     assert (done.returncode, len(lines)) == (0, 1)
@@ -160,15 +222,21 @@ def test_confidences_that_are_assumed_are_called_so(tmp_path):
     data = dataset(tmp_path / "data", {"p": row(0, 20, 20, 60, 60)}, names=["a"])
     preds = texts(tmp_path / "preds", {"p": many(3, conf=False)})
     metrics = tiler.score(preds, data.yaml, split="val", assume_conf=1, analysis="none")
-    assert (
-        metrics.card["predictions"] == "Ultralytics txt, detect without confidence, taken as 1 (5 values a row): 1 files, 3 rows"
+    assert metrics.card["predictions"] == (
+        "Ultralytics txt, detect without confidence, taken as 1 (5 values a row): 1 files, 3 rows"
     )
 
 
 def test_the_example_that_draws_says_which_source_it_needs(tmp_path):
     data = dataset(tmp_path / "data", {"p": row(0, 20, 20, 60, 60)}, names=["a"])
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=100, workers=1)
-    command = [sys.executable, str(ROOT / "examples/draw.py"), "--sheet", str(tmp_path / "tiles"), str(tmp_path / "out.jpg")]
+    command = [
+        sys.executable,
+        str(ROOT / "examples/draw.py"),
+        "--sheet",
+        str(tmp_path / "tiles"),
+        str(tmp_path / "out.jpg"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "say --source, the path of an image that was (images/train/t0.png, " in done.stderr

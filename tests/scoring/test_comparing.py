@@ -19,7 +19,9 @@ def rows(boxes, spread=None, seed=0):
         if spread is None:
             text += row(0, *map(float, box))
         else:
-            text += row(0, *map(float, np.array(box) + rng.normal(0, spread, 4)), float(rng.random()))
+            text += row(
+                0, *map(float, np.array(box) + rng.normal(0, spread, 4)), float(rng.random())
+            )
     return text
 
 
@@ -29,7 +31,10 @@ def made(tmp_path_factory):
     data = dataset(root / "data", {name: rows(boxes) for name, boxes in BOXES.items()})
 
     def scored(spread, **options):
-        preds = texts(root / f"{spread}", {name: rows(boxes, spread, i) for i, (name, boxes) in enumerate(BOXES.items())})
+        preds = texts(
+            root / f"{spread}",
+            {name: rows(boxes, spread, i) for i, (name, boxes) in enumerate(BOXES.items())},
+        )
         return tiler.score(preds, data.yaml, **options)
 
     return scored
@@ -69,4 +74,6 @@ def test_runs_that_cannot_be_compared(made, tmp_path):
         compared(one, made(4.0, replicates=10))
     other = dataset(tmp_path / "data", {"q": rows(BOXES["p00"])})
     with pytest.raises(TilerError, match="A and B were scored on other images"):
-        compared(one, tiler.score(texts(tmp_path / "preds", {"q": rows(BOXES["p00"], 1.0)}), other.yaml))
+        compared(
+            one, tiler.score(texts(tmp_path / "preds", {"q": rows(BOXES["p00"], 1.0)}), other.yaml)
+        )

@@ -13,7 +13,18 @@ import tiler
 from tests.conftest import Dataset
 from tiler.geometry.instances import Instances
 from tiler.scoring.report import crops as crops_module
-from tiler.scoring.report.crops import BLUE, CLOSEST, GREEN, RED, SIDE, WHOLE, Crop, _coloured, overview, worst
+from tiler.scoring.report.crops import (
+    BLUE,
+    CLOSEST,
+    GREEN,
+    RED,
+    SIDE,
+    WHOLE,
+    Crop,
+    _coloured,
+    overview,
+    worst,
+)
 
 W, H = 600, 400
 # the first two across a seam
@@ -23,8 +34,13 @@ COLOURS = [(200, 30, 200), (30, 200, 200), (200, 200, 30), (250, 250, 250)]
 
 def rows(boxes, size=(W, H), classes=None):
     x0, y0, x1, y1 = np.array(boxes, float).reshape(-1, 4).T / np.array([*size, *size])[:, None]
-    lines = zip(classes or [0] * len(x0), (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
-    return "".join("{} {!r} {!r} {!r} {!r}\n".format(*map(float, line)).replace(".0 ", " ", 1) for line in lines)
+    lines = zip(
+        classes or [0] * len(x0), (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True
+    )
+    return "".join(
+        "{} {!r} {!r} {!r} {!r}\n".format(*map(float, line)).replace(".0 ", " ", 1)
+        for line in lines
+    )
 
 
 def painted(size=(W, H)):
@@ -41,15 +57,29 @@ def dataset(root, names=("car", "bus")):
 
 
 def cut(root, pictures=1, **options):
-    """A dataset of which the labels of tiles are the predictions, merged by a method that knows nothing of pieces."""
+    """A dataset of which the labels of tiles are the predictions, merged by a method that knows
+    nothing of pieces.
+    """
     made = dataset(root / "data", ("<b>car</b>", "bus"))
     for i in range(pictures):
         made.add(f"p{i}.png", rows(BOXES), painted(), "val")
     tiler.split(made.yaml, out=root / "tiles", tile=200, overlap=0, min_visible=0.1)
-    tiler.merge(root / "tiles/labels/val", tiles=root / "tiles", assume_conf=0.9, method="nms", out=root / "merged")
+    tiler.merge(
+        root / "tiles/labels/val",
+        tiles=root / "tiles",
+        assume_conf=0.9,
+        method="nms",
+        out=root / "merged",
+    )
     before = root / "tiles/labels/val"
     return tiler.score(
-        root / "merged", made.yaml, split="val", tiles=root / "tiles", tile_preds=before, assume_conf=0.9, **options
+        root / "merged",
+        made.yaml,
+        split="val",
+        tiles=root / "tiles",
+        tile_preds=before,
+        assume_conf=0.9,
+        **options,
     )
 
 
@@ -83,7 +113,11 @@ def has(image, colour, tolerance=60):
 def test_errors_of_seams_come_first_in_turn_and_few_of_each_picture(seams):
     crops = worst(seams)
     assert len(crops) == 6
-    assert [crop.what.split(":")[0] for crop in crops[:3]] == ["SeamSplit", "SeamTrunc", "SeamSplit"]
+    assert [crop.what.split(":")[0] for crop in crops[:3]] == [
+        "SeamSplit",
+        "SeamTrunc",
+        "SeamSplit",
+    ]
     # pieces and their object are one place
     assert len({(crop.key, crop.what.split("(")[1]) for crop in crops}) == 6
     assert {crop.key for crop in crops} == {f"images/val/p{i}.png" for i in range(3)}
@@ -104,7 +138,11 @@ def test_jpegs_are_as_large_as_they_say(seams):
 
 
 def test_pixels_stand_where_the_object_is(seams):
-    (crop,) = [c for c in worst(seams) if c.key.endswith("p0.png") and "(180, 40" in c.what.replace("at ", "")]
+    (crop,) = [
+        c
+        for c in worst(seams)
+        if c.key.endswith("p0.png") and "(180, 40" in c.what.replace("at ", "")
+    ]
     image = pixels(crop)
     assert "enlarged 3 times" in crop.what
     x, y = 200 - 128 // 2, 0  # the view's corner: as far to the left as up, and not above the image
@@ -130,7 +168,9 @@ def test_right_detections_are_blue_and_lie_within_their_labels(tmp_path):
 
 def test_without_seam_errors_the_worst_others(tmp_path):
     boxes = [(10, 10, 50, 40), (200, 200, 260, 240), (500, 300, 540, 340)]
-    metrics = held(tmp_path, (W, H), boxes, [boxes[0], (300, 50, 340, 80)], painted(), conf=[0.9, 0.95])
+    metrics = held(
+        tmp_path, (W, H), boxes, [boxes[0], (300, 50, 340, 80)], painted(), conf=[0.9, 0.95]
+    )
     crops = worst(metrics)
     kinds = [crop.what.split(":")[0] for crop in crops]
     assert kinds == ["Bkg", "Miss", "Miss"]
@@ -177,10 +217,16 @@ def test_exif_turns_the_picture(tmp_path):
     assert near(pixels(crop), crop.width // 2, crop.height // 2, (250, 20, 20))
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "I;16", "I;16B", "I", "F", "P", "1", "CMYK", "RGBA", "LAB", "YCbCr"])
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "I;16", "I;16B", "I", "F", "P", "1", "CMYK", "RGBA", "LAB", "YCbCr"]
+)
 def test_any_mode_becomes_colours_of_8_bits(mode):
     if mode.startswith("I;16"):
-        grey = np.linspace(1000, 3000, 64 * 48).reshape(48, 64).astype("<u2" if mode == "I;16" else ">u2")
+        grey = (
+            np.linspace(1000, 3000, 64 * 48)
+            .reshape(48, 64)
+            .astype("<u2" if mode == "I;16" else ">u2")
+        )
         image = Image.frombytes(mode, (64, 48), grey.tobytes())
     elif mode == "LAB":
         image = Image.new("LAB", (64, 48), (122, 128, 128))
@@ -226,7 +272,9 @@ def test_each_picture_is_decoded_once(seams, monkeypatch):
 
     calls = []
     decode = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda file, header: calls.append(file.name) or decode(file, header))
+    monkeypatch.setattr(
+        reading, "decode", lambda file, header: calls.append(file.name) or decode(file, header)
+    )
     worst(seams)
     assert len(calls) == len(set(calls)) == 3
 
@@ -236,7 +284,9 @@ def test_nothing_without_errors_or_pictures(seams, without):
     assert worst(replace(seams, **without)) == []
 
 
-@pytest.mark.parametrize("without", [{"layout": None}, {"seams": None}, {"layout": None, "seams": None}])
+@pytest.mark.parametrize(
+    "without", [{"layout": None}, {"seams": None}, {"layout": None, "seams": None}]
+)
 def test_without_tiles_no_lines(seams, without):
     crops = worst(replace(seams, **without))
     assert crops
@@ -268,18 +318,27 @@ def test_outlines_are_drawn_as_outlines(tmp_path):
 
 
 def test_names_of_a_json_do_not_lead_out_of_the_images(tmp_path):
-    """An image beside --images, one by its absolute path, a fifo: none is shown, none is waited for."""
+    """An image beside --images, one by its absolute path, a fifo: none is shown, none is waited
+    for.
+    """
     images = tmp_path / "images"
     images.mkdir()
     Image.new("RGB", (640, 640), (255, 0, 255)).save(tmp_path / "secret.png")
     os.mkfifo(images / "fifo.png")
     names = ["../secret.png", str(tmp_path / "secret.png"), "x/../../secret.png", "fifo.png"]
-    entries = [{"id": i, "file_name": name, "width": 640, "height": 640} for i, name in enumerate(names)]
+    entries = [
+        {"id": i, "file_name": name, "width": 640, "height": 640} for i, name in enumerate(names)
+    ]
     box = {"category_id": 1, "area": 900, "iscrowd": 0}
-    labels = [{**box, "id": i + 1, "image_id": i, "bbox": [100, 100, 30, 30]} for i in range(len(names))]
+    labels = [
+        {**box, "id": i + 1, "image_id": i, "bbox": [100, 100, 30, 30]} for i in range(len(names))
+    ]
     truth = {"images": entries, "annotations": labels, "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "gt.json").write_text(json.dumps(truth))
-    found = [{"image_id": i, "category_id": 1, "bbox": [100, 300, 30, 30], "score": 0.5} for i in range(len(names))]
+    found = [
+        {"image_id": i, "category_id": 1, "bbox": [100, 300, 30, 30], "score": 0.5}
+        for i in range(len(names))
+    ]
     (tmp_path / "p.json").write_text(json.dumps(found))
     metrics = tiler.score(tmp_path / "p.json", tmp_path / "gt.json", images=images)
     assert worst(metrics) == []
@@ -294,7 +353,12 @@ def test_another_class_is_shown_however_many_errors_of_seams_there_are(tmp_path)
     cut(tmp_path, pictures=3)
     for path in (tmp_path / "data/labels/val").iterdir():
         path.write_text(rows(BOXES, classes=[0, 0, 1, 0]))
-    where = {"split": "val", "tiles": tmp_path / "tiles", "tile_preds": tmp_path / "tiles/labels/val", "assume_conf": 0.9}
+    where = {
+        "split": "val",
+        "tiles": tmp_path / "tiles",
+        "tile_preds": tmp_path / "tiles/labels/val",
+        "assume_conf": 0.9,
+    }
     metrics = tiler.score(tmp_path / "merged", tmp_path / "data", **where)
     crops = worst(metrics, 4)
     kinds = [crop.what.split(":")[0] for crop in crops]
@@ -305,7 +369,9 @@ def test_another_class_is_shown_however_many_errors_of_seams_there_are(tmp_path)
 def test_names_stand_on_what_is_shown(tmp_path, monkeypatch):
     written = []
     text = crops_module._text
-    monkeypatch.setattr(crops_module, "_text", lambda *given: (written.append((given[2], given[3])), text(*given)))
+    monkeypatch.setattr(
+        crops_module, "_text", lambda *given: (written.append((given[2], given[3])), text(*given))
+    )
     made = dataset(tmp_path)
     made.add("p.png", rows([(20, 20, 60, 60)]), Image.new("RGB", (W, H), (90, 90, 90)), "val")
     found = Instances(np.array([1]), np.array([[20, 20, 60, 60.0]]), conf=np.array([0.5]))
@@ -322,11 +388,18 @@ def test_the_whole_of_the_worst_picture(tmp_path):
     for name in ("good", "worse"):
         made.add(f"{name}.png", rows(boxes, size), Image.new("RGB", size, (90, 90, 90)), "val")
     right = Instances(np.zeros(2, int), np.array(boxes, float), conf=np.full(2, 0.9))
-    wrong = Instances(np.zeros(2, int), np.array([(1000.0, 1000, 1100, 1100), boxes[0]]), conf=np.full(2, 0.9))
-    metrics = tiler.score({"images/val/good.png": right, "images/val/worse.png": wrong}, made.yaml, split="val")
+    wrong = Instances(
+        np.zeros(2, int), np.array([(1000.0, 1000, 1100, 1100), boxes[0]]), conf=np.full(2, 0.9)
+    )
+    metrics = tiler.score(
+        {"images/val/good.png": right, "images/val/worse.png": wrong}, made.yaml, split="val"
+    )
     crop = overview(metrics)
     assert crop.key == "images/val/worse.png"
-    assert crop.what == "Whole: 2 labels, 1 found, 1 detections false, 1 labels missed (3600 x 2400 px; reduced 3 times)"
+    assert crop.what == (
+        "Whole: 2 labels, 1 found, 1 detections false, 1 labels missed (3600 x 2400 px; "
+        "reduced 3 times)"
+    )
     assert (crop.width, crop.height) == (1200, 800) and crop.width <= WHOLE
     image = pixels(crop)
     assert has(image[320:380, 320:380], RED) and has(image[650:710, 990:1040], GREEN)

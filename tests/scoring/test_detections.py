@@ -1,4 +1,6 @@
-"""Predictions that are scored: errors, not guesses. Each says what was found, and what was expected."""
+"""Predictions that are scored: errors, not guesses. Each says what was found, and what was
+expected.
+"""
 
 import json
 import re
@@ -23,7 +25,8 @@ def data(tmp_path):
 
 def results(image="p0", form=lambda x0, y0, x1, y1: [x0, y0, x1 - x0, y1 - y0], **more):
     return [
-        {"image_id": image, "category_id": 0, "bbox": form(*box), "score": 0.5 + i / 20, **more} for i, box in enumerate(BOXES)
+        {"image_id": image, "category_id": 0, "bbox": form(*box), "score": 0.5 + i / 20, **more}
+        for i, box in enumerate(BOXES)
     ]
 
 
@@ -40,7 +43,9 @@ def codes(metrics):
 # --- other frames
 
 
-@pytest.mark.parametrize("name", ["p0__0_0_100_100", "p0__s50__0_0_100_100", "p0_0_0_100_100", "p0__64__0___0"])
+@pytest.mark.parametrize(
+    "name", ["p0__0_0_100_100", "p0__s50__0_0_100_100", "p0_0_0_100_100", "p0__64__0___0"]
+)
 def test_predictions_on_tiles_are_told_by_their_names(data, tmp_path, name):
     message = rf"predictions on tiles \({name}\): run tiler merge first"
     refused(texts(tmp_path / "preds", {name: FOUND}), data.yaml, message)
@@ -49,7 +54,10 @@ def test_predictions_on_tiles_are_told_by_their_names(data, tmp_path, name):
 
 def test_predictions_on_real_tiles_are_refused(data, tmp_path):
     tiler.split(data.yaml, out=tmp_path / "tiles", tile=64, overlap=16, workers=1)
-    preds = texts(tmp_path / "preds", {path.stem: FOUND for path in (tmp_path / "tiles" / "labels" / "val").glob("*.txt")})
+    preds = texts(
+        tmp_path / "preds",
+        {path.stem: FOUND for path in (tmp_path / "tiles" / "labels" / "val").glob("*.txt")},
+    )
     refused(preds, data.yaml, "run tiler merge first")
 
 
@@ -63,17 +71,32 @@ def test_normalised_numbers_where_pixels_are_expected(data, tmp_path):
     part = results(form=lambda x0, y0, x1, y1: [x0 / W, y0 / H, (x1 - x0) / W, (y1 - y0) / H])
     refused(dumped(tmp_path / "p.json", part), data.yaml, "normalised", preds_base="0")
     gt = ground([(1, "p0.png")], [(1, 1, [x0, y0, x1 - x0, y1 - y0]) for x0, y0, x1, y1 in BOXES])
-    refused(dumped(tmp_path / "q.json", [{**r, "category_id": 1} for r in part]), dumped(tmp_path / "gt.json", gt), "normalised")
+    refused(
+        dumped(tmp_path / "q.json", [{**r, "category_id": 1} for r in part]),
+        dumped(tmp_path / "gt.json", gt),
+        "normalised",
+    )
 
 
 def test_pixels_where_normalised_numbers_are_expected(data, tmp_path):
-    rows = "".join(f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0} 0.5\n" for x0, y0, x1, y1 in BOXES)
-    refused(texts(tmp_path / "preds", {"p0": rows}), data.yaml, "these are pixels, expected coordinates from 0 to 1")
+    rows = "".join(
+        f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0} 0.5\n" for x0, y0, x1, y1 in BOXES
+    )
+    refused(
+        texts(tmp_path / "preds", {"p0": rows}),
+        data.yaml,
+        "these are pixels, expected coordinates from 0 to 1",
+    )
 
 
 def test_pixels_of_other_pictures(data, tmp_path):
     far = results(form=lambda x0, y0, x1, y1: [x0 + 4000, y0 + 4000, x1 - x0, y1 - y0])
-    refused(dumped(tmp_path / "p.json", far), data.yaml, r"6 of 6 boxes lie outside their image, such as 40\d\d", preds_base="0")
+    refused(
+        dumped(tmp_path / "p.json", far),
+        data.yaml,
+        r"6 of 6 boxes lie outside their image, such as 40\d\d",
+        preds_base="0",
+    )
 
 
 def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
@@ -89,9 +112,16 @@ def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
 
 def test_predictions_of_no_picture(data, tmp_path):
     refused(
-        texts(tmp_path / "preds", {"q": FOUND}), data.yaml, r"none of 1 predictions is for an image of .*dataset.yaml \(q, ...\)"
+        texts(tmp_path / "preds", {"q": FOUND}),
+        data.yaml,
+        r"none of 1 predictions is for an image of .*dataset.yaml \(q, ...\)",
     )
-    refused(dumped(tmp_path / "p.json", results("q.png")), data.yaml, "none of 1 predictions is for", preds_base="0")
+    refused(
+        dumped(tmp_path / "p.json", results("q.png")),
+        data.yaml,
+        "none of 1 predictions is for",
+        preds_base="0",
+    )
 
 
 @pytest.mark.parametrize("form", ["txt", "json"])
@@ -101,8 +131,14 @@ def test_some_predictions_of_no_picture_are_left_out_and_said(data, tmp_path, fo
     else:
         preds = dumped(tmp_path / "p.json", results() + results("q.png"))
     metrics = tiler.score(preds, data.yaml, preds_base="0")
-    assert [(f.code, f.message) for f in metrics.findings] == [("S01", "q: no image of val; 6 rows left out")]
-    assert (metrics.exit_code(), metrics.card["detections"], metrics.coco["AP"]) == (1, 6, pytest.approx(51 / 101))
+    assert [(f.code, f.message) for f in metrics.findings] == [
+        ("S01", "q: no image of val; 6 rows left out")
+    ]
+    assert (metrics.exit_code(), metrics.card["detections"], metrics.coco["AP"]) == (
+        1,
+        6,
+        pytest.approx(51 / 101),
+    )
 
 
 def test_two_files_of_one_picture(data, tmp_path):
@@ -118,14 +154,20 @@ def test_two_pictures_of_one_name_are_not_guessed_between(data, tmp_path, others
     preds = texts(tmp_path / "preds", {"p0": FOUND, **others})
     if others:
         metrics = tiler.score(preds, data.yaml)
-        assert (codes(metrics)[-1:], metrics.card["detections"], metrics.exit_code()) == (["S01"], 6, 1)
+        assert (codes(metrics)[-1:], metrics.card["detections"], metrics.exit_code()) == (
+            ["S01"],
+            6,
+            1,
+        )
     else:
         refused(preds, data.yaml, "p0")
 
 
 def test_pictures_of_one_name_in_two_folders_are_told_by_their_folders(tmp_path):
     made = dataset(tmp_path / "data", {"a/p": LABELS, "b/p": ""})
-    whole = texts(tmp_path / "whole", {"images/val/a/p": FOUND, "images/val/b/p": row(0, 1, 1, 9, 9, 0.1)})
+    whole = texts(
+        tmp_path / "whole", {"images/val/a/p": FOUND, "images/val/b/p": row(0, 1, 1, 9, 9, 0.1)}
+    )
     metrics = tiler.score(whole, made.yaml)
     assert (metrics.findings, metrics.coco["AP"]) == ([], pytest.approx(1))
     short = texts(tmp_path / "short", {"p": FOUND})
@@ -161,7 +203,10 @@ def test_names_of_all_kinds(tmp_path):
 
 
 def test_hostile_names_of_no_picture_are_said_on_one_line(data, tmp_path):
-    preds = dumped(tmp_path / "p.json", results() + results("x\n\x1b[31m" + "y" * 500) + results("../../p1.png"))
+    preds = dumped(
+        tmp_path / "p.json",
+        results() + results("x\n\x1b[31m" + "y" * 500) + results("../../p1.png"),
+    )
     metrics = tiler.score(preds, data.yaml, preds_base="0")
     for finding in metrics.findings:
         assert finding.message.isprintable()
@@ -202,7 +247,9 @@ def test_a_row_of_another_length_is_refused_with_its_line(data, tmp_path):
 
 @pytest.mark.parametrize("value", ["NaN", "null", '"high"', "1e999", "2", "-1"])
 def test_a_confidence_in_json_that_is_none(data, tmp_path, value):
-    text = json.dumps(results() + [{"image_id": "p1", "category_id": 0, "bbox": [1, 1, 9, 9], "score": "SCORE"}])
+    text = json.dumps(
+        results() + [{"image_id": "p1", "category_id": 0, "bbox": [1, 1, 9, 9], "score": "SCORE"}]
+    )
     path = tmp_path / "p.json"
     path.write_text(text.replace('"SCORE"', value))
     try:
@@ -224,8 +271,13 @@ def test_a_box_without_size_is_a_false_positive_as_in_pycocotools(data, tmp_path
 
 
 def test_class_ids_of_a_coco_truth_that_are_none(tmp_path):
-    gt = dumped(tmp_path / "gt.json", ground([(1, "p0.png")], [(1, 1, [x0, y0, x1 - x0, y1 - y0]) for x0, y0, x1, y1 in BOXES]))
-    found = [{**r, "image_id": 1, "category_id": 1} for r in results()] + [{**results()[0], "image_id": 1, "category_id": 99}]
+    gt = dumped(
+        tmp_path / "gt.json",
+        ground([(1, "p0.png")], [(1, 1, [x0, y0, x1 - x0, y1 - y0]) for x0, y0, x1, y1 in BOXES]),
+    )
+    found = [{**r, "image_id": 1, "category_id": 1} for r in results()] + [
+        {**results()[0], "image_id": 1, "category_id": 99}
+    ]
     metrics = tiler.score(dumped(tmp_path / "p.json", found), gt)
     assert [f.code for f in metrics.findings] == ["D04"]
     assert (metrics.coco["AP"], metrics.exit_code()) == (pytest.approx(1), 1)
@@ -252,7 +304,9 @@ def test_missing_files(data, tmp_path):
     preds = texts(tmp_path / "preds", {"p0": FOUND})
     refused(preds, tmp_path / "nowhere.yaml", "nowhere.yaml: no such file or folder")
     refused(preds, tmp_path / "nowhere.json", "nowhere.json: cannot be read")
-    refused(preds, data.yaml, "--tiles nowhere: expected the output of tiler split", tiles="nowhere")
+    refused(
+        preds, data.yaml, "--tiles nowhere: expected the output of tiler split", tiles="nowhere"
+    )
     refused(preds, data.yaml, "--tile-preds nowhere: no such file or folder", tile_preds="nowhere")
 
 
@@ -264,7 +318,10 @@ def test_a_folder_without_predictions(data, tmp_path, files):
     refused(tmp_path / "preds", data.yaml, "no predictions found in")
 
 
-@pytest.mark.parametrize(("text", "message"), [("hello", "not predictions"), ("{}", "annotations"), ("[1]", ""), ("", "")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("hello", "not predictions"), ("{}", "annotations"), ("[1]", ""), ("", "")],
+)
 def test_files_that_are_no_predictions(data, tmp_path, text, message):
     (tmp_path / "p.json").write_text(text)
     refused(tmp_path / "p.json", data.yaml, f"p.json: .*{message}")
@@ -273,7 +330,12 @@ def test_files_that_are_no_predictions(data, tmp_path, text, message):
 def test_nothing_found_is_a_score_of_0(data, tmp_path):
     for preds in (texts(tmp_path / "preds", {"p0": ""}), dumped(tmp_path / "p.json", [])):
         metrics = tiler.score(preds, data.yaml)
-        assert (metrics.card["split"], metrics.coco["AP"], metrics.coco["AR_100"], metrics.map) == ("val", 0, 0, 0)
+        assert (metrics.card["split"], metrics.coco["AP"], metrics.coco["AR_100"], metrics.map) == (
+            "val",
+            0,
+            0,
+            0,
+        )
         assert metrics.exit_code() == 0
 
 
@@ -283,7 +345,10 @@ def test_nothing_found_is_a_score_of_0(data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bins": "aitdo"}, "--bins is coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"),
+        (
+            {"bins": "aitdo"},
+            "--bins is coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96",
+        ),
         ({"bins": "32,16"}, "--bins is"),
         ({"max_dets": "ten"}, "--max-dets is auto, or rising whole numbers such as 1,10,100"),
         ({"max_dets": "10,1"}, "--max-dets is"),

@@ -10,7 +10,10 @@ from tiler.errors import TilerError
 from tiler.scoring import gates
 
 LABELS = {"p0": row(0, 10, 10, 30, 30) + row(0, 60, 10, 80, 30), "p1": row(0, 10, 10, 30, 30)}
-GOOD = {"p0": row(0, 10, 10, 30, 30, 0.9) + row(0, 60, 10, 80, 30, 0.8), "p1": row(0, 10, 10, 30, 30, 0.7)}
+GOOD = {
+    "p0": row(0, 10, 10, 30, 30, 0.9) + row(0, 60, 10, 80, 30, 0.8),
+    "p1": row(0, 10, 10, 30, 30, 0.7),
+}
 WORSE = {**GOOD, "p1": row(0, 100, 10, 120, 30, 0.7)}
 
 
@@ -34,7 +37,10 @@ def passed(asked):
 
 
 def test_numbers_by_their_names(good):
-    found = gates.fail_under("ap=0.9, AP_small=0.9,map50=0.99,coco.ap75=1,per_class.a.ap=1,ultralytics.mp=1.5", good.plain())
+    found = gates.fail_under(
+        "ap=0.9, AP_small=0.9,map50=0.99,coco.ap75=1,per_class.a.ap=1,ultralytics.mp=1.5",
+        good.plain(),
+    )
     assert passed(found) == {
         "ap": True,
         "AP_small": True,
@@ -87,8 +93,17 @@ def test_an_equal_run_passes(good, tmp_path):
 
 def test_a_worse_run_fails_and_a_better_one_passes(good, worse, tmp_path):
     found = passed(gates.against(baseline(tmp_path / "good.json", good), worse.plain()))
-    assert [name for name, fine in found.items() if not fine] == ["AP", "AP50", "AP_small", "coco_auto.AP", "map", "map50"]
-    assert all(passed(gates.against(baseline(tmp_path / "worse.json", worse), good.plain())).values())
+    assert [name for name, fine in found.items() if not fine] == [
+        "AP",
+        "AP50",
+        "AP_small",
+        "coco_auto.AP",
+        "map",
+        "map50",
+    ]
+    assert all(
+        passed(gates.against(baseline(tmp_path / "worse.json", worse), good.plain())).values()
+    )
 
 
 def test_a_number_that_was_not_there_asks_for_nothing(good, tmp_path):
@@ -118,21 +133,27 @@ def test_a_baseline_of_something_else(good, tmp_path, change, message):
 
 
 @pytest.mark.parametrize("change", [{"max_dets": "1,10,50"}, {"conf": 0.6}, {"ignore_class": "b"}])
-def test_a_baseline_with_options_that_change_its_numbers_is_of_other_conditions(made, good, tmp_path, change):
+def test_a_baseline_with_options_that_change_its_numbers_is_of_other_conditions(
+    made, good, tmp_path, change
+):
     other = tiler.score(tmp_path / "good", made.yaml, **change)
     with pytest.raises(TilerError, match="of other conditions"):
         gates.against(baseline(tmp_path / "old.json", other), good.plain())
 
 
 @pytest.mark.parametrize("change", [{"analysis": "none"}, {"replicates": 7}, {"seed": 3}])
-def test_a_baseline_with_options_that_do_not_change_its_numbers_will_do(made, good, tmp_path, change):
+def test_a_baseline_with_options_that_do_not_change_its_numbers_will_do(
+    made, good, tmp_path, change
+):
     other = tiler.score(tmp_path / "good", made.yaml, **change)
     found = gates.against(baseline(tmp_path / "old.json", other), good.plain())
     assert found
     assert all(gate.passed for gate in found)
 
 
-@pytest.mark.parametrize("text", ["", "hello", "[]", "{}", '{"card": 3}', "[" * 100_000, '{"coco": {"AP": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "hello", "[]", "{}", '{"card": 3}', "[" * 100_000, '{"coco": {"AP": 1}}']
+)
 def test_a_baseline_that_is_none(good, tmp_path, text):
     (tmp_path / "old.json").write_text(text)
     with pytest.raises(TilerError, match="--baseline .*old.json: not the JSON of tiler score"):

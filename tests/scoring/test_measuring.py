@@ -10,7 +10,8 @@ import tiler
 from tests.scoring.test_score import dataset, row, texts
 from tiler.scoring.comparing import compared
 
-# Two labels of a and one of b are found, missed, mistaken; the boxes are those of the labels or away from all.
+# Two labels of a and one of b are found, missed, mistaken; the boxes are those of the labels or
+# away from all.
 LABELS = {
     "p0": row(0, 10, 10, 30, 30) + row(0, 60, 10, 80, 30),
     "p1": row(0, 10, 10, 30, 30) + row(1, 100, 40, 140, 80),
@@ -52,7 +53,11 @@ def test_by_hand(made):
     assert metrics.coco["AP_medium"] == 0
     assert math.isnan(metrics.coco["AP_large"])
     assert (plain["coco"]["AP_large"], plain["per_class"]["c"]["AP"]) == (None, None)
-    assert metrics.voc == {"voc": pytest.approx(5 / 18), "voc07": pytest.approx(3 / 11), "dota": pytest.approx(3 / 11)}
+    assert metrics.voc == {
+        "voc": pytest.approx(5 / 18),
+        "voc07": pytest.approx(3 / 11),
+        "dota": pytest.approx(3 / 11),
+    }
     assert plain["voc"] == metrics.voc
     assert metrics.nt_per_class.tolist() == [3, 1, 0]
 
@@ -60,7 +65,12 @@ def test_by_hand(made):
 def test_the_confusion_matrix_by_hand(made):
     names = score(made).plain()["confusion"]["names"]
     assert names == ["a", "b", "c", "background"]
-    assert score(made).confusion.tolist() == [[2, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert score(made).confusion.tolist() == [
+        [2, 1, 0, 1],
+        [0, 0, 0, 1],
+        [0, 0, 0, 0],
+        [1, 0, 0, 0],
+    ]
 
 
 def test_pictures_by_hand(made):
@@ -82,7 +92,11 @@ def test_pictures_by_hand(made):
 
 def test_the_table_of_classes(made):
     rows = score(made).plain()["per_class"]
-    assert {name: (r["labels"], r["detections"]) for name, r in rows.items()} == {"a": (3, 4), "b": (1, 1), "c": (0, 0)}
+    assert {name: (r["labels"], r["detections"]) for name, r in rows.items()} == {
+        "a": (3, 4),
+        "b": (1, 1),
+        "c": (0, 0),
+    }
     assert rows["a"]["P"] == pytest.approx(2 / 3, abs=0.05)
     assert rows["a"]["R"] == pytest.approx(2 / 3, abs=0.05)
 
@@ -99,16 +113,26 @@ def test_two_classes_of_one_name_have_two_rows(tmp_path):
 def test_protocols_that_are_asked_for(made):
     plain = score(made).plain()
     assert list(plain["card"]["protocols"]) == ["coco", "ultralytics"]
-    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, "voc" in plain) == (True, False, False)
+    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, "voc" in plain) == (
+        True,
+        False,
+        False,
+    )
     plain = score(made, protocol="coco,ultralytics-8.3,dota").plain()
-    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, list(plain["voc"])) == (False, True, ["dota"])
+    assert ("ultralytics" in plain, "ultralytics-8.3" in plain, list(plain["voc"])) == (
+        False,
+        True,
+        ["dota"],
+    )
     for text in plain["card"]["protocols"].values():
         assert any(c.isdigit() for c in text)  # a version, or an IoU
 
 
 def test_one_protocol_does_not_change_the_numbers_of_another(made):
     both = score(made, analysis="none")
-    assert score(made, analysis="none", protocol="coco").coco == pytest.approx(both.coco, nan_ok=True)
+    assert score(made, analysis="none", protocol="coco").coco == pytest.approx(
+        both.coco, nan_ok=True
+    )
     assert score(made, analysis="full").coco == pytest.approx(both.coco, nan_ok=True)
     alone = score(made, protocol="ultralytics", analysis="none").plain()["ultralytics"]
     assert alone == both.plain()["ultralytics"]
@@ -120,7 +144,11 @@ def test_bins(made):
     assert [r["labels"] for r in own["sizes"].values()] == [0, 3, 1, 0]
     assert own["sizes"]["16-32"]["AP"] == pytest.approx(56 / 101)
     assert own["sizes"]["96+"]["high"] is None
-    assert [(r["low"], r["high"]) for r in own["sizes"].values()][:3] == [(0, 16), (16, 32), (32, 96)]
+    assert [(r["low"], r["high"]) for r in own["sizes"].values()][:3] == [
+        (0, 16),
+        (16, 32),
+        (32, 96),
+    ]
     assert score(made, bins=(16, 32, 96)).encoded() == score(made, bins="16,32,96").encoded()
     tiny = score(made, bins="tinyperson").bins
     assert tiny["max_dets"] == 200
@@ -132,9 +160,13 @@ def test_bins(made):
 
 
 def test_limits_of_detections(tmp_path):
-    boxes = [(10 * (i % 20), 10 * (i // 20), 10 * (i % 20) + 8, 10 * (i // 20) + 8) for i in range(150)]
+    boxes = [
+        (10 * (i % 20), 10 * (i // 20), 10 * (i % 20) + 8, 10 * (i // 20) + 8) for i in range(150)
+    ]
     made = dataset(tmp_path / "data", {"p0": "".join(row(0, *b) for b in boxes)})
-    preds = texts(tmp_path / "preds", {"p0": "".join(row(0, *b, 0.9 - i / 1000) for i, b in enumerate(boxes))})
+    preds = texts(
+        tmp_path / "preds", {"p0": "".join(row(0, *b, 0.9 - i / 1000) for i, b in enumerate(boxes))}
+    )
     metrics = tiler.score(preds, made.yaml)
     assert metrics.coco["AR_100"] == pytest.approx(100 / 150)
     assert metrics.coco["AP"] == pytest.approx(67 / 101)
@@ -155,14 +187,24 @@ def test_limits_of_detections(tmp_path):
 def test_ultralytics_counts_300_a_picture_or_as_many_as_there_are_labels(tmp_path):
     made = dataset(tmp_path / "data", {"p0": row(0, 10, 10, 30, 30)})
     wrong = "".join(row(1, 10, 10, 20, 20 + i / 10, 0.9 - i / 1000) for i in range(320))
-    metrics = tiler.score(texts(tmp_path / "preds", {"p0": wrong + row(0, 10, 10, 30, 30, 0.1)}), made.yaml)
-    assert (metrics.card["max_dets"]["ultralytics"], metrics.card["max_dets"]["detections_beyond_ultralytics"]) == (300, 21)
+    metrics = tiler.score(
+        texts(tmp_path / "preds", {"p0": wrong + row(0, 10, 10, 30, 30, 0.1)}), made.yaml
+    )
+    assert (
+        metrics.card["max_dets"]["ultralytics"],
+        metrics.card["max_dets"]["detections_beyond_ultralytics"],
+    ) == (300, 21)
     assert (metrics.map, metrics.coco["AP"]) == (0, pytest.approx(1))
 
 
 def test_without_analysis(made):
     metrics = score(made, analysis="none")
-    assert (metrics.intervals, metrics.seams, metrics.errors, metrics.efficiency) == (None, None, None, None)
+    assert (metrics.intervals, metrics.seams, metrics.errors, metrics.efficiency) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert metrics.card["left_out"]["analysis"] == ["--analysis none"]
     assert json.loads(metrics.encoded())["errors"] is None
 
@@ -196,7 +238,13 @@ def test_errors_by_hand(made):
     rows = {r.name: r.count for r in score(made).errors.rows}
     assert (rows["Bkg"], rows["Dup"], rows["Loc"]) == (1, 0, 0)
     assert rows["LowConf"] + rows["Miss"] == 2
-    assert set(score(made).errors.untold) == {"SeamDup", "SeamTrunc", "SeamSplit", "LostInMerge", "NotCovered"}
+    assert set(score(made).errors.untold) == {
+        "SeamDup",
+        "SeamTrunc",
+        "SeamSplit",
+        "LostInMerge",
+        "NotCovered",
+    }
     assert "no manifest of their tiles (--tiles)" in score(made).card["left_out"]["seams"][0]
 
 
@@ -208,7 +256,9 @@ def test_intervals_hold_the_estimate(tmp_path):
         boxes = [(*c, *(c + 25)) for c in corners]
         labels[f"p{i}"] = "".join(row(int(k % 2), *map(float, b)) for k, b in enumerate(boxes))
         moved = [np.array(b) + rng.normal(0, 3, 4) for b in boxes]
-        found[f"p{i}"] = "".join(row(int(k % 2), *map(float, b), float(rng.random())) for k, b in enumerate(moved))
+        found[f"p{i}"] = "".join(
+            row(int(k % 2), *map(float, b), float(rng.random())) for k, b in enumerate(moved)
+        )
     made = dataset(tmp_path / "data", labels)
     metrics = tiler.score(texts(tmp_path / "preds", found), made.yaml)
     low, high = metrics.intervals["AP"]
@@ -231,18 +281,33 @@ def test_no_interval_of_few_images(tmp_path, images, labelled):
         assert None not in plain["per_class"]["car"]["interval"]
         return
     said = f"({images})" if images < 5 else f"({labelled} with labels)"
-    assert (plain["intervals"], plain["card"]["intervals"]) == (None, f"too few images for an interval {said}")
+    assert (plain["intervals"], plain["card"]["intervals"]) == (
+        None,
+        f"too few images for an interval {said}",
+    )
     assert "interval" not in plain["per_class"]["car"]
     assert all("interval" not in size for size in plain["bins"]["sizes"].values())
     same = compared(metrics, metrics)["AP"]
-    assert same.verdict == f"too few images for an interval {said}" and np.isnan([same.low, same.high, same.p]).all()
+    assert (
+        same.verdict == f"too few images for an interval {said}"
+        and np.isnan([same.low, same.high, same.p]).all()
+    )
 
 
 def test_no_interval_of_a_class_in_few_images(tmp_path):
-    rows = {f"p{i}": row(0, 10, 10, 50, 50) + (row(1, 60, 60, 90, 90) if i < 2 else "") for i in range(6)}
+    rows = {
+        f"p{i}": row(0, 10, 10, 50, 50) + (row(1, 60, 60, 90, 90) if i < 2 else "")
+        for i in range(6)
+    }
     data = dataset(tmp_path / "data", rows, names=["car", "bus"])
-    preds = texts(tmp_path / "preds", {name: row(0, 10, 10, 50, 46, 0.9) + row(1, 60, 60, 90, 88, 0.9) for name in rows})
+    preds = texts(
+        tmp_path / "preds",
+        {name: row(0, 10, 10, 50, 46, 0.9) + row(1, 60, 60, 90, 88, 0.9) for name in rows},
+    )
     plain = tiler.score(preds, data.yaml, split="val").plain()
     car, bus = plain["per_class"].values()
     assert None not in car["interval"] and bus["interval"] == [None, None]
-    assert None not in plain["intervals"]["AP_medium"] and plain["intervals"]["AP_small"] == [None, None]
+    assert None not in plain["intervals"]["AP_medium"] and plain["intervals"]["AP_small"] == [
+        None,
+        None,
+    ]

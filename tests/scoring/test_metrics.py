@@ -1,4 +1,6 @@
-"""What `score` returns: the names of `results.box` and of COCO, and a JSON that is the same every time."""
+"""What `score` returns: the names of `results.box` and of COCO, and a JSON that is the same every
+time.
+"""
 
 import copy
 import csv
@@ -15,7 +17,10 @@ from tiler.formats import csv_cells
 from tiler.scoring import output
 from tiler.scoring.metrics import finite
 
-LABELS = {"p0": row(0, 10, 10, 30, 30) + row(0, 60, 10, 80, 30), "p1": row(0, 10, 10, 30, 30) + row(1, 100, 40, 140, 80)}
+LABELS = {
+    "p0": row(0, 10, 10, 30, 30) + row(0, 60, 10, 80, 30),
+    "p1": row(0, 10, 10, 30, 30) + row(1, 100, 40, 140, 80),
+}
 FOUND = {
     "p0": row(0, 10, 10, 30, 30, 0.9) + row(0, 150, 10, 170, 30, 0.8),
     "p1": row(0, 11, 10, 30, 30, 0.7) + row(1, 100, 40, 140, 76, 0.6) + row(2, 10, 70, 30, 90, 0.5),
@@ -30,12 +35,20 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def metrics(made):
-    return tiler.score(made[1], made[0].yaml, protocol="coco,ultralytics,ultralytics-8.3,voc", replicates=20)
+    return tiler.score(
+        made[1], made[0].yaml, protocol="coco,ultralytics,ultralytics-8.3,voc", replicates=20
+    )
 
 
 def test_the_names_of_results_box(metrics):
     """Of n = 2 classes with labels among 3: shapes as in Ultralytics 8.4.190."""
-    shapes = {"all_ap": (2, 10), "ap_class_index": (2,), "maps": (3,), "px": (1000,), "nt_per_class": (3,)}
+    shapes = {
+        "all_ap": (2, 10),
+        "ap_class_index": (2,),
+        "maps": (3,),
+        "px": (1000,),
+        "nt_per_class": (3,),
+    }
     shapes |= dict.fromkeys(("p", "r", "f1", "ap", "ap50"), (2,))
     shapes |= dict.fromkeys(("p_curve", "r_curve", "f1_curve", "prec_values"), (2, 1000))
     for name, shape in shapes.items():
@@ -58,7 +71,11 @@ def test_the_names_of_results_box(metrics):
 
 
 def test_methods_are_callable_and_can_be_printed_as_they_are(metrics):
-    assert metrics.mean_results() == list(metrics.mean_results) == [metrics.mp, metrics.mr, metrics.map50, metrics.map]
+    assert (
+        metrics.mean_results()
+        == list(metrics.mean_results)
+        == [metrics.mp, metrics.mr, metrics.map50, metrics.map]
+    )
     assert metrics.fitness() == metrics.fitness == metrics.map
     assert metrics.class_result(0) == (metrics.p[0], metrics.r[0], metrics.ap50[0], metrics.ap[0])
     assert metrics.class_result[1] == metrics.class_result(1)
@@ -85,7 +102,16 @@ def test_curves(metrics):
 
 
 def test_cocos_names(metrics):
-    for name in ("ap_small", "ap_medium", "ap_large", "ap75", "ar_1", "ar_10", "ar_100", "ar_small"):
+    for name in (
+        "ap_small",
+        "ap_medium",
+        "ap_large",
+        "ap75",
+        "ar_1",
+        "ar_10",
+        "ar_100",
+        "ar_small",
+    ):
         value = {key.lower(): value for key, value in metrics.coco.items()}[name]
         assert getattr(metrics, name) == pytest.approx(value, nan_ok=True)
     assert metrics.ap.shape == (2,)  # Ultralytics' array; the number is coco["AP"]
@@ -97,7 +123,9 @@ def test_an_unknown_attribute_is_an_error_and_the_known_ones_are_listed(metrics)
         with pytest.raises(AttributeError, match=name):
             getattr(metrics, name)
     assert not hasattr(metrics, "nothing")
-    assert {"map", "map50", "maps", "ap_small", "coco", "fitness", "per_class", "encoded"} <= set(dir(metrics))
+    assert {"map", "map50", "maps", "ap_small", "coco", "fitness", "per_class", "encoded"} <= set(
+        dir(metrics)
+    )
 
 
 def test_it_can_be_pickled_and_copied(metrics):
@@ -133,7 +161,9 @@ def strictly(text):
 
 
 def test_the_json_is_valid_and_the_same_twice(made, metrics):
-    again = tiler.score(made[1], made[0].yaml, protocol="coco,ultralytics,ultralytics-8.3,voc", replicates=20)
+    again = tiler.score(
+        made[1], made[0].yaml, protocol="coco,ultralytics,ultralytics-8.3,voc", replicates=20
+    )
     assert metrics.encoded() == again.encoded()
     content = strictly(metrics.encoded())
     assert content["coco"]["AP_large"] is None
@@ -213,7 +243,12 @@ def test_names_of_classes_with_commas_and_quotes_are_one_cell(tmp_path):
 
 
 def test_what_is_not_finite_is_null():
-    value = {"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": np.array([1.5, np.nan]), "d": (True, None, "x")}
+    value = {
+        "a": float("nan"),
+        "b": [np.float64("inf"), np.int64(3)],
+        "c": np.array([1.5, np.nan]),
+        "d": (True, None, "x"),
+    }
     assert finite(value) == {"a": None, "b": [None, 3], "c": [1.5, None], "d": [True, None, "x"]}
 
 
@@ -229,8 +264,13 @@ def test_image_metrics_are_those_of_ultralytics(metrics):
 def test_a_picture_without_anything_is_all_right(tmp_path):
     """As Ultralytics has it: nothing to find and nothing found counts as right."""
     made = dataset(tmp_path / "data", {"p0": row(0, 10, 10, 30, 30), "p1": ""})
-    found = tiler.score(texts(tmp_path / "preds", {"p0": row(1, 10, 10, 30, 30, 0.9)}), made.yaml).image_metrics
-    assert [(own["precision"], own["recall"], own["f1"]) for own in found.values()] == [(0, 0, 0), (1, 1, 1)]
+    found = tiler.score(
+        texts(tmp_path / "preds", {"p0": row(1, 10, 10, 30, 30, 0.9)}), made.yaml
+    ).image_metrics
+    assert [(own["precision"], own["recall"], own["f1"]) for own in found.values()] == [
+        (0, 0, 0),
+        (1, 1, 1),
+    ]
 
 
 def test_names_of_curves(metrics):

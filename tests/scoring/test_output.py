@@ -13,12 +13,23 @@ from tiler.run.staging import Staging
 from tiler.scoring import output
 
 needs_page = pytest.mark.skipif(
-    find_spec("tiler.scoring.report.page") is None or find_spec("tiler.scoring.report.plots") is None,
+    find_spec("tiler.scoring.report.page") is None
+    or find_spec("tiler.scoring.report.plots") is None,
     reason="the report is not written yet",
 )
 LABELS = {"p0": row(0, 10, 10, 30, 30) + row(1, 60, 10, 80, 30), "p1": row(0, 10, 10, 30, 30)}
-FOUND = {"p0": row(0, 10, 10, 30, 30, 0.9) + row(1, 60, 10, 80, 30, 0.8), "p1": row(0, 100, 10, 120, 30, 0.7)}
-PLAIN = {"score.json", "per_class.csv", "per_image.csv", "confusion.csv", "curves.csv", "report.html"}
+FOUND = {
+    "p0": row(0, 10, 10, 30, 30, 0.9) + row(1, 60, 10, 80, 30, 0.8),
+    "p1": row(0, 100, 10, 120, 30, 0.7),
+}
+PLAIN = {
+    "score.json",
+    "per_class.csv",
+    "per_image.csv",
+    "confusion.csv",
+    "curves.csv",
+    "report.html",
+}
 
 pytestmark = needs_page
 
@@ -40,7 +51,9 @@ def other(made, tmp_path):
 
 def beside(tmp_path):
     """What lies beside the data: nothing of a run that failed."""
-    return sorted(p.name for p in tmp_path.iterdir() if p.name not in ("data", "preds", "preds2", "out"))
+    return sorted(
+        p.name for p in tmp_path.iterdir() if p.name not in ("data", "preds", "preds2", "out")
+    )
 
 
 def test_the_files_are_there(metrics, tmp_path):
@@ -128,7 +141,10 @@ def test_the_predictions_are_no_place(metrics, tmp_path):
 
 
 def test_two_runs_at_once(metrics, tmp_path):
-    with Staging((tmp_path / "out").resolve()), pytest.raises(Unfinished, match="another run is writing it"):
+    with (
+        Staging((tmp_path / "out").resolve()),
+        pytest.raises(Unfinished, match="another run is writing it"),
+    ):
         output.write(metrics, tmp_path / "out")
 
 
@@ -165,14 +181,23 @@ def test_classes_and_pictures_of_one_name_have_rows_of_their_own(tmp_path):
         return {"image_id": image, "category_id": category, "bbox": [10, 10, 20, 20]}
 
     classes = [{"id": 1, "name": "car"}, {"id": 2, "name": "car (2)"}, {"id": 3, "name": "car"}]
-    pictures = [{"id": i, "file_name": name, "width": 99, "height": 99} for i, name in ((1, "a.jpg"), (2, "b/a.jpg"), (4, "3"))]
+    pictures = [
+        {"id": i, "file_name": name, "width": 99, "height": 99}
+        for i, name in ((1, "a.jpg"), (2, "b/a.jpg"), (4, "3"))
+    ]
     labels = [{**entry(1, k), "id": k, "area": 400, "iscrowd": 0} for k in (1, 2, 3)]
-    (tmp_path / "gt.json").write_text(json.dumps({"images": pictures, "annotations": labels, "categories": classes}))
+    (tmp_path / "gt.json").write_text(
+        json.dumps({"images": pictures, "annotations": labels, "categories": classes})
+    )
     (tmp_path / "dt.json").write_text(json.dumps([{**entry(1, k), "score": 0.5} for k in (1, 3)]))
     metrics = tiler.score(tmp_path / "dt.json", tmp_path / "gt.json")
     assert list(metrics.per_class) == ["car", "car (2)", "car (3)"]
     assert [row["AP"] > 0.9 for row in metrics.per_class.values()] == [True, False, True]
-    assert len(output.per_class(metrics).splitlines()) == len(output.per_image(metrics).splitlines()) == 4
+    assert (
+        len(output.per_class(metrics).splitlines())
+        == len(output.per_image(metrics).splitlines())
+        == 4
+    )
 
 
 def test_a_backend_that_is_not_there_does_not_matter(metrics, tmp_path, monkeypatch):

@@ -19,7 +19,19 @@ from tiler.findings import Finding
 from tiler.geometry.instances import Instances
 from tiler.scoring.report.page import page
 
-SECTIONS = ["numbers", "card", "classes", "sizes", "seams", "errors", "merging", "curves", "confusion", "places", "images"]
+SECTIONS = [
+    "numbers",
+    "card",
+    "classes",
+    "sizes",
+    "seams",
+    "errors",
+    "merging",
+    "curves",
+    "confusion",
+    "places",
+    "images",
+]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -119,7 +131,10 @@ def test_the_same_metrics_give_the_same_page(seams, tmp_path):
     )
     found = {
         subprocess.run(
-            [sys.executable, "-c", code, tmp_path / "data", ROOT], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code, tmp_path / "data", ROOT],
+            check=True,
+            capture_output=True,
+            env={"PYTHONHASHSEED": seed},
         ).stdout
         for seed in "12"
     }
@@ -139,11 +154,26 @@ def test_files_and_reasons_are_text(seams):
     bad = '"><img src=x onerror=alert(1)>\ud800\x00\n'
     keys = [bad, *seams.keys[1:]]
     images = [{**row, "image": bad} for row in seams.per_image]
-    card = {**seams.card, "data": bad, "split": bad, "predictions": bad, "left_out": {bad: [bad]}, bad: [bad]}
+    card = {
+        **seams.card,
+        "data": bad,
+        "split": bad,
+        "predictions": bad,
+        "left_out": {bad: [bad]},
+        bad: [bad],
+    }
     names = tuple([bad] * len(seams.names))
     per_class = {bad: seams.per_class["bus"], **seams.per_class}
     findings = [Finding(bad, "L08", bad)] * 30
-    changed = replace(seams, keys=keys, per_image=images, card=card, names=names, per_class=per_class, findings=findings)
+    changed = replace(
+        seams,
+        keys=keys,
+        per_image=images,
+        card=card,
+        names=names,
+        per_class=per_class,
+        findings=findings,
+    )
     read = sound(page(changed))
     assert "and 10 more" in read.words["card"]
     assert not any(attrs.get("src") == "x" for _, attrs in read.tags)
@@ -184,11 +214,20 @@ def test_without_matplotlib_it_says_how_to_get_curves(seams, monkeypatch):
 @pytest.mark.parametrize("kind", ["labels", "detections"])
 def test_only_labels_or_only_detections(tmp_path, kind):
     made = dataset(tmp_path)
-    made.add("p.png", rows([(10, 10, 40, 40)]) if kind == "labels" else "", Image.new("L", (600, 400)), "val")
+    made.add(
+        "p.png",
+        rows([(10, 10, 40, 40)]) if kind == "labels" else "",
+        Image.new("L", (600, 400)),
+        "val",
+    )
     found = Instances(np.zeros(1, int), np.array([[10, 10, 40, 40.0]]), conf=np.ones(1))
-    metrics = tiler.score({"images/val/p.png": found.take(np.arange(kind == "detections"))}, made.yaml, split="val")
+    metrics = tiler.score(
+        {"images/val/p.png": found.take(np.arange(kind == "detections"))}, made.yaml, split="val"
+    )
     read = sound(page(metrics))
-    assert (f"{int(kind == 'labels')} labels, {int(kind == 'detections')} detections") in read.words["card"]
+    assert (
+        f"{int(kind == 'labels')} labels, {int(kind == 'detections')} detections"
+    ) in read.words["card"]
 
 
 def test_many_classes(tmp_path):

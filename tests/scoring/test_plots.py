@@ -17,7 +17,16 @@ from tiler.geometry.instances import Instances
 from tiler.scoring.report import plots
 
 ALL = {"pr_curve", "f1_curve", "p_curve", "r_curve", "confusion_matrix", "sizes", "seams"}
-HOSTILE = ("<script>alert(1)</script>", "$x^{$", "日本語", "-->]]>", 'id="x" url(#a) href="#a"', "a&b", "_", "x" * 300)
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "$x^{$",
+    "日本語",
+    "-->]]>",
+    'id="x" url(#a) href="#a"',
+    "a&b",
+    "_",
+    "x" * 300,
+)
 
 
 def many(root, classes=8, names=HOSTILE, labels=40, **options):
@@ -30,9 +39,13 @@ def many(root, classes=8, names=HOSTILE, labels=40, **options):
     made = dataset(root, names)
     made.add("p.png", rows(boxes, (600, 600), kinds.tolist()), Image.new("L", (600, 600)), "val")
     found = Instances(
-        np.where(rng.random(labels) < 0.8, kinds, 0), boxes + rng.normal(0, 1, boxes.shape), conf=rng.random(labels)
+        np.where(rng.random(labels) < 0.8, kinds, 0),
+        boxes + rng.normal(0, 1, boxes.shape),
+        conf=rng.random(labels),
     )
-    return tiler.score({"images/val/p.png": found.take(np.arange(labels // 2))}, made.yaml, split="val", **options)
+    return tiler.score(
+        {"images/val/p.png": found.take(np.arange(labels // 2))}, made.yaml, split="val", **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +85,10 @@ def test_svg_elements_that_can_stand_in_one_page(seams):
         assert text.startswith("<svg ")
         assert text.endswith("</svg>")
         ElementTree.fromstring(text)
-        assert not re.search("<style|<script|<metadata|<image|@import", text) or name == "confusion_matrix"
+        assert (
+            not re.search("<style|<script|<metadata|<image|@import", text)
+            or name == "confusion_matrix"
+        )
         assert not re.search(r'(href|src)="(?!#|data:)', text)
         for target in re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', text):
             assert "".join(target) in flat
@@ -102,9 +118,16 @@ def test_few_classes_are_named_and_a_crowd_is_grey(tmp_path, classes):
 @pytest.mark.parametrize("kind", ["labels", "detections"])
 def test_nothing_to_draw(tmp_path, kind):
     made = dataset(tmp_path)
-    made.add("p.png", rows([(10, 10, 40, 40)]) if kind == "detections" else "", Image.new("L", (600, 400)), "val")
+    made.add(
+        "p.png",
+        rows([(10, 10, 40, 40)]) if kind == "detections" else "",
+        Image.new("L", (600, 400)),
+        "val",
+    )
     found = Instances(np.zeros(1, int), np.array([[10, 10, 40, 40.0]]), conf=np.ones(1))
-    metrics = tiler.score({"images/val/p.png": found.take(np.arange(kind == "labels"))}, made.yaml, split="val")
+    metrics = tiler.score(
+        {"images/val/p.png": found.take(np.arange(kind == "labels"))}, made.yaml, split="val"
+    )
     assert set(plots.figures(metrics)) == {f"{name}.png" for name in ALL - {"seams"}}
     assert ("no class has labels" in plots.svg(metrics)["pr_curve"]) == (kind == "labels")
 
@@ -119,7 +142,11 @@ def test_intervals_are_those_of_the_numbers_shown(seams, tmp_path):
         return [name for name, row in metrics.bins["sizes"].items() if "interval" in row]
 
     assert known(seams) == ["small", "medium", "large"]
-    others = many(tmp_path / "b", max_dets="1,2"), many(tmp_path / "c", replicates=0), many(tmp_path / "d", bins="tinyperson")
+    others = (
+        many(tmp_path / "b", max_dets="1,2"),
+        many(tmp_path / "c", replicates=0),
+        many(tmp_path / "d", bins="tinyperson"),
+    )
     assert [known(metrics) for metrics in others] == [[], [], []]
     for metrics in (*others, many(tmp_path / "a", bins="aitod")):
         assert "sizes" in plots.svg(metrics)
@@ -129,7 +156,9 @@ def test_the_settings_of_the_user_are_neither_used_nor_changed(seams):
     import matplotlib
 
     before = plots.svg(seams)
-    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "lines.linewidth": 9, "axes.facecolor": "black"}):
+    with matplotlib.rc_context(
+        {"font.size": 30, "svg.fonttype": "path", "lines.linewidth": 9, "axes.facecolor": "black"}
+    ):
         own = dict(matplotlib.rcParams)
         assert plots.svg(seams) == before
         assert dict(matplotlib.rcParams) == own
@@ -151,7 +180,9 @@ def test_no_window_system_is_touched(seams):
 def test_without_matplotlib(seams, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (plots.figures, plots.svg):
-        with pytest.raises(TilerError, match=r"plots need matplotlib: pip install 'tilestitch\[plot\]'"):
+        with pytest.raises(
+            TilerError, match=r"plots need matplotlib: pip install 'tilestitch\[plot\]'"
+        ):
             draw(seams)
 
 

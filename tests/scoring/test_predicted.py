@@ -1,4 +1,6 @@
-"""Which images count: merge's score and score's are one number, and images that nobody may have looked at are no secret."""
+"""Which images count: merge's score and score's are one number, and images that nobody may have
+looked at are no secret.
+"""
 
 import shutil
 from types import SimpleNamespace
@@ -23,7 +25,9 @@ def made(tmp_path_factory):
     tiler.split(data.yaml, tile=128, overlap=32, out=root / "tiles", workers=1)
     predicted(root / "tiles", root / "every/labels")
     keep(root / "every", root / "preds", SOME)
-    return SimpleNamespace(root=root, data=data, tiles=root / "tiles", every=root / "every", preds=root / "preds")
+    return SimpleNamespace(
+        root=root, data=data, tiles=root / "tiles", every=root / "every", preds=root / "preds"
+    )
 
 
 def keep(preds, to, stems):
@@ -55,25 +59,41 @@ def said(metrics):
 def test_with_a_manifest_every_image_of_the_predicted_splits_counts(made, tmp_path):
     """An image without a file is one in which nothing was found: its tiles were cut."""
     metrics = score(merged(made, tmp_path / "out", tiles=made.tiles), made)
-    assert (metrics.card["images"], metrics.card["split"], metrics.findings, metrics.only_predicted) == (12, "val", [], None)
+    assert (
+        metrics.card["images"],
+        metrics.card["split"],
+        metrics.findings,
+        metrics.only_predicted,
+    ) == (12, "val", [], None)
     assert metrics.coco["AP"] < 0.3
 
 
 @pytest.mark.parametrize("folder", ["images/val", "images"])
-def test_by_names_an_image_without_predictions_is_ambiguous_and_both_numbers_are_told(made, tmp_path, folder):
+def test_by_names_an_image_without_predictions_is_ambiguous_and_both_numbers_are_told(
+    made, tmp_path, folder
+):
     out = tmp_path / "out"
     result = merged(made, out, images=made.data.root / folder)
     metrics = score(out, made)
-    assert (metrics.card["images"], metrics.card["split"], said(metrics)) == (12, "val", [("S03", "error")])
+    assert (metrics.card["images"], metrics.card["split"], said(metrics)) == (
+        12,
+        "val",
+        [("S03", "error")],
+    )
     assert metrics.exit_code() == 1
     message = metrics.findings[0].message
     assert message.startswith("10 of 12 images have no predictions")
-    assert f"AP {metrics.coco['AP']:.3f} of all 12 images, AP 1.000 of the 2 with predictions" in message
+    assert (
+        f"AP {metrics.coco['AP']:.3f} of all 12 images, AP 1.000 of the 2 with predictions"
+        in message
+    )
     assert "--tiles or --only-predicted" in message
     fewer = score(out, made, only_predicted=True)
     assert (said(fewer), fewer.only_predicted, fewer.card["images"]) == ([], None, 2)
     assert sorted(key.split("/")[-1] for key in fewer.keys) == ["p3.jpg", "p6.jpg"]
-    assert metrics.plain()["only_predicted"] == dict(zip(("images", "coco", "ultralytics"), main(fewer), strict=True))
+    assert metrics.plain()["only_predicted"] == dict(
+        zip(("images", "coco", "ultralytics"), main(fewer), strict=True)
+    )
     assert metrics.coco["AP"] < fewer.coco["AP"] == pytest.approx(1)
     settled = score(out, made, tiles=made.tiles)
     assert (said(settled), main(settled)) == ([], main(metrics))
@@ -86,32 +106,60 @@ def test_an_empty_file_is_a_prediction(made, tmp_path):
     shutil.copytree(made.preds, tmp_path / "preds")
     for stem in {path.stem for path in (made.every / "labels").glob("*.txt")}:
         (tmp_path / "preds/labels" / f"{stem}.txt").touch()
-    by_names = score(merged(made, tmp_path / "names", tmp_path / "preds", images=made.data.root / "images/val"), made)
+    by_names = score(
+        merged(made, tmp_path / "names", tmp_path / "preds", images=made.data.root / "images/val"),
+        made,
+    )
     assert (said(by_names), by_names.card["images"]) == ([], 12)
-    assert main(by_names)[1:] == main(score(merged(made, tmp_path / "tiles", tiles=made.tiles), made))[1:]
+    assert (
+        main(by_names)[1:]
+        == main(score(merged(made, tmp_path / "tiles", tiles=made.tiles), made))[1:]
+    )
 
 
 def test_all_images_with_predictions_are_not_ambiguous(made, tmp_path):
-    metrics = score(merged(made, tmp_path / "out", made.every, images=made.data.root / "images"), made, split="all")
+    metrics = score(
+        merged(made, tmp_path / "out", made.every, images=made.data.root / "images"),
+        made,
+        split="all",
+    )
     assert (said(metrics), metrics.card["images"], metrics.coco["AP"]) == ([], 15, pytest.approx(1))
 
 
 def test_images_that_the_merge_does_not_know_are_ambiguous_too(made, tmp_path):
-    """The dataset has more than was cut, or than the folder held; --tiles does not settle what it does not list."""
-    shutil.copytree(made.data.root / "images/val", tmp_path / "fewer", ignore=lambda _, names: set(names) - {"p3.jpg", "p6.jpg"})
+    """The dataset has more than was cut, or than the folder held; --tiles does not settle what it
+    does not list.
+    """
+    shutil.copytree(
+        made.data.root / "images/val",
+        tmp_path / "fewer",
+        ignore=lambda _, names: set(names) - {"p3.jpg", "p6.jpg"},
+    )
     merged(made, tmp_path / "names", images=tmp_path / "fewer")
     metrics = score(tmp_path / "names", made, tiles=made.tiles)
-    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == ([("S03", "error")], 12, 2)
+    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == (
+        [("S03", "error")],
+        12,
+        2,
+    )
     merged(made, tmp_path / "val", tiles=made.tiles)
     metrics = score(tmp_path / "val", made, split="all")
-    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == ([("S03", "error")], 15, 2)
+    assert (said(metrics), metrics.card["images"], metrics.only_predicted["images"]) == (
+        [("S03", "error")],
+        15,
+        2,
+    )
 
 
 def test_plain_predictions_of_full_images_are_as_in_coco(made, tmp_path):
-    """A file that is missing is an image in which nothing was found; fewer images are scored when that is asked for."""
+    """A file that is missing is an image in which nothing was found; fewer images are scored when
+    that is asked for.
+    """
     merged(made, tmp_path / "out", tiles=made.tiles)
     shutil.copytree(
-        tmp_path / "out/labels/images/val", tmp_path / "plain", ignore=lambda _, names: set(names) - {"p3.txt", "p6.txt"}
+        tmp_path / "out/labels/images/val",
+        tmp_path / "plain",
+        ignore=lambda _, names: set(names) - {"p3.txt", "p6.txt"},
     )
     metrics = score(tmp_path / "plain", made)
     assert (said(metrics), main(metrics)) == ([], main(score(tmp_path / "out", made)))
@@ -120,7 +168,9 @@ def test_plain_predictions_of_full_images_are_as_in_coco(made, tmp_path):
 
 def test_without_any_predictions_there_is_nothing_to_score_alone(made, tmp_path):
     (tmp_path / "none").mkdir()
-    with pytest.raises(TilerError, match="^--only-predicted: there are no predictions for any image"):
+    with pytest.raises(
+        TilerError, match="^--only-predicted: there are no predictions for any image"
+    ):
         score({}, made, only_predicted=True)
 
 
@@ -140,17 +190,34 @@ def test_score_prints_what_merge_ends_with(made, tmp_path, by, rows):
     options = ["--tiles", made.tiles] if by != "images" else ["--images", made.data.root / "images"]
     if rows != "sure":
         for path in (tmp_path / "preds/labels").glob("*.txt"):
-            path.write_text("".join(" ".join(row.split()[:-1]) + "\n" for row in path.read_text().splitlines()))
+            path.write_text(
+                "".join(" ".join(row.split()[:-1]) + "\n" for row in path.read_text().splitlines())
+            )
         options += ["--assume-conf", "0.5"]
     data = made.data.root
     if by == "a truth of both":
         images = [
-            {"id": i, "file_name": f"images/{'train' if i < 3 else 'val'}/p{i}.jpg", "width": 400, "height": 300}
+            {
+                "id": i,
+                "file_name": f"images/{'train' if i < 3 else 'val'}/p{i}.jpg",
+                "width": 400,
+                "height": 300,
+            }
             for i in range(15)
         ]
-        note = {"id": 1, "image_id": 3, "category_id": 1, "bbox": [10, 10, 30, 30], "area": 900, "iscrowd": 0}
+        note = {
+            "id": 1,
+            "image_id": 3,
+            "category_id": 1,
+            "bbox": [10, 10, 30, 30],
+            "area": 900,
+            "iscrowd": 0,
+        }
         categories = [{"id": i + 1, "name": name} for i, name in enumerate("abc")]
-        data = dumped(tmp_path / "gt.json", {"images": images, "annotations": [note], "categories": categories})
+        data = dumped(
+            tmp_path / "gt.json",
+            {"images": images, "annotations": [note], "categories": categories},
+        )
     both = run("merge", "preds", *options, "--data", data, "--out", "runs/deep/out", cwd=tmp_path)
     alone = run("score", "runs/deep/out", "--data", data, cwd=tmp_path)
     assert (both.returncode, both.stderr) == (alone.returncode, alone.stderr)
@@ -163,7 +230,9 @@ def test_score_prints_what_merge_ends_with(made, tmp_path, by, rows):
         assert "all 15 images: AP 0." in alone.stdout
         assert "the 3 with predictions: AP " in alone.stdout
         for verb in (["merge", "preds", *options, "--overwrite", "--out"], ["score"]):
-            done = run(*verb, "runs/deep/out", "--data", data, "--only-predicted", "-q", cwd=tmp_path)
+            done = run(
+                *verb, "runs/deep/out", "--data", data, "--only-predicted", "-q", cwd=tmp_path
+            )
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -186,7 +255,10 @@ def test_what_was_moved_together_is_found_and_what_is_gone_is_said(made, tmp_pat
     assert "predictions on tiles: they are not where they were merged from (--tile-preds)" in left
 
 
-@pytest.mark.parametrize("places", ["preds: 5\ntiles: [1]\n", "preds: ''\n", "preds: ../nowhere\ntiles: 'a\\0b'\n", "{}\n"])
+@pytest.mark.parametrize(
+    "places",
+    ["preds: 5\ntiles: [1]\n", "preds: ''\n", "preds: ../nowhere\ntiles: 'a\\0b'\n", "{}\n"],
+)
 def test_an_args_yaml_that_leads_nowhere_is_as_none(made, tmp_path, places):
     merged(made, tmp_path / "out", tiles=made.tiles)
     known = main(score(tmp_path / "out", made))
@@ -199,10 +271,23 @@ def test_the_places_of_a_config_are_from_where_it_lies(made, tmp_path):
     shutil.copytree(made.preds, tmp_path / "preds")
     shutil.copytree(made.tiles, tmp_path / "tiles", ignore=shutil.ignore_patterns("images"))
     assert (
-        run("merge", "../preds", "--tiles", "../tiles", "--out", "one", "--conf", "0.3", "-q", cwd=tmp_path / "work").returncode
+        run(
+            "merge",
+            "../preds",
+            "--tiles",
+            "../tiles",
+            "--out",
+            "one",
+            "--conf",
+            "0.3",
+            "-q",
+            cwd=tmp_path / "work",
+        ).returncode
         == 0
     )
-    done = run("merge", "preds", "--config", "work/one/args.yaml", "--out", "two", "-q", cwd=tmp_path)
+    done = run(
+        "merge", "preds", "--config", "work/one/args.yaml", "--out", "two", "-q", cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("predictions.json", "merged.jsonl"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "work/one" / name).read_bytes()

@@ -1,4 +1,6 @@
-"""`tiler.score` through its front door: what COCO and Ultralytics say of the same files; detections in memory."""
+"""`tiler.score` through its front door: what COCO and Ultralytics say of the same files; detections
+in memory.
+"""
 
 import contextlib
 import io
@@ -35,7 +37,14 @@ TWELVE = (
     "AR_medium",
     "AR_large",
 )
-PASCAL = {"AP": 0.505, "AP50": 0.697, "AP75": 0.573, "AP_small": 0.586, "AP_medium": 0.519, "AP_large": 0.501}
+PASCAL = {
+    "AP": 0.505,
+    "AP50": 0.697,
+    "AP75": 0.573,
+    "AP_small": 0.586,
+    "AP_medium": 0.519,
+    "AP_large": 0.501,
+}
 W, H = 200, 100  # px of the images made here
 
 
@@ -44,12 +53,30 @@ W, H = 200, 100  # px of the images made here
 
 def row(class_id, x0, y0, x1, y1, *conf):
     """A row of YOLO txt, of a box in px."""
-    return " ".join(map(repr, [class_id, (x0 + x1) / 2 / W, (y0 + y1) / 2 / H, (x1 - x0) / W, (y1 - y0) / H, *conf])) + "\n"
+    return (
+        " ".join(
+            map(
+                repr,
+                [
+                    class_id,
+                    (x0 + x1) / 2 / W,
+                    (y0 + y1) / 2 / H,
+                    (x1 - x0) / W,
+                    (y1 - y0) / H,
+                    *conf,
+                ],
+            )
+        )
+        + "\n"
+    )
 
 
 def outline(class_id, points, *conf):
     """A row of an outline, of points in px."""
-    return " ".join(map(repr, [class_id, *(v for x, y in points for v in (x / W, y / H)), *conf])) + "\n"
+    return (
+        " ".join(map(repr, [class_id, *(v for x, y in points for v in (x / W, y / H)), *conf]))
+        + "\n"
+    )
 
 
 def dataset(root, val=None, train=None, **extra):
@@ -81,7 +108,14 @@ def ground(images, annotations, categories=("a", "b")):
     return {
         "images": [{"id": id, "file_name": name, "width": W, "height": H} for id, name in images],
         "annotations": [
-            {"id": i + 1, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            {
+                "id": i + 1,
+                "image_id": image,
+                "category_id": category,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
             for i, (image, category, box) in enumerate(annotations)
         ],
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(categories)],
@@ -98,7 +132,10 @@ def official(gt, dt, kind="bbox"):
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return {name: None if value == -1 else float(value) for name, value in zip(TWELVE, run.stats, strict=True)}
+    return {
+        name: None if value == -1 else float(value)
+        for name, value in zip(TWELVE, run.stats, strict=True)
+    }
 
 
 def same_numbers(found, expected, tolerance=1e-12):
@@ -130,13 +167,19 @@ def test_oracles_by_coco_and_its_bins_to_the_last_bit_claimed(case):
     twelve = dict(zip(TWELVE, map(minus_one, expected["coco_stats_1_10_100"]), strict=True))
     aitod = {name: minus_one(value) for name, value in expected["aitod_ap_1500"].items()}
     if case == "gt_id_zero":  # pycocotools takes its label for missed
-        twelve = {name: None if value is None else 0.5 if name == "AR_1" else 1.0 for name, value in twelve.items()}
+        twelve = {
+            name: None if value is None else 0.5 if name == "AR_1" else 1.0
+            for name, value in twelve.items()
+        }
         aitod = {name: None if value is None else 1.0 for name, value in aitod.items()}
     metrics = tiler.score(dt, gt, analysis="none", bins="aitod")
     assert (metrics.findings, metrics.exit_code()) == ([], 0)
     same_numbers(metrics.coco, twelve)
     assert (metrics.bins["protocol"], metrics.bins["max_dets"]) == ("aitod", 1500)
-    same_numbers({name: bin["AP"] for name, bin in metrics.bins["sizes"].items()}, {k: v for k, v in aitod.items() if k != "all"})
+    same_numbers(
+        {name: bin["AP"] for name, bin in metrics.bins["sizes"].items()},
+        {k: v for k, v in aitod.items() if k != "all"},
+    )
     many = tiler.score(dt, gt, analysis="none", protocol="coco", max_dets="1,100,1500")
     same_numbers(many.coco, {"AP": aitod["all"]})
 
@@ -146,24 +189,38 @@ def test_oracles_by_coco_and_its_bins_to_the_last_bit_claimed(case):
 def test_oracles_by_ultralytics(case):
     expected = expected_of(case)["ultralytics"]
     metrics = tiler.score(
-        ORACLES / case / "dt.json", ORACLES / case / "gt.json", analysis="none", protocol="ultralytics,ultralytics-8.3"
+        ORACLES / case / "dt.json",
+        ORACLES / case / "gt.json",
+        analysis="none",
+        protocol="ultralytics,ultralytics-8.3",
     )
     assert "ultralytics-8.3" in metrics.plain()
     if case.startswith("fuzz") and not sorted_as_here(oracle(case)[3]):
         pytest.skip("numpy here sorts equal confidences otherwise than where the oracle was made")
     for name in expected:
         box = metrics.legacy if name.startswith("legacy_") else metrics
-        assert getattr(box, name.removeprefix("legacy_")) == pytest.approx(expected[name], abs=1e-6), name
+        assert getattr(box, name.removeprefix("legacy_")) == pytest.approx(
+            expected[name], abs=1e-6
+        ), name
 
 
-@pytest.mark.parametrize("ids", [range(1, 13), [5, 3, 100, 20]], ids=["more than nine", "not in order"])
+@pytest.mark.parametrize(
+    "ids", [range(1, 13), [5, 3, 100, 20]], ids=["more than nine", "not in order"]
+)
 def test_pictures_are_told_by_their_id_whatever_the_order_of_their_names(tmp_path, ids):
     """Names in order are 1, 10, 11, 12, 2: not the order of the ids."""
     gt = ground([(id, f"{id}.jpg") for id in ids], [(id, 1, [float(id), 10, 40, 40]) for id in ids])
-    dt = [{"image_id": id, "category_id": 1, "bbox": [float(id), 10, 40, 40], "score": 0.5} for id in ids]
-    metrics = tiler.score(dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none")
+    dt = [
+        {"image_id": id, "category_id": 1, "bbox": [float(id), 10, 40, 40], "score": 0.5}
+        for id in ids
+    ]
+    metrics = tiler.score(
+        dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none"
+    )
     assert metrics.coco["AP"] == pytest.approx(1)
-    assert {r["image"]: (r["tp"], r["fn"]) for r in metrics.per_image} == {f"{id}.jpg": (1, 0) for id in ids}
+    assert {r["image"]: (r["tp"], r["fn"]) for r in metrics.per_image} == {
+        f"{id}.jpg": (1, 0) for id in ids
+    }
 
 
 def test_an_id_is_meant_before_a_name_that_is_the_same_number(tmp_path):
@@ -172,7 +229,9 @@ def test_an_id_is_meant_before_a_name_that_is_the_same_number(tmp_path):
         {"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.5},
         {"image_id": 2, "category_id": 1, "bbox": [100, 50, 20, 20], "score": 0.5},
     ]
-    metrics = tiler.score(dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none")
+    metrics = tiler.score(
+        dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none"
+    )
     assert metrics.coco["AP"] == pytest.approx(official(gt, dt)["AP"]) == pytest.approx(1)
 
 
@@ -182,7 +241,9 @@ def test_pictures_of_one_name_are_two_by_their_ids(tmp_path):
         {"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.5},
         {"image_id": 2, "category_id": 1, "bbox": [100, 50, 20, 20], "score": 0.5},
     ]
-    metrics = tiler.score(dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none")
+    metrics = tiler.score(
+        dumped(tmp_path / "dt.json", dt), dumped(tmp_path / "gt.json", gt), analysis="none"
+    )
     assert (metrics.card["images"], metrics.coco["AP"]) == (2, pytest.approx(1))
 
 
@@ -192,18 +253,29 @@ def test_pictures_of_one_name_are_two_by_their_ids(tmp_path):
 @needs_shared
 def test_the_results_that_come_with_cocos_own_tool():
     folder = PREDS / "cocoapi_fakebbox100"
-    dt, gt = folder / "instances_val2014_fakebbox100_results.json", folder / "instances_val2014_100.json"
+    dt, gt = (
+        folder / "instances_val2014_fakebbox100_results.json",
+        folder / "instances_val2014_100.json",
+    )
     metrics = tiler.score(dt, gt, analysis="none")
     assert {name: round(metrics.coco[name], 3) for name in PASCAL} == PASCAL
     same_numbers(metrics.coco, official(json.loads(gt.read_text()), json.loads(dt.read_text())))
     older = tiler.score(dt, gt, analysis="none", protocol="coco,ultralytics-8.3").legacy
     near = 5e-4  # many confidences are equal, and their order depends on the processor and numpy
-    assert (metrics.map, metrics.map50) == (pytest.approx(0.50096, abs=near), pytest.approx(0.69505, abs=near))
-    assert (older.map, older.map50) == (pytest.approx(0.59529, abs=near), pytest.approx(0.77967, abs=near))
+    assert (metrics.map, metrics.map50) == (
+        pytest.approx(0.50096, abs=near),
+        pytest.approx(0.69505, abs=near),
+    )
+    assert (older.map, older.map50) == (
+        pytest.approx(0.59529, abs=near),
+        pytest.approx(0.77967, abs=near),
+    )
 
 
 @needs_shared
-@pytest.mark.parametrize(("task", "kind"), [("detect", "bbox"), ("segment", "segm"), ("auto", "segm")])
+@pytest.mark.parametrize(
+    ("task", "kind"), [("detect", "bbox"), ("segment", "segm"), ("auto", "segm")]
+)
 def test_boxes_and_masks_of_one_file(task, kind):
     gt, dt = PREDS / "fce_small" / "gt_dataset.json", PREDS / "fce_small" / "dt_dataset.json"
     metrics = tiler.score(dt, gt, task=task, analysis="none")
@@ -213,9 +285,14 @@ def test_boxes_and_masks_of_one_file(task, kind):
         same_numbers(metrics.coco, official(truth, [{**r, "segmentation": []} for r in results]))
     else:
         sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-        masks = [mask.merge(mask.frPyObjects(r["segmentation"], *sizes[r["image_id"]])) for r in results]
+        masks = [
+            mask.merge(mask.frPyObjects(r["segmentation"], *sizes[r["image_id"]])) for r in results
+        ]
         masks = [{**m, "counts": m["counts"].decode()} for m in masks]
-        coco = [{k: v for k, v in r.items() if k != "bbox"} | {"segmentation": m} for r, m in zip(results, masks, strict=True)]
+        coco = [
+            {k: v for k, v in r.items() if k != "bbox"} | {"segmentation": m}
+            for r, m in zip(results, masks, strict=True)
+        ]
         # sized by the boxes that they have
         same_numbers(metrics.coco, official(truth, results, kind))
         by_mask = tiler.score(dt, gt, task=task, analysis="none", areas="mask")
@@ -228,23 +305,48 @@ def padilla(tmp_path):
     folder, side = PREDS / "padilla_case1", 200
     made, annotations, results, images = dataset(tmp_path / "data", names=["object"]), [], [], []
     for number, path in enumerate(sorted((folder / "gts").iterdir()), 1):
-        images.append({"id": number, "file_name": f"{path.stem}.png", "width": side, "height": side})
+        images.append(
+            {"id": number, "file_name": f"{path.stem}.png", "width": side, "height": side}
+        )
         rows = [list(map(float, line.split()[1:])) for line in path.read_text().splitlines()]
-        found = [list(map(float, line.split()[1:])) for line in (folder / "dets" / path.name).read_text().splitlines()]
-        lines = [" ".join(map(repr, [0, (x + w / 2) / side, (y + h / 2) / side, w / side, h / side])) for x, y, w, h in rows]
+        found = [
+            list(map(float, line.split()[1:]))
+            for line in (folder / "dets" / path.name).read_text().splitlines()
+        ]
+        lines = [
+            " ".join(map(repr, [0, (x + w / 2) / side, (y + h / 2) / side, w / side, h / side]))
+            for x, y, w, h in rows
+        ]
         made.add(f"{path.stem}.png", "\n".join(lines), Image.new("L", (side, side), number), "val")
-        lines = [[0, conf, (x + w / 2) / side, (y + h / 2) / side, w / side, h / side] for conf, x, y, w, h in found]
-        texts(tmp_path / "preds", {path.stem: "".join(" ".join(map(repr, line)) + "\n" for line in lines)})
-        annotations += [{"image_id": number, "category_id": 1, "bbox": r, "area": r[2] * r[3], "iscrowd": 0} for r in rows]
-        results += [{"image_id": number, "category_id": 1, "bbox": r[1:], "score": r[0]} for r in found]
+        lines = [
+            [0, conf, (x + w / 2) / side, (y + h / 2) / side, w / side, h / side]
+            for conf, x, y, w, h in found
+        ]
+        texts(
+            tmp_path / "preds",
+            {path.stem: "".join(" ".join(map(repr, line)) + "\n" for line in lines)},
+        )
+        annotations += [
+            {"image_id": number, "category_id": 1, "bbox": r, "area": r[2] * r[3], "iscrowd": 0}
+            for r in rows
+        ]
+        results += [
+            {"image_id": number, "category_id": 1, "bbox": r[1:], "score": r[0]} for r in found
+        ]
     annotations = [{"id": i + 1, **a} for i, a in enumerate(annotations)]
-    return made, {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}, results
+    return (
+        made,
+        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]},
+        results,
+    )
 
 
 @needs_shared
 def test_a_confidence_after_the_class(tmp_path):
     made, gt, dt = padilla(tmp_path)
-    metrics = tiler.score(tmp_path / "preds", made.yaml, conf_first=True, protocol="coco,ultralytics,voc,voc07")
+    metrics = tiler.score(
+        tmp_path / "preds", made.yaml, conf_first=True, protocol="coco,ultralytics,voc,voc07"
+    )
     assert (metrics.card["labels"], metrics.card["detections"]) == (15, 24)
     same_numbers(metrics.coco, official(gt, dt), 1e-9)
     assert set(metrics.voc) == {"voc", "voc07"}
@@ -252,7 +354,9 @@ def test_a_confidence_after_the_class(tmp_path):
 
 @needs_shared
 def test_class_names_and_pixels_are_refused_where_numbers_from_0_to_1_are_expected(tmp_path):
-    words = tiler.score(PREDS / "padilla_case1" / "dets", padilla(tmp_path)[0].yaml, conf_first=True)
+    words = tiler.score(
+        PREDS / "padilla_case1" / "dets", padilla(tmp_path)[0].yaml, conf_first=True
+    )
     assert {f.code for f in words.findings if f.level == "error"} == {"D02"}
     assert (words.card["detections"], words.exit_code()) == (0, 1)
     names = (PREDS / "padilla_voc100" / "obj.names").read_text().split()
@@ -260,7 +364,10 @@ def test_class_names_and_pixels_are_refused_where_numbers_from_0_to_1_are_expect
     for path in sorted((PREDS / "padilla_voc100" / "gts_yolo").iterdir()):
         made.add(f"{path.stem}.png", path.read_text(), Image.new("L", (500, 375), 1), "val")
     metrics = tiler.score(PREDS / "padilla_voc100" / "dets_rel_xywh", made.yaml, conf_first=True)
-    rows = sum(len(path.read_text().splitlines()) for path in (PREDS / "padilla_voc100" / "dets_rel_xywh").iterdir())
+    rows = sum(
+        len(path.read_text().splitlines())
+        for path in (PREDS / "padilla_voc100" / "dets_rel_xywh").iterdir()
+    )
     assert metrics.card["detections"] + sum(f.level == "error" for f in metrics.findings) == rows
     with pytest.raises(TilerError, match="these are pixels"):
         tiler.score(PREDS / "padilla_voc100" / "dets_abs_xywh", made.yaml, conf_first=True)
@@ -268,14 +375,24 @@ def test_class_names_and_pixels_are_refused_where_numbers_from_0_to_1_are_expect
 
 # --- in memory
 
-LABELS = {"p0": row(0, 10, 10, 40, 40) + row(1, 100, 20, 180, 90), "p1": row(0, 60, 30, 90, 60), "p2": ""}
+LABELS = {
+    "p0": row(0, 10, 10, 40, 40) + row(1, 100, 20, 180, 90),
+    "p1": row(0, 60, 30, 90, 60),
+    "p2": "",
+}
 
 
 def held():
     """Detections by image: two right, one shifted, one invented."""
     return {
-        "p0": Instances(np.array([0, 1]), np.array([[10, 10, 40, 40], [105, 22, 180, 90.0]]), conf=np.array([0.9, 0.7])),
-        "images/val/p1.png": Instances(np.array([0]), np.array([[60, 30, 90, 60.0]]), conf=np.array([0.8])),
+        "p0": Instances(
+            np.array([0, 1]),
+            np.array([[10, 10, 40, 40], [105, 22, 180, 90.0]]),
+            conf=np.array([0.9, 0.7]),
+        ),
+        "images/val/p1.png": Instances(
+            np.array([0]), np.array([[60, 30, 90, 60.0]]), conf=np.array([0.8])
+        ),
         "p2.png": Instances(np.array([1]), np.array([[20, 20, 50, 50.0]]), conf=np.array([0.6])),
     }
 
@@ -289,7 +406,9 @@ def files_of(folder, given):
     rows = {}
     for key, part in given.items():
         columns = zip(part.class_id.tolist(), part.boxes.tolist(), part.conf.tolist(), strict=True)
-        rows[key.split("/")[-1].removesuffix(".png")] = "".join(row(c, *b, s) for c, b, s in columns)
+        rows[key.split("/")[-1].removesuffix(".png")] = "".join(
+            row(c, *b, s) for c, b, s in columns
+        )
     return texts(folder, rows)
 
 
@@ -298,7 +417,9 @@ def test_detections_in_memory_are_those_of_files(data, tmp_path):
     of_memory = tiler.score(held(), data.yaml)
     assert of_memory.findings == []
     assert of_memory.card["split"] == "val"
-    same_numbers(of_memory.coco, {k: None if math.isnan(v) else v for k, v in of_files.coco.items()}, 1e-6)
+    same_numbers(
+        of_memory.coco, {k: None if math.isnan(v) else v for k, v in of_files.coco.items()}, 1e-6
+    )
     assert of_memory.mean_results == pytest.approx(of_files.mean_results, abs=1e-6)
     assert of_memory.plain()["per_class"] == of_files.plain()["per_class"]
     np.testing.assert_array_equal(of_memory.confusion, of_files.confusion)
@@ -313,7 +434,9 @@ def test_the_order_of_pictures_in_memory_does_not_matter(data):
 @pytest.mark.parametrize("kind", [np.asarray, list])
 def test_detections_of_another_library(data, kind):
     alike = {
-        key: SimpleNamespace(xyxy=kind(part.boxes), confidence=kind(part.conf), class_id=kind(part.class_id))
+        key: SimpleNamespace(
+            xyxy=kind(part.boxes), confidence=kind(part.conf), class_id=kind(part.class_id)
+        )
         for key, part in held().items()
     }
     assert tiler.score(alike, data.yaml).encoded() == tiler.score(held(), data.yaml).encoded()
@@ -331,7 +454,10 @@ def test_no_detections_in_memory(data):
     [
         (3, "predictions are a path, what tiler.merge returns, or detections by image; got int"),
         ([], "got list"),
-        ({"p0": 3}, r"detections are Instances, .*, or have .xyxy, .confidence and .class_id; got int"),
+        (
+            {"p0": 3},
+            r"detections are Instances, .*, or have .xyxy, .confidence and .class_id; got int",
+        ),
         ({"p0": Instances(np.array([0]), np.array([[1, 1, 9, 9.0]]))}, "need a confidence"),
         ({"zzz": held()["p0"]}, "none of 1 predictions is for an image of"),
     ],
@@ -349,11 +475,21 @@ def test_detections_in_memory_of_pictures_that_are_not_scored_are_found(data):
 
 @pytest.mark.parametrize(
     ("columns", "code"),
-    [({"class_id": np.array([7])}, "D04"), ({"conf": np.array([1.5])}, "D08"), ({"conf": np.array([np.nan])}, "D08")],
+    [
+        ({"class_id": np.array([7])}, "D04"),
+        ({"conf": np.array([1.5])}, "D08"),
+        ({"conf": np.array([np.nan])}, "D08"),
+    ],
 )
 def test_detections_in_memory_are_judged_as_those_of_files(data, columns, code):
-    """A class that is none, or a confidence that is no number, does not end in numbers that look sound."""
-    sound = {"class_id": np.array([0]), "boxes": np.array([[10, 10, 40, 40.0]]), "conf": np.array([0.5])}
+    """A class that is none, or a confidence that is no number, does not end in numbers that look
+    sound.
+    """
+    sound = {
+        "class_id": np.array([0]),
+        "boxes": np.array([[10, 10, 40, 40.0]]),
+        "conf": np.array([0.5]),
+    }
     given = {"p0": Instances(**{**sound, **columns})}
     try:
         metrics = tiler.score(given, data.yaml)
@@ -376,9 +512,15 @@ def test_a_name_with_a_dot_in_memory(tmp_path, key):
 
 
 def test_detections_in_memory_against_coco(tmp_path):
-    gt = dumped(tmp_path / "gt.json", ground([(1, "a/p0.png"), (2, "p2.png")], [(1, 1, [10, 10, 30, 30])]))
+    gt = dumped(
+        tmp_path / "gt.json", ground([(1, "a/p0.png"), (2, "p2.png")], [(1, 1, [10, 10, 30, 30])])
+    )
     metrics = tiler.score({"p0": held()["p0"], "p2.png": held()["p2.png"]}, gt)
-    assert (metrics.findings, metrics.card["detections"], metrics.coco["AP"]) == ([], 3, pytest.approx(1))
+    assert (metrics.findings, metrics.card["detections"], metrics.coco["AP"]) == (
+        [],
+        3,
+        pytest.approx(1),
+    )
 
 
 # --- what merge returns
@@ -387,11 +529,21 @@ def test_detections_in_memory_against_coco(tmp_path):
 def test_what_merge_returned_is_scored_like_its_files(tmp_path):
     labels = {f"p{i}": row(0, 10 + i, 10, 40, 40) + row(1, 80, 20, 120, 60) for i in range(3)}
     made = dataset(tmp_path / "data", labels)
-    tiler.split(made.yaml, out=tmp_path / "tiles", tile=100, overlap=40, min_visible=0, min_size=0, workers=1)
+    tiler.split(
+        made.yaml,
+        out=tmp_path / "tiles",
+        tile=100,
+        overlap=40,
+        min_visible=0,
+        min_size=0,
+        workers=1,
+    )
     preds = tmp_path / "preds"
     preds.mkdir()
     for path in (tmp_path / "tiles" / "labels" / "val").iterdir():
-        text = "".join(f"{line} 0.{9 - i}\n" for i, line in enumerate(path.read_text().splitlines()))
+        text = "".join(
+            f"{line} 0.{9 - i}\n" for i, line in enumerate(path.read_text().splitlines())
+        )
         (preds / path.name).write_text(text)
     in_memory = tiler.merge(preds, tiles=tmp_path / "tiles", workers=1)
     of_memory = tiler.score(in_memory, made.yaml)

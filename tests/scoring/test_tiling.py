@@ -1,4 +1,6 @@
-"""From tiles to a score: split, predict, merge, score; what is known of the tiles, and what is said where it is not."""
+"""From tiles to a score: split, predict, merge, score; what is known of the tiles, and what is said
+where it is not.
+"""
 
 import importlib.util
 import json
@@ -25,7 +27,13 @@ def simulate(tiles, out):
 def cut(root, data, overlap=128, **options):
     tiler.split(data, out=root / "tiles", tile=640, overlap=overlap, workers=1, **options)
     simulate(root / "tiles", root / "preds")
-    return SimpleNamespace(root=root, data=data, tiles=root / "tiles", preds=root / "preds", merged=root / "preds-merged")
+    return SimpleNamespace(
+        root=root,
+        data=data,
+        tiles=root / "tiles",
+        preds=root / "preds",
+        merged=root / "preds-merged",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,13 @@ def here(scenes, tmp_path):
         shutil.copytree(scenes.root / name, tmp_path / name)
     shutil.copytree(scenes.tiles, tmp_path / "tiles", ignore=shutil.ignore_patterns("images"))
     root = tmp_path
-    return SimpleNamespace(root=root, data=scenes.data, tiles=root / "tiles", preds=root / "preds", merged=root / "preds-merged")
+    return SimpleNamespace(
+        root=root,
+        data=scenes.data,
+        tiles=root / "tiles",
+        preds=root / "preds",
+        merged=root / "preds-merged",
+    )
 
 
 def score(made, preds=None, **options):
@@ -115,7 +129,9 @@ def test_suppression_leaves_halves_at_seams(apart):
 
 
 def test_no_merging_at_all_leaves_duplicates_of_two_tiles(scenes, tmp_path):
-    tiler.merge(scenes.preds, tiles=scenes.tiles, out=tmp_path / "out", method="nms", iou=0.99, workers=1)
+    tiler.merge(
+        scenes.preds, tiles=scenes.tiles, out=tmp_path / "out", method="nms", iou=0.99, workers=1
+    )
     metrics = score(scenes, tmp_path / "out", tiles=scenes.tiles, tile_preds=scenes.preds)
     assert errors(metrics)["SeamDup"] > 100
     assert metrics.efficiency.merge < 0.2
@@ -127,7 +143,9 @@ def test_tiles_predictions_and_provenance_are_found_beside_each_other(here, monk
     metrics = tiler.score("preds-merged", here.data, split="all", replicates=20)
     assert metrics.efficiency is not None
     assert metrics.errors.untold == ()
-    assert [why for why in metrics.card["left_out"].get("tiles", []) if "AP on tiles" not in why] == []
+    assert [
+        why for why in metrics.card["left_out"].get("tiles", []) if "AP on tiles" not in why
+    ] == []
     assert metrics.coco == pytest.approx(score(here, tiles=here.tiles).coco, nan_ok=True)
 
 
@@ -192,7 +210,10 @@ def test_a_row_that_was_deleted_after_merging_makes_the_origins_useless(here):
     label_file(here).write_text("".join(rows[1:]))
     metrics = score(here, tiles=here.tiles)
     assert metrics.card["detections"] == 497
-    assert any(why.startswith("origins of the detections") for why in metrics.card["left_out"].get("tiles", []))
+    assert any(
+        why.startswith("origins of the detections")
+        for why in metrics.card["left_out"].get("tiles", [])
+    )
     assert metrics.efficiency is None
     assert "SeamDup" in metrics.errors.untold
     assert metrics.seams is not None
@@ -206,13 +227,20 @@ def test_label_files_that_were_edited_otherwise(here, change):
     elif change == "row added":
         rows = [*rows, rows[0]]
     else:
-        rows[3] = " ".join([rows[3].split()[0], "0.5", "0.5", "0.02", "0.02", rows[3].split()[-1]]) + "\n"
+        rows[3] = (
+            " ".join([rows[3].split()[0], "0.5", "0.5", "0.02", "0.02", rows[3].split()[-1]]) + "\n"
+        )
     label_file(here).write_text("".join(rows))
     metrics = score(here, tiles=here.tiles)
-    assert any(why.startswith("origins of the detections") for why in metrics.card["left_out"].get("tiles", []))
+    assert any(
+        why.startswith("origins of the detections")
+        for why in metrics.card["left_out"].get("tiles", [])
+    )
 
 
-@pytest.mark.parametrize("part", ["nothing", "garbage", "half", "head", "no such tile", "no such row"])
+@pytest.mark.parametrize(
+    "part", ["nothing", "garbage", "half", "head", "no such tile", "no such row"]
+)
 def test_a_damaged_merged_jsonl_is_said_or_not_used(here, part):
     path = here.merged / "merged.jsonl"
     text = path.read_text()
@@ -222,7 +250,12 @@ def test_a_damaged_merged_jsonl_is_said_or_not_used(here, part):
         record["detections"][0][0] = [9999, 0] if part == "no such tile" else [0, 9999]
         damaged = "\n".join([head, json.dumps(record), *records[1:]]) + "\n"
     else:
-        damaged = {"nothing": "", "garbage": "garbage\n", "half": text[: len(text) // 2], "head": head + "\n"}[part]
+        damaged = {
+            "nothing": "",
+            "garbage": "garbage\n",
+            "half": text[: len(text) // 2],
+            "head": head + "\n",
+        }[part]
     path.write_text(damaged)
     try:
         metrics = score(here, tiles=here.tiles)
@@ -258,7 +291,9 @@ def test_merged_in_memory_is_as_merged_on_disk(scenes):
         assert metrics.coco[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
     assert metrics.mean_results == pytest.approx(on_disk.mean_results, abs=1e-6)
     for one, other in zip(metrics.seams.table, on_disk.seams.table, strict=True):
-        assert (one.labels, one.recall50, one.recall) == pytest.approx((other.labels, other.recall50, other.recall), nan_ok=True)
+        assert (one.labels, one.recall50, one.recall) == pytest.approx(
+            (other.labels, other.recall50, other.recall), nan_ok=True
+        )
 
 
 def test_the_report_of_a_merge_on_disk_leads_to_its_files(scenes, tmp_path):
@@ -275,7 +310,11 @@ def test_the_chain_on_real_pictures(tmp_path):
     tiler.merge(made.preds, tiles=made.tiles, out=made.merged, workers=1)
     metrics = score(made, tiles=made.tiles)
     assert [f for f in metrics.findings if f.level == "error"] == []
-    assert (metrics.card["images"], metrics.card["labels"], metrics.card["left_out"]) == (8, 197, {})
+    assert (metrics.card["images"], metrics.card["labels"], metrics.card["left_out"]) == (
+        8,
+        197,
+        {},
+    )
     assert metrics.coco["AP50"] > 0.9
     assert metrics.efficiency.nomerge.ap < metrics.efficiency.merged.ap
     assert metrics.errors.untold == ()
@@ -285,10 +324,14 @@ def test_the_chain_on_real_pictures(tmp_path):
 @pytest.mark.parametrize("name", ["hituav_obb", "nuclei_segment"])
 def test_the_chain_of_other_tasks(tmp_path, name):
     data = SHARED / "data" / name / "dataset.yaml"
-    tiler.split(data, out=tmp_path / "tiles", tile=256, overlap=64, workers=1, min_visible=0, min_size=0)
+    tiler.split(
+        data, out=tmp_path / "tiles", tile=256, overlap=64, workers=1, min_visible=0, min_size=0
+    )
     preds = predicted(tmp_path / "tiles", tmp_path / "preds")
     tiler.merge(preds, tiles=tmp_path / "tiles", out=tmp_path / "preds-merged", workers=1)
-    metrics = tiler.score(tmp_path / "preds-merged", data, split="all", tiles=tmp_path / "tiles", replicates=20)
+    metrics = tiler.score(
+        tmp_path / "preds-merged", data, split="all", tiles=tmp_path / "tiles", replicates=20
+    )
     assert metrics.card["task"] == name.split("_")[1]
     assert metrics.coco_auto["AP50"] > 0.95
     assert metrics.seams is not None
@@ -297,18 +340,32 @@ def test_the_chain_of_other_tasks(tmp_path, name):
 
 @needs_shared
 def test_a_real_detectors_predictions_on_tiles(tmp_path):
-    """Of Ultralytics, on tiles of its own split_dota: nothing to score before they are merged, and then above plain NMS."""
+    """Of Ultralytics, on tiles of its own split_dota: nothing to score before they are merged, and
+    then above plain NMS.
+    """
     given = SHARED / "data" / "e2e"
     shutil.copytree(given / "scenes" / "images" / "test", tmp_path / "data" / "images" / "val")
-    shutil.copytree(given / "scenes" / "labels_detect" / "test", tmp_path / "data" / "labels" / "val")
+    shutil.copytree(
+        given / "scenes" / "labels_detect" / "test", tmp_path / "data" / "labels" / "val"
+    )
     data = tmp_path / "data" / "dataset.yaml"
     data.write_text("train: images/val\nval: images/val\nnames: [disc, box, tri]\n")
     preds = given / "preds" / "detect" / "predict"
     with pytest.raises(TilerError, match="run tiler merge first"):
         tiler.score(preds, data)
-    tiler.merge(preds, images=tmp_path / "data" / "images" / "val", data=data, out=tmp_path / "predict-merged", workers=1)
+    tiler.merge(
+        preds,
+        images=tmp_path / "data" / "images" / "val",
+        data=data,
+        out=tmp_path / "predict-merged",
+        workers=1,
+    )
     metrics = tiler.score(tmp_path / "predict-merged", data, tile_preds=preds, replicates=20)
-    assert (metrics.card["images"], metrics.card["labels"], metrics.card["split"]) == (2, 300, "val")
+    assert (metrics.card["images"], metrics.card["labels"], metrics.card["split"]) == (
+        2,
+        300,
+        "val",
+    )
     assert [f for f in metrics.findings if f.level == "error"] == []
     # accept.json: NMS at an IoU of .5, any number of detections
     assert metrics.coco_auto["AP"] > 0.325
@@ -326,7 +383,9 @@ def turned(here, names):
     shutil.copytree(SCENES, root)
     for path in root.rglob("labels/*/*.txt"):
         rows = [line.split() for line in path.read_text().splitlines()]
-        path.write_text("".join(" ".join([str(names.index(old[int(r[0])])), *r[1:]]) + "\n" for r in rows))
+        path.write_text(
+            "".join(" ".join([str(names.index(old[int(r[0])])), *r[1:]]) + "\n" for r in rows)
+        )
     content = yaml.safe_load((root / "dataset.yaml").read_text())
     (root / "dataset.yaml").write_text(yaml.safe_dump({**content, "names": names}))
     return SimpleNamespace(**{**vars(here), "data": root / "dataset.yaml"})
@@ -367,7 +426,9 @@ def test_what_is_left_out_is_left_out_of_the_predictions_on_tiles_too(scenes):
 
 
 def test_pictures_without_tiles_are_left_out_of_seams(here):
-    """Predictions of val only, scored on all: labels of train are missed, but not because of a seam."""
+    """Predictions of val only, scored on all: labels of train are missed, but not because of a
+    seam.
+    """
     lines = (here.merged / "merged.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if '"source":"images/train' not in line]
     assert len(kept) == 2
@@ -378,5 +439,10 @@ def test_pictures_without_tiles_are_left_out_of_seams(here):
     assert metrics.card["labels"] == 480
     assert metrics.card["left_out"]["tiles"][0] == "seams of 2 images without tiles"
     assert metrics.plain()["seams"]["table"] == val.plain()["seams"]["table"]
-    assert metrics.plain()["seams"]["density"][0]["band_area"] == val.plain()["seams"]["density"][0]["band_area"]
-    assert [row.labels for row in metrics.seams.resolution] == [row.labels for row in val.seams.resolution]
+    assert (
+        metrics.plain()["seams"]["density"][0]["band_area"]
+        == val.plain()["seams"]["density"][0]["band_area"]
+    )
+    assert [row.labels for row in metrics.seams.resolution] == [
+        row.labels for row in val.seams.resolution
+    ]

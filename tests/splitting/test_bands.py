@@ -1,4 +1,6 @@
-"""Images of more bands or bits than Pillow has a mode for: their tiles hold every bit (the extra `big`)."""
+"""Images of more bands or bits than Pillow has a mode for: their tiles hold every bit (the extra
+`big`).
+"""
 
 import os
 import sys
@@ -39,15 +41,29 @@ def save(path, pixels, how="contig", **options):
         import rasterio
 
         height, width, bands = pixels.shape
-        shape = {"height": height, "width": width, "count": bands, "dtype": pixels.dtype, "driver": "GTiff"}
-        tiled = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", "photometric": "minisblack"}
+        shape = {
+            "height": height,
+            "width": width,
+            "count": bands,
+            "dtype": pixels.dtype,
+            "driver": "GTiff",
+        }
+        tiled = {
+            "tiled": True,
+            "blockxsize": 64,
+            "blockysize": 64,
+            "compress": "deflate",
+            "photometric": "minisblack",
+        }
         with rasterio.open(path, "w", **shape, **tiled, **options) as file:
             file.write(pixels.transpose(2, 0, 1))
         return
     from tifffile import imwrite
 
     planes = pixels if how == "contig" else pixels.transpose(2, 0, 1)
-    imwrite(path, planes, planarconfig=how, **{"photometric": "minisblack", "metadata": None, **options})
+    imwrite(
+        path, planes, planarconfig=how, **{"photometric": "minisblack", "metadata": None, **options}
+    )
 
 
 def pages(path):
@@ -98,7 +114,10 @@ def test_each_band_is_a_page_of_the_tile(dataset, paths, tmp_path, bands, dtype,
         whole[path.parent.name] = noise(bands, np.uint16, seed).astype(dtype)
         save(path, whole[path.parent.name], how)
     report = split(dataset, tmp_path / "out")
-    assert ({f.code for f in report.findings}, report.exit_code()) == ({"I13"} if dtype != np.uint8 else set(), 0)
+    assert ({f.code for f in report.findings}, report.exit_code()) == (
+        {"I13"} if dtype != np.uint8 else set(),
+        0,
+    )
     count = 0
     for source, tile, path in tiles(tmp_path / "out"):
         assert path.suffix == ".tif"
@@ -194,7 +213,10 @@ def test_colour_jpeg_holds_no_such_picture(dataset, paths, tmp_path):
     for path in paths:
         save(path, noise(5))
     report = split(dataset, tmp_path / "out", format="jpg")
-    assert [(f.path, f.code) for f in report.findings] == [("images/train/a.tif", "I06"), ("images/val/a.tif", "I06")]
+    assert [(f.path, f.code) for f in report.findings] == [
+        ("images/train/a.tif", "I06"),
+        ("images/val/a.tif", "I06"),
+    ]
     assert report.total.counts.tiles == 0
 
 
@@ -202,7 +224,15 @@ def test_colour_jpeg_holds_no_such_picture(dataset, paths, tmp_path):
 def test_masked_padded_and_scaled_tiles_have_all_bands(dataset, paths, tmp_path):
     for path in paths:
         save(path, noise(5))
-    split(dataset, tmp_path / "out", edge="pad", scale="1,0.5", truncated="mask", min_visible=0.9, rescue=False)
+    split(
+        dataset,
+        tmp_path / "out",
+        edge="pad",
+        scale="1,0.5",
+        truncated="mask",
+        min_visible=0.9,
+        rescue=False,
+    )
     for _, tile, path in tiles(tmp_path / "out"):
         found = pages(path)
         assert found.shape == (5, 128, 128)
@@ -253,7 +283,9 @@ def test_workers_change_no_byte(dataset, paths, tmp_path, workers, backend):
 
 def paged(path, pixels):
     """A TIFF of one grey page for each band, as the trainer reads it, by Pillow."""
-    first, *rest = [Image.fromarray(np.ascontiguousarray(pixels[..., band])) for band in range(pixels.shape[2])]
+    first, *rest = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., band])) for band in range(pixels.shape[2])
+    ]
     path.write_bytes(encoded(first, "TIFF", save_all=True, append_images=rest))
 
 
@@ -276,7 +308,9 @@ def test_pages_are_read_as_bands_where_the_dataset_says_so(five, tmp_path):
     assert (report.findings, report.exit_code(), report.bands) == ([], 0, {"5": 2})
     assert yaml_of(tmp_path / "out")["channels"] == 5
     for source, tile, path in tiles(tmp_path / "out"):
-        np.testing.assert_array_equal(pages(path), window(whole[source.split("/")[1]], tile).transpose(2, 0, 1))
+        np.testing.assert_array_equal(
+            pages(path), window(whole[source.split("/")[1]], tile).transpose(2, 0, 1)
+        )
 
 
 @needs_big
@@ -286,7 +320,10 @@ def test_an_output_is_such_a_dataset_again(five, tmp_path):
     again = tiler.split(tmp_path / "big", out=tmp_path / "small", tile=64, overlap=0, workers=1)
     split(data, tmp_path / "at-once", tile=64, overlap=0)
     assert (again.findings, yaml_of(tmp_path / "small")) == ([], yaml_of(tmp_path / "at-once"))
-    at_once = {(source.split("/")[1], tile.x, tile.y): path for source, tile, path in tiles(tmp_path / "at-once")}
+    at_once = {
+        (source.split("/")[1], tile.x, tile.y): path
+        for source, tile, path in tiles(tmp_path / "at-once")
+    }
     assert len(at_once) == 32
     for source, tile, path in tiles(tmp_path / "small"):
         x, y, _, _ = map(int, source.split("__")[1].split(".")[0].split("_"))
@@ -342,7 +379,9 @@ def test_without_the_extra_each_is_refused_and_the_rest_goes_on(dataset, tmp_pat
     dataset.add("e.png", ROWS, picture())
     dataset.add("v.png", "", picture(), "val")
     report = split(dataset, tmp_path / "out")
-    assert [(f.path, f.code) for f in report.findings] == [(f"images/train/{stem}.tif", "I06") for stem in "abcd"]
+    assert [(f.path, f.code) for f in report.findings] == [
+        (f"images/train/{stem}.tif", "I06") for stem in "abcd"
+    ]
     for finding in report.findings:
         assert finding.message.endswith("pip install 'tilestitch[big]' reads it")
     counts = report.splits["train"].counts
@@ -354,5 +393,8 @@ def test_without_the_extra_pages_are_refused_by_name(five, tmp_path, without, mo
     monkeypatch.setitem(sys.modules, "tifffile", None)
     data, _ = five
     report = split(data, tmp_path / "out")
-    assert [(f.path, f.code) for f in report.findings] == [("images/train/a.tif", "I06"), ("images/val/a.tif", "I06")]
+    assert [(f.path, f.code) for f in report.findings] == [
+        ("images/train/a.tif", "I06"),
+        ("images/val/a.tif", "I06"),
+    ]
     assert all("pip install 'tilestitch[big]'" in f.message for f in report.findings)

@@ -1,4 +1,6 @@
-"""`--jpeg keep`: tiles have the coefficients of their source where they can, and its tables everywhere."""
+"""`--jpeg keep`: tiles have the coefficients of their source where they can, and its tables
+everywhere.
+"""
 
 import json
 import os
@@ -68,7 +70,9 @@ def tiles(out, suffix=".jpg"):
     """(tile, path of its picture) of all tiles of the split train."""
     for source in manifest.read_sources(out / "tiles.jsonl"):
         if source.split == "train":
-            yield from ((tile, out / "images/train" / (tile.name + suffix)) for tile in source.tiles)
+            yield from (
+                (tile, out / "images/train" / (tile.name + suffix)) for tile in source.tiles
+            )
 
 
 def assert_same(tile, path, whole, sampled):
@@ -78,7 +82,9 @@ def assert_same(tile, path, whole, sampled):
     left, right = across * (tile.x > 0), across * (tile.x + tile.w < width)
     top, bottom = down * (tile.y > 0), down * (tile.y + tile.h < height)
     shown = slice(top, tile.h - bottom), slice(left, tile.w - right)
-    np.testing.assert_array_equal(pixels(path)[shown], whole[tile.y : tile.y + tile.h, tile.x : tile.x + tile.w][shown])
+    np.testing.assert_array_equal(
+        pixels(path)[shown], whole[tile.y : tile.y + tile.h, tile.x : tile.x + tile.w][shown]
+    )
 
 
 # --- what is copied
@@ -126,8 +132,12 @@ def test_what_is_not_aligned_is_encoded_with_the_tables_of_the_source(one, tmp_p
 
 
 @needs_library
-@pytest.mark.parametrize(("options", "copied", "count"), [({"scale": "1,0.5"}, 12, 14), ({"scale": 0.5}, 0, 2)])
-def test_scaled_tiles_are_encoded_with_the_tables_of_the_source(one, tmp_path, options, copied, count):
+@pytest.mark.parametrize(
+    ("options", "copied", "count"), [({"scale": "1,0.5"}, 12, 14), ({"scale": 0.5}, 0, 2)]
+)
+def test_scaled_tiles_are_encoded_with_the_tables_of_the_source(
+    one, tmp_path, options, copied, count
+):
     path = add(one, quality=70)
     report = keep(one, tmp_path / "out", **options)
     found = list(tiles(tmp_path / "out"))
@@ -208,18 +218,28 @@ def test_cmyk_is_encoded_with_the_tables_of_the_source(one, tmp_path):
 
 @needs_library
 def test_an_unusual_subsampling_is_encoded_with_the_tables_of_the_source(one, tmp_path):
-    imagecodecs = pytest.importorskip("imagecodecs", reason="the extra `fast` is not installed; Pillow writes no 4:4:0")
-    path = one.add("a.jpg", "", imagecodecs.jpeg8_encode(np.asarray(photo()), level=80, subsampling="440"))
+    imagecodecs = pytest.importorskip(
+        "imagecodecs", reason="the extra `fast` is not installed; Pillow writes no 4:4:0"
+    )
+    path = one.add(
+        "a.jpg", "", imagecodecs.jpeg8_encode(np.asarray(photo()), level=80, subsampling="440")
+    )
     report = keep(one, tmp_path / "out")
     assert report.splits["train"].counts.copied == 0
-    assert all((tables(where), sampling(where)) == (tables(path), "4:4:4") for _, where in tiles(tmp_path / "out"))
+    assert all(
+        (tables(where), sampling(where)) == (tables(path), "4:4:4")
+        for _, where in tiles(tmp_path / "out")
+    )
 
 
 @needs_library
 def test_tables_of_any_number_are_those_of_the_source(one, tmp_path):
     path = add(one)
     data = bytearray(path.read_bytes())
-    definition, frame = data.index(b"\xff\xdb", data.index(b"\xff\xdb") + 2), data.index(b"\xff\xc0")
+    definition, frame = (
+        data.index(b"\xff\xdb", data.index(b"\xff\xdb") + 2),
+        data.index(b"\xff\xc0"),
+    )
     assert (data[definition + 4], data[frame + 15], data[frame + 18]) == (1, 1, 1)
     data[definition + 4] = data[frame + 15] = data[frame + 18] = 3
     path.write_bytes(data)
@@ -237,7 +257,9 @@ def test_other_images_are_what_they_are_without(one, tmp_path, options):
     keep(one, tmp_path / "encode", jpeg="encode", **options)
     kept, plain = tree(tmp_path / "keep/images"), tree(tmp_path / "encode/images")
     assert kept.keys() == plain.keys()
-    assert {key for key in kept if kept[key] != plain[key]} == {key for key in kept if "/b__" in key}
+    assert {key for key in kept if kept[key] != plain[key]} == {
+        key for key in kept if "/b__" in key
+    }
     assert report.splits["train"].counts.copied == 12
 
 
@@ -252,7 +274,10 @@ def test_where_memory_is_short_every_tile_is_encoded(one, tmp_path, monkeypatch)
     path = add(one)
     monkeypatch.setattr(memory, "enough", lambda size: False)
     assert keep(one, tmp_path / "out").splits["train"].counts.copied == 0
-    assert all((tables(where), sampling(where)) == (tables(path), "4:2:0") for _, where in tiles(tmp_path / "out"))
+    assert all(
+        (tables(where), sampling(where)) == (tables(path), "4:2:0")
+        for _, where in tiles(tmp_path / "out")
+    )
 
 
 def damaged(data, how):
@@ -268,7 +293,10 @@ def damaged(data, how):
 
 
 @needs_library
-@pytest.mark.parametrize("how", ["half", "head", "no end", "one row", "a table among the blocks", "zeros among the blocks"])
+@pytest.mark.parametrize(
+    "how",
+    ["half", "head", "no end", "one row", "a table among the blocks", "zeros among the blocks"],
+)
 def test_a_damaged_picture_is_judged_as_without(one, tmp_path, how):
     add(one, "b.jpg", seed=1)
     path = add(one)
@@ -287,7 +315,9 @@ def test_a_damaged_picture_is_judged_as_without(one, tmp_path, how):
 def filled(tmp_path):
     data = Dataset(tmp_path / "data")
     for i in range(4):
-        rows = "".join(f"{i % 3} {0.1 + 0.2 * j:.2f} {0.2 + 0.15 * i:.2f} 0.1 0.12\n" for j in range(5))
+        rows = "".join(
+            f"{i % 3} {0.1 + 0.2 * j:.2f} {0.2 + 0.15 * i:.2f} 0.1 0.12\n" for j in range(5)
+        )
         add(data, f"p{i}.jpg", rows, SAMPLINGS[i], i, quality=92)
     data.add("q.png", "", picture(64, 64))
     data.add("v.png", "", picture(64, 64), "val")
@@ -298,12 +328,22 @@ def filled(tmp_path):
 @pytest.mark.parametrize("edge", ["shift", "trim"])
 def test_labels_and_manifest_are_those_without_and_files_are_smaller(tmp_path, edge):
     data = filled(tmp_path)
-    kept, plain = keep(data, tmp_path / "keep", edge=edge), keep(data, tmp_path / "encode", edge=edge, jpeg="encode")
+    kept, plain = (
+        keep(data, tmp_path / "keep", edge=edge),
+        keep(data, tmp_path / "encode", edge=edge, jpeg="encode"),
+    )
     assert tree(tmp_path / "keep/labels") == tree(tmp_path / "encode/labels")
-    assert (tmp_path / "keep/dataset.yaml").read_text() == (tmp_path / "encode/dataset.yaml").read_text()
-    one, other = ((tmp_path / name / "tiles.jsonl").read_text().splitlines() for name in ("keep", "encode"))
+    assert (tmp_path / "keep/dataset.yaml").read_text() == (
+        tmp_path / "encode/dataset.yaml"
+    ).read_text()
+    one, other = (
+        (tmp_path / name / "tiles.jsonl").read_text().splitlines() for name in ("keep", "encode")
+    )
     assert one[1:] == other[1:]
-    assert [json.loads(lines[0])["options"].pop("jpeg") for lines in (one, other)] == ["keep", "encode"]
+    assert [json.loads(lines[0])["options"].pop("jpeg") for lines in (one, other)] == [
+        "keep",
+        "encode",
+    ]
     assert kept.total.objects == plain.total.objects
     assert kept.total.counts.bytes < 0.9 * plain.total.counts.bytes
 
@@ -355,13 +395,18 @@ def test_an_output_that_was_encoded_is_not_taken_for_one_that_was_kept(one, tmp_
 def test_without_the_library_nothing_is_made(one, tmp_path, monkeypatch):
     add(one)
     monkeypatch.setattr(lossless, "_library", lambda: None)
-    with pytest.raises(tiler.TilerError, match=r"--jpeg keep: .* pip install 'tilestitch\[lossless\]'"):
+    with pytest.raises(
+        tiler.TilerError, match=r"--jpeg keep: .* pip install 'tilestitch\[lossless\]'"
+    ):
         keep(one, tmp_path / "out")
     assert os.listdir(tmp_path) == ["data"]
 
 
 def test_without_the_library_the_command_line_ends_with_2(one, tmp_path):
-    without = "from tiler.images import lossless; lossless._library = lambda: None; from tiler.cli import main; main()"
+    without = (
+        "from tiler.images import lossless; lossless._library = lambda: None; from tiler.cli "
+        "import main; main()"
+    )
     command = [sys.executable, "-c", without, "split", "data", "--jpeg", "keep"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

@@ -16,11 +16,15 @@ from tiler.images import lossless
 NORTH_UP = (0.5, 0.0, 366000.0, 0.0, -0.5, 5200000.0)
 TURNED = (0.3, 0.4, 366000.0, 0.4, -0.3, 5200000.0)
 UTM = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)
-PRJ = 'PROJCS["WGS 84 / UTM zone 32N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32632"]]'
+PRJ = (
+    'PROJCS["WGS 84 / UTM zone 32N",GEOGCS["WGS '
+    '84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32632"]]'
+)
 SIZE = (300, 210)
 # On whole pixels: 32..64 x 16..48 px, and 192..224 x 96..176 px
 ROWS = "".join(
-    f"{c} {(x0 + x1) / 2 / 300:.17g} {(y0 + y1) / 2 / 210:.17g} {(x1 - x0) / 300:.17g} {(y1 - y0) / 210:.17g}\n"
+    f"{c} {(x0 + x1) / 2 / 300:.17g} {(y0 + y1) / 2 / 210:.17g} {(x1 - x0) / 300:.17g} "
+    f"{(y1 - y0) / 210:.17g}\n"
     for c, x0, y0, x1, y1 in ((0, 32, 16, 64, 48), (1, 192, 96, 224, 176))
 )
 BOXES = [(0, 32, 16, 64, 48), (1, 192, 96, 224, 176)]
@@ -53,7 +57,14 @@ def read_world(path):
 def of_tile(transform, tile):
     a, b, c, d, e, f = transform
     zoom = 1 / tile.scale
-    return a * zoom, b * zoom, c + a * tile.x + b * tile.y, d * zoom, e * zoom, f + d * tile.x + e * tile.y
+    return (
+        a * zoom,
+        b * zoom,
+        c + a * tile.x + b * tile.y,
+        d * zoom,
+        e * zoom,
+        f + d * tile.x + e * tile.y,
+    )
 
 
 @pytest.fixture(params=[NORTH_UP, TURNED], ids=["north up", "turned"])
@@ -130,7 +141,12 @@ def test_bands_have_a_place_too(dataset, tmp_path):
         shape = {"width": 300, "height": 210, "count": 5, "dtype": "uint16"}
         place = {"transform": rasterio.Affine(*NORTH_UP), "crs": "EPSG:32632"}
         with rasterio.open(
-            dataset.root / f"images/{where}/a.tif", "w", driver="GTiff", photometric="minisblack", **shape, **place
+            dataset.root / f"images/{where}/a.tif",
+            "w",
+            driver="GTiff",
+            photometric="minisblack",
+            **shape,
+            **place,
         ) as file:
             file.write(pixels)
         (dataset.root / f"labels/{where}/a.txt").write_text(ROWS)
@@ -180,7 +196,9 @@ def test_a_photo_as_tiff_gets_tags(placed, tmp_path, transform):
 def test_without_a_reference_system_the_place_has_no_name(dataset, tmp_path):
     photo(dataset, NORTH_UP, prj=None)
     split(dataset, tmp_path / "out")
-    assert [(s.geo.transform, s.geo.crs) for s in sources(tmp_path / "out")] == [(NORTH_UP, None)] * 2
+    assert [(s.geo.transform, s.geo.crs) for s in sources(tmp_path / "out")] == [
+        (NORTH_UP, None)
+    ] * 2
     assert '"crs"' not in (tmp_path / "out/tiles.jsonl").read_text()
 
 
@@ -205,7 +223,11 @@ def test_tiles_of_tiles_lie_where_they_are(dataset, tmp_path, transform, kind):
     for where in ("train", "val"):
         dataset.add("a.tif", ROWS, picture(*SIZE), where, tiffinfo=tags(transform))
     split(dataset, tmp_path / "out", tile=128, overlap=0, scale="1,0.5", format=kind)
-    first = {tile.name: of_tile(transform, tile) for source in sources(tmp_path / "out") for tile in source.tiles}
+    first = {
+        tile.name: of_tile(transform, tile)
+        for source in sources(tmp_path / "out")
+        for tile in source.tiles
+    }
     tiler.split(tmp_path / "out", out=tmp_path / "again", tile=64, overlap=0, workers=1)
     for source in sources(tmp_path / "again"):
         stem = source.source.split("/")[-1].rsplit(".", 1)[0]
@@ -233,7 +255,15 @@ def test_running_again_says_so_and_overwrite_leaves_no_world_file(placed, tmp_pa
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("name", ["images/train/mine.wld", "images/mine.wld", "labels/train/mine.wld", "labels/train/{tile}.wld"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images/train/mine.wld",
+        "images/mine.wld",
+        "labels/train/mine.wld",
+        "labels/train/{tile}.wld",
+    ],
+)
 def test_world_files_of_somebody_else_are_not_deleted(placed, tmp_path, name):
     split(placed, tmp_path / "out")
     tile = next((tmp_path / "out/labels/train").iterdir()).stem
@@ -300,7 +330,9 @@ def test_a_missing_world_file_of_a_complete_output_is_noticed(placed, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["tif", "jpg"])
-def test_labels_of_tiles_merged_lie_where_those_of_the_source_do(dataset, tmp_path, transform, kind):
+def test_labels_of_tiles_merged_lie_where_those_of_the_source_do(
+    dataset, tmp_path, transform, kind
+):
     if kind == "jpg":
         photo(dataset, transform)
     else:
@@ -308,13 +340,22 @@ def test_labels_of_tiles_merged_lie_where_those_of_the_source_do(dataset, tmp_pa
             dataset.add("a.tif", ROWS, picture(*SIZE), where, tiffinfo=tags(transform))
     split(dataset, tmp_path / "out", tile=128, overlap=64, scale="1,0.5")
     predicted(tmp_path / "out", tmp_path / "preds")
-    tiler.merge(tmp_path / "preds", tiles=tmp_path / "out", out=tmp_path / "merged", export="geojson", workers=1)
+    tiler.merge(
+        tmp_path / "preds",
+        tiles=tmp_path / "out",
+        out=tmp_path / "merged",
+        export="geojson",
+        workers=1,
+    )
     a, b, c, d, e, f = transform
     count = 0
     for path in (tmp_path / "merged/geojson").rglob("*.geojson"):
         content = json.loads(path.read_text())
         assert content["crs"]["properties"]["name"] == "EPSG:32632"
-        found = sorted(sorted(map(tuple, feature["geometry"]["coordinates"][0][:-1])) for feature in content["features"])
+        found = sorted(
+            sorted(map(tuple, feature["geometry"]["coordinates"][0][:-1]))
+            for feature in content["features"]
+        )
         there = []
         for _, x0, y0, x1, y1 in BOXES:
             corners = [(x, y) for x in (x0, x1) for y in (y0, y1)]
@@ -331,5 +372,11 @@ def test_each_picture_lies_where_it_lies(tmp_path):
     data.add("b.tif", ROWS, picture(*SIZE), tiffinfo=tags(TURNED))
     data.add("c.png", ROWS, picture(*SIZE))
     split(data, tmp_path / "out")
-    places = {s.source.split("/")[-1]: s.geo for s in sources(tmp_path / "out") if s.split == "train"}
-    assert (places["a.jpg"].transform, places["b.tif"].transform, places["c.png"]) == (NORTH_UP, TURNED, None)
+    places = {
+        s.source.split("/")[-1]: s.geo for s in sources(tmp_path / "out") if s.split == "train"
+    }
+    assert (places["a.jpg"].transform, places["b.tif"].transform, places["c.png"]) == (
+        NORTH_UP,
+        TURNED,
+        None,
+    )

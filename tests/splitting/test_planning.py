@@ -45,7 +45,10 @@ def test_names_are_unique_and_tell_the_window_and_the_scale(cut):
 def test_at_full_size_the_windows_are_the_grid(cut):
     width, height, options = cut
     tile = (options.tile, options.tile) if isinstance(options.tile, int) else options.tile
-    found = [place.window for place in places("stem", width, height, SplitOptions.of({**options.plain(), "scale": 1}))]
+    found = [
+        place.window
+        for place in places("stem", width, height, SplitOptions.of({**options.plain(), "scale": 1}))
+    ]
     assert found == grid(width, height, tile, options.overlap, options.edge)
 
 
@@ -83,7 +86,11 @@ def test_full_windows_are_tiles_of_the_size_asked_for(cut):
     assume(options.edge != "trim")
     for place in places("stem", width, height, options):
         for shown, side, tile, length in zip(
-            (place.window.width, place.window.height), place.size, asked, (width, height), strict=True
+            (place.window.width, place.window.height),
+            place.size,
+            asked,
+            (width, height),
+            strict=True,
         ):
             assert side == tile or shown == length
 
@@ -95,7 +102,10 @@ def test_neighbours_share_at_least_the_overlap_in_pixels_of_the_tile(cut):
     assume(options.overlap >= 1)
     for scale in options.scale:
         windows = [place.window for place in places("stem", *cut) if place.scale == scale]
-        for line in (sorted({(w.x, w.width) for w in windows}), sorted({(w.y, w.height) for w in windows})):
+        for line in (
+            sorted({(w.x, w.width) for w in windows}),
+            sorted({(w.y, w.height) for w in windows}),
+        ):
             for (start, size), (following, _) in pairwise(line):
                 assert (start + size - following) * scale >= options.overlap - 1e-6
 
@@ -107,7 +117,10 @@ def test_a_tile_of_a_half_scale_grid_shows_twice_as_much():
     assert last.name == "a__s50__1720_1360_1280_640"
 
 
-@pytest.mark.parametrize(("scale", "mark"), [(0.29, "__s29"), (0.57, "__s57"), (1.15, "__s115"), (0.01, "__s1"), (16, "__s1600")])
+@pytest.mark.parametrize(
+    ("scale", "mark"),
+    [(0.29, "__s29"), (0.57, "__s57"), (1.15, "__s115"), (0.01, "__s1"), (16, "__s1600")],
+)
 def test_the_mark_of_a_scale_is_its_percentage(scale, mark):
     assert places("a", 100, 100, SplitOptions(scale=scale))[0].name.startswith(f"a{mark}__0_0_")
 
@@ -126,7 +139,10 @@ sources = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers
 
 def taken(seed, wanted, empty):
     q = quota(seed, wanted, empty)
-    return {source: q.take(source, [f"{source}__{k}" for k in range(count)]) for source, count in empty.items()}
+    return {
+        source: q.take(source, [f"{source}__{k}" for k in range(count)])
+        for source, count in empty.items()
+    }
 
 
 @quick

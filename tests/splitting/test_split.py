@@ -30,7 +30,10 @@ def test_a_box_is_clipped_moved_and_normalised(dataset, tmp_path):
     split(dataset, tmp_path / "out", tile=100, overlap=0)
     rows = rows_of(tmp_path / "out")
     # box 80..120 x 40..60 px, cut at x = 100
-    assert rows == {"a__0_0_100_100": [[1, 0.9, 0.5, 0.2, 0.2]], "a__100_0_100_100": [[1, 0.1, 0.5, 0.2, 0.2]]}
+    assert rows == {
+        "a__0_0_100_100": [[1, 0.9, 0.5, 0.2, 0.2]],
+        "a__100_0_100_100": [[1, 0.1, 0.5, 0.2, 0.2]],
+    }
     tile = Image.open(tmp_path / "out/images/train/a__100_0_100_100.png")
     assert np.array_equal(np.asarray(tile), np.asarray(picture(200, 100).crop((100, 0, 200, 100))))
 
@@ -38,7 +41,12 @@ def test_a_box_is_clipped_moved_and_normalised(dataset, tmp_path):
 def test_the_output_trains_from_any_folder(filled, tmp_path):
     split(filled, tmp_path / "out")
     content = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
-    assert content == {"train": "images/train", "val": "images/val", "nc": 3, "names": {0: "a", 1: "b", 2: "c"}}
+    assert content == {
+        "train": "images/train",
+        "val": "images/val",
+        "nc": 3,
+        "names": {0: "a", 1: "b", 2: "c"},
+    }
     for name in ("train", "val"):
         pictures = {p.stem for p in (tmp_path / "out/images" / name).iterdir()}
         assert pictures == {p.stem for p in (tmp_path / "out/labels" / name).iterdir()}
@@ -50,22 +58,46 @@ def test_the_manifest_tells_where_each_row_came_from(filled, tmp_path):
     path = tmp_path / "out/tiles.jsonl"
     head = json.loads(path.read_text().splitlines()[0])
     assert list(head) == ["tiler", "schema", "task", "names", "options"]
-    assert (head["schema"], head["task"], head["names"], head["options"]["tile"]) == (1, "detect", ["a", "b", "c"], 128)
+    assert (head["schema"], head["task"], head["names"], head["options"]["tile"]) == (
+        1,
+        "detect",
+        ["a", "b", "c"],
+        128,
+    )
     sources = list(manifest.read_sources(path))
-    assert [s.source for s in sources] == [f"images/train/p{i}.jpg" for i in range(3)] + ["images/val/p3.jpg"]
+    assert [s.source for s in sources] == [f"images/train/p{i}.jpg" for i in range(3)] + [
+        "images/val/p3.jpg"
+    ]
     for source in sources:
         written = rows_of(tmp_path / "out", source.split)
-        labels = (filled.root / source.source.replace("images", "labels")).with_suffix(".txt").read_text().splitlines()
+        labels = (
+            (filled.root / source.source.replace("images", "labels"))
+            .with_suffix(".txt")
+            .read_text()
+            .splitlines()
+        )
         for tile in source.tiles:
             assert len(written[tile.name]) == len(tile.rows)
             for row, (origin, visible) in zip(written[tile.name], tile.rows, strict=True):
                 c, x, y, w, h = map(float, labels[origin].split())
                 left, top = max((x - w / 2) * 400, tile.x), max((y - h / 2) * 300, tile.y)
-                right, bottom = min((x + w / 2) * 400, tile.x + tile.w), min((y + h / 2) * 300, tile.y + tile.h)
-                want = [(left + right) / 2 - tile.x, (top + bottom) / 2 - tile.y, right - left, bottom - top]
+                right, bottom = (
+                    min((x + w / 2) * 400, tile.x + tile.w),
+                    min((y + h / 2) * 300, tile.y + tile.h),
+                )
+                want = [
+                    (left + right) / 2 - tile.x,
+                    (top + bottom) / 2 - tile.y,
+                    right - left,
+                    bottom - top,
+                ]
                 assert row[0] == c
-                assert np.allclose(np.array(row[1:]) * [tile.w, tile.h, tile.w, tile.h], want, atol=2e-6)
-                assert visible == pytest.approx((right - left) * (bottom - top) / (w * 400 * h * 300), abs=1e-6)
+                assert np.allclose(
+                    np.array(row[1:]) * [tile.w, tile.h, tile.w, tile.h], want, atol=2e-6
+                )
+                assert visible == pytest.approx(
+                    (right - left) * (bottom - top) / (w * 400 * h * 300), abs=1e-6
+                )
 
 
 def test_the_report_conserves_objects(filled, tmp_path):
@@ -115,12 +147,21 @@ def test_running_again_says_so_and_touches_nothing(filled, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.add("p0.jpg", None, picture(seed=99)), "images/train/p0.jpg or its labels changed"),
-        (lambda d: (d.root / "labels/train/p1.txt").write_text(""), "images/train/p1.jpg or its labels changed"),
+        (
+            lambda d: d.add("p0.jpg", None, picture(seed=99)),
+            "images/train/p0.jpg or its labels changed",
+        ),
+        (
+            lambda d: (d.root / "labels/train/p1.txt").write_text(""),
+            "images/train/p1.jpg or its labels changed",
+        ),
         (lambda d: (d.root / "images/train/p1.jpg").unlink(), "images/train/p1.jpg was removed"),
         (lambda d: d.add("p00.jpg"), "images/train/p00.jpg was added"),
         (lambda d: d.add("zz.jpg", split="val"), "images/val/zz.jpg was added"),
-        (lambda d: (d.root / "images/train/p2.jpg").write_bytes(b""), "images/train/p2.jpg or its labels changed"),
+        (
+            lambda d: (d.root / "images/train/p2.jpg").write_bytes(b""),
+            "images/train/p2.jpg or its labels changed",
+        ),
     ],
 )
 def test_a_changed_source_is_named_and_overwrite_makes_it_fresh(filled, tmp_path, change, message):
@@ -142,7 +183,11 @@ def test_other_options_are_refused_and_named(filled, tmp_path):
 def test_spaces_and_line_ends_of_labels_change_nothing(filled, tmp_path):
     split(filled, tmp_path / "out")
     label = filled.root / "labels/train/p0.txt"
-    label.write_bytes(b"\xef\xbb\xbf\n" + label.read_bytes().replace(b"\n", b"\r\n").replace(b" ", b"\t") + b"\r\n\r\n")
+    label.write_bytes(
+        b"\xef\xbb\xbf\n"
+        + label.read_bytes().replace(b"\n", b"\r\n").replace(b" ", b"\t")
+        + b"\r\n\r\n"
+    )
     assert split(filled, tmp_path / "out").unchanged
     split(filled, tmp_path / "again")
     assert tree(tmp_path / "out") == tree(tmp_path / "again")
@@ -170,7 +215,9 @@ def test_overwrite_takes_the_trainers_caches_along(filled, tmp_path):
     assert not (tmp_path / "out/labels/train.cache").exists()
 
 
-@pytest.mark.parametrize("where", ["", "images", "images/train", "images/train/out", "labels/train/out", ".."])
+@pytest.mark.parametrize(
+    "where", ["", "images", "images/train", "images/train/out", "labels/train/out", ".."]
+)
 def test_an_output_that_mixes_with_the_source_is_refused(filled, where):
     before = tree(filled.root)
     with pytest.raises(tiler.TilerError, match="--out"):
@@ -205,10 +252,15 @@ def test_background_ratio_is_exact_seeded_and_spread(tmp_path):
     report = split(data, tmp_path / "out", overlap=0, background=1.5)
     train = report.splits["train"].counts
     assert (train.tiles, train.background, train.left_out) == (10, 6, 64 - 10)
-    empty = [sum(not t.rows for t in s.tiles) for s in manifest.read_sources(tmp_path / "out/tiles.jsonl")]
+    empty = [
+        sum(not t.rows for t in s.tiles)
+        for s in manifest.read_sources(tmp_path / "out/tiles.jsonl")
+    ]
     assert sorted(empty[:4]) == [1, 1, 2, 2]
     split(data, tmp_path / "other", overlap=0, background=1.5, seed=1)
-    assert tree(tmp_path / "other/labels/train").keys() != tree(tmp_path / "out/labels/train").keys()
+    assert (
+        tree(tmp_path / "other/labels/train").keys() != tree(tmp_path / "out/labels/train").keys()
+    )
     assert split(data, tmp_path / "none", overlap=0, background="none").total.counts.background == 0
 
 
@@ -217,7 +269,9 @@ def test_a_picture_without_tiles_to_write_is_not_decoded(dataset, tmp_path, monk
     dataset.add("b.png", "0 0.5 0.5 0.1 0.1\n", picture(), "val")
     decoded = []
     real = reading.opened
-    monkeypatch.setattr(reading, "opened", lambda f, *more: (decoded.append(f.name), real(f, *more))[1])
+    monkeypatch.setattr(
+        reading, "opened", lambda f, *more: (decoded.append(f.name), real(f, *more))[1]
+    )
     split(dataset, tmp_path / "out", background="none")
     assert len(decoded) == 1
 
@@ -238,18 +292,29 @@ def test_masking_paints_what_is_not_labelled_and_nothing_else(dataset, tmp_path)
 def test_skip_tile_leaves_out_tiles_that_show_too_little_of_something(dataset, tmp_path):
     dataset.add("a.png", "0 0.48 0.5 0.2 0.2\n1 0.8 0.5 0.1 0.1\n", picture(200, 100))
     dataset.add("v.png", "", picture(), "val")
-    report = split(dataset, tmp_path / "out", tile=100, overlap=0, min_visible=0.5, truncated="skip-tile")
+    report = split(
+        dataset, tmp_path / "out", tile=100, overlap=0, min_visible=0.5, truncated="skip-tile"
+    )
     assert list(rows_of(tmp_path / "out")) == ["a__0_0_100_100"]
-    assert [(lost.row, lost.reason) for lost in report.lost] == [(1, "its tiles were skipped (--truncated skip-tile)")]
+    assert [(lost.row, lost.reason) for lost in report.lost] == [
+        (1, "its tiles were skipped (--truncated skip-tile)")
+    ]
 
 
 def test_scaled_tiles_show_more_at_the_same_size(dataset, tmp_path):
     dataset.add("a.png", "0 0.5 0.5 0.5 0.5\n", picture(400, 400))
     dataset.add("v.png", "", picture(400, 400), "val")
     split(dataset, tmp_path / "out", tile=100, scale="1,0.5", overlap=0)
-    tiles = [t for s in manifest.read_sources(tmp_path / "out/tiles.jsonl") for t in s.tiles if s.split == "train"]
+    tiles = [
+        t
+        for s in manifest.read_sources(tmp_path / "out/tiles.jsonl")
+        for t in s.tiles
+        if s.split == "train"
+    ]
     half = [t for t in tiles if t.scale == 0.5]
-    assert [t.name for t in half] == [f"a__s50__{x}_{y}_200_200" for y in (0, 200) for x in (0, 200)]
+    assert [t.name for t in half] == [
+        f"a__s50__{x}_{y}_200_200" for y in (0, 200) for x in (0, 200)
+    ]
     with Image.open(tmp_path / f"out/images/train/{half[0].name}.png") as tile:
         assert tile.size == (100, 100)
     assert rows_of(tmp_path / "out")[half[0].name] == [[0, 0.75, 0.75, 0.5, 0.5]]
@@ -297,20 +362,31 @@ def test_pose_without_visibility_is_promoted(tmp_path):
     data.add("a.png", "0 0.5 0.5 0.5 0.5 0.4 0.4 0 0\n", picture(100, 100))
     data.add("v.png", "", picture(), "val")
     split(data, tmp_path / "out", tile=100)
-    assert rows_of(tmp_path / "out")["a__0_0_100_100"] == [[0, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 2, 0, 0, 0]]
+    assert rows_of(tmp_path / "out")["a__0_0_100_100"] == [
+        [0, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 2, 0, 0, 0]
+    ]
     content = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
     assert (content["kpt_shape"], content["flip_idx"]) == ([2, 3], [1, 0])
 
 
 def test_one_bad_source_costs_no_other(filled, tmp_path):
     split(filled, tmp_path / "sound")
-    (filled.root / "images/train/p1.jpg").write_bytes((filled.root / "images/train/p1.jpg").read_bytes()[:500])
+    (filled.root / "images/train/p1.jpg").write_bytes(
+        (filled.root / "images/train/p1.jpg").read_bytes()[:500]
+    )
     (filled.root / "labels/val/p3.txt").write_text("0 nan 0.5 0.1 0.1\n")
     report = split(filled, tmp_path / "out")
     assert report.exit_code() == 1
-    assert [(f.path, f.code) for f in report.findings] == [("images/train/p1.jpg", "I03"), ("labels/val/p3.txt", "L13")]
+    assert [(f.path, f.code) for f in report.findings] == [
+        ("images/train/p1.jpg", "I03"),
+        ("labels/val/p3.txt", "L13"),
+    ]
     sound, rest = tree(tmp_path / "sound"), tree(tmp_path / "out")
-    kept = {k: v for k, v in sound.items() if k.startswith(("images", "labels")) and "p1" not in k and "p3" not in k}
+    kept = {
+        k: v
+        for k, v in sound.items()
+        if k.startswith(("images", "labels")) and "p1" not in k and "p3" not in k
+    }
     assert {k: v for k, v in rest.items() if k.startswith(("images", "labels"))} == kept
 
 
@@ -321,12 +397,18 @@ def test_coco_and_yolo_of_the_same_labels_give_the_same_tiles(filled, tmp_path):
         for line in (filled.root / "labels/train" / f"{path.stem}.txt").read_text().splitlines():
             c, x, y, w, h = map(float, line.split())
             bbox = [(x - w / 2) * 400, (y - h / 2) * 300, w * 400, h * 300]
-            annotations.append({"id": len(annotations), "image_id": i, "category_id": 10 + int(c), "bbox": bbox})
+            annotations.append(
+                {"id": len(annotations), "image_id": i, "category_id": 10 + int(c), "bbox": bbox}
+            )
     categories = [{"id": 10 + i, "name": name} for i, name in enumerate("abc")]
     path = tmp_path / "instances_train.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     split(filled, tmp_path / "yolo")
-    tiler.split(path, images=filled.root / "images/train", out=tmp_path / "coco", tile=128, workers=1)
+    tiler.split(
+        path, images=filled.root / "images/train", out=tmp_path / "coco", tile=128, workers=1
+    )
     assert rows_of(tmp_path / "coco").keys() == rows_of(tmp_path / "yolo").keys()
     for name, rows in rows_of(tmp_path / "yolo").items():
         assert np.allclose(rows, rows_of(tmp_path / "coco")[name], atol=1e-7)
@@ -340,15 +422,27 @@ def test_crowds_are_painted_out(tmp_path):
         {"id": 2, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 1,
          "segmentation": {"size": [100, 100], "counts": [1020, *([40, 60] * 30)[:-1], 6040]}},
     ]  # fmt: skip
-    content = {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}], "annotations": annotations}
-    (tmp_path / "t.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "a"}]}))
-    report = tiler.split(tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "out", tile=100, workers=1)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "annotations": annotations,
+    }
+    (tmp_path / "t.json").write_text(
+        json.dumps({**content, "categories": [{"id": 1, "name": "a"}]})
+    )
+    report = tiler.split(
+        tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "out", tile=100, workers=1
+    )
     pixels = np.asarray(Image.open(tmp_path / "out/images/train/a__0_0_100_100.png"))[..., 0]
     assert (pixels[21:59, 11:39] == 114).all()
     assert (pixels[:, 42:] == 255).all()
     assert report.splits["train"].counts.ignored_regions == 1
     report = tiler.split(
-        tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "skip", tile=100, ignored="skip", workers=1
+        tmp_path / "t.json",
+        images=tmp_path / "images",
+        out=tmp_path / "skip",
+        tile=100,
+        ignored="skip",
+        workers=1,
     )
     assert (np.asarray(Image.open(tmp_path / "skip/images/train/a__0_0_100_100.png")) == 255).all()
 
@@ -418,7 +512,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(filled, tmp_path):
     rng = random.Random(0)
     killed = 0
     for _ in range(200):
-        child = in_child(lambda: split(filled, tmp_path / "out", tile=64, workers=2, backend="threading"))
+        child = in_child(
+            lambda: split(filled, tmp_path / "out", tile=64, workers=2, backend="threading")
+        )
         time.sleep(rng.uniform(0, latest))
         os.kill(child, signal.SIGKILL)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL:
@@ -461,7 +557,9 @@ def stop():
 
 def test_a_source_changed_between_the_runs_leaves_nothing_stale(filled, tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop())
+    monkeypatch.setattr(
+        writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop()
+    )
     with pytest.raises(tiler.Unfinished):
         split(filled, tmp_path / "out", tile=64)
     monkeypatch.setattr(writing, "save", real)
@@ -483,7 +581,9 @@ def test_an_output_beside_a_text_list_is_fine_but_not_over_its_pictures(filled):
 
 def test_sources_of_one_stem_added_between_the_runs_rename_the_tiles(filled, tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop())
+    monkeypatch.setattr(
+        writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop()
+    )
     with pytest.raises(tiler.Unfinished):
         split(filled, tmp_path / "out")
     monkeypatch.setattr(writing, "save", real)
@@ -515,9 +615,13 @@ def test_annotations_beside_the_tiles_are_not_ours(filled, tmp_path):
     assert tile.with_suffix(".json").exists()
 
 
-def test_a_picture_that_changes_its_format_between_the_runs_leaves_no_stale_tile(filled, tmp_path, monkeypatch):
+def test_a_picture_that_changes_its_format_between_the_runs_leaves_no_stale_tile(
+    filled, tmp_path, monkeypatch
+):
     real = writing.save
-    monkeypatch.setattr(writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop())
+    monkeypatch.setattr(
+        writing, "save", lambda t, p, *e: real(t, p, *e) if "p2" not in str(p) else stop()
+    )
     with pytest.raises(tiler.Unfinished):
         split(filled, tmp_path / "out")
     monkeypatch.setattr(writing, "save", real)
@@ -584,11 +688,16 @@ def test_an_emptied_tile_is_a_missing_tile(filled, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 100, "overlap": 99, "scale": 0.97}, "--overlap 99 leaves no stride in a tile of 100 px at scale 0.97"),
+        (
+            {"tile": 100, "overlap": 99, "scale": 0.97},
+            "--overlap 99 leaves no stride in a tile of 100 px at scale 0.97",
+        ),
         ({"tile": 17000, "format": "webp"}, "WebP holds at most 16383 px a side"),
     ],
 )
-def test_grids_that_cannot_be_are_refused_before_anything_is_made(filled, tmp_path, options, message):
+def test_grids_that_cannot_be_are_refused_before_anything_is_made(
+    filled, tmp_path, options, message
+):
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(tiler.TilerError, match=message):
         split(filled, tmp_path / "out", **options)
@@ -604,16 +713,32 @@ def test_scale_marks_in_stems_make_no_two_tiles_of_one_name(tmp_path):
         data.add(name, "", picture(300, 300, i))
     data.add("v.png", "", picture(64, 64), "val")
     report = split(data, tmp_path / "out", tile=320, scale="1,0.5")
-    assert len(list((tmp_path / "out/images/train").iterdir())) == report.splits["train"].counts.tiles == 6
+    assert (
+        len(list((tmp_path / "out/images/train").iterdir()))
+        == report.splits["train"].counts.tiles
+        == 6
+    )
 
 
 def test_crowds_are_painted_where_they_are_though_a_side_is_raised_to_ten_pixels(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (100, 2000), "white").save(tmp_path / "images/a.png")
     crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 800, 100, 200], "iscrowd": 1}
-    content = {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 2000}], "annotations": [crowd]}
-    (tmp_path / "t.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "a"}]}))
-    tiler.split(tmp_path / "t.json", images=tmp_path / "images", out=tmp_path / "out", tile=100, scale=0.05, workers=1)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 2000}],
+        "annotations": [crowd],
+    }
+    (tmp_path / "t.json").write_text(
+        json.dumps({**content, "categories": [{"id": 1, "name": "a"}]})
+    )
+    tiler.split(
+        tmp_path / "t.json",
+        images=tmp_path / "images",
+        out=tmp_path / "out",
+        tile=100,
+        scale=0.05,
+        workers=1,
+    )
     (tile,) = (tmp_path / "out/images/train").iterdir()
     rows = np.asarray(Image.open(tile))[:, 5, 0]
     assert (rows[41:49] == 114).all()
@@ -634,7 +759,9 @@ def test_sizes_after_are_those_of_the_parts(dataset, tmp_path):
     areas = []
     for found in rows_of(tmp_path / "out").values():
         for row in found:
-            areas.append(tiler.Rings.of([[np.array(row[1:]).reshape(-1, 2) * 100]]).geometry()[0].area)
+            areas.append(
+                tiler.Rings.of([[np.array(row[1:]).reshape(-1, 2) * 100]]).geometry()[0].area
+            )
     assert (after.small, after.medium, after.large) == (
         sum(a < 32**2 for a in areas),
         sum(32**2 <= a < 96**2 for a in areas),
@@ -644,9 +771,20 @@ def test_sizes_after_are_those_of_the_parts(dataset, tmp_path):
 
 def test_masking_covers_the_parts_that_get_no_row(dataset, tmp_path):
     white = Image.new("RGB", (200, 100), "white")
-    dataset.add("a.png", "0 0.1 0.1 0.9 0.1 0.9 0.4 0.2 0.4 0.2 0.8 0.9 0.8 0.9 0.9 0.1 0.9\n", white)
+    dataset.add(
+        "a.png", "0 0.1 0.1 0.9 0.1 0.9 0.4 0.2 0.4 0.2 0.8 0.9 0.8 0.9 0.9 0.1 0.9\n", white
+    )
     dataset.add("v.png", "", white, "val")
-    split(dataset, tmp_path / "out", tile=100, overlap=0, task="segment", truncated="mask", parts="largest", min_visible=0)
+    split(
+        dataset,
+        tmp_path / "out",
+        tile=100,
+        overlap=0,
+        task="segment",
+        truncated="mask",
+        parts="largest",
+        min_visible=0,
+    )
     right = np.asarray(Image.open(tmp_path / "out/images/train/a__100_0_100_100.png"))[..., 0]
     assert (right[12:38, 5:75] == 255).all()  # the larger arm has its row
     assert (right[82:88, 5:75] == 114).all()
@@ -659,12 +797,16 @@ def test_an_outline_of_many_points_in_many_tiles_takes_little_memory(tmp_path):
     from tiler.splitting.tile_labels import views
 
     angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
-    ring = 5000 + (4000 + 300 * np.sin(40 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    ring = 5000 + (4000 + 300 * np.sin(40 * angle))[:, None] * np.stack(
+        [np.cos(angle), np.sin(angle)], axis=1
+    )
     rings = tiler.Rings.of([[ring]])
     outline = tiler.Instances(np.array([0]), rings.bounds(), rings=rings, task="segment")
     windows = np.array([w.bounds for w in tiler.grid(10_000, 10_000, tile=400, overlap=0)])
     tracemalloc.start()
-    found = views(outline, windows, np.ones(len(windows)), tiler.SplitOptions(min_visible=0, min_size=0))
+    found = views(
+        outline, windows, np.ones(len(windows)), tiler.SplitOptions(min_visible=0, min_size=0)
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.seen.visible.sum() == pytest.approx(1)
@@ -672,13 +814,20 @@ def test_an_outline_of_many_points_in_many_tiles_takes_little_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "where"), [("latest.json", "train"), ("instances_test2017.json", "test"), ("my-val.json", "val")]
+    ("name", "where"),
+    [("latest.json", "train"), ("instances_test2017.json", "test"), ("my-val.json", "val")],
 )
 def test_a_coco_set_of_one_split_makes_a_dataset_that_loads(filled, tmp_path, name, where):
     picture = {"id": 1, "file_name": "p0.jpg", "width": 400, "height": 300}
     content = {"images": [picture], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / name).write_text(json.dumps(content))
-    tiler.split(tmp_path / name, images=filled.root / "images/train", out=tmp_path / "out", tile=128, workers=1)
+    tiler.split(
+        tmp_path / name,
+        images=filled.root / "images/train",
+        out=tmp_path / "out",
+        tile=128,
+        workers=1,
+    )
     yaml_text = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
     assert {yaml_text["train"], yaml_text["val"]} == {f"images/{where}"}
     tiler.check(tmp_path / "out")

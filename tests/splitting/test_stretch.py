@@ -37,7 +37,9 @@ RANGES = {"a": (300, 4000), "b": (2000, 60_000), "c": (10, 500)}
 
 @pytest.fixture
 def deep(dataset):
-    return dataset, grey(dataset, {name: values(*ends, seed) for seed, (name, ends) in enumerate(RANGES.items())})
+    return dataset, grey(
+        dataset, {name: values(*ends, seed) for seed, (name, ends) in enumerate(RANGES.items())}
+    )
 
 
 def ends(how, *pictures):
@@ -81,7 +83,9 @@ def test_all_pictures_have_one_mapping(deep, tmp_path, how):
         count += 1
     assert count == report.total.counts.tiles == 3 * 6
     assert (report.stretch, report.findings, report.exit_code()) == ({GREY: [(low, high)]}, [], 0)
-    assert json.loads((tmp_path / "out/report.json").read_text())["stretch"] == {GREY: [[low, high]]}
+    assert json.loads((tmp_path / "out/report.json").read_text())["stretch"] == {
+        GREY: [[low, high]]
+    }
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -119,7 +123,8 @@ def test_without_it_all_bits_are_kept_with_a_warning(deep, tmp_path):
     data, pictures = deep
     report = split(data, tmp_path / "out")
     assert [(f.path, f.code, f.level) for f in report.findings] == [
-        (f"images/{where}/{name}.png", "I13", "warning") for where, name in (("train", "a"), ("train", "b"), ("val", "c"))
+        (f"images/{where}/{name}.png", "I13", "warning")
+        for where, name in (("train", "a"), ("train", "b"), ("val", "c"))
     ]
     assert (report.exit_code(), report.stretch) == (0, {})
     with Image.open(tmp_path / "out/images/train/a__0_0_128_128.png") as image:
@@ -160,7 +165,9 @@ def test_floats_have_a_mapping_of_their_own_and_what_is_no_number_is_black(deep,
         for tile in source.tiles:
             if source.source.endswith("f.tif"):
                 with Image.open(tmp_path / f"out/images/train/{tile.name}.tif") as image:
-                    np.testing.assert_array_equal(np.asarray(image), mapped(window(field, tile), low, high))
+                    np.testing.assert_array_equal(
+                        np.asarray(image), mapped(window(field, tile), low, high)
+                    )
 
 
 @pytest.mark.parametrize("edge", ["pad", "shift"])
@@ -226,7 +233,9 @@ def test_other_bands_have_their_own(dataset, tmp_path, how):
     for source in manifest.read_sources(tmp_path / "out/tiles.jsonl"):
         for tile in source.tiles:
             found = imread(tmp_path / f"out/images/{source.split}/{tile.name}.tif")
-            want = np.stack([mapped(window(pixels[..., band], tile), *limits[band]) for band in range(5)])
+            want = np.stack(
+                [mapped(window(pixels[..., band], tile), *limits[band]) for band in range(5)]
+            )
             np.testing.assert_array_equal(found, want)
             assert found.dtype == np.uint8
             count += 1

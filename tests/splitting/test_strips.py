@@ -1,4 +1,6 @@
-"""Images that are read by strips of rows give the tiles of whole ones, to the byte (the extra `big`)."""
+"""Images that are read by strips of rows give the tiles of whole ones, to the byte (the extra
+`big`).
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,11 @@ from tiler.images import gdal, lossless, reading, vips
 ROWS = "".join(f"{i % 3} {0.1 + 0.13 * i:.2f} {0.15 + 0.11 * i:.2f} 0.11 0.13\n" for i in range(7))
 SIZE = (333, 211)
 # libtiff 4.7.1 (in Pillow 12.3) encodes the same pixels to other bytes by LZW, now and then
-LZW = "tiff_lzw" if tuple(map(int, features.version("libtiff").split("."))) >= (4, 7, 2) else "tiff_adobe_deflate"
+LZW = (
+    "tiff_lzw"
+    if tuple(map(int, features.version("libtiff").split("."))) >= (4, 7, 2)
+    else "tiff_adobe_deflate"
+)
 
 
 @pytest.fixture
@@ -55,7 +61,10 @@ PICTURES = {
     **{f"{mode}.png": encoded(noise(mode, SIZE), "PNG") for mode in ("L", "LA", "RGB", "RGBA")},
     "deep.png": encoded(noise("I;16", SIZE), "PNG"),
     "turned.png": encoded(noise("RGB", SIZE), "PNG", exif=oriented(6)),
-    **{f"{mode}.tif": encoded(noise(mode, SIZE), "TIFF", compression=LZW) for mode in ("L", "LA", "RGB", "RGBA", "CMYK")},
+    **{
+        f"{mode}.tif": encoded(noise(mode, SIZE), "TIFF", compression=LZW)
+        for mode in ("L", "LA", "RGB", "RGBA", "CMYK")
+    },
     "profile.jpg": encoded(photo(), "JPEG", icc_profile=PROFILE),
     "jpeg.tif": encoded(photo(), "TIFF", compression="jpeg"),
     "jpeg-ycc.tif": encoded(photo("YCbCr"), "TIFF", compression="jpeg"),
@@ -114,9 +123,13 @@ def test_a_transparent_colour_gives_the_same_tree(tmp_path, by_strips, name):
 
 @needs_big
 @pytest.mark.parametrize("edge", ["shift", "pad", "trim", "balance"])
-@pytest.mark.parametrize("options", [{"scale": "1,0.5,0.25"}, {"truncated": "mask", "min_visible": 0.8, "rescue": False}])
+@pytest.mark.parametrize(
+    "options", [{"scale": "1,0.5,0.25"}, {"truncated": "mask", "min_visible": 0.8, "rescue": False}]
+)
 def test_every_grid_gives_the_same_tree(tmp_path, by_strips, edge, options):
-    whole, strips = both(made(tmp_path / "data", PICTURES), tmp_path, by_strips, edge=edge, **options)
+    whole, strips = both(
+        made(tmp_path / "data", PICTURES), tmp_path, by_strips, edge=edge, **options
+    )
     assert len(whole) > 300
     assert whole == strips
 
@@ -154,7 +167,9 @@ def held(format):
     FORMATS,
 )
 def test_another_format_gives_the_same_tree(tmp_path, by_strips, format):
-    whole, strips = both(made(tmp_path / "data", held(format)), tmp_path, by_strips, format=format, edge="pad")
+    whole, strips = both(
+        made(tmp_path / "data", held(format)), tmp_path, by_strips, format=format, edge="pad"
+    )
     assert whole == strips
 
 
@@ -166,7 +181,10 @@ def test_png_of_all_has_the_same_pixels(tmp_path, by_strips):
 
 @needs_big
 @pytest.mark.skipif(lossless.missing() is not None, reason=lossless.missing() or "")
-@pytest.mark.parametrize("options", [{"edge": "trim", "overlap": 16, "tile": 112}, {"edge": "shift", "truncated": "mask"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"edge": "trim", "overlap": 16, "tile": 112}, {"edge": "shift", "truncated": "mask"}],
+)
 def test_kept_coefficients_give_the_same_tree(tmp_path, by_strips, options):
     chosen = {name: data for name, data in PICTURES.items() if name.endswith("jpg")}
     data = made(tmp_path / "data", chosen)
@@ -181,7 +199,9 @@ def test_kept_coefficients_give_the_same_tree(tmp_path, by_strips, options):
 @pytest.mark.parametrize("how", ["minmax", "percentile"])
 def test_stretching_gives_the_same_tree(tmp_path, by_strips, how):
     chosen = {
-        name: data for name, data in PICTURES.items() if name in ("deep.png", "deep.tif", "float.tif", "tiled16.tif", "L.png")
+        name: data
+        for name, data in PICTURES.items()
+        if name in ("deep.png", "deep.tif", "float.tif", "tiled16.tif", "L.png")
     }
     whole, strips = both(made(tmp_path / "data", chosen), tmp_path, by_strips, stretch=how)
     assert whole == strips
@@ -204,7 +224,15 @@ def test_one_picture_and_many_hands_change_no_byte(tmp_path, by_strips):
     by_strips()
     split(data, tmp_path / "one", tile=64, truncated="mask")
     for workers in (2, 4):
-        split(data, tmp_path / "many", tile=64, truncated="mask", workers=workers, backend="threading", overwrite=True)
+        split(
+            data,
+            tmp_path / "many",
+            tile=64,
+            truncated="mask",
+            workers=workers,
+            backend="threading",
+            overwrite=True,
+        )
         assert tree(tmp_path / "one") == tree(tmp_path / "many")
 
 
@@ -217,10 +245,14 @@ def test_one_picture_and_many_hands_change_no_byte(tmp_path, by_strips):
 def test_a_picture_that_is_cut_off_leaves_no_tile(tmp_path, by_strips, name, workers):
     sound = {other: PICTURES[other] for other in ("LA.png", "grey.jpg", "deep.tif")}
     split(made(tmp_path / "sound", sound), tmp_path / "want")
-    data = made(tmp_path / "data", sound | {f"b_{name}": PICTURES[name][: len(PICTURES[name]) * 95 // 100]})
+    data = made(
+        tmp_path / "data", sound | {f"b_{name}": PICTURES[name][: len(PICTURES[name]) * 95 // 100]}
+    )
     by_strips()
     report = split(data, tmp_path / "out", tile=128, workers=workers)
-    assert [(f.path, f.code) for f in report.findings if f.level == "error"] == [(f"images/train/b_{name}", "I03")]
+    assert [(f.path, f.code) for f in report.findings if f.level == "error"] == [
+        (f"images/train/b_{name}", "I03")
+    ]
     assert report.splits["train"].counts.refused == report.exit_code() == 1
     for kind in ("images", "labels"):
         assert tree(tmp_path / "out" / kind) == tree(tmp_path / "want" / kind)
@@ -238,7 +270,10 @@ def test_some_tiles_of_it_were_written_before_the_damage_was_seen(tmp_path, by_s
     monkeypatch.setattr(
         tiler.splitting.tiles.Tiles,
         "remove",
-        lambda self, numbers: (removed.extend((tmp_path / ".out.partial").rglob("b__*.png")), real(self, numbers)),
+        lambda self, numbers: (
+            removed.extend((tmp_path / ".out.partial").rglob("b__*.png")),
+            real(self, numbers),
+        ),
     )
     split(data, tmp_path / "out")
     assert len(removed) >= 4
@@ -255,14 +290,20 @@ def huge(path):
     import pyvips
 
     image = pyvips.Image.new_from_array(PATTERN).replicate(SIDE // 1000, SIDE // 1000)
-    options = {"jpg": {"Q": 80}, "png": {"compression": 1, "filter": "none"}, "tif": {"tile": True, "compression": "none"}}
+    options = {
+        "jpg": {"Q": 80},
+        "png": {"compression": 1, "filter": "none"},
+        "tif": {"tile": True, "compression": "none"},
+    }
     image.write_to_file(str(path), **options[path.suffix[1:]])
 
 
 @needs_big
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-def test_a_picture_beyond_the_limit_is_cut_with_the_extra_and_refused_without(dataset, tmp_path, monkeypatch, suffix):
+def test_a_picture_beyond_the_limit_is_cut_with_the_extra_and_refused_without(
+    dataset, tmp_path, monkeypatch, suffix
+):
     path = dataset.root / f"images/train/a.{suffix}"
     huge(path)
     dataset.add("v.png", "", picture(64, 64), "val")
@@ -276,7 +317,9 @@ def test_a_picture_beyond_the_limit_is_cut_with_the_extra_and_refused_without(da
     for tile in source.tiles:
         with Image.open(tmp_path / f"out/images/train/{tile.name}.{suffix}") as image:
             found = np.asarray(image).astype(int)
-        there = PATTERN[np.ix_(np.arange(tile.y, tile.y + 640) % 1000, np.arange(tile.x, tile.x + 640) % 1000)]
+        there = PATTERN[
+            np.ix_(np.arange(tile.y, tile.y + 640) % 1000, np.arange(tile.x, tile.x + 640) % 1000)
+        ]
         assert found.shape == (640, 640)
         assert np.abs(found - there).mean() < (8 if suffix == "jpg" else 1e-9)
     monkeypatch.setattr(vips, "missing", lambda: True)

@@ -57,7 +57,10 @@ def fates(rows, windows=FOUR, scale=1.0, **options):
     """`(tile, object)` of the views that are kept, below and hidden."""
     found = seen_by(rows, windows, scale, **options)
     at = list(zip(found.tile.tolist(), found.object.tolist(), strict=True))
-    return [[at[k] for k in np.flatnonzero(column)] for column in (found.kept, found.below, found.hidden)]
+    return [
+        [at[k] for k in np.flatnonzero(column)]
+        for column in (found.kept, found.below, found.hidden)
+    ]
 
 
 def rows_of(rows, windows=FOUR, scale=1.0, **options):
@@ -85,7 +88,12 @@ def splits(draw, task=None, **kinds):
         parts=draw(st.sampled_from(["separate", "bridge", "largest"])),
     )
     where = places("a", SIDE, SIDE, options)
-    return rows, np.array([p.window.bounds for p in where]), np.array([p.scale for p in where]), options
+    return (
+        rows,
+        np.array([p.window.bounds for p in where]),
+        np.array([p.scale for p in where]),
+        options,
+    )
 
 
 # --- what is kept
@@ -102,7 +110,9 @@ def test_there_is_a_view_of_each_object_in_each_tile_that_shows_some_of_it(split
         for i in range(len(rows)):
             area = outline(rows, i).intersection(window).area
             if area > 1e-6:
-                assert found.seen.visible[at.index((t, i))] == pytest.approx(area / outline(rows, i).area, abs=1e-9)
+                assert found.seen.visible[at.index((t, i))] == pytest.approx(
+                    area / outline(rows, i).area, abs=1e-9
+                )
             elif area == 0:
                 assert (t, i) not in at
 
@@ -114,17 +124,27 @@ def naive_fates(found, rows, windows, scales, options):
         t, i = found.tile[k], found.object[k]
         best = 1.0
         for low in (0, 1):
-            best *= min(1.0, (windows[t, low + 2] - windows[t, low]) / (rows.boxes[i, low + 2] - rows.boxes[i, low]))
+            best *= min(
+                1.0,
+                (windows[t, low + 2] - windows[t, low])
+                / (rows.boxes[i, low + 2] - rows.boxes[i, low]),
+            )
         width, height = (found.seen.boxes[k, 2:] - found.seen.boxes[k, :2]) * scales[t]
         large = min(width, height) >= options.min_size * (1 - 1e-9)
-        kept.append((large, large and found.seen.visible[k] >= options.min_visible * best * (1 - 1e-9)))
+        kept.append(
+            (large, large and found.seen.visible[k] >= options.min_visible * best * (1 - 1e-9))
+        )
     good = {k for k, (_, enough) in enumerate(kept) if enough}
     if options.rescue:
         for i in range(len(rows)):
             mine = [k for k in range(len(kept)) if found.object[k] == i]
             if not good.intersection(mine):
                 large = [k for k in mine if kept[k][0]]
-                good |= {min(large, key=lambda k: (-found.seen.visible[k], found.tile[k]))} if large else set()
+                good |= (
+                    {min(large, key=lambda k: (-found.seen.visible[k], found.tile[k]))}
+                    if large
+                    else set()
+                )
     below = set(range(len(kept))) - good
     if options.truncated == "keep":
         good |= below
@@ -135,7 +155,9 @@ def naive_fates(found, rows, windows, scales, options):
 @given(splits())
 def test_views_are_kept_by_the_rules(split):
     found = views(*split)
-    columns = [set(np.flatnonzero(column).tolist()) for column in (found.kept, found.below, found.hidden)]
+    columns = [
+        set(np.flatnonzero(column).tolist()) for column in (found.kept, found.below, found.hidden)
+    ]
     assert columns == list(naive_fates(found, *split))
 
 
@@ -158,7 +180,9 @@ def test_the_order_of_the_objects_changes_nothing_but_the_order(split, data):
             *found.seen.boxes.T,
         )
         index, _ = label_rows(found, *rest, spec(rows.task))
-        labels = sorted((int(t), row.tobytes()) for t, row in zip(found.tile[index], numbers, strict=True))
+        labels = sorted(
+            (int(t), row.tobytes()) for t, row in zip(found.tile[index], numbers, strict=True)
+        )
         outcomes.append((sorted(zip(*(c.tolist() for c in columns), strict=True)), labels))
     assert outcomes[0] == outcomes[1]
 
@@ -197,7 +221,9 @@ def test_min_size_is_meant_in_pixels_of_the_tile():
 
 
 def test_of_an_object_larger_than_the_tile_as_much_as_a_tile_can_show_is_all():
-    windows = np.array([[0, 0, 100, 100], [100, 100, 200, 200], [290, 100, 390, 200], [280, 100, 380, 200.0]])
+    windows = np.array(
+        [[0, 0, 100, 100], [100, 100, 200, 200], [290, 100, 390, 200], [280, 100, 380, 200.0]]
+    )
     field = detect((0, 0, 300, 300))
     found = seen_by(field, windows)
     assert found.seen.visible.tolist() == pytest.approx([1 / 9, 1 / 9, 1 / 90, 1 / 45])
@@ -234,7 +260,12 @@ def test_an_object_with_a_kept_view_is_not_rescued_elsewhere():
 
 @pytest.mark.parametrize(
     ("truncated", "kept", "hidden"),
-    [("drop", [(0, 0)], []), ("keep", [(0, 0), (1, 0)], []), ("mask", [(0, 0)], [(1, 0)]), ("skip-tile", [(0, 0)], [])],
+    [
+        ("drop", [(0, 0)], []),
+        ("keep", [(0, 0), (1, 0)], []),
+        ("mask", [(0, 0)], [(1, 0)]),
+        ("skip-tile", [(0, 0)], []),
+    ],
 )
 def test_what_is_below_is_treated_as_asked(truncated, kept, hidden):
     assert fates(detect((80, 40, 104, 60)), truncated=truncated) == [kept, [(1, 0)], hidden]
@@ -271,7 +302,9 @@ def test_the_diamond_at_a_tiles_corner_has_a_row():
 
 
 def refused(lines, task):
-    """What the trainer would say of a label file: its rules, in its own precision, on what is written."""
+    """What the trainer would say of a label file: its rules, in its own precision, on what is
+    written.
+    """
     table = [[np.float32(word) for word in line.split()] for line in lines]
     said = []
     if len({tuple(row) for row in table}) < len(table):
@@ -290,7 +323,11 @@ def refused(lines, task):
             said.append("fields")
         if row[0] % 1 or not 0 <= row[0] < CLASSES:
             said.append("class")
-        if max(box.max(), xy.max()) > 1.01 or min(box.min(), xy.min()) < -0.01 or box[2:].min() <= 0:
+        if (
+            max(box.max(), xy.max()) > 1.01
+            or min(box.min(), xy.min()) < -0.01
+            or box[2:].min() <= 0
+        ):
             said.append("bounds")
     return said
 
@@ -304,7 +341,9 @@ def test_every_row_is_one_that_the_trainer_takes(split):
     assert trainer_rules.accepted(numbers, rows.task, CLASSES, spec(rows.task).out_shape).all()
     for t in range(len(windows)):
         here = np.flatnonzero(found.tile[index] == t)
-        assert refused(yolo.text([numbers[i] for i in here], rows.task).splitlines(), rows.task) == []
+        assert (
+            refused(yolo.text([numbers[i] for i in here], rows.task).splitlines(), rows.task) == []
+        )
 
 
 @quick
@@ -314,7 +353,9 @@ def test_what_is_kept_has_a_row(split):
     assume(options.min_size > 0 and options.truncated != "keep")
     rows = replace(rows, class_id=np.arange(len(rows)))  # no duplicates
     found = views(rows, windows, scales, options)
-    index, _ = label_rows(found, windows, scales, options, replace(spec(rows.task), classes=len(rows)))
+    index, _ = label_rows(
+        found, windows, scales, options, replace(spec(rows.task), classes=len(rows))
+    )
     assert set(index.tolist()) == set(np.flatnonzero(found.kept).tolist())
 
 
@@ -337,8 +378,13 @@ def test_a_box_is_written_where_it_is_seen_to_a_ten_thousandth_of_a_pixel(split)
     index, numbers = label_rows(found, *split[1:], spec(rows.task))
     for k, row in zip(index, numbers, strict=True):
         left, top, right, bottom = windows[found.tile[k]]
-        centre, size = trainer_rules.derived_boxes(row[None], rows.task)[0].reshape(2, 2) * [right - left, bottom - top]
-        box = np.concatenate([centre - size / 2, centre + size / 2]) + np.array([left, top, left, top])
+        centre, size = trainer_rules.derived_boxes(row[None], rows.task)[0].reshape(2, 2) * [
+            right - left,
+            bottom - top,
+        ]
+        box = np.concatenate([centre - size / 2, centre + size / 2]) + np.array(
+            [left, top, left, top]
+        )
         if rows.task != "segment":
             np.testing.assert_allclose(box, found.seen.boxes[k], atol=1e-4)
         else:  # a part of it
@@ -356,14 +402,29 @@ def test_the_rows_of_a_view_fill_what_it_shows(split):
     index, numbers = label_rows(found, windows, scales, options, spec("segment"))
     for k in set(index.tolist()):
         left, top, right, bottom = windows[found.tile[k]]
-        rings = [numbers[i][1:].reshape(-1, 2) * [right - left, bottom - top] + [left, top] for i in np.flatnonzero(index == k)]
+        rings = [
+            numbers[i][1:].reshape(-1, 2) * [right - left, bottom - top] + [left, top]
+            for i in np.flatnonzero(index == k)
+        ]
         written, shown = Rings.of([rings]).geometry()[0], outline(found.seen, k)
         assert written.symmetric_difference(shown).area < 1e-4 * (1 + shown.length)
 
 
 # a mass outside that reaches into the tile with a spike from three sides, of 300, 300 and 75 px²
 SPIKES = [
-    *[(-50, -50), (150, -50), (150, 100), (100, 100), (100, 60), (70, 50), (100, 40), (100, 0), (55, 0), (50, 15), (45, 0)],
+    *[
+        (-50, -50),
+        (150, -50),
+        (150, 100),
+        (100, 100),
+        (100, 60),
+        (70, 50),
+        (100, 40),
+        (100, 0),
+        (55, 0),
+        (50, 15),
+        (45, 0),
+    ],
     *[(0, 0), (0, 40), (30, 50), (0, 60), (0, 100), (-50, 100)],
 ]
 
@@ -373,7 +434,9 @@ def row_areas(numbers, side=100):
     return shapely.area(rings.geometry()).tolist()
 
 
-@pytest.mark.parametrize(("parts", "areas"), [("separate", [75, 300, 300]), ("bridge", [675]), ("largest", [300])])
+@pytest.mark.parametrize(
+    ("parts", "areas"), [("separate", [75, 300, 300]), ("bridge", [675]), ("largest", [300])]
+)
 def test_an_outline_in_three_parts(parts, areas):
     tiles, objects, numbers = rows_of(segment([SPIKES]), TILE, parts=parts, min_visible=0)
     assert tiles == objects == [0] * len(areas)
@@ -382,7 +445,9 @@ def test_an_outline_in_three_parts(parts, areas):
 
 def test_a_part_under_min_size_is_left_out_unless_it_is_all_there_is():
     spikes = segment([SPIKES])
-    assert sorted(row_areas(rows_of(spikes, TILE, min_visible=0, min_size=12)[2])) == pytest.approx([300, 300])
+    assert sorted(row_areas(rows_of(spikes, TILE, min_visible=0, min_size=12)[2])) == pytest.approx(
+        [300, 300]
+    )
     # together they are large enough
     assert len(rows_of(spikes, TILE, min_visible=0, min_size=25)[2]) == 1
     assert len(rows_of(spikes, TILE, min_visible=0, min_size=25, parts="bridge")[2]) == 1
@@ -390,7 +455,9 @@ def test_a_part_under_min_size_is_left_out_unless_it_is_all_there_is():
 
 def test_an_outline_of_two_parts_is_one_row_where_it_is_whole_and_two_where_it_is_cut():
     pair = segment([square(10, 10), square(90, 10, 20)])
-    assert row_areas(rows_of(pair, np.array([[0, 0, 200, 200.0]]))[2], 200) == pytest.approx([500], abs=1e-3)
+    assert row_areas(rows_of(pair, np.array([[0, 0, 200, 200.0]]))[2], 200) == pytest.approx(
+        [500], abs=1e-3
+    )
     assert row_areas(rows_of(pair, TILE)[2]) == pytest.approx([100, 200], abs=1e-3)
 
 
@@ -400,7 +467,11 @@ def test_a_donut_is_written_as_a_key_hole_whole_and_cut():
     assert row_areas(whole, 200) == pytest.approx([3200], abs=1e-3)
     cut = rows_of(donut, np.array([[0, 0, 120, 120.0]]))[2]
     assert row_areas(cut, 120) == pytest.approx([50 * 60 - 400], abs=1e-3)
-    assert not Rings.of([[cut[0][1:].reshape(-1, 2) * 120]]).geometry()[0].contains(shapely.Point(100, 50))
+    assert (
+        not Rings.of([[cut[0][1:].reshape(-1, 2) * 120]])
+        .geometry()[0]
+        .contains(shapely.Point(100, 50))
+    )
 
 
 def test_the_wings_of_a_cut_bow_tie_are_rows():
@@ -440,7 +511,9 @@ def test_full_corners_that_reach_too_far_out_are_aligned_instead():
 
 def test_keypoints_outside_the_tile_are_written_as_0_0_0():
     keypoints = np.array([[[90, 30, 2], [110, 30, 1], [0, 0, 0.0]]])
-    person = Instances(np.array([0]), np.array([[80, 20, 120, 60.0]]), keypoints=keypoints, task="pose")
+    person = Instances(
+        np.array([0]), np.array([[80, 20, 120, 60.0]]), keypoints=keypoints, task="pose"
+    )
     tiles, _, numbers = rows_of(person)
     assert tiles == [0, 1]
     assert numbers[0].tolist() == [0, 0.9, 0.4, 0.2, 0.4, 0.9, 0.3, 2, 0, 0, 0, 0, 0, 0]
@@ -452,7 +525,9 @@ def test_keypoints_outside_the_tile_are_written_as_0_0_0():
 
 def painted_out(rows, tile, ignored=(), **options):
     found = seen_by(rows, **options)
-    outlines = masked_outlines(found, tile, FOUR[tile], Rings.of([[np.array(r, np.float64)] for r in ignored]))
+    outlines = masked_outlines(
+        found, tile, FOUR[tile], Rings.of([[np.array(r, np.float64)] for r in ignored])
+    )
     return [[shapely.Polygon(ring).bounds for obj in side for ring in obj] for side in outlines]
 
 

@@ -23,7 +23,9 @@ def tiles_of(rects, size=None):
 
 def fused(rects, tile, boxes, conf=None, starts=FIRST):
     conf = np.full(len(tile), 0.5) if conf is None else np.array(conf)
-    found, seen = fusing.sides(np.array(boxes, float), conf, np.array(tile), tiles_of(rects), np.array(starts))
+    found, seen = fusing.sides(
+        np.array(boxes, float), conf, np.array(tile), tiles_of(rects), np.array(starts)
+    )
     return found.tolist(), seen.tolist()
 
 
@@ -39,7 +41,9 @@ coordinates = st.floats(1, 5000, allow_subnormal=False)
 )
 def test_what_all_agree_on_stays_to_the_last_bit(corners, confs):
     """Any numbers of members, of any confidence, none of them cut."""
-    boxes = np.array([(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners])
+    boxes = np.array(
+        [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners]
+    )
     confs = confs[: len(boxes)]
     counts = [len(c) for c in confs]
     starts = np.cumsum([0, *counts[:-1]])
@@ -71,10 +75,16 @@ def test_a_cut_side_is_not_used():
 
 
 def test_nor_is_one_that_ends_shortly_before_the_edge_that_another_reaches_beyond():
-    # 610 is no cut side of the left tile (30 px before its edge), but the right one sees the object go on
-    assert fused(PAIR, [0, 1], [(520, 100, 610, 200), (520, 100, 700, 200)])[0] == [[520, 100, 700, 200]]
+    # 610 is no cut side of the left tile (30 px before its edge), but the right one sees the object
+    # go on
+    assert fused(PAIR, [0, 1], [(520, 100, 610, 200), (520, 100, 700, 200)])[0] == [
+        [520, 100, 700, 200]
+    ]
     # 560 lies too far from it to be doubted
-    assert fused(PAIR, [0, 1], [(520, 100, 560, 200), (520, 100, 700, 200)])[0][0][2] not in (560, 700)
+    assert fused(PAIR, [0, 1], [(520, 100, 560, 200), (520, 100, 700, 200)])[0][0][2] not in (
+        560,
+        700,
+    )
     # nobody reaches beyond the left tile
     assert 610 < fused(PAIR, [0, 1], [(520, 100, 610, 200), (520, 100, 630, 200)])[0][0][2] < 630
 
@@ -88,13 +98,21 @@ def test_a_side_that_nobody_saw_is_the_outermost():
 
 
 def test_several_groups_do_not_mix():
-    boxes = [(10, 10, 50, 50), (300, 100, 640, 200), (512, 100, 900, 200), (700, 300, 750, 350), (700, 300, 750, 350)]
+    boxes = [
+        (10, 10, 50, 50),
+        (300, 100, 640, 200),
+        (512, 100, 900, 200),
+        (700, 300, 750, 350),
+        (700, 300, 750, 350),
+    ]
     found, _ = fused(PAIR, [0, 0, 1, 1, 1], boxes, starts=[0, 1, 3])
     assert found == [[10, 10, 50, 50], [300, 100, 900, 200], [700, 300, 750, 350]]
 
 
 def test_nobody_is_sure():
-    assert fused(PAIR, [0, 0], [(100, 100, 200, 200), (104, 100, 200, 200)], [0.0, 0.0])[0] == [[102, 100, 200, 200]]
+    assert fused(PAIR, [0, 0], [(100, 100, 200, 200), (104, 100, 200, 200)], [0.0, 0.0])[0] == [
+        [102, 100, 200, 200]
+    ]
 
 
 # --- trust
@@ -104,7 +122,16 @@ def test_trust_grows_with_confidence_and_with_depth():
     tiles = tiles_of([[0, 0, 640, 640]], (1280, 640))
     right = np.array([640, 637, 636, 630, 620, 608, 600, 100.0])
     boxes = np.column_stack([np.full(8, 50), np.full(8, 50), right, np.full(8, 90)])
-    assert fusing.trust(boxes, np.full(8, 0.5), np.zeros(8, int), tiles).tolist() == [2, 2, 2, 5, 10, 16, 16, 16]
+    assert fusing.trust(boxes, np.full(8, 0.5), np.zeros(8, int), tiles).tolist() == [
+        2,
+        2,
+        2,
+        5,
+        10,
+        16,
+        16,
+        16,
+    ]
     assert fusing.trust(boxes[-1:], np.array([0.25]), FIRST, tiles).tolist() == [8]
 
 
@@ -122,15 +149,28 @@ def clipped(quad, rect):
     """The rectangle of the quad's own direction around what a rectangle shows of it."""
     along = (quad[1] - quad[0]) / np.linalg.norm(quad[1] - quad[0])
     across = np.array([-along[1], along[0]])
-    points = shapely.get_coordinates(shapely.intersection(shapely.Polygon(quad), shapely.box(*rect)))
+    points = shapely.get_coordinates(
+        shapely.intersection(shapely.Polygon(quad), shapely.box(*rect))
+    )
     u, v = points @ along, points @ across
     return np.array(
-        [a * along + b * across for a, b in ((u.min(), v.min()), (u.max(), v.min()), (u.max(), v.max()), (u.min(), v.max()))]
+        [
+            a * along + b * across
+            for a, b in (
+                (u.min(), v.min()),
+                (u.max(), v.min()),
+                (u.max(), v.max()),
+                (u.min(), v.max()),
+            )
+        ]
     )
 
 
 def same_area(one, other, tolerance=1e-6):
-    return shapely.Polygon(one).symmetric_difference(shapely.Polygon(other)).area <= tolerance * shapely.Polygon(other).area
+    return (
+        shapely.Polygon(one).symmetric_difference(shapely.Polygon(other)).area
+        <= tolerance * shapely.Polygon(other).area
+    )
 
 
 def turned(cx, cy, width, height, angle):
@@ -144,7 +184,9 @@ def turned(cx, cy, width, height, angle):
 def test_quads_that_agree_stay(quad, count):
     rects = [[-10 - k, -10, 600, 600.0] for k in range(4)]
     tiles = tiles_of(rects, (2000, 2000))
-    found = fusing.quads(np.repeat(quad[None], count, axis=0), np.full(count, 0.5), np.arange(count), tiles, FIRST)
+    found = fusing.quads(
+        np.repeat(quad[None], count, axis=0), np.full(count, 0.5), np.arange(count), tiles, FIRST
+    )
     np.testing.assert_allclose(found[0], quad, atol=1e-9)
 
 
@@ -162,11 +204,16 @@ def test_the_ends_of_an_obb_come_from_the_tiles_that_show_them(angle, roll, turn
 
 
 def test_a_side_beyond_the_tile_is_not_seen():
-    # the left tile shows the beginning of a bar that lies askew, and guesses its far end beyond its edge
+    # the left tile shows the beginning of a bar that lies askew, and guesses its far end beyond its
+    # edge
     whole = turned(640, 320, 400, 60, 0.4)
-    short = turned(*(np.array([640, 320]) - np.array([math.cos(0.4), math.sin(0.4)]) * 80), 240, 60, 0.4)
+    short = turned(
+        *(np.array([640, 320]) - np.array([math.cos(0.4), math.sin(0.4)]) * 80), 240, 60, 0.4
+    )
     assert short[:, 0].max() > 640
-    found = fusing.quads(np.array([short, whole]), np.array([0.9, 0.1]), np.array([0, 1]), tiles_of(PAIR), FIRST)
+    found = fusing.quads(
+        np.array([short, whole]), np.array([0.9, 0.1]), np.array([0, 1]), tiles_of(PAIR), FIRST
+    )
     assert same_area(found[0], whole)
 
 
@@ -189,7 +236,9 @@ def test_a_side_that_nobody_saw_of_an_obb_is_the_outermost():
     rects = [[200, 0, 400, 640], [210, 0, 410, 640]]
     whole = turned(305, 320, 900, 40, 0.0)
     members = np.array([clipped(whole, rect) for rect in rects])
-    found = fusing.quads(members, np.array([0.9, 0.4]), np.array([0, 1]), tiles_of(rects, (2000, 640)), FIRST)
+    found = fusing.quads(
+        members, np.array([0.9, 0.4]), np.array([0, 1]), tiles_of(rects, (2000, 640)), FIRST
+    )
     assert [found[0][:, 0].min(), found[0][:, 0].max()] == pytest.approx([200, 410])
 
 
@@ -216,7 +265,9 @@ def rectangle(x0, y0, x1, y1):
 @given(st.lists(simple_rings(), min_size=1, max_size=4))
 def test_members_are_united(rings):
     tiles = tiles_of([[0, 0, 640, 640]])
-    found = fusing.outlines(Rings.of([[ring] for ring in rings]), FIRST, np.zeros(len(rings), int), tiles).geometry()[0]
+    found = fusing.outlines(
+        Rings.of([[ring] for ring in rings]), FIRST, np.zeros(len(rings), int), tiles
+    ).geometry()[0]
     whole = shapely.union_all([shapely.Polygon(ring) for ring in rings])
     assert found.symmetric_difference(whole).area < 1e-6
     assert found.is_valid
@@ -240,12 +291,16 @@ def test_halves_in_an_overlap_are_not_drawn_out():
 def test_parts_that_stay_apart_stay_where_they_are():
     parts = [rectangle(500, 100, 638, 200), rectangle(700, 300, 800, 400)]
     [found] = united(APART, [0, 1], parts)
-    assert found.equals(shapely.union_all([shapely.box(500, 100, 638, 200), shapely.box(700, 300, 800, 400)]))
+    assert found.equals(
+        shapely.union_all([shapely.box(500, 100, 638, 200), shapely.box(700, 300, 800, 400)])
+    )
 
 
 def test_holes_stay():
     ring = [rectangle(500, 100, 600, 200), rectangle(530, 130, 570, 170)]
-    rings = Rings.of([[np.array(r, float) for r in ring], [np.array(rectangle(600, 100, 700, 200), float)]])
+    rings = Rings.of(
+        [[np.array(r, float) for r in ring], [np.array(rectangle(600, 100, 700, 200), float)]]
+    )
     [found] = fusing.outlines(rings, FIRST, np.array([0, 1]), tiles_of(PAIR)).geometry()
     assert found.area == 200 * 100 - 40 * 40
 
@@ -261,7 +316,9 @@ def test_outlines_of_several_groups():
 
 def points_of(rects, tile, points, conf=None):
     conf = np.linspace(0.9, 0.1, len(tile)) if conf is None else np.array(conf)
-    return fusing.keypoints(np.array(points, float), conf, np.array(tile), tiles_of(rects), FIRST)[0].tolist()
+    return fusing.keypoints(np.array(points, float), conf, np.array(tile), tiles_of(rects), FIRST)[
+        0
+    ].tolist()
 
 
 def listed(points):
@@ -290,7 +347,9 @@ def test_then_the_most_visible_then_the_most_confident():
 
 
 def test_no_keypoints_at_all():
-    assert fusing.keypoints(np.zeros((2, 0, 3)), np.ones(2), np.array([0, 1]), tiles_of(PAIR), FIRST).shape == (1, 0, 3)
+    assert fusing.keypoints(
+        np.zeros((2, 0, 3)), np.ones(2), np.array([0, 1]), tiles_of(PAIR), FIRST
+    ).shape == (1, 0, 3)
 
 
 # --- classes
@@ -303,12 +362,25 @@ def test_the_class_with_the_most_confidence():
 
 
 @quick
-@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=5), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_classes_are_counted_group_by_group(groups):
     rows = np.array([row for group in groups for row in group])
     starts = np.cumsum([0, *[len(group) for group in groups[:-1]]])
     wanted = [
-        max(range(4), key=lambda c: (sum(conf for k, conf in group if k == c), any(k == c for k, _ in group), -c))
+        max(
+            range(4),
+            key=lambda c: (
+                sum(conf for k, conf in group if k == c),
+                any(k == c for k, _ in group),
+                -c,
+            ),
+        )
         for group in groups
     ]
     assert fusing.classes(rows[:, 0], rows[:, 1] / 4, starts).tolist() == wanted

@@ -1,4 +1,6 @@
-"""`tiler.stitch`: what tiles saw becomes what is there. First of all the round trip: cut, put together, the same."""
+"""`tiler.stitch`: what tiles saw becomes what is there. First of all the round trip: cut, put
+together, the same.
+"""
 
 import importlib.util
 import sys
@@ -23,7 +25,18 @@ from tiler.geometry.polygons import Rings
 from tiler.geometry.window import Window
 from tiler.matching.common_view import Tiles
 from tiler.options import METHODS, MergeOptions
-from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, LOW_CONF, NOT_OWNED, ORPHAN, OVER_MAX, SUPPRESSED, stitch
+from tiler.stitching import (
+    DUPLICATE,
+    FATES,
+    FUSED,
+    KEPT,
+    LOW_CONF,
+    NOT_OWNED,
+    ORPHAN,
+    OVER_MAX,
+    SUPPRESSED,
+    stitch,
+)
 from tiler.types import TASKS
 
 KINDS = ("small", "mixed", "large", "crowd", "nested")
@@ -35,7 +48,9 @@ EDGE = 4.0  # px: what ends so near before its tile's edge looks cut by it
 
 
 def sides(rng, kind, tile, n):
-    """`(n, 2)` widths and heights; `large` ones are up to 1.8 times the tile, one in four `nested` ones holds the next three."""
+    """`(n, 2)` widths and heights; `large` ones are up to 1.8 times the tile, one in four `nested`
+    ones holds the next three.
+    """
     if kind == "mixed":
         return np.exp(rng.uniform(np.log(0.03), np.log(0.4), (n, 2))) * tile
     if kind == "nested":
@@ -55,7 +70,13 @@ def truth_of(task, kind, tile, seed):
     n, side = COUNT[kind], int(2.6 * tile)
     wh = sides(rng, kind, tile, n)
     turned = task in ("obb", "segment")
-    reach = np.hypot(*wh.T)[:, None] / 2 if task == "obb" else wh.max(axis=1)[:, None] / 2 if turned else wh / 2
+    reach = (
+        np.hypot(*wh.T)[:, None] / 2
+        if task == "obb"
+        else wh.max(axis=1)[:, None] / 2
+        if turned
+        else wh / 2
+    )
     centre = reach + rng.uniform(0, 1, (n, 2)) * (side - 2 * reach)
     if kind == "nested":
         host = np.arange(n) - np.arange(n) % 4
@@ -65,26 +86,44 @@ def truth_of(task, kind, tile, seed):
     class_id = np.arange(n) if kind == "large" else rng.integers(0, 2, n)
     if task == "obb":
         angle = rng.uniform(0, np.pi, n)
-        along, across = np.stack([np.cos(angle), np.sin(angle)], axis=1), np.stack([-np.sin(angle), np.cos(angle)], axis=1)
+        along, across = (
+            np.stack([np.cos(angle), np.sin(angle)], axis=1),
+            np.stack([-np.sin(angle), np.cos(angle)], axis=1),
+        )
         corners = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
-        quads = np.stack([centre + a * along * wh[:, :1] / 2 + b * across * wh[:, 1:] / 2 for a, b in corners], axis=1)
+        quads = np.stack(
+            [centre + a * along * wh[:, :1] / 2 + b * across * wh[:, 1:] / 2 for a, b in corners],
+            axis=1,
+        )
         rings = Rings.from_quads(quads)
         return Instances(class_id, rings.bounds(), rings=rings, task=task), side
     if task == "segment":
-        rings = Rings.of([[star(rng, middle, size.max() / 2, side)] for middle, size in zip(centre, wh, strict=True)])
+        rings = Rings.of(
+            [
+                [star(rng, middle, size.max() / 2, side)]
+                for middle, size in zip(centre, wh, strict=True)
+            ]
+        )
         return Instances(class_id, rings.bounds(), rings=rings, task=task), side
     xyxy = np.concatenate([centre - wh / 2, centre + wh / 2], axis=1)
     if task == "detect":
         return Instances(class_id, xyxy), side
     points = xyxy[:, None, :2] + rng.uniform(0, 1, (n, 5, 2)) * wh[:, None]
-    return Instances(class_id, xyxy, keypoints=np.concatenate([points, np.full((n, 5, 1), 2.0)], axis=2), task=task), side
+    return Instances(
+        class_id,
+        xyxy,
+        keypoints=np.concatenate([points, np.full((n, 5, 1), 2.0)], axis=2),
+        task=task,
+    ), side
 
 
 def star(rng, centre, radius, side):
     count = int(rng.integers(7, 20))
     angle = (np.arange(count) + rng.uniform(0, 0.9, count)) * 2 * np.pi / count
     reach = radius * rng.uniform(0.4, 1, count)
-    return np.clip(centre + np.stack([np.cos(angle) * reach, np.sin(angle) * reach], axis=1), 0, side)
+    return np.clip(
+        centre + np.stack([np.cos(angle) * reach, np.sin(angle) * reach], axis=1), 0, side
+    )
 
 
 def clear_of_seams(truth, windows, side):
@@ -102,7 +141,9 @@ def clear_of_seams(truth, windows, side):
 
 
 def parts_of(truth, windows):
-    """What each window shows, as `split` writes it (outlines in parts: rows of their own); surer the more is visible."""
+    """What each window shows, as `split` writes it (outlines in parts: rows of their own); surer
+    the more is visible.
+    """
     parts = []
     for window in windows:
         shown = window.clip(truth)
@@ -200,7 +241,11 @@ def test_one_object_over_many_tiles():
 def test_outlines_in_several_pieces_come_back_whole():
     comb = [(100, 100), (900, 100)]
     for x in range(880, 90, -80):
-        comb += [(x, 700), (x - 30, 700), (x - 30, 140), (x - 60, 140)] if x > 140 else [(x, 700), (100, 700)]
+        comb += (
+            [(x, 700), (x - 30, 700), (x - 30, 140), (x - 60, 140)]
+            if x > 140
+            else [(x, 700), (100, 700)]
+        )
     rings = Rings.of([[np.array(comb, float)]])
     truth = Instances(np.array([0]), rings.bounds(), rings=rings, task="segment")
     for overlap in (0, 64, 128):
@@ -209,7 +254,8 @@ def test_outlines_in_several_pieces_come_back_whole():
         assert_gives_back(truth, windows, (1000, 1000))
 
 
-# --- outlines on whole pixels, cut by tiles at any of them: they touch edges, run along them, leave slivers and lines
+# --- outlines on whole pixels, cut by tiles at any of them: they touch edges, run along them, leave
+# slivers and lines
 
 
 def whole(x, y):
@@ -226,7 +272,9 @@ def on_pixels(draw, side=40):
     elif kind == "stair":
         steps = np.cumsum(draw(st.lists(st.integers(1, 3), min_size=2, max_size=6)))
         up = np.repeat(steps, 2)
-        ring = np.concatenate([np.stack([up[1:], up[:-1]], axis=1), [[0, up[-2]], [0, 0], [up[0], 0]]]).clip(0, 12)
+        ring = np.concatenate(
+            [np.stack([up[1:], up[:-1]], axis=1), [[0, up[-2]], [0, 0], [up[0], 0]]]
+        ).clip(0, 12)
     else:
         length, width = draw(st.integers(2, 12)), draw(st.sampled_from([1.0, 0.01, 2.0**-16, 1e-9]))
         ring = np.array([[0, 0], [length, 0], [length, width], [0, width]])
@@ -240,7 +288,9 @@ def cut_pixels(draw):
     rings = draw(st.lists(on_pixels(), min_size=1, max_size=5))
     areas = Rings.of([[ring] for ring in rings]).geometry()
     rings = [ring for ring, area in zip(rings, areas, strict=True) if area.area > 0]
-    rings += [rings[0] + draw(st.sampled_from([(1, 0), (0, 1), (12, 0), (0, 1e-9)]))] if rings else []
+    rings += (
+        [rings[0] + draw(st.sampled_from([(1, 0), (0, 1), (12, 0), (0, 1e-9)]))] if rings else []
+    )
     outlines = Rings.of([[ring] for ring in rings])
     truth = Instances(np.zeros(len(rings), int), outlines.bounds(), rings=outlines, task="segment")
     tile, overlap = draw(st.sampled_from([(16, 0), (16, 4), (17, 5), (20, 10), (24, 8)]))
@@ -298,8 +348,17 @@ def test_tiles_whose_outlines_meet_in_a_line():
     parts = []
     for window, ring in zip(windows, rings, strict=True):
         outline = Rings.of([[ring]])
-        parts.append((window, Instances(np.array([0]), outline.bounds(), rings=outline, conf=np.ones(1), task="segment")))
-    found = {method: len(stitch(parts, (1024, 1024), method=method).instances) for method in METHODS}
+        parts.append(
+            (
+                window,
+                Instances(
+                    np.array([0]), outline.bounds(), rings=outline, conf=np.ones(1), task="segment"
+                ),
+            )
+        )
+    found = {
+        method: len(stitch(parts, (1024, 1024), method=method).instances) for method in METHODS
+    }
     assert found == {**dict.fromkeys(METHODS, 2), "center": 1}
 
 
@@ -322,7 +381,9 @@ def test_corners_that_are_no_rectangle_come_back_as_the_smallest_one(overlap, le
     assert np.flatnonzero(iou < least).tolist() == []
 
 
-NEAR_A_SEAM = Instances(np.array([0, 0]), np.array([[578.9, 831.4, 876.7, 1077.4], [628.6, 956.1, 639.4, 989.4]]))
+NEAR_A_SEAM = Instances(
+    np.array([0, 0]), np.array([[578.9, 831.4, 876.7, 1077.4], [628.6, 956.1, 639.4, 989.4]])
+)
 
 
 def test_a_small_object_beside_a_seam_in_a_large_one():
@@ -426,9 +487,17 @@ def test_the_order_of_tiles_and_rows_counts_for_nothing(method, task):
     expected = stitch(parts, size, method=method).instances
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        shuffled = [(parts[k][0], parts[k][1].take(rng.permutation(len(parts[k][1])))) for k in rng.permutation(len(parts))]
+        shuffled = [
+            (parts[k][0], parts[k][1].take(rng.permutation(len(parts[k][1]))))
+            for k in rng.permutation(len(parts))
+        ]
         found = stitch(shuffled, size, method=method).instances
-        assert_same(*(replace(rows, visible=np.ones(len(rows)), area=np.ones(len(rows))) for rows in (found, expected)))
+        assert_same(
+            *(
+                replace(rows, visible=np.ones(len(rows)), area=np.ones(len(rows)))
+                for rows in (found, expected)
+            )
+        )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -436,7 +505,10 @@ def test_the_order_of_tiles_and_rows_counts_for_nothing(method, task):
 def test_what_is_stitched_stays_so(method, task):
     parts, size = scene(task, seed=2, kind="crowd")
     if method == "none":  # what two tiles saw alike would be a repetition in one
-        parts = [(window, replace(rows, conf=rows.conf - 1e-6 * k)) for k, (window, rows) in enumerate(parts)]
+        parts = [
+            (window, replace(rows, conf=rows.conf - 1e-6 * k))
+            for k, (window, rows) in enumerate(parts)
+        ]
     once = stitch(parts, size, method=method).instances
     twice = stitch([(Window(0, 0, *size), once)], size, method=method)
     assert_same(twice.instances, once)
@@ -453,7 +525,9 @@ def test_greedy_merging_of_what_does_not_grow_into_others_stays():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_tile_of_objects_apart_is_left_alone(method):
-    rows = seen((0.9, 10, 10, 50, 50), (0.8, 100, 10, 150, 50), (0.7, 10, 300, 150, 350), classes=[2, 0, 1])
+    rows = seen(
+        (0.9, 10, 10, 50, 50), (0.8, 100, 10, 150, 50), (0.7, 10, 300, 150, 350), classes=[2, 0, 1]
+    )
     out = stitch([(Window(100, 50, 640, 640), rows)], (2000, 2000), method=method)
     assert_same(replace(out.instances, row=rows.row), rows.moved(100, 50))
     assert out.fate.tolist() == [KEPT] * 3
@@ -481,11 +555,16 @@ def shaped(task, *many, conf=0.5):
     """Detections of the same box: quads as OBBs or outlines, or keypoints."""
     n, table = len(many), np.array(many, np.float64)
     columns = {"rings": Rings.from_quads(table)} if task != "pose" else {"keypoints": table}
-    xyxy = columns["rings"].bounds() if task != "pose" else np.tile([[100, 100, 200, 200.0]], (n, 1))
+    xyxy = (
+        columns["rings"].bounds() if task != "pose" else np.tile([[100, 100, 200, 200.0]], (n, 1))
+    )
     return Instances(np.zeros(n, np.int64), xyxy, conf=np.full(n, conf), task=task, **columns)
 
 
-CROSSED = [(100, 102), (102, 100), (200, 198), (198, 200)], [(100, 198), (198, 100), (200, 102), (102, 200)]
+CROSSED = (
+    [(100, 102), (102, 100), (200, 198), (198, 200)],
+    [(100, 198), (198, 100), (200, 102), (102, 200)],
+)
 POSES = [(110, 110, 2), (190, 190, 2)], [(190, 190, 2), (110, 110, 2)]
 SHAPES = {"obb": CROSSED, "segment": CROSSED, "pose": POSES}
 
@@ -493,8 +572,12 @@ SHAPES = {"obb": CROSSED, "segment": CROSSED, "pose": POSES}
 @pytest.mark.parametrize("task", SHAPES)
 def test_the_same_box_around_another_shape_is_no_duplicate(task):
     one, other = SHAPES[task]
-    assert both(shaped(task, one, other), shaped(task, one).take(np.empty(0, int)), method="none").fate.tolist() == [KEPT, KEPT]
-    assert both(shaped(task, one, one), shaped(task, one).take(np.empty(0, int)), method="none").fate.tolist() == [
+    assert both(
+        shaped(task, one, other), shaped(task, one).take(np.empty(0, int)), method="none"
+    ).fate.tolist() == [KEPT, KEPT]
+    assert both(
+        shaped(task, one, one), shaped(task, one).take(np.empty(0, int)), method="none"
+    ).fate.tolist() == [
         KEPT,
         DUPLICATE,
     ]
@@ -504,7 +587,8 @@ def test_the_same_box_around_another_shape_is_no_duplicate(task):
 def test_the_order_of_equal_boxes_around_other_shapes_counts_for_nothing(task):
     rows = shaped(task, *SHAPES[task])
     one, other = (
-        both(given, rows.take(np.empty(0, int)), method="none").instances for given in (rows, rows.take(np.array([1, 0])))
+        both(given, rows.take(np.empty(0, int)), method="none").instances
+        for given in (rows, rows.take(np.array([1, 0])))
     )
     assert_same(one, other)
 
@@ -513,7 +597,11 @@ def test_the_order_of_equal_boxes_around_other_shapes_counts_for_nothing(task):
 def test_a_duplicate_is_found_behind_another_shape_of_the_same_box(task):
     one, other = SHAPES[task]
     rows = shaped(task, one, other, one)
-    assert both(rows, rows.take(np.empty(0, int)), method="none").fate.tolist() == [KEPT, KEPT, DUPLICATE]
+    assert both(rows, rows.take(np.empty(0, int)), method="none").fate.tolist() == [
+        KEPT,
+        KEPT,
+        DUPLICATE,
+    ]
 
 
 def test_the_full_image_of_what_holds_nothing():
@@ -521,7 +609,13 @@ def test_the_full_image_of_what_holds_nothing():
         for method in METHODS:
             out = stitch(parts, SIZE, method=method)
             assert out.instances.boxes.shape == (0, 4)
-            assert out.instances.conf.shape == out.fate.shape == out.into.shape == out.cut.shape == (0,)
+            assert (
+                out.instances.conf.shape
+                == out.fate.shape
+                == out.into.shape
+                == out.cut.shape
+                == (0,)
+            )
 
 
 NOTHING_UNITED = ("nmm", "greedy-nmm", "wbf")
@@ -556,18 +650,30 @@ def test_an_empty_part_between_others():
 
 
 def test_low_confidences_are_left_out_before_anything_else():
-    rows = seen((0.9, 100, 100, 200, 200), (0.25, 300, 100, 400, 200), (0.2, 100, 300, 200, 400), classes=[0, 1, 1])
+    rows = seen(
+        (0.9, 100, 100, 200, 200),
+        (0.25, 300, 100, 400, 200),
+        (0.2, 100, 300, 200, 400),
+        classes=[0, 1, 1],
+    )
     assert both(rows, seen(), conf=0.25).fate.tolist() == [KEPT, KEPT, LOW_CONF]
     assert both(rows, seen(), conf="0.95,1=0.1").fate.tolist() == [LOW_CONF, KEPT, KEPT]
     assert both(rows, seen(), conf="0.1,cat=0.22", names=["dog", "cat"]).into.tolist() == [0, 1, -1]
-    assert both(rows, seen(), conf={"": 0, "cat": 0.22}, names=["dog", "cat"]).into.tolist() == [0, 1, -1]
+    assert both(rows, seen(), conf={"": 0, "cat": 0.22}, names=["dog", "cat"]).into.tolist() == [
+        0,
+        1,
+        -1,
+    ]
 
 
 @pytest.mark.parametrize("method", ["nms", "greedy-nmm", "nmm", "wbf"])
 def test_the_iou_of_each_class(method):
     pair = (0.9, 100, 100, 200, 200), (0.8, 100, 100, 200, 160)  # IoU 0.6
     rows = seen(*pair, *pair, classes=[0, 0, 1, 1])
-    count = {value: len(both(rows, seen(), method=method, iou=value).instances) for value in (0.5, 0.7, "0.5,1=0.7", "0.7,1=0.5")}
+    count = {
+        value: len(both(rows, seen(), method=method, iou=value).instances)
+        for value in (0.5, 0.7, "0.5,1=0.7", "0.7,1=0.5")
+    }
     assert count == {0.5: 2, 0.7: 4, "0.5,1=0.7": 3, "0.7,1=0.5": 3}
 
 
@@ -582,7 +688,12 @@ def test_classes_that_compete():
     right = seen((0.3, 0, 100, 388, 200), (0.4, 4, 100, 388, 200), classes=[1, 1])
     assert len(both(left, right).instances) == 4
     names = ["car", "truck", "ship"]
-    for options in ({"groups": "car,truck"}, {"groups": [["car", "truck"]]}, {"groups": "0,1"}, {"class_agnostic": True}):
+    for options in (
+        {"groups": "car,truck"},
+        {"groups": [["car", "truck"]]},
+        {"groups": "0,1"},
+        {"class_agnostic": True},
+    ):
         out = both(left, right.take(np.array([0])), names=names, **options)
         assert out.instances.class_id.tolist() == [2, 0]
         assert out.instances.boxes[1].tolist() == [300, 100, 900, 200]
@@ -614,7 +725,9 @@ def test_the_most_confident_of_each_picture(method):
 
 @pytest.mark.parametrize("method", ["cvm", "nmm", "greedy-nmm", "wbf"])
 def test_the_area_is_that_of_what_was_merged(method):
-    out = both(seen((0.9, 300, 100, 640, 200)), seen((0.5, -100, 100, 388, 200)), method=method, iou=0.1).instances
+    out = both(
+        seen((0.9, 300, 100, 640, 200)), seen((0.5, -100, 100, 388, 200)), method=method, iou=0.1
+    ).instances
     assert len(out) == 1
     assert out.area.tolist() == box.area(out.boxes).tolist()
 
@@ -629,14 +742,22 @@ def test_who_was_fused_into_one_over_the_limit_is_over_it_too():
 ALONE = seen((0.8, 516, 100, 640, 200), (0.6, 300, 300, 640, 400), (0.7, 10, 10, 90, 90))
 
 
-@pytest.mark.parametrize(("orphans", "conf"), [("keep", [0.8, 0.7, 0.6]), ("decay", [0.7, 0.6, 0.4]), ("drop", [0.7, 0.6])])
+@pytest.mark.parametrize(
+    ("orphans", "conf"),
+    [("keep", [0.8, 0.7, 0.6]), ("decay", [0.7, 0.6, 0.4]), ("drop", [0.7, 0.6])],
+)
 def test_a_cut_detection_that_another_tile_should_have_seen(orphans, conf):
     """The first: the right tile shows it whole. The second reaches too far to the left for that."""
     out = both(ALONE, seen(), orphans=orphans)
     np.testing.assert_allclose(out.instances.conf, conf)
     assert out.fate.tolist() == [KEPT if orphans == "keep" else ORPHAN, KEPT, KEPT]
     assert (out.into[0] < 0) == (orphans == "drop")
-    assert both(ALONE, seen((0.1, 4, 100, 128, 200)), orphans=orphans).fate.tolist() == [KEPT, KEPT, KEPT, FUSED]
+    assert both(ALONE, seen((0.1, 4, 100, 128, 200)), orphans=orphans).fate.tolist() == [
+        KEPT,
+        KEPT,
+        KEPT,
+        FUSED,
+    ]
 
 
 def test_the_default_is_to_halve():
@@ -688,13 +809,19 @@ def test_nmm_is_transitive_and_greedy_is_not():
 
 def test_anything_with_xyxy_confidence_and_class_id():
     theirs = [
-        SimpleNamespace(xyxy=rows.boxes.astype(np.float32).tolist(), confidence=rows.conf, class_id=[0.0] * len(rows))
+        SimpleNamespace(
+            xyxy=rows.boxes.astype(np.float32).tolist(),
+            confidence=rows.conf,
+            class_id=[0.0] * len(rows),
+        )
         for rows in HALVES
     ]
     out = both(*theirs)
     assert_same(out.instances, both(*HALVES).instances)
     assert out.instances.class_id.dtype == np.int64
-    nobody = SimpleNamespace(xyxy=np.empty((0, 4), np.float32), confidence=np.empty(0), class_id=np.empty(0))
+    nobody = SimpleNamespace(
+        xyxy=np.empty((0, 4), np.float32), confidence=np.empty(0), class_id=np.empty(0)
+    )
     assert len(both(nobody, nobody).instances) == 0
     assert len(both(HALVES[0], nobody).instances) == 1
 
@@ -836,7 +963,11 @@ def test_every_fate_has_a_name():
 
 
 def test_merging_what_is_in_source_pixels_already():
-    rows = Instances(np.zeros(2, int), np.array([[300, 100, 640, 200], [512, 100, 900, 200.0]]), conf=np.array([0.9, 0.5]))
+    rows = Instances(
+        np.zeros(2, int),
+        np.array([[300, 100, 640, 200], [512, 100, 900, 200.0]]),
+        conf=np.array([0.9, 0.5]),
+    )
     tiles = Tiles.of(np.array([window.bounds for window in TILES]), SIZE)
     out = stitching.merged(rows, np.array([0, 1]), tiles, MergeOptions())
     assert_same(out.instances, both(*HALVES).instances)
@@ -866,7 +997,10 @@ def precision(truth, found):
     values = []
     for c in np.unique(truth.class_id):
         gt, rows = truth.take(truth.class_id == c), found.take(found.class_id == c)
-        low, high = np.maximum(rows.boxes[:, None, :2], gt.boxes[:, :2]), np.minimum(rows.boxes[:, None, 2:], gt.boxes[:, 2:])
+        low, high = (
+            np.maximum(rows.boxes[:, None, :2], gt.boxes[:, :2]),
+            np.minimum(rows.boxes[:, None, 2:], gt.boxes[:, 2:]),
+        )
         common = np.maximum(high - low, 0).prod(axis=-1)
         iou = common / (box.area(rows.boxes)[:, None] + box.area(gt.boxes) - common)
         for threshold in np.arange(0.5, 1, 0.05):
@@ -902,9 +1036,16 @@ def test_no_other_method_is_better_on_the_simulated_detector(kind):
     for seed in range(5):
         truth = detector.scenes(kind, seed)
         truth = truth.take((truth.boxes < side).all(axis=1))
-        parts = detector.detect(truth, grid(side, side, 640, 128), (side, side), detector.Noise(), seed)
-        merged = [stitch(parts, (side, side), **{"method": name, **options}).instances for name, options in OTHERS.items()]
-        values.append([precision(truth, rows) for rows in (stitch(parts, (side, side)).instances, *merged)])
+        parts = detector.detect(
+            truth, grid(side, side, 640, 128), (side, side), detector.Noise(), seed
+        )
+        merged = [
+            stitch(parts, (side, side), **{"method": name, **options}).instances
+            for name, options in OTHERS.items()
+        ]
+        values.append(
+            [precision(truth, rows) for rows in (stitch(parts, (side, side)).instances, *merged)]
+        )
     mine, *others = np.mean(values, axis=0)
     assert dict(zip(OTHERS, others, strict=True)) == {
         name: value for name, value in zip(OTHERS, others, strict=True) if value <= mine
@@ -912,7 +1053,9 @@ def test_no_other_method_is_better_on_the_simulated_detector(kind):
 
 
 def test_a_weak_report_of_a_neighbour_makes_no_orphan():
-    """--conf leaves merged detections out; until then, weak ones tell that another tile saw the object."""
+    """--conf leaves merged detections out; until then, weak ones tell that another tile saw the
+    object.
+    """
     strong, weak = seen((0.9, 600, 100, 640, 160)), seen((0.2, 88, 100, 160, 160))
     for conf in (0.0, 0.25):
         found = both(strong, weak, conf=conf).instances

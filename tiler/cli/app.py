@@ -46,7 +46,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     if debug:
@@ -107,11 +109,19 @@ def _said(error: Exception) -> tuple[str, int]:
     if isinstance(error, TilerError):
         return str(error), error.exit_code
     if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
-        return "not enough memory; give it more (ulimit -v, the container's limit), or use fewer --workers", 3
+        return (
+            "not enough memory; give it more (ulimit -v, the container's limit), or use fewer "
+            "--workers",
+            3,
+        )
     if isinstance(error, OSError):
         where = f": {error.filename}" if isinstance(error.filename, str) else ""
         return f"cannot go on: {error.strerror or error}{where}", 3
-    return f"a fault of tiler itself: {type(error).__name__}: {text[:300]}; --debug shows where, please report it", 3
+    return (
+        f"a fault of tiler itself: {type(error).__name__}: {text[:300]}; --debug shows where, "
+        "please report it",
+        3,
+    )
 
 
 def _require_place() -> None:
@@ -127,11 +137,15 @@ def _require_place() -> None:
     try:
         os.getcwd()
     except OSError:
-        raise TilerError("the working directory is not there any more; change to one that is") from None
+        raise TilerError(
+            "the working directory is not there any more; change to one that is"
+        ) from None
     left = _address_space()
     if left is not None and left < LEAST_MEMORY:
         needed = f"{LEAST_MEMORY >> 20} MiB are needed to start, {left >> 20} are left"
-        raise Unfinished(f"not enough memory: {needed} by the limit of the address space (ulimit -v)")
+        raise Unfinished(
+            f"not enough memory: {needed} by the limit of the address space (ulimit -v)"
+        )
 
 
 def _address_space() -> int | None:
@@ -148,7 +162,9 @@ def _address_space() -> int | None:
 
 
 class _Forgiving(io.FileIO):
-    """A file to which writing never fails: of standard error on a full disk there is nobody to tell."""
+    """A file to which writing never fails: of standard error on a full disk there is nobody to
+    tell.
+    """
 
     def write(self, data: Any, /) -> int:
         try:
@@ -174,7 +190,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End, without the time that taking the libraries down costs, unless joblib has processes to end."""
+    """End, without the time that taking the libraries down costs, unless joblib has processes to
+    end.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -25,14 +25,25 @@ FORMATS = ("text", "json", "github")
 
 @with_options(CheckOptions)
 def command(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON."
+        ),
+    ],
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The images of a COCO JSON.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--images", metavar="DIR", help="The images of a COCO JSON.", show_default=False
+        ),
     ] = None,
     output_format: Annotated[
-        str, typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings.")
+        str,
+        typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings."),
     ] = "text",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Findings only, no closing line.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Findings only, no closing line.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Find what the trainer would refuse of a dataset, and what else is wrong with it."""
@@ -71,7 +82,10 @@ def _github(report: CheckReport, shown_path: Any) -> None:
         kind = {"error": "error", "warning": "warning", "note": "notice"}[item.level]
         line = f",line={item.line}" if item.line is not None else ""
         path = printable(item.path).replace("%", "%25").replace(",", "%2C").replace(":", "%3A")
-        print(f"::{kind} file={path}{line},title={item.code}::{printable(item.message).replace('%', '%25')}")
+        print(
+            f"::{kind} "
+            f"file={path}{line},title={item.code}::{printable(item.message).replace('%', '%25')}"
+        )
 
 
 def _relative(finding: Finding, report: CheckReport, shown_path: Any) -> Finding:
@@ -79,9 +93,13 @@ def _relative(finding: Finding, report: CheckReport, shown_path: Any) -> Finding
 
 
 def _closing(report: CheckReport) -> None:
-    levels = [sum(f.count for f in report.findings if f.level == level) for level in ("error", "warning", "note")]
+    levels = [
+        sum(f.count for f in report.findings if f.level == level)
+        for level in ("error", "warning", "note")
+    ]
     print(
-        f"{report.task} dataset ({report.task_reason}): {report.images} images, {report.rows} rows: "
+        f"{report.task} dataset ({report.task_reason}): {report.images} images, {report.rows} "
+        "rows: "
         f"{levels[0]} errors, {levels[1]} warnings, {levels[2]} notes",
         file=sys.stderr,
     )

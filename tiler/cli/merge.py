@@ -24,14 +24,26 @@ if TYPE_CHECKING:
 
 @with_options(MergeOptions, PredictionOptions, RunOptions)
 def command(
-    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json.")],
+    preds: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json."
+        ),
+    ],
     tiles: Annotated[
         Path | None,
-        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="upward of PREDS"),
+        typer.Option(
+            "--tiles", metavar="DIR", help="Output of tiler split.", show_default="upward of PREDS"
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", metavar="DIR", help="Full images, if tiles are told by their names.", show_default=False),
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Full images, if tiles are told by their names.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -43,24 +55,43 @@ def command(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged"
+        ),
     ] = None,
     only_predicted: Annotated[
-        bool, typer.Option("--only-predicted", help="With --data: score the images with predictions only.")
+        bool,
+        typer.Option(
+            "--only-predicted", help="With --data: score the images with predictions only."
+        ),
     ] = False,
     explain: Annotated[
         str | None,
-        typer.Option("--explain", metavar="SOURCE", help="Print what becomes of each row of one image.", show_default=False),
+        typer.Option(
+            "--explain",
+            metavar="SOURCE",
+            help="Print what becomes of each row of one image.",
+            show_default=False,
+        ),
     ] = None,
     config: Config = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be refused.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row that must be refused.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")
+    ] = False,
     **options: Any,
 ) -> None:
-    """Merge predictions on tiles into the detections of the full images: no duplicate at a seam, no half."""
-    allowed = {item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)}
+    """Merge predictions on tiles into the detections of the full images: no duplicate at a seam, no
+    half.
+    """
+    allowed = {
+        item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)
+    }
     chosen = configured(config, options, {*allowed, *PLACES})
     configured_places = {name: chosen.pop(name) for name in PLACES if name in chosen}
     if config is not None and tiles is None and images is None:
@@ -77,12 +108,25 @@ def command(
         raise TilerError(f"{preds}: no such file or folder")
     target = default(preds) if out is None else out
     with progress("merged", quiet or json) as show:
-        merged = merge(preds, tiles=tiles, images=images, data=data, out=target, strict=strict, progress=show, **chosen)
+        merged = merge(
+            preds,
+            tiles=tiles,
+            images=images,
+            data=data,
+            out=target,
+            strict=strict,
+            progress=show,
+            **chosen,
+        )
     report = merged.report
     metrics = None
     if data is not None and report.out:
-        reading = {item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen}
-        metrics = _score(target, data, tiles=tiles, tile_preds=preds, only_predicted=only_predicted, **reading)
+        reading = {
+            item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen
+        }
+        metrics = _score(
+            target, data, tiles=tiles, tile_preds=preds, only_predicted=only_predicted, **reading
+        )
     if json:
         emit(_json(report, metrics))
     elif not quiet:
@@ -129,9 +173,32 @@ def _summary(report: MergeReport) -> None:
         tell("class names are not known: --data gives them")
     if report.left_out:
         tell(f"left out, without any predictions: {', '.join(report.left_out)}")
-    lost = {name: number for name, number in counts.fates.items() if name not in ("kept", "fused", "orphan")}
-    head = ["images", "tiles", "with rows", "rows", "cut", "refused", *lost, "joined", "orphans", "detections"]
-    row = [counts.images, counts.tiles, counts.predicted, counts.rows, counts.cut, counts.refused, *lost.values()]
+    lost = {
+        name: number
+        for name, number in counts.fates.items()
+        if name not in ("kept", "fused", "orphan")
+    }
+    head = [
+        "images",
+        "tiles",
+        "with rows",
+        "rows",
+        "cut",
+        "refused",
+        *lost,
+        "joined",
+        "orphans",
+        "detections",
+    ]
+    row = [
+        counts.images,
+        counts.tiles,
+        counts.predicted,
+        counts.rows,
+        counts.cut,
+        counts.refused,
+        *lost.values(),
+    ]
     row += [counts.joined, counts.fates.get("orphan", 0), counts.detections]
     tell(table(head, [row]))
     if report.out:
@@ -157,5 +224,15 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
         box = "" if fate.box is None else " ".join(f"{value:.1f}" for value in fate.box)
         conf = "" if fate.conf is None else f"{fate.conf:.3f}"
         into = "" if fate.into is None else fate.into
-        rows.append([fate.tile, fate.row, "" if fate.class_id is None else fate.class_id, conf, box, fate.fate, into])
+        rows.append(
+            [
+                fate.tile,
+                fate.row,
+                "" if fate.class_id is None else fate.class_id,
+                conf,
+                box,
+                fate.fate,
+                into,
+            ]
+        )
     tell(table(["tile", "row", "class", "conf", "box", "fate", "detection"], rows))

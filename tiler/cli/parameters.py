@@ -14,7 +14,12 @@ from tiler.options.fields import Checked, option_fields
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="YAML of options; those on the command line win.", show_default=False),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML of options; those on the command line win.",
+        show_default=False,
+    ),
 ]
 
 
@@ -26,9 +31,16 @@ def with_options(*classes: type[Checked]) -> Callable[[Callable[..., None]], Cal
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [
+            p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         names = {p.name for p in own}
-        added = [_parameter(field) for cls in classes for field in option_fields(cls) if field.name not in names]
+        added = [
+            _parameter(field)
+            for cls in classes
+            for field in option_fields(cls)
+            if field.name not in names
+        ]
 
         def call(**given: Any) -> None:
             fixed = {name: given.pop(name) for name in names}
@@ -48,7 +60,11 @@ def _parameter(field: Any) -> inspect.Parameter:
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(f"{item:g}" for item in default)
-    shown = ("on" if default else False) if is_flag else (False if default in (None, "") else str(default))
+    shown = (
+        ("on" if default else False)
+        if is_flag
+        else (False if default in (None, "") else str(default))
+    )
     names = [f"{name}/--no-{name[2:]}" if is_flag and field.default else name]
     option = typer.Option(
         *names,
@@ -58,7 +74,12 @@ def _parameter(field: Any) -> inspect.Parameter:
         rich_help_panel=meta["group"],
     )
     kind = bool if is_flag else str
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
 
 
 def configured(config: Path | None, given: dict[str, Any], allowed: set[str]) -> dict[str, Any]:
@@ -74,5 +95,7 @@ def configured(config: Path | None, given: dict[str, Any], allowed: set[str]) ->
     content = {key.replace("-", "_"): value for key, value in plain_yaml.load(config).items()}
     for key in content:
         if key not in allowed:
-            raise TilerError(f"{printable(str(config))}: unknown option {key!r}{did_you_mean(key, allowed)}")
+            raise TilerError(
+                f"{printable(str(config))}: unknown option {key!r}{did_you_mean(key, allowed)}"
+            )
     return {**{key: value for key, value in content.items() if value is not None}, **given}

@@ -52,12 +52,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
 def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) -> None:
     """Findings to stderr: errors first come as they are, the rest is counted."""
     found = found if verbose else together(found)
-    shown = [f for f in found if verbose or f.level == "error" or (f.level == "warning" and not quiet)]
+    shown = [
+        f for f in found if verbose or f.level == "error" or (f.level == "warning" and not quiet)
+    ]
     shown.sort(key=lambda finding: finding.level != "error")
     for finding in shown if verbose else shown[:LISTED]:
         print(str(replace(finding, path=shown_path(finding.path, root))), file=sys.stderr)
     if not verbose and len(shown) > LISTED:
-        print(f"... {len(shown) - LISTED} more findings in report.json (or with --verbose)", file=sys.stderr)
+        print(
+            f"... {len(shown) - LISTED} more findings in report.json (or with --verbose)",
+            file=sys.stderr,
+        )
 
 
 def shown_path(path: str, root: str) -> str:
@@ -80,7 +85,13 @@ def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
         yield _ready
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     columns = (

@@ -24,55 +24,118 @@ if TYPE_CHECKING:
 
 @with_options(ScoreOptions, ReadingOptions)
 def command(
-    preds: Annotated[Path, typer.Argument(metavar="PREDS", help="Output of tiler merge, or predictions on full images.")],
+    preds: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDS", help="Output of tiler merge, or predictions on full images."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="YAML|JSON", help="dataset.yaml, or COCO ground truth JSON.", show_default="must be given"
+            "--data",
+            metavar="YAML|JSON",
+            help="dataset.yaml, or COCO ground truth JSON.",
+            show_default="must be given",
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", metavar="val|all", help="Split of the dataset.", show_default="the one that PREDS is for"),
+        typer.Option(
+            "--split",
+            metavar="val|all",
+            help="Split of the dataset.",
+            show_default="the one that PREDS is for",
+        ),
     ] = None,
     tiles: Annotated[
         Path | None,
-        typer.Option("--tiles", metavar="DIR", help="Output of tiler split.", show_default="as PREDS were merged, or upward"),
+        typer.Option(
+            "--tiles",
+            metavar="DIR",
+            help="Output of tiler split.",
+            show_default="as PREDS were merged, or upward",
+        ),
     ] = None,
     tile_preds: Annotated[
         Path | None,
-        typer.Option("--tile-preds", metavar="DIR", help="Predictions on tiles.", show_default="as PREDS were merged"),
+        typer.Option(
+            "--tile-preds",
+            metavar="DIR",
+            help="Predictions on tiles.",
+            show_default="as PREDS were merged",
+        ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Images of a COCO JSON, for the report.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Images of a COCO JSON, for the report.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Also write JSON, CSV, images and report.html.", show_default=False),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Also write JSON, CSV, images and report.html.",
+            show_default=False,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output of tiler score.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output of tiler score.")
+    ] = False,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", metavar="OTHER", help="Other predictions: which are better?", show_default=False),
+        typer.Option(
+            "--compare",
+            metavar="OTHER",
+            help="Other predictions: which are better?",
+            show_default=False,
+        ),
     ] = None,
     fail_under: Annotated[
-        str, typer.Option("--fail-under", metavar="NAME=NUMBER", help="Exit 1 below: ap_small=0.2,map50=0.5.", show_default=False)
+        str,
+        typer.Option(
+            "--fail-under",
+            metavar="NAME=NUMBER",
+            help="Exit 1 below: ap_small=0.2,map50=0.5.",
+            show_default=False,
+        ),
     ] = "",
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", metavar="JSON", help="Exit 1 below an older score.json.", show_default=False),
+        typer.Option(
+            "--baseline",
+            metavar="JSON",
+            help="Exit 1 below an older score.json.",
+            show_default=False,
+        ),
     ] = None,
     config: Config = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the table of classes as CSV.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every finding, notes and times too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List every finding, notes and times too.")
+    ] = False,
     **options: Any,
 ) -> None:
-    """Score detections on full images against their labels: an honest mAP, by a protocol that is named."""
-    chosen = configured(config, options, {item.name for cls in (ScoreOptions, ReadingOptions) for item in fields(cls)})
+    """Score detections on full images against their labels: an honest mAP, by a protocol that is
+    named.
+    """
+    chosen = configured(
+        config,
+        options,
+        {item.name for cls in (ScoreOptions, ReadingOptions) for item in fields(cls)},
+    )
     if data is None:
-        raise TilerError("score against what? --data with a dataset.yaml, or a COCO ground truth JSON")
+        raise TilerError(
+            "score against what? --data with a dataset.yaml, or a COCO ground truth JSON"
+        )
     if json and csv:
         raise TilerError("--json or --csv, not both")
     from tiler.scoring import score
@@ -113,7 +176,12 @@ def command(
 def noticed(metrics: Metrics, preds: Path, verbose: bool, quiet: bool) -> None:
     """Findings to stderr, of the labels and of the predictions."""
     of_preds = [finding for finding in metrics.findings if finding.code[0] in "DS"]
-    findings([finding for finding in metrics.findings if finding not in of_preds], str(metrics.root or ""), verbose, quiet)
+    findings(
+        [finding for finding in metrics.findings if finding not in of_preds],
+        str(metrics.root or ""),
+        verbose,
+        quiet,
+    )
     findings(of_preds, str(preds), verbose, quiet)
 
 
@@ -180,7 +248,10 @@ def shown(metrics: Metrics, verbose: bool) -> None:
     if verbose:
         for deviation in card["deviations"]:
             tell(f"note: {deviation}")
-        tell("CPU seconds: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in metrics.speed.items()))
+        tell(
+            "CPU seconds: "
+            + ", ".join(f"{name} {seconds:.2f}" for name, seconds in metrics.speed.items())
+        )
 
 
 def _protocols(plain: Mapping[str, Any]) -> None:
@@ -193,31 +264,48 @@ def _protocols(plain: Mapping[str, Any]) -> None:
         rows += _coco_rows(f"coco{OBB[0] if task == 'obb' else ''}", plain, cap)
         if plain["intervals"] is not None:
             ends = plain["intervals"]
-            rows.append(["  95 % of resampled images", *(_span(ends.get(name)) for name in SIZES), "", "", ""])
+            rows.append(
+                [
+                    "  95 % of resampled images",
+                    *(_span(ends.get(name)) for name in SIZES),
+                    "",
+                    "",
+                    "",
+                ]
+            )
         if boxes:
             rows += _coco_rows("coco, boxes", boxes, next(reversed(_caps(boxes["coco"]))))
     for name in ("ultralytics", "ultralytics-8.3"):
         if name in plain:
             version = "ultralytics 8.4.190" if name == "ultralytics" else name
-            rows.append(_ultralytics_row(f"{version}{OBB[1] if task == 'obb' else ''}", plain[name]))
+            rows.append(
+                _ultralytics_row(f"{version}{OBB[1] if task == 'obb' else ''}", plain[name])
+            )
             rows += [_ultralytics_row(f"{version}, boxes", boxes[name])] if boxes else []
     for name, value in plain.get("voc", {}).items():
         rows.append([name, "", number(value), *[""] * 7])
-    tell(table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows))
+    tell(
+        table(["protocol", "AP", "AP50", "AP75", "small", "medium", "large", "AR", "P", "R"], rows)
+    )
     if plain["intervals"] is None and plain["card"]["intervals"]:
         tell(plain["card"]["intervals"])
     beyond = limits["images_beyond_limit"]
     cost = plain["coco_auto"]["cost_of_limit"]
     if beyond and cost is not None:
         where = f"in {beyond} of {plain['card']['images']} images"
-        tell(f"more than {limits['limit']} detections of a class {where}: that limit takes {cost:.3f} from AP")
+        tell(
+            f"more than {limits['limit']} detections of a class {where}: that limit takes "
+            f"{cost:.3f} from AP"
+        )
     if limits["detections_beyond_ultralytics"]:
         beyond = limits["detections_beyond_ultralytics"]
         tell(f"ultralytics counts {limits['ultralytics']} detections an image; {beyond} are beyond")
 
 
 def _both(plain: Mapping[str, Any]) -> None:
-    """The main numbers of all images and of those with predictions, where it is not known which of the two is meant."""
+    """The main numbers of all images and of those with predictions, where it is not known which of
+    the two is meant.
+    """
     fewer = plain["only_predicted"]
     if fewer is None:
         return
@@ -243,15 +331,28 @@ def _caps(coco: Mapping[str, Any]) -> list[int]:
 def _coco_rows(what: str, numbers: Mapping[str, Any], cap: int) -> list[list[str]]:
     """At COCO's limit, and of all detections."""
     coco, auto = numbers["coco"], numbers["coco_auto"]
-    kinds = ((f"{cap} a class and image", coco, f"AR_{cap}"), (f"all ({auto['max_dets']})", auto, "AR"))
+    kinds = (
+        (f"{cap} a class and image", coco, f"AR_{cap}"),
+        (f"all ({auto['max_dets']})", auto, "AR"),
+    )
     return [
-        [f"{what}, {limit}", *(number(own[name]) for name in SIZES), number(own[recall]), "", ""] for limit, own, recall in kinds
+        [f"{what}, {limit}", *(number(own[name]) for name in SIZES), number(own[recall]), "", ""]
+        for limit, own, recall in kinds
     ]
 
 
 def _ultralytics_row(what: str, box: Mapping[str, Any]) -> list[str]:
     values = [number(box[key]) for key in ("map", "map50", "map75")]
-    return [f"{what}, {box['max_det']} an image", *values, "", "", "", "", number(box["mp"]), number(box["mr"])]
+    return [
+        f"{what}, {box['max_det']} an image",
+        *values,
+        "",
+        "",
+        "",
+        "",
+        number(box["mp"]),
+        number(box["mr"]),
+    ]
 
 
 def _span(ends: list[float | None] | None) -> str:
@@ -267,7 +368,21 @@ def _classes(plain: Mapping[str, Any]) -> None:
     ]
     if len(rows) > 1:
         tell("")
-        head = ["class", "labels", "found", "AP", "AP50", "AP75", "small", "medium", "large", "P", "R", "F1", "best conf"]
+        head = [
+            "class",
+            "labels",
+            "found",
+            "AP",
+            "AP50",
+            "AP75",
+            "small",
+            "medium",
+            "large",
+            "P",
+            "R",
+            "F1",
+            "best conf",
+        ]
         tell(table(head, rows))
 
 
@@ -277,7 +392,10 @@ def _bins(plain: Mapping[str, Any]) -> None:
         return
     first = next(iter(bins["sizes"].values()))
     names = [name for name in first if name not in ("low", "high", "interval")]
-    rows = [[size, *(number(row[name]) for name in names), _span(row.get("interval"))] for size, row in bins["sizes"].items()]
+    rows = [
+        [size, *(number(row[name]) for name in names), _span(row.get("interval"))]
+        for size, row in bins["sizes"].items()
+    ]
     tell("")
     tell(table([f"{bins['protocol']}, {bins['max_dets']} a class", *names, "95 % of AP"], rows))
 
@@ -287,18 +405,37 @@ def _seams(plain: Mapping[str, Any]) -> None:
         return
     seams, gap = plain["seams"], plain["seams"]["gap"]
     rows = [
-        [row["margin"], row["labels"], *(number(row[name]) for name in ("recall50", "recall", "duplicates", "iou"))]
+        [
+            row["margin"],
+            row["labels"],
+            *(number(row[name]) for name in ("recall50", "recall", "duplicates", "iou")),
+        ]
         for row in seams["table"]
     ]
     tell("")
-    tell(table(["labels in their best tile", "labels", "recall .5", "recall", "repeats", "IoU"], rows))
+    tell(
+        table(
+            ["labels in their best tile", "labels", "recall .5", "recall", "repeats", "IoU"], rows
+        )
+    )
     if gap["gap"] is None:
         tell(f"seam gap: n/a, {gap['missing']}")
     else:
-        matched = f"; between objects of one size {number(gap['size_matched'])}" if gap["size_matched"] is not None else ""
+        matched = (
+            f"; between objects of one size {number(gap['size_matched'])}"
+            if gap["size_matched"] is not None
+            else ""
+        )
         span = f" (95 %: {_span([gap['low'], gap['high']])})" if gap["low"] is not None else ""
-        tell(f"seam gap, recall .5 away from seams less that at seams: {number(gap['gap'])}{span}{matched}")
-    dense = [f"{row['ratio']:.2f} within {row['distance']:g} px" for row in seams["density"] if row["ratio"] is not None]
+        tell(
+            "seam gap, recall .5 away from seams less that at seams: "
+            f"{number(gap['gap'])}{span}{matched}"
+        )
+    dense = [
+        f"{row['ratio']:.2f} within {row['distance']:g} px"
+        for row in seams["density"]
+        if row["ratio"] is not None
+    ]
     if dense:
         tell(f"false positives a megapixel near seams, elsewhere being 1: {', '.join(dense)}")
 
@@ -306,7 +443,11 @@ def _seams(plain: Mapping[str, Any]) -> None:
 def _errors(plain: Mapping[str, Any]) -> None:
     if plain["errors"] is not None:
         errors = plain["errors"]
-        rows = [[row["name"], row["count"], number(row["cost"])] for row in errors["rows"] if row["count"]]
+        rows = [
+            [row["name"], row["count"], number(row["cost"])]
+            for row in errors["rows"]
+            if row["count"]
+        ]
         tell("")
         if rows:
             tell(table([f"error, at confidence {errors['conf']:.2f}", "count", "costs AP"], rows))
@@ -320,14 +461,24 @@ def _errors(plain: Mapping[str, Any]) -> None:
             "ideal": "the best one of each object chosen",
             "merged": "merged",
         }
-        parts = [f"{words[name]} {number(stages[name]['ap'])}" for name in words if stages[name]["ap"] is not None]
+        parts = [
+            f"{words[name]} {number(stages[name]['ap'])}"
+            for name in words
+            if stages[name]["ap"] is not None
+        ]
         share = stages["merge"]
-        tell(f"AP {', '.join(parts)}" + (f"; merge efficiency {number(share, 2)}" if share is not None else ""))
+        tell(
+            f"AP {', '.join(parts)}"
+            + (f"; merge efficiency {number(share, 2)}" if share is not None else "")
+        )
 
 
 def _versus(versus: Mapping[str, Comparison]) -> None:
     spans = {name: "" if isnan(c.low) else _span([c.low, c.high]) for name, c in versus.items()}
-    rows = [[name, number(c.difference), spans[name], "" if isnan(c.p) else number(c.p)] for name, c in versus.items()]
+    rows = [
+        [name, number(c.difference), spans[name], "" if isnan(c.p) else number(c.p)]
+        for name, c in versus.items()
+    ]
     tell("")
     tell(table(["first less other", "difference", "95 %", "p"], rows))
     tell(versus["AP"].verdict)

@@ -22,8 +22,12 @@ def _stopped(number: int, _: FrameType | None) -> None:
     cursor = "\x1b[?25h\n" if sys.stderr is not None and sys.stderr.isatty() else ""
     name = signal.Signals(number).name
     with suppress(OSError, ValueError, AttributeError):
-        os.write(sys.stderr.fileno(), f"{cursor}tiler: stopped by {name}; run again to go on\n".encode())
-    children = sys.modules["multiprocessing"].active_children() if "multiprocessing" in sys.modules else []
+        os.write(
+            sys.stderr.fileno(), f"{cursor}tiler: stopped by {name}; run again to go on\n".encode()
+        )
+    children = (
+        sys.modules["multiprocessing"].active_children() if "multiprocessing" in sys.modules else []
+    )
     for child in children:
         with suppress(OSError):  # by its number: not every kind of child has a kill()
             os.kill(child.pid or 0, getattr(signal, "SIGKILL", signal.SIGTERM))

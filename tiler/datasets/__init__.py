@@ -1,1 +1,3 @@
-"""Datasets as they lie on a disk: images, labels, what they mean together, and where tiles lie in them."""
+"""Datasets as they lie on a disk: images, labels, what they mean together, and where tiles lie in
+them.
+"""

@@ -64,7 +64,8 @@ class Index:
 
     Attributes:
         said: what the places were taken from, and `where` that lies.
-        names: class names, if the manifest tells; `categories` their ids in the COCO set that was split.
+        names: class names, if the manifest tells; `categories` their ids in the COCO set that was
+            split.
         root: the folder of the images, if known.
         by_names: the tiles are those that names of predictions tell of, there may have been others.
     """
@@ -86,7 +87,9 @@ class Index:
         shared = Counter(os.path.basename(image.stem) for image in self.images)
         names = Counter(name for image in self.images for name in image.names)
         if names and names.most_common(1)[0][1] > 1:
-            raise TilerError(f"{self.where}: several images have a tile {names.most_common(1)[0][0]}")
+            raise TilerError(
+                f"{self.where}: several images have a tile {names.most_common(1)[0][0]}"
+            )
         for number, image in enumerate(self.images):
             base = os.path.basename(image.stem)
             if shared[base] == 1:
@@ -117,11 +120,24 @@ def of_manifest(path: Path) -> Index:
     findings: list[Finding] = []
     for source in manifest.read_sources(path):
         names = [tile.name for tile in source.tiles]
-        if max((source.width, source.height, *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles))) > LARGEST:
+        if (
+            max(
+                (
+                    source.width,
+                    source.height,
+                    *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles),
+                )
+            )
+            > LARGEST
+        ):
             raise TilerError(f"{path}: {source.source}: no image is that large")
-        rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
+        rects = np.array(
+            [(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64
+        ).reshape(-1, 4)
         scale = np.array([tile.scale for tile in source.tiles], np.float64)
-        sound = (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
+        sound = (
+            (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
+        )
         if not sound or (names and min(source.width, source.height) < 1):
             raise TilerError(f"{path}: {source.source}: its tiles have no size")
         if source.geo is not None:
@@ -130,22 +146,43 @@ def of_manifest(path: Path) -> Index:
             except TilerError as error:
                 raise TilerError(f"{path}: {source.source}: {error}") from None
         if source.source in found:  # an image in two splits has its tiles twice
-            found[source.source] = replace(found[source.source], splits=(*found[source.source].splits, source.split))
+            found[source.source] = replace(
+                found[source.source], splits=(*found[source.source].splits, source.split)
+            )
         elif source.width:
-            beyond = np.concatenate([rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1)
+            beyond = np.concatenate(
+                [rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1
+            )
             outside = np.asarray(beyond.any(axis=1))
-            findings += [Finding(names[k], "D12", "it lies outside its image") for k in np.flatnonzero(outside)]
+            findings += [
+                Finding(names[k], "D12", "it lies outside its image")
+                for k in np.flatnonzero(outside)
+            ]
             names = [name for name, out in zip(names, outside, strict=True) if not out]
-            image = (source.source, source.width, source.height, names, rects[~outside], scale[~outside], (source.split,))
+            image = (
+                source.source,
+                source.width,
+                source.height,
+                names,
+                rects[~outside],
+                scale[~outside],
+                (source.split,),
+            )
             found[source.source] = TiledImage(*image, source.geo, source.image_id)
     shape = head.kpt_shape or []
     if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
         raise TilerError(f"{path}: kpt_shape is [number of keypoints, values each], got {shape}")
     images = [found[key] for key in sorted(found)]
     classes = tuple(head.names) or None
-    categories = tuple(head.categories) if head.categories is not None and len(head.categories) == len(head.names) else None
+    categories = (
+        tuple(head.categories)
+        if head.categories is not None and len(head.categories) == len(head.names)
+        else None
+    )
     kpt_shape = (shape[0], shape[1]) if shape else None
-    return Index(images, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings)
+    return Index(
+        images, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings
+    )
 
 
 def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:
@@ -180,10 +217,18 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
             raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
         tiles.setdefault(stems[said.stem][0], []).append((name, said))
     if naming == "dota_devkit" and options.tile is None:
-        raise TilerError("names of DOTA_devkit do not tell how large a tile is: say --tile (its default was 1024)")
-    tile = options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
+        raise TilerError(
+            "names of DOTA_devkit do not tell how large a tile is: say --tile (its default was "
+            "1024)"
+        )
+    tile = (
+        options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
+    )
     cropped = naming == "split_dota"
-    found = [_image(key, sizes[key], tiles.get(key, []), tile, cropped, findings) for key in sorted(sizes)]
+    found = [
+        _image(key, sizes[key], tiles.get(key, []), tile, cropped, findings)
+        for key in sorted(sizes)
+    ]
     what = f"names of tiles ({naming})" if names and naming != "none" else "names of images"
     return Index(found, what, images, root=root, by_names=True, findings=findings)
 
@@ -198,7 +243,9 @@ def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int
         except SourceRefused as error:
             findings.append(Finding(key, error.code, error.message))
         except (OSError, ValueError, IndexError, OverflowError, ArithmeticError):
-            findings.append(Finding(key, "I03", "the header is cut off, or points outside the file"))
+            findings.append(
+                Finding(key, "I03", "the header is cut off, or points outside the file")
+            )
 
 
 def _image(
@@ -219,18 +266,37 @@ def _image(
     names, rects, scales = [], [], []
     for name, said in tiles:
         if said.x >= width or said.y >= height:
-            findings.append(Finding(name, "D12", f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px"))
+            findings.append(
+                Finding(
+                    name,
+                    "D12",
+                    f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px",
+                )
+            )
             continue
-        w, h = said.width or side[0] / said.scale, said.height or side[1] / said.scale
+        w = said.width or side[0] / said.scale
+        h = said.height or side[1] / said.scale
         right, bottom = said.x + w, said.y + h
         names.append(name)
-        rects.append((said.x, said.y, min(right, width), min(bottom, height)) if cropped else (said.x, said.y, right, bottom))
+        rects.append(
+            (said.x, said.y, min(right, width), min(bottom, height))
+            if cropped
+            else (said.x, said.y, right, bottom)
+        )
         scales.append(said.scale)
-    return TiledImage(key, width, height, names, np.array(rects, np.float64).reshape(-1, 4), np.array(scales, np.float64))
+    return TiledImage(
+        key,
+        width,
+        height,
+        names,
+        np.array(rects, np.float64).reshape(-1, 4),
+        np.array(scales, np.float64),
+    )
 
 
 def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
-    """The manifest that is meant: the one given; the one that a training run's args.yaml leads to; or one upward.
+    """The manifest that is meant: the one given; the one that a training run's args.yaml leads to;
+    or one upward.
 
     Raises:
         TilerError: `tiles` is given and holds none.
@@ -238,7 +304,9 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
     if tiles is not None:
         path = tiles / manifest.NAME if os.path.isdir(tiles) else tiles
         if not os.path.isfile(path):
-            raise TilerError(f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}")
+            raise TilerError(
+                f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}"
+            )
         return path
     for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
         for folder in [start, *start.parents][: UP + 1]:
@@ -248,7 +316,9 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
 
 
 def _trained_on(preds: Path) -> Iterator[Path]:
-    """The data and source that a run was given, by its args.yaml; of Ultralytics 8.4 only training writes one."""
+    """The data and source that a run was given, by its args.yaml; of Ultralytics 8.4 only training
+    writes one.
+    """
     for folder in (preds, preds.parent):
         path = folder / "args.yaml"
         if not os.path.isfile(path):

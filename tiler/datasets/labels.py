@@ -79,7 +79,14 @@ def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
         raise SourceRefused("L01", str(error), key) from None
 
 
-def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, int] | None, width: int, height: int) -> Labels:
+def read(
+    source: Source,
+    file: LabelFile,
+    spec: yolo.Spec,
+    classes: dict[int, int] | None,
+    width: int,
+    height: int,
+) -> Labels:
     """The labels of an image of `width` x `height` px, with the rows that cannot be used left out.
 
     Args:
@@ -95,17 +102,25 @@ def read(source: Source, file: LabelFile, spec: yolo.Spec, classes: dict[int, in
     else:
         declared = (source.entry.width, source.entry.height)
         if declared != (width, height):
-            message = f"declared as {declared[0]} x {declared[1]} px, the image is {width} x {height}"
+            message = (
+                f"declared as {declared[0]} x {declared[1]} px, the image is {width} x {height}"
+            )
             raise SourceRefused("L03", message, source.key)
         from tiler.formats import coco
 
         annotations = source.entry.annotations
-        instances, ignored, findings = coco.instances(annotations, classes or {}, spec, file.key, (width, height))
+        instances, ignored, findings = coco.instances(
+            annotations, classes or {}, spec, file.key, (width, height)
+        )
         refused = len(annotations) - len(instances) - len(ignored)
     instances, outside, more = within_frame(instances, width, height, file)
     findings = findings + more
     if len(ignored):
-        findings.append(Finding(file.key, "L14", f"{source.key}: {len(ignored)} regions marked iscrowd or ignore"))
+        findings.append(
+            Finding(
+                file.key, "L14", f"{source.key}: {len(ignored)} regions marked iscrowd or ignore"
+            )
+        )
     return Labels(instances, ignored, findings, refused + outside)
 
 
@@ -118,11 +133,16 @@ def require_usable(labels: Labels, path: str) -> None:
     if labels.refused and not len(labels.instances) and not len(labels.ignored):
         first = next(f for f in labels.findings if f.level == "error")
         where = "" if first.line is None else f"line {first.line}: "
-        message = f"all {labels.refused} rows were refused ({where}{first.message}); not cut as background"
+        message = (
+            f"all {labels.refused} rows were refused ({where}{first.message}); not cut as "
+            "background"
+        )
         raise SourceRefused("L13", message, path)
 
 
-def within_frame(instances: Instances, width: int, height: int, file: LabelFile) -> tuple[Instances, int, list[Finding]]:
+def within_frame(
+    instances: Instances, width: int, height: int, file: LabelFile
+) -> tuple[Instances, int, list[Finding]]:
     """Labels cut to the image, how many lie outside, and findings for what reached out.
 
     An OBB keeps its corners, since a rectangle cut to the frame is none; but only what is
@@ -143,7 +163,11 @@ def within_frame(instances: Instances, width: int, height: int, file: LabelFile)
             row = int(instances.row[i])
             line = None if lines is None else lines[row]
             what = f"annotation {row} " if line is None else ""
-            words = "lies outside the image" if code == "L05" else f"reaches {over[i]:.1f} px past the frame; cut there"
+            words = (
+                "lies outside the image"
+                if code == "L05"
+                else f"reaches {over[i]:.1f} px past the frame; cut there"
+            )
             findings.append(Finding(file.key, code, what + words, line))
     if instances.task == "obb":
         seen = replace(instances, area=instances.area * np.where(gone, 1.0, seen.visible))

@@ -49,9 +49,13 @@ class Source:
 
     @property
     def image_id(self) -> int | str | None:
-        """Of a COCO set, the id that results name it by; None for one that JSON readers do not take for a number."""
+        """Of a COCO set, the id that results name it by; None for one that JSON readers do not take
+        for a number.
+        """
         id = None if self.entry is None else self.entry.id
-        sound = isinstance(id, str) or (isinstance(id, int) and not isinstance(id, bool) and abs(id) < 2**63)
+        sound = isinstance(id, str) or (
+            isinstance(id, int) and not isinstance(id, bool) and abs(id) < 2**63
+        )
         return id if sound else None
 
 
@@ -81,7 +85,9 @@ class Dataset:
 
     @property
     def pages(self) -> int:
-        """How many pages of a TIFF are the bands of one image, as the trainer takes them; 0 when they are not."""
+        """How many pages of a TIFF are the bands of one image, as the trainer takes them; 0 when
+        they are not.
+        """
         return 0 if self.channels in (None, 1, 3) else self.channels
 
 
@@ -111,7 +117,11 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
     for split, entries in given.splits.items():
         keys: dict[str, int] = {}
         for entry in entries:
-            found = walk(entry, findings, given.root) if entry.is_dir() else _listed(entry, given.root, findings)
+            found = (
+                walk(entry, findings, given.root)
+                if entry.is_dir()
+                else _listed(entry, given.root, findings)
+            )
             for path, size in found:
                 key = relative(path, given.root)
                 if key in keys:
@@ -124,7 +134,9 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
             if entries:
                 findings.append(Finding(given.file.name, "Y01", f"{split}: no images in {where}"))
         sources += [Source(key, split, bytes=size) for key, size in keys.items()]
-    folders = tuple(entry for entries in given.splits.values() for entry in entries if entry.is_dir())
+    folders = tuple(
+        entry for entries in given.splits.values() for entry in entries if entry.is_dir()
+    )
     findings += _orphans(given, sources)
     splits = tuple(dict.fromkeys(source.split for source in sources))
     sources.sort(key=lambda source: (source.key, source.split))
@@ -156,7 +168,9 @@ def _coco(data: Path, images: Path) -> Dataset:
     for image in content.images:
         key = within(image.file_name)
         if key is None:
-            findings.append(Finding(data.name, "I01", f"{image.file_name}: outside --images; refused"))
+            findings.append(
+                Finding(data.name, "I01", f"{image.file_name}: outside --images; refused")
+            )
             continue
         path = root / key
         if path.suffix.lower() not in SEEN:
@@ -170,7 +184,17 @@ def _coco(data: Path, images: Path) -> Dataset:
     if not sources:
         raise TilerError(f"{data}: no images that could be cut")
     ordered = sorted(sources.values(), key=lambda source: source.key)
-    return Dataset(data, root, content.names, ordered, (root,), findings, content.kpt_shape, coco=content, splits=(split,))
+    return Dataset(
+        data,
+        root,
+        content.names,
+        ordered,
+        (root,),
+        findings,
+        content.kpt_shape,
+        coco=content,
+        splits=(split,),
+    )
 
 
 def _size(path: str | Path) -> int:
@@ -218,7 +242,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _unseen(path: str, root: Path, why: str, findings: list[Finding]) -> None:
-    findings.append(Finding(relative(path, root), "I08", f"{why}: the trainer does not read it; rename it"))
+    findings.append(
+        Finding(relative(path, root), "I08", f"{why}: the trainer does not read it; rename it")
+    )
 
 
 def _encodable(path: str) -> bool:
@@ -239,7 +265,9 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
         tried = [os.path.normpath(base / item) for base in bases]
         path = next((p for p in tried if os.path.exists(p)), None)
         if path is None:
-            findings.append(Finding(relative(str(file), root), "Y04", f"no such image: {item}", number))
+            findings.append(
+                Finding(relative(str(file), root), "Y04", f"no such image: {item}", number)
+            )
         elif _encodable(path):
             yield path, _size(path)
         else:
@@ -247,7 +275,8 @@ def _listed(file: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[s
 
 
 def relative(path: str, root: Path) -> str:
-    """A path as findings and the manifest name it: from the root on, with `/`; as it is if it lies outside.
+    """A path as findings and the manifest name it: from the root on, with `/`; as it is if it lies
+    outside.
 
     >>> relative("/data/a/b.jpg", Path("/data")), relative("/other/b.jpg", Path("/data"))
     ('a/b.jpg', '/other/b.jpg')
@@ -280,7 +309,12 @@ def label_path(path: str) -> str:
 def _orphans(given: DatasetYaml, sources: list[Source]) -> list[Finding]:
     """Label files that hold rows but have no image, in the folders beside the split folders."""
     known = {label_path(os.path.join(given.root, source.key)) for source in sources}
-    folders = {label_path(f"{entry}/x")[:-6] for es in given.splits.values() for entry in es if entry.is_dir()}
+    folders = {
+        label_path(f"{entry}/x")[:-6]
+        for es in given.splits.values()
+        for entry in es
+        if entry.is_dir()
+    }
     paths = {
         os.path.join(here, name).replace(os.sep, "/")
         for folder in folders
@@ -299,7 +333,9 @@ def _holds_rows(path: str) -> bool:
     """Whether the first line looks like a label: class lists and notes lie among labels too."""
     try:
         with open_regular(path) as file:
-            words = next((line.split() for line in file.read(4096).splitlines() if line.strip()), [])
+            words = next(
+                (line.split() for line in file.read(4096).splitlines() if line.strip()), []
+            )
         return len(words) >= 5 and all(re.fullmatch(rb"[-+.\deE]+", word) for word in words[:5])
     except OSError:
         return False
@@ -337,10 +373,13 @@ def stems_of(keys: list[str]) -> dict[str, str]:
         stems = {key: _stem(key, level[key]) for key in level}
         taken: dict[str, list[str]] = {}
         for key, stem in stems.items():
-            # file systems may ignore case and Unicode form; `a__s50` at full size is `a` at half size
+            # file systems may ignore case and Unicode form; `a__s50` at full size is `a` at half
+            # size
             plain = re.sub(r"(__s\d+)+$", "", unicodedata.normalize("NFC", stem).casefold())
             taken.setdefault(plain, []).append(key)
-        clashing = [key for group in taken.values() if len(group) > 1 for key in group if level[key] < 3]
+        clashing = [
+            key for group in taken.values() if len(group) > 1 for key in group if level[key] < 3
+        ]
         if not clashing:
             return stems
         for key in clashing:

@@ -37,7 +37,9 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
         return dataset.coco.task, "by the annotations"
     if dataset.kpt_shape is not None:
         return "pose", "kpt_shape is set"
-    return count_rows(label_path(os.path.join(dataset.root, source.key)) for source in dataset.sources)
+    return count_rows(
+        label_path(os.path.join(dataset.root, source.key)) for source in dataset.sources
+    )
 
 
 def count_rows(labels: Iterable[str]) -> tuple[Task, str]:
@@ -63,7 +65,11 @@ def count_rows(labels: Iterable[str]) -> tuple[Task, str]:
     if boxes >= outlines:
         return "detect", f"{boxes} boxes, {outlines} outlines"
     if quads >= 0.95 * outlines and parallelograms >= 0.9 * judged:
-        return "obb", f"{quads} of {outlines} outlines have four corners, {parallelograms} of {judged} are rectangles"
+        return (
+            "obb",
+            f"{quads} of {outlines} outlines have four corners, {parallelograms} of {judged} are "
+            "rectangles",
+        )
     return "segment", f"{outlines} outlines, {quads} of them with four corners, {boxes} boxes"
 
 

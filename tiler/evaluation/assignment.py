@@ -2,9 +2,9 @@
 
 Detections choose in the order of their confidence, each its best label that is still free. That is
 the one stable matching when all labels prefer the more confident detection, so it may be found by
-deferred acceptance (Gale and Shapley 1962): in each round every free detection asks its next
-best label, and a label keeps the most confident that asked. A few rounds on arrays do what
-evaluators loop over images, classes and thresholds for. In a crowd, where each detection has hundreds of
+deferred acceptance (Gale and Shapley 1962): in each round every free detection asks its next best
+label, and a label keeps the most confident that asked. A few rounds on arrays do what evaluators
+loop over images, classes and thresholds for. In a crowd, where each detection has hundreds of
 labels to ask, there would be as many rounds: there detections choose one after the other, for all
 thresholds at once.
 """
@@ -43,9 +43,9 @@ def assigned(found: Ints, label: Ints, labels: int, shared: Bools | None = None)
     [0, 3]
     """
     count = len(found)
-    first = np.ones(count, bool)
-    first[1:] = found[1:] != found[:-1]
-    asking = np.flatnonzero(first)
+    asking = ragged.firsts(found)
+    first = np.zeros(count, bool)
+    first[asking] = True
     holder = np.full(labels, count, np.int64)  # the pair that each label keeps
     settled = []
     while len(asking):
@@ -66,7 +66,9 @@ def assigned(found: Ints, label: Ints, labels: int, shared: Bools | None = None)
 
 
 def bounds(found: Ints, detections: int) -> Ints:
-    """`(D + 1,)` where the pairs of each detection begin, and the end of the last. `found`: of each pair, ascending."""
+    """`(D + 1,)` where the pairs of each detection begin, and the end of the last. `found`: of each
+    pair, ascending.
+    """
     return np.searchsorted(found, np.arange(detections + 1, dtype=found.dtype))
 
 
@@ -88,13 +90,18 @@ Row = tuple["Ints", "Floats", "Ints"]
 
 
 def in_turn(
-    rows: Iterable[Row], thresholds: Floats, labels: int, last: Bools | None = None, shared: Bools | None = None
+    rows: Iterable[Row],
+    thresholds: Floats,
+    labels: int,
+    last: Bools | None = None,
+    shared: Bools | None = None,
 ) -> list[tuple[Ints, Ints]]:
-    """Which pairs are matched at each threshold, when detections choose one after the other: their numbers and labels.
+    """Which pairs are matched at each threshold, when detections choose one after the other: their
+    numbers and labels.
 
     Args:
-        rows: of each detection the labels that it may have, in the order that it prefers, their IoU, which falls, and the
-            numbers of these pairs.
+        rows: of each detection the labels that it may have, in the order that it prefers, their
+            IoU, which falls, and the numbers of these pairs.
         labels: the number of labels.
         last: `(labels,)` those that a detection takes only if it gets no other.
         shared: `(labels,)` those that any number of detections may take.
@@ -117,16 +124,26 @@ def in_turn(
         got = np.flatnonzero(chosen >= 0)
         now = label[chosen[got]]
         free[got, now] = False if shared is None else shared[now]
-        for t, pair in zip(got.tolist(), zip(number[chosen[got]].tolist(), now.tolist(), strict=True), strict=True):
+        for t, pair in zip(
+            got.tolist(), zip(number[chosen[got]].tolist(), now.tolist(), strict=True), strict=True
+        ):
             taken[t].append(pair)
     pairs = (np.array(some, np.int64).reshape(-1, 2) for some in taken)
     return [(some[:, 0], some[:, 1]) for some in pairs]
 
 
 def _first_free(
-    free: Bools, label: Ints, iou: Floats, thresholds: Floats, seeking: Ints, own: Bools | None, chosen: Ints
+    free: Bools,
+    label: Ints,
+    iou: Floats,
+    thresholds: Floats,
+    seeking: Ints,
+    own: Bools | None,
+    chosen: Ints,
 ) -> Ints:
-    """Set the first of one detection's labels that is free at each threshold, and its `own`; which still seek one."""
+    """Set the first of one detection's labels that is free at each threshold, and its `own`; which
+    still seek one.
+    """
     for begin, end in ((0, FEW), (FEW, len(label))):
         some = label[begin:end]
         if not len(seeking) or not len(some):
@@ -143,7 +160,8 @@ def _first_free(
 
 
 def preferred(found: Ints, label: Ints, iou: Floats, last: bool = False) -> Ints:
-    """`(P,)` the order of pairs by detection, then falling IoU; of equals the first label comes first, or the last.
+    """`(P,)` the order of pairs by detection, then falling IoU; of equals the first label comes
+    first, or the last.
 
     >>> preferred(np.array([1, 0, 0]), np.array([0, 0, 1]), np.array([0.9, 0.5, 0.5]), last=True).tolist()
     [2, 1, 0]

@@ -45,13 +45,20 @@ class Bins:
 
 
 ALL = Bin.of("all", 0, ENDLESS)
-COCO = Bins("coco", (Bin.of("small", 0, 32), Bin.of("medium", 32, 96), Bin.of("large", 96, ENDLESS)))
+COCO = Bins(
+    "coco", (Bin.of("small", 0, 32), Bin.of("medium", 32, 96), Bin.of("large", 96, ENDLESS))
+)
 PRESETS = {
     "coco": COCO,
     # jwwangchn/cocoapi-aitod, aitodpycocotools/cocoeval.py
     "aitod": Bins(
         "aitod",
-        (Bin.of("verytiny", 0, 8), Bin.of("tiny", 8, 16), Bin.of("small", 16, 32), Bin.of("medium", 32, ENDLESS)),
+        (
+            Bin.of("verytiny", 0, 8),
+            Bin.of("tiny", 8, 16),
+            Bin.of("small", 16, 32),
+            Bin.of("medium", 32, ENDLESS),
+        ),
         1500,
     ),
     # ucas-vg/PointTinyBenchmark, evaluate_tiny.py
@@ -99,7 +106,13 @@ def bins(given: str | Sequence[float]) -> Bins:
     except ValueError:
         sides = []
     if not sides or sides != sorted(set(sides)) or not 0 < sides[0] <= sides[-1] < ENDLESS:
-        raise TilerError(f"--bins is one of {', '.join(PRESETS)}, or rising sides in px such as 16,32,96; got {given!r}")
+        raise TilerError(
+            f"--bins is one of {', '.join(PRESETS)}, or rising sides in px such as 16,32,96; got "
+            f"{given!r}"
+        )
     ends = [0.0, *sides, ENDLESS]
-    made = [Bin.of(f"{low:g}-{high:g}" if high < ENDLESS else f"{low:g}+", low, high) for low, high in pairwise(ends)]
+    made = [
+        Bin.of(f"{low:g}-{high:g}" if high < ENDLESS else f"{low:g}+", low, high)
+        for low, high in pairwise(ends)
+    ]
     return Bins(",".join(f"{side:g}" for side in sides), tuple(made))

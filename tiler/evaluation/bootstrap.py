@@ -1,9 +1,11 @@
-"""How far COCO's AP would move with other images: whole images are drawn anew, nothing is matched anew.
+"""How far COCO's AP would move with other images: whole images are drawn anew, nothing is matched
+anew.
 
-All tiles, labels and detections of an image are one cluster, so images are what is drawn. A replicate
-gives each image a weight, how often it was drawn; its labels and detections count so many times. That is
-the AP of a sample in which the image stands so often, but where detections of different images have
-exactly the same confidence: those keep their order here, while repeated images would mix them.
+All tiles, labels and detections of an image are one cluster, so images are what is drawn. A
+replicate gives each image a weight, how often it was drawn; its labels and detections count so many
+times. That is the AP of a sample in which the image stands so often, but where detections of
+different images have exactly the same confidence: those keep their order here, while repeated
+images would mix them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ ROUNDING = 1e-12  # of AP
 
 
 def weights(images: int, replicates: int, seed: int = 0) -> Ints:
-    """`(R, I)` how often each image is drawn, when as many are drawn as there are, with replacement.
+    """`(R, I)` how often each image is drawn, when as many are drawn as there are, with
+    replacement.
 
     More replicates of one seed begin with the same ones.
 
@@ -109,17 +112,20 @@ def draws(
         TilerError: weights are not of as many images.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8.0], [0, 0, 8, 8]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> two = EvaluationInputs(Truth(labels, np.array([0, 1])), Found.of(found, np.array([0])), images=2, classes=1)
+    >>> two = EvaluationInputs(GroundTruth(labels, np.array([0, 1])), Predicted.of(found, np.array([0])), images=2, classes=1)
     >>> drawn = draws(two, candidates(two), np.array([[2, 0], [0, 2]]))
     >>> drawn.estimate.ap.round(3).tolist(), drawn.ap.tolist()
     ([0.505], [[1.0], [0.0]])
     """
     if weights.ndim != 2 or weights.shape[1] != sample.images:
-        raise TilerError(f"weights of shape {weights.shape}, expected one for each of {sample.images} images in every row")
+        raise TilerError(
+            f"weights of shape {weights.shape}, expected one for each of {sample.images} images "
+            "in every row"
+        )
     # the estimate is the first
     rows = np.concatenate([np.ones((1, sample.images), np.int64), weights])
     ap, ap50 = np.empty((2, len(rows), len(bins)))
@@ -149,16 +155,18 @@ def _mean(values: Floats) -> float:
 class _Drawable:
     """Everything that is counted in a size bin, by the image whose weight it counts with.
 
-    A group is a class at a threshold, G = T x K of them, threshold after threshold. Sums from a first element on
-    have one more, the 0 before it.
+    A group is a class at a threshold, G = T x K of them, threshold after threshold. Sums from a
+    first element on have one more, the 0 before it.
 
     Attributes:
         label_image, label_class: `(L,)` of the labels that count.
         within: `(S,)` image of each detection of the right size up to the limit, in their order.
         matched: `(M,)` image of those of them that are matched, group after group.
         right: `(N,)` image of each true positive, group after group.
-        within_at, matched_at: `(N,)` how many of `within` and `matched` stand up to each true positive, itself included.
-        begin, within_begin, matched_begin: `(G + 1,)`, `(G,)`, `(G,)` where groups begin in `right`, `within` and `matched`.
+        within_at, matched_at: `(N,)` how many of `within` and `matched` stand up to each true
+            positive, itself included.
+        begin, within_begin, matched_begin: `(G + 1,)`, `(G,)`, `(G,)` where groups begin in
+            `right`, `within` and `matched`.
         envelopes: of groups with true positives, where they stand in `right` from its end on.
         shape: T and K.
     """
@@ -177,7 +185,14 @@ class _Drawable:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, pairs: Candidates, size: Bin, max_dets: int | None, thresholds: Floats) -> _Drawable:
+    def of(
+        cls,
+        sample: EvaluationInputs,
+        pairs: Candidates,
+        size: Bin,
+        max_dets: int | None,
+        thresholds: Floats,
+    ) -> _Drawable:
         truth, found = sample.truth, sample.found
         ignored = coco.outside(truth.instances.area, size) | truth.ignored
         counted = np.ones(len(found), bool) if max_dets is None else found.rank < max_dets
@@ -188,7 +203,9 @@ class _Drawable:
         none = np.empty(0, np.int64)
         matched = [at[within[at]] for at, _ in parts]
         right = [at[positive] for at, positive in parts]
-        begin = ragged.offsets(np.concatenate([none, *(np.diff(np.searchsorted(at, edges)) for at in right)]))
+        begin = ragged.offsets(
+            np.concatenate([none, *(np.diff(np.searchsorted(at, edges)) for at in right)])
+        )
         earlier = ragged.offsets([len(at) for at in matched])[:-1].tolist()
         ends = begin[-1]
         taken = np.flatnonzero(np.diff(begin)).tolist()
@@ -200,12 +217,24 @@ class _Drawable:
             right=found.image[np.concatenate([none, *right])],
             within_at=stand[np.concatenate([none, *right]) + 1],
             matched_at=np.concatenate(
-                [none, *(n + np.searchsorted(m, at, "right") for n, m, at in zip(earlier, matched, right, strict=True))]
+                [
+                    none,
+                    *(
+                        n + np.searchsorted(m, at, "right")
+                        for n, m, at in zip(earlier, matched, right, strict=True)
+                    ),
+                ]
             ),
             begin=begin,
             within_begin=np.tile(stand[edges[:-1]], len(parts)),
             matched_begin=np.concatenate(
-                [none, *(n + np.searchsorted(m, edges[:-1]) for n, m in zip(earlier, matched, strict=True))]
+                [
+                    none,
+                    *(
+                        n + np.searchsorted(m, edges[:-1])
+                        for n, m in zip(earlier, matched, strict=True)
+                    ),
+                ]
             ),
             envelopes=[slice(ends - begin[g + 1], ends - begin[g]) for g in taken],
             shape=(len(parts), sample.classes),
@@ -214,7 +243,9 @@ class _Drawable:
     def average_precision(self, weights: Ints) -> Floats:
         """`(T, K)` under weights of the images; NaN for classes without labels."""
         weight = weights.astype(np.float64)  # sums of whole numbers are exact in it
-        within, matched, right = _sums(weight[self.within]), _sums(weight[self.matched]), _sums(weight[self.right])
+        within = _sums(weight[self.within])
+        matched = _sums(weight[self.matched])
+        right = _sums(weight[self.right])
         number = np.diff(self.begin)
         start = right[self.begin]
         found = right[1:] - np.repeat(start[:-1], number)
@@ -227,12 +258,15 @@ class _Drawable:
         for group in self.envelopes:
             part = backwards[group]
             np.maximum.accumulate(part, out=part)
-        counts = np.bincount(self.label_class, weight[self.label_image], self.shape[1]).astype(np.int64)
+        counts = np.bincount(self.label_class, weight[self.label_image], self.shape[1]).astype(
+            np.int64
+        )
         there = np.flatnonzero(counts)
         needed = coco.needed(counts[there])
         start = start[:-1].reshape(self.shape)[:, there, None]
         enough = right[self.begin[1:]].reshape(self.shape)[:, there, None]
-        # A true positive of weight w is reached at any of its w, and its last one has the highest precision
+        # A true positive of weight w is reached at any of its w, and its last one has the highest
+        # precision
         wanted = start + needed
         reached = wanted <= enough
         values = np.zeros(wanted.shape)
@@ -245,7 +279,9 @@ class _Drawable:
 def _matches(
     sample: EvaluationInputs, pairs: Candidates, ignored: Bools, counted: Bools, thresholds: Floats
 ) -> Iterator[tuple[Ints, Bools]]:
-    """For each threshold the matched detections that are counted, and which of them are true positives."""
+    """For each threshold the matched detections that are counted, and which of them are true
+    positives.
+    """
     for chosen in coco.matches(sample, pairs, ignored, thresholds):
         chosen = chosen[counted[pairs.found[chosen]]]
         yield pairs.found[chosen], ~ignored[pairs.label[chosen]]
@@ -272,7 +308,9 @@ class Interval:
     labels: int | None = None
 
 
-def interval(estimate: float, replicates: Floats, level: float = LEVEL, labels: int | None = None) -> Interval:
+def interval(
+    estimate: float, replicates: Floats, level: float = LEVEL, labels: int | None = None
+) -> Interval:
     """What `moved` says of an estimate between 0 and 1, within these.
 
     Args:
@@ -286,10 +324,12 @@ def interval(estimate: float, replicates: Floats, level: float = LEVEL, labels: 
 
 
 def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
-    """`(2,)` percentiles of the replicates, moved so that their mean is the estimate; NaN if there is none.
+    """`(2,)` percentiles of the replicates, moved so that their mean is the estimate; NaN if there
+    is none.
 
-    Moved, since replicates of AP lie too high: in some the rare classes are not drawn, and the envelope of a
-    precision curve gains by chance. Replicates that are NaN (nothing to measure was drawn) are left out.
+    Moved, since replicates of AP lie too high: in some the rare classes are not drawn, and the
+    envelope of a precision curve gains by chance. Replicates that are NaN (nothing to measure was
+    drawn) are left out.
 
     >>> moved(0, np.array([0.5, 0.75, 1, np.nan]), level=1.0).tolist()
     [-0.25, 0.25]
@@ -312,7 +352,10 @@ def few(images: int, labelled: int) -> str | None:
     """
     if labelled >= FEWEST_IMAGES:
         return None
-    return f"too few images for an interval ({images if images < FEWEST_IMAGES else f'{labelled} with labels'})"
+    return (
+        "too few images for an interval "
+        f"({images if images < FEWEST_IMAGES else f'{labelled} with labels'})"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +364,8 @@ class Comparison:
 
     Attributes:
         difference: of the estimates, the first less the second.
-        low, high: where the true difference is likely to lie; NaN, as p, with labels in fewer than 5 images.
+        low, high: where the true difference is likely to lie; NaN, as p, with labels in fewer than
+            5 images.
         p: how likely a difference as large, either way, is by chance where there is none.
         verdict: in words.
     """
@@ -333,13 +377,15 @@ class Comparison:
     verdict: str
 
 
-def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = "all", level: float = LEVEL) -> Comparison:
+def compare(
+    a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = "all", level: float = LEVEL
+) -> Comparison:
     """Two runs on the same images, replicate by replicate, so that hard images are hard for both.
 
-    p is the achieved significance level of a paired bootstrap: the share of replicates whose difference is
-    as far from the mean of all as the estimate's is from 0, the estimate itself counted as one of them,
-    `(1 + n) / (1 + R)`. So R replicates show no p below `1 / (1 + R)`. A run is called better when p is
-    below `1 - level` and the interval does not hold 0.
+    p is the achieved significance level of a paired bootstrap: the share of replicates whose
+    difference is as far from the mean of all as the estimate's is from 0, the estimate itself
+    counted as one of them, `(1 + n) / (1 + R)`. So R replicates show no p below `1 / (1 + R)`. A
+    run is called better when p is below `1 - level` and the interval does not hold 0.
 
     Raises:
         TilerError: they were not drawn with the same weights.
@@ -350,8 +396,12 @@ def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = 
     'no difference is shown (p = 1; the interval holds 0)'
     """
     if not np.array_equal(a.weights, b.weights):
-        shapes = " and ".join(f"{x.weights.shape} of {name}" for x, name in zip((a, b), names, strict=True))
-        raise TilerError(f"runs are compared by the same weights of the same images: those {shapes} differ")
+        shapes = " and ".join(
+            f"{x.weights.shape} of {name}" for x, name in zip((a, b), names, strict=True)
+        )
+        raise TilerError(
+            f"runs are compared by the same weights of the same images: those {shapes} differ"
+        )
     i, j = a.bin(bin), b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
     reason = few(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])))
@@ -362,10 +412,20 @@ def compare(a: Draws, b: Draws, names: tuple[str, str] = ("A", "B"), bin: str = 
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
     labels = min(int(a.labels[:, i].sum()), int(b.labels[:, j].sum()))
-    return Comparison(difference, low, high, p, _verdict(difference, low, high, p, 1 - level, labels, names))
+    return Comparison(
+        difference, low, high, p, _verdict(difference, low, high, p, 1 - level, labels, names)
+    )
 
 
-def _verdict(difference: float, low: float, high: float, p: float, enough: float, labels: int, names: tuple[str, str]) -> str:
+def _verdict(
+    difference: float,
+    low: float,
+    high: float,
+    p: float,
+    enough: float,
+    labels: int,
+    names: tuple[str, str],
+) -> str:
     if labels < FEWEST_LABELS:
         return f"too few labels ({labels}) to tell"
     holds = low <= 0 <= high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tiler.evaluation.assignment import preferred
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.geometry import boxes as box
 from tiler.geometry import masks, neighbours, ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.overlay import common_area
 from tiler.lazy import shapely
 from tiler.matching import similarity
@@ -25,13 +26,14 @@ STEP = 4_000_000  # pairs of keypoints compared at once, counted in points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
+class Candidates(Columns):
     """Pairs of one image by detection; those of one detection as COCO prefers them.
 
     Attributes:
         found: `(P,)` int32 detection, ascending.
         label: `(P,)` int32.
-        iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection that lies in it.
+        iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection
+            that lies in it.
         least: what was looked for.
         known: what detections of crowds were matched to, which is asked for several times over.
     """
@@ -48,21 +50,22 @@ class Candidates:
     def take(self, index: Ints | Bools) -> Candidates:
         if index.dtype == bool and index.all():
             return self
-        return Candidates(self.found[index], self.label[index], self.iou[index], self.least)
+        return replace(super().take(index), known={})
 
 
 def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:
-    """The pairs of a sample that are alike enough, each detection's best first; of equals the last label, as in COCO.
+    """The pairs of a sample that are alike enough, each detection's best first; of equals the last
+    label, as in COCO.
 
     Args:
         least: IoU, or OKS of keypoints, above 0.
         any_class: pair detections with labels of other classes too.
 
-    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [0, 0, 4, 3.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 4, 3.0]]), conf=np.array([0.9]))
-    >>> pairs = candidates(EvaluationInputs(Truth(labels, np.zeros(2, int)), Found.of(found, np.zeros(1, int)), 1, 1))
+    >>> pairs = candidates(EvaluationInputs(GroundTruth(labels, np.zeros(2, int)), Predicted.of(found, np.zeros(1, int)), 1, 1))
     >>> pairs.label.tolist(), pairs.iou.tolist()
     ([1, 0], [1.0, 0.75])
     """
@@ -95,7 +98,9 @@ def _ordered(part: list[Any]) -> list[Any]:
 
 
 def _joined(parts: list[list[Any]]) -> list[Any]:
-    """The columns of all parts, which are empty then: a crowd has millions of pairs, which need not be there twice."""
+    """The columns of all parts, which are empty then: a crowd has millions of pairs, which need not
+    be there twice.
+    """
     columns = [np.concatenate([NONE[k], *(part.pop() for part in parts)]) for k in (2, 1, 0)]
     return columns[::-1]
 
@@ -110,15 +115,21 @@ Part = tuple["Ints", "Ints", "Floats"]
 NONE: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
-def _alike(sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
-    """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what lies in them."""
+def _alike(
+    sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float
+) -> Iterator[Part]:
+    """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what
+    lies in them.
+    """
     truth, found = sample.truth, sample.found
     overlap = _overlaps(sample)
     for crowd in (False, True):
         which = np.flatnonzero(truth.crowd == crowd)
         # areas of outlines say little of their boxes
         reach = least if sample.task == "detect" and not crowd else 0.0
-        near = neighbours.alike(found.instances.boxes, truth.instances.boxes[which], of_found, of_label[which], reach)
+        near = neighbours.alike(
+            found.instances.boxes, truth.instances.boxes[which], of_found, of_label[which], reach
+        )
         for i, k in near:
             iou = overlap(i, which[k], crowd)
             keep = iou >= least
@@ -126,22 +137,29 @@ def _alike(sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: floa
 
 
 def _overlaps(sample: EvaluationInputs) -> Callable[[Ints, Ints, bool], Floats]:
-    """What gives the IoU of detections and labels, or of crowds the part of the detection that lies in them.
+    """What gives the IoU of detections and labels, or of crowds the part of the detection that lies
+    in them.
 
     The formulas of maskApi.c, bbIou and rleIou, in their order of operations.
     """
     truth, found = sample.truth, sample.found
     if sample.task == "segment":
         if found.masks is None or truth.masks is None:
-            raise TilerError("outlines are compared by their masks: labels and detections need them")
+            raise TilerError(
+                "outlines are compared by their masks: labels and detections need them"
+            )
         pixels, others = found.masks, truth.masks
         area, other = pixels.area(), others.area()
-        return lambda i, j, crowd: _share(masks.common(pixels, others, i, j), area[i], other[j], crowd)
+        return lambda i, j, crowd: _share(
+            masks.common(pixels, others, i, j), area[i], other[j], crowd
+        )
     if sample.task == "obb":
         assert found.instances.rings is not None and truth.instances.rings is not None
         shapes, labels = found.instances.rings.geometry(), truth.instances.rings.geometry()
         covered, covered_by_label = shapely.area(shapes), shapely.area(labels)
-        return lambda i, j, crowd: _share(common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd)
+        return lambda i, j, crowd: _share(
+            common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd
+        )
 
     def of_boxes(i: Ints, j: Ints, crowd: bool) -> Floats:
         common = box.common_area(found.instances.boxes, truth.instances.boxes, i, j)
@@ -156,7 +174,9 @@ def _share(common: Floats, area: Floats, other: Floats, crowd: bool) -> Floats:
     return similarity.share(common, area, other, "iou")
 
 
-def _alike_keypoints(sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float) -> Iterator[Part]:
+def _alike_keypoints(
+    sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float
+) -> Iterator[Part]:
     """Pairs of equal group whose keypoints are near enough."""
     truth, found = sample.truth.instances, sample.found.instances
     assert truth.keypoints is not None and found.keypoints is not None
@@ -174,12 +194,17 @@ def _alike_keypoints(sample: EvaluationInputs, of_label: Ints, of_found: Ints, l
 
 
 def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
-    """OKS; with a label that has no keypoint, by how far points lie outside its box, doubled (cocoeval.py: computeOks)."""
+    """OKS; with a label that has no keypoint, by how far points lie outside its box, doubled
+    (cocoeval.py: computeOks).
+    """
     counted = labels[..., 2] > 0
     away = points[..., :2] - labels[..., :2]
     none = ~counted.any(axis=1)
     side = boxes[none, 2:] - boxes[none, :2]
-    low, high = (boxes[none, :2] - side)[:, None], (boxes[none, :2] + 2 * side)[:, None]
-    away[none] = np.maximum(0, low - points[none, :, :2]) + np.maximum(0, points[none, :, :2] - high)
+    low = (boxes[none, :2] - side)[:, None]
+    high = (boxes[none, :2] + 2 * side)[:, None]
+    away[none] = np.maximum(0, low - points[none, :, :2]) + np.maximum(
+        0, points[none, :, :2] - high
+    )
     counted[none] = True
     return similarity.oks_of_distances((away**2).sum(axis=-1), counted, area)

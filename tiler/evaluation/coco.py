@@ -52,8 +52,15 @@ class Curves:
     scores: Floats
     labels: Ints
 
-    def ap(self, bin: str = "all", max_dets: int | None = None, iou: float | None = None, class_id: int | None = None) -> float:
-        """Average precision, the mean over thresholds and classes; NaN where there is nothing to measure.
+    def ap(
+        self,
+        bin: str = "all",
+        max_dets: int | None = None,
+        iou: float | None = None,
+        class_id: int | None = None,
+    ) -> float:
+        """Average precision, the mean over thresholds and classes; NaN where there is nothing to
+        measure.
 
         Args:
             max_dets: one of those evaluated; default: the largest.
@@ -63,7 +70,13 @@ class Curves:
         values = self.precision[:, :, :, self._bin(bin), self._cap(max_dets)]
         return _mean(_chosen(values, self.thresholds, iou, class_id))
 
-    def ar(self, bin: str = "all", max_dets: int | None = None, iou: float | None = None, class_id: int | None = None) -> float:
+    def ar(
+        self,
+        bin: str = "all",
+        max_dets: int | None = None,
+        iou: float | None = None,
+        class_id: int | None = None,
+    ) -> float:
         """Average recall, likewise."""
         values = self.recall[:, None, :, self._bin(bin), self._cap(max_dets)]
         return _mean(_chosen(values, self.thresholds, iou, class_id))
@@ -99,11 +112,11 @@ def evaluate(
         pairs: candidates of the sample, at least from the lowest threshold on.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 6.0]]), conf=np.array([0.9]))
-    >>> one = EvaluationInputs(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
+    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), images=1, classes=1)
     >>> curves = evaluate(one, candidates(one))
     >>> [round(curves.ap(iou=iou), 6) for iou in (0.5, 0.75, 0.8)], round(curves.ap(), 6)
     ([1.0, 1.0, 0.0], 0.6)
@@ -133,7 +146,9 @@ def evaluate(
                 same = slice(m, m + repeats[m])
                 recall[t, there, a, same] = (hits.number / np.maximum(counts, 1))[there, None]
                 sampled = hits.sampled(there, reach)
-                precision[t][:, there, a, same], scores[t][:, there, a, same] = (values[..., None] for values in sampled)
+                precision[t][:, there, a, same], scores[t][:, there, a, same] = (
+                    values[..., None] for values in sampled
+                )
     return Curves(tuple(bins), caps, np.asarray(thresholds), precision, recall, scores, labels)
 
 
@@ -142,7 +157,9 @@ def outside(area: Floats, size: Bin) -> Bools:
     return np.asarray((area < size.low) | (area > size.high))
 
 
-def matches(sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
+def matches(
+    sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats
+) -> Iterator[Ints]:
     """For each threshold the pairs that are matched, ascending.
 
     A detection takes a label that counts before any that is ignored, whatever the IoU.
@@ -158,16 +175,23 @@ def matches(sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresho
     if not own:
         rows = (
             (pairs.label[at:end], pairs.iou[at:end], np.arange(at, end))
-            for at, end in zip(begin[:-1][crowded].tolist(), begin[1:][crowded].tolist(), strict=True)
+            for at, end in zip(
+                begin[:-1][crowded].tolist(), begin[1:][crowded].tolist(), strict=True
+            )
         )
-        own += [chosen for chosen, _ in in_turn(rows, enough, len(sample.truth), ignored, sample.truth.crowd)]
+        own += [
+            chosen
+            for chosen, _ in in_turn(rows, enough, len(sample.truth), ignored, sample.truth.crowd)
+        ]
     others = ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])
     rest = _matched_in_rounds(sample, pairs.take(others), ignored, enough)
     for chosen, more in zip(own, rest, strict=True):
         yield np.sort(np.concatenate([chosen, others[more]]))
 
 
-def _matched_in_rounds(sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats) -> Iterator[Ints]:
+def _matched_in_rounds(
+    sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats
+) -> Iterator[Ints]:
     first_choice = ignored[pairs.label]
     order = np.arange(len(pairs))
     if first_choice.any():
@@ -175,7 +199,8 @@ def _matched_in_rounds(sample: EvaluationInputs, pairs: Candidates, ignored: Boo
     found, label, iou = pairs.found[order], pairs.label[order], pairs.iou[order]
     # Most detections have one candidate, which has no other: these need no rounds
     alone = (
-        (np.bincount(found, minlength=1)[found] == 1) & (np.bincount(label, minlength=1)[label] == 1)
+        (np.bincount(found, minlength=1)[found] == 1)
+        & (np.bincount(label, minlength=1)[label] == 1)
         if len(found)
         else np.empty(0, bool)
     )
@@ -184,12 +209,18 @@ def _matched_in_rounds(sample: EvaluationInputs, pairs: Candidates, ignored: Boo
     for enough in thresholds:
         some = iou[rest] >= enough
         contested = rest[some]
-        taken = assigned(found[contested], label[contested], len(sample.truth), shared[some] if shared.any() else None)
+        taken = assigned(
+            found[contested],
+            label[contested],
+            len(sample.truth),
+            shared[some] if shared.any() else None,
+        )
         yield np.sort(order[np.concatenate([alone[iou[alone] >= enough], contested[taken]])])
 
 
 def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = THRESHOLDS) -> Ints:
-    """`(D, T)` the label that each detection is matched to at each threshold, of any size; -1 for none.
+    """`(D, T)` the label that each detection is matched to at each threshold, of any size; -1 for
+    none.
 
     A label that does not count (a crowd) stands there too.
     """
@@ -200,7 +231,9 @@ def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = TH
 
 
 def needed(counts: Ints) -> Ints:
-    """`(K, 101)` how many true positives reach each recall, of so many labels; more than there are, if none do."""
+    """`(K, 101)` how many true positives reach each recall, of so many labels; more than there are,
+    if none do.
+    """
     guess = np.ceil(RECALLS * counts[:, None]).astype(np.int64)
     lower = np.maximum(guess - 1, 1)
     for number in (lower, lower + 1):
@@ -228,9 +261,10 @@ class _Ranked:
     @classmethod
     def of(cls, sample: EvaluationInputs, within: Bools, cap: int, begin: Ints) -> _Ranked:
         counted = sample.found.rank < cap
-        conf = sample.found.instances.conf
-        assert conf is not None
-        return cls(None if counted.all() else counted, ragged.offsets(within & counted), begin, conf)
+        conf = sample.found.instances.confidence
+        return cls(
+            None if counted.all() else counted, ragged.offsets(within & counted), begin, conf
+        )
 
     def hits(self, found: Ints, positive: Bools, within: Bools) -> _Hits:
         """The true positives among matched detections.
@@ -259,13 +293,17 @@ class _Ranked:
         begin = self.begin[classes]
         there = begin < self.begin[classes + 1]
         return (
-            np.where(there, self.conf[np.minimum(begin, len(self.conf) - 1)], 0.0) if len(self.conf) else np.zeros(len(classes))
+            np.where(there, self.conf[np.minimum(begin, len(self.conf) - 1)], 0.0)
+            if len(self.conf)
+            else np.zeros(len(classes))
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
-    """True positives `at` some detections, the precision there, and where those of each class begin."""
+    """True positives `at` some detections, the precision there, and where those of each class
+    begin.
+    """
 
     at: Ints
     precision: Floats
@@ -280,7 +318,9 @@ class _Hits:
     def sampled(self, classes: Ints, needed: Ints) -> tuple[Floats, Floats]:
         """`(101, K)` precision and confidence of classes at each recall, 0 where it is not reached."""
         envelope = self.precision.copy()
-        for begin, end in zip(self.begin[classes].tolist(), self.begin[classes + 1].tolist(), strict=True):
+        for begin, end in zip(
+            self.begin[classes].tolist(), self.begin[classes + 1].tolist(), strict=True
+        ):
             part = envelope[begin:end][::-1]
             np.maximum.accumulate(part, out=part)
         reached = needed <= self.number[classes][:, None]

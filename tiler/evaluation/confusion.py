@@ -1,4 +1,6 @@
-"""Which class was taken for which: Ultralytics' confusion matrix (utils/metrics.py: ConfusionMatrix, 8.4.190)."""
+"""Which class was taken for which: Ultralytics' confusion matrix (utils/metrics.py:
+ConfusionMatrix, 8.4.190).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,11 @@ CONF = 0.25
 LOWER = 0.98  # of an IoU, so that rounding leaves no pair out
 
 
-def confusion(sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, iou: float = IOU) -> Ints:
-    """`(classes + 1, classes + 1)` counts [predicted, true]; the last row is missed labels, the last column false alarms.
+def confusion(
+    sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, iou: float = IOU
+) -> Ints:
+    """`(classes + 1, classes + 1)` counts [predicted, true]; the last row is missed labels, the
+    last column false alarms.
 
     Detections above `conf` take, in the order of confidence, their best label of any class that is
     still free and overlaps by more than `iou`. Crowds are left out.
@@ -32,8 +37,7 @@ def confusion(sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, i
         pairs: candidates of any class, of boxes from a little below `iou` on.
     """
     truth, found = sample.truth, sample.found
-    assert found.instances.conf is not None
-    sure = found.instances.conf > conf
+    sure = found.instances.confidence > conf
     counted = ~truth.crowd
     i, j = _matched(sample, pairs, sure, counted, iou)
     size = sample.classes + 1
@@ -48,7 +52,9 @@ def confusion(sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, i
     return matrix
 
 
-def _matched(sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: Bools, iou: float) -> tuple[Ints, Ints]:
+def _matched(
+    sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: Bools, iou: float
+) -> tuple[Ints, Ints]:
     """Detections and their labels. `sure`, `counted`: those that take part."""
     truth, found = sample.truth, sample.found
     order = np.lexsort((found.place, -found.instances.conf))  # type: ignore[operator]
@@ -61,7 +67,9 @@ def _matched(sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: 
         pairs = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
     i, j = pairs.found, pairs.label
     if sample.task != "detect":
-        i, j = meeting(sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER)
+        i, j = meeting(
+            sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER
+        )
     some = sure[i] & counted[j]
     i, j = i[some], j[some]
     boxes = found.instances.boxes, truth.instances.boxes

@@ -1,14 +1,17 @@
-"""Why each detection is wrong and each label is missed, in the manner of TIDE, with the seams of tiles as causes.
+"""Why each detection is wrong and each label is missed, in the manner of TIDE, with the seams of
+tiles as causes.
 
-TIDE (Bolya et al. 2020, arXiv 2008.08115) names an error by the label that a detection comes nearest
-to, and weighs it by the AP that would be gained were all errors of that name put right, one name at a
-time; these gains do not add up. Here its names are kept, and those of errors that tiles make come before.
+TIDE (Bolya et al. 2020, arXiv 2008.08115) names an error by the label that a detection comes
+nearest to, and weighs it by the AP that would be gained were all errors of that name put right, one
+name at a time; these gains do not add up. Here its names are kept, and those of errors that tiles
+make come before.
 
 A detection that is neither right nor matched to an ignored label is of the first of these kinds:
 
 - SeamDup: another, surer detection owns its label, and no tile showed both. Dropped.
 - Dup: another, surer detection owns its label. Dropped.
-- SeamTrunc: a part of its label, which goes on beyond the side of the tile at which the detection ends. Gets its label's box.
+- SeamTrunc: a part of its label, which goes on beyond the side of the tile at which the detection
+  ends. Gets its label's box.
 - Loc: of its label's class, and not well enough placed. Gets its label's box.
 - Cls: well placed on a label of another class. Gets its label's class.
 - Both: of another class, and not well enough placed. Dropped.
@@ -16,17 +19,18 @@ A detection that is neither right nor matched to an ignored label is of the firs
 
 A label that counts and is matched by none is of the first of these kinds:
 
-- SeamSplit: its detections are truncated by different tiles, and together they are the object. Made one.
+- SeamSplit: its detections are truncated by different tiles, and together they are the object. Made
+  one.
 - LostInMerge: seen well on a tile, and by no merged detection. The tile's prediction is added.
 - NotCovered: no tile shows so much as a quarter of it. Its label is removed.
 - LowConf: seen well, by a detection that is left out. That one is added.
 - explained: a detection's Loc, Cls or SeamTrunc is about it. No error of its own.
 - Miss: not seen. Its label is removed.
 
-Well placed means an IoU of .5 or more (TIDE's tf), on no label one below .1 (its tb). Labels that do not
-count explain no error, but for duplicates. Of several detections that would get one label the surest
-does; the others are dropped, as are those whose label is owned. What is beside a seam, and part of
-what (by .8 of its area), is judged by boxes whatever the task.
+Well placed means an IoU of .5 or more (TIDE's tf), on no label one below .1 (its tb). Labels that
+do not count explain no error, but for duplicates. Of several detections that would get one label
+the surest does; the others are dropped, as are those whose label is owned. What is beside a seam,
+and part of what (by .8 of its area), is judged by boxes whatever the task.
 """
 
 from __future__ import annotations
@@ -60,21 +64,44 @@ PART = 0.8  # of a detection that lies in its label, if it is a part of it
 NEAR, NEAR_SHARE = 2.0, 0.02
 SHOWN = 0.25  # least part of an object that a tile must have to show it
 
-FOUND_KINDS = ("left out", "right", "ignored", "SeamDup", "Dup", "SeamTrunc", "Loc", "Cls", "Both", "Bkg")
+FOUND_KINDS = (
+    "left out",
+    "right",
+    "ignored",
+    "SeamDup",
+    "Dup",
+    "SeamTrunc",
+    "Loc",
+    "Cls",
+    "Both",
+    "Bkg",
+)
 LEFT_OUT, RIGHT, IGNORED, SEAM_DUP, DUP, SEAM_TRUNC, LOC, CLS, BOTH, BKG = range(len(FOUND_KINDS))
 # their detections, put right, are right: TIDE leaves such labels out of what is missed
 EXPLAINING = (SEAM_TRUNC, LOC, CLS)
-LABEL_KINDS = ("ignored", "found", "SeamSplit", "LostInMerge", "NotCovered", "LowConf", "Miss", "explained")
-UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPLAINED = range(len(LABEL_KINDS))
+LABEL_KINDS = (
+    "ignored",
+    "found",
+    "SeamSplit",
+    "LostInMerge",
+    "NotCovered",
+    "LowConf",
+    "Miss",
+    "explained",
+)
+UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPLAINED = range(
+    len(LABEL_KINDS)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """How often an error occurs, and the AP (.5:.95, all detections) that putting it right would gain.
+    """How often an error occurs, and the AP (.5:.95, all detections) that putting it right would
+    gain.
 
-    Kinds are of an IoU of .5. So `cost` may be below 0: a duplicate that fits better than the detection that
-    owns its label counts at higher thresholds. It is NaN where nothing is left to measure: no label counts,
-    or all are removed.
+    Kinds are of an IoU of .5. So `cost` may be below 0: a duplicate that fits better than the
+    detection that owns its label counts at higher thresholds. It is NaN where nothing is left to
+    measure: no label counts, or all are removed.
     """
 
     name: str
@@ -92,7 +119,8 @@ class Diagnosis:
         labels: `(G,)` index into `LABEL_KINDS` of each label; those "explained" are in no row.
         rows: the kinds of error that can be told, in their order.
         untold: the kinds that cannot, since tiles, sources or predictions on tiles are not known.
-        about: `(D,)` the label that each detection is matched to or comes nearest to; -1 on the background.
+        about: `(D,)` the label that each detection is matched to or comes nearest to; -1 on the
+            background.
         ap: of the detections that are not left out; costs are gains upon it.
     """
 
@@ -123,23 +151,24 @@ def diagnose(
     Args:
         sample: merged detections on full images.
         pairs: its candidates of any class, from an IoU of `BARELY` on.
-        layout: the tiles. Without them SeamTrunc, SeamSplit and NotCovered are untold, as they are in an image of which
-            no tile is known.
-        origins: the sources of each detection; without them SeamDup is untold, and any tile in which the
-            middle of a detection lies may have cut it. LostInMerge is told from the predictions on tiles.
+        layout: the tiles. Without them SeamTrunc, SeamSplit and NotCovered are untold, as they are
+            in an image of which no tile is known.
+        origins: the sources of each detection; without them SeamDup is untold, and any tile in
+            which the middle of a detection lies may have cut it. LostInMerge is told from the
+            predictions on tiles.
         conf: detections below are left out.
         max_dets: so are those after the first so many of a class in an image. Default: none are.
 
-    >>> from tiler.evaluation.inputs import Truth
+    >>> from tiler.evaluation.inputs import GroundTruth
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> twice = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8]))
-    >>> one = EvaluationInputs(Truth(label, np.array([0])), Predicted.of(twice, np.zeros(2, int)), images=1, classes=1)
+    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(twice, np.zeros(2, int)), images=1, classes=1)
     >>> result = diagnose(one, candidates(one, BARELY, any_class=True))
     >>> [FOUND_KINDS[kind] for kind in result.found], [(row.name, row.count) for row in result.rows if row.count]
     (['right', 'Dup'], [('Dup', 1)])
     """
     found = sample.found
-    kept = _conf(found.instances) >= conf
+    kept = found.instances.confidence >= conf
     if max_dets is not None:
         kept &= found.rank < max_dets
     errors = _Errors.of(sample, pairs, kept, layout, origins)
@@ -156,8 +185,12 @@ def diagnose(
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
 
 
-def unmerged(sample: EvaluationInputs, origins: Origins, layout: TileLayout) -> EvaluationInputs | None:
-    """The same labels with the predictions on tiles as they are; None where these are not at hand, or not as outlines."""
+def unmerged(
+    sample: EvaluationInputs, origins: Origins, layout: TileLayout
+) -> EvaluationInputs | None:
+    """The same labels with the predictions on tiles as they are; None where these are not at hand,
+    or not as outlines.
+    """
     raw, tile = origins.raw, origins.raw_tile
     if raw is None or tile is None or (sample.task == "segment" and raw.rings is None):
         return None
@@ -185,7 +218,8 @@ class _Errors:
         owner: `(G,)` the detection that is matched to each label, -1 for none.
         kept: `(D,)` False for those left out.
         well: candidates of one class that are well placed, of all detections.
-        cut, cut_by: `(C,)` truncated detections and the tiles that cut them; a detection may stand there several times.
+        cut, cut_by: `(C,)` truncated detections and the tiles that cut them; a detection may stand
+            there several times.
     """
 
     sample: EvaluationInputs
@@ -198,11 +232,22 @@ class _Errors:
     cut_by: Ints
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, pairs: Candidates, kept: Bools, layout: TileLayout | None, origins: Origins | None) -> _Errors:
+    def of(
+        cls,
+        sample: EvaluationInputs,
+        pairs: Candidates,
+        kept: Bools,
+        layout: TileLayout | None,
+        origins: Origins | None,
+    ) -> _Errors:
         truth, classes = sample.truth, sample.found.instances.class_id
         counts = ~truth.ignored
-        well = pairs.take((pairs.iou >= WELL) & (classes[pairs.found] == truth.instances.class_id[pairs.label]))
-        matched = coco.matched(sample, well.take(kept[well.found]), np.array([WELL]))[:, 0].astype(np.int64)
+        well = pairs.take(
+            (pairs.iou >= WELL) & (classes[pairs.found] == truth.instances.class_id[pairs.label])
+        )
+        matched = coco.matched(sample, well.take(kept[well.found]), np.array([WELL]))[:, 0].astype(
+            np.int64
+        )
         right = np.flatnonzero(matched >= 0)
         owner = np.full(len(truth), -1)
         owner[matched[right]] = right
@@ -247,29 +292,38 @@ class _Errors:
 
 def _firsts(values: Ints) -> Ints:
     """Where each value of a sorted array stands first."""
-    return np.flatnonzero(np.diff(values, prepend=-1))
+    return ragged.firsts(values)
 
 
 def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
-    """`(P,)` True for two detections that come from different tiles altogether, as far as it is known."""
+    """`(P,)` True for two detections that come from different tiles altogether, as far as it is
+    known.
+    """
     count = np.diff(origins.offsets)
     tiles = int(origins.tile.max(initial=0)) + 1
     sources = np.repeat(np.arange(len(count)), count) * tiles + origins.tile
     pair = np.repeat(np.arange(len(one)), count[one])
-    common = np.isin(other[pair] * tiles + origins.tile[ragged.spans(origins.offsets[one], count[one])], sources)
+    common = np.isin(
+        other[pair] * tiles + origins.tile[ragged.spans(origins.offsets[one], count[one])], sources
+    )
     result = (count[one] > 0) & (count[other] > 0)
     result[pair[common]] = False
     return result
 
 
-def _truncated(sample: EvaluationInputs, i: Ints, j: Ints, layout: TileLayout, origins: Origins | None) -> tuple[Ints, Ints]:
-    """Which pairs are of a detection that a tile cut off its label, and the tile of each; a pair may have several."""
+def _truncated(
+    sample: EvaluationInputs, i: Ints, j: Ints, layout: TileLayout, origins: Origins | None
+) -> tuple[Ints, Ints]:
+    """Which pairs are of a detection that a tile cut off its label, and the tile of each; a pair
+    may have several.
+    """
     boxes, labels = sample.found.instances.boxes, sample.truth.instances.boxes
     common = box.area(box.intersection(boxes[i], labels[j]))
     part = np.flatnonzero(common >= PART * box.area(boxes[i]))
     own, tile = _sources(sample, np.unique(i[part]), layout, origins)
     first, last = np.searchsorted(own, i[part]), np.searchsorted(own, i[part], "right")
-    pair, tile = np.repeat(part, last - first), tile[ragged.spans(first, last - first)]
+    pair = np.repeat(part, last - first)
+    tile = tile[ragged.spans(first, last - first)]
     rects = layout.rects[tile]
     near = np.maximum(NEAR, NEAR_SHARE * (rects[:, 2:] - rects[:, :2]))[:, [0, 1, 0, 1]]
     ends = layout.interior[tile] & (np.abs(rects - boxes[i[pair]]) <= near)
@@ -278,8 +332,12 @@ def _truncated(sample: EvaluationInputs, i: Ints, j: Ints, layout: TileLayout, o
     return pair[cut], tile[cut]
 
 
-def _sources(sample: EvaluationInputs, i: Ints, layout: TileLayout, origins: Origins | None) -> tuple[Ints, Ints]:
-    """Detections among `i`, ascending, and the tiles that each comes from, or in which its middle lies."""
+def _sources(
+    sample: EvaluationInputs, i: Ints, layout: TileLayout, origins: Origins | None
+) -> tuple[Ints, Ints]:
+    """Detections among `i`, ascending, and the tiles that each comes from, or in which its middle
+    lies.
+    """
     if origins is not None:
         count = np.diff(origins.offsets)[i]
         return np.repeat(i, count), origins.tile[ragged.spans(origins.offsets[i], count)]
@@ -317,14 +375,16 @@ class _Missed:
     raw: Predicted | None
 
     @classmethod
-    def of(cls, errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float) -> _Missed:
+    def of(
+        cls, errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float
+    ) -> _Missed:
         truth, well = errors.sample.truth, errors.well
         none = np.zeros(len(truth), bool)
         left_out = well.take(~errors.kept[well.found])
         sure = unsure = well.take(np.empty(0, np.int64))
         if raw is not None:
             seen = candidates(raw, WELL)
-            is_sure = _conf(raw.found.instances)[seen.found] >= conf
+            is_sure = raw.found.instances.confidence[seen.found] >= conf
             sure, unsure = seen.take(is_sure), seen.take(~is_sure)
         split, lost, covered, weak = none.copy(), none.copy(), ~none, none.copy()
         split[_split(errors)] = True
@@ -348,11 +408,15 @@ class _Missed:
             kind[fits] = code
         best, _ = _best((sure,), kind == LOST_IN_MERGE)
         low, of_tile = _best((left_out, unsure), kind == LOW_CONF)
-        return cls(kind, best, low[of_tile == 0], low[of_tile == 1], None if raw is None else raw.found)
+        return cls(
+            kind, best, low[of_tile == 0], low[of_tile == 1], None if raw is None else raw.found
+        )
 
 
 def _split(errors: _Errors) -> Ints:
-    """Labels that are in pieces: detections cut off by different tiles, which together have the bounds of the label."""
+    """Labels that are in pieces: detections cut off by different tiles, which together have the
+    bounds of the label.
+    """
     boxes, labels = errors.sample.found.instances.boxes, errors.sample.truth.instances.boxes
     pieces = np.unique(errors.cut)
     label, number = np.unique(errors.about[pieces], return_inverse=True)
@@ -361,7 +425,9 @@ def _split(errors: _Errors) -> Ints:
     np.minimum.at(union[:, :2], number, boxes[pieces, :2])
     np.maximum.at(union[:, 2:], number, boxes[pieces, 2:])
     tile, at = np.unique(errors.cut_by, return_inverse=True)
-    which, often = np.unique(np.searchsorted(label, errors.about[errors.cut]) * len(tile) + at, return_counts=True)
+    which, often = np.unique(
+        np.searchsorted(label, errors.about[errors.cut]) * len(tile) + at, return_counts=True
+    )
     most = np.zeros(len(label), np.int64)  # pieces of one tile
     np.maximum.at(most, which // max(1, len(tile)), often)
     whole = similarity.of_boxes(union, labels[label]) >= WELL
@@ -369,8 +435,13 @@ def _split(errors: _Errors) -> Ints:
 
 
 def _best(many: Sequence[Candidates], wanted: Bools) -> tuple[Ints, Ints]:
-    """The detections that fit the wanted labels best, each once, and of which candidates they are; of equals the first."""
-    label, iou, found = (np.concatenate([getattr(pairs, name) for pairs in many]) for name in ("label", "iou", "found"))
+    """The detections that fit the wanted labels best, each once, and of which candidates they are;
+    of equals the first.
+    """
+    label, iou, found = (
+        np.concatenate([getattr(pairs, name) for pairs in many])
+        for name in ("label", "iou", "found")
+    )
     of = np.repeat(np.arange(len(many)), [len(pairs) for pairs in many])
     order = np.flatnonzero(wanted[label])
     order = order[np.lexsort((found[order], of[order], -iou[order], label[order]))]
@@ -384,7 +455,9 @@ def _best(many: Sequence[Candidates], wanted: Bools) -> tuple[Ints, Ints]:
 Fixed = tuple[EvaluationInputs, Candidates]
 
 
-def _rows(errors: _Errors, missed: _Missed, names: Sequence[str]) -> tuple[float, tuple[ErrorRow, ...]]:
+def _rows(
+    errors: _Errors, missed: _Missed, names: Sequence[str]
+) -> tuple[float, tuple[ErrorRow, ...]]:
     """The AP as it is, and what each kind of error costs."""
     ap = curves(*_changed(errors, errors.kept)).ap()
     rows = []
@@ -403,14 +476,15 @@ def _rows(errors: _Errors, missed: _Missed, names: Sequence[str]) -> tuple[float
 def _right(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     """The sample with the detections of one kind put right.
 
-    Of several that would have one label the surest gets it. The others are dropped, and those whose label is taken.
+    Of several that would have one label the surest gets it. The others are dropped, and those whose
+    label is taken.
     """
     sample = errors.sample
     wrong = np.flatnonzero(errors.kind == code)
     left = errors.kept & (errors.kind != code)
     if code not in EXPLAINING:
         return _changed(errors, left)
-    conf = _conf(sample.found.instances)
+    conf = sample.found.instances.confidence
     free = wrong[errors.owner[errors.about[wrong]] < 0]
     free = free[np.lexsort((free, -conf[free], errors.about[free]))]
     free = np.sort(free[_firsts(errors.about[free])])
@@ -418,7 +492,9 @@ def _right(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     if code == CLS:
         renamed = sample.truth.instances.class_id[label]
         part = _part(sample, sample.found, free)
-        return _changed(errors, left, replace(part, instances=replace(part.instances, class_id=renamed)))
+        return _changed(
+            errors, left, replace(part, instances=replace(part.instances, class_id=renamed))
+        )
     return _changed(errors, left, _of_labels(sample, label, conf[free], free))
 
 
@@ -436,7 +512,11 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
         pieces = np.flatnonzero(piece)  # those of a label are of one class: the first is the surest
         _, first = np.unique(errors.about[pieces], return_index=True)
         surest = pieces[first]
-        return _changed(errors, errors.kept & ~piece, _of_labels(sample, label, _conf(sample.found.instances)[surest], surest))
+        return _changed(
+            errors,
+            errors.kept & ~piece,
+            _of_labels(sample, label, sample.found.instances.confidence[surest], surest),
+        )
     raw = missed.lost if code == LOST_IN_MERGE else missed.weak_raw
     kept = errors.kept.copy()
     if code == LOW_CONF:
@@ -448,19 +528,28 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
 
 
 def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fixed:
-    """The sample with some of its detections and others; of equal confidence, those of a smaller `place` come first.
+    """The sample with some of its detections and others; of equal confidence, those of a smaller
+    `place` come first.
 
     What is kept keeps its candidates: to look for all anew is most of the work.
     """
     sample = errors.sample
     kept = np.flatnonzero(keep)
     parts = [_part(sample, sample.found, kept), *([] if added is None else [added])]
-    image, place, area = (np.concatenate([getattr(part, name) for part in parts]) for name in ("image", "place", "box_area"))
+    image, place, area = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("image", "place", "box_area")
+    )
     order = np.argsort(place, kind="stable")
     masks = None
     if sample.task == "segment":
         masks = concatenate([part.masks for part in parts if part.masks is not None]).take(order)
-    found = Predicted.of(inst.concatenate([part.instances for part in parts]).take(order), image[order], area[order], masks)
+    found = Predicted.of(
+        inst.concatenate([part.instances for part in parts]).take(order),
+        image[order],
+        area[order],
+        masks,
+    )
     number = np.empty(len(order), np.int64)
     number[order[found.place]] = np.arange(len(order))
     before: Any = np.full(len(sample.found), -1, np.int32)
@@ -470,7 +559,12 @@ def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fi
     if added is not None and len(added):
         more = candidates(replace(sample, found=added), WELL)
         own = np.concatenate([pairs.found, number[len(kept) :][more.found]])
-        pairs = Candidates(own, np.concatenate([pairs.label, more.label]), np.concatenate([pairs.iou, more.iou]), WELL)
+        pairs = Candidates(
+            own,
+            np.concatenate([pairs.label, more.label]),
+            np.concatenate([pairs.iou, more.iou]),
+            WELL,
+        )
     if (pairs.found[1:] < pairs.found[:-1]).any():
         pairs = pairs.take(np.argsort(pairs.found, kind="stable"))
     return replace(sample, found=found), pairs
@@ -480,7 +574,9 @@ def _part(sample: EvaluationInputs, found: Predicted, index: Ints) -> Predicted:
     """Some detections, with `place` their own numbers."""
     masks = None if found.masks is None else found.masks.take(index)
     own = _plain(sample, found.instances.take(index))
-    return Predicted(own, found.image[index], index, found.rank[index], found.box_area[index], masks)
+    return Predicted(
+        own, found.image[index], index, found.rank[index], found.box_area[index], masks
+    )
 
 
 def _of_labels(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
@@ -496,8 +592,3 @@ def _plain(sample: EvaluationInputs, instances: Instances) -> Instances:
     rings = instances.rings if sample.task == "obb" else None
     keypoints = instances.keypoints if sample.task == "pose" else None
     return replace(instances, rings=rings, keypoints=keypoints)
-
-
-def _conf(instances: Instances) -> Floats:
-    assert instances.conf is not None
-    return instances.conf

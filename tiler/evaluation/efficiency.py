@@ -1,4 +1,6 @@
-"""What merging makes of the predictions on tiles: between all of them as they are, and the best that could be chosen."""
+"""What merging makes of the predictions on tiles: between all of them as they are, and the best
+that could be chosen.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from tiler.evaluation.inputs import EvaluationInputs, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
 from tiler.evaluation.seams import visibility
 from tiler.geometry import boxes as box
-from tiler.geometry import neighbours
+from tiler.geometry import neighbours, ragged
 from tiler.matching import similarity
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ EXACT = 1e-9  # of recall, for the rounding of sums of weights
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Average precision over the thresholds .5 to .95, and at .5, of all sizes and all detections; NaN if unknown."""
+    """Average precision over the thresholds .5 to .95, and at .5, of all sizes and all detections;
+    NaN if unknown.
+    """
 
     ap: float = NAN
     ap50: float = NAN
@@ -37,13 +41,14 @@ class Efficiency:
     """The AP of predictions on tiles, before and after merging.
 
     Attributes:
-        tile: on each tile, against the labels as it shows them: what a trainer's validation on tiles measures.
-        tile_u: the same, each object counted once in all: where n tiles show an object, or the place of
-            a false positive, each of them weighs 1/n.
+        tile: on each tile, against the labels as it shows them: what a trainer's validation on
+            tiles measures.
+        tile_u: the same, each object counted once in all: where n tiles show an object, or the
+            place of a false positive, each of them weighs 1/n.
         nomerge: all predictions together on the full images, every object as often as it was seen.
         merged: the sample.
-        ideal: of the predictions on a label only the one that fits best, as no merger can know. One that
-            joins parts or averages boxes may still do better.
+        ideal: of the predictions on a label only the one that fits best, as no merger can know. One
+            that joins parts or averages boxes may still do better.
     """
 
     tile: Precision
@@ -76,20 +81,27 @@ def _part(nomerge: float, merged: float, ideal: float) -> float:
     return (merged - nomerge) / (ideal - nomerge) if ideal > nomerge else NAN
 
 
-def efficiency(sample: EvaluationInputs, origins: Origins, layout: TileLayout, per_tile: EvaluationInputs | None = None) -> Efficiency:
+def efficiency(
+    sample: EvaluationInputs,
+    origins: Origins,
+    layout: TileLayout,
+    per_tile: EvaluationInputs | None = None,
+) -> Efficiency:
     """Measure each stage.
 
     Args:
         sample: merged detections on full images.
-        origins: with the predictions on tiles; without these only `merged` is known, and what `per_tile` tells.
-        per_tile: the labels and predictions of each tile, px of the full image; image t is tile t of the layout.
+        origins: with the predictions on tiles; without these only `merged` is known, and what
+            `per_tile` tells.
+        per_tile: the labels and predictions of each tile, px of the full image; image t is tile t
+            of the layout.
 
-    >>> from tiler.evaluation.inputs import Truth
+    >>> from tiler.evaluation.inputs import GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> layout = TileLayout.of([np.array([[0, 0, 64, 64], [32, 0, 96, 64.0]])], [np.ones(2)], np.array([[96, 64.0]]))
     >>> boxes = np.array([[40, 0, 48, 8], [80, 0, 90, 8.0]])
     >>> raw = Instances(np.zeros(3, int), boxes[[0, 0, 1]], conf=np.array([0.9, 0.8, 0.7]))
-    >>> truth = Truth(Instances(np.zeros(2, int), boxes), np.zeros(2, int))
+    >>> truth = GroundTruth(Instances(np.zeros(2, int), boxes), np.zeros(2, int))
     >>> sample = EvaluationInputs(truth, Predicted.of(raw.take(np.array([0, 2])), np.zeros(2, int)), images=1, classes=1)
     >>> origins = Origins(np.array([0, 1, 1]), np.array([0, 2, 3]), raw, np.array([0, 1, 1]))
     >>> result = efficiency(sample, origins, layout)
@@ -115,19 +127,25 @@ def _chosen(raw: EvaluationInputs) -> EvaluationInputs:
     """Without the predictions on a label but for the one of the highest IoU; of equals the surest."""
     pairs = candidates(raw, WELL)
     pairs = pairs.take(~raw.truth.crowd[pairs.label])
-    conf = raw.found.instances.conf
-    assert conf is not None
+    conf = raw.found.instances.confidence
     order = np.lexsort((pairs.found, -conf[pairs.found], -pairs.iou, pairs.label))
-    best = order[np.flatnonzero(np.diff(pairs.label[order], prepend=-1))]
+    best = order[ragged.firsts(pairs.label[order])]
     keep = np.ones(len(raw.found), bool)
     keep[pairs.found] = False
     keep[pairs.found[best]] = True
     found = raw.found
     masks = None if found.masks is None else found.masks.take(keep)
-    return replace(raw, found=Predicted.of(found.instances.take(keep), found.image[keep], found.box_area[keep], masks))
+    return replace(
+        raw,
+        found=Predicted.of(
+            found.instances.take(keep), found.image[keep], found.box_area[keep], masks
+        ),
+    )
 
 
-def _shares(sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationInputs) -> tuple[Floats, Floats]:
+def _shares(
+    sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationInputs
+) -> tuple[Floats, Floats]:
     """1/n of each label and each detection on tiles, n the number of tiles that show it.
 
     A label on a tile is that of the full image whose part in the tile is most like it; n is of the
@@ -135,7 +153,9 @@ def _shares(sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationIn
     """
     of_tile = layout.image()
     truth, found = per_tile.truth, per_tile.found
-    seen = np.maximum(visibility(truth.instances.boxes, of_tile[truth.image], layout, SHOWN).tiles, 1)
+    seen = np.maximum(
+        visibility(truth.instances.boxes, of_tile[truth.image], layout, SHOWN).tiles, 1
+    )
     full = sample.truth
     whole = visibility(full.instances.boxes, full.image, layout, SHOWN).tiles
     most = np.zeros(len(truth))
@@ -146,7 +166,7 @@ def _shares(sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationIn
         for i, j in neighbours.alike(truth.instances.boxes, parts, own, groups, WELL):
             iou = similarity.of_boxes(truth.instances.boxes[i], parts[j])
             order = np.lexsort((-iou, i))
-            order = order[np.flatnonzero(np.diff(i[order], prepend=-1))]
+            order = order[ragged.firsts(i[order])]
             order = order[iou[order] > np.maximum(most[i[order]], WELL)]
             most[i[order]], seen[i[order]] = iou[order], np.maximum(whole[label[j[order]]], 1)
     there = visibility(found.instances.boxes, of_tile[found.image], layout, SHOWN).tiles
@@ -156,18 +176,18 @@ def _shares(sample: EvaluationInputs, layout: TileLayout, per_tile: EvaluationIn
 def weighted(sample: EvaluationInputs, labels: Floats, found: Floats) -> Precision:
     """AP where labels and detections have weights. With weights of 1 it is COCO's.
 
-    Recall is the weight of the labels found over that of all. In precision, a true positive counts as
-    much as its label, a false one as much as itself.
+    Recall is the weight of the labels found over that of all. In precision, a true positive counts
+    as much as its label, a false one as much as itself.
 
     Args:
         labels: `(G,)` above 0.
         found: `(D,)`.
 
-    >>> from tiler.evaluation.inputs import Truth
+    >>> from tiler.evaluation.inputs import GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> two = np.array([[0, 0, 8, 8], [20, 0, 28, 8.0]])
     >>> one = Instances(np.zeros(1, int), two[:1], conf=np.ones(1))
-    >>> sample = EvaluationInputs(Truth(Instances(np.zeros(2, int), two), np.zeros(2, int)), Predicted.of(one, np.zeros(1, int)), 1, 1)
+    >>> sample = EvaluationInputs(GroundTruth(Instances(np.zeros(2, int), two), np.zeros(2, int)), Predicted.of(one, np.zeros(1, int)), 1, 1)
     >>> round(weighted(sample, np.array([3.0, 1.0]), np.ones(1)).ap, 4)  # 76 of 101 points of recall
     0.7525
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
+from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances
 
 if TYPE_CHECKING:
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GroundTruth:
+class GroundTruth(Columns):
     """The labels of many images, in the order of the images.
 
     Attributes:
         instances: `(G,)`; `area` decides the size bin (of a COCO file the annotation's own).
         image: `(G,)` int64 number of the image.
         crowd: `(G,)` COCO's iscrowd: a region that any number of detections may lie in.
-        ignored: `(G,)` counts neither as found nor as missed: a crowd, a label without any keypoint.
+        ignored: `(G,)` counts neither as found nor as missed: a crowd, a label without any
+            keypoint.
         box_area: `(G,)` width times height of the box as it was given, which IoU is made of.
         masks: of outlines, their pixels.
         difficult: `(G,)` the same where a protocol asks for it (VOC, DOTA). Default: those ignored.
@@ -54,17 +56,11 @@ class GroundTruth:
     def __len__(self) -> int:
         return len(self.instances)
 
-    def take(self, index: Ints | Bools) -> GroundTruth:
-        """The labels at the given indices, ascending, or where a mask is True."""
-        masks = None if self.masks is None else self.masks.take(index)
-        image, crowd, ignored = self.image[index], self.crowd[index], self.ignored[index]
-        own = self.instances.take(index)
-        return GroundTruth(own, image, crowd, ignored, self.box_area[index], masks, self.difficult[index])
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Predicted:
-    """The detections of many images by class, then confidence; those of equal confidence as they were given.
+class Predicted(Columns):
+    """The detections of many images by class, then confidence; those of equal confidence as they
+    were given.
 
     Attributes:
         instances: `(D,)`; `area` decides the size bin where nothing is matched.
@@ -83,8 +79,15 @@ class Predicted:
     masks: Masks | None = None
 
     @classmethod
-    def of(cls, instances: Instances, image: Ints, box_area: Floats | None = None, masks: Masks | None = None) -> Predicted:
-        """Of detections in any order; of equal confidence, those of the first image count first, then as given.
+    def of(
+        cls,
+        instances: Instances,
+        image: Ints,
+        box_area: Floats | None = None,
+        masks: Masks | None = None,
+    ) -> Predicted:
+        """Of detections in any order; of equal confidence, those of the first image count first,
+        then as given.
 
         Raises:
             TilerError: a confidence is missing, or no number.
@@ -100,21 +103,31 @@ class Predicted:
         by_class, by_image = instances.class_id[order], image[order]
         area = box.area(instances.boxes) if box_area is None else box_area
         rank = places(by_class, by_image)
-        return cls(instances.take(order), by_image, order, rank, area[order], None if masks is None else masks.take(order))
+        return cls(
+            instances.take(order),
+            by_image,
+            order,
+            rank,
+            area[order],
+            None if masks is None else masks.take(order),
+        )
 
     def __len__(self) -> int:
         return len(self.instances)
 
     def take(self, index: Ints | Bools) -> Predicted:
-        """The detections at the given indices, ascending, or where a mask is True; ranked among themselves."""
-        own, image = self.instances.take(index), self.image[index]
-        masks = None if self.masks is None else self.masks.take(index)
-        return Predicted(own, image, self.place[index], places(own.class_id, image), self.box_area[index], masks)
+        """The detections at the given indices, ascending, or where a mask is True; ranked among
+        themselves.
+        """
+        taken = super().take(index)
+        return replace(taken, rank=places(taken.instances.class_id, taken.image))
 
 
 def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
     """Order by class, then confidence (the highest first), then image, then place."""
-    order = np.arange(len(conf)) if (np.diff(image) >= 0).all() else np.argsort(image, kind="stable")
+    order = (
+        np.arange(len(conf)) if (np.diff(image) >= 0).all() else np.argsort(image, kind="stable")
+    )
     order = order[np.argsort(-conf[order], kind="stable")]
     return np.asarray(order[by_number(class_id[order])])
 
@@ -160,7 +173,10 @@ class EvaluationInputs:
     def __post_init__(self) -> None:
         for what, columns in (("label", self.truth), ("detection", self.found)):
             rows: Any = columns
-            for name, values, end in (("class", rows.instances.class_id, self.classes), ("image", rows.image, self.images)):
+            for name, values, end in (
+                ("class", rows.instances.class_id, self.classes),
+                ("image", rows.image, self.images),
+            ):
                 wrong = values[(values < 0) | (values >= end)]
                 if len(wrong):
                     raise TilerError(f"a {what} of {name} {int(wrong[0])}, expected 0 to {end - 1}")
@@ -170,7 +186,9 @@ class EvaluationInputs:
         return np.bincount(self.truth.instances.class_id[counted], minlength=self.classes)
 
     def most(self) -> int:
-        """The largest number of detections or labels of one class in one image: no smaller `max_dets` leaves all in."""
+        """The largest number of detections or labels of one class in one image: no smaller
+        `max_dets` leaves all in.
+        """
         truth = self.truth
         labels = places(truth.instances.class_id, truth.image).max(initial=-1)
         return int(max(labels, self.found.rank.max(initial=-1))) + 1

@@ -22,7 +22,8 @@ class TileLayout:
 
     Attributes:
         rects: `(T, 4)` float64 xyxy, px of their image.
-        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's border.
+        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's
+            border.
         scale: `(T,)` tile px per image px.
         offsets: `(I + 1,)` the tiles of image i are `offsets[i]` to `offsets[i + 1]`.
         sizes: `(I, 2)` width and height of the images.
@@ -42,7 +43,9 @@ class TileLayout:
         >>> layout.interior.tolist(), len(layout)
         ([[False, False, True, False]], 1)
         """
-        parts = [Tiles.of(own, (float(w), float(h))) for own, (w, h) in zip(rects, sizes, strict=True)]
+        parts = [
+            Tiles.of(own, (float(w), float(h))) for own, (w, h) in zip(rects, sizes, strict=True)
+        ]
         return cls(
             np.concatenate([np.empty((0, 4)), *rects]),
             np.concatenate([np.empty((0, 4), bool), *(part.interior for part in parts)]),
@@ -66,8 +69,10 @@ class Origins:
 
     Attributes:
         tile: `(S,)` the tiles (of the layout) that detections come from, detection after detection.
-        offsets: `(D + 1,)` those of detection d, in the sample's order, are `offsets[d]` to `offsets[d + 1]`.
-        raw: `(R,)` the predictions on tiles before they were merged, in px of their image, or None where they are not at hand.
+        offsets: `(D + 1,)` those of detection d, in the sample's order, are `offsets[d]` to
+            `offsets[d + 1]`.
+        raw: `(R,)` the predictions on tiles before they were merged, in px of their image, or None
+            where they are not at hand.
         raw_tile: `(R,)` the tile of each.
     """
 

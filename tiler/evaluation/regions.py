@@ -1,4 +1,6 @@
-"""Regions of an image in which nobody labelled anything: what lies there is not scored, as in VisDrone."""
+"""Regions of an image in which nobody labelled anything: what lies there is not scored, as in
+VisDrone.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
 SHARE = 0.5
 
 
-def dropped(boxes: Floats, image: Ints, regions: Floats, region_image: Ints, share: float = SHARE) -> Bools:
-    """`(N,)` True for boxes that lie in the regions of their image by `share` of their area or more.
+def dropped(
+    boxes: Floats, image: Ints, regions: Floats, region_image: Ints, share: float = SHARE
+) -> Bools:
+    """`(N,)` True for boxes that lie in the regions of their image by `share` of their area or
+    more.
 
-    For labels and for detections alike. What several regions cover counts once. Of a box without area
-    its centre decides, on an edge too. VisDrone2018-DET-toolkit (utils/dropObjectsInIgr.m) counts pixels
-    instead, of regions and boxes rounded to them.
+    For labels and for detections alike. What several regions cover counts once. Of a box without
+    area its centre decides, on an edge too. VisDrone2018-DET-toolkit (utils/dropObjectsInIgr.m)
+    counts pixels instead, of regions and boxes rounded to them.
 
     Args:
         boxes: `(N, 4)`, image: `(N,)` number of the image of each.
@@ -39,7 +44,8 @@ def dropped(boxes: Floats, image: Ints, regions: Floats, region_image: Ints, sha
     extent = np.where(area[:, None] > 0, boxes, centre + np.array([-0.5, -0.5, 0.5, 0.5]))
     none = np.empty(0, np.int64)
     met = list(neighbours.alike(extent, regions, image, region_image))
-    i, j = np.concatenate([none, *(i for i, _ in met)]), np.concatenate([none, *(j for _, j in met)])
+    i = np.concatenate([none, *(i for i, _ in met)])
+    j = np.concatenate([none, *(j for _, j in met)])
     order = np.argsort(i, kind="stable")
     i, j = i[order], j[order]
 

@@ -1,7 +1,8 @@
-"""What the seams of tiles cost, on the full image: recall, duplicates, false positives and size in network pixels.
+"""What the seams of tiles cost, on the full image: recall, duplicates, false positives and size in
+network pixels.
 
-A box is near a seam when no tile holds it with pixels to spare. Its containment margin says how many,
-and everything here is a table over that margin, or over the distance to a tile's side.
+A box is near a seam when no tile holds it with pixels to spare. Its containment margin says how
+many, and everything here is a table over that margin, or over the distance to a tile's side.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 # px: labels of a smaller margin are at a seam, those of this or a larger one are not
 SEAM, INSIDE = 4.0, 64.0
 MARGINS = (-16.0, 0.0, SEAM, 16.0, INSIDE)  # px, where bins of margin begin
-MARGIN_NAMES = ("cut by over 16 px", "cut by up to 16 px", "0-4 px inside", "4-16 px inside", "16-64 px inside", "64+ px inside")
+MARGIN_NAMES = (
+    "cut by over 16 px",
+    "cut by up to 16 px",
+    "0-4 px inside",
+    "4-16 px inside",
+    "16-64 px inside",
+    "64+ px inside",
+)
 SIDES = (8.0, 16.0, 32.0, 64.0, 96.0)  # px of squares, where bins of size begin
 NETWORK_SIDES = (0.0, 4.0, *SIDES, np.inf)
 DISTANCES = (16.0, 32.0, 64.0)  # px from a seam
@@ -41,9 +49,10 @@ class Visibility:
     """How the tiles of its image show each of N boxes.
 
     Attributes:
-        margin: `(N,)` px. Of a tile, how far the box lies inside its interior sides, the least of them (those on the
-            image's border cut nothing: without others, inf). Of the box, the largest of the tiles that it
-            meets: below 0 every tile cuts it, by that many px; -inf where it meets none.
+        margin: `(N,)` px. Of a tile, how far the box lies inside its interior sides, the least of
+            them (those on the image's border cut nothing: without others, inf). Of the box, the
+            largest of the tiles that it meets: below 0 every tile cuts it, by that many px; -inf
+            where it meets none.
         share: `(N,)` the largest part of its area that one tile shows.
         tiles: `(N,)` how many tiles show a large enough part.
     """
@@ -53,8 +62,11 @@ class Visibility:
     tiles: Ints
 
 
-def visibility(boxes: Floats, image: Ints, layout: TileLayout, min_share: float = 0.25) -> Visibility:
-    """How the tiles show boxes. A tile meets a box if they share area, or if it has the centre of a box that has no area.
+def visibility(
+    boxes: Floats, image: Ints, layout: TileLayout, min_share: float = 0.25
+) -> Visibility:
+    """How the tiles show boxes. A tile meets a box if they share area, or if it has the centre of a
+    box that has no area.
 
     Args:
         boxes: `(N, 4)` xyxy, px of their image.
@@ -67,7 +79,9 @@ def visibility(boxes: Floats, image: Ints, layout: TileLayout, min_share: float 
     >>> seen.margin.tolist(), seen.share.tolist(), seen.tiles.tolist()
     ([540.0, 88.0, -64.0], [1.0, 1.0, 0.75], [1, 2, 2])
     """
-    margin, share, tiles = np.full(len(boxes), -np.inf), np.zeros(len(boxes)), np.zeros(len(boxes), np.int64)
+    margin = np.full(len(boxes), -np.inf)
+    share = np.zeros(len(boxes))
+    tiles = np.zeros(len(boxes), np.int64)
     area = box.area(boxes)
     for i, j in _shown(boxes, area, image, layout):
         inwards = (layout.rects[j] - boxes[i]) * OUTWARDS
@@ -79,7 +93,9 @@ def visibility(boxes: Floats, image: Ints, layout: TileLayout, min_share: float 
     return Visibility(margin, share, tiles)
 
 
-def _shown(boxes: Floats, area: Floats, image: Ints, layout: TileLayout) -> Iterator[tuple[Ints, Ints]]:
+def _shown(
+    boxes: Floats, area: Floats, image: Ints, layout: TileLayout
+) -> Iterator[tuple[Ints, Ints]]:
     """Boxes and the tiles that they meet."""
     of_tile = layout.image()
     yield from neighbours.alike(boxes, layout.rects, image, of_tile)
@@ -101,8 +117,8 @@ class SeamRow:
         labels: how many count.
         recall50: the part of them that is found at an IoU of .5.
         recall: the mean of that over the thresholds .5 to .95.
-        duplicates: per label, detections of its class of an IoU of .5 and more that are matched to no
-            label; one that overlaps several labels is a duplicate of the one it overlaps most.
+        duplicates: per label, detections of its class of an IoU of .5 and more that are matched to
+            no label; one that overlaps several labels is a duplicate of the one it overlaps most.
         iou: mean over the labels found at .5.
     """
 
@@ -114,7 +130,9 @@ class SeamRow:
     iou: float
 
 
-def table(sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility: Visibility) -> list[SeamRow]:
+def table(
+    sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility: Visibility
+) -> list[SeamRow]:
     """How labels are found by their margin, from those that are cut most to those far from seams.
 
     Args:
@@ -126,11 +144,11 @@ def table(sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility
         TilerError: the candidates begin above .5.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 68, 8.0]]), np.zeros(2, int)
-    >>> found = Found.of(Instances(zero, label[[0, 0]], conf=np.ones(2)), zero)
-    >>> sample = EvaluationInputs(Truth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> found = Predicted.of(Instances(zero, label[[0, 0]], conf=np.ones(2)), zero)
+    >>> sample = EvaluationInputs(GroundTruth(Instances(zero, label), zero), found, images=1, classes=1)
     >>> pairs = candidates(sample)
     >>> margins = Visibility(np.array([56.0, -4.0]), np.ones(2), np.ones(2, int))
     >>> rows = table(sample, pairs, coco.matched(sample, pairs), margins)
@@ -140,7 +158,10 @@ def table(sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility
     16-64 px inside 1 1.0 1.0 1.0
     """
     if pairs.least > coco.THRESHOLDS[0]:
-        raise TilerError(f"duplicates need the candidates from an IoU of {coco.THRESHOLDS[0]} on, got those from {pairs.least}")
+        raise TilerError(
+            f"duplicates need the candidates from an IoU of {coco.THRESHOLDS[0]} on, got those "
+            f"from {pairs.least}"
+        )
     counted = ~sample.truth.ignored
     where = np.where(counted, np.digitize(visibility.margin, MARGINS), len(MARGIN_NAMES))
 
@@ -159,7 +180,10 @@ def table(sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility
         _over(total(pairs.label[right], pairs.iou[right]), found),
     )
     numbers = zip(*(column.tolist() for column in columns), strict=True)
-    return [SeamRow(name, int(n), *row) for name, n, row in zip(MARGIN_NAMES, labels, numbers, strict=True)]
+    return [
+        SeamRow(name, int(n), *row)
+        for name, n, row in zip(MARGIN_NAMES, labels, numbers, strict=True)
+    ]
 
 
 def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
@@ -172,8 +196,12 @@ def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
 
 def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> Ints:
     """For each detection that is a duplicate, of which label."""
-    classes = sample.found.instances.class_id[pairs.found] == sample.truth.instances.class_id[pairs.label]
-    again = np.flatnonzero((matched[pairs.found, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes)
+    classes = (
+        sample.found.instances.class_id[pairs.found] == sample.truth.instances.class_id[pairs.label]
+    )
+    again = np.flatnonzero(
+        (matched[pairs.found, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes
+    )
     # the first of a detection's pairs is its best
     most = np.diff(pairs.found[again], prepend=-1) > 0
     return np.asarray(pairs.label[again[most]])
@@ -194,9 +222,11 @@ class Gap:
         recall_seam: of those at seams.
         recall_inside: of those inside.
         gap: the second less the first: positive where seams cost.
-        low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in fewer than 5 images.
-        size_matched: the gap between labels of one size, over sizes as they are at seams. Small objects lie less
-            often at seams and are harder to find, which hides part of the plain gap.
+        low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in
+            fewer than 5 images.
+        size_matched: the gap between labels of one size, over sizes as they are at seams. Small
+            objects lie less often at seams and are harder to find, which hides part of the plain
+            gap.
         size_matched_low, size_matched_high: as low and high.
         covered: labels at seams whose size there is inside too, of which `size_matched` is made.
     """
@@ -218,17 +248,25 @@ class Gap:
         """Which labels there are none of, so that there is no gap; None where there is one."""
         at_seam = f"at a seam (less than {SEAM:g} px inside every tile)"
         inside = f"{INSIDE:g} px or more inside a tile"
-        places = [place for place, count in ((at_seam, self.seam), (inside, self.inside)) if not count]
+        places = [
+            place for place, count in ((at_seam, self.seam), (inside, self.inside)) if not count
+        ]
         return f"no label lies {' or '.join(places)}" if places else None
 
 
 def gap(
-    sample: EvaluationInputs, matched: Ints, visibility: Visibility, areas: Floats | None = None, replicates: int = 200, seed: int = 0
+    sample: EvaluationInputs,
+    matched: Ints,
+    visibility: Visibility,
+    areas: Floats | None = None,
+    replicates: int = 200,
+    seed: int = 0,
 ) -> Gap:
-    """The seam gap, plain and between labels of one size, and their bootstrap intervals over images.
+    """The seam gap, plain and between labels of one size, and their bootstrap intervals over
+    images.
 
-    Images are drawn as for the intervals of AP, by the same weights. Replicates that leave nothing to compare
-    are left out.
+    Images are drawn as for the intervals of AP, by the same weights. Replicates that leave nothing
+    to compare are left out.
 
     Args:
         matched: `(D, T)` of `coco.matched`.
@@ -236,11 +274,11 @@ def gap(
         areas: `(G,)` px² that decide the size. Default: the labels' own.
         replicates, seed: of `bootstrap.weights`.
 
-    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 5), np.repeat(np.arange(5), 2)
-    >>> found = Found.of(Instances(np.zeros(8, int), label[:8], conf=np.ones(8)), image[:8])
-    >>> sample = EvaluationInputs(Truth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
+    >>> found = Predicted.of(Instances(np.zeros(8, int), label[:8], conf=np.ones(8)), image[:8])
+    >>> sample = EvaluationInputs(GroundTruth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
     >>> margins = Visibility(np.array([80.0, -2] * 5), np.ones(10), np.ones(10, int))
     >>> result = gap(sample, np.array([[0], [1], [2], [-1], [4], [-1], [6], [-1]]), margins)
     >>> round(result.gap, 2), round(result.size_matched, 2), result.covered, result.low < result.gap < result.high
@@ -251,7 +289,9 @@ def gap(
     place = (sample.truth.image * (len(SIDES) + 1) + size) * 2 + (visibility.margin >= INSIDE)
     shape = (sample.images, len(SIDES) + 1, 2)
     known = _known(sample, matched)[:, 0]
-    counts = np.stack([np.bincount(place[w], minlength=prod(shape)) for w in (counted, counted & known)]).astype(float)
+    counts = np.stack(
+        [np.bincount(place[w], minlength=prod(shape)) for w in (counted, counted & known)]
+    ).astype(float)
     labels, found = counts.reshape(2, *shape)
     plain, alike, common = _gaps(labels.sum(axis=0), found.sum(axis=0))
     ends = np.full((2, 2), np.nan)
@@ -259,15 +299,31 @@ def gap(
         weights = bootstrap.weights(sample.images, replicates, seed).astype(float)
         drawn = (weights @ counts.reshape(2, sample.images, -1)).reshape(2, replicates, *shape[1:])
         gaps = zip((plain, alike), _gaps(*drawn), strict=False)
-        ends = np.clip([bootstrap.moved(float(value), replicate) for value, replicate in gaps], -1, 1)
+        ends = np.clip(
+            [bootstrap.moved(float(value), replicate) for value, replicate in gaps], -1, 1
+        )
     seam, inside = labels.sum(axis=(0, 1)).astype(int).tolist()
     at_seam, further = _over(found.sum(axis=(0, 1)), labels.sum(axis=(0, 1))).tolist()
     (low, high), (alike_low, alike_high) = ends.tolist()
-    return Gap(seam, inside, at_seam, further, float(plain), low, high, float(alike), alike_low, alike_high, int(common))
+    return Gap(
+        seam,
+        inside,
+        at_seam,
+        further,
+        float(plain),
+        low,
+        high,
+        float(alike),
+        alike_low,
+        alike_high,
+        int(common),
+    )
 
 
 def _gaps(labels: Floats, found: Floats) -> tuple[Floats, Floats, Floats]:
-    """Plain and size-matched gap, and the labels at seams that the second is of; `(..., sizes, 2)`, seam and inside."""
+    """Plain and size-matched gap, and the labels at seams that the second is of; `(..., sizes, 2)`,
+    seam and inside.
+    """
     plain = np.diff(_over(found.sum(axis=-2), labels.sum(axis=-2)))[..., 0]
     common = (labels > 0).all(axis=-1)
     weight = np.where(common, labels[..., 0], 0.0)
@@ -281,12 +337,14 @@ class Density:
     """False positives near seams and elsewhere.
 
     Attributes:
-        distance: px; the band is what lies beside an interior side of a tile, no further than this from it.
+        distance: px; the band is what lies beside an interior side of a tile, no further than this
+            from it.
         in_band: false positives with their centre in the band.
         band_area: px².
         elsewhere: the others.
         elsewhere_area: px².
-        ratio: how much denser they are in the band: 1 without any effect of seams, NaN without band or others.
+        ratio: how much denser they are in the band: 1 without any effect of seams, NaN without band
+            or others.
     """
 
     distance: float
@@ -297,8 +355,11 @@ class Density:
     ratio: float
 
 
-def density(sample: EvaluationInputs, matched: Ints, layout: TileLayout, conf: float) -> list[Density]:
-    """Where false positives lie: detections of this confidence or more that are matched to no label at an IoU of .5.
+def density(
+    sample: EvaluationInputs, matched: Ints, layout: TileLayout, conf: float
+) -> list[Density]:
+    """Where false positives lie: detections of this confidence or more that are matched to no label
+    at an IoU of .5.
 
     Those with their centre outside the image lie nowhere.
 
@@ -306,25 +367,29 @@ def density(sample: EvaluationInputs, matched: Ints, layout: TileLayout, conf: f
         matched: `(D, T)` of `coco.matched`; what is matched to a crowd is not false.
 
     >>> from tiler.evaluation.layout import Layout
-    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances, empty
     >>> layout = TileLayout.of([np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])], [np.ones(2)], np.array([[200, 50.0]]))
     >>> wrong = Instances(np.zeros(2, int), np.array([[90, 10, 100, 20], [10, 10, 20, 20.0]]), conf=np.ones(2))
-    >>> sample = EvaluationInputs(Truth(empty(), np.empty(0, int)), Found.of(wrong, np.zeros(2, int)), images=1, classes=1)
+    >>> sample = EvaluationInputs(GroundTruth(empty(), np.empty(0, int)), Predicted.of(wrong, np.zeros(2, int)), images=1, classes=1)
     >>> near = density(sample, np.array([[-1], [-1]]), layout, 0.5)[0]
     >>> near.in_band, near.band_area, near.elsewhere, near.elsewhere_area, near.ratio
     (1, 1600.0, 1, 8400.0, 5.25)
     """
     given = sample.found.instances
-    assert given.conf is not None
-    wrong = np.flatnonzero((given.conf >= conf) & (matched[:, 0] < 0))
-    image, centre = sample.found.image[wrong], (given.boxes[wrong, :2] + given.boxes[wrong, 2:]) / 2
+    wrong = np.flatnonzero((given.confidence >= conf) & (matched[:, 0] < 0))
+    image = sample.found.image[wrong]
+    centre = (given.boxes[wrong, :2] + given.boxes[wrong, 2:]) / 2
     there = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
     image, centre = image[there], centre[there]
     same = _same(layout)
     order = np.argsort(same[image], kind="stable")
     first, many = np.unique(same, return_counts=True)
-    parts = np.split(centre[order], np.searchsorted(same[image][order], first[1:])) if len(first) else []
+    parts = (
+        np.split(centre[order], np.searchsorted(same[image][order], first[1:]))
+        if len(first)
+        else []
+    )
     whole = float(layout.sizes.prod(axis=1).sum())
     rows = []
     for distance in DISTANCES:
@@ -340,7 +405,10 @@ def density(sample: EvaluationInputs, matched: Ints, layout: TileLayout, conf: f
 def _same(layout: TileLayout) -> Ints:
     """`(I,)` the first image of the same size and tiles."""
     ends = zip(layout.offsets[:-1].tolist(), layout.offsets[1:].tolist(), layout.sizes, strict=True)
-    keys = (b"".join(a.tobytes() for a in (size, layout.rects[at:end], layout.interior[at:end])) for at, end, size in ends)
+    keys = (
+        b"".join(a.tobytes() for a in (size, layout.rects[at:end], layout.interior[at:end]))
+        for at, end, size in ends
+    )
     known: dict[bytes, int] = {}
     return np.array([known.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
 
@@ -360,7 +428,9 @@ class _Cover:
 
     @classmethod
     def of(cls, layout: TileLayout, image: int, distance: float) -> _Cover:
-        """What lies beside the interior sides of an image's tiles, no further than this from them, in the image."""
+        """What lies beside the interior sides of an image's tiles, no further than this from them,
+        in the image.
+        """
         own = slice(layout.offsets[image], layout.offsets[image + 1])
         size = layout.sizes[image]
         sides = [np.empty((0, 4))]
@@ -370,8 +440,13 @@ class _Cover:
             band[:, side % 2], band[:, side % 2 + 2] = across - distance, across + distance
             sides.append(band)
         bands = np.clip(np.concatenate(sides), 0, np.tile(size, 2))
-        x, y = (np.unique(np.append(bands[:, [axis, axis + 2]], [0, size[axis]])) for axis in (0, 1))
-        (x0, x1), (y0, y1) = np.searchsorted(x, bands[:, [0, 2]].T), np.searchsorted(y, bands[:, [1, 3]].T)
+        x, y = (
+            np.unique(np.append(bands[:, [axis, axis + 2]], [0, size[axis]])) for axis in (0, 1)
+        )
+        (x0, x1), (y0, y1) = (
+            np.searchsorted(x, bands[:, [0, 2]].T),
+            np.searchsorted(y, bands[:, [1, 3]].T),
+        )
         # +1 where a rectangle begins and -1 where it ends: summed up, how many lie there
         depth = np.zeros((len(y), len(x)), np.int32)
         for row, column, change in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
@@ -384,7 +459,10 @@ class _Cover:
 
     def holds(self, points: Floats) -> int:
         """How many of some points of the image are covered."""
-        row, column = (np.searchsorted(lines, points[:, k], "right") - 1 for lines, k in ((self.y, 1), (self.x, 0)))
+        row, column = (
+            np.searchsorted(lines, points[:, k], "right") - 1
+            for lines, k in ((self.y, 1), (self.x, 0))
+        )
         return int(self.filled[row, column].sum())
 
 
@@ -407,7 +485,9 @@ class ResolutionRow:
     ap: float
 
 
-def by_resolution(sample: EvaluationInputs, pairs: Candidates, scale: Floats, max_dets: int | None = None) -> list[ResolutionRow]:
+def by_resolution(
+    sample: EvaluationInputs, pairs: Candidates, scale: Floats, max_dets: int | None = None
+) -> list[ResolutionRow]:
     """COCO's measures by the size of objects in the pixels that the network gets.
 
     Args:
@@ -416,26 +496,35 @@ def by_resolution(sample: EvaluationInputs, pairs: Candidates, scale: Floats, ma
         max_dets: detections of a class in an image. Default: all.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, EvaluationInputs, Truth
+    >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 90, 30.0]]), np.zeros(2, int)
-    >>> found = Found.of(Instances(zero[:1], label[1:], conf=np.ones(1)), zero[:1])
-    >>> sample = EvaluationInputs(Truth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> found = Predicted.of(Instances(zero[:1], label[1:], conf=np.ones(1)), zero[:1])
+    >>> sample = EvaluationInputs(GroundTruth(Instances(zero, label), zero), found, images=1, classes=1)
     >>> rows = by_resolution(sample, candidates(sample), scale=np.array([0.5]))
     >>> [(row.side, row.labels, row.recall50, round(row.ap, 6)) for row in rows if row.labels]
     [('4-8', 1, 0.0, 0.0), ('8-16', 1, 1.0, 1.0)]
     """
     labels, found = (
-        replace(rows.instances, area=rows.instances.area * scale[rows.image] ** 2) for rows in (sample.truth, sample.found)
+        replace(rows.instances, area=rows.instances.area * scale[rows.image] ** 2)
+        for rows in (sample.truth, sample.found)
     )
-    seen = replace(sample, truth=replace(sample.truth, instances=labels), found=replace(sample.found, instances=found))
+    seen = replace(
+        sample,
+        truth=replace(sample.truth, instances=labels),
+        found=replace(sample.found, instances=found),
+    )
     # COCO's bins have both their ends: the last number before the next bin is theirs
-    names = [f"{low:g}-{high:g}" for low, high in pairwise(NETWORK_SIDES[:-1])] + [f"{NETWORK_SIDES[-2]:g}+"]
+    names = [f"{low:g}-{high:g}" for low, high in pairwise(NETWORK_SIDES[:-1])] + [
+        f"{NETWORK_SIDES[-2]:g}+"
+    ]
     ends = [(low**2, float(np.nextafter(high**2, 0))) for low, high in pairwise(NETWORK_SIDES)]
     bins = [Bin(name, *end) for name, end in zip(names, ends, strict=True)]
     cap = sample.most() if max_dets is None else max_dets
     curves = coco.evaluate(seen, pairs, bins, (cap,))
     return [
-        ResolutionRow(b.name, n, curves.ar(b.name, iou=0.5), curves.ap(b.name, iou=0.5), curves.ap(b.name))
+        ResolutionRow(
+            b.name, n, curves.ar(b.name, iou=0.5), curves.ap(b.name, iou=0.5), curves.ap(b.name)
+        )
         for b, n in zip(bins, curves.labels.sum(axis=0).tolist(), strict=True)
     ]

@@ -1,8 +1,8 @@
 """The protocol of Ultralytics' validation, from columns: 8.4.190, and 8.3 (which 8.4.0 still had).
 
-As in BaseValidator.match_predictions and utils/metrics.py: IoU in float32, matching per image and class
-without crowds, at most `max_det` detections an image over all classes, the area under the precision
-envelope by trapezoids. Pixels are those of the full image, not of the letterboxed one.
+As in BaseValidator.match_predictions and utils/metrics.py: IoU in float32, matching per image and
+class without crowds, at most `max_det` detections an image over all classes, the area under the
+precision envelope by trapezoids. Pixels are those of the full image, not of the letterboxed one.
 
 Ultralytics sorts confidences with numpy's default, which is not stable: what equal ones count as
 depends on the processor. The same call on the same numbers is made here, so that the figures are
@@ -46,7 +46,8 @@ class Results:
         p_curve, r_curve, f1_curve: `(n, 1000)` over the confidences `px`, IoU 0.5.
         prec_values: `(n, 1000)` precision over the recalls `px`, IoU 0.5.
         nc: the number of classes.
-        correct: `(D, 10)` which detections are true positives at each threshold, in the sample's order.
+        correct: `(D, 10)` which detections are true positives at each threshold, in the sample's
+            order.
         kept: `(D,)` which are among the first `max_det` of their image.
         nt_per_class: `(nc,)` labels of each class.
     """
@@ -124,21 +125,24 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def evaluate(sample: EvaluationInputs, pairs: Candidates, legacy: bool = False, max_det: int | None = None) -> Results:
+def evaluate(
+    sample: EvaluationInputs, pairs: Candidates, legacy: bool = False, max_det: int | None = None
+) -> Results:
     """Match and count as Ultralytics validates.
 
     Args:
         pairs: candidates of the sample from a little below 0.5 on; crowds among them are left out.
-        legacy: as 8.3 does: a detection looks at its best label only, and the precision curve ends in a
-            straight line to (1, 0).
-        max_det: detections an image; default 300, and from 8.4.150 on as many as there are labels in one.
+        legacy: as 8.3 does: a detection looks at its best label only, and the precision curve ends
+            in a straight line to (1, 0).
+        max_det: detections an image; default 300, and from 8.4.150 on as many as there are labels
+            in one.
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> one = EvaluationInputs(Truth(label, np.array([0])), Found.of(found, np.array([0])), images=1, classes=1)
+    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), images=1, classes=1)
     >>> round(evaluate(one, candidates(one, 0.499)).map, 6)  # a perfect detector
     0.995
     """
@@ -152,7 +156,11 @@ def evaluate(sample: EvaluationInputs, pairs: Candidates, legacy: bool = False, 
     kept[order] = True
     begin = bounds(pairs.found, len(sample.found))
     crowded = crowds(begin, sample.found.image) & (sample.task == "detect")
-    ordinary = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])) if crowded.any() else pairs
+    ordinary = (
+        pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
+        if crowded.any()
+        else pairs
+    )
     alike = _single(sample, ordinary)
     alike = alike.take(kept[alike.found] & counted[alike.label])
     correct = _correct_legacy(sample, alike) if legacy else _correct(sample, alike)
@@ -167,17 +175,20 @@ def evaluate(sample: EvaluationInputs, pairs: Candidates, legacy: bool = False, 
 def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
     found = sample.found
-    assert found.instances.conf is not None
     order = np.argsort(found.place)
-    order = order[np.argsort(-found.instances.conf[order], kind="stable")]
+    order = order[np.argsort(-found.instances.confidence[order], kind="stable")]
     return np.asarray(order[by_number(found.image[order])])
 
 
 def _single(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
-    """The pairs with Ultralytics' own measure, each detection's best first; of equals the first label."""
+    """The pairs with Ultralytics' own measure, each detection's best first; of equals the first
+    label.
+    """
     if sample.task == "pose":
         truth = replace(sample.truth.instances, area=sample.truth.box_area * POSE_AREA)
-        pairs = candidates(replace(sample, truth=replace(sample.truth, instances=truth)), pairs.least)
+        pairs = candidates(
+            replace(sample, truth=replace(sample.truth, instances=truth)), pairs.least
+        )
         assert truth.keypoints is not None
         pairs = pairs.take((truth.keypoints[pairs.label, :, 2] != 0).any(axis=1))
     i, j, iou = pairs.found, pairs.label, pairs.iou
@@ -193,11 +204,19 @@ def _single(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
     return Candidates(i[order], j[order], iou[order], THRESHOLDS[0])
 
 
-def meeting(sample: EvaluationInputs, of_label: Ints, of_found: Ints, iou: float = 0.0) -> tuple[Ints, Ints]:
+def meeting(
+    sample: EvaluationInputs, of_label: Ints, of_found: Ints, iou: float = 0.0
+) -> tuple[Ints, Ints]:
     """Detections and labels of equal group whose bounds meet, or may overlap by so much."""
-    met = list(neighbours.alike(sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label, iou))
+    met = list(
+        neighbours.alike(
+            sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label, iou
+        )
+    )
     none = np.empty(0, np.int64)
-    return np.concatenate([none, *(i for i, _ in met)]), np.concatenate([none, *(j for _, j in met)])
+    return np.concatenate([none, *(i for i, _ in met)]), np.concatenate(
+        [none, *(j for _, j in met)]
+    )
 
 
 def probious(sample: EvaluationInputs, i: Ints, j: Ints) -> Floats:
@@ -221,7 +240,8 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
 def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     """`(P,)` float32, the same of boxes i and others j."""
     one, other = (
-        [np.ascontiguousarray(side, np.float32) for side in boxes.T.astype(np.float32, copy=False)] for boxes in (boxes, others)
+        [np.ascontiguousarray(side, np.float32) for side in boxes.T.astype(np.float32, copy=False)]
+        for boxes in (boxes, others)
     )
     area, area_other = ((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (one, other))
     result: Any = np.empty(len(i), np.float32)
@@ -229,7 +249,11 @@ def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
         part = slice(at, at + STEP)
         a, b = i[part], j[part]
         wide, high = (
-            np.maximum(np.minimum(one[axis + 2][a], other[axis + 2][b]) - np.maximum(one[axis][a], other[axis][b]), np.float32(0))
+            np.maximum(
+                np.minimum(one[axis + 2][a], other[axis + 2][b])
+                - np.maximum(one[axis][a], other[axis][b]),
+                np.float32(0),
+            )
             for axis in (0, 1)
         )
         common = wide * high
@@ -238,9 +262,11 @@ def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
 
 
 def probiou(quads: Floats, others: Floats) -> Floats:
-    """`(P,)` ProbIoU (arXiv 2106.06072) of OBBs by their corners `(P, 4, 2)`, as utils/metrics.py: batch_probiou.
+    """`(P,)` ProbIoU (arXiv 2106.06072) of OBBs by their corners `(P, 4, 2)`, as utils/metrics.py:
+    batch_probiou.
 
-    Corners stand for the smallest rectangle around them (`polygons.xywhr`), as in ops.xyxyxyxy2xywhr.
+    Corners stand for the smallest rectangle around them (`polygons.xywhr`), as in
+    ops.xyxyxyxy2xywhr.
 
     >>> square = np.array([[[0, 0], [4, 0], [4, 4], [0, 4.0]]])
     >>> round(float(probiou(square, square)[0]), 3)
@@ -273,7 +299,9 @@ def _gaussian(quads: Floats) -> Gaussian:
 
 
 def _correct(sample: EvaluationInputs, alike: Candidates) -> Bools:
-    """8.4.190: in the order of confidence, each takes its best label that is still free at that threshold."""
+    """8.4.190: in the order of confidence, each takes its best label that is still free at that
+    threshold.
+    """
     correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)
     for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
         some = np.flatnonzero(alike.iou >= threshold)
@@ -284,7 +312,8 @@ def _correct(sample: EvaluationInputs, alike: Candidates) -> Bools:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrowdPairs:
-    """The labels of boxes of a crowd, detection by detection: all their pairs at once would be too many.
+    """The labels of boxes of a crowd, detection by detection: all their pairs at once would be too
+    many.
 
     Attributes:
         pairs: candidates of the sample.
@@ -300,8 +329,13 @@ class CrowdPairs:
     counted: Bools
 
     def __iter__(self) -> Iterator[Row]:
-        """Each detection's labels, those of the highest IoU first, then the first; their IoU, and the detection."""
-        boxes: Any = (rows.instances.boxes.astype(np.float32) for rows in (self.sample.found, self.sample.truth))
+        """Each detection's labels, those of the highest IoU first, then the first; their IoU, and
+        the detection.
+        """
+        boxes: Any = (
+            rows.instances.boxes.astype(np.float32)
+            for rows in (self.sample.found, self.sample.truth)
+        )
         one, other = boxes
         every = np.zeros(len(other), np.int64)
         for found in self.which.tolist():
@@ -326,9 +360,11 @@ class CrowdPairs:
 
 
 def _correct_legacy(sample: EvaluationInputs, alike: Candidates) -> Bools:
-    """8.3: each looks at its best label only, of equals the last; the most confident that does has it."""
+    """8.3: each looks at its best label only, of equals the last; the most confident that does has
+    it.
+    """
     order = preferred(alike.found, alike.label, alike.iou, last=True)
-    best = order[np.flatnonzero(np.diff(alike.found[order], prepend=-1))]
+    best = order[ragged.firsts(alike.found[order])]
     found, label, iou = alike.found[best], alike.label[best], alike.iou[best]
     correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)
     for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
@@ -338,13 +374,22 @@ def _correct_legacy(sample: EvaluationInputs, alike: Candidates) -> Bools:
     return correct
 
 
-def _results(sample: EvaluationInputs, correct: Bools, order: Ints, kept: Bools, counted: Bools, legacy: bool, max_det: int) -> Results:
-    """As utils/metrics.py: ap_per_class. `order`: the detections that are kept, as validation meets them."""
+def _results(
+    sample: EvaluationInputs,
+    correct: Bools,
+    order: Ints,
+    kept: Bools,
+    counted: Bools,
+    legacy: bool,
+    max_det: int,
+) -> Results:
+    """As utils/metrics.py: ap_per_class. `order`: the detections that are kept, as validation meets
+    them.
+    """
     labels = sample.positives(counted)
     classes = np.flatnonzero(labels)
     found = sample.found.instances
-    assert found.conf is not None
-    conf = found.conf.astype(np.float32)
+    conf = found.confidence.astype(np.float32)
     order = order[np.argsort(-conf[order])]
     order = order[by_number(found.class_id[order])]
     begin = np.searchsorted(found.class_id[order], np.arange(sample.classes + 1))
@@ -361,7 +406,9 @@ def _results(sample: EvaluationInputs, correct: Bools, order: Ints, kept: Bools,
         r_curve[row] = np.interp(-PX, surest, right / (labels[k] + EPS), left=0)
         p_curve[row] = np.interp(-PX, surest, right / np.arange(1, len(own) + 1), left=1)
         for t in range(len(THRESHOLDS)):
-            recall, precision = _envelope(np.flatnonzero(hits[:, t]), len(own), int(labels[k]), legacy)
+            recall, precision = _envelope(
+                np.flatnonzero(hits[:, t]), len(own), int(labels[k]), legacy
+            )
             ap[row, t] = _trapezoid(np.interp(RECALLS, recall, precision))
             if t == 0:
                 prec_values[row] = np.interp(PX, recall, precision)

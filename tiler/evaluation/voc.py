@@ -22,24 +22,30 @@ IOU = 0.5
 RECALLS = np.arange(0.0, 1.1, 0.1)  # as in voc_eval.py: .3, .6 and .7 lie a last bit higher
 
 
-def ap(sample: EvaluationInputs, pairs: Candidates, iou: float = IOU, points: Literal[11] | None = None, strict: bool = False) -> Floats:
+def ap(
+    sample: EvaluationInputs,
+    pairs: Candidates,
+    iou: float = IOU,
+    points: Literal[11] | None = None,
+    strict: bool = False,
+) -> Floats:
     """`(classes,)` AP of each class, NaN of one without labels that count.
 
-    Of equal IoU the first label is the best. Once it is taken, other detections of it are false positives;
-    those of a label that is `difficult` count neither way, nor does the label.
+    Of equal IoU the first label is the best. Once it is taken, other detections of it are false
+    positives; those of a label that is `difficult` count neither way, nor does the label.
 
     Args:
         pairs: candidates of the sample, at least from `iou` on.
-        points: 11: the mean of the precision at 11 points of recall, as until VOC 2009. Default: the area under
-            its running maximum.
+        points: 11: the mean of the precision at 11 points of recall, as until VOC 2009. Default:
+            the area under its running maximum.
         strict: IoU is above the threshold (voc_eval.py, DOTA_devkit), not just at it (VOCdevkit).
 
     >>> from tiler.evaluation.candidates import candidates
-    >>> from tiler.evaluation.inputs import Found, Truth
+    >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8], [9, 9, 20, 20.0]]))
     >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 4.0]]), conf=np.array([0.9]))
-    >>> one = EvaluationInputs(Truth(labels, np.array([0, 0])), Found.of(found, np.array([0])), images=1, classes=2)
+    >>> one = EvaluationInputs(GroundTruth(labels, np.array([0, 0])), Predicted.of(found, np.array([0])), images=1, classes=2)
     >>> ap(one, candidates(one)).tolist(), ap(one, candidates(one), strict=True).tolist()
     ([0.5, nan], [0.0, nan])
     """
@@ -62,14 +68,16 @@ def ap(sample: EvaluationInputs, pairs: Candidates, iou: float = IOU, points: Li
         number = np.arange(1, len(own) + 1)
         precision = number / (before[own + 1] - before[begin[k]])
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        result[k] = envelope.sum() / labels[k] if points is None else _sampled(envelope, number / labels[k])
+        result[k] = (
+            envelope.sum() / labels[k] if points is None else _sampled(envelope, number / labels[k])
+        )
     return result
 
 
 def _best(pairs: Candidates) -> tuple[Ints, Ints]:
     """Each detection that has any, ascending, and the best of its labels, of equals the first."""
     order = preferred(pairs.found, pairs.label, pairs.iou)
-    best = order[np.flatnonzero(np.diff(pairs.found[order], prepend=-1))]
+    best = order[ragged.firsts(pairs.found[order])]
     return pairs.found[best], pairs.label[best]
 
 

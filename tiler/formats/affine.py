@@ -46,7 +46,10 @@ class Affine:
         if not all(map(math.isfinite, astuple(self))):
             raise TilerError(f"an affine map has six finite numbers, got {self}")
         if not abs(self.determinant) > FLAT * (abs(self.a * self.e) + abs(self.b * self.d)):
-            raise TilerError(f"an affine map gives pixels an area, but a·e - b·d of {self} is {self.determinant:g}")
+            raise TilerError(
+                f"an affine map gives pixels an area, but a·e - b·d of {self} is "
+                f"{self.determinant:g}"
+            )
 
     def __str__(self) -> str:
         return ",".join(repr(float(value)) for value in astuple(self))
@@ -62,7 +65,9 @@ class Affine:
         Affine(a=2.0, b=0.0, c=5.0, d=0.0, e=-2.0, f=7.0)
         """
         try:
-            values = [float(part) for part in (given.split(",") if isinstance(given, str) else given)]
+            values = [
+                float(part) for part in (given.split(",") if isinstance(given, str) else given)
+            ]
         except (TypeError, ValueError, OverflowError):
             values = []
         if len(values) != 6:
@@ -77,7 +82,10 @@ class Affine:
     def apply(self, points: Floats) -> Floats:
         """`(N, 2)` x and y of the world, of columns and rows `(N, 2)` in pixels."""
         column, row = points[..., 0], points[..., 1]
-        return np.stack([self.a * column + self.b * row + self.c, self.d * column + self.e * row + self.f], axis=-1)
+        return np.stack(
+            [self.a * column + self.b * row + self.c, self.d * column + self.e * row + self.f],
+            axis=-1,
+        )
 
     def of_tile(self, x: float, y: float, zoom: tuple[float, float] = (1.0, 1.0)) -> Affine:
         """The map of a tile that begins at column x and row y.
@@ -120,7 +128,9 @@ def world_file(path: Path) -> Affine:
         if not (word := line.strip()):
             continue
         if len(values) == 6:
-            raise TilerError(f"{shown}:{number}: a world file has six lines, got {short(word)} after them")
+            raise TilerError(
+                f"{shown}:{number}: a world file has six lines, got {short(word)} after them"
+            )
         try:
             values.append(float(word))
         except ValueError:
@@ -128,7 +138,9 @@ def world_file(path: Path) -> Affine:
         if not math.isfinite(values[-1]):
             raise TilerError(f"{shown}:{number}: expected a finite number, got {short(word)}")
     if len(values) != 6:
-        raise TilerError(f"{shown}:{len(values) + 1}: a world file has six lines, got {len(values)}")
+        raise TilerError(
+            f"{shown}:{len(values) + 1}: a world file has six lines, got {len(values)}"
+        )
     a, d, b, e, c, f = values
     try:
         return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
@@ -143,7 +155,9 @@ def world_text(affine: Affine) -> str:
     ['0.5', '0.0', '0.0', '-0.5', '1000.25', '1999.75']
     """
     a, b, c, d, e, f = astuple(affine)
-    return "".join(f"{float(value)!r}\n" for value in (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2))
+    return "".join(
+        f"{float(value)!r}\n" for value in (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2)
+    )
 
 
 def beside(image_path: Path) -> Affine | None:

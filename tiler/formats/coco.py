@@ -118,7 +118,14 @@ def read(file: Path) -> CocoFile:
     classes, names = classes_of(content.categories, str(file))
     images = _images(content, label, findings)
     kpt_shape = kpt_shape_of(content.categories, content.annotations)
-    return CocoFile(classes, names, images, task_of(content.annotations, kpt_shape), kpt_shape, condensed(findings))
+    return CocoFile(
+        classes,
+        names,
+        images,
+        task_of(content.annotations, kpt_shape),
+        kpt_shape,
+        condensed(findings),
+    )
 
 
 def decoded(file: Path, kind: type[T]) -> T:
@@ -149,7 +156,9 @@ def _hint(data: bytes) -> str:
     return "".join(hint.replace("did you", f"for {key}, did you") for key, hint in hints)
 
 
-def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, int], tuple[str, ...]]:
+def classes_of(
+    categories: Sequence[Category], shown: str
+) -> tuple[dict[int, int], tuple[str, ...]]:
     """The class index of each category id, in rising order of the ids, and the names by index.
 
     Raises:
@@ -164,7 +173,10 @@ def classes_of(categories: Sequence[Category], shown: str) -> tuple[dict[int, in
             raise TilerError(f"{shown}: a category has a whole-number id and a name, got {found}")
     ordered = sorted(categories, key=lambda c: c.id)
     if not ordered or len({c.id for c in ordered}) != len(ordered):
-        raise TilerError(f"{shown}: expected categories with ids of their own, got {[c.id for c in ordered][:20]}")
+        raise TilerError(
+            f"{shown}: expected categories with ids of their own, got "
+            f"{[c.id for c in ordered][:20]}"
+        )
     return {c.id: i for i, c in enumerate(ordered)}, tuple(c.name for c in ordered)
 
 
@@ -173,12 +185,21 @@ def _images(content: _File, label: str, findings: list[Finding]) -> list[CocoIma
     names: set[str] = set()
     for image in content.images:
         if not isinstance(image.file_name, str) or not image.file_name or "\0" in image.file_name:
-            findings.append(Finding(label, "I01", f"image {short(image.id)}: file_name is {short(image.file_name)}"))
+            findings.append(
+                Finding(
+                    label, "I01", f"image {short(image.id)}: file_name is {short(image.file_name)}"
+                )
+            )
         elif not isinstance(image.id, int | str):
-            message = f"image {short(image.id)}: {image.file_name} has no id that annotations could name"
+            message = (
+                f"image {short(image.id)}: {image.file_name} has no id that annotations could name"
+            )
             findings.append(Finding(label, "I01", message))
         elif image.id in by_id or image.file_name in names:
-            message = f"image {short(image.id)}: {image.file_name} is listed twice; the first entry counts"
+            message = (
+                f"image {short(image.id)}: {image.file_name} is listed twice; the first entry "
+                "counts"
+            )
             findings.append(Finding(label, "P05", message))
         else:
             by_id[image.id] = image
@@ -186,16 +207,30 @@ def _images(content: _File, label: str, findings: list[Finding]) -> list[CocoIma
             names.add(image.file_name)
     for index, annotation in enumerate(content.annotations):
         annotation.index = index
-        owner = by_id.get(annotation.image_id) if isinstance(annotation.image_id, int | float | str) else None
+        owner = (
+            by_id.get(annotation.image_id)
+            if isinstance(annotation.image_id, int | float | str)
+            else None
+        )
         if owner is None:
-            findings.append(Finding(label, "L03", f"{annotation.name}: no image has image_id {short(annotation.image_id)}"))
+            findings.append(
+                Finding(
+                    label,
+                    "L03",
+                    f"{annotation.name}: no image has image_id {short(annotation.image_id)}",
+                )
+            )
         else:
             owner.annotations.append(annotation)
     return list(by_id.values())
 
 
-def kpt_shape_of(categories: Sequence[Category], annotations: Sequence[Annotation]) -> tuple[int, int] | None:
-    """Number of keypoints and of values each, as the categories or else the annotations say; None if no annotation has any."""
+def kpt_shape_of(
+    categories: Sequence[Category], annotations: Sequence[Annotation]
+) -> tuple[int, int] | None:
+    """Number of keypoints and of values each, as the categories or else the annotations say; None
+    if no annotation has any.
+    """
     points = [len(c.keypoints) for c in categories if isinstance(c.keypoints, list)]
     used = any(isinstance(a.keypoints, list) and a.keypoints for a in annotations)
     if not used:
@@ -222,7 +257,12 @@ def task_of(annotations: Sequence[Annotation], kpt_shape: tuple[int, int] | None
 
 def _is_box(annotation: Annotation) -> bool:
     rings, bbox = annotation.given, annotation.bbox
-    if not (isinstance(rings, list) and len(rings) == 1 and isinstance(rings[0], list) and len(rings[0]) == 8):
+    if not (
+        isinstance(rings, list)
+        and len(rings) == 1
+        and isinstance(rings[0], list)
+        and len(rings[0]) == 8
+    ):
         return False
     try:
         x, y, w, h = map(float, bbox)
@@ -254,7 +294,10 @@ def instances(
             if annotation.ignored:
                 ignored.append(rings if rings is not None else _corners(bbox))
                 continue
-            if not isinstance(annotation.category_id, int | float) or annotation.category_id not in classes:
+            if (
+                not isinstance(annotation.category_id, int | float)
+                or annotation.category_id not in classes
+            ):
                 raise Unmeant("L04", f"no category has id {short(annotation.category_id)}")
             if rings is None and spec.task in ("segment", "obb"):
                 raise Unmeant("L10", f"no segmentation, which a {spec.task} set needs")
@@ -263,11 +306,17 @@ def instances(
             findings.append(Finding(path, bad.code, f"{annotation.name}: {bad.message}"))
     regions = concatenate(ignored)
     if not kept:
-        return empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0), regions, condensed(findings)
+        return (
+            empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0),
+            regions,
+            condensed(findings),
+        )
     boxes = np.array([bbox for _, bbox, _, _ in kept], np.float64)
     outlines = None
     if spec.task != "pose" and any(rings is not None for _, _, rings, _ in kept):
-        outlines = concatenate([_corners(bbox) if rings is None else rings for _, bbox, rings, _ in kept])
+        outlines = concatenate(
+            [_corners(bbox) if rings is None else rings for _, bbox, rings, _ in kept]
+        )
     if spec.task == "obb" and outlines is not None:
         outlines = Rings.from_quads(np.array([_quad(outlines[i]) for i in range(len(kept))]))
         boxes = outlines.bounds()
@@ -304,7 +353,9 @@ def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Flo
     mask = annotation.segmentation if isinstance(annotation.segmentation, dict) else None
     if mask is not None and size is not None and mask.get("size") != [size[1], size[0]]:
         found = short(mask.get("size"))
-        raise Unmeant("L03", f"segmentation: a mask of {found}, the image's is [{size[1]}, {size[0]}]")
+        raise Unmeant(
+            "L03", f"segmentation: a mask of {found}, the image's is [{size[1]}, {size[0]}]"
+        )
     try:
         return xyxy, outline(annotation.segmentation)
     except ValueError as error:
@@ -338,7 +389,10 @@ def outline(segmentation: Any) -> Rings:
         if not len(rings.coords):
             raise Unmeant("L06", "the mask is empty")
         if len(rings.ring_offsets) - 1 > MAX_PIECES:
-            raise ValueError(f"a mask in {len(rings.ring_offsets) - 1} pieces and holes, expected at most {MAX_PIECES}")
+            raise ValueError(
+                f"a mask in {len(rings.ring_offsets) - 1} pieces and holes, expected at most "
+                f"{MAX_PIECES}"
+            )
         return rings
     if not isinstance(segmentation, list):
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
@@ -346,7 +400,9 @@ def outline(segmentation: Any) -> Rings:
     for ring in segmentation:
         points = numbers(ring, "segmentation")
         if len(points) < 6 or len(points) % 2:
-            raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(points)}")
+            raise ValueError(
+                f"a polygon has an even number of values, 6 or more, got {len(points)}"
+            )
         parts.append(points.reshape(-1, 2))
     rings = Rings.of([parts])
     if polygons.tangled(rings).any():
@@ -389,7 +445,11 @@ def _quad(rings: list[Floats]) -> Floats:
 
 
 def _keypoints(annotation: Annotation, spec: Spec) -> Floats | None:
-    return None if spec.task != "pose" or spec.kpt_shape is None else triples(annotation.keypoints, spec.kpt_shape[0])
+    return (
+        None
+        if spec.task != "pose" or spec.kpt_shape is None
+        else triples(annotation.keypoints, spec.kpt_shape[0])
+    )
 
 
 def triples(keypoints: Any, count: int) -> Floats:
@@ -404,4 +464,6 @@ def triples(keypoints: Any, count: int) -> Floats:
     if len(values) != 3 * count:
         raise Unmeant("L03", f"expected {count} keypoints of 3 values, got {len(values)} values")
     result = values.reshape(count, 3)
-    return np.where((result[:, 2:] == 0) & (result[:, :2] == 0).all(axis=1, keepdims=True), 0.0, result)
+    return np.where(
+        (result[:, 2:] == 0) & (result[:, :2] == 0).all(axis=1, keepdims=True), 0.0, result
+    )

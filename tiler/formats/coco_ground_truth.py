@@ -14,8 +14,8 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
 from tiler.formats import coco
+from tiler.formats.json_numbers import dense
 from tiler.geometry.instances import Instances
-from tiler.predictions.records import dense
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
@@ -26,7 +26,9 @@ FAR = 1e9  # px; no image is that large
 
 
 class _ScoredAnnotation(coco.Annotation, gc=False):
-    """One annotation, its outline not yet decoded: most of the file are outlines, which few tasks look at."""
+    """One annotation, its outline not yet decoded: most of the file are outlines, which few tasks
+    look at.
+    """
 
     # the collector forgets tuples of numbers
     bbox: tuple[Any, ...] | dict[str, Any] | str | float | bool | None = None
@@ -56,17 +58,19 @@ class CocoTruth:
     Attributes:
         names: class names, categories in rising order of their ids.
         categories: the class index of each category id.
-        images: id, file name, width and height in px (0, and a name "", where the file has none), in rising
-            order of the ids: pycocotools' order. Whole numbers come before words.
-        instances: the objects, crowds and boxes without size too, by image, then place in the file. `boxes` are
-            x, y, x + w, y + h in px; `area` is the annotation's, or w * h where it has none; `row` is the index of
-            the annotation in the file; no rings.
+        images: id, file name, width and height in px (0, and a name "", where the file has none),
+            in rising order of the ids: pycocotools' order. Whole numbers come before words.
+        instances: the objects, crowds and boxes without size too, by image, then place in the file.
+            `boxes` are x, y, x + w, y + h in px; `area` is the annotation's, or w * h where it has
+            none; `row` is the index of the annotation in the file; no rings.
         image: `(N,)` int64, index into the images.
         crowd: `(N,)` bool, the annotation's `iscrowd`.
         ignore: `(N,)` bool, its own `ignore`.
         box_area: `(N,)` float64, w * h px² as given, negative where one side is.
-        num_keypoints: `(N,)` int64, of pose: the annotation's, or the number of those with a visibility; or None.
-        segmentations: of segment: polygons or a mask of each object as COCO has them, None where it has none; or None.
+        num_keypoints: `(N,)` int64, of pose: the annotation's, or the number of those with a
+            visibility; or None.
+        segmentations: of segment: polygons or a mask of each object as COCO has them, None where it
+            has none; or None.
         task: detect, segment or pose.
         kpt_shape: number of keypoints and of values each, where annotations have any.
         findings: annotations and images that cannot be used.
@@ -125,7 +129,9 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     if meant == "pose" and kpt_shape is not None:
         count = kpt_shape[0]
         given = [a.keypoints or [0] * 3 * count for a in annotations]
-        keypoints = _matrix(given, 3 * count, lambda value: coco.triples(value, count).ravel(), faults).reshape(-1, count, 3)
+        keypoints = _matrix(
+            given, 3 * count, lambda value: coco.triples(value, count).ravel(), faults
+        ).reshape(-1, count, 3)
     box_area = boxes[:, 2] * boxes[:, 3]
     area = _areas(annotations, box_area, faults)
     segmentations = _segmentations(annotations, faults) if meant == "segment" else None
@@ -160,24 +166,39 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     )
 
 
-def _task(task: str, annotations: Sequence[_ScoredAnnotation], kpt_shape: tuple[int, int] | None, shown: str) -> Task:
+def _task(
+    task: str,
+    annotations: Sequence[_ScoredAnnotation],
+    kpt_shape: tuple[int, int] | None,
+    shown: str,
+) -> Task:
     if task == "auto":
         return coco.task_of(annotations, kpt_shape)
     if task not in TASKS:
-        raise TilerError(f"{shown}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}")
+        raise TilerError(
+            f"{shown}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
+        )
     if task == "pose" and kpt_shape is None:
         raise TilerError(f"{shown}: no annotation has keypoints, got --task pose")
     return next(known for known in TASKS if known == task)
 
 
-def _images(images: Sequence[coco.CocoImage], label: str, findings: list[Finding]) -> list[tuple[int | str, str, int, int]]:
+def _images(
+    images: Sequence[coco.CocoImage], label: str, findings: list[Finding]
+) -> list[tuple[int | str, str, int, int]]:
     """Sorted by id; of several with one id the first."""
     found: dict[int | str, tuple[int | str, str, int, int]] = {}
     for image in images:
         if not isinstance(image.id, int | str) or isinstance(image.id, bool):
-            findings.append(Finding(label, "I01", f"image {short(image.id)}: no id that annotations could name"))
+            findings.append(
+                Finding(label, "I01", f"image {short(image.id)}: no id that annotations could name")
+            )
         elif image.id in found:
-            findings.append(Finding(label, "P05", f"image {short(image.id)} is listed twice; the first entry counts"))
+            findings.append(
+                Finding(
+                    label, "P05", f"image {short(image.id)} is listed twice; the first entry counts"
+                )
+            )
         else:
             name = image.file_name if isinstance(image.file_name, str) else ""
             found[image.id] = image.id, name, _side(image.width), _side(image.height)
@@ -198,15 +219,24 @@ def _places(
 ) -> Ints:
     """`(N,)` what a table has for a value of each annotation."""
     given = [*map(attrgetter(name), annotations)]
-    found = [table.get(value, -1) if isinstance(value, int | float | str) else -1 for value in given]
+    found = [
+        table.get(value, -1) if isinstance(value, int | float | str) else -1 for value in given
+    ]
     result = np.fromiter(found, np.int64, len(given))
     for i in np.flatnonzero(result < 0).tolist():
         faults.setdefault(i, (code, f"{said} {short(given[i])}"))
     return result
 
 
-def _matrix(values: Sequence[Any], width: int, checked: Callable[[Any], Floats], faults: dict[int, tuple[str, str]]) -> Floats:
-    """`(N, width)` finite numbers, one by one where they are not all plainly that; zeros for a fault."""
+def _matrix(
+    values: Sequence[Any],
+    width: int,
+    checked: Callable[[Any], Floats],
+    faults: dict[int, tuple[str, str]],
+) -> Floats:
+    """`(N, width)` finite numbers, one by one where they are not all plainly that; zeros for a
+    fault.
+    """
     plain = dense(values, width)
     if plain is not None and (np.abs(plain) < FAR).all():
         return plain
@@ -219,7 +249,9 @@ def _matrix(values: Sequence[Any], width: int, checked: Callable[[Any], Floats],
     return result
 
 
-def _areas(annotations: Sequence[_ScoredAnnotation], measured: Floats, faults: dict[int, tuple[str, str]]) -> Floats:
+def _areas(
+    annotations: Sequence[_ScoredAnnotation], measured: Floats, faults: dict[int, tuple[str, str]]
+) -> Floats:
     result = measured.copy()
     for i, area in enumerate(map(attrgetter("area"), annotations)):
         if isinstance(area, int | float) and abs(area) < FAR**2:
@@ -229,12 +261,16 @@ def _areas(annotations: Sequence[_ScoredAnnotation], measured: Floats, faults: d
     return result
 
 
-def _segmentations(annotations: Sequence[_ScoredAnnotation], faults: dict[int, tuple[str, str]]) -> list[Any]:
+def _segmentations(
+    annotations: Sequence[_ScoredAnnotation], faults: dict[int, tuple[str, str]]
+) -> list[Any]:
     result = []
     for i, annotation in enumerate(annotations):
         given = annotation.given or None
         if given is not None and not isinstance(given, list | dict):
-            faults.setdefault(i, ("L03", f"segmentation: expected polygons or a mask, got {short(given)}"))
+            faults.setdefault(
+                i, ("L03", f"segmentation: expected polygons or a mask, got {short(given)}")
+            )
         result.append(given)
     return result
 

@@ -1,4 +1,5 @@
-"""Text in a cell of CSV, so that no spreadsheet takes it for a formula and no terminal for a command.
+"""Text in a cell of CSV, so that no spreadsheet takes it for a formula and no terminal for a
+command.
 
 What begins like a formula, or holds a control character, is written behind an apostrophe, with
 these characters as `\\xNN` and backslashes doubled. All other text stays as it is; `plain` gives
@@ -28,7 +29,8 @@ def escaped(text: str) -> str:
 
 
 def plain(cell: str) -> str:
-    """The text that a cell was written for, by `escaped` or with the usual apostrophe before a formula.
+    """The text that a cell was written for, by `escaped` or with the usual apostrophe before a
+    formula.
 
     >>> plain(escaped("=a\\\\b\\n")) == "=a\\\\b\\n", plain("'tis.jpg")
     (True, "'tis.jpg")

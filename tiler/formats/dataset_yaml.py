@@ -21,7 +21,19 @@ from tiler.types import SPLITS
 
 MAX_CLASSES = 100_000
 NAMES = ("dataset.yaml", "data.yaml")
-KEYS = ("path", "train", "val", "test", "minival", "names", "nc", "channels", "kpt_shape", "flip_idx", "download")
+KEYS = (
+    "path",
+    "train",
+    "val",
+    "test",
+    "minival",
+    "names",
+    "nc",
+    "channels",
+    "kpt_shape",
+    "flip_idx",
+    "download",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,9 @@ def find(data: Path) -> Path:
     for name in NAMES:
         if os.path.isfile(data / name):
             return data / name
-    found = sorted(p for p in data.iterdir() if p.suffix.lower() in (".yaml", ".yml") and p.is_file())
+    found = sorted(
+        p for p in data.iterdir() if p.suffix.lower() in (".yaml", ".yml") and p.is_file()
+    )
     if len(found) == 1:
         return found[0]
     listed = ", ".join(p.name for p in found) or "none"
@@ -85,18 +99,32 @@ def read(data: Path) -> DatasetYaml:
     names = _names(content, shown)
     root, splits, missing = _resolve(file, content.get("path"), entries, shown)
     label = file.name
-    findings = [Finding(label, "Y01", f"split {name}: no such file or folder: {path}") for name, path in missing]
+    findings = [
+        Finding(label, "Y01", f"split {name}: no such file or folder: {path}")
+        for name, path in missing
+    ]
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-    findings += [Finding(label, "Y02", f"class name {name!r} stands for several classes") for name in doubled]
+    findings += [
+        Finding(label, "Y02", f"class name {name!r} stands for several classes") for name in doubled
+    ]
     if "val" not in entries:
         findings.append(Finding(label, "Y03", "no val split, which the trainer needs"))
     kpt_shape = _ints(content, "kpt_shape", shown)
-    if kpt_shape is not None and (len(kpt_shape) != 2 or kpt_shape[0] < 1 or kpt_shape[1] not in (2, 3)):
-        raise TilerError(f"{shown}: kpt_shape is [number of keypoints, 2 or 3], got {list(kpt_shape)}")
+    if kpt_shape is not None and (
+        len(kpt_shape) != 2 or kpt_shape[0] < 1 or kpt_shape[1] not in (2, 3)
+    ):
+        raise TilerError(
+            f"{shown}: kpt_shape is [number of keypoints, 2 or 3], got {list(kpt_shape)}"
+        )
     flip_idx = _ints(content, "flip_idx", shown)
     if kpt_shape and flip_idx is not None and sorted(flip_idx) != list(range(kpt_shape[0])):
-        raise TilerError(f"{shown}: flip_idx names each of the {kpt_shape[0]} keypoints once, got {list(flip_idx)}")
-    channels = None if content.get("channels") is None else _int(content["channels"], f"{shown}: channels")
+        raise TilerError(
+            f"{shown}: flip_idx names each of the {kpt_shape[0]} keypoints once, got "
+            f"{list(flip_idx)}"
+        )
+    channels = (
+        None if content.get("channels") is None else _int(content["channels"], f"{shown}: channels")
+    )
     shape = None if kpt_shape is None else (kpt_shape[0], kpt_shape[1])
     return DatasetYaml(file, root, names, splits, shape, flip_idx, channels, tuple(findings))
 
@@ -109,7 +137,11 @@ def _entries(content: dict[str, Any], shown: str) -> dict[str, list[str]]:
         if value is None:
             continue
         items = value if isinstance(value, list) else [value]
-        if not items or not all(isinstance(item, str) and item for item in items) or any("\0" in i for i in items):
+        if (
+            not items
+            or not all(isinstance(item, str) and item for item in items)
+            or any("\0" in i for i in items)
+        ):
             raise TilerError(f"{shown}: {split} is a path or a list of paths, got {short(value)}")
         entries[split] = items
     if "train" not in entries and "val" not in entries:
@@ -123,17 +155,28 @@ def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
     count = None if nc is None else _int(nc, f"{shown}: nc")
     if names is None:
         if count is None:
-            raise TilerError(f"{shown}: names (or nc) is missing{''.join(did_you_mean('names', [k]) for k in content)}")
+            raise TilerError(
+                f"{shown}: names (or nc) is "
+                f"missing{''.join(did_you_mean('names', [k]) for k in content)}"
+            )
         if not 0 < count <= MAX_CLASSES:
             raise TilerError(f"{shown}: nc is {count}, expected 1 to {MAX_CLASSES}")
         return tuple(f"class_{i}" for i in range(count))
     if isinstance(names, dict):
         keys = [_int(key, f"{shown}: a key of names") for key in names]
         if sorted(keys) != list(range(len(keys))):
-            raise TilerError(f"{shown}: names has the keys {sorted(keys)[:20]}, expected 0 to {len(keys) - 1} without gap")
-        names = [name for _, name in sorted(zip(keys, names.values(), strict=True), key=lambda pair: pair[0])]
+            raise TilerError(
+                f"{shown}: names has the keys {sorted(keys)[:20]}, expected 0 to {len(keys) - 1} "
+                "without gap"
+            )
+        names = [
+            name
+            for _, name in sorted(zip(keys, names.values(), strict=True), key=lambda pair: pair[0])
+        ]
     if not isinstance(names, list) or not names:
-        raise TilerError(f"{shown}: names is a list or a mapping of class names, got {short(names)}")
+        raise TilerError(
+            f"{shown}: names is a list or a mapping of class names, got {short(names)}"
+        )
     if len(names) > MAX_CLASSES:
         raise TilerError(f"{shown}: names has {len(names)} classes, expected at most {MAX_CLASSES}")
     for i, name in enumerate(names):
@@ -154,10 +197,16 @@ def _resolve(
     tried: list[tuple[str, Path]] = []
     for base in _bases(file):
         root = Path(os.path.normpath(base / (path or ".")))
-        found = {split: tuple(_entry(root, item) for item in items) for split, items in entries.items()}
+        found = {
+            split: tuple(_entry(root, item) for item in items) for split, items in entries.items()
+        }
         if all(_exists(p) for split in needed for p in found[split]):
             missing = [(s, str(p)) for s, paths in found.items() for p in paths if not _exists(p)]
-            return root, {s: tuple(p for p in paths if _exists(p)) for s, paths in found.items()}, missing
+            return (
+                root,
+                {s: tuple(p for p in paths if _exists(p)) for s, paths in found.items()},
+                missing,
+            )
         tried.append(next((split, p) for split in needed for p in found[split] if not _exists(p)))
         if path is None or Path(path).is_absolute():
             break
@@ -171,10 +220,14 @@ def _exists(path: Path) -> bool:
 
 
 def _bases(file: Path) -> list[Path]:
-    """Where a relative `path` may start: beside the YAML, here, and in the trainer's datasets folder."""
+    """Where a relative `path` may start: beside the YAML, here, and in the trainer's datasets
+    folder.
+    """
     bases = [file.parent.absolute(), Path.cwd()]
     config = os.environ.get("YOLO_CONFIG_DIR")
-    settings = (Path(config) if config else Path("~/.config/Ultralytics").expanduser()) / "settings.json"
+    settings = (
+        Path(config) if config else Path("~/.config/Ultralytics").expanduser()
+    ) / "settings.json"
     try:
         bases.append(Path(json.loads(read_bytes(settings, plain_yaml.MAX_BYTES))["datasets_dir"]))
     except (OSError, ValueError, KeyError, TypeError, TilerError):

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 NINE = "%.9g"
 TWELVE = "%.12g"
 PIXEL_DECIMALS = 6
-# Going to pixels and back costs up to 5e-16 of the frame, which may be in the ninth digit of a box of
-# a hundredth of a pixel in a large image. Rounded to this first, text that is read and written stays.
+# Going to pixels and back costs up to 5e-16 of the frame, which may be in the ninth digit of a box
+# of a hundredth of a pixel in a large image. Rounded to this first, text that is read and written
+# stays.
 PART_DECIMALS = 14
 POWERS = np.array([float(f"1e{k}") for k in range(23)])  # of ten, all that are doubles
 STEP = 65_536  # rows whose numbers are Python objects at once
@@ -65,9 +66,13 @@ def yolo_text(instances: Instances, width: int, height: int) -> str:
     if outlines := _outlines(instances):
         columns.append(_paths(_joined(outlines), NINE, PART_DECIMALS, size))
     else:
-        columns.append(_numbers(box.to_cxcywh(instances.boxes) / np.tile(size, 2), NINE, PART_DECIMALS))
+        columns.append(
+            _numbers(box.to_cxcywh(instances.boxes) / np.tile(size, 2), NINE, PART_DECIMALS)
+        )
     if instances.task == "pose":
-        columns.append(_numbers(_flat(_keypoints(instances) / [width, height, 1]), NINE, PART_DECIMALS))
+        columns.append(
+            _numbers(_flat(_keypoints(instances) / [width, height, 1]), NINE, PART_DECIMALS)
+        )
     columns.append(_words(NINE, conf[:, None]))
     return "".join(" ".join(words) + "\n" for words in zip(*columns, strict=True))
 
@@ -95,17 +100,32 @@ def coco_entries(
     [10.0, 20.0, 20.0, 40.5]
     """
     conf = _significant(_scores(instances), 9).tolist()
-    xywh = np.concatenate([instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]], axis=1)
-    common = zip(_category_ids(instances.class_id, base, categories), _pixels(xywh).tolist(), conf, strict=True)
+    xywh = np.concatenate(
+        [instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]], axis=1
+    )
+    common = zip(
+        _category_ids(instances.class_id, base, categories),
+        _pixels(xywh).tolist(),
+        conf,
+        strict=True,
+    )
     entries: list[dict[str, Any]] = [
-        {"image_id": image_id, "file_name": file_name, "category_id": category, "bbox": bbox, "score": score}
+        {
+            "image_id": image_id,
+            "file_name": file_name,
+            "category_id": category,
+            "bbox": bbox,
+            "score": score,
+        }
         for category, bbox, score in common
     ]
     if instances.task == "segment":
         for entry, parts in zip(entries, _segmentations(instances), strict=True):
             entry["segmentation"] = parts
     elif instances.task == "obb":
-        for entry, corners in zip(entries, _pixels(_quads(instances).reshape(-1, 8)).tolist(), strict=True):
+        for entry, corners in zip(
+            entries, _pixels(_quads(instances).reshape(-1, 8)).tolist(), strict=True
+        ):
             entry["poly"], entry["segmentation"] = corners, [corners]
     elif instances.task == "pose":
         for entry, points in zip(entries, _keypoints_out(instances).tolist(), strict=True):
@@ -137,7 +157,9 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
     {'small-car': 'P0001 0.875 1 2 3 2 3 4.5 1 4.5\\n'}
     """
     if len(image_id.splitlines()) > 1:
-        raise TilerError(f"{image_id!r}: a line of DOTA text cannot hold an image name with a line break")
+        raise TilerError(
+            f"{image_id!r}: a line of DOTA text cannot hold an image name with a line break"
+        )
     scores = _words(NINE, _scores(instances)[:, None])
     corners = _numbers(_quads(instances).reshape(-1, 8), TWELVE, PIXEL_DECIMALS)
     rows: dict[int, list[str]] = {}
@@ -147,12 +169,16 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
     for class_id, lines in sorted(rows.items()):
         name = _name(names, class_id).replace(" ", "-")
         if name in result:
-            raise TilerError(f"two classes would share the DOTA file of {name!r}; class {class_id} is the second")
+            raise TilerError(
+                f"two classes would share the DOTA file of {name!r}; class {class_id} is the second"
+            )
         result[name] = "".join(lines)
     return result
 
 
-def geojson(instances: Instances, names: Sequence[str], affine: Affine | None = None, crs: str | None = None) -> bytes:
+def geojson(
+    instances: Instances, names: Sequence[str], affine: Affine | None = None, crs: str | None = None
+) -> bytes:
     """A GeoJSON FeatureCollection, one feature a detection, a line each.
 
     Rings are closed, outer ones counter-clockwise (x to the right, y up) and holes clockwise
@@ -177,22 +203,33 @@ def geojson(instances: Instances, names: Sequence[str], affine: Affine | None = 
     return encode(head)[:-1] + b',"features":[\n' + body + b"\n]}\n"
 
 
-def _features(instances: Instances, names: Sequence[str], affine: Affine | None) -> Iterator[dict[str, Any]]:
+def _features(
+    instances: Instances, names: Sequence[str], affine: Affine | None
+) -> Iterator[dict[str, Any]]:
     conf = _significant(_scores(instances), 9).tolist()
     class_id = instances.class_id.tolist()
     known = {c: _name(names, c) for c in set(class_id)}
     keypoints = _keypoints_out(instances, affine).tolist() if instances.task == "pose" else None
     for i, parts in enumerate(_coordinates(instances, affine)):
-        properties = {"index": i, "class_id": class_id[i], "class": known[class_id[i]], "conf": conf[i]}
+        properties = {
+            "index": i,
+            "class_id": class_id[i],
+            "class": known[class_id[i]],
+            "conf": conf[i],
+        }
         if keypoints is not None:
             properties["keypoints"] = keypoints[i]
         one = len(parts) == 1
-        geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": parts[0] if one else parts}
+        geometry = {
+            "type": "Polygon" if one else "MultiPolygon",
+            "coordinates": parts[0] if one else parts,
+        }
         yield {"type": "Feature", "properties": properties, "geometry": geometry}
 
 
 def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
-    """Rows under `CSV_HEAD[instances.task]`, in pixels; `polygon` and `keypoints` are numbers with spaces.
+    """Rows under `CSV_HEAD[instances.task]`, in pixels; `polygon` and `keypoints` are numbers with
+    spaces.
 
     Several rings are joined into one. Text is quoted where it must be, and escaped where a
     spreadsheet would take it for a formula (see `cells`).
@@ -203,9 +240,14 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     'a.jpg,0,"car, red",0.875,1,2,3,4.5\\n'
     """
     class_id = instances.class_id.tolist()
-    known = {c: _fields(csv_cells.escaped(source), c, csv_cells.escaped(_name(names, c))) for c in set(class_id)}
+    known = {
+        c: _fields(csv_cells.escaped(source), c, csv_cells.escaped(_name(names, c)))
+        for c in set(class_id)
+    }
     columns = [[known[c] for c in class_id], _words(NINE, _scores(instances)[:, None])]
-    columns.append([words.replace(" ", ",") for words in _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)])
+    columns.append(
+        [words.replace(" ", ",") for words in _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)]
+    )
     if outlines := _outlines(instances):
         columns.append(_paths(_joined(outlines), TWELVE, PIXEL_DECIMALS))
     elif instances.task == "pose":
@@ -239,7 +281,9 @@ def _scores(instances: Instances) -> Floats:
             i = int(np.argmax(points < 3))
             raise TilerError(f"detection {i}: an outline of {points[i]} points, expected 3 or more")
         if not (finite := np.isfinite(rings.coords).all(axis=1)).all():
-            raise TilerError(f"detection {owners[np.argmin(finite)]}: an outline that is not finite")
+            raise TilerError(
+                f"detection {owners[np.argmin(finite)]}: an outline that is not finite"
+            )
     return instances.conf
 
 
@@ -256,7 +300,11 @@ def _keypoints(instances: Instances) -> Floats:
 def _keypoints_out(instances: Instances, affine: Affine | None = None) -> Floats:
     """`(N, 3K)` x, y, visibility as written; 0, 0, 0 stays where nothing is labelled."""
     keypoints = _keypoints(instances)
-    places = _pixels(keypoints[..., :2]) if affine is None else _significant(affine.apply(keypoints[..., :2]), 12)
+    places = (
+        _pixels(keypoints[..., :2])
+        if affine is None
+        else _significant(affine.apply(keypoints[..., :2]), 12)
+    )
     places[~labelled(keypoints)] = 0.0
     return _flat(np.concatenate([places, keypoints[..., 2:]], axis=-1))
 
@@ -270,7 +318,9 @@ def _category_ids(class_id: Ints, base: int, categories: Sequence[int] | None) -
         return [int(c) for c in (class_id + base).tolist()]
     unknown = (class_id < 0) | (class_id >= len(categories))
     if unknown.any():
-        raise TilerError(f"class {class_id[unknown][0]} has no category id: there are {len(categories)}")
+        raise TilerError(
+            f"class {class_id[unknown][0]} has no category id: there are {len(categories)}"
+        )
     return [categories[c] for c in class_id.tolist()]
 
 
@@ -283,7 +333,9 @@ def _name(names: Sequence[str], class_id: int) -> str:
 
 
 def _quads(instances: Instances) -> Floats:
-    """`(N, 4, 2)` corners; of boxes clockwise (as seen) from the top left, of segments the smallest rectangle."""
+    """`(N, 4, 2)` corners; of boxes clockwise (as seen) from the top left, of segments the smallest
+    rectangle.
+    """
     rings = _outlines(instances)
     if rings is None:
         return box.corners(instances.boxes)
@@ -319,7 +371,9 @@ def _areas(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
     wide = shapely.area(shapes) > 10.0**-PIXEL_DECIMALS * shapely.length(shapes)
     areas, whose = areas.take(wide), whose[wide]
     flat = np.delete(odd, whose)
-    whole = polygons.concatenate([rings.take(plain), areas, Rings.from_quads(box.corners(boxes[flat]))])
+    whole = polygons.concatenate(
+        [rings.take(plain), areas, Rings.from_quads(box.corners(boxes[flat]))]
+    )
     owner = np.concatenate([np.flatnonzero(plain), odd[whose], flat])
     order = np.argsort(owner, kind="stable")
     return whole.take(order), owner[order]
@@ -338,12 +392,16 @@ def _segmentations(instances: Instances) -> list[list[list[float]]]:
         owner = np.concatenate([owner, np.flatnonzero(many)[whose]])
     numbers = _pixels(whole.coords).ravel().tolist()
     result: list[list[list[float]]] = [[] for _ in range(len(rings))]
-    for i, (start, end) in zip(owner.tolist(), pairwise((2 * whole.ring_offsets).tolist()), strict=True):
+    for i, (start, end) in zip(
+        owner.tolist(), pairwise((2 * whole.ring_offsets).tolist()), strict=True
+    ):
         result[i].append(numbers[start:end])
     return result
 
 
-def _coordinates(instances: Instances, affine: Affine | None) -> Iterator[list[list[list[list[float]]]]]:
+def _coordinates(
+    instances: Instances, affine: Affine | None
+) -> Iterator[list[list[list[list[float]]]]]:
     """Of each object its polygons, each a list of closed rings that turn as RFC 7946 says."""
     if outlines := _outlines(instances):
         areas, owner = _areas(outlines, instances.boxes)
@@ -352,7 +410,9 @@ def _coordinates(instances: Instances, affine: Affine | None) -> Iterator[list[l
     of_ring = np.repeat(np.arange(len(areas.ring_offsets) - 1), np.diff(areas.ring_offsets))
     outer = np.zeros(len(areas.ring_offsets) - 1, bool)
     outer[areas.offsets[:-1]] = True
-    left = shapely.is_ccw(shapely.linearrings(areas.coords, indices=of_ring)) if len(outer) else outer
+    left = (
+        shapely.is_ccw(shapely.linearrings(areas.coords, indices=of_ring)) if len(outer) else outer
+    )
     if affine is None:
         points = _pixels(areas.coords)
     else:
@@ -380,7 +440,8 @@ def _pixels(values: Floats) -> Floats:
 
 
 def _significant(values: Floats, digits: int) -> Floats:
-    """The doubles nearest to the values' decimals of so many digits: their shortest text shows no more.
+    """The doubles nearest to the values' decimals of so many digits: their shortest text shows no
+    more.
 
     A whole number over a power of ten that is itself a double gives just that. Values too
     small for it (scores under 1e-14) stay as they are, larger ones keep their whole digits.
@@ -393,7 +454,9 @@ def _significant(values: Floats, digits: int) -> Floats:
 
 
 def _numbers(values: Floats, form: str, decimals: int) -> list[str]:
-    """One text for each row of `(N, F)` values, rounded to `decimals` and then to the digits of `form`."""
+    """One text for each row of `(N, F)` values, rounded to `decimals` and then to the digits of
+    `form`.
+    """
     return _words(" ".join([form] * values.shape[1]), np.round(values, decimals) + 0.0)
 
 
@@ -404,7 +467,9 @@ def _paths(rings: Rings, form: str, decimals: int, size: Floats | float = 1.0) -
 
 
 def _words(form: str, values: Floats | Ints) -> list[str]:
-    """One text for each row of `(N, F)` values, block by block: a million rows as Python floats are much memory."""
+    """One text for each row of `(N, F)` values, block by block: a million rows as Python floats are
+    much memory.
+    """
     words: list[str] = []
     for start in range(0, len(values), STEP):
         block = values[start : start + STEP]

@@ -28,7 +28,9 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Opened = Callable[[Path], BinaryIO]
 
 
-def read_head(path: Path, kind: type[Head], schema: int, what: str, opened: Opened = open_regular) -> Head:
+def read_head(
+    path: Path, kind: type[Head], schema: int, what: str, opened: Opened = open_regular
+) -> Head:
     """The first line.
 
     Args:
@@ -43,7 +45,9 @@ def read_head(path: Path, kind: type[Head], schema: int, what: str, opened: Open
     except (OSError, *UNREADABLE) as error:
         raise TilerError(f"{path}: not {what}: {error}") from None
     if head.schema != schema:
-        raise TilerError(f"{path}: schema {head.schema}, expected {schema}; made by tiler {head.tiler}")
+        raise TilerError(
+            f"{path}: schema {head.schema}, expected {schema}; made by tiler {head.tiler}"
+        )
     return head
 
 

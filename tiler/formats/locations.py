@@ -13,7 +13,8 @@ PLACES = ("preds", "tiles", "images")  # options of merge that are places
 def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:
     """What stands in the args.yaml of an output folder, itself a path without links.
 
-    A path that YAML cannot hold (not UTF-8), or that lies on another drive, is left out, or absolute.
+    A path that YAML cannot hold (not UTF-8), or that lies on another drive, is left out, or
+    absolute.
 
     >>> relative({"preds": Path("/runs/predict")}, Path("/runs/predict-merged"))
     {'preds': '../predict'}

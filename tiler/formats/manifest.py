@@ -33,7 +33,9 @@ class ManifestHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TileEntry(msgspec.Struct, frozen=True):
-    """A tile: its window in source pixels, and for each line of its label file the source row and visible part."""
+    """A tile: its window in source pixels, and for each line of its label file the source row and
+    visible part.
+    """
 
     name: str
     x: int
@@ -58,7 +60,9 @@ class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A source image (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its id in a COCO set."""
+    """A source image (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its
+    id in a COCO set.
+    """
 
     source: str
     split: str
@@ -115,8 +119,12 @@ def missing(out: Path) -> list[Finding]:
             gone = [tile.name for tile in entry.tiles if not known.get(tile.name, set()) - {WORLD}]
             findings += [Finding(f"{kind}/{entry.split}/{name}", "T01", "missing") for name in gone]
             if kind == "images" and entry.geo is not None:
-                unplaced = [t.name for t in entry.tiles if not known.get(t.name, {WORLD}) & {WORLD, *PLACED}]
-                findings += [Finding(f"images/{entry.split}/{n}{WORLD}", "T01", "missing") for n in unplaced]
+                unplaced = [
+                    t.name for t in entry.tiles if not known.get(t.name, {WORLD}) & {WORLD, *PLACED}
+                ]
+                findings += [
+                    Finding(f"images/{entry.split}/{n}{WORLD}", "T01", "missing") for n in unplaced
+                ]
     return findings
 
 

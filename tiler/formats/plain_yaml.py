@@ -83,9 +83,13 @@ def load(path: Path) -> dict[str, Any]:
     except _Rejected as error:
         raise TilerError(f"{shown}: {error}; refused") from None
     except yaml.constructor.ConstructorError as error:
-        raise TilerError(f"{shown}{_line(error)}: {error.problem or 'not plain YAML'}; refused") from None
+        raise TilerError(
+            f"{shown}{_line(error)}: {error.problem or 'not plain YAML'}; refused"
+        ) from None
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+        problem = (
+            getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+        )
         raise TilerError(f"{shown}{_line(error)}: not YAML: {problem}") from None
     except (RecursionError, ValueError, TypeError) as error:
         # unhashable keys, characters out of range

@@ -1,4 +1,6 @@
-"""merged.jsonl: what became of every row of every tile, and of which rows each merged detection is made."""
+"""merged.jsonl: what became of every row of every tile, and of which rows each merged detection is
+made.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class ProvenanceHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         index: names the images and tiles that predictions were looked up in.
-        by_names: no manifest told the tiles; of an image without predictions it is not known whether it was cut.
+        by_names: no manifest told the tiles; of an image without predictions it is not known
+            whether it was cut.
     """
 
     tiler: str
@@ -39,7 +42,9 @@ class ProvenanceHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TileRows(msgspec.Struct, frozen=True, array_like=True):
-    """A tile: its window in source pixels, tile px per source px, and its number of rows, 0 without predictions."""
+    """A tile: its window in source pixels, tile px per source px, and its number of rows, 0 without
+    predictions.
+    """
 
     name: str
     x: float

@@ -1,4 +1,6 @@
-"""COCO's `segmentation`: run-length masks to exact outlines along the pixel edges, and every kind to its pixels."""
+"""COCO's `segmentation`: run-length masks to exact outlines along the pixel edges, and every kind
+to its pixels.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,11 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     [[0.0, 0.0, 1.0, 2.0]]
     """
     size = segmentation.get("size")
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
+    if not (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(isinstance(s, int) and s > 0 for s in size)
+    ):
         raise ValueError(f"size is [height, width], got {short(size)}")
     height, width = size
     if height * width > MAX_PIXELS:
@@ -90,8 +96,9 @@ def outline(segmentation: dict[str, Any]) -> Rings:
 def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
     """The pixels of COCO's `segmentation` values as pycocotools reads them, one object each.
 
-    Polygons (a list of lists x, y, x, y, ... in pixels) are united; a mask `{"size": [height, width], "counts": ...}`,
-    of compressed text or a list of run lengths, is of the size of its frame.
+    Polygons (a list of lists x, y, x, y, ... in pixels) are united; a mask `{"size": [height,
+    width], "counts": ...}`, of compressed text or a list of run lengths, is of the size of its
+    frame.
 
     Args:
         segmentations: N values as they stand in JSON.
@@ -112,7 +119,9 @@ def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, s
             if not isinstance(given, dict):
                 rings[i] = _polygons(given)
             elif given.get("size") != [height, width]:
-                raise ValueError(f"a mask of {short(given.get('size'))}, the image's is [{height}, {width}]")
+                raise ValueError(
+                    f"a mask of {short(given.get('size'))}, the image's is [{height}, {width}]"
+                )
             else:
                 runs[i] = _lengths(given, height, width)
         except ValueError as error:
@@ -142,7 +151,9 @@ def _polygons(segmentation: Any) -> list[Floats]:
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
     for ring in segmentation:
-        if not isinstance(ring, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in ring):
+        if not isinstance(ring, list) or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in ring
+        ):
             raise ValueError(f"a polygon is a list of numbers, got {short(ring)}")
         # also false of NaN, and of whole numbers beyond floats
         if not all(abs(v) < 1e9 for v in ring):
@@ -165,14 +176,18 @@ def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
 
 
 def _traced(rectangles: Floats) -> Rings:
-    """The rings around rectangles side by side, clockwise on the screen: one object. Pieces touch in corners at most.
+    """The rings around rectangles side by side, clockwise on the screen: one object. Pieces touch
+    in corners at most.
 
-    Where a rectangle begins or ends in x, its corners are corners of the outline, but for those where another goes on at
-    the same height. Between corners, taken along a column and along a row, every second stretch is a side.
+    Where a rectangle begins or ends in x, its corners are corners of the outline, but for those
+    where another goes on at the same height. Between corners, taken along a column and along a row,
+    every second stretch is a side.
     """
     x0, y0, x1, y1 = rectangles.T
-    x, y = np.concatenate([x0, x0, x1, x1]), np.concatenate([y0, y1, y0, y1])
-    bottom, right = np.repeat([False, True, False, True], len(x0)), np.repeat([False, False, True, True], len(x0))
+    x = np.concatenate([x0, x0, x1, x1])
+    y = np.concatenate([y0, y1, y0, y1])
+    bottom = np.repeat([False, True, False, True], len(x0))
+    right = np.repeat([False, False, True, True], len(x0))
     order = np.lexsort((~bottom, y, x))  # where two pieces touch, what is above comes first
     x, y, bottom, right = x[order], y[order], bottom[order], right[order]
     again = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (bottom[1:] == bottom[:-1])

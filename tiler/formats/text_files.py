@@ -16,7 +16,12 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # bytes that file systems hold; of a path less than 4096, for the folder before it
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 # What holds nobody up: a fifo, a terminal
-OPENING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+OPENING = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def open_regular(path: str | Path) -> BufferedReader:
@@ -46,7 +51,8 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def within(name: str) -> str | None:
-    """Where a name of a JSON or manifest leads to in the folder that it is looked up in; None for out of it.
+    """Where a name of a JSON or manifest leads to in the folder that it is looked up in; None for
+    out of it.
 
     By its letters alone: what `a/..` is depends on links, so it is taken away and not followed.
 
@@ -54,7 +60,12 @@ def within(name: str) -> str | None:
     ('a/b.jpg', None, None)
     """
     path = os.path.normpath(name).replace(os.sep, "/")
-    outside = os.path.isabs(name) or path.startswith("/") or path.split("/")[0] == ".." or os.path.splitdrive(name)[0]
+    outside = (
+        os.path.isabs(name)
+        or path.startswith("/")
+        or path.split("/")[0] == ".."
+        or os.path.splitdrive(name)[0]
+    )
     return None if outside or "\0" in name else path
 
 
@@ -107,7 +118,9 @@ def read_text(path: Path, limit: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise TilerError(f"{shown}:{line}: not UTF-8 text (byte {data[error.start]:#04x})") from None
+        raise TilerError(
+            f"{shown}:{line}: not UTF-8 text (byte {data[error.start]:#04x})"
+        ) from None
 
 
 def reason(error: OSError) -> str:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from tiler.errors import TilerError
 
 PATTERNS = {
-    "tiler": re.compile(r"(?P<stem>.+?)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"),
+    "tiler": re.compile(
+        r"(?P<stem>.+?)__(?:s(?P<percent>\d+(?:\.\d+)?)__)?(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)"
+    ),
     "split_dota": re.compile(r"(?P<stem>.+)__(?P<w>\d{2,})__(?P<x>\d+)___(?P<y>\d+)"),
     "dota_devkit": re.compile(r"(?P<stem>.+)__(?P<rate>\d(?:\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)"),
     "sahi": re.compile(r"(?P<stem>.+)_(?P<x>\d+)_(?P<y>\d+)_(?P<right>\d+)_(?P<bottom>\d+)"),
@@ -51,9 +53,15 @@ def parse(name: str, pattern: str) -> TileName | None:
     TileName(stem='site__A', x=512.0, y=0.0, width=640.0, height=640.0, scale=1.0)
     """
     found = PATTERNS[pattern].fullmatch(name)
-    if found is None or any(len(text or "") > DIGITS for key, text in found.groupdict().items() if key != "stem"):
+    if found is None or any(
+        len(text or "") > DIGITS for key, text in found.groupdict().items() if key != "stem"
+    ):
         return None
-    number = {key: float(text) for key, text in found.groupdict().items() if key != "stem" and text is not None}
+    number = {
+        key: float(text)
+        for key, text in found.groupdict().items()
+        if key != "stem" and text is not None
+    }
     stem, x, y = found["stem"], number["x"], number["y"]
     scale = number.get("percent", 100.0) / 100
     if pattern == "split_dota":
@@ -64,11 +72,16 @@ def parse(name: str, pattern: str) -> TileName | None:
     if pattern == "sahi":
         width, height = number["right"] - x, number["bottom"] - y
         return TileName(stem, x, y, width, height) if width > 0 and height > 0 else None
-    return TileName(stem, x, y, number["w"], number["h"], scale) if number["w"] > 0 < number["h"] and scale > 0 else None
+    return (
+        TileName(stem, x, y, number["w"], number["h"], scale)
+        if number["w"] > 0 < number["h"] and scale > 0
+        else None
+    )
 
 
 def decide(names: Sequence[str], stems: Collection[str], optional: bool = False) -> str:
-    """The pattern by which most names are tiles of images with these stems; with `optional`, "none" if none are.
+    """The pattern by which most names are tiles of images with these stems; with `optional`, "none"
+    if none are.
 
     Raises:
         TilerError: none is, or about as many are by another pattern.
@@ -88,11 +101,17 @@ def decide(names: Sequence[str], stems: Collection[str], optional: bool = False)
     if not fits:
         shown = ", ".join(name[:80] for name in names[:3])
         raise TilerError(
-            f"no prediction is named like a tile of one of the {len(stems)} images (got {shown}); expected names as tiler, "
-            "SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or --tiles with the manifest of the split"
+            f"no prediction is named like a tile of one of the {len(stems)} images (got {shown}); "
+            "expected names as tiler, "
+            "SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or --tiles with the manifest "
+            "of the split"
         )
     (best, count), *others = fits.most_common()
     if others and others[0][1] > count / 9:
-        found = ", ".join(f"{number} as {pattern} names them" for pattern, number in fits.most_common())
-        raise TilerError(f"tiles of several tools in one folder: {found}; merge them one after the other")
+        found = ", ".join(
+            f"{number} as {pattern} names them" for pattern, number in fits.most_common()
+        )
+        raise TilerError(
+            f"tiles of several tools in one folder: {found}; merge them one after the other"
+        )
     return best

@@ -31,7 +31,10 @@ def fields(task: Task, count: int, kpt_shape: tuple[int, int] | None) -> str | N
         points, values = kpt_shape
         expected = 5 + points * values
         if count != expected:
-            return f"expected {expected} values (class, box, {points} keypoints of {values}), got {count}"
+            return (
+                f"expected {expected} values (class, box, {points} keypoints of {values}), got "
+                f"{count}"
+            )
         return None
     if count == 5 and task == "detect":
         return None
@@ -84,19 +87,31 @@ def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
 
 def tolerated(boxes: Floats) -> Bools:
     """`(M,)` normalised cxcywh boxes that the trainer takes."""
-    return np.asarray((boxes <= HIGH).all(axis=1) & (boxes[:, :2] >= LOW).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+    return np.asarray(
+        (boxes <= HIGH).all(axis=1)
+        & (boxes[:, :2] >= LOW).all(axis=1)
+        & (boxes[:, 2:] > 0).all(axis=1)
+    )
 
 
-def accepted(rows: Sequence[Floats], task: Task, classes: int, kpt_shape: tuple[int, int] | None) -> Bools:
+def accepted(
+    rows: Sequence[Floats], task: Task, classes: int, kpt_shape: tuple[int, int] | None
+) -> Bools:
     """`(M,)` rows that the trainer takes as they are, with its own arithmetic (float32).
 
     Args:
         rows: M arrays, class first; of different length for segments.
     """
-    good = np.array([fields(task, len(row), kpt_shape) is None and _finite(row) for row in rows], bool)
+    good = np.array(
+        [fields(task, len(row), kpt_shape) is None and _finite(row) for row in rows], bool
+    )
     if not good.any():
         return good
-    single = [row.astype(np.float32).astype(np.float64) for row, usable in zip(rows, good, strict=True) if usable]
+    single = [
+        row.astype(np.float32).astype(np.float64)
+        for row, usable in zip(rows, good, strict=True)
+        if usable
+    ]
     class_id = np.array([row[0] for row in single])
     taken = (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < classes)
     taken &= tolerated(np.concatenate([derived_boxes(row[None], task) for row in single]))

@@ -76,7 +76,11 @@ def parse(data: bytes, path: str | None = None) -> Table:
     if data.startswith(UTF16):
         raise SourceRefused("L01", "UTF-16 text, expected UTF-8", path)
     text = data.decode("utf-8-sig", "surrogateescape")
-    rows = [(number, words) for number, line in enumerate(text.splitlines(), 1) if (words := line.split())]
+    rows = [
+        (number, words)
+        for number, line in enumerate(text.splitlines(), 1)
+        if (words := line.split())
+    ]
     grouped: dict[int, tuple[list[int], list[list[float]]]] = {}
     problems: list[Problem] = []
     for place, (_, words) in enumerate(rows):
@@ -88,7 +92,10 @@ def parse(data: bytes, path: str | None = None) -> Table:
         places, matrix = grouped.setdefault(len(values), ([], []))
         places.append(place)
         matrix.append(values)
-    groups = {count: (np.array(places, np.int64), np.array(matrix, np.float64)) for count, (places, matrix) in grouped.items()}
+    groups = {
+        count: (np.array(places, np.int64), np.array(matrix, np.float64))
+        for count, (places, matrix) in grouped.items()
+    }
     return Table(groups, problems, [number for number, _ in rows])
 
 
@@ -114,7 +121,9 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
         codes = trainer_rules.faults(rows, spec.task, spec.classes)
         for line, row, fault in zip(lines, rows, codes, strict=True):
             if fault is not None:
-                problems.append((int(line), fault, trainer_rules.explain(fault, row, spec.task, spec.classes)))
+                problems.append(
+                    (int(line), fault, trainer_rules.explain(fault, row, spec.task, spec.classes))
+                )
         keep = np.array([code is None for code in codes], bool)
         if keep.any():
             good[count] = lines[keep], rows[keep]
@@ -124,7 +133,9 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, tuple[Ints, Floats]], lis
 def duplicates(lines: Ints, rows: Floats) -> Ints:
     """Positions of rows that repeat an earlier one, as the trainer compares them (float32)."""
     # -0.0 is 0.0
-    single = np.ascontiguousarray(rows.clip(-trainer_rules.HUGE, trainer_rules.HUGE).astype(np.float32) + 0.0)
+    single = np.ascontiguousarray(
+        rows.clip(-trainer_rules.HUGE, trainer_rules.HUGE).astype(np.float32) + 0.0
+    )
     keys = single.view(np.dtype((np.void, single.dtype.itemsize * single.shape[1]))).ravel()
     _, first = np.unique(keys, return_index=True)
     again = np.ones(len(rows), bool)
@@ -132,7 +143,9 @@ def duplicates(lines: Ints, rows: Floats) -> Ints:
     return np.flatnonzero(again)
 
 
-def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[Instances, list[Finding]]:
+def read(
+    data: bytes, spec: Spec, width: int, height: int, path: str
+) -> tuple[Instances, list[Finding]]:
     """Labels of an image of `width` x `height` px, and what was noticed.
 
     Rows that break a rule of the trainer are left out and reported; a repeated row counts
@@ -151,32 +164,52 @@ def read(data: bytes, spec: Spec, width: int, height: int, path: str) -> tuple[I
         problems += [(int(lines[i]), "L07", "repeats an earlier row; removed") for i in again]
         lines, rows = np.delete(lines, again), np.delete(rows, again, axis=0)
         if count > 5 and spec.task == "detect":
-            problems += [(int(line), "L12", f"an outline of {count // 2} points; its box is taken") for line in lines]
+            problems += [
+                (int(line), "L12", f"an outline of {count // 2} points; its box is taken")
+                for line in lines
+            ]
         if count > 5 and spec.task != "pose":
             wild = polygons.tangled(_rings(rows, np.array([width, height], np.float64)))
             problems += [(int(line), "L15", overlay.TANGLED) for line in lines[wild]]
             lines, rows = lines[~wild], rows[~wild]
         # a box is an outline too, so that all rows have the same columns
         if count == 5 and outlines:
-            rows = np.concatenate([rows[:, :1], box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)], axis=1)
+            rows = np.concatenate(
+                [rows[:, :1], box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)], axis=1
+            )
         parts.append(_instances(lines, rows, spec, width, height, problems))
     if not parts:
-        return empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0), _findings(problems, table, path)
+        return empty(spec.task, spec.kpt_shape[0] if spec.kpt_shape else 0), _findings(
+            problems, table, path
+        )
     instances = concatenate(parts) if len(parts) > 1 else parts[0]
-    return instances.take(np.argsort(instances.row, kind="stable")), _findings(problems, table, path)
+    return instances.take(np.argsort(instances.row, kind="stable")), _findings(
+        problems, table, path
+    )
 
 
 def _findings(problems: list[Problem], table: Table, path: str) -> list[Finding]:
-    return condensed(Finding(path, code, message, table.lines[place]) for place, code, message in sorted(problems))
+    return condensed(
+        Finding(path, code, message, table.lines[place])
+        for place, code, message in sorted(problems)
+    )
 
 
-def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, problems: list[Problem]) -> Instances:
+def _instances(
+    lines: Ints, rows: Floats, spec: Spec, width: int, height: int, problems: list[Problem]
+) -> Instances:
     """Instances of rows with equally many values, in pixels."""
     class_id = rows[:, 0].astype(np.int64)
     size = np.array([width, height], np.float64)
     boxes = box.from_cxcywh(trainer_rules.derived_boxes(rows, spec.task) * np.tile(size, 2))
     if spec.task == "pose":
-        return Instances(class_id, boxes, keypoints=_keypoints(lines, rows, spec, size, problems), row=lines, task="pose")
+        return Instances(
+            class_id,
+            boxes,
+            keypoints=_keypoints(lines, rows, spec, size, problems),
+            row=lines,
+            task="pose",
+        )
     if rows.shape[1] == 5:
         return Instances(class_id, boxes, row=lines)
     rings = _rings(rows, size)
@@ -189,7 +222,10 @@ def _instances(lines: Ints, rows: Floats, spec: Spec, width: int, height: int, p
         fixed = points.copy() if count == 4 else np.empty((len(rows), 4, 2))
         fixed[bent] = quads
         rings = Rings.from_quads(fixed)
-        problems += [(int(lines[i]), "L09", "corners out of order, or not four; their rectangle is taken") for i in bent]
+        problems += [
+            (int(lines[i]), "L09", "corners out of order, or not four; their rectangle is taken")
+            for i in bent
+        ]
     result = Instances(class_id, rings.bounds(), rings=rings, row=lines, task=spec.task)
     flat = result.area <= 0
     problems += [(int(line), "L06", "an outline without area") for line in lines[flat]]
@@ -215,7 +251,9 @@ def _crosses(ring: Floats) -> bool:
     return bool(shapely.STRtree(edges).query(edges, predicate="crosses").size)
 
 
-def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: list[Problem]) -> Floats:
+def _keypoints(
+    lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: list[Problem]
+) -> Floats:
     assert spec.kpt_shape is not None
     points, values = spec.kpt_shape
     given = rows[:, 5:].reshape(len(rows), points, values)
@@ -227,10 +265,14 @@ def _keypoints(lines: Ints, rows: Floats, spec: Spec, size: Floats, problems: li
         # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled
         result[..., 2] = np.where((given < 0).any(axis=-1) | (given == 0).all(axis=-1), 0.0, 2.0)
     unknown = ~np.isin(result[..., 2], (0.0, 1.0, 2.0))
-    beyond = np.asarray(((given[..., :2] < trainer_rules.LOW) | (given[..., :2] > trainer_rules.HIGH)).any(axis=-1))
+    beyond = np.asarray(
+        ((given[..., :2] < trainer_rules.LOW) | (given[..., :2] > trainer_rules.HIGH)).any(axis=-1)
+    )
     for i in np.flatnonzero(unknown.any(axis=1)):
         value = result[i, unknown[i], 2][0]
-        problems.append((int(lines[i]), "L11", f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"))
+        problems.append(
+            (int(lines[i]), "L11", f"visibility {value:g}, expected 0, 1 or 2; 2 is taken")
+        )
     for i in np.flatnonzero(beyond.any(axis=1)):
         problems.append((int(lines[i]), "L11", "a keypoint outside the image; written as 0 0 0"))
     result[unknown, 2] = 2.0
@@ -250,7 +292,11 @@ def values(instances: Instances, sizes: Floats) -> list[Floats]:
         columns = [instances.class_id[:, None], box.to_cxcywh(instances.boxes) / np.tile(sizes, 2)]
         if instances.keypoints is not None:
             scale = np.concatenate([sizes, np.ones((len(sizes), 1))], axis=1)[:, None]
-            columns.append((instances.keypoints / scale).reshape(len(instances), 3 * instances.keypoints.shape[1]))
+            columns.append(
+                (instances.keypoints / scale).reshape(
+                    len(instances), 3 * instances.keypoints.shape[1]
+                )
+            )
         return list(np.round(np.concatenate(columns, axis=1), DECIMALS))
     assert instances.rings is not None
     rows = []
@@ -262,7 +308,8 @@ def values(instances: Instances, sizes: Floats) -> list[Floats]:
 
 
 def text(rows: list[Floats], task: Task) -> str:
-    """Label text of the numbers that `values` gives; no rows give the empty file of a background tile.
+    """Label text of the numbers that `values` gives; no rows give the empty file of a background
+    tile.
 
     >>> text([np.array([0, 0.5, 0.25, 0.1, 0.1])], "detect")
     '0 0.50000000 0.25000000 0.10000000 0.10000000\\n'
@@ -270,7 +317,11 @@ def text(rows: list[Floats], task: Task) -> str:
     lines = []
     for row in rows:
         if task == "pose":
-            form = "%d" + f" %.{DECIMALS}f" * 4 + f" %.{DECIMALS}f %.{DECIMALS}f %d" * ((len(row) - 5) // 3)
+            form = (
+                "%d"
+                + f" %.{DECIMALS}f" * 4
+                + f" %.{DECIMALS}f %.{DECIMALS}f %d" * ((len(row) - 5) // 3)
+            )
         else:
             form = "%d" + f" %.{DECIMALS}f" * (len(row) - 1)
         lines.append(form % tuple(row.tolist()) + "\n")

@@ -30,7 +30,10 @@ def intersection(boxes: Floats, others: Floats) -> Floats:
     >>> intersection(np.array([[0, 0, 4, 4.0]]), np.array([2, 1, 9, 9.0]))
     array([[2., 1., 4., 4.]])
     """
-    return np.concatenate([np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
+    return np.concatenate(
+        [np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])],
+        axis=-1,
+    )
 
 
 def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
@@ -42,7 +45,11 @@ def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     # looked up twice as fast
     one, other = (np.ascontiguousarray(columns.T) for columns in (boxes, others))
     wide, high = (
-        np.maximum(np.minimum(one[axis + 2][i], other[axis + 2][j]) - np.maximum(one[axis][i], other[axis][j]), 0.0)
+        np.maximum(
+            np.minimum(one[axis + 2][i], other[axis + 2][j])
+            - np.maximum(one[axis][i], other[axis][j]),
+            0.0,
+        )
         for axis in (0, 1)
     )
     return np.asarray(wide * high)
@@ -50,7 +57,10 @@ def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
 
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
-    return np.asarray((boxes[..., :2] >= others[..., :2]).all(axis=-1) & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1))
+    return np.asarray(
+        (boxes[..., :2] >= others[..., :2]).all(axis=-1)
+        & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1)
+    )
 
 
 def corners(boxes: Floats) -> Floats:
@@ -75,7 +85,9 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
     found_i, found_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(boxes), step):
         part = boxes[start : start + step, None]
-        meets = (np.minimum(part[..., 2:], others[:, 2:]) > np.maximum(part[..., :2], others[:, :2])).all(axis=-1)
+        meets = (
+            np.minimum(part[..., 2:], others[:, 2:]) > np.maximum(part[..., :2], others[:, :2])
+        ).all(axis=-1)
         i, j = np.nonzero(meets)
         found_i.append(i + start)
         found_j.append(j)
@@ -84,7 +96,9 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
 
 def to_cxcywh(boxes: Floats) -> Floats:
     """Centre, width, height of xyxy boxes."""
-    return np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
+    return np.concatenate(
+        [(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1
+    )
 
 
 def from_cxcywh(boxes: Floats) -> Floats:

@@ -62,7 +62,11 @@ def largest_share(boxes: Floats, rects: Floats) -> Floats:
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     room = rects[:, 2:] - rects[:, :2]
-    return np.asarray(np.minimum(1.0, np.divide(room, sides, out=np.ones_like(sides), where=sides > 0)).prod(axis=1))
+    return np.asarray(
+        np.minimum(1.0, np.divide(room, sides, out=np.ones_like(sides), where=sides > 0)).prod(
+            axis=1
+        )
+    )
 
 
 def _clip_boxes(instances: Instances, rects: Floats) -> Instances:
@@ -86,7 +90,8 @@ def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPo
     stays = gone | ((visible[cut] == 1.0) if instances.task == "obb" else np.zeros(len(cut), bool))
     cut, shown, outlines = cut[~stays], shown[~stays], outlines.take(~stays)
     clipped = Rings.from_geometry(shown)
-    low, high = rects[cut, :2][clipped.owners()], rects[cut, 2:][clipped.owners()]
+    low = rects[cut, :2][clipped.owners()]
+    high = rects[cut, 2:][clipped.owners()]
     # rounding of the crossing points
     clipped = replace(clipped, coords=np.clip(clipped.coords, low, high))
     if instances.task == "obb":
@@ -101,12 +106,15 @@ def _obb_corners(quads: Floats, shown: Rings, policy: ObbPolicy) -> Floats:
         return quads
     if policy == "aligned":
         return polygons.bounding_rectangles(shown, *polygons.axes(quads))
-    corners = [polygons.smallest_rectangles(np.concatenate(shown[i])[None])[0] for i in range(len(shown))]
+    corners = [
+        polygons.smallest_rectangles(np.concatenate(shown[i])[None])[0] for i in range(len(shown))
+    ]
     return np.reshape(corners, (-1, 4, 2)).astype(np.float64)
 
 
 def _clip_keypoints(keypoints: Floats, boxes: Floats, rects: Floats) -> Floats:
-    """Keypoints outside set to 0 0 0. On the far border a point is inside when its object ends there:
+    """Keypoints outside set to 0 0 0. On the far border a point is inside when its object ends
+    there:
     then no other rectangle shows it."""
     xy = keypoints[..., :2]
     low, high = rects[:, None, :2], rects[:, None, 2:]

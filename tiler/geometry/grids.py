@@ -72,7 +72,10 @@ def spans(length: int, tile: int, overlap: int, edge: Edge) -> list[tuple[int, i
     ([(0, 640), (5, 640)], [(0, 640), (635, 10)])
     """
     if edge not in get_args(Edge):
-        raise TilerError(f"edge is one of {', '.join(get_args(Edge))}{did_you_mean(edge, get_args(Edge))}, got {edge!r}")
+        raise TilerError(
+            f"edge is one of {', '.join(get_args(Edge))}{did_you_mean(edge, get_args(Edge))}, got "
+            f"{edge!r}"
+        )
     if int(length) != length or int(tile) != tile:
         raise TilerError(f"sizes are whole pixels, got an image of {length} and a tile of {tile}")
     if tile < MIN_SIDE:

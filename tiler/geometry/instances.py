@@ -11,6 +11,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons
+from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Instances:
+class Instances(Columns):
     """Columns of equal length N, in pixels of the frame they belong to. A detection has a `conf`.
 
     Attributes:
@@ -72,14 +73,16 @@ class Instances:
     def __len__(self) -> int:
         return len(self.class_id)
 
-    def take(self, index: Ints | Bools) -> Instances:
-        """The instances at the given indices, or where a mask is True, in that order."""
-        index = np.arange(len(self))[index]
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        taken: dict[str, Any] = {
-            name: c.take(index) if isinstance(c, Rings) else c[index] for name, c in columns.items() if c is not None
-        }
-        return replace(self, **taken)
+    @property
+    def confidence(self) -> Floats:
+        """`conf` of detections.
+
+        Raises:
+            TilerError: these are labels, which have none.
+        """
+        if self.conf is None:
+            raise TilerError("detections need a confidence each")
+        return self.conf
 
     def put(self, index: Ints, other: Instances) -> Instances:
         """A copy in which the instances at `index` are those of `other`."""
@@ -106,7 +109,8 @@ class Instances:
         )
 
 
-# What each column holds, and the shape of one row; None for any length. Rings are a type of their own.
+# What each column holds, and the shape of one row; None for any length. Rings are a type of their
+# own.
 COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {
     "class_id": (np.int64, ()),
     "boxes": (np.float64, (4,)),
@@ -126,7 +130,9 @@ def _is_column(given: Any, kind: Any, shape: tuple[int | None, ...]) -> bool:
 
 
 def _fits(given: Any, shape: tuple[int | None, ...]) -> bool:
-    return given.ndim == 1 + len(shape) and all(side in (None, n) for side, n in zip(shape, given.shape[1:], strict=True))
+    return given.ndim == 1 + len(shape) and all(
+        side in (None, n) for side, n in zip(shape, given.shape[1:], strict=True)
+    )
 
 
 def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> Any:
@@ -135,7 +141,10 @@ def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> 
     Raises:
         TilerError: it has another shape, or what is to be whole is not.
     """
-    expected = f"{name}: expected ({', '.join(['N', *('K' if side is None else str(side) for side in shape)])}) numbers"
+    expected = (
+        f"{name}: expected "
+        f"({', '.join(['N', *('K' if side is None else str(side) for side in shape)])}) numbers"
+    )
     try:
         if kind is Rings:
             return Rings.of(given)
@@ -171,7 +180,9 @@ def concatenate(many: Sequence[Instances]) -> Instances:
     for name in COLUMNS:
         values = [getattr(m, name) for m in many]
         if values[0] is not None:
-            columns[name] = polygons.concatenate(values) if name == "rings" else np.concatenate(values)
+            columns[name] = (
+                polygons.concatenate(values) if name == "rings" else np.concatenate(values)
+            )
     return replace(first, **columns)
 
 
@@ -183,7 +194,8 @@ def measured_area(instances: Instances) -> Floats:
 
 
 def triples(keypoints: Floats) -> Floats:
-    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints: visible where that is not said, and 0, 0, 0 at the origin: not there.
+    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints: visible where that is not said, and 0, 0, 0 at the
+    origin: not there.
 
     >>> triples(np.array([[[5, 6.0], [0, 0]]])).tolist()
     [[[5.0, 6.0, 2.0], [0.0, 0.0, 0.0]]]

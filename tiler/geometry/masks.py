@@ -1,4 +1,5 @@
-"""Masks as COCO evaluates them: the same pixels as pycocotools' C code draws, for many objects at once.
+"""Masks as COCO evaluates them: the same pixels as pycocotools' C code draws, for many objects at
+once.
 
 The formulas are those of `common/maskApi.c` of cocoapi, in the order of its floating-point
 operations (without fused multiply-add, as on x86-64), so that no pixel differs. What C does
@@ -30,11 +31,14 @@ FURTHEST = 2**31 - 1  # fifths of a pixel; C's int ends here
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """The pixels of N objects as runs, column by column as COCO has them, each in a frame of its own size.
+    """The pixels of N objects as runs, column by column as COCO has them, each in a frame of its
+    own size.
 
     Attributes:
-        starts: `(R,)` int64, number of the first pixel of each run; that of pixel (x, y) is x * height + y.
-        ends: `(R,)` int64, one past the last. The runs of a mask are not empty and do not touch, and ascend.
+        starts: `(R,)` int64, number of the first pixel of each run; that of pixel (x, y) is x *
+            height + y.
+        ends: `(R,)` int64, one past the last. The runs of a mask are not empty and do not touch,
+            and ascend.
         offsets: `(N + 1,)` int64, mask i owns the runs `offsets[i]` to `offsets[i + 1]`.
         sizes: `(N, 2)` int64, width and height of each frame in pixels.
 
@@ -53,11 +57,12 @@ class Masks:
         """The pixels of outlines, each ring drawn by `rleFrPoly`.
 
         Args:
-            rings: N outlines in finite pixels of their frames. What lies outside the frame is cut off, whatever
-                its size; only beyond 2**31 / 5 px, where C's int overflows, are points moved back to there.
+            rings: N outlines in finite pixels of their frames. What lies outside the frame is cut
+                off, whatever its size; only beyond 2**31 / 5 px, where C's int overflows, are
+                points moved back to there.
             sizes: `(N, 2)` int64 width and height of the frames.
-            united: what is in any ring of an object belongs to it, as COCO has it (`rleMerge`). Otherwise the rings
-                are filled even-odd together.
+            united: what is in any ring of an object belongs to it, as COCO has it (`rleMerge`).
+                Otherwise the rings are filled even-odd together.
 
         Raises:
             TilerError: they are wider, all together, than memory is good for.
@@ -71,25 +76,34 @@ class Masks:
         x0, _, x1, _ = rings.bounds().T
         columns = np.nan_to_num(np.clip(x1, 0, sizes[:, 0]) - np.clip(x0, 0, sizes[:, 0]))
         if columns.sum() > MOST:
-            raise TilerError(f"outlines of {columns.sum():.3g} px width together are more than memory is good for as masks")
+            raise TilerError(
+                f"outlines of {columns.sum():.3g} px width together are more than memory is good "
+                "for as masks"
+            )
         points = np.diff(rings.ring_offsets[rings.offsets])
         portions = _portions((points * (columns + 2)).astype(np.int64))
         empty = cls.of_counts([], np.empty((0, 2), np.int64))
-        return concatenate([empty, *(_drawn(rings.take(np.arange(a, b)), sizes[a:b], united) for a, b in portions)])
+        return concatenate(
+            [empty, *(_drawn(rings.take(np.arange(a, b)), sizes[a:b], united) for a, b in portions)]
+        )
 
     @classmethod
     def of_counts(cls, counts: Sequence[Sequence[int]], sizes: Ints) -> Masks:
-        """From the run lengths of each mask, background first, which add up to the pixels of its `(N, 2)` frame.
+        """From the run lengths of each mask, background first, which add up to the pixels of its
+        `(N, 2)` frame.
 
         >>> Masks.of_counts([[0, 2, 2], [4]], np.array([[2, 2], [2, 2]])).area().tolist()
         [2.0, 0.0]
         """
         numbers = ragged.offsets([len(runs) for runs in counts])
-        return cls.of_lengths(np.fromiter(chain.from_iterable(counts), np.int64, numbers[-1]), numbers, sizes)
+        return cls.of_lengths(
+            np.fromiter(chain.from_iterable(counts), np.int64, numbers[-1]), numbers, sizes
+        )
 
     @classmethod
     def of_lengths(cls, lengths: Ints, numbers: Ints, sizes: Ints) -> Masks:
-        """The same from one array: the run lengths of mask i are `lengths[numbers[i]:numbers[i + 1]]`.
+        """The same from one array: the run lengths of mask i are `lengths[numbers[i]:numbers[i +
+        1]]`.
 
         >>> Masks.of_lengths(np.array([0, 2, 2, 4]), np.array([0, 3, 4]), np.array([[2, 2], [2, 2]])).area().tolist()
         [2.0, 0.0]
@@ -126,8 +140,8 @@ class Masks:
     def bounds(self) -> Floats:
         """`(N, 4)` float64 xyxy of the outer edges of the pixels, zeros for an empty mask.
 
-        They are exact, and so are those of `rleToBbox`: a run over the end of a column does hold pixels
-        of the top and of the bottom row.
+        They are exact, and so are those of `rleToBbox`: a run over the end of a column does hold
+        pixels of the top and of the bottom row.
 
         >>> Masks.of_counts([[1, 2, 1], [4]], np.array([[2, 2], [2, 2]])).bounds().tolist()
         [[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]]
@@ -140,7 +154,8 @@ class Masks:
             one = left == right
             top = np.where(one, self.starts % height, 0)
             bottom = np.where(one, (self.ends - 1) % height + 1, height)
-            first, last = self.offsets[:-1][filled], self.offsets[1:][filled] - 1
+            first = self.offsets[:-1][filled]
+            last = self.offsets[1:][filled] - 1
             low, high = np.minimum.reduceat(top, first), np.maximum.reduceat(bottom, first)
             result[filled] = np.stack([left[first], low, right[last] + 1, high], axis=1)
         return result
@@ -213,7 +228,8 @@ def _drawn(rings: Rings, sizes: Ints, united: bool) -> Masks:
     left, right = np.sort(line[:, 0::2], axis=1).T
     # the columns k that have left <= FINE * k + MIDDLE < right
     first, end = (np.clip((x + MIDDLE) // FINE, 0, width) for x in (left, right))
-    edge, k = np.repeat(np.arange(len(line)), end - first), ragged.spans(first, end - first)
+    edge = np.repeat(np.arange(len(line)), end - first)
+    k = ragged.spans(first, end - first)
     row = np.clip((_leaving(line[edge], FINE * k + MIDDLE) + MIDDLE) // FINE, 0, height[edge])
     base = _bases(sizes[whose])
     # in each column of each ring, an even number
@@ -224,20 +240,24 @@ def _drawn(rings: Rings, sizes: Ints, united: bool) -> Masks:
 
 
 def _lines(rings: Rings) -> Ints:
-    """`(V, 4)` edges xs, ys, xe, ye in fifths of a pixel, from each point to the next one of its ring.
+    """`(V, 4)` edges xs, ys, xe, ye in fifths of a pixel, from each point to the next one of its
+    ring.
 
     They run to the right, or down if they are more steep than flat.
     """
     points = np.trunc(np.clip(FINE * rings.coords + 0.5, -FURTHEST, FURTHEST)).astype(np.int64)
     line = np.concatenate([points, points[rings.following()]], axis=1)
-    dx, dy = line[:, 2] - line[:, 0], line[:, 3] - line[:, 1]
+    dx = line[:, 2] - line[:, 0]
+    dy = line[:, 3] - line[:, 1]
     back = np.where(np.abs(dx) >= np.abs(dy), dx, dy) < 0
     line[back] = line[back][:, [2, 3, 0, 1]]
     return line
 
 
 def _leaving(line: Ints, u: Ints) -> Ints:
-    """`(C,)` the upper of the two points of a line between which its x goes from u to u + 1, or back."""
+    """`(C,)` the upper of the two points of a line between which its x goes from u to u + 1, or
+    back.
+    """
     flat = line[:, 2] - line[:, 0] >= np.abs(line[:, 3] - line[:, 1])
     v = np.empty(len(u), np.int64)
     xs, ys, xe, ye = line[flat].T
@@ -274,7 +294,9 @@ def _united(starts: Ints, ends: Ints, owner: Ints, sizes: Ints) -> Masks:
 
 
 def _bases(sizes: Ints) -> Ints:
-    """`(N,)` where the pixels of each frame begin if all are numbered through, with a gap of one between frames."""
+    """`(N,)` where the pixels of each frame begin if all are numbered through, with a gap of one
+    between frames.
+    """
     return np.asarray(ragged.offsets(sizes.prod(axis=1) + 1)[:-1])
 
 
@@ -285,7 +307,9 @@ def _sums(values: Ints, offsets: Ints) -> Floats:
 
 
 def _portions(costs: Ints) -> Iterator[tuple[int, int]]:
-    """From and to, over all items in order, each portion costing STEP at most if it is not a single item."""
+    """From and to, over all items in order, each portion costing STEP at most if it is not a single
+    item.
+    """
     total, a = ragged.offsets(costs), 0
     while a < len(costs):
         b = max(a + 1, int(np.searchsorted(total, total[a] + STEP, "right")) - 1)

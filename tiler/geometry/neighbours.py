@@ -90,8 +90,11 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
     yield from _joined(boxes, others, None, reach, False)
 
 
-def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
-    """Every box with the others of its group that it may overlap by so much, in portions; with 0, all that it meets.
+def alike(
+    boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: float = 0.0
+) -> Iterator[tuple[Ints, Ints]]:
+    """Every box with the others of its group that it may overlap by so much, in portions; with 0,
+    all that it meets.
 
     A sweep: the others of a group in the order of their left sides, of which an IoU leaves a
     short stretch for each box. Groups in which that would be long go through the grid.
@@ -118,13 +121,18 @@ def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: fl
     if not len(here):
         return
     widest = np.zeros(len(numbers))
-    wide, wide_others = boxes[here, 2] - boxes[here, 0], others[there, 2] - others[there, 0]
+    wide = boxes[here, 2] - boxes[here, 0]
+    wide_others = others[there, 2] - others[there, 0]
     np.maximum.at(widest, dense, wide_others)
     order = np.lexsort((others[there, 0], dense))
     dense, there = dense[order], there[order]
     left = boxes[here, 0]
     # x of another begins no further left than an IoU allows, and no further right
-    low = left - (np.minimum(widest[at], wide * (1 / iou - 1)) if iou > 0 else widest[at]) - SLACK * wide
+    low = (
+        left
+        - (np.minimum(widest[at], wide * (1 / iou - 1)) if iou > 0 else widest[at])
+        - SLACK * wide
+    )
     high = left + wide * (1 - iou) + SLACK * wide
     origin = min(float(low.min()), float(others[there, 0].min()))
     span = max(float(high.max()), float(others[there, 0].max())) - origin + 1
@@ -133,9 +141,13 @@ def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: fl
     first = np.searchsorted(key, at * span + (low - origin) - near)
     count = np.searchsorted(key, at * span + (high - origin) + near, "right") - first
     total = np.bincount(at, count, minlength=len(numbers))
-    crowded = (total > LONG) & (total > LONG / 1000 * (np.bincount(at, minlength=len(numbers)) + np.bincount(dense)))
+    crowded = (total > LONG) & (
+        total > LONG / 1000 * (np.bincount(at, minlength=len(numbers)) + np.bincount(dense))
+    )
     swept = ~crowded[at]
-    yield from _swept(boxes, others, here[swept], there, first[swept], count[swept], group, other_group)
+    yield from _swept(
+        boxes, others, here[swept], there, first[swept], count[swept], group, other_group
+    )
     for number in np.flatnonzero(crowded):
         one, other = here[at == number], there[dense == number]
         spans = first[at == number] - np.searchsorted(dense, number), count[at == number]
@@ -147,7 +159,9 @@ def alike(boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: fl
             yield one[i], other[j]
 
 
-def _mostly(boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]) -> bool:
+def _mostly(
+    boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]
+) -> bool:
     """Whether boxes meet a good part of others in their stretches, by a few of them."""
     some = np.linspace(0, len(one) - 1, min(len(one), SAMPLED)).astype(np.int64)
     first, count = spans[0][some], spans[1][some]
@@ -155,8 +169,12 @@ def _mostly(boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[
     return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
 
 
-def _in_blocks(boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes and others that meet, by their places, all of some boxes after the other, each with a stretch of others."""
+def _in_blocks(
+    boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]
+) -> Iterator[tuple[Ints, Ints]]:
+    """Boxes and others that meet, by their places, all of some boxes after the other, each with a
+    stretch of others.
+    """
     first, end = spans[0], spans[0] + spans[1]
     step = max(1, BLOCK // max(1, int(spans[1].max())))
     for at in range(0, len(one), step):
@@ -172,7 +190,14 @@ def _sized(boxes: Floats) -> Ints:
 
 
 def _swept(
-    boxes: Floats, others: Floats, here: Ints, there: Ints, first: Ints, count: Ints, group: Ints, other_group: Ints
+    boxes: Floats,
+    others: Floats,
+    here: Ints,
+    there: Ints,
+    first: Ints,
+    count: Ints,
+    group: Ints,
+    other_group: Ints,
 ) -> Iterator[tuple[Ints, Ints]]:
     """Each box with `count` others from `first` on, as far as they meet."""
     for at, end in _portions(ragged.offsets(count)):
@@ -180,12 +205,16 @@ def _swept(
         j = there[ragged.spans(first[at:end], count[at:end])]
         met = np.minimum(boxes[i, 3], others[j, 3]) > np.maximum(boxes[i, 1], others[j, 1])
         i, j = i[met], j[met]
-        met = (np.minimum(boxes[i, 2], others[j, 2]) > np.maximum(boxes[i, 0], others[j, 0])) & (group[i] == other_group[j])
+        met = (np.minimum(boxes[i, 2], others[j, 2]) > np.maximum(boxes[i, 0], others[j, 0])) & (
+            group[i] == other_group[j]
+        )
         yield i[met], j[met]
 
 
 def _portions(total: Ints) -> Iterator[tuple[int, int]]:
-    """Stretches of groups that have about `STEP` elements together, or are one group; `total` are offsets."""
+    """Stretches of groups that have about `STEP` elements together, or are one group; `total` are
+    offsets.
+    """
     at, end = 0, len(total) - 1
     while at < end:
         then = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
@@ -194,7 +223,12 @@ def _portions(total: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _joined(
-    boxes: Floats, others: Floats, group: Ints | None, reach: float, same: bool, label: Ints | None = None
+    boxes: Floats,
+    others: Floats,
+    group: Ints | None,
+    reach: float,
+    same: bool,
+    label: Ints | None = None,
 ) -> Iterator[tuple[Ints, Ints]]:
     if not len(boxes) or not len(others):
         return
@@ -210,13 +244,18 @@ def _joined(
         here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
         finer = np.flatnonzero(left < level)
         entries = _sorted(grid.entered(others, here, group))
-        # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is asked as well
+        # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is
+        # asked as well
         asked = entries if same else grid.entered(boxes, coarse, group)
         yield from _matched(grid, boxes, others, asked, entries, same, label)
-        yield from _matched(grid, boxes, others, grid.entered(boxes, finer, group), entries, False, label)
+        yield from _matched(
+            grid, boxes, others, grid.entered(boxes, finer, group), entries, False, label
+        )
         if not same:
             small = grid.entered(others, np.flatnonzero(right < level), group)
-            for j, i in _matched(grid, others, boxes, small, _sorted(grid.entered(boxes, coarse, group)), False):
+            for j, i in _matched(
+                grid, others, boxes, small, _sorted(grid.entered(boxes, coarse, group)), False
+            ):
                 yield i, j
 
 
@@ -260,8 +299,13 @@ class _Grid:
         return _key(x, y, None)
 
     def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, key: Ints | int) -> Bools:
-        """Whether a pair counts in a cell: one that shares several does in that with the corner where both begin."""
-        x, y = (self.cells(np.maximum(boxes[i, axis], others[j, axis]) - self.reach / 2, axis) for axis in (0, 1))
+        """Whether a pair counts in a cell: one that shares several does in that with the corner
+        where both begin.
+        """
+        x, y = (
+            self.cells(np.maximum(boxes[i, axis], others[j, axis]) - self.reach / 2, axis)
+            for axis in (0, 1)
+        )
         return np.asarray(_key(x, y, None) == key)
 
 
@@ -278,14 +322,22 @@ def _key(x: Ints, y: Ints, group: Ints | None) -> Ints:
 
 
 def _matched(
-    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, entries: Entries, same: bool, label: Ints | None = None
+    grid: _Grid,
+    boxes: Floats,
+    others: Floats,
+    asked: Entries,
+    entries: Entries,
+    same: bool,
+    label: Ints | None = None,
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes with the entered others of their cells that they meet. `same`: those that ask are the entries themselves."""
+    """Boxes with the entered others of their cells that they meet. `same`: those that ask are the
+    entries themselves.
+    """
     keys, owners = entries
     wanted, asking = asked
     if not len(wanted) or not len(keys):
         return
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    starts = ragged.firsts(keys)
     # of each one's cell
     ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))
     if same:
@@ -298,7 +350,8 @@ def _matched(
         count = ends[first] - first
     crowded = count >= CROWD
     if crowded.any():
-        asked, spans = (wanted[crowded], asking[crowded]), (first[crowded], count[crowded])
+        asked = (wanted[crowded], asking[crowded])
+        spans = (first[crowded], count[crowded])
         yield from _compared(grid, boxes, others, asked, owners, spans, label)
         few = ~crowded
         wanted, asking, first, count = wanted[few], asking[few], first[few], count[few]
@@ -315,16 +368,25 @@ def _matched(
 
 
 def _compared(
-    grid: _Grid, boxes: Floats, others: Floats, asked: Entries, owners: Ints, spans: tuple[Ints, Ints], label: Ints | None
+    grid: _Grid,
+    boxes: Floats,
+    others: Floats,
+    asked: Entries,
+    owners: Ints,
+    spans: tuple[Ints, Ints],
+    label: Ints | None,
 ) -> Iterator[tuple[Ints, Ints]]:
     """The same for crowded cells: in blocks, each box of a cell with a stretch of the others there.
 
     Args:
-        spans: the first of its others of each that asks, and how many these are; those of one cell end in one place.
+        spans: the first of its others of each that asks, and how many these are; those of one cell
+            end in one place.
     """
     order = np.argsort(asked[0], kind="stable")
-    (key, asking), (first, count) = (tuple(column[order] for column in columns) for columns in (asked, spans))
-    begin = np.flatnonzero(np.diff(key, prepend=-1))
+    (key, asking), (first, count) = (
+        tuple(column[order] for column in columns) for columns in (asked, spans)
+    )
+    begin = ragged.firsts(key)
     for at, end in zip(begin.tolist(), [*begin[1:].tolist(), len(key)], strict=True):
         last = int(first[at] + count[at])
         step = max(1, BLOCK // int(count[at]))
@@ -332,14 +394,20 @@ def _compared(
             rows = slice(low, min(low + step, end))
             start = int(first[low])
             i, j = asking[rows], owners[start:last]
-            if label is not None and (label[i] == label[i[0]]).all() and (label[j] == label[i[0]]).all():
+            if (
+                label is not None
+                and (label[i] == label[i[0]]).all()
+                and (label[j] == label[i[0]]).all()
+            ):
                 continue
             met = _meet(boxes[i], others[j], grid.reach)
             if first[rows][-1] > start:  # of two boxes of one cell, only one asks
                 met &= np.arange(start, last) >= first[rows, None]
             row, column = np.nonzero(met)
             here = key[low] % ROW**2
-            at_home = all(bool((grid.corners(b, k) == here).all()) for b, k in ((boxes, i), (others, j)))
+            at_home = all(
+                bool((grid.corners(b, k) == here).all()) for b, k in ((boxes, i), (others, j))
+            )
             i, j = i[row], j[column]
             if not at_home:
                 once = grid.counts(boxes, others, i, j, here)
@@ -361,6 +429,8 @@ def _meet(boxes: Floats, others: Floats, reach: float) -> Bools:
 def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
     met = np.ones(len(i), bool)
     for axis in (0, 1):
-        gap = np.maximum(boxes[i, axis], others[j, axis]) - np.minimum(boxes[i, axis + 2], others[j, axis + 2])
+        gap = np.maximum(boxes[i, axis], others[j, axis]) - np.minimum(
+            boxes[i, axis + 2], others[j, axis + 2]
+        )
         met &= (gap <= reach) if reach > 0 else (gap < 0)
     return met

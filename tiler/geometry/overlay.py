@@ -31,7 +31,10 @@ MOST_CROSSINGS = 2000  # up to these
 FEW = 16  # points, which cannot cross more often
 # pairs of edges that are near each other, from which on it is not worth the search
 CLOSE = 5_000_000
-TANGLED = f"the outline crosses itself too often, expected at most {CROSSINGS} times and once more a point"
+TANGLED = (
+    f"the outline crosses itself too often, expected at most {CROSSINGS} times and once more a "
+    "point"
+)
 
 
 def areal(shapes: Objects) -> Objects:
@@ -217,7 +220,8 @@ def tangled(edges: Floats) -> bool:
     there are too many.
 
     Args:
-        edges: `(E, 2, 2)` start and end of each edge of one object; edges of a ring follow each other.
+        edges: `(E, 2, 2)` start and end of each edge of one object; edges of a ring follow each
+            other.
 
     >>> points = np.random.default_rng(0).uniform(0, 99, (100, 2))
     >>> tangled(np.stack([points, np.roll(points, -1, axis=0)], axis=1))
@@ -244,13 +248,17 @@ def _cuts(edges: Floats, others: Floats) -> int:
 
 
 def _side(a: Floats, b: Floats, c: Floats) -> Floats:
-    """`(P,)` on which side of the line from a to b each point c lies: the sign of its turn, 0 on it."""
+    """`(P,)` on which side of the line from a to b each point c lies: the sign of its turn, 0 on
+    it.
+    """
     along, to = b - a, c - a
     return np.sign(along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0])
 
 
 def hull(points: Floats) -> Floats:
-    """`(H, 2)` the corners of the smallest convex outline around points `(P, 2)`; of points on a line its ends."""
+    """`(H, 2)` the corners of the smallest convex outline around points `(P, 2)`; of points on a
+    line its ends.
+    """
     corners = shapely.get_coordinates(shapely.convex_hull(shapely.multipoints(points)))
     return np.asarray(corners[:-1] if len(corners) > 2 else corners)
 
@@ -291,7 +299,9 @@ def _one_by_one(operation: np.ufunc, shapes: Objects, others: Objects) -> Object
     return result
 
 
-def _on_grid(operation: np.ufunc, one: shapely.Geometry, other: shapely.Geometry) -> shapely.Geometry:
+def _on_grid(
+    operation: np.ufunc, one: shapely.Geometry, other: shapely.Geometry
+) -> shapely.Geometry:
     one, other = _rounded(np.array([one, other]))
     return _area_of(operation(one, other, grid_size=GRAIN))
 

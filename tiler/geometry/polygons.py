@@ -50,7 +50,9 @@ class Rings:
         """From a list of rings for each object."""
         rings = [ring for obj in objects for ring in obj]
         return cls(
-            np.concatenate([np.empty((0, 2)), *(np.asarray(r, np.float64).reshape(-1, 2) for r in rings)]),
+            np.concatenate(
+                [np.empty((0, 2)), *(np.asarray(r, np.float64).reshape(-1, 2) for r in rings)]
+            ),
             ragged.offsets([len(ring) for ring in rings]),
             ragged.offsets([len(obj) for obj in objects]),
         )
@@ -144,7 +146,9 @@ class Rings:
         usable = np.diff(self.ring_offsets) >= 3
         keep = usable[ring]
         dense = np.cumsum(usable)[ring[keep]] - 1
-        return shapely.linearrings(self.coords[keep], indices=dense) if keep.any() else np.empty(0, object), usable
+        return shapely.linearrings(self.coords[keep], indices=dense) if keep.any() else np.empty(
+            0, object
+        ), usable
 
     def geometry(self) -> Objects:
         """`(N,)` valid shapely areas, filled even-odd.
@@ -169,8 +173,12 @@ def concatenate(many: Iterable[Rings]) -> Rings:
     parts = list(many)
     return Rings(
         np.concatenate([np.empty((0, 2)), *(r.coords for r in parts)]),
-        ragged.offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])),
-        ragged.offsets(np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])),
+        ragged.offsets(
+            np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])
+        ),
+        ragged.offsets(
+            np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])
+        ),
     )
 
 
@@ -186,7 +194,8 @@ def self_crossing(rings: Rings) -> Bools:
 
 
 def tangled(rings: Rings) -> Bools:
-    """`(N,)` True where an outline crosses itself, or its rings each other, too often to find its area.
+    """`(N,)` True where an outline crosses itself, or its rings each other, too often to find its
+    area.
 
     That is more than 100 times and once more for each point, or more than 2000 times. Ask this
     of what comes from outside before `Rings.geometry`, which refuses such outlines with all others.
@@ -277,13 +286,18 @@ def _bridges(points: Floats, starts: Ints) -> Iterator[tuple[int, int, int]]:
 
 
 def axes(quads: Floats) -> tuple[Floats, Floats]:
-    """`(N, 2)` unit vectors along the first side of each quad's rectangle, and towards its fourth corner."""
+    """`(N, 2)` unit vectors along the first side of each quad's rectangle, and towards its fourth
+    corner.
+    """
     corners = rectangles(quads)
-    first, last = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
+    first = corners[:, 1] - corners[:, 0]
+    last = corners[:, 3] - corners[:, 0]
     flat = (first == 0).all(axis=1)
     first[flat] = np.stack([last[flat, 1], -last[flat, 0]], axis=1)
     size = np.hypot(*first.T)
-    along = np.divide(first, size[:, None], out=np.tile([1.0, 0.0], (len(quads), 1)), where=size[:, None] > 0)
+    along = np.divide(
+        first, size[:, None], out=np.tile([1.0, 0.0], (len(quads), 1)), where=size[:, None] > 0
+    )
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
     return along, across * np.where((across * last).sum(axis=1) < 0, -1.0, 1.0)[:, None]
 
@@ -291,14 +305,18 @@ def axes(quads: Floats) -> tuple[Floats, Floats]:
 def bounding_rectangles(rings: Rings, along: Floats, across: Floats) -> Floats:
     """`(N, 4, 2)` the rectangle with the given axes around each outline."""
     owner = rings.owners()
-    local = np.stack([(rings.coords * along[owner]).sum(axis=1), (rings.coords * across[owner]).sum(axis=1)], axis=1)
+    local = np.stack(
+        [(rings.coords * along[owner]).sum(axis=1), (rings.coords * across[owner]).sum(axis=1)],
+        axis=1,
+    )
     u0, v0, u1, v1 = rings.extent(local).T
     corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
     return np.stack([u[:, None] * along + v[:, None] * across for u, v in corners], axis=1)
 
 
 def fitted(quads: Floats, room: Floats) -> Floats:
-    """`(N, 4, 2)` each quad scaled about its centre until its bounds are no larger than `room` (N, 2).
+    """`(N, 4, 2)` each quad scaled about its centre until its bounds are no larger than `room` (N,
+    2).
 
     >>> fitted(np.array([[[0, 0], [4, 0], [4, 2], [0, 2.0]]]), np.array([[2, 2.0]]))[0].tolist()
     [[1.0, 0.5], [3.0, 0.5], [3.0, 1.5], [1.0, 1.5]]
@@ -320,7 +338,9 @@ def rectangles(quads: Floats) -> Floats:
     [[0.0, 0.0], [9.0, 0.0], [9.0, 2.0], [0.0, 2.0]]
     """
     smallest = smallest_rectangles(quads)
-    ways = np.array([[(start + step * k) % 4 for k in range(4)] for step in (1, -1) for start in range(4)])
+    ways = np.array(
+        [[(start + step * k) % 4 for k in range(4)] for step in (1, -1) for start in range(4)]
+    )
     off = ((smallest[:, ways] - quads[:, None]) ** 2).sum(axis=(2, 3))  # (N, 8)
     nearest = np.argmin(off, axis=1)
     ordered = np.take_along_axis(smallest, ways[nearest][:, :, None], axis=1)
@@ -339,7 +359,8 @@ def xywhr(quads: Floats) -> Floats:
     [1.0, 4.5, 9.0, 2.0, 1.5708]
     """
     corners = rectangles(quads)
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
+    first = corners[:, 1] - corners[:, 0]
+    second = corners[:, 2] - corners[:, 1]
     width, height = np.hypot(*first.T), np.hypot(*second.T)
     longer = np.where((width >= height)[:, None], first, second)
     angle = (np.arctan2(longer[:, 1], longer[:, 0]) + np.pi / 4) % np.pi - np.pi / 4
@@ -350,15 +371,20 @@ def xywhr(quads: Floats) -> Floats:
 def smallest_rectangles(points: Floats) -> Floats:
     """`(N, 4, 2)` the rectangle of least area around each set of points `(N, P, 2)`.
 
-    One of its sides runs along two of the points. Of several equally small ones (to a millionth; common
-    among small labels with whole-numbered corners) it is the one that OpenCV's `minAreaRect` takes, as the
-    trainer does: the smallest as computed in float32, of equal ones that which is turned furthest.
+    One of its sides runs along two of the points. Of several equally small ones (to a millionth;
+    common among small labels with whole-numbered corners) it is the one that OpenCV's `minAreaRect`
+    takes, as the trainer does: the smallest as computed in float32, of equal ones that which is
+    turned furthest.
     """
     count = points.shape[1]
     if count > MANY:
         hulls = [overlay.hull(one) for one in points]
-        return np.concatenate([np.empty((0, 4, 2)), *(_smallest(hull[None], _sides(len(hull))) for hull in hulls)])
-    pairs = _sides(count) + [(i, j) for i in range(count) for j in range(i + 2, count) if (i, j) != (0, count - 1)]
+        return np.concatenate(
+            [np.empty((0, 4, 2)), *(_smallest(hull[None], _sides(len(hull))) for hull in hulls)]
+        )
+    pairs = _sides(count) + [
+        (i, j) for i in range(count) for j in range(i + 2, count) if (i, j) != (0, count - 1)
+    ]
     return _smallest(points, pairs)
 
 
@@ -375,7 +401,9 @@ def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
     step = local[:, end] - local[:, start]
     length = np.hypot(step[..., 0], step[..., 1])[..., None]
     # (N, D, 2)
-    along = np.divide(step, length, out=np.broadcast_to([1.0, 0.0], step.shape).copy(), where=length > 0)
+    along = np.divide(
+        step, length, out=np.broadcast_to([1.0, 0.0], step.shape).copy(), where=length > 0
+    )
     across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
     u, v = np.einsum("npk,ndk->ndp", local, along), np.einsum("npk,ndk->ndp", local, across)
     area = np.ptp(u, axis=2) * np.ptp(v, axis=2)
@@ -385,24 +413,35 @@ def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
     tied = np.flatnonzero((area <= area[rows, best, None] * (1 + TIED)).sum(axis=1) > 1)
     equal = area[tied] <= area[tied, best[tied], None] * (1 + TIED)
     best[tied] = _as_opencv(points[tied], step[tied], u[tied], v[tied], equal)
-    along, across, u, v = along[rows, best], across[rows, best], u[rows, best], v[rows, best]
+    along = along[rows, best]
+    across = across[rows, best]
+    u = u[rows, best]
+    v = v[rows, best]
     low, high = u.min(axis=1), u.max(axis=1)
     near, far = v.min(axis=1), v.max(axis=1)
     corners = [(low, near), (high, near), (high, far), (low, far)]
-    return np.asarray(middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1))
+    return np.asarray(
+        middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1)
+    )
 
 
 def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools) -> Ints:
-    """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32 operations."""
+    """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32
+    operations.
+    """
     single, (x, y) = points.astype(np.float32), np.moveaxis(step, -1, 0)
     # of points on one spot, which are not `equal` then
     with np.errstate(divide="ignore", invalid="ignore"):
-        a, b = (x.astype(np.float32), y.astype(np.float32)) * (1 / np.hypot(x, y)).astype(np.float32)
+        a, b = (x.astype(np.float32), y.astype(np.float32)) * (1 / np.hypot(x, y)).astype(
+            np.float32
+        )
 
     def between(values: Floats) -> Floats:
         """x and y, `(2, N, D)`, from the first to the last point along an axis."""
         rows = np.arange(len(points))[:, None]
-        return np.moveaxis(single[rows, values.argmax(axis=2)] - single[rows, values.argmin(axis=2)], -1, 0)
+        return np.moveaxis(
+            single[rows, values.argmax(axis=2)] - single[rows, values.argmin(axis=2)], -1, 0
+        )
 
     (dx, dy), (ex, ey) = between(u), between(v)
     area = np.where(equal, (dx * a + dy * b) * (ey * a - ex * b), np.float32(np.inf))

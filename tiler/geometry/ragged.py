@@ -28,3 +28,14 @@ def spans(starts: Ints, counts: Ints) -> Ints:
     [5, 6, 0, 1, 2]
     """
     return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))
+
+
+def firsts(keys: Ints) -> Ints:
+    """Where each run of equal keys begins; of sorted keys, the first of each group.
+
+    >>> firsts(np.array([4, 4, 7, 9, 9])).tolist(), firsts(np.empty(0, int)).tolist()
+    ([0, 2, 3], [])
+    """
+    begins = np.ones(len(keys), bool)
+    begins[1:] = keys[1:] != keys[:-1]
+    return np.flatnonzero(begins)

@@ -58,10 +58,13 @@ class Window:
     def intersection(self, other: Window) -> Window | None:
         """The pixels of both, or None if they share none."""
         x, y = max(self.x, other.x), max(self.y, other.y)
-        width, height = min(self.right, other.right) - x, min(self.bottom, other.bottom) - y
+        width = min(self.right, other.right) - x
+        height = min(self.bottom, other.bottom) - y
         return Window(x, y, width, height) if width > 0 and height > 0 else None
 
-    def clip(self, instances: Instances, min_visible: float = 0.0, obb: ObbPolicy = "aligned") -> Instances:
+    def clip(
+        self, instances: Instances, min_visible: float = 0.0, obb: ObbPolicy = "aligned"
+    ) -> Instances:
         """What this window shows of instances of the source image, in the window's own frame.
 
         Args:

@@ -1,4 +1,5 @@
-"""Faster codecs (imagecodecs, the extra `fast`), where they are installed: JPEG both ways, PNG to encode.
+"""Faster codecs (imagecodecs, the extra `fast`), where they are installed: JPEG both ways, PNG to
+encode.
 
 Decoded pixels are those of Pillow, and Pillow remains the judge: what they do not read
 without a word is given to it. PNGs are decoded by it alone, which checks them as a whole.
@@ -14,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tiler.images.encoding import Encoding
     from tiler.images.header import Header
 
 OFF = "TILER_PILLOW_ONLY"  # an environment variable, to compare
@@ -41,13 +41,15 @@ def encodes(name: str, mode: str, options: dict[str, Any]) -> bool:
     return plain and mode in ENCODED.get(name, ()) and library() is not None
 
 
-def encode(pixels: NDArray[Any], encoding: Encoding) -> bytes:
-    """A JPEG or PNG of an array `(height, width, bands)`."""
-    pixels, options = pixels[..., 0] if pixels.shape[2] == 1 else pixels, encoding.options
-    if encoding.format == "JPEG":
-        subsampling = options.get("subsampling", "4:4:4").replace(":", "")
-        return bytes(library().jpeg8_encode(pixels, level=options["quality"], subsampling=subsampling))
-    return bytes(library().png_encode(pixels, level=options["compress_level"]))
+def encode(pixels: NDArray[Any], name: str, options: dict[str, Any]) -> bytes:
+    """A JPEG or PNG of an array `(height, width, bands)`, with Pillow's options."""
+    if pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if name == "PNG":
+        return bytes(library().png_encode(pixels, level=options["compress_level"]))
+    subsampling = options.get("subsampling", "4:4:4").replace(":", "")
+    quality = options["quality"]
+    return bytes(library().jpeg8_encode(pixels, level=quality, subsampling=subsampling))
 
 
 def decode(data: bytes, header: Header) -> NDArray[Any] | None:
@@ -61,11 +63,17 @@ def decode(data: bytes, header: Header) -> NDArray[Any] | None:
         return None
     pixels = np.asarray(pixels)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return pixels if pixels.shape == (header.height, header.width, header.bands) and pixels.dtype == np.uint8 else None
+    return (
+        pixels
+        if pixels.shape == (header.height, header.width, header.bands) and pixels.dtype == np.uint8
+        else None
+    )
 
 
 def _complete(data: bytes) -> bool:
-    """Whether a JPEG ends as it should: its decoder fills what is missing with grey and says nothing."""
+    """Whether a JPEG ends as it should: its decoder fills what is missing with grey and says
+    nothing.
+    """
     at = 2
     # from segment to segment, since a thumbnail in one of them ends too
     while data[at : at + 1] == b"\xff":

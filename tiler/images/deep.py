@@ -1,4 +1,6 @@
-"""Files of pixels that Pillow has no mode for: 16-bit colour, and bands of any number and depth (the extra `big`)."""
+"""Files of pixels that Pillow has no mode for: 16-bit colour, and bands of any number and depth
+(the extra `big`).
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,14 @@ def require(encoding: Encoding) -> None:
     Raises:
         SourceRefused: I06, and what is missing.
     """
-    if encoding.mode in BEYOND_PILLOW and (vips.missing() if encoding.format == "PNG" else _no_tifffile()):
+    if encoding.mode in BEYOND_PILLOW and (
+        vips.missing() if encoding.format == "PNG" else _no_tifffile()
+    ):
         mode = DESCRIBED[encoding.mode]
-        raise SourceRefused("I06", f"{mode}, which tiler as installed cannot write; pip install 'tilestitch[big]' can")
+        raise SourceRefused(
+            "I06",
+            f"{mode}, which tiler as installed cannot write; pip install 'tilestitch[big]' can",
+        )
 
 
 def _no_tifffile() -> bool:
@@ -53,16 +60,20 @@ def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -
 def _png(pixels: NDArray[Any], encoding: Encoding) -> bytes:
     """Level 2, since libvips' first level makes files twice as large."""
     pyvips = vips.library()
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=INTERPRETATION[encoding.mode])
+    image = pyvips.Image.new_from_array(
+        np.ascontiguousarray(pixels), interpretation=INTERPRETATION[encoding.mode]
+    )
     if profile := encoding.options.get("icc_profile"):
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return bytes(image.pngsave_buffer(compression=2, filter="all", bitdepth=16))
 
 
 def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> bytes:
-    """Colour in one page, band by band in the pixel; other bands on a page each, as the trainer reads them.
+    """Colour in one page, band by band in the pixel; other bands on a page each, as the trainer
+    reads them.
 
-    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one image.
+    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one
+    image.
     """
     from tifffile import imwrite
 
@@ -77,7 +88,8 @@ def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> byte
         planarconfig="contig" if colour else None,
         compression=compression,
         compressionargs={"level": 1} if compression == DEFLATE else None,
-        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui" and pixels.itemsize <= 4) or None,
+        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui" and pixels.itemsize <= 4)
+        or None,
         iccprofile=encoding.options.get("icc_profile"),
         extratags=for_tifffile(tags),
         metadata=None,

@@ -1,4 +1,6 @@
-"""How the tiles of an image are written: in which format and mode, so that nothing is lost in silence."""
+"""How the tiles of an image are written: in which format and mode, so that nothing is lost in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ from tiler.errors import SourceRefused
 from tiler.images import codecs
 from tiler.images.header import TURNED, Header
 
-FORMATS = {"jpg": ("JPEG", ".jpg"), "png": ("PNG", ".png"), "webp": ("WEBP", ".webp"), "tif": ("TIFF", ".tif")}
+FORMATS = {
+    "jpg": ("JPEG", ".jpg"),
+    "png": ("PNG", ".png"),
+    "webp": ("WEBP", ".webp"),
+    "tif": ("TIFF", ".tif"),
+}
 SAME = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
 # Beyond Pillow's modes: 16-bit colour, and any other bands (of any depth), which only arrays hold
 DEEP = ("LA;16", "RGB;16", "RGBA;16")
@@ -39,7 +46,9 @@ TIFF_COMPRESSION = {1: None, 5: "tiff_lzw", 32773: "packbits"}
 
 
 class ModeAndInfo(Protocol):
-    """What an image shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's `info`."""
+    """What an image shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's
+    `info`.
+    """
 
     @property
     def mode(self) -> str: ...
@@ -69,7 +78,13 @@ class Encoding:
     direct: bool = False
 
 
-def encoding(look: ModeAndInfo, header: Header, wanted: str, quality: int, tables: list[list[int]] | None = None) -> Encoding:
+def encoding(
+    look: ModeAndInfo,
+    header: Header,
+    wanted: str,
+    quality: int,
+    tables: list[list[int]] | None = None,
+) -> Encoding:
     """How to write the tiles of an image.
 
     Args:
@@ -92,10 +107,16 @@ def encoding(look: ModeAndInfo, header: Header, wanted: str, quality: int, table
         options = {"compress_level": 1}  # level 6 takes four times as long for 3 % less
     elif name == "WEBP":
         lossless = header.lossless
-        options = {"lossless": True, "exact": True, "quality": 0, "method": 0} if lossless else {"quality": quality, "method": 4}
+        options = (
+            {"lossless": True, "exact": True, "quality": 0, "method": 0}
+            if lossless
+            else {"quality": quality, "method": 4}
+        )
     elif name == "TIFF":
         compression = (
-            TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate") if header.format == "TIFF" else "tiff_adobe_deflate"
+            TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate")
+            if header.format == "TIFF"
+            else "tiff_adobe_deflate"
         )
         options = {"compression": compression} if compression else {}
     if (profile := look.info.get("icc_profile")) and _colours(mode) == _colours(look.mode):
@@ -132,7 +153,11 @@ def _held(look: ModeAndInfo, name: str) -> tuple[str, str | None]:
     if look.mode == "I;16B":
         return mode, None  # the same numbers
     if mode == look.mode:
-        return mode, f"{_described(look)} with a transparent colour written as {mode} without, since {name} cannot hold it"
+        return (
+            mode,
+            f"{_described(look)} with a transparent colour written as {mode} without, since "
+            f"{name} cannot hold it",
+        )
     return mode, f"{_described(look)} written as {mode}, since {name} cannot hold it"
 
 
@@ -141,7 +166,9 @@ WITH_ALPHA = {"1": ("LA", "RGBA"), "L": ("LA", "RGBA"), "P": ("RGBA",), "RGB": (
 
 def _colours(mode: str) -> str:
     """What a profile of the mode describes."""
-    return {"CMYK": "CMYK", "LAB": "LAB", "P": "RGB", BANDS: BANDS}.get(mode, "RGB" if mode.startswith("RGB") else "grey")
+    return {"CMYK": "CMYK", "LAB": "LAB", "P": "RGB", BANDS: BANDS}.get(
+        mode, "RGB" if mode.startswith("RGB") else "grey"
+    )
 
 
 DESCRIBED = {

@@ -28,7 +28,8 @@ CACHE = "64"  # MB of decoded blocks that GDAL keeps; its default is a twentieth
 AT_ONCE = 16 << 20  # bytes of blocks asked for at once, well below that
 FLAT = 64  # rows of a block up to which blocks are gathered rather than kept
 
-# Nothing but the file itself: no neighbour that GDAL takes for its overviews, statistics or georeference
+# Nothing but the file itself: no neighbour that GDAL takes for its overviews, statistics or
+# georeference
 ENVIRONMENT = {
     "GDAL_CACHEMAX": int(CACHE),
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -48,7 +49,8 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image as it is: every band, every bit, no change of colour.
+    """Whether this reader decodes such an image as it is: every band, every bit, no change of
+    colour.
 
     >>> from tiler.images.header import Header
     >>> reads(Header("TIFF", 300, 200, bits=16, bands=8, compression=8, planar=True)), reads(Header("JPEG", 300, 200))
@@ -82,7 +84,9 @@ def opened(file: BinaryIO, header: Header) -> RowReader:
 
 
 class _Blocks:
-    """`RowReader` that are read by whole blocks; of a row of blocks, what was not asked for yet is kept."""
+    """`RowReader` that are read by whole blocks; of a row of blocks, what was not asked for yet is
+    kept.
+    """
 
     def __init__(self, rasterio: Any, data: Any, header: Header) -> None:
         self._rasterio, self._data = rasterio, data
@@ -93,7 +97,9 @@ class _Blocks:
         expected = (header.width, header.height, header.bands, header.kind, header.bits)
         if found != expected:
             data.close()
-            raise SourceRefused("I03", f"damaged: it decodes to {found}, its header says {expected}")
+            raise SourceRefused(
+                "I03", f"damaged: it decodes to {found}, its header says {expected}"
+            )
         profile = data.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE")
         self.profile = base64.b64decode(profile) if profile else None
         high, wide = data.block_shapes[0]
@@ -150,7 +156,9 @@ class _Blocks:
 
 
 class _Quiet:
-    """Within it a warning is not given. Filters are global, so only one thread changes them at a time."""
+    """Within it a warning is not given. Filters are global, so only one thread changes them at a
+    time.
+    """
 
     lock = threading.Lock()
 
@@ -177,7 +185,9 @@ def _damaged(error: Exception) -> SourceRefused:
 
 @cache
 def _library() -> Any:
-    """The package `rasterio`; GDAL takes the size of its cache from the environment at its first use."""
+    """The package `rasterio`; GDAL takes the size of its cache from the environment at its first
+    use.
+    """
     os.environ.setdefault("GDAL_CACHEMAX", CACHE)
     import rasterio
     import rasterio._err

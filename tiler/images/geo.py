@@ -1,4 +1,5 @@
-"""Where an image lies in the world, by the tags of GeoTIFF or a world file, and so where its tiles lie.
+"""Where an image lies in the world, by the tags of GeoTIFF or a world file, and so where its tiles
+lie.
 
 GeoTIFF 1.1, OGC 19-008r4. What files get wrong is read as GDAL reads it, since that is how
 people have seen them.
@@ -41,7 +42,10 @@ PRJ = (".prj", ".PRJ")
 PRJ_BYTES = 100_000
 ROOTS = {"PROJCS": PROJECTED, "PROJCRS": PROJECTED, "GEOGCS": GEOGRAPHIC, "GEOGCRS": GEOGRAPHIC}
 # A reference system in well-known text whose own last member is its EPSG code
-NAMED = re.compile(r'\s*(\w+)\s*\[.*\b(?:AUTHORITY|ID)\s*\[\s*"EPSG"\s*,\s*"?(\d{4,5})"?\s*\]\s*\]\s*', re.DOTALL | re.IGNORECASE)
+NAMED = re.compile(
+    r'\s*(\w+)\s*\[.*\b(?:AUTHORITY|ID)\s*\[\s*"EPSG"\s*,\s*"?(\d{4,5})"?\s*\]\s*\]\s*',
+    re.DOTALL | re.IGNORECASE,
+)
 
 Value = tuple[int, ...] | tuple[float, ...] | bytes
 Tag = tuple[int, int, int, Value]  # tag, type, number, value; text is bytes with the NUL at its end
@@ -53,7 +57,8 @@ class Located:
 
     Attributes:
         geo: as the manifest has it.
-        keys: of GeoTIFF's tags 34735 to 34737, which name the reference system, type, number and value.
+        keys: of GeoTIFF's tags 34735 to 34737, which name the reference system, type, number and
+            value.
 
     >>> from tiler.geometry.window import Window
     >>> Located(Geo((0.5, 0, 1000, 0, -0.5, 2000))).world(Window(100, 40, 64, 64), (0.5, 0.5)).split()
@@ -68,7 +73,9 @@ class Located:
         return Affine(*self.geo.transform).of_tile(window.x, window.y, zoom)
 
     def tags(self, window: Window, zoom: tuple[float, float] = (1.0, 1.0)) -> list[Tag]:
-        """The tags of a tile that is a TIFF, by number: its own place, in the source's reference system."""
+        """The tags of a tile that is a TIFF, by number: its own place, in the source's reference
+        system.
+        """
         a, b, c, d, e, f = astuple(self.affine(window, zoom))
         if _of_points(self.keys):
             c, f = c + (a + b) / 2, f + (d + e) / 2
@@ -77,7 +84,9 @@ class Located:
         else:
             place = {TRANSFORMATION: (a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0)}
         found: list[Tag] = [(tag, DOUBLE, len(values), values) for tag, values in place.items()]
-        return sorted(found + [(tag, *entry) for tag, entry in self.keys.items()], key=lambda tag: tag[0])
+        return sorted(
+            found + [(tag, *entry) for tag, entry in self.keys.items()], key=lambda tag: tag[0]
+        )
 
     def world(self, window: Window, zoom: tuple[float, float] = (1.0, 1.0)) -> str:
         """The world file of a tile in another format."""
@@ -146,18 +155,29 @@ def _of_tiff(file: BinaryIO) -> tuple[Affine | None, dict[int, tuple[int, int, V
     for tag, wanted in KINDS.items():
         kind, number, data = entries.get(tag, (0, 0, b""))
         if kind == wanted and number:
-            keys[tag] = (kind, number, data if kind == ASCII else struct.unpack(f"<{number}{FORMS[kind]}", data))
+            keys[tag] = (
+                kind,
+                number,
+                data if kind == ASCII else struct.unpack(f"<{number}{FORMS[kind]}", data),
+            )
     if DIRECTORY not in keys:
         keys = {}
     scale, points, matrix = (
         struct.unpack(f"<{number}d", data) if kind == DOUBLE else ()
-        for kind, number, data in (entries.get(tag, (0, 0, b"")) for tag in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION))
+        for kind, number, data in (
+            entries.get(tag, (0, 0, b"")) for tag in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION)
+        )
     )
     if len(scale) >= 2 and len(points) >= 6:
         # below zero it should turn the image over; GDAL has it that none does
         across, down = scale[0], abs(scale[1])
         column, row, _, x, y = points[:5]
-        a, b, c, d, e, f = across, 0.0, x - column * across, 0.0, -down, y + row * down
+        a = across
+        b = 0.0
+        c = x - column * across
+        d = 0.0
+        e = -down
+        f = y + row * down
     elif len(matrix) == 16:
         a, b, _, c, d, e, _, f = matrix[:8]
     else:
@@ -199,15 +219,31 @@ def _of_prj(path: Path) -> dict[int, tuple[int, int, Value]]:
         model = 1 if key == PROJECTED else 2
         if not _registered(code := int(match[2])):
             return {}
-        return {DIRECTORY: (SHORT, 16, (1, 1, 0, 3, MODEL, 0, 1, model, RASTER, 0, 1, 1, key, 0, 1, code))}
+        return {
+            DIRECTORY: (
+                SHORT,
+                16,
+                (1, 1, 0, 3, MODEL, 0, 1, model, RASTER, 0, 1, 1, key, 0, 1, code),
+            )
+        }
     return {}
 
 
 def _inline(keys: dict[int, tuple[int, int, Value]]) -> dict[int, int]:
-    """The keys that are numbers: of four columns, the first after a head that ends with how many there are."""
+    """The keys that are numbers: of four columns, the first after a head that ends with how many
+    there are.
+    """
     _, number, values = keys.get(DIRECTORY, (SHORT, 0, ()))
     rows = [values[at : at + 4] for at in range(0, number - 3, 4)]
-    return {int(key): int(value) for key, where, _, value in rows[1 : 1 + int(rows[0][3])] if where == 0} if rows else {}
+    return (
+        {
+            int(key): int(value)
+            for key, where, _, value in rows[1 : 1 + int(rows[0][3])]
+            if where == 0
+        }
+        if rows
+        else {}
+    )
 
 
 def _of_points(keys: dict[int, tuple[int, int, Value]]) -> bool:

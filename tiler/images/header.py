@@ -53,7 +53,8 @@ class Header:
     colour: grey, RGB, palette, CMYK, or another name of the format's.
     alpha: whether the last band is one.
     planar: whether a TIFF stores a band after the other.
-    pillow_only: what Pillow makes of the pixels and readers by rows do not: `a transparent colour`, `premultiplied alpha`.
+    pillow_only: what Pillow makes of the pixels and readers by rows do not: `a transparent colour`,
+        `premultiplied alpha`.
     gradual: a progressive JPEG or an interlaced PNG, of which no part can be decoded by itself.
     """
 
@@ -91,7 +92,8 @@ def probe(file: BinaryIO) -> Header:
     """The header of an open image.
 
     Raises:
-        SourceRefused: not an image (I02), cut off within its header (I03), or a format not read here (I07).
+        SourceRefused: not an image (I02), cut off within its header (I03), or a format not read
+            here (I07).
     """
     try:
         header = read(file)
@@ -107,7 +109,8 @@ def read(file: BinaryIO) -> Header:
 
     Raises:
         SourceRefused: content of no known format.
-        struct.error, IndexError, OverflowError, ValueError, OSError: it is cut off, or points outside.
+        struct.error, IndexError, OverflowError, ValueError, OSError: it is cut off, or points
+        outside.
     """
     file.seek(0)
     start = file.read(32)
@@ -121,15 +124,26 @@ def read(file: BinaryIO) -> Header:
         return _webp(file)
     if start[:2] == b"BM":
         old = start[14:18] == struct.pack("<I", 12)  # OS/2
-        width, height, _, bits = struct.unpack("<HHHH", start[18:26]) if old else struct.unpack("<iiHH", start[18:30])
+        width, height, _, bits = (
+            struct.unpack("<HHHH", start[18:26]) if old else struct.unpack("<iiHH", start[18:30])
+        )
         bands = 1 if bits <= 8 else 3
-        return Header("BMP", width, abs(height), bits=min(bits, 8), bands=bands, colour="palette" if bands == 1 else "RGB")
+        return Header(
+            "BMP",
+            width,
+            abs(height),
+            bits=min(bits, 8),
+            bands=bands,
+            colour="palette" if bands == 1 else "RGB",
+        )
     if start[:12] == b"\x00\x00\x00\x0cjP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
         return _jpeg_2000(file)
     for magic, at, name in OTHERS:
         if start[at : at + len(magic)] == magic:
             raise SourceRefused(
-                "I07", f"{name} content, which is not read here; expected JPEG, JPEG 2000, PNG, TIFF, WebP or BMP"
+                "I07",
+                f"{name} content, which is not read here; expected JPEG, JPEG 2000, PNG, TIFF, "
+                "WebP or BMP",
             )
     if not start:
         raise SourceRefused("I02", "the file is empty")
@@ -138,7 +152,11 @@ def read(file: BinaryIO) -> Header:
 
 
 # Sampling factors (horizontal * 16 + vertical) of a JPEG's three components
-SUBSAMPLING: dict[tuple[int, ...], str] = {(0x11, 0x11, 0x11): "4:4:4", (0x21, 0x11, 0x11): "4:2:2", (0x22, 0x11, 0x11): "4:2:0"}
+SUBSAMPLING: dict[tuple[int, ...], str] = {
+    (0x11, 0x11, 0x11): "4:4:4",
+    (0x21, 0x11, 0x11): "4:2:2",
+    (0x22, 0x11, 0x11): "4:2:0",
+}
 
 
 def _jpeg(file: BinaryIO) -> Header:
@@ -289,7 +307,9 @@ def _webp(file: BinaryIO) -> Header:
             at = body + 6 if file.read(6) == b"Exif\0\0" else body
             orientation = _exif(file, at)
         file.seek(body + length + length % 2)
-    return Header("WEBP", width, height, orientation, 8, 4 if alpha else 3, frames, lossless, alpha=alpha)
+    return Header(
+        "WEBP", width, height, orientation, 8, 4 if alpha else 3, frames, lossless, alpha=alpha
+    )
 
 
 # TIFF: photometric interpretations and compressions that Pillow's build decodes
@@ -323,7 +343,9 @@ def _tiff(file: BinaryIO) -> Header:
         colour=COLOURS.get(one(tags, 262, BLACK_IS_ZERO), "raw"),
         alpha=bool({1, 2} & set(tags.get(338, ())[-1:])),
         planar=bands > 1 and one(tags, 284, 1) == 2,
-        pillow_only="premultiplied alpha" if tags.get(338, ())[-1:] == (1,) and bits[0] == 8 else "",
+        pillow_only="premultiplied alpha"
+        if tags.get(338, ())[-1:] == (1,) and bits[0] == 8
+        else "",
     )
 
 
@@ -335,9 +357,15 @@ def _kind(tags: Tags) -> str:
     return {1: "u", 2: "i", 3: "f", 4: "u"}.get(min(kinds), "")
 
 
-def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands: int, compression: int) -> str | None:
-    colour, kind, extra = one(tags, 262, BLACK_IS_ZERO), set(tags.get(339, (1,))), tags.get(338, ())
-    what = f"a TIFF of {bands} band{'s' * (bands > 1)}, {'/'.join(map(str, sorted(set(bits))))} bits"
+def _tiff_problem(
+    tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands: int, compression: int
+) -> str | None:
+    colour = one(tags, 262, BLACK_IS_ZERO)
+    kind = set(tags.get(339, (1,)))
+    extra = tags.get(338, ())
+    what = (
+        f"a TIFF of {bands} band{'s' * (bands > 1)}, {'/'.join(map(str, sorted(set(bits))))} bits"
+    )
     if compression not in COMPRESSIONS:
         return f"{what}, compression {compression}, which cannot be decoded here"
     if bands > 1 and one(tags, 284, 1) == 2:
@@ -351,11 +379,16 @@ def _tiff_problem(tags: dict[int, tuple[int, ...]], bits: tuple[int, ...], bands
             return f"{what}, white is zero: decoding it here would give its negative"
         if depth in {(1, 1), (8, 1), (16, 1), (32, 3)} or (depth[1] == 1 and depth[0] in (2, 4)):
             return None
-        return f"{what}, {('', 'unsigned', 'signed', 'float')[depth[1] & 3]}, which cannot be kept here"
+        return (
+            f"{what}, {('', 'unsigned', 'signed', 'float')[depth[1] & 3]}, which cannot be kept "
+            "here"
+        )
     if uniform and bits[0] == 8 and kind == {1}:
         if bands == 3 and colour in (RGB, YCBCR, LAB):
             return None
-        if bands == 4 and ((colour == RGB and extra in ((1,), (2,))) or (colour == CMYK and not extra)):
+        if bands == 4 and (
+            (colour == RGB and extra in ((1,), (2,))) or (colour == CMYK and not extra)
+        ):
             return None
         if bands == 2 and colour == BLACK_IS_ZERO and extra == (2,):
             return None

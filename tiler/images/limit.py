@@ -21,7 +21,9 @@ class _Limit:
 
 @contextmanager
 def allowed(pixels: int) -> Iterator[None]:
-    """Within it Pillow takes images and tiles of so many pixels, which were checked by their header."""
+    """Within it Pillow takes images and tiles of so many pixels, which were checked by their
+    header.
+    """
     with _Limit.lock:
         if _Limit.users == 0:
             _Limit.before = Image.MAX_IMAGE_PIXELS

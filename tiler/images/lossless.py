@@ -1,4 +1,5 @@
-"""Copy windows of a JPEG without decoding it: libjpeg-turbo moves the coefficients, nothing is rounded twice.
+"""Copy windows of a JPEG without decoding it: libjpeg-turbo moves the coefficients, nothing is
+rounded twice.
 
 The library is called through ctypes. It ships in the wheel `turbojpeg`, whose module is not
 imported: PyTurboJPEG installs another of the same name, which has no library.
@@ -53,7 +54,8 @@ def missing() -> str | None:
 
 
 def unit(header: Header) -> tuple[int, int] | None:
-    """Width and height in px of the blocks that a JPEG is made of, to which a window's origin is aligned.
+    """Width and height in px of the blocks that a JPEG is made of, to which a window's origin is
+    aligned.
 
     None when its windows cannot be copied: not a JPEG, turned by its orientation, CMYK, an
     unusual subsampling, or nothing that is decoded here.
@@ -61,7 +63,12 @@ def unit(header: Header) -> tuple[int, int] | None:
     >>> unit(Header("JPEG", 4000, 3000, subsampling="4:2:0")), unit(Header("PNG", 4000, 3000))
     ((16, 16), None)
     """
-    if header.format != "JPEG" or header.orientation != 1 or header.bits != 8 or header.problem is not None:
+    if (
+        header.format != "JPEG"
+        or header.orientation != 1
+        or header.bits != 8
+        or header.problem is not None
+    ):
         return None
     if header.bands == 1:
         return 8, 8  # whatever its sampling factors say: one component is not interleaved
@@ -69,7 +76,8 @@ def unit(header: Header) -> tuple[int, int] | None:
 
 
 def copied(data: bytes, windows: Sequence[Window]) -> list[bytes]:
-    """Each window of a JPEG as a JPEG of its own: baseline, with the source's coefficients and tables.
+    """Each window of a JPEG as a JPEG of its own: baseline, with the source's coefficients and
+    tables.
 
     Nothing else is copied: no EXIF, comment, or colour profile. The pixels are the source's. Only
     where colour is subsampled, a decoder that smooths it misses the neighbours at a cut edge: the
@@ -84,8 +92,8 @@ def copied(data: bytes, windows: Sequence[Window]) -> list[bytes]:
 
     Raises:
         ValueError: a window is not aligned, or not inside the image.
-        OSError: the JPEG is damaged, be it so little that a decoder would only warn, or of a kind that
-            `unit` refuses.
+        OSError: the JPEG is damaged, be it so little that a decoder would only warn, or of a kind
+            that `unit` refuses.
         TilerError: the library is missing.
     """
     lib = _library()
@@ -97,8 +105,13 @@ def copied(data: bytes, windows: Sequence[Window]) -> list[bytes]:
         raise OSError(str(error)) from None
     size = unit(replace(header, orientation=1))
     if size is None:
-        what = header.problem or f"a {header.format} of {header.bands} bands, subsampling {header.subsampling}"
-        raise OSError(f"{what}; expected a JPEG, grey or of 4:4:4, 4:2:2 or 4:2:0, to copy windows of")
+        what = (
+            header.problem
+            or f"a {header.format} of {header.bands} bands, subsampling {header.subsampling}"
+        )
+        raise OSError(
+            f"{what}; expected a JPEG, grey or of 4:4:4, 4:2:2 or 4:2:0, to copy windows of"
+        )
     for window in windows:
         _check(window, header, size)
     return _transformed(lib, data, windows) if windows else []
@@ -115,9 +128,15 @@ def _check(window: Window, header: Header, unit: tuple[int, int]) -> None:
 def _transformed(lib: ctypes.CDLL, data: bytes, windows: Sequence[Window]) -> list[bytes]:
     """All windows in one call, since every call reads the whole image."""
     n = len(windows)
-    transforms = (_Transform * n)(*[_Transform(_Region(w.x, w.y, w.width, w.height), options=CROP | COPY_NONE) for w in windows])
+    transforms = (_Transform * n)(
+        *[
+            _Transform(_Region(w.x, w.y, w.width, w.height), options=CROP | COPY_NONE)
+            for w in windows
+        ]
+    )
     buffers, sizes = (ctypes.c_void_p * n)(), (ctypes.c_size_t * n)()
-    # A new handle: they are not to be shared by threads, and a used one may leak EXIF into later tiles
+    # A new handle: they are not to be shared by threads, and a used one may leak EXIF into later
+    # tiles
     handle = lib.tj3Init(TRANSFORM)
     if not handle:
         raise MemoryError("libturbojpeg gave no handle")
@@ -127,7 +146,9 @@ def _transformed(lib: ctypes.CDLL, data: bytes, windows: Sequence[Window]) -> li
         )
         if failed:
             raise OSError(lib.tj3GetErrorStr(handle).decode("utf-8", "replace"))
-        return [ctypes.string_at(buffer or 0, size) for buffer, size in zip(buffers, sizes, strict=True)]
+        return [
+            ctypes.string_at(buffer or 0, size) for buffer, size in zip(buffers, sizes, strict=True)
+        ]
     finally:
         lib.tj3Destroy(handle)
         for buffer in buffers:
@@ -166,7 +187,11 @@ def with_profile(jpeg: bytes, profile: bytes) -> bytes:
     """A JPEG with an ICC profile, in as many segments as it takes (ICC.1:2022, annex B.4)."""
     parts = [profile[i : i + LONGEST] for i in range(0, len(profile), LONGEST)]
     segments = b"".join(
-        b"\xff\xe2" + (16 + len(part)).to_bytes(2, "big") + b"ICC_PROFILE\0" + bytes([n, len(parts)]) + part
+        b"\xff\xe2"
+        + (16 + len(part)).to_bytes(2, "big")
+        + b"ICC_PROFILE\0"
+        + bytes([n, len(parts)])
+        + part
         for n, part in enumerate(parts, 1)
     )
     at = 2  # behind the JFIF segment, which comes first

@@ -25,9 +25,9 @@ _keeps = False
 def keep_blocks() -> None:
     """Let glibc reuse the blocks of images and tiles, in this process.
 
-    By default it gives them back to the system when they are freed, and the system clears every page
-    of the next one: an eighth of a split's time. A process's own business, so the command does it,
-    and a library call does not. Elsewhere than on glibc, nothing is done.
+    By default it gives them back to the system when they are freed, and the system clears every
+    page of the next one: an eighth of a split's time. A process's own business, so the command does
+    it, and a library call does not. Elsewhere than on glibc, nothing is done.
     """
     global _keeps
     _keeps = _threshold(MOST)
@@ -68,7 +68,10 @@ def require(size: int, what: str) -> None:
     """
     left = available()
     if left is not None and size > left:
-        raise SourceRefused("I04", f"{what}: it needs about {size / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left")
+        raise SourceRefused(
+            "I04",
+            f"{what}: it needs about {size / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left",
+        )
 
 
 class _Budget:
@@ -87,7 +90,8 @@ def share(processes: int) -> None:
 
 @contextmanager
 def taken(size: int, what: str) -> Iterator[None]:
-    """Within it so many bytes are in use; it waits for as long as images of other threads leave too little.
+    """Within it so many bytes are in use; it waits for as long as images of other threads leave too
+    little.
 
     Raises:
         SourceRefused: I04, there is not so much, even for this image alone.
@@ -131,8 +135,13 @@ def _free() -> list[int]:
     except (OSError, ValueError, IndexError):
         pass
     try:
-        limit, used, stat = (Path("/sys/fs/cgroup", f"memory.{name}").read_text() for name in ("max", "current", "stat"))
-        cached = sum(int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file "))
+        limit, used, stat = (
+            Path("/sys/fs/cgroup", f"memory.{name}").read_text()
+            for name in ("max", "current", "stat")
+        )
+        cached = sum(
+            int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")
+        )
         if limit.strip() != "max":
             found.append(int(limit) - int(used) + cached)
     except (OSError, ValueError):

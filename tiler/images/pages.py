@@ -21,17 +21,27 @@ def stand_for_bands(file: BinaryIO, header: Header, bands: int) -> bool:
     Raises:
         SourceRefused: I03, it is cut off between its pages.
     """
-    if header.format != "TIFF" or header.frames == 1 or header.bands != 1 or header.problem or header.orientation != 1:
+    if (
+        header.format != "TIFF"
+        or header.frames == 1
+        or header.bands != 1
+        or header.problem
+        or header.orientation != 1
+    ):
         return False
     try:
-        kinds = [tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)]
+        kinds = [
+            tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)
+        ]
     except (struct.error, OSError, OverflowError, ValueError):
         raise SourceRefused("I03", "truncated or damaged: not all of its pages are there") from None
     return len(kinds) == bands and len(set(kinds)) == 1 and header.bits >= 8
 
 
 class Pages:
-    """A TIFF of equal pages of one band each, as one image of that many bands: `Rows`, decoded whole by Pillow."""
+    """A TIFF of equal pages of one band each, as one image of that many bands: `Rows`, decoded
+    whole by Pillow.
+    """
 
     profile: bytes | None = None
 
@@ -46,7 +56,9 @@ class Pages:
                     pages.append(np.asarray(image))
         except Exception as error:
             # a decoder may fail on damaged bytes in any way; it is the file's fault
-            raise SourceRefused("I03", f"truncated or damaged: page {len(pages) + 1}: {error}") from None
+            raise SourceRefused(
+                "I03", f"truncated or damaged: page {len(pages) + 1}: {error}"
+            ) from None
         self._pixels = np.stack(pages, axis=-1)
         self._pixels = self._pixels.astype(self._pixels.dtype.newbyteorder("="), copy=False)
         self.dtype: np.dtype[Any] = self._pixels.dtype

@@ -71,7 +71,14 @@ def as_image(pixels: NDArray[Any], mode: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if bands == 1 else pixels))
 
 
-def fitted(part: Pixels, mode: str, inner: Window, window: Window, size: tuple[int, int], encoding: Encoding) -> Pixels:
+def fitted(
+    part: Pixels,
+    mode: str,
+    inner: Window,
+    window: Window,
+    size: tuple[int, int],
+    encoding: Encoding,
+) -> Pixels:
     """The pixels of a tile, in the encoding's mode, resampled to `size` (width, height).
 
     Args:
@@ -108,7 +115,9 @@ def _resampled(tile: Image.Image, size: tuple[int, int]) -> Image.Image:
     return tile.resize(size, Image.Resampling.LANCZOS)
 
 
-def _fitted(part: NDArray[Any], mode: str, inner: Window, window: Window, size: tuple[int, int]) -> NDArray[Any]:
+def _fitted(
+    part: NDArray[Any], mode: str, inner: Window, window: Window, size: tuple[int, int]
+) -> NDArray[Any]:
     """A tile of its own memory."""
     if inner == window:
         tile = part.copy()
@@ -119,11 +128,15 @@ def _fitted(part: NDArray[Any], mode: str, inner: Window, window: Window, size: 
         tile[y : y + inner.height, x : x + inner.width] = part
     if size == (window.width, window.height):
         return tile
-    return np.stack([_resampled_plane(tile[..., band], size) for band in range(tile.shape[2])], axis=-1)
+    return np.stack(
+        [_resampled_plane(tile[..., band], size) for band in range(tile.shape[2])], axis=-1
+    )
 
 
 def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """One band. Pillow has float32 at best, so of longer numbers it gets what they are above the lowest."""
+    """One band. Pillow has float32 at best, so of longer numbers it gets what they are above the
+    lowest.
+    """
     if values.dtype in (np.uint8, np.uint16, np.float32):
         return np.asarray(_resampled(Image.fromarray(np.ascontiguousarray(values)), size))
     known = values[np.isfinite(values)]
@@ -131,7 +144,9 @@ def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any
         return np.full(size[::-1], values.flat[0])
     low, high = known.min(), known.max()
     above = values.astype(np.float64) - np.float64(low)
-    result = np.asarray(_resampled(Image.fromarray(above.astype(np.float32)), size)).astype(np.float64)
+    result = np.asarray(_resampled(Image.fromarray(above.astype(np.float32)), size)).astype(
+        np.float64
+    )
     result = np.clip(result, 0, np.float64(high) - np.float64(low))
     if values.dtype.kind == "f":
         return np.asarray((result + low).astype(values.dtype))
@@ -141,15 +156,21 @@ def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any
 
 
 def fill(tile: Pixels, mode: str = BANDS) -> Any:
-    """The fill colour: the trainer's grey, or what is nearest to it; of an array in the mode that it has."""
+    """The fill colour: the trainer's grey, or what is nearest to it; of an array in the mode that
+    it has.
+    """
     if isinstance(tile, np.ndarray):
         return _fill_of_bands(tile, mode in ("LA", "RGBA", "LA;16", "RGBA;16"))
     if tile.mode in ("L", "1"):
         return FILL if tile.mode == "L" else 0
     if tile.mode == "P":
-        palette = tile.convert("RGB").getpalette() if tile.palette is None else tile.getpalette("RGB")
+        palette = (
+            tile.convert("RGB").getpalette() if tile.palette is None else tile.getpalette("RGB")
+        )
         colours = [(palette or [])[i : i + 3] for i in range(0, len(palette or []), 3)]
-        return min(range(len(colours)), key=lambda i: sum((c - FILL) ** 2 for c in colours[i]), default=0)
+        return min(
+            range(len(colours)), key=lambda i: sum((c - FILL) ** 2 for c in colours[i]), default=0
+        )
     if tile.mode in ("I;16", "I;16B"):
         return FILL * 257
     if tile.mode == "F":
@@ -178,7 +199,9 @@ def _fill_of_bands(tile: NDArray[Any], alpha: bool) -> NDArray[Any]:
     return np.array(middle).astype(tile.dtype)
 
 
-def paint_out(tile: Pixels, hidden: list[list[Floats]], shown: list[list[Floats]], mode: str = BANDS) -> None:
+def paint_out(
+    tile: Pixels, hidden: list[list[Floats]], shown: list[list[Floats]], mode: str = BANDS
+) -> None:
     """Paint outlines with the fill colour, in place, but for what lies under the outlines shown.
 
     Args:

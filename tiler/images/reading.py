@@ -25,7 +25,13 @@ from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.row_reader import Later, RowReader
 
 # Pillow's plugins for each format of ours; nothing else is ever tried on a file, or even imported.
-PLUGINS = {"JPEG": ["JPEG", "MPO"], "PNG": ["PNG"], "TIFF": ["TIFF"], "WEBP": ["WEBP"], "BMP": ["BMP", "DIB"]}
+PLUGINS = {
+    "JPEG": ["JPEG", "MPO"],
+    "PNG": ["PNG"],
+    "TIFF": ["TIFF"],
+    "WEBP": ["WEBP"],
+    "BMP": ["BMP", "DIB"],
+}
 MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
 LARGE = 50_000_000  # px from which an image is read by bands, if it can be
@@ -81,7 +87,9 @@ class SourceImage:
         return self._rows is not None
 
     def stretched(self, limits: Limits) -> None:
-        """From now on its pixels are those of 8 bits that the limits, one pair a band, make of them."""
+        """From now on its pixels are those of 8 bits that the limits, one pair a band, make of
+        them.
+        """
         self.limits, self.dtype = limits, np.dtype(np.uint8)
         # a value as it was
         self.info = {key: value for key, value in self.info.items() if key != "transparency"}
@@ -99,10 +107,13 @@ class SourceImage:
             yield self._crop(self._pixels, 0), list(range(len(windows)))
             return
         lying = [stored(window, self.header) for window in windows]
-        tops, bottoms = np.array([w.y for w in lying]), np.array([w.bottom for w in lying])
+        tops = np.array([w.y for w in lying])
+        bottoms = np.array([w.bottom for w in lying])
         row = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
         tallest = int((bottoms - tops).max())
-        with memory.taken(2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once"):
+        with memory.taken(
+            2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once"
+        ):
             for band, top, here in row_reader.sweep(self._rows, tops, bottoms, later):
                 yield self._crop(band, top), here
 
@@ -132,11 +143,15 @@ class SourceImage:
         if self._rows is not None:
             yield from row_reader.bands_of(self._rows, height)
         else:
-            yield self._pixels if self._pixels is not None else np.atleast_3d(np.asarray(self._image))
+            yield (
+                self._pixels if self._pixels is not None else np.atleast_3d(np.asarray(self._image))
+            )
 
 
 @contextmanager
-def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages: int = 0) -> Iterator[SourceImage]:
+def opened(
+    file: BinaryIO, header: Header, max_pixels: int | None = None, pages: int = 0
+) -> Iterator[SourceImage]:
     """An image, whole in memory or read by bands of rows.
 
     Args:
@@ -145,7 +160,8 @@ def opened(file: BinaryIO, header: Header, max_pixels: int | None = None, pages:
         pages: of a TIFF, how many pages of one band are the bands of one image.
 
     Raises:
-        SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without a loss (I06, I07).
+        SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without
+            a loss (I06, I07).
         MemoryError: it does not fit.
     """
     if pages > 1 and stand_for_bands(file, header, pages):
@@ -195,7 +211,9 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     elif header.pixels > WHOLE:
         _require_no_bomb(header, size)
     if header.format == "JPEG" and header.gradual:
-        memory.require(5 * header.pixels, f"a progressive JPEG of {header.pixels} px cannot be read by strips")
+        memory.require(
+            5 * header.pixels, f"a progressive JPEG of {header.pixels} px cannot be read by strips"
+        )
     return by_rows[0]
 
 
@@ -209,7 +227,9 @@ def _require_no_bomb(header: Header, size: int) -> None:
     """Refuse what claims far more pixels than its bytes tell of (I04)."""
     if header.pixels * header.bands * header.bits > 8 * DENSEST * size:
         found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
-        raise SourceRefused("I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it")
+        raise SourceRefused(
+            "I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it"
+        )
 
 
 def cost(header: Header) -> int:
@@ -266,7 +286,9 @@ def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 
 
 def _by_rows(header: Header, rows: RowReader) -> SourceImage:
     info = {} if rows.profile is None else {"icc_profile": rows.profile}
-    return SourceImage(header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows)
+    return SourceImage(
+        header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows
+    )
 
 
 def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
@@ -284,7 +306,9 @@ def _whole(file: BinaryIO, header: Header) -> SourceImage:
         image = _lazy(file, header)
         if (pixels := codecs.decode(_data(file), header)) is not None:
             mode = _mode(pixels.dtype, pixels.shape[2], header)
-            return SourceImage(header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels)
+            return SourceImage(
+                header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels
+            )
     image = decode(file, header)
     dtype = np.dtype({"I;16": "u2", "I;16B": "u2", "F": "f4"}.get(image.mode, "u1"))
     return SourceImage(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
@@ -312,7 +336,9 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
         if header.orientation != 1 and header.format != "TIFF":  # Pillow turns a TIFF itself
             image = image.transpose(TURNS[header.orientation])
     if image.size != header.size:
-        raise SourceRefused("I03", f"damaged: it decodes to {image.size}, its header says {header.size}")
+        raise SourceRefused(
+            "I03", f"damaged: it decodes to {image.size}, its header says {header.size}"
+        )
     return image
 
 
@@ -329,7 +355,9 @@ def _lazy(file: BinaryIO, header: Header) -> Image.Image:
 
 
 def tables(file: BinaryIO, header: Header) -> list[list[int]] | None:
-    """The quantisation tables of a JPEG, one for each component as Pillow's `qtables` wants them; None of another format."""
+    """The quantisation tables of a JPEG, one for each component as Pillow's `qtables` wants them;
+    None of another format.
+    """
     if header.format != "JPEG":
         return None
     image: Any = _lazy(file, header)

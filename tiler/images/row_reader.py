@@ -51,13 +51,11 @@ class Guarded:
     """Rows that are not let go while some are being read, in another thread perhaps: `RowReader`."""
 
     def __init__(self, rows: RowReader) -> None:
-        self.width, self.height, self.bands, self.dtype, self.profile = (
-            rows.width,
-            rows.height,
-            rows.bands,
-            rows.dtype,
-            rows.profile,
-        )
+        self.width = rows.width
+        self.height = rows.height
+        self.bands = rows.bands
+        self.dtype = rows.dtype
+        self.profile = rows.profile
         self._rows: RowReader | None = rows
         self._lock = threading.Lock()
 
@@ -79,7 +77,9 @@ class Later(Protocol):
     def __call__(self, work: Callable[[], Result], /) -> Future[Result]: ...
 
 
-def sweep(rows: RowReader, tops: Ints, bottoms: Ints, later: Later) -> Iterator[tuple[NDArray[Any], int, list[int]]]:
+def sweep(
+    rows: RowReader, tops: Ints, bottoms: Ints, later: Later
+) -> Iterator[tuple[NDArray[Any], int, list[int]]]:
     """Go down an image once, with what is needed of it in memory: for windows that end on one
     row the pixels, the row at which they begin, and the windows' numbers.
 
@@ -94,7 +94,9 @@ def sweep(rows: RowReader, tops: Ints, bottoms: Ints, later: Later) -> Iterator[
     ends, first = np.unique(bottoms[order], return_index=True)
     groups = np.split(order, first[1:])
     # from which row on pixels are needed, by this group and all after it
-    starts = np.minimum.accumulate([int(tops[group].min()) for group in groups][::-1])[::-1].tolist()
+    starts = np.minimum.accumulate([int(tops[group].min()) for group in groups][::-1])[
+        ::-1
+    ].tolist()
 
     def band(before: NDArray[Any] | None, at: int, start: int, end: int) -> NDArray[Any]:
         pixels = np.empty((end - start, rows.width, rows.bands), rows.dtype)

@@ -1,7 +1,8 @@
-"""Pixels of more than 8 bits to 8 bits by one mapping for a whole dataset, so that no tile differs from its neighbour.
+"""Pixels of more than 8 bits to 8 bits by one mapping for a whole dataset, so that no tile differs
+from its neighbour.
 
-A `Histogram` counts the values of each image; tallies are added, in any order, to that of the dataset; `limits` takes from
-it what becomes 0 and 255; `stretched` maps the pixels of each tile.
+A `Histogram` counts the values of each image; tallies are added, in any order, to that of the
+dataset; `limits` takes from it what becomes 0 and 255; `stretched` maps the pixels of each tile.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ HOW = ("minmax", "percentile")
 PERCENTS = (1, 99)  # what `percentile` keeps lies between
 NONE = (0.0, 1.0)  # limits of a band without a finite value
 
-# Pixels of a band counted at once. numpy counts pixels as 8-byte integers, which here stay in the cache: 570 Mpx/s of 16-bit
-# grey, against 250 for an image of 33 Mpx at once; far fewer, and clearing the 65536 bins takes longer than the counting.
+# Pixels of a band counted at once. numpy counts pixels as 8-byte integers, which here stay in the
+# cache: 570 Mpx/s of 16-bit grey, against 250 for an image of 33 Mpx at once; far fewer, and
+# clearing the 65536 bins takes longer than the counting.
 CHUNK = 1 << 18
 LARGEST = float(np.finfo(np.float32).max)
 ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
@@ -34,9 +36,10 @@ ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
 class Histogram:
     """What values the bands of images of one kind have.
 
-    Integers of 8 and 16 bits have a bin for each value, in order. Others are rounded to float32 and have a bin for each
-    upper half of its bits (sign, exponent and 7 bits of mantissa), in order of value: from one bin to the next is at most
-    1/128 of the value. All numbers are counts or extremes, so that adding gives the same bits in every order.
+    Integers of 8 and 16 bits have a bin for each value, in order. Others are rounded to float32 and
+    have a bin for each upper half of its bits (sign, exponent and 7 bits of mantissa), in order of
+    value: from one bin to the next is at most 1/128 of the value. All numbers are counts or
+    extremes, so that adding gives the same bits in every order.
 
     Attributes:
         dtype: of the pixels, in the machine's byte order.
@@ -62,7 +65,9 @@ class Histogram:
         """The tally of no image: integers or floats of at most 64 bits, at least one band."""
         dtype = np.dtype(dtype).newbyteorder("=")
         if dtype.kind not in "iuf" or dtype.itemsize > 8 or bands < 1:
-            raise ValueError(f"expected bands of integers or floats of at most 64 bits, got {bands} of {dtype}")
+            raise ValueError(
+                f"expected bands of integers or floats of at most 64 bits, got {bands} of {dtype}"
+            )
         bins = np.zeros((bands, 256 if dtype.itemsize == 1 else 65536), np.int64)
         return cls(dtype, bins, np.full(bands, np.inf), np.full(bands, -np.inf))
 
@@ -70,7 +75,8 @@ class Histogram:
         """Add the pixels, but for NaN and infinities.
 
         Args:
-            pixels: `(rows, width, bands)`, or `(rows, width)` of one band, of the tally's dtype in either byte order.
+            pixels: `(rows, width, bands)`, or `(rows, width)` of one band, of the tally's dtype in
+                either byte order.
         """
         pixels = _banded(pixels, len(self.bins))
         if pixels.dtype.newbyteorder("=") != self.dtype:
@@ -105,15 +111,16 @@ class Histogram:
 def limits(tally: Histogram, how: str, shared: bool) -> list[tuple[float, float]]:
     """For each band the values that become 0 and 255; `(0.0, 1.0)` where no value is finite.
 
-    `minmax`: the lowest and the highest value. `percentile`: the 1st and the 99th percentile, where the p-th is the smallest
-    value that at least p % of the pixels do not exceed (numpy's `inverted_cdf`). It is exact for integers of 8 and 16 bits.
-    For others it lies in the same bin of the tally: linear in the rank from the bin's lowest to its highest value, and
-    never outside of all pixels' values. Both bins at zero stand for 0, and integers within ±255 are exact. Beyond
+    `minmax`: the lowest and the highest value. `percentile`: the 1st and the 99th percentile, where
+    the p-th is the smallest value that at least p % of the pixels do not exceed (numpy's
+    `inverted_cdf`). It is exact for integers of 8 and 16 bits. For others it lies in the same bin
+    of the tally: linear in the rank from the bin's lowest to its highest value, and never outside
+    of all pixels' values. Both bins at zero stand for 0, and integers within ±255 are exact. Beyond
     float32's range, floats are ranked as its ends.
 
     Args:
-        shared: one pair, that of the pixels of all bands together, which keeps the colours of RGB; else a pair each. An alpha
-            band is best left out of the tally.
+        shared: one pair, that of the pixels of all bands together, which keeps the colours of RGB;
+            else a pair each. An alpha band is best left out of the tally.
 
     >>> tally = Histogram.of_kind(np.dtype("float32"), 2)
     >>> tally.count(np.array([[[0, 5], [np.nan, 7]]], np.float32))
@@ -124,7 +131,9 @@ def limits(tally: Histogram, how: str, shared: bool) -> list[tuple[float, float]
         raise ValueError(f"expected one of {', '.join(HOW)}, got {how!r}")
     bins, lows, highs = tally.bins, tally.low, tally.high
     if shared:
-        bins, lows, highs = bins.sum(axis=0, keepdims=True), lows.min(keepdims=True), highs.max(keepdims=True)
+        bins = bins.sum(axis=0, keepdims=True)
+        lows = lows.min(keepdims=True)
+        highs = highs.max(keepdims=True)
     pairs = []
     for counts, low, high in zip(bins, lows.tolist(), highs.tolist(), strict=True):
         if low > high:
@@ -132,18 +141,22 @@ def limits(tally: Histogram, how: str, shared: bool) -> list[tuple[float, float]
         elif how == "minmax":
             pairs.append((low, high))
         else:
-            first, last = (_percentile(tally.dtype, counts, (low, high), percent) for percent in PERCENTS)
+            first, last = (
+                _percentile(tally.dtype, counts, (low, high), percent) for percent in PERCENTS
+            )
             pairs.append((first, last))
     return pairs * len(tally.bins) if shared else pairs
 
 
 def stretched(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
-    """The pixels in 8 bits: `(v - low) / (high - low) * 255` in float64, rounded (halves to even) and clipped to 0..255.
+    """The pixels in 8 bits: `(v - low) / (high - low) * 255` in float64, rounded (halves to even)
+    and clipped to 0..255.
 
     NaN becomes 0. Where high is not above low, values up to low become 0 and those above 255.
 
     Args:
-        pixels: `(rows, width, bands)`, or `(rows, width)` of one band; integers or floats of at most 64 bits.
+        pixels: `(rows, width, bands)`, or `(rows, width)` of one band; integers or floats of at
+            most 64 bits.
         limits: of each band low and high, finite.
 
     >>> stretched(np.array([[0, 1000, 2000, 3000, 65535]], np.uint16), [(1000, 3000)]).tolist()
@@ -164,12 +177,16 @@ def _stretched(pixels: NDArray[Any], pair: tuple[float, float]) -> NDArray[np.ui
     native = pixels.dtype.newbyteorder("=")
     if native.itemsize > 2:
         return _mapped(pixels, *pair)
-    return np.take(_table(native, *pair), pixels.astype(native, copy=False).view(f"u{native.itemsize}"))
+    return np.take(
+        _table(native, *pair), pixels.astype(native, copy=False).view(f"u{native.itemsize}")
+    )
 
 
 @lru_cache(maxsize=64)
 def _table(dtype: np.dtype[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """What the value of each pattern of 8 or 16 bits becomes: looking up takes a third of the arithmetic's time."""
+    """What the value of each pattern of 8 or 16 bits becomes: looking up takes a third of the
+    arithmetic's time.
+    """
     patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
     table = _mapped(patterns.view(dtype), low, high)
     table.flags.writeable = False
@@ -239,7 +256,9 @@ def _ends(dtype: np.dtype[Any], index: int) -> tuple[float, float]:
     return (low, high) if dtype.kind == "f" else (float(math.ceil(low)), float(math.floor(high)))
 
 
-def _percentile(dtype: np.dtype[Any], counts: Ints, extremes: tuple[float, float], percent: int) -> float:
+def _percentile(
+    dtype: np.dtype[Any], counts: Ints, extremes: tuple[float, float], percent: int
+) -> float:
     """The percentile as `limits` has it, of at least one pixel.
 
     Args:

@@ -28,20 +28,32 @@ class TiffLayout:
         self.order = "<" if start[:2] == b"II" else ">"
         self.big = start[2:4] in (b"+\0", b"\0+")
         self.offset = "Q" if self.big else "I"
-        (self.first,) = struct.unpack(f"{self.order}{self.offset}", start[8:16] if self.big else start[4:8])
+        (self.first,) = struct.unpack(
+            f"{self.order}{self.offset}", start[8:16] if self.big else start[4:8]
+        )
 
     def entries(self, at: int) -> tuple[list[tuple[int, int, int, bytes]], int]:
-        """The entries (tag, type, number, value or its offset) of a directory, and where the next one is (0: none)."""
+        """The entries (tag, type, number, value or its offset) of a directory, and where the next
+        one is (0: none).
+        """
         self.file.seek(self.base + at)
         count_form, entry_form, field = ("Q", "HHQ8s", 8) if self.big else ("H", "HHI4s", 4)
-        (count,) = struct.unpack(self.order + count_form, self.file.read(struct.calcsize(count_form)))
+        (count,) = struct.unpack(
+            self.order + count_form, self.file.read(struct.calcsize(count_form))
+        )
         size = struct.calcsize(self.order + entry_form)
-        found = list(struct.iter_unpack(self.order + entry_form, self.file.read(min(count, MOST) * size)))
+        found = list(
+            struct.iter_unpack(self.order + entry_form, self.file.read(min(count, MOST) * size))
+        )
         after = self.file.read(field)
-        return found, struct.unpack(self.order + self.offset, after)[0] if len(after) == field else 0
+        return found, struct.unpack(self.order + self.offset, after)[0] if len(
+            after
+        ) == field else 0
 
     def value(self, kind: int, number: int, value: bytes) -> bytes:
-        """The bytes of an entry's value, which stand elsewhere when they are long; fewer where the file ends."""
+        """The bytes of an entry's value, which stand elsewhere when they are long; fewer where the
+        file ends.
+        """
         length = number * struct.calcsize(FORMS[kind])
         if length > len(value):
             try:
@@ -97,14 +109,19 @@ def _numbers(layout: TiffLayout, at: int) -> tuple[Tags, int]:
 
 
 def texts_and_doubles(file: BinaryIO, wanted: tuple[int, ...]) -> dict[int, tuple[int, int, bytes]]:
-    """Of the first directory, the wanted tags: type, number, and the value's bytes in little-endian order.
+    """Of the first directory, the wanted tags: type, number, and the value's bytes in little-endian
+    order.
 
     What is malformed, or longer than a mebibyte, is left out.
     """
     layout = TiffLayout(file)
     found = {}
     for tag, kind, number, value in layout.entries(layout.first)[0]:
-        if tag not in wanted or kind not in FORMS or number * struct.calcsize(FORMS[kind]) > LONGEST:
+        if (
+            tag not in wanted
+            or kind not in FORMS
+            or number * struct.calcsize(FORMS[kind]) > LONGEST
+        ):
             continue
         value = layout.value(kind, number, value)
         if len(value) == number * struct.calcsize(FORMS[kind]):

@@ -25,14 +25,22 @@ if TYPE_CHECKING:
 
 PIECE = 64  # rows fetched at once: 512 take twice the time and memory
 
-DTYPES = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4", "float": "f4"}
+DTYPES = {
+    "uchar": "u1",
+    "char": "i1",
+    "ushort": "u2",
+    "short": "i2",
+    "uint": "u4",
+    "int": "i4",
+    "float": "f4",
+}
 TIFF_KINDS = {("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}
 CHANNELS = {"grey": 1, "RGB": 3, "CMYK": 4}
 COMPRESSIONS = (1, 5, JPEG_IN_TIFF, 8, 32773, 32946)  # Zstandard is missing in the wheel's libtiff
 FAX = (2, 3, 4)
 
-# What counts as damaged. Pillow decodes a JPEG that libjpeg only warns of, and so does `truncated`; of a TIFF,
-# less than `warning` leaves black tiles where the data is wrong or missing
+# What counts as damaged. Pillow decodes a JPEG that libjpeg only warns of, and so does `truncated`;
+# of a TIFF, less than `warning` leaves black tiles where the data is wrong or missing
 FAIL_ON = {"JPEG": "truncated", "PNG": "warning", "TIFF": "warning"}
 
 
@@ -42,9 +50,11 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image as it is: every band, every bit, no change of colour.
+    """Whether this reader decodes such an image as it is: every band, every bit, no change of
+    colour.
 
-    Indices and single bits become colours and 0 or 255, so they are read only where Pillow would refuse their number.
+    Indices and single bits become colours and 0 or 255, so they are read only where Pillow would
+    refuse their number.
 
     >>> from tiler.images.header import Header
     >>> reads(Header("PNG", 30_000, 20_000, bits=16)), reads(Header("WEBP", 300, 200))
@@ -61,15 +71,28 @@ def reads(header: Header) -> bool:
 
 
 def _reads_tiff(header: Header, indexed: bool) -> bool:
-    if header.planar or header.compression not in (COMPRESSIONS + FAX if header.bits == 1 else COMPRESSIONS):
+    if header.planar or header.compression not in (
+        COMPRESSIONS + FAX if header.bits == 1 else COMPRESSIONS
+    ):
         return False
     if indexed:
-        return header.bands == 1 and header.bits <= 8 and header.kind == "u" and header.colour in ("palette", "grey")
+        return (
+            header.bands == 1
+            and header.bits <= 8
+            and header.kind == "u"
+            and header.colour in ("palette", "grey")
+        )
     if (header.kind, header.bits) not in TIFF_KINDS:
         return False
     if header.compression == JPEG_IN_TIFF:
-        return header.bits == 8 and (header.bands, header.colour) in ((1, "grey"), (3, "RGB"), (3, "YCbCr"), (4, "CMYK"))
-    # libtiff warns of further bands that a file does not explain, which is no damage but counts here as such
+        return header.bits == 8 and (header.bands, header.colour) in (
+            (1, "grey"),
+            (3, "RGB"),
+            (3, "YCbCr"),
+            (4, "CMYK"),
+        )
+    # libtiff warns of further bands that a file does not explain, which is no damage but counts
+    # here as such
     return header.bands == CHANNELS.get(header.colour, -1) + header.alpha
 
 
@@ -99,7 +122,9 @@ class _Strips:
     """`RowReader` that are fetched from libvips a piece at a time."""
 
     def __init__(self, pyvips: Any, image: Any, header: Header) -> None:
-        self.profile: bytes | None = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+        self.profile: bytes | None = (
+            image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+        )
         self.width, self.height, self.bands = image.width, image.height, image.bands
         indexed = header.colour == "palette"
         if header.format == "PNG" and not indexed and self.bands == header.bands + 1:
@@ -111,7 +136,11 @@ class _Strips:
         found = (self.width, self.height, self.dtype.kind, self.dtype.itemsize * 8)
         expected = (header.width, header.height, header.kind, max(header.bits, 8))
         if found != expected or self.bands not in bands:
-            raise SourceRefused("I03", f"damaged: it decodes to {(*found, self.bands)}, its header says {(*expected, bands[0])}")
+            raise SourceRefused(
+                "I03",
+                f"damaged: it decodes to {(*found, self.bands)}, its header says "
+                f"{(*expected, bands[0])}",
+            )
         self._pyvips, self._image = pyvips, image
 
     def read(self, top: int, out: NDArray[Any]) -> None:
@@ -122,7 +151,9 @@ class _Strips:
             for start in range(0, len(out), PIECE):
                 piece = out[start : start + PIECE]
                 # In one expression, so that what was fetched is let go before the next
-                piece[...] = np.frombuffer(region.fetch(0, top + start, self.width, len(piece)), self.dtype).reshape(piece.shape)
+                piece[...] = np.frombuffer(
+                    region.fetch(0, top + start, self.width, len(piece)), self.dtype
+                ).reshape(piece.shape)
         except pyvips.Error as error:
             raise _damaged(error) from None
 
@@ -149,7 +180,9 @@ def _source(pyvips: Any, file: BinaryIO) -> Any:
 def _damaged(error: Any) -> SourceRefused:
     """One line of what libvips says, which may be several."""
     lines = [line.strip() for line in str(error.detail or error.message).splitlines()]
-    return SourceRefused("I03", f"truncated or damaged: {next(filter(None, lines), 'libvips does not say how')}")
+    return SourceRefused(
+        "I03", f"truncated or damaged: {next(filter(None, lines), 'libvips does not say how')}"
+    )
 
 
 @cache

@@ -36,13 +36,18 @@ def save(
         OSError: the disk is full, or cannot be written.
     """
     if isinstance(tile, np.ndarray):
-        deep_pixels = encoding.mode in BEYOND_PILLOW
-        data = deep.encode(tile, encoding, tags) if deep_pixels else codecs.encode(tile, encoding)
-        return store(path, data, opener)
+        if encoding.mode in BEYOND_PILLOW:
+            return store(path, deep.encode(tile, encoding, tags), opener)
+        return store(path, codecs.encode(tile, encoding.format, encoding.options), opener)
     if encoding.direct:
-        return store(path, codecs.encode(np.atleast_3d(np.asarray(tile)), encoding), opener)
+        pixels = np.atleast_3d(np.asarray(tile))
+        return store(path, codecs.encode(pixels, encoding.format, encoding.options), opener)
     tile.info = {}
-    options = {**encoding.options, "tiffinfo": for_pillow(tags)} if tags and encoding.format == "TIFF" else encoding.options
+    options = (
+        {**encoding.options, "tiffinfo": for_pillow(tags)}
+        if tags and encoding.format == "TIFF"
+        else encoding.options
+    )
     load_plugin(encoding.format)
     with open(path, "w+b", opener=opener) as file:
         # to a file, not memory: Pillow then works without the interpreter lock

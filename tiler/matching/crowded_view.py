@@ -1,4 +1,5 @@
-"""Crowds of the Common-View Merge: pairs are joined in the same order, and few of them are known at once.
+"""Crowds of the Common-View Merge: pairs are joined in the same order, and few of them are known at
+once.
 
 Each detection has a short list of those after it (by index) that it is most like, and the
 surest pair of all lists comes next. What a list has lost to other groups is not joined any
@@ -19,13 +20,13 @@ from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.crowds import stretches
 from tiler.matching.overlaps import Sides
+from tiler.matching.view_pairs import SURE
 
 if TYPE_CHECKING:
-    from tiler.matching.common_view import ViewMatcher
     from tiler.matching.groups import Joins
+    from tiler.matching.view_pairs import ViewMatcher
     from tiler.types import Bools, Floats, Ints
 
-SURE = 2  # what a common view tells where it tells all
 LISTED = 16
 WORD = 64
 GROUPS = 8  # of shapes by their tiles, each a table of its own
@@ -38,14 +39,14 @@ Key = tuple[int, float, float, int, int]
 Judged = tuple["Ints", "Floats", "Floats", "Ints", "Bools", "Bools"]
 
 
-def join(contest: ViewMatcher, members: Ints, label: Ints, joins: Joins) -> None:
+def join(matcher: ViewMatcher, members: Ints, label: Ints, joins: Joins) -> None:
     """Join the detections of crowds in the order of their pairs.
 
     Args:
         members: `(M,)` indices, ascending.
         label: `(N,)` the crowd that each is of.
     """
-    crowd = _Crowds(contest, members, label)
+    crowd = _Crowds(matcher, members, label)
     # the next pair of each list, whether it is a piece, whose it is, and at what place
     queue: list[tuple[Key, bool, int, int]] = []
     lists: dict[int, _List] = {}
@@ -106,13 +107,15 @@ class _List:
 class _Crowds:
     """The detections of crowds, and of what groups they are by now."""
 
-    def __init__(self, contest: ViewMatcher, members: Ints, label: Ints) -> None:
-        self.contest = contest
-        self.pieces = contest.instances.task == "segment"  # of an outline, they may be of one tile
-        n, tile = len(label), contest.tile
-        self.label, self.columns = label, [np.ascontiguousarray(side) for side in contest.snapped.T]
+    def __init__(self, matcher: ViewMatcher, members: Ints, label: Ints) -> None:
+        self.matcher = matcher
+        self.pieces = matcher.instances.task == "segment"  # of an outline, they may be of one tile
+        n, tile = len(label), matcher.tile
+        self.label, self.columns = label, [np.ascontiguousarray(side) for side in matcher.snapped.T]
         # the tiles of each crowd, numbered
-        some, own = np.unique(np.stack([label[members], tile[members]]), axis=1, return_inverse=True)
+        some, own = np.unique(
+            np.stack([label[members], tile[members]]), axis=1, return_inverse=True
+        )
         own = own.reshape(-1)  # numpy 2.0 gives it another shape
         first, last = (np.searchsorted(some[0], some[0], side)[own] for side in ("left", "right"))
         number = own - first
@@ -125,8 +128,8 @@ class _Crowds:
         self.most[members] = last - first
         self.lacks = self.most - 1
         self.shapes = None
-        if contest.deep is not None and contest.instances.rings is not None:
-            self.shapes = _CrowdShapes(contest, members, number)
+        if matcher.deep is not None and matcher.instances.rings is not None:
+            self.shapes = _CrowdShapes(matcher, members, number)
         self.arrange(members)
 
     def arrange(self, members: Ints) -> None:
@@ -135,9 +138,9 @@ class _Crowds:
         self.left = members
         if self.shapes is not None:
             self.shapes.arrange(members)
-        reach = self.contest.reach * np.array([-1.0, -1.0, 1.0, 1.0])
-        self.order = members[np.lexsort((self.contest.snapped[members, 0], self.label[members]))]
-        self.begin, self.end = stretches(self.contest.snapped + reach, self.label, self.order)
+        reach = self.matcher.reach * np.array([-1.0, -1.0, 1.0, 1.0])
+        self.order = members[np.lexsort((self.matcher.snapped[members, 0], self.label[members]))]
+        self.begin, self.end = stretches(self.matcher.snapped + reach, self.label, self.order)
 
     def joined(self, members: list[int], tiles: int) -> None:
         """These are one group now, of so many tiles."""
@@ -179,10 +182,10 @@ class _Crowds:
         assert self.shapes is not None
         alike = self.shapes.known_alike(one, other)
         if alike is not None:
-            threshold = self.contest.threshold
+            threshold = self.matcher.threshold
             enough = alike >= min(threshold[one], threshold[other])
             return [((-SURE, -alike, -alike, one, other), False)] if enough else []
-        columns = self.contest.judged(np.array([one]), np.array([other]))
+        columns = self.matcher.judged(np.array([one]), np.array([other]))
         found = list(zip(*(column.tolist() for column in columns), strict=True))
         for _, _, alike, _, _, _ in found:
             self.shapes.learn(one, other, alike)
@@ -190,19 +193,19 @@ class _Crowds:
 
     def _deep(self, one: int, others: Ints) -> Bools:
         """Which pairs lie deep in what both their tiles see."""
-        deep, tile = self.contest.deep, self.contest.tile
+        deep, tile = self.matcher.deep, self.matcher.tile
         if deep is None:
             return np.zeros(len(others), bool)
         return np.asarray(deep[one, tile[others]] & deep[others, tile[one]])
 
     def _judged(self, one: int, others: Ints, deep: Bools) -> Judged:
         """Of the pairs with others those that may be the same object."""
-        contest = self.contest
+        matcher = self.matcher
         if deep.all():
             return self._plain(one, others)
         i, more = np.full(len(others), one)[~deep], others[~deep]
-        near = met(contest.snapped, contest.snapped, i, more, contest.reach)
-        columns = contest.judged(i[near], more[near])[1:]
+        near = met(matcher.snapped, matcher.snapped, i, more, matcher.reach)
+        columns = matcher.judged(i[near], more[near])[1:]
         known = (*columns, np.ones(len(columns[0]), bool))
         parts = zip(self._plain(one, others[deep]), known, strict=True)
         j, alike, plain, sure, piece, exact = (np.concatenate(columns) for columns in parts)
@@ -210,10 +213,10 @@ class _Crowds:
 
     def _plain(self, one: int, others: Ints) -> Judged:
         """The same of those that lie deep in both views; of shapes as alike as they may be."""
-        contest, threshold = self.contest, self.contest.threshold
+        matcher, threshold = self.matcher, self.matcher.threshold
         if self.shapes is None:
-            box, columns = contest.snapped[one].tolist(), [side[others] for side in self.columns]
-            alike, good = contest.plain(box, columns, one, others)
+            box, columns = matcher.snapped[one].tolist(), [side[others] for side in self.columns]
+            alike, good = matcher.plain(box, columns, one, others)
             exact = np.ones(len(others), bool)
         else:
             alike, exact = self.shapes.alike(one, others)
@@ -231,18 +234,22 @@ class _Crowds:
 
 
 class _CrowdShapes:
-    """The outlines or OBBs of crowds, and how alike they are: by their sides, but for rounding, until GEOS has said it."""
+    """The outlines or OBBs of crowds, and how alike they are: by their sides, but for rounding,
+    until GEOS has said it.
+    """
 
-    def __init__(self, contest: ViewMatcher, members: Ints, number: Ints) -> None:
-        assert contest.instances.rings is not None
-        n = len(contest.tile)
-        self.tile = contest.tile
+    def __init__(self, matcher: ViewMatcher, members: Ints, number: Ints) -> None:
+        assert matcher.instances.rings is not None
+        n = len(matcher.tile)
+        self.tile = matcher.tile
         self.shapes = np.full(n, None, dtype=object)
-        self.shapes[members] = contest.instances.rings.take(members).geometry()
+        self.shapes[members] = matcher.instances.rings.take(members).geometry()
         self.area = shapely.area(self.shapes)
         self.equal, self.group, self.place = np.zeros((3, n), np.int64)
         # a number for shapes that are the same to the last bit
-        _, self.equal[members] = np.unique(shapely.to_wkb(self.shapes[members]), return_inverse=True)
+        _, self.equal[members] = np.unique(
+            shapely.to_wkb(self.shapes[members]), return_inverse=True
+        )
         self.group[members] = number % GROUPS
         self.sides: list[Sides] = []
         # of a shape in a tile: with which, and how alike
@@ -258,11 +265,16 @@ class _CrowdShapes:
 
     def alike(self, one: int, others: Ints) -> tuple[Floats, Bools]:
         """IoU with others, as much as it may be, and whether that is known."""
-        alike = similarity.share(self._common(one, others), self.area[others], self.area[one], "iou") + ROUNDED
+        alike = (
+            similarity.share(self._common(one, others), self.area[others], self.area[one], "iou")
+            + ROUNDED
+        )
         exact = np.zeros(len(others), bool)
         # of many equal shapes all would be asked for, since nothing comes before the next of them
         for other, value in self.known.get(self._key(one), ()):
-            equal = (self.equal[others] == self.equal[other]) & (self.tile[others] == self.tile[other])
+            equal = (self.equal[others] == self.equal[other]) & (
+                self.tile[others] == self.tile[other]
+            )
             alike[equal], exact[equal] = value, True
         return alike, exact
 

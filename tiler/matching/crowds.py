@@ -1,4 +1,5 @@
-"""Spots on which so many detections lie that their pairs are not held in memory: the same results, row by row.
+"""Spots on which so many detections lie that their pairs are not held in memory: the same results,
+row by row.
 
 A crowd of n has n² / 2 pairs. What competes by confidence needs few of them at once: the
 strongest against all, then the strongest of those that are left.
@@ -14,6 +15,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
+from tiler.geometry import ragged
 from tiler.geometry.neighbours import neighbours
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
@@ -35,14 +37,19 @@ MOST = 10_000_000_000  # comparisons of rows; then it is an error instead of an 
 
 
 def suppressed(
-    n: int, among: Callable[[Ints], Iterator[Pairs]], between: Callable[[Ints, Ints], Iterator[Pairs]], few: int
+    n: int,
+    among: Callable[[Ints], Iterator[Pairs]],
+    between: Callable[[Ints, Ints], Iterator[Pairs]],
+    few: int,
 ) -> Ints:
-    """`(n,)` who suppresses each detection in greedy NMS, as `suppressors` finds it, without all pairs at once.
+    """`(n,)` who suppresses each detection in greedy NMS, as `suppressors` finds it, without all
+    pairs at once.
 
     The strongest compete first; those that are kept meet all the others, of whom few may be left.
 
     Args:
-        among: pairs of detections at some ascending indices whose overlap reaches the threshold, i < j.
+        among: pairs of detections at some ascending indices whose overlap reaches the threshold, i
+            < j.
         between: the same of stronger and weaker ones, i of the first.
         few: so many at most have all their pairs at once.
     """
@@ -76,8 +83,15 @@ def _numbered(pairs: Iterator[Pairs], index: Ints) -> Pairs:
     return i[order], j[order]
 
 
-def joined(boxes: Floats, kind: Ints, alike: Callable[[Ints, Ints], Pairs], reach: float = 0.0, step: int | None = None) -> Ints:
-    """`(N,)` for each detection the lowest index that pairs lead to, as `components` finds it, portion by portion.
+def joined(
+    boxes: Floats,
+    kind: Ints,
+    alike: Callable[[Ints, Ints], Pairs],
+    reach: float = 0.0,
+    step: int | None = None,
+) -> Ints:
+    """`(N,)` for each detection the lowest index that pairs lead to, as `components` finds it,
+    portion by portion.
 
     Args:
         boxes, kind, reach: pairs of one kind that meet may be alike.
@@ -105,7 +119,8 @@ def portions(i: Ints, j: Ints, step: int | None) -> Iterator[Pairs]:
 
 
 class BoxOverlaps:
-    """Which boxes of its kind one overlaps, and by how much: in one row, since a kind's boxes lie there by their left sides.
+    """Which boxes of its kind one overlaps, and by how much: in one row, since a kind's boxes lie
+    there by their left sides.
 
     >>> rows = BoxOverlaps(np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4.0]]), np.zeros(3, int), "ios")
     >>> [values.tolist() for values in rows.of(1)]
@@ -117,7 +132,10 @@ class BoxOverlaps:
         self.boxes, self.area = boxes, box.area(boxes)
         self._arrange(np.lexsort((boxes[:, 0], kind)))
         if int((self.end - self.begin).sum()) > MOST:
-            raise TilerError("tens of thousands of detections overlap on one spot; leave weak ones out with --conf")
+            raise TilerError(
+                "tens of thousands of detections overlap on one spot; leave weak ones out with "
+                "--conf"
+            )
 
     def keep(self, which: Bools) -> None:
         """Leave the others out of all rows from now on."""
@@ -151,7 +169,9 @@ class BoxOverlaps:
         return others[others < k]
 
     def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
-        """Those that wait among the others, and how much box k overlaps each. It waits no longer, and never will again."""
+        """Those that wait among the others, and how much box k overlaps each. It waits no longer,
+        and never will again.
+        """
         others, overlap = self.of(k)
         if 2 * np.count_nonzero(waits) < len(self.order):
             self.keep(waits)
@@ -174,10 +194,14 @@ class ShapeOverlaps:
         self.sides = Sides(self.shapes[index])
 
     def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
-        """Those that wait among the others, and how much shape k overlaps each. It waits no longer, and never will again."""
+        """Those that wait among the others, and how much shape k overlaps each. It waits no longer,
+        and never will again.
+        """
         common = self.sides.common(int(self.place[k]))
         alike = share(common, self.area[self.index], self.area[k], self.metric)
-        hits = np.flatnonzero((alike > SOME) & waits[self.index] & (self.kind[self.index] == self.kind[k]))
+        hits = np.flatnonzero(
+            (alike > SOME) & waits[self.index] & (self.kind[self.index] == self.kind[k])
+        )
         others = self.index[hits]
         if 2 * np.count_nonzero(waits) < len(self.index):
             self._arrange(self.index[waits[self.index]])
@@ -187,7 +211,7 @@ class ShapeOverlaps:
 def stretches(boxes: Floats, kind: Ints, order: Ints) -> tuple[Ints, Ints]:
     """For each box where those of its kind begin and end that do not lie left or right of it."""
     begin, end = np.zeros((2, len(boxes)), np.int64)
-    starts = np.flatnonzero(np.diff(kind[order], prepend=-1))
+    starts = ragged.firsts(kind[order])
     for first, last in pairwise([*starts.tolist(), len(order)]):
         own = order[first:last]
         left, right = boxes[own, 0], boxes[own, 2]

@@ -54,7 +54,8 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extents:
-    """How far detections reach to the left, top, right and bottom, outwards positive. Columns are `(N, 4)`.
+    """How far detections reach to the left, top, right and bottom, outwards positive. Columns are
+    `(N, 4)`.
 
     Attributes:
         reach: where each side is.
@@ -89,7 +90,13 @@ def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None =
     open_ = crowded[label[pairs.i]]
     loose = crowded[label]
     label[loose] = np.flatnonzero(loose)
-    _join_in_order(label, Pairs(pairs.i[open_], pairs.j[open_], pairs.piece[open_], pairs.doubtful[open_]), tile, extents, apart)
+    _join_in_order(
+        label,
+        Pairs(pairs.i[open_], pairs.j[open_], pairs.piece[open_], pairs.doubtful[open_]),
+        tile,
+        extents,
+        apart,
+    )
     return label
 
 
@@ -105,7 +112,9 @@ def crowded_groups(label: Ints, tile: Ints) -> Bools:
     return result
 
 
-def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None) -> None:
+def _join_in_order(
+    label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None
+) -> None:
     """Join groups pair by pair where nothing speaks against it; `label` is changed in place."""
     joins = Joins(tile, extents, apart)
     columns = (pairs.i.tolist(), pairs.j.tolist(), pairs.piece.tolist(), pairs.doubtful.tolist())
@@ -116,7 +125,8 @@ def _join_in_order(label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apar
 
 
 class Joins:
-    """Groups that grow pair by pair. What speaks against a pair once always will: groups only get larger.
+    """Groups that grow pair by pair. What speaks against a pair once always will: groups only get
+    larger.
 
     Attributes:
         home: the group of each detection that is in one, named by its lowest member.
@@ -136,12 +146,16 @@ class Joins:
         return self._tiles.get(group) or {int(self.tile[group])}
 
     def may(self, one: int, other: int, piece: bool) -> bool:
-        """Whether the groups of two detections differ, and have no tile in common or may be pieces of one object."""
+        """Whether the groups of two detections differ, and have no tile in common or may be pieces
+        of one object.
+        """
         a, b = self.home.get(one, one), self.home.get(other, other)
         return a != b and (piece or self.tiles(a).isdisjoint(self.tiles(b)))
 
     def join(self, one: int, other: int, piece: bool, doubtful: bool) -> bool:
-        """Join the groups of two detections, unless they are one already or something speaks against it."""
+        """Join the groups of two detections, unless they are one already or something speaks
+        against it.
+        """
         a, b = self.home.get(one, one), self.home.get(other, other)
         if a == b:
             return False
@@ -168,5 +182,10 @@ class Joins:
         """Whether all that groups have of the same tiles can be pieces of one object."""
         if self.apart is None:
             return False
-        both = ((m, t) for m in self.members.get(a, [a]) for t in self.members.get(b, [b]) if self.tile[m] == self.tile[t])
+        both = (
+            (m, t)
+            for m in self.members.get(a, [a])
+            for t in self.members.get(b, [b])
+            if self.tile[m] == self.tile[t]
+        )
         return all(self.apart(*two) for two in both)

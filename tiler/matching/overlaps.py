@@ -33,19 +33,24 @@ class Sides:
         rings, polygon = shapely.get_rings(polygons, return_index=True)
         points, ring = shapely.get_coordinates(rings, return_index=True)
         along = ring[1:] == ring[:-1]
-        start, end, of_ring = points[:-1][along], points[1:][along], ring[:-1][along]
+        start = points[:-1][along]
+        end = points[1:][along]
+        of_ring = ring[:-1][along]
         outer = np.diff(polygon, prepend=-1) != 0
         turn = np.bincount(of_ring, start[:, 0] * end[:, 1] - end[:, 0] * start[:, 1], len(rings))
         # an upper side of an outer ring that runs anticlockwise leads to the left
         sign = np.sign(start[:, 0] - end[:, 0]) * np.where((turn > 0) == outer, 1.0, -1.0)[of_ring]
         forth = start[:, 0] < end[:, 0]
-        low, high = np.where(forth[:, None], start, end), np.where(forth[:, None], end, start)
+        low = np.where(forth[:, None], start, end)
+        high = np.where(forth[:, None], end, start)
         kept = np.flatnonzero(sign != 0)
         order = kept[np.argsort(low[kept, 0], kind="stable")]
         low, high = low[order], high[order]
         self.count = len(shapes)
         self.owner, self.sign = shape[polygon[of_ring]][order], sign[order]
-        self.x, self.y, self.end = low[:, 0].copy(), low[:, 1].copy(), high[:, 0].copy()
+        self.x = low[:, 0].copy()
+        self.y = low[:, 1].copy()
+        self.end = high[:, 0].copy()
         self.slope = (high[:, 1] - low[:, 1]) / (high[:, 0] - low[:, 0])
         self.widest = float((self.end - self.x).max(initial=0.0))
         self._own = np.argsort(self.owner, kind="stable")
@@ -56,7 +61,9 @@ class Sides:
         of = self if of is None else of
         result = np.zeros(self.count)
         for side in of._own[of._begin[k] : of._begin[k + 1]].tolist():
-            start, end, y, slope, sign = (float(c[side]) for c in (of.x, of.end, of.y, of.slope, of.sign))
+            start, end, y, slope, sign = (
+                float(c[side]) for c in (of.x, of.end, of.y, of.slope, of.sign)
+            )
             others = slice(*np.searchsorted(self.x, [start - self.widest, end]).tolist())
             area = self._between(others, start, end, y, slope)
             area *= self.sign[others]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Metric = Literal["iou", "ios"]
 
 # Constants per keypoint of COCO's OKS for people (pycocotools, cocoeval.py: kpt_oks_sigmas)
-COCO_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000.0
+COCO_SIGMAS = (
+    np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000.0
+)
 
 
 def share(common: Floats, area: Floats, other: Floats, metric: Metric) -> Floats:
@@ -36,7 +38,9 @@ def of_boxes(boxes: Floats, others: Floats, metric: Metric = "iou") -> Floats:
     >>> of_boxes(np.array([[0, 0, 4, 4.0]]), np.array([[2, 0, 4, 2.0]]), "ios").tolist()
     [1.0]
     """
-    return share(box.area(box.intersection(boxes, others)), box.area(boxes), box.area(others), metric)
+    return share(
+        box.area(box.intersection(boxes, others)), box.area(boxes), box.area(others), metric
+    )
 
 
 def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Floats:
@@ -45,7 +49,9 @@ def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Float
 
 
 def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> Floats:
-    """`(P,)` of detections i and j: of their outlines or OBBs where they have them, else of their boxes."""
+    """`(P,)` of detections i and j: of their outlines or OBBs where they have them, else of their
+    boxes.
+    """
     if instances.rings is None:
         return of_boxes(instances.boxes[i], instances.boxes[j], metric)
     used, at = np.unique(np.concatenate([i, j]), return_inverse=True)

@@ -27,7 +27,8 @@ def suppressors(n: int, i: Ints, j: Ints) -> Ints:
     stronger partners are. Of several that are kept, the strongest suppresses.
 
     Args:
-        i, j: `(P,)` pairs whose overlap reaches the threshold, i < j (i is the stronger), ordered by i.
+        i, j: `(P,)` pairs whose overlap reaches the threshold, i < j (i is the stronger), ordered
+            by i.
 
     >>> suppressors(3, np.array([0, 1]), np.array([1, 2])).tolist()
     [0, 0, 2]
@@ -66,7 +67,9 @@ def grown(boxes: Floats, by: Ints, metric: Metric, threshold: Floats) -> Floats:
     winner = by[losers]
     turn = np.arange(len(losers)) - np.searchsorted(winner, winner, "left")
     order = np.argsort(turn, kind="stable")
-    winner, losers, begin = winner[order], losers[order], np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
+    winner = winner[order]
+    losers = losers[order]
+    begin = np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
     for start, end in pairwise(begin.tolist()):
         one, other = winner[start:end], losers[start:end]
         fits = of_boxes(result[one], boxes[other], metric) >= threshold[one]
@@ -76,7 +79,9 @@ def grown(boxes: Floats, by: Ints, metric: Metric, threshold: Floats) -> Floats:
     return result
 
 
-def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tuple[Ints, Floats, Floats]:
+def wbf(
+    boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats
+) -> tuple[Ints, Floats, Floats]:
     """Weighted boxes fusion: clusters around their mean, as `ensemble_boxes` makes them.
 
     In order of confidence each box joins the cluster whose mean box it overlaps most (IoU
@@ -87,7 +92,8 @@ def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tup
         i, j: `(P,)` pairs that meet at all, i < j.
 
     Returns:
-        The first member of each one's cluster `(N,)`, boxes and confidences, right at first members.
+        The first member of each one's cluster `(N,)`, boxes and confidences, right at first
+        members.
 
     Source: Solovyev et al., "Weighted boxes fusion", 2021; ensemble_boxes_wbf.py.
     """
@@ -95,11 +101,17 @@ def wbf(boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats) -> tup
     near: list[list[int]] = [[] for _ in range(n)]
     for a, b in zip(i.tolist(), j.tolist(), strict=True):
         near[b].append(a)
-    return clustered(boxes, conf, lambda k: near[k], np.flatnonzero(np.bincount(j, minlength=n)), threshold)
+    return clustered(
+        boxes, conf, lambda k: near[k], np.flatnonzero(np.bincount(j, minlength=n)), threshold
+    )
 
 
 def clustered(
-    boxes: Floats, conf: Floats, near: Callable[[int], Ints | list[int]], which: Ints, threshold: Floats
+    boxes: Floats,
+    conf: Floats,
+    near: Callable[[int], Ints | list[int]],
+    which: Ints,
+    threshold: Floats,
 ) -> tuple[Ints, Floats, Floats]:
     """The same, asking for the stronger boxes that each meets. `which`: those that meet any."""
     n = len(boxes)
@@ -139,7 +151,8 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) 
     """
     n = len(conf)
     order = np.argsort(np.concatenate([i, j]), kind="stable")
-    others, weight = np.concatenate([j, i])[order], np.exp(-(np.concatenate([iou, iou])[order] ** 2) / sigma)
+    others = np.concatenate([j, i])[order]
+    weight = np.exp(-(np.concatenate([iou, iou])[order] ** 2) / sigma)
     start = np.concatenate([[0], np.cumsum(np.bincount(np.concatenate([i, j]), minlength=n))])
     result = conf.copy()
     done = np.zeros(n, bool)
@@ -158,8 +171,12 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) 
     return result
 
 
-def softened(conf: Floats, near: Callable[[int, Bools], tuple[Ints, Floats]], sigma: float = SIGMA) -> Floats:
-    """The same, asking row by row: for the boxes that one overlaps among those that are not done, and their IoU."""
+def softened(
+    conf: Floats, near: Callable[[int, Bools], tuple[Ints, Floats]], sigma: float = SIGMA
+) -> Floats:
+    """The same, asking row by row: for the boxes that one overlaps among those that are not done,
+    and their IoU.
+    """
     result = conf.copy()
     waiting = np.ones(len(conf), bool)
     while True:

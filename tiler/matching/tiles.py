@@ -23,7 +23,8 @@ class Tiles:
 
     Attributes:
         rects: `(T, 4)` xyxy, source pixels.
-        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's border.
+        interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's
+            border.
         edge: `(T,)` how near its side a cut box ends, px.
         witness: `(T,)` False for a tile of which it is not known what it reported.
     """

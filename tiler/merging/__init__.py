@@ -33,13 +33,16 @@ class Merged:
         sources: the images' paths, sorted.
         sizes: width and height of each.
         predicted: those that there are predictions for, if only an empty file.
-        by_names: no manifest told the tiles, so that of the others it is not known whether they were cut.
+        by_names: no manifest told the tiles, so that of the others it is not known whether they
+            were cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
     when there is one.
     """
 
-    def __init__(self, report: MergeReport, plan: MergePlan, held: dict[str, Instances] | None) -> None:
+    def __init__(
+        self, report: MergeReport, plan: MergePlan, held: dict[str, Instances] | None
+    ) -> None:
         pieces = plan.pieces
         self.report = report
         self.predicted = frozenset(piece.key for piece in pieces if piece.predicted)
@@ -64,7 +67,9 @@ class Merged:
         """From the label file, which holds nine digits of every number."""
         folder = Path(self.report.out) / "labels"
         task, shape = self.report.task, self.report.kpt_shape
-        reading = Reading(task, tuple(self.report.names) or None, None if shape is None else (shape[0], shape[1]))
+        reading = Reading(
+            task, tuple(self.report.names) or None, None if shape is None else (shape[0], shape[1])
+        )
         path = folder / f"{self._labels[source]}.txt"
         if not path.exists() or not path.stat().st_size:  # it was refused, or nothing was found
             return replace(empty(task, shape[0] if shape else 0), conf=np.empty(0))  # type: ignore[arg-type]

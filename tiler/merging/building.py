@@ -27,7 +27,11 @@ Result = TypeVar("Result")
 
 
 def works(
-    plan: MergePlan, pieces: Sequence[Piece], run: RunOptions, strict: bool, progress: Callable[[int, int], None] | None
+    plan: MergePlan,
+    pieces: Sequence[Piece],
+    run: RunOptions,
+    strict: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[Work]:
     """Each image merged, in order."""
     first = len(plan.pieces) - len(pieces)
@@ -92,7 +96,11 @@ def build(
 def _args(job: MergeJob, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
     options = {**job.merging.in_effect(), **job.files.in_effect()}
-    return options if task == "segment" else {name: value for name, value in options.items() if name != "parts"}
+    return (
+        options
+        if task == "segment"
+        else {name: value for name, value in options.items() if name != "parts"}
+    )
 
 
 def _key(source: str) -> str:
@@ -100,23 +108,33 @@ def _key(source: str) -> str:
     return msgspec.json.encode(source).decode()
 
 
-def _still_good(plan: MergePlan, done: dict[str, bytes], writer: Writer, run: RunOptions) -> Iterator[Record]:
-    """Records of the first images, as far as an interrupted run had them done and their predictions are the same."""
+def _still_good(
+    plan: MergePlan, done: dict[str, bytes], writer: Writer, run: RunOptions
+) -> Iterator[Record]:
+    """Records of the first images, as far as an interrupted run had them done and their predictions
+    are the same.
+    """
     records = []
     for piece in plan.pieces:
         noted = done.get(_key(piece.key))
         if noted is None:
             break
         records.append(msgspec.json.decode(noted, type=Record))
-    for record, digest in zip(records, _streamed(digest_of, plan.pieces[: len(records)], run), strict=True):
+    for record, digest in zip(
+        records, _streamed(digest_of, plan.pieces[: len(records)], run), strict=True
+    ):
         if record.outcome.digest != digest or not writer.resumes(record):
             return
         yield record
 
 
-def _streamed(each: Callable[[Piece], Result], pieces: Sequence[Piece], run: RunOptions) -> Iterator[Result]:
+def _streamed(
+    each: Callable[[Piece], Result], pieces: Sequence[Piece], run: RunOptions
+) -> Iterator[Result]:
     backend = "threading" if run.backend == "auto" else run.backend
-    return workers.stream(each, pieces, workers.count(run.workers), backend, lambda piece: piece.key)
+    return workers.stream(
+        each, pieces, workers.count(run.workers), backend, lambda piece: piece.key
+    )
 
 
 def _require_args(folder: Folder, args: dict[str, Any]) -> None:

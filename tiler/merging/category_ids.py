@@ -1,4 +1,6 @@
-"""Ids in predictions.json: those of the ground truth, where that is COCO's, so that its own tools read the file."""
+"""Ids in predictions.json: those of the ground truth, where that is COCO's, so that its own tools
+read the file.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def chosen(
     return Ids(None, 0, plain, False, [])
 
 
-def _renamed(ids: Sequence[int], theirs: Sequence[str], names: Sequence[str] | None, shown: str) -> tuple[int, ...]:
+def _renamed(
+    ids: Sequence[int], theirs: Sequence[str], names: Sequence[str] | None, shown: str
+) -> tuple[int, ...]:
     """The category id of each class of the predictions, by its name."""
     if names is None or tuple(names) == tuple(theirs):
         return tuple(ids)
@@ -84,26 +88,40 @@ def _renamed(ids: Sequence[int], theirs: Sequence[str], names: Sequence[str] | N
         if name not in by_name:
             hint = did_you_mean(name, theirs)
             raise TilerError(
-                f"--category-base auto: class {name!r} of the tiles is none of {shown}{hint}; say what category ids count from"
+                f"--category-base auto: class {name!r} of the tiles is none of {shown}{hint}; say "
+                "what category ids count from"
             )
     return tuple(by_name[name] for name in names)
 
 
 def _of_truth(
-    truth: CocoTruth, images: Sequence[TiledImage], predicted: Sequence[bool], plain: Sequence[Id], shown: str
+    truth: CocoTruth,
+    images: Sequence[TiledImage],
+    predicted: Sequence[bool],
+    plain: Sequence[Id],
+    shown: str,
 ) -> tuple[list[Id], list[Finding]]:
-    """The id of each image, by its path, else by a name and a size that only it has; its own name for one that has none."""
+    """The id of each image, by its path, else by a name and a size that only it has; its own name
+    for one that has none.
+    """
     places = _places(truth, images)
     taken = {id for id, *_ in truth.images}
     found = [
         truth.images[place][0] if place is not None else key if name in taken else name
         for place, name, key in zip(places, plain, [image.key for image in images], strict=True)
     ]
-    missing = [p.key for p, place, has in zip(images, places, predicted, strict=True) if has and place is None]
+    missing = [
+        p.key
+        for p, place, has in zip(images, places, predicted, strict=True)
+        if has and place is None
+    ]
     if not missing:
         return found, []
     some = f"{missing[0]}{', ...' if len(missing) > 1 else ''}"
-    message = f"{len(missing)} images ({some}) are not in {shown}: predictions.json has them by their names"
+    message = (
+        f"{len(missing)} images ({some}) are not in {shown}: predictions.json has them by their "
+        "names"
+    )
     return found, [Finding("", "D14", message)]
 
 
@@ -124,7 +142,10 @@ def _places(truth: CocoTruth, images: Sequence[TiledImage]) -> list[int | None]:
         fits = guess is not None and guess not in exact and _same_size(truth.images[guess], image)
         guesses.append(guess if fits else None)
     once = Counter(guesses)
-    return [guess if place is None and once[guess] == 1 else place for place, guess in zip(found, guesses, strict=True)]
+    return [
+        guess if place is None and once[guess] == 1 else place
+        for place, guess in zip(found, guesses, strict=True)
+    ]
 
 
 def _same_size(entry: tuple[Id, str, int, int], image: TiledImage) -> bool:

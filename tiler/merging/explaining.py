@@ -51,7 +51,11 @@ def explain(
     plan, _ = planned(preds, tiles, images, data, options)
     wanted = [p for p in plan.pieces if source in (p.key, p.label, p.name, Path(p.key).name)]
     if len(wanted) != 1:
-        found = f"{len(wanted)} images of this name" if wanted else f"no such image among {len(plan.pieces)}"
+        found = (
+            f"{len(wanted)} images of this name"
+            if wanted
+            else f"no such image among {len(plan.pieces)}"
+        )
         known = [p.key for p in plan.pieces] + [p.name for p in plan.pieces]
         hint = did_you_mean(source, known) or f", such as {known[0]}"
         raise TilerError(f"--explain {source}: {found}{hint}")
@@ -70,6 +74,17 @@ def explain(
         )
         for k, (t, row) in enumerate(zip(read.tile, own.row, strict=True))
     ]
-    fates += [Fate(names[t], row, None, None, None, f"refused ({code})", None) for t, row, code in read.refused]
+    fates += [
+        Fate(names[t], row, None, None, None, f"refused ({code})", None)
+        for t, row, code in read.refused
+    ]
     last = len(result.instances)
-    return sorted(fates, key=lambda fate: (last if fate.into is None else fate.into, -(fate.conf or 0), fate.tile, fate.row))
+    return sorted(
+        fates,
+        key=lambda fate: (
+            last if fate.into is None else fate.into,
+            -(fate.conf or 0),
+            fate.tile,
+            fate.row,
+        ),
+    )

@@ -33,7 +33,9 @@ def default(preds: Path) -> Path:
     place = Path(os.path.abspath(preds)) if preds.name in ("", ".", "..") else preds
     if place.name == "labels" and place.parent.name:
         place = place.parent
-    return place.with_name(f"{place.stem if os.path.isfile(place) else place.name.removesuffix('.json')}-merged")
+    return place.with_name(
+        f"{place.stem if os.path.isfile(place) else place.name.removesuffix('.json')}-merged"
+    )
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:
@@ -50,7 +52,9 @@ def labels_of(keys: Sequence[str]) -> list[str]:
     """
     stems = [os.path.splitext(key)[0] for key in keys]
     count = Counter(stems)
-    labels = [_below(stem if count[stem] == 1 else key) for key, stem in zip(keys, stems, strict=True)]
+    labels = [
+        _below(stem if count[stem] == 1 else key) for key, stem in zip(keys, stems, strict=True)
+    ]
     seen: dict[str, str] = {}
     for label, key in zip(labels, keys, strict=True):
         if label in seen:
@@ -62,17 +66,24 @@ def labels_of(keys: Sequence[str]) -> list[str]:
         for folder in Path(label).parents:
             other = seen.get(str(folder).removesuffix(".txt"))
             if folder.suffix == ".txt" and other is not None:
-                raise TilerError(f"{other} and {seen[label]}: a file and a folder would have one name")
+                raise TilerError(
+                    f"{other} and {seen[label]}: a file and a folder would have one name"
+                )
     return labels
 
 
 def _below(path: str) -> str:
-    parts = [part for part in path.replace("\\", "/").replace(":", "/").split("/") if part not in ("", ".")]
+    parts = [
+        part
+        for part in path.replace("\\", "/").replace(":", "/").split("/")
+        if part not in ("", ".")
+    ]
     return "/".join("__" if part == ".." else part for part in parts)
 
 
 def ids_of(keys: Sequence[str]) -> list[str]:
-    """image_id of each image: its name without folder and suffix, where that is its alone; else its path.
+    """image_id of each image: its name without folder and suffix, where that is its alone; else its
+    path.
 
     >>> ids_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
     ['a/x.jpg', 'b/x.jpg', 'y']

@@ -40,7 +40,8 @@ class MergePlan:
 
     Attributes:
         by_names: the tiles are told by the names of predictions, no manifest lists them.
-        places: where predictions, tiles and images lie, as far as they were used, by the options' names.
+        places: where predictions, tiles and images lie, as far as they were used, by the options'
+            names.
     """
 
     job: MergeJob
@@ -68,14 +69,20 @@ class MergePlan:
 
 
 def planned(
-    given: str | Path, tiles: str | Path | None, images: str | Path | None, data: str | Path | None, options: dict[str, Any]
+    given: str | Path,
+    tiles: str | Path | None,
+    images: str | Path | None,
+    data: str | Path | None,
+    options: dict[str, Any],
 ) -> tuple[MergePlan, RunOptions]:
     preds = path(given, "preds")
     tiles = None if tiles is None else path(tiles, "tiles")
     images = None if images is None else path(images, "images")
     data = None if data is None else path(data, "data")
     names = [{item.name for item in fields(cls)} for cls in OPTIONS]
-    unknown = {key: value for key, value in options.items() if not any(key in known for known in names)}
+    unknown = {
+        key: value for key, value in options.items() if not any(key in known for known in names)
+    }
     merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
     files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
     run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
@@ -105,15 +112,21 @@ def planned(
     job = MergeJob(merging, files, reading.names, str(preds), images or known.root)
     used = {"preds": preds, "tiles": manifest, "images": images}
     places = {name: place for name, place in used.items() if place is not None}
-    return replace(_looked_up(job, found, known, truth, "" if data is None else data.name), places=places), run
+    return replace(
+        _looked_up(job, found, known, truth, "" if data is None else data.name), places=places
+    ), run
 
 
-def _require_used(merging: MergeOptions, files: PredictionOptions, task: str, manifest: Path | None) -> None:
+def _require_used(
+    merging: MergeOptions, files: PredictionOptions, task: str, manifest: Path | None
+) -> None:
     """Raises:
     TilerError: an option that was given says nothing of such predictions.
     """
     if task != "segment" and merging.parts != MergeOptions().parts:
-        raise TilerError(f"--parts {merging.parts}: the predictions are {task}, and only outlines have parts")
+        raise TilerError(
+            f"--parts {merging.parts}: the predictions are {task}, and only outlines have parts"
+        )
     for name in ("naming", "tile"):
         value = getattr(files, name)
         if manifest is not None and value != getattr(PredictionOptions(), name):
@@ -125,20 +138,29 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
     TilerError: classes that a format which is asked for cannot hold.
     """
     if files.category_base == "coco91" and names is not None and len(names) > len(COCO91):
-        raise TilerError(f"--category-base coco91 is for COCO's {len(COCO91)} classes, got {len(names)}")
+        raise TilerError(
+            f"--category-base coco91 is for COCO's {len(COCO91)} classes, got {len(names)}"
+        )
     seen: dict[str, str] = {}
     for name in names or () if "dota" in files.export.split(",") else ():
         other = seen.setdefault(dota_file(name), name)
         if other != name:
-            raise TilerError(f"--export dota: classes {other!r} and {name!r} would be one file {dota_file(name)}; rename one")
+            raise TilerError(
+                f"--export dota: classes {other!r} and {name!r} would be one file "
+                f"{dota_file(name)}; rename one"
+            )
 
 
 def _classes(data: Path) -> DatasetYaml | CocoTruth:
     """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
-    return coco_ground_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
+    return (
+        coco_ground_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
+    )
 
 
-def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | CocoTruth | None) -> Reading:
+def _reading(
+    files: PredictionOptions, known: Index | None, data: DatasetYaml | CocoTruth | None
+) -> Reading:
     task = files.task
     if task == "auto" and known is not None:
         task = known.task
@@ -146,13 +168,25 @@ def _reading(files: PredictionOptions, known: Index | None, data: DatasetYaml | 
     told = [one for one in (known, data) if one is not None]
     names = next((one.names for one in told if one.names), None)
     shape = next((one.kpt_shape for one in told if one.kpt_shape), None)
-    table = None if known is None or known.categories is None else {id: k for k, id in enumerate(known.categories)}
+    table = (
+        None
+        if known is None or known.categories is None
+        else {id: k for k, id in enumerate(known.categories)}
+    )
     if isinstance(data, CocoTruth) and data.names == names:
         table = data.categories
-    return Reading(task, names, shape, files.assume_conf, files.conf_first, files.preds_base, categories=table)
+    return Reading(
+        task, names, shape, files.assume_conf, files.conf_first, files.preds_base, categories=table
+    )
 
 
-def _looked_up(job: MergeJob, found: Predictions, known: Index, truth: DatasetYaml | CocoTruth | None, shown_truth: str) -> MergePlan:
+def _looked_up(
+    job: MergeJob,
+    found: Predictions,
+    known: Index,
+    truth: DatasetYaml | CocoTruth | None,
+    shown_truth: str,
+) -> MergePlan:
     """Every prediction with its image and tile; those of no tile are reported."""
     numbers = known.numbered() if found.numeric else {}
     findings = [*found.findings, *known.findings]
@@ -165,19 +199,38 @@ def _looked_up(job: MergeJob, found: Predictions, known: Index, truth: DatasetYa
         path = file if os.path.exists(os.path.join(job.preds, file)) else ""
         shown = "" if path else f"{key[:100]}: "
         if place is None:
-            findings.append(Finding(path, "D10", f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out"))
+            findings.append(
+                Finding(
+                    path,
+                    "D10",
+                    f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out",
+                )
+            )
             continue
         if place in first:
             other = found.keys[first[place]][:100]
-            findings.append(Finding(path, "D10", f"{shown}its tile has predictions in {other} already; left out"))
+            findings.append(
+                Finding(
+                    path, "D10", f"{shown}its tile has predictions in {other} already; left out"
+                )
+            )
             continue
         first[place] = i
         members.setdefault(place[0], []).append((place[1], i))
     if found.keys and not members:
         shown = found.keys[0][:100]
-        raise TilerError(f"{job.preds}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile of {known.where}")
-    unread = {os.path.splitext(os.path.basename(finding.path))[0] for finding in found.findings if finding.code == "D01"}
-    splits = _covered([known.images[number].splits for number in members] or [p.splits for p in known.images])
+        raise TilerError(
+            f"{job.preds}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile of "
+            f"{known.where}"
+        )
+    unread = {
+        os.path.splitext(os.path.basename(finding.path))[0]
+        for finding in found.findings
+        if finding.code == "D01"
+    }
+    splits = _covered(
+        [known.images[number].splits for number in members] or [p.splits for p in known.images]
+    )
     left_out = sorted({split for image in known.images for split in image.splits} - splits)
     numbered = [n for n, image in enumerate(known.images) if splits.intersection(image.splits)]
     chosen = [known.images[n] for n in numbered]
@@ -209,7 +262,9 @@ def _looked_up(job: MergeJob, found: Predictions, known: Index, truth: DatasetYa
 
 
 def _covered(given: list[tuple[str, ...]]) -> set[str]:
-    """The splits that predictions are for; an image in several splits counts for one that others tell of."""
+    """The splits that predictions are for; an image in several splits counts for one that others
+    tell of.
+    """
     covered = {splits[0] for splits in given if len(splits) == 1}
     for splits in given:
         if not covered.intersection(splits):
@@ -218,7 +273,11 @@ def _covered(given: list[tuple[str, ...]]) -> set[str]:
 
 
 def _piece(
-    image: TiledImage, members: list[tuple[int, int]], names: tuple[str, str, int | str], found: Predictions, unread: set[str]
+    image: TiledImage,
+    members: list[tuple[int, int]],
+    names: tuple[str, str, int | str],
+    found: Predictions,
+    unread: set[str],
 ) -> Piece:
     """An image with what was predicted for it: on its tiles, and on all of it as one more tile.
 

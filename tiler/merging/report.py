@@ -56,7 +56,9 @@ class MergeCounts(msgspec.Struct):
                 setattr(self, name, mine + more)
 
 
-def counted(tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched) -> MergeCounts:
+def counted(
+    tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched
+) -> MergeCounts:
     """Of one image. `rows`: of each tile with predictions."""
     out = merged.instances
     fates = np.bincount(merged.fate, minlength=len(FATES))
@@ -84,7 +86,8 @@ class MergeReport(msgspec.Struct):
 
     Attributes:
         predictions: what was read, in words.
-        index: what the tiles' places were taken from, in words; `where` that lies (not written to report.json).
+        index: what the tiles' places were taken from, in words; `where` that lies (not written to
+            report.json).
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
         findings: what was noticed, errors and warnings and notes.

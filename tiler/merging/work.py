@@ -17,7 +17,7 @@ from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
 from tiler.formats.provenance import MergedImage, TileRows
 from tiler.formats.text_files import within
-from tiler.geometry import polygons
+from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
@@ -118,7 +118,9 @@ def stitched(job: MergeJob, piece: Piece) -> tuple[Detections, Stitched, Ints]:
     `Stitched.into` leads to the first part.
     """
     read = piece.batch.read(piece.frames)
-    tiles = Tiles.of(np.concatenate([piece.frames.rects, piece.silent.rects]), (piece.width, piece.height))
+    tiles = Tiles.of(
+        np.concatenate([piece.frames.rects, piece.silent.rects]), (piece.width, piece.height)
+    )
     doubtful = [tile for tile, _, _ in read.refused]  # who knows what these rows were
     tiles.witness[doubtful] = False
     result = merged(read.instances, read.tile, tiles, job.merging, job.names)
@@ -130,7 +132,8 @@ def stitched(job: MergeJob, piece: Piece) -> tuple[Detections, Stitched, Ints]:
 def work(job: MergeJob, piece: Piece) -> Work:
     """Read, merge, and make the text of everything that is written, if it is.
 
-    Whatever goes wrong, it is this image that is refused: it then has no detections, and no files of its own.
+    Whatever goes wrong, it is this image that is refused: it then has no detections, and no files
+    of its own.
 
     Raises:
         MemoryError: there is too little while others are merged as well; it is to be tried alone.
@@ -144,12 +147,19 @@ def work(job: MergeJob, piece: Piece) -> Work:
 def _refused(piece: Piece, refused: SourceRefused) -> Work:
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
-    tiles = [TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, 0) for name, (x0, y0, x1, y1), scale in places]
+    tiles = [
+        TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, 0)
+        for name, (x0, y0, x1, y1), scale in places
+    ]
     digest = digest_of(piece)
-    line = jsonl.line(MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], []))
+    line = jsonl.line(
+        MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
+    )
     counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
     none = replace(empty(), conf=np.empty(0))
-    return Work(MergeOutcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line})
+    return Work(
+        MergeOutcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line}
+    )
 
 
 def _work(job: MergeJob, piece: Piece) -> Work:
@@ -161,10 +171,16 @@ def _work(job: MergeJob, piece: Piece) -> Work:
     shown = piece.key
     affine, crs = _frame(job, piece)
     if affine is None and job.files.affine == "world" and "geojson" in job.files.export:
-        findings.append(Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels"))
+        findings.append(
+            Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels")
+        )
     repeated = int((result.fate == DUPLICATE).sum())
     if repeated:
-        findings.append(Finding("", "D07", f"{shown}: {repeated} rows repeat others of their tile; counted once"))
+        findings.append(
+            Finding(
+                "", "D07", f"{shown}: {repeated} rows repeat others of their tile; counted once"
+            )
+        )
     full = int((rows == FULL).sum())
     if full:
         what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
@@ -176,7 +192,9 @@ def _work(job: MergeJob, piece: Piece) -> Work:
         return Work(outcome, out, {}, {})
     files, streams = _texts(job, piece, out, affine, crs)
     sizes = {name: len(text) for name, text in files.items()}
-    streams["merged.jsonl"] = jsonl.line(_provenance(piece, outcome.digest, rows, read, result, owner, sizes))
+    streams["merged.jsonl"] = jsonl.line(
+        _provenance(piece, outcome.digest, rows, read, result, owner, sizes)
+    )
     return Work(outcome, out, files, streams)
 
 
@@ -193,7 +211,8 @@ def _places(frames: Frames) -> list[tuple[str, list[float], float]]:
 
 
 def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
-    """Outlines in several parts: as they are (to be bridged when written), each a detection, or the largest only.
+    """Outlines in several parts: as they are (to be bridged when written), each a detection, or the
+    largest only.
 
     Returns the detections and, for each, which of those given it is, or is a part of.
     """
@@ -202,7 +221,7 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
     rings, owner = polygons.parts(instances.rings)
     order = np.lexsort((-shapely.area(rings.geometry()), owner))
     if parts == "largest":
-        order = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
+        order = order[ragged.firsts(owner[order])]
     rings, owner = rings.take(order), owner[order]
     return instances.take(owner).changed(rings=rings, boxes=rings.bounds()), owner
 
@@ -213,7 +232,9 @@ def _texts(
     """The files of this image, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
     chosen = job.files
     names = job.names or ()
-    files = {f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()}
+    files = {
+        f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()
+    }
     some = (out.take(np.arange(k, min(k + STEP, len(out)))) for k in range(0, len(out), STEP))
     ids = (piece.image_id, piece.key, job.base, job.categories)
     coco = (exports.coco_json(exports.coco_entries(part, *ids)) for part in some)
@@ -235,12 +256,16 @@ def dota_file(name: str) -> str:
     >>> dota_file("small car/van")
     'dota/Task1_small-car_van.txt'
     """
-    plain = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name.replace(" ", "-"))
+    plain = "".join(
+        "_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name.replace(" ", "-")
+    )
     return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
 
 
 def _frame(job: MergeJob, piece: Piece) -> tuple[Affine | None, str | None]:
-    """The map of an image's GeoJSON, None for pixels, and the name of the reference system it leads to."""
+    """The map of an image's GeoJSON, None for pixels, and the name of the reference system it leads
+    to.
+    """
     chosen = job.files
     affine, crs = None, None
     if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":
@@ -256,7 +281,13 @@ def _frame(job: MergeJob, piece: Piece) -> tuple[Affine | None, str | None]:
 
 
 def _provenance(
-    piece: Piece, digest: str, rows: Ints, read: Detections, result: Stitched, owner: Ints, files: dict[str, int]
+    piece: Piece,
+    digest: str,
+    rows: Ints,
+    read: Detections,
+    result: Stitched,
+    owner: Ints,
+    files: dict[str, int],
 ) -> MergedImage:
     """Which rows each detection is made of, and what became of the others. `owner`: see `stitched`."""
     others = [*_places(piece.silent), *_places(piece.unread)]  # after those that rows are named by
@@ -279,7 +310,10 @@ def _provenance(
     orphans[into[made & (fate == ORPHAN)]] = True
     lost = np.flatnonzero(~made)
     dropped = [
-        (t, r, FATES[f], k) for (t, r), f, k in zip(places[lost].tolist(), fate[lost].tolist(), into[lost].tolist(), strict=True)
+        (t, r, FATES[f], k)
+        for (t, r), f, k in zip(
+            places[lost].tolist(), fate[lost].tolist(), into[lost].tolist(), strict=True
+        )
     ]
     return MergedImage(
         piece.key,

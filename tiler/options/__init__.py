@@ -40,7 +40,10 @@ def _task(of: str = "labels", where: str = "dataset", group: str = LABELS) -> An
 
 
 def _max_pixels() -> Any:
-    help = "Refuse larger images; auto: 178956970 where they must be decoded whole, any size where they are read by strips."
+    help = (
+        "Refuse larger images; auto: 178956970 where they must be decoded whole, any size where "
+        "they are read by strips."
+    )
     return option("auto", help, auto_or(1), PIXELS, "auto|N")
 
 
@@ -50,7 +53,9 @@ def pixel_limit(chosen: str | int) -> int | None:
 
 
 def _only(name: str, *values: Any) -> Callable[[Any], str]:
-    """Idle where another option has none of these values; one that is still to be decided (auto) may become any."""
+    """Idle where another option has none of these values; one that is still to be decided (auto)
+    may become any.
+    """
 
     def idle(options: Any) -> str:
         value = getattr(options, name)
@@ -63,7 +68,11 @@ def _only(name: str, *values: Any) -> Callable[[Any], str]:
 
 def _not(name: str, *values: Any) -> Callable[[Any], str]:
     """Idle where another option has one of these values."""
-    return lambda options: f"{_said(name, value)} does not use it" if (value := getattr(options, name)) in values else ""
+    return lambda options: (
+        f"{_said(name, value)} does not use it"
+        if (value := getattr(options, name)) in values
+        else ""
+    )
 
 
 def _said(name: str, value: Any) -> str:
@@ -92,7 +101,13 @@ class SplitOptions(Checked):
         GRID,
         "640|1024x768",
     )
-    overlap: float = option(0.2, "What neighbours share: a fraction of the tile (< 1) or px (>= 1).", number(0), GRID, "0.2|128")
+    overlap: float = option(
+        0.2,
+        "What neighbours share: a fraction of the tile (< 1) or px (>= 1).",
+        number(0),
+        GRID,
+        "0.2|128",
+    )
     edge: str = option(
         "shift",
         "At the border: shift the last tile inward, balance all, trim it, or pad it with grey.",
@@ -109,9 +124,15 @@ class SplitOptions(Checked):
     )
     task: str = _task()
     min_visible: float = option(
-        0.25, "Least visible part of an object (of what a tile can show of it at best) for a label.", number(0, 1), LABELS, "0..1"
+        0.25,
+        "Least visible part of an object (of what a tile can show of it at best) for a label.",
+        number(0, 1),
+        LABELS,
+        "0..1",
     )
-    min_size: float = option(2.0, "Least width and height of a label in px of the tile.", number(0), LABELS, "PX")
+    min_size: float = option(
+        2.0, "Least width and height of a label in px of the tile.", number(0), LABELS, "PX"
+    )
     truncated: str = option(
         "drop",
         "What is below these: drop its label, keep it, mask its pixels, or skip the tile.",
@@ -121,7 +142,8 @@ class SplitOptions(Checked):
     )
     rescue: bool = option(
         True,
-        "Keep an object that is below --min-visible in every tile in the tile that shows most of it.",
+        "Keep an object that is below --min-visible in every tile in the tile that shows most of "
+        "it.",
         flag,
         LABELS,
         idle=_not("truncated", "keep"),
@@ -156,16 +178,32 @@ class SplitOptions(Checked):
         LABELS,
         "all|none|RATIO",
     )
-    seed: int = option(0, "Which background tiles a ratio takes.", whole(0), LABELS, idle=_not("background", "all", "none"))
+    seed: int = option(
+        0,
+        "Which background tiles a ratio takes.",
+        whole(0),
+        LABELS,
+        idle=_not("background", "all", "none"),
+    )
     format: str = option(
-        "same", "Format of the tiles.", choice("same", "jpg", "png", "webp", "tif"), PIXELS, "same|jpg|png|webp|tif"
+        "same",
+        "Format of the tiles.",
+        choice("same", "jpg", "png", "webp", "tif"),
+        PIXELS,
+        "same|jpg|png|webp|tif",
     )
     quality: int = option(
-        95, "Quality of JPEG and lossy WebP.", whole(1, 100), PIXELS, "1..100", idle=_not("format", "png", "tif")
+        95,
+        "Quality of JPEG and lossy WebP.",
+        whole(1, 100),
+        PIXELS,
+        "1..100",
+        idle=_not("format", "png", "tif"),
     )
     jpeg: str = option(
         "encode",
-        "JPEG to JPEG: encode anew, or keep the source's own coefficients and tables (extra 'lossless').",
+        "JPEG to JPEG: encode anew, or keep the source's own coefficients and tables (extra "
+        "'lossless').",
         choice("encode", "keep"),
         PIXELS,
         "encode|keep",
@@ -173,7 +211,8 @@ class SplitOptions(Checked):
     )
     stretch: str = option(
         "none",
-        "Pixels of more than 8 bits: none keeps them; minmax or percentile maps them to 8 bits, alike in the whole dataset.",
+        "Pixels of more than 8 bits: none keeps them; minmax or percentile maps them to 8 bits, "
+        "alike in the whole dataset.",
         choice("none", "minmax", "percentile"),
         PIXELS,
         "none|minmax|percentile",
@@ -197,12 +236,21 @@ class MergeOptions(Checked):
     """
 
     method: str = option(
-        "cvm", "How detections of one object are found and joined.", choice(*METHODS), MERGING, "|".join(METHODS)
+        "cvm",
+        "How detections of one object are found and joined.",
+        choice(*METHODS),
+        MERGING,
+        "|".join(METHODS),
     )
     iou: float | str | None = option(
         None,
-        "Least overlap of one object's detections. Default: 0.3 in the common view (cvm), 0.55 (wbf), else 0.5.",
-        lambda value: None if value is None else described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value),
+        "Least overlap of one object's detections. Default: 0.3 in the common view (cvm), 0.55 "
+        "(wbf), else 0.5.",
+        lambda value: (
+            None
+            if value is None
+            else described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")(value)
+        ),
         MERGING,
         "0..1[,CLASS=0..1]",
         idle=_not("method", "soft-nms", "center", "none"),
@@ -239,7 +287,8 @@ class MergeOptions(Checked):
     )
     orphans: str = option(
         "decay",
-        "A cut detection that another tile should have seen and did not: keep, halve its confidence, or drop (cvm).",
+        "A cut detection that another tile should have seen and did not: keep, halve its "
+        "confidence, or drop (cvm).",
         choice("keep", "decay", "drop"),
         MERGING,
         "keep|decay|drop",
@@ -252,7 +301,9 @@ class MergeOptions(Checked):
         MERGING,
         "bridge|separate|largest",
     )
-    max_det: int = option(0, "Keep so many of each image, the most confident; 0 for all.", whole(0), MERGING, "N")
+    max_det: int = option(
+        0, "Keep so many of each image, the most confident; 0 for all.", whole(0), MERGING, "N"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +322,16 @@ class ReadingOptions(Checked):
         READING,
         "0..1",
     )
-    conf_first: bool = option(False, "Rows are class, confidence, x, y, width, height.", flag, READING)
-    preds_base: str = option("auto", "What category ids of a JSON count from.", base("auto"), READING, "|".join(("auto", *BASES)))
+    conf_first: bool = option(
+        False, "Rows are class, confidence, x, y, width, height.", flag, READING
+    )
+    preds_base: str = option(
+        "auto",
+        "What category ids of a JSON count from.",
+        base("auto"),
+        READING,
+        "|".join(("auto", *BASES)),
+    )
 
 
 def _geojson_only(options: Any) -> str:
@@ -312,24 +371,34 @@ class PredictionOptions(ReadingOptions):
     tile: int | tuple[int, int] | None = option(
         None,
         "Size of a tile in px, where its name does not say (DOTA_devkit).",
-        lambda value: None if value is None else described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")(value),
+        lambda value: (
+            None
+            if value is None
+            else described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")(value)
+        ),
         READING,
         "1024|640x512",
     )
     category_base: str = option(
         "auto",
-        "What category ids of predictions.json count from; auto: image and category ids of a COCO truth (--data, or what "
+        "What category ids of predictions.json count from; auto: image and category ids of a COCO "
+        "truth (--data, or what "
         "was split), else 0.",
         base("auto"),
         WRITING,
         "|".join(("auto", *BASES)),
     )
-    export: str = option("", "Also write DOTA Task1, GeoJSON or CSV.", some(*EXPORTS), WRITING, "dota,geojson,csv")
+    export: str = option(
+        "", "Also write DOTA Task1, GeoJSON or CSV.", some(*EXPORTS), WRITING, "dota,geojson,csv"
+    )
     affine: str = option(
         "",
-        "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; world, for the world file beside each "
+        "Frame of the GeoJSON: x = a col + b row + c, y = d col + e row + f; world, for the world "
+        "file beside each "
         "image; or pixels. Default: the image's own in the manifest, else pixels.",
-        lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or ""),
+        lambda value: (
+            ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+        ),
         WRITING,
         "a,b,c,d,e,f|world|pixels",
         idle=_geojson_only,
@@ -349,7 +418,8 @@ SCORING = "Scoring"
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions(Checked):
-    """What of the agreement between detections and labels is measured. The same values give the same bytes.
+    """What of the agreement between detections and labels is measured. The same values give the
+    same bytes.
 
     Raises:
         TilerError: a value that is not one of those expected.
@@ -368,13 +438,16 @@ class ScoreOptions(Checked):
     bins: str = option(
         "coco",
         "Size bins of a protocol, or between sides of squares in px of the full image.",
-        described(size_bins, "coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"),
+        described(
+            size_bins, "coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"
+        ),
         SCORING,
         "coco|aitod|tinyperson|soda|16,32,96",
     )
     max_dets: str = option(
         "auto",
-        "Detections of a class in an image that count: all (auto), beside COCO's 1, 10 and 100; or rising numbers.",
+        "Detections of a class in an image that count: all (auto), beside COCO's 1, 10 and 100; "
+        "or rising numbers.",
         described(detection_limits, "auto, or rising whole numbers such as 1,10,100"),
         SCORING,
         "auto|1,10,100",
@@ -382,23 +455,30 @@ class ScoreOptions(Checked):
     )
     areas: str = option(
         "coco",
-        "Size of an outline or a pose: as pycocotools has it (of its box, where the file has boxes), or its mask's own.",
+        "Size of an outline or a pose: as pycocotools has it (of its box, where the file has "
+        "boxes), or its mask's own.",
         choice("coco", "mask"),
         SCORING,
         "coco|mask",
     )
-    conf: float = option(0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1")
-    only_predicted: bool = option(False, "Leave out images without predictions, if only an empty file.", flag, SCORING)
+    conf: float = option(
+        0.0, "Leave out detections that are less sure.", number(0, 1), SCORING, "0..1"
+    )
+    only_predicted: bool = option(
+        False, "Leave out images without predictions, if only an empty file.", flag, SCORING
+    )
     ignore_class: str = option(
         "",
-        "Labels of this class are regions to be ignored, with all that lies in them by half (VisDrone's class 0).",
+        "Labels of this class are regions to be ignored, with all that lies in them by half "
+        "(VisDrone's class 0).",
         lambda value: str(value).strip(),
         SCORING,
         "CLASS",
     )
     analysis: str = option(
         "auto",
-        "Intervals, seams, error classes: always, never, or where there are no more than 200000 detections (auto).",
+        "Intervals, seams, error classes: always, never, or where there are no more than 200000 "
+        "detections (auto).",
         choice("auto", "full", "none"),
         SCORING,
         "auto|full|none",
@@ -423,7 +503,11 @@ class RunOptions(Checked):
 
     workers: int = _workers()
     backend: str = option(
-        "auto", "Threads, processes (loky), or one after the other.", backend(*BACKENDS), "Run", "|".join(BACKENDS)
+        "auto",
+        "Threads, processes (loky), or one after the other.",
+        backend(*BACKENDS),
+        "Run",
+        "|".join(BACKENDS),
     )
     overwrite: bool = option(False, "Replace an existing output of tiler.", flag, "Run")
     dry_run: bool = option(False, "Do the work and count; write nothing.", flag, "Run")

@@ -36,9 +36,13 @@ def option(
     Args:
         check: makes the value of what was given, or raises ValueError with what is expected.
         shown: what may be given, for the help.
-        idle: tells of all options together why this one does nothing beside the others; "" where it does something.
+        idle: tells of all options together why this one does nothing beside the others; "" where it
+            does something.
     """
-    return field(default=default, metadata={"help": help, "check": check, "group": group, "shown": shown, "idle": idle})
+    return field(
+        default=default,
+        metadata={"help": help, "check": check, "group": group, "shown": shown, "idle": idle},
+    )
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
@@ -56,7 +60,10 @@ def backend(*allowed: str) -> Callable[[Any], str]:
 
     def known(value: Any) -> str:
         if value in CLUSTERS:
-            why = f"{value} does not run yet: its joblib backend cannot return results one by one, as they are done"
+            why = (
+                f"{value} does not run yet: its joblib backend cannot return results one by one, "
+                "as they are done"
+            )
             raise ValueError(f"one of {', '.join(allowed)}; {why}")
         return check(value)
 
@@ -70,7 +77,9 @@ def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
             raise ValueError
         return result
 
-    return described(check, f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else " on"))
+    return described(
+        check, f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else " on")
+    )
 
 
 def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
@@ -80,13 +89,18 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
             raise ValueError
         return result
 
-    return described(check, f"a whole number from {low}" + (f" to {high:g}" if high < math.inf else " on"))
+    return described(
+        check, f"a whole number from {low}" + (f" to {high:g}" if high < math.inf else " on")
+    )
 
 
 def auto_or(low: int) -> Callable[[Any], str | int]:
     """auto, or a whole number from `low` on."""
     check = whole(low)
-    return described(lambda value: "auto" if value == "auto" else check(value), f"auto or a whole number from {low} on")
+    return described(
+        lambda value: "auto" if value == "auto" else check(value),
+        f"auto or a whole number from {low} on",
+    )
 
 
 def flag(value: Any) -> bool:
@@ -149,7 +163,9 @@ class Checked:
             try:
                 object.__setattr__(self, item.name, item.metadata["check"](value))
             except (TypeError, ValueError) as error:
-                raise TilerError(f"--{item.name.replace('_', '-')} is {error}, got {value!r}") from None
+                raise TilerError(
+                    f"--{item.name.replace('_', '-')} is {error}, got {value!r}"
+                ) from None
 
     @classmethod
     def of(cls: type[Options], given: Mapping[str, Any], where: str = "") -> Options:
@@ -164,12 +180,17 @@ class Checked:
         known = [item.name for item in fields(cls)]
         for name in given:
             if name not in known:
-                raise TilerError(f"{where}unknown option {str(name)!r}{did_you_mean(str(name), known)}")
+                raise TilerError(
+                    f"{where}unknown option {str(name)!r}{did_you_mean(str(name), known)}"
+                )
         return cls(**given)
 
     def plain(self) -> dict[str, Any]:
         """Names and values as YAML and JSON can hold them."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     def idle(self) -> dict[str, str]:
         """The options that do nothing beside the others, and why.
@@ -178,18 +199,27 @@ class Checked:
         >>> MergeOptions(method="nms").idle()
         {'orphans': '--method nms does not use it'}
         """
-        asked = {item.name: item.metadata["idle"] for item in fields(self) if item.metadata["idle"] is not None}
+        asked = {
+            item.name: item.metadata["idle"]
+            for item in fields(self)
+            if item.metadata["idle"] is not None
+        }
         reasons = {name: ask(self) for name, ask in asked.items()}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def in_effect(self) -> dict[str, Any]:
         """Names and values without those that do nothing, or are not set: a valid `--config`."""
         idle = self.idle()
-        return {name: value for name, value in self.plain().items() if value is not None and name not in idle}
+        return {
+            name: value
+            for name, value in self.plain().items()
+            if value is not None and name not in idle
+        }
 
     def require_in_effect(self) -> None:
         """Raises:
-        TilerError: an option that does nothing has another value than its default, so somebody meant something by it.
+        TilerError: an option that does nothing has another value than its default, so somebody
+            meant something by it.
 
         >>> from tiler.options import MergeOptions
         >>> MergeOptions(method="nms", orphans="drop").require_in_effect()
@@ -208,7 +238,8 @@ class Checked:
 
 
 def per_class(value: Any) -> float | str:
-    """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5, "car": 0.4}.
+    """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5,
+    "car": 0.4}.
 
     Without the first, "car=0.4" or {"car": 0.4}, all others have the default.
 
@@ -223,14 +254,20 @@ def per_class(value: Any) -> float | str:
 
 
 def shares(value: Any) -> tuple[float | None, dict[str, float]]:
-    """What `per_class` reads: the number for all, None for the default, and those of classes by name or id."""
+    """What `per_class` reads: the number for all, None for the default, and those of classes by
+    name or id.
+    """
     if isinstance(value, str):
         items = [item.rpartition("=") for item in value.split(",")]
         given = {name.strip(): number for name, _, number in items}
         if len(given) != len(items) or "" in [name for name, _, _ in items[1:]]:
             raise ValueError
     else:
-        given = {str(name): number for name, number in value.items()} if isinstance(value, Mapping) else {"": value}
+        given = (
+            {str(name): number for name, number in value.items()}
+            if isinstance(value, Mapping)
+            else {"": value}
+        )
         if not given:
             raise ValueError
     check = number(0, 1)
@@ -241,7 +278,11 @@ def shares(value: Any) -> tuple[float | None, dict[str, float]]:
 def class_groups(value: Any) -> str:
     """Classes that compete: "car,truck;bus,van", or [["car", "truck"], ["bus", "van"]]."""
     if isinstance(value, str):
-        parts = [[name.strip() for name in group.split(",")] for group in value.split(";")] if value else []
+        parts = (
+            [[name.strip() for name in group.split(",")] for group in value.split(";")]
+            if value
+            else []
+        )
     else:
         parts = [[str(name) for name in group] for group in value]
     names = [name for group in parts for name in group]
@@ -254,7 +295,11 @@ def some(*allowed: str, least: int = 0) -> Callable[[Any], str]:
     """Names among those allowed, "csv,dota" or a list; each once, in the order of those allowed."""
 
     def check(value: Any) -> str:
-        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value or ())
+        parts = (
+            [part.strip() for part in value.split(",")]
+            if isinstance(value, str)
+            else list(value or ())
+        )
         names = [part for part in parts if part]
         for name in names:
             choice(*allowed)(name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import short
-from tiler.predictions.records import numbers
+from tiler.formats.json_numbers import numbers
 
 if TYPE_CHECKING:
     from tiler.predictions.entries import Entry
@@ -57,10 +57,18 @@ class Categories:
             raise TilerError(f"--preds-base {reading.category_base}, expected auto, 0, 1 or coco91")
         classes = reading.classes
         if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
-            return cls("classes by category_name", names={name: i for i, name in enumerate(reading.names)})
+            return cls(
+                "classes by category_name", names={name: i for i, name in enumerate(reading.names)}
+            )
         ids = _numbers([*map(_ID, entries)])
-        if reading.categories is not None and cls._of_truth(ids, reading.categories, reading.exact, shown):
-            return cls("category ids of the ground truth", table=reading.categories, whose="the ground truth's")
+        if reading.categories is not None and cls._of_truth(
+            ids, reading.categories, reading.exact, shown
+        ):
+            return cls(
+                "category ids of the ground truth",
+                table=reading.categories,
+                whose="the ground truth's",
+            )
         if not ids or 0 in ids:
             return cls("category ids from 0")
         if classes == len(COCO91) and 80 < max(ids) <= 90:
@@ -70,7 +78,8 @@ class Categories:
         if any(e.file_name is not None for e in entries):
             return cls("category ids from 1 (as Ultralytics writes them with file_name)", 1)
         raise TilerError(
-            f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say --preds-base 0, 1 or coco91"
+            f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
+            "--preds-base 0, 1 or coco91"
         )
 
     @staticmethod
@@ -78,18 +87,22 @@ class Categories:
         """Whether ids are those of a COCO ground truth.
 
         Args:
-            results: they are of COCO's results, which have the truth's; else of a detector's, which count.
+            results: they are of COCO's results, which have the truth's; else of a detector's, which
+                count.
 
         Raises:
             TilerError: they may count from 1 as well, and would then be other classes.
         """
         from_one = bool(ids) and ids <= {*range(1, len(table) + 1)}
         if not results:
-            return bool(ids) and ids <= table.keys() and not from_one and ids != {*range(len(table))}
+            return (
+                bool(ids) and ids <= table.keys() and not from_one and ids != {*range(len(table))}
+            )
         if from_one and (0 in table or not ids <= table.keys()):
             least, most = min(table), max(table)
             raise TilerError(
-                f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of the ground truth "
+                f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be "
+                "those of the ground truth "
                 f"({least} to {most}): say --preds-base 0, 1 or coco91"
             )
         return 0 not in ids or 0 in table
@@ -120,7 +133,12 @@ class Categories:
             name = given
             unknown = f"no class is named {short(name)}{did_you_mean(str(name)[:99], self.names)}"
             return self.names.get(name, unknown)
-        if isinstance(given, bool) or not isinstance(given, int | float) or given != given or abs(given) > 2**53:
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or given != given
+            or abs(given) > 2**53
+        ):
             return f"category_id is {short(given)}, expected a whole number"
         if self.table is not None:
             return self.table.get(given, f"category_id {given:g} is none of {self.whose}")  # type: ignore[arg-type]
@@ -132,7 +150,11 @@ class Categories:
 
 
 def _coco91() -> Categories:
-    return Categories("category ids of COCO (1 to 90)", table={category: i for i, category in enumerate(COCO91)}, whose="COCO's")
+    return Categories(
+        "category ids of COCO (1 to 90)",
+        table={category: i for i, category in enumerate(COCO91)},
+        whose="COCO's",
+    )
 
 
 def _numbers(ids: Sequence[Any]) -> set[float]:

@@ -27,7 +27,11 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
     findings: list[Finding] = []
     paths = [os.path.join(folder, *name.split("/")) for name in names]
     labels = [os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt") for name in names]
-    known = {} if reading.names is None else {name.replace(" ", "-"): i for i, name in enumerate(reading.names)}
+    known = (
+        {}
+        if reading.names is None
+        else {name.replace(" ", "-"): i for i, name in enumerate(reading.names)}
+    )
     keys: list[str] = []
     places: list[tuple[int, int, int]] = []  # row, file, line
     numbers: list[list[float]] = []  # class, score, corners
@@ -57,8 +61,20 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
             numbers.append([np.nan if index is None else float(index), *values])
     at = np.array(places, np.int64).reshape(-1, 3)
     columns = np.array(numbers, np.float64).reshape(-1, 10)
-    records = Records(at[:, 0], at[:, 1], at[:, 2], columns[:, 0], columns[:, 1], columns[:, 2:], faults=faults)
+    records = Records(
+        at[:, 0], at[:, 1], at[:, 2], columns[:, 0], columns[:, 1], columns[:, 2:], faults=faults
+    )
     found, counts, ordered = by_key(keys, records)
     said = "" if reading.names is not None else ", classes in the order of the files"
     kind = f"DOTA Task1, obb{said}: {len(paths)} files, {row} rows"
-    return RecordFile(kind, "obb", found, counts, condensed(findings), ordered, paths, reading.classes, exact=reading.exact)
+    return RecordFile(
+        kind,
+        "obb",
+        found,
+        counts,
+        condensed(findings),
+        ordered,
+        paths,
+        reading.classes,
+        exact=reading.exact,
+    )

@@ -30,7 +30,13 @@ def content(path: str, findings: list[Finding]) -> bytes | None:
         return None
     if not large and not data.startswith(UTF16):
         return data
-    findings.append(Finding(path, "D01", f"more than {yolo.MAX_BYTES} bytes" if large else "UTF-16 text, expected UTF-8"))
+    findings.append(
+        Finding(
+            path,
+            "D01",
+            f"more than {yolo.MAX_BYTES} bytes" if large else "UTF-16 text, expected UTF-8",
+        )
+    )
     return None
 
 
@@ -67,7 +73,8 @@ def decoded(data: bytes, kind: type[T], shown: str) -> T:
 
 
 def listed(folder: str, suffix: str, skipped: tuple[str, ...] = ()) -> list[str]:
-    """Posix paths in a folder with a suffix, sorted by what stands before it; folders of such a name too.
+    """Posix paths in a folder with a suffix, sorted by what stands before it; folders of such a
+    name too.
 
     Args:
         skipped: folders right in it that are left out.
@@ -78,5 +85,7 @@ def listed(folder: str, suffix: str, skipped: tuple[str, ...] = ()) -> list[str]
         prefix = "" if within == "." else within.replace(os.sep, "/") + "/"
         if not prefix:
             folders[:] = [name for name in folders if name not in skipped]
-        found += [prefix + name for name in (*names, *folders) if name.endswith(suffix) and name != suffix]
+        found += [
+            prefix + name for name in (*names, *folders) if name.endswith(suffix) and name != suffix
+        ]
     return sorted(found, key=lambda name: name.removesuffix(suffix))

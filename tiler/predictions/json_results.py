@@ -14,10 +14,11 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
+from tiler.formats.json_numbers import dense, numbers
 from tiler.predictions import sizing
 from tiler.predictions.categories import Categories
 from tiler.predictions.entries import Entry
-from tiler.predictions.records import RecordFile, Records, dense, grouped, image_key, matrix, numbers, sure
+from tiler.predictions.records import RecordFile, Records, grouped, image_key, matrix, sure
 from tiler.predictions.row_format import SHARE
 from tiler.predictions.values import Reading
 from tiler.types import TASKS
@@ -87,7 +88,18 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     names, counts, ordered = grouped(names, owner[index], records)
     kind = f"JSON results, {task}, {categories.said}: {len(names)} images, {len(entries)} entries"
     return RecordFile(
-        kind, task, names, counts, findings, ordered, [str(path)], reading.classes, kpt_shape, numeric, reading.exact, sized
+        kind,
+        task,
+        names,
+        counts,
+        findings,
+        ordered,
+        [str(path)],
+        reading.classes,
+        kpt_shape,
+        numeric,
+        reading.exact,
+        sized,
     )
 
 
@@ -111,12 +123,17 @@ def _filled(entries: Sequence[Entry], name: str) -> int:
 
 
 def _keys(entries: Sequence[Entry], path: str) -> tuple[list[str], Ints, list[Finding]]:
-    """The sorted keys, `(N,)` the place of each entry's key among them (-1: it has none), and what has none."""
+    """The sorted keys, `(N,)` the place of each entry's key among them (-1: it has none), and what
+    has none.
+    """
     given: list[Any] = [*map(attrgetter("file_name"), entries)]
     if {*map(type, given)} <= {type(None)}:
         given = [*map(attrgetter("image_id"), entries)]
     else:
-        given = [name if isinstance(name, str) and name else e.image_id for name, e in zip(given, entries, strict=True)]
+        given = [
+            name if isinstance(name, str) and name else e.image_id
+            for name, e in zip(given, entries, strict=True)
+        ]
     # of others True would be 1 in a dict, and a list no key
     if {*map(type, given)} <= {str, int, float}:
         known = {name: _key(name) for name in {*given}}
@@ -150,12 +167,16 @@ def _scores(entries: Sequence[Entry]) -> tuple[Floats, Faults]:
         return plain, {}
     scores = [math.nan if score is None else score for score in scores]
     values, wrong = matrix([[score] for score in scores], 1)
-    return values[:, 0], {i: ("D08", f"score is {short(scores[i])}, expected 0 to 1") for i in wrong}
+    return values[:, 0], {
+        i: ("D08", f"score is {short(scores[i])}, expected 0 to 1") for i in wrong
+    }
 
 
-def _geometry(entries: Sequence[Entry], task: Task, exact: bool) -> tuple[Floats, Floats | None, dict[int, Any], Faults]:
-    """Boxes or corners in tile px, boxes' areas if they are to be exact (NaN: no box), outlines that stand for boxes,
-    and records without either."""
+def _geometry(
+    entries: Sequence[Entry], task: Task, exact: bool
+) -> tuple[Floats, Floats | None, dict[int, Any], Faults]:
+    """Boxes or corners in tile px, boxes' areas if they are to be exact (NaN: no box), outlines
+    that stand for boxes, and records without either."""
     outlines: dict[int, Any] = {}
     missing: Faults = {}
     if task == "segment":
@@ -198,22 +219,40 @@ def _geometry(entries: Sequence[Entry], task: Task, exact: bool) -> tuple[Floats
 
 def _quad(bbox: Any) -> Any:
     """A box as the polygon that `loadRes` gives an entry without one; None if it is no box."""
-    if not isinstance(bbox, tuple) or len(bbox) != 4 or not all(isinstance(v, int | float) for v in bbox):
+    if (
+        not isinstance(bbox, tuple)
+        or len(bbox) != 4
+        or not all(isinstance(v, int | float) for v in bbox)
+    ):
         return None
     x, y, w, h = bbox
     return [[x, y, x, y + h, x + w, y + h, x + w, y]]
 
 
-def _around(keypoints: Floats, boxes: Floats, area: Floats, shapeless: Faults, pointless: Faults) -> None:
-    """Keypoints without a box, as COCO's results have them, get that around them all, as pycocotools does."""
-    for i in [i for i, (_, message) in shapeless.items() if message == NO_BOX and i not in pointless]:
+def _around(
+    keypoints: Floats, boxes: Floats, area: Floats, shapeless: Faults, pointless: Faults
+) -> None:
+    """Keypoints without a box, as COCO's results have them, get that around them all, as
+    pycocotools does.
+    """
+    for i in [
+        i for i, (_, message) in shapeless.items() if message == NO_BOX and i not in pointless
+    ]:
         boxes[i] = sizing.extents(keypoints[[i]])[0]
         area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()
         del shapeless[i]
 
 
-def _bounded(entries: Sequence[Entry], boxes: Floats, area: Floats, outlines: dict[int, Any], shapeless: Faults) -> None:
-    """Every box becomes that around all keypoints, which pycocotools compares where the first entry has nothing else."""
+def _bounded(
+    entries: Sequence[Entry],
+    boxes: Floats,
+    area: Floats,
+    outlines: dict[int, Any],
+    shapeless: Faults,
+) -> None:
+    """Every box becomes that around all keypoints, which pycocotools compares where the first entry
+    has nothing else.
+    """
     for i, entry in enumerate(entries):
         count = len(entry.keypoints) if isinstance(entry.keypoints, list) else 0
         values, wrong = matrix([entry.keypoints], count)
@@ -225,7 +264,9 @@ def _bounded(entries: Sequence[Entry], boxes: Floats, area: Floats, outlines: di
         shapeless.pop(i, None)
 
 
-def _areas(entries: Sequence[Entry], task: Task, by: str, box_area: Floats, keypoints: Floats | None) -> Floats:
+def _areas(
+    entries: Sequence[Entry], task: Task, by: str, box_area: Floats, keypoints: Floats | None
+) -> Floats:
     """`(N,)` px² by which pycocotools sizes each detection; NaN: what it is measured to be."""
     if by == "mask":
         if task == "segment":  # its pixels are counted later
@@ -247,14 +288,17 @@ def _other(entry: Entry) -> Any:
 
 
 def _corners(rbox: Any) -> Any:
-    """The eight corner values of centre, size and angle in radians; what is none of that is left for the judge."""
+    """The eight corner values of centre, size and angle in radians; what is none of that is left
+    for the judge.
+    """
     values, wrong = matrix([rbox], 5)
     if wrong or not np.isfinite(values).all():
         return rbox
     x, y, w, h, angle = values[0].tolist()
     c, s = math.cos(angle), math.sin(angle)
     corners = [
-        (x + a * w / 2 * c - b * h / 2 * s, y + a * w / 2 * s + b * h / 2 * c) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        (x + a * w / 2 * c - b * h / 2 * s, y + a * w / 2 * s + b * h / 2 * c)
+        for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
     ]
     return [value for corner in corners for value in corner]
 
@@ -265,13 +309,24 @@ def _keypoints(
     """`(N, K, 2 or 3)`, the shape of all, and records that have another one."""
     if task != "pose":
         return None, None, {}
-    lengths = Counter(len(e.keypoints) for e in entries if isinstance(e.keypoints, list) and e.keypoints)
+    lengths = Counter(
+        len(e.keypoints) for e in entries if isinstance(e.keypoints, list) and e.keypoints
+    )
     usual = min(lengths, key=lambda n: (-lengths[n], n)) if lengths else 0
-    points = reading.kpt_shape[0] if reading.kpt_shape is not None else usual // (3 if usual % 3 == 0 else 2)
+    points = (
+        reading.kpt_shape[0]
+        if reading.kpt_shape is not None
+        else usual // (3 if usual % 3 == 0 else 2)
+    )
     if not points or usual not in (0, 2 * points, 3 * points):
         raise TilerError(
-            f"{shown}: {usual} values of keypoints in most entries, expected 3 for each of {points or 'some'} keypoints"
+            f"{shown}: {usual} values of keypoints in most entries, expected 3 for each of "
+            f"{points or 'some'} keypoints"
         )
     shape = (points, 2 if usual == 2 * points else 3)
     values, wrong = matrix([e.keypoints for e in entries], shape[0] * shape[1])
-    return values.reshape(-1, *shape), shape, {i: (code, f"keypoints: {message}") for i, (code, message) in wrong.items()}
+    return (
+        values.reshape(-1, *shape),
+        shape,
+        {i: (code, f"keypoints: {message}") for i, (code, message) in wrong.items()},
+    )

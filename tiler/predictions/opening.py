@@ -24,10 +24,12 @@ BRACES = 20  # an entry may hold masks and keypoints, which have braces of their
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
-    """The predictions at a path, whatever wrote them; what their numbers mean is decided for all of them at once.
+    """The predictions at a path, whatever wrote them; what their numbers mean is decided for all of
+    them at once.
 
     Args:
-        path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of such.
+        path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
+            such.
 
     Raises:
         TilerError: there are none, or what they mean cannot be told.
@@ -45,29 +47,43 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     inner = os.path.join(folder, "labels")
     if names := listed(inner, ".txt"):
         others = ", ".join(p.name for p in _results(path))
-        return yolo_folder.open_folder(inner, names, reading, f"; its labels/ are taken, {others} is not" if others else "")
+        return yolo_folder.open_folder(
+            inner, names, reading, f"; its labels/ are taken, {others} is not" if others else ""
+        )
     found = _results(path)
     names = listed(folder, ".txt", (MERGED, DOTA))
     if names:
         is_dota = all(os.path.basename(name).startswith(dota.PREFIX) for name in names)
-        return dota.read(folder, names, reading) if is_dota else yolo_folder.open_folder(folder, names, reading)
+        return (
+            dota.read(folder, names, reading)
+            if is_dota
+            else yolo_folder.open_folder(folder, names, reading)
+        )
     if len(found) == 1:
         return _file(found[0], reading)
     if len(found) > 1:
-        raise TilerError(f"{folder}: several files of predictions, say which: {', '.join(p.name for p in found)}")
+        raise TilerError(
+            f"{folder}: several files of predictions, say which: {', '.join(p.name for p in found)}"
+        )
     inner = os.path.join(folder, DOTA)
     if names := listed(inner, ".txt"):
         return dota.read(inner, names, reading)
     for suffix in (".csv", ".json"):
         if names := listed(folder, suffix):
             return _sinks(folder, names, suffix, reading)
-    raise TilerError(f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files")
+    raise TilerError(
+        f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files"
+    )
 
 
 def _results(path: Path) -> list[Path]:
     """Files right in a folder that are called what results are called."""
     names = sorted(name for name in os.listdir(path) if name.endswith(".json"))
-    return [path / name for name in names if "predictions" in name or name in ("result.json", "results.json")]
+    return [
+        path / name
+        for name in names
+        if "predictions" in name or name in ("result.json", "results.json")
+    ]
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
@@ -84,10 +100,13 @@ def _file(path: Path, reading: Reading) -> Predictions:
         return supervision.read([(str(path), "", supervision.of_json(data, shown))], reading, [])
     if keys and "image_id" not in keys and "file_name" not in keys:
         raise TilerError(
-            f"{shown}: expected entries with image_id, category_id, bbox and score, got {', '.join(sorted(keys))[:200]}"
+            f"{shown}: expected entries with image_id, category_id, bbox and score, got "
+            f"{', '.join(sorted(keys))[:200]}"
         )
     if data.lstrip()[:1] == b"{":
-        return json_results.read(path, decoded(data, json_results.Wrapped, shown).annotations, reading, listed=False)
+        return json_results.read(
+            path, decoded(data, json_results.Wrapped, shown).annotations, reading, listed=False
+        )
     entries = decoded(data, list[Entry], shown)
     del data  # as large as the file
     return json_results.read(path, entries, reading)
@@ -102,7 +121,11 @@ def _first(data: bytes, shown: str) -> set[str]:
         entries = decoded(data, json_results.WrappedRaw, shown).annotations
     else:
         entries = decoded(data, list[msgspec.Raw], shown)
-    return {str(key) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)} if entries else set()
+    return (
+        {str(key) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)}
+        if entries
+        else set()
+    )
 
 
 def _at_a_glance(data: bytes) -> set[str] | None:
@@ -136,9 +159,13 @@ def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Pred
         try:
             rows = (supervision.of_csv if suffix == ".csv" else supervision.of_json)(data, path)
         except TilerError as error:
-            findings.append(Finding(path, "D01", str(error).removeprefix(printable(path)).lstrip(": ")))
+            findings.append(
+                Finding(path, "D01", str(error).removeprefix(printable(path)).lstrip(": "))
+            )
             continue
         files.append((path, name.removesuffix(suffix), rows))
     if not files:
-        raise TilerError(f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read")
+        raise TilerError(
+            f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read"
+        )
     return supervision.read(files, reading, findings)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiler.formats import trainer_rules
+from tiler.geometry.columns import Columns
 from tiler.geometry.instances import labelled, triples
 from tiler.geometry.polygons import Rings
 
 if TYPE_CHECKING:
     from tiler.predictions.values import Frames
-    from tiler.types import Bools, Floats, Ints, Objects, Task
+    from tiler.types import Floats, Ints, Objects, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PlacedRows:
+class PlacedRows(Columns):
     """Rows of a batch before they are judged, as columns of length N.
 
     Attributes:
@@ -30,7 +31,8 @@ class PlacedRows:
         boxes: `(N, 4)` float64, xyxy px of the source image; of outlines their bounds.
         rings: outlines or corners in source px, as `Instances` has them.
         keypoints: `(N, K, 3)` in source px.
-        area: `(N,)` px² of the source image by which each is sized, where that is told; NaN: it is to be measured.
+        area: `(N,)` px² of the source image by which each is sized, where that is told; NaN: it is
+            to be measured.
         box_area: `(N,)` px² of the box, where it is given; NaN: there is none.
         segmentations: `(N,)` COCO's polygons or masks as they were read, which stand for rings.
     """
@@ -49,19 +51,12 @@ class PlacedRows:
     box_area: Floats | None = None
     segmentations: Objects | None = None
 
-    def take(self, index: Ints | Bools) -> PlacedRows:
-        """The rows at the given indices, or where a mask is True."""
-        index = np.arange(len(self.tile))[index]
-        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
-        taken: dict[str, Any] = {
-            n: c.take(index) if isinstance(c, Rings) else c[index] for n, c in columns.items() if c is not None
-        }
-        return replace(self, **taken)
-
 
 def tame(values: Floats) -> Floats:
     """Numbers that can be computed with: what is not finite is NaN, what is absurd is 1e30."""
-    return np.where(np.isfinite(values), np.clip(values, -trainer_rules.HUGE, trainer_rules.HUGE), np.nan)
+    return np.where(
+        np.isfinite(values), np.clip(values, -trainer_rules.HUGE, trainer_rules.HUGE), np.nan
+    )
 
 
 def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
@@ -86,6 +81,8 @@ def placed_keypoints(given: Floats, tile: Ints, frames: Frames, normalised: bool
     """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there."""
     n, count, _ = given.shape
     result = triples(given)
-    points = placed(given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised).reshape(n, count, 2)
+    points = placed(
+        given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised
+    ).reshape(n, count, 2)
     result[..., :2] = np.where(labelled(result)[..., None], points, 0.0)
     return result

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +12,9 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import short
 from tiler.formats import coco
+from tiler.formats.json_numbers import dense
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings, smallest_rectangles
 from tiler.geometry.polygons import concatenate as concatenated
 from tiler.predictions import validation
@@ -26,16 +26,32 @@ from tiler.predictions.values import Detections, Frames, Reading
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
-    from tiler.types import Floats, Ints, Task
+    from tiler.types import Bools, Floats, Ints, Task
 
 SUFFIXES = {
-    *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "tif", "tiff", "webp", "mpo", "gif", "pfm", "ppm", "pgm"),
+    *(
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "bmp",
+        "dib",
+        "tif",
+        "tiff",
+        "webp",
+        "mpo",
+        "gif",
+        "pfm",
+        "ppm",
+        "pgm",
+    ),
     *("avif", "dng", "heic", "heif", "jp2", "jpeg2000", "j2k", "npy"),
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Records:
+class Records(Columns):
     """Columns of length N.
 
     Attributes:
@@ -44,9 +60,11 @@ class Records:
         line: `(N,)` from 1; 0 for an entry of JSON.
         class_id: `(N,)` float64 class index.
         conf: `(N,)` float64; NaN where there is none.
-        numbers: `(N, 4)` xyxy, or of obb `(N, 8)` corners, tile px; NaN where an outline stands for them.
+        numbers: `(N, 4)` xyxy, or of obb `(N, 8)` corners, tile px; NaN where an outline stands for
+            them.
         keypoints: `(N, K, 2 or 3)` in tile px, or None.
-        area: `(N,)` tile px² by which pycocotools sizes each, NaN where it is to be measured; or None.
+        area: `(N,)` tile px² by which pycocotools sizes each, NaN where it is to be measured; or
+            None.
         box_area: `(N,)` tile px² of the box as given, NaN where none is; or None.
         outlines: by index, polygons or a mask as COCO has them.
         faults: by index, the code and the reason of a record that is refused.
@@ -64,14 +82,13 @@ class Records:
     outlines: dict[int, Any] = field(default_factory=dict)
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
-    def take(self, index: Ints) -> Records:
-        """The records at the given indices."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        taken: dict[str, Any] = {name: c[index] for name, c in columns.items() if isinstance(c, np.ndarray)}
-        for name in ("outlines", "faults"):
-            of = columns[name]
-            taken[name] = {new: of[old] for new, old in enumerate(index.tolist()) if old in of} if of else {}
-        return replace(self, **taken)
+    def take(self, index: Ints | Bools) -> Records:
+        """The records at the given indices, or where a mask is True, in that order."""
+        kept = np.arange(len(self.row))[index].tolist()
+        outlines = _renumbered(self.outlines, kept)
+        return replace(
+            super().take(index), outlines=outlines, faults=_renumbered(self.faults, kept)
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,20 +110,33 @@ class RecordBatch:
                 continue
             if self._raw:
                 if not isinstance(given, list | dict):
-                    faults[i] = "D03", f"segmentation: expected polygons or a mask, got {short(given)}"
+                    faults[i] = (
+                        "D03",
+                        f"segmentation: expected polygons or a mask, got {short(given)}",
+                    )
                 continue
             try:
                 outlines[i] = _outline(given, int(self.tile[i]), frames)
             except _BadValue as why:
                 faults[i] = why.code, str(why)
         refused = [
-            Fault(int(self.tile[i]), int(records.row[i]), int(records.file[i]), int(records.line[i]), *why)
+            Fault(
+                int(self.tile[i]),
+                int(records.row[i]),
+                int(records.file[i]),
+                int(records.line[i]),
+                *why,
+            )
             for i, why in faults.items()
         ]
         good = np.delete(np.arange(len(self.tile)), list(faults))
-        candidates = self._candidates(good, [outlines.get(i) for i in good.tolist()] if outlines else [], frames)
+        candidates = self._candidates(
+            good, [outlines.get(i) for i in good.tolist()] if outlines else [], frames
+        )
         digest = "" if self.exact else self._digest()
-        return validation.judged(candidates, refused, frames, self.paths, self.classes, digest, exact=self.exact)
+        return validation.judged(
+            candidates, refused, frames, self.paths, self.classes, digest, exact=self.exact
+        )
 
     @property
     def _raw(self) -> bool:
@@ -122,7 +152,11 @@ class RecordBatch:
         for i, outline in enumerate(outlines):
             if outline is not None and self.task != "segment":
                 quad = self.task == "obb"
-                numbers[i] = smallest_rectangles(outline.coords[None])[0].ravel() if quad else outline.bounds()[0]
+                numbers[i] = (
+                    smallest_rectangles(outline.coords[None])[0].ravel()
+                    if quad
+                    else outline.bounds()[0]
+                )
         width = numbers.shape[1] // 2
         points = placed(numbers.reshape(-1, 2), np.repeat(tile, width), frames, False)
         common = (self.task, tile, records.row, records.file, records.line, records.class_id)
@@ -131,8 +165,17 @@ class RecordBatch:
         area = None if records.area is None else records.area / scaled
         box_area = None if records.box_area is None else records.box_area / scaled
         if self._raw:
-            given = np.fromiter(map(records.outlines.__getitem__, range(len(tile))), object, len(tile))
-            return PlacedRows(*common, conf, points.reshape(-1, 4), area=area, box_area=box_area, segmentations=given)
+            given = np.fromiter(
+                map(records.outlines.__getitem__, range(len(tile))), object, len(tile)
+            )
+            return PlacedRows(
+                *common,
+                conf,
+                points.reshape(-1, 4),
+                area=area,
+                box_area=box_area,
+                segmentations=given,
+            )
         if self.task == "segment":
             rings = concatenated(outline for outline in outlines if outline is not None)
             rings = replace(rings, coords=placed(rings.coords, tile[rings.owners()], frames, False))
@@ -143,12 +186,22 @@ class RecordBatch:
         found = None
         if records.keypoints is not None:
             found = placed_keypoints(tame(records.keypoints), tile, frames, False)
-        return PlacedRows(*common, conf, points.reshape(-1, 4), keypoints=found, area=area, box_area=box_area)
+        return PlacedRows(
+            *common, conf, points.reshape(-1, 4), keypoints=found, area=area, box_area=box_area
+        )
 
     def _digest(self) -> str:
         records = self.records
         digest = hashlib.blake2b(self.task.encode(), digest_size=16)
-        columns = (self.tile, records.row, records.file, records.class_id, records.conf, records.numbers, records.keypoints)
+        columns = (
+            self.tile,
+            records.row,
+            records.file,
+            records.class_id,
+            records.conf,
+            records.numbers,
+            records.keypoints,
+        )
         for column in columns:
             digest.update(b"" if column is None else column.tobytes())
         digest.update(repr((records.outlines, records.faults)).encode("utf-8", "backslashreplace"))
@@ -177,7 +230,11 @@ class RecordFile:
         which, counts = np.asarray(indices, np.int64), np.asarray(self.counts, np.int64)
         index = ragged.spans(ragged.offsets(counts)[which], counts[which])
         tile = np.repeat(np.arange(len(which)), counts[which])
-        records = self.records if np.array_equal(index, np.arange(counts.sum())) else self.records.take(index)
+        records = (
+            self.records
+            if np.array_equal(index, np.arange(counts.sum()))
+            else self.records.take(index)
+        )
         return RecordBatch(self.task, tile, records, self.paths, self.classes, self.exact)
 
 
@@ -188,10 +245,23 @@ def by_key(keys: Sequence[str], records: Records) -> tuple[list[str], list[int],
     return grouped(names, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys)), records)
 
 
-def grouped(names: list[str], owner: Ints, records: Records) -> tuple[list[str], list[int], Records]:
+def grouped(
+    names: list[str], owner: Ints, records: Records
+) -> tuple[list[str], list[int], Records]:
     """The same, where each record's place among the sorted keys is known."""
     counts = np.bincount(owner, minlength=len(names)).tolist()
-    return names, counts, records if rising(owner) else records.take(np.argsort(owner, kind="stable"))
+    return (
+        names,
+        counts,
+        records if rising(owner) else records.take(np.argsort(owner, kind="stable")),
+    )
+
+
+def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
+    """What was said of some records, by their new indices."""
+    if not by_index:
+        return {}
+    return {new: by_index[old] for new, old in enumerate(kept) if old in by_index}
 
 
 def rising(values: Ints) -> bool:
@@ -247,31 +317,6 @@ def matrix(values: Sequence[Any], width: int) -> tuple[Floats, dict[int, tuple[s
     return result, wrong
 
 
-def dense(values: Sequence[Any], width: int) -> Floats | None:
-    """`(N, width)` numbers; None if any of the values is not a list or tuple of so many.
-
-    >>> dense([[1, 2], (3, 4.5)], 2).tolist(), dense([[1, 2], [3]], 2), dense([["1", 2]], 2)
-    ([[1.0, 2.0], [3.0, 4.5]], None, None)
-    """
-    if not {*map(type, values)} <= {list, tuple} or not {*map(len, values)} <= {width}:
-        return None
-    flat = numbers(chain.from_iterable(values))
-    return None if flat is None else flat.reshape(-1, width)
-
-
-def numbers(values: Iterable[Any]) -> Floats | None:
-    """`(N,)` numbers; None if any of the values is none, or beyond all floats.
-
-    >>> numbers([1, 2.5]).tolist(), numbers(["1"]), numbers([None])
-    ([1.0, 2.5], None, None)
-    """
-    try:
-        # unlike numpy's own ways it takes no text; half the time of np.array
-        return np.array(array("d", values))
-    except (TypeError, OverflowError):
-        return None
-
-
 def _float(value: float) -> float:
     try:
         return float(value)
@@ -300,6 +345,8 @@ def _outline(given: Any, tile: int, frames: Frames) -> Rings:
     try:
         return coco.outline(given)
     except coco.Unmeant as bad:
-        raise _BadValue({"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03"), bad.message) from None
+        raise _BadValue(
+            {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03"), bad.message
+        ) from None
     except ValueError as error:
         raise _BadValue("D03", f"segmentation: {error}") from None

@@ -20,7 +20,8 @@ SHARE = 0.9  # of the rows must have one form
 PIXELS = 2.0  # a normalised coordinate is nowhere near it
 
 NO_CONF = (
-    "no confidence in the rows, without which NMS and mAP mean nothing: predict again with save_conf=True, "
+    "no confidence in the rows, without which NMS and mAP mean nothing: predict again with "
+    "save_conf=True, "
     "or give all of them one with --assume-conf"
 )
 
@@ -59,7 +60,9 @@ class Meaning:
         (Layout(first=1, coordinates=4, conf=5), None)
         """
         found = self._layout(count)
-        return None if found is not None and found.conf is None and self.assume_conf is None else found
+        return (
+            None if found is not None and found.conf is None and self.assume_conf is None else found
+        )
 
     def _layout(self, count: int) -> RowLayout | None:
         if self.task == "segment":
@@ -74,7 +77,11 @@ class Meaning:
             plain = 5 if self.task == "detect" else 9
         if self.conf_first:
             return {5: RowLayout(1, 4, None), 6: RowLayout(2, 4, 1)}.get(count)
-        return RowLayout(1, plain - 1, plain if count > plain else None) if plain <= count <= plain + 2 else None
+        return (
+            RowLayout(1, plain - 1, plain if count > plain else None)
+            if plain <= count <= plain + 2
+            else None
+        )
 
     def expected(self, count: int) -> str:
         """What is wrong with a row of so many values."""
@@ -91,7 +98,10 @@ class Meaning:
         }[self.task]
         if self.kpt_shape is not None and self.task == "pose":
             points, values = self.kpt_shape
-            form = f"{6 + points * values} values (class, box, {points} keypoints of {values}, confidence)"
+            form = (
+                f"{6 + points * values} values (class, box, {points} keypoints of {values}, "
+                "confidence)"
+            )
         return f"expected {form}, got {count}"
 
 
@@ -112,7 +122,8 @@ class ValueTally:
         lengths = rows.lengths
         for count in np.unique(lengths[lengths > 0]):
             at = rows.starts[:-1][lengths == count]
-            last, before = rows.values[at + count - 1], rows.values[at + max(count - 2, 0)]
+            last = rows.values[at + count - 1]
+            before = rows.values[at + max(count - 2, 0)]
             second = rows.values[at + min(1, count - 1)]
             trailing = (last == np.floor(last)) & (before >= 0) & (before <= 1)
             reach = np.minimum(np.arange(1, 6), count - 1)
@@ -139,7 +150,9 @@ class ValueTally:
 
     def __str__(self) -> str:
         order = sorted(self.counts, key=lambda count: (-self.counts[count][0], count))
-        return ", ".join(f"{self.counts[c][0]} of {c} values" for c in order[:6]) + (", ..." if len(order) > 6 else "")
+        return ", ".join(f"{self.counts[c][0]} of {c} values" for c in order[:6]) + (
+            ", ..." if len(order) > 6 else ""
+        )
 
 
 def decide(tally: ValueTally, reading: Reading, shown: str) -> Meaning:
@@ -159,11 +172,19 @@ def decide(tally: ValueTally, reading: Reading, shown: str) -> Meaning:
         if found is not None:
             forms[found.conf is not None].append(count)
     sure, plain = tally.rows(forms[True]), tally.rows(forms[False])
-    if max(sure, plain, sure + plain if reading.assume_conf is not None else 0) < SHARE * tally.total:
-        what = f"mixed folder of {meaning.task} rows" if sure + plain else f"not {meaning.task} rows"
-        settle = "--task says what they are" + ("" if reading.assume_conf is not None else ", --assume-conf takes those without")
+    if (
+        max(sure, plain, sure + plain if reading.assume_conf is not None else 0)
+        < SHARE * tally.total
+    ):
+        what = (
+            f"mixed folder of {meaning.task} rows" if sure + plain else f"not {meaning.task} rows"
+        )
+        settle = "--task says what they are" + (
+            "" if reading.assume_conf is not None else ", --assume-conf takes those without"
+        )
         raise TilerError(f"{shown}: {what}: {tally}; {settle}")
-    # Before the confidence: pixels with the confidence first look like rows with one, and cannot be used at all.
+    # Before the confidence: pixels with the confidence first look like rows with one, and cannot be
+    # used at all.
     _refuse_pixels(tally, meaning, forms[True] + forms[False], shown)
     if sure < SHARE * tally.total and reading.assume_conf is None:
         raise TilerError(f"{shown}: {NO_CONF}; found {tally}")
@@ -178,7 +199,10 @@ def _task(tally: ValueTally, reading: Reading, shown: str) -> Task:
     enough = SHARE * tally.total
     if reading.conf_first or tally.rows((5, 6, 7)) >= enough:
         return "detect"
-    if reading.kpt_shape is not None and max(tally.rows(_pose_counts(s)) for s in _shapes(reading.kpt_shape)) >= enough:
+    if (
+        reading.kpt_shape is not None
+        and max(tally.rows(_pose_counts(s)) for s in _shapes(reading.kpt_shape)) >= enough
+    ):
         return "pose"
     if tally.rows((9, 10, 11)) >= enough:
         return "obb"
@@ -205,7 +229,9 @@ def _pose_counts(shape: tuple[int, int]) -> list[int]:
 
 
 def _of_task(task: Task, tally: ValueTally, reading: Reading, shown: str) -> Meaning:
-    meaning = Meaning(task, assume_conf=reading.assume_conf, conf_first=reading.conf_first and task == "detect")
+    meaning = Meaning(
+        task, assume_conf=reading.assume_conf, conf_first=reading.conf_first and task == "detect"
+    )
     if task == "segment":
         odd = [tally.counts[count] for count in tally.counts if count % 2 and count >= 7]
         rows, whole, above = np.sum(odd, axis=0)[:3] if odd else (0, 0, 0)
@@ -213,7 +239,11 @@ def _of_task(task: Task, tally: ValueTally, reading: Reading, shown: str) -> Mea
     if task == "pose":
         if reading.kpt_shape is None:
             raise TilerError(f"{shown}: keypoints need --data with a kpt_shape, found {tally}")
-        fits = [s for s in _shapes(reading.kpt_shape) if tally.rows(_pose_counts(s)) >= SHARE * tally.total]
+        fits = [
+            s
+            for s in _shapes(reading.kpt_shape)
+            if tally.rows(_pose_counts(s)) >= SHARE * tally.total
+        ]
         return replace(meaning, kpt_shape=(fits or [reading.kpt_shape])[0])
     if task == "detect" and not meaning.conf_first and 6 in tally.counts:
         rows, _, _, outside, second, _, _ = tally.counts[6]
@@ -223,7 +253,12 @@ def _of_task(task: Task, tally: ValueTally, reading: Reading, shown: str) -> Mea
 
 
 def _refuse_pixels(tally: ValueTally, meaning: Meaning, counts: list[int], shown: str) -> None:
-    pixels = sum(int(tally.counts[count][6 if meaning.conf_first and count == 6 else 5]) for count in counts)
+    pixels = sum(
+        int(tally.counts[count][6 if meaning.conf_first and count == 6 else 5]) for count in counts
+    )
     if pixels > tally.rows(counts) / 2:
         hint = " (and the confidence may stand first: --conf-first)" if meaning.hint else ""
-        raise TilerError(f"{shown}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: {pixels} rows")
+        raise TilerError(
+            f"{shown}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
+            f"{pixels} rows"
+        )

@@ -1,7 +1,9 @@
-"""By what pycocotools' `loadRes` sizes the detections of a file: its first entry decides for all (coco.py).
+"""By what pycocotools' `loadRes` sizes the detections of a file: its first entry decides for all
+(coco.py).
 
-With a `bbox` there, every area is that of the entry's box, of outlines and keypoints too; else with a `segmentation` that
-of the mask; else with `keypoints` the extent of them all. An `area` in the file counts for nothing.
+With a `bbox` there, every area is that of the entry's box, of outlines and keypoints too; else with
+a `segmentation` that of the mask; else with `keypoints` the extent of them all. An `area` in the
+file counts for nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Sizing:
 
     Attributes:
         by: what the area of a detection is of; "" where the first entry has none of it.
-        refused: why `loadRes` raises, so that there is nothing to be equal to; "" where it does not.
+        refused: why `loadRes` raises, so that there is nothing to be equal to; "" where it does
+            not.
     """
 
     by: By | Literal[""]
@@ -72,9 +75,13 @@ def mask_area(segmentation: Any) -> float:
 
 
 def extents(keypoints: Floats) -> Floats:
-    """`(N, 4)` xyxy around all of `(N, K, 2 or 3)` keypoints, those at 0, 0 too, as pycocotools has it."""
+    """`(N, 4)` xyxy around all of `(N, K, 2 or 3)` keypoints, those at 0, 0 too, as pycocotools has
+    it.
+    """
     points = keypoints[..., :2]
-    return np.concatenate([points.min(axis=1, initial=np.inf), points.max(axis=1, initial=-np.inf)], axis=1)
+    return np.concatenate(
+        [points.min(axis=1, initial=np.inf), points.max(axis=1, initial=-np.inf)], axis=1
+    )
 
 
 def _by(first: Entry) -> By | Literal[""]:
@@ -86,11 +93,16 @@ def _by(first: Entry) -> By | Literal[""]:
 
 
 def _compressed(entry: Entry) -> bool:
-    return isinstance(entry.segmentation, dict) and isinstance(entry.segmentation.get("counts"), str)
+    return isinstance(entry.segmentation, dict) and isinstance(
+        entry.segmentation.get("counts"), str
+    )
 
 
 _NEEDED: dict[By, tuple[Callable[[Entry], bool], str]] = {
     "box": (lambda entry: bool(entry.bbox), "no bbox, which the first one has"),
     "mask": (_compressed, "no compressed mask, and the first one no bbox"),
-    "keypoints": (lambda entry: entry.keypoints is not None, "no keypoints, which the first one has"),
+    "keypoints": (
+        lambda entry: entry.keypoints is not None,
+        "no keypoints, which the first one has",
+    ),
 }

@@ -66,8 +66,14 @@ class TextRows:
         rows = ragged.spans(self.files[index], counts)
         lengths = self.lengths[rows]
         values = self.values[ragged.spans(self.starts[rows], lengths)]
-        words = {int(new): self.words[int(rows[new])] for new in np.flatnonzero(lengths == 0)} if self.words else {}
-        return TextRows(values, ragged.offsets(lengths), self.lines[rows], ragged.offsets(counts), words)
+        words = (
+            {int(new): self.words[int(rows[new])] for new in np.flatnonzero(lengths == 0)}
+            if self.words
+            else {}
+        )
+        return TextRows(
+            values, ragged.offsets(lengths), self.lines[rows], ragged.offsets(counts), words
+        )
 
 
 def concatenate(many: Sequence[TextRows]) -> TextRows:
@@ -106,7 +112,9 @@ def parse(files: Sequence[bytes]) -> TextRows:
             texts.append(text)
     if not hard:
         return _together(texts)
-    return concatenate([_together(texts), *(_carefully(files[i]) for i in hard)]).take(np.argsort(easy + hard))
+    return concatenate([_together(texts), *(_carefully(files[i]) for i in hard)]).take(
+        np.argsort(easy + hard)
+    )
 
 
 def _together(texts: Sequence[bytes]) -> TextRows:

@@ -27,7 +27,9 @@ LEAST = 1e-6  # px; less is nothing in the nine digits that are written
 
 
 class Fault(NamedTuple):
-    """A row that is refused: its tile, its ordinal, its file and line (0: an entry of JSON), and why."""
+    """A row that is refused: its tile, its ordinal, its file and line (0: an entry of JSON), and
+    why.
+    """
 
     tile: int
     row: int
@@ -53,7 +55,8 @@ def judged(
         faults: rows that were refused before they had columns.
         classes: number of classes, if known.
         hint: what a confidence outside 0 to 1 may come from.
-        exact: rows stay as they are and where they are: none is clamped, or refused for its size or place.
+        exact: rows stay as they are and where they are: none is clamped, or refused for its size or
+            place.
     """
     found = list(faults)
 
@@ -66,19 +69,30 @@ def judged(
         return rows.take(~broken) if len(at) else rows
 
     def outside(i: int) -> str:
-        return f"{_seen(rows, frames, i)} lies {f'beyond {FAR:g} px' if exact else 'outside its tile'}"
+        return (
+            f"{_seen(rows, frames, i)} lies {f'beyond {FAR:g} px' if exact else 'outside its tile'}"
+        )
 
     most = 2.0**53 if classes is None else classes
-    known = "a whole number, 0 or more" if classes is None else f"a whole number from 0 to {classes - 1}"
-    whole = (rows.class_id == np.floor(rows.class_id)) & (rows.class_id >= 0) & (rows.class_id < most)
+    known = (
+        "a whole number, 0 or more"
+        if classes is None
+        else f"a whole number from 0 to {classes - 1}"
+    )
+    whole = (
+        (rows.class_id == np.floor(rows.class_id)) & (rows.class_id >= 0) & (rows.class_id < most)
+    )
     rows = sound(rows, ~whole, "D04", lambda i: f"class {rows.class_id[i]:g}, expected {known}")
     likely = (rows.conf >= 0) & (rows.conf <= 1)
-    rows = sound(rows, ~likely, "D08", lambda i: f"confidence {rows.conf[i]:g}, expected 0 to 1{hint}")
+    rows = sound(
+        rows, ~likely, "D08", lambda i: f"confidence {rows.conf[i]:g}, expected 0 to 1{hint}"
+    )
     reach = np.abs(rows.boxes).max(axis=1, initial=0.0)
     if rows.keypoints is not None:
         reach = np.maximum(reach, np.abs(rows.keypoints).max(axis=(1, 2), initial=0.0))
     wild = np.asarray(np.isnan(reach))
-    rows, reach = sound(rows, wild, "D02", lambda i: "found a coordinate that is not finite"), reach[~wild]
+    rows = sound(rows, wild, "D02", lambda i: "found a coordinate that is not finite")
+    reach = reach[~wild]
     rows = sound(rows, np.asarray(reach > FAR), "D05", outside)
     if rows.task == "obb":
         rows = _straightened(rows)
@@ -87,11 +101,13 @@ def judged(
     if exact:
         return _detections(rows, _given_area(rows), found, [], paths, digest)
     window = frames.within[rows.tile]
-    low, high = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:]), np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
+    low = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:])
+    high = np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
     area = _area(rows)
     flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
     away = ((high < window[:, :2]) | (low > window[:, 2:])).any(axis=1)
-    # What a detector clips to the border of its image can be a line there: without size, not outside.
+    # What a detector clips to the border of its image can be a line there: without size, not
+    # outside.
     away |= ((high <= window[:, :2]) | (low >= window[:, 2:])).any(axis=1) & ~flat
     rows, flat, area = sound(rows, away, "D05", outside), flat[~away], area[~away]
     rows = sound(rows, flat, "D06", lambda i: f"{_seen(rows, frames, i)} has no size or no area")
@@ -120,7 +136,9 @@ def _area(rows: PlacedRows) -> Floats:
 
 
 def _given_area(rows: PlacedRows) -> Floats:
-    """`(N,)` px² as given; else as measured, where a side of negative length counts as such, as COCO has it."""
+    """`(N,)` px² as given; else as measured, where a side of negative length counts as such, as
+    COCO has it.
+    """
     if rows.segmentations is not None and rows.area is not None:
         return rows.area
     sides = rows.boxes[:, 2:] - rows.boxes[:, :2]
@@ -152,12 +170,16 @@ def _straightened(rows: PlacedRows) -> PlacedRows:
 def _past(rows: PlacedRows, frames: Frames, px: float, part: float) -> Bools:
     """`(N,)` rows that reach past their tile by more than some px of it and a part of its side."""
     window = frames.within[rows.tile]
-    slack = px / frames.scale[rows.tile] + part * (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
+    slack = px / frames.scale[rows.tile] + part * (window[:, 2:] - window[:, :2]).max(
+        axis=1, initial=0.0
+    )
     return ~box.inside(rows.boxes, window + np.stack([-slack, -slack, slack, slack], axis=1))
 
 
 def _clamped(rows: PlacedRows, past: Bools, frames: Frames) -> PlacedRows:
-    """Boxes and outlines that reach past their tile, as far as it shows them; corners of OBBs stay where they are."""
+    """Boxes and outlines that reach past their tile, as far as it shows them; corners of OBBs stay
+    where they are.
+    """
     over = np.flatnonzero(past)
     if rows.task == "obb" or not len(over):
         return rows
@@ -166,7 +188,9 @@ def _clamped(rows: PlacedRows, past: Bools, frames: Frames) -> PlacedRows:
     if rows.rings is None:
         boxes[over] = box.intersection(rows.boxes[over], window)
         return replace(rows, boxes=boxes)
-    cut = Rings.from_geometry(overlay.common(rows.rings.take(over).geometry(), shapely.box(*window.T)))
+    cut = Rings.from_geometry(
+        overlay.common(rows.rings.take(over).geometry(), shapely.box(*window.T))
+    )
     bounds = cut.bounds()
     boxes[over] = np.where(np.isnan(bounds), boxes[over], bounds)
     return replace(rows, rings=rows.rings.put(over, cut), boxes=boxes)
@@ -178,7 +202,9 @@ def _notes(rows: PlacedRows, paths: Sequence[str]) -> list[Finding]:
     notes = []
     for file, i, count in zip(files.tolist(), first.tolist(), counts.tolist(), strict=True):
         message = "reaches past its tile; clamped"
-        notes.append(_finding(paths[file], int(rows.line[i]), int(rows.row[i]), "D09", message, count))
+        notes.append(
+            _finding(paths[file], int(rows.line[i]), int(rows.row[i]), "D09", message, count)
+        )
     return notes
 
 
@@ -187,7 +213,12 @@ def _finding(path: str, line: int, row: int, code: str, message: str, count: int
 
 
 def _detections(
-    rows: PlacedRows, area: Floats, faults: list[Fault], notes: list[Finding], paths: Sequence[str], digest: str
+    rows: PlacedRows,
+    area: Floats,
+    faults: list[Fault],
+    notes: list[Finding],
+    paths: Sequence[str],
+    digest: str,
 ) -> Detections:
     order = np.lexsort((rows.row, rows.tile))
     faults.sort(key=lambda f: (f.file, f.line, f.row))

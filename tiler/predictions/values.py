@@ -27,8 +27,10 @@ class Reading:
         assume_conf: the confidence of rows that have none.
         conf_first: rows are class, confidence, x, y, width, height.
         category_base: what category ids of JSON count from: auto, 0, 1 or coco91.
-        exact: take rows as they are: neither clamped to their frame nor dropped for lack of size or for where they lie.
-        categories: class index by category id, of a ground truth; counts where `category_base` is auto.
+        exact: take rows as they are: neither clamped to their frame nor dropped for lack of size or
+            for where they lie.
+        categories: class index by category id, of a ground truth; counts where `category_base` is
+            auto.
 
     >>> Reading("detect", names=("car", "bus")).classes
     2
@@ -57,7 +59,8 @@ class Frames:
         names: as in the predictions' `keys`.
         rects: `(T, 4)` float64 xyxy, the window in source pixels.
         scale: `(T,)` tile pixels for each source pixel.
-        within: `(T, 4)` the part of each that lies in its image: of padded tiles less than all. Default: all.
+        within: `(T, 4)` the part of each that lies in its image: of padded tiles less than all.
+            Default: all.
     """
 
     names: list[str]
@@ -79,11 +82,14 @@ class Detections:
             rows of the file that are not blank, or the entries of the JSON, from 0.
         tile: `(N,)` index into the Frames.
         refused: tile, row and finding code of the rows left out.
-        digest: of the numbers that were read and their places, in hex; empty if they were read `exact`.
-        segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each row as given,
-            in px of its own frame. Then there are no rings, and `boxes` are the given ones (0 where there is none).
-        box_area: of JSON that was read `exact`, `(N,)` px² of the boxes as given; NaN where there is none. `area` is then
-            what pycocotools sizes each by; NaN of outlines whose pixels are to be counted.
+        digest: of the numbers that were read and their places, in hex; empty if they were read
+            `exact`.
+        segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each
+            row as given, in px of its own frame. Then there are no rings, and `boxes` are the given
+            ones (0 where there is none).
+        box_area: of JSON that was read `exact`, `(N,)` px² of the boxes as given; NaN where there
+            is none. `area` is then what pycocotools sizes each by; NaN of outlines whose pixels are
+            to be counted.
     """
 
     instances: Instances

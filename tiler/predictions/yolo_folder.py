@@ -48,7 +48,9 @@ class TextBatch:
         candidates, faults = _columns(rows, self.meaning, frames)
         digest = "" if self.exact else _digest(rows, self.meaning)
         hint = self.meaning.hint
-        found = validation.judged(candidates, faults, frames, self.paths, self.classes, digest, hint, self.exact)
+        found = validation.judged(
+            candidates, faults, frames, self.paths, self.classes, digest, hint, self.exact
+        )
         found.findings[:0] = findings
         return found
 
@@ -80,7 +82,9 @@ class TextFolder:
     def batch(self, indices: Sequence[int]) -> TextBatch:
         """See `values.Predictions`."""
         rows = None if self.rows is None else self.rows.take(indices)
-        return TextBatch([self.paths[i] for i in indices], self.meaning, self.classes, rows, self.exact)
+        return TextBatch(
+            [self.paths[i] for i in indices], self.meaning, self.classes, rows, self.exact
+        )
 
 
 def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str = "") -> TextFolder:
@@ -109,13 +113,17 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
     meaning = decide(tally, reading, folder)
     kind = f"{_kind(tally, meaning)}: {len(keys)} files, {sum(counts)} rows{note}"
     rows_kept = None if kept is None else concatenate(kept)
-    return TextFolder(kind, keys, counts, findings, paths, meaning, reading.classes, rows_kept, reading.exact)
+    return TextFolder(
+        kind, keys, counts, findings, paths, meaning, reading.classes, rows_kept, reading.exact
+    )
 
 
 def _texts(
     folder: str, names: Sequence[str], keys: list[str], paths: list[str], findings: list[Finding]
 ) -> Iterator[list[bytes]]:
-    """The files that can be read, about `TOGETHER` bytes at a time; their keys and paths are noted down."""
+    """The files that can be read, about `TOGETHER` bytes at a time; their keys and paths are noted
+    down.
+    """
     texts: list[bytes] = []
     size = 0
     for name in names:
@@ -134,13 +142,20 @@ def _texts(
 
 
 def _kind(tally: ValueTally, meaning: Meaning) -> str:
-    layouts = {count: layout for count in sorted(tally.counts) if (layout := meaning.layout(count)) is not None}
+    layouts = {
+        count: layout
+        for count in sorted(tally.counts)
+        if (layout := meaning.layout(count)) is not None
+    }
     counts = list(layouts)
     values = f"{counts[0]} to {counts[-1]}" if len(counts) > 3 else " or ".join(map(str, counts))
     sure = [layout.conf is not None for layout in layouts.values()]
     conf = "with confidence"
     if not all(sure):
-        conf = f"{'with or without' if any(sure) else 'without'} confidence, taken as {meaning.assume_conf or 0.0:g}"
+        conf = (
+            f"{'with or without' if any(sure) else 'without'} confidence, taken as "
+            f"{meaning.assume_conf or 0.0:g}"
+        )
     first = " after the class" if meaning.conf_first else ""
     shape = f" {list(meaning.kpt_shape)}" if meaning.kpt_shape is not None else ""
     hint = "; outlines of 4 points need --task segment" if meaning.task == "obb" else ""
@@ -164,15 +179,30 @@ def _columns(rows: TextRows, meaning: Meaning, frames: Frames) -> tuple[PlacedRo
         at = np.flatnonzero(lengths == count)
         layout = meaning.layout(count) if count else None
         if layout is not None:
-            layouts[at] = [layout.first, layout.coordinates, -1 if layout.conf is None else layout.conf]
+            layouts[at] = [
+                layout.first,
+                layout.coordinates,
+                -1 if layout.conf is None else layout.conf,
+            ]
             continue
         for i in at.tolist():
             code, message = ("D03", meaning.expected(count)) if count else ("D02", rows.words[i])
-            faults.append(Fault(int(owners[i]), int(ordinals[i]), int(owners[i]), int(rows.lines[i]), code, message))
+            faults.append(
+                Fault(
+                    int(owners[i]),
+                    int(ordinals[i]),
+                    int(owners[i]),
+                    int(rows.lines[i]),
+                    code,
+                    message,
+                )
+            )
     good = np.flatnonzero(layouts[:, 0] >= 0)
     start, (first, many, at) = rows.starts[:-1][good], layouts[good].T
     conf = np.where(
-        at >= 0, rows.values[start + np.maximum(at, 0)], np.nan if meaning.assume_conf is None else meaning.assume_conf
+        at >= 0,
+        rows.values[start + np.maximum(at, 0)],
+        np.nan if meaning.assume_conf is None else meaning.assume_conf,
     )
     numbers = tame(rows.values[ragged.spans(start + first, many)])
     tile = owners[good]
@@ -193,4 +223,8 @@ def _columns(rows: TextRows, meaning: Meaning, frames: Frames) -> tuple[PlacedRo
 
 def _width(meaning: Meaning) -> int:
     """Coordinates of a row of boxes, or of boxes and keypoints."""
-    return 4 if meaning.kpt_shape is None or meaning.task == "detect" else 4 + meaning.kpt_shape[0] * meaning.kpt_shape[1]
+    return (
+        4
+        if meaning.kpt_shape is None or meaning.task == "detect"
+        else 4 + meaning.kpt_shape[0] * meaning.kpt_shape[1]
+    )

@@ -144,7 +144,9 @@ class Folder:
         while waiting:
             above = waiting.pop()
             if above.count("/") >= DEEPEST:
-                raise Planted(f"{self._shown(above)}: over {DEEPEST} folders deep; not of tiler, remove it")
+                raise Planted(
+                    f"{self._shown(above)}: over {DEEPEST} folders deep; not of tiler, remove it"
+                )
             with self.folder(above) as here:
                 for name in here.names():
                     found = here.stat(name)
@@ -244,7 +246,9 @@ class Folder:
             try:
                 shutil.rmtree(last, dir_fd=where)
             except RecursionError:
-                raise Planted(f"{self._shown(name)}: folders too deep to be of tiler; remove it") from None
+                raise Planted(
+                    f"{self._shown(name)}: folders too deep to be of tiler; remove it"
+                ) from None
 
     def move(self, name: str, to: Folder, new: str) -> None:
         """Give something directly in this folder another name, in another folder of the same disk."""
@@ -310,7 +314,9 @@ def _opened_folder(name: str | Path, above: int | None = None, shown: str | Path
 
 def _planted(path: str | Path) -> Planted:
     shown = str(path)[:200]
-    return Planted(f"{shown}: a link, or no plain file or folder: not of tiler; remove it, and run again")
+    return Planted(
+        f"{shown}: a link, or no plain file or folder: not of tiler; remove it, and run again"
+    )
 
 
 @lru_cache(maxsize=4)

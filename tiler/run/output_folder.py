@@ -32,7 +32,9 @@ def resolved(out: Path) -> Path:
     if taken:
         raise TilerError(f"--out {target}: there is a file of this name")
     if os.path.ismount(target):
-        raise TilerError(f"--out {target}: a mount point cannot be made at once; name a folder inside it")
+        raise TilerError(
+            f"--out {target}: a mount point cannot be made at once; name a folder inside it"
+        )
     return target
 
 
@@ -40,7 +42,8 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
     """Refuse an output that would mix with what is read, or be read as such the next time.
 
     Args:
-        source: predictions (of a run's folder its labels/ are read), or a folder of images or labels.
+        source: predictions (of a run's folder its labels/ are read), or a folder of images or
+            labels.
 
     Raises:
         TilerError: one lies in the other.
@@ -107,7 +110,9 @@ def content(folder: Folder, name: str) -> bytes:
         return b""
 
 
-def require_same(target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def require_same(
+    target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
     """Refuse an output that another version or other options made.
 
     Raises:

@@ -50,4 +50,8 @@ def refusal(error: Exception) -> SourceRefused:
     if isinstance(error, OSError):
         return SourceRefused("I01", f"cannot be read: {reason(error)}")
     said = " ".join(str(error).split())[:300]
-    return SourceRefused("X01", f"a fault of tiler itself: {type(error).__name__}: {said}; --debug shows where, please report it")
+    return SourceRefused(
+        "X01",
+        f"a fault of tiler itself: {type(error).__name__}: {said}; --debug shows where, please "
+        "report it",
+    )

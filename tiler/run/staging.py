@@ -25,7 +25,13 @@ from tiler.formats.text_files import reason
 from tiler.run.folders import Folder, Planted
 
 LOCK, JOURNAL, TREE, REPLACED, PROBE = "lock", "journal.jsonl", "tree", "replaced", "probe"
-KINDS = {LOCK: stat.S_ISREG, JOURNAL: stat.S_ISREG, TREE: stat.S_ISDIR, REPLACED: stat.S_ISDIR, PROBE: stat.S_ISREG}
+KINDS = {
+    LOCK: stat.S_ISREG,
+    JOURNAL: stat.S_ISREG,
+    TREE: stat.S_ISDIR,
+    REPLACED: stat.S_ISDIR,
+    PROBE: stat.S_ISREG,
+}
 PIECES = (TREE, JOURNAL, REPLACED, PROBE)  # of a staging folder, beside its lock
 PRIVATE = 0o700
 RETRIES = 1000

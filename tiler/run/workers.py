@@ -80,10 +80,14 @@ def stream(
 
 def _together(items: Sequence[Item], workers: int, backend: str) -> bool:
     """Whether several items are worked on at once, or in other processes."""
-    return backend not in ("sequential", "threading") or (backend == "threading" and workers > 1 and len(items) > 1)
+    return backend not in ("sequential", "threading") or (
+        backend == "threading" and workers > 1 and len(items) > 1
+    )
 
 
-def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str) -> Iterator[Result]:
+def _results(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, backend: str
+) -> Iterator[Result]:
     if not _together(items, workers, backend):
         yield from map(work, items)
         return
@@ -108,7 +112,9 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
     yield from parallel(delayed(work)(item) for item in items)
 
 
-def _threads(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _threads(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
     """By threads of this process, never more than a few results ahead of whoever takes them."""
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()

@@ -11,18 +11,26 @@ from tiler.evaluation.bootstrap import Comparison, compare
 from tiler.scoring.metrics import Metrics, finite
 
 
-def compared(one: Metrics, other: Metrics, names: tuple[str, str] = ("A", "B")) -> dict[str, Comparison]:
-    """AP of all sizes and of each, where all detections count: the first run less the second, paired by image.
+def compared(
+    one: Metrics, other: Metrics, names: tuple[str, str] = ("A", "B")
+) -> dict[str, Comparison]:
+    """AP of all sizes and of each, where all detections count: the first run less the second,
+    paired by image.
 
     Raises:
         TilerError: they are of other images, or were scored without resampling.
     """
     if one.draws is None or other.draws is None:
-        raise TilerError("a comparison needs resampled images: --analysis full, and --replicates above 0")
+        raise TilerError(
+            "a comparison needs resampled images: --analysis full, and --replicates above 0"
+        )
     if one.keys != other.keys:
         raise TilerError(f"{names[0]} and {names[1]} were scored on other images")
     sizes = [size.name for size in one.draws.bins]
-    return {"AP" if size == ALL.name else f"AP_{size}": compare(one.draws, other.draws, names, size) for size in sizes}
+    return {
+        "AP" if size == ALL.name else f"AP_{size}": compare(one.draws, other.draws, names, size)
+        for size in sizes
+    }
 
 
 def plain(comparisons: dict[str, Comparison]) -> Any:

@@ -49,7 +49,8 @@ class Opened:
         reading: how rows are read.
         classes: the class of the labels that each of the predictions' is; None: the same.
         areas: coco or mask: what of an outline or a pose its area is of.
-        predictions: files, which lie `where` (findings' paths are from there on); or `held` in memory.
+        predictions: files, which lie `where` (findings' paths are from there on); or `held` in
+            memory.
     """
 
     kind: str
@@ -88,7 +89,11 @@ class Opened:
 
     def renamed(self, instances: Instances) -> Instances:
         """The same by the classes of the labels."""
-        return instances if self.classes is None else replace(instances, class_id=self.classes[instances.class_id])
+        return (
+            instances
+            if self.classes is None
+            else replace(instances, class_id=self.classes[instances.class_id])
+        )
 
 
 def open_files(
@@ -102,7 +107,8 @@ def open_files(
     """The predictions at a path, for the full images of the ground truth.
 
     Args:
-        before: how predictions on tiles are read, which merged ones were made of. Default: the same.
+        before: how predictions on tiles are read, which merged ones were made of. Default: the
+            same.
 
     Raises:
         TilerError: they cannot be read, or are for other images, or for tiles.
@@ -115,7 +121,10 @@ def open_files(
     if os.path.isfile(preds / provenance.NAME):
         head = provenance.read_head(preds / provenance.NAME)
         if options.task not in ("auto", "detect", head.task):
-            raise TilerError(f"--task {options.task}: {shown} was merged as {head.task}; --task detect scores its boxes")
+            raise TilerError(
+                f"--task {options.task}: {shown} was merged as {head.task}; --task detect scores "
+                "its boxes"
+            )
         split = split or PREDICTED
         silent = _silent(preds / provenance.NAME) if head.by_names else silent
         names = tuple(head.names) or ground.names
@@ -147,13 +156,16 @@ def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
 
 
 def _silent(path: Path) -> frozenset[str]:
-    """Label files that a merge by names wrote for images without any predictions: they say nothing of a split."""
+    """Label files that a merge by names wrote for images without any predictions: they say nothing
+    of a split.
+    """
     found = [source for source in provenance.read_briefs(path) if not source.predicted]
     return frozenset(source.label for source in found if source.label is not None)
 
 
 def _predictions(preds: Path, reading: Reading, ground: GroundTruthFiles) -> Predictions:
-    """The predictions at a path, in the light of the labels where their rows may mean several things.
+    """The predictions at a path, in the light of the labels where their rows may mean several
+    things.
 
     Raises:
         TilerError: they cannot be read.
@@ -168,14 +180,22 @@ def _predictions(preds: Path, reading: Reading, ground: GroundTruthFiles) -> Pre
             with suppress(TilerError):
                 return open_predictions(preds, replace(reading, task=task))
         raise
-    if reading.task == "auto" and found.task != ground.task and {found.task, ground.task} == {"segment", "obb"}:
+    if (
+        reading.task == "auto"
+        and found.task != ground.task
+        and {found.task, ground.task} == {"segment", "obb"}
+    ):
         # outlines of four points
         return open_predictions(preds, replace(reading, task=ground.task))
     return found
 
 
 def open_held(
-    given: Mapping[str, Any], ground: GroundTruthFiles, split: str | None, options: ReadingOptions, areas: str = "coco"
+    given: Mapping[str, Any],
+    ground: GroundTruthFiles,
+    split: str | None,
+    options: ReadingOptions,
+    areas: str = "coco",
 ) -> Opened:
     """Detections in memory, by image.
 
@@ -188,24 +208,40 @@ def open_held(
     split = split or (PREDICTED if hasattr(given, "by_names") else None)
     chosen = _split(names, False, ground, split, "the detections")
     places = _places(names, False, index_of(ground, chosen))
-    kept, images, findings = _placed([_named(key) for key in keys], [len(part) for part in held], places, chosen)
+    kept, images, findings = _placed(
+        [_named(key) for key in keys], [len(part) for part in held], places, chosen
+    )
     found: set[Task] = {part.task for part in held if len(part)}
     if len(found) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(found))}")
     nothing: Task = ground.task if options.task == ground.task else "detect"
     task = _compared(options.task, next(iter(found), nothing), ground)
     by_name = _by_names([given[key] for key in keys], held, ground)
-    own = ("detections in memory", task, chosen, kept, images, findings, Reading(names=ground.names))
+    own = (
+        "detections in memory",
+        task,
+        chosen,
+        kept,
+        images,
+        findings,
+        Reading(names=ground.names),
+    )
     return Opened(*own, held=held, classes=by_name, areas=areas)
 
 
-def _by_names(given: Sequence[Any], held: Sequence[Instances], ground: GroundTruthFiles) -> Ints | None:
-    """Which class of the labels each of the detections' is, where they carry class names as Ultralytics' results do.
+def _by_names(
+    given: Sequence[Any], held: Sequence[Instances], ground: GroundTruthFiles
+) -> Ints | None:
+    """Which class of the labels each of the detections' is, where they carry class names as
+    Ultralytics' results do.
 
     Raises:
         TilerError: a detection is of a class whose name the labels have not.
     """
-    names = next((own for one in given if isinstance(own := getattr(one, "names", None), Mapping) and own), None)
+    names = next(
+        (own for one in given if isinstance(own := getattr(one, "names", None), Mapping) and own),
+        None,
+    )
     if names is None or all(ground.names[k : k + 1] == (name,) for k, name in names.items()):
         return None
     used = sorted({int(k) for part in held for k in np.unique(part.class_id)} & names.keys())
@@ -232,14 +268,18 @@ def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> In
     unknown = [name for name in names if name not in ground.names]
     if unknown:
         hint = did_you_mean(unknown[0], ground.names)
-        raise TilerError(f"{shown}: merged with class {unknown[0]!r}, which {ground.file} has not{hint}")
+        raise TilerError(
+            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} has not{hint}"
+        )
     return np.array([ground.names.index(name) for name in names], np.int64)
 
 
 def _placed(
     keys: Sequence[str], counts: Sequence[int], places: Sequence[int | None], split: str
 ) -> tuple[list[int], list[int], list[Finding]]:
-    """Which predictions are for an image, that image's number, and what is to be said of the others."""
+    """Which predictions are for an image, that image's number, and what is to be said of the
+    others.
+    """
     kept: list[int] = []
     taken: dict[int, str] = {}
     findings = []
@@ -258,14 +298,18 @@ def _placed(
 
 
 def _compared(asked: str, task: Task, ground: GroundTruthFiles) -> Task:
-    """What is compared: outlines, OBBs or keypoints where both have them, else boxes; boxes where these are asked for.
+    """What is compared: outlines, OBBs or keypoints where both have them, else boxes; boxes where
+    these are asked for.
 
     Raises:
         TilerError: something else is asked for.
     """
     compared: Task = task if task == ground.task and asked != "detect" else "detect"
     if asked not in ("auto", compared):
-        raise TilerError(f"--task {asked}: detections are {task}, labels {ground.task}, of which boxes can be compared")
+        raise TilerError(
+            f"--task {asked}: detections are {task}, labels {ground.task}, of which boxes can be "
+            "compared"
+        )
     return compared
 
 
@@ -279,7 +323,9 @@ def _places(keys: list[str], numeric: bool, index: Index) -> list[int | None]:
     return result
 
 
-def _split(keys: list[str], numeric: bool, ground: GroundTruthFiles, wanted: str | None, shown: str) -> str:
+def _split(
+    keys: list[str], numeric: bool, ground: GroundTruthFiles, wanted: str | None, shown: str
+) -> str:
     """The split that predictions are for.
 
     Raises:
@@ -297,32 +343,48 @@ def _split(keys: list[str], numeric: bool, ground: GroundTruthFiles, wanted: str
     if keys and not covered:
         _require_no_tiles(keys, ground, shown)
         elsewhere = [split for split in ground.splits if _hits(keys, numeric, ground, split)]
-        hint = f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({keys[0][:100]}, ...)"
+        hint = (
+            f"; they are for {' and '.join(elsewhere)}" if elsewhere else f" ({keys[0][:100]}, ...)"
+        )
         where = f"{ground.file}{f', {wanted}' if wanted else ''}"
-        raise TilerError(f"{shown}: none of {len(keys)} predictions is for an image of {where}{hint}")
+        raise TilerError(
+            f"{shown}: none of {len(keys)} predictions is for an image of {where}{hint}"
+        )
     fits = [split for split in covered if hits[split] == len(keys)]
     if fits:  # several, where splits are of the same images: the first is val
         return fits[0]
     if len(covered) > 1 and wanted != PREDICTED:
-        raise TilerError(f"{shown}: predictions for images of {' and '.join(covered)}: say --split, one of them or {ALL}")
+        raise TilerError(
+            f"{shown}: predictions for images of {' and '.join(covered)}: say --split, one of "
+            f"them or {ALL}"
+        )
     return ",".join(covered) if covered else next(iter(hits))
 
 
 def _hits(keys: list[str], numeric: bool, ground: GroundTruthFiles, split: str) -> int:
     """How many predictions are for images of a split."""
-    return sum(place is not None for place in _places(keys, numeric, index_of(ground, split, numeric)))
+    return sum(
+        place is not None for place in _places(keys, numeric, index_of(ground, split, numeric))
+    )
 
 
 def _require_no_tiles(keys: list[str], ground: GroundTruthFiles, shown: str) -> None:
     """Raises:
     TilerError: the predictions are for tiles of the images.
     """
-    stems = {os.path.splitext(os.path.basename(key))[0] for names in ground.splits.values() for key in names}
+    stems = {
+        os.path.splitext(os.path.basename(key))[0]
+        for names in ground.splits.values()
+        for key in names
+    }
     for key in keys[:1000]:
         for naming in ("tiler", "sahi", "split_dota"):
             said = tile_names.parse(os.path.basename(key), naming)
             if said is not None and said.stem in stems:
-                raise TilerError(f"{shown}: predictions on tiles ({key[:100]}): run tiler merge first, and score its output")
+                raise TilerError(
+                    f"{shown}: predictions on tiles ({key[:100]}): run tiler merge first, and "
+                    "score its output"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -341,7 +403,9 @@ class DetectionRows:
     box_area: Floats | None = None
 
 
-def read(opened: Opened, sizes: Floats, classes: int) -> tuple[Predicted, Predicted | None, list[Finding]]:
+def read(
+    opened: Opened, sizes: Floats, classes: int
+) -> tuple[Predicted, Predicted | None, list[Finding]]:
     """The detections as columns; of outlines and poses their boxes too; and what was noticed.
 
     Args:
@@ -365,10 +429,14 @@ def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[DetectionRows, l
     given, box_area = None, None
     if opened.held is not None:
         parts = [opened.held[i] for i in opened.keys if len(opened.held[i])]
-        image = np.repeat(opened.images, [len(opened.held[i]) for i in opened.keys]).astype(np.int64)
+        image = np.repeat(opened.images, [len(opened.held[i]) for i in opened.keys]).astype(
+            np.int64
+        )
         instances = concatenate(parts) if parts else None
         if instances is not None:
-            sound, findings = _judged(instances, classes if opened.classes is None else len(opened.classes))
+            sound, findings = _judged(
+                instances, classes if opened.classes is None else len(opened.classes)
+            )
             instances, image = instances.take(sound), image[sound]
     else:
         assert opened.predictions is not None
@@ -377,12 +445,16 @@ def _rows(opened: Opened, sizes: Floats, classes: int) -> tuple[DetectionRows, l
         if opened.predictions.task != "detect" or not (rects[:, 2:] > 0).all():
             _require_sizes(rects, opened)
         names = [opened.predictions.keys[i] for i in opened.keys]
-        read: Detections = opened.predictions.batch(opened.keys).read(Frames(names, rects, np.ones(len(names))))
+        read: Detections = opened.predictions.batch(opened.keys).read(
+            Frames(names, rects, np.ones(len(names)))
+        )
         instances, image = read.instances, images[read.tile]
         findings = [replace(f, path=inside(f.path, opened.where)) for f in read.findings]
         given, box_area = read.segmentations, read.box_area
     if instances is None or not len(instances):
-        return DetectionRows(replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)), findings
+        return DetectionRows(
+            replace(empty(opened.task), conf=np.empty(0)), np.empty(0, np.int64)
+        ), findings
     return DetectionRows(opened.renamed(instances), image, given, box_area), findings
 
 
@@ -398,15 +470,22 @@ def _judged(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:
         (~likely, "D08", "of a confidence outside 0 to 1"),
         (~finite, "D02", "of coordinates that are not finite"),
     )
-    findings = [Finding("", code, f"{int(bad.sum())} detections {what}; left out") for bad, code, what in faults if bad.any()]
+    findings = [
+        Finding("", code, f"{int(bad.sum())} detections {what}; left out")
+        for bad, code, what in faults
+        if bad.any()
+    ]
     return known & likely & finite, findings
 
 
-def _found(rows: DetectionRows, sizes: Floats, task: Task, areas: str) -> tuple[Predicted, list[Finding]]:
+def _found(
+    rows: DetectionRows, sizes: Floats, task: Task, areas: str
+) -> tuple[Predicted, list[Finding]]:
     """Columns of what is compared, each with the area that decides its size bin.
 
     Args:
-        areas: coco, what pycocotools' loadRes makes of a file; or mask, of the outline or the keypoints themselves.
+        areas: coco, what pycocotools' loadRes makes of a file; or mask, of the outline or the
+            keypoints themselves.
     """
     instances, image = rows.instances, rows.image
     if task == "segment":
@@ -420,13 +499,17 @@ def _found(rows: DetectionRows, sizes: Floats, task: Task, areas: str) -> tuple[
     if task == "pose" and areas == "mask":
         assert instances.keypoints is not None
         extent = sizing.extents(instances.keypoints)
-        return Predicted.of(replace(instances, area=(extent[:, 2:] - extent[:, :2]).prod(axis=1)), image), []
+        return Predicted.of(
+            replace(instances, area=(extent[:, 2:] - extent[:, :2]).prod(axis=1)), image
+        ), []
     if task in ("obb", "pose"):
         return Predicted.of(instances, image), []
     boxes = Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
     if instances.task == "detect":
         boxes = replace(boxes, area=instances.area)
-    return Predicted.of(boxes, image, boxes.area if rows.box_area is None else _filled(rows.box_area, boxes)), []
+    return Predicted.of(
+        boxes, image, boxes.area if rows.box_area is None else _filled(rows.box_area, boxes)
+    ), []
 
 
 def _masks(rows: DetectionRows, sizes: Floats) -> tuple[Masks, list[Finding]]:
@@ -436,11 +519,15 @@ def _masks(rows: DetectionRows, sizes: Floats) -> tuple[Masks, list[Finding]]:
         assert rows.instances.rings is not None
         return Masks.of_rings(rows.instances.rings, frames), []
     masks, wrong = rle.masks(rows.segmentations, frames)
-    return masks, [Finding("", "D03", f"entry {rows.instances.row[i]}: {why}") for i, why in wrong.items()]
+    return masks, [
+        Finding("", "D03", f"entry {rows.instances.row[i]}: {why}") for i, why in wrong.items()
+    ]
 
 
 def _boxes(rows: DetectionRows, found: Predicted) -> Predicted:
-    """The boxes of outlines or poses: as they are given, else around their pixels; sized as pycocotools does."""
+    """The boxes of outlines or poses: as they are given, else around their pixels; sized as
+    pycocotools does.
+    """
     instances = rows.instances
     boxes, area, box_area = instances.boxes, instances.area, rows.box_area
     if rows.segmentations is not None and box_area is not None and found.masks is not None:
@@ -463,7 +550,10 @@ def _filled(box_area: Floats, instances: Instances) -> Floats:
 
 def _require_sizes(rects: Floats, opened: Opened) -> None:
     if not (rects[:, 2:] > 0).all() and not opened.kind.startswith("JSON"):
-        raise TilerError("the ground truth does not tell the images' width and height, which normalised predictions need")
+        raise TilerError(
+            "the ground truth does not tell the images' width and height, which normalised "
+            "predictions need"
+        )
 
 
 def _require_full_frame(instances: Instances, sizes: Floats, opened: Opened) -> None:
@@ -474,13 +564,23 @@ def _require_full_frame(instances: Instances, sizes: Floats, opened: Opened) -> 
     known = (sizes > 0).all(axis=1)
     if len(boxes) < 5 or not known.any():
         return
-    if (boxes <= NORMALISED).all() and (boxes[:, 2:] > boxes[:, :2]).any() and sizes.min() > 10 * NORMALISED:
-        raise TilerError(f"{opened.kind}: no box reaches past {boxes.max():g} px: normalised coordinates? expected pixels")
+    if (
+        (boxes <= NORMALISED).all()
+        and (boxes[:, 2:] > boxes[:, :2]).any()
+        and sizes.min() > 10 * NORMALISED
+    ):
+        raise TilerError(
+            f"{opened.kind}: no box reaches past {boxes.max():g} px: normalised coordinates? "
+            "expected pixels"
+        )
     outside = ((boxes[:, :2] >= sizes) | (boxes[:, 2:] <= 0)).any(axis=1) & known
     if outside.mean() > 0.5:
         i = int(np.flatnonzero(outside)[0])
         raise TilerError(
-            f"{opened.kind}: {int(outside.sum())} of {len(boxes)} boxes lie outside their image, such as "
-            f"{', '.join(f'{v:g}' for v in boxes[i])} in one of {sizes[i, 0]:g} x {sizes[i, 1]:g} px: "
-            "are these pixels where normalised coordinates are expected, or detections of other images?"
+            f"{opened.kind}: {int(outside.sum())} of {len(boxes)} boxes lie outside their image, "
+            "such as "
+            f"{', '.join(f'{v:g}' for v in boxes[i])} in one of {sizes[i, 0]:g} x {sizes[i, 1]:g} "
+            "px: "
+            "are these pixels where normalised coordinates are expected, or detections of other "
+            "images?"
         )

@@ -29,11 +29,14 @@ class Gate:
     @property
     def passed(self) -> bool:
         """A number that is not there reaches nothing; what nothing was asked of passes."""
-        return self.least is None or (self.value is not None and self.value >= self.least - ROUNDING)
+        return self.least is None or (
+            self.value is not None and self.value >= self.least - ROUNDING
+        )
 
 
 def numbers(plain: Mapping[str, Any]) -> dict[str, float | None]:
-    """The numbers of a score's JSON by dotted names; those of COCO and Ultralytics by their own too.
+    """The numbers of a score's JSON by dotted names; those of COCO and Ultralytics by their own
+    too.
 
     >>> numbers({"coco": {"AP_small": 0.5}, "bins": {"sizes": {"tiny": {"AP": None}}}})
     {'coco.AP_small': 0.5, 'AP_small': 0.5, 'bins.sizes.tiny.AP': None}
@@ -44,13 +47,22 @@ def numbers(plain: Mapping[str, Any]) -> dict[str, float | None]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST):
+        elif value is None or (
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+        ):
             result[prefix] = value
             protocol, _, own = prefix.partition(".")
             if protocol in SHORT and "." not in own:
                 result.setdefault(own, value)
 
-    add("", {key: value for key, value in plain.items() if key not in ("card", "confusion", "findings")})
+    add(
+        "",
+        {
+            key: value
+            for key, value in plain.items()
+            if key not in ("card", "confusion", "findings")
+        },
+    )
     return result
 
 
@@ -88,20 +100,35 @@ def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
         except ValueError:
             equals = ""
         if not equals or not 0 <= least <= 1e6:
-            raise TilerError(f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {text!r}")
+            raise TilerError(
+                f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {text!r}"
+            )
         key = _named(name, known)
         gates.append(Gate(name, known[key], least))
     return gates
 
 
-CONDITIONS = ("data", "split", "task", "similarity", "images", "labels", "ignored_labels", "protocols")
+CONDITIONS = (
+    "data",
+    "split",
+    "task",
+    "similarity",
+    "images",
+    "labels",
+    "ignored_labels",
+    "protocols",
+)
 FREE = ("analysis", "replicates", "seed", "bins")  # options that change none of the numbers in BASE
 
 
 def _conditions(card: Mapping[str, Any]) -> dict[str, Any]:
     """What two scores must have in common to be compared."""
     options = card.get("options")
-    chosen = {name: value for name, value in options.items() if name not in FREE} if isinstance(options, dict) else {}
+    chosen = (
+        {name: value for name, value in options.items() if name not in FREE}
+        if isinstance(options, dict)
+        else {}
+    )
     return {**{name: card.get(name) for name in CONDITIONS}, **chosen}
 
 
@@ -133,5 +160,7 @@ def against(file: Path, plain: Mapping[str, Any]) -> list[Gate]:
     wanted = [name for name in BASE if name in now]
     lost = [name for name in wanted if name not in before]
     if lost:
-        raise TilerError(f"--baseline {shown}: not the JSON of tiler score: no number {', '.join(lost)}")
+        raise TilerError(
+            f"--baseline {shown}: not the JSON of tiler score: no number {', '.join(lost)}"
+        )
     return [Gate(name, now[name], before[name]) for name in wanted]

@@ -41,7 +41,8 @@ class GroundTruthFiles:
         file: the dataset.yaml or JSON.
         names: class names.
         categories: of a COCO file, the class of each category id.
-        splits: by its name, the images' paths, val and test first; of a COCO file one split without a name.
+        splits: by its name, the images' paths, val and test first; of a COCO file one split without
+            a name.
         root: the folder that the paths are relative to, if known.
     """
 
@@ -71,7 +72,9 @@ class GroundTruthFiles:
         for name in names:
             if name not in self.splits:
                 have = ", ".join(self.splits)
-                raise TilerError(f"--split {split}: {self.file} has {have}; some of these, or {ALL}")
+                raise TilerError(
+                    f"--split {split}: {self.file} has {have}; some of these, or {ALL}"
+                )
         return names
 
     @property
@@ -86,7 +89,9 @@ class GroundTruthFiles:
         if self.coco is None or self.root is None:
             return []
         odd = [key for key in self.splits[""] if within(key) is None]
-        return [Finding(self.file.name, "I01", f"{key}: outside --images; not shown") for key in odd]
+        return [
+            Finding(self.file.name, "I01", f"{key}: outside --images; not shown") for key in odd
+        ]
 
     @property
     def categories(self) -> dict[int, int] | None:
@@ -121,7 +126,16 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     if data.suffix.lower() == ".json":
         content = coco_ground_truth.read(data, task if task in coco_ground_truth.TASKS else "auto")
         keys = [name or str(id) for id, name, _, _ in content.images]
-        return GroundTruthFiles(data, content.names, content.task, content.kpt_shape, {"": keys}, content.findings, images, coco=content)
+        return GroundTruthFiles(
+            data,
+            content.names,
+            content.task,
+            content.kpt_shape,
+            {"": keys},
+            content.findings,
+            images,
+            coco=content,
+        )
     dataset = sources.find(data, images, needed=())
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
@@ -129,13 +143,27 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     splits: dict[str, list[str]] = {}
     for source in dataset.sources:
         splits.setdefault(source.split, []).append(source.key)
-    splits = {name: splits[name] for name in sorted(splits, key=lambda name: (name != "val", name != "test", name))}
+    splits = {
+        name: splits[name]
+        for name in sorted(splits, key=lambda name: (name != "val", name != "test", name))
+    }
     shape = dataset.kpt_shape
-    return GroundTruthFiles(dataset.file, dataset.names, decided, shape, splits, dataset.findings, dataset.root, dataset=dataset)
+    return GroundTruthFiles(
+        dataset.file,
+        dataset.names,
+        decided,
+        shape,
+        splits,
+        dataset.findings,
+        dataset.root,
+        dataset=dataset,
+    )
 
 
 def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Index:
-    """Where to look predictions up, among the images of a split: by name, of a COCO file by id too (first if `numeric`)."""
+    """Where to look predictions up, among the images of a split: by name, of a COCO file by id too
+    (first if `numeric`).
+    """
     none = np.empty((0, 4))
     images = [TiledImage(key, 0, 0, [], none, np.empty(0)) for key in ground.keys(split)]
     found = Index(images, "names of images", ground.file)
@@ -145,7 +173,9 @@ def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Ind
     return found
 
 
-def read(ground: GroundTruthFiles, split: str, task: Task, sizes: Callable[[], Mapping[str, Size]] = dict) -> LabelledImages:
+def read(
+    ground: GroundTruthFiles, split: str, task: Task, sizes: Callable[[], Mapping[str, Size]] = dict
+) -> LabelledImages:
     """The labels of a split.
 
     Args:
@@ -163,19 +193,30 @@ def read(ground: GroundTruthFiles, split: str, task: Task, sizes: Callable[[], M
 
 def _of_coco(content: CocoTruth, task: Task, shown: str) -> LabelledImages:
     keys = [name or str(id) for id, name, _, _ in content.images]
-    sizes = np.array([(width, height) for _, _, width, height in content.images], np.float64).reshape(-1, 2)
+    sizes = np.array(
+        [(width, height) for _, _, width, height in content.images], np.float64
+    ).reshape(-1, 2)
     masks, findings = None, []
     if task == "segment":
         if content.segmentations is None:
             raise TilerError(f"{shown}: outlines are predicted; the labels have none")
         masks, wrong = rle.masks(content.segmentations, sizes[content.image].astype(np.int64))
-        findings = [Finding(Path(shown).name, "L03", f"annotation {content.instances.row[i]}: {why}") for i, why in wrong.items()]
+        findings = [
+            Finding(Path(shown).name, "L03", f"annotation {content.instances.row[i]}: {why}")
+            for i, why in wrong.items()
+        ]
     ignored = content.crowd
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
-    instances = replace(content.instances, task=task, keypoints=content.instances.keypoints if task == "pose" else None)
+    instances = replace(
+        content.instances,
+        task=task,
+        keypoints=content.instances.keypoints if task == "pose" else None,
+    )
     difficult = ignored | content.ignore
-    truth = GroundTruth(instances, content.image, content.crowd, ignored, content.box_area, masks, difficult)
+    truth = GroundTruth(
+        instances, content.image, content.crowd, ignored, content.box_area, masks, difficult
+    )
     boxes = None
     if task in ("segment", "pose"):
         plain = replace(content.instances, task="detect", keypoints=None)
@@ -183,8 +224,16 @@ def _of_coco(content: CocoTruth, task: Task, shown: str) -> LabelledImages:
     return LabelledImages(keys, sizes, truth, findings, "the annotations' area", boxes)
 
 
-def _of_yolo(ground: GroundTruthFiles, dataset: Dataset, split: str, task: Task, known: Callable[[], Mapping[str, Size]]) -> LabelledImages:
-    spec = yolo.Spec(ground.task, len(ground.names), ground.kpt_shape if ground.task == "pose" else None)
+def _of_yolo(
+    ground: GroundTruthFiles,
+    dataset: Dataset,
+    split: str,
+    task: Task,
+    known: Callable[[], Mapping[str, Size]],
+) -> LabelledImages:
+    spec = yolo.Spec(
+        ground.task, len(ground.names), ground.kpt_shape if ground.task == "pose" else None
+    )
     findings: list[Finding] = []
     parts: list[Instances] = []
     sizes: list[Size] = []
@@ -214,11 +263,20 @@ def _of_yolo(ground: GroundTruthFiles, dataset: Dataset, split: str, task: Task,
     ignored: Bools = np.zeros(len(instances), bool)
     if task == "pose" and instances.keypoints is not None:
         ignored = np.asarray(~(instances.keypoints[..., 2] > 0).any(axis=1))
-    area = {"segment": "the outlines' area", "obb": "the rectangles' area"}.get(task, "width times height of the box")
+    area = {"segment": "the outlines' area", "obb": "the rectangles' area"}.get(
+        task, "width times height of the box"
+    )
     plain = Instances(instances.class_id, instances.boxes, row=instances.row)
     made = instances if task == instances.task else plain  # boxes of whatever the labels are
     boxes = GroundTruth(plain, image) if task in ("segment", "pose") else None
-    return LabelledImages([s.key for s in chosen], shape, GroundTruth(made, image, ignored=ignored, masks=masks), findings, area, boxes)
+    return LabelledImages(
+        [s.key for s in chosen],
+        shape,
+        GroundTruth(made, image, ignored=ignored, masks=masks),
+        findings,
+        area,
+        boxes,
+    )
 
 
 def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | None) -> Instances:
@@ -233,7 +291,9 @@ def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | 
 
 
 def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -> Size:
-    """Width and height of the upright image, from its header; else as the merged predictions have it."""
+    """Width and height of the upright image, from its header; else as the merged predictions have
+    it.
+    """
     try:
         with opened(os.path.join(root, source.key)) as file:
             return header.read(file).size

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.evaluation import bootstrap, coco, confusion, diagnosis, efficiency, seams, ultralytics, voc
+from tiler.evaluation import (
+    bootstrap,
+    coco,
+    confusion,
+    diagnosis,
+    efficiency,
+    seams,
+    ultralytics,
+    voc,
+)
 from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
 from tiler.evaluation.candidates import Candidates, candidates
 from tiler.evaluation.inputs import EvaluationInputs
@@ -60,7 +69,9 @@ def measured(
     """
     clock = _Clock()
     protocols = options.protocol.split(",")
-    analysis = options.analysis == "full" or (options.analysis == "auto" and len(sample.found) <= MANY)
+    analysis = options.analysis == "full" or (
+        options.analysis == "auto" and len(sample.found) <= MANY
+    )
     tiling = look() if analysis else _why_none(sample, options)
     clock.lap("tiles")
     chosen = bins(options.bins)
@@ -75,7 +86,9 @@ def measured(
     by_bin = _binned(sample, own, chosen, given[-1] if given else None, curves)
     clock.lap("coco")
     box = ultralytics.evaluate(sample, own)
-    legacy = ultralytics.evaluate(sample, own, legacy=True) if "ultralytics-8.3" in protocols else None
+    legacy = (
+        ultralytics.evaluate(sample, own, legacy=True) if "ultralytics-8.3" in protocols else None
+    )
     matrix = confusion.confusion(sample, pairs) if "ultralytics" in protocols else None
     clock.lap("ultralytics")
     matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
@@ -93,7 +106,9 @@ def measured(
         "tiles": None if isinstance(tiling, str) else tiling.said,
         "intervals": None if resampled is None else few or _said(options),
         "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
-        "deviations": _deviations(sample, protocols, options, card.pop("refused_by_pycocotools", None)),
+        "deviations": _deviations(
+            sample, protocols, options, card.pop("refused_by_pycocotools", None)
+        ),
         "left_out": _left_out(tiling, analysis),
     }
     return Metrics(
@@ -118,16 +133,23 @@ def measured(
     )
 
 
-def _pairs(sample: EvaluationInputs, any_class: bool, analysis: bool, chosen: Bins) -> tuple[Candidates, Candidates]:
+def _pairs(
+    sample: EvaluationInputs, any_class: bool, analysis: bool, chosen: Bins
+) -> tuple[Candidates, Candidates]:
     """All candidates that are needed, and those of equal class for the protocols."""
     least = min(LEAST, *(chosen.thresholds or (LEAST,)))
     if not (any_class or analysis):
         found = candidates(sample, least)
         return found, found
-    found = candidates(sample, min(least, diagnosis.BARELY if analysis else confusion.IOU - 0.01), any_class=True)
+    found = candidates(
+        sample, min(least, diagnosis.BARELY if analysis else confusion.IOU - 0.01), any_class=True
+    )
     own = found.iou >= least
     if sample.classes > 1:
-        own &= sample.found.instances.class_id[found.found] == sample.truth.instances.class_id[found.label]
+        own &= (
+            sample.found.instances.class_id[found.found]
+            == sample.truth.instances.class_id[found.label]
+        )
     return found, found.take(own)
 
 
@@ -193,14 +215,25 @@ def _coco(curves: Curves, caps: Sequence[int], keypoints: bool = False) -> dict[
 
 
 def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
-    """The same where all detections count; `cost_of_limit` is what COCO's usual limit takes from AP."""
+    """The same where all detections count; `cost_of_limit` is what COCO's usual limit takes from
+    AP.
+    """
     found = _coco(curves, [most])
     found["AR"] = found.pop(f"AR_{most}")
-    return {"max_dets": most, **found, "limit": limit, "cost_of_limit": found["AP"] - curves.ap(max_dets=limit)}
+    return {
+        "max_dets": most,
+        **found,
+        "limit": limit,
+        "cost_of_limit": found["AP"] - curves.ap(max_dets=limit),
+    }
 
 
-def _of_boxes(sample: EvaluationInputs, protocols: Sequence[str], given: Sequence[int]) -> dict[str, Any]:
-    """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools have for both."""
+def _of_boxes(
+    sample: EvaluationInputs, protocols: Sequence[str], given: Sequence[int]
+) -> dict[str, Any]:
+    """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools
+    have for both.
+    """
     pairs = candidates(sample, LEAST)
     result: dict[str, Any] = {}
     if "coco" in protocols:
@@ -210,7 +243,9 @@ def _of_boxes(sample: EvaluationInputs, protocols: Sequence[str], given: Sequenc
         result |= {"coco": _coco(curves, caps), "coco_auto": _auto(curves, most, limit)}
     for name in ("ultralytics", "ultralytics-8.3"):
         if name in protocols:
-            result[name] = summary(ultralytics.evaluate(sample, pairs, legacy=name != "ultralytics"))
+            result[name] = summary(
+                ultralytics.evaluate(sample, pairs, legacy=name != "ultralytics")
+            )
     return result
 
 
@@ -227,7 +262,9 @@ def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str
     return by_bin
 
 
-def _binned(sample: EvaluationInputs, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves) -> dict[str, Any]:
+def _binned(
+    sample: EvaluationInputs, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves
+) -> dict[str, Any]:
     """Size bins under the limit that was asked for, or their protocol's, or none."""
     limit = cap or chosen.max_dets or known.max_dets[-1]
     thresholds = coco.THRESHOLDS if chosen.thresholds is None else np.array(chosen.thresholds)
@@ -242,11 +279,19 @@ def _binned(sample: EvaluationInputs, pairs: Candidates, chosen: Bins, cap: int 
             values[f"AP{iou * 100:.0f}"] = curves.ap(size.name, limit, iou)
         return values | {"AR": curves.ar(size.name, limit)}
 
-    return {"protocol": chosen.name, "max_dets": limit, "sizes": {size.name: row(size) for size in chosen.bins}}
+    return {
+        "protocol": chosen.name,
+        "max_dets": limit,
+        "sizes": {size.name: row(size) for size in chosen.bins},
+    }
 
 
 def _voc(sample: EvaluationInputs, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
-    kinds: dict[str, dict[str, Any]] = {"voc": {}, "voc07": {"points": 11}, "dota": {"points": 11, "strict": True}}
+    kinds: dict[str, dict[str, Any]] = {
+        "voc": {},
+        "voc07": {"points": 11},
+        "dota": {"points": 11, "strict": True},
+    }
     result = {}
     for name, how in kinds.items():
         if name in protocols:
@@ -256,10 +301,17 @@ def _voc(sample: EvaluationInputs, pairs: Candidates, protocols: Sequence[str]) 
     return result
 
 
-def _drawn(sample: EvaluationInputs, pairs: Candidates, chosen: Bins, options: ScoreOptions) -> Draws:
+def _drawn(
+    sample: EvaluationInputs, pairs: Candidates, chosen: Bins, options: ScoreOptions
+) -> Draws:
     weights = bootstrap.weights(sample.images, options.replicates, options.seed)
     more = chosen.bins if chosen.thresholds is None and chosen.bins != COCO.bins else ()
-    return bootstrap.draws(sample, pairs, weights, (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)))
+    return bootstrap.draws(
+        sample,
+        pairs,
+        weights,
+        (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)),
+    )
 
 
 def _intervals(drawn: Draws) -> dict[str, Any]:
@@ -286,7 +338,14 @@ def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list
     return [found.low, found.high]
 
 
-def _seams(sample: EvaluationInputs, pairs: Candidates, matched: Ints, tiling: Tiling, conf: float, options: ScoreOptions) -> Seams:
+def _seams(
+    sample: EvaluationInputs,
+    pairs: Candidates,
+    matched: Ints,
+    tiling: Tiling,
+    conf: float,
+    options: ScoreOptions,
+) -> Seams:
     """Of the images whose tiles are known."""
     layout = tiling.layout
     tiled = np.diff(layout.offsets) > 0
@@ -314,7 +373,9 @@ def _seams(sample: EvaluationInputs, pairs: Candidates, matched: Ints, tiling: T
     )
 
 
-def _limits(sample: EvaluationInputs, box: Results, most: int, caps: Sequence[int], limit: int) -> dict[str, Any]:
+def _limits(
+    sample: EvaluationInputs, box: Results, most: int, caps: Sequence[int], limit: int
+) -> dict[str, Any]:
     """How many detections count, and of how many images some do not."""
     rank = sample.found.rank
     return {
@@ -334,42 +395,66 @@ def _limits(sample: EvaluationInputs, box: Results, most: int, caps: Sequence[in
     }
 
 
-def _deviations(sample: EvaluationInputs, protocols: Sequence[str], options: ScoreOptions, refused: str | None) -> list[str]:
+def _deviations(
+    sample: EvaluationInputs, protocols: Sequence[str], options: ScoreOptions, refused: str | None
+) -> list[str]:
     """Where numbers may differ from those of the tool that a protocol is named after.
 
     Args:
         refused: why pycocotools cannot read the predictions.
     """
-    result = ["pycocotools counts a label with id 0 as missed; here it is found"] if "coco" in protocols else []
+    result = (
+        ["pycocotools counts a label with id 0 as missed; here it is found"]
+        if "coco" in protocols
+        else []
+    )
     if "coco" in protocols and refused:
         result.append(f"pycocotools' loadRes cannot read this file: {refused}")
     if "coco" in protocols and options.areas != "coco":
-        result.append("pycocotools sizes a detection by its box, where the file has boxes; here by its mask or keypoints")
+        result.append(
+            "pycocotools sizes a detection by its box, where the file has boxes; here by its mask "
+            "or keypoints"
+        )
     if any(name.startswith("ultralytics") for name in protocols):
         result.append("Ultralytics: pixels of the full image, not of the letterboxed one")
-        result.append(f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, 0.001")
-        conf = sample.found.instances.conf
-        assert conf is not None
+        result.append(
+            f"confusion matrix: above confidence {confusion.CONF}, where validation takes its "
+            "own, 0.001"
+        )
+        conf = sample.found.instances.confidence
         ties = len(conf) - len(np.unique(conf.astype(np.float32)))
         if ties:
             result.append(
-                f"Ultralytics: {ties} detections share a confidence; their order depends on the processor, there and here"
+                f"Ultralytics: {ties} detections share a confidence; their order depends on the "
+                "processor, there and here"
             )
         if sample.task == "segment":
-            result.append("Ultralytics: masks in full resolution, where validation compares smaller ones")
+            result.append(
+                "Ultralytics: masks in full resolution, where validation compares smaller ones"
+            )
     if {"voc", "voc07", "dota"} & set(protocols):
         result.append("VOC, DOTA: boxes as they are, where the originals add a pixel to each side")
     if options.ignore_class:
         result.append("ignored regions by area, where VisDrone's toolkit counts pixels")
     if options.bins == "tinyperson":
-        result.append("TinyPerson: sizes and thresholds only, not its overlap with ignored regions, nor its miss rate")
+        result.append(
+            "TinyPerson: sizes and thresholds only, not its overlap with ignored regions, nor its "
+            "miss rate"
+        )
     return result
 
 
 def _per_class(
-    sample: EvaluationInputs, curves: Curves, box: Results, names: Sequence[str], most: int, drawn: Draws | None
+    sample: EvaluationInputs,
+    curves: Curves,
+    box: Results,
+    names: Sequence[str],
+    most: int,
+    drawn: Draws | None,
 ) -> dict[str, dict[str, Any]]:
-    """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best mean F1."""
+    """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best
+    mean F1.
+    """
     detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
     rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
     images = _labelled_images(sample)
@@ -378,13 +463,23 @@ def _per_class(
         i = rows.get(k)
         row: dict[str, Any] = {"labels": int(curves.labels[k, 0]), "detections": int(detections[k])}
         row["AP"] = curves.ap(max_dets=most, class_id=k)
-        row |= {f"AP{iou * 100:.0f}": curves.ap(max_dets=most, iou=iou, class_id=k) for iou in (0.5, 0.75)}
+        row |= {
+            f"AP{iou * 100:.0f}": curves.ap(max_dets=most, iou=iou, class_id=k)
+            for iou in (0.5, 0.75)
+        }
         row |= {f"AP_{size.name}": curves.ap(size.name, most, class_id=k) for size in COCO.bins}
         row["AR"] = curves.ar(max_dets=most, class_id=k)
-        for label, values in (("P", box.p), ("R", box.r), ("F1", box.f1), ("best_conf", box.best_conf)):
+        for label, values in (
+            ("P", box.p),
+            ("R", box.r),
+            ("F1", box.f1),
+            ("best_conf", box.best_conf),
+        ):
             row[label] = float("nan") if i is None else float(values[i])
         if drawn is not None:
-            row["interval"] = _ends(drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"], int(images[k]))
+            row["interval"] = _ends(
+                drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"], int(images[k])
+            )
         result[_free(name, result, names)] = row
     return result
 
@@ -406,11 +501,14 @@ def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:
     return found
 
 
-def _per_image(sample: EvaluationInputs, matched: Ints, keys: Sequence[str], conf: float) -> list[dict[str, Any]]:
-    """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's confidence and above."""
+def _per_image(
+    sample: EvaluationInputs, matched: Ints, keys: Sequence[str], conf: float
+) -> list[dict[str, Any]]:
+    """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's
+    confidence and above.
+    """
     found, truth = sample.found, sample.truth
-    assert found.instances.conf is not None
-    sure = found.instances.conf >= conf
+    sure = found.instances.confidence >= conf
     label = matched[:, 0]
     counted = ~truth.ignored
     right = sure & (label >= 0)
@@ -418,14 +516,33 @@ def _per_image(sample: EvaluationInputs, matched: Ints, keys: Sequence[str], con
     wrong = sure & (label < 0)
     labels, tp, fp, detections = (
         np.bincount(image, minlength=sample.images)
-        for image in (truth.image[counted], found.image[right], found.image[wrong], found.image[sure])
+        for image in (
+            truth.image[counted],
+            found.image[right],
+            found.image[wrong],
+            found.image[sure],
+        )
     )
     rows = []
     for i, key in enumerate(keys):
         p = tp[i] / (tp[i] + fp[i]) if tp[i] + fp[i] else float("nan")
         r = tp[i] / labels[i] if labels[i] else float("nan")
-        row = {"image": key, "labels": int(labels[i]), "detections": int(detections[i]), "tp": int(tp[i]), "fp": int(fp[i])}
+        row = {
+            "image": key,
+            "labels": int(labels[i]),
+            "detections": int(detections[i]),
+            "tp": int(tp[i]),
+            "fp": int(fp[i]),
+        }
         counts = 2 * tp[i] + fp[i] + labels[i] - tp[i]
         f1 = 2 * tp[i] / counts if counts else float("nan")
-        rows.append({**row, "fn": int(labels[i] - tp[i]), "precision": float(p), "recall": float(r), "f1": float(f1)})
+        rows.append(
+            {
+                **row,
+                "fn": int(labels[i] - tp[i]),
+                "precision": float(p),
+                "recall": float(r),
+                "f1": float(f1),
+            }
+        )
     return rows

@@ -75,27 +75,31 @@ class Seams:
 class Metrics:
     """How well detections agree with labels.
 
-    The attributes of `results.box` of Ultralytics stand here too, by its 8.4.190 protocol: `map`, `map50`,
-    `map75`, `mp`, `mr`, `maps`, `ap`, `ap50`, `all_ap`, `p`, `r`, `f1`, `ap_class_index`, `px`,
-    `p_curve`, `r_curve`, `f1_curve`, `prec_values`, `curves_results`, `fitness`, `mean_results`,
-    `class_result` (these three callable as there, or printed as they are).
+    The attributes of `results.box` of Ultralytics stand here too, by its 8.4.190 protocol: `map`,
+    `map50`, `map75`, `mp`, `mr`, `maps`, `ap`, `ap50`, `all_ap`, `p`, `r`, `f1`, `ap_class_index`,
+    `px`, `p_curve`, `r_curve`, `f1_curve`, `prec_values`, `curves_results`, `fitness`,
+    `mean_results`, `class_result` (these three callable as there, or printed as they are).
 
     Attributes:
         card: by which protocols, of what, with which limits the numbers are.
         coco: COCO's numbers by name, AP to AR_large; NaN where there is nothing to measure.
         coco_auto: the same where all detections count, and what the limit of 100 costs.
         box: by Ultralytics 8.4.190; `legacy` by 8.3, where it was asked for.
-        boxes: of outlines and poses, the numbers of their boxes, by name of the protocol; else None.
+        boxes: of outlines and poses, the numbers of their boxes, by name of the protocol; else
+            None.
         voc: by name of the protocol, the mean AP at IoU 0.5.
         bins: size bins by name.
         per_class: by class name.
         per_image: one row an image.
-        confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the protocol of Ultralytics only.
-        only_predicted: the main numbers of the images with predictions alone, where it is not known whether others count.
-        intervals, seams, errors, efficiency: None where they were not asked for, or not to be had (`card` says why).
+        confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the
+            protocol of Ultralytics only.
+        only_predicted: the main numbers of the images with predictions alone, where it is not known
+            whether others count.
+        intervals, seams, errors, efficiency: None where they were not asked for, or not to be had
+            (`card` says why).
         layout: the tiles, where they are known.
-        root: the folder of the images, where it is known; `listed` tells that the user names them himself,
-            so that they may lie outside of it.
+        root: the folder of the images, where it is known; `listed` tells that the user names them
+            himself, so that they may lie outside of it.
         inputs: predictions, and folders of images and labels, that were read.
         speed: CPU seconds each step took; no part of the JSON.
     """
@@ -144,9 +148,13 @@ class Metrics:
         return sorted({*object.__dir__(self), *BOX, *self.coco_names()})
 
     def coco_names(self) -> dict[str, str]:
-        """Attribute names of COCO's numbers: `ap_small` for AP_small. AP and AP50 are `coco["AP"]`, since
-        `ap` and `ap50` are Ultralytics' arrays."""
-        return {name.lower(): name for name in object.__getattribute__(self, "coco") if name.lower() not in BOX}
+        """Attribute names of COCO's numbers: `ap_small` for AP_small. AP and AP50 are `coco["AP"]`,
+        since `ap` and `ap50` are Ultralytics' arrays."""
+        return {
+            name.lower(): name
+            for name in object.__getattribute__(self, "coco")
+            if name.lower() not in BOX
+        }
 
     @property
     def fitness(self) -> Number:
@@ -181,19 +189,32 @@ class Metrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """As Ultralytics' `results.results_dict`."""
-        keys = [f"metrics/{name}{self._suffix}" for name in ("precision", "recall", "mAP50", "mAP50-95")]
-        return dict(zip([*keys, "fitness"], [*self.box.mean_results(), self.box.fitness()], strict=True))
+        keys = [
+            f"metrics/{name}{self._suffix}" for name in ("precision", "recall", "mAP50", "mAP50-95")
+        ]
+        return dict(
+            zip([*keys, "fitness"], [*self.box.mean_results(), self.box.fitness()], strict=True)
+        )
 
     @property
     def image_metrics(self) -> dict[str, dict[str, float]]:
-        """By the image's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as Ultralytics has it."""
+        """By the image's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as
+        Ultralytics has it.
+        """
         truth, found = self.sample.truth, self.sample.found
         count = self.sample.images
         labels, detections, right = (
             np.bincount(image, minlength=count).tolist()
-            for image in (truth.image[~truth.crowd], found.image[self.box.kept], found.image[self.box.correct[:, 0]])
+            for image in (
+                truth.image[~truth.crowd],
+                found.image[self.box.kept],
+                found.image[self.box.correct[:, 0]],
+            )
         )
-        return {key: _image(tp, n, g) for key, tp, n, g in zip(self.keys, right, detections, labels, strict=True)}
+        return {
+            key: _image(tp, n, g)
+            for key, tp, n, g in zip(self.keys, right, detections, labels, strict=True)
+        }
 
     @property
     def _suffix(self) -> str:
@@ -205,7 +226,11 @@ class Metrics:
 
     def plain(self) -> dict[str, Any]:
         """What the JSON holds: sorted by meaning, None where there is nothing to measure."""
-        content: dict[str, Any] = {"card": self.card, "coco": self.coco, "coco_auto": self.coco_auto}
+        content: dict[str, Any] = {
+            "card": self.card,
+            "coco": self.coco,
+            "coco_auto": self.coco_auto,
+        }
         protocols = self.card["protocols"]
         if "ultralytics" in protocols:
             content["ultralytics"] = summary(self.box)
@@ -239,7 +264,23 @@ class Metrics:
 
 BOX = frozenset(
     (
-        *("p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "map", "map50", "map75", "mp", "mr", "nc", "px"),
+        *(
+            "p",
+            "r",
+            "f1",
+            "all_ap",
+            "ap",
+            "ap50",
+            "ap_class_index",
+            "maps",
+            "map",
+            "map50",
+            "map75",
+            "mp",
+            "mr",
+            "nc",
+            "px",
+        ),
         *("p_curve", "r_curve", "f1_curve", "prec_values", "nt_per_class"),
     )
 )
@@ -252,7 +293,14 @@ def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
     else:
         p, r = tp / detections if detections else 0.0, tp / labels if labels else 0.0
         f1 = 2 * p * r / (p + r) if p + r else 0.0
-    return {"precision": p, "recall": r, "f1": f1, "tp": tp, "fp": detections - tp, "fn": labels - tp}
+    return {
+        "precision": p,
+        "recall": r,
+        "f1": f1,
+        "tp": tp,
+        "fp": detections - tp,
+        "fn": labels - tp,
+    }
 
 
 def summary(box: Results) -> dict[str, float]:

@@ -97,7 +97,10 @@ def _cell(value: Any) -> Any:
 def per_class(metrics: Metrics) -> str:
     """A row a class."""
     head = [name for name in next(iter(metrics.per_class.values()), {}) if name != "interval"]
-    return text_of(["class", *head], ([name, *(row[column] for column in head)] for name, row in metrics.per_class.items()))
+    return text_of(
+        ["class", *head],
+        ([name, *(row[column] for column in head)] for name, row in metrics.per_class.items()),
+    )
 
 
 def per_image(metrics: Metrics) -> str:
@@ -120,5 +123,8 @@ def curves(metrics: Metrics) -> str:
     head = ["x", "precision_at_recall", "precision_at_conf", "recall_at_conf", "f1_at_conf"]
     if not len(box.p):
         return text_of(head, [])
-    means = [curve.mean(axis=0).tolist() for curve in (box.prec_values, box.p_curve, box.r_curve, box.f1_curve)]
+    means = [
+        curve.mean(axis=0).tolist()
+        for curve in (box.prec_values, box.p_curve, box.r_curve, box.f1_curve)
+    ]
     return text_of(head, zip(box.px.tolist(), *means, strict=True))

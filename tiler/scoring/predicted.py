@@ -37,8 +37,9 @@ class Looked:
 def looked(preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | None) -> Looked:
     """Which images were looked at.
 
-    Of plain predictions on full images, one without any is one in which nothing was found, as in COCO.
-    Of merged ones it is so where a manifest lists its tiles: that of the merge, or one that is given now.
+    Of plain predictions on full images, one without any is one in which nothing was found, as in
+    COCO. Of merged ones it is so where a manifest lists its tiles: that of the merge, or one that
+    is given now.
 
     Args:
         preds: a path, or what `merge` returned, or detections by image.
@@ -64,7 +65,9 @@ def looked(preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | 
 
 
 def _merged(preds: Any) -> tuple[bool, Mapping[str, bool]] | None:
-    """Whether merged predictions know tiles by names only, and of each image whether it has predictions; None for others."""
+    """Whether merged predictions know tiles by names only, and of each image whether it has
+    predictions; None for others.
+    """
     if isinstance(preds, Path):
         path = preds / provenance.NAME
         if not path.is_file():
@@ -79,7 +82,9 @@ def _merged(preds: Any) -> tuple[bool, Mapping[str, bool]] | None:
 def only(chosen: Bools, labelled: LabelledImages) -> LabelledImages:
     """Some of the images and their labels, numbered anew."""
     keys = [key for key, counts in zip(labelled.keys, chosen.tolist(), strict=True) if counts]
-    return replace(labelled, keys=keys, sizes=labelled.sizes[chosen], truth=renumbered(labelled.truth, chosen))
+    return replace(
+        labelled, keys=keys, sizes=labelled.sizes[chosen], truth=renumbered(labelled.truth, chosen)
+    )
 
 
 def renumbered(columns: Columns, chosen: Bools) -> Columns:

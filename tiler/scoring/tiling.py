@@ -1,4 +1,6 @@
-"""What is known of the tiles: their layout, what merged detections are made of, what was said on each tile."""
+"""What is known of the tiles: their layout, what merged detections are made of, what was said on
+each tile.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     path = (preds or Path()) / provenance.NAME
     if preds is None or not os.path.isfile(path):
         return {}
-    return {source.source: (source.width, source.height) for source in provenance.read_sources(path)}
+    return {
+        source.source: (source.width, source.height) for source in provenance.read_sources(path)
+    }
 
 
 def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | str:
@@ -84,23 +88,35 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
 
     Args:
         tiles: the output of tiler split, or its manifest.
-        tile_preds: the predictions on tiles. Default: what the merged ones are named after, if it is there.
+        tile_preds: the predictions on tiles. Default: what the merged ones are named after, if it
+            is there.
 
     Raises:
         TilerError: what is given cannot be used.
     """
     preds = scored.preds
     before = tile_preds or (None if preds is None else _before(preds))
-    path = indexes.manifest_of(before or preds or Path(), tiles) if tiles is not None or preds is not None else None
+    path = (
+        indexes.manifest_of(before or preds or Path(), tiles)
+        if tiles is not None or preds is not None
+        else None
+    )
     merged: dict[int, provenance.MergedImage] = {}
     if preds is not None and os.path.isfile(preds / provenance.NAME):
-        merged = by_image(scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)})
+        merged = by_image(
+            scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)}
+        )
     places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
     if not places:
-        return "no merged.jsonl of these images beside the predictions, and no manifest of their tiles (--tiles)"
+        return (
+            "no merged.jsonl of these images beside the predictions, and no manifest of their "
+            "tiles (--tiles)"
+        )
     none: Place = ([], np.empty((0, 4)), np.empty(0))
     ordered = [places.get(i, none) for i in range(len(scored.keys))]
-    layout = TileLayout.of([rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes)
+    layout = TileLayout.of(
+        [rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes
+    )
     names = [name for own, _, _ in ordered for name in own]
     left_out = []
     if len(places) < len(scored.keys):
@@ -108,10 +124,18 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     origins, why = _known_origins(scored, merged, layout, names, before)
     left_out += why
     per_tile = None
-    if origins is not None and origins.raw is not None and path is not None and scored.found.instances.task == "detect":
+    if (
+        origins is not None
+        and origins.raw is not None
+        and path is not None
+        and scored.found.instances.task == "detect"
+    ):
         per_tile = _per_tile(path, names, layout, origins, scored)
     if per_tile is None:
-        left_out.append("AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split (--tiles)")
+        left_out.append(
+            "AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split "
+            "(--tiles)"
+        )
     return Tiling(layout, provenance.NAME if merged else manifest.NAME, origins, per_tile, left_out)
 
 
@@ -121,8 +145,14 @@ Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of an 
 def _of_merged(merged: Mapping[int, provenance.MergedImage]) -> dict[int, Place]:
     places = {}
     for i, source in merged.items():
-        rects = np.array([(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64).reshape(-1, 4)
-        places[i] = [t.name for t in source.tiles], rects, np.array([t.scale for t in source.tiles], np.float64)
+        rects = np.array(
+            [(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64
+        ).reshape(-1, 4)
+        places[i] = (
+            [t.name for t in source.tiles],
+            rects,
+            np.array([t.scale for t in source.tiles], np.float64),
+        )
     return places
 
 
@@ -132,16 +162,27 @@ def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
 
 
 def _known_origins(
-    scored: Scored, merged: Mapping[int, provenance.MergedImage], layout: TileLayout, names: list[str], before: Path | None
+    scored: Scored,
+    merged: Mapping[int, provenance.MergedImage],
+    layout: TileLayout,
+    names: list[str],
+    before: Path | None,
 ) -> tuple[Origins | None, list[str]]:
-    """Where detections come from, with the predictions on tiles if they are at hand; and what is not known of it."""
+    """Where detections come from, with the predictions on tiles if they are at hand; and what is
+    not known of it.
+    """
     if not merged or scored.preds is None:
         return None, ["origins of the detections: no merged.jsonl beside the predictions"]
     origins = _origins(merged, layout, scored.found) if _unchanged(scored.preds, merged) else None
     if origins is None:
-        return None, ["origins of the detections: merged.jsonl is of other detections than the label files hold"]
+        return None, [
+            "origins of the detections: merged.jsonl is of other detections than the label files "
+            "hold"
+        ]
     if before is None:
-        return origins, ["predictions on tiles: they are not where they were merged from (--tile-preds)"]
+        return origins, [
+            "predictions on tiles: they are not where they were merged from (--tile-preds)"
+        ]
     raw = _raw(before, names, layout, scored)
     if isinstance(raw, str):
         return origins, [f"predictions on tiles: {raw}"]
@@ -183,7 +224,9 @@ def _unchanged(preds: Path, merged: Mapping[int, provenance.MergedImage]) -> boo
         return False
 
 
-def _origins(merged: Mapping[int, provenance.MergedImage], layout: TileLayout, found: Predicted) -> Origins | None:
+def _origins(
+    merged: Mapping[int, provenance.MergedImage], layout: TileLayout, found: Predicted
+) -> Origins | None:
     """The tiles that each detection comes from; None if rows do not fit."""
     # where the detections of each image begin in one list of all
     begin = np.full(len(layout.sizes) + 1, -1)
@@ -198,7 +241,9 @@ def _origins(merged: Mapping[int, provenance.MergedImage], layout: TileLayout, f
             return None
         base = int(layout.offsets[image])
         tiles += [base + tile for tile in own]
-    if (found.instances.row >= count[found.image]).any() or (np.bincount(found.image, minlength=len(count)) > count).any():
+    if (found.instances.row >= count[found.image]).any() or (
+        np.bincount(found.image, minlength=len(count)) > count
+    ).any():
         return None
     which = begin[found.image] + found.instances.row
     starts, sizes = ragged.offsets(sources), np.array(sources, np.int64)[which]
@@ -210,7 +255,9 @@ def _origins(merged: Mapping[int, provenance.MergedImage], layout: TileLayout, f
     return Origins(flat[first], ragged.offsets(np.bincount(owner[first], minlength=len(which))))
 
 
-def _raw(preds: Path, names: list[str], layout: TileLayout, scored: Scored) -> tuple[Instances, Ints] | str:
+def _raw(
+    preds: Path, names: list[str], layout: TileLayout, scored: Scored
+) -> tuple[Instances, Ints] | str:
     """The predictions on tiles in px of the images, and the tile of each; or why not."""
     task = scored.found.instances.task
     # of merged ones what was merged
@@ -227,7 +274,9 @@ def _raw(preds: Path, names: list[str], layout: TileLayout, scored: Scored) -> t
         return f"none in {preds.name} is for a tile of these images"
     tiles = np.array([at[i] for i in kept], np.int64)
     images = layout.sizes[layout.image()[tiles]]
-    within = box.intersection(layout.rects[tiles], np.concatenate([np.zeros_like(images), images], axis=1))
+    within = box.intersection(
+        layout.rects[tiles], np.concatenate([np.zeros_like(images), images], axis=1)
+    )
     frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
     read = found.batch(kept).read(frames)
     raw, tile = scored.renamed(read.instances), tiles[read.tile]
@@ -237,10 +286,16 @@ def _raw(preds: Path, names: list[str], layout: TileLayout, scored: Scored) -> t
     return raw.take(counted), tile[counted]
 
 
-def _per_tile(path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored) -> EvaluationInputs | None:
-    """Each tile as an image of its own: its labels as the trainer sees them, and what was predicted on it."""
+def _per_tile(
+    path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored
+) -> EvaluationInputs | None:
+    """Each tile as an image of its own: its labels as the trainer sees them, and what was predicted
+    on it.
+    """
     assert origins.raw is not None and origins.raw_tile is not None
-    splits = {tile.name: source.split for source in manifest.read_sources(path) for tile in source.tiles}
+    splits = {
+        tile.name: source.split for source in manifest.read_sources(path) for tile in source.tiles
+    }
     spec = yolo.Spec("detect", len(scored.reading.names or scored.names))
     parts, tiles = [], []
     for number, name in enumerate(names):
@@ -253,10 +308,16 @@ def _per_tile(path: Path, names: list[str], layout: TileLayout, origins: Origins
         except (OSError, TilerError, SourceRefused):
             return None
         size = np.array([x1 - x0, y1 - y0])
-        parts.append(read.changed(boxes=read.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0]), rings=None))
+        parts.append(
+            read.changed(
+                boxes=read.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0]), rings=None
+            )
+        )
         tiles.append(np.full(len(read), number))
     labels = scored.renamed(joined(parts, "detect", None))
     tile = np.concatenate([np.empty(0, np.int64), *tiles])
     counted = scored.counted(labels, layout.image()[tile])
     truth = GroundTruth(labels.take(counted), tile[counted])
-    return EvaluationInputs(truth, Predicted.of(origins.raw, origins.raw_tile), len(names), len(scored.names))
+    return EvaluationInputs(
+        truth, Predicted.of(origins.raw, origins.raw_tile), len(names), len(scored.names)
+    )

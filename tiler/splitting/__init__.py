@@ -22,7 +22,14 @@ from tiler.run.staging import Staging, writing
 from tiler.run.transaction import produced
 from tiler.splitting import report as reports
 from tiler.splitting.job import SplitJob
-from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole, stands, target_of
+from tiler.splitting.output import (
+    dataset_yaml_of,
+    head_of,
+    owned_in,
+    require_whole,
+    stands,
+    target_of,
+)
 from tiler.splitting.planning import Quota, check_grid, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
@@ -93,7 +100,9 @@ def split(
     return produced(target, lambda: stands(target, chosen, run.overwrite), unchanged, build)
 
 
-def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path) -> tuple[SplitJob, SplitReport]:
+def _begun(
+    dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path
+) -> tuple[SplitJob, SplitReport]:
     """What is to be done, and the report of it, in which nothing is counted yet."""
     task, reason = tasks.decide(dataset, chosen.task)
     replace(chosen, task=task).require_in_effect()
@@ -108,9 +117,17 @@ def _begun(dataset: Dataset, chosen: SplitOptions, run: RunOptions, target: Path
 
 
 def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    spec = yolo.Spec(options.task, len(dataset.names), dataset.kpt_shape if options.task == "pose" else None)  # type: ignore[arg-type]
+    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
     classes = dataset.coco.classes if dataset.coco is not None else None
-    return SplitJob(dataset.root, spec, options, classes=classes, coco_name=dataset.file.name, pages=dataset.pages)
+    return SplitJob(
+        dataset.root,
+        spec,
+        options,
+        classes=classes,
+        coco_name=dataset.file.name,
+        pages=dataset.pages,
+    )
 
 
 def _build(
@@ -140,9 +157,16 @@ def _build(
             result.add(outcome, shown)
             file.write(jsonl.line(outcome.entry))
             if staging.resumed:
-                suffixes.update({(outcome.entry.split, tile.name): outcome.suffix for tile in outcome.entry.tiles})
+                suffixes.update(
+                    {
+                        (outcome.entry.split, tile.name): outcome.suffix
+                        for tile in outcome.entry.tiles
+                    }
+                )
             if not outcome.kept:
-                staging.note(key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome))
+                staging.note(
+                    key(outcome.entry.split, outcome.entry.source), msgspec.json.encode(outcome)
+                )
     result.findings += _mixed(result, dataset)
     with writing():
         tree.write("dataset.yaml", dataset_yaml_of(job.spec, dataset, result.channels).encode())
@@ -163,9 +187,13 @@ def _mixed(result: SplitReport, dataset: Dataset) -> list[Finding]:
     told = set(result.bands) | ({str(dataset.channels)} if dataset.pages else set())
     if len(told) < 2:
         return []
-    found = ", ".join(f"{number} bands in {count} images" for number, count in sorted(result.bands.items()))
+    found = ", ".join(
+        f"{number} bands in {count} images" for number, count in sorted(result.bands.items())
+    )
     wanted = f"; its channels: {dataset.channels}" if dataset.pages else ""
-    return [Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")]
+    return [
+        Finding(dataset.file.name, "I14", f"{found}{wanted}; the trainer takes one number of bands")
+    ]
 
 
 def _quotas(job: SplitJob, dataset: Dataset, run: RunOptions, ratio: float) -> dict[str, Quota]:
@@ -177,7 +205,9 @@ def _quotas(job: SplitJob, dataset: Dataset, run: RunOptions, ratio: float) -> d
         empty[name][outcome.entry.source] = outcome.counts.clean
         positive[name] += outcome.counts.tiles - outcome.counts.background
     seed = job.options.seed
-    return {name: quota(seed, round(ratio * positive[name]), empty[name]) for name in dataset.splits}
+    return {
+        name: quota(seed, round(ratio * positive[name]), empty[name]) for name in dataset.splits
+    }
 
 
 def _verified(

@@ -30,7 +30,15 @@ from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.job import SourcePlan, SplitJob, tile_paths
 from tiler.splitting.planning import places
-from tiler.splitting.report import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, SplitOutcome, TileCounts
+from tiler.splitting.report import (
+    MEDIUM,
+    SMALL,
+    Lost,
+    ObjectCounts,
+    Sizes,
+    SplitOutcome,
+    TileCounts,
+)
 from tiler.splitting.tile_files import Made, stamped, write
 from tiler.splitting.tile_labels import label_rows, views
 
@@ -40,7 +48,9 @@ if TYPE_CHECKING:
 REPAIRED = ("L07", "L08", "L09", "L11")
 
 
-def cut(job: SplitJob, source: Source, done: bytes | None = None, later: Later = at_once) -> SplitOutcome:
+def cut(
+    job: SplitJob, source: Source, done: bytes | None = None, later: Later = at_once
+) -> SplitOutcome:
     """Cut one source; what cannot be used of it is told in the outcome.
 
     Args:
@@ -108,12 +118,21 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     return True
 
 
-def _cut(job: SplitJob, source: Source, file: BufferedReader, labels_from: LabelFile, fingerprint: str, later: Later) -> SplitOutcome:
+def _cut(
+    job: SplitJob,
+    source: Source,
+    file: BufferedReader,
+    labels_from: LabelFile,
+    fingerprint: str,
+    later: Later,
+) -> SplitOutcome:
     header = probe(file)
     reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
     width, height = header.size
     if min(width, height) < MIN_SIDE and job.options.edge != "pad":
-        raise SourceRefused("I05", f"{width} x {height} px; the trainer drops images under {MIN_SIDE} px a side")
+        raise SourceRefused(
+            "I05", f"{width} x {height} px; the trainer drops images under {MIN_SIDE} px a side"
+        )
     labels = read_labels(source, labels_from, job.spec, job.classes, width, height)
     require_usable(labels, labels_from.key)
     plan = _planned(job, source, labels, width, height)
@@ -130,11 +149,19 @@ def _cut(job: SplitJob, source: Source, file: BufferedReader, labels_from: Label
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
-    shown = sum(place.size[0] * place.size[1] for place, w in zip(plan.places, plan.written, strict=True) if w)
+    shown = sum(
+        place.size[0] * place.size[1]
+        for place, w in zip(plan.places, plan.written, strict=True)
+        if w
+    )
     written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
     counts.bytes = written or round(source.bytes * shown / (width * height))
-    entry = SourceTiles(source.key, source.split, width, height, fingerprint, tiles, made.geo, source.image_id)
-    return SplitOutcome(entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels)
+    entry = SourceTiles(
+        source.key, source.split, width, height, fingerprint, tiles, made.geo, source.image_id
+    )
+    return SplitOutcome(
+        entry, counts, classes, lost, findings, made.suffix, made.stamps, made.channels
+    )
 
 
 def _planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
@@ -162,13 +189,17 @@ def _tile(plan: SourcePlan, t: int) -> TileEntry:
     views_here = plan.rows.view[plan.rows_of(t)]
     rows = [
         (row, round(visible, 6))
-        for row, visible in zip(seen.row[views_here].tolist(), seen.visible[views_here].tolist(), strict=True)
+        for row, visible in zip(
+            seen.row[views_here].tolist(), seen.visible[views_here].tolist(), strict=True
+        )
     ]
     w = place.window
     return TileEntry(place.name, w.x, w.y, w.width, w.height, place.scale, rows)
 
 
-def _counted(source: Source, plan: SourcePlan, labels: Labels) -> tuple[TileCounts, dict[int, ObjectCounts], list[Lost]]:
+def _counted(
+    source: Source, plan: SourcePlan, labels: Labels
+) -> tuple[TileCounts, dict[int, ObjectCounts], list[Lost]]:
     """The conservation of this source's objects."""
     instances, seen = labels.instances, plan.views
     row_view = plan.rows.view[plan.written[plan.row_tile]]
@@ -190,7 +221,13 @@ def _counted(source: Source, plan: SourcePlan, labels: Labels) -> tuple[TileCoun
             after=_sizes(tile_area[row_class == class_id]),
         )
     lost = [
-        Lost(source.key, source.split, int(instances.row[i]), int(instances.class_id[i]), _why_lost(plan, instances, int(i)))
+        Lost(
+            source.key,
+            source.split,
+            int(instances.row[i]),
+            int(instances.class_id[i]),
+            _why_lost(plan, instances, int(i)),
+        )
         for i in np.flatnonzero(visible == 0)
     ]
     positive = np.bincount(plan.row_tile, minlength=len(plan.places)) > 0

@@ -29,8 +29,10 @@ class SplitJob:
         tree: the folder where tiles go; None writes nothing.
         classes, coco_name: of a COCO set, the class of each category id, and its file.
         quotas: for each split, which empty tiles are taken, where --background is a ratio.
-        limits: for each kind of deep pixels, what becomes 0 and 255 of each band, where --stretch says so.
-        pages: of a TIFF, so many pages are the bands of one image (the dataset's `channels`); 0 when they are not.
+        limits: for each kind of deep pixels, what becomes 0 and 255 of each band, where --stretch
+            says so.
+        pages: of a TIFF, so many pages are the bands of one image (the dataset's `channels`); 0
+            when they are not.
     """
 
     root: Path

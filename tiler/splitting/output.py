@@ -31,7 +31,9 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
             raise TilerError(f"--out {shown}: it holds the source ({held}); choose another folder")
     for folder in _with_labels([*dataset.folders, *images] if dataset.folders else []):
         if folder in target.parents:
-            raise TilerError(f"--out {shown}: it lies inside the source ({folder}); choose another folder")
+            raise TilerError(
+                f"--out {shown}: it lies inside the source ({folder}); choose another folder"
+            )
     return target
 
 
@@ -59,7 +61,9 @@ def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
 FILES = (manifest.NAME, "dataset.yaml", "args.yaml", "report.json")
 
 
-def owned_in(folder: Folder, suffixes: dict[tuple[str, str], str] | None = None) -> Callable[[str], bool]:
+def owned_in(
+    folder: Folder, suffixes: dict[tuple[str, str], str] | None = None
+) -> Callable[[str], bool]:
     """Tells which files of an output, by their paths in it, are of it.
 
     Args:
@@ -124,7 +128,9 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
         list(dataset.names),
         chosen.plain(),
         None if shape is None else list(shape),
-        None if dataset.coco is None else sorted(dataset.coco.classes, key=dataset.coco.classes.__getitem__),
+        None
+        if dataset.coco is None
+        else sorted(dataset.coco.classes, key=dataset.coco.classes.__getitem__),
     )
 
 
@@ -132,10 +138,13 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
     """The text of the output's dataset.yaml.
 
     Args:
-        channels: bands of a tile, where the trainer must be told; the dataset's own number goes first.
+        channels: bands of a tile, where the trainer must be told; the dataset's own number goes
+            first.
     """
     splits = {name: f"images/{name}" for name in dataset.splits}
     for name in ("train", "val"):  # the trainer does not start without both
         splits.setdefault(name, next(iter(splits.values())))
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
-    return dataset_yaml.dump(dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None)
+    return dataset_yaml.dump(
+        dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None
+    )

@@ -38,14 +38,18 @@ def places(stem: str, width: int, height: int, options: SplitOptions) -> list[Pl
     result = []
     for scale in options.scale:
         shown = (_scaled(tile[0], 1 / scale), _scaled(tile[1], 1 / scale))
-        overlap = options.overlap if options.overlap < 1 else math.ceil(options.overlap / scale - 1e-6)
+        overlap = (
+            options.overlap if options.overlap < 1 else math.ceil(options.overlap / scale - 1e-6)
+        )
         mark = "" if scale == 1 else f"__s{round(scale * 100)}"
         for w in grid(width, height, shown, overlap, cast(Edge, options.edge)):
             size = (
                 tile[0] if w.width == shown[0] else _scaled(w.width, scale),
                 tile[1] if w.height == shown[1] else _scaled(w.height, scale),
             )
-            result.append(PlannedTile(w, scale, size, f"{stem}{mark}__{w.x}_{w.y}_{w.width}_{w.height}"))
+            result.append(
+                PlannedTile(w, scale, size, f"{stem}{mark}__{w.x}_{w.y}_{w.width}_{w.height}")
+            )
     return result
 
 
@@ -61,7 +65,10 @@ def check_grid(options: SplitOptions) -> None:
         for scale in options.scale:
             shown = _scaled(side, 1 / scale)
             if options.overlap >= 1 and math.ceil(options.overlap / scale - 1e-6) >= shown:
-                raise TilerError(f"--overlap {options.overlap:g} leaves no stride in a tile of {side} px at scale {scale:g}")
+                raise TilerError(
+                    f"--overlap {options.overlap:g} leaves no stride in a tile of {side} px at "
+                    f"scale {scale:g}"
+                )
     if options.format == "webp" and max(sides) > WEBP_SIDE:
         raise TilerError(f"--tile {max(sides)}: WebP holds at most {WEBP_SIDE} px a side")
 

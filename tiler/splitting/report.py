@@ -130,8 +130,10 @@ class SplitReport(msgspec.Struct):
         splits: counts for each split.
         lost: the objects that are in no tile.
         findings: what was noticed, errors and warnings and notes.
-        stretch: for each kind of image deeper than 8 bits, the values of its bands that became 0 and 255.
-        bands: how many images were cut for each number of bands that the trainer takes (3 for grey and alpha, too).
+        stretch: for each kind of image deeper than 8 bits, the values of its bands that became 0
+            and 255.
+        bands: how many images were cut for each number of bands that the trainer takes (3 for grey
+            and alpha, too).
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -200,8 +202,13 @@ def labels(names: Sequence[str]) -> list[str]:
     return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
-def new(task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]) -> SplitReport:
+def new(
+    task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]
+) -> SplitReport:
     """An empty report in which every split and class has its place."""
     shown = labels(names)
-    empty = {split: SplitCounts(TileCounts(), ObjectCounts(), {name: ObjectCounts() for name in shown}) for split in splits}
+    empty = {
+        split: SplitCounts(TileCounts(), ObjectCounts(), {name: ObjectCounts() for name in shown})
+        for split in splits
+    }
     return SplitReport(task, reason, empty, [], list(findings))

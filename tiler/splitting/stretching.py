@@ -20,7 +20,9 @@ Tallies = dict[str, Histogram]
 WITH_ALPHA = ("LA;16", "RGBA;16")
 
 
-def mapping(job: SplitJob, dataset: Dataset, run: RunOptions) -> dict[str, list[tuple[float, float]]]:
+def mapping(
+    job: SplitJob, dataset: Dataset, run: RunOptions
+) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Tallies = {}
     for tallies in mapped(job, count, dataset.sources, run):
@@ -41,7 +43,9 @@ def count(job: SplitJob, sources: Sequence[Source]) -> list[Tallies]:
             with opened(os.path.join(job.root, source.key)) as file:
                 header = probe(file)
                 if header.bits > 8:
-                    with reading.opened(file, header, pixel_limit(job.options.max_pixels), job.pages) as image:
+                    with reading.opened(
+                        file, header, pixel_limit(job.options.max_pixels), job.pages
+                    ) as image:
                         tallies = {kind_of(image): _counted(image)}
         except Exception as error:
             refusal(error)

@@ -50,7 +50,8 @@ class Made:
         stamps: of each tile, see `report.Outcome`.
         notes: code and text of what is to be known.
         copied: tiles whose JPEG coefficients were copied.
-        channels: bands of a tile as the trainer takes them: 3, or how many others there are; 0 where nothing was made.
+        channels: bands of a tile as the trainer takes them: 3, or how many others there are; 0
+            where nothing was made.
         geo: where the source lies in the world.
     """
 
@@ -62,7 +63,15 @@ class Made:
     geo: Geo | None = None
 
 
-def write(job: SplitJob, source: Source, file: BufferedReader, header: Header, plan: SourcePlan, labels: Labels, later: Later) -> Made:
+def write(
+    job: SplitJob,
+    source: Source,
+    file: BufferedReader,
+    header: Header,
+    plan: SourcePlan,
+    labels: Labels,
+    later: Later,
+) -> Made:
     """Every tile of the plan, from an image that is read once: all of them, or none.
 
     Raises:
@@ -73,7 +82,13 @@ def write(job: SplitJob, source: Source, file: BufferedReader, header: Header, p
     with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as image:
         stretched = _stretched(job, image)
         keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
-        how = encoding(image, header, chosen.format, chosen.quality, reading.tables(file, header) if keeps else None)
+        how = encoding(
+            image,
+            header,
+            chosen.format,
+            chosen.quality,
+            reading.tables(file, header) if keeps else None,
+        )
         deep.require(how)
         made = Made(how.suffix, notes=_notes(image, how, stretched))
         made.channels = image.bands if deep.paged(how, image.bands) else COLOUR
@@ -101,22 +116,34 @@ def _stretched(job: SplitJob, image: SourceImage) -> bool:
 
 
 def kind_of(image: SourceImage) -> str:
-    """Images of one kind share a mapping to 8 bits: `RGB;16 u2x3`. Their byte order is no kind of its own (`I;16B`)."""
+    """Images of one kind share a mapping to 8 bits: `RGB;16 u2x3`. Their byte order is no kind of
+    its own (`I;16B`).
+    """
     return f"{image.mode.removesuffix('B')} {image.dtype.str[1:]}x{image.bands}"
 
 
 def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
     notes = [] if how.note is None else [("I12", how.note)]
     if image.by_rows and image.header.pillow_only and image.header.problem is None:
-        notes.append(("I12", f"{image.header.pillow_only} is not known in an image of this size; its pixels are as stored"))
+        notes.append(
+            (
+                "I12",
+                f"{image.header.pillow_only} is not known in an image of this size; its pixels "
+                "are as stored",
+            )
+        )
     if image.dtype.itemsize > 1 and not stretched:
         kept = f"{image.dtype.itemsize * 8}-bit {KINDS[image.dtype.kind]} samples are kept"
-        taken = ", of which the trainer takes the high byte only" if image.dtype.str[1:] == "u2" else ""
+        taken = (
+            ", of which the trainer takes the high byte only" if image.dtype.str[1:] == "u2" else ""
+        )
         notes.append(("I13", f"{kept}{taken}; --stretch maps them to 8 bits"))
     return notes
 
 
-def _cut(tiles: SourceTilesWriter, image: SourceImage, numbers: list[int], later: Later) -> list[Stamps]:
+def _cut(
+    tiles: SourceTilesWriter, image: SourceImage, numbers: list[int], later: Later
+) -> list[Stamps]:
     """Tiles by their pixels; their stamps in their order."""
     todo = [t for t in numbers if t not in tiles.copied]
     stamps: dict[int, Future[Stamps]] = {}
@@ -142,7 +169,11 @@ def _copy(tiles: SourceTilesWriter, file: BufferedReader, numbers: list[int]) ->
     mine = [t for t in numbers if tiles.aligned(t, unit)]
     file.seek(0)
     try:
-        parts = lossless.copied(file.read(), [tiles.plan.places[t].window for t in mine]) if mine else []
+        parts = (
+            lossless.copied(file.read(), [tiles.plan.places[t].window for t in mine])
+            if mine
+            else []
+        )
     except OSError:  # damaged: its decoder will say how
         return 0
     profile = tiles.how.options.get("icc_profile")
@@ -185,17 +216,23 @@ class SourceTilesWriter:
             if isinstance(tile, np.ndarray):
                 tile = tile.copy()  # it may be a part of its neighbours, too
             origin, zoom = self.plan.bounds[t, :2], np.array(self.zoom(t))
-            hidden, shown = ([[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown))
+            hidden, shown = (
+                [[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown)
+            )
             pixels.paint_out(tile, hidden, shown, self.how.mode)
         tags = [] if self.located is None else self.located.tags(place.window, self.zoom(t))
-        return self._written(t, lambda path, opener: writing.save(tile, path, self.how, tags, opener))
+        return self._written(
+            t, lambda path, opener: writing.save(tile, path, self.how, tags, opener)
+        )
 
     def store(self, t: int, data: bytes) -> Stamps:
         """Write a tile that is encoded already."""
         return self._written(t, lambda path, opener: writing.store(path, data, opener))
 
     def _written(self, t: int, save: Callable[[str, writing.Opener], int]) -> Stamps:
-        text = yolo.text([self.plan.rows.values[i] for i in self.plan.rows_of(t)], self.job.spec.task).encode()
+        text = yolo.text(
+            [self.plan.rows.values[i] for i in self.plan.rows_of(t)], self.job.spec.task
+        ).encode()
         paths = self._paths(t)
         tree = self.tree
         placed = self.located is not None and self.how.format != "TIFF"
@@ -231,18 +268,24 @@ class SourceTilesWriter:
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        return masked_outlines(self.plan.views, self.plan.rows, t, self.plan.bounds[t], self._ignored())
+        return masked_outlines(
+            self.plan.views, self.plan.rows, t, self.plan.bounds[t], self._ignored()
+        )
 
     def _ignored(self) -> Rings:
         regions = self.labels.ignored
-        return regions if self.job.options.ignored == "mask" else regions.take(np.empty(0, np.int64))
+        return (
+            regions if self.job.options.ignored == "mask" else regions.take(np.empty(0, np.int64))
+        )
 
     def aligned(self, t: int, unit: tuple[int, int]) -> bool:
         """Whether a tile is a part of the image as it is, from whole blocks of coefficients on."""
         place = self.plan.places[t]
         window = place.window
         plain = self.inner(t) == window and place.size == (window.width, window.height)
-        return plain and window.x % unit[0] == 0 and window.y % unit[1] == 0 and not self.masked(t)[0]
+        return (
+            plain and window.x % unit[0] == 0 and window.y % unit[1] == 0 and not self.masked(t)[0]
+        )
 
 
 def stamped(tree: Folder, paths: tuple[str, str], placed: bool) -> Stamps:

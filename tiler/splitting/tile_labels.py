@@ -9,8 +9,9 @@ import numpy as np
 
 from tiler.formats import trainer_rules, yolo
 from tiler.geometry import boxes as box
-from tiler.geometry import polygons
+from tiler.geometry import polygons, ragged
 from tiler.geometry.clipping import WHOLE, ObbPolicy, clip, largest_share
+from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances, concatenate
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
+class Views(Columns):
     """What P pairs of a tile and an object show, in source pixels, by tile, then by object.
 
     Attributes:
@@ -43,18 +44,6 @@ class Views:
     hidden: Bools
     large: Bools
     hides: bool = False
-
-    def take(self, index: Ints | Bools) -> Views:
-        return Views(
-            self.tile[index],
-            self.object[index],
-            self.seen.take(index),
-            self.kept[index],
-            self.below[index],
-            self.hidden[index],
-            self.large[index],
-            self.hides,
-        )
 
 
 def views(instances: Instances, windows: Floats, scales: Floats, options: SplitOptions) -> Views:
@@ -128,7 +117,9 @@ def _clipped(instances: Instances, rects: Floats, obb: str) -> Instances:
     if len(far):
         aligned = clip(instances.take(far), rects[far], "aligned")
         assert aligned.rings is not None
-        rings = Rings.from_quads(polygons.fitted(aligned.rings.quads(), rects[far, 2:] - rects[far, :2]))
+        rings = Rings.from_quads(
+            polygons.fitted(aligned.rings.quads(), rects[far, 2:] - rects[far, :2])
+        )
         seen = seen.put(far, replace(aligned, rings=rings, boxes=rings.bounds()))
     return seen
 
@@ -137,7 +128,9 @@ def _refused(seen: Instances, rects: Floats) -> Ints:
     """The OBBs in view whose bounds the trainer would not take."""
     if seen.task != "obb":
         return np.empty(0, np.int64)
-    return np.flatnonzero((seen.visible > 0) & ~trainer_rules.tolerated(_normalised(seen.boxes, rects)))
+    return np.flatnonzero(
+        (seen.visible > 0) & ~trainer_rules.tolerated(_normalised(seen.boxes, rects))
+    )
 
 
 def _normalised(boxes: Floats, rects: Floats) -> Floats:
@@ -151,9 +144,7 @@ def rescued(found: Ints, visible: Floats, kept: Bools, large: Bools) -> Bools:
     candidates = np.flatnonzero(large & ~np.isin(found, found[kept]))
     if len(candidates):
         order = candidates[np.lexsort((candidates, -visible[candidates], found[candidates]))]
-        first = np.ones(len(order), bool)
-        first[1:] = found[order][1:] != found[order][:-1]
-        result[order[first]] = True
+        result[order[ragged.firsts(found[order])]] = True
     return result
 
 
@@ -174,7 +165,9 @@ class LabelRows:
     partial: Bools
 
 
-def label_rows(views: Views, windows: Floats, scales: Floats, options: SplitOptions, spec: yolo.Spec) -> LabelRows:
+def label_rows(
+    views: Views, windows: Floats, scales: Floats, options: SplitOptions, spec: yolo.Spec
+) -> LabelRows:
     """The label rows of all tiles.
 
     Segments in several parts follow --parts; a part smaller than --min-size is left out
@@ -202,7 +195,9 @@ def label_rows(views: Views, windows: Floats, scales: Floats, options: SplitOpti
     return LabelRows(view[good], [rows[i] for i in np.flatnonzero(good)], area[good], partial)
 
 
-def _parts(seen: Instances, area: Floats, scales: Floats, options: SplitOptions) -> tuple[Ints, Instances, Floats, Ints]:
+def _parts(
+    seen: Instances, area: Floats, scales: Floats, options: SplitOptions
+) -> tuple[Ints, Instances, Floats, Ints]:
     """Instances as the rows they are written as: for each row which instance, the rows, their
     areas in px², and the instances of which a piece is left out."""
     assert seen.rings is not None
@@ -214,10 +209,10 @@ def _parts(seen: Instances, area: Floats, scales: Floats, options: SplitOptions)
     size = np.asarray(shapely.area(pieces.geometry()))
     largest = np.zeros(len(owner), bool)
     order = np.lexsort((np.arange(len(owner)), -size, owner))
-    first = np.ones(len(order), bool)
-    first[1:] = owner[order][1:] != owner[order][:-1]
-    largest[order[first]] = True
-    good = largest if options.parts == "largest" else largest | (sides >= options.min_size).all(axis=1)
+    largest[order[ragged.firsts(owner[order])]] = True
+    good = (
+        largest if options.parts == "largest" else largest | (sides >= options.min_size).all(axis=1)
+    )
     incomplete = np.unique(cut[owner[~good]])
     pieces, owner, size = pieces.take(good), owner[good], size[good]
     whole = np.setdiff1d(np.arange(len(seen)), cut)

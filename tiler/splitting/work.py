@@ -41,7 +41,10 @@ def outcomes(
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[SplitOutcome]:
     """Each source cut. `done`: outcomes of an earlier run, by `key`."""
-    todo = [[(source, done.get(key(source.split, source.key))) for source in chunk] for chunk in chunks(sources)]
+    todo = [
+        [(source, done.get(key(source.split, source.key))) for source in chunk]
+        for chunk in chunks(sources)
+    ]
     ready = tiles = 0
     count, how = workers.count(run.workers), backend(run, sources)
     # processes have nothing to lend each other
@@ -60,11 +63,16 @@ def fingerprints(job: SplitJob, sources: Sequence[Source], run: RunOptions) -> I
 
 
 def mapped(
-    job: SplitJob, work: Callable[[SplitJob, Sequence[Source]], list[Result]], sources: Sequence[Source], run: RunOptions
+    job: SplitJob,
+    work: Callable[[SplitJob, Sequence[Source]], list[Result]],
+    sources: Sequence[Source],
+    run: RunOptions,
 ) -> Iterator[Result]:
     """What `work` finds of each source, in order."""
     todo, count = list(chunks(sources)), workers.count(run.workers)
-    found = workers.stream(partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key)
+    found = workers.stream(
+        partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key
+    )
     return chain.from_iterable(found)
 
 
@@ -73,7 +81,9 @@ def key(split: str, source: str) -> str:
     return msgspec.json.encode([split, source]).decode()
 
 
-def _cut_all(job: SplitJob, hands: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]) -> list[SplitOutcome]:
+def _cut_all(
+    job: SplitJob, hands: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]
+) -> list[SplitOutcome]:
     if hands is None:
         return [cut(job, source, done) for source, done in chunk]
     with hands.busy():

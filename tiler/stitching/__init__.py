@@ -30,7 +30,6 @@ from tiler.stitching.competition import (
     SUPPRESSED,
     Competition,
     Result,
-    conf_of,
     per_class,
     places,
     require_classes,
@@ -86,16 +85,19 @@ def stitch(
     """Merge the detections of one image's tiles.
 
     Args:
-        parts: each tile's window in the image, and its detections in pixels of the window. A window is a
-            `Window`, or x, y, width and height. Detections are `Instances` with a `conf`, an Ultralytics
-            `Results`, `(N, 6)` numbers (x1, y1, x2, y2, confidence, class), or anything with `.xyxy`,
-            `.confidence` and `.class_id`. The full image is one more tile, if it was looked at as well.
+        parts: each tile's window in the image, and its detections in pixels of the window. A window
+            is a `Window`, or x, y, width and height. Detections are `Instances` with a `conf`, an
+            Ultralytics `Results`, `(N, 6)` numbers (x1, y1, x2, y2, confidence, class), or anything
+            with `.xyxy`, `.confidence` and `.class_id`. The full image is one more tile, if it was
+            looked at as well.
         size: width and height of the image, px.
-        names: of classes, for options that name them. Default: those that the detections carry (`.names`).
+        names: of classes, for options that name them. Default: those that the detections carry
+            (`.names`).
         options: any of `MergeOptions` (method, iou, metric, conf, groups, ...).
 
     Raises:
-        TilerError: detections without a confidence, or of several tasks; an unknown option or class.
+        TilerError: detections without a confidence, or of several tasks; an unknown option or
+            class.
 
     >>> parts = [((0, 0, 640, 640), [[300, 100, 640, 200, 0.5, 0]]), ((512, 0, 640, 640), [[0, 100, 388, 200, 0.5, 0]])]
     >>> stitch(parts, (1152, 640)).instances.boxes.tolist()
@@ -109,7 +111,9 @@ def stitch(
     require_classes(chosen, known)
     for window, detections in zip(windows, seen, strict=True):
         _require_same_frame(window, detections, width, height)
-    given = [_in_image(window, detections) for window, detections in zip(windows, seen, strict=True)]
+    given = [
+        _in_image(window, detections) for window, detections in zip(windows, seen, strict=True)
+    ]
     instances = _all(given)
     tile = np.repeat(np.arange(len(given)), [len(detections) for detections in given])
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
@@ -131,7 +135,9 @@ def _parts(given: Any) -> tuple[list[Window], list[Any]]:
             window, detections = part
         except (TypeError, ValueError):
             found = type(part).__name__
-            raise TilerError(f"parts: expected a window and its detections, got {found} as part {number}") from None
+            raise TilerError(
+                f"parts: expected a window and its detections, got {found} as part {number}"
+            ) from None
         windows.append(_window(window, number))
         seen.append(detections)
     return windows, seen
@@ -154,7 +160,9 @@ def _names(given: Any, seen: Sequence[Any]) -> list[str] | None:
     if not isinstance(names, Mapping):
         return None if names is None else [str(name) for name in names]
     if not all(isinstance(k, int) and 0 <= k < MOST_CLASSES for k in names):
-        raise TilerError(f"names: expected a list, or a mapping of classes from 0 on, got {short(dict(names))}")
+        raise TilerError(
+            f"names: expected a list, or a mapping of classes from 0 on, got {short(dict(names))}"
+        )
     return [str(names.get(k, k)) for k in range(max(names, default=-1) + 1)]
 
 
@@ -166,10 +174,14 @@ def _require_same_frame(window: Window, detections: Any, width: float, height: f
     if shape is None:
         return
     found = (int(shape[1]), int(shape[0]))
-    inside = (min(window.right, width) - max(window.x, 0), min(window.bottom, height) - max(window.y, 0))
+    inside = (
+        min(window.right, width) - max(window.x, 0),
+        min(window.bottom, height) - max(window.y, 0),
+    )
     if found not in ((window.width, window.height), inside):
         raise TilerError(
-            f"detections of an image of {found[0]} x {found[1]} px, in a window of {window.width} x {window.height} px: "
+            f"detections of an image of {found[0]} x {found[1]} px, in a window of {window.width} "
+            f"x {window.height} px: "
             "a window is x, y, width and height, and its detections are in its pixels"
         )
 
@@ -182,7 +194,8 @@ def _in_image(window: Window, detections: Any) -> Instances:
 
 
 def _all(given: Sequence[Instances]) -> Instances:
-    """The detections of all tiles; of a tile without any it does not matter of which task they would be.
+    """The detections of all tiles; of a tile without any it does not matter of which task they
+    would be.
 
     Raises:
         TilerError: they are of several tasks, or not finite.
@@ -191,12 +204,14 @@ def _all(given: Sequence[Instances]) -> Instances:
     tasks = sorted({detections.task for detections in there})
     if len(tasks) > 1:
         raise TilerError(f"detections of one task are needed, got {tasks}")
-    points = {detections.keypoints.shape[1] for detections in there if detections.keypoints is not None}
+    points = {
+        detections.keypoints.shape[1] for detections in there if detections.keypoints is not None
+    }
     if len(points) > 1:
         raise TilerError(f"poses of one number of keypoints are needed, got {sorted(points)}")
     some = there or list(given[:1])
     instances = concatenate(some) if some else replace(empty(), conf=np.empty(0))
-    conf = conf_of(instances)
+    conf = instances.confidence
     finite = np.isfinite(instances.boxes).all()
     finite &= instances.keypoints is None or np.isfinite(instances.keypoints).all()
     if not (finite and ((conf >= 0) & (conf <= 1)).all()):
@@ -206,14 +221,24 @@ def _all(given: Sequence[Instances]) -> Instances:
     return instances
 
 
-def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions, names: Sequence[str] | None = None) -> Stitched:
-    """Merge detections that are in source pixels already. `tile`: `(N,)` which of the tiles saw each."""
+def merged(
+    instances: Instances,
+    tile: Ints,
+    tiles: Tiles,
+    options: MergeOptions,
+    names: Sequence[str] | None = None,
+) -> Stitched:
+    """Merge detections that are in source pixels already. `tile`: `(N,)` which of the tiles saw
+    each.
+    """
     n = len(instances)
-    conf = conf_of(instances)
+    conf = instances.confidence
     order = canonical(conf, instances.boxes, instances.class_id, places(tiles)[tile])
     fate = np.full(n, LOW_CONF)
     if options.method != "cvm":
-        order = order[(conf >= per_class(options.conf, 0.0, names, instances.class_id, "conf"))[order]]
+        order = order[
+            (conf >= per_class(options.conf, 0.0, names, instances.class_id, "conf"))[order]
+        ]
     again = _repeated(instances, tile, order)
     fate[order[again]] = DUPLICATE
     firsts = _first_of(order, again)
@@ -230,17 +255,21 @@ def merged(instances: Instances, tile: Ints, tiles: Tiles, options: MergeOptions
     fate[gone & (fate != DUPLICATE)] = OVER_MAX
     into = np.where(into >= 0, place[into], -1)
     into[order[again]] = into[firsts]
-    return Stitched(out, fate, into, tile, np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1)))
+    return Stitched(
+        out, fate, into, tile, np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
+    )
 
 
 def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | None) -> Result:
     """Without merged detections that are below --conf."""
     out = result.instances
-    weak = conf_of(out) < per_class(options.conf, 0.0, names, out.class_id, "conf")
+    weak = out.confidence < per_class(options.conf, 0.0, names, out.class_id, "conf")
     leads = np.zeros(len(result.leader) + 1, bool)
     leads[result.leaders()[weak]] = True
     gone = leads[result.leader]
-    return Result(np.where(gone, -1, result.leader), np.where(gone, LOW_CONF, result.fate), out.take(~weak))
+    return Result(
+        np.where(gone, -1, result.leader), np.where(gone, LOW_CONF, result.fate), out.take(~weak)
+    )
 
 
 def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
@@ -248,13 +277,19 @@ def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
 
     Of those that differ in their shape alone, `order` is changed to that of their numbers.
     """
-    conf = conf_of(instances)
+    conf = instances.confidence
     again = np.zeros(len(order), bool)
-    again[1:] = (tile[order][1:] == tile[order][:-1]) & (instances.class_id[order][1:] == instances.class_id[order][:-1])
-    again[1:] &= (conf[order][1:] == conf[order][:-1]) & (instances.boxes[order][1:] == instances.boxes[order][:-1]).all(axis=1)
+    again[1:] = (tile[order][1:] == tile[order][:-1]) & (
+        instances.class_id[order][1:] == instances.class_id[order][:-1]
+    )
+    again[1:] &= (conf[order][1:] == conf[order][:-1]) & (
+        instances.boxes[order][1:] == instances.boxes[order][:-1]
+    ).all(axis=1)
     if instances.rings is None and instances.keypoints is None:
         return again
-    starts = np.flatnonzero(again & ~np.append(again[1:], False) | np.append(again[1:], False) & ~again)
+    starts = np.flatnonzero(
+        again & ~np.append(again[1:], False) | np.append(again[1:], False) & ~again
+    )
     for first, last in starts.reshape(-1, 2).tolist():  # runs of equal boxes: few, mostly
         shapes = sorted((_shape(instances, k), k) for k in order[first : last + 1].tolist())
         order[first : last + 1] = [k for _, k in shapes]
@@ -278,10 +313,12 @@ def _first_of(order: Ints, again: Bools) -> Ints:
 
 
 def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
-    """The merged detections in canonical order, and for each leader its place among them, -1 for none."""
+    """The merged detections in canonical order, and for each leader its place among them, -1 for
+    none.
+    """
     out = result.instances
     leaders = result.leaders()
-    order = canonical(conf_of(out), out.boxes, out.class_id, np.arange(len(out)))
+    order = canonical(out.confidence, out.boxes, out.class_id, np.arange(len(out)))
     if options.max_det:
         order = order[: options.max_det]
     place = np.full(len(result.leader) + 1, -1)

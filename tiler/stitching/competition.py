@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
+from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import alike, held, neighbours, room
 from tiler.matching import crowds, groups, similarity, suppression
@@ -28,7 +29,16 @@ DEFAULT_IOU = {"cvm": 0.3, "wbf": 0.55}  # of other methods 0.5
 
 # What became of a detection
 KEPT, FUSED, SUPPRESSED, ORPHAN, DUPLICATE, LOW_CONF, NOT_OWNED, OVER_MAX = range(8)
-FATES = ("kept", "fused", "suppressed", "orphan", "duplicate", "low confidence", "another tile's", "over max-det")
+FATES = (
+    "kept",
+    "fused",
+    "suppressed",
+    "orphan",
+    "duplicate",
+    "low confidence",
+    "another tile's",
+    "over max-det",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,27 +71,46 @@ class Competition:
         mixed: classes compete.
     """
 
-    def __init__(self, own: Instances, tile: Ints, tiles: Tiles, options: MergeOptions, names: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        own: Instances,
+        tile: Ints,
+        tiles: Tiles,
+        options: MergeOptions,
+        names: Sequence[str] | None,
+    ) -> None:
         self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
-        self.conf = conf_of(own)
+        self.conf = own.confidence
+        self.metric = cast("Metric", options.metric)
         usual = DEFAULT_IOU.get(options.method, 0.5)
-        self.threshold = per_class(usual if options.iou is None else options.iou, usual, names, own.class_id, "iou")
+        self.threshold = per_class(
+            usual if options.iou is None else options.iou, usual, names, own.class_id, "iou"
+        )
         self.kind = np.zeros_like(own.class_id) if options.class_agnostic else own.class_id.copy()
         for group in filter(None, options.groups.split(";")):
             ids = [class_of(name, names, "groups") for name in group.split(",")]
             self.kind[np.isin(own.class_id, ids)] = min(ids)
         self.mixed = options.class_agnostic or bool(options.groups)
 
-    def pairs(self, least: bool = True, most: int | None = None) -> tuple[Ints, Ints, Floats] | None:
-        """Every two that compete and overlap (with `least`: enough): i < j, and by how much. None of a crowd: too many.
+    def pairs(
+        self, least: bool = True, most: int | None = None
+    ) -> tuple[Ints, Ints, Floats] | None:
+        """Every two that compete and overlap (with `least`: enough): i < j, and by how much. None
+        of a crowd: too many.
 
         Args:
             most: more are not worth it. Default: than memory holds.
         """
         n = len(self.own)
-        if self.own.rings is not None and held(self.met(), (SHAPES if least else ALL_SHAPES) + SHAPES_EACH * n) is None:
+        if (
+            self.own.rings is not None
+            and held(self.met(), (SHAPES if least else ALL_SHAPES) + SHAPES_EACH * n) is None
+        ):
             return None
-        found = held((self.overlaps(i, j, least) for i, j in self.met()), room(n) if most is None else min(most, room(n)))
+        found = held(
+            (self.overlaps(i, j, least) for i, j in self.met()),
+            room(n) if most is None else min(most, room(n)),
+        )
         if found is None:
             return None
         none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
@@ -95,7 +124,7 @@ class Competition:
 
     def overlaps(self, i: Ints, j: Ints, least: bool = True) -> tuple[Ints, Ints, Floats]:
         """Those of pairs that overlap (with `least`: enough), and by how much."""
-        overlap = similarity.of_pairs(self.own, i, j, self.options.metric)  # type: ignore[arg-type]
+        overlap = similarity.of_pairs(self.own, i, j, self.metric)
         # the stronger one's class decides
         good = overlap >= self.threshold[i] if least else overlap > 0
         return i[good], j[good], overlap[good]
@@ -126,27 +155,27 @@ class Competition:
 
     @property
     def _step(self) -> int | None:
-        """Of shapes few pairs at once, since to compare them is most of the work, and some save that of others."""
+        """Of shapes few pairs at once, since to compare them is most of the work, and some save
+        that of others.
+        """
         return None if self.own.rings is None else FEW_SHAPES**2
 
     def _enough(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
         """Those of a crowd's pairs that overlap enough."""
-        metric: Metric = self.options.metric  # type: ignore[assignment]
         if self.own.rings is None:
-            overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], metric)
+            overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], self.metric)
         else:
-            some = self._shapes.may(i, j, metric, self.threshold[i])
+            some = self._shapes.may(i, j, self.metric, self.threshold[i])
             i, j = i[some], j[some]
-            overlap = self._shapes.alike(i, j, metric)
+            overlap = self._shapes.alike(i, j, self.metric)
         good = overlap >= self.threshold[i]
         return i[good], j[good]
 
     def rows(self) -> crowds.BoxOverlaps | crowds.ShapeOverlaps:
         """What each overlaps, row by row, of a crowd."""
-        metric: Metric = self.options.metric  # type: ignore[assignment]
         if self.own.rings is None:
-            return crowds.BoxOverlaps(self.own.boxes, self.kind, metric)
-        return crowds.ShapeOverlaps(self.own.rings, self.kind, metric)
+            return crowds.BoxOverlaps(self.own.boxes, self.kind, self.metric)
+        return crowds.ShapeOverlaps(self.own.rings, self.kind, self.metric)
 
     @cached_property
     def _shapes(self) -> crowds.Shapes:
@@ -154,15 +183,14 @@ class Competition:
         return crowds.Shapes(self.own.rings)
 
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
-        """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the others."""
+        """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the
+        others.
+        """
         leads = leader == np.arange(len(leader))
         out = self.own.changed(**columns) if columns else self.own
-        return Result(leader, np.where(leads, KEPT, np.where(leader < 0, NOT_OWNED, joined)), out.take(leads))
-
-
-def conf_of(instances: Instances) -> Floats:
-    assert instances.conf is not None
-    return instances.conf
+        return Result(
+            leader, np.where(leads, KEPT, np.where(leader < 0, NOT_OWNED, joined)), out.take(leads)
+        )
 
 
 def places(tiles: Tiles) -> Ints:
@@ -173,7 +201,9 @@ def places(tiles: Tiles) -> Ints:
     return place
 
 
-def per_class(value: float | str, default: float, names: Sequence[str] | None, class_id: Ints, option: str) -> Floats:
+def per_class(
+    value: float | str, default: float, names: Sequence[str] | None, class_id: Ints, option: str
+) -> Floats:
     """`(N,)` the number that applies to each detection's class."""
     base, named = shares(value)
     result = np.full(len(class_id), default if base is None else base)
@@ -205,7 +235,9 @@ def class_of(name: str, names: Sequence[str] | None, option: str) -> int:
 
 
 def members_of(leader: Ints) -> tuple[Ints, Ints]:
-    """Members of the groups one after the other, each in canonical order, and where groups start. -1: in none."""
+    """Members of the groups one after the other, each in canonical order, and where groups start.
+    -1: in none.
+    """
     members = np.argsort(leader, kind="stable")
     members = members[leader[members] >= 0]
-    return members, np.flatnonzero(np.diff(leader[members], prepend=-1))
+    return members, ragged.firsts(leader[members])

@@ -13,7 +13,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from tiler.errors import SourceRefused, printable
-from tiler.evaluation.diagnosis import FOUND_KINDS, LABEL_KINDS, LEFT_OUT, LOW_CONF, RIGHT, Diagnosis
+from tiler.evaluation.diagnosis import (
+    FOUND_KINDS,
+    LABEL_KINDS,
+    LEFT_OUT,
+    LOW_CONF,
+    RIGHT,
+    Diagnosis,
+)
 from tiler.evaluation.seams import INSIDE
 from tiler.formats.text_files import open_regular
 from tiler.images import reading
@@ -27,7 +34,8 @@ if TYPE_CHECKING:
 SIDE = 384  # px of a crop; an enlarged one, or one of a small image, may have less
 AROUND, ROOM = 3.0, 1.2  # sides of the object that a crop shows, and the least
 WHOLE = 1280  # px of the longer side of a whole image
-# labels and detections in a crop, of which all have their names; of more those that are wrong, or meant
+# labels and detections in a crop, of which all have their names; of more those that are wrong, or
+# meant
 NAMED = 12
 CLOSEST = 8  # times enlarged, unless the whole image is smaller
 LONGEST = 26  # letters of a name and a confidence
@@ -89,7 +97,8 @@ class _Spot:
 
 
 def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
-    """The worst places: errors of seams by their confidence, labels missed near seams, then other mistakes.
+    """The worst places: errors of seams by their confidence, labels missed near seams, then other
+    mistakes.
 
     Tiles' sides are thin lines, labels green, right detections blue, wrong ones orange with their
     confidence. Nothing without error classes or a folder of images; images that cannot be opened
@@ -98,7 +107,9 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     if metrics.errors is None or metrics.root is None:
         return []
     ranked = [*_ranked(metrics, metrics.errors)]
-    places = _chosen(metrics, metrics.errors, [item for item in ranked if item[0] == "Cls"], count // 4)
+    places = _chosen(
+        metrics, metrics.errors, [item for item in ranked if item[0] == "Cls"], count // 4
+    )
     others = _chosen(metrics, metrics.errors, ranked, count - len(places), places)
     places = [*others, *places]
     crops: dict[int, Crop] = {}
@@ -122,13 +133,19 @@ def worst_images(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
     def order(i: int) -> tuple[int, float, str]:
         f1 = rows[i]["f1"]
-        return -rows[i]["fp"] - rows[i]["fn"], 0.0 if f1 is None or np.isnan(f1) else f1, rows[i]["image"]
+        return (
+            -rows[i]["fp"] - rows[i]["fn"],
+            0.0 if f1 is None or np.isnan(f1) else f1,
+            rows[i]["image"],
+        )
 
     return sorted(range(len(rows)), key=order)
 
 
 def overview(metrics: Metrics) -> Crop | None:
-    """The whole of the image with most false and missed that can be opened, with its tiles, labels and detections."""
+    """The whole of the image with most false and missed that can be opened, with its tiles, labels
+    and detections.
+    """
     if metrics.errors is None or metrics.root is None:
         return None
     rows = metrics.per_image
@@ -139,10 +156,20 @@ def overview(metrics: Metrics) -> Crop | None:
         if size is None or pixels is None:
             continue
         row, reduced = rows[image], -(-max(size) // WHOLE)
-        what = f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, {row['fn']} labels missed"
+        what = (
+            f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, "
+            f"{row['fn']} labels missed"
+        )
         zoom = -reduced if reduced > 1 else 1
         scale = f"; reduced {reduced} times" if reduced > 1 else ""
-        place = _Spot(image, "", f"{what} ({size[0]} x {size[1]} px{scale})", np.full(4, np.nan), (0, 0, *size), zoom)
+        place = _Spot(
+            image,
+            "",
+            f"{what} ({size[0]} x {size[1]} px{scale})",
+            np.full(4, np.nan),
+            (0, 0, *size),
+            zoom,
+        )
         return _crop(metrics, metrics.errors, pixels, place)
     return None
 
@@ -154,7 +181,8 @@ def _chosen(
     count: int,
     known: Sequence[_Spot] = (),
 ) -> list[_Spot]:
-    """The first places, none of which is in sight of another; a few of each image, and more if these are too few.
+    """The first places, none of which is in sight of another; a few of each image, and more if
+    these are too few.
 
     Args:
         known: places that were chosen before.
@@ -187,15 +215,16 @@ def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[tuple[str, bool, in
     """Kind, whether it is a label, and its number: of several kinds the worst of each in turn."""
     sample = metrics.sample
     near = None if metrics.seams is None else metrics.seams.margin
-    conf = sample.found.instances.conf
-    assert conf is not None
+    conf = sample.found.instances.confidence
     wrong = np.flatnonzero((errors.found > RIGHT) & (errors.about >= 0))
     sure = np.zeros(len(sample.truth))  # a label in pieces is as bad as its surest piece
     np.maximum.at(sure, errors.about[wrong], conf[wrong])
     at_seam = np.zeros(len(sample.truth), bool) if near is None else near < INSIDE
 
     def labels(kind: str, by: Floats, which: Bools | None = None) -> list[tuple[str, bool, int]]:
-        some = np.flatnonzero((errors.labels == LABEL_KINDS.index(kind)) & (True if which is None else which))
+        some = np.flatnonzero(
+            (errors.labels == LABEL_KINDS.index(kind)) & (True if which is None else which)
+        )
         return [(kind, True, i) for i in some[np.argsort(by[some], kind="stable")].tolist()]
 
     def detections(kind: str) -> list[tuple[str, bool, int]]:
@@ -203,10 +232,14 @@ def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[tuple[str, bool, in
         return [(kind, False, i) for i in some[np.argsort(-conf[some], kind="stable")].tolist()]
 
     area = sample.truth.instances.area
-    yield from _in_turn([labels(k, -sure) if k in LABEL_KINDS else detections(k) for k in SEAM_KINDS])
+    yield from _in_turn(
+        [labels(k, -sure) if k in LABEL_KINDS else detections(k) for k in SEAM_KINDS]
+    )
     if near is not None:
         yield from _in_turn([labels(kind, near, at_seam) for kind in MISSED])
-    yield from _in_turn([*(detections(kind) for kind in FALSE), *(labels(kind, -area, ~at_seam) for kind in MISSED)])
+    yield from _in_turn(
+        [*(detections(kind) for kind in FALSE), *(labels(kind, -area, ~at_seam) for kind in MISSED)]
+    )
 
 
 def _in_turn(lists: list[list[tuple[str, bool, int]]]) -> Iterator[tuple[str, bool, int]]:
@@ -228,20 +261,36 @@ def _in_sight(place: _Spot, box: Floats) -> bool:
     return bool(left <= x < right and top <= y < bottom)
 
 
-def _place(metrics: Metrics, rows: Instances, image: int, i: int, kind: str, box: Floats, size: tuple[int, int]) -> _Spot:
+def _place(
+    metrics: Metrics,
+    rows: Instances,
+    image: int,
+    i: int,
+    kind: str,
+    box: Floats,
+    size: tuple[int, int],
+) -> _Spot:
     width, height = size
     side = max(float((box[2:] - box[:2]).max()), 1.0)
     closest = SIDE // (ROOM * side)
     if closest:
-        zoom = int(max(1, SIDE // max(AROUND * side, SIDE / CLOSEST), min(SIDE // min(size), closest)))
+        zoom = int(
+            max(1, SIDE // max(AROUND * side, SIDE / CLOSEST), min(SIDE // min(size), closest))
+        )
     else:
         zoom = -round(max(1, min(1.5 * side, max(size)) / SIDE))
     across = SIDE // zoom if zoom > 0 else SIDE * -zoom
     w, h = min(across, width), min(across, height)
-    x, y = (np.clip(np.round((box[:2] + box[2:] - (w, h)) / 2), 0, (width - w, height - h))).astype(int).tolist()
+    x, y = (
+        (np.clip(np.round((box[:2] + box[2:] - (w, h)) / 2), 0, (width - w, height - h)))
+        .astype(int)
+        .tolist()
+    )
     conf = "" if rows.conf is None else f" {rows.conf[i]:.2f}"
     near = f"at {box[0]:.0f}, {box[1]:.0f}"
-    scale = f"; enlarged {zoom} times" if zoom > 1 else f"; reduced {-zoom} times" if zoom < -1 else ""
+    scale = (
+        f"; enlarged {zoom} times" if zoom > 1 else f"; reduced {-zoom} times" if zoom < -1 else ""
+    )
     about = -1 if metrics.errors is None or rows.conf is None else int(metrics.errors.about[i])
     true = ""
     if kind in ("Cls", "Both") and about >= 0:
@@ -296,23 +345,33 @@ def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Spot)
     return Crop(metrics.keys[place.image], place.what, file.getvalue(), *part.size)
 
 
-def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Spot, scale: float) -> None:
+def _draw(
+    part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Spot, scale: float
+) -> None:
     sample, origin = metrics.sample, np.array(place.view[:2], float)
     draw = ImageDraw.Draw(part, "RGBA")
     if metrics.layout is not None:
         own = slice(*metrics.layout.offsets[place.image : place.image + 2].tolist())
-        for rect, interior in zip(metrics.layout.rects[own], metrics.layout.interior[own], strict=True):
+        for rect, interior in zip(
+            metrics.layout.rects[own], metrics.layout.interior[own], strict=True
+        ):
             _sides(draw, (rect - np.tile(origin, 2)) * scale, interior)
     truth, found = sample.truth, sample.found
-    labels, detections = _seen(truth.instances, truth.image, place), _seen(found.instances, found.image, place)
+    labels = _seen(truth.instances, truth.image, place)
+    detections = _seen(found.instances, found.image, place)
     of_label, of_detection = (4, 2) if place.kind else (3, 1)
     texts = []
     for i in labels:
         colour = GREY if truth.ignored[i] else GREEN
         _outline(draw, truth.instances, i, origin, scale, colour, of_label)
-        texts.append((truth.instances.boxes[i], metrics.names[truth.instances.class_id[i]], colour, True))
-    hidden = errors.found == LEFT_OUT if place.kind != LABEL_KINDS[LOW_CONF] else np.zeros(len(found), bool)
-    assert found.instances.conf is not None
+        texts.append(
+            (truth.instances.boxes[i], metrics.names[truth.instances.class_id[i]], colour, True)
+        )
+    hidden = (
+        errors.found == LEFT_OUT
+        if place.kind != LABEL_KINDS[LOW_CONF]
+        else np.zeros(len(found), bool)
+    )
     for i in detections:
         if hidden[i]:
             continue
@@ -320,27 +379,42 @@ def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Spot, 
         colour = RED if is_wrong else BLUE if errors.found[i] == RIGHT else GREY
         _outline(draw, found.instances, i, origin, scale, colour, of_detection)
         name = metrics.names[found.instances.class_id[i]]
-        texts.append((found.instances.boxes[i], f"{name} {found.instances.conf[i]:.2f}", colour, False))
+        texts.append(
+            (found.instances.boxes[i], f"{name} {found.instances.confidence[i]:.2f}", colour, False)
+        )
     if not np.isnan(place.box).any():
         _brackets(draw, (place.box - np.tile(origin, 2)) * scale)
     few = len(texts) <= NAMED
     for box, text, colour, below in texts:  # above all lines
         meant = colour not in (BLUE, GREEN) or _meets(box, place.box)
         if few or meant:
-            _text(draw, (box - np.tile(origin, 2)) * scale, plain_text(text), colour, part.size, below)
+            _text(
+                draw, (box - np.tile(origin, 2)) * scale, plain_text(text), colour, part.size, below
+            )
 
 
 def _seen(instances: Instances, image: Ints, place: _Spot) -> Ints:
     """Those in the crop; the least sure come first, to lie below the others."""
     boxes, (x, y, right, bottom) = instances.boxes, place.view
-    there = (image == place.image) & (boxes[:, 0] < right) & (boxes[:, 2] > x) & (boxes[:, 1] < bottom) & (boxes[:, 3] > y)
+    there = (
+        (image == place.image)
+        & (boxes[:, 0] < right)
+        & (boxes[:, 2] > x)
+        & (boxes[:, 1] < bottom)
+        & (boxes[:, 3] > y)
+    )
     return np.flatnonzero(there)[::-1]
 
 
 def _sides(draw: ImageDraw.ImageDraw, rect: Floats, interior: Bools) -> None:
     """A tile's sides within the image as lines, light on dark, so that they show on anything."""
     left, top, right, bottom = rect.round().tolist()
-    ends = ((left, top, left, bottom), (left, top, right, top), (right, top, right, bottom), (left, bottom, right, bottom))
+    ends = (
+        (left, top, left, bottom),
+        (left, top, right, top),
+        (right, top, right, bottom),
+        (left, bottom, right, bottom),
+    )
     for line, inside in zip(ends, interior.tolist(), strict=True):
         if inside:
             draw.line([v + 1 for v in line], fill=(0, 0, 0, 120))
@@ -348,13 +422,23 @@ def _sides(draw: ImageDraw.ImageDraw, rect: Floats, interior: Bools) -> None:
 
 
 def _outline(
-    draw: ImageDraw.ImageDraw, rows: Instances, i: int, origin: Floats, scale: float, colour: tuple[int, int, int], width: int
+    draw: ImageDraw.ImageDraw,
+    rows: Instances,
+    i: int,
+    origin: Floats,
+    scale: float,
+    colour: tuple[int, int, int],
+    width: int,
 ) -> None:
     if rows.rings is None:
         box = ((rows.boxes[i].reshape(2, 2) - origin) * scale).ravel()
         half = width // 2
         left, top, right, bottom = box.round().tolist()
-        draw.rectangle((left - half, top - half, right + half - 1, bottom + half - 1), outline=colour, width=width)
+        draw.rectangle(
+            (left - half, top - half, right + half - 1, bottom + half - 1),
+            outline=colour,
+            width=width,
+        )
         return
     for ring in rows.rings[i]:
         points = [tuple(point) for point in ((ring - origin) * scale).tolist()]
@@ -367,7 +451,11 @@ def _brackets(draw: ImageDraw.ImageDraw, box: Floats) -> None:
     for x, dx in ((left, 10), (right, -10)):
         for y, dy in ((top, 10), (bottom, -10)):
             for shift, colour in ((1, (0, 0, 0, 160)), (0, (255, 255, 255, 255))):
-                points = [(x + dx + shift, y + shift), (x + shift, y + shift), (x + shift, y + dy + shift)]
+                points = [
+                    (x + dx + shift, y + shift),
+                    (x + shift, y + shift),
+                    (x + shift, y + dy + shift),
+                ]
                 draw.line(points, fill=colour, width=2)
 
 
@@ -387,7 +475,12 @@ def _meets(box: Floats, other: Floats) -> bool:
 
 
 def _text(
-    draw: ImageDraw.ImageDraw, box: Floats, text: str, colour: tuple[int, int, int], size: tuple[int, int], below: bool = False
+    draw: ImageDraw.ImageDraw,
+    box: Floats,
+    text: str,
+    colour: tuple[int, int, int],
+    size: tuple[int, int],
+    below: bool = False,
 ) -> None:
     """On a dark ground at a corner of the box, within the crop: above it, or below."""
     scalable = features.check("freetype2")
@@ -396,6 +489,10 @@ def _text(
     _, _, w, h = draw.textbbox((0, 0), text, font=font)
     x = min(max(box[0] - 1, 0), size[0] - w - 4)
     above, under = box[1] - h - 5, box[3] + 2
-    y = above if above >= 0 and not (below and under + h + 3 <= size[1]) else min(max(under, 0), size[1] - h - 3)
+    y = (
+        above
+        if above >= 0 and not (below and under + h + 3 <= size[1])
+        else min(max(under, 0), size[1] - h - 3)
+    )
     draw.rectangle((x, y, x + w + 3, y + h + 2), fill=(0, 0, 0, 190))
     draw.text((x + 2, y + 1), text, fill=colour, font=font)

@@ -56,21 +56,28 @@ def figures(metrics: Metrics) -> dict[str, bytes]:
     Raises:
         TilerError: matplotlib is not there.
     """
-    return {f"{name}.png": _saved(figure, "png", {"Software": None}) for name, figure in _drawn(metrics)}
+    return {
+        f"{name}.png": _saved(figure, "png", {"Software": None}) for name, figure in _drawn(metrics)
+    }
 
 
 def svg(metrics: Metrics) -> dict[str, str]:
-    """The same as SVG elements for a page, by name without a suffix. The same numbers give the same text.
+    """The same as SVG elements for a page, by name without a suffix. The same numbers give the same
+    text.
 
     Raises:
         TilerError: matplotlib is not there.
     """
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    return {name: _inline(name, _saved(figure, "svg", nothing).decode()) for name, figure in _drawn(metrics)}
+    return {
+        name: _inline(name, _saved(figure, "svg", nothing).decode())
+        for name, figure in _drawn(metrics)
+    }
 
 
 def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
-    """The classes of a confusion matrix to show: all, or those that take part in most mistakes, background last.
+    """The classes of a confusion matrix to show: all, or those that take part in most mistakes,
+    background last.
 
     >>> confused(np.array([[5, 0, 0, 0], [0, 0, 2, 0], [0, 1, 3, 0], [4, 0, 0, 0]]), most=2)
     [1, 2, 3]
@@ -106,7 +113,12 @@ def _drawn(metrics: Metrics) -> Iterator[tuple[str, Figure]]:
             shown = confused(metrics.confusion)
             side = 3.2 + 0.22 * len(shown)
             figure = new((side + 0.6, side))
-            _matrix(figure.add_subplot(), metrics.confusion, [*map(short, metrics.names), "background"], shown)
+            _matrix(
+                figure.add_subplot(),
+                metrics.confusion,
+                [*map(short, metrics.names), "background"],
+                shown,
+            )
             yield "confusion_matrix", figure
         figure = new(SIZE)
         _sizes(figure.add_subplot(), metrics)
@@ -118,7 +130,13 @@ def _drawn(metrics: Metrics) -> Iterator[tuple[str, Figure]]:
 
 
 def _curves(
-    axes: Axes, x: Floats, y: Floats, names: Sequence[str], values: Floats, labels: tuple[str, str], at: float | None
+    axes: Axes,
+    x: Floats,
+    y: Floats,
+    names: Sequence[str],
+    values: Floats,
+    labels: tuple[str, str],
+    at: float | None,
 ) -> None:
     """One line a class and their mean; a crowd is grey, and only its ends have names.
 
@@ -143,11 +161,24 @@ def _curves(
     if at is not None:
         axes.axvline(at, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
         side, gap = ("left", 4) if at < 0.7 else ("right", -4)
-        where: dict[str, Any] = {"xy": (at, 0.02), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(f"best mean F1 at {at:.3f}", xytext=(gap, 0), ha=side, color=QUIET, fontsize=9, **where)
+        where: dict[str, Any] = {
+            "xy": (at, 0.02),
+            "xycoords": ("data", "axes fraction"),
+            "textcoords": "offset points",
+        }
+        axes.annotate(
+            f"best mean F1 at {at:.3f}", xytext=(gap, 0), ha=side, color=QUIET, fontsize=9, **where
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=labels[0], ylabel=labels[1])
     title = "AP at IoU 0.5" if at is None else f"at confidence {at:.3f}"
-    axes.legend(title=title, title_fontsize=8, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), alignment="left")
+    axes.legend(
+        title=title,
+        title_fontsize=8,
+        fontsize=9,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        alignment="left",
+    )
 
 
 def _matrix(axes: Axes, matrix: Ints, names: Sequence[str], shown: Sequence[int]) -> None:
@@ -159,9 +190,19 @@ def _matrix(axes: Axes, matrix: Ints, names: Sequence[str], shown: Sequence[int]
         dark = share[row, column] > 0.55
         count = int(part[row, column])
         size = 9 if len(shown) < 12 else 6.5
-        axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else INK, fontsize=size)
+        axes.text(
+            column,
+            row,
+            str(count),
+            ha="center",
+            va="center",
+            color="white" if dark else INK,
+            fontsize=size,
+        )
     given = [names[k] for k in shown]
-    axes.set_xticks(range(len(shown)), given, rotation=90 if max(map(len, given)) * len(given) > 50 else 0)
+    axes.set_xticks(
+        range(len(shown)), given, rotation=90 if max(map(len, given)) * len(given) > 50 else 0
+    )
     axes.set_yticks(range(len(shown)), given)
     axes.set(xlabel="true", ylabel="predicted")
     axes.grid(False)
@@ -184,12 +225,27 @@ def _sizes(axes: Axes, metrics: Metrics) -> None:
     for i, row in enumerate(rows.values()):
         low, high = row.get("interval", (np.nan, np.nan))
         if np.isfinite(low) and np.isfinite(high):
-            axes.errorbar([i], [row["AP"]], [[max(row["AP"] - low, 0)], [max(high - row["AP"], 0)]], color=BLUE, capsize=5)
+            axes.errorbar(
+                [i],
+                [row["AP"]],
+                [[max(row["AP"] - low, 0)], [max(high - row["AP"], 0)]],
+                color=BLUE,
+                capsize=5,
+            )
         axes.plot([i], [row["AP"]], "o", color=BLUE, markersize=5)
-        beside: dict[str, Any] = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "color": INK}
+        beside: dict[str, Any] = {
+            "xytext": (9, 0),
+            "textcoords": "offset points",
+            "va": "center",
+            "color": INK,
+        }
         if np.isfinite(row["AP"]):
             axes.annotate(f"{row['AP']:.3f}", (i, row["AP"]), **beside)
-    _bins(axes, [f"{name}\n{between(row)}\n{row['labels']}" for name, row in rows.items()], "size bin, sides in px, labels")
+    _bins(
+        axes,
+        [f"{name}\n{between(row)}\n{row['labels']}" for name, row in rows.items()],
+        "size bin, sides in px, labels",
+    )
     axes.set_ylabel("AP")
 
 
@@ -206,9 +262,21 @@ def _seams(axes: Axes, metrics: Metrics) -> None:
         ("at IoU 0.5", [row.recall50 for row in rows], BLUE, (None, None)),
         ("mean of 0.5 to 0.95", [row.recall for row in rows], RED, (4, 2)),
     ):
-        axes.plot(range(len(values)), values, "o-", color=colour, dashes=dashes, linewidth=1.5, label=label)
+        axes.plot(
+            range(len(values)),
+            values,
+            "o-",
+            color=colour,
+            dashes=dashes,
+            linewidth=1.5,
+            label=label,
+        )
     words = [row.margin.replace(" by ", " by\n").replace(" inside", "\ninside") for row in rows]
-    _bins(axes, [f"{word}\n{row.labels}" for word, row in zip(words, rows, strict=True)], "how far inside a tile, labels")
+    _bins(
+        axes,
+        [f"{word}\n{row.labels}" for word, row in zip(words, rows, strict=True)],
+        "how far inside a tile, labels",
+    )
     axes.set_ylabel("recall")
     axes.tick_params(axis="x", labelsize=8)
     axes.legend(loc="lower right", fontsize=9)
@@ -260,7 +328,11 @@ def _inline(name: str, text: str) -> str:
     def own(tag: re.Match[str]) -> str:
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag[0])
 
-    return re.sub(r"<[^>]*>", own, text).replace("<svg ", '<svg role="img" style="stroke-linejoin: round" ', 1).strip()
+    return (
+        re.sub(r"<[^>]*>", own, text)
+        .replace("<svg ", '<svg role="img" style="stroke-linejoin: round" ', 1)
+        .strip()
+    )
 
 
 def short(name: str) -> str:

@@ -1,0 +1,42 @@
+"""Columns: arrays of equal length, one row for each object, kept together under one name."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Ints
+
+
+class Columns:
+    """Base of frozen dataclasses whose arrays are columns.
+
+    Arrays, and values that have a `take` of their own (outlines, masks), are columns; all else
+    holds for every row.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Sightings(Columns):
+    ...     count: np.ndarray
+    ...     place: str
+    >>> Sightings(np.array([3, 5, 8]), "pond").take(np.array([True, False, True]))
+    Sightings(count=array([3, 8]), place='pond')
+    """
+
+    __slots__ = ()
+
+    def take(self, index: Ints | Bools) -> Self:
+        """The rows at the given indices, or where a mask is True, in that order."""
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        taken: dict[str, Any] = {}
+        for item in fields(self):  # type: ignore[arg-type]  # every heir is a dataclass
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                taken[item.name] = value[index]
+            elif hasattr(value, "take"):
+                taken[item.name] = value.take(index)
+        return replace(self, **taken)  # type: ignore[type-var]
