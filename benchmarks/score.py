@@ -313,7 +313,7 @@ def work():
     lap("sorting")
     pairs = candidates(sample, diagnosis.BARELY, any_class=True)
     lap("candidates of any class, IoU from 0.1")
-    same = given.class_id[sample.found.place[pairs.found]] == labels.class_id[pairs.label]
+    same = given.class_id[sample.detections.place[pairs.detection]] == labels.class_id[pairs.label]
     own = pairs.take(same & (pairs.iou >= 0.499))
     lap("those of the same class, IoU from 0.5")
     coco.evaluate(sample, own, (ALL, *COCO.bins), (*limits, sample.most()))
@@ -333,8 +333,8 @@ def work():
     spent["bootstrap, before the first"] = spent.pop("bootstrap 1") - 2 * spent["bootstrap, a replicate of 4 sizes"]
     images = sample.images
     layout = Layout.of([rects] * images, [np.ones(4)] * images, np.tile(scene["size"], (images, 1)))
-    x, y = (sample.found.instances.boxes[:, :2] + sample.found.instances.boxes[:, 2:]).T / 2
-    origins = Origins(4 * sample.found.image + 2 * (y > height / 2) + (x > width / 2), np.arange(len(x) + 1))
+    x, y = (sample.detections.instances.boxes[:, :2] + sample.detections.instances.boxes[:, 2:]).T / 2
+    origins = Origins(4 * sample.detections.image + 2 * (y > height / 2) + (x > width / 2), np.arange(len(x) + 1))
     lap("tiles as arrays")
     visible = seams.visibility(labels.boxes, scene["label_image"], layout)
     seams.table(sample, own, matched, visible)

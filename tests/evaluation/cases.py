@@ -365,25 +365,25 @@ def samples(draw, images=3, classes=3, most=8, crowds=True, distinct=False):
 
 def shuffled(sample, order):
     """The same sample, its detections given in another order."""
-    found = sample.found
+    found = sample.detections
     masks = None if found.masks is None else found.masks.take(order)
     again = Predicted.of(
         found.instances.take(order), found.image[order], found.box_area[order], masks
     )
-    return EvaluationInputs(sample.truth, again, sample.images, sample.classes, sample.task)
+    return EvaluationInputs(sample.labels, again, sample.images, sample.classes, sample.task)
 
 
 def kept(sample, which):
     """The sample with only some of its detections, by their place in it."""
-    return shuffled(sample, np.arange(len(sample.found))[which])
+    return shuffled(sample, np.arange(len(sample.detections))[which])
 
 
 def perfect(sample, seed=0):
     """The same labels, each found once; none is a crowd."""
-    truth = sample.truth.instances
+    truth = sample.labels.instances
     conf = (np.random.default_rng(seed).permutation(len(truth)) + 1.0) / (len(truth) + 1)
-    labels = GroundTruth(truth, sample.truth.image)
+    labels = GroundTruth(truth, sample.labels.image)
     found = Instances(truth.class_id, truth.boxes, conf=conf)
     return EvaluationInputs(
-        labels, Predicted.of(found, sample.truth.image), sample.images, sample.classes
+        labels, Predicted.of(found, sample.labels.image), sample.images, sample.classes
     )

@@ -28,7 +28,7 @@ def iou_of(one, other, crowd):
 
 def every_pair(sample, least, any_class, iou):
     """{detection: [(iou, label)]}, the best first, of equals the last label."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     result = []
     for d in range(len(found)):
         here = []
@@ -41,13 +41,15 @@ def every_pair(sample, least, any_class, iou):
 
 
 def as_rows(pairs):
-    return list(zip(pairs.found.tolist(), pairs.label.tolist(), pairs.iou.tolist(), strict=True))
+    return list(
+        zip(pairs.detection.tolist(), pairs.label.tolist(), pairs.iou.tolist(), strict=True)
+    )
 
 
 @quick
 @given(samples(), leasts, st.booleans())
 def test_boxes_against_every_pair(sample, least, any_class):
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
 
     def iou(d, g):
         return iou_of(found.instances.boxes[d], truth.instances.boxes[g], truth.crowd[g])
@@ -85,10 +87,12 @@ def turned(draw):
 @quick
 @given(turned(), leasts, st.booleans())
 def test_obbs_against_every_pair(sample, least, any_class):
-    shapes, labels = (rows.instances.rings.geometry() for rows in (sample.found, sample.truth))
+    shapes, labels = (
+        rows.instances.rings.geometry() for rows in (sample.detections, sample.labels)
+    )
 
     def iou(d, g):
-        if sample.truth.crowd[g]:
+        if sample.labels.crowd[g]:
             return shapes[d].intersection(labels[g]).area / shapes[d].area
         return by_shapely(shapes[d], labels[g], "iou")
 
@@ -99,7 +103,7 @@ def test_obbs_against_every_pair(sample, least, any_class):
     assert all(
         v == pytest.approx(expected[key], abs=1e-6) and v >= least for key, v in found.items()
     )
-    best_first = np.lexsort((-pairs.label, -pairs.iou, pairs.found))
+    best_first = np.lexsort((-pairs.label, -pairs.iou, pairs.detection))
     assert best_first.tolist() == list(range(len(pairs)))
 
 
@@ -116,9 +120,9 @@ def test_masks_against_every_pair(any_class):
                     picture[masks.starts[k] : masks.ends[k]] = True
             return painted
 
-        found, labels = pixels(sample.found.masks), pixels(sample.truth.masks)
+        found, labels = pixels(sample.detections.masks), pixels(sample.labels.masks)
 
-        def iou(d, g, found=found, labels=labels, crowd=sample.truth.crowd):
+        def iou(d, g, found=found, labels=labels, crowd=sample.labels.crowd):
             whole = found[d] if crowd[g] else found[d] | labels[g]
             return (found[d] & labels[g]).sum() / max(whole.sum(), 1)
 
@@ -135,10 +139,12 @@ def test_keypoints_in_steps(monkeypatch):
             patch.setattr(module, "STEP", 50)
             parts = candidates(sample, 0.3), candidates(sample, 0.3, any_class=True)
         assert [as_rows(p) for p in parts] == [as_rows(p) for p in whole]
-        truth, found = sample.truth, sample.found
-        same = truth.instances.class_id[whole[1].label] == found.instances.class_id[whole[1].found]
+        truth, found = sample.labels, sample.detections
+        same = (
+            truth.instances.class_id[whole[1].label] == found.instances.class_id[whole[1].detection]
+        )
         assert as_rows(whole[1].take(same)) == as_rows(whole[0])
-        assert (truth.image[whole[1].label] == found.image[whole[1].found]).all()
+        assert (truth.image[whole[1].label] == found.image[whole[1].detection]).all()
 
 
 @quick
@@ -148,7 +154,7 @@ def test_fewer_are_alike_the_more_is_asked(sample, least):
     assert as_rows(pairs.take(pairs.iou >= least)) == as_rows(candidates(sample, least))
     mixed = candidates(sample, least, any_class=True)
     of_label, of_found = groups(sample)
-    assert as_rows(mixed.take(of_found[mixed.found] == of_label[mixed.label])) == as_rows(
+    assert as_rows(mixed.take(of_found[mixed.detection] == of_label[mixed.label])) == as_rows(
         candidates(sample, least)
     )
 

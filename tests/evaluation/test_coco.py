@@ -188,10 +188,10 @@ def test_what_is_drawn_is_awkward_enough():
     )
     for seed in range(80):
         sample = sample_of(*drawn_boxes(seed))
-        truth, found, pairs = sample.truth, sample.found, candidates(sample)
+        truth, found, pairs = sample.labels, sample.detections, candidates(sample)
         seen["crowd"] += truth.crowd[pairs.label].any()
         seen["tied"] += len(np.unique(found.instances.conf)) < len(found)
-        seen["equal"] += ((np.diff(pairs.iou) == 0) & (np.diff(pairs.found) == 0)).any()
+        seen["equal"] += ((np.diff(pairs.iou) == 0) & (np.diff(pairs.detection) == 0)).any()
         seen["at a threshold"] += np.isin(pairs.iou, coco.THRESHOLDS).any()
         seen["no size"] += (found.box_area <= 0).any() and (truth.box_area <= 0).any()
         seen["no label"] += len(np.unique(truth.image)) < sample.images
@@ -205,10 +205,10 @@ def test_what_is_drawn_is_awkward_enough():
 
 def by_loop(sample, ignored, thresholds):
     """cocoeval.py: evaluateImg, detection by detection."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     pairs = candidates(sample, min(thresholds))
     iou = np.zeros((len(found), len(truth)))
-    iou[pairs.found, pairs.label] = pairs.iou
+    iou[pairs.detection, pairs.label] = pairs.iou
     result = np.full((len(found), len(thresholds)), -1)
     labels = np.argsort(ignored, kind="stable")
     for t, threshold in enumerate(thresholds):
@@ -229,10 +229,12 @@ def by_loop(sample, ignored, thresholds):
 @given(samples(), st.booleans())
 def test_matched_is_what_a_loop_finds(sample, more):
     ignored = (
-        sample.truth.crowd | (np.arange(len(sample.truth)) % 3 == 0) if more else sample.truth.crowd
+        sample.labels.crowd | (np.arange(len(sample.labels)) % 3 == 0)
+        if more
+        else sample.labels.crowd
     )
-    truth = GroundTruth(sample.truth.instances, sample.truth.image, sample.truth.crowd, ignored)
-    sample = EvaluationInputs(truth, sample.found, sample.images, sample.classes)
+    truth = GroundTruth(sample.labels.instances, sample.labels.image, sample.labels.crowd, ignored)
+    sample = EvaluationInputs(truth, sample.detections, sample.images, sample.classes)
     thresholds = np.array([0.1, 0.5, 0.75, 1.0])
     assert (
         coco.matched(sample, candidates(sample, 0.1), thresholds).tolist()
@@ -244,7 +246,7 @@ def test_matched_is_what_a_loop_finds(sample, more):
 @given(samples())
 def test_each_label_is_taken_once_but_crowds(sample):
     result = coco.matched(sample, candidates(sample))
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     for column in result.T:
         once = column[column >= 0]
         once = once[~truth.crowd[once]]
@@ -264,7 +266,7 @@ def same(one, other):
 @quick
 @given(samples(distinct=True), st.randoms())
 def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sample, random):
-    order = np.array(random.sample(range(len(sample.found)), len(sample.found)), np.int64)
+    order = np.array(random.sample(range(len(sample.detections)), len(sample.detections)), np.int64)
     same(of(shuffled(sample, order)), of(sample))
 
 
@@ -275,7 +277,7 @@ def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sampl
 )
 def test_where_an_image_begins_counts_for_nothing(sample, shifts):
     dx, dy = np.array(shifts, float).T
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     labels = truth.instances.moved(dx[truth.image], dy[truth.image])
     detections = found.instances.moved(dx[found.image], dy[found.image])
     moved = EvaluationInputs(
@@ -290,7 +292,7 @@ def test_where_an_image_begins_counts_for_nothing(sample, shifts):
 @quick
 @given(samples())
 def test_images_and_classes_without_labels_and_detections_change_nothing(sample):
-    more = EvaluationInputs(sample.truth, sample.found, sample.images + 3, sample.classes + 1)
+    more = EvaluationInputs(sample.labels, sample.detections, sample.images + 3, sample.classes + 1)
     one, other = of(more), of(sample)
     assert (one.precision[:, :, -1] == -1).all()
     assert (one.recall[:, -1] == -1).all()
@@ -312,9 +314,11 @@ def test_images_and_classes_without_labels_and_detections_change_nothing(sample)
 @quick
 @given(samples(crowds=False), st.integers(0, 9))
 def test_a_perfect_detector_has_an_ap_of_one(sample, seed):
-    size = (sample.truth.instances.boxes[:, 2:] > sample.truth.instances.boxes[:, :2]).all(axis=1)
-    truth = GroundTruth(sample.truth.instances.take(size), sample.truth.image[size])
-    curves = of(perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes), seed))
+    size = (sample.labels.instances.boxes[:, 2:] > sample.labels.instances.boxes[:, :2]).all(axis=1)
+    truth = GroundTruth(sample.labels.instances.take(size), sample.labels.image[size])
+    curves = of(
+        perfect(EvaluationInputs(truth, sample.detections, sample.images, sample.classes), seed)
+    )
     for value in (curves.ap(), curves.ar()):
         assert value == pytest.approx(1, abs=1e-12) if len(truth) else np.isnan(value)
 
@@ -326,7 +330,7 @@ def test_ap_does_not_fall_when_a_false_positive_goes(sample, data):
     wrong = np.flatnonzero(matched < 0)
     if len(wrong):
         without = kept(
-            sample, np.arange(len(sample.found)) != data.draw(st.sampled_from(wrong.tolist()))
+            sample, np.arange(len(sample.detections)) != data.draw(st.sampled_from(wrong.tolist()))
         )
         before, after = (
             of(s, (ALL,), (1000,), np.array([0.5])).precision for s in (sample, without)
@@ -338,7 +342,7 @@ def test_ap_does_not_fall_when_a_false_positive_goes(sample, data):
 @given(samples(), st.integers(0, 5))
 def test_no_limit_is_any_that_leaves_all_in(sample, more):
     most = sample.most()
-    assert sample.found.rank.max(initial=-1) < most
+    assert sample.detections.rank.max(initial=-1) < most
     one, other = of(sample, max_dets=(most,)), of(sample, max_dets=(most + more,))
     same(one, other)
 

@@ -24,7 +24,7 @@ def of(sample, conf, iou=0.45):
 
 def by_loop(sample, conf, iou):
     """ConfusionMatrix.process_batch, image by image and detection by detection."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     matrix = np.zeros((sample.classes + 1, sample.classes + 1), int)
     for image in range(sample.images):
         labels = np.flatnonzero((truth.image == image) & ~truth.crowd)
@@ -73,12 +73,12 @@ def test_samples_with_ties_equal_the_loop(sample, conf):
 @quick
 @given(samples(distinct=True), st.randoms())
 def test_every_label_and_every_sure_detection_stands_there_once(sample, random):
-    matrix, truth = of(sample, 0.25), sample.truth
-    sure = sample.found.instances.class_id[sample.found.instances.conf > 0.25]
+    matrix, truth = of(sample, 0.25), sample.labels
+    sure = sample.detections.instances.class_id[sample.detections.instances.conf > 0.25]
     assert matrix.sum(axis=0)[:-1].tolist() == sample.positives(~truth.crowd).tolist()
     assert matrix.sum(axis=1)[:-1].tolist() == np.bincount(sure, minlength=sample.classes).tolist()
     assert matrix[-1, -1] == 0
-    order = np.array(random.sample(range(len(sample.found)), len(sample.found)), np.int64)
+    order = np.array(random.sample(range(len(sample.detections)), len(sample.detections)), np.int64)
     np.testing.assert_array_equal(of(shuffled(sample, order), 0.25), matrix)
 
 

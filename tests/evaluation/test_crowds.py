@@ -35,7 +35,7 @@ def all_told(sample):
     """What every evaluator makes of a sample."""
     wide, pairs = candidates(sample, 0.1, any_class=True), candidates(sample, 0.4)
     curves = coco.evaluate(sample, pairs, COCO.bins, (1, 2, 100))
-    told = [pairs.found, pairs.label, pairs.iou, wide.found, wide.label, wide.iou]
+    told = [pairs.detection, pairs.label, pairs.iou, wide.detection, wide.label, wide.iou]
     told += [
         curves.precision,
         curves.recall,

@@ -66,7 +66,7 @@ def layout_of(rects=TILES, size=SIZE):
 
 def origins_of(sample, sources, raw=None):
     """`sources`: tiles of each detection as given; `raw`: (class, box, conf, tile)."""
-    own = [sources[k] for k in sample.found.place]
+    own = [sources[k] for k in sample.detections.place]
     flat = np.array([tile for tiles in own for tile in tiles], np.int64)
     told = {}
     if raw is not None:
@@ -83,8 +83,8 @@ def diagnosed(sample, layout=None, origins=None, **options):
 
 def names(sample, result):
     """Kinds of the detections in the order given, and of the labels."""
-    kinds = np.empty(len(sample.found), object)
-    kinds[sample.found.place] = [FOUND_KINDS[k] for k in result.found]
+    kinds = np.empty(len(sample.detections), object)
+    kinds[sample.detections.place] = [FOUND_KINDS[k] for k in result.found]
     return kinds.tolist(), [LABEL_KINDS[k] for k in result.labels]
 
 
@@ -551,17 +551,19 @@ scenes = st.integers(0, 10**9).map(scene_of)
 
 def loop(sample, layout, origins, conf, max_dets):
     """Kinds of detections and labels as the definitions read, one by one."""
-    truth, found = sample.truth.instances, sample.found.instances
-    counts = ~sample.truth.ignored
+    truth, found = sample.labels.instances, sample.detections.instances
+    counts = ~sample.labels.ignored
 
     def iou(d, g, boxes=found.boxes):
         return similarity.of_boxes(boxes[d][None], truth.boxes[g][None])[0]
 
-    kept = (found.conf >= conf) & (sample.found.rank < (max_dets or 10**6))
+    kept = (found.conf >= conf) & (sample.detections.rank < (max_dets or 10**6))
     pairs = candidates(sample)
-    match = coco.matched(sample, pairs.take(kept[pairs.found]), np.array([0.5]))[:, 0]
+    match = coco.matched(sample, pairs.take(kept[pairs.detection]), np.array([0.5]))[:, 0]
     owner = {
-        match[d]: d for d in range(len(found)) if match[d] >= 0 and not sample.truth.crowd[match[d]]
+        match[d]: d
+        for d in range(len(found))
+        if match[d] >= 0 and not sample.labels.crowd[match[d]]
     }
 
     def sources(d):
@@ -626,7 +628,9 @@ def loop(sample, layout, origins, conf, max_dets):
         about.append(max(those, key=lambda g: (iou(d, g) if g >= 0 else 0, g)))
     raw = unmerged(sample, origins, layout) if origins and layout else None
     shown = (
-        visibility(truth.boxes, sample.truth.image, layout).share if layout else np.ones(len(truth))
+        visibility(truth.boxes, sample.labels.image, layout).share
+        if layout
+        else np.ones(len(truth))
     )
     of_labels = []
     for g in range(len(truth)):
@@ -644,7 +648,7 @@ def loop(sample, layout, origins, conf, max_dets):
         ]
         seen = []
         if raw is not None:
-            its = raw.found.instances
+            its = raw.detections.instances
             seen = [
                 its.conf[r]
                 for r in range(len(its))
@@ -687,7 +691,7 @@ def test_every_detection_and_every_label_is_of_the_one_kind_that_the_definitions
 
 def put_right(sample, layout, origins, result, name):
     """AP (.5:.95) after the fix of one kind, everything made and matched anew."""
-    truth, found = sample.truth.instances, sample.found.instances
+    truth, found = sample.labels.instances, sample.detections.instances
     code = (FOUND_KINDS if name in FOUND_KINDS else LABEL_KINDS).index(name)
     there = FOUND_KINDS.index("left out") != result.found
     rows = {d: (found.class_id[d], found.boxes[d], found.conf[d]) for d in np.flatnonzero(there)}
@@ -696,7 +700,7 @@ def put_right(sample, layout, origins, result, name):
         for d, g in enumerate(result.about)
         if FOUND_KINDS[result.found[d]] in ("right", "ignored")
     }
-    ignored = sample.truth.ignored.copy()
+    ignored = sample.labels.ignored.copy()
     of_label = np.flatnonzero(result.labels == code) if name in LABEL_KINDS[2:] else []
     if name in FOUND_KINDS:
         for d in sorted(np.flatnonzero(result.found == code), key=lambda d: (-found.conf[d], d)):
@@ -721,7 +725,7 @@ def put_right(sample, layout, origins, result, name):
         ignored[of_label] = True
     else:
         raw = (
-            unmerged(sample, origins, layout).found.instances
+            unmerged(sample, origins, layout).detections.instances
             if origins and layout and origins.raw
             else empty()
         )
@@ -744,8 +748,8 @@ def put_right(sample, layout, origins, result, name):
     fixed = replace(fixed, conf=np.array([rows[k][2] for k in sorted(rows)], float))
     again = replace(
         sample,
-        truth=replace(sample.truth, ignored=ignored),
-        found=Predicted.of(fixed, np.zeros(len(rows), int)),
+        labels=replace(sample.labels, ignored=ignored),
+        detections=Predicted.of(fixed, np.zeros(len(rows), int)),
     )
     return curves(again, candidates(again)).ap()
 
@@ -771,17 +775,18 @@ def test_without_what_is_wrong_and_with_what_is_missed_all_is_well(scene):
     )
     good = np.isin(kinds, ["right", "ignored"])
     boxes = np.concatenate(
-        [sample.found.instances.boxes[good], sample.truth.instances.boxes[missed]]
+        [sample.detections.instances.boxes[good], sample.labels.instances.boxes[missed]]
     )
     classes = np.concatenate(
-        [sample.found.instances.class_id[good], sample.truth.instances.class_id[missed]]
+        [sample.detections.instances.class_id[good], sample.labels.instances.class_id[missed]]
     )
-    conf = np.concatenate([sample.found.instances.conf[good], np.zeros(len(missed))])
+    conf = np.concatenate([sample.detections.instances.conf[good], np.zeros(len(missed))])
     best = replace(
-        sample, found=Predicted.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int))
+        sample,
+        detections=Predicted.of(Instances(classes, boxes, conf=conf), np.zeros(len(conf), int)),
     )
     ap = curves(best, candidates(best)).ap(iou=0.5)
-    assert ap == pytest.approx(1) if (~sample.truth.ignored).any() else np.isnan(ap)
+    assert ap == pytest.approx(1) if (~sample.labels.ignored).any() else np.isnan(ap)
 
 
 @quick
@@ -846,11 +851,11 @@ def test_other_tasks_know_the_same_kinds(task):
     sample, layout, origins = everything()
     sizes = layout.sizes.astype(np.int64)
     parts = []
-    for rows in (sample.truth, sample.found):
+    for rows in (sample.labels, sample.detections):
         own = shaped(rows.instances)
         masks = Masks.of_rings(own.rings, sizes[rows.image]) if task == "segment" else None
         parts.append(replace(rows, instances=own, masks=masks))
-    given = replace(sample, truth=parts[0], found=parts[1], task=task)
+    given = replace(sample, labels=parts[0], detections=parts[1], task=task)
     result = diagnosed(given, layout, replace(origins, raw=shaped(origins.raw)), conf=0.2)
     plain = diagnosed(sample, layout, origins, conf=0.2)
     if task == "pose":  # keypoints tell places apart otherwise than areas
@@ -896,7 +901,7 @@ def stitched(method, overlap, noise=None, seed=0):
         classes=3,
     )
     layout = layout_of(np.array([w.bounds for w in windows], float), np.array([[1280, 1280.0]]))
-    own = [np.unique(out.tile[out.into == k]) for k in sample.found.place]
+    own = [np.unique(out.tile[out.into == k]) for k in sample.detections.place]
     raw = concatenate([shown.moved(w.x, w.y) for w, shown in parts])
     return (
         sample,

@@ -27,7 +27,7 @@ def on_tiles(sample, layout, origins, least=0.0):
     windows = [
         Window(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in layout.rects.astype(int).tolist()
     ]
-    parts = [w.clip(sample.truth.instances, least).moved(w.x, w.y) for w in windows]
+    parts = [w.clip(sample.labels.instances, least).moved(w.x, w.y) for w in windows]
     image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return EvaluationInputs(
         GroundTruth(concatenate(parts), image),
@@ -143,7 +143,9 @@ def test_what_is_not_there_is_not_a_number():
         0,
         1,
     )
-    none = Origins(np.empty(0, int), np.zeros(1, int), nothing.found.instances, np.empty(0, int))
+    none = Origins(
+        np.empty(0, int), np.zeros(1, int), nothing.detections.instances, np.empty(0, int)
+    )
     result = efficiency(nothing, none, TileLayout.of([], [], np.empty((0, 2))), nothing)
     assert all(np.isnan([p.ap, p.ap50]).all() for _, p in stages(result))
 
@@ -153,7 +155,7 @@ def test_what_is_not_there_is_not_a_number():
 def test_with_equal_weights_it_is_the_ap_of_coco(given, weight):
     sample = given[0]
     result = weighted(
-        sample, np.full(len(sample.truth), weight), np.full(len(sample.found), weight)
+        sample, np.full(len(sample.labels), weight), np.full(len(sample.detections), weight)
     )
     expected = coco.evaluate(sample, candidates(sample), max_dets=(10**6,))
     assert [result.ap, result.ap50] == pytest.approx(
@@ -172,15 +174,16 @@ def test_a_weight_of_two_is_two_of_them(given):
 
     def together(*many):
         flags = {
-            name: np.concatenate([getattr(s.truth, name) for s in many])
+            name: np.concatenate([getattr(s.labels, name) for s in many])
             for name in ("crowd", "ignored")
         }
         instances = [
-            concatenate([getattr(s, rows).instances for s in many]) for rows in ("truth", "found")
+            concatenate([getattr(s, rows).instances for s in many])
+            for rows in ("labels", "detections")
         ]
         image = [
             np.repeat(np.arange(len(many)), [len(getattr(s, rows)) for s in many])
-            for rows in ("truth", "found")
+            for rows in ("labels", "detections")
         ]
         return EvaluationInputs(
             GroundTruth(instances[0], image[0], **flags),
@@ -191,7 +194,7 @@ def test_a_weight_of_two_is_two_of_them(given):
 
     both, three = together(given[0], other), together(given[0], other, other)
     expected = curves(three, candidates(three))
-    result = weighted(both, 1.0 + both.truth.image, 1.0 + both.found.image)
+    result = weighted(both, 1.0 + both.labels.image, 1.0 + both.detections.image)
     assert [result.ap, result.ap50] == pytest.approx([expected.ap(), expected.ap(iou=0.5)])
 
 

@@ -64,15 +64,15 @@ def test_the_most_of_one_class_in_one_image(sample):
             np.stack([rows.image, rows.instances.class_id]), axis=1, return_counts=True
         )[1].max(initial=0)
 
-    assert sample.most() == max(most(sample.truth), most(sample.found))
+    assert sample.most() == max(most(sample.labels), most(sample.detections))
 
 
 @quick
 @given(samples())
 def test_positives_of_each_class(sample):
-    counted = ~sample.truth.crowd
+    counted = ~sample.labels.crowd
     expected = [
-        (sample.truth.instances.class_id[counted] == k).sum() for k in range(sample.classes)
+        (sample.labels.instances.class_id[counted] == k).sum() for k in range(sample.classes)
     ]
     assert sample.positives(counted).tolist() == expected
 
@@ -145,5 +145,5 @@ def test_nothing():
     sample = EvaluationInputs(GroundTruth(none, image), Predicted.of(none, image), 0, 0)
     assert sample.most() == 0
     assert sample.positives(np.empty(0, bool)).tolist() == []
-    assert len(sample.truth) == len(sample.found) == 0
+    assert len(sample.labels) == len(sample.detections) == 0
     assert places(image).shape == ranked(image, np.empty(0), image).shape == (0,)

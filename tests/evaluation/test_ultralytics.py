@@ -135,7 +135,7 @@ def ap_per_class(tp, conf, pred_cls, target_cls, legacy=False, eps=1e-16):
 
 def by_loops(sample, legacy, max_det):
     """Image by image: what is kept and correct of the sample's detections, and the curves."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     correct, kept, met = np.zeros((len(found), 10), bool), np.zeros(len(found), bool), []
     for image in range(sample.images):
         g = np.flatnonzero((truth.image == image) & ~truth.crowd)
@@ -186,11 +186,11 @@ def jittered(sample, seed):
     rng = np.random.default_rng(seed)
     truth, found = (
         rows.instances.changed(boxes=rows.instances.boxes + rng.uniform(-0.4, 0.4, (len(rows), 4)))
-        for rows in (sample.truth, sample.found)
+        for rows in (sample.labels, sample.detections)
     )
-    labels = GroundTruth(truth, sample.truth.image, sample.truth.crowd)
+    labels = GroundTruth(truth, sample.labels.image, sample.labels.crowd)
     return EvaluationInputs(
-        labels, Predicted.of(found, sample.found.image), sample.images, sample.classes
+        labels, Predicted.of(found, sample.detections.image), sample.images, sample.classes
     )
 
 
@@ -269,7 +269,7 @@ def test_the_arrays_of_the_oracles(case):
 @quick
 @given(samples(distinct=True), st.booleans(), st.randoms())
 def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sample, legacy, random):
-    order = np.array(random.sample(range(len(sample.found)), len(sample.found)), np.int64)
+    order = np.array(random.sample(range(len(sample.detections)), len(sample.detections)), np.int64)
     one, other = of(shuffled(sample, order), legacy), of(sample, legacy)
     np.testing.assert_array_equal(one.correct, other.correct)
     assert_same(one, {name: getattr(other, name) for name in CURVES}, 0)
@@ -278,15 +278,17 @@ def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(sampl
 @quick
 @given(samples(crowds=False), st.booleans())
 def test_a_perfect_detector_has_an_ap_of_0995(sample, legacy):
-    size = (sample.truth.instances.boxes[:, 2:] > sample.truth.instances.boxes[:, :2]).all(axis=1)
+    size = (sample.labels.instances.boxes[:, 2:] > sample.labels.instances.boxes[:, :2]).all(axis=1)
     keys = np.column_stack(
-        [sample.truth.image, sample.truth.instances.class_id, sample.truth.instances.boxes]
+        [sample.labels.image, sample.labels.instances.class_id, sample.labels.instances.boxes]
     )
     first = np.zeros(len(size), bool)  # 8.3 has no second choice among equal labels
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
-    truth = GroundTruth(sample.truth.instances.take(size & first), sample.truth.image[size & first])
+    truth = GroundTruth(
+        sample.labels.instances.take(size & first), sample.labels.image[size & first]
+    )
     results = of(
-        perfect(EvaluationInputs(truth, sample.found, sample.images, sample.classes)), legacy
+        perfect(EvaluationInputs(truth, sample.detections, sample.images, sample.classes)), legacy
     )
     np.testing.assert_allclose(results.all_ap, 0.995, atol=1e-12)
     assert results.map == (pytest.approx(0.995) if len(truth) else 0)
@@ -295,7 +297,7 @@ def test_a_perfect_detector_has_an_ap_of_0995(sample, legacy):
 @quick
 @given(samples(), st.booleans())
 def test_images_and_classes_without_labels_and_detections_change_nothing(sample, legacy):
-    more = EvaluationInputs(sample.truth, sample.found, sample.images + 2, sample.classes + 1)
+    more = EvaluationInputs(sample.labels, sample.detections, sample.images + 2, sample.classes + 1)
     one, other = of(more, legacy), of(sample, legacy)
     assert_same(one, {name: getattr(other, name) for name in CURVES}, 0)
     assert one.nt_per_class.tolist() == [*other.nt_per_class, 0]
@@ -305,9 +307,9 @@ def test_images_and_classes_without_labels_and_detections_change_nothing(sample,
 @quick
 @given(samples(), st.booleans())
 def test_crowds_are_as_if_they_were_not_there(sample, legacy):
-    truth = sample.truth
+    truth = sample.labels
     labels = GroundTruth(truth.instances.take(~truth.crowd), truth.image[~truth.crowd])
-    without = EvaluationInputs(labels, sample.found, sample.images, sample.classes)
+    without = EvaluationInputs(labels, sample.detections, sample.images, sample.classes)
     assert_same(
         of(sample, legacy), {name: getattr(of(without, legacy), name) for name in CURVES}, 0
     )
@@ -536,7 +538,7 @@ def test_keypoints_are_matched_by_oks_over_a_part_of_the_box():
     met = 0
     for seed in range(30):
         sample = sample_of(*drawn_keypoints(seed), "pose")
-        truth, found = sample.truth, sample.found
+        truth, found = sample.labels, sample.detections
         results = ultralytics.evaluate(sample, candidates(sample, 0.499))
         for image in range(sample.images):
             g = np.flatnonzero((truth.image == image) & ~truth.crowd)

@@ -37,7 +37,7 @@ def voc_ap(rec, prec, use_07_metric):
 
 def voc_eval(sample, k, ovthresh, use_07_metric, strict):
     """voc_eval.py of one class, without its extra pixel, and with a stable order."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     recs, npos = {}, 0
     for image in range(sample.images):
         own = np.flatnonzero((truth.image == image) & (truth.instances.class_id == k))
@@ -86,10 +86,10 @@ def by_loop(sample, iou=0.5, points=None, strict=False):
 
 def difficult(sample, every=4):
     """The sample without crowds, some labels of it ignored."""
-    truth = sample.truth
+    truth = sample.labels
     ignored = np.arange(len(truth)) % every == every - 1
     labels = GroundTruth(truth.instances, truth.image, np.zeros(len(truth), bool), ignored)
-    return EvaluationInputs(labels, sample.found, sample.images, sample.classes)
+    return EvaluationInputs(labels, sample.detections, sample.images, sample.classes)
 
 
 @quick
@@ -159,20 +159,20 @@ def padilla(pixel):
 def test_the_order_of_detections_of_distinct_confidence_counts_for_nothing(
     sample, protocol, random
 ):
-    order = np.array(random.sample(range(len(sample.found)), len(sample.found)), np.int64)
+    order = np.array(random.sample(range(len(sample.detections)), len(sample.detections)), np.int64)
     np.testing.assert_array_equal(of(shuffled(sample, order), **protocol), of(sample, **protocol))
 
 
 @quick
 @given(samples(crowds=False), protocols)
 def test_a_perfect_detector_has_an_ap_of_one(sample, protocol):
-    truth = sample.truth
+    truth = sample.labels
     size = (truth.instances.boxes[:, 2:] > truth.instances.boxes[:, :2]).all(axis=1)
     keys = np.column_stack([truth.image, truth.instances.class_id, truth.instances.boxes])
     first = np.zeros(len(size), bool)  # nothing is second choice of equal labels
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
     labels = GroundTruth(truth.instances.take(size & first), truth.image[size & first])
-    sample = perfect(EvaluationInputs(labels, sample.found, sample.images, sample.classes))
+    sample = perfect(EvaluationInputs(labels, sample.detections, sample.images, sample.classes))
     result = of(sample, **protocol)
     assert (np.isnan(result) == (sample.positives(np.ones(len(labels), bool)) == 0)).all()
     np.testing.assert_allclose(result[~np.isnan(result)], 1, atol=1e-12)

@@ -104,7 +104,7 @@ def test_what_reaches_past_the_picture_is_scored_as_it_is(data, tmp_path):
     over = [{"image_id": "p0", "category_id": 0, "bbox": [-20, 10, 29, 20], "score": 0.5}]
     metrics = tiler.score(dumped(tmp_path / "p.json", over), data.yaml, preds_base="0")
     assert metrics.findings == []
-    np.testing.assert_allclose(metrics.sample.found.instances.boxes, [[-20, 10, 9, 30]])
+    np.testing.assert_allclose(metrics.sample.detections.instances.boxes, [[-20, 10, 9, 30]])
 
 
 # --- other images

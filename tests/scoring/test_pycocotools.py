@@ -257,7 +257,7 @@ def test_without_boxes_the_mask_decides(tmp_path):
     assert metrics.card["area"]["detections"].startswith(
         "the mask's area, as the file's first entry"
     )
-    assert metrics.sample.found.instances.area.tolist() == [coco_mask.area(pixels)]
+    assert metrics.sample.detections.instances.area.tolist() == [coco_mask.area(pixels)]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_merged_outlines_are_sized_as_their_predictions_json(tmp_path):
     preds = SHARED / "data/e2e/preds/segment/predict"
     tiler.merge(preds, images=scenes / "images/test", out=out, task="segment", workers=1)
     metrics = tiler.score(out, data, split="val", analysis="none")
-    truth = metrics.sample.truth
+    truth = metrics.sample.labels
     names = [key.rsplit("/", 1)[-1].removesuffix(".jpg") for key in metrics.keys]
     labels = []
     for i, image in enumerate(truth.image.tolist()):

@@ -193,7 +193,7 @@ class _Drawable:
         max_dets: int | None,
         thresholds: Floats,
     ) -> _Drawable:
-        truth, found = sample.truth, sample.found
+        truth, found = sample.labels, sample.detections
         ignored = coco.outside(truth.instances.area, size) | truth.ignored
         counted = np.ones(len(found), bool) if max_dets is None else found.rank < max_dets
         within = counted & ~coco.outside(found.instances.area, size)
@@ -283,8 +283,8 @@ def _matches(
     positives.
     """
     for chosen in coco.matches(sample, pairs, ignored, thresholds):
-        chosen = chosen[counted[pairs.found[chosen]]]
-        yield pairs.found[chosen], ~ignored[pairs.label[chosen]]
+        chosen = chosen[counted[pairs.detection[chosen]]]
+        yield pairs.detection[chosen], ~ignored[pairs.label[chosen]]
 
 
 def _sums(values: Floats) -> Floats:

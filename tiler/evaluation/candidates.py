@@ -30,7 +30,7 @@ class Candidates(Columns):
     """Pairs of one image by detection; those of one detection as COCO prefers them.
 
     Attributes:
-        found: `(P,)` int32 detection, ascending.
+        detection: `(P,)` int32, ascending.
         label: `(P,)` int32.
         iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection
             that lies in it.
@@ -38,19 +38,19 @@ class Candidates(Columns):
         known: what detections of crowds were matched to, which is asked for several times over.
     """
 
-    found: Ints
+    detection: Ints
     label: Ints
     iou: Floats
     least: float
     known: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.detection)
 
     def take(self, index: Ints | Bools) -> Candidates:
         if index.dtype == bool and index.all():
             return self
-        return replace(super().take(index), known={})
+        return replace(Columns.take(self, index), known={})
 
 
 def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:
@@ -69,7 +69,7 @@ def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = F
     >>> pairs.label.tolist(), pairs.iou.tolist()
     ([1, 0], [1.0, 0.75])
     """
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     of_label, of_found = truth.image, found.image
     if not any_class:
         of_label, of_found = groups(sample)
@@ -107,7 +107,9 @@ def _joined(parts: list[list[Any]]) -> list[Any]:
 
 def groups(sample: EvaluationInputs) -> tuple[Ints, Ints]:
     """`(G,)` and `(D,)` a number for the image and class of each label and each detection."""
-    label, found = ((rows.image, rows.instances.class_id) for rows in (sample.truth, sample.found))
+    label, found = (
+        (rows.image, rows.instances.class_id) for rows in (sample.labels, sample.detections)
+    )
     return label[0] * sample.classes + label[1], found[0] * sample.classes + found[1]
 
 
@@ -121,7 +123,7 @@ def _alike(
     """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what
     lies in them.
     """
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     overlap = _overlaps(sample)
     for crowd in (False, True):
         which = np.flatnonzero(truth.crowd == crowd)
@@ -142,7 +144,7 @@ def _overlaps(sample: EvaluationInputs) -> Callable[[Ints, Ints, bool], Floats]:
 
     The formulas of maskApi.c, bbIou and rleIou, in their order of operations.
     """
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     if sample.task == "segment":
         if found.masks is None or truth.masks is None:
             raise TilerError(
@@ -178,7 +180,7 @@ def _alike_keypoints(
     sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float
 ) -> Iterator[Part]:
     """Pairs of equal group whose keypoints are near enough."""
-    truth, found = sample.truth.instances, sample.found.instances
+    truth, found = sample.labels.instances, sample.detections.instances
     assert truth.keypoints is not None and found.keypoints is not None
     order = np.argsort(of_label, kind="stable")
     first = np.searchsorted(of_label[order], of_found)

@@ -126,21 +126,21 @@ def evaluate(
     precision, scores = -np.ones(shape), -np.ones(shape)
     recall = -np.ones((shape[0], *shape[2:]))
     labels = np.zeros((sample.classes, len(bins)), np.int64)
-    classes = sample.found.instances.class_id
+    classes = sample.detections.instances.class_id
     begin = np.searchsorted(classes, np.arange(sample.classes + 1))
-    binding = int(np.searchsorted(caps, sample.found.rank.max(initial=-1), "right"))
+    binding = int(np.searchsorted(caps, sample.detections.rank.max(initial=-1), "right"))
     # the other limits leave all detections in
     repeats = [1] * binding + [len(caps) - binding][: len(caps) - binding]
     for a, size in enumerate(bins):
-        ignored = outside(sample.truth.instances.area, size) | sample.truth.ignored
+        ignored = outside(sample.labels.instances.area, size) | sample.labels.ignored
         counts = sample.positives(~ignored)
         labels[:, a] = counts
         there = np.flatnonzero(counts)
         reach = needed(counts[there])
-        within = ~outside(sample.found.instances.area, size)
+        within = ~outside(sample.detections.instances.area, size)
         tallies = [_Ranked.of(sample, within, cap, begin) for cap in caps[: len(repeats)]]
         for t, chosen in enumerate(matches(sample, pairs, ignored, thresholds)):
-            found, label = pairs.found[chosen], pairs.label[chosen]
+            found, label = pairs.detection[chosen], pairs.label[chosen]
             for m, tally in enumerate(tallies):
                 hits = tally.hits(found, ~ignored[label], within[found])
                 same = slice(m, m + repeats[m])
@@ -165,8 +165,8 @@ def matches(
     A detection takes a label that counts before any that is ignored, whatever the IoU.
     """
     enough = np.minimum(thresholds, 1 - 1e-10)
-    begin = bounds(pairs.found, len(sample.found))
-    crowded = crowds(begin, sample.found.image)
+    begin = bounds(pairs.detection, len(sample.detections))
+    crowded = crowds(begin, sample.detections.image)
     if not crowded.any():
         yield from _matched_in_rounds(sample, pairs, ignored, enough)
         return
@@ -181,7 +181,7 @@ def matches(
         )
         own += [
             chosen
-            for chosen, _ in in_turn(rows, enough, len(sample.truth), ignored, sample.truth.crowd)
+            for chosen, _ in in_turn(rows, enough, len(sample.labels), ignored, sample.labels.crowd)
         ]
     others = ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])
     rest = _matched_in_rounds(sample, pairs.take(others), ignored, enough)
@@ -195,8 +195,8 @@ def _matched_in_rounds(
     first_choice = ignored[pairs.label]
     order = np.arange(len(pairs))
     if first_choice.any():
-        order = np.lexsort((first_choice, pairs.found))
-    found, label, iou = pairs.found[order], pairs.label[order], pairs.iou[order]
+        order = np.lexsort((first_choice, pairs.detection))
+    found, label, iou = pairs.detection[order], pairs.label[order], pairs.iou[order]
     # Most detections have one candidate, which has no other: these need no rounds
     alone = (
         (np.bincount(found, minlength=1)[found] == 1)
@@ -205,14 +205,14 @@ def _matched_in_rounds(
         else np.empty(0, bool)
     )
     alone, rest = np.flatnonzero(alone), np.flatnonzero(~alone)
-    shared = sample.truth.crowd[label[rest]]
+    shared = sample.labels.crowd[label[rest]]
     for enough in thresholds:
         some = iou[rest] >= enough
         contested = rest[some]
         taken = assigned(
             found[contested],
             label[contested],
-            len(sample.truth),
+            len(sample.labels),
             shared[some] if shared.any() else None,
         )
         yield np.sort(order[np.concatenate([alone[iou[alone] >= enough], contested[taken]])])
@@ -224,9 +224,9 @@ def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = TH
 
     A label that does not count (a crowd) stands there too.
     """
-    result = np.full((len(sample.found), len(thresholds)), -1, np.int64)
-    for t, chosen in enumerate(matches(sample, pairs, sample.truth.ignored, thresholds)):
-        result[pairs.found[chosen], t] = pairs.label[chosen]
+    result = np.full((len(sample.detections), len(thresholds)), -1, np.int64)
+    for t, chosen in enumerate(matches(sample, pairs, sample.labels.ignored, thresholds)):
+        result[pairs.detection[chosen], t] = pairs.label[chosen]
     return result
 
 
@@ -260,8 +260,8 @@ class _Ranked:
 
     @classmethod
     def of(cls, sample: EvaluationInputs, within: Bools, cap: int, begin: Ints) -> _Ranked:
-        counted = sample.found.rank < cap
-        conf = sample.found.instances.confidence
+        counted = sample.detections.rank < cap
+        conf = sample.detections.instances.confidence
         return cls(
             None if counted.all() else counted, ragged.offsets(within & counted), begin, conf
         )

@@ -36,7 +36,7 @@ def confusion(
     Args:
         pairs: candidates of any class, of boxes from a little below `iou` on.
     """
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     sure = found.instances.confidence > conf
     counted = ~truth.crowd
     i, j = _matched(sample, pairs, sure, counted, iou)
@@ -56,16 +56,16 @@ def _matched(
     sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: Bools, iou: float
 ) -> tuple[Ints, Ints]:
     """Detections and their labels. `sure`, `counted`: those that take part."""
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     order = np.lexsort((found.place, -found.instances.conf))  # type: ignore[operator]
-    begin = bounds(pairs.found, len(found))
+    begin = bounds(pairs.detection, len(found))
     crowded = crowds(begin, found.image) & (sample.task == "detect")
     rows = CrowdPairs(sample, pairs, begin, order[(crowded & sure)[order]], counted)
     above = np.nextafter(np.array([iou], np.float32), np.float32(1))
     ((own, own_label),) = rows.matched(above)
     if crowded.any():
         pairs = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
-    i, j = pairs.found, pairs.label
+    i, j = pairs.detection, pairs.label
     if sample.task != "detect":
         i, j = meeting(
             sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER

@@ -167,7 +167,7 @@ def diagnose(
     >>> [FOUND_KINDS[kind] for kind in result.found], [(row.name, row.count) for row in result.rows if row.count]
     (['right', 'Dup'], [('Dup', 1)])
     """
-    found = sample.found
+    found = sample.detections
     kept = found.instances.confidence >= conf
     if max_dets is not None:
         kept &= found.rank < max_dets
@@ -198,12 +198,12 @@ def unmerged(
     masks = None
     if sample.task == "segment" and raw.rings is not None:
         masks = Masks.of_rings(raw.rings, layout.sizes[image].astype(np.int64))
-    return replace(sample, found=Predicted.of(raw, image, masks=masks))
+    return replace(sample, detections=Predicted.of(raw, image, masks=masks))
 
 
 def curves(sample: EvaluationInputs, pairs: Candidates) -> coco.Curves:
     """COCO's curves of a sample with all its detections."""
-    return coco.evaluate(sample, pairs, max_dets=(len(sample.found),))
+    return coco.evaluate(sample, pairs, max_dets=(len(sample.detections),))
 
 
 # --- detections
@@ -240,14 +240,15 @@ class _Errors:
         layout: TileLayout | None,
         origins: Origins | None,
     ) -> _Errors:
-        truth, classes = sample.truth, sample.found.instances.class_id
+        truth, classes = sample.labels, sample.detections.instances.class_id
         counts = ~truth.ignored
         well = pairs.take(
-            (pairs.iou >= WELL) & (classes[pairs.found] == truth.instances.class_id[pairs.label])
+            (pairs.iou >= WELL)
+            & (classes[pairs.detection] == truth.instances.class_id[pairs.label])
         )
-        matched = coco.matched(sample, well.take(kept[well.found]), np.array([WELL]))[:, 0].astype(
-            np.int64
-        )
+        matched = coco.matched(sample, well.take(kept[well.detection]), np.array([WELL]))[
+            :, 0
+        ].astype(np.int64)
         right = np.flatnonzero(matched >= 0)
         owner = np.full(len(truth), -1)
         owner[matched[right]] = right
@@ -256,8 +257,8 @@ class _Errors:
         kind[right] = np.where(counts[matched[right]], RIGHT, IGNORED)
         about = matched.copy()
 
-        pairs = pairs.take((kept & (matched < 0))[pairs.found])
-        i, j = pairs.found, pairs.label
+        pairs = pairs.take((kept & (matched < 0))[pairs.detection])
+        i, j = pairs.detection, pairs.label
         same = classes[i] == truth.instances.class_id[j]
         placed = pairs.iou >= WELL
         again = same & placed & (owner[j] >= 0)  # all that are well placed, or they would own it
@@ -317,7 +318,7 @@ def _truncated(
     """Which pairs are of a detection that a tile cut off its label, and the tile of each; a pair
     may have several.
     """
-    boxes, labels = sample.found.instances.boxes, sample.truth.instances.boxes
+    boxes, labels = sample.detections.instances.boxes, sample.labels.instances.boxes
     common = box.area(box.intersection(boxes[i], labels[j]))
     part = np.flatnonzero(common >= PART * box.area(boxes[i]))
     own, tile = _sources(sample, np.unique(i[part]), layout, origins)
@@ -341,9 +342,11 @@ def _sources(
     if origins is not None:
         count = np.diff(origins.offsets)[i]
         return np.repeat(i, count), origins.tile[ragged.spans(origins.offsets[i], count)]
-    boxes = sample.found.instances.boxes[i]
+    boxes = sample.detections.instances.boxes[i]
     own, tiles = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for at, tile in neighbours.alike(boxes, layout.rects, sample.found.image[i], layout.image()):
+    for at, tile in neighbours.alike(
+        boxes, layout.rects, sample.detections.image[i], layout.image()
+    ):
         middle = (boxes[at, :2] + boxes[at, 2:]) / 2
         there = box.inside(np.concatenate([middle, middle], axis=1), layout.rects[tile])
         own.append(i[at[there]])
@@ -378,13 +381,13 @@ class _Missed:
     def of(
         cls, errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float
     ) -> _Missed:
-        truth, well = errors.sample.truth, errors.well
+        truth, well = errors.sample.labels, errors.well
         none = np.zeros(len(truth), bool)
-        left_out = well.take(~errors.kept[well.found])
+        left_out = well.take(~errors.kept[well.detection])
         sure = unsure = well.take(np.empty(0, np.int64))
         if raw is not None:
             seen = candidates(raw, WELL)
-            is_sure = raw.found.instances.confidence[seen.found] >= conf
+            is_sure = raw.detections.instances.confidence[seen.detection] >= conf
             sure, unsure = seen.take(is_sure), seen.take(~is_sure)
         split, lost, covered, weak = none.copy(), none.copy(), ~none, none.copy()
         split[_split(errors)] = True
@@ -409,7 +412,11 @@ class _Missed:
         best, _ = _best((sure,), kind == LOST_IN_MERGE)
         low, of_tile = _best((left_out, unsure), kind == LOW_CONF)
         return cls(
-            kind, best, low[of_tile == 0], low[of_tile == 1], None if raw is None else raw.found
+            kind,
+            best,
+            low[of_tile == 0],
+            low[of_tile == 1],
+            None if raw is None else raw.detections,
         )
 
 
@@ -417,7 +424,7 @@ def _split(errors: _Errors) -> Ints:
     """Labels that are in pieces: detections cut off by different tiles, which together have the
     bounds of the label.
     """
-    boxes, labels = errors.sample.found.instances.boxes, errors.sample.truth.instances.boxes
+    boxes, labels = errors.sample.detections.instances.boxes, errors.sample.labels.instances.boxes
     pieces = np.unique(errors.cut)
     label, number = np.unique(errors.about[pieces], return_inverse=True)
     count = np.bincount(number, minlength=len(label))
@@ -440,7 +447,7 @@ def _best(many: Sequence[Candidates], wanted: Bools) -> tuple[Ints, Ints]:
     """
     label, iou, found = (
         np.concatenate([getattr(pairs, name) for pairs in many])
-        for name in ("label", "iou", "found")
+        for name in ("label", "iou", "detection")
     )
     of = np.repeat(np.arange(len(many)), [len(pairs) for pairs in many])
     order = np.flatnonzero(wanted[label])
@@ -484,14 +491,14 @@ def _right(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     left = errors.kept & (errors.kind != code)
     if code not in EXPLAINING:
         return _changed(errors, left)
-    conf = sample.found.instances.confidence
+    conf = sample.detections.instances.confidence
     free = wrong[errors.owner[errors.about[wrong]] < 0]
     free = free[np.lexsort((free, -conf[free], errors.about[free]))]
     free = np.sort(free[_firsts(errors.about[free])])
     label = errors.about[free]
     if code == CLS:
-        renamed = sample.truth.instances.class_id[label]
-        part = _part(sample, sample.found, free)
+        renamed = sample.labels.instances.class_id[label]
+        part = _part(sample, sample.detections, free)
         return _changed(
             errors, left, replace(part, instances=replace(part.instances, class_id=renamed))
         )
@@ -503,10 +510,10 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     sample = errors.sample
     label = np.flatnonzero(missed.kind == code)
     if code in (NOT_COVERED, MISS):
-        ignored = sample.truth.ignored.copy()
+        ignored = sample.labels.ignored.copy()
         ignored[label] = True  # no detection is matched to it: this is as good as removed
         fixed, pairs = _changed(errors, errors.kept)
-        return replace(fixed, truth=replace(sample.truth, ignored=ignored)), pairs
+        return replace(fixed, labels=replace(sample.labels, ignored=ignored)), pairs
     if code == SEAM_SPLIT:
         piece = (errors.kind == SEAM_TRUNC) & np.isin(errors.about, label)
         pieces = np.flatnonzero(piece)  # those of a label are of one class: the first is the surest
@@ -515,7 +522,7 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
         return _changed(
             errors,
             errors.kept & ~piece,
-            _of_labels(sample, label, sample.found.instances.confidence[surest], surest),
+            _of_labels(sample, label, sample.detections.instances.confidence[surest], surest),
         )
     raw = missed.lost if code == LOST_IN_MERGE else missed.weak_raw
     kept = errors.kept.copy()
@@ -523,7 +530,7 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
         kept[missed.weak] = True
     if missed.raw is None:
         return _changed(errors, kept)
-    last = np.full(len(raw), len(sample.found))
+    last = np.full(len(raw), len(sample.detections))
     return _changed(errors, kept, replace(_part(sample, missed.raw, raw), place=last))
 
 
@@ -535,7 +542,7 @@ def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fi
     """
     sample = errors.sample
     kept = np.flatnonzero(keep)
-    parts = [_part(sample, sample.found, kept), *([] if added is None else [added])]
+    parts = [_part(sample, sample.detections, kept), *([] if added is None else [added])]
     image, place, area = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("image", "place", "box_area")
@@ -552,22 +559,22 @@ def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fi
     )
     number = np.empty(len(order), np.int64)
     number[order[found.place]] = np.arange(len(order))
-    before: Any = np.full(len(sample.found), -1, np.int32)
+    before: Any = np.full(len(sample.detections), -1, np.int32)
     before[kept] = number[: len(kept)]
-    pairs = errors.well.take(keep[errors.well.found])
-    pairs = replace(pairs, found=before[pairs.found])
+    pairs = errors.well.take(keep[errors.well.detection])
+    pairs = replace(pairs, detection=before[pairs.detection])
     if added is not None and len(added):
-        more = candidates(replace(sample, found=added), WELL)
-        own = np.concatenate([pairs.found, number[len(kept) :][more.found]])
+        more = candidates(replace(sample, detections=added), WELL)
+        own = np.concatenate([pairs.detection, number[len(kept) :][more.detection]])
         pairs = Candidates(
             own,
             np.concatenate([pairs.label, more.label]),
             np.concatenate([pairs.iou, more.iou]),
             WELL,
         )
-    if (pairs.found[1:] < pairs.found[:-1]).any():
-        pairs = pairs.take(np.argsort(pairs.found, kind="stable"))
-    return replace(sample, found=found), pairs
+    if (pairs.detection[1:] < pairs.detection[:-1]).any():
+        pairs = pairs.take(np.argsort(pairs.detection, kind="stable"))
+    return replace(sample, detections=found), pairs
 
 
 def _part(sample: EvaluationInputs, found: Predicted, index: Ints) -> Predicted:
@@ -581,7 +588,7 @@ def _part(sample: EvaluationInputs, found: Predicted, index: Ints) -> Predicted:
 
 def _of_labels(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
     """Labels as detections."""
-    truth = sample.truth
+    truth = sample.labels
     masks = None if truth.masks is None else truth.masks.take(label)
     own = replace(_plain(sample, truth.instances.take(label)), conf=conf)
     return Predicted(own, truth.image[label], place, place, truth.box_area[label], masks)

@@ -126,18 +126,18 @@ def _plain(sample: EvaluationInputs) -> Precision:
 def _chosen(raw: EvaluationInputs) -> EvaluationInputs:
     """Without the predictions on a label but for the one of the highest IoU; of equals the surest."""
     pairs = candidates(raw, WELL)
-    pairs = pairs.take(~raw.truth.crowd[pairs.label])
-    conf = raw.found.instances.confidence
-    order = np.lexsort((pairs.found, -conf[pairs.found], -pairs.iou, pairs.label))
+    pairs = pairs.take(~raw.labels.crowd[pairs.label])
+    conf = raw.detections.instances.confidence
+    order = np.lexsort((pairs.detection, -conf[pairs.detection], -pairs.iou, pairs.label))
     best = order[ragged.firsts(pairs.label[order])]
-    keep = np.ones(len(raw.found), bool)
-    keep[pairs.found] = False
-    keep[pairs.found[best]] = True
-    found = raw.found
+    keep = np.ones(len(raw.detections), bool)
+    keep[pairs.detection] = False
+    keep[pairs.detection[best]] = True
+    found = raw.detections
     masks = None if found.masks is None else found.masks.take(keep)
     return replace(
         raw,
-        found=Predicted.of(
+        detections=Predicted.of(
             found.instances.take(keep), found.image[keep], found.box_area[keep], masks
         ),
     )
@@ -152,11 +152,11 @@ def _shares(
     whole object. One that is like none has the n of what is to be seen, and so has a detection.
     """
     of_tile = layout.image()
-    truth, found = per_tile.truth, per_tile.found
+    truth, found = per_tile.labels, per_tile.detections
     seen = np.maximum(
         visibility(truth.instances.boxes, of_tile[truth.image], layout, SHOWN).tiles, 1
     )
-    full = sample.truth
+    full = sample.labels
     whole = visibility(full.instances.boxes, full.image, layout, SHOWN).tiles
     most = np.zeros(len(truth))
     for label, tile in neighbours.alike(full.instances.boxes, layout.rects, full.image, of_tile):
@@ -192,13 +192,13 @@ def weighted(sample: EvaluationInputs, labels: Floats, found: Floats) -> Precisi
     0.7525
     """
     pairs = candidates(sample)
-    ignored, classes = sample.truth.ignored, sample.truth.instances.class_id
+    ignored, classes = sample.labels.ignored, sample.labels.instances.class_id
     total = np.bincount(classes[~ignored], labels[~ignored], sample.classes)
     there = np.flatnonzero(sample.positives(~ignored))
-    begin = np.searchsorted(sample.found.instances.class_id, np.arange(sample.classes + 1))
+    begin = np.searchsorted(sample.detections.instances.class_id, np.arange(sample.classes + 1))
     ap = np.zeros((len(coco.THRESHOLDS), len(there)))
     for t, chosen in enumerate(coco.matches(sample, pairs, ignored, coco.THRESHOLDS)):
-        i, j = pairs.found[chosen], pairs.label[chosen]
+        i, j = pairs.detection[chosen], pairs.label[chosen]
         right, wrong = np.zeros(len(found)), found.astype(np.float64)
         right[i], wrong[i] = np.where(ignored[j], 0.0, labels[j]), 0.0
         for column, k in enumerate(there):

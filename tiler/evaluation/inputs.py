@@ -119,7 +119,7 @@ class Predicted(Columns):
         """The detections at the given indices, ascending, or where a mask is True; ranked among
         themselves.
         """
-        taken = super().take(index)
+        taken = Columns.take(self, index)
         return replace(taken, rank=places(taken.instances.class_id, taken.image))
 
 
@@ -164,14 +164,14 @@ class EvaluationInputs:
         task: what IoU means: of boxes, of OBBs' areas, of masks' pixels, or OKS of keypoints.
     """
 
-    truth: GroundTruth
-    found: Predicted
+    labels: GroundTruth
+    detections: Predicted
     images: int
     classes: int
     task: Task = "detect"
 
     def __post_init__(self) -> None:
-        for what, columns in (("label", self.truth), ("detection", self.found)):
+        for what, columns in (("label", self.labels), ("detection", self.detections)):
             rows: Any = columns
             for name, values, end in (
                 ("class", rows.instances.class_id, self.classes),
@@ -183,12 +183,12 @@ class EvaluationInputs:
 
     def positives(self, counted: Bools) -> Ints:
         """`(classes,)` how many labels of each class are among those counted."""
-        return np.bincount(self.truth.instances.class_id[counted], minlength=self.classes)
+        return np.bincount(self.labels.instances.class_id[counted], minlength=self.classes)
 
     def most(self) -> int:
         """The largest number of detections or labels of one class in one image: no smaller
         `max_dets` leaves all in.
         """
-        truth = self.truth
+        truth = self.labels
         labels = places(truth.instances.class_id, truth.image).max(initial=-1)
-        return int(max(labels, self.found.rank.max(initial=-1))) + 1
+        return int(max(labels, self.detections.rank.max(initial=-1))) + 1

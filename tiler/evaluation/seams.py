@@ -73,7 +73,7 @@ def visibility(
         image: `(N,)`.
         min_share: the part of its area, above 0, with which a box counts as seen in a tile.
 
-    >>> from tiler.evaluation.layout import Layout
+    >>> from tiler.evaluation.layout import TileLayout
     >>> layout = TileLayout.of([np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])], [np.ones(2)], np.array([[1152, 640.0]]))
     >>> seen = visibility(np.array([[0, 0, 100, 50], [600, 0, 630, 30], [448, 0, 704, 9.0]]), np.zeros(3, int), layout)
     >>> seen.margin.tolist(), seen.share.tolist(), seen.tiles.tolist()
@@ -162,7 +162,7 @@ def table(
             f"duplicates need the candidates from an IoU of {coco.THRESHOLDS[0]} on, got those "
             f"from {pairs.least}"
         )
-    counted = ~sample.truth.ignored
+    counted = ~sample.labels.ignored
     where = np.where(counted, np.digitize(visibility.margin, MARGINS), len(MARGIN_NAMES))
 
     def total(label: Ints, values: Floats | None = None) -> Floats:
@@ -171,7 +171,7 @@ def table(
     known = _known(sample, matched)
     every = np.arange(len(known))
     labels, found = total(every), total(every, known[:, 0].astype(float))
-    right = matched[pairs.found, 0] == pairs.label
+    right = matched[pairs.detection, 0] == pairs.label
     again = _duplicated(sample, pairs, matched)
     columns = (
         _over(found, labels),
@@ -188,7 +188,7 @@ def table(
 
 def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
     """`(G, T)` which labels are found at each threshold."""
-    known = np.zeros((len(sample.truth), matched.shape[1]), bool)
+    known = np.zeros((len(sample.labels), matched.shape[1]), bool)
     found, threshold = np.nonzero(matched >= 0)
     known[matched[found, threshold], threshold] = True
     return known
@@ -197,13 +197,14 @@ def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
 def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> Ints:
     """For each detection that is a duplicate, of which label."""
     classes = (
-        sample.found.instances.class_id[pairs.found] == sample.truth.instances.class_id[pairs.label]
+        sample.detections.instances.class_id[pairs.detection]
+        == sample.labels.instances.class_id[pairs.label]
     )
     again = np.flatnonzero(
-        (matched[pairs.found, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes
+        (matched[pairs.detection, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes
     )
     # the first of a detection's pairs is its best
-    most = np.diff(pairs.found[again], prepend=-1) > 0
+    most = np.diff(pairs.detection[again], prepend=-1) > 0
     return np.asarray(pairs.label[again[most]])
 
 
@@ -284,9 +285,9 @@ def gap(
     >>> round(result.gap, 2), round(result.size_matched, 2), result.covered, result.low < result.gap < result.high
     (0.6, 0.6, 5, True)
     """
-    counted = ~sample.truth.ignored & ((visibility.margin < SEAM) | (visibility.margin >= INSIDE))
-    size = np.digitize(sample.truth.instances.area if areas is None else areas, np.square(SIDES))
-    place = (sample.truth.image * (len(SIDES) + 1) + size) * 2 + (visibility.margin >= INSIDE)
+    counted = ~sample.labels.ignored & ((visibility.margin < SEAM) | (visibility.margin >= INSIDE))
+    size = np.digitize(sample.labels.instances.area if areas is None else areas, np.square(SIDES))
+    place = (sample.labels.image * (len(SIDES) + 1) + size) * 2 + (visibility.margin >= INSIDE)
     shape = (sample.images, len(SIDES) + 1, 2)
     known = _known(sample, matched)[:, 0]
     counts = np.stack(
@@ -366,7 +367,7 @@ def density(
     Args:
         matched: `(D, T)` of `coco.matched`; what is matched to a crowd is not false.
 
-    >>> from tiler.evaluation.layout import Layout
+    >>> from tiler.evaluation.layout import TileLayout
     >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances, empty
     >>> layout = TileLayout.of([np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])], [np.ones(2)], np.array([[200, 50.0]]))
@@ -376,9 +377,9 @@ def density(
     >>> near.in_band, near.band_area, near.elsewhere, near.elsewhere_area, near.ratio
     (1, 1600.0, 1, 8400.0, 5.25)
     """
-    given = sample.found.instances
+    given = sample.detections.instances
     wrong = np.flatnonzero((given.confidence >= conf) & (matched[:, 0] < 0))
-    image = sample.found.image[wrong]
+    image = sample.detections.image[wrong]
     centre = (given.boxes[wrong, :2] + given.boxes[wrong, 2:]) / 2
     there = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
     image, centre = image[there], centre[there]
@@ -507,12 +508,12 @@ def by_resolution(
     """
     labels, found = (
         replace(rows.instances, area=rows.instances.area * scale[rows.image] ** 2)
-        for rows in (sample.truth, sample.found)
+        for rows in (sample.labels, sample.detections)
     )
     seen = replace(
         sample,
-        truth=replace(sample.truth, instances=labels),
-        found=replace(sample.found, instances=found),
+        labels=replace(sample.labels, instances=labels),
+        detections=replace(sample.detections, instances=found),
     )
     # COCO's bins have both their ends: the last number before the next bin is theirs
     names = [f"{low:g}-{high:g}" for low, high in pairwise(NETWORK_SIDES[:-1])] + [

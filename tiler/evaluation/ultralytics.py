@@ -146,23 +146,23 @@ def evaluate(
     >>> round(evaluate(one, candidates(one, 0.499)).map, 6)  # a perfect detector
     0.995
     """
-    counted = ~sample.truth.crowd
+    counted = ~sample.labels.crowd
     if max_det is None:
-        labels = np.bincount(sample.truth.image[counted], minlength=1).max(initial=0)
+        labels = np.bincount(sample.labels.image[counted], minlength=1).max(initial=0)
         max_det = MAX_DET if legacy else max(MAX_DET, int(labels))
     order = by_image(sample)
     kept = np.zeros(len(order), bool)
-    order = order[places(sample.found.image[order]) < max_det]
+    order = order[places(sample.detections.image[order]) < max_det]
     kept[order] = True
-    begin = bounds(pairs.found, len(sample.found))
-    crowded = crowds(begin, sample.found.image) & (sample.task == "detect")
+    begin = bounds(pairs.detection, len(sample.detections))
+    crowded = crowds(begin, sample.detections.image) & (sample.task == "detect")
     ordinary = (
         pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
         if crowded.any()
         else pairs
     )
     alike = _single(sample, ordinary)
-    alike = alike.take(kept[alike.found] & counted[alike.label])
+    alike = alike.take(kept[alike.detection] & counted[alike.label])
     correct = _correct_legacy(sample, alike) if legacy else _correct(sample, alike)
     which = np.flatnonzero(crowded & kept)
     rows = CrowdPairs(sample, pairs, begin, which, counted)
@@ -174,7 +174,7 @@ def evaluate(
 
 def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
-    found = sample.found
+    found = sample.detections
     order = np.argsort(found.place)
     order = order[np.argsort(-found.instances.confidence[order], kind="stable")]
     return np.asarray(order[by_number(found.image[order])])
@@ -185,15 +185,15 @@ def _single(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
     label.
     """
     if sample.task == "pose":
-        truth = replace(sample.truth.instances, area=sample.truth.box_area * POSE_AREA)
+        truth = replace(sample.labels.instances, area=sample.labels.box_area * POSE_AREA)
         pairs = candidates(
-            replace(sample, truth=replace(sample.truth, instances=truth)), pairs.least
+            replace(sample, labels=replace(sample.labels, instances=truth)), pairs.least
         )
         assert truth.keypoints is not None
         pairs = pairs.take((truth.keypoints[pairs.label, :, 2] != 0).any(axis=1))
-    i, j, iou = pairs.found, pairs.label, pairs.iou
+    i, j, iou = pairs.detection, pairs.label, pairs.iou
     if sample.task == "detect":
-        iou = iou_of_pairs(sample.found.instances.boxes, sample.truth.instances.boxes, i, j)
+        iou = iou_of_pairs(sample.detections.instances.boxes, sample.labels.instances.boxes, i, j)
     elif sample.task == "obb":
         i, j = meeting(sample, *groups(sample))
         iou = probious(sample, i, j)
@@ -210,7 +210,11 @@ def meeting(
     """Detections and labels of equal group whose bounds meet, or may overlap by so much."""
     met = list(
         neighbours.alike(
-            sample.found.instances.boxes, sample.truth.instances.boxes, of_found, of_label, iou
+            sample.detections.instances.boxes,
+            sample.labels.instances.boxes,
+            of_found,
+            of_label,
+            iou,
         )
     )
     none = np.empty(0, np.int64)
@@ -221,7 +225,7 @@ def meeting(
 
 def probious(sample: EvaluationInputs, i: Ints, j: Ints) -> Floats:
     """`(P,)` ProbIoU of detections and labels that are OBBs."""
-    found, labels = sample.found.instances.rings, sample.truth.instances.rings
+    found, labels = sample.detections.instances.rings, sample.labels.instances.rings
     assert found is not None and labels is not None
     one = (column[i] for column in _gaussian(found.quads()))
     return _probiou(tuple(one), tuple(column[j] for column in _gaussian(labels.quads())))
@@ -302,11 +306,11 @@ def _correct(sample: EvaluationInputs, alike: Candidates) -> Bools:
     """8.4.190: in the order of confidence, each takes its best label that is still free at that
     threshold.
     """
-    correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)
+    correct = np.zeros((len(sample.detections), len(THRESHOLDS)), bool)
     for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
         some = np.flatnonzero(alike.iou >= threshold)
-        taken = some[assigned(alike.found[some], alike.label[some], len(sample.truth))]
-        correct[alike.found[taken], t] = True
+        taken = some[assigned(alike.detection[some], alike.label[some], len(sample.labels))]
+        correct[alike.detection[taken], t] = True
     return correct
 
 
@@ -334,7 +338,7 @@ class CrowdPairs:
         """
         boxes: Any = (
             rows.instances.boxes.astype(np.float32)
-            for rows in (self.sample.found, self.sample.truth)
+            for rows in (self.sample.detections, self.sample.labels)
         )
         one, other = boxes
         every = np.zeros(len(other), np.int64)
@@ -363,10 +367,10 @@ def _correct_legacy(sample: EvaluationInputs, alike: Candidates) -> Bools:
     """8.3: each looks at its best label only, of equals the last; the most confident that does has
     it.
     """
-    order = preferred(alike.found, alike.label, alike.iou, last=True)
-    best = order[ragged.firsts(alike.found[order])]
-    found, label, iou = alike.found[best], alike.label[best], alike.iou[best]
-    correct = np.zeros((len(sample.found), len(THRESHOLDS)), bool)
+    order = preferred(alike.detection, alike.label, alike.iou, last=True)
+    best = order[ragged.firsts(alike.detection[order])]
+    found, label, iou = alike.detection[best], alike.label[best], alike.iou[best]
+    correct = np.zeros((len(sample.detections), len(THRESHOLDS)), bool)
     for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
         enough = np.flatnonzero(iou >= threshold)
         _, first = np.unique(label[enough], return_index=True)
@@ -388,7 +392,7 @@ def _results(
     """
     labels = sample.positives(counted)
     classes = np.flatnonzero(labels)
-    found = sample.found.instances
+    found = sample.detections.instances
     conf = found.confidence.astype(np.float32)
     order = order[np.argsort(-conf[order])]
     order = order[by_number(found.class_id[order])]

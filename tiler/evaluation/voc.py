@@ -49,15 +49,15 @@ def ap(
     >>> ap(one, candidates(one)).tolist(), ap(one, candidates(one), strict=True).tolist()
     ([0.5, nan], [0.0, nan])
     """
-    ignored = sample.truth.difficult
+    ignored = sample.labels.difficult
     found, label = _best(pairs.take(pairs.iou > iou if strict else pairs.iou >= iou))
-    counts = np.ones(len(sample.found), bool)
+    counts = np.ones(len(sample.detections), bool)
     counts[found[ignored[label]]] = False
     found, label = found[~ignored[label]], label[~ignored[label]]
     # detections of a class stand by their confidence
     _, first = np.unique(label, return_index=True)
     right = np.sort(found[first])
-    classes = sample.found.instances.class_id
+    classes = sample.detections.instances.class_id
     before = ragged.offsets(counts)
     begin = np.searchsorted(classes, np.arange(sample.classes + 1))
     at = np.searchsorted(right, begin)
@@ -76,9 +76,9 @@ def ap(
 
 def _best(pairs: Candidates) -> tuple[Ints, Ints]:
     """Each detection that has any, ascending, and the best of its labels, of equals the first."""
-    order = preferred(pairs.found, pairs.label, pairs.iou)
-    best = order[ragged.firsts(pairs.found[order])]
-    return pairs.found[best], pairs.label[best]
+    order = preferred(pairs.detection, pairs.label, pairs.iou)
+    best = order[ragged.firsts(pairs.detection[order])]
+    return pairs.detection[best], pairs.label[best]
 
 
 def _sampled(envelope: Floats, recall: Floats) -> float:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Columns:
     """Base of frozen dataclasses whose arrays are columns.
 
-    Arrays, and values that have a `take` of their own (outlines, masks), are columns; all else
-    holds for every row.
+    Arrays are columns, and so are values of this kind; all else holds for every row. What has
+    several values a row (outlines, masks) overrides `take`.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Columns:
 
     def take(self, index: Ints | Bools) -> Self:
         """The rows at the given indices, or where a mask is True, in that order."""
-        if index.dtype == bool:
-            index = np.flatnonzero(index)
+        given = np.asarray(index)
+        rows = np.flatnonzero(given) if given.dtype == bool else given.astype(np.int64)
         taken: dict[str, Any] = {}
         for item in fields(self):  # type: ignore[arg-type]  # every heir is a dataclass
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
-                taken[item.name] = value[index]
-            elif hasattr(value, "take"):
-                taken[item.name] = value.take(index)
+                taken[item.name] = value[rows]
+            elif isinstance(value, Columns):
+                taken[item.name] = value.take(rows)
         return replace(self, **taken)  # type: ignore[type-var]

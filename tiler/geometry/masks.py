@@ -17,6 +17,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
     from tiler.geometry.polygons import Rings
@@ -30,7 +31,7 @@ FURTHEST = 2**31 - 1  # fifths of a pixel; C's int ends here
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Masks:
+class Masks(Columns):
     """The pixels of N objects as runs, column by column as COCO has them, each in a frame of its
     own size.
 

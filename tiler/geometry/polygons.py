@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.geometry import overlay, ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.overlay import POLYGON
 from tiler.lazy import shapely
 
@@ -28,7 +29,7 @@ MANY = 8  # points, of which a convex hull is taken first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rings:
+class Rings(Columns):
     """The outlines of N objects; each has any number of rings, filled even-odd together.
 
     Attributes:

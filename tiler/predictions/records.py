@@ -87,7 +87,7 @@ class Records(Columns):
         kept = np.arange(len(self.row))[index].tolist()
         outlines = _renumbered(self.outlines, kept)
         return replace(
-            super().take(index), outlines=outlines, faults=_renumbered(self.faults, kept)
+            Columns.take(self, index), outlines=outlines, faults=_renumbered(self.faults, kept)
         )
 
 

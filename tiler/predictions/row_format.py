@@ -57,7 +57,7 @@ class Meaning:
         """Where things are in a row of so many values; None if it has no meaning here.
 
         >>> Meaning("detect").layout(6), Meaning("detect").layout(5)
-        (Layout(first=1, coordinates=4, conf=5), None)
+        (RowLayout(first=1, coordinates=4, conf=5), None)
         """
         found = self._layout(count)
         return (

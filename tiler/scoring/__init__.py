@@ -22,9 +22,9 @@ from tiler.options import ReadingOptions, ScoreOptions
 from tiler.options.fields import path
 from tiler.predictions import FULL
 from tiler.scoring import detections, ground_truth
+from tiler.scoring.image_selection import Looked, looked, only, renumbered
 from tiler.scoring.measuring import measured
 from tiler.scoring.metrics import Metrics, Seams, finite, summary
-from tiler.scoring.predicted import Looked, looked, only, renumbered
 from tiler.scoring.tiling import Scored, sizes_of, tiling
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _of_predicted(
     if not seen.unsure.any():
         return None
     kept = seen.predicted
-    truth, found = renumbered(sample.truth, kept), renumbered(sample.found, kept)
+    truth, found = renumbered(sample.labels, kept), renumbered(sample.detections, kept)
     fewer = EvaluationInputs(truth, found, int(kept.sum()), sample.classes, sample.task)
     some = [key for key, counts in zip(keys, kept.tolist(), strict=True) if counts]
     metrics = measured(fewer, names, some, replace(options, analysis="none"), lambda: "", {})

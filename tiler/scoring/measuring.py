@@ -70,7 +70,7 @@ def measured(
     clock = _Clock()
     protocols = options.protocol.split(",")
     analysis = options.analysis == "full" or (
-        options.analysis == "auto" and len(sample.found) <= MANY
+        options.analysis == "auto" and len(sample.detections) <= MANY
     )
     tiling = look() if analysis else _why_none(sample, options)
     clock.lap("tiles")
@@ -93,7 +93,7 @@ def measured(
     clock.lap("ultralytics")
     matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
     resampled = _drawn(sample, own, chosen, options) if analysis and options.replicates else None
-    few = bootstrap.few(sample.images, len(np.unique(sample.truth.image[~sample.truth.ignored])))
+    few = bootstrap.few(sample.images, len(np.unique(sample.labels.image[~sample.labels.ignored])))
     drawn = None if few else resampled
     clock.lap("intervals")
     parts = _analysed(sample, pairs, own, matched, tiling, box.conf, options) if analysis else {}
@@ -147,8 +147,8 @@ def _pairs(
     own = found.iou >= least
     if sample.classes > 1:
         own &= (
-            sample.found.instances.class_id[found.found]
-            == sample.truth.instances.class_id[found.label]
+            sample.detections.instances.class_id[found.detection]
+            == sample.labels.instances.class_id[found.label]
         )
     return found, found.take(own)
 
@@ -192,7 +192,7 @@ class _Clock:
 def _why_none(sample: EvaluationInputs, options: ScoreOptions) -> str:
     if options.analysis == "none":
         return "--analysis none"
-    return f"{len(sample.found)} detections: --analysis full for intervals, seams and error classes"
+    return f"{len(sample.detections)} detections: --analysis full for intervals, seams and error classes"
 
 
 def _left_out(tiling: Tiling | str, analysis: bool) -> dict[str, list[str]]:
@@ -349,15 +349,15 @@ def _seams(
     """Of the images whose tiles are known."""
     layout = tiling.layout
     tiled = np.diff(layout.offsets) > 0
-    margins = seams.visibility(sample.truth.instances.boxes, sample.truth.image, layout)
-    margin = np.where(tiled[sample.truth.image], margins.margin, np.inf)
+    margins = seams.visibility(sample.labels.instances.boxes, sample.labels.image, layout)
+    margin = np.where(tiled[sample.labels.image], margins.margin, np.inf)
     if not tiled.all():
-        kept = tiled[sample.truth.image]
+        kept = tiled[sample.labels.image]
         margins = seams.Visibility(margins.margin[kept], margins.share[kept], margins.tiles[kept])
         sample = replace(
             sample,
-            truth=sample.truth.take(tiled[sample.truth.image]),
-            found=sample.found.take(tiled[sample.found.image]),
+            labels=sample.labels.take(tiled[sample.labels.image]),
+            detections=sample.detections.take(tiled[sample.detections.image]),
         )
         layout = replace(layout, sizes=np.where(tiled[:, None], layout.sizes, 0.0))
         pairs = candidates(sample, pairs.least)
@@ -377,18 +377,18 @@ def _limits(
     sample: EvaluationInputs, box: Results, most: int, caps: Sequence[int], limit: int
 ) -> dict[str, Any]:
     """How many detections count, and of how many images some do not."""
-    rank = sample.found.rank
+    rank = sample.detections.rank
     return {
-        "labels": int((~sample.truth.ignored).sum()),
-        "ignored_labels": int(sample.truth.ignored.sum()),
-        "detections": len(sample.found),
-        "images_without_labels": int(sample.images - len(np.unique(sample.truth.image))),
-        "images_without_detections": int(sample.images - len(np.unique(sample.found.image))),
+        "labels": int((~sample.labels.ignored).sum()),
+        "ignored_labels": int(sample.labels.ignored.sum()),
+        "detections": len(sample.detections),
+        "images_without_labels": int(sample.images - len(np.unique(sample.labels.image))),
+        "images_without_detections": int(sample.images - len(np.unique(sample.detections.image))),
         "max_dets": {
             "coco": list(caps),
             "auto": most,
             "limit": limit,
-            "images_beyond_limit": len(np.unique(sample.found.image[rank >= limit])),
+            "images_beyond_limit": len(np.unique(sample.detections.image[rank >= limit])),
             "ultralytics": box.max_det,
             "detections_beyond_ultralytics": int((~box.kept).sum()),
         },
@@ -421,7 +421,7 @@ def _deviations(
             f"confusion matrix: above confidence {confusion.CONF}, where validation takes its "
             "own, 0.001"
         )
-        conf = sample.found.instances.confidence
+        conf = sample.detections.instances.confidence
         ties = len(conf) - len(np.unique(conf.astype(np.float32)))
         if ties:
             result.append(
@@ -455,7 +455,7 @@ def _per_class(
     """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best
     mean F1.
     """
-    detections = np.bincount(sample.found.instances.class_id, minlength=sample.classes)
+    detections = np.bincount(sample.detections.instances.class_id, minlength=sample.classes)
     rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
     images = _labelled_images(sample)
     result: dict[str, dict[str, Any]] = {}
@@ -486,8 +486,8 @@ def _per_class(
 
 def _labelled_images(sample: EvaluationInputs) -> Ints:
     """`(K,)` how many images have labels of each class that count."""
-    counted = ~sample.truth.ignored
-    pairs = np.stack([sample.truth.instances.class_id[counted], sample.truth.image[counted]])
+    counted = ~sample.labels.ignored
+    pairs = np.stack([sample.labels.instances.class_id[counted], sample.labels.image[counted]])
     return np.bincount(np.unique(pairs, axis=1)[0], minlength=sample.classes)
 
 
@@ -507,7 +507,7 @@ def _per_image(
     """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's
     confidence and above.
     """
-    found, truth = sample.found, sample.truth
+    found, truth = sample.detections, sample.labels
     sure = found.instances.confidence >= conf
     label = matched[:, 0]
     counted = ~truth.ignored

@@ -201,7 +201,7 @@ class Metrics:
         """By the image's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as
         Ultralytics has it.
         """
-        truth, found = self.sample.truth, self.sample.found
+        truth, found = self.sample.labels, self.sample.detections
         count = self.sample.images
         labels, detections, right = (
             np.bincount(image, minlength=count).tolist()

@@ -191,7 +191,7 @@ def _chosen(
     chosen: list[_Spot] = []
     for most in (EACH, count):
         for kind, is_label, i in ranked:
-            rows: Any = metrics.sample.truth if is_label else metrics.sample.found
+            rows: Any = metrics.sample.labels if is_label else metrics.sample.detections
             image = int(rows.image[i])
             own = [place for place in (*known, *chosen) if place.image == image]
             if len(chosen) >= count:
@@ -215,11 +215,11 @@ def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[tuple[str, bool, in
     """Kind, whether it is a label, and its number: of several kinds the worst of each in turn."""
     sample = metrics.sample
     near = None if metrics.seams is None else metrics.seams.margin
-    conf = sample.found.instances.confidence
+    conf = sample.detections.instances.confidence
     wrong = np.flatnonzero((errors.found > RIGHT) & (errors.about >= 0))
-    sure = np.zeros(len(sample.truth))  # a label in pieces is as bad as its surest piece
+    sure = np.zeros(len(sample.labels))  # a label in pieces is as bad as its surest piece
     np.maximum.at(sure, errors.about[wrong], conf[wrong])
-    at_seam = np.zeros(len(sample.truth), bool) if near is None else near < INSIDE
+    at_seam = np.zeros(len(sample.labels), bool) if near is None else near < INSIDE
 
     def labels(kind: str, by: Floats, which: Bools | None = None) -> list[tuple[str, bool, int]]:
         some = np.flatnonzero(
@@ -231,7 +231,7 @@ def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[tuple[str, bool, in
         some = np.flatnonzero(errors.found == FOUND_KINDS.index(kind))
         return [(kind, False, i) for i in some[np.argsort(-conf[some], kind="stable")].tolist()]
 
-    area = sample.truth.instances.area
+    area = sample.labels.instances.area
     yield from _in_turn(
         [labels(k, -sure) if k in LABEL_KINDS else detections(k) for k in SEAM_KINDS]
     )
@@ -249,7 +249,7 @@ def _in_turn(lists: list[list[tuple[str, bool, int]]]) -> Iterator[tuple[str, bo
 
 def _extent(sample: EvaluationInputs, errors: Diagnosis, is_label: bool, i: int) -> Floats:
     """The label, or the detection and the label that it is about."""
-    truth, found = sample.truth.instances.boxes, sample.found.instances.boxes
+    truth, found = sample.labels.instances.boxes, sample.detections.instances.boxes
     label = i if is_label else int(errors.about[i])
     boxes = np.concatenate([truth[[label] if label >= 0 else []], found[[] if is_label else [i]]])
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
@@ -294,7 +294,7 @@ def _place(
     about = -1 if metrics.errors is None or rows.conf is None else int(metrics.errors.about[i])
     true = ""
     if kind in ("Cls", "Both") and about >= 0:
-        true = f" ({metrics.names[metrics.sample.truth.instances.class_id[about]]})"
+        true = f" ({metrics.names[metrics.sample.labels.instances.class_id[about]]})"
     what = f"{kind}: {metrics.names[rows.class_id[i]]}{conf}, {WORDS[kind]}{true} ({near}{scale})"
     return _Spot(image, kind, what, box, (x, y, x + w, y + h), zoom)
 
@@ -356,7 +356,7 @@ def _draw(
             metrics.layout.rects[own], metrics.layout.interior[own], strict=True
         ):
             _sides(draw, (rect - np.tile(origin, 2)) * scale, interior)
-    truth, found = sample.truth, sample.found
+    truth, found = sample.labels, sample.detections
     labels = _seen(truth.instances, truth.image, place)
     detections = _seen(found.instances, found.image, place)
     of_label, of_detection = (4, 2) if place.kind else (3, 1)
