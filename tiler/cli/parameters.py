@@ -69,7 +69,7 @@ def _parameter(field: Any) -> inspect.Parameter:
     option = typer.Option(
         *names,
         help=meta["help"],
-        metavar=None if is_flag else meta["shown"],
+        metavar=None if is_flag else meta["metavar"],
         show_default=shown,
         rich_help_panel=meta["group"],
     )
