@@ -315,7 +315,7 @@ def test_compare_says_which_is_better_in_words(here):
     same = score(here, "good", "--compare", "good")
     assert (same.returncode, same.stderr) == (0, "")
     assert same.stdout.splitlines()[-1] == "too few images for an interval (2)"
-    table = same.stdout[same.stdout.index("first less other") :].splitlines()[1:-1]
+    table = same.stdout[same.stdout.index("first minus other") :].splitlines()[1:-1]
     assert [line.split() for line in table if line.startswith("AP ")] == [["AP", "0.000"]]
     assert not any(" to " in line for line in table)
     content = strictly(score(here, "good", "--compare", "worse", "--json").stdout)["comparison"]
