@@ -78,20 +78,17 @@ def write(
         SourceRefused: the image is damaged, or the tiles' format cannot hold it.
         Unfinished: the disk is full.
     """
-    chosen = job.options
-    keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
-    with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as image:
+    limit = pixel_limit(job.options.max_pixels)
+    with reading.opened(file, header, limit, job.pages) as image:
         stretched = _stretched(job, image)
-        tables = reading.tables(file, header) if keeps else None
-        how = encoding(image, header, chosen.format, chosen.quality, tables)
-        deep.require(how)
+        how = _encoding(job, file, header, image)
         made = Made(how.suffix, notes=_notes(image, how, stretched))
         made.channels = image.bands if deep.paged(how, image.bands) else COLOUR
         located = geo.located(file, header, job.root / source.key)
         if located is not None:
             made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
-        if keeps and not stretched:
+        if _keeps_jpeg(job) and not stretched:
             made.copied = _copy(tiles, file)
         try:
             made.stamps = _cut(tiles, image, later)
@@ -101,6 +98,19 @@ def write(
             tiles.remove()
             raise
     return made
+
+
+def _keeps_jpeg(job: SplitJob) -> bool:
+    """Whether tiles of a JPEG keep its coefficients and tables."""
+    return job.options.jpeg == "keep" and job.options.format in ("same", "jpg")
+
+
+def _encoding(job: SplitJob, file: BufferedReader, header: Header, image: SourceImage) -> Encoding:
+    """How the tiles are encoded."""
+    tables = reading.tables(file, header) if _keeps_jpeg(job) else None
+    how = encoding(image, header, job.options.format, job.options.quality, tables)
+    deep.require(how)
+    return how
 
 
 def _stretched(job: SplitJob, image: SourceImage) -> bool:

@@ -201,24 +201,28 @@ def label_rows(
         seen = parts.rows
         area = parts.area
     tile = views.tile[view]
-    rects = windows[tile]
-    rows = yolo.values(seen.moved(-rects[:, 0], -rects[:, 1]), rects[:, 2:] - rects[:, :2])
+    rows = _row_values(seen, windows[tile])
     accepted = trainer_rules.accepted(rows, spec.task, spec.classes, spec.out_shape)
     partial[view[~accepted]] = True
-    good = np.flatnonzero(accepted)
-    good = good[_distinct([rows[i] for i in good], tile[good])]
+    good = np.flatnonzero(accepted & _distinct(rows, tile, accepted))
     return LabelRows(view[good], [rows[i] for i in good], area[good], partial)
 
 
-def _distinct(rows: list[Floats], tile: Ints) -> Bools:
-    """`(R,)` False for rows that the trainer, in float32, takes for a duplicate of an earlier row
-    of their tile."""
+def _row_values(seen: Instances, windows: Floats) -> list[Floats]:
+    """The numbers of each row, in the frame of its tile."""
+    tiles = seen.moved(-windows[:, 0], -windows[:, 1])
+    return yolo.values(tiles, windows[:, 2:] - windows[:, :2])
+
+
+def _distinct(rows: list[Floats], tile: Ints, accepted: Bools) -> Bools:
+    """`(R,)` False for rows that the trainer, in float32, takes for a duplicate of an earlier
+    accepted row of their tile."""
     result = np.ones(len(rows), bool)
-    seen: set[tuple[int, bytes]] = set()
-    for i, row in enumerate(rows):
-        key = (int(tile[i]), (row.astype(np.float32) + 0.0).tobytes())
-        result[i] = key not in seen
-        seen.add(key)
+    known: set[tuple[int, bytes]] = set()
+    for i in np.flatnonzero(accepted):
+        key = (int(tile[i]), (rows[i].astype(np.float32) + 0.0).tobytes())
+        result[i] = key not in known
+        known.add(key)
     return result
 
 
