@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict, replace
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +41,7 @@ def command(
         str,
         typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings."),
     ] = "text",
+    json: Annotated[bool, typer.Option("--json", help="The same as --output-format json.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Findings only, no closing line.")
     ] = False,
@@ -49,6 +50,8 @@ def command(
     """Find what the trainer would refuse of a dataset, and what else is wrong with it."""
     if output_format not in FORMATS:
         raise TilerError(f"--output-format is one of {', '.join(FORMATS)}, got {output_format!r}")
+    if json:
+        output_format = "json"
     from tiler.checking import check
 
     with progress("checked", quiet or output_format != "text") as show:
@@ -72,7 +75,7 @@ def _json(report: CheckReport, shown_path: Any) -> None:
         items.append({**asdict(item), "level": item.level})
     counted = {"task": report.task, "images": report.images, "rows": report.rows}
     result = {**counted, "findings": items}
-    emit(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
+    emit(dumps(result, indent=1, ensure_ascii=True) + "\n")
 
 
 def _github(report: CheckReport, shown_path: Any) -> None:
