@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT, picture, tree
+from tests.conftest import ROOT, Dataset, picture, tree
 from tiler.options import CheckOptions, RunOptions, SplitOptions
 from tiler.options.fields import option_fields
 
@@ -153,18 +153,29 @@ def test_a_second_run_on_one_output_is_refused_with_3(filled, tmp_path):
     assert "another run is writing it" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def many_tiles(tmp_path_factory):
+    """A dataset that takes a moment, and the tiles of a run that nobody stopped."""
+    root = tmp_path_factory.mktemp("many")
+    data = Dataset(root / "data").filled(train=16, size=(900, 700))
+    assert run("split", data.yaml, "--tile", 64, "--out", root / "sound").returncode == 0
+    return data, tree(root / "sound")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code", "backend"),
+    [
+        (signal.SIGINT, 130, "threading"),
+        (signal.SIGINT, 130, "loky"),
+        (signal.SIGTERM, 143, "loky"),
+        (signal.SIGHUP, 129, "threading"),
+    ],
 )
-@pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
-    tmp_path, number, code, backend
+    many_tiles, tmp_path, number, code, backend
 ):
-    from tests.conftest import Dataset
-
-    data = Dataset(tmp_path / "data").filled(train=30, size=(900, 700))
-    run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
+    data, sound = many_tiles
     arguments = [
         "split",
         str(data.yaml),
@@ -187,14 +198,11 @@ def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
     assert said == f"tiler: stopped by {signal.Signals(number).name}; run again to go on\n"
     assert not (tmp_path / "out").exists()
     assert run(*arguments).returncode == 0
-    assert tree(tmp_path / "out") == tree(tmp_path / "sound")
+    assert tree(tmp_path / "out") == sound
 
 
-def test_a_lost_worker_is_made_up_for(tmp_path):
-    from tests.conftest import Dataset
-
-    data = Dataset(tmp_path / "data").filled(train=12, size=(900, 700))
-    run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
+def test_a_lost_worker_is_made_up_for(many_tiles, tmp_path):
+    data, sound = many_tiles
     arguments = [
         "split",
         str(data.yaml),
@@ -216,7 +224,7 @@ def test_a_lost_worker_is_made_up_for(tmp_path):
     os.kill(children[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "")
-    assert tree(tmp_path / "out") == tree(tmp_path / "sound")
+    assert tree(tmp_path / "out") == sound
 
 
 def test_an_ascii_terminal_is_enough(tmp_path):

@@ -30,13 +30,13 @@ def by_strips(monkeypatch):
 
     def start():
         monkeypatch.setattr(reading, "LARGE", 0)
-        real = reading.raster.sweep
+        real = reading.row_reader.sweep
 
         def sweep(rows, *more):
             read.append(type(rows).__name__)
             return real(rows, *more)
 
-        monkeypatch.setattr(reading.raster, "sweep", sweep)
+        monkeypatch.setattr(reading.row_reader, "sweep", sweep)
         return read
 
     return start

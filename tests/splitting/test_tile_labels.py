@@ -118,7 +118,9 @@ def test_there_is_a_view_of_each_object_in_each_tile_that_shows_some_of_it(split
 
 
 def naive_fates(found, rows, windows, scales, options):
-    """The rules of --min-visible, --min-size, --rescue and --truncated, view by view."""
+    """The rules of --min-visible, --min-size, --rescue and --truncated, one view after the
+    other.
+    """
     kept = []
     for k in range(len(found.tile)):
         t, i = found.tile[k], found.object[k]

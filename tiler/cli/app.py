@@ -16,11 +16,8 @@ gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting th
 
 import typer  # noqa: E402
 
-from tiler.errors import (  # noqa: E402
-    TilerError,
-    Unfinished,
-    printable,
-)
+from tiler.cli import hints  # noqa: E402
+from tiler.errors import TilerError, Unfinished, printable  # noqa: E402
 from tiler.version import __version__  # noqa: E402
 
 app = typer.Typer(
@@ -82,13 +79,14 @@ def run() -> NoReturn:
     try:
         _require_place()
         add_commands(sys.argv[1:])
+        _require_our_style(sys.argv[1:])
         code = app(standalone_mode=False)
     except SystemExit as ended:
         code = ended.code
     except Exception as error:
         wrong_use = getattr(error, "format_message", None)  # an error of the command line's library
         if wrong_use is not None:
-            _misused(wrong_use())
+            _misused(_unknown_option(error) or wrong_use())
         if os.environ.get(DEBUG):
             raise
         _fail(*_said(error))
@@ -101,6 +99,28 @@ def _misused(message: str) -> NoReturn:
         _leave(2)
     command = next((f" {name}" for name in sys.argv[1:2] if name in COMMANDS), "")
     _fail(f"{message.rstrip('.')}; see tiler{command} --help", 2)
+
+
+def _unknown_option(error: Exception) -> str | None:
+    """What to use in place of an option that there is not; None of other errors."""
+    given = getattr(error, "option_name", None)
+    context = getattr(error, "ctx", None)
+    if given is None or context is None or not hasattr(error, "possibilities"):
+        return None
+    known = [name for parameter in context.command.params for name in parameter.opts]
+    return hints.unknown_option(context.command.name, given, known)
+
+
+def _require_our_style(arguments: Sequence[str]) -> None:
+    """That options are not written `tile=640`.
+
+    Raises:
+        TilerError: they are; it says how to write them.
+    """
+    command, *rest = arguments or [""]
+    better = hints.rewritten(command, rest) if command in COMMANDS else None
+    if better is not None:
+        raise TilerError(f"options are not written like that here; write: {better}")
 
 
 def _said(error: Exception) -> tuple[str, int]:

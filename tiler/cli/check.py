@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +26,7 @@ GITHUB_LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 OutputFormat = Annotated[
     str, typer.Option("--output-format", metavar="|".join(FORMATS), help="How to print findings.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="The same as --output-format json.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print findings only, without the summary.")
 ]
@@ -36,12 +37,15 @@ def command(
     data: Data,
     images: CocoImages = None,
     output_format: OutputFormat = "text",
+    json: Json = False,
     quiet: Quiet = False,
     **options: Any,
 ) -> None:
     """Check a dataset for everything that the trainer would reject, and for other problems."""
     if output_format not in FORMATS:
         raise TilerError(f"--output-format is one of {', '.join(FORMATS)}, got {output_format!r}")
+    if json:
+        output_format = "json"
     from tiler.checking import check
 
     with progress("checked", quiet or output_format != "text") as show:
@@ -70,7 +74,7 @@ def _json(report: CheckReport) -> None:
         "rows": report.rows,
         "findings": findings,
     }
-    emit(json.dumps(content, indent=1, ensure_ascii=True) + "\n")
+    emit(dumps(content, indent=1, ensure_ascii=True) + "\n")
 
 
 def _github(report: CheckReport) -> None:
