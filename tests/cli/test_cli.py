@@ -195,7 +195,7 @@ def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, said = process.communicate(timeout=10)
     assert process.returncode == code
-    assert said == f"tiler: stopped by {signal.Signals(number).name}; run again to go on\n"
+    assert said == f"tiler: stopped by {signal.Signals(number).name}; run again to resume\n"
     assert not (tmp_path / "out").exists()
     assert run(*arguments).returncode == 0
     assert tree(tmp_path / "out") == sound
@@ -256,7 +256,7 @@ def test_the_bar_is_for_terminals(filled, tmp_path):
     assert b"4/4" in shown
 
 
-def test_a_fault_of_our_own_is_one_line_unless_debugging(filled, tmp_path):
+def test_an_internal_error_is_one_line_unless_debugging(filled, tmp_path):
     code = (
         "import sys, tiler.splitting as s\n"
         "def broken(*a, **k): raise ZeroDivisionError('oops')\n"
@@ -267,7 +267,7 @@ def test_a_fault_of_our_own_is_one_line_unless_debugging(filled, tmp_path):
     command = [sys.executable, "-c", code, "split", str(filled.yaml)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3
-    assert done.stderr.startswith("tiler: a fault of tiler itself: ZeroDivisionError: oops")
+    assert done.stderr.startswith("tiler: internal error: ZeroDivisionError: oops")
     assert done.stderr.count("\n") == 1
     debug = subprocess.run([*command[:3], "--debug", *command[3:]], capture_output=True, text=True)
     assert "Traceback" in debug.stderr
@@ -362,7 +362,7 @@ def test_check_sees_the_same_picture_in_two_splits(dataset):
     dataset.add("a.jpg", "", picture(seed=1))
     dataset.add("b.jpg", "", picture(seed=1), "val")
     done = run("check", dataset.yaml)
-    assert "images/val/b.jpg: P04 stands in val and, as images/train/a.jpg, in train" in done.stdout
+    assert "images/val/b.jpg: P04 is in val and, as images/train/a.jpg, in train" in done.stdout
 
 
 def test_json_has_the_real_path_and_the_terminal_the_printable_one(dataset, tmp_path):
