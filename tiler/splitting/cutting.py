@@ -186,7 +186,7 @@ def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     if written:
         return written
     pixels = 0
-    for number in np.flatnonzero(plan.written):
+    for number in np.flatnonzero(plan.written).tolist():
         width, height = plan.tiles[number].size
         pixels += width * height
     return round(source.bytes * pixels / (header.size[0] * header.size[1]))

@@ -64,7 +64,7 @@ class SourcePlan:
 
     def entries(self) -> list[TileEntry]:
         """The written tiles, as the manifest lists them."""
-        return [self._entry(int(tile)) for tile in np.flatnonzero(self.written)]
+        return [self._entry(number) for number in np.flatnonzero(self.written).tolist()]
 
     def _entry(self, number: int) -> TileEntry:
         tile = self.tiles[number]

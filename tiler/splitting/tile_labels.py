@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 
+ROUNDED = 1 - 1e-9  # a value that equals its threshold but for rounding is not below it
+BATCH_POINTS = 500_000
+
+# Tried in turn until the trainer accepts the rectangle, which may reach far out of the tile;
+# at last the aligned one is shrunk, which keeps its direction
+OBB_POLICIES: dict[str, tuple[ObbPolicy, ...]] = {
+    "full": ("full", "aligned", "minrect"),
+    "aligned": ("aligned", "minrect"),
+    "minrect": ("minrect",),
+}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Views(Columns):
     """P pairs of a tile and an object that it shows, by tile, then by object.
@@ -72,18 +84,6 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     hides = options.truncated == "mask"
     hidden = below if hides else np.zeros(len(objects), bool)
     return Views(tile, objects, seen, kept, below, hidden, large, hides)
-
-
-ROUNDED = 1 - 1e-9  # a value that equals its threshold but for rounding is not below it
-BATCH_POINTS = 500_000
-
-# Tried in turn until the trainer accepts the rectangle, which may reach far out of the tile;
-# at last the aligned one is shrunk, which keeps its direction
-OBB_POLICIES: dict[str, tuple[ObbPolicy, ...]] = {
-    "full": ("full", "aligned", "minrect"),
-    "aligned": ("aligned", "minrect"),
-    "minrect": ("minrect",),
-}
 
 
 def _in_view(instances: Instances, windows: Floats, obb: str) -> tuple[Ints, Ints, Instances]:
@@ -244,7 +244,7 @@ class _InParts:
 
 
 def _in_parts(seen: Instances, area: Floats, scales: Floats, options: SplitOptions) -> _InParts:
-    """Cut outlines in their parts, as --parts says.
+    """The label rows of outlines; a cut one may have several parts, see --parts.
 
     Args:
         area: `(N,)` px² of the instances.
@@ -314,7 +314,7 @@ def _outlines(seen: Instances) -> list[list[Floats]]:
 
 
 def _written_outlines(rows: LabelRows, views: Bools, bounds: Floats) -> list[list[Floats]]:
-    """The outlines that the label rows of some views of a tile have."""
+    """The outlines in the label rows of some views of a tile, in source pixels."""
     size = bounds[2:] - bounds[:2]
     outlines = []
     for view, values in zip(rows.view, rows.values, strict=True):
