@@ -210,8 +210,8 @@ def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _manifest(root: Path) -> list[Finding]:
-    """Of an output of `tiler split`: whether all its tiles are there, with as many rows as the
-    manifest says.
+    """If the dataset is an output of `tiler split`: whether all tiles of the manifest are there,
+    with the right number of rows.
     """
     path = root / manifest.NAME
     if not os.path.lexists(path):

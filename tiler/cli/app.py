@@ -12,7 +12,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
-gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting them is a tenth of it
+gc.set_threshold(
+    50_000
+)  # most objects of the start-up stay; looking for garbage takes a tenth of it
 
 import typer  # noqa: E402
 

@@ -42,7 +42,7 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="DIR",
-        help="Folder of the full images, if only tile names tell where tiles lie.",
+        help="Folder of the full images, to place tiles by their names, without a manifest.",
         show_default=False,
     ),
 ]
@@ -164,7 +164,7 @@ class _MergeScore:
             print_score(self.metrics, verbose)
 
     def print_findings(self, merged: Path, verbose: bool, quiet: bool) -> None:
-        """What is to be said of the score, to stderr."""
+        """Why there is no score, or its findings, to stderr."""
         if self.problem:
             print(f"tiler: no score: {printable(self.problem)}", file=sys.stderr)
         if self.metrics is not None:

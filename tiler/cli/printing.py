@@ -19,7 +19,7 @@ LISTED = 20  # findings printed; all of them are in the report
 
 
 def emit(text: str) -> None:
-    """Write a result to stdout as it is, if there is one."""
+    """Write a result to stdout as it is, if there is a stdout."""
     if sys.stdout is not None:
         sys.stdout.write(text)
 

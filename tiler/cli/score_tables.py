@@ -1,6 +1,6 @@
 """A score on the terminal, for people: tables on stdout, findings on stderr.
 
-The functions take `plain`, the score as it stands in score.json.
+The functions take the score as it is written to score.json (`Plain`), or a part of it.
 """
 
 from __future__ import annotations

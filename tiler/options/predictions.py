@@ -56,7 +56,7 @@ def _geojson_only(options: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions(ReadingOptions):
-    """How prediction files are read, where their tiles lie, and what is written in addition.
+    """How prediction files are read, how tiles are located, and what is written in addition.
 
     Raises:
         TilerError: an invalid value, with what is expected.

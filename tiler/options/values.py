@@ -21,7 +21,7 @@ Check: TypeAlias = Callable[[Any], Any]
 
 
 def described(check: Check, expected: str) -> Check:
-    """A check that says what is expected, whatever the error; True and False are no numbers."""
+    """A check whose errors all say what is expected; True and False do not count as numbers."""
 
     def checked(value: Any) -> Any:
         try:

@@ -60,7 +60,7 @@ def cut(
     except Exception as error:  # whatever it is, the other images are cut
         rejected = refusal(error)
         finding = Finding(rejected.path or source.key, rejected.code, rejected.message)
-        return SplitOutcome.refused(source.split, source.key, finding, fingerprint)
+        return SplitOutcome.rejected(source.split, source.key, finding, fingerprint)
 
 
 def fingerprint_of(job: SplitJob, source: Source) -> str:

@@ -114,7 +114,7 @@ class SplitOutcome(msgspec.Struct):
     kept: bool = False
 
     @classmethod
-    def refused(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
+    def rejected(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
         """The outcome of a source that cannot be used."""
         entry = SourceTiles(key, split, 0, 0, fingerprint, [])
         return cls(entry, TileCounts(sources=1, refused=1), {}, [], [finding])

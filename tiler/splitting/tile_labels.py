@@ -158,7 +158,7 @@ def rescued(objects: Ints, visible: Floats, kept: Bools, large: Bools) -> Bools:
 
 
 def _best_of_each(keys: Ints, values: Floats) -> Ints:
-    """Where the highest value of each key stands; of equal ones the first."""
+    """The index of the highest value of each key; of equal values, the first."""
     order = np.lexsort((np.arange(len(keys)), -values, keys))
     return np.asarray(order[ragged.firsts(keys[order])])
 
