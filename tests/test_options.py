@@ -130,7 +130,7 @@ def test_an_option_as_text_and_as_a_value(name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_value_is_refused_by_name_with_what_is_expected(name):
-    shown = f"--{name.replace('_', '-')} is "
+    shown = f"--{name.replace('_', '-')}: expected "
     for value in BAD[name]:
         with pytest.raises(TilerError) as error:
             SplitOptions.of({name: value})
@@ -203,7 +203,7 @@ def test_an_unknown_name_is_refused_with_a_guess(cls):
 def test_a_guess_for_a_name_and_for_a_choice():
     with pytest.raises(TilerError, match=r"unknown option 'tiel'; did you mean 'tile'\?"):
         SplitOptions.of({"tiel": 640})
-    with pytest.raises(TilerError, match=r"did you mean 'shift'\?, got 'shfit'"):
+    with pytest.raises(TilerError, match=r"\(did you mean 'shift'\?\), got 'shfit'"):
         SplitOptions(edge="shfit")
 
 
@@ -249,7 +249,8 @@ def test_run_and_check_options():
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
     with pytest.raises(
-        TilerError, match=f"^--backend is .*; {backend} does not run yet: .*, got '{backend}'$"
+        TilerError,
+        match=f"^--backend: expected .*; {backend} does not run yet: .*, got '{backend}'$",
     ) as caught:
         RunOptions.of({"backend": backend})
     assert caught.value.exit_code == 2

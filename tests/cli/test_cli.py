@@ -66,7 +66,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         (["split", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
         (
             ["split", "data", "--tile", "5"],
-            "--tile is a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
+            "--tile: expected a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
         ),
         (
             ["split", "data", "--tile", "64", "--overlap", "64"],
@@ -83,7 +83,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         ),
         (
             ["check", "data", "--output-format", "xml"],
-            "--output-format is one of text, json, github, got 'xml'",
+            "--output-format: expected one of text, json, github, got 'xml'",
         ),
     ],
 )

@@ -43,7 +43,9 @@ def command(
 ) -> None:
     """Check a dataset for everything that the trainer would reject, and for other problems."""
     if output_format not in FORMATS:
-        raise TilerError(f"--output-format is one of {', '.join(FORMATS)}, got {output_format!r}")
+        raise TilerError(
+            f"--output-format: expected one of {', '.join(FORMATS)}, got {output_format!r}"
+        )
     if json:
         output_format = "json"
     from tiler.checking import check

@@ -101,7 +101,8 @@ class Checked:
             try:
                 checked = item.metadata["check"](value)
             except (TypeError, ValueError) as error:
-                raise TilerError(f"{flag_name(item.name)} is {error}, got {value!r}") from None
+                name = flag_name(item.name)
+                raise TilerError(f"{name}: expected {error}, got {value!r}") from None
             object.__setattr__(self, item.name, checked)
 
     @classmethod

@@ -30,7 +30,7 @@ class MergeOptions(Checked):
         None,
         "Minimum overlap of detections of the same object, for all or by class. "
         "Default: 0.3 for cvm (in the area that both tiles see), 0.55 for wbf, else 0.5.",
-        optional(described(per_class, "0 to 1, such as 0.5 or 0.5,car=0.4")),
+        optional(described(per_class, "a number from 0 to 1, such as 0.5 or 0.5,car=0.4")),
         MERGING,
         "0..1[,CLASS=0..1]",
         idle=when("method", "soft-nms", "center", "none"),
@@ -46,7 +46,7 @@ class MergeOptions(Checked):
     conf: float | str = option(
         0.0,
         "Ignore detections below this confidence, for all or by class.",
-        described(per_class, "0 to 1, such as 0.25 or 0.25,car=0.4"),
+        described(per_class, "a number from 0 to 1, such as 0.25 or 0.25,car=0.4"),
         MERGING,
         "0..1[,CLASS=0..1]",
     )

@@ -55,7 +55,7 @@ class ScoreOptions(Checked):
         "Size bins: those of a benchmark, or increasing sides of squares in pixels of the full "
         "image.",
         described(
-            size_bins, "coco, aitod, tinyperson, soda, or rising sides in px such as 16,32,96"
+            size_bins, "coco, aitod, tinyperson, soda, or increasing sides in px such as 16,32,96"
         ),
         SCORING,
         "coco|aitod|tinyperson|soda|16,32,96",
@@ -64,7 +64,7 @@ class ScoreOptions(Checked):
         "auto",
         "Maximum detections per class and image, in increasing order. auto: 1, 10 and 100 as in "
         "COCO, and also all of them.",
-        described(detection_limits, "auto, or rising whole numbers such as 1,10,100"),
+        described(detection_limits, "auto, or increasing whole numbers such as 1,10,100"),
         SCORING,
         "auto|1,10,100",
         idle=_coco_limits_only,

@@ -49,9 +49,11 @@ def choice(*allowed: str) -> Callable[[Any], str]:
     """One of a few words."""
 
     def check(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}")
-        return cast(str, value)
+        if value in allowed:
+            return cast(str, value)
+        hint = did_you_mean(str(value), allowed).removeprefix("; ")
+        expected = f"one of {', '.join(allowed)}"
+        raise ValueError(f"{expected} ({hint})" if hint else expected)
 
     return check
 
@@ -116,18 +118,18 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
 
 def _range(low: float, high: float) -> str:
     if high == math.inf:
-        return f"from {low:g} on"
+        return f"of at least {low:g}"
     return f"from {low:g} to {high:g}"
 
 
 def auto_or(low: int) -> Callable[[Any], str | int]:
-    """auto, or a whole number from `low` on."""
+    """auto, or a whole number of at least `low`."""
     check = whole(low)
 
     def checked(value: Any) -> str | int:
         return "auto" if value == "auto" else check(value)
 
-    return described(checked, f"auto or a whole number from {low} on")
+    return described(checked, f"auto or a whole number of at least {low}")
 
 
 def flag(value: Any) -> bool:
