@@ -19,6 +19,10 @@ from tiler.options.values import (
 BASES = ("auto", "0", "1", "coco91")
 NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
 EXPORTS = ("dota", "geojson", "csv")
+ALWAYS = {
+    "coco": "predictions.json, in COCO's format, is always written",
+    "yolo": "labels/ with YOLO's rows is always written",
+}
 READING, WRITING = "Reading", "Writing"
 
 
@@ -84,7 +88,11 @@ class PredictionOptions(ReadingOptions):
         "|".join(BASES),
     )
     export: str = option(
-        "", "Also write DOTA Task1, GeoJSON or CSV.", choices(*EXPORTS), WRITING, "dota,geojson,csv"
+        "",
+        "Also write DOTA Task1, GeoJSON or CSV.",
+        choices(*EXPORTS, reasons=ALWAYS),
+        WRITING,
+        "dota,geojson,csv",
     )
     affine: str = option(
         "",

@@ -106,5 +106,5 @@ class ScoreOptions(Checked):
         idle=when("analysis", "none"),
     )
     seed: int = option(
-        0, "Random seed of the resampling.", whole(0), SCORING, idle=_resampling_only
+        0, "Random seed of the resampling.", whole(0), SCORING, "INT", idle=_resampling_only
     )

@@ -37,4 +37,6 @@ def pixel_limit(chosen: str | int) -> int | None:
 
 def workers_option() -> Any:
     """--workers."""
-    return option(0, "Number of parallel workers; 0 = one per CPU core.", whole(0, 4096), RUN)
+    return option(
+        0, "Number of parallel workers; 0 = one per CPU core.", whole(0, 4096), RUN, "INT"
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tiler.options.fields import Checked, choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
-from tiler.options.values import TILE_SIZE, background, described, number, scales, whole
+from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
 
 GRID, LABELS = "Grid", "Labels"
 
@@ -28,7 +28,7 @@ class SplitOptions(Checked):
     overlap: float = option(
         0.2,
         "Overlap of neighbouring tiles: a fraction of the tile (below 1), or pixels (1 or more).",
-        number(0),
+        OVERLAP,
         GRID,
         "0.2|128",
     )
@@ -113,6 +113,7 @@ class SplitOptions(Checked):
         "Random seed for the background tiles that a ratio selects.",
         whole(0),
         LABELS,
+        "INT",
         idle=when("background", "all", "none"),
     )
     format: str = choice_option(

@@ -45,22 +45,32 @@ def optional(check: Check) -> Check:
     return checked
 
 
-def choice(*allowed: str) -> Callable[[Any], str]:
-    """One of a few words."""
+def choice(*allowed: str, reasons: Mapping[str, str] | None = None) -> Callable[[Any], str]:
+    """One of a few words, in any case.
+
+    Args:
+        reasons: for words that are not allowed, why not.
+
+    >>> choice("iou", "ios")("IoS")
+    'ios'
+    """
 
     def check(value: Any) -> str:
-        if value in allowed:
-            return cast(str, value)
-        hint = did_you_mean(str(value), allowed).removeprefix("; ")
+        word = value.lower() if isinstance(value, str) else str(value)
+        if isinstance(value, str) and word in allowed:
+            return word
+        hint = (reasons or {}).get(word) or did_you_mean(word, allowed).removeprefix("; ")
         expected = f"one of {', '.join(allowed)}"
         raise ValueError(f"{expected} ({hint})" if hint else expected)
 
     return check
 
 
-def choices(*allowed: str, least: int = 0) -> Callable[[Any], str]:
+def choices(
+    *allowed: str, least: int = 0, reasons: Mapping[str, str] | None = None
+) -> Callable[[Any], str]:
     """Some of a few words, "csv,dota" or a list; each once, in the order of `allowed`."""
-    one = choice(*allowed)
+    one = choice(*allowed, reasons=reasons)
 
     def check(value: Any) -> str:
         given = _items(value) if isinstance(value, str) else list(value or ())
@@ -101,6 +111,21 @@ def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
         return result
 
     return described(check, f"a number {_range(low, high)}")
+
+
+def overlap(value: Any) -> float:
+    """A fraction of the tile below 1, or whole pixels.
+
+    >>> overlap("0.2"), overlap(128)
+    (0.2, 128.0)
+    """
+    result = number(0)(value)
+    if result > 1 and result != int(result):
+        raise ValueError
+    return result
+
+
+OVERLAP = described(overlap, "a fraction of the tile below 1, or whole pixels")
 
 
 def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
