@@ -13,7 +13,7 @@ from tiler.datasets.sources import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import yolo
-from tiler.formats.text_files import read_bytes, reason
+from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
 from tiler.geometry.instances import Instances
@@ -55,7 +55,7 @@ class LabelFile:
 
     def words(self) -> bytes:
         """What counts of it: not the byte-order mark, line ends, blank lines or runs of spaces."""
-        data = (self.data or b"").removeprefix(b"\xef\xbb\xbf")
+        data = without_bom(self.data or b"")
         return b"\n".join(b" ".join(words) for line in data.splitlines() if (words := line.split()))
 
 

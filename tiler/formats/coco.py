@@ -13,7 +13,7 @@ import numpy as np
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed, short
 from tiler.formats import rle
-from tiler.formats.text_files import read_bytes, reason
+from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry import overlay, polygons
 from tiler.geometry.instances import Instances, empty
@@ -136,10 +136,9 @@ def decoded(file: Path, kind: type[T]) -> T:
     """
     shown = str(file)
     try:
-        data = read_bytes(file, MAX_BYTES)
+        data = without_bom(read_bytes(file, MAX_BYTES))
     except OSError as error:
         raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
-    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

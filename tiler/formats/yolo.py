@@ -14,7 +14,7 @@ import numpy as np
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, condensed
 from tiler.formats import trainer_rules
-from tiler.formats.text_files import UTF16
+from tiler.formats.text_files import UTF16, lenient_text
 from tiler.geometry import boxes as box
 from tiler.geometry import overlay, polygons
 from tiler.geometry.instances import Instances, concatenate, empty
@@ -75,7 +75,7 @@ def parse(data: bytes, path: str | None = None) -> Table:
     """
     if data.startswith(UTF16):
         raise SourceRefused("L01", "UTF-16 text, expected UTF-8", path)
-    text = data.decode("utf-8-sig", "surrogateescape")
+    text = lenient_text(data)
     rows = [
         (number, words)
         for number, line in enumerate(text.splitlines(), 1)
