@@ -441,10 +441,10 @@ def test_classes_follow_the_rising_ids(file):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([], "expected categories with ids of their own, got []"),
+        ([], "expected categories with different ids, got []"),
         (
             [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
-            "expected categories with ids of their own, got [1, 1]",
+            "expected categories with different ids, got [1, 1]",
         ),
         ([{"id": "1", "name": "a"}], "a category has a whole-number id and a name, got '1', 'a'"),
         ([{"id": 1}], "a category has a whole-number id and a name, got 1, None"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats import coco
+from tiler.formats import coco, coco_values
 from tiler.formats.json_numbers import dense
 from tiler.geometry.instances import Instances
 
@@ -124,13 +124,13 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     places = {id: i for i, (id, *_) in enumerate(images)}
     image = _places(annotations, "image_id", places, "L03", "no image has image_id", faults)
     class_id = _places(annotations, "category_id", categories, "L04", "no category has id", faults)
-    boxes = _matrix([a.bbox for a in annotations], 4, coco.xywh, faults)
+    boxes = _matrix([a.bbox for a in annotations], 4, coco_values.xywh, faults)
     keypoints = None
     if meant == "pose" and kpt_shape is not None:
         count = kpt_shape[0]
         given = [a.keypoints or [0] * 3 * count for a in annotations]
         keypoints = _matrix(
-            given, 3 * count, lambda value: coco.triples(value, count).ravel(), faults
+            given, 3 * count, lambda value: coco_values.triples(value, count).ravel(), faults
         ).reshape(-1, count, 3)
     box_area = boxes[:, 2] * boxes[:, 3]
     area = _areas(annotations, box_area, faults)
@@ -244,7 +244,7 @@ def _matrix(
     for i, value in enumerate(values):
         try:
             result[i] = checked([*value] if isinstance(value, tuple) else value)
-        except coco.Unmeant as bad:
+        except coco_values.InvalidAnnotation as bad:
             faults.setdefault(i, (bad.code, bad.message))
     return result
 

@@ -59,9 +59,18 @@ class Spec:
     kpt_shape: tuple[int, int] | None = None
 
     @property
+    def points(self) -> int:
+        """Number of keypoints of an object; 0 where there are none."""
+        if self.kpt_shape is None:
+            return 0
+        return self.kpt_shape[0]
+
+    @property
     def out_shape(self) -> tuple[int, int] | None:
         """kpt_shape of what is written: always with a visibility."""
-        return None if self.kpt_shape is None else (self.kpt_shape[0], 3)
+        if self.kpt_shape is None:
+            return None
+        return self.kpt_shape[0], 3
 
 
 def parse(data: bytes, path: str | None = None) -> Table:
