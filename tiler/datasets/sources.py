@@ -16,7 +16,7 @@ from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml
 from tiler.formats.text_files import open_regular, read_text, reason, within
-from tiler.images.header import formats
+from tiler.images.header import formats, probe
 
 if TYPE_CHECKING:
     from tiler.formats import coco
@@ -294,6 +294,16 @@ def opened(path: str) -> BufferedReader:
         return open_regular(path)
     except OSError as error:
         raise SourceRefused("I01", f"cannot be opened: {reason(error)}") from None
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Width and height of the upright image, from its header; no pixel is decoded.
+
+    Raises:
+        SourceRefused: it cannot be opened or is not an image, or its header is damaged.
+    """
+    with opened(path) as file:
+        return probe(file).size
 
 
 def label_path(path: str) -> str:
