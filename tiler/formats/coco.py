@@ -290,7 +290,7 @@ def instances(
 
     `row` of an object is the index of its annotation in the file.
     """
-    objects: list[_Object] = []
+    objects: list[_CocoObject] = []
     ignored: list[Rings] = []
     findings: list[Finding] = []
     for annotation in annotations:
@@ -306,7 +306,7 @@ def instances(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Object:
+class _CocoObject:
     """A valid annotation of an object.
 
     Attributes:
@@ -329,7 +329,7 @@ def _object(
     rings: Rings | None,
     classes: dict[int, int],
     spec: Spec,
-) -> _Object:
+) -> _CocoObject:
     category = annotation.category_id
     if not isinstance(category, int | float) or category not in classes:
         raise InvalidAnnotation("L04", f"no category has id {short(category)}")
@@ -339,10 +339,10 @@ def _object(
     if spec.task == "pose" and spec.kpt_shape is not None:
         keypoints = coco_values.triples(annotation.keypoints, spec.kpt_shape[0])
     class_id = classes[annotation.category_id]
-    return _Object(class_id, xyxy, rings, keypoints, annotation.index)
+    return _CocoObject(class_id, xyxy, rings, keypoints, annotation.index)
 
 
-def _columns(objects: Sequence[_Object], spec: Spec) -> Instances:
+def _columns(objects: Sequence[_CocoObject], spec: Spec) -> Instances:
     """The objects of an image as columns."""
     if not objects:
         return empty(spec.task, spec.points)
@@ -363,7 +363,7 @@ def _columns(objects: Sequence[_Object], spec: Spec) -> Instances:
     )
 
 
-def _outlines(objects: Sequence[_Object], task: Task) -> Rings | None:
+def _outlines(objects: Sequence[_CocoObject], task: Task) -> Rings | None:
     """The outlines of all objects, boxes where one has none; None if the set has none at all."""
     if task == "pose" or all(each.rings is None for each in objects):
         return None

@@ -204,7 +204,7 @@ def _side(value: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Table(Columns):
+class _AnnotationTable(Columns):
     """The values of N annotations, in the order of the file; zeros where a value is invalid.
 
     Attributes:
@@ -248,7 +248,7 @@ def _table(
     categories: dict[int, int],
     points: int | None,
     problems: Problems,
-) -> _Table:
+) -> _AnnotationTable:
     """The values of all annotations, and what is wrong with some of them.
 
     Args:
@@ -267,7 +267,7 @@ def _table(
         keypoints = _keypoints(annotations, points, problems)
         num_keypoints = _counts(annotations, keypoints)
     box_area = xywh[:, 2] * xywh[:, 3]
-    return _Table(
+    return _AnnotationTable(
         image=image,
         class_id=class_id,
         xywh=xywh,

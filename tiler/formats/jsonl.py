@@ -15,7 +15,7 @@ from tiler.errors import TilerError
 from tiler.formats.text_files import open_regular, reason
 
 
-class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+class FileHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first line of every such file.
 
     Attributes:
@@ -32,7 +32,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     options: dict[str, Any]
 
 
-HeadKind = TypeVar("HeadKind", bound=Head)
+HeadKind = TypeVar("HeadKind", bound=FileHead)
 Record = TypeVar("Record")
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -19,7 +19,7 @@ WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds 
 PLACED = ".tif"  # tiles that hold their location themselves
 
 
-class ManifestHead(jsonl.Head, frozen=True, omit_defaults=True):
+class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
     """The first line. `categories`: of a COCO set, the category id of each class."""
 
     kpt_shape: list[int] | None = None

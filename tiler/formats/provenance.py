@@ -16,7 +16,7 @@ SCHEMA = 1
 Row = tuple[int, int]  # index of a tile in the source's list, row of its predictions
 
 
-class ProvenanceHead(jsonl.Head, frozen=True, omit_defaults=True):
+class ProvenanceHead(jsonl.FileHead, frozen=True, omit_defaults=True):
     """The first line.
 
     Attributes:

@@ -189,7 +189,7 @@ def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Corners(Columns):
+class _RectangleCorners(Columns):
     """Corners of rectangles.
 
     Attributes:
@@ -221,10 +221,10 @@ def _traced(rectangles: Floats) -> Rings:
     return Rings(points, ragged.offsets(sizes), np.array([0, len(sizes)]))
 
 
-def _outline_corners(rectangles: Floats) -> _Corners:
+def _outline_corners(rectangles: Floats) -> _RectangleCorners:
     """The corners of the outline, by x, then y."""
     x0, y0, x1, y1 = rectangles.T
-    corners = _Corners(
+    corners = _RectangleCorners(
         x=np.concatenate([x0, x0, x1, x1]),
         y=np.concatenate([y0, y1, y0, y1]),
         bottom=np.repeat([False, True, False, True], len(x0)),
@@ -238,7 +238,7 @@ def _outline_corners(rectangles: Floats) -> _Corners:
     return corners.take(~continued)
 
 
-def _following(corners: _Corners) -> Ints:
+def _following(corners: _RectangleCorners) -> Ints:
     """For each corner the index of the next one around the outline."""
     following = np.empty(len(corners), np.int64)
     # sides down and up: two corners in turn are the ends of one
