@@ -124,7 +124,7 @@ def test_a_picture_whose_every_row_is_refused_is_not_background():
         labels.require_usable(read("\n9 .5 .5 .1 .1\nx\n"), "labels/a.txt")
     assert (refused.value.code, refused.value.path) == ("L13", "labels/a.txt")
     assert str(refused.value) == (
-        "all 2 rows were refused (line 2: class 9, expected a whole number from 0 to 1); not cut "
+        "all 2 rows were rejected (line 2: class 9, expected a whole number from 0 to 1); not cut "
         "as background"
     )
 
@@ -258,7 +258,7 @@ def test_coco_crowds_are_regions_and_a_note():
 
 def test_a_coco_picture_of_bad_annotations_only_is_not_background():
     with pytest.raises(
-        SourceRefused, match=r"all 1 rows were refused \(annotation 9: bbox is 0 x 5"
+        SourceRefused, match=r"all 1 rows were rejected \(annotation 9: bbox is 0 x 5"
     ):
         labels.require_usable(read_coco([{"id": 9, "bbox": [1, 1, 0, 5]}]), "f.json")
 

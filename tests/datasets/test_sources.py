@@ -529,7 +529,7 @@ def test_a_file_name_that_leads_out_of_the_pictures_is_refused(folder, name):
     found = coco(folder, name, "a.jpg")
     assert [s.key for s in found.sources] == ["a.jpg"]
     assert [str(f) for f in found.findings] == [
-        f"instances.json: I01 {name}: outside --images; refused"
+        f"instances.json: I01 {name}: outside --images; rejected"
     ]
 
 
