@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,23 +219,41 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     sizes = dict(sorted(_sizes(root, findings)))
     if not sizes:
         raise TilerError(f"--images {images}: no images found there")
-    by_stem: dict[str, list[str]] = {}
-    for key in sizes:
-        by_stem.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
-
-    given = {os.path.basename(key) for key in keys}
-    numbers = {str(int(stem)) for stem in by_stem if stem.isdecimal()}
-    names = sorted(given - by_stem.keys() - numbers)
-    naming = options.naming
-    if naming == "auto" and names:
-        naming = tile_names.decide(names, by_stem.keys(), optional=len(names) < len(given))
+    by_stem = _by_stem(sizes)
+    names, naming = _tile_names(keys, by_stem, options.naming)
     tiles = _tiles_of(names, naming, by_stem)
     rule = _SizeRule(_default_size(options, naming), cropped=naming == "split_dota")
-    found = [_named_image(key, sizes[key], tiles.get(key, []), rule, findings) for key in sizes]
+    found = []
+    for key, size in sizes.items():
+        found.append(_named_image(key, size, tiles.get(key, []), rule, findings))
     said = "names of images"
     if names and naming != "none":
         said = f"names of tiles ({naming})"
     return Index(found, said, images, root=root, by_names=True, findings=findings)
+
+
+def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
+    """The images of each stem."""
+    by_stem: dict[str, list[str]] = {}
+    for key in keys:
+        stem, _ = os.path.splitext(os.path.basename(key))
+        by_stem.setdefault(stem, []).append(key)
+    return by_stem
+
+
+def _tile_names(keys: Sequence[str], stems: Collection[str], naming: str) -> tuple[list[str], str]:
+    """The names of predictions that are not for a full image, and how their tiles are named.
+
+    Args:
+        stems: of the images.
+        naming: as asked for; auto is decided here.
+    """
+    given = {os.path.basename(key) for key in keys}
+    numbers = {str(int(stem)) for stem in stems if stem.isdecimal()}
+    names = sorted(given.difference(stems, numbers))
+    if naming == "auto" and names:
+        naming = tile_names.decide(names, stems, optional=len(names) < len(given))
+    return names, naming
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
