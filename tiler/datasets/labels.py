@@ -157,7 +157,7 @@ def require_usable(labels: Labels, path: str) -> None:
     first = next(finding for finding in labels.findings if finding.level == "error")
     why = first.message
     if first.line is not None:
-        why = f"line {first.line}: {reason}"
+        why = f"line {first.line}: {why}"
     message = f"all {labels.refused} rows were rejected ({why}); not cut as background"
     raise SourceRefused("L13", message, path)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -173,7 +173,7 @@ def _task(
         )
     if task == "pose" and kpt_shape is None:
         raise TilerError(f"{shown}: no annotation has keypoints, got --task pose")
-    return cast("Task", task)
+    return task
 
 
 def _images(
@@ -362,7 +362,7 @@ def _segmentations(annotations: Sequence[_ScoredAnnotation], problems: Problems)
 
 def _counts(annotations: Sequence[_ScoredAnnotation], keypoints: Floats) -> Ints:
     """`(N,)` the annotation's `num_keypoints`, else the number of those with a visibility."""
-    counts = (keypoints[..., 2] > 0).sum(axis=1)
+    counts: Ints = (keypoints[..., 2] > 0).sum(axis=1)
     for i, annotation in enumerate(annotations):
         given = annotation.num_keypoints
         if isinstance(given, int) and 0 <= given < FAR:
