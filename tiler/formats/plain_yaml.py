@@ -85,8 +85,8 @@ def load(path: Path) -> dict[str, Any]:
         problem = error.problem or "not plain YAML"
         raise TilerError(f"{path}{_line(error)}: {problem}; refused") from None
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-        problem = problem or "cannot be parsed"
+        why = getattr(error, "problem", None) or getattr(error, "reason", None)
+        problem = why or "cannot be parsed"
         raise TilerError(f"{path}{_line(error)}: not YAML: {problem}") from None
     except (RecursionError, ValueError, TypeError) as error:
         # unhashable keys, characters out of range
