@@ -154,37 +154,54 @@ def _of_source(source: SourceTiles) -> tuple[TiledImage, list[str]]:
     Raises:
         TilerError: sizes, scales or a location that cannot be.
     """
-    sides = [source.width, source.height]
-    for tile in source.tiles:
-        sides += [abs(tile.x), abs(tile.y), tile.w, tile.h]
-    if max(sides) > LARGEST:
-        raise TilerError("no image is that large")
-    corners = [(tile.x, tile.y, tile.x + tile.w, tile.y + tile.h) for tile in source.tiles]
-    rects = np.array(corners, np.float64).reshape(-1, 4)
-    scale = np.array([tile.scale for tile in source.tiles], np.float64)
-    if not (rects[:, 2:] > rects[:, :2]).all() or not (scale > 0).all():
-        raise TilerError("its tiles have no size")
-    if source.tiles and min(source.width, source.height) < 1:
-        raise TilerError("its tiles have no size")
+    size = (source.width, source.height)
+    rects, scale = _rects(source)
     if source.geo is not None:
         Affine.of(source.geo.transform)
-
     before = (rects[:, 2:] <= 0).any(axis=1)
-    behind = (rects[:, :2] >= (source.width, source.height)).any(axis=1)
-    inside = ~(before | behind)
-    names = np.array([tile.name for tile in source.tiles], object)
+    behind = (rects[:, :2] >= size).any(axis=1)
+    inside = np.asarray(~(before | behind))
+    names = []
+    outside = []
+    for tile, is_inside in zip(source.tiles, inside, strict=True):
+        if is_inside:
+            names.append(tile.name)
+        else:
+            outside.append(tile.name)
     image = TiledImage(
         source.source,
-        source.width,
-        source.height,
-        names[inside].tolist(),
+        *size,
+        names,
         rects[inside],
         scale[inside],
         (source.split,),
         source.geo,
         source.image_id,
     )
-    return image, names[~inside].tolist()
+    return image, outside
+
+
+def _rects(source: SourceTiles) -> tuple[Floats, Floats]:
+    """`(T, 4)` xyxy and `(T,)` scale of an image's tiles."""
+    sides = [source.width, source.height]
+    corners = []
+    scales = []
+    for tile in source.tiles:
+        sides += [abs(tile.x), abs(tile.y), tile.w, tile.h]
+        right = tile.x + tile.w
+        bottom = tile.y + tile.h
+        corners.append((tile.x, tile.y, right, bottom))
+        scales.append(tile.scale)
+    if max(sides) > LARGEST:
+        raise TilerError("no image is that large")
+    rects = np.array(corners, np.float64).reshape(-1, 4)
+    scale = np.array(scales, np.float64)
+    has_size = bool((rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all())
+    if source.tiles and min(source.width, source.height) < 1:
+        has_size = False
+    if not has_size:
+        raise TilerError("its tiles have no size")
+    return rects, scale
 
 
 def _kpt_shape(head: ManifestHead, path: Path) -> tuple[int, int] | None:

@@ -64,8 +64,12 @@ class LabelFile:
 
     def words(self) -> bytes:
         """The content without byte-order mark, blank lines, and different line ends or spaces."""
-        rows = [line.split() for line in without_bom(self.data or b"").splitlines()]
-        return b"\n".join(b" ".join(row) for row in rows if row)
+        rows = []
+        for line in without_bom(self.data or b"").splitlines():
+            words = line.split()
+            if words:
+                rows.append(b" ".join(words))
+        return b"\n".join(rows)
 
 
 def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
@@ -171,8 +175,9 @@ def within_frame(
     part inside the image counts as its area.
     """
     frame = np.array([0.0, 0.0, width, height])
-    past = np.maximum(frame[:2] - instances.boxes[:, :2], instances.boxes[:, 2:] - frame[2:])
-    farthest = past.max(axis=1, initial=0.0)
+    before = frame[:2] - instances.boxes[:, :2]
+    behind = instances.boxes[:, 2:] - frame[2:]
+    farthest = np.maximum(before, behind).max(axis=1, initial=0.0)
     if not (farthest > 0).any():
         return instances, 0, []
     clipped = clip(instances, frame, obb="full")

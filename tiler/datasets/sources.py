@@ -357,19 +357,25 @@ def label_path(path: str) -> str:
 
 def _orphans(folders: Sequence[Path], sources: Sequence[Source], root: Path) -> list[Finding]:
     """Label files that hold rows but have no image, in the label folders of some image folders."""
+    label_folders = {os.path.dirname(label_path(f"{folder}/x")) for folder in folders}
+    paths = set().union(*map(_text_files, label_folders))
     known = {label_path(os.path.join(root, source.key)) for source in sources}
-    paths: set[str] = set()
-    for folder in {os.path.dirname(label_path(f"{folder}/x")) for folder in folders}:
-        for here, _, names in os.walk(folder):
-            for name in names:
-                if name.endswith(".txt"):
-                    paths.add(os.path.join(here, name).replace(os.sep, "/"))
     findings = []
     for path in sorted(paths - known):
         if _holds_rows(path):
             message = f"a label file without an image{_twin(path)}"
             findings.append(Finding(relative(path, root), "P02", message))
     return findings
+
+
+def _text_files(folder: str) -> set[str]:
+    """Paths, with `/`, of the text files under a folder."""
+    paths = set()
+    for here, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(".txt"):
+                paths.add(os.path.join(here, name).replace(os.sep, "/"))
+    return paths
 
 
 def _holds_rows(path: str) -> bool:
@@ -389,7 +395,8 @@ def _holds_rows(path: str) -> bool:
 
 def _twin(path: str) -> str:
     """A file with the image's name that the trainer does not read (a GIF, say), in words."""
-    folder, stem = os.path.split("/images/".join(path.rsplit("/labels/", 1))[:-4])
+    image_path = "/images/".join(path.rsplit("/labels/", 1))
+    folder, stem = os.path.split(image_path.removesuffix(".txt"))
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -424,12 +431,14 @@ def stems_of(keys: list[str]) -> dict[str, str]:
         same: dict[str, list[str]] = {}
         for key, stem in stems.items():
             same.setdefault(_comparable(stem), []).append(key)
-        clashing = [key for group in same.values() if len(group) > 1 for key in group]
-        clashing = [key for key in clashing if levels[key] < 3]
-        if not clashing:
+        clash = False
+        for group in same.values():
+            for key in group:
+                if len(group) > 1 and levels[key] < 3:
+                    levels[key] += 1
+                    clash = True
+        if not clash:
             return stems
-        for key in clashing:
-            levels[key] += 1
 
 
 def _comparable(stem: str) -> str:

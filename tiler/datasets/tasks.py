@@ -118,7 +118,8 @@ def _parallelograms(quads: Floats) -> tuple[int, int]:
     Args:
         quads: `(N, 4, 2)` normalised corners.
     """
-    inside = ((quads > CLAMPED) & (quads < 1 - CLAMPED)).all(axis=(1, 2))
-    quads = quads[inside]
-    gap = np.abs(quads[:, 0] + quads[:, 2] - quads[:, 1] - quads[:, 3]).max(axis=1)
+    inside = (quads > CLAMPED) & (quads < 1 - CLAMPED)
+    quads = quads[inside.all(axis=(1, 2))]
+    a, b, c, d = quads.transpose(1, 0, 2)
+    gap = np.abs(a + c - b - d).max(axis=1)
     return len(quads), int((gap < CLOSES).sum())

@@ -97,13 +97,15 @@ class Affine:
         Affine(a=0.25, b=0.0, c=1050.0, d=0.0, e=-0.25, f=1980.0)
         """
         across, down = zoom
+        corner_x = self.a * x + self.b * y + self.c
+        corner_y = self.d * x + self.e * y + self.f
         return Affine(
             self.a / across,
             self.b / down,
-            self.a * x + self.b * y + self.c,
+            corner_x,
             self.d / across,
             self.e / down,
-            self.d * x + self.e * y + self.f,
+            corner_y,
         )
 
 
@@ -122,9 +124,11 @@ def world_file(path: Path) -> Affine:
     ...     world_file(file)
     Affine(a=0.5, b=0.0, c=1000.0, d=0.0, e=-0.5, f=2000.0)
     """
-    a, d, b, e, c, f = _six_numbers(path)
+    a, d, b, e, centre_x, centre_y = _six_numbers(path)
+    corner_x = centre_x - (a + b) / 2
+    corner_y = centre_y - (d + e) / 2
     try:
-        return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+        return Affine(a, b, corner_x, d, e, corner_y)
     except TilerError as error:
         raise TilerError(f"{path}: {error}") from None
 
@@ -161,7 +165,8 @@ def world_text(affine: Affine) -> str:
     a, b, c, d, e, f = astuple(affine)
     centre_x = c + (a + b) / 2
     centre_y = f + (d + e) / 2
-    return "".join(f"{float(value)!r}\n" for value in (a, d, b, e, centre_x, centre_y))
+    lines = [repr(float(value)) for value in (a, d, b, e, centre_x, centre_y)]
+    return "\n".join(lines) + "\n"
 
 
 def beside(image_path: Path) -> Affine | None:
@@ -189,9 +194,10 @@ def candidates(image_path: Path) -> list[Path]:
     variants: list[str] = []
     if len(suffix) > 1:
         for stem in (suffix, f".{suffix[1]}{suffix[-1]}"):
-            like_stem = stem + "w"
-            variants += [like_stem, stem + "W", like_stem.lower(), like_stem.upper()]
+            variants.append(stem + "w")
+            if not suffix.islower():  # nobody writes .tifW beside a .tif
+                variants.append(stem + "W")
+            variants.append(f"{stem}w".lower())
+            variants.append(f"{stem}w".upper())
     variants += [".wld", ".WLD"]
-    if suffix.islower():  # nobody writes .tifW beside a .tif
-        variants = [variant for variant in variants if variant.islower() or variant.isupper()]
     return [image_path.with_suffix(variant) for variant in dict.fromkeys(variants)]

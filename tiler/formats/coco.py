@@ -271,7 +271,8 @@ def _is_box(annotation: Annotation) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
     corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-    return all(np.abs(corners - point).max(axis=1).min() < 1.5 for point in points)
+    apart = np.abs(corners[:, None] - points[None]).max(axis=2)
+    return bool((apart.min(axis=0) < 1.5).all())
 
 
 def instances(
@@ -352,15 +353,10 @@ def _columns(objects: Sequence[_CocoObject], spec: Spec) -> Instances:
         boxes = rings.bounds()
     keypoints = None
     if spec.task == "pose":
-        keypoints = np.array([each.keypoints for each in objects if each.keypoints is not None])
-    return Instances(
-        class_id=np.array([each.class_id for each in objects], np.int64),
-        boxes=boxes,
-        rings=rings,
-        keypoints=keypoints,
-        row=np.array([each.row for each in objects], np.int64),
-        task=spec.task,
-    )
+        keypoints = np.array([each.keypoints for each in objects])
+    class_id = np.array([each.class_id for each in objects], np.int64)
+    row = np.array([each.row for each in objects], np.int64)
+    return Instances(class_id, boxes, rings=rings, keypoints=keypoints, row=row, task=spec.task)
 
 
 def _outlines(objects: Sequence[_CocoObject], task: Task) -> Rings | None:
@@ -370,25 +366,28 @@ def _outlines(objects: Sequence[_CocoObject], task: Task) -> Rings | None:
     parts = [_corners(each.xyxy) if each.rings is None else each.rings for each in objects]
     rings = concatenate(parts)
     if task == "obb":
-        return Rings.from_quads(np.array([_quad(rings[i]) for i in range(len(objects))]))
+        quads = [_quad(rings[i]) for i in range(len(objects))]
+        return Rings.from_quads(np.array(quads))
     return rings
 
 
 def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline."""
     bbox = coco_values.xywh(annotation.bbox)
-    if bbox[2] <= 0 or bbox[3] <= 0:
-        message = f"bbox is {bbox[2]:g} x {bbox[3]:g}, expected more than 0"
+    width, height = bbox[2:]
+    if width <= 0 or height <= 0:
+        message = f"bbox is {width:g} x {height:g}, expected more than 0"
         raise InvalidAnnotation("L06", message)
-    xyxy = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])
+    corner = bbox[:2]
+    xyxy = np.concatenate([corner, corner + bbox[2:]])
     segmentation = annotation.segmentation
     if not segmentation:
         return xyxy, None
     if isinstance(segmentation, dict) and size is not None:
+        found = segmentation.get("size")
         expected = [size[1], size[0]]
-        if segmentation.get("size") != expected:
-            found = short(segmentation.get("size"))
-            message = f"segmentation: a mask of {found}, the image's is {expected}"
+        if found != expected:
+            message = f"segmentation: a mask of {short(found)}, the image's is {expected}"
             raise InvalidAnnotation("L03", message)
     try:
         return xyxy, outline(segmentation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -56,6 +56,15 @@ class _ScoredFile(msgspec.Struct):
     categories: list[coco.Category]
 
 
+class ImageEntry(NamedTuple):
+    """An image; width and height are 0, and the name "", where the file has none."""
+
+    id: int | str
+    name: str
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoTruth:
     """The P images and N objects of a ground truth.
@@ -63,8 +72,7 @@ class CocoTruth:
     Attributes:
         names: class names, categories in rising order of their ids.
         categories: the class index of each category id.
-        images: id, file name, width and height in px (0, and a name "", where the file has none),
-            in rising order of the ids: pycocotools' order. Whole numbers come before text.
+        images: in rising order of the ids, as in pycocotools. Whole numbers come before text.
         instances: the objects, by image, then place in the file; among them are crowds, and boxes
             of zero or negative size. `boxes` are x, y, x + w, y + h in px; `area` is the
             annotation's, or w * h where it has none; `row` is the index of the annotation in the
@@ -84,7 +92,7 @@ class CocoTruth:
 
     names: tuple[str, ...]
     categories: dict[int, int]
-    images: list[tuple[int | str, str, int, int]]
+    images: list[ImageEntry]
     instances: Instances
     image: Ints
     crowd: Bools
@@ -114,8 +122,8 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     ...     file = Path(folder, "gt.json")
     ...     _ = file.write_bytes(msgspec.json.encode(content))
     ...     truth = read(file)
-    >>> truth.names, truth.images, truth.instances.boxes.tolist()
-    (('car',), [(1, '', 0, 0)], [[10.0, 20.0, 40.0, 60.0]])
+    >>> truth.images, truth.instances.boxes.tolist()
+    ([ImageEntry(id=1, name='', width=0, height=0)], [[10.0, 20.0, 40.0, 60.0]])
     >>> truth.instances.area.tolist(), truth.box_area.tolist(), truth.crowd.tolist()
     ([900.0], [1200.0], [True])
     """
@@ -176,11 +184,9 @@ def _task(
     return task
 
 
-def _images(
-    images: Sequence[coco.CocoImage], label: str
-) -> tuple[list[tuple[int | str, str, int, int]], list[Finding]]:
-    """Id, name, width and height, by rising id; of images with the same id the first."""
-    by_id: dict[int | str, tuple[int | str, str, int, int]] = {}
+def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEntry], list[Finding]]:
+    """The images by rising id; of several with the same id the first."""
+    by_id: dict[int | str, ImageEntry] = {}
     findings: list[Finding] = []
     for image in images:
         what = f"image {short(image.id)}"
@@ -191,9 +197,12 @@ def _images(
             findings.append(Finding(label, "P05", message))
         else:
             name = image.file_name if isinstance(image.file_name, str) else ""
-            by_id[image.id] = image.id, name, _side(image.width), _side(image.height)
-    ordered = sorted(by_id.values(), key=lambda image: (isinstance(image[0], str), image[0]))
-    return ordered, findings
+            by_id[image.id] = ImageEntry(image.id, name, _side(image.width), _side(image.height))
+    return sorted(by_id.values(), key=_numbers_first), findings
+
+
+def _numbers_first(image: ImageEntry) -> tuple[bool, int | str]:
+    return isinstance(image.id, str), image.id
 
 
 def _side(value: Any) -> int:
@@ -244,7 +253,7 @@ class _AnnotationTable(Columns):
 
 def _table(
     annotations: Sequence[_ScoredAnnotation],
-    images: Sequence[tuple[int | str, str, int, int]],
+    images: Sequence[ImageEntry],
     categories: dict[int, int],
     points: int | None,
     problems: Problems,
@@ -255,9 +264,8 @@ def _table(
         points: number of keypoints; None if the task is not pose.
         problems: is added to.
     """
-    places = {image[0]: place for place, image in enumerate(images)}
     image_ids = [a.image_id for a in annotations]
-    image = _looked_up(image_ids, places, "L03", "no image has image_id", problems)
+    image = _looked_up(image_ids, _indices(images), "L03", "no image has image_id", problems)
     category_ids = [a.category_id for a in annotations]
     class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
     xywh = _matrix([a.bbox for a in annotations], 4, coco_values.xywh, problems)
@@ -279,6 +287,11 @@ def _table(
         num_keypoints=num_keypoints,
         row=np.arange(len(annotations)),
     )
+
+
+def _indices(images: Sequence[ImageEntry]) -> dict[int | str, int]:
+    """The index of each image by its id."""
+    return {image.id: index for index, image in enumerate(images)}
 
 
 def _findings(

@@ -65,8 +65,8 @@ def triples(keypoints: Any, count: int) -> Floats:
             "L03", f"expected {count} keypoints of 3 values, got {len(values)} values"
         )
     points = values.reshape(count, 3)
-    unlabelled = (points[:, 2:] == 0) & (points[:, :2] == 0).all(axis=1, keepdims=True)
-    return np.where(unlabelled, 0.0, points)  # without -0.0
+    unlabelled = (points == 0).all(axis=1, keepdims=True)
+    return np.where(unlabelled, 0.0, points)  # not -0.0
 
 
 def polygons(segmentation: Any) -> list[Floats]:

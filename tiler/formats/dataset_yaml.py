@@ -62,8 +62,10 @@ def find(data: Path) -> Path:
     for name in NAMES:
         if os.path.isfile(data / name):
             return data / name
-    files = sorted(path for path in data.iterdir() if path.suffix.lower() in (".yaml", ".yml"))
-    files = [path for path in files if path.is_file()]
+    files = []
+    for path in sorted(data.iterdir()):
+        if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+            files.append(path)
     if len(files) == 1:
         return files[0]
     listed = ", ".join(path.name for path in files) or "none"
@@ -108,8 +110,10 @@ def _entries(content: dict[str, Any], shown: str) -> dict[str, list[str]]:
             raise TilerError(f"{shown}: {split} is a path or a list of paths, got {short(value)}")
         entries[split] = items
     if "train" not in entries and "val" not in entries:
-        unknown = [key for key in content if key not in SPLITS and key not in OTHER_KEYS]
-        hints = "".join(did_you_mean(key, SPLITS) for key in unknown)
+        hints = ""
+        for key in content:
+            if key not in SPLITS and key not in OTHER_KEYS:
+                hints += did_you_mean(key, SPLITS)
         raise TilerError(f"{shown}: no train or val split{hints}")
     return entries
 
@@ -153,14 +157,18 @@ def _numbered_names(content: dict[str, Any], count: int | None, shown: str) -> t
 
 def _in_order(names: dict[Any, Any], shown: str) -> list[Any]:
     """The values of a mapping with the keys 0, 1, 2 and so on."""
-    by_id = [(_int(key, f"{shown}: a key of names"), name) for key, name in names.items()]
-    by_id.sort(key=lambda pair: pair[0])
-    keys = [key for key, _ in by_id]
+    keys = []
+    by_id = {}
+    for key, name in names.items():
+        class_id = _int(key, f"{shown}: a key of names")
+        keys.append(class_id)
+        by_id[class_id] = name
+    keys.sort()
     if keys != list(range(len(keys))):
         raise TilerError(
             f"{shown}: names has the keys {keys[:20]}, expected 0 to {len(keys) - 1} without gap"
         )
-    return [name for _, name in by_id]
+    return [by_id[class_id] for class_id in keys]
 
 
 def _repeated(names: tuple[str, ...], label: str) -> list[Finding]:

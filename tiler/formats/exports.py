@@ -99,7 +99,8 @@ def coco_entries(
     scores = _significant(_scores(instances), 9).tolist()
     category_ids = _category_ids(instances.class_id, base, categories)
     corner = instances.boxes[:, :2]
-    bboxes = _pixels(np.concatenate([corner, instances.boxes[:, 2:] - corner], axis=1)).tolist()
+    sides = instances.boxes[:, 2:] - corner
+    bboxes = _pixels(np.concatenate([corner, sides], axis=1)).tolist()
     entries: list[dict[str, Any]] = []
     for category, bbox, score in zip(category_ids, bboxes, scores, strict=True):
         entries.append(
@@ -484,7 +485,10 @@ def _numbers(values: Floats, form: str, decimals: int) -> list[str]:
 def _paths(rings: Rings, form: str, decimals: int, size: Floats | float = 1.0) -> list[str]:
     """`x y x y ..` of each object, which has one ring, divided by `size`."""
     points = _numbers(rings.coords / size, form, decimals)
-    return [" ".join(points[a:b]) for a, b in pairwise(rings.ring_offsets.tolist())]
+    paths = []
+    for start, end in pairwise(rings.ring_offsets.tolist()):
+        paths.append(" ".join(points[start:end]))
+    return paths
 
 
 def _words(form: str, values: Floats | Ints) -> list[str]:

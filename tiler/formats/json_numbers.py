@@ -19,7 +19,9 @@ def dense(values: Sequence[Any], width: int) -> Floats | None:
     >>> dense([[1, 2], (3, 4.5)], 2).tolist(), dense([[1, 2], [3]], 2), dense([["1", 2]], 2)
     ([[1.0, 2.0], [3.0, 4.5]], None, None)
     """
-    if not {*map(type, values)} <= {list, tuple} or not {*map(len, values)} <= {width}:
+    if not set(map(type, values)) <= {list, tuple}:
+        return None
+    if not set(map(len, values)) <= {width}:
         return None
     flat = numbers(chain.from_iterable(values))
     if flat is None:

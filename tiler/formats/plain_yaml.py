@@ -18,6 +18,7 @@ MAX_BYTES = 5_000_000
 MAX_DEPTH = 32
 MAX_ALIASES = 64
 MAX_MERGED = 100_000  # entries that merge keys add
+NULL = "tag:yaml.org,2002:null"
 MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -56,16 +57,25 @@ class PlainLoader(yaml.SafeLoader):
         return str(self.construct_scalar(node))
 
 
-KEPT = ("tag:yaml.org,2002:null", MERGE)
-PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag in KEPT]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-PlainLoader.yaml_constructors = {
-    tag: make
-    for tag, make in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in ("null", "str", "seq", "map")
-}
+def _resolvers() -> dict[Any, list[Any]]:
+    """SafeLoader's resolvers of nulls and merge keys, by the first character of a scalar."""
+    kept = {}
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items():
+        kept[first] = [resolver for resolver in resolvers if resolver[0] in (NULL, MERGE)]
+    return kept
+
+
+def _constructors() -> dict[Any, Any]:
+    """SafeLoader's constructors of plain values; the one without tag raises."""
+    kept = {}
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items():
+        if tag is None or tag.rpartition(":")[2] in ("null", "str", "seq", "map"):
+            kept[tag] = construct
+    return kept
+
+
+PlainLoader.yaml_implicit_resolvers = _resolvers()
+PlainLoader.yaml_constructors = _constructors()
 for _name in ("bool", "int", "float", "timestamp"):
     PlainLoader.add_constructor(f"tag:yaml.org,2002:{_name}", PlainLoader.as_text)
 

@@ -85,7 +85,8 @@ def outline(segmentation: dict[str, Any]) -> Rings:
         return Rings.of([[]])
     if len(rectangles) > MANY:
         return _traced(rectangles)
-    return Rings.from_geometry(united(shapely.box(*rectangles.T), np.zeros(1, np.int64)))
+    boxes = shapely.box(*rectangles.T)
+    return Rings.from_geometry(united(boxes, np.zeros(1, np.int64)))
 
 
 def _size(segmentation: dict[str, Any]) -> tuple[int, int]:
@@ -93,8 +94,9 @@ def _size(segmentation: dict[str, Any]) -> tuple[int, int]:
     size = segmentation.get("size")
     if not isinstance(size, list) or len(size) != 2:
         raise ValueError(f"size is [height, width], got {short(size)}")
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f"size is [height, width], got {short(size)}")
+    for side in size:
+        if not isinstance(side, int) or side <= 0:
+            raise ValueError(f"size is [height, width], got {short(size)}")
     height, width = size
     if height * width > MAX_PIXELS:
         raise ValueError(f"a mask of {height} x {width} pixels")
@@ -132,8 +134,9 @@ def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, s
         except (ValueError, InvalidAnnotation) as error:
             wrong[i] = str(error)
             rings[i] = []
-    filled = Masks.of_counts([*runs.values()], sizes[[*runs]])
-    drawn = Masks.of_rings(Rings.of([*rings.values()]), sizes[[*rings]], united=True)
+    filled = Masks.of_counts(list(runs.values()), sizes[list(runs)])
+    outlines = Rings.of(list(rings.values()))
+    drawn = Masks.of_rings(outlines, sizes[list(rings)], united=True)
     order = np.argsort(np.array([*runs, *rings], np.int64))
     return concatenate([filled, drawn]).take(order), wrong
 
@@ -151,7 +154,9 @@ def _lengths(segmentation: dict[str, Any], height: int, width: int) -> list[int]
     runs = segmentation.get("counts")
     if isinstance(runs, str):
         runs = counts(runs)
-    if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
+    if not isinstance(runs, list):
+        raise ValueError("counts are run lengths, 0 or more")
+    if not all(isinstance(run, int) and run >= 0 for run in runs):
         raise ValueError("counts are run lengths, 0 or more")
     total = sum(runs)
     if total != height * width:
@@ -184,8 +189,7 @@ def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
     body = np.stack([first + 1, zero, last, full], axis=1)
     tail = np.stack([last, zero, last + 1, bottom], axis=1)
     has_body = ~one_column & (last > first + 1)
-    pieces = np.concatenate([head, body[has_body], tail[~one_column]])
-    return np.asarray(pieces, np.float64)
+    return np.concatenate([head, body[has_body], tail[~one_column]]).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,9 +237,11 @@ def _outline_corners(rectangles: Floats) -> _RectangleCorners:
     # where two pieces touch, the upper one comes first
     corners = corners.take(np.lexsort((~corners.bottom, corners.y, corners.x)))
     x, y, bottom = corners.x, corners.y, corners.bottom
-    repeats = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (bottom[1:] == bottom[:-1])
-    continued = np.append(repeats, False) | np.append(False, repeats)
-    return corners.take(~continued)
+    same_point = (x[1:] == x[:-1]) & (y[1:] == y[:-1])
+    continued = same_point & (bottom[1:] == bottom[:-1])
+    first = np.append(continued, False)
+    second = np.append(False, continued)
+    return corners.take(~(first | second))
 
 
 def _following(corners: _RectangleCorners) -> Ints:

@@ -63,8 +63,10 @@ def within(name: str) -> str | None:
     ('a/b.jpg', None, None)
     """
     path = os.path.normpath(name).replace(os.sep, "/")
-    absolute = os.path.isabs(name) or path.startswith("/") or os.path.splitdrive(name)[0]
-    if absolute or path.split("/")[0] == ".." or "\0" in name:
+    drive, _ = os.path.splitdrive(name)
+    if os.path.isabs(name) or path.startswith("/") or drive:
+        return None
+    if path.split("/")[0] == ".." or "\0" in name:
         return None
     return path
 
@@ -75,7 +77,9 @@ def plain_name(name: str) -> bool:
     >>> plain_name("a__0_0_640_640"), plain_name("../a"), plain_name("")
     (True, False, False)
     """
-    return name not in ("", ".", "..") and not {"/", "\0", os.sep} & {*name}
+    if name in ("", ".", ".."):
+        return False
+    return not set(name) & {"/", "\0", os.sep}
 
 
 def too_long(name: str) -> bool:
@@ -141,9 +145,8 @@ def read_text(path: Path, limit: int) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise TilerError(
-            f"{shown}:{line}: not UTF-8 text (byte {data[error.start]:#04x})"
-        ) from None
+        byte = data[error.start]
+        raise TilerError(f"{shown}:{line}: not UTF-8 text (byte {byte:#04x})") from None
 
 
 def reason(error: OSError) -> str:

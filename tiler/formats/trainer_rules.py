@@ -64,7 +64,9 @@ def derived_boxes(rows: Floats, task: Task) -> Floats:
     y1 = y.max(axis=1)
     # rows with numbers that overflow here are rejected
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
+        centre_x = (x0 + x1) / 2
+        centre_y = (y0 + y1) / 2
+        return np.stack([centre_x, centre_y, x1 - x0, y1 - y0], axis=1)
 
 
 def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
@@ -77,24 +79,25 @@ def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
     >>> faults(np.array([[0, 0.5, 0.5, 0.1, 0.1], [7, 0.5, 0.5, 0.1, 0.1]]), "detect", 2)
     [None, 'L04']
     """
-    codes = np.full(len(rows), None, dtype=object)
     if not len(rows):
         return []
+    codes = np.full(len(rows), None, dtype=object)
     box = derived_boxes(rows, task)
-    checks = {
-        "L05": (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1),
-        "L06": (box[:, 2:] <= 0).any(axis=1),  # the trainer keeps 0, and its augmentations drop it
-        "L04": ~_are_classes(rows[:, 0], classes),
-        "L02": ~np.isfinite(rows).all(axis=1),
-    }
-    for code, broken in checks.items():  # of several, the last one is the plainest reason
-        codes[broken] = code
+    too_high = (box > HIGH).any(axis=1)
+    too_low = (box[:, :2] < LOW).any(axis=1)
+    without_size = (box[:, 2:] <= 0).any(axis=1)  # the trainer's augmentations drop a size of 0
+    # of several codes the last one is the plainest
+    codes[too_high | too_low] = "L05"
+    codes[without_size] = "L06"
+    codes[~_are_classes(rows[:, 0], classes)] = "L04"
+    codes[~np.isfinite(rows).all(axis=1)] = "L02"
     return list(codes)
 
 
 def _are_classes(values: Floats, classes: int) -> Bools:
     """`(M,)` True for the whole numbers from 0 to `classes` - 1."""
-    return np.asarray((values == np.floor(values)) & (values >= 0) & (values < classes))
+    whole = values == np.floor(values)
+    return np.asarray(whole & (values >= 0) & (values < classes))
 
 
 def tolerated(boxes: Floats) -> Bools:

@@ -149,8 +149,9 @@ def duplicates(places: Ints, rows: Floats) -> Ints:
     """Indices of rows that repeat an earlier one, as the trainer compares them (float32)."""
     bounded = rows.clip(-trainer_rules.HUGE, trainer_rules.HUGE)
     single = np.ascontiguousarray(bounded.astype(np.float32) + 0.0)  # -0.0 is 0.0
-    whole_row = np.dtype((np.void, single.dtype.itemsize * single.shape[1]))
-    _, first = np.unique(single.view(whole_row).ravel(), return_index=True)
+    row_bytes = single.dtype.itemsize * single.shape[1]
+    keys = single.view(np.dtype((np.void, row_bytes))).ravel()
+    _, first = np.unique(keys, return_index=True)
     repeated = np.ones(len(rows), bool)
     repeated[first] = False
     return np.flatnonzero(repeated)
@@ -176,10 +177,8 @@ def read(
     parts = []
     for places, rows in groups.values():
         places, rows = _usable(places, rows, spec, size, problems)
-        # a box is an outline too, so that all rows have the same columns
         if rows.shape[1] == 5 and outlined:
-            corners = box.corners(box.from_cxcywh(rows[:, 1:])).reshape(-1, 8)
-            rows = np.concatenate([rows[:, :1], corners], axis=1)
+            rows = _as_outlines(rows)
         parts.append(_instances(places, rows, spec, size, problems))
     if not parts:
         return empty(spec.task, spec.points), _findings(problems, table, path)
@@ -206,11 +205,18 @@ def _usable(places: Ints, rows: Floats, spec: Spec, size: Floats, problems: list
     return places, rows
 
 
+def _as_outlines(rows: Floats) -> Floats:
+    """Rows of boxes as rows of outlines, so that all rows have the same columns."""
+    xyxy = box.from_cxcywh(rows[:, 1:])
+    corners = box.corners(xyxy).reshape(-1, 8)
+    return np.concatenate([rows[:, :1], corners], axis=1)
+
+
 def _findings(problems: list[Problem], table: Table, path: str) -> list[Finding]:
-    return condensed(
-        Finding(path, code, message, table.lines[place])
-        for place, code, message in sorted(problems)
-    )
+    findings = []
+    for place, code, message in sorted(problems):
+        findings.append(Finding(path, code, message, table.lines[place]))
+    return condensed(findings)
 
 
 def _instances(
@@ -222,7 +228,8 @@ def _instances(
         size: width and height of the image.
     """
     class_id = rows[:, 0].astype(np.int64)
-    boxes = box.from_cxcywh(trainer_rules.derived_boxes(rows, spec.task) * np.tile(size, 2))
+    normalised = trainer_rules.derived_boxes(rows, spec.task)
+    boxes = box.from_cxcywh(normalised * np.tile(size, 2))
     if spec.task == "pose":
         keypoints = _keypoints(places, rows, spec, size, problems)
         return Instances(class_id, boxes, keypoints=keypoints, row=places, task="pose")
@@ -264,15 +271,17 @@ def _quads(places: Ints, rings: Rings, crossing: Bools, problems: list[Problem])
 def _rings(rows: Floats, size: Floats) -> Rings:
     """The outlines of rows with equally many values, in pixels."""
     points = rows.shape[1] // 2
-    ends = np.arange(len(rows) + 1)
-    return Rings(rows[:, 1:].reshape(-1, 2) * size, ends * points, ends)
+    coords = rows[:, 1:].reshape(-1, 2) * size
+    offsets = np.arange(len(rows) + 1)
+    return Rings(coords, offsets * points, offsets)
 
 
 def _crosses(ring: Floats) -> bool:
     """Whether edges of a ring cross. A ring that runs back along itself (a bridge to a hole, an
     edge along the frame) does not.
     """
-    edges = shapely.linestrings(np.stack([ring, np.roll(ring, -1, axis=0)], axis=1))
+    ends = np.roll(ring, -1, axis=0)
+    edges = shapely.linestrings(np.stack([ring, ends], axis=1))
     return bool(shapely.STRtree(edges).query(edges, predicate="crosses").size)
 
 
@@ -294,13 +303,13 @@ def _keypoints(
         problems.append((int(places[i]), "L11", message))
     result[unknown, 2] = 2.0
 
-    outside = np.asarray(
-        ((points < trainer_rules.LOW) | (points > trainer_rules.HIGH)).any(axis=-1)
-    )
+    beyond = (points < trainer_rules.LOW) | (points > trainer_rules.HIGH)
+    outside: Bools = np.any(beyond, axis=-1)
     for i in np.flatnonzero(outside.any(axis=1)):
         problems.append((int(places[i]), "L11", "a keypoint outside the image; written as 0 0 0"))
-    unlabelled = (result[..., 2] == 0) & (result[..., :2] <= 0).all(axis=-1)
-    result[outside | unlabelled] = 0.0
+    invisible = result[..., 2] == 0
+    at_zero = (result[..., :2] <= 0).all(axis=-1)
+    result[outside | (invisible & at_zero)] = 0.0
     return result
 
 
@@ -308,9 +317,9 @@ def _visibility(given: Floats) -> Floats:
     """`(M, K)` the visibility of keypoints `(M, K, 2 or 3)`; the third value if they have one."""
     if given.shape[2] == 3:
         return given[..., 2]
-    # the trainer takes x < 0 or y < 0 for invisible; 0 0 is what people write for not labelled
-    invisible = (given < 0).any(axis=-1) | (given == 0).all(axis=-1)
-    return np.where(invisible, 0.0, 2.0)
+    invisible = (given < 0).any(axis=-1)  # for the trainer
+    unlabelled = (given == 0).all(axis=-1)  # as people write it
+    return np.where(invisible | unlabelled, 0.0, 2.0)
 
 
 def values(instances: Instances, sizes: Floats) -> list[Floats]:
@@ -337,11 +346,14 @@ def _box_values(instances: Instances, sizes: Floats) -> list[Floats]:
     """Class, box and keypoints of each row."""
     boxes = box.to_cxcywh(instances.boxes) / np.tile(sizes, 2)
     columns = [instances.class_id[:, None], boxes]
-    if instances.keypoints is not None:
-        scale = np.concatenate([sizes, np.ones((len(sizes), 1))], axis=1)[:, None]
-        numbers = 3 * instances.keypoints.shape[1]
-        columns.append((instances.keypoints / scale).reshape(len(instances), numbers))
-    return list(np.round(np.concatenate(columns, axis=1), DECIMALS))
+    keypoints = instances.keypoints
+    if keypoints is not None:
+        unscaled = np.ones((len(sizes), 1))  # the visibility
+        scale = np.concatenate([sizes, unscaled], axis=1)[:, None]
+        numbers = 3 * keypoints.shape[1]
+        columns.append((keypoints / scale).reshape(len(keypoints), numbers))
+    table = np.concatenate(columns, axis=1)
+    return list(np.round(table, DECIMALS))
 
 
 def text(rows: list[Floats], task: Task) -> str:
