@@ -296,7 +296,7 @@ def test_names(root, content, expected):
         ("nc: [2]", "nc is a whole number, got ['2']"),
     ],
 )
-def test_names_that_cannot_be_meant(root, content, message):
+def test_invalid_names(root, content, message):
     assert refusal(root, SPLITS + content + "\n") == message
 
 
@@ -348,7 +348,7 @@ def test_keypoints_and_channels(root):
         "channels: 3.5",
     ],
 )
-def test_keypoints_and_channels_that_cannot_be_meant(root, content):
+def test_invalid_keypoints_and_channels(root, content):
     assert refusal(root, SPLITS + "names: [car]\n" + content + "\n").split(" ")[0] in (
         "kpt_shape",
         "flip_idx",

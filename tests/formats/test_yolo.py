@@ -612,7 +612,7 @@ def test_a_line_of_a_million_values_is_one_finding():
     "row",
     ["0 1e308 .1 1.7e308 .5 .1 .1", "0 -1.7e308 .1 1.7e308 .5 .1 .1", "0 .1 1e200 .5 -1e200 .5 .5"],
 )
-def test_numbers_too_large_to_add_are_outside_the_picture(row):
+def test_numbers_too_large_to_add_are_outside_the_image(row):
     found, findings = read(row, SEGMENT)
     assert [f.code for f in findings] == ["L05"]
     assert len(found) == 0
