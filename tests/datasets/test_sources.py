@@ -470,7 +470,7 @@ def test_a_label_file_in_a_folder_of_two_entries_is_reported_once(folder):
         "\0\1\2",
     ],
 )
-def test_what_lies_among_the_labels_and_is_none_is_no_orphan(folder, content):
+def test_other_text_among_the_labels_is_not_an_orphan(folder, content):
     folder.add("images/a.jpg").add("labels/classes.txt", "labels/notes.txt", content=content).add(
         "labels/x.cache", content=ROW
     )
@@ -524,7 +524,7 @@ def test_the_images_of_a_coco_file(folder):
     "name",
     ["../secret.jpg", "/etc/secret.jpg", "a/../../secret.jpg", "..//secret.jpg", "./../secret.jpg"],
 )
-def test_a_file_name_that_leads_out_of_the_images_is_refused(folder, name):
+def test_a_file_name_that_leads_out_of_the_images_is_rejected(folder, name):
     folder.add("images/a.jpg", "secret.jpg")
     found = coco(folder, name, "a.jpg")
     assert [s.key for s in found.sources] == ["a.jpg"]
@@ -558,7 +558,7 @@ def test_one_image_under_two_file_names_is_cut_once(folder, name):
         ("annotations.json", "train"),
     ],
 )
-def test_the_split_is_told_from_the_file_name(folder, name, split):
+def test_the_split_follows_from_the_file_name(folder, name, split):
     folder.add("images/a.jpg")
     found = coco(folder, "a.jpg", name=name)
     assert (found.splits, found.sources[0].split) == ((split,), split)

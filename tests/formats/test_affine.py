@@ -98,13 +98,13 @@ def test_determinant_is_the_area_of_a_pixel():
         [10**400] * 6,
     ],
 )
-def test_what_is_not_six_numbers_is_refused(given):
+def test_anything_but_six_numbers_is_an_error(given):
     with pytest.raises(TilerError, match="six numbers a,b,c,d,e,f, got"):
         Affine.of(given)
 
 
 @pytest.mark.parametrize("given", ["nan,0,0,0,1,0", "1,0,inf,0,1,0", [1, 0, 0, 0, 1, -math.inf]])
-def test_what_is_not_finite_is_refused(given):
+def test_numbers_that_are_not_finite_are_an_error(given):
     with pytest.raises(TilerError, match="finite"):
         Affine.of(given)
 
@@ -112,7 +112,7 @@ def test_what_is_not_finite_is_refused(given):
 @pytest.mark.parametrize(
     "given", ["0,0,0,0,0,0", "1,2,0,2,4,0", "0.1,0.2,5,0.15,0.3,5", "1,0,0,0,0,0"]
 )
-def test_what_cannot_be_undone_is_refused(given):
+def test_a_map_that_is_not_invertible_is_an_error(given):
     with pytest.raises(TilerError, match="area"):
         Affine.of(given)
 

@@ -494,7 +494,7 @@ def test_every_cut_of_the_file_is_refused(file, end):
     ],
     ids=lambda given: repr(given[:30]),
 )
-def test_what_is_no_instances_file_is_said_in_one_line(file, given):
+def test_a_file_that_is_not_coco_instances_is_an_error_in_one_line(file, given):
     assert refusal(file, given).startswith("not COCO instances JSON: ")
 
 

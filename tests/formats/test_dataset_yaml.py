@@ -210,12 +210,12 @@ def test_no_val_split_is_a_finding(root):
         "train: [~]",
     ],
 )
-def test_a_split_that_is_no_path_is_refused(root, content):
+def test_a_split_that_is_not_a_path_is_an_error(root, content):
     assert refusal(root, f"{content}\nval: images/val\nnames: [car]\n").startswith("train")
 
 
 @pytest.mark.parametrize("value", ["[a]", "{a: b}", '"a\\0b"'])
-def test_a_path_that_is_no_folder_is_refused(root, value):
+def test_a_path_that_is_not_a_folder_is_an_error(root, value):
     assert refusal(root, f"path: {value}\n{SPLITS}names: [car]\n").startswith(
         "path is a folder, got "
     )
@@ -398,7 +398,7 @@ def test_download_is_never_run(root, tmp_path, key):
         (b"names: &a [x]\ntrain: [" + b"*a," * 100 + b"]", "more than 64 aliases; refused"),
     ],
 )
-def test_what_is_no_dataset_yaml_is_refused_in_one_line(root, content, line):
+def test_a_file_that_is_not_a_dataset_yaml_is_an_error_in_one_line(root, content, line):
     assert refusal(root, content).removeprefix(":") == line
 
 

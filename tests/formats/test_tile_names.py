@@ -91,7 +91,7 @@ def test_the_image_may_be_called_anything(name, pattern, stem):
         "a__1e3_0_10_10", "a__nan_0_10_10", "a__ 1_0_10_10", "a\n__0_0_10_10", "a\n__640__0___0", "a\n__1__0___0",
     ],
 )  # fmt: skip
-def test_what_is_no_name_of_a_tile_is_none(name, pattern):
+def test_other_names_are_not_tiles(name, pattern):
     assert parse(name, pattern) is None
 
 
@@ -124,7 +124,7 @@ def test_a_hostile_stem_is_a_stem_and_nothing_more(name):
         (["site__A__0_0_640_640", "site__A__s50__0_0_640_640"], "tiler"),
     ],
 )
-def test_the_tool_is_told_by_names_whose_stem_is_an_image(names, pattern):
+def test_the_tool_is_decided_by_names_whose_stem_is_an_image(names, pattern):
     assert decide(names, {"site__A"}) == pattern
 
 
