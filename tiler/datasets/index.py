@@ -240,13 +240,13 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     names, naming = _tile_names(keys, by_stem, options.naming)
     tiles = _tiles_of(names, naming, by_stem)
     rule = _SizeRule(_default_size(options, naming), cropped=naming == "split_dota")
-    found = []
+    tiled = []
     for key, size in sizes.items():
-        found.append(_named_image(key, size, tiles.get(key, []), rule, findings))
+        tiled.append(_named_image(key, size, tiles.get(key, []), rule, findings))
     said = "names of images"
     if names and naming != "none":
         said = f"names of tiles ({naming})"
-    return Index(found, said, images, root=root, by_names=True, findings=findings)
+    return Index(tiled, said, images, root=root, by_names=True, findings=findings)
 
 
 def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:

@@ -122,7 +122,7 @@ def read(file: Path) -> CocoFile:
         TilerError: not JSON, or not COCO instances.
     """
     content = decoded(file, _File)
-    classes, names = classes_of(content.categories, str(file))
+    classes, names = classes_of(content.categories, file)
     kpt_shape = kpt_shape_of(content.categories, content.annotations)
     task = task_of(content.annotations, kpt_shape)
     images, findings = _valid_images(content.images, file.name)
@@ -147,7 +147,7 @@ def decoded(file: Path, kind: type[T]) -> T:
 
 
 def _hint(data: bytes) -> str:
-    """For each list that is missing, a key of the JSON that may be meant to be it."""
+    """For each missing list, a similar key of the JSON."""
     try:
         keys = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except NOT_JSON:
@@ -161,7 +161,7 @@ def _hint(data: bytes) -> str:
 
 
 def classes_of(
-    categories: Sequence[Category], shown: str
+    categories: Sequence[Category], file: Path | str
 ) -> tuple[dict[int, int], tuple[str, ...]]:
     """The class index of each category id, in rising order of the ids, and the names by index.
 
@@ -174,11 +174,11 @@ def classes_of(
     for category in categories:
         if not isinstance(category.id, int) or not isinstance(category.name, str):
             got = f"{category.id!r}, {category.name!r}"[:80]
-            raise TilerError(f"{shown}: a category has a whole-number id and a name, got {got}")
+            raise TilerError(f"{file}: a category has a whole-number id and a name, got {got}")
     ordered = sorted(categories, key=lambda category: category.id)
     ids = [category.id for category in ordered]
     if not ids or len(set(ids)) != len(ids):
-        raise TilerError(f"{shown}: expected categories with different ids, got {ids[:20]}")
+        raise TilerError(f"{file}: expected categories with different ids, got {ids[:20]}")
     classes = {id: index for index, id in enumerate(ids)}
     return classes, tuple(category.name for category in ordered)
 

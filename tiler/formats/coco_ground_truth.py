@@ -129,9 +129,9 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     """
     content = coco.decoded(file, _ScoredFile)
     annotations = content.annotations
-    categories, names = coco.classes_of(content.categories, str(file))
+    categories, names = coco.classes_of(content.categories, file)
     kpt_shape = coco.kpt_shape_of(content.categories, annotations)
-    decided = _task(task, annotations, kpt_shape, str(file))
+    decided = _task(task, annotations, kpt_shape, file)
     images, findings = _images(content.images, file.name)
 
     problems: Problems = {}
@@ -170,17 +170,17 @@ def _task(
     task: str,
     annotations: Sequence[_ScoredAnnotation],
     kpt_shape: tuple[int, int] | None,
-    shown: str,
+    file: Path,
 ) -> Task:
     """The task asked for, or for auto the task of the annotations."""
     if task == "auto":
         return coco.task_of(annotations, kpt_shape)
     if task not in TASKS:
         raise TilerError(
-            f"{shown}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
+            f"{file}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
         )
     if task == "pose" and kpt_shape is None:
-        raise TilerError(f"{shown}: no annotation has keypoints, got --task pose")
+        raise TilerError(f"{file}: no annotation has keypoints, got --task pose")
     return task
 
 

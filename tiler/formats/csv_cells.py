@@ -25,7 +25,7 @@ def escaped(text: str) -> str:
     if not UNSAFE.search(text) and not _marked(text):
         return text
     doubled = text.replace("\\", "\\\\")
-    return MARK + UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", doubled)
+    return MARK + UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", doubled)
 
 
 def plain(cell: str) -> str:
@@ -45,7 +45,7 @@ def _marked(cell: str) -> bool:
     return bare != cell and (bare.startswith(FORMULA) or ESCAPE.search(bare) is not None)
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    if found[1] == "\\":
+def _unescaped(match: re.Match[str]) -> str:
+    if match[1] == "\\":
         return "\\"
-    return chr(int(found[1][1:], 16))
+    return chr(int(match[1][1:], 16))

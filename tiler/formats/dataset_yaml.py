@@ -82,23 +82,22 @@ def read(data: Path) -> DatasetYaml:
     content = plain_yaml.load(file)
     if "val" not in content and "validation" in content:
         content["val"] = content.pop("validation")
-    shown = str(file)
-    entries = _entries(content, shown)
-    names = _names(content, shown)
-    root, splits = _resolve(file, content.get("path"), entries, shown)
+    entries = _entries(content, file)
+    names = _names(content, file)
+    root, splits = _resolve(file, content.get("path"), entries)
     existing, findings = _existing(splits, file.name)
     findings += _repeated(names, file.name)
     if "val" not in entries:
         findings.append(Finding(file.name, "Y03", "no val split, which the trainer needs"))
-    kpt_shape = _kpt_shape(content, shown)
-    flip_idx = _flip_idx(content, kpt_shape, shown)
+    kpt_shape = _kpt_shape(content, file)
+    flip_idx = _flip_idx(content, kpt_shape, file)
     channels = None
     if content.get("channels") is not None:
-        channels = _int(content["channels"], f"{shown}: channels")
+        channels = _int(content["channels"], f"{file}: channels")
     return DatasetYaml(file, root, names, existing, kpt_shape, flip_idx, channels, tuple(findings))
 
 
-def _entries(content: dict[str, Any], shown: str) -> dict[str, list[str]]:
+def _entries(content: dict[str, Any], file: Path) -> dict[str, list[str]]:
     """The splits that are set, each as a list of texts."""
     entries = {}
     for split in SPLITS:
@@ -107,14 +106,14 @@ def _entries(content: dict[str, Any], shown: str) -> dict[str, list[str]]:
             continue
         items = value if isinstance(value, list) else [value]
         if not items or not all(_is_path(item) for item in items):
-            raise TilerError(f"{shown}: {split} is a path or a list of paths, got {short(value)}")
+            raise TilerError(f"{file}: {split} is a path or a list of paths, got {short(value)}")
         entries[split] = items
     if "train" not in entries and "val" not in entries:
         hints = ""
         for key in content:
             if key not in SPLITS and key not in OTHER_KEYS:
                 hints += did_you_mean(key, SPLITS)
-        raise TilerError(f"{shown}: no train or val split{hints}")
+        raise TilerError(f"{file}: no train or val split{hints}")
     return entries
 
 
@@ -122,51 +121,49 @@ def _is_path(item: Any) -> bool:
     return isinstance(item, str) and item != "" and "\0" not in item
 
 
-def _names(content: dict[str, Any], shown: str) -> tuple[str, ...]:
+def _names(content: dict[str, Any], file: Path) -> tuple[str, ...]:
     """Class names by class id; made up where only their number is given."""
     names = content.get("names")
     count = None
     if content.get("nc") is not None:
-        count = _int(content["nc"], f"{shown}: nc")
+        count = _int(content["nc"], f"{file}: nc")
     if names is None:
-        return _numbered_names(content, count, shown)
+        return _numbered_names(content, count, file)
     if isinstance(names, dict):
-        names = _in_order(names, shown)
+        names = _in_order(names, file)
     if not isinstance(names, list) or not names:
-        raise TilerError(
-            f"{shown}: names is a list or a mapping of class names, got {short(names)}"
-        )
+        raise TilerError(f"{file}: names is a list or a mapping of class names, got {short(names)}")
     if len(names) > MAX_CLASSES:
-        raise TilerError(f"{shown}: names has {len(names)} classes, expected at most {MAX_CLASSES}")
+        raise TilerError(f"{file}: names has {len(names)} classes, expected at most {MAX_CLASSES}")
     for i, name in enumerate(names):
         if name is not None and not isinstance(name, str):
-            raise TilerError(f"{shown}: names: class {i} is a {type(name).__name__}, expected text")
+            raise TilerError(f"{file}: names: class {i} is a {type(name).__name__}, expected text")
     if count is not None and count != len(names):
-        raise TilerError(f"{shown}: nc is {count}, but names has {len(names)} classes")
+        raise TilerError(f"{file}: nc is {count}, but names has {len(names)} classes")
     return tuple("null" if name is None else name for name in names)
 
 
-def _numbered_names(content: dict[str, Any], count: int | None, shown: str) -> tuple[str, ...]:
+def _numbered_names(content: dict[str, Any], count: int | None, file: Path) -> tuple[str, ...]:
     if count is None:
         hints = "".join(did_you_mean("names", [key]) for key in content)
-        raise TilerError(f"{shown}: names (or nc) is missing{hints}")
+        raise TilerError(f"{file}: names (or nc) is missing{hints}")
     if not 0 < count <= MAX_CLASSES:
-        raise TilerError(f"{shown}: nc is {count}, expected 1 to {MAX_CLASSES}")
+        raise TilerError(f"{file}: nc is {count}, expected 1 to {MAX_CLASSES}")
     return tuple(f"class_{i}" for i in range(count))
 
 
-def _in_order(names: dict[Any, Any], shown: str) -> list[Any]:
+def _in_order(names: dict[Any, Any], file: Path) -> list[Any]:
     """The values of a mapping with the keys 0, 1, 2 and so on."""
     keys = []
     by_id = {}
     for key, name in names.items():
-        class_id = _int(key, f"{shown}: a key of names")
+        class_id = _int(key, f"{file}: a key of names")
         keys.append(class_id)
         by_id[class_id] = name
     keys.sort()
     if keys != list(range(len(keys))):
         raise TilerError(
-            f"{shown}: names has the keys {keys[:20]}, expected 0 to {len(keys) - 1} without gap"
+            f"{file}: names has the keys {keys[:20]}, expected 0 to {len(keys) - 1} without gap"
         )
     return [by_id[class_id] for class_id in keys]
 
@@ -181,35 +178,35 @@ def _repeated(names: tuple[str, ...], label: str) -> list[Finding]:
     return findings
 
 
-def _kpt_shape(content: dict[str, Any], shown: str) -> tuple[int, int] | None:
-    shape = _ints(content, "kpt_shape", shown)
+def _kpt_shape(content: dict[str, Any], file: Path) -> tuple[int, int] | None:
+    shape = _ints(content, "kpt_shape", file)
     if shape is None:
         return None
     if len(shape) != 2 or shape[0] < 1 or shape[1] not in (2, 3):
-        raise TilerError(f"{shown}: kpt_shape is [number of keypoints, 2 or 3], got {list(shape)}")
+        raise TilerError(f"{file}: kpt_shape is [number of keypoints, 2 or 3], got {list(shape)}")
     return shape[0], shape[1]
 
 
 def _flip_idx(
-    content: dict[str, Any], kpt_shape: tuple[int, int] | None, shown: str
+    content: dict[str, Any], kpt_shape: tuple[int, int] | None, file: Path
 ) -> tuple[int, ...] | None:
-    flip_idx = _ints(content, "flip_idx", shown)
+    flip_idx = _ints(content, "flip_idx", file)
     if kpt_shape is None or flip_idx is None:
         return flip_idx
     if sorted(flip_idx) != list(range(kpt_shape[0])):
         raise TilerError(
-            f"{shown}: flip_idx names each of the {kpt_shape[0]} keypoints once, got "
+            f"{file}: flip_idx names each of the {kpt_shape[0]} keypoints once, got "
             f"{list(flip_idx)}"
         )
     return flip_idx
 
 
 def _resolve(
-    file: Path, path: Any, entries: dict[str, list[str]], shown: str
+    file: Path, path: Any, entries: dict[str, list[str]]
 ) -> tuple[Path, dict[str, list[Path]]]:
     """The root under which train and val exist, and the paths of all splits."""
     if path is not None and (not isinstance(path, str) or "\0" in path):
-        raise TilerError(f"{shown}: path is a folder, got {short(path)}")
+        raise TilerError(f"{file}: path is a folder, got {short(path)}")
     missing: list[tuple[str, Path]] = []
     for base in _bases(file):
         root = Path(os.path.normpath(base / (path or ".")))
@@ -223,7 +220,7 @@ def _resolve(
         if path is None or Path(path).is_absolute():
             break
     tried = ", nor ".join(dict.fromkeys(str(place) for _, place in missing))
-    raise TilerError(f"{shown}: {missing[0][0]}: no such file or folder: {tried}")
+    raise TilerError(f"{file}: {missing[0][0]}: no such file or folder: {tried}")
 
 
 def _first_missing(splits: dict[str, list[Path]]) -> tuple[str, Path] | None:
@@ -281,13 +278,13 @@ def _entry(root: Path, item: str) -> Path:
     return path
 
 
-def _ints(content: dict[str, Any], key: str, shown: str) -> tuple[int, ...] | None:
+def _ints(content: dict[str, Any], key: str, file: Path) -> tuple[int, ...] | None:
     value = content.get(key)
     if value is None:
         return None
     if not isinstance(value, list):
-        raise TilerError(f"{shown}: {key} is a list of numbers, got {short(value)}")
-    return tuple(_int(item, f"{shown}: {key}") for item in value)
+        raise TilerError(f"{file}: {key} is a list of numbers, got {short(value)}")
+    return tuple(_int(item, f"{file}: {key}") for item in value)
 
 
 def _int(value: Any, what: str) -> int:

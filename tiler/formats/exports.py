@@ -55,8 +55,9 @@ def yolo_text(instances: Instances, width: int, height: int) -> str:
     and written again stays the same.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.0]]), conf=np.array([0.875]))
-    >>> yolo_text(found, 100, 300)
+    >>> boxes = np.array([[10, 20, 30, 60.0]])
+    >>> detections = Instances(np.array([2]), boxes, conf=np.array([0.875]))
+    >>> yolo_text(detections, 100, 300)
     '2 0.2 0.133333333 0.2 0.133333333 0.875\\n'
     """
     conf = _scores(instances)
@@ -92,8 +93,9 @@ def coco_entries(
         categories: category_id of each class, instead of `base`.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.5]]), conf=np.array([0.875]))
-    >>> coco_entries(found, 7, "a.jpg", base=1)[0]["bbox"]
+    >>> boxes = np.array([[10, 20, 30, 60.5]])
+    >>> detections = Instances(np.array([2]), boxes, conf=np.array([0.875]))
+    >>> coco_entries(detections, 7, "a.jpg", base=1)[0]["bbox"]
     [10.0, 20.0, 20.0, 40.5]
     """
     scores = _significant(_scores(instances), 9).tolist()
@@ -150,8 +152,8 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
         TilerError: two classes share a name, or the name of the image holds a line break.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
-    >>> dota_text(found, "P0001", ["small car"])
+    >>> detections = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
+    >>> dota_text(detections, "P0001", ["small car"])
     {'small-car': 'P0001 0.875 1 2 3 2 3 4.5 1 4.5\\n'}
     """
     if len(image_id.splitlines()) > 1:
@@ -189,8 +191,8 @@ def geojson(
             GeoJSON, which GIS still read.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
-    >>> msgspec.json.decode(geojson(found, ["car"]))["features"][0]["geometry"]["coordinates"]
+    >>> detections = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
+    >>> msgspec.json.decode(geojson(detections, ["car"]))["features"][0]["geometry"]["coordinates"]
     [[[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [0.0, 0.0]]]
     """
     head: dict[str, Any] = {"type": "FeatureCollection"}
@@ -232,8 +234,8 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     spreadsheet would take it for a formula (see `csv_cells`).
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
-    >>> csv_text(found, "a.jpg", ["car, red"])
+    >>> detections = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
+    >>> csv_text(detections, "a.jpg", ["car, red"])
     'a.jpg,0,"car, red",0.875,1,2,3,4.5\\n'
     """
     class_ids = instances.class_id.tolist()

@@ -21,7 +21,7 @@ def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:
     >>> relative({"preds": Path("/runs/predict")}, Path("/runs/predict-merged"))
     {'preds': '../predict'}
     """
-    found = {}
+    paths = {}
     for name, place in places.items():
         real = os.path.realpath(place)
         try:
@@ -29,8 +29,8 @@ def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:
         except ValueError:
             path = real
         if _writable(path):
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 def _writable(path: str) -> bool:
@@ -44,12 +44,12 @@ def _writable(path: str) -> bool:
 def located(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
     """The paths in an args.yaml that exist."""
     folder = os.path.dirname(os.path.realpath(file))
-    found = {}
+    paths = {}
     for name in PLACES:
         value = content.get(name)
         if not isinstance(value, str) or not value or not value.isprintable():
             continue
         path = os.path.normpath(os.path.join(folder, value))
         if os.path.exists(path):
-            found[name] = Path(path)
-    return found
+            paths[name] = Path(path)
+    return paths

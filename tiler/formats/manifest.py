@@ -121,10 +121,10 @@ def _gone(entry: SourceTiles, suffixes: dict[str, set[str]], placed: bool) -> li
     tiles = []
     world_files = []
     for tile in entry.tiles:
-        found = suffixes.get(tile.name, set())
-        if not found - {WORLD}:
+        endings = suffixes.get(tile.name, set())
+        if not endings - {WORLD}:
             tiles.append(tile.name)
-        if placed and found and not found & {WORLD, PLACED}:
+        if placed and endings and not endings & {WORLD, PLACED}:
             world_files.append(f"{tile.name}{WORLD}")
     return tiles + world_files
 

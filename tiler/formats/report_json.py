@@ -57,8 +57,8 @@ def indented(content: Any) -> bytes:
     return UNUSUAL.sub(_escaped, text.decode()).encode()
 
 
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
     if character.isprintable():
         return character
     return json.dumps(character)[1:-1]

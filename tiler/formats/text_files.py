@@ -134,19 +134,18 @@ def read_text(path: Path, limit: int) -> str:
     Raises:
         TilerError: it cannot be read, is too large, or is not UTF-8.
     """
-    shown = str(path)
     try:
         data = without_bom(read_bytes(path, limit))
     except FileNotFoundError:
-        raise TilerError(f"{shown}: no such file") from None
+        raise TilerError(f"{path}: no such file") from None
     except OSError as error:
-        raise TilerError(f"{shown}: cannot be read: {reason(error)}") from None
+        raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         byte = data[error.start]
-        raise TilerError(f"{shown}:{line}: not UTF-8 text (byte {byte:#04x})") from None
+        raise TilerError(f"{path}:{line}: not UTF-8 text (byte {byte:#04x})") from None
 
 
 def reason(error: OSError) -> str:

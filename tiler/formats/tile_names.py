@@ -52,17 +52,17 @@ def parse(name: str, pattern: str) -> TileName | None:
     >>> parse("site__A__640__512___0", "split_dota")
     TileName(stem='site__A', x=512.0, y=0.0, width=640.0, height=640.0, scale=1.0)
     """
-    found = PATTERNS[pattern].fullmatch(name)
-    if found is None:
+    match = PATTERNS[pattern].fullmatch(name)
+    if match is None:
         return None
     number = {}
-    for key, text in found.groupdict().items():
+    for key, text in match.groupdict().items():
         if key == "stem" or text is None:
             continue
         if len(text) > DIGITS:
             return None
         number[key] = float(text)
-    return _tile_name(pattern, found["stem"], number)
+    return _tile_name(pattern, match["stem"], number)
 
 
 def _tile_name(pattern: str, stem: str, number: dict[str, float]) -> TileName | None:
