@@ -67,7 +67,7 @@ def place(path, kind):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
 @pytest.mark.parametrize("kind", ["folder", "fifo", "loop", "device"])
-def test_what_is_no_file_in_its_place_refuses_the_picture(tmp_path, kind):
+def test_an_image_is_rejected_if_its_label_file_is_not_a_file(tmp_path, kind):
     place(tmp_path / "labels/a.txt", kind)
     with pytest.raises(SourceRefused) as refused:
         labels.label_file(tmp_path, SOURCE, "")
@@ -75,7 +75,7 @@ def test_what_is_no_file_in_its_place_refuses_the_picture(tmp_path, kind):
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_too_large_refuses_the_picture(tmp_path, monkeypatch):
+def test_an_image_is_rejected_if_its_label_file_is_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr(yolo, "MAX_BYTES", 4)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_bytes(b"0 1 2")
@@ -107,7 +107,7 @@ def test_rows_know_their_lines(blank):
 # Rows
 
 
-def test_refused_rows_are_counted_and_the_others_read():
+def test_rejected_rows_are_counted_and_the_others_read():
     found = read("0 .5 .5 .1 .1\nx\n1 .2 .2 .1 .1\n7 .5 .5 .1 .1\n0 .5 .5 .1 .1\n")
     assert found.instances.row.tolist() == [0, 2]
     assert [f.code for f in found.findings] == ["L02", "L04", "L07"]
@@ -115,16 +115,16 @@ def test_refused_rows_are_counted_and_the_others_read():
 
 
 @pytest.mark.parametrize("count", [11, 50, 300])
-def test_refused_rows_beyond_those_shown_are_counted(count):
+def test_rejected_rows_beyond_those_shown_are_counted(count):
     assert read("0 .5 .5 .1 .1\n" + "x\n" * count).refused == count
 
 
-def test_a_picture_whose_every_row_is_refused_is_not_background():
+def test_an_image_whose_every_row_is_rejected_is_not_background():
     with pytest.raises(SourceRefused) as refused:
         labels.require_usable(read("\n9 .5 .5 .1 .1\nx\n"), "labels/a.txt")
     assert (refused.value.code, refused.value.path) == ("L13", "labels/a.txt")
     assert str(refused.value) == (
-        "all 2 rows were refused (line 2: class 9, expected a whole number from 0 to 1); not cut "
+        "all 2 rows were rejected (line 2: class 9, expected a whole number from 0 to 1); not cut "
         "as background"
     )
 
@@ -132,7 +132,7 @@ def test_a_picture_whose_every_row_is_refused_is_not_background():
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "0 .5 .5 .1 .1\nx\n", "0 .5 .5 .1 .1\n0 .5 .5 .1 .1\n"]
 )
-def test_a_picture_with_a_usable_row_or_none_at_all_is_used(text):
+def test_an_image_with_a_usable_row_or_none_at_all_is_used(text):
     labels.require_usable(read(text), "labels/a.txt")
 
 
@@ -150,7 +150,7 @@ def test_a_picture_with_a_usable_row_or_none_at_all_is_used(text):
         unique=True,
     )
 )
-def test_boxes_are_cut_to_the_picture_and_none_is_dropped_in_silence(rows):
+def test_boxes_are_cut_to_the_image_and_none_is_dropped_in_silence(rows):
     text = "".join(f"0 {x} {y} {w} {h}\n" for x, y, w, h in rows)
     found = read(text, width=1000, height=1000)
     boxes = found.instances.boxes
@@ -170,7 +170,7 @@ def test_boxes_are_cut_to_the_picture_and_none_is_dropped_in_silence(rows):
     }
 
 
-def test_what_reaches_past_the_frame_is_cut_and_said_from_half_a_pixel_on():
+def test_labels_past_the_frame_are_cut_and_reported_from_half_a_pixel_on():
     found = read("0 .98 .5 .1 .1\n0 .3 .004 .1 .01\n1 .05 .2 .2 .1\n")
     np.testing.assert_allclose(
         found.instances.boxes, [[93, 45, 100, 55], [25, 0, 35, 0.9], [0, 15, 15, 25]]
@@ -182,7 +182,7 @@ def test_what_reaches_past_the_frame_is_cut_and_said_from_half_a_pixel_on():
     assert found.refused == 0
 
 
-def test_what_lies_outside_is_refused():
+def test_labels_outside_the_image_are_rejected():
     found = read("0 .5 .5 .1 .1\n\n0 1.009 .5 .01 .1\n")
     assert found.instances.row.tolist() == [0]
     assert said(found) == ["labels/a.txt:3: L05 lies outside the image"]
@@ -222,13 +222,11 @@ def test_a_file_of_rows_past_the_frame_is_not_parsed_for_each(monkeypatch):
 
 
 def entry(annotations, **given):
-    picture = coco.CocoImage(
-        **({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given)
-    )
-    picture.annotations = [
+    image = coco.CocoImage(**({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given))
+    image.annotations = [
         coco.Annotation(image_id=1, category_id=7, index=i, **a) for i, a in enumerate(annotations)
     ]
-    return Source("a.jpg", "train", entry=picture)
+    return Source("a.jpg", "train", entry=image)
 
 
 def read_coco(annotations, spec=DETECT, size=(100, 80), **given):
@@ -256,22 +254,22 @@ def test_coco_crowds_are_regions_and_a_note():
     labels.require_usable(found, "f.json")
 
 
-def test_a_coco_picture_of_bad_annotations_only_is_not_background():
+def test_a_coco_image_of_bad_annotations_only_is_not_background():
     with pytest.raises(
-        SourceRefused, match=r"all 1 rows were refused \(annotation 9: bbox is 0 x 5"
+        SourceRefused, match=r"all 1 rows were rejected \(annotation 9: bbox is 0 x 5"
     ):
         labels.require_usable(read_coco([{"id": 9, "bbox": [1, 1, 0, 5]}]), "f.json")
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 100), (100, 81), (None, None), ("100", "80")])
-def test_annotations_for_a_picture_of_another_size_are_refused(width, height):
+def test_annotations_for_an_image_of_another_size_are_rejected(width, height):
     with pytest.raises(SourceRefused) as refused:
         read_coco([], width=width, height=height)
     assert (refused.value.code, refused.value.path) == ("L03", "a.jpg")
     assert str(refused.value) == f"declared as {width} x {height} px, the image is 100 x 80"
 
 
-def test_a_mask_made_for_a_picture_of_another_size_is_refused():
+def test_a_mask_made_for_an_image_of_another_size_is_rejected():
     masks = [
         {"size": [80, 100], "counts": [10, 20, 7970]},
         {"size": [40, 50], "counts": [10, 20, 1970]},

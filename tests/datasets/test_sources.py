@@ -105,7 +105,7 @@ def plain(stem):
 
 @quick
 @given(st.lists(keys, max_size=12, unique=True))
-def test_no_two_pictures_have_one_stem_on_any_file_system(keys):
+def test_no_two_images_have_one_stem_on_any_file_system(keys):
     stems = sources.stems_of(keys)
     assert list(stems) == keys
     assert len({plain(stem) for stem in stems.values()}) == len(keys)
@@ -168,7 +168,7 @@ def test_a_long_stem_is_cut_with_a_hash_between_letters():
 # Folders
 
 
-def test_pictures_are_found_in_sub_folders_by_their_suffix(folder):
+def test_images_are_found_in_sub_folders_by_their_suffix(folder):
     folder.add(
         "images/b.JPG",
         "images/a.png",
@@ -191,7 +191,7 @@ def test_a_gif_is_no_source(folder):
     assert folder.keys() == ["images/a.jpg"]
 
 
-def test_hidden_pictures_are_reported_and_what_macos_leaves_is_not(folder):
+def test_hidden_images_are_reported_and_what_macos_leaves_is_not(folder):
     folder.add(
         "images/a.jpg", "images/.b.jpg", "images/._a.jpg", "images/.cache/c.jpg", "images/.DS_Store"
     )
@@ -239,7 +239,7 @@ def test_a_name_that_is_not_utf8_is_reported(folder):
     )
 
 
-def test_a_picture_is_listed_with_its_size_and_a_folder_named_like_one_too(folder):
+def test_an_image_is_listed_with_its_size_and_a_folder_named_like_one_too(folder):
     folder.add("images/a.jpg", content="12345").add("images/dir.jpg/b.jpg", content="1")
     found = {s.key: s.bytes for s in folder.find().sources}
     assert found["images/a.jpg"] == 5
@@ -312,7 +312,7 @@ def test_sources_come_by_key_and_then_by_split(folder):
     assert found.splits == ("train", "val", "test", "minival")
 
 
-def test_a_picture_in_two_splits_stands_in_both_with_one_stem(folder):
+def test_an_image_in_two_splits_stands_in_both_with_one_stem(folder):
     folder.add("images/a.jpg")
     assert [(s.split, s.key, s.stem) for s in folder.find().sources] == [
         ("train", "images/a.jpg", "a"),
@@ -320,14 +320,14 @@ def test_a_picture_in_two_splits_stands_in_both_with_one_stem(folder):
     ]
 
 
-def test_a_picture_of_two_folders_of_a_split_is_cut_once(folder):
+def test_an_image_of_two_folders_of_a_split_is_cut_once(folder):
     folder.add("images/deep/a.jpg")
     splits = "train: [images, images/deep]\nval: images\n"
     assert folder.keys(splits) == ["images/deep/a.jpg"]
     assert folder.said(splits) == ["images/deep/a.jpg: P05 listed twice in train; it is cut once"]
 
 
-def test_a_picture_outside_the_root_has_its_absolute_path(folder, tmp_path):
+def test_an_image_outside_the_root_has_its_absolute_path(folder, tmp_path):
     Folder(tmp_path).add("data2/images/a.jpg", "far/b.jpg")
     folder.add("images/c.jpg")
     near = f"train: [images, {tmp_path}/data2/images, {tmp_path}/far]\nval: images\n"
@@ -339,7 +339,7 @@ def test_a_picture_outside_the_root_has_its_absolute_path(folder, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_split_without_pictures_is_an_error(folder, split):
+def test_a_split_without_images_is_an_error(folder, split):
     folder.add("images/a.jpg", "empty/readme.md")
     other = {"train": "val", "val": "train"}[split]
     with pytest.raises(TilerError) as error:
@@ -349,7 +349,7 @@ def test_a_split_without_pictures_is_an_error(folder, split):
     )
 
 
-def test_a_test_split_without_pictures_is_a_finding(folder):
+def test_a_test_split_without_images_is_a_finding(folder):
     folder.add("images/a.jpg", "empty/readme.md")
     assert folder.said("train: images\nval: images\ntest: empty\n") == [
         f"dataset.yaml: Y01 test: no images in {folder.root}/empty"
@@ -377,12 +377,12 @@ def listed(folder, text, name="lists/train.txt"):
         "../cwd/../data/images/a.jpg",
     ],
 )
-def test_a_list_names_pictures_beside_it_under_the_root_or_absolutely(folder, line):
+def test_a_list_names_images_beside_it_under_the_root_or_absolutely(folder, line):
     folder.add("images/a.jpg")
     assert listed(folder, line.format(root=folder.root) + "\n") == (["images/a.jpg"], [])
 
 
-def test_a_list_names_pictures_from_the_working_directory(folder, tmp_path):
+def test_a_list_names_images_from_the_working_directory(folder, tmp_path):
     folder.add("images/b.jpg")
     Folder(tmp_path).add("cwd/here/a.jpg")
     assert listed(folder, "here/a.jpg\n") == ([f"{tmp_path}/cwd/here/a.jpg"], [])
@@ -404,7 +404,7 @@ def test_byte_order_mark_line_ends_and_other_lines_are_no_matter(folder, text):
     assert listed(folder, text) == (["images/a.jpg"], [])
 
 
-def test_a_listed_picture_that_is_not_there_is_named_by_its_line(folder):
+def test_a_listed_image_that_is_not_there_is_named_by_its_line(folder):
     folder.add("images/a.jpg")
     keys, said = listed(
         folder, "images/a.jpg\n\nimages/b.jpg\n" + "x" * 300 + ".jpg\n../../../../../../etc/c.jpg\n"
@@ -417,7 +417,7 @@ def test_a_listed_picture_that_is_not_there_is_named_by_its_line(folder):
     ]
 
 
-def test_a_picture_listed_twice_is_cut_once(folder):
+def test_an_image_listed_twice_is_cut_once(folder):
     folder.add("images/a.jpg")
     keys, said = listed(folder, "images/a.jpg\n./../images/a.jpg\nimages/../images/a.jpg\n")
     assert keys == ["images/a.jpg"]
@@ -436,7 +436,7 @@ def test_a_list_that_is_no_text_is_an_error(folder):
 # Orphans
 
 
-def test_a_label_file_without_a_picture_is_reported(folder):
+def test_a_label_file_without_an_image_is_reported(folder):
     folder.add("images/train/a.jpg", "images/val/b.jpg")
     folder.add(
         "labels/train/a.txt",
@@ -470,14 +470,14 @@ def test_a_label_file_in_a_folder_of_two_entries_is_reported_once(folder):
         "\0\1\2",
     ],
 )
-def test_what_lies_among_the_labels_and_is_none_is_no_orphan(folder, content):
+def test_other_text_among_the_labels_is_not_an_orphan(folder, content):
     folder.add("images/a.jpg").add("labels/classes.txt", "labels/notes.txt", content=content).add(
         "labels/x.cache", content=ROW
     )
     assert folder.said() == []
 
 
-def test_an_orphan_whose_picture_is_of_another_format_says_so(folder):
+def test_an_orphan_whose_image_is_of_another_format_says_so(folder):
     folder.add("images/a.jpg", "images/b.gif").add("labels/b.txt", content=ROW)
     assert folder.said() == [
         "labels/b.txt: P02 a label file without an image (b.gif is not of a format that the "
@@ -485,7 +485,7 @@ def test_an_orphan_whose_picture_is_of_another_format_says_so(folder):
     ]
 
 
-def test_labels_beside_their_pictures(folder):
+def test_labels_beside_their_images(folder):
     folder.add("set/a.jpg").add("set/a.txt", "set/b.txt", content=ROW)
     assert folder.said("train: set\nval: set\n") == ["set/b.txt: P02 a label file without an image"]
 
@@ -508,7 +508,7 @@ def coco(folder, *file_names, name="instances.json", root="images"):
     return sources.find(folder.root / name, folder.root / root)
 
 
-def test_the_pictures_of_a_coco_file(folder):
+def test_the_images_of_a_coco_file(folder):
     folder.add("images/b.jpg", "images/deep/a.png", content="123")
     found = coco(folder, "b.jpg", "deep/a.png", "deep/../c.jpg", "./deep//d.jpg")
     assert [(s.key, s.stem, s.bytes, s.entry.id) for s in found.sources] == [
@@ -524,17 +524,17 @@ def test_the_pictures_of_a_coco_file(folder):
     "name",
     ["../secret.jpg", "/etc/secret.jpg", "a/../../secret.jpg", "..//secret.jpg", "./../secret.jpg"],
 )
-def test_a_file_name_that_leads_out_of_the_pictures_is_refused(folder, name):
+def test_a_file_name_that_leads_out_of_the_images_is_rejected(folder, name):
     folder.add("images/a.jpg", "secret.jpg")
     found = coco(folder, name, "a.jpg")
     assert [s.key for s in found.sources] == ["a.jpg"]
     assert [str(f) for f in found.findings] == [
-        f"instances.json: I01 {name}: outside --images; refused"
+        f"instances.json: I01 {name}: outside --images; rejected"
     ]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "dir/", ".jpg", "a.gif", ".."])
-def test_a_file_name_of_no_picture_is_reported(folder, name):
+def test_a_file_name_of_no_image_is_reported(folder, name):
     folder.add("images/a.jpg")
     found = coco(folder, name, "a.jpg")
     assert [s.key for s in found.sources] == ["a.jpg"]
@@ -542,7 +542,7 @@ def test_a_file_name_of_no_picture_is_reported(folder, name):
 
 
 @pytest.mark.parametrize("name", ["./a.jpg", "deep/../a.jpg", "a.jpg/."])
-def test_one_picture_under_two_file_names_is_cut_once(folder, name):
+def test_one_image_under_two_file_names_is_cut_once(folder, name):
     folder.add("images/a.jpg")
     found = coco(folder, "a.jpg", name)
     assert [s.key for s in found.sources] == ["a.jpg"]
@@ -558,13 +558,13 @@ def test_one_picture_under_two_file_names_is_cut_once(folder, name):
         ("annotations.json", "train"),
     ],
 )
-def test_the_split_is_told_from_the_file_name(folder, name, split):
+def test_the_split_follows_from_the_file_name(folder, name, split):
     folder.add("images/a.jpg")
     found = coco(folder, "a.jpg", name=name)
     assert (found.splits, found.sources[0].split) == ((split,), split)
 
 
-def test_a_coco_file_without_usable_pictures_is_an_error(folder):
+def test_a_coco_file_without_usable_images_is_an_error(folder):
     folder.add("images/a.jpg")
     for names in ((), ("../a.jpg",), ("a.txt",)):
         with pytest.raises(TilerError, match="no images that could be cut"):
@@ -588,7 +588,7 @@ def test_every_code_used_is_known():
     assert set(re.findall(r'"([A-Z]\d\d)"', text)) <= set(CODES)
 
 
-def test_a_listed_picture_in_a_folder_that_is_not_utf8_is_reported(tmp_path):
+def test_a_listed_image_in_a_folder_that_is_not_utf8_is_reported(tmp_path):
     from PIL import Image
 
     from tests.conftest import Dataset

@@ -71,7 +71,7 @@ def test_any_number_of_axes_is_mapped():
     st.tuples(numbers(-100, 100_000), numbers(-100, 100_000)),
     st.tuples(numbers(0.01, 16), numbers(0.01, 16)),
 )
-def test_a_point_of_a_tile_lies_where_it_lies_in_the_picture(affine, places, origin, zoom):
+def test_a_point_of_a_tile_lies_where_it_lies_in_the_image(affine, places, origin, zoom):
     in_tile = (places - origin) * zoom
     np.testing.assert_allclose(
         affine.of_tile(*origin, zoom).apply(in_tile), affine.apply(places), rtol=1e-9, atol=1e-6
@@ -98,13 +98,13 @@ def test_determinant_is_the_area_of_a_pixel():
         [10**400] * 6,
     ],
 )
-def test_what_is_not_six_numbers_is_refused(given):
+def test_anything_but_six_numbers_is_an_error(given):
     with pytest.raises(TilerError, match="six numbers a,b,c,d,e,f, got"):
         Affine.of(given)
 
 
 @pytest.mark.parametrize("given", ["nan,0,0,0,1,0", "1,0,inf,0,1,0", [1, 0, 0, 0, 1, -math.inf]])
-def test_what_is_not_finite_is_refused(given):
+def test_numbers_that_are_not_finite_are_an_error(given):
     with pytest.raises(TilerError, match="finite"):
         Affine.of(given)
 
@@ -112,7 +112,7 @@ def test_what_is_not_finite_is_refused(given):
 @pytest.mark.parametrize(
     "given", ["0,0,0,0,0,0", "1,2,0,2,4,0", "0.1,0.2,5,0.15,0.3,5", "1,0,0,0,0,0"]
 )
-def test_what_cannot_be_undone_is_refused(given):
+def test_a_map_that_is_not_invertible_is_an_error(given):
     with pytest.raises(TilerError, match="area"):
         Affine.of(given)
 
@@ -217,7 +217,7 @@ def test_a_binary_or_missing_world_file_is_named(tmp_path):
         ("bare", "bare.wld"),
     ],
 )
-def test_the_world_file_beside_a_picture_is_found(tmp_path, image, world):
+def test_the_world_file_beside_an_image_is_found(tmp_path, image, world):
     (tmp_path / world).write_text("\n".join(LINES))
     assert beside(tmp_path / image) == NORTH_UP
 
@@ -241,7 +241,7 @@ def test_a_folder_or_a_pipe_of_that_name_is_no_world_file(tmp_path):
     assert beside(tmp_path / "a.tif") is None
 
 
-def test_a_picture_with_the_longest_name_has_none(tmp_path):
+def test_an_image_with_the_longest_name_has_none(tmp_path):
     assert beside(tmp_path / ("a" * 251 + ".png")) is None
 
 
@@ -254,7 +254,7 @@ def test_a_malformed_one_is_not_passed_over(tmp_path):
 
 @quick
 @given(st.text("abcABC", min_size=1, max_size=4), st.text("jpgtifJPGTIF", max_size=5))
-def test_candidates_lie_beside_the_picture_and_are_named_once(stem, suffix):
+def test_candidates_lie_beside_the_image_and_are_named_once(stem, suffix):
     image = Path("folder", stem + (f".{suffix}" if suffix else ""))
     found = candidates(image)
     assert len(set(found)) == len(found)

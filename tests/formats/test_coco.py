@@ -213,7 +213,7 @@ def test_keypoints(file):
         [[1, 2, 2], [3, 4, 2]],
     ],
 )
-def test_keypoints_that_cannot_be_meant(file, keypoints):
+def test_keypoints_that_are_invalid(file, keypoints):
     found, _, findings = objects(file, [annotation(id=31, keypoints=keypoints)], POSE)
     assert len(found) == 0
     assert [f.code for f in findings] in (["L02"], ["L03"])
@@ -286,7 +286,7 @@ def test_only_crowds_are_no_objects_and_no_fault(file):
     assert found.rings is not None
 
 
-# Annotations that cannot be meant: each is reported with its id
+# Invalid annotations: each is reported with its id
 
 BAD = {
     "no bbox": ({"bbox": None}, "L03"),
@@ -376,7 +376,7 @@ def test_no_annotations_are_no_instances():
 # Images and categories
 
 
-def test_annotations_go_to_their_pictures_in_the_order_of_the_file(file):
+def test_annotations_go_to_their_images_in_the_order_of_the_file(file):
     images = [image(id=3, file_name="c.jpg"), image(id="x", file_name="x.jpg"), image(id=1)]
     given = [annotation(id=10 + i, image_id=owner) for i, owner in enumerate([1, "x", 3, 1])]
     found = read(file, content(given, images))
@@ -388,7 +388,7 @@ def test_annotations_go_to_their_pictures_in_the_order_of_the_file(file):
     assert found.findings == []
 
 
-def test_a_picture_listed_twice_counts_once(file):
+def test_an_image_listed_twice_counts_once(file):
     images = [image(), image(file_name="b.jpg"), image(id=2)]
     found = read(file, content([annotation(), annotation(id=2, image_id=2)], images))
     assert [p.file_name for p in found.images] == ["a.jpg"]
@@ -400,7 +400,7 @@ def test_a_picture_listed_twice_counts_once(file):
 
 
 @pytest.mark.parametrize("image_id", [None, 5, "1", [1], {"a": 1}, 1.5])
-def test_an_annotation_of_no_picture_is_reported(file, image_id):
+def test_an_annotation_of_no_image_is_reported(file, image_id):
     found = read(file, content([annotation(id=8, image_id=image_id)]))
     assert [f.code for f in found.findings] == ["L03"]
     assert found.findings[0].message.startswith("annotation 8: no image has image_id ")
@@ -408,7 +408,7 @@ def test_an_annotation_of_no_picture_is_reported(file, image_id):
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a.jpg"], "a\0.jpg"])
-def test_a_picture_without_a_usable_name_is_reported(file, name):
+def test_an_image_without_a_usable_name_is_reported(file, name):
     found = read(file, content([], [image(id=6, file_name=name), image()]))
     assert [f.code for f in found.findings] == ["I01"]
     assert found.findings[0].message.startswith("image 6: file_name is ")
@@ -416,7 +416,7 @@ def test_a_picture_without_a_usable_name_is_reported(file, name):
 
 
 @pytest.mark.parametrize("given", [None, 1.5, [1], {"a": 1}])
-def test_a_picture_without_a_usable_id_is_not_said_to_be_listed_twice(file, given):
+def test_an_image_without_a_usable_id_is_not_said_to_be_listed_twice(file, given):
     found = read(file, content([], [image(id=given, file_name="b.jpg"), image()]))
     assert [p.file_name for p in found.images] == ["a.jpg"]
     assert len(found.findings) == 1
@@ -441,10 +441,10 @@ def test_classes_follow_the_rising_ids(file):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([], "expected categories with ids of their own, got []"),
+        ([], "expected categories with different ids, got []"),
         (
             [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
-            "expected categories with ids of their own, got [1, 1]",
+            "expected categories with different ids, got [1, 1]",
         ),
         ([{"id": "1", "name": "a"}], "a category has a whole-number id and a name, got '1', 'a'"),
         ([{"id": 1}], "a category has a whole-number id and a name, got 1, None"),
@@ -452,7 +452,7 @@ def test_classes_follow_the_rising_ids(file):
         ([{"id": 1.5, "name": "a"}], "a category has a whole-number id and a name, got 1.5, 'a'"),
     ],
 )
-def test_categories_that_cannot_be_meant(file, categories, message):
+def test_categories_that_are_invalid(file, categories, message):
     assert refusal(file, content(categories=categories)) == message
 
 
@@ -494,7 +494,7 @@ def test_every_cut_of_the_file_is_refused(file, end):
     ],
     ids=lambda given: repr(given[:30]),
 )
-def test_what_is_no_instances_file_is_said_in_one_line(file, given):
+def test_a_file_that_is_not_coco_instances_is_an_error_in_one_line(file, given):
     assert refusal(file, given).startswith("not COCO instances JSON: ")
 
 
@@ -521,6 +521,6 @@ def test_no_such_file(tmp_path):
         coco.read(tmp_path)
 
 
-def test_a_picture_knows_its_size(file):
-    picture = read(file, content()).images[0]
-    assert (picture.id, picture.file_name, picture.width, picture.height) == (1, "a.jpg", 100, 80)
+def test_an_image_knows_its_size(file):
+    image = read(file, content()).images[0]
+    assert (image.id, image.file_name, image.width, image.height) == (1, "a.jpg", 100, 80)

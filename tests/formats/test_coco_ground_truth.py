@@ -140,7 +140,7 @@ def test_what_stands_in_an_annotation(file):
     )
 
 
-def test_pictures(file):
+def test_images(file):
     """Ids of either kind; a file name counts for nothing here, and two images may share one."""
     images = [
         {"id": "b"},
@@ -195,7 +195,7 @@ def test_an_annotation_that_cannot_be_used(file, bad, code, said):
     )
 
 
-def test_pictures_that_cannot_be_used(file):
+def test_images_that_cannot_be_used(file):
     images = [image(), image(width=7), image(id=None), image(id=True), image(id=1.5)]
     truth = of(file, annotation(), images=images)
     assert truth.images == [(1, "a.jpg", 100, 80)] and len(truth.instances) == 1

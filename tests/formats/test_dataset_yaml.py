@@ -210,12 +210,12 @@ def test_no_val_split_is_a_finding(root):
         "train: [~]",
     ],
 )
-def test_a_split_that_is_no_path_is_refused(root, content):
+def test_a_split_that_is_not_a_path_is_an_error(root, content):
     assert refusal(root, f"{content}\nval: images/val\nnames: [car]\n").startswith("train")
 
 
 @pytest.mark.parametrize("value", ["[a]", "{a: b}", '"a\\0b"'])
-def test_a_path_that_is_no_folder_is_refused(root, value):
+def test_a_path_that_is_not_a_folder_is_an_error(root, value):
     assert refusal(root, f"path: {value}\n{SPLITS}names: [car]\n").startswith(
         "path is a folder, got "
     )
@@ -296,7 +296,7 @@ def test_names(root, content, expected):
         ("nc: [2]", "nc is a whole number, got ['2']"),
     ],
 )
-def test_names_that_cannot_be_meant(root, content, message):
+def test_invalid_names(root, content, message):
     assert refusal(root, SPLITS + content + "\n") == message
 
 
@@ -348,7 +348,7 @@ def test_keypoints_and_channels(root):
         "channels: 3.5",
     ],
 )
-def test_keypoints_and_channels_that_cannot_be_meant(root, content):
+def test_invalid_keypoints_and_channels(root, content):
     assert refusal(root, SPLITS + "names: [car]\n" + content + "\n").split(" ")[0] in (
         "kpt_shape",
         "flip_idx",
@@ -398,7 +398,7 @@ def test_download_is_never_run(root, tmp_path, key):
         (b"names: &a [x]\ntrain: [" + b"*a," * 100 + b"]", "more than 64 aliases; refused"),
     ],
 )
-def test_what_is_no_dataset_yaml_is_refused_in_one_line(root, content, line):
+def test_a_file_that_is_not_a_dataset_yaml_is_an_error_in_one_line(root, content, line):
     assert refusal(root, content).removeprefix(":") == line
 
 

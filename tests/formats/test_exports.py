@@ -488,7 +488,7 @@ def test_dota_lines_hold_the_corners_by_class(found, image_id):
                 )
 
 
-def test_dota_names_and_pictures_that_would_mix_up_rows_are_refused():
+def test_dota_names_and_images_that_would_mix_up_rows_are_refused():
     found = concatenate([one(class_id=0), one(class_id=1)])
     with pytest.raises(
         TilerError, match="two classes would share the DOTA file of 'a-b'; class 1 is the second"

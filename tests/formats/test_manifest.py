@@ -123,7 +123,7 @@ def test_an_absent_place_is_not_written_and_all_else_is():
     ],
     ids=lambda content: repr(content[:12]),
 )
-def test_what_is_no_manifest_is_said_in_one_line(file, content):
+def test_a_file_that_is_not_a_manifest_is_an_error_in_one_line(file, content):
     with pytest.raises(TilerError) as error:
         manifest.read_head(write(file, content))
     assert str(error.value).startswith(f"{file}: not a manifest of tiler: ")
@@ -200,7 +200,7 @@ def test_missing_tiles_are_found_by_name_whatever_their_suffix(tmp_path):
         ({"tiles": ["t" * 6000]}, "6000 characters, longer than any name"),
     ],
 )
-def test_names_that_are_none_are_refused_with_their_line(tmp_path, change, said):
+def test_invalid_names_are_reported_with_their_line(tmp_path, change, said):
     head = {"tiler": "1", "schema": 1, "task": "detect", "names": [], "options": {}}
     entry = {
         "source": "a.jpg",

@@ -109,7 +109,7 @@ def test_a_tile_is_a_plain_list_and_what_is_not_known_is_left_out(file):
         ),
     ],
 )
-def test_what_is_not_ours_is_refused(file, first, message):
+def test_a_file_of_another_kind_is_an_error(file, first, message):
     write(file, first)
     for read in (provenance.read_head, lambda path: list(provenance.read_sources(path))):
         with pytest.raises(TilerError, match=message) as caught:

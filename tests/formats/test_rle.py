@@ -156,7 +156,7 @@ def test_text_outside_the_notation(text, message):
         ({"size": [2**33, 2**33], "counts": "0" + "P" * 13 + "2"}, "."),
     ],
 )
-def test_a_mask_that_cannot_be_meant(mask, message):
+def test_an_invalid_mask(mask, message):
     with pytest.raises(ValueError, match=message):
         rle.outline(mask)
 

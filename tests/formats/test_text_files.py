@@ -50,7 +50,7 @@ def test_a_file_of_the_limit_is_read_and_one_byte_more_is_refused(file):
         read_bytes(file, 4)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(TilerError) as error:
         read_text(tmp_path / "no.txt", 10)
     assert str(error.value) == f"{tmp_path / 'no.txt'}: no such file"
@@ -116,7 +116,7 @@ def special(folder):
     ]
 
 
-def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+def test_only_regular_files_are_opened_and_nothing_waits(tmp_path):
     for path in special(tmp_path):
         with pytest.raises(OSError):
             texts.open_regular(path)

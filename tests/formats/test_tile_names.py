@@ -52,7 +52,7 @@ def test_names_of_split_dota_do(stem, x, y, side):
 
 @quick
 @given(stems, pixels, pixels, st.sampled_from(["1", "0.5", "2", "1.0", "0.25"]))
-def test_names_of_dota_devkit_are_in_pixels_of_the_scaled_picture(stem, x, y, rate):
+def test_names_of_dota_devkit_are_in_pixels_of_the_scaled_image(stem, x, y, rate):
     said = parse(f"{stem}__{rate}__{x}___{y}", "dota_devkit")
     assert said == TileName(stem, x / float(rate), y / float(rate), 0, 0, float(rate))
 
@@ -75,7 +75,7 @@ def test_names_of_sahi_do(stem, x, y, w, h):
         (" __0_0_10_10", "tiler", " "),
     ],
 )
-def test_the_picture_may_be_called_anything(name, pattern, stem):
+def test_the_image_may_be_called_anything(name, pattern, stem):
     assert parse(name, pattern).stem == stem
 
 
@@ -95,7 +95,7 @@ def test_the_picture_may_be_called_anything(name, pattern, stem):
         "a\n__1__0___0",
     ],
 )  # fmt: skip
-def test_what_is_no_name_of_a_tile_is_none(name, pattern):
+def test_other_names_are_not_tiles(name, pattern):
     assert parse(name, pattern) is None
 
 
@@ -128,11 +128,11 @@ def test_a_hostile_stem_is_a_stem_and_nothing_more(name):
         (["site__A__0_0_640_640", "site__A__s50__0_0_640_640"], "tiler"),
     ],
 )
-def test_the_tool_is_told_by_names_whose_stem_is_a_picture(names, pattern):
+def test_the_tool_is_decided_by_names_whose_stem_is_an_image(names, pattern):
     assert decide(names, {"site__A"}) == pattern
 
 
-def test_a_name_that_two_patterns_fit_goes_by_the_picture_that_is_there():
+def test_a_name_that_two_patterns_fit_goes_by_the_image_that_is_there():
     # ours of "a", or SAHI's of "a_" (whatever is between the last underscores)
     assert decide(["a__1_2_30_40"], {"a"}) == "tiler"
     assert decide(["a__1_2_30_40"], {"a_"}) == "sahi"

@@ -77,7 +77,7 @@ def test_the_trainer_agrees(task, kpt_shape, row, taken, code):
 
 
 @pytest.mark.parametrize(("task", "kpt_shape", "row", "code"), STRICTER)
-def test_a_row_that_the_trainer_takes_and_cannot_use_is_refused(task, kpt_shape, row, code):
+def test_a_row_that_the_trainer_accepts_and_cannot_use_is_rejected(task, kpt_shape, row, code):
     assert trainer_rules.accepted([numbers(row)], task, CLASSES, kpt_shape).tolist() == [False]
     found, findings = yolo.read(
         row.encode(), yolo.Spec(task, CLASSES, kpt_shape), 100, 100, "a.txt"
@@ -194,7 +194,7 @@ def test_rows_with_a_size_are_accepted_when_the_trainer_takes_them(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_fault_is_said_in_one_line(task):
+def test_every_fault_is_explained_in_one_line(task):
     @quick
     @given(st.lists(rows_near_the_border(task), min_size=1, max_size=6))
     def check(rows):

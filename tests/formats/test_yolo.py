@@ -383,7 +383,7 @@ def test_boxes_and_outlines_of_one_file_have_the_same_columns():
         ("0 .1 .1 .2 nan .2 .2", "L02"),
     ],
 )
-def test_a_segment_row_that_is_refused(row, code):
+def test_a_segment_row_that_is_rejected(row, code):
     found, findings = read(f"0 .2 .2 .4 .2 .4 .4\n{row}\n", SEGMENT)
     assert [(f.line, f.code) for f in findings] == [(2, code)]
     assert found.row.tolist() == [0]
@@ -454,7 +454,7 @@ def test_parts_and_holes_are_written_as_one_ring_of_the_same_area():
         ("0 .9 .4 1.2 .4 1.2 .6 .9 .6", "L05"),
     ],
 )
-def test_an_obb_row_that_is_refused(row, code):
+def test_an_obb_row_that_is_rejected(row, code):
     found, findings = read(row, OBB)
     assert code in [f.code for f in findings]
     assert len(found) == 0
@@ -537,7 +537,7 @@ def test_keypoints_without_visibility_get_one():
 
 @pytest.mark.parametrize("spec", [POSE, POSE2])
 @pytest.mark.parametrize("count", [0, 1, 5, 8, 12, 15])
-def test_a_pose_row_of_another_number_of_values_is_refused(spec, count):
+def test_a_pose_row_of_another_number_of_values_is_rejected(spec, count):
     expected = 5 + POINTS * spec.kpt_shape[1]
     found, findings = read(" ".join(["0"] + [".5"] * count), spec)
     assert [f.message for f in findings] == [
@@ -592,7 +592,7 @@ def test_bytes_that_are_no_text_are_reported_on_one_line(data):
     assert all(str(f).isprintable() for f in findings)
 
 
-def test_every_refused_row_has_its_line_and_repairs_are_condensed():
+def test_every_rejected_row_has_its_line_and_repairs_are_condensed():
     found, findings = read("x\n" * 50 + "0 .5 .5 .1 .1\n" * 30, DETECT)
     assert [f.line for f in findings if f.code == "L02"] == [*range(1, 51)]
     assert [(f.line, f.count) for f in findings if f.code == "L07"] == [
@@ -612,7 +612,7 @@ def test_a_line_of_a_million_values_is_one_finding():
     "row",
     ["0 1e308 .1 1.7e308 .5 .1 .1", "0 -1.7e308 .1 1.7e308 .5 .1 .1", "0 .1 1e200 .5 -1e200 .5 .5"],
 )
-def test_numbers_too_large_to_add_are_outside_the_picture(row):
+def test_numbers_too_large_to_add_are_outside_the_image(row):
     found, findings = read(row, SEGMENT)
     assert [f.code for f in findings] == ["L05"]
     assert len(found) == 0

@@ -1,3 +1,1 @@
-"""Datasets as they lie on a disk: images, labels, what they mean together, and where tiles lie in
-them.
-"""
+"""Datasets on disk: their images, labels and task, and where tiles lie in the images."""

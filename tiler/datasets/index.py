@@ -1,31 +1,32 @@
-"""Where each tile lies: the images and their tiles, by manifest or by the tiles' names."""
+"""Where each tile lies in its image, according to a manifest or to the names of the tiles."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets.sources import opened, relative, walk
+from tiler.datasets.sources import image_size, relative, walk
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest, plain_yaml, tile_names
 from tiler.formats.affine import Affine
-from tiler.formats.manifest import Geo
-from tiler.images.header import read
+from tiler.formats.manifest import Geo, ManifestHead, SourceTiles
 from tiler.options import PredictionOptions
 
 if TYPE_CHECKING:
     from tiler.types import Floats
 
-WHOLE = -1  # in place of a tile: predictions for the full image
+WHOLE = -1  # instead of a tile: predictions for the full image
 LARGEST = 10**9  # px a side
-UP = 8  # folders to look for a manifest in, upward
+UP = 8  # how many folders upward a manifest is looked for
+
+NamedTile = tuple[str, tile_names.TileName]  # its name, and what that says
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,13 +34,13 @@ class TiledImage:
     """A source image and its tiles.
 
     Attributes:
-        key: its path, as the manifest names it, or from `--images` on.
+        key: its path as in the manifest, or relative to `--images`.
         names: of its T tiles.
         rects: `(T, 4)` float64 xyxy, source pixels.
         scale: `(T,)` tile px per source px.
-        splits: of the manifest, else one that has no name.
-        geo: where it lies in the world, if the manifest knows.
-        image_id: of the COCO set that was split.
+        splits: those of the manifest, else one without a name.
+        geo: its location in the world, if the manifest has it.
+        image_id: its id in the COCO set that was split.
     """
 
     key: str
@@ -60,14 +61,15 @@ class TiledImage:
 
 @dataclass(slots=True)
 class Index:
-    """All images, and where to look a name up.
+    """All images and their tiles, and where to look up a name.
 
     Attributes:
-        said: what the places were taken from, and `where` that lies.
-        names: class names, if the manifest tells; `categories` their ids in the COCO set that was
-            split.
+        said: where the tiles are known from, in words, and `where` that is.
+        names: class names, if the manifest has any; `categories` their ids in the COCO set that
+            was split.
         root: the folder of the images, if known.
-        by_names: the tiles are those that names of predictions tell of, there may have been others.
+        by_names: only tiles that predictions are named after are known; there may be others.
+        places: image and tile by name; the tile is WHOLE for the name of an image.
     """
 
     images: list[TiledImage]
@@ -83,226 +85,301 @@ class Index:
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        wholes: dict[str, tuple[int, int]] = {}
-        shared = Counter(os.path.basename(image.stem) for image in self.images)
-        names = Counter(name for image in self.images for name in image.names)
-        if names and names.most_common(1)[0][1] > 1:
-            raise TilerError(
-                f"{self.where}: several images have a tile {names.most_common(1)[0][0]}"
-            )
+        self._require_unique_tiles()
+        same_stem = Counter(os.path.basename(image.stem) for image in self.images)
+        images: dict[str, tuple[int, int]] = {}
         for number, image in enumerate(self.images):
             base = os.path.basename(image.stem)
-            if shared[base] == 1:
-                wholes[base] = (number, WHOLE)
-            wholes[image.stem] = (number, WHOLE)
-            self.places.update((name, (number, tile)) for tile, name in enumerate(image.names))
-        self.places = {**wholes, **self.places}
+            if same_stem[base] == 1:
+                images[base] = (number, WHOLE)
+            images[image.stem] = (number, WHOLE)
+            for tile, name in enumerate(image.names):
+                self.places[name] = (number, tile)
+        self.places = {**images, **self.places}
+
+    def _require_unique_tiles(self) -> None:
+        count = Counter(name for image in self.images for name in image.names)
+        for name, number in count.most_common(1):
+            if number > 1:
+                raise TilerError(f"{self.where}: several images have a tile {name}")
 
     def place(self, key: str) -> tuple[int, int] | None:
-        """Image and tile of a prediction's key: its whole path, else its last part. None: unknown."""
+        """Image and tile of a prediction by its path, else by the last part; None if unknown."""
         return self.places.get(key) or self.places.get(os.path.basename(key))
 
     def numbered(self) -> dict[str, str]:
-        """Names by the number that a numeric name is (007 is 7), where only one is."""
-        found = [(str(int(name)), name) for name in self.places if name.isdecimal()]
-        count = Counter(number for number, _ in found)
-        return {number: name for number, name in found if count[number] == 1}
+        """Numeric names by their number (007 is 7), where only one name has it."""
+        names: dict[str, list[str]] = {}
+        for name in self.places:
+            if name.isdecimal():
+                names.setdefault(str(int(name)), []).append(name)
+        return {number: same[0] for number, same in names.items() if len(same) == 1}
 
 
 def of_manifest(path: Path) -> Index:
-    """The images and tiles of a split's manifest.
+    """The images and tiles in a split's manifest.
 
     Raises:
-        TilerError: it cannot be read.
+        TilerError: it cannot be read, or says what cannot be.
     """
     head = manifest.read_head(path)
-    found: dict[str, TiledImage] = {}
+    images: dict[str, TiledImage] = {}
     findings: list[Finding] = []
     for source in manifest.read_sources(path):
-        names = [tile.name for tile in source.tiles]
-        if (
-            max(
-                (
-                    source.width,
-                    source.height,
-                    *(max(abs(t.x), abs(t.y), t.w, t.h) for t in source.tiles),
-                )
-            )
-            > LARGEST
-        ):
-            raise TilerError(f"{path}: {source.source}: no image is that large")
-        rects = np.array(
-            [(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64
-        ).reshape(-1, 4)
-        scale = np.array([tile.scale for tile in source.tiles], np.float64)
-        sound = (
-            (rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all() and np.isfinite(rects).all()
-        )
-        if not sound or (names and min(source.width, source.height) < 1):
-            raise TilerError(f"{path}: {source.source}: its tiles have no size")
-        if source.geo is not None:
-            try:
-                Affine.of(source.geo.transform)
-            except TilerError as error:
-                raise TilerError(f"{path}: {source.source}: {error}") from None
-        if source.source in found:  # an image in two splits has its tiles twice
-            found[source.source] = replace(
-                found[source.source], splits=(*found[source.source].splits, source.split)
-            )
+        try:
+            image, outside = _of_source(source)
+        except TilerError as error:
+            raise TilerError(f"{path}: {source.source}: {error}") from None
+        known = images.get(image.key)
+        if known is not None:  # an image in two splits has its tiles twice
+            images[image.key] = replace(known, splits=(*known.splits, source.split))
         elif source.width:
-            beyond = np.concatenate(
-                [rects[:, :2] >= (source.width, source.height), rects[:, 2:] <= 0], axis=1
-            )
-            outside = np.asarray(beyond.any(axis=1))
-            findings += [
-                Finding(names[k], "D12", "it lies outside its image")
-                for k in np.flatnonzero(outside)
-            ]
-            names = [name for name, out in zip(names, outside, strict=True) if not out]
-            image = (
-                source.source,
-                source.width,
-                source.height,
-                names,
-                rects[~outside],
-                scale[~outside],
-                (source.split,),
-            )
-            found[source.source] = TiledImage(*image, source.geo, source.image_id)
-    shape = head.kpt_shape or []
-    if head.kpt_shape is not None and (len(shape) != 2 or min(shape) < 1):
-        raise TilerError(f"{path}: kpt_shape is [number of keypoints, values each], got {shape}")
-    images = [found[key] for key in sorted(found)]
-    classes = tuple(head.names) or None
-    categories = (
-        tuple(head.categories)
-        if head.categories is not None and len(head.categories) == len(head.names)
-        else None
-    )
-    kpt_shape = (shape[0], shape[1]) if shape else None
+            images[image.key] = image
+            findings += [Finding(name, "D12", "it lies outside its image") for name in outside]
     return Index(
-        images, "manifest", path, head.task, classes, kpt_shape, categories, findings=findings
+        [images[key] for key in sorted(images)],
+        "manifest",
+        path,
+        head.task,
+        names=tuple(head.names) or None,
+        kpt_shape=_kpt_shape(head, path),
+        categories=_categories(head),
+        findings=findings,
     )
+
+
+def _of_source(source: SourceTiles) -> tuple[TiledImage, list[str]]:
+    """An image of the manifest with its tiles, and the names of tiles that lie outside of it.
+
+    Raises:
+        TilerError: sizes, scales or a location that cannot be.
+    """
+    size = (source.width, source.height)
+    rects, scale = _rects(source)
+    if source.geo is not None:
+        Affine.of(source.geo.transform)
+    before = (rects[:, 2:] <= 0).any(axis=1)
+    behind = (rects[:, :2] >= size).any(axis=1)
+    inside = np.asarray(~(before | behind))
+    names = []
+    outside = []
+    for tile, is_inside in zip(source.tiles, inside, strict=True):
+        if is_inside:
+            names.append(tile.name)
+        else:
+            outside.append(tile.name)
+    image = TiledImage(
+        source.source,
+        *size,
+        names,
+        rects[inside],
+        scale[inside],
+        (source.split,),
+        source.geo,
+        source.image_id,
+    )
+    return image, outside
+
+
+def _rects(source: SourceTiles) -> tuple[Floats, Floats]:
+    """`(T, 4)` xyxy and `(T,)` scale of an image's tiles."""
+    sides = [source.width, source.height]
+    corners = []
+    scales = []
+    for tile in source.tiles:
+        sides += [abs(tile.x), abs(tile.y), tile.w, tile.h]
+        right = tile.x + tile.w
+        bottom = tile.y + tile.h
+        corners.append((tile.x, tile.y, right, bottom))
+        scales.append(tile.scale)
+    if max(sides) > LARGEST:
+        raise TilerError("no image is that large")
+    rects = np.array(corners, np.float64).reshape(-1, 4)
+    scale = np.array(scales, np.float64)
+    has_size = bool((rects[:, 2:] > rects[:, :2]).all() and (scale > 0).all())
+    if source.tiles and min(source.width, source.height) < 1:
+        has_size = False
+    if not has_size:
+        raise TilerError("its tiles have no size")
+    return rects, scale
+
+
+def _kpt_shape(head: ManifestHead, path: Path) -> tuple[int, int] | None:
+    shape = head.kpt_shape
+    if shape is None:
+        return None
+    if len(shape) != 2 or min(shape) < 1:
+        raise TilerError(f"{path}: kpt_shape is [number of keypoints, values each], got {shape}")
+    return shape[0], shape[1]
+
+
+def _categories(head: ManifestHead) -> tuple[int, ...] | None:
+    """The category id of each class, if there is one for each."""
+    if head.categories is None or len(head.categories) != len(head.names):
+        return None
+    return tuple(head.categories)
 
 
 def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> Index:
-    """The images of a folder, and their tiles as the names of predictions tell.
+    """The images in a folder, and their tiles according to the names of predictions.
+
+    Args:
+        keys: of the predictions, with or without folders.
 
     Raises:
-        TilerError: no images there, or names that tell nothing.
+        TilerError: there are no images, or the names do not say where tiles lie.
     """
     if not os.path.isdir(images):
         raise TilerError(f"--images {images}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
-    sizes = dict(_sizes(root, findings))
+    sizes = dict(sorted(_sizes(root, findings)))
     if not sizes:
         raise TilerError(f"--images {images}: no images found there")
-    stems: dict[str, list[str]] = {}
-    for key in sorted(sizes):
-        stems.setdefault(os.path.splitext(os.path.basename(key))[0], []).append(key)
+    by_stem = _by_stem(sizes)
+    names, naming = _tile_names(keys, by_stem, options.naming)
+    tiles = _tiles_of(names, naming, by_stem)
+    rule = _SizeRule(_default_size(options, naming), cropped=naming == "split_dota")
+    tiled = []
+    for key, size in sizes.items():
+        tiled.append(_named_image(key, size, tiles.get(key, []), rule, findings))
+    said = "names of images"
+    if names and naming != "none":
+        said = f"names of tiles ({naming})"
+    return Index(tiled, said, images, root=root, by_names=True, findings=findings)
+
+
+def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
+    """The images of each stem."""
+    by_stem: dict[str, list[str]] = {}
+    for key in keys:
+        stem, _ = os.path.splitext(os.path.basename(key))
+        by_stem.setdefault(stem, []).append(key)
+    return by_stem
+
+
+def _tile_names(keys: Sequence[str], stems: Collection[str], naming: str) -> tuple[list[str], str]:
+    """The names of predictions that are not for a full image, and how their tiles are named.
+
+    Args:
+        stems: of the images.
+        naming: as asked for; auto is decided here.
+    """
+    given = {os.path.basename(key) for key in keys}
     numbers = {str(int(stem)) for stem in stems if stem.isdecimal()}
-    names = sorted({os.path.basename(key) for key in keys} - stems.keys() - numbers)
-    naming = options.naming
+    names = sorted(given.difference(stems, numbers))
     if naming == "auto" and names:
-        others = len(names) < len({os.path.basename(key) for key in keys})
-        naming = tile_names.decide(names, stems.keys(), others)
-    tiles: dict[str, list[tuple[str, tile_names.TileName]]] = {}
-    for name in names:
-        said = tile_names.parse(name, naming) if naming != "none" else None
-        if said is None or said.stem not in stems:
-            continue  # reported where its predictions are looked up
-        if len(stems[said.stem]) > 1:
-            both = " and ".join(stems[said.stem][:2])
-            raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
-        tiles.setdefault(stems[said.stem][0], []).append((name, said))
-    if naming == "dota_devkit" and options.tile is None:
-        raise TilerError(
-            "names of DOTA_devkit do not tell how large a tile is: say --tile (its default was "
-            "1024)"
-        )
-    tile = (
-        options.tile if isinstance(options.tile, tuple) else (options.tile or 0, options.tile or 0)
-    )
-    cropped = naming == "split_dota"
-    found = [
-        _image(key, sizes[key], tiles.get(key, []), tile, cropped, findings)
-        for key in sorted(sizes)
-    ]
-    what = f"names of tiles ({naming})" if names and naming != "none" else "names of images"
-    return Index(found, what, images, root=root, by_names=True, findings=findings)
+        naming = tile_names.decide(names, stems, optional=len(names) < len(given))
+    return names, naming
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Width and height of every image under a folder, from their headers; no pixel is decoded."""
+    """Path and size of every image under a folder that can be read."""
     for path, _ in walk(root, findings, root):
         key = relative(path, root)
         try:
-            with opened(path) as file:
-                yield key, read(file).size
+            yield key, image_size(path)
         except SourceRefused as error:
             findings.append(Finding(key, error.code, error.message))
-        except (OSError, ValueError, IndexError, OverflowError, ArithmeticError):
-            findings.append(
-                Finding(key, "I03", "the header is cut off, or points outside the file")
-            )
 
 
-def _image(
-    key: str,
-    size: tuple[int, int],
-    tiles: list[tuple[str, tile_names.TileName]],
-    side: tuple[int, int],
-    cropped: bool,
-    findings: list[Finding],
-) -> TiledImage:
-    """An image with its named tiles; those that do not lie in it are left out.
+def _tiles_of(
+    names: Sequence[str], naming: str, by_stem: Mapping[str, Sequence[str]]
+) -> dict[str, list[NamedTile]]:
+    """The tiles of each image; those of none are reported where their predictions are looked up.
 
     Args:
-        side: of a tile whose name does not say.
-        cropped: tiles were cut off at the image's border, and their names do not tell.
+        by_stem: the images that have a stem.
+
+    Raises:
+        TilerError: a tile may be of several images.
     """
-    width, height = size
-    names, rects, scales = [], [], []
-    for name, said in tiles:
-        if said.x >= width or said.y >= height:
-            findings.append(
-                Finding(
-                    name,
-                    "D12",
-                    f"it begins at {said.x:g}, {said.y:g}; {key} has {width} x {height} px",
-                )
-            )
+    if naming == "none":
+        return {}
+    tiles: dict[str, list[NamedTile]] = {}
+    for name in names:
+        tile = tile_names.parse(name, naming)
+        if tile is None or tile.stem not in by_stem:
             continue
-        w = said.width or side[0] / said.scale
-        h = said.height or side[1] / said.scale
-        right, bottom = said.x + w, said.y + h
-        names.append(name)
-        rects.append(
-            (said.x, said.y, min(right, width), min(bottom, height))
-            if cropped
-            else (said.x, said.y, right, bottom)
+        images = by_stem[tile.stem]
+        if len(images) > 1:
+            both = " and ".join(images[:2])
+            raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
+        tiles.setdefault(images[0], []).append((name, tile))
+    return tiles
+
+
+def _default_size(options: PredictionOptions, naming: str) -> tuple[int, int]:
+    """Width and height of tiles whose names do not say."""
+    if options.tile is None and naming == "dota_devkit":
+        raise TilerError(
+            "names of DOTA_devkit do not say how large a tile is: use --tile (its default was 1024)"
         )
-        scales.append(said.scale)
-    return TiledImage(
-        key,
-        width,
-        height,
-        names,
-        np.array(rects, np.float64).reshape(-1, 4),
-        np.array(scales, np.float64),
-    )
+    if isinstance(options.tile, tuple):
+        return options.tile
+    side = options.tile or 0
+    return side, side
+
+
+@dataclass(frozen=True, slots=True)
+class _SizeRule:
+    """What names of tiles leave open.
+
+    Attributes:
+        size: width and height of a tile whose name does not say.
+        cropped: tiles were cut off at the border of the image.
+    """
+
+    size: tuple[int, int]
+    cropped: bool
+
+    def rect(self, tile: tile_names.TileName, width: int, height: int) -> tuple[float, ...]:
+        """xyxy of a tile in an image of `width` x `height` px."""
+        right = tile.x + (tile.width or self.size[0] / tile.scale)
+        bottom = tile.y + (tile.height or self.size[1] / tile.scale)
+        if self.cropped:
+            right = min(right, width)
+            bottom = min(bottom, height)
+        return tile.x, tile.y, right, bottom
+
+
+def _named_image(
+    key: str,
+    size: tuple[int, int],
+    tiles: Sequence[NamedTile],
+    rule: _SizeRule,
+    findings: list[Finding],
+) -> TiledImage:
+    """An image with its named tiles; those that do not lie in it are left out."""
+    width, height = size
+    names = []
+    rects = []
+    scales = []
+    for name, tile in tiles:
+        if tile.x >= width or tile.y >= height:
+            message = f"it begins at {tile.x:g}, {tile.y:g}; {key} has {width} x {height} px"
+            findings.append(Finding(name, "D12", message))
+            continue
+        names.append(name)
+        rects.append(rule.rect(tile, width, height))
+        scales.append(tile.scale)
+    shape = np.array(rects, np.float64).reshape(-1, 4)
+    return TiledImage(key, width, height, names, shape, np.array(scales, np.float64))
 
 
 def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
-    """The manifest that is meant: the one given; the one that a training run's args.yaml leads to;
-    or one upward.
+    """The manifest of the tiles that predictions are for.
+
+    That is the one given, else the one that a training run's args.yaml leads to, else one in a
+    folder above the predictions; None if there is none.
 
     Raises:
-        TilerError: `tiles` is given and holds none.
+        TilerError: `tiles` is given and has none.
     """
     if tiles is not None:
-        path = tiles / manifest.NAME if os.path.isdir(tiles) else tiles
+        path = tiles
+        if os.path.isdir(tiles):
+            path = tiles / manifest.NAME
         if not os.path.isfile(path):
             raise TilerError(
                 f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}"
@@ -310,15 +387,14 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
         return path
     for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
         for folder in [start, *start.parents][: UP + 1]:
-            if os.path.isfile(folder / manifest.NAME):
-                return folder / manifest.NAME
+            path = folder / manifest.NAME
+            if os.path.isfile(path):
+                return path
     return None
 
 
 def _trained_on(preds: Path) -> Iterator[Path]:
-    """The data and source that a run was given, by its args.yaml; of Ultralytics 8.4 only training
-    writes one.
-    """
+    """The data and the source in a run's args.yaml; Ultralytics 8.4 writes it in training only."""
     for folder in (preds, preds.parent):
         path = folder / "args.yaml"
         if not os.path.isfile(path):
@@ -329,5 +405,7 @@ def _trained_on(preds: Path) -> Iterator[Path]:
             continue
         for key in ("data", "source"):
             value = content.get(key)
-            if isinstance(value, str) and value and "\0" not in value and os.path.exists(value):
+            if not isinstance(value, str) or not value or "\0" in value:
+                continue
+            if os.path.exists(value):
                 yield Path(os.path.abspath(value))

@@ -1,10 +1,11 @@
-"""The labels of a source, in pixels of the upright image and within its frame."""
+"""The labels of a source, in pixels of the upright image and cut to its frame."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -13,22 +14,28 @@ from tiler.datasets.sources import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import yolo
-from tiler.formats.text_files import read_bytes, reason
+from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 
-ROUNDING = 0.5  # px past the frame that go unmentioned: labels of four decimals do that
+if TYPE_CHECKING:
+    from tiler.formats.coco import CocoImage
+    from tiler.types import Bools, Floats, Ints
+
+ROUNDING = 0.5  # px past the frame that are not reported: labels of four decimals reach that far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Attributes:
-    instances: the objects.
-    ignored: regions that are to be ignored (COCO's crowds).
-    findings: what was noticed.
-    refused: number of rows that could not be used.
+    """The labels of an image.
+
+    Attributes:
+        instances: the objects.
+        ignored: regions to be ignored (COCO's crowds).
+        findings: what was noticed.
+        refused: number of rejected rows.
     """
 
     instances: Instances
@@ -42,28 +49,34 @@ class LabelFile:
     """Where a source's labels come from.
 
     Attributes:
-        key: what findings call it.
-        data: the bytes, or None when there is no file: then the image is background.
+        key: its name in findings.
+        data: its content; None if there is no file, which makes the image background.
     """
 
     key: str
     data: bytes | None
 
     def lines(self) -> list[int] | None:
-        """For each row (they skip blank lines) its line, from 1; None for COCO, which has none."""
-        return None if self.key.lower().endswith(".json") else yolo.parse(self.data or b"").lines
+        """For each row its line, from 1, since blank lines are no rows; None for COCO."""
+        if self.key.lower().endswith(".json"):
+            return None
+        return yolo.parse(self.data or b"").lines
 
     def words(self) -> bytes:
-        """What counts of it: not the byte-order mark, line ends, blank lines or runs of spaces."""
-        data = (self.data or b"").removeprefix(b"\xef\xbb\xbf")
-        return b"\n".join(b" ".join(words) for line in data.splitlines() if (words := line.split()))
+        """The content without byte-order mark, blank lines, and different line ends or spaces."""
+        rows = []
+        for line in without_bom(self.data or b"").splitlines():
+            words = line.split()
+            if words:
+                rows.append(b" ".join(words))
+        return b"\n".join(rows)
 
 
 def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
     """The labels of a source: its text file, or its entry of the COCO file.
 
     Raises:
-        SourceRefused: there is something in its place that cannot be read.
+        SourceRefused: the text file cannot be read.
     """
     if source.entry is not None:
         return LabelFile(coco_name, msgspec.json.encode(source.entry))
@@ -87,91 +100,127 @@ def read(
     width: int,
     height: int,
 ) -> Labels:
-    """The labels of an image of `width` x `height` px, with the rows that cannot be used left out.
+    """The labels of an image of `width` x `height` px, without the rows that cannot be used.
 
     Args:
-        classes: of a COCO set, the class of each category id.
+        classes: the class of each category id, for a COCO set.
 
     Raises:
         SourceRefused: they were made for an image of another size.
     """
-    ignored = Rings.of([])
     if source.entry is None:
-        instances, findings = yolo.read(file.data or b"", spec, width, height, file.key)
-        refused = sum(finding.count for finding in findings if finding.level == "error")
+        labels = _of_text(file, spec, width, height)
     else:
-        declared = (source.entry.width, source.entry.height)
-        if declared != (width, height):
-            message = (
-                f"declared as {declared[0]} x {declared[1]} px, the image is {width} x {height}"
-            )
-            raise SourceRefused("L03", message, source.key)
-        from tiler.formats import coco
+        labels = _of_entry(source, source.entry, file, spec, classes or {}, (width, height))
+    instances, outside, findings = within_frame(labels.instances, width, height, file)
+    findings = labels.findings + findings
+    regions = len(labels.ignored)
+    if regions:
+        message = f"{source.key}: {regions} regions marked iscrowd or ignore"
+        findings.append(Finding(file.key, "L14", message))
+    return Labels(instances, labels.ignored, findings, labels.refused + outside)
 
-        annotations = source.entry.annotations
-        instances, ignored, findings = coco.instances(
-            annotations, classes or {}, spec, file.key, (width, height)
+
+def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Labels:
+    """The valid rows of a YOLO label file."""
+    instances, findings = yolo.read(file.data or b"", spec, width, height, file.key)
+    rejected = sum(finding.count for finding in findings if finding.level == "error")
+    return Labels(instances, Rings.of([]), findings, rejected)
+
+
+def _of_entry(
+    source: Source,
+    entry: CocoImage,
+    file: LabelFile,
+    spec: yolo.Spec,
+    classes: dict[int, int],
+    size: tuple[int, int],
+) -> Labels:
+    """The valid annotations of an image in a COCO file."""
+    from tiler.formats import coco
+
+    if (entry.width, entry.height) != size:
+        message = (
+            f"declared as {entry.width} x {entry.height} px, the image is {size[0]} x {size[1]}"
         )
-        refused = len(annotations) - len(instances) - len(ignored)
-    instances, outside, more = within_frame(instances, width, height, file)
-    findings = findings + more
-    if len(ignored):
-        findings.append(
-            Finding(
-                file.key, "L14", f"{source.key}: {len(ignored)} regions marked iscrowd or ignore"
-            )
-        )
-    return Labels(instances, ignored, findings, refused + outside)
+        raise SourceRefused("L03", message, source.key)
+    annotations = entry.annotations
+    instances, ignored, findings = coco.instances(annotations, classes, spec, file.key, size)
+    rejected = len(annotations) - len(instances) - len(ignored)
+    return Labels(instances, ignored, findings, rejected)
 
 
 def require_usable(labels: Labels, path: str) -> None:
-    """Refuse an image that would pass for background only because none of its rows can be used.
+    """Reject an image that would pass for background because none of its rows can be used.
 
     Raises:
-        SourceRefused: with the first row's fault.
+        SourceRefused: with the first error.
     """
-    if labels.refused and not len(labels.instances) and not len(labels.ignored):
-        first = next(f for f in labels.findings if f.level == "error")
-        where = "" if first.line is None else f"line {first.line}: "
-        message = (
-            f"all {labels.refused} rows were refused ({where}{first.message}); not cut as "
-            "background"
-        )
-        raise SourceRefused("L13", message, path)
+    if not labels.refused or len(labels.instances) or len(labels.ignored):
+        return
+    first = next(finding for finding in labels.findings if finding.level == "error")
+    why = first.message
+    if first.line is not None:
+        why = f"line {first.line}: {why}"
+    message = f"all {labels.refused} rows were rejected ({why}); not cut as background"
+    raise SourceRefused("L13", message, path)
 
 
 def within_frame(
     instances: Instances, width: int, height: int, file: LabelFile
 ) -> tuple[Instances, int, list[Finding]]:
-    """Labels cut to the image, how many lie outside, and findings for what reached out.
+    """Labels cut to the image, how many lie outside, and findings for those that reach out.
 
-    An OBB keeps its corners, since a rectangle cut to the frame is none; but only what is
-    inside the image counts as its area.
+    An OBB keeps its corners, since a rectangle cut to the frame is no rectangle; but only the
+    part inside the image counts as its area.
     """
     frame = np.array([0.0, 0.0, width, height])
-    beyond = np.maximum(frame[:2] - instances.boxes[:, :2], instances.boxes[:, 2:] - frame[2:])
-    over = beyond.max(axis=1, initial=0.0)
-    if not (over > 0).any():
+    before = frame[:2] - instances.boxes[:, :2]
+    behind = instances.boxes[:, 2:] - frame[2:]
+    farthest = np.maximum(before, behind).max(axis=1, initial=0.0)
+    if not (farthest > 0).any():
         return instances, 0, []
-    seen = clip(instances, frame, obb="full")
-    gone = seen.visible <= 0
-    far = (over > ROUNDING) & ~gone
-    findings = []
-    lines = file.lines() if (gone | far).any() else None
-    for code, which in (("L05", gone), ("L08", far)):
-        for i in np.flatnonzero(which):
-            row = int(instances.row[i])
-            line = None if lines is None else lines[row]
-            what = f"annotation {row} " if line is None else ""
-            words = (
-                "lies outside the image"
-                if code == "L05"
-                else f"reaches {over[i]:.1f} px past the frame; cut there"
-            )
-            findings.append(Finding(file.key, code, what + words, line))
+    clipped = clip(instances, frame, obb="full")
+    outside = clipped.visible <= 0
+    findings = _frame_findings(instances.row, outside, farthest, file)
     if instances.task == "obb":
-        seen = replace(instances, area=instances.area * np.where(gone, 1.0, seen.visible))
+        inside = np.where(outside, 1.0, clipped.visible)
+        clipped = replace(clipped, area=instances.area * inside)
     else:
-        whole = box.area(seen.boxes) if seen.rings is None else instances.area * seen.visible
-        seen = replace(seen, visible=np.ones(len(seen)), area=whole)
-    return seen.take(~gone), int(gone.sum()), condensed(findings)
+        if clipped.rings is None:
+            area = box.area(clipped.boxes)
+        else:
+            area = instances.area * clipped.visible
+        clipped = replace(clipped, visible=np.ones(len(clipped)), area=area)
+    return clipped.take(~outside), int(outside.sum()), findings
+
+
+def _frame_findings(rows: Ints, outside: Bools, farthest: Floats, file: LabelFile) -> list[Finding]:
+    """Findings for labels that lie outside the image, or reach more than ROUNDING past its frame.
+
+    Args:
+        rows: `(N,)` of the labels.
+        outside: `(N,)` True if no part of a label is in the image.
+        farthest: `(N,)` how far it reaches past the frame, px.
+    """
+    reaching = (farthest > ROUNDING) & ~outside
+    if not (outside | reaching).any():
+        return []
+    lines = file.lines()
+    findings = []
+    for i in np.flatnonzero(outside):
+        message = "lies outside the image"
+        findings.append(_row_finding(file, lines, int(rows[i]), "L05", message))
+    for i in np.flatnonzero(reaching):
+        message = f"reaches {farthest[i]:.1f} px past the frame; cut there"
+        findings.append(_row_finding(file, lines, int(rows[i]), "L08", message))
+    return condensed(findings)
+
+
+def _row_finding(
+    file: LabelFile, lines: list[int] | None, row: int, code: str, message: str
+) -> Finding:
+    """A finding with the row's line, or with its number where a row has no line of its own."""
+    if lines is None:
+        return Finding(file.key, code, f"annotation {row} {message}")
+    return Finding(file.key, code, message, lines[row])

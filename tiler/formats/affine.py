@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats
 
 MAX_BYTES = 100_000
-FLAT = 1e-12  # determinant, as a part of its terms, of a map that cannot be undone
+FLAT = 1e-12  # a map is not invertible if its determinant is at most this part of its terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Affine:
     Columns and rows count from the corner of the first pixel, as boxes do.
 
     Raises:
-        TilerError: a number that is not finite, or a map that cannot be undone.
+        TilerError: a number is not finite, or the map is not invertible.
 
     >>> Affine(0.5, 0, 1000, 0, -0.5, 2000).apply(np.array([[0, 0], [10, 4.0]])).tolist()
     [[1000.0, 2000.0], [1005.0, 1998.0]]
@@ -45,7 +45,8 @@ class Affine:
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, astuple(self))):
             raise TilerError(f"an affine map has six finite numbers, got {self}")
-        if not abs(self.determinant) > FLAT * (abs(self.a * self.e) + abs(self.b * self.d)):
+        terms = abs(self.a * self.e) + abs(self.b * self.d)
+        if not abs(self.determinant) > FLAT * terms:
             raise TilerError(
                 f"an affine map gives pixels an area, but a·e - b·d of {self} is "
                 f"{self.determinant:g}"
@@ -56,18 +57,17 @@ class Affine:
 
     @classmethod
     def of(cls, given: str | Sequence[float]) -> Affine:
-        """From the text "a,b,c,d,e,f", or from six numbers.
+        """A map from the text "a,b,c,d,e,f", or from six numbers.
 
         Raises:
-            TilerError: anything else.
+            TilerError: it is neither.
 
         >>> Affine.of("2, 0, 5, 0, -2, 7")
         Affine(a=2.0, b=0.0, c=5.0, d=0.0, e=-2.0, f=7.0)
         """
+        parts = given.split(",") if isinstance(given, str) else given
         try:
-            values = [
-                float(part) for part in (given.split(",") if isinstance(given, str) else given)
-            ]
+            values = [float(part) for part in parts]
         except (TypeError, ValueError, OverflowError):
             values = []
         if len(values) != 6:
@@ -76,44 +76,46 @@ class Affine:
 
     @property
     def determinant(self) -> float:
-        """Area of a pixel in the world; negative where the map mirrors, as north-up maps do."""
+        """Area of a pixel in the world; negative if the map mirrors, as north-up maps do."""
         return self.a * self.e - self.b * self.d
 
     def apply(self, points: Floats) -> Floats:
-        """`(N, 2)` x and y of the world, of columns and rows `(N, 2)` in pixels."""
-        column, row = points[..., 0], points[..., 1]
-        return np.stack(
-            [self.a * column + self.b * row + self.c, self.d * column + self.e * row + self.f],
-            axis=-1,
-        )
+        """`(N, 2)` x and y in the world, for columns and rows `(N, 2)` in pixels."""
+        column = points[..., 0]
+        row = points[..., 1]
+        x = self.a * column + self.b * row + self.c
+        y = self.d * column + self.e * row + self.f
+        return np.stack([x, y], axis=-1)
 
     def of_tile(self, x: float, y: float, zoom: tuple[float, float] = (1.0, 1.0)) -> Affine:
         """The map of a tile that begins at column x and row y.
 
         Args:
-            zoom: pixels of the tile for one of these, across and down.
+            zoom: pixels of the tile for one pixel of the image, across and down.
 
         >>> Affine(0.5, 0, 1000, 0, -0.5, 2000).of_tile(100, 40, (2, 2))
         Affine(a=0.25, b=0.0, c=1050.0, d=0.0, e=-0.25, f=1980.0)
         """
         across, down = zoom
+        corner_x = self.a * x + self.b * y + self.c
+        corner_y = self.d * x + self.e * y + self.f
         return Affine(
             self.a / across,
             self.b / down,
-            self.a * x + self.b * y + self.c,
+            corner_x,
             self.d / across,
             self.e / down,
-            self.d * x + self.e * y + self.f,
+            corner_y,
         )
 
 
 def world_file(path: Path) -> Affine:
     """The map of an ESRI world file: six lines A, D, B, E, C, F.
 
-    C and F are the centre of the first pixel, so the corner lies half a pixel before them.
+    C and F are the centre of the first pixel; its corner lies half a pixel before them.
 
     Raises:
-        TilerError: names the file and the line at fault.
+        TilerError: names the file and the line that is wrong.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -122,30 +124,36 @@ def world_file(path: Path) -> Affine:
     ...     world_file(file)
     Affine(a=0.5, b=0.0, c=1000.0, d=0.0, e=-0.5, f=2000.0)
     """
-    shown = str(path)
+    a, d, b, e, centre_x, centre_y = _six_numbers(path)
+    corner_x = centre_x - (a + b) / 2
+    corner_y = centre_y - (d + e) / 2
+    try:
+        return Affine(a, b, corner_x, d, e, corner_y)
+    except TilerError as error:
+        raise TilerError(f"{path}: {error}") from None
+
+
+def _six_numbers(path: Path) -> list[float]:
+    """The numbers in a world file; blank lines do not count."""
     values: list[float] = []
     for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1):
-        if not (word := line.strip()):
+        word = line.strip()
+        if not word:
             continue
+        where = f"{path}:{number}"
         if len(values) == 6:
-            raise TilerError(
-                f"{shown}:{number}: a world file has six lines, got {short(word)} after them"
-            )
+            raise TilerError(f"{where}: a world file has six lines, got {short(word)} after them")
         try:
-            values.append(float(word))
+            value = float(word)
         except ValueError:
-            raise TilerError(f"{shown}:{number}: expected a number, got {short(word)}") from None
-        if not math.isfinite(values[-1]):
-            raise TilerError(f"{shown}:{number}: expected a finite number, got {short(word)}")
+            raise TilerError(f"{where}: expected a number, got {short(word)}") from None
+        if not math.isfinite(value):
+            raise TilerError(f"{where}: expected a finite number, got {short(word)}")
+        values.append(value)
     if len(values) != 6:
-        raise TilerError(
-            f"{shown}:{len(values) + 1}: a world file has six lines, got {len(values)}"
-        )
-    a, d, b, e, c, f = values
-    try:
-        return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-    except TilerError as error:
-        raise TilerError(f"{shown}: {error}") from None
+        line_after = len(values) + 1
+        raise TilerError(f"{path}:{line_after}: a world file has six lines, got {len(values)}")
+    return values
 
 
 def world_text(affine: Affine) -> str:
@@ -155,36 +163,41 @@ def world_text(affine: Affine) -> str:
     ['0.5', '0.0', '0.0', '-0.5', '1000.25', '1999.75']
     """
     a, b, c, d, e, f = astuple(affine)
-    return "".join(
-        f"{float(value)!r}\n" for value in (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2)
-    )
+    centre_x = c + (a + b) / 2
+    centre_y = f + (d + e) / 2
+    lines = [repr(float(value)) for value in (a, d, b, e, centre_x, centre_y)]
+    return "\n".join(lines) + "\n"
 
 
 def beside(image_path: Path) -> Affine | None:
     """The map of the world file beside an image, if there is one.
 
-    Of `scene.jpg` that is scene.jpgw, scene.jgw or scene.wld, the first that is there, in
-    the case of the image's suffix, in small letters or in capitals.
+    For `scene.jpg` that is scene.jpgw, scene.jgw or scene.wld, whichever exists first; written
+    like the suffix of the image, in small letters or in capitals.
 
     Raises:
-        TilerError: there is one, and it is malformed.
+        TilerError: the world file is malformed.
     """
     for path in candidates(image_path):
-        if os.path.isfile(path):  # Path.is_file raises where the longer name is too long
+        if os.path.isfile(path):  # Path.is_file raises if the longer name is too long
             return world_file(path)
     return None
 
 
 def candidates(image_path: Path) -> list[Path]:
-    """Where the world file of an image may lie, first choice first.
+    """Where the world file of an image may be, first choice first.
 
     >>> [path.name for path in candidates(Path("a.tif"))]
     ['a.tifw', 'a.TIFW', 'a.tfw', 'a.TFW', 'a.wld', 'a.WLD']
     """
     suffix = image_path.suffix
-    stems = [suffix, f".{suffix[1]}{suffix[-1]}"] if len(suffix) > 1 else []
-    kinds = [[stem + "w", stem + "W"] for stem in stems] + [[".wld"]]
-    variants = [v for kind in kinds for v in (*kind, kind[0].lower(), kind[0].upper())]
-    if suffix.islower():  # nobody writes .tifW beside a .tif
-        variants = [v for v in variants if v.islower() or v.isupper()]
-    return [image_path.with_suffix(v) for v in dict.fromkeys(variants)]
+    variants: list[str] = []
+    if len(suffix) > 1:
+        for stem in (suffix, f".{suffix[1]}{suffix[-1]}"):
+            variants.append(stem + "w")
+            if not suffix.islower():  # nobody writes .tifW beside a .tif
+                variants.append(stem + "W")
+            variants.append(f"{stem}w".lower())
+            variants.append(f"{stem}w".upper())
+    variants += [".wld", ".WLD"]
+    return [image_path.with_suffix(variant) for variant in dict.fromkeys(variants)]

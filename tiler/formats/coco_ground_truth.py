@@ -1,20 +1,23 @@
-"""The ground truth of a COCO JSON as columns, with all that COCO's protocol looks at."""
+"""The ground truth of a COCO JSON as columns, with everything that COCO's protocol uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats import coco
+from tiler.formats import coco, coco_values
+from tiler.formats.coco_values import FAR, InvalidAnnotation
 from tiler.formats.json_numbers import dense
+from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances
 
 if TYPE_CHECKING:
@@ -22,15 +25,17 @@ if TYPE_CHECKING:
 
 TASKS: tuple[Task, ...] = ("detect", "segment", "pose")
 BRIEF = 64  # bytes; an outline in fewer may be an empty list
-FAR = 1e9  # px; no image is that large
+
+# by the index of an annotation that cannot be used: the code of the finding, and why
+Problems = dict[int, tuple[str, str]]
 
 
 class _ScoredAnnotation(coco.Annotation, gc=False):
-    """One annotation, its outline not yet decoded: most of the file are outlines, which few tasks
-    look at.
+    """One annotation, its outline not yet decoded: outlines are most of the file, and few tasks
+    use them.
     """
 
-    # the collector forgets tuples of numbers
+    # tuples of numbers are not tracked by the garbage collector
     bbox: tuple[Any, ...] | dict[str, Any] | str | float | bool | None = None
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
     area: Any = None
@@ -51,6 +56,15 @@ class _ScoredFile(msgspec.Struct):
     categories: list[coco.Category]
 
 
+class ImageEntry(NamedTuple):
+    """An image; width and height are 0, and the name "", where the file has none."""
+
+    id: int | str
+    name: str
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoTruth:
     """The P images and N objects of a ground truth.
@@ -58,27 +72,27 @@ class CocoTruth:
     Attributes:
         names: class names, categories in rising order of their ids.
         categories: the class index of each category id.
-        images: id, file name, width and height in px (0, and a name "", where the file has none),
-            in rising order of the ids: pycocotools' order. Whole numbers come before words.
-        instances: the objects, crowds and boxes without size too, by image, then place in the file.
-            `boxes` are x, y, x + w, y + h in px; `area` is the annotation's, or w * h where it has
-            none; `row` is the index of the annotation in the file; no rings.
+        images: in rising order of the ids, as in pycocotools. Whole numbers come before text.
+        instances: the objects, by image, then place in the file; among them are crowds, and boxes
+            of zero or negative size. `boxes` are x, y, x + w, y + h in px; `area` is the
+            annotation's, or w * h where it has none; `row` is the index of the annotation in the
+            file; no rings.
         image: `(N,)` int64, index into the images.
         crowd: `(N,)` bool, the annotation's `iscrowd`.
         ignore: `(N,)` bool, its own `ignore`.
         box_area: `(N,)` float64, w * h px² as given, negative where one side is.
-        num_keypoints: `(N,)` int64, of pose: the annotation's, or the number of those with a
-            visibility; or None.
-        segmentations: of segment: polygons or a mask of each object as COCO has them, None where it
-            has none; or None.
+        num_keypoints: `(N,)` int64: the annotation's, or the number of keypoints with a
+            visibility; None if the task is not pose.
+        segmentations: polygons or a mask of each object as COCO writes them, None where there are
+            none; None if the task is not segment.
         task: detect, segment or pose.
-        kpt_shape: number of keypoints and of values each, where annotations have any.
+        kpt_shape: number of keypoints and of values each, if annotations have any.
         findings: annotations and images that cannot be used.
     """
 
     names: tuple[str, ...]
     categories: dict[int, int]
-    images: list[tuple[int | str, str, int, int]]
+    images: list[ImageEntry]
     instances: Instances
     image: Ints
     crowd: Bools
@@ -101,66 +115,52 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
         TilerError: not JSON, not COCO instances, or not of that task.
 
     >>> from tempfile import TemporaryDirectory
-    >>> entry = {"id": 5, "image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40], "area": 900, "iscrowd": 1}
-    >>> content = {"images": [{"id": 1}], "annotations": [entry], "categories": [{"id": 7, "name": "car"}]}
+    >>> content = {"images": [{"id": 1}], "categories": [{"id": 7, "name": "car"}]}
+    >>> entry = {"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40], "area": 900}
+    >>> content["annotations"] = [entry | {"iscrowd": 1}]
     >>> with TemporaryDirectory() as folder:
     ...     file = Path(folder, "gt.json")
     ...     _ = file.write_bytes(msgspec.json.encode(content))
     ...     truth = read(file)
-    >>> truth.names, truth.images, truth.instances.boxes.tolist()
-    (('car',), [(1, '', 0, 0)], [[10.0, 20.0, 40.0, 60.0]])
+    >>> truth.images, truth.instances.boxes.tolist()
+    ([ImageEntry(id=1, name='', width=0, height=0)], [[10.0, 20.0, 40.0, 60.0]])
     >>> truth.instances.area.tolist(), truth.box_area.tolist(), truth.crowd.tolist()
     ([900.0], [1200.0], [True])
     """
-    shown, findings = str(file), list[Finding]()
     content = coco.decoded(file, _ScoredFile)
-    label, annotations = file.name, content.annotations
-    categories, names = coco.classes_of(content.categories, shown)
+    annotations = content.annotations
+    categories, names = coco.classes_of(content.categories, file)
     kpt_shape = coco.kpt_shape_of(content.categories, annotations)
-    meant = _task(task, annotations, kpt_shape, shown)
-    images = _images(content.images, label, findings)
+    decided = _task(task, annotations, kpt_shape, file)
+    images, findings = _images(content.images, file.name)
 
-    faults: dict[int, tuple[str, str]] = {}
-    places = {id: i for i, (id, *_) in enumerate(images)}
-    image = _places(annotations, "image_id", places, "L03", "no image has image_id", faults)
-    class_id = _places(annotations, "category_id", categories, "L04", "no category has id", faults)
-    boxes = _matrix([a.bbox for a in annotations], 4, coco.xywh, faults)
-    keypoints = None
-    if meant == "pose" and kpt_shape is not None:
-        count = kpt_shape[0]
-        given = [a.keypoints or [0] * 3 * count for a in annotations]
-        keypoints = _matrix(
-            given, 3 * count, lambda value: coco.triples(value, count).ravel(), faults
-        ).reshape(-1, count, 3)
-    box_area = boxes[:, 2] * boxes[:, 3]
-    area = _areas(annotations, box_area, faults)
-    segmentations = _segmentations(annotations, faults) if meant == "segment" else None
+    problems: Problems = {}
+    points = None
+    if decided == "pose" and kpt_shape is not None:
+        points = kpt_shape[0]
+    table = _table(annotations, images, categories, points, problems)
+    segmentations = None
+    if decided == "segment":
+        segmentations = _segmentations(annotations, problems)
+    findings += _findings(annotations, problems, file.name)
 
-    for index, (code, message) in sorted(faults.items()):
-        annotations[index].index = index
-        findings.append(Finding(label, code, f"{annotations[index].name}: {message}"))
-    row = np.delete(np.arange(len(annotations)), list(faults))
-    row = row[np.argsort(image[row], kind="stable")]
-    instances = Instances(
-        class_id=class_id[row],
-        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)[row],
-        keypoints=None if keypoints is None else keypoints[row],
-        row=row,
-        area=area[row],
-        task=meant,
-    )
+    valid = np.delete(np.arange(len(annotations)), list(problems))
+    valid = valid[np.argsort(table.image[valid], kind="stable")]
+    table = table.take(valid)
+    if segmentations is not None:
+        segmentations = [segmentations[i] for i in valid.tolist()]
     return CocoTruth(
         names=names,
         categories=categories,
         images=images,
-        instances=instances,
-        image=image[row],
-        crowd=_flags(annotations, "iscrowd")[row],
-        ignore=_flags(annotations, "ignore")[row],
-        box_area=box_area[row],
-        num_keypoints=None if keypoints is None else _counts(annotations, keypoints)[row],
-        segmentations=None if segmentations is None else [segmentations[i] for i in row.tolist()],
-        task=meant,
+        instances=table.instances(decided),
+        image=table.image,
+        crowd=table.crowd,
+        ignore=table.ignore,
+        box_area=table.box_area,
+        num_keypoints=table.num_keypoints,
+        segmentations=segmentations,
+        task=decided,
         kpt_shape=kpt_shape,
         findings=condensed(findings),
     )
@@ -170,116 +170,217 @@ def _task(
     task: str,
     annotations: Sequence[_ScoredAnnotation],
     kpt_shape: tuple[int, int] | None,
-    shown: str,
+    file: Path,
 ) -> Task:
+    """The task asked for, or for auto the task of the annotations."""
     if task == "auto":
         return coco.task_of(annotations, kpt_shape)
     if task not in TASKS:
         raise TilerError(
-            f"{shown}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
+            f"{file}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
         )
     if task == "pose" and kpt_shape is None:
-        raise TilerError(f"{shown}: no annotation has keypoints, got --task pose")
-    return next(known for known in TASKS if known == task)
+        raise TilerError(f"{file}: no annotation has keypoints, got --task pose")
+    return task
 
 
-def _images(
-    images: Sequence[coco.CocoImage], label: str, findings: list[Finding]
-) -> list[tuple[int | str, str, int, int]]:
-    """Sorted by id; of several with one id the first."""
-    found: dict[int | str, tuple[int | str, str, int, int]] = {}
+def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEntry], list[Finding]]:
+    """The images by rising id; of several with the same id the first."""
+    by_id: dict[int | str, ImageEntry] = {}
+    findings: list[Finding] = []
     for image in images:
+        what = f"image {short(image.id)}"
         if not isinstance(image.id, int | str) or isinstance(image.id, bool):
-            findings.append(
-                Finding(label, "I01", f"image {short(image.id)}: no id that annotations could name")
-            )
-        elif image.id in found:
-            findings.append(
-                Finding(
-                    label, "P05", f"image {short(image.id)} is listed twice; the first entry counts"
-                )
-            )
+            findings.append(Finding(label, "I01", f"{what}: no id that annotations could refer to"))
+        elif image.id in by_id:
+            message = f"{what} is listed twice; the first entry counts"
+            findings.append(Finding(label, "P05", message))
         else:
             name = image.file_name if isinstance(image.file_name, str) else ""
-            found[image.id] = image.id, name, _side(image.width), _side(image.height)
-    return sorted(found.values(), key=lambda image: (isinstance(image[0], str), image[0]))
+            by_id[image.id] = ImageEntry(image.id, name, _side(image.width), _side(image.height))
+    return sorted(by_id.values(), key=_numbers_first), findings
+
+
+def _numbers_first(image: ImageEntry) -> tuple[bool, int | str]:
+    return isinstance(image.id, str), image.id
 
 
 def _side(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 < value < FAR else 0
+    """Width or height of an image; 0 for what cannot be one."""
+    if isinstance(value, int | float) and 0 < value < FAR:
+        return int(value)
+    return 0
 
 
-def _places(
+@dataclass(frozen=True, slots=True, eq=False)
+class _AnnotationTable(Columns):
+    """The values of N annotations, in the order of the file; zeros where a value is invalid.
+
+    Attributes:
+        image: `(N,)` int64, index into the images, -1 for none.
+        class_id: `(N,)` int64, -1 for none.
+        xywh: `(N, 4)` float64 px, as given.
+        area: `(N,)` float64 px², the annotation's own, else that of its box.
+        row: `(N,)` int64, index in the file.
+
+    The others are as in `CocoTruth`.
+    """
+
+    image: Ints
+    class_id: Ints
+    xywh: Floats
+    box_area: Floats
+    area: Floats
+    crowd: Bools
+    ignore: Bools
+    keypoints: Floats | None
+    num_keypoints: Ints | None
+    row: Ints
+
+    def instances(self, task: Task) -> Instances:
+        """The same as objects."""
+        corner = self.xywh[:, :2]
+        boxes = np.concatenate([corner, corner + self.xywh[:, 2:]], axis=1)
+        return Instances(
+            class_id=self.class_id,
+            boxes=boxes,
+            keypoints=self.keypoints,
+            row=self.row,
+            area=self.area,
+            task=task,
+        )
+
+
+def _table(
     annotations: Sequence[_ScoredAnnotation],
-    name: str,
-    table: Mapping[Any, int],
-    code: str,
-    said: str,
-    faults: dict[int, tuple[str, str]],
+    images: Sequence[ImageEntry],
+    categories: dict[int, int],
+    points: int | None,
+    problems: Problems,
+) -> _AnnotationTable:
+    """The values of all annotations, and what is wrong with some of them.
+
+    Args:
+        points: number of keypoints; None if the task is not pose.
+        problems: is added to.
+    """
+    image_ids = [a.image_id for a in annotations]
+    image = _looked_up(image_ids, _indices(images), "L03", "no image has image_id", problems)
+    category_ids = [a.category_id for a in annotations]
+    class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
+    xywh = _matrix([a.bbox for a in annotations], 4, coco_values.xywh, problems)
+    keypoints = None
+    num_keypoints = None
+    if points is not None:
+        keypoints = _keypoints(annotations, points, problems)
+        num_keypoints = _counts(annotations, keypoints)
+    box_area = xywh[:, 2] * xywh[:, 3]
+    return _AnnotationTable(
+        image=image,
+        class_id=class_id,
+        xywh=xywh,
+        box_area=box_area,
+        area=_areas(annotations, box_area, problems),
+        crowd=_flags(annotations, "iscrowd"),
+        ignore=_flags(annotations, "ignore"),
+        keypoints=keypoints,
+        num_keypoints=num_keypoints,
+        row=np.arange(len(annotations)),
+    )
+
+
+def _indices(images: Sequence[ImageEntry]) -> dict[int | str, int]:
+    """The index of each image by its id."""
+    return {image.id: index for index, image in enumerate(images)}
+
+
+def _findings(
+    annotations: Sequence[_ScoredAnnotation], problems: Problems, label: str
+) -> list[Finding]:
+    findings = []
+    for index, (code, message) in sorted(problems.items()):
+        annotations[index].index = index
+        findings.append(Finding(label, code, f"{annotations[index].name}: {message}"))
+    return findings
+
+
+def _looked_up(
+    ids: Sequence[Any], table: Mapping[Any, int], code: str, problem: str, problems: Problems
 ) -> Ints:
-    """`(N,)` what a table has for a value of each annotation."""
-    given = [*map(attrgetter(name), annotations)]
-    found = [
-        table.get(value, -1) if isinstance(value, int | float | str) else -1 for value in given
-    ]
-    result = np.fromiter(found, np.int64, len(given))
-    for i in np.flatnonzero(result < 0).tolist():
-        faults.setdefault(i, (code, f"{said} {short(given[i])}"))
-    return result
+    """`(N,)` the index that a table has for each id; -1 for an id that it does not have."""
+    known = [table.get(id, -1) if isinstance(id, int | float | str) else -1 for id in ids]
+    indices = np.array(known, np.int64)
+    for i in np.flatnonzero(indices < 0).tolist():
+        problems.setdefault(i, (code, f"{problem} {short(ids[i])}"))
+    return indices
 
 
 def _matrix(
-    values: Sequence[Any],
-    width: int,
-    checked: Callable[[Any], Floats],
-    faults: dict[int, tuple[str, str]],
+    values: Sequence[Any], width: int, checked: Callable[[Any], Floats], problems: Problems
 ) -> Floats:
-    """`(N, width)` finite numbers, one by one where they are not all plainly that; zeros for a
-    fault.
+    """`(N, width)` finite numbers; zeros for a value that is not that.
+
+    Values are checked one by one only if they are not all plainly right.
     """
     plain = dense(values, width)
     if plain is not None and (np.abs(plain) < FAR).all():
         return plain
     result = np.zeros((len(values), width))
     for i, value in enumerate(values):
+        if isinstance(value, tuple):
+            value = list(value)
         try:
-            result[i] = checked([*value] if isinstance(value, tuple) else value)
-        except coco.Unmeant as bad:
-            faults.setdefault(i, (bad.code, bad.message))
+            result[i] = checked(value)
+        except InvalidAnnotation as error:
+            problems.setdefault(i, (error.code, error.message))
     return result
+
+
+def _keypoints(annotations: Sequence[_ScoredAnnotation], points: int, problems: Problems) -> Floats:
+    """`(N, K, 3)` x, y and visibility."""
+    values = [a.keypoints or [0] * 3 * points for a in annotations]
+    flat = _matrix(values, 3 * points, partial(_flat_triples, points=points), problems)
+    return flat.reshape(-1, points, 3)
+
+
+def _flat_triples(keypoints: Any, points: int) -> Floats:
+    return coco_values.triples(keypoints, points).ravel()
 
 
 def _areas(
-    annotations: Sequence[_ScoredAnnotation], measured: Floats, faults: dict[int, tuple[str, str]]
+    annotations: Sequence[_ScoredAnnotation], box_area: Floats, problems: Problems
 ) -> Floats:
-    result = measured.copy()
-    for i, area in enumerate(map(attrgetter("area"), annotations)):
+    """`(N,)` the annotation's own `area`, else that of its box."""
+    areas = box_area.copy()
+    for i, annotation in enumerate(annotations):
+        area = annotation.area
         if isinstance(area, int | float) and abs(area) < FAR**2:
-            result[i] = area
+            areas[i] = area
         elif area is not None:
-            faults.setdefault(i, ("L02", f"area is {short(area)}, expected px²"))
-    return result
+            problems.setdefault(i, ("L02", f"area is {short(area)}, expected px²"))
+    return areas
 
 
-def _segmentations(
-    annotations: Sequence[_ScoredAnnotation], faults: dict[int, tuple[str, str]]
-) -> list[Any]:
+def _segmentations(annotations: Sequence[_ScoredAnnotation], problems: Problems) -> list[Any]:
+    """The outline of each annotation as COCO writes it, None for an empty one."""
     result = []
     for i, annotation in enumerate(annotations):
         given = annotation.given or None
         if given is not None and not isinstance(given, list | dict):
-            faults.setdefault(
-                i, ("L03", f"segmentation: expected polygons or a mask, got {short(given)}")
-            )
+            message = f"segmentation: expected polygons or a mask, got {short(given)}"
+            problems.setdefault(i, ("L03", message))
         result.append(given)
     return result
 
 
 def _counts(annotations: Sequence[_ScoredAnnotation], keypoints: Floats) -> Ints:
-    labelled = (keypoints[..., 2] > 0).sum(axis=1)
-    given = [a.num_keypoints if isinstance(a.num_keypoints, int) else -1 for a in annotations]
-    counts = np.array([count if 0 <= count < FAR else -1 for count in given], np.int64)
-    return np.where(counts < 0, labelled, counts)
+    """`(N,)` the annotation's `num_keypoints`, else the number of those with a visibility."""
+    counts: Ints = (keypoints[..., 2] > 0).sum(axis=1)
+    for i, annotation in enumerate(annotations):
+        given = annotation.num_keypoints
+        if isinstance(given, int) and 0 <= given < FAR:
+            counts[i] = given
+    return counts
 
 
 def _flags(annotations: Sequence[_ScoredAnnotation], name: str) -> Bools:

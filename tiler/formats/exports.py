@@ -1,8 +1,7 @@
-"""Detections of one full image to the text of other formats.
+"""Detections of one full image as the text of other formats.
 
-Pixels are rounded to a millionth, what is normalised and scores to nine significant
-digits. What cannot be written is an error: no number that is not finite, no outline
-under three points.
+Pixels are rounded to six decimals, normalised coordinates and scores to nine significant digits.
+Numbers that are not finite and outlines of less than three points are errors.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 NINE = "%.9g"
 TWELVE = "%.12g"
 PIXEL_DECIMALS = 6
-# Going to pixels and back costs up to 5e-16 of the frame, which may be in the ninth digit of a box
+# Going to pixels and back costs up to 5e-16 of the frame, which may change the ninth digit of a box
 # of a hundredth of a pixel in a large image. Rounded to this first, text that is read and written
-# stays.
+# again stays the same.
 PART_DECIMALS = 14
-POWERS = np.array([float(f"1e{k}") for k in range(23)])  # of ten, all that are doubles
-STEP = 65_536  # rows whose numbers are Python objects at once
+POWERS = np.array([float(f"1e{k}") for k in range(23)])  # of ten: those that are exact doubles
+STEP = 65_536  # rows whose numbers are Python objects at the same time
 
 CSV_COLUMNS = "source,class_id,class,conf,x1,y1,x2,y2"
 CSV_HEAD: dict[Task, str] = {
@@ -56,23 +55,23 @@ def yolo_text(instances: Instances, width: int, height: int) -> str:
     and written again stays the same.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.0]]), conf=np.array([0.875]))
-    >>> yolo_text(found, 100, 300)
+    >>> boxes = np.array([[10, 20, 30, 60.0]])
+    >>> detections = Instances(np.array([2]), boxes, conf=np.array([0.875]))
+    >>> yolo_text(detections, 100, 300)
     '2 0.2 0.133333333 0.2 0.133333333 0.875\\n'
     """
     conf = _scores(instances)
     size = np.array([width, height], np.float64)
     columns = [_words("%d", instances.class_id[:, None])]
-    if outlines := _outlines(instances):
-        columns.append(_paths(_joined(outlines), NINE, PART_DECIMALS, size))
+    outlines = _outlines(instances)
+    if outlines is None:
+        boxes = box.to_cxcywh(instances.boxes) / np.tile(size, 2)
+        columns.append(_numbers(boxes, NINE, PART_DECIMALS))
     else:
-        columns.append(
-            _numbers(box.to_cxcywh(instances.boxes) / np.tile(size, 2), NINE, PART_DECIMALS)
-        )
+        columns.append(_paths(_joined(outlines), NINE, PART_DECIMALS, size))
     if instances.task == "pose":
-        columns.append(
-            _numbers(_flat(_keypoints(instances) / [width, height, 1]), NINE, PART_DECIMALS)
-        )
+        keypoints = _flat(_keypoints(instances) / [width, height, 1])
+        columns.append(_numbers(keypoints, NINE, PART_DECIMALS))
     columns.append(_words(NINE, conf[:, None]))
     return "".join(" ".join(words) + "\n" for words in zip(*columns, strict=True))
 
@@ -86,55 +85,56 @@ def coco_entries(
 ) -> list[dict[str, Any]]:
     """The image's detections as COCO results: bbox is x, y, width, height in pixels.
 
-    Beside it, segment has `segmentation` (a polygon for each part; a part with holes is one
-    polygon that runs into them and back), obb `poly` and `segmentation` of its corners,
-    pose `keypoints`.
+    Segment adds `segmentation` (a polygon for each part; a part with holes is one polygon that
+    runs into them and back), obb `poly` and `segmentation` with its corners, pose `keypoints`.
 
     Args:
         base: category_id of class 0.
-        categories: category_id of each class, instead.
+        categories: category_id of each class, instead of `base`.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([2]), np.array([[10, 20, 30, 60.5]]), conf=np.array([0.875]))
-    >>> coco_entries(found, 7, "a.jpg", base=1)[0]["bbox"]
+    >>> boxes = np.array([[10, 20, 30, 60.5]])
+    >>> detections = Instances(np.array([2]), boxes, conf=np.array([0.875]))
+    >>> coco_entries(detections, 7, "a.jpg", base=1)[0]["bbox"]
     [10.0, 20.0, 20.0, 40.5]
     """
-    conf = _significant(_scores(instances), 9).tolist()
-    xywh = np.concatenate(
-        [instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]], axis=1
-    )
-    common = zip(
-        _category_ids(instances.class_id, base, categories),
-        _pixels(xywh).tolist(),
-        conf,
-        strict=True,
-    )
-    entries: list[dict[str, Any]] = [
-        {
-            "image_id": image_id,
-            "file_name": file_name,
-            "category_id": category,
-            "bbox": bbox,
-            "score": score,
-        }
-        for category, bbox, score in common
-    ]
+    scores = _significant(_scores(instances), 9).tolist()
+    category_ids = _category_ids(instances.class_id, base, categories)
+    corner = instances.boxes[:, :2]
+    sides = instances.boxes[:, 2:] - corner
+    bboxes = _pixels(np.concatenate([corner, sides], axis=1)).tolist()
+    entries: list[dict[str, Any]] = []
+    for category, bbox, score in zip(category_ids, bboxes, scores, strict=True):
+        entries.append(
+            {
+                "image_id": image_id,
+                "file_name": file_name,
+                "category_id": category,
+                "bbox": bbox,
+                "score": score,
+            }
+        )
+    _add_shapes(entries, instances)
+    return entries
+
+
+def _add_shapes(entries: Sequence[dict[str, Any]], instances: Instances) -> None:
+    """Add to COCO results what a task has besides the box."""
     if instances.task == "segment":
         for entry, parts in zip(entries, _segmentations(instances), strict=True):
             entry["segmentation"] = parts
     elif instances.task == "obb":
-        for entry, corners in zip(
-            entries, _pixels(_quads(instances).reshape(-1, 8)).tolist(), strict=True
-        ):
-            entry["poly"], entry["segmentation"] = corners, [corners]
+        quads = _pixels(_quads(instances).reshape(-1, 8)).tolist()
+        for entry, corners in zip(entries, quads, strict=True):
+            entry["poly"] = corners
+            entry["segmentation"] = [corners]
     elif instances.task == "pose":
-        for entry, points in zip(entries, _keypoints_out(instances).tolist(), strict=True):
+        for entry, points in zip(entries, _written_keypoints(instances).tolist(), strict=True):
             entry["keypoints"] = points
-    return entries
 
 
 def coco_json(entries: Sequence[dict[str, Any]]) -> bytes:
-    """The entries as JSON, a line each, without the brackets of the list they go into.
+    """The entries as JSON, one a line, without the brackets of the list that they go into.
 
     >>> coco_json([{"score": 0.5}, {"score": 0.25}])
     b'{"score":0.5},\\n{"score":0.25}'
@@ -145,15 +145,15 @@ def coco_json(entries: Sequence[dict[str, Any]]) -> bytes:
 def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict[str, str]:
     """DOTA Task1 lines `image_id score x1 y1 .. x4 y4` in pixels, by the name of their class.
 
-    Spaces in a class name become "-". Boxes are their corners, clockwise from the top left,
-    segments their smallest rectangle.
+    Spaces in a class name become "-". Boxes are written as their corners, clockwise from the top
+    left, segments as their smallest rectangle.
 
     Raises:
-        TilerError: two classes share a name, or the image's holds a line break.
+        TilerError: two classes share a name, or the name of the image holds a line break.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
-    >>> dota_text(found, "P0001", ["small car"])
+    >>> detections = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
+    >>> dota_text(detections, "P0001", ["small car"])
     {'small-car': 'P0001 0.875 1 2 3 2 3 4.5 1 4.5\\n'}
     """
     if len(image_id.splitlines()) > 1:
@@ -179,20 +179,20 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
 def geojson(
     instances: Instances, names: Sequence[str], affine: Affine | None = None, crs: str | None = None
 ) -> bytes:
-    """A GeoJSON FeatureCollection, one feature a detection, a line each.
+    """A GeoJSON FeatureCollection, one feature a detection, each on a line.
 
-    Rings are closed, outer ones counter-clockwise (x to the right, y up) and holes clockwise
-    in the frame that is written: pixels, or the world that `affine` leads to. A detection
-    whose outline has no area is drawn as its box; a pose is its box, with `keypoints` among
+    Rings are closed. In the coordinates that are written, pixels or those that `affine` leads
+    to, outer rings are counter-clockwise (x to the right, y up) and holes clockwise. A detection
+    whose outline has no area is written as its box; a pose as its box, with `keypoints` among
     the properties.
 
     Args:
-        crs: name of the world's reference system, written as the `crs` member of the
-            first GeoJSON, which GIS still read.
+        crs: name of the reference system, written as the `crs` member of the first version of
+            GeoJSON, which GIS still read.
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
-    >>> msgspec.json.decode(geojson(found, ["car"]))["features"][0]["geometry"]["coordinates"]
+    >>> detections = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
+    >>> msgspec.json.decode(geojson(detections, ["car"]))["features"][0]["geometry"]["coordinates"]
     [[[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [0.0, 0.0]]]
     """
     head: dict[str, Any] = {"type": "FeatureCollection"}
@@ -206,24 +206,23 @@ def geojson(
 def _features(
     instances: Instances, names: Sequence[str], affine: Affine | None
 ) -> Iterator[dict[str, Any]]:
-    conf = _significant(_scores(instances), 9).tolist()
-    class_id = instances.class_id.tolist()
-    known = {c: _name(names, c) for c in set(class_id)}
-    keypoints = _keypoints_out(instances, affine).tolist() if instances.task == "pose" else None
-    for i, parts in enumerate(_coordinates(instances, affine)):
+    scores = _significant(_scores(instances), 9).tolist()
+    class_ids = instances.class_id.tolist()
+    keypoints = None
+    if instances.task == "pose":
+        keypoints = _written_keypoints(instances, affine).tolist()
+    for i, written in enumerate(_coordinates(instances, affine)):
         properties = {
             "index": i,
-            "class_id": class_id[i],
-            "class": known[class_id[i]],
-            "conf": conf[i],
+            "class_id": class_ids[i],
+            "class": _name(names, class_ids[i]),
+            "conf": scores[i],
         }
         if keypoints is not None:
             properties["keypoints"] = keypoints[i]
-        one = len(parts) == 1
-        geometry = {
-            "type": "Polygon" if one else "MultiPolygon",
-            "coordinates": parts[0] if one else parts,
-        }
+        geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": written}
+        if len(written) == 1:
+            geometry = {"type": "Polygon", "coordinates": written[0]}
         yield {"type": "Feature", "properties": properties, "geometry": geometry}
 
 
@@ -232,23 +231,26 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
     spaces.
 
     Several rings are joined into one. Text is quoted where it must be, and escaped where a
-    spreadsheet would take it for a formula (see `cells`).
+    spreadsheet would take it for a formula (see `csv_cells`).
 
     >>> from tiler.geometry.instances import Instances
-    >>> found = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
-    >>> csv_text(found, "a.jpg", ["car, red"])
+    >>> detections = Instances(np.array([0]), np.array([[1, 2, 3, 4.5]]), conf=np.array([0.875]))
+    >>> csv_text(detections, "a.jpg", ["car, red"])
     'a.jpg,0,"car, red",0.875,1,2,3,4.5\\n'
     """
-    class_id = instances.class_id.tolist()
-    known = {
-        c: _fields(csv_cells.escaped(source), c, csv_cells.escaped(_name(names, c)))
-        for c in set(class_id)
-    }
-    columns = [[known[c] for c in class_id], _words(NINE, _scores(instances)[:, None])]
-    columns.append(
-        [words.replace(" ", ",") for words in _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)]
-    )
-    if outlines := _outlines(instances):
+    class_ids = instances.class_id.tolist()
+    heads = {}
+    for class_id in set(class_ids):
+        name = csv_cells.escaped(_name(names, class_id))
+        heads[class_id] = _fields(csv_cells.escaped(source), class_id, name)
+    boxes = _numbers(instances.boxes, TWELVE, PIXEL_DECIMALS)
+    columns = [
+        [heads[class_id] for class_id in class_ids],
+        _words(NINE, _scores(instances)[:, None]),
+        [words.replace(" ", ",") for words in boxes],
+    ]
+    outlines = _outlines(instances)
+    if outlines is not None:
         columns.append(_paths(_joined(outlines), TWELVE, PIXEL_DECIMALS))
     elif instances.task == "pose":
         columns.append(_numbers(_flat(_keypoints(instances)), TWELVE, PIXEL_DECIMALS))
@@ -256,9 +258,9 @@ def csv_text(instances: Instances, source: str, names: Sequence[str]) -> str:
 
 
 def _fields(*values: object) -> str:
-    """Values as the beginning of a CSV row. The csv module quotes the characters of its line end."""
+    """Values as the beginning of a CSV row."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(values)
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # quotes what holds \r or \n
     return text.getvalue()[:-2]
 
 
@@ -266,7 +268,7 @@ def _fields(*values: object) -> str:
 
 
 def _scores(instances: Instances) -> Floats:
-    """The scores of detections that can be written."""
+    """The scores of detections, once these are known to be fit to write."""
     if instances.conf is None:
         raise TilerError("these are labels: a detection has a conf")
     columns = {"conf": instances.conf, "boxes": instances.boxes, "keypoints": instances.keypoints}
@@ -274,22 +276,29 @@ def _scores(instances: Instances) -> Floats:
         if column is not None and not np.isfinite(column).all():
             finite = np.isfinite(column).all(axis=tuple(range(1, column.ndim)))
             raise TilerError(f"detection {int(np.argmin(finite))}: {name} that are not finite")
-    if rings := _outlines(instances):
-        owners = rings.owners()
-        points = np.bincount(owners, minlength=len(rings))
-        if len(points) and points.min() < 3:
-            i = int(np.argmax(points < 3))
-            raise TilerError(f"detection {i}: an outline of {points[i]} points, expected 3 or more")
-        if not (finite := np.isfinite(rings.coords).all(axis=1)).all():
-            raise TilerError(
-                f"detection {owners[np.argmin(finite)]}: an outline that is not finite"
-            )
+    outlines = _outlines(instances)
+    if outlines is not None:
+        _require_writable(outlines)
     return instances.conf
 
 
+def _require_writable(outlines: Rings) -> None:
+    owners = outlines.owners()
+    points = np.bincount(owners, minlength=len(outlines))
+    if points.min() < 3:
+        i = int(np.argmax(points < 3))
+        raise TilerError(f"detection {i}: an outline of {points[i]} points, expected 3 or more")
+    finite = np.isfinite(outlines.coords).all(axis=1)
+    if not finite.all():
+        i = int(owners[np.argmin(finite)])
+        raise TilerError(f"detection {i}: an outline that is not finite")
+
+
 def _outlines(instances: Instances) -> Rings | None:
-    """The outlines, where the task is about them and there are any detections."""
-    return instances.rings if instances.task in ("segment", "obb") and len(instances) else None
+    """The outlines, if the task has them and there are any detections."""
+    if instances.task in ("segment", "obb") and len(instances):
+        return instances.rings
+    return None
 
 
 def _keypoints(instances: Instances) -> Floats:
@@ -297,16 +306,19 @@ def _keypoints(instances: Instances) -> Floats:
     return instances.keypoints
 
 
-def _keypoints_out(instances: Instances, affine: Affine | None = None) -> Floats:
-    """`(N, 3K)` x, y, visibility as written; 0, 0, 0 stays where nothing is labelled."""
+def _written_keypoints(instances: Instances, affine: Affine | None = None) -> Floats:
+    """`(N, 3K)` x, y, visibility as written; 0, 0 where nothing is labelled."""
     keypoints = _keypoints(instances)
-    places = (
-        _pixels(keypoints[..., :2])
-        if affine is None
-        else _significant(affine.apply(keypoints[..., :2]), 12)
-    )
-    places[~labelled(keypoints)] = 0.0
-    return _flat(np.concatenate([places, keypoints[..., 2:]], axis=-1))
+    points = _written_points(keypoints[..., :2], affine)
+    points[~labelled(keypoints)] = 0.0
+    return _flat(np.concatenate([points, keypoints[..., 2:]], axis=-1))
+
+
+def _written_points(points: Floats, affine: Affine | None) -> Floats:
+    """x and y as written, in rounded pixels or in the world."""
+    if affine is None:
+        return _pixels(points)
+    return _significant(affine.apply(points), 12)
 
 
 def _flat(keypoints: Floats) -> Floats:
@@ -318,23 +330,24 @@ def _category_ids(class_id: Ints, base: int, categories: Sequence[int] | None) -
         return [int(c) for c in (class_id + base).tolist()]
     unknown = (class_id < 0) | (class_id >= len(categories))
     if unknown.any():
-        raise TilerError(
-            f"class {class_id[unknown][0]} has no category id: there are {len(categories)}"
-        )
+        first = class_id[unknown][0]
+        raise TilerError(f"class {first} has no category id: there are {len(categories)}")
     return [categories[c] for c in class_id.tolist()]
 
 
 def _name(names: Sequence[str], class_id: int) -> str:
-    """A class without a name goes by its number."""
-    return names[class_id] if 0 <= class_id < len(names) else str(class_id)
+    """The name of a class; its number if it has none."""
+    if 0 <= class_id < len(names):
+        return names[class_id]
+    return str(class_id)
 
 
 # Geometry
 
 
 def _quads(instances: Instances) -> Floats:
-    """`(N, 4, 2)` corners; of boxes clockwise (as seen) from the top left, of segments the smallest
-    rectangle.
+    """`(N, 4, 2)` corners: of boxes clockwise on the screen from the top left, of segments those of
+    the smallest rectangle.
     """
     rings = _outlines(instances)
     if rings is None:
@@ -344,57 +357,60 @@ def _quads(instances: Instances) -> Floats:
     points = np.bincount(rings.owners(), minlength=len(rings))
     result = np.empty((len(rings), 4, 2))
     for count in np.unique(points):
-        these = np.flatnonzero(points == count)
-        result[these] = polygons.smallest_rectangles(rings.take(these).coords.reshape(-1, count, 2))
+        same = np.flatnonzero(points == count)
+        coords = rings.take(same).coords.reshape(-1, count, 2)
+        result[same] = polygons.smallest_rectangles(coords)
     return result
 
 
 def _joined(rings: Rings) -> Rings:
     """Each object as one ring."""
-    many = np.flatnonzero(np.diff(rings.offsets) > 1)
-    if not len(many):
+    several = np.flatnonzero(np.diff(rings.offsets) > 1)
+    if not len(several):
         return rings
-    return rings.put(many, Rings.of([[polygons.single_ring(rings[i])] for i in many.tolist()]))
+    joined = [[polygons.single_ring(rings[i])] for i in several.tolist()]
+    return rings.put(several, Rings.of(joined))
 
 
 def _areas(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
-    """Each polygon of each object as an object (outer ring, then holes), and whose it is, in order.
+    """Each polygon of each object as an object (outer ring, then holes), and the index of the
+    object that it is of, in rising order.
 
-    An object without area has its box for a polygon.
+    An object without area has its box as polygon.
     """
     plain = (np.diff(rings.offsets) == 1) & ~polygons.self_crossing(rings)
-    odd = np.flatnonzero(~plain)
-    if not len(odd):
+    others = np.flatnonzero(~plain)
+    if not len(others):
         return rings, np.arange(len(rings))
-    areas, whose = polygons.parts(rings.take(odd))
-    shapes = areas.geometry()  # a part that is thinner than a rounded pixel is none
+    parts, whole = polygons.parts(rings.take(others))
+    shapes = parts.geometry()  # a part thinner than a rounded pixel is left out
     wide = shapely.area(shapes) > 10.0**-PIXEL_DECIMALS * shapely.length(shapes)
-    areas, whose = areas.take(wide), whose[wide]
-    flat = np.delete(odd, whose)
-    whole = polygons.concatenate(
-        [rings.take(plain), areas, Rings.from_quads(box.corners(boxes[flat]))]
-    )
-    owner = np.concatenate([np.flatnonzero(plain), odd[whose], flat])
+    parts = parts.take(wide)
+    whole = whole[wide]
+    flat = np.delete(others, whole)
+    flat_boxes = Rings.from_quads(box.corners(boxes[flat]))
+    areas = polygons.concatenate([rings.take(plain), parts, flat_boxes])
+    owner = np.concatenate([np.flatnonzero(plain), others[whole], flat])
     order = np.argsort(owner, kind="stable")
-    return whole.take(order), owner[order]
+    return areas.take(order), owner[order]
 
 
 def _segmentations(instances: Instances) -> list[list[list[float]]]:
-    """Of each segment its polygons, x and y in turn."""
-    rings = _outlines(instances)
-    if rings is None:
+    """The polygons of each segment, x and y in turn."""
+    outlines = _outlines(instances)
+    if outlines is None:
         return []
-    many = np.diff(rings.offsets) > 1
-    whole, owner = rings.take(~many), np.flatnonzero(~many)
-    if many.any():
-        areas, whose = _areas(rings.take(many), instances.boxes[many])
-        whole = polygons.concatenate([whole, _joined(areas)])
-        owner = np.concatenate([owner, np.flatnonzero(many)[whose]])
-    numbers = _pixels(whole.coords).ravel().tolist()
-    result: list[list[list[float]]] = [[] for _ in range(len(rings))]
-    for i, (start, end) in zip(
-        owner.tolist(), pairwise((2 * whole.ring_offsets).tolist()), strict=True
-    ):
+    several = np.diff(outlines.offsets) > 1
+    rings = outlines.take(~several)
+    owner = np.flatnonzero(~several)
+    if several.any():
+        areas, whole = _areas(outlines.take(several), instances.boxes[several])
+        rings = polygons.concatenate([rings, _joined(areas)])
+        owner = np.concatenate([owner, np.flatnonzero(several)[whole]])
+    numbers = _pixels(rings.coords).ravel().tolist()
+    ends = pairwise((2 * rings.ring_offsets).tolist())
+    result: list[list[list[float]]] = [[] for _ in range(len(outlines))]
+    for i, (start, end) in zip(owner.tolist(), ends, strict=True):
         result[i].append(numbers[start:end])
     return result
 
@@ -402,34 +418,40 @@ def _segmentations(instances: Instances) -> list[list[list[float]]]:
 def _coordinates(
     instances: Instances, affine: Affine | None
 ) -> Iterator[list[list[list[list[float]]]]]:
-    """Of each object its polygons, each a list of closed rings that turn as RFC 7946 says."""
-    if outlines := _outlines(instances):
+    """The polygons of each object, each a list of closed rings."""
+    outlines = _outlines(instances)
+    if outlines is None:
+        areas = Rings.from_quads(_quads(instances))
+        owner = np.arange(len(instances))
+    else:
         areas, owner = _areas(outlines, instances.boxes)
-    else:
-        areas, owner = Rings.from_quads(_quads(instances)), np.arange(len(instances))
-    of_ring = np.repeat(np.arange(len(areas.ring_offsets) - 1), np.diff(areas.ring_offsets))
-    outer = np.zeros(len(areas.ring_offsets) - 1, bool)
-    outer[areas.offsets[:-1]] = True
-    left = (
-        shapely.is_ccw(shapely.linearrings(areas.coords, indices=of_ring)) if len(outer) else outer
-    )
-    if affine is None:
-        points = _pixels(areas.coords)
-    else:
-        points = _significant(affine.apply(areas.coords), 12)
-        left = left ^ (affine.determinant < 0)
-    turn = (left != outer).tolist()
-    starts = areas.ring_offsets.tolist()
+    rings = _closed_rings(areas, affine)
+    counts = np.diff(areas.offsets).tolist()
     first = np.searchsorted(owner, np.arange(len(instances) + 1)).tolist()
-    offsets = areas.offsets.tolist()
+    for start, end in pairwise(first):
+        yield [list(islice(rings, count)) for count in counts[start:end]]
 
-    def ring(r: int) -> list[list[float]]:
-        path: list[list[float]] = points[starts[r] : starts[r + 1]].tolist()
-        path.append(path[0])
-        return path[::-1] if turn[r] else path
 
-    for a, b in pairwise(first):
-        yield [[ring(r) for r in range(offsets[k], offsets[k + 1])] for k in range(a, b)]
+def _closed_rings(areas: Rings, affine: Affine | None) -> Iterator[list[list[float]]]:
+    """All rings as they are written, in the direction that RFC 7946 asks for."""
+    sizes = np.diff(areas.ring_offsets)
+    outer = np.zeros(len(sizes), bool)
+    outer[areas.offsets[:-1]] = True
+    counter_clockwise = outer
+    if len(sizes):
+        of_ring = np.repeat(np.arange(len(sizes)), sizes)
+        counter_clockwise = shapely.is_ccw(shapely.linearrings(areas.coords, indices=of_ring))
+    if affine is not None and affine.determinant < 0:
+        counter_clockwise = ~counter_clockwise
+    points = _written_points(areas.coords, affine)
+    backward = (counter_clockwise != outer).tolist()
+    ends = pairwise(areas.ring_offsets.tolist())
+    for (start, end), turned in zip(ends, backward, strict=True):
+        ring: list[list[float]] = points[start:end].tolist()
+        ring.append(ring[0])
+        if turned:
+            ring.reverse()
+        yield ring
 
 
 # Numbers
@@ -440,38 +462,45 @@ def _pixels(values: Floats) -> Floats:
 
 
 def _significant(values: Floats, digits: int) -> Floats:
-    """The doubles nearest to the values' decimals of so many digits: their shortest text shows no
+    """Values rounded to a number of significant digits: the doubles whose shortest text shows no
     more.
 
-    A whole number over a power of ten that is itself a double gives just that. Values too
-    small for it (scores under 1e-14) stay as they are, larger ones keep their whole digits.
+    A whole number divided by a power of ten that is itself a double gives just that. Values too
+    small for it (scores under 1e-14) stay as they are, large ones keep their whole digits.
     """
     size = np.abs(values)
-    exponent = np.floor(np.log10(size, out=np.zeros_like(size), where=size > 0)).astype(np.int64)
-    places = digits - 1 - exponent
-    scale = POWERS[places.clip(0, len(POWERS) - 1)]
-    return np.where(places < len(POWERS), np.rint(values * scale) / scale, values) + 0.0
+    log = np.log10(size, out=np.zeros_like(size), where=size > 0)
+    decimals = digits - 1 - np.floor(log).astype(np.int64)
+    scale = POWERS[decimals.clip(0, len(POWERS) - 1)]
+    rounded = np.rint(values * scale) / scale
+    return np.where(decimals < len(POWERS), rounded, values) + 0.0
 
 
 def _numbers(values: Floats, form: str, decimals: int) -> list[str]:
     """One text for each row of `(N, F)` values, rounded to `decimals` and then to the digits of
     `form`.
     """
-    return _words(" ".join([form] * values.shape[1]), np.round(values, decimals) + 0.0)
+    row = " ".join([form] * values.shape[1])
+    return _words(row, np.round(values, decimals) + 0.0)
 
 
 def _paths(rings: Rings, form: str, decimals: int, size: Floats | float = 1.0) -> list[str]:
-    """`x y x y ..` of each object of one ring, divided by `size`."""
+    """`x y x y ..` of each object, which has one ring, divided by `size`."""
     points = _numbers(rings.coords / size, form, decimals)
-    return [" ".join(points[a:b]) for a, b in pairwise(rings.ring_offsets.tolist())]
+    paths = []
+    for start, end in pairwise(rings.ring_offsets.tolist()):
+        paths.append(" ".join(points[start:end]))
+    return paths
 
 
 def _words(form: str, values: Floats | Ints) -> list[str]:
-    """One text for each row of `(N, F)` values, block by block: a million rows as Python floats are
-    much memory.
+    """One text for each row of `(N, F)` values.
+
+    Block by block, since a million rows as Python floats take much memory.
     """
     words: list[str] = []
     for start in range(0, len(values), STEP):
         block = values[start : start + STEP]
-        words += ((form + "\n") * len(block) % tuple(block.ravel().tolist())).split("\n")[:-1]
+        text = (form + "\n") * len(block) % tuple(block.ravel().tolist())
+        words += text.split("\n")[:-1]
     return words

@@ -1,4 +1,4 @@
-"""Where an output's inputs lie: paths in its args.yaml, from the folder that holds it."""
+"""The inputs of an output: paths in its args.yaml, relative to the folder of the output."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PLACES = ("preds", "tiles", "images")  # options of merge that are places
+PLACES = ("preds", "tiles", "images")  # options of merge that are paths
 
 
 def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """What stands in the args.yaml of an output folder, itself a path without links.
+    """The paths as the args.yaml of an output folder has them.
 
-    A path that YAML cannot hold (not UTF-8), or that lies on another drive, is left out, or
-    absolute.
+    A path on another drive is absolute; one that YAML cannot hold (not UTF-8) is left out.
+
+    Args:
+        folder: the output, a path without links.
 
     >>> relative({"preds": Path("/runs/predict")}, Path("/runs/predict-merged"))
     {'preds': '../predict'}
     """
-    found = {}
+    paths = {}
     for name, place in places.items():
         real = os.path.realpath(place)
         try:
@@ -27,8 +29,8 @@ def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:
         except ValueError:
             path = real
         if _writable(path):
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths
 
 
 def _writable(path: str) -> bool:
@@ -40,12 +42,14 @@ def _writable(path: str) -> bool:
 
 
 def located(content: Mapping[str, Any], file: Path) -> dict[str, Path]:
-    """The places that an args.yaml names, as paths that are there."""
+    """The paths in an args.yaml that exist."""
     folder = os.path.dirname(os.path.realpath(file))
-    given = {name: content.get(name) for name in PLACES}
-    paths = {
-        name: Path(os.path.normpath(os.path.join(folder, value)))
-        for name, value in given.items()
-        if isinstance(value, str) and value and value.isprintable()
-    }
-    return {name: path for name, path in paths.items() if os.path.exists(path)}
+    paths = {}
+    for name in PLACES:
+        value = content.get(name)
+        if not isinstance(value, str) or not value or not value.isprintable():
+            continue
+        path = os.path.normpath(os.path.join(folder, value))
+        if os.path.exists(path):
+            paths[name] = Path(path)
+    return paths

@@ -1,40 +1,38 @@
-"""tiles.jsonl: which window of which source each tile is, and where its rows came from."""
+"""tiles.jsonl, the manifest of a split: the window of each tile in its source image, and the source
+row of each of its labels.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tiler.findings import Finding, short
 from tiler.formats import jsonl
-from tiler.formats.jsonl import Opened
-from tiler.formats.text_files import open_regular, plain_name, too_long
+from tiler.formats.text_files import plain_name, too_long
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
-WORLD = ".wld"  # beside a tile that cannot say itself where it lies
-PLACED = (".tif",)
+WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
+PLACED = ".tif"  # tiles that hold their location themselves
 
 
-class ManifestHead(msgspec.Struct, frozen=True, omit_defaults=True):
+class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
     """The first line. `categories`: of a COCO set, the category id of each class."""
 
-    tiler: str
-    schema: int
-    task: str
-    names: list[str]
-    options: dict[str, Any]
     kpt_shape: list[int] | None = None
     categories: list[int] | None = None
 
 
 class TileEntry(msgspec.Struct, frozen=True):
-    """A tile: its window in source pixels, and for each line of its label file the source row and
-    visible part.
+    """A tile.
+
+    Attributes:
+        x: left side of its window, in pixels of the source image; `y`, `w`, `h` likewise.
+        scale: tile pixels per source pixel.
+        rows: for each line of its label file, the source row and the visible part of the object.
     """
 
     name: str
@@ -47,12 +45,12 @@ class TileEntry(msgspec.Struct, frozen=True):
 
 
 class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where an image lies in the world.
+    """The location of an image in the world.
 
     Attributes:
         transform: a, b, c, d, e, f of x = a·column + b·row + c, y = d·column + e·row + f;
             columns and rows count from the corner of the first pixel.
-        crs: the reference system of x and y, such as EPSG:32632, if it has such a name.
+        crs: the reference system of x and y, such as EPSG:32632, if it has a name of that kind.
     """
 
     transform: tuple[float, float, float, float, float, float]
@@ -60,8 +58,12 @@ class Geo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A source image (upright size; 0 x 0 when it was refused), its tiles, where it lies, and its
-    id in a COCO set.
+    """A source image and its tiles.
+
+    Attributes:
+        width: of the upright image, px; like `height` 0 when the image was rejected.
+        geo: its location, if known.
+        image_id: its id in a COCO set.
     """
 
     source: str
@@ -74,32 +76,15 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     image_id: int | str | None = None
 
 
-def read_head(path: Path, opened: Opened = open_regular) -> ManifestHead:
-    """The first line of a manifest.
-
-    Raises:
-        TilerError: not a manifest of ours, or of a newer version.
-    """
-    return jsonl.read_head(path, ManifestHead, SCHEMA, "a manifest of tiler", opened)
-
-
-def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[SourceTiles]:
-    """The other lines, one source each.
-
-    Raises:
-        TilerError: with the line that cannot be read.
-    """
-    read_head(path, opened)
-    yield from jsonl.read_records(path, SourceTiles, opened, _fault)
-
-
-def _fault(entry: SourceTiles) -> str:
-    """Why an entry's names are none; empty when they are. Tiles and splits are names, not paths."""
+def _problem(entry: SourceTiles) -> str:
+    """What is wrong with the names in an entry; splits and tiles are plain names, not paths."""
     if "\0" in entry.source or not entry.source:
         return f"source {short(entry.source)}: no image has such a name"
     if too_long(entry.source):
         return f"source {short(entry.source)}: {len(entry.source)} characters, longer than any path"
-    for what, name in (("split", entry.split), *(("tile", tile.name) for tile in entry.tiles)):
+    names = [("split", entry.split)]
+    names += [("tile", tile.name) for tile in entry.tiles]
+    for what, name in names:
         if too_long(name):
             return f"{what} {short(name)}: {len(name)} characters, longer than any name"
         if not plain_name(name):
@@ -107,36 +92,52 @@ def _fault(entry: SourceTiles) -> str:
     return ""
 
 
+FILE = jsonl.JsonLines("a manifest of tiler", SCHEMA, ManifestHead, SourceTiles, _problem)
+read_head = FILE.read_head
+read_sources = FILE.read_records
+
+
 def missing(out: Path) -> list[Finding]:
-    """Tiles that the manifest of an output names and that are not there."""
+    """Files of tiles that the manifest of an output names and that do not exist."""
     findings = []
-    there: dict[tuple[str, str], dict[str, set[str]]] = {}
+    folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
         for kind in ("images", "labels"):
-            if (kind, entry.split) not in there:
-                there[kind, entry.split] = _suffixes(out / kind / entry.split, kind == "labels")
-            known = there[kind, entry.split]
-            gone = [tile.name for tile in entry.tiles if not known.get(tile.name, set()) - {WORLD}]
-            findings += [Finding(f"{kind}/{entry.split}/{name}", "T01", "missing") for name in gone]
-            if kind == "images" and entry.geo is not None:
-                unplaced = [
-                    t.name for t in entry.tiles if not known.get(t.name, {WORLD}) & {WORLD, *PLACED}
-                ]
-                findings += [
-                    Finding(f"images/{entry.split}/{n}{WORLD}", "T01", "missing") for n in unplaced
-                ]
+            folder = f"{kind}/{entry.split}"
+            if folder not in folders:
+                folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
+            gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)
+            findings += [Finding(f"{folder}/{name}", "T01", "missing") for name in gone]
     return findings
 
 
-def _suffixes(folder: Path, empty: bool) -> dict[str, set[str]]:
-    """The files in a folder, as the suffixes of each stem; with `empty`, those without content too."""
-    found: dict[str, set[str]] = {}
+def _gone(entry: SourceTiles, suffixes: dict[str, set[str]], placed: bool) -> list[str]:
+    """The files of a source that are not in a folder: first tiles, then world files.
+
+    Args:
+        suffixes: of the folder's files by their stem.
+        placed: each tile has its location in itself or in a world file.
+    """
+    tiles = []
+    world_files = []
+    for tile in entry.tiles:
+        endings = suffixes.get(tile.name, set())
+        if not endings - {WORLD}:
+            tiles.append(tile.name)
+        if placed and endings and not endings & {WORLD, PLACED}:
+            world_files.append(f"{tile.name}{WORLD}")
+    return tiles + world_files
+
+
+def _suffixes(folder: Path, empty_too: bool) -> dict[str, set[str]]:
+    """The suffixes of a folder's files by stem; files without content count if `empty_too`."""
+    suffixes: dict[str, set[str]] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if empty or entry.stat().st_size:
+                if empty_too or entry.stat().st_size:
                     stem, suffix = os.path.splitext(entry.name)
-                    found.setdefault(stem, set()).add(suffix)
+                    suffixes.setdefault(stem, set()).add(suffix)
     except OSError:
         pass
-    return found
+    return suffixes

@@ -1,40 +1,31 @@
-"""merged.jsonl: what became of every row of every tile, and of which rows each merged detection is
-made.
+"""merged.jsonl: what became of every row of every tile, and the rows that each merged detection was
+made from.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tiler.findings import short
 from tiler.formats import jsonl
-from tiler.formats.jsonl import Opened
-from tiler.formats.text_files import open_regular, within
+from tiler.formats.text_files import within
 
 NAME = "merged.jsonl"
 SCHEMA = 1
 
-Row = tuple[int, int]  # tile (its place in the source's list), row of its predictions
+Row = tuple[int, int]  # index of a tile in the source's list, row of its predictions
 
 
-class ProvenanceHead(msgspec.Struct, frozen=True, omit_defaults=True):
+class ProvenanceHead(jsonl.FileHead, frozen=True, omit_defaults=True):
     """The first line.
 
     Attributes:
-        index: names the images and tiles that predictions were looked up in.
-        by_names: no manifest told the tiles; of an image without predictions it is not known
-            whether it was cut.
+        predictions: the format they were read in.
+        index: a digest of the images and tiles that predictions were looked up in.
+        by_names: the tiles are known by the names of predictions, not by a manifest; an image
+            without predictions may not have been cut at all.
     """
 
-    tiler: str
-    schema: int
-    task: str
-    names: list[str]
-    options: dict[str, Any]
     predictions: str
     index: str
     kpt_shape: list[int] | None = None
@@ -42,8 +33,12 @@ class ProvenanceHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TileRows(msgspec.Struct, frozen=True, array_like=True):
-    """A tile: its window in source pixels, tile px per source px, and its number of rows, 0 without
-    predictions.
+    """A tile.
+
+    Attributes:
+        x: left side of its window, in pixels of the source image; `y`, `w`, `h` likewise.
+        scale: tile pixels per source pixel.
+        rows: number of rows of its predictions; 0 without predictions.
     """
 
     name: str
@@ -59,18 +54,18 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One source image.
 
     Attributes:
-        digest: of the rows that were read, and the tiles they were looked up in.
-        tiles: all that are known, those with predictions first; rows 0 for those without any
+        digest: of the rows that were read and of the tiles that they belong to.
+        tiles: all known tiles, those with predictions first; rows is 0 for those without any,
             or with a file that cannot be read. An image that was predicted whole is one more
-            tile, named as the image without its suffix.
-        detections: for each merged detection, in the order they are written, the rows it is
-            made of, the most confident first.
-        orphans: merged detections that are lone cut ones, see `MergeOptions.orphans`.
+            tile, named like the image without its suffix.
+        detections: for each merged detection, in the order of the output, the rows it was made
+            from, highest confidence first.
+        orphans: merged detections that come from a single cut one, see `MergeOptions.orphans`.
         dropped: rows that are in no detection: tile, row, the fate (see `stitching.FATES`)
             and the detection that they lost to or repeat, -1 for none.
-        refused: rows that cannot be meant: tile, row and the finding's code.
-        files: the image's own files in the output, and their bytes.
-        predicted: there are predictions for it, if only an empty file.
+        refused: rejected rows: tile, row and the finding's code.
+        files: the files of this image in the output, and their sizes in bytes.
+        predicted: there are predictions for it, even if only an empty file.
     """
 
     source: str
@@ -87,7 +82,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Brief(msgspec.Struct, frozen=True):
-    """Of a source image only what is said of the whole of it; see `MergedImage`."""
+    """A source image without its tiles and rows; see `MergedImage`."""
 
     source: str
     files: dict[str, int] = {}
@@ -95,41 +90,24 @@ class Brief(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str | None:
-        """Its label file, from `labels/` on and without suffix."""
-        names = (name for name in self.files if name.startswith("labels/"))
-        return next((name.removeprefix("labels/").removesuffix(".txt") for name in names), None)
+        """Its label file, relative to `labels/` and without suffix."""
+        for name in self.files:
+            if name.startswith("labels/"):
+                return name.removeprefix("labels/").removesuffix(".txt")
+        return None
 
 
-def read_head(path: Path, opened: Opened = open_regular) -> ProvenanceHead:
-    """The first line.
-
-    Raises:
-        TilerError: not a merged.jsonl of ours, or of a newer version.
-    """
-    return jsonl.read_head(path, ProvenanceHead, SCHEMA, "what tiler merge writes", opened)
-
-
-def read_sources(path: Path, opened: Opened = open_regular) -> Iterator[MergedImage]:
-    """The other lines, one source each.
-
-    Raises:
-        TilerError: with the line that cannot be read.
-    """
-    read_head(path, opened)
-    yield from jsonl.read_records(path, MergedImage, opened, _fault)
+def _problem(entry: MergedImage | Brief) -> str:
+    """What is wrong with an entry: one of its files lies outside the output."""
+    for name in entry.files:
+        if within(name) is None:
+            return f"file {short(name)}: it lies outside this folder"
+    return ""
 
 
-def _fault(entry: MergedImage | Brief) -> str:
-    """Why an entry's files are none of the output; empty when they are."""
-    odd = next((name for name in entry.files if within(name) is None), None)
-    return "" if odd is None else f"file {short(odd)}: it lies outside this folder"
-
-
-def read_briefs(path: Path) -> Iterator[Brief]:
-    """The same lines without their rows, which are most of the file.
-
-    Raises:
-        TilerError: with the line that cannot be read.
-    """
-    read_head(path)
-    yield from jsonl.read_records(path, Brief, check=_fault)
+WHAT = "what tiler merge writes"
+FILE = jsonl.JsonLines(WHAT, SCHEMA, ProvenanceHead, MergedImage, _problem)
+read_head = FILE.read_head
+read_sources = FILE.read_records
+# the same lines without their rows, which are most of the file
+read_briefs = jsonl.JsonLines(WHAT, SCHEMA, ProvenanceHead, Brief, _problem).read_records

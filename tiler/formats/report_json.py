@@ -1,4 +1,4 @@
-"""report.json: what a verb did, as the same bytes for the same work, wherever it lies."""
+"""report.json: what a command did; the same bytes for the same work, wherever the files are."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def levels(findings: Iterable[Finding]) -> Counter[str]:
     >>> levels([Finding("a.txt", "L07", "repeats an earlier row", count=2)])["warning"]
     2
     """
-    result: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for finding in findings:
-        result[finding.level] += finding.count
-    return result
+        counts[finding.level] += finding.count
+    return counts
 
 
 def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequence[str]) -> bytes:
@@ -32,7 +32,7 @@ def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequen
 
     Args:
         findings: those of the report.
-        without: fields that say where things lie.
+        without: fields that are left out, since they are paths of this machine.
     """
     plain: dict[str, Any] = msgspec.to_builtins(report)
     for name in without:
@@ -43,8 +43,8 @@ def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequen
 
 
 def indented(content: Any) -> bytes:
-    r"""JSON for people and programs, with escapes for what a terminal would obey: a program gets
-    the same names.
+    r"""JSON for people and programs. Characters that could control a terminal are escaped; a
+    program reads the same names.
 
     >>> print(indented({"file": "a\u202eb.jpg"}).decode(), end="")
     {
@@ -57,8 +57,8 @@ def indented(content: Any) -> bytes:
     return UNUSUAL.sub(_escaped, text.decode()).encode()
 
 
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
     if character.isprintable():
         return character
     return json.dumps(character)[1:-1]

@@ -1,29 +1,32 @@
-"""COCO's `segmentation`: run-length masks to exact outlines along the pixel edges, and every kind
-to its pixels.
+"""COCO's `segmentation`: run-length masks as exact outlines along the pixel edges, and masks and
+polygons as pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiler.findings import short
+from tiler.formats.coco_values import InvalidAnnotation, polygons
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.masks import Masks, concatenate
 from tiler.geometry.overlay import TANGLED, united
 from tiler.geometry.polygons import Rings, tangled
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints
-
+    from tiler.types import Bools, Floats, Ints
 
 MAX_PIXELS = 2**40
-LONG = 2000  # points of an outline, from which on drawing it takes gigabytes if they lie at random
-# rectangles, from which on their outline is traced: to unite them takes a second, and grows
+# an outline of more points may take gigabytes to draw, if they lie at random
+LONG = 2000
+# the outline of more rectangles is traced: to unite these takes a second, and grows
 MANY = 20_000
 
 
@@ -50,7 +53,7 @@ def counts(text: str | bytes) -> list[int]:
         shift += 5
         if digit & 0x20:
             if shift > 60:
-                raise ValueError("a run length that is no number of pixels")
+                raise ValueError("a run length too large for any image")
             continue
         if digit & 0x10:
             value |= -1 << shift
@@ -72,42 +75,50 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     >>> outline({"size": [2, 2], "counts": [0, 2, 2]}).bounds().tolist()
     [[0.0, 0.0, 1.0, 2.0]]
     """
-    size = segmentation.get("size")
-    if not (
-        isinstance(size, list)
-        and len(size) == 2
-        and all(isinstance(s, int) and s > 0 for s in size)
-    ):
-        raise ValueError(f"size is [height, width], got {short(size)}")
-    height, width = size
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"a mask of {height} x {width} pixels")
-    ends = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
-    starts, ends = ends[0:-1:2], ends[1::2]
-    keep = ends > starts
-    rectangles = _rectangles(starts[keep], ends[keep], height)
+    height, width = _size(segmentation)
+    changes = np.array(list(accumulate(_lengths(segmentation, height, width))), np.int64)
+    starts = changes[0:-1:2]
+    ends = changes[1::2]
+    filled = ends > starts
+    rectangles = _rectangles(starts[filled], ends[filled], height)
     if not len(rectangles):
         return Rings.of([[]])
     if len(rectangles) > MANY:
         return _traced(rectangles)
-    return Rings.from_geometry(united(shapely.box(*rectangles.T), np.zeros(1, np.int64)))
+    boxes = shapely.box(*rectangles.T)
+    return Rings.from_geometry(united(boxes, np.zeros(1, np.int64)))
+
+
+def _size(segmentation: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of a mask."""
+    size = segmentation.get("size")
+    if not isinstance(size, list) or len(size) != 2:
+        raise ValueError(f"size is [height, width], got {short(size)}")
+    for side in size:
+        if not isinstance(side, int) or side <= 0:
+            raise ValueError(f"size is [height, width], got {short(size)}")
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a mask of {height} x {width} pixels")
+    return height, width
 
 
 def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, str]]:
     """The pixels of COCO's `segmentation` values as pycocotools reads them, one object each.
 
-    Polygons (a list of lists x, y, x, y, ... in pixels) are united; a mask `{"size": [height,
-    width], "counts": ...}`, of compressed text or a list of run lengths, is of the size of its
+    Polygons (a list of lists x, y, x, y, ... in pixels) are united. A mask is `{"size": [height,
+    width], "counts": ...}`, with compressed text or a list of run lengths, and has the size of its
     frame.
 
     Args:
-        segmentations: N values as they stand in JSON.
-        sizes: `(N, 2)` int64 width and height of the frames, no more than MAX_PIXELS each.
+        segmentations: N values as they stand in the JSON.
+        sizes: `(N, 2)` int64 width and height of the frames, at most MAX_PIXELS each.
 
     Returns:
         N masks, and by index what is wrong with those that cannot be read; these have no pixels.
 
-    >>> read, wrong = masks([[[0, 0, 2, 0, 2, 2, 0, 2]], {"size": [2, 2], "counts": "022"}, [[1, 2]]], np.full((3, 2), 2))
+    >>> given = [[[0, 0, 2, 0, 2, 2, 0, 2]], {"size": [2, 2], "counts": "022"}, [[1, 2]]]
+    >>> read, wrong = masks(given, np.full((3, 2), 2))
     >>> read.area().tolist(), wrong
     ([4.0, 2.0, 0.0], {2: 'a polygon has an even number of values, 6 or more, got 2'})
     """
@@ -116,105 +127,152 @@ def masks(segmentations: Sequence[Any], sizes: Ints) -> tuple[Masks, dict[int, s
     wrong: dict[int, str] = {}
     for i, (given, (width, height)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
         try:
-            if not isinstance(given, dict):
-                rings[i] = _polygons(given)
-            elif given.get("size") != [height, width]:
-                raise ValueError(
-                    f"a mask of {short(given.get('size'))}, the image's is [{height}, {width}]"
-                )
+            if isinstance(given, dict):
+                runs[i] = _lengths_in_frame(given, height, width)
             else:
-                runs[i] = _lengths(given, height, width)
-        except ValueError as error:
-            wrong[i], rings[i] = str(error), []
-    for i in [i for i, parts in rings.items() if sum(map(len, parts)) > LONG]:
-        if tangled(Rings.of([rings[i]]))[0]:
-            wrong[i], rings[i] = TANGLED, []
-    filled = Masks.of_counts([*runs.values()], sizes[[*runs]])
-    drawn = Masks.of_rings(Rings.of([*rings.values()]), sizes[[*rings]], united=True)
+                rings[i] = _drawable(given)
+        except (ValueError, InvalidAnnotation) as error:
+            wrong[i] = str(error)
+            rings[i] = []
+    filled = Masks.of_counts(list(runs.values()), sizes[list(runs)])
+    outlines = Rings.of(list(rings.values()))
+    drawn = Masks.of_rings(outlines, sizes[list(rings)], united=True)
     order = np.argsort(np.array([*runs, *rings], np.int64))
     return concatenate([filled, drawn]).take(order), wrong
 
 
+def _lengths_in_frame(segmentation: dict[str, Any], height: int, width: int) -> list[int]:
+    """The run lengths of a mask, which must have the size of its frame."""
+    size = segmentation.get("size")
+    if size != [height, width]:
+        raise ValueError(f"a mask of {short(size)}, the image's is [{height}, {width}]")
+    return _lengths(segmentation, height, width)
+
+
 def _lengths(segmentation: dict[str, Any], height: int, width: int) -> list[int]:
-    """The run lengths of a mask of either notation, which fill its frame."""
-    given = segmentation.get("counts")
-    runs = counts(given) if isinstance(given, str) else given
-    if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs):
+    """The run lengths of a mask in either notation; they fill its frame."""
+    runs = segmentation.get("counts")
+    if isinstance(runs, str):
+        runs = counts(runs)
+    if not isinstance(runs, list):
         raise ValueError("counts are run lengths, 0 or more")
-    if sum(runs) != height * width:
-        raise ValueError(f"the runs add up to {sum(runs)} pixels, expected {height} x {width}")
+    if not all(isinstance(run, int) and run >= 0 for run in runs):
+        raise ValueError("counts are run lengths, 0 or more")
+    total = sum(runs)
+    if total != height * width:
+        raise ValueError(f"the runs add up to {total} pixels, expected {height} x {width}")
     return runs
 
 
-def _polygons(segmentation: Any) -> list[Floats]:
-    """The rings of a list of polygons."""
-    if not isinstance(segmentation, list) or not segmentation:
+def _drawable(segmentation: Any) -> list[Floats]:
+    """The polygons of one object, at least one, in a reasonable time to draw."""
+    parts = polygons(segmentation)
+    if not parts:
         raise ValueError(f"expected polygons or a mask, got {short(segmentation)}")
-    for ring in segmentation:
-        if not isinstance(ring, list) or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) for v in ring
-        ):
-            raise ValueError(f"a polygon is a list of numbers, got {short(ring)}")
-        # also false of NaN, and of whole numbers beyond floats
-        if not all(abs(v) < 1e9 for v in ring):
-            raise ValueError(f"a polygon holds {short(ring)}, expected finite pixels")
-        if len(ring) < 6 or len(ring) % 2:  # pycocotools takes four for a box
-            raise ValueError(f"a polygon has an even number of values, 6 or more, got {len(ring)}")
-    return [np.array(ring, np.float64).reshape(-1, 2) for ring in segmentation]
+    if sum(map(len, parts)) > LONG and tangled(Rings.of([parts]))[0]:
+        raise ValueError(TANGLED)
+    return parts
 
 
 def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
-    """Runs as xyxy: the piece in the first column, the full columns, the piece in the last."""
-    first, last = starts // height, (ends - 1) // height
-    top, bottom = starts % height, (ends - 1) % height + 1
-    one = first == last
-    head = np.stack([first, top, first + 1, np.where(one, bottom, height)], axis=1)
-    body = np.stack([first + 1, np.zeros_like(first), last, np.full_like(first, height)], axis=1)
-    tail = np.stack([last, np.zeros_like(first), last + 1, bottom], axis=1)
-    pieces = np.concatenate([head, body[~one & (last > first + 1)], tail[~one]])
-    return np.asarray(pieces, np.float64)
+    """Runs as xyxy: the piece in the first column, the full columns, the piece in the last one."""
+    first = starts // height
+    last = (ends - 1) // height
+    top = starts % height
+    bottom = (ends - 1) % height + 1
+    zero = np.zeros_like(first)
+    full = np.full_like(first, height)
+    one_column = first == last
+
+    head_bottom = np.where(one_column, bottom, height)
+    head = np.stack([first, top, first + 1, head_bottom], axis=1)
+    body = np.stack([first + 1, zero, last, full], axis=1)
+    tail = np.stack([last, zero, last + 1, bottom], axis=1)
+    has_body = ~one_column & (last > first + 1)
+    return np.concatenate([head, body[has_body], tail[~one_column]]).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RectangleCorners(Columns):
+    """Corners of rectangles.
+
+    Attributes:
+        x, y: `(N,)` px.
+        bottom: `(N,)` whether it is a corner at the bottom of its rectangle.
+        right: `(N,)` whether it is a corner on the right.
+    """
+
+    x: Floats
+    y: Floats
+    bottom: Bools
+    right: Bools
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 def _traced(rectangles: Floats) -> Rings:
-    """The rings around rectangles side by side, clockwise on the screen: one object. Pieces touch
-    in corners at most.
+    """The rings around rectangles side by side, clockwise on the screen, as one object. Pieces
+    touch in corners at most.
 
-    Where a rectangle begins or ends in x, its corners are corners of the outline, but for those
-    where another goes on at the same height. Between corners, taken along a column and along a row,
-    every second stretch is a side.
+    The corners of the outline are those of the rectangles, except where one rectangle continues
+    another at the same height. Between these corners, taken along a column and along a row, every
+    second stretch is a side.
     """
-    x0, y0, x1, y1 = rectangles.T
-    x = np.concatenate([x0, x0, x1, x1])
-    y = np.concatenate([y0, y1, y0, y1])
-    bottom = np.repeat([False, True, False, True], len(x0))
-    right = np.repeat([False, False, True, True], len(x0))
-    order = np.lexsort((~bottom, y, x))  # where two pieces touch, what is above comes first
-    x, y, bottom, right = x[order], y[order], bottom[order], right[order]
-    again = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (bottom[1:] == bottom[:-1])
-    corner = ~(np.append(again, False) | np.append(False, again))
-    x, y, bottom, right = x[corner], y[corner], bottom[corner], right[corner]
+    corners = _outline_corners(rectangles)
+    path, sizes = _cycles(_following(corners))
+    points = np.stack([corners.x, corners.y], axis=1)[path]
+    return Rings(points, ragged.offsets(sizes), np.array([0, len(sizes)]))
 
-    following = np.empty(len(x), np.int64)
-    upper, lower = np.arange(0, len(x), 2), np.arange(1, len(x), 2)
-    down = right[upper] != bottom[upper]  # what is filled lies to the left
+
+def _outline_corners(rectangles: Floats) -> _RectangleCorners:
+    """The corners of the outline, by x, then y."""
+    x0, y0, x1, y1 = rectangles.T
+    corners = _RectangleCorners(
+        x=np.concatenate([x0, x0, x1, x1]),
+        y=np.concatenate([y0, y1, y0, y1]),
+        bottom=np.repeat([False, True, False, True], len(x0)),
+        right=np.repeat([False, False, True, True], len(x0)),
+    )
+    # where two pieces touch, the upper one comes first
+    corners = corners.take(np.lexsort((~corners.bottom, corners.y, corners.x)))
+    x, y, bottom = corners.x, corners.y, corners.bottom
+    same_point = (x[1:] == x[:-1]) & (y[1:] == y[:-1])
+    continued = same_point & (bottom[1:] == bottom[:-1])
+    first = np.append(continued, False)
+    second = np.append(False, continued)
+    return corners.take(~(first | second))
+
+
+def _following(corners: _RectangleCorners) -> Ints:
+    """For each corner the index of the next one around the outline."""
+    following = np.empty(len(corners), np.int64)
+    # sides down and up: two corners in turn are the ends of one
+    upper = np.arange(0, len(corners), 2)
+    lower = np.arange(1, len(corners), 2)
+    down = corners.right[upper] != corners.bottom[upper]  # what is filled lies to the left
     following[np.where(down, upper, lower)] = np.where(down, lower, upper)
-    first, last = np.lexsort((x, y, bottom)).reshape(-1, 2).T
-    top = ~bottom[first]
-    following[np.where(top, first, last)] = np.where(top, last, first)
-    path, sizes = _cycles(following)
-    return Rings(np.stack([x, y], axis=1)[path], ragged.offsets(sizes), np.array([0, len(sizes)]))
+    # sides along a row
+    by_row = np.lexsort((corners.x, corners.y, corners.bottom))
+    left, right = by_row.reshape(-1, 2).T
+    top = ~corners.bottom[left]
+    following[np.where(top, left, right)] = np.where(top, right, left)
+    return following
 
 
 def _cycles(following: Ints) -> tuple[Ints, list[int]]:
-    """The numbers of a permutation cycle by cycle, and how long these are."""
+    """The indices of a permutation cycle by cycle, and the lengths of the cycles."""
     left = following.tolist()
     path: list[int] = []
     sizes: list[int] = []
     for start in range(len(left)):
-        at, before = start, len(path)
+        before = len(path)
+        at = start
         while left[at] >= 0:
             path.append(at)
-            left[at], at = -1, left[at]
+            after = left[at]
+            left[at] = -1
+            at = after
         if len(path) > before:
             sizes.append(len(path) - before)
     return np.array(path, np.int64), sizes

@@ -1,6 +1,6 @@
-"""Names of tiles that tell where in which image they lie, as several tools write them.
+"""Names of tiles that say which part of which image they are, as several tools write them.
 
-They are read from the right, since the name of the image may hold anything.
+They are read from the right, since the name of the image may contain anything.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ PATTERNS = {
     "dota_devkit": re.compile(r"(?P<stem>.+)__(?P<rate>\d(?:\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)"),
     "sahi": re.compile(r"(?P<stem>.+)_(?P<x>\d+)_(?P<y>\d+)_(?P<right>\d+)_(?P<bottom>\d+)"),
 }
-DIGITS = 9  # of a coordinate; more is no image
+DIGITS = 9  # of a number at most; no image is larger
 
 
 @dataclass(frozen=True, slots=True)
 class TileName:
-    """What a tile's name says, in source pixels.
+    """What the name of a tile says, in source pixels.
 
     Attributes:
-        stem: the source image's name without folder and suffix.
-        width, height: 0 where the name does not say.
-        scale: tile pixels for each source pixel.
+        stem: the name of the source image without folder and suffix.
+        width, height: 0 if the name does not say.
+        scale: tile pixels per source pixel.
     """
 
     stem: str
@@ -42,7 +42,7 @@ class TileName:
 
 
 def parse(name: str, pattern: str) -> TileName | None:
-    """What a name says by one of the `PATTERNS`, or None if it does not fit.
+    """What a name says according to one of the `PATTERNS`; None if it does not fit.
 
     `tiler` (yolo_tiler writes the same): `<stem>[__s<percent>]__<x>_<y>_<w>_<h>`;
     `split_dota` of Ultralytics: `<stem>__<side>__<x>___<y>`; `dota_devkit`:
@@ -52,39 +52,50 @@ def parse(name: str, pattern: str) -> TileName | None:
     >>> parse("site__A__640__512___0", "split_dota")
     TileName(stem='site__A', x=512.0, y=0.0, width=640.0, height=640.0, scale=1.0)
     """
-    found = PATTERNS[pattern].fullmatch(name)
-    if found is None or any(
-        len(text or "") > DIGITS for key, text in found.groupdict().items() if key != "stem"
-    ):
+    match = PATTERNS[pattern].fullmatch(name)
+    if match is None:
         return None
-    number = {
-        key: float(text)
-        for key, text in found.groupdict().items()
-        if key != "stem" and text is not None
-    }
-    stem, x, y = found["stem"], number["x"], number["y"]
-    scale = number.get("percent", 100.0) / 100
+    number = {}
+    for key, text in match.groupdict().items():
+        if key == "stem" or text is None:
+            continue
+        if len(text) > DIGITS:
+            return None
+        number[key] = float(text)
+    return _tile_name(pattern, match["stem"], number)
+
+
+def _tile_name(pattern: str, stem: str, number: dict[str, float]) -> TileName | None:
+    """The numbers in a name as source pixels; None if the tile would have no size."""
+    x = number["x"]
+    y = number["y"]
     if pattern == "split_dota":
         return TileName(stem, x, y, number["w"], number["w"])
     if pattern == "dota_devkit":
         rate = number["rate"]
-        return TileName(stem, x / rate, y / rate, 0.0, 0.0, rate) if rate > 0 else None
+        if rate == 0:
+            return None
+        return TileName(stem, x / rate, y / rate, 0.0, 0.0, rate)
+    scale = number.get("percent", 100.0) / 100
     if pattern == "sahi":
-        width, height = number["right"] - x, number["bottom"] - y
-        return TileName(stem, x, y, width, height) if width > 0 and height > 0 else None
-    return (
-        TileName(stem, x, y, number["w"], number["h"], scale)
-        if number["w"] > 0 < number["h"] and scale > 0
-        else None
-    )
+        width = number["right"] - x
+        height = number["bottom"] - y
+    else:
+        width = number["w"]
+        height = number["h"]
+    if width <= 0 or height <= 0 or scale <= 0:
+        return None
+    return TileName(stem, x, y, width, height, scale)
 
 
 def decide(names: Sequence[str], stems: Collection[str], optional: bool = False) -> str:
-    """The pattern by which most names are tiles of images with these stems; with `optional`, "none"
-    if none are.
+    """The pattern that makes most of the names tiles of images with these stems.
+
+    Args:
+        optional: "none" is a result too, if no name is a tile.
 
     Raises:
-        TilerError: none is, or about as many are by another pattern.
+        TilerError: no name is a tile, or many are tiles by another pattern.
 
     >>> decide(["a_0_0_640_640", "a_512_0_1152_640"], {"a"})
     'sahi'
@@ -92,8 +103,8 @@ def decide(names: Sequence[str], stems: Collection[str], optional: bool = False)
     fits = Counter[str]()
     for name in names:
         for pattern in PATTERNS:
-            said = parse(name, pattern)
-            if said is not None and said.stem in stems:
+            tile = parse(name, pattern)
+            if tile is not None and tile.stem in stems:
                 fits[pattern] += 1
                 break
     if not fits and optional:
@@ -102,16 +113,14 @@ def decide(names: Sequence[str], stems: Collection[str], optional: bool = False)
         shown = ", ".join(name[:80] for name in names[:3])
         raise TilerError(
             f"no prediction is named like a tile of one of the {len(stems)} images (got {shown}); "
-            "expected names as tiler, "
-            "SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or --tiles with the manifest "
-            "of the split"
+            "expected names as tiler, SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or "
+            "--tiles with the manifest of the split"
         )
     (best, count), *others = fits.most_common()
     if others and others[0][1] > count / 9:
-        found = ", ".join(
-            f"{number} as {pattern} names them" for pattern, number in fits.most_common()
-        )
+        counts = [f"{number} as {pattern} names them" for pattern, number in fits.most_common()]
         raise TilerError(
-            f"tiles of several tools in one folder: {found}; merge them one after the other"
+            f"tiles of several tools in one folder: {', '.join(counts)}; merge them one after the "
+            "other"
         )
     return best

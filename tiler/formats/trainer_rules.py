@@ -1,7 +1,7 @@
 """The label rules of the trainer (Ultralytics 8.4.190, `data/utils.py:439-516`), in one place.
 
-One bad row makes the trainer drop the whole image, so the same rules judge every row
-that is read, every row that is written, and `tiler check`.
+One bad row makes the trainer drop the whole image, so the same rules hold for every row that is
+read or written, and for `tiler check`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Task
 
-LOW, HIGH = -0.01, 1.01  # what the trainer tolerates of normalised coordinates
+# the trainer tolerates normalised coordinates from LOW to HIGH
+LOW = -0.01
+HIGH = 1.01
 
-HUGE = 1e30  # beyond it the trainer's float32 has no numbers
+HUGE = 1e30  # larger numbers may be too large for the trainer's float32
 
 BOX_NAMES = ("x centre", "y centre", "width", "height")
 
@@ -28,14 +30,7 @@ def fields(task: Task, count: int, kpt_shape: tuple[int, int] | None) -> str | N
     'expected an odd number of values, 7 or more (class, then x y pairs), got 6'
     """
     if task == "pose" and kpt_shape is not None:
-        points, values = kpt_shape
-        expected = 5 + points * values
-        if count != expected:
-            return (
-                f"expected {expected} values (class, box, {points} keypoints of {values}), got "
-                f"{count}"
-            )
-        return None
+        return _pose_fields(count, kpt_shape)
     if count == 5 and task == "detect":
         return None
     if count >= 7 and count % 2:
@@ -49,15 +44,29 @@ def fields(task: Task, count: int, kpt_shape: tuple[int, int] | None) -> str | N
     return f"{box}expected an odd number of values, 7 or more (class, then x y pairs), got {count}"
 
 
+def _pose_fields(count: int, kpt_shape: tuple[int, int]) -> str | None:
+    points, values = kpt_shape
+    expected = 5 + points * values
+    if count == expected:
+        return None
+    return f"expected {expected} values (class, box, {points} keypoints of {values}), got {count}"
+
+
 def derived_boxes(rows: Floats, task: Task) -> Floats:
-    """`(M, 4)` normalised cxcywh that the trainer trains a box on."""
+    """`(M, 4)` normalised cxcywh: the box that the trainer makes from each row."""
     if task == "pose" or rows.shape[1] == 5:
         return rows[:, 1:5]
-    x, y = rows[:, 1::2], rows[:, 2::2]
-    x0, y0, x1, y1 = x.min(1), y.min(1), x.max(1), y.max(1)
-    # such numbers are refused, not computed with
+    x = rows[:, 1::2]
+    y = rows[:, 2::2]
+    x0 = x.min(axis=1)
+    y0 = y.min(axis=1)
+    x1 = x.max(axis=1)
+    y1 = y.max(axis=1)
+    # rows with numbers that overflow here are rejected
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
+        centre_x = (x0 + x1) / 2
+        centre_y = (y0 + y1) / 2
+        return np.stack([centre_x, centre_y, x1 - x0, y1 - y0], axis=1)
 
 
 def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
@@ -70,56 +79,60 @@ def faults(rows: Floats, task: Task, classes: int) -> list[str | None]:
     >>> faults(np.array([[0, 0.5, 0.5, 0.1, 0.1], [7, 0.5, 0.5, 0.1, 0.1]]), "detect", 2)
     [None, 'L04']
     """
-    codes = np.full(len(rows), None, dtype=object)
     if not len(rows):
         return []
-    box, class_id = derived_boxes(rows, task), rows[:, 0]
-    checks = {
-        "L05": (box > HIGH).any(axis=1) | (box[:, :2] < LOW).any(axis=1),
-        "L06": (box[:, 2:] <= 0).any(axis=1),  # the trainer keeps 0, and its augmentations drop it
-        "L04": (class_id != np.floor(class_id)) | (class_id < 0) | (class_id >= classes),
-        "L02": ~np.isfinite(rows).all(axis=1),
-    }
-    for code, broken in checks.items():  # the later one is the plainer reason
-        codes[broken] = code
+    codes = np.full(len(rows), None, dtype=object)
+    box = derived_boxes(rows, task)
+    too_high = (box > HIGH).any(axis=1)
+    too_low = (box[:, :2] < LOW).any(axis=1)
+    without_size = (box[:, 2:] <= 0).any(axis=1)  # the trainer's augmentations drop a size of 0
+    # of several codes the last one is the plainest
+    codes[too_high | too_low] = "L05"
+    codes[without_size] = "L06"
+    codes[~_are_classes(rows[:, 0], classes)] = "L04"
+    codes[~np.isfinite(rows).all(axis=1)] = "L02"
     return list(codes)
 
 
+def _are_classes(values: Floats, classes: int) -> Bools:
+    """`(M,)` True for the whole numbers from 0 to `classes` - 1."""
+    whole = values == np.floor(values)
+    return np.asarray(whole & (values >= 0) & (values < classes))
+
+
 def tolerated(boxes: Floats) -> Bools:
-    """`(M,)` normalised cxcywh boxes that the trainer takes."""
-    return np.asarray(
-        (boxes <= HIGH).all(axis=1)
-        & (boxes[:, :2] >= LOW).all(axis=1)
-        & (boxes[:, 2:] > 0).all(axis=1)
-    )
+    """`(M,)` True for normalised cxcywh boxes that the trainer accepts."""
+    low_enough = (boxes <= HIGH).all(axis=1)
+    high_enough = (boxes[:, :2] >= LOW).all(axis=1)
+    has_size = (boxes[:, 2:] > 0).all(axis=1)
+    return np.asarray(low_enough & high_enough & has_size)
 
 
 def accepted(
     rows: Sequence[Floats], task: Task, classes: int, kpt_shape: tuple[int, int] | None
 ) -> Bools:
-    """`(M,)` rows that the trainer takes as they are, with its own arithmetic (float32).
+    """`(M,)` True for rows that the trainer accepts as they are, in its own arithmetic (float32).
 
     Args:
         rows: M arrays, class first; of different length for segments.
     """
-    good = np.array(
-        [fields(task, len(row), kpt_shape) is None and _finite(row) for row in rows], bool
-    )
-    if not good.any():
-        return good
-    single = [
-        row.astype(np.float32).astype(np.float64)
-        for row, usable in zip(rows, good, strict=True)
-        if usable
-    ]
-    class_id = np.array([row[0] for row in single])
-    taken = (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < classes)
-    taken &= tolerated(np.concatenate([derived_boxes(row[None], task) for row in single]))
+    result = np.zeros(len(rows), bool)
+    readable: list[int] = []
+    single: list[Floats] = []
+    for i, row in enumerate(rows):
+        if fields(task, len(row), kpt_shape) is None and _finite(row):
+            readable.append(i)
+            single.append(row.astype(np.float32).astype(np.float64))
+    if not readable:
+        return result
+    good = _are_classes(np.array([row[0] for row in single]), classes)
+    good &= tolerated(np.concatenate([derived_boxes(row[None], task) for row in single]))
     if task == "pose" and kpt_shape is not None:  # keypoints count too, visible or not
         points = np.array([row[5:].reshape(kpt_shape) for row in single])
-        taken &= (points >= LOW).all(axis=(1, 2)) & (points[..., :2] <= HIGH).all(axis=(1, 2))
-    good[good] = taken
-    return good
+        good &= (points >= LOW).all(axis=(1, 2))
+        good &= (points[..., :2] <= HIGH).all(axis=(1, 2))
+    result[readable] = good
+    return result
 
 
 def _finite(row: Floats) -> bool:
@@ -135,8 +148,8 @@ def explain(code: str, row: Floats, task: Task, classes: int) -> str:
         return f"class {row[0]:g}, expected a whole number from 0 to {classes - 1}"
     box = derived_boxes(row[None], task)[0]
     if code == "L06":
-        k = int(np.argmin(box[2:]))
-        return f"{BOX_NAMES[2 + k]} {box[2 + k]:g}, expected more than 0"
-    off = np.flatnonzero((box > HIGH) | (box < LOW))[0]
-    pixels = "; are these pixels?" if np.abs(box).max() > 2 else ""
-    return f"{BOX_NAMES[off]} {box[off]:g}, expected 0 to 1{pixels}"
+        side = 2 + int(np.argmin(box[2:]))
+        return f"{BOX_NAMES[side]} {box[side]:g}, expected more than 0"
+    outside = np.flatnonzero((box > HIGH) | (box < LOW))[0]
+    hint = "; are these pixels?" if np.abs(box).max() > 2 else ""
+    return f"{BOX_NAMES[outside]} {box[outside]:g}, expected 0 to 1{hint}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed
+from tiler.formats.text_files import lenient_text
 from tiler.predictions.files import content
 from tiler.predictions.records import RecordFile, Records, by_key, image_key
 from tiler.predictions.values import Reading
@@ -40,7 +41,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
     for file, (path, label) in enumerate(zip(paths, labels, strict=True)):
         index = file if reading.names is None else known.get(label.replace(" ", "-"))
         data = content(path, findings) or b""
-        for line, text in enumerate(data.decode("utf-8-sig", "surrogateescape").splitlines(), 1):
+        for line, text in enumerate(lenient_text(data).splitlines(), 1):
             words = text.rsplit(None, 9)
             if not words:
                 continue

@@ -12,32 +12,33 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import coco, yolo
-from tiler.formats.text_files import UTF16, open_regular, read_bytes, reason
+from tiler.formats.text_files import (
+    UTF16,
+    open_regular,
+    read_bounded,
+    read_bytes,
+    reason,
+    without_bom,
+)
 
 T = TypeVar("T")
-
-BOM = b"\xef\xbb\xbf"
 
 
 def content(path: str, findings: list[Finding]) -> bytes | None:
     """The bytes of a file of text; None with a finding where there are none to be had."""
     try:
         with open_regular(path) as file:
-            large = os.fstat(file.fileno()).st_size > yolo.MAX_BYTES
-            data = b"" if large else file.read()
+            data = read_bounded(file, yolo.MAX_BYTES)
     except OSError as error:
         findings.append(Finding(path, "D01", reason(error)))
         return None
-    if not large and not data.startswith(UTF16):
-        return data
-    findings.append(
-        Finding(
-            path,
-            "D01",
-            f"more than {yolo.MAX_BYTES} bytes" if large else "UTF-16 text, expected UTF-8",
-        )
-    )
-    return None
+    if data is None:
+        findings.append(Finding(path, "D01", f"more than {yolo.MAX_BYTES} bytes"))
+        return None
+    if data.startswith(UTF16):
+        findings.append(Finding(path, "D01", "UTF-16 text, expected UTF-8"))
+        return None
+    return data
 
 
 def whole(path: Path) -> bytes:
@@ -47,7 +48,7 @@ def whole(path: Path) -> bytes:
         TilerError: it cannot be read, or is too large.
     """
     try:
-        return read_bytes(path, coco.MAX_BYTES).removeprefix(BOM)
+        return without_bom(read_bytes(path, coco.MAX_BYTES))
     except OSError as error:
         raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
 

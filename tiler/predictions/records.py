@@ -12,6 +12,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import short
 from tiler.formats import coco
+from tiler.formats.coco_values import InvalidAnnotation
 from tiler.formats.json_numbers import dense
 from tiler.geometry import ragged
 from tiler.geometry.columns import Columns
@@ -344,7 +345,7 @@ def _outline(given: Any, tile: int, frames: Frames) -> Rings:
             raise _BadValue("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")
     try:
         return coco.outline(given)
-    except coco.Unmeant as bad:
+    except InvalidAnnotation as bad:
         raise _BadValue(
             {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03"), bad.message
         ) from None

@@ -14,6 +14,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import Finding, short
 from tiler.formats import csv_cells
+from tiler.formats.text_files import lenient_text
 from tiler.predictions.files import decoded
 from tiler.predictions.records import RecordFile, Records, by_key, image_key, matrix, sure
 from tiler.predictions.row_format import SHARE
@@ -36,9 +37,7 @@ def of_csv(data: bytes, shown: str) -> list[tuple[int, Row]]:
     Raises:
         TilerError: not CSV, or not supervision's.
     """
-    reader = csv.DictReader(
-        io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline=""), restkey=""
-    )
+    reader = csv.DictReader(io.StringIO(lenient_text(data), newline=""), restkey="")
     try:
         if reader.fieldnames is None or not {*BOX} <= {*reader.fieldnames}:
             raise TilerError(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.formats import yolo
+from tiler.formats.text_files import without_bom
 from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 PLAIN = b"0123456789+-.eE \t\n"
-BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +104,7 @@ def parse(files: Sequence[bytes]) -> TextRows:
     texts: list[bytes] = []
     hard: list[int] = []
     for i, data in enumerate(files):
-        text = data.removeprefix(BOM).replace(b"\r\n", b"\n")
+        text = without_bom(data).replace(b"\r\n", b"\n")
         if text.translate(None, PLAIN):
             hard.append(i)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tiler.datasets import labels, sources, tasks
 from tiler.datasets.index import WHOLE, Index, TiledImage
-from tiler.datasets.sources import Dataset, Source, opened
+from tiler.datasets.sources import Dataset, Source
 from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.inputs import GroundTruth
 from tiler.findings import Finding
@@ -20,7 +20,6 @@ from tiler.formats import coco_ground_truth, rle, yolo
 from tiler.formats.text_files import within
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
-from tiler.images import header
 from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
@@ -295,12 +294,9 @@ def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -
     it.
     """
     try:
-        with opened(os.path.join(root, source.key)) as file:
-            return header.read(file).size
+        return sources.image_size(os.path.join(root, source.key))
     except SourceRefused as error:
         why = error.message
-    except (OSError, ValueError, IndexError, OverflowError, ArithmeticError):
-        why = "the header is cut off, or points outside the file"
     sizes = known()
     if source.key in sizes:
         return sizes[source.key]
