@@ -48,8 +48,8 @@ def outcomes(
     ready = tiles = 0
     count, how = workers.count(run.workers), backend(run, sources)
     # processes have nothing to lend each other
-    hands = SharedThreads(count) if how == "threading" else None
-    results = workers.stream(partial(_cut_all, job, hands), todo, count, how, _describe)
+    threads = SharedThreads(count) if how == "threading" else None
+    results = workers.stream(partial(_cut_all, job, threads), todo, count, how, _describe)
     for outcome in chain.from_iterable(results):
         ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
         if progress is not None:
@@ -82,12 +82,12 @@ def key(split: str, source: str) -> str:
 
 
 def _cut_all(
-    job: SplitJob, hands: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]
+    job: SplitJob, threads: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]
 ) -> list[SplitOutcome]:
-    if hands is None:
+    if threads is None:
         return [cut(job, source, done) for source, done in chunk]
-    with hands.busy():
-        return [cut(job, source, done, hands.later) for source, done in chunk]
+    with threads.busy():
+        return [cut(job, source, done, threads.later) for source, done in chunk]
 
 
 def _fingerprints(job: SplitJob, chunk: Sequence[Source]) -> list[str]:
