@@ -173,8 +173,7 @@ def _of_tiff(file: BinaryIO) -> tuple[Affine | None, Keys]:
     if len(scale) >= 2 and len(points) >= 6:
         terms = _scaled(scale, points)
     elif len(matrix) == 16:
-        a, b, _, c, d, e, _, f = matrix[:8]
-        terms = a, b, c, d, e, f
+        terms = _of_matrix(matrix)
     else:
         return None, keys
     if _of_points(keys):
@@ -215,6 +214,12 @@ def _scaled(scale: tuple[float, ...], points: tuple[float, ...]) -> Terms:
     down = abs(scale[1])  # below zero it should flip the image; GDAL never does
     column, row, _, x, y = points[:5]
     return across, 0.0, x - column * across, 0.0, -down, y + row * down
+
+
+def _of_matrix(matrix: tuple[float, ...]) -> Terms:
+    """The map by the first two rows of a 4 x 4 matrix; the third of each four is for heights."""
+    a, b, _, c, d, e, _, f = matrix[:8]
+    return a, b, c, d, e, f
 
 
 def _from_centres(a: float, b: float, c: float, d: float, e: float, f: float) -> Terms:
@@ -271,7 +276,7 @@ def _inline(keys: Keys) -> dict[int, int]:
     """The keys whose values are numbers.
 
     The directory is rows of four numbers: a head that ends with how many rows follow, then key,
-    where its value stands (0: here), number of values, value.
+    where its value is stored (0: here), number of values, value.
     """
     _, number, values = keys.get(DIRECTORY, (SHORT, 0, ()))
     rows = [values[at : at + 4] for at in range(0, number - 3, 4)]

@@ -290,7 +290,7 @@ def _png(file: BinaryIO) -> Header:
 def _png_chunks(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int]]:
     """The name of each chunk from `at` on, and where its content begins.
 
-    To the end of the file, since EXIF may stand behind the pixels.
+    To the end of the file, since EXIF may follow the pixels.
     """
     file.seek(at)
     while len(start := file.read(8)) == 8:
@@ -538,21 +538,21 @@ def _tiff_problem(tags: Tags) -> str | None:
     bands = one(tags, tiff.BANDS, 1)
     compression = one(tags, tiff.COMPRESSION, 1)
     colour = _colour(tags)
-    shown = _shown(bands, _bits(tags))
+    described = _described(bands, _bits(tags))
     if compression not in COMPRESSIONS:
-        return f"{shown}, compression {compression}, which is not supported"
+        return f"{described}, compression {compression}, which is not supported"
     if _planar(tags):
-        return f"{shown}, planar: decoding it here would keep the first band only"
+        return f"{described}, planar: decoding it here would keep the first band only"
     if colour not in COLOURS:
-        return f"{shown}, colour space {colour} (raw sensor data?), which is not supported"
+        return f"{described}, colour space {colour} (raw sensor data?), which is not supported"
     if bands == 1:
-        return _one_band_problem(tags, shown)
+        return _one_band_problem(tags, described)
     if not _kept_in_full(tags):
-        return f"{shown}: decoding it here would lose bands or depth"
+        return f"{described}: decoding it here would lose bands or depth"
     return None
 
 
-def _shown(bands: int, bits: tuple[int, ...]) -> str:
+def _described(bands: int, bits: tuple[int, ...]) -> str:
     """A TIFF in messages."""
     depths = "/".join(map(str, sorted(set(bits))))
     if bands == 1:
@@ -560,14 +560,14 @@ def _shown(bands: int, bits: tuple[int, ...]) -> str:
     return f"a TIFF of {bands} bands, {depths} bits"
 
 
-def _one_band_problem(tags: Tags, shown: str) -> str | None:
+def _one_band_problem(tags: Tags, described: str) -> str | None:
     bits = _bits(tags)[0]
     sample_format = min(_sample_formats(tags))
     if _colour(tags) == WHITE_IS_ZERO and bits > 8:
-        return f"{shown}, white is zero: decoding it here would give its negative"
+        return f"{described}, white is zero: decoding it here would give its negative"
     if (bits, sample_format) in ONE_BAND:
         return None
-    return f"{shown}, {FORMAT_NAMES[sample_format & 3]}, which is not supported"
+    return f"{described}, {FORMAT_NAMES[sample_format & 3]}, which is not supported"
 
 
 def _kept_in_full(tags: Tags) -> bool:

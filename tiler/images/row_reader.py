@@ -77,7 +77,7 @@ class Later(Protocol):
     def __call__(self, work: Callable[[], Result], /) -> Future[Result]: ...
 
 
-class Band(NamedTuple):
+class RowBand(NamedTuple):
     """Some rows of an image: pixels `(n, width, bands)` from the row `top` on."""
 
     pixels: NDArray[Any]
@@ -107,7 +107,7 @@ def sweep(
     ends = [int(bottoms[group[0]]) for group in groups]
     band = _read(rows, None, starts[0], ends[0])
     for after, group in enumerate(groups, 1):
-        following: Future[Band] | None = None
+        following: Future[RowBand] | None = None
         if after < len(groups):
             following = later(partial(_read, rows, band, starts[after], ends[after]))
         yield band.pixels, band.top, group.tolist()
@@ -131,7 +131,7 @@ def _starts(tops: Ints, groups: list[Ints]) -> list[int]:
     return starts
 
 
-def _read(rows: RowReader, before: Band | None, start: int, end: int) -> Band:
+def _read(rows: RowReader, before: RowBand | None, start: int, end: int) -> RowBand:
     """The band from start to end. Rows of the band before it are copied, not read again."""
     pixels = np.empty((end - start, rows.width, rows.bands), rows.dtype)
     shared = 0
@@ -139,7 +139,7 @@ def _read(rows: RowReader, before: Band | None, start: int, end: int) -> Band:
         shared = before.bottom - start
         pixels[:shared] = before.pixels[start - before.top :]
     rows.read(start + shared, pixels[shared:])
-    return Band(pixels, start)
+    return RowBand(pixels, start)
 
 
 def bands_of(rows: RowReader, height: int) -> Iterator[NDArray[Any]]:

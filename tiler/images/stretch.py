@@ -292,6 +292,18 @@ def _ends(dtype: np.dtype[Any], index: int) -> tuple[float, float]:
     return float(math.ceil(low)), float(math.floor(high))
 
 
+def _ends_within(
+    extremes: tuple[float, float], dtype: np.dtype[Any], index: int
+) -> tuple[float, float]:
+    """The ends of a bin, inside the lowest and the highest value of all pixels.
+
+    Rounding to float32 may have put a value into a bin that ends before it.
+    """
+    lowest, highest = extremes
+    low, high = _ends(dtype, index)
+    return min(max(low, lowest), highest), min(max(high, lowest), highest)
+
+
 def _percentile(
     dtype: np.dtype[Any], counts: Ints, extremes: tuple[float, float], percent: int
 ) -> float:
@@ -305,9 +317,7 @@ def _percentile(
     pixels = int(cumulative[-1])
     rank = max(1, -(-pixels * percent // 100))  # the first pixel has 1
     index = int(np.searchsorted(cumulative, rank))
-    # Not outside of the values there are, which rounding to float32 may have put past the bin's end
-    lowest, highest = extremes
-    low, high = (min(max(end, lowest), highest) for end in _ends(dtype, index))
+    low, high = _ends_within(extremes, dtype, index)
     inside = int(counts[index])
     before = int(cumulative[index] - counts[index])
     fraction = (rank - before - 0.5) / inside

@@ -33,7 +33,7 @@ MOST_NUMBERS = 64  # of one value of whole numbers
 MOST = 4096  # entries of a directory, and directories of a file, that are read
 
 
-class Entry(NamedTuple):
+class TagEntry(NamedTuple):
     """An entry of a directory. `value` holds the value, or its offset when it is longer."""
 
     tag: int
@@ -70,7 +70,7 @@ class TiffLayout:
         (offset,) = struct.unpack(self.order + self.offset, data)
         return offset
 
-    def entries(self, at: int) -> tuple[list[Entry], int]:
+    def entries(self, at: int) -> tuple[list[TagEntry], int]:
         """The entries of the directory at an offset, and the offset of the next one (0: none)."""
         count_form, entry_form = "H", "HHI4s"
         if self.big:
@@ -80,16 +80,16 @@ class TiffLayout:
         (count,) = struct.unpack(self.order + count_form, self.file.read(count_size))
         entry_form = self.order + entry_form
         data = self.file.read(min(count, MOST) * struct.calcsize(entry_form))
-        entries = [Entry(*fields) for fields in struct.iter_unpack(entry_form, data)]
+        entries = [TagEntry(*fields) for fields in struct.iter_unpack(entry_form, data)]
         following = self.file.read(struct.calcsize(self.offset))
         if len(following) < struct.calcsize(self.offset):
             return entries, 0
         return entries, self.unpacked_offset(following)
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: TagEntry) -> bytes:
         """The bytes of an entry's value; fewer where the file ends.
 
-        A long value stands elsewhere in the file.
+        A long value is stored elsewhere in the file.
         """
         length = size_of(entry)
         if length <= len(entry.value):
@@ -101,7 +101,7 @@ class TiffLayout:
             return b""
 
 
-def size_of(entry: Entry) -> int:
+def size_of(entry: TagEntry) -> int:
     """Bytes of an entry's value."""
     return entry.number * struct.calcsize(FORMS[entry.type])
 
