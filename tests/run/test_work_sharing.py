@@ -31,7 +31,7 @@ def in_threads(number, function):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_never_more_at_work_than_there_are_hands(count):
+def test_never_more_at_work_than_there_are_threads(count):
     threads, at_work = SharedThreads(count), AtWork()
 
     def piece(i):
@@ -48,7 +48,7 @@ def test_never_more_at_work_than_there_are_hands(count):
     assert at_work.most <= count
 
 
-def test_one_picture_has_all_hands():
+def test_one_image_has_all_threads():
     threads, meeting = SharedThreads(4), threading.Barrier(4)
     with threads.busy():
         futures = [threads.later(lambda: meeting.wait(20)) for _ in range(3)]

@@ -49,7 +49,7 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image without a loss: every band, every bit, the same
+    """Whether this reader decodes such an image without loss: every band, every bit, the same
     colours.
 
     >>> from tiler.images.header import Header

@@ -162,7 +162,7 @@ def opened(
         pages: of a TIFF, the number of pages of one band that are the bands of one image.
 
     Raises:
-        SourceRefused: too large (I04), damaged (I03), or no installed reader decodes it without a
+        SourceRefused: too large (I04), damaged (I03), or no installed reader decodes it without
             loss (I06, I07).
         MemoryError: it does not fit.
     """
@@ -272,7 +272,7 @@ def cost(header: Header) -> int:
 
 
 def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
-    """The header of an image that Pillow alone decodes, whole and without a loss.
+    """The header of an image that Pillow alone decodes, whole and without loss.
 
     Raises:
         SourceRefused: any other image (I02, I03, I04, I06, I07).
@@ -285,7 +285,7 @@ def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
 
 
 def require_plain(header: Header, max_pixels: int | None, hint: str = "") -> None:
-    """Reject what Pillow cannot decode whole and without a loss (I04, I06, I07)."""
+    """Reject what Pillow cannot decode whole and without loss (I04, I06, I07)."""
     require_size(header, max_pixels, hint=hint)
     if header.problem is None:
         return

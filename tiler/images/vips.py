@@ -51,7 +51,7 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image without a loss: every band, every bit, the same
+    """Whether this reader decodes such an image without loss: every band, every bit, the same
     colours.
 
     Indices become colours and single bits become 0 or 255, so such images are read only where they
