@@ -151,7 +151,9 @@ def _crowd(rng: np.random.Generator, size: int) -> Floats:
 
 
 def _nested(rng: np.random.Generator, size: int) -> Floats:
-    """34 boxes with five small ones each: three inside, each in its third, and one on either side."""
+    """34 boxes with five small ones each: three inside, each in its third, and one on either
+    side.
+    """
     hosts = _placed(rng, _sides(rng, 34, 80, 300), size, 0.0)
     found = [hosts]
     for host in hosts:

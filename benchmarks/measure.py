@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-MEMORY = """Memory is the peak of the process tree, sampled: PSS with the pages of mapped files, which are the page cache's;
-anon without them (but what processes share after a fork is counted in each)."""
+MEMORY = """Memory is the peak of the process tree, sampled: PSS with the pages of mapped files,
+which are the page cache's; anon without them (but what processes share after a fork is counted in
+each)."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,9 @@ def cores() -> int:
 
 
 def machine(*packages: str) -> str:
-    """The processor, the cores usable, Python and the packages that are installed, with versions."""
+    """The processor, the cores usable, Python and the packages that are installed, with
+    versions.
+    """
     from importlib import metadata
 
     versions = [f"Python {platform.python_version()}"]

@@ -171,7 +171,9 @@ from tiler.geometry.instances import Instances
 corner = scene["rects"].astype(int)[:, :2]
 ends = np.searchsorted(scene["tile"], np.arange(len(corner) + 1))
 own = scene["boxes"] - np.tile(corner[scene["tile"]], 2)
-parts = [(tiler.Window(x, y, 640, 640), Instances(scene["class_id"][a:b], own[a:b], conf=scene["conf"][a:b]))
+def seen(a, b):
+    return Instances(scene["class_id"][a:b], own[a:b], conf=scene["conf"][a:b])
+parts = [(tiler.Window(x, y, 640, 640), seen(a, b))
          for (x, y), a, b in zip(corner.tolist(), ends[:-1], ends[1:])]
 def work():
     return len(tiler.stitch(parts, tuple(scene["size"].tolist())).instances)
@@ -185,13 +187,15 @@ own = scene["boxes"] - np.tile(shift, 2)
 columns = own.tolist(), scene["class_id"].tolist(), scene["conf"].tolist(), shift.tolist()
 def work():
     found = [
-        ObjectPrediction(bbox=b, category_id=c, category_name=str(c), score=s, shift_amount=xy, full_shape=[height, width])
+        ObjectPrediction(bbox=b, category_id=c, category_name=str(c), score=s, shift_amount=xy,
+                         full_shape=[height, width])
         for b, c, s, xy in zip(*columns)
     ]
     found = [one.get_shifted_object_prediction() for one in found]
     global alone
     start = time.process_time()
-    found = GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS", class_agnostic=False)(found)
+    merge = GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS", class_agnostic=False)
+    found = merge(found)
     alone = time.process_time() - start
     return len(found)
 """
@@ -222,16 +226,20 @@ cpu, wall = time.process_time(), time.perf_counter()
 count = work()
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 try:
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+    lines = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    peak = int(lines[0].split()[1]) / 1024
 except OSError:
     peak = float("nan")
-print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, "count": count, "alone": globals().get("alone", cpu)}))
+alone = globals().get("alone", cpu)
+print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, "count": count, "alone": alone}))
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """A script for one process, and what it gave: seconds of CPU and wall, MiB, how many came out."""
+    """A script for one process, and what it gave: seconds of CPU and wall, MiB, how many came
+    out.
+    """
 
     command: list[str]
 

@@ -199,7 +199,9 @@ def make_json(root: Path, scene: Columns) -> None:
 
 
 def make_tree(root: Path, scene: Columns) -> None:
-    """A YOLO dataset, and the detections as `tiler merge` writes them, each image predicted whole."""
+    """A YOLO dataset, and the detections as `tiler merge` writes them, each image predicted
+    whole.
+    """
     from tiler.formats import exports, jsonl, provenance
     from tiler.geometry import boxes
     from tiler.geometry.instances import Instances
@@ -256,19 +258,21 @@ scene = dict(np.load(sys.argv[1]))
 limits = scene["limits"].tolist()
 def means(precision, recall):  # (IoU, recall, class, size, limit); -1 where there is no label
     known = lambda values: float(values[values > -1].mean())
-    return {"AP": known(precision[..., 0, -1]), "precision": known(precision), "recall": known(recall)}
+    ap = known(precision[..., 0, -1])
+    return {"AP": ap, "precision": known(precision), "recall": known(recall)}
 """
 OURS = """
 from tiler.evaluation import coco
 from tiler.evaluation.bins import ALL, COCO
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.inputs import Found, Sample, Truth
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.geometry.instances import Instances
 labels = Instances(scene["label_class"], scene["label_boxes"])
 given = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
 def sampled():
-    truth = Truth(labels, scene["label_image"])
-    return Sample(truth, Found.of(given, scene["image"]), int(scene["images"]), int(scene["classes"]))
+    truth = GroundTruth(labels, scene["label_image"])
+    found = Predicted.of(given, scene["image"])
+    return EvaluationInputs(truth, found, int(scene["images"]), int(scene["classes"]))
 """
 EVALUATION = """
 def work():
@@ -329,12 +333,16 @@ def work():
     for count in (1, 11):
         bootstrap.draws(sample, own, bootstrap.weights(sample.images, count), (ALL, *COCO.bins))
         lap(f"bootstrap {count}")
-    spent["bootstrap, a replicate of 4 sizes"] = (spent.pop("bootstrap 11") - spent["bootstrap 1"]) / 10
-    spent["bootstrap, before the first"] = spent.pop("bootstrap 1") - 2 * spent["bootstrap, a replicate of 4 sizes"]
+    one, eleven = spent.pop("bootstrap 1"), spent.pop("bootstrap 11")
+    replicate = (eleven - one) / 10
+    spent["bootstrap, a replicate of 4 sizes"] = replicate
+    spent["bootstrap, before the first"] = one - 2 * replicate
     images = sample.images
     layout = Layout.of([rects] * images, [np.ones(4)] * images, np.tile(scene["size"], (images, 1)))
-    x, y = (sample.detections.instances.boxes[:, :2] + sample.detections.instances.boxes[:, 2:]).T / 2
-    origins = Origins(4 * sample.detections.image + 2 * (y > height / 2) + (x > width / 2), np.arange(len(x) + 1))
+    boxes = sample.detections.instances.boxes
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    quarter = 2 * (y > height / 2) + (x > width / 2)
+    origins = Origins(4 * sample.detections.image + quarter, np.arange(len(x) + 1))
     lap("tiles as arrays")
     visible = seams.visibility(labels.boxes, scene["label_image"], layout)
     seams.table(sample, own, matched, visible)
@@ -352,7 +360,8 @@ cpu, wall = time.process_time(), time.perf_counter()
 figures = work()
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 try:
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+    lines = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    peak = int(lines[0].split()[1]) / 1024
 except OSError:
     peak = float("nan")
 print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, **figures}))
@@ -376,9 +385,8 @@ def print_results(
                 f"<= {seconds:g} s{'' if memory is None else f', {memory:.0f} MiB'}: "
                 f"{'yes' if good else 'NO'}"
             )
-        print(
-            f"{name:22} {m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['AP']:9.6f}  {goal}".rstrip()
-        )
+        figures = f"{m['cpu']:8.3f} {m['wall']:8.3f} {m['peak']:9.0f} {m['AP']:9.6f}"
+        print(f"{name:22} {figures}  {goal}".rstrip())
 
 
 def print_ratio(name: str, ours: dict[str, float], theirs: dict[str, float]) -> None:

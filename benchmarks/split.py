@@ -242,7 +242,8 @@ SAHI = """
 import sys
 from sahi.slicing import slice_coco
 slice_coco(sys.argv[1] + "/coco.json", sys.argv[1] + "/images/train", "out", output_dir=sys.argv[2],
-           slice_height=640, slice_width=640, overlap_height_ratio=0.2, overlap_width_ratio=0.2, out_ext=sys.argv[3] or None)
+           slice_height=640, slice_width=640, overlap_height_ratio=0.2, overlap_width_ratio=0.2,
+           out_ext=sys.argv[3] or None)
 """
 ULTRALYTICS = """
 import sys
@@ -252,7 +253,8 @@ split_images_and_labels(sys.argv[1] + "/dota", sys.argv[2], "train", crop_sizes=
 YOLO_TILER = """
 import sys
 from yolo_tiler import TileConfig, YoloTiler
-config = TileConfig(slice_wh=(640, 640), overlap_wh=(0.2, 0.2), annotation_type="object_detection", output_ext=".jpg",
+config = TileConfig(slice_wh=(640, 640), overlap_wh=(0.2, 0.2),
+                    annotation_type="object_detection", output_ext=".jpg",
                     compression=95, train_ratio=1.0, valid_ratio=0.0, test_ratio=0.0)
 YoloTiler(sys.argv[1] + "/yolo", sys.argv[2], config, show_processing_status=False).run()
 """
@@ -316,7 +318,9 @@ def ours(root: Path, out: Path, *more: str) -> list[str]:
 
 
 def to_same(root: Path, out: Path, suffix: str, pythons: Sequence[str]) -> tuple[Runs, list[str]]:
-    """The commands of a table of tiles in the images' format, and what their walls are divided by."""
+    """The commands of a table of tiles in the images' format, and what their walls are divided
+    by.
+    """
     runs = floors(root, out, suffix)
     bases = [*runs, OURS]
     runs |= {OURS: ours(root, out), AGAIN: ours(root, out)}

@@ -102,7 +102,9 @@ def test_the_example_is_small_and_its_pictures_are_large():
     "data", ["examples/scenes", SHARED / "data" / "cars_detect"], ids=["scenes", "cars"]
 )
 def test_the_chain_ends_with_the_report(clone, data):
-    """Split, predict (simulated), merge, score: in one script, on the example and on real images."""
+    """Split, predict (simulated), merge, score: in one script, on the example and on real
+    images.
+    """
     if not (clone / data).exists():
         pytest.skip("needs ../shared")
     done = subprocess.run(

@@ -64,7 +64,9 @@ LABEL_WORDS = BYTES + NUMBERS.encode().split()
 
 
 def mutant(data, chance, words):
-    """The bytes after a few edits: a piece dropped, doubled, moved or broken, or something put in."""
+    """The bytes after a few edits: a piece dropped, doubled, moved or broken, or something put
+    in.
+    """
     for _ in range(chance.choice([1, 1, 1, 2, 3, 6])):
         a, b = sorted(chance.randrange(len(data) + 1) for _ in range(2))
         b = min(b, a + chance.choice([1, 2, 5, 20, 100]))

@@ -15,6 +15,7 @@ from tiler.options import (
     PredictionOptions,
     ReadingOptions,
     RunOptions,
+    ScoreOptions,
     SplitOptions,
 )
 from tiler.options.fields import option_fields
@@ -81,7 +82,7 @@ BAD = {
         {},
     ],
     "overlap": ["-0.1", -1, "nan", "inf", math.inf, "x", "", None, True, [0.2], "20%", "0,2"],
-    "edge": ["Shift", "", None, 1, [], "shfit"],
+    "edge": ["", None, 1, [], "shfit"],
     "scale": [
         "0",
         "17",
@@ -101,13 +102,13 @@ BAD = {
         [[1]],
         "1;2",
     ],
-    "task": ["detection", "", None, "DETECT"],
+    "task": ["detection", "", None],
     "min_visible": ["-0.1", "1.1", "nan", "x", None, False],
     "min_size": ["-1", "nan", "inf", "x", None, True],
     "truncated": ["dorp", "", None],
     "rescue": ["maybe", "", None, 2, "y", []],
     "ignored": ["drop", None],
-    "obb": ["Aligned", None],
+    "obb": [None],
     "parts": ["bridged", None],
     "background": ["-1", "some", "nan", "inf", None, True, []],
     "seed": ["-1", "1.5", "x", None, True, "1e3", math.inf],
@@ -130,7 +131,7 @@ def test_an_option_as_text_and_as_a_value(name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_value_is_refused_by_name_with_what_is_expected(name):
-    shown = f"--{name.replace('_', '-')} is "
+    shown = f"--{name.replace('_', '-')}: expected "
     for value in BAD[name]:
         with pytest.raises(TilerError) as error:
             SplitOptions.of({name: value})
@@ -203,7 +204,7 @@ def test_an_unknown_name_is_refused_with_a_guess(cls):
 def test_a_guess_for_a_name_and_for_a_choice():
     with pytest.raises(TilerError, match=r"unknown option 'tiel'; did you mean 'tile'\?"):
         SplitOptions.of({"tiel": 640})
-    with pytest.raises(TilerError, match=r"did you mean 'shift'\?, got 'shfit'"):
+    with pytest.raises(TilerError, match=r"\(did you mean 'shift'\?\), got 'shfit'"):
         SplitOptions(edge="shfit")
 
 
@@ -249,7 +250,8 @@ def test_run_and_check_options():
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
     with pytest.raises(
-        TilerError, match=f"^--backend is .*; {backend} does not run yet: .*, got '{backend}'$"
+        TilerError,
+        match=f"^--backend: expected .*; {backend} does not run yet: .*, got '{backend}'$",
     ) as caught:
         RunOptions.of({"backend": backend})
     assert caught.value.exit_code == 2
@@ -263,3 +265,38 @@ def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):
         ReadingOptions.of({"export": "csv"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "given", "value"),
+    [
+        (MergeOptions, "method", "NMS", "nms"),
+        (MergeOptions, "method", "Greedy-NMM", "greedy-nmm"),
+        (MergeOptions, "metric", "IoS", "ios"),
+        (SplitOptions, "format", "PNG", "png"),
+        (SplitOptions, "edge", "Shift", "shift"),
+        (PredictionOptions, "export", "CSV,GeoJSON", "geojson,csv"),
+        (ScoreOptions, "protocol", "COCO,Ultralytics", "coco,ultralytics"),
+    ],
+)
+def test_words_may_be_in_any_case(options, name, given, value):
+    assert getattr(options(**{name: given}), name) == value
+
+
+@pytest.mark.parametrize("given", [1.5, "1.5", "2.25", "0.2x0.1", -1, "20%", "nan", True])
+def test_an_overlap_is_a_fraction_or_whole_pixels(given):
+    with pytest.raises(TilerError, match="--overlap: expected a fraction of the tile below 1, or"):
+        SplitOptions(overlap=given)
+    assert [SplitOptions(overlap=o).overlap for o in ("0.2", 0, 1, "128", 128.0)] == [
+        0.2,
+        0,
+        1,
+        128,
+        128,
+    ]
+
+
+@pytest.mark.parametrize(("given", "file"), [("coco", "predictions.json"), ("csv,yolo", "labels/")])
+def test_an_export_that_is_always_written_is_answered_with_its_name(given, file):
+    with pytest.raises(TilerError, match=f"--export: .*{file}.* is always written"):
+        PredictionOptions(export=given)

@@ -75,7 +75,9 @@ def test_2_an_object_halved_by_every_tile_is_not_lost(tmp_path):
 
 
 def test_3_touching_a_tile_is_not_being_in_it(tmp_path):
-    """yolo_tiler: a zero-width label for an edge, AttributeError for a corner, and the run is over."""
+    """yolo_tiler: a zero-width label for an edge, AttributeError for a corner, and the run is
+    over.
+    """
     _, rows = cut(
         tmp_path,
         "0 0.5 0.5 0.1 0.1\n",

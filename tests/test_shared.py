@@ -177,9 +177,11 @@ def odd(tmp_path_factory):
 REFUSED = {
     "avif.avif": "I07",
     "bomb_header.png": "I04", "bomb_header_jpg.jpg": "I04", "bomb_real.png": "I04",
-    "corrupt_crc.png": "I03", "truncated.png": "I03", "truncated_half.jpg": "I03", "truncated_head.jpg": "I03",
+    "corrupt_crc.png": "I03", "truncated.png": "I03", "truncated_half.jpg": "I03",
+    "truncated_head.jpg": "I03",
     "truncated_noeoi.jpg": "I03", "truncated_tif.tif": "I03",
-    "html404.jpg": "I02", "text.jpg": "I02", "one_byte.png": "I02", "zero_byte.jpg": "I02", "zero_dim.png": "I02",
+    "html404.jpg": "I02", "text.jpg": "I02", "one_byte.png": "I02", "zero_byte.jpg": "I02",
+    "zero_dim.png": "I02",
     "tall_1x5000.png": "I05", "wide_5000x1.png": "I05", "tiny_1x1.png": "I05",
 }  # fmt: skip
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from tiler.version import __version__
 
-TYPE_CHECKING = False  # as in typing, which takes a while to load; a Ctrl-C would find nobody in
+# Not from typing, which takes a while to load: a Ctrl-C meanwhile would end in a traceback
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from typing import Any

@@ -1,11 +1,11 @@
-"""`tiler check`: what the trainer would refuse of a dataset, and what else is wrong with it."""
+"""`tiler check`: what the trainer would reject of a dataset, and what else is wrong with it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,21 +18,23 @@ from tiler.formats import manifest, yolo
 from tiler.formats.text_files import read_bytes, reason
 from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
-from tiler.images.header import probe, suffix_fits
+from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
 from tiler.run import workers
 from tiler.run.rejecting import refusal
+from tiler.types import Task
 
 CHUNK = 16
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was looked at, and what was found, in the order of the images.
+    """What was checked and what was found, in the order of the images.
 
     Attributes:
         root: the folder that the findings' paths are relative to.
-        images, rows: numbers looked at.
+        task: detect, segment, obb or pose, and in `task_reason` how that was decided.
+        images, rows: how many were checked.
     """
 
     root: Path
@@ -43,13 +45,20 @@ class CheckReport:
     findings: list[Finding]
 
     def exit_code(self) -> int:
-        """1 when there is an error or a warning."""
+        """1 if there is an error or a warning."""
         return int(any(finding.level != "note" for finding in self.findings))
 
 
 @dataclass(frozen=True, slots=True)
 class _CheckJob:
-    """What looking at an image needs beside the image."""
+    """What checking an image needs beside the image.
+
+    Attributes:
+        spec: what label rows mean.
+        classes: of a COCO dataset, the class of each category id.
+        coco_name: its file.
+        pages: the number of pages of a TIFF, where they are the bands of one image; else 0.
+    """
 
     root: Path
     spec: yolo.Spec
@@ -59,11 +68,15 @@ class _CheckJob:
     pages: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was seen of one image."""
+@dataclass(slots=True)
+class _CheckedImage:
+    """What was found in one image and its labels.
 
-    findings: list[Finding]
+    Attributes:
+        digest: of the image's content; "" where it could not be read.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
     rows: int = 0
     digest: str = ""
 
@@ -75,16 +88,16 @@ def check(
     progress: Callable[[int, int], None] | None = None,
     **options: object,
 ) -> CheckReport:
-    """Check a dataset as the trainer would read it, and against what `tiler split` needs.
+    """Check a dataset as the trainer would read it, and for what `tiler split` needs.
 
-    Every image is decoded and every label row judged by the trainer's own rules; pairs,
-    names, and images that stand in two splits are looked at, and of an output of
-    `tiler split` the manifest too.
+    Every image is decoded, and every label row checked by the trainer's own rules. Also
+    checked are pairs of images and labels, file names, images that are in two splits, and
+    the manifest of an output of `tiler split`.
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
         images: the images' folder, of a COCO JSON.
-        progress: called with images done and of how many.
+        progress: called with the number of images done, and of all.
         options: any of `CheckOptions` (task, workers, max_pixels).
 
     Raises:
@@ -93,90 +106,99 @@ def check(
     chosen = CheckOptions.of(options)
     dataset = find(Path(data), None if images is None else Path(images))
     task, reason = tasks.decide(dataset, chosen.task)
-    spec = yolo.Spec(task, len(dataset.names), dataset.kpt_shape if task == "pose" else None)
+    job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     findings = list(dataset.findings)
-    chunks = [dataset.sources[i : i + CHUNK] for i in range(0, len(dataset.sources), CHUNK)]
-    classes = dataset.coco.classes if dataset.coco is not None else None
-    job = _CheckJob(
-        dataset.root,
-        spec,
-        classes,
-        dataset.file.name,
-        pixel_limit(chosen.max_pixels),
-        dataset.pages,
-    )
-    count = workers.count(chosen.workers)
-    looks = workers.stream(
-        partial(_look_all, job), chunks, count, "threading", lambda chunk: chunk[0].key
-    )
+    total = len(dataset.sources)
     rows = 0
-    seen: dict[str, Source] = {}
-    for done, (source, look) in enumerate(
-        zip(dataset.sources, chain.from_iterable(looks), strict=True), 1
-    ):
-        findings += look.findings
-        rows += look.rows
-        first = seen.setdefault(look.digest or source.key, source)
-        if first.split != source.split:
-            other = "" if first.key == source.key else f", as {first.key},"
-            findings.append(
-                Finding(source.key, "P04", f"stands in {source.split} and{other} in {first.split}")
-            )
+    for done, checked in enumerate(_checked(job, dataset.sources, chosen.workers), 1):
+        findings += checked.findings
+        rows += checked.rows
         if progress is not None:
-            progress(done, len(dataset.sources))
+            progress(done, total)
     findings += _shared_labels(dataset)
     findings += _manifest(dataset.root)
-    return CheckReport(dataset.root, task, reason, len(dataset.sources), rows, findings)
+    return CheckReport(dataset.root, task, reason, total, rows, findings)
 
 
-def _look_all(job: _CheckJob, chunk: Sequence[Source]) -> list[_Seen]:
-    return [_look(job, source) for source in chunk]
+def _job(dataset: Dataset, task: Task, max_pixels: int | None) -> _CheckJob:
+    kpt_shape = dataset.kpt_shape if task == "pose" else None
+    spec = yolo.Spec(task, len(dataset.names), kpt_shape)
+    classes = None if dataset.coco is None else dataset.coco.classes
+    return _CheckJob(dataset.root, spec, classes, dataset.file.name, max_pixels, dataset.pages)
 
 
-def _look(job: _CheckJob, source: Source) -> _Seen:
+def _checked(job: _CheckJob, sources: Sequence[Source], count: int) -> Iterator[_CheckedImage]:
+    """Each image and its labels, in order."""
+    chunks = [sources[i : i + CHUNK] for i in range(0, len(sources), CHUNK)]
+    results = workers.stream(
+        partial(_check_all, job),
+        chunks,
+        workers.count(count),
+        "threading",
+        lambda chunk: chunk[0].key,
+    )
+    first_with: dict[str, Source] = {}
+    for source, checked in zip(sources, chain.from_iterable(results), strict=True):
+        first = first_with.setdefault(checked.digest or source.key, source)
+        if first.split != source.split:
+            checked.findings.append(_in_two_splits(source, first))
+        yield checked
+
+
+def _in_two_splits(source: Source, first: Source) -> Finding:
+    alias = "" if first.key == source.key else f", as {first.key},"
+    return Finding(source.key, "P04", f"is in {source.split} and{alias} in {first.split}")
+
+
+def _check_all(job: _CheckJob, chunk: Sequence[Source]) -> list[_CheckedImage]:
+    return [_check_one(job, source) for source in chunk]
+
+
+def _check_one(job: _CheckJob, source: Source) -> _CheckedImage:
     """One image and its labels."""
-    key = source.key
-    findings: list[Finding] = []
-    rows, digest = 0, ""
+    checked = _CheckedImage()
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            checked.digest = hashlib.file_digest(file, "sha256").hexdigest()
             header = probe(file)
             reading.choose(header, source.bytes, job.max_pixels)
-            if min(header.size) < MIN_SIDE:
-                sides = f"{header.size[0]} x {header.size[1]}"
-                findings.append(
-                    Finding(key, "I05", f"{sides} px, expected {MIN_SIDE} or more a side")
-                )
-            if not suffix_fits(source.key, header):
-                findings.append(Finding(key, "I09", f"the content is {header.format}"))
-            if header.orientation != 1:
-                findings.append(
-                    Finding(
-                        key,
-                        "I10",
-                        f"EXIF orientation {header.orientation}: labels are for the turned image",
-                    )
-                )
-            if header.frames > 1 and job.pages < 2:
-                findings.append(
-                    Finding(key, "I11", "several pages or frames; the trainer reads the first one")
-                )
-            label_file = labels.label_file(job.root, source, job.coco_name)
-            if label_file.data is None:
-                findings.append(Finding(key, "P01", "no label file"))
-            read = labels.read(source, label_file, job.spec, job.classes, *header.size)
-            findings += read.findings
-            rows = len(read.instances) + read.refused
+            checked.findings += _of_header(job, source, header)
+            _check_labels(job, source, header, checked)
             reading.verify(file, header, job.max_pixels, job.pages)
-    except Exception as error:  # whatever it is, the other images are looked at
-        refused = refusal(error)
-        findings.append(Finding(refused.path or key, refused.code, refused.message))
-    return _Seen(findings, rows, digest)
+    except Exception as error:  # whatever it is, the other images are checked
+        rejected = refusal(error)
+        path = rejected.path or source.key
+        checked.findings.append(Finding(path, rejected.code, rejected.message))
+    return checked
+
+
+def _of_header(job: _CheckJob, source: Source, header: Header) -> Iterator[Finding]:
+    """What the header of an image tells."""
+    key = source.key
+    width, height = header.size
+    if min(width, height) < MIN_SIDE:
+        yield Finding(key, "I05", f"{width} x {height} px, expected {MIN_SIDE} or more a side")
+    if not suffix_fits(key, header):
+        yield Finding(key, "I09", f"the content is {header.format}")
+    if header.orientation != 1:
+        what = "labels are for the turned image"
+        yield Finding(key, "I10", f"EXIF orientation {header.orientation}: {what}")
+    if header.frames > 1 and job.pages < 2:
+        yield Finding(key, "I11", "several pages or frames; the trainer reads the first one")
+
+
+def _check_labels(job: _CheckJob, source: Source, header: Header, checked: _CheckedImage) -> None:
+    """The labels of an image."""
+    file = labels.label_file(job.root, source, job.coco_name)
+    if file.data is None:
+        checked.findings.append(Finding(source.key, "P01", "no label file"))
+    read = labels.read(source, file, job.spec, job.classes, *header.size)
+    checked.findings += read.findings
+    checked.rows = len(read.instances) + read.refused
 
 
 def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
-    """Images of one stem in one folder have one label file for both."""
+    """Images that share a label file, since they differ in their suffix only."""
     if dataset.coco is not None:
         return
     owner: dict[str, str] = {}
@@ -188,29 +210,34 @@ def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _manifest(root: Path) -> list[Finding]:
-    """Of an output of `tiler split`: each tile there, and as many rows as the manifest says."""
+    """If the dataset is an output of `tiler split`: whether all tiles of the manifest are there,
+    with the right number of rows.
+    """
     path = root / manifest.NAME
     if not os.path.lexists(path):
         return []
     try:
         findings = manifest.missing(root)
-        entries = list(manifest.read_sources(path))
+        sources = list(manifest.read_sources(path))
     except TilerError as error:
         return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
-    gone = {finding.path for finding in findings}
-    for entry in entries:
-        for tile in entry.tiles:
-            name = f"labels/{entry.split}/{tile.name}.txt"
-            if name[:-4] in gone:
-                continue
-            try:
-                rows = len(read_bytes(root / name, yolo.MAX_BYTES).splitlines())
-            except (OSError, TilerError) as error:
-                why = reason(error) if isinstance(error, OSError) else str(error)
-                findings.append(Finding(name, "T01", f"cannot be read: {why}"))
-                continue
-            if rows != len(tile.rows):
-                findings.append(
-                    Finding(name, "T02", f"{rows} rows, the manifest has {len(tile.rows)}")
-                )
+    missing = {finding.path for finding in findings}
+    for source in sources:
+        for tile in source.tiles:
+            stem = f"labels/{source.split}/{tile.name}"
+            if stem not in missing:
+                findings += _rows_of_tile(root, f"{stem}.txt", len(tile.rows))
     return findings
+
+
+def _rows_of_tile(root: Path, name: str, expected: int) -> Iterator[Finding]:
+    """Whether the label file of a tile has as many rows as expected."""
+    try:
+        rows = len(read_bytes(root / name, yolo.MAX_BYTES).splitlines())
+    except OSError as error:
+        yield Finding(name, "T01", f"cannot be read: {reason(error)}")
+    except TilerError as error:
+        yield Finding(name, "T01", f"cannot be read: {error}")
+    else:
+        if rows != expected:
+            yield Finding(name, "T02", f"{rows} rows, the manifest has {expected}")

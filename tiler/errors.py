@@ -1,4 +1,4 @@
-"""What can go wrong, said to the person at the keyboard.
+"""What can go wrong, in words for the person at the keyboard.
 
 Every error of ours is a `TilerError`; its `exit_code` is what the command line ends with.
 A bad record among good ones is not an error but a `Finding` (see `findings`).
@@ -11,25 +11,26 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """The text on one line and safe to show: what a terminal would obey becomes an escape.
+    """The text on one line and safe to show: control characters become escapes.
 
-    Messages hold names as they are; this is done once, where a text leaves.
+    Messages hold names as they are; this is done once, where a text is shown or written.
 
     >>> printable("a\\nb")
     'a\\\\nb'
     """
     if text.isprintable():
         return text
-    shown = (c if c.isprintable() else _escape(c) for c in text)
-    return "".join(shown)
+    return "".join(map(_escaped, text))
 
 
-def _escape(character: str) -> str:
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
     return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 class TilerError(Exception):
-    """Base of all errors of tiler: wrong use or unusable input, nothing was written."""
+    """Base of all errors of tiler. By itself: wrong use or unusable input; nothing was written."""
 
     exit_code = 2
 
@@ -38,7 +39,7 @@ class TilerError(Exception):
 
 
 class Unfinished(TilerError):
-    """The work could not be finished; what is done is kept, and running again goes on.
+    """The work could not be finished; what is done is kept, and the same run resumes it.
 
     A full disk, a lost worker, too little memory, or another run that holds the output.
     """
@@ -47,17 +48,19 @@ class Unfinished(TilerError):
 
 
 class SourceRefused(TilerError):
-    """One source image, or its label file, cannot be used. The others go on.
+    """One source image, or its label file, cannot be used. The others are processed.
 
     Args:
         code: the finding's code, as in `findings.CODES`.
         message: what was found and what was expected.
-        path: the file at fault when it is not the image itself.
+        path: the file at fault, if it is not the image itself.
     """
 
     def __init__(self, code: str, message: str, path: str | None = None) -> None:
         super().__init__(code, message, path)
-        self.code, self.message, self.path = code, message, path
+        self.code = code
+        self.message = message
+        self.path = path
 
     def __str__(self) -> str:
         return printable(self.message)
@@ -70,4 +73,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     "; did you mean 'tile'?"
     """
     close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    if not close:
+        return ""
+    return f"; did you mean {close[0]!r}?"

@@ -1,8 +1,8 @@
 """Findings: what was noticed about one file or one row, and what was done with it.
 
-`error` means that something of the source is not in the output (or that the trainer
-would drop it); `warning` that it was repaired, or is worth knowing; `note` that a rule
-was applied which loses nothing.
+`error`: something of the source is not in the output, or the trainer would drop it.
+`warning`: something was repaired, or is worth knowing.
+`note`: a rule was applied that loses nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tiler.errors import printable
@@ -25,17 +25,17 @@ CODES: dict[str, tuple[Level, str]] = {
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),
-    "I04": ("error", "the image is too large: for --max-pixels, or for the memory there is"),
-    "I05": ("error", "a side is under 10 px, which the trainer refuses"),
+    "I04": ("error", "the image is too large for --max-pixels or for the memory"),
+    "I05": ("error", "a side is under 10 px, which the trainer rejects"),
     "I06": ("error", "reading it would lose bit depth, bands or colour"),
-    "I07": ("error", "a format that the trainer reads and tiler, as installed, does not"),
-    "I08": ("error", "the trainer does not see a file of this name"),
+    "I07": ("error", "a format that the trainer reads, but tiler as installed does not"),
+    "I08": ("error", "the trainer ignores files with such a name"),
     "I09": ("warning", "the suffix does not match the content"),
     "I10": ("note", "EXIF orientation: the trainer sees the image turned"),
-    "I11": ("note", "several pages or frames: the first one counts"),
+    "I11": ("note", "several pages or frames: only the first is used"),
     "I12": ("warning", "pixels were converted, since the format cannot hold them"),
     "I13": ("warning", "more than 8 bits are kept; of 16 the trainer takes the high byte only"),
-    "I14": ("warning", "images differ in their number of bands, of which the trainer takes one"),
+    "I14": ("warning", "images differ in their number of bands; the trainer takes one number only"),
     "L01": ("error", "the label file cannot be read"),
     "L02": ("error", "not a number"),
     "L03": ("error", "wrong number of values"),
@@ -43,20 +43,20 @@ CODES: dict[str, tuple[Level, str]] = {
     "L05": ("error", "coordinates outside the image"),
     "L06": ("error", "no size or no area"),
     "L07": ("warning", "duplicate row"),
-    "L08": ("warning", "reaches past the frame"),
+    "L08": ("warning", "reaches past the image"),
     "L09": ("warning", "self-crossing outline, read by the even-odd rule"),
     "L10": ("error", "a box where an outline is needed"),
-    "L11": ("warning", "a keypoint outside the frame, or an unknown visibility"),
+    "L11": ("warning", "a keypoint outside the image, or an unknown visibility"),
     "L12": ("note", "an outline in a box dataset, read as its box"),
-    "L13": ("error", "every row was refused, so the image is not background"),
+    "L13": ("error", "every row was rejected, so the image is not used as background"),
     "L14": ("note", "a region to be ignored (iscrowd, ignore)"),
     "L15": ("error", "an outline that crosses itself too often"),
     "P01": ("warning", "no label file: the image counts as background"),
     "P02": ("warning", "a label file without an image"),
     "P03": ("warning", "two images share one label file"),
-    "P04": ("warning", "the same image stands in two splits"),
+    "P04": ("warning", "the same image is in two splits"),
     "P05": ("warning", "an image is listed twice"),
-    "D01": ("error", "a file of predictions cannot be read"),
+    "D01": ("error", "a prediction file cannot be read"),
     "D02": ("error", "not a number"),
     "D03": ("error", "wrong number of values"),
     "D04": ("error", "not a class"),
@@ -65,22 +65,22 @@ CODES: dict[str, tuple[Level, str]] = {
     "D07": ("warning", "repeats an earlier row; dropped"),
     "D08": ("error", "a confidence outside 0 to 1"),
     "D09": ("note", "reaches past its tile; clamped"),
-    "D10": ("error", "predictions for what is no tile of the dataset"),
-    "D11": ("warning", "as many rows as a detector keeps at most (300): some may be missing"),
+    "D10": ("error", "predictions for something that is not a tile of the dataset"),
+    "D11": ("warning", "as many rows as detectors usually keep at most (300): some may be missing"),
     "D12": ("error", "a tile outside its image"),
     "D13": ("error", "no world file beside the image: its GeoJSON is in pixels"),
     "D14": (
         "warning",
-        "images that the ground truth has not; predictions.json has them by their names",
+        "images that are not in the ground truth; predictions.json has their names as ids",
     ),
     "D15": ("error", "an outline that crosses itself too often"),
     "S01": ("error", "predictions for an image that is not scored"),
-    "S02": ("error", "detections that seem to be in pixels of tiles"),
-    "X01": ("error", "an image that tiler itself failed on; the others are done"),
+    "S02": ("error", "detections that seem to be in pixels of their tiles"),
     "S03": (
         "error",
-        "images without predictions of which it is not known whether they were looked at",
+        "images without predictions, if it is not known whether the detector was run on them",
     ),
+    "X01": ("error", "an internal error with an image; the others are done"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }
@@ -90,8 +90,11 @@ CODES: dict[str, tuple[Level, str]] = {
 class Finding:
     """One thing noticed.
 
-    `path` is the real one, made printable where it is shown, and `message` is printable. `line`
-    counts from 1; `count` rows share the finding.
+    Attributes:
+        path: of the file, as it is; `str` makes it printable.
+        message: printable.
+        line: counts from 1; None if the finding is about the whole file.
+        count: number of rows that share the finding.
 
     >>> str(Finding("labels/a.txt", "L04", "class 7, expected 0 to 4", line=17))
     'labels/a.txt:17: L04 class 7, expected 0 to 4'
@@ -105,31 +108,44 @@ class Finding:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", printable(self.message))
-        if not self.path.isascii():  # a name that is not UTF-8 is none that JSON could hold
+        if not self.path.isascii():  # JSON cannot hold a name that is not UTF-8
             path = self.path.encode("utf-8", "backslashreplace").decode()
             object.__setattr__(self, "path", path)
 
     @property
     def level(self) -> Level:
+        """error, warning or note."""
         return CODES[self.code][0]
 
+    def and_more(self, count: int) -> Finding:
+        """The same finding for more rows."""
+        return replace(self, count=self.count + count)
+
     def __str__(self) -> str:
-        where = printable(self.path) + (f":{self.line}" if self.line is not None else "")
-        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-        return (f"{where}: " if where else "") + f"{self.code} {self.message}{more}"
+        text = f"{self.code} {self.message}"
+        if self.count > 1:
+            text += f" (and {self.count - 1} more)"
+        where = printable(self.path)
+        if self.line is not None:
+            where += f":{self.line}"
+        if not where:
+            return text
+        return f"{where}: {text}"
 
 
 def inside(path: str, folder: str) -> str:
-    """A finding's path from a folder on, so that reports do not tell where that lies.
+    """A finding's path relative to a folder, so that reports do not tell where the folder is.
 
     >>> inside("/data/preds/a.txt", "/data/preds"), inside("b.txt", "/data/preds")
     ('a.txt', 'b.txt')
     """
-    return path.removeprefix(folder).lstrip("/" + os.sep) if path.startswith(folder) else path
+    if not path.startswith(folder):
+        return path
+    return path.removeprefix(folder).lstrip("/" + os.sep)
 
 
 def short(value: object) -> str:
-    """A value as it was found, in few words however large or nested it is.
+    """A value that was found, in a few words however large or nested it is.
 
     >>> short(["a"] * 1000)
     "['a', 'a', 'a', 'a', 'a', 'a', ...]"
@@ -138,10 +154,10 @@ def short(value: object) -> str:
 
 
 def together(findings: Iterable[Finding]) -> list[Finding]:
-    """Entries of one JSON that had no size (D06), which detectors write now and then, as one
-    finding with their count.
+    """Combine the entries of each JSON that had no size (D06), which detectors write now and then.
 
-    >>> [str(f) for f in together([Finding("a.json", "D06", f"entry {i}: no size") for i in range(3)])]
+    >>> entries = [Finding("a.json", "D06", f"entry {i}: no size") for i in range(3)]
+    >>> [str(finding) for finding in together(entries)]
     ['a.json: D06 entry 0: no size (and 2 more)']
     """
     kept: list[Finding] = []
@@ -153,28 +169,25 @@ def together(findings: Iterable[Finding]) -> list[Finding]:
             first[finding.path] = len(kept)
             kept.append(finding)
         else:
-            known = kept[first[finding.path]]
-            count = known.count + finding.count
-            kept[first[finding.path]] = Finding(known.path, known.code, known.message, None, count)
+            place = first[finding.path]
+            kept[place] = kept[place].and_more(finding.count)
     return kept
 
 
 def condensed(findings: Iterable[Finding], limit: int = 10) -> list[Finding]:
-    """At most `limit` findings a file and code that lose nothing; the last one carries the count of
+    """At most `limit` warnings and notes of each file and code; the last one carries the count of
     the rest.
 
-    Errors are all kept: every row that was refused has its line.
+    Errors are all kept: every row that was rejected has its line.
     """
     kept: list[Finding] = []
-    seen: dict[tuple[str, str], list[int]] = {}
+    places: dict[tuple[str, str], list[int]] = {}
     for finding in findings:
-        places = seen.setdefault((finding.path, finding.code), [])
-        if len(places) < limit or finding.level == "error":
-            places.append(len(kept))
+        alike = places.setdefault((finding.path, finding.code), [])
+        if len(alike) < limit or finding.level == "error":
+            alike.append(len(kept))
             kept.append(finding)
         else:
-            last = kept[places[-1]]
-            kept[places[-1]] = Finding(
-                last.path, last.code, last.message, last.line, last.count + finding.count
-            )
+            last = alike[-1]
+            kept[last] = kept[last].and_more(finding.count)
     return kept

@@ -1,6 +1,6 @@
 """Libraries that are loaded when they are first needed.
 
-Shapely knows outlines. Boxes do without it, and loading it is a good part of a small run's start.
+Shapely is needed for outlines, not for boxes, and takes a good part of the start of a small run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 
 class _Lazy:
+    """A module that is imported when one of its attributes is first used."""
+
     def __init__(self, name: str) -> None:
         self._name = name
 

@@ -1,4 +1,4 @@
-"""Names of the field's quantities, for annotations."""
+"""Types that many modules use, for annotations."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT, picture, tree
+from tests.conftest import ROOT, Dataset, picture, tree
 from tiler.options import CheckOptions, RunOptions, SplitOptions
 from tiler.options.fields import option_fields
 
@@ -66,7 +66,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         (["split", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
         (
             ["split", "data", "--tile", "5"],
-            "--tile is a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
+            "--tile: expected a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
         ),
         (
             ["split", "data", "--tile", "64", "--overlap", "64"],
@@ -83,7 +83,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         ),
         (
             ["check", "data", "--output-format", "xml"],
-            "--output-format is one of text, json, github, got 'xml'",
+            "--output-format: expected one of text, json, github, got 'xml'",
         ),
     ],
 )
@@ -153,18 +153,29 @@ def test_a_second_run_on_one_output_is_refused_with_3(filled, tmp_path):
     assert "another run is writing it" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def many_tiles(tmp_path_factory):
+    """A dataset that takes a moment, and the tiles of a run that nobody stopped."""
+    root = tmp_path_factory.mktemp("many")
+    data = Dataset(root / "data").filled(train=16, size=(900, 700))
+    assert run("split", data.yaml, "--tile", 64, "--out", root / "sound").returncode == 0
+    return data, tree(root / "sound")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code", "backend"),
+    [
+        (signal.SIGINT, 130, "threading"),
+        (signal.SIGINT, 130, "loky"),
+        (signal.SIGTERM, 143, "loky"),
+        (signal.SIGHUP, 129, "threading"),
+    ],
 )
-@pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
-    tmp_path, number, code, backend
+    many_tiles, tmp_path, number, code, backend
 ):
-    from tests.conftest import Dataset
-
-    data = Dataset(tmp_path / "data").filled(train=30, size=(900, 700))
-    run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
+    data, sound = many_tiles
     arguments = [
         "split",
         str(data.yaml),
@@ -184,17 +195,14 @@ def test_a_signal_stops_in_one_line_and_the_rest_is_done_by_the_next_run(
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, said = process.communicate(timeout=10)
     assert process.returncode == code
-    assert said == f"tiler: stopped by {signal.Signals(number).name}; run again to go on\n"
+    assert said == f"tiler: stopped by {signal.Signals(number).name}; run again to resume\n"
     assert not (tmp_path / "out").exists()
     assert run(*arguments).returncode == 0
-    assert tree(tmp_path / "out") == tree(tmp_path / "sound")
+    assert tree(tmp_path / "out") == sound
 
 
-def test_a_lost_worker_is_made_up_for(tmp_path):
-    from tests.conftest import Dataset
-
-    data = Dataset(tmp_path / "data").filled(train=12, size=(900, 700))
-    run("split", data.yaml, "--tile", 64, "--out", tmp_path / "sound")
+def test_a_lost_worker_is_made_up_for(many_tiles, tmp_path):
+    data, sound = many_tiles
     arguments = [
         "split",
         str(data.yaml),
@@ -216,7 +224,7 @@ def test_a_lost_worker_is_made_up_for(tmp_path):
     os.kill(children[-1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "")
-    assert tree(tmp_path / "out") == tree(tmp_path / "sound")
+    assert tree(tmp_path / "out") == sound
 
 
 def test_an_ascii_terminal_is_enough(tmp_path):
@@ -248,7 +256,7 @@ def test_the_bar_is_for_terminals(filled, tmp_path):
     assert b"4/4" in shown
 
 
-def test_a_fault_of_our_own_is_one_line_unless_debugging(filled, tmp_path):
+def test_an_internal_error_is_one_line_unless_debugging(filled, tmp_path):
     code = (
         "import sys, tiler.splitting as s\n"
         "def broken(*a, **k): raise ZeroDivisionError('oops')\n"
@@ -259,7 +267,7 @@ def test_a_fault_of_our_own_is_one_line_unless_debugging(filled, tmp_path):
     command = [sys.executable, "-c", code, "split", str(filled.yaml)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3
-    assert done.stderr.startswith("tiler: a fault of tiler itself: ZeroDivisionError: oops")
+    assert done.stderr.startswith("tiler: internal error: ZeroDivisionError: oops")
     assert done.stderr.count("\n") == 1
     debug = subprocess.run([*command[:3], "--debug", *command[3:]], capture_output=True, text=True)
     assert "Traceback" in debug.stderr
@@ -354,7 +362,7 @@ def test_check_sees_the_same_picture_in_two_splits(dataset):
     dataset.add("a.jpg", "", picture(seed=1))
     dataset.add("b.jpg", "", picture(seed=1), "val")
     done = run("check", dataset.yaml)
-    assert "images/val/b.jpg: P04 stands in val and, as images/train/a.jpg, in train" in done.stdout
+    assert "images/val/b.jpg: P04 is in val and, as images/train/a.jpg, in train" in done.stdout
 
 
 def test_json_has_the_real_path_and_the_terminal_the_printable_one(dataset, tmp_path):

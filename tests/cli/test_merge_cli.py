@@ -69,7 +69,7 @@ def test_done_is_0_with_a_table_on_stdout_and_silence_on_stderr(here):
         "rows",
         "rows",
         "cut",
-        "refused",
+        "rejected",
         "joined",
         "orphans",
         "detections",
@@ -196,7 +196,7 @@ def test_many_findings_are_counted(here):
         ),
         (
             ["preds", "--tiles", "tiles", "--only-predicted"],
-            "--only-predicted goes with --data, whose labels are scored",
+            "--only-predicted needs --data, whose labels are scored",
         ),
         (
             ["preds", "--tiles", "tiles", "--backend", "dask"],

@@ -156,8 +156,8 @@ def test_findings_are_1_and_stand_on_stderr_with_their_file(here):
         (["nowhere"], "nowhere: no such file or folder"),
         (["tiled"], "predictions on tiles (p0__0_0_100_100): run tiler merge first"),
         (["good", "--split", "tset"], "has val, train; some of these, or all"),
-        (["good", "--bins", "aitdo"], "--bins is coco, aitod, tinyperson, soda"),
-        (["good", "--max-dets", "ten"], "--max-dets is auto, or rising whole numbers"),
+        (["good", "--bins", "aitdo"], "--bins: expected coco, aitod, tinyperson, soda"),
+        (["good", "--max-dets", "ten"], "--max-dets: expected auto, or increasing whole numbers"),
         (["good", "--protocol", "cocoo"], "did you mean 'coco'?"),
         (["good", "--fail-under", "ap_smal=0.2"], "no such number; did you mean 'ap_small'?"),
         (["good", "--fail-under", "ap"], "--fail-under is NAME=NUMBER"),
@@ -315,7 +315,7 @@ def test_compare_says_which_is_better_in_words(here):
     same = score(here, "good", "--compare", "good")
     assert (same.returncode, same.stderr) == (0, "")
     assert same.stdout.splitlines()[-1] == "too few images for an interval (2)"
-    table = same.stdout[same.stdout.index("first less other") :].splitlines()[1:-1]
+    table = same.stdout[same.stdout.index("first minus other") :].splitlines()[1:-1]
     assert [line.split() for line in table if line.startswith("AP ")] == [["AP", "0.000"]]
     assert not any(" to " in line for line in table)
     content = strictly(score(here, "good", "--compare", "worse", "--json").stdout)["comparison"]

@@ -85,9 +85,7 @@ def test_a_working_directory_that_is_gone_is_2(filled, tmp_path):
         cwd=tmp_path / "gone",
     )
     assert done.returncode == 2
-    assert (
-        done.stderr == "tiler: the working directory is not there any more; change to one that is\n"
-    )
+    assert done.stderr == "tiler: the working directory no longer exists; change to another\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")

@@ -279,7 +279,8 @@ def test_nothing_at_all(file):
     [
         b"", b"[]", b"{", b"\xff", b"[" * 100_000,
         b'{"images": [], "annotations": []}', b'{"images": [], "annotation": [], "categories": []}',
-        b'{"images": [], "annotations": [], "categories": []}', b'{"images": [], "annotations": [3], "categories": []}',
+        b'{"images": [], "annotations": [], "categories": []}',
+        b'{"images": [], "annotations": [3], "categories": []}',
         b'{"images": [], "annotations": [], "categories": [{"id": 1}]}',
     ],
 )  # fmt: skip

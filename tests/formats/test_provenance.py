@@ -1,4 +1,6 @@
-"""merged.jsonl, and lines of JSON in general: what is written is read again, and nothing else is."""
+"""merged.jsonl, and lines of JSON in general: what is written is read again, and nothing else
+is.
+"""
 
 import json
 

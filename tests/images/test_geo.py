@@ -29,7 +29,9 @@ SIZE = (60, 40)
 
 
 def made(tags, order="<", big=False):
-    """A TIFF of 60 x 40 black pixels with more tags, `{tag: (type, values)}`, built by hand."""
+    """A TIFF of 60 x 40 black pixels with more tags, `{tag: (type, values)}`, put together by
+    hand.
+    """
     width, height = SIZE
     entries = {
         256: (3, (width,)),

@@ -603,7 +603,7 @@ from tiler.images.encoding import Encoding
 
 kind, compression = (sys.argv[1].split() + [""])[:2]
 names = {"lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate"}
-options = {"compression": names[compression]} if compression else {}
+options = {"compression": names[compression]} if compression in names else {}
 if kind == "WEBP":
     options = {"lossless": True, "quality": 0, "method": 0}
 tile = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8))

@@ -157,7 +157,9 @@ def base(cut):
 
 @pytest.fixture(scope="module")
 def noisy(base, tmp_path_factory):
-    """What a detector might write: jitter, inventions, duplicates, and rows that cannot be meant."""
+    """What a detector might write: jitter, inventions, duplicates, and rows that cannot be
+    meant.
+    """
     rng = np.random.default_rng(7)
 
     def spoilt(name, text):
@@ -1175,8 +1177,8 @@ def test_world_files_need_to_know_where_the_pictures_lie(base, tmp_path):
         ({"groups": "a"}, "two or more classes"),
         ({"metod": "cvm"}, "unknown option 'metod'; did you mean 'method'"),
         ({"overlap": 3}, "unknown option 'overlap'"),
-        ({"conf": 1.5}, "--conf is 0 to 1"),
-        ({"max_det": -1}, "--max-det is a whole number from 0"),
+        ({"conf": 1.5}, "--conf: expected a number from 0 to 1"),
+        ({"max_det": -1}, "--max-det: expected a whole number of at least 0"),
         ({"tiles": "nowhere"}, "--tiles nowhere: expected the output of tiler split"),
         ({"data": "nowhere.yaml"}, "nowhere.yaml"),
         ({"tiles": None, "images": "nowhere"}, "--images nowhere: no such folder"),
@@ -1865,7 +1867,9 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
 
 
 def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
-    """Two halves of one object that nobody saw joined: a bridged row, two rows, or the larger one."""
+    """Two halves of one object that nobody saw joined: a bridged row, two rows, or the larger
+    one.
+    """
     data = Dataset(tmp_path / "data", ("a",))
     # a C, open to the right
     data.add(

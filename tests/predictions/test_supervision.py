@@ -117,7 +117,8 @@ def test_files_that_share_pictures_tell_their_rows_apart(tmp_path):
 @pytest.mark.parametrize(
     "bad, code",
     [
-        ({"x_min": "x"}, "D02"), ({"x_min": "nan"}, "D02"), ({"y_max": 20}, "D06"), ({"x_min": 500, "x_max": 600}, "D05"),
+        ({"x_min": "x"}, "D02"), ({"x_min": "nan"}, "D02"), ({"y_max": 20}, "D06"),
+        ({"x_min": 500, "x_max": 600}, "D05"),
         ({"class_id": "car"}, "D04"), ({"class_id": ""}, "D04"), ({"class_id": -1}, "D04"),
         ({"confidence": "high"}, "D08"), ({"confidence": 2}, "D08"), ({"confidence": ""}, "D08"),
     ],

@@ -394,7 +394,9 @@ def test_coco_keypoints(tmp_path):
 
 
 def test_regions_to_be_ignored_take_labels_and_detections_with_them(tmp_path):
-    """By hand: the region is x 100 to 200, y 0 to 100. Its class is scored as one without labels."""
+    """By hand: the region is x 100 to 200, y 0 to 100. Its class is scored as one without
+    labels.
+    """
     region = row(0, 100, 0, 200, 100)
     seen, inside, half, less = (
         (10, 10, 40, 40),

@@ -39,7 +39,9 @@ def score(made, **options):
 
 
 def test_by_hand(made):
-    """Of a: right, wrong, right, wrong; so precision 1 up to a recall of 1/3, 2/3 up to one of 2/3."""
+    """Of a: right, wrong, right, wrong; so precision 1 up to a recall of 1/3, 2/3 up to one of
+    2/3.
+    """
     metrics = score(made, protocol="coco,ultralytics,voc,voc07,dota")
     a = (34 + 33 * 2 / 3) / 101
     plain = metrics.plain()

@@ -104,7 +104,9 @@ def dumped(path, content):
 
 
 def ground(images, annotations, categories=("a", "b")):
-    """A COCO ground truth: [(id, file name)], [(image, category, xywh)]; ids of categories from 1."""
+    """A COCO ground truth: [(id, file name)], [(image, category, xywh)]; ids of categories from
+    1.
+    """
     return {
         "images": [{"id": id, "file_name": name, "width": W, "height": H} for id, name in images],
         "annotations": [

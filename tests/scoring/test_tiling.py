@@ -392,7 +392,9 @@ def turned(here, names):
 
 
 def test_classes_are_told_by_their_names(here):
-    """The merged predictions and the labels may number the same classes otherwise: the names count."""
+    """The merged predictions and the labels may number the same classes otherwise: the names
+    count.
+    """
     names = tiler.score(here.merged, here.data, split="all", replicates=0).names
     there = turned(here, list(names[::-1]))
     one, other = score(here), score(there)

@@ -76,7 +76,9 @@ def tiles(out, suffix=".jpg"):
 
 
 def assert_same(tile, path, whole, sampled):
-    """The pixels of a copied tile are the source's, but for the smoothed colours where it was cut."""
+    """The pixels of a copied tile are the source's, but for the smoothed colours where it was
+    cut.
+    """
     height, width = whole.shape[:2]
     across, down = {"4:2:0": (1, 1), "4:2:2": (1, 0)}.get(sampled, (0, 0))
     left, right = across * (tile.x > 0), across * (tile.x + tile.w < width)

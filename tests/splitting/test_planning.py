@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.strategies import quick
 from tiler.geometry.grids import grid
 from tiler.options import SplitOptions
-from tiler.splitting.planning import draw, places, quota
+from tiler.splitting.planning import draw, planned_tiles, quota
 
 NAME = re.compile(r"stem(?:__s(?P<percent>\d+))?__(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)")
 SCALES = [0.1, 0.25, 0.29, 0.33, 0.5, 0.6, 0.75, 1, 1.5, 2]
@@ -31,7 +31,7 @@ def cuts(draw):
 @quick
 @given(cuts())
 def test_names_are_unique_and_tell_the_window_and_the_scale(cut):
-    found = places("stem", *cut)
+    found = planned_tiles("stem", *cut)
     assert len({place.name for place in found}) == len(found)
     for place in found:
         name = NAME.fullmatch(place.name)
@@ -47,7 +47,9 @@ def test_at_full_size_the_windows_are_the_grid(cut):
     tile = (options.tile, options.tile) if isinstance(options.tile, int) else options.tile
     found = [
         place.window
-        for place in places("stem", width, height, SplitOptions.of({**options.plain(), "scale": 1}))
+        for place in planned_tiles(
+            "stem", width, height, SplitOptions.of({**options.plain(), "scale": 1})
+        )
     ]
     assert found == grid(width, height, tile, options.overlap, options.edge)
 
@@ -56,7 +58,7 @@ def test_at_full_size_the_windows_are_the_grid(cut):
 @given(cuts())
 def test_every_scale_covers_every_pixel_largest_first(cut):
     width, height, options = cut
-    found = places("stem", width, height, options)
+    found = planned_tiles("stem", width, height, options)
     scales = [place.scale for place in found]
     assert scales == sorted(scales, reverse=True)
     assert set(scales) == set(options.scale)
@@ -72,7 +74,7 @@ def test_every_scale_covers_every_pixel_largest_first(cut):
 @quick
 @given(cuts())
 def test_a_tile_is_its_window_times_the_scale(cut):
-    for place in places("stem", *cut):
+    for place in planned_tiles("stem", *cut):
         for shown, side in zip((place.window.width, place.window.height), place.size, strict=True):
             assert side >= 10
             assert abs(side - shown * place.scale) <= max(1, place.scale) / 2 or side == 10
@@ -84,7 +86,7 @@ def test_full_windows_are_tiles_of_the_size_asked_for(cut):
     width, height, options = cut
     asked = (options.tile, options.tile) if isinstance(options.tile, int) else options.tile
     assume(options.edge != "trim")
-    for place in places("stem", width, height, options):
+    for place in planned_tiles("stem", width, height, options):
         for shown, side, tile, length in zip(
             (place.window.width, place.window.height),
             place.size,
@@ -101,7 +103,7 @@ def test_neighbours_share_at_least_the_overlap_in_pixels_of_the_tile(cut):
     _, _, options = cut
     assume(options.overlap >= 1)
     for scale in options.scale:
-        windows = [place.window for place in places("stem", *cut) if place.scale == scale]
+        windows = [place.window for place in planned_tiles("stem", *cut) if place.scale == scale]
         for line in (
             sorted({(w.x, w.width) for w in windows}),
             sorted({(w.y, w.height) for w in windows}),
@@ -111,7 +113,9 @@ def test_neighbours_share_at_least_the_overlap_in_pixels_of_the_tile(cut):
 
 
 def test_a_tile_of_a_half_scale_grid_shows_twice_as_much():
-    first, *_, last = places("a", 3000, 2000, SplitOptions(tile="640x320", overlap=64, scale=0.5))
+    first, *_, last = planned_tiles(
+        "a", 3000, 2000, SplitOptions(tile="640x320", overlap=64, scale=0.5)
+    )
     assert first.name == "a__s50__0_0_1280_640"
     assert first.size == last.size == (640, 320)
     assert last.name == "a__s50__1720_1360_1280_640"
@@ -122,11 +126,13 @@ def test_a_tile_of_a_half_scale_grid_shows_twice_as_much():
     [(0.29, "__s29"), (0.57, "__s57"), (1.15, "__s115"), (0.01, "__s1"), (16, "__s1600")],
 )
 def test_the_mark_of_a_scale_is_its_percentage(scale, mark):
-    assert places("a", 100, 100, SplitOptions(scale=scale))[0].name.startswith(f"a{mark}__0_0_")
+    assert planned_tiles("a", 100, 100, SplitOptions(scale=scale))[0].name.startswith(
+        f"a{mark}__0_0_"
+    )
 
 
 def test_a_small_picture_at_full_and_half_scale_has_two_names():
-    assert [place.name for place in places("a", 300, 200, SplitOptions(scale="0.5,1"))] == [
+    assert [place.name for place in planned_tiles("a", 300, 200, SplitOptions(scale="0.5,1"))] == [
         "a__0_0_300_200",
         "a__s50__0_0_300_200",
     ]

@@ -674,7 +674,7 @@ def test_an_output_inside_a_linked_folder_of_the_source_is_refused(filled, tmp_p
 def test_new_faults_of_the_dataset_are_noticed_though_the_output_is_complete(filled, tmp_path):
     split(filled, tmp_path / "out")
     (filled.root / "labels/train/orphan.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(tiler.TilerError, match="other faults"):
+    with pytest.raises(tiler.TilerError, match="other findings"):
         split(filled, tmp_path / "out")
 
 

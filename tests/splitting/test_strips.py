@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-import tiler
 from tests.conftest import Dataset, needs_big, picture, rows_of, tree
 from tests.images import encoded, noise, oriented, smooth, tiff
 from tests.splitting.test_split import split
 from tiler.formats import manifest
 from tiler.images import gdal, lossless, reading, vips
+from tiler.splitting.tile_files import SourceTilesWriter
 
 ROWS = "".join(f"{i % 3} {0.1 + 0.13 * i:.2f} {0.15 + 0.11 * i:.2f} 0.11 0.13\n" for i in range(7))
 SIZE = (333, 211)
@@ -30,13 +30,13 @@ def by_strips(monkeypatch):
 
     def start():
         monkeypatch.setattr(reading, "LARGE", 0)
-        real = reading.raster.sweep
+        real = reading.row_reader.sweep
 
         def sweep(rows, *more):
             read.append(type(rows).__name__)
             return real(rows, *more)
 
-        monkeypatch.setattr(reading.raster, "sweep", sweep)
+        monkeypatch.setattr(reading.row_reader, "sweep", sweep)
         return read
 
     return start
@@ -266,15 +266,13 @@ def test_some_tiles_of_it_were_written_before_the_damage_was_seen(tmp_path, by_s
     data = made(tmp_path / "data", {"b.png": PICTURES["RGB.png"][:-2000]})
     by_strips()
     removed = []
-    real = tiler.splitting.tiles.Tiles.remove
-    monkeypatch.setattr(
-        tiler.splitting.tiles.Tiles,
-        "remove",
-        lambda self, numbers: (
-            removed.extend((tmp_path / ".out.partial").rglob("b__*.png")),
-            real(self, numbers),
-        ),
-    )
+    real = SourceTilesWriter.remove
+
+    def remove(self):
+        removed.extend((tmp_path / ".out.partial").rglob("b__*.png"))
+        real(self)
+
+    monkeypatch.setattr(SourceTilesWriter, "remove", remove)
     split(data, tmp_path / "out")
     assert len(removed) >= 4
 

@@ -12,7 +12,7 @@ from tiler.geometry.instances import Instances, empty
 from tiler.geometry.polygons import Rings
 from tiler.options import SplitOptions
 from tiler.splitting import tile_labels as views_module
-from tiler.splitting.planning import places
+from tiler.splitting.planning import planned_tiles
 from tiler.splitting.tile_labels import LabelRows, views
 from tiler.types import TASKS
 
@@ -87,7 +87,7 @@ def splits(draw, task=None, **kinds):
         obb=draw(st.sampled_from(["aligned", "minrect", "full"])),
         parts=draw(st.sampled_from(["separate", "bridge", "largest"])),
     )
-    where = places("a", SIDE, SIDE, options)
+    where = planned_tiles("a", SIDE, SIDE, options)
     return (
         rows,
         np.array([p.window.bounds for p in where]),
@@ -118,7 +118,9 @@ def test_there_is_a_view_of_each_object_in_each_tile_that_shows_some_of_it(split
 
 
 def naive_fates(found, rows, windows, scales, options):
-    """The rules of --min-visible, --min-size, --rescue and --truncated, one view after the other."""
+    """The rules of --min-visible, --min-size, --rescue and --truncated, one view after the
+    other.
+    """
     kept = []
     for k in range(len(found.tile)):
         t, i = found.tile[k], found.object[k]

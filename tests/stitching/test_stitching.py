@@ -264,7 +264,9 @@ def whole(x, y):
 
 @st.composite
 def on_pixels(draw, side=40):
-    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel's width or less."""
+    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel's width or
+    less.
+    """
     at = draw(whole((0, side - 12), (0, side - 12)))
     kind = draw(st.sampled_from(["any", "stair", "sliver"]))
     if kind == "any":
@@ -878,14 +880,14 @@ def test_poses_of_different_keypoints_are_refused():
         ({"groups": "dog,bird"}, ["dog", "cat"], "no class 'bird'"),
         ({"groups": "dog,cat"}, None, "no class 'dog'; class names are not known here"),
         ({"methd": "nms"}, None, r"unknown option 'methd'; did you mean 'method'\?"),
-        ({"method": "nsm"}, None, r"--method is one of .*did you mean 'nms'\?, got 'nsm'"),
-        ({"iou": 1.5}, None, "--iou is 0 to 1, such as"),
-        ({"conf": None}, None, "--conf is 0 to 1, such as"),
-        ({"groups": "dog"}, None, "--groups is groups of two or more classes"),
-        ({"groups": "dog,cat;cat,bird"}, None, "--groups is groups of two or more classes"),
-        ({"max_det": -1}, None, "--max-det is a whole number from 0 on"),
-        ({"orphans": "loose"}, None, "--orphans is one of keep, decay, drop"),
-        ({"metric": "giou"}, None, "--metric is one of iou, ios"),
+        ({"method": "nsm"}, None, r"--method: expected one of .*did you mean 'nms'\?\), got 'nsm'"),
+        ({"iou": 1.5}, None, "--iou: expected a number from 0 to 1, such as"),
+        ({"conf": None}, None, "--conf: expected a number from 0 to 1, such as"),
+        ({"groups": "dog"}, None, "--groups: expected groups of two or more classes"),
+        ({"groups": "dog,cat;cat,bird"}, None, "--groups: expected groups of two or more classes"),
+        ({"max_det": -1}, None, "--max-det: expected a whole number of at least 0"),
+        ({"orphans": "loose"}, None, "--orphans: expected one of keep, decay, drop"),
+        ({"metric": "giou"}, None, "--metric: expected one of iou, ios"),
     ],
 )
 def test_wrong_options_are_refused(options, names, message):
@@ -951,7 +953,7 @@ def test_values_that_cannot_be_meant(bad):
         MergeOptions.of(bad)
     except TilerError as error:
         [name] = bad
-        assert str(error).startswith(f"--{name.replace('_', '-')} is ")
+        assert str(error).startswith(f"--{name.replace('_', '-')}: expected ")
         assert "\n" not in str(error)
     else:
         pytest.fail("accepted")

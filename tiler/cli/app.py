@@ -12,29 +12,28 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
-gc.set_threshold(50_000)  # start-up makes many objects that stay: collecting them is a tenth of it
+gc.set_threshold(
+    50_000
+)  # most objects of the start-up stay; looking for garbage takes a tenth of it
 
 import typer  # noqa: E402
 
-from tiler.errors import (  # noqa: E402
-    TilerError,
-    Unfinished,
-    printable,
-)
+from tiler.cli import hints  # noqa: E402
+from tiler.errors import TilerError, Unfinished, printable  # noqa: E402
 from tiler.version import __version__  # noqa: E402
 
 app = typer.Typer(
     name="tiler",
-    help="Large images with small objects: a YOLO dataset to tiles that train, and back.",
+    help="Large images with small objects: a YOLO dataset to tiles, ready to train, and back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = ("split", "merge", "score", "check")
 
-DEBUG = "TILER_DEBUG"  # see run.refusing, too
+DEBUG = "TILER_DEBUG"  # also in run.rejecting
 LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes
-# of errors of other kinds
+# Errors of other types that mean it, by their messages
 NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
 
 
@@ -56,7 +55,8 @@ def _root(
 
 
 def add_commands(arguments: Sequence[str]) -> None:
-    """The one that is called; all of them where it is not plain which one that is."""
+    """Add the command that is called, so that the others are not loaded; all of them if it is not
+    clear which one that is."""
     called = [name for name in arguments[:1] if name in COMMANDS]
     for name in called or COMMANDS:
         app.command(name, no_args_is_help=True)(import_module(f"tiler.cli.{name}").command)
@@ -64,88 +64,118 @@ def add_commands(arguments: Sequence[str]) -> None:
 
 def run() -> NoReturn:
     """Run the command that the arguments name, and end the process."""
-    if sys.getfilesystemencoding() != "utf-8" and os.name == "posix" and "-X" not in sys.orig_argv:
-        # File names are bytes that nearly always are UTF-8, whatever the locale says
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
-    if "--debug" in sys.argv:  # wherever it stands
+    _require_utf8_names()
+    if "--debug" in sys.argv:  # in any position
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"
-    _keep_stderr()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    # and those of helper processes that outlive us for a moment
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    # numpy would start threads for linear algebra, which is not done here
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _prepare_streams()
+    _prepare_libraries()
     try:
         _require_place()
         add_commands(sys.argv[1:])
+        _require_our_style(sys.argv[1:])
         code = app(standalone_mode=False)
     except SystemExit as ended:
         code = ended.code
     except Exception as error:
         wrong_use = getattr(error, "format_message", None)  # an error of the command line's library
         if wrong_use is not None:
-            _misused(wrong_use())
+            _misused(_unknown_option(error) or wrong_use())
         if os.environ.get(DEBUG):
             raise
-        _fail(*_said(error))
+        _fail(*_explained(error))
     _leave(code if isinstance(code, int) else 0)
 
 
+def _require_utf8_names() -> None:
+    """Start again if file names are not read as UTF-8: they nearly always are, whatever the locale
+    says.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.name != "posix" or "-X" in sys.orig_argv:
+        return
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _prepare_streams() -> None:
+    """Let any name be printed, and no printing of others disturb us."""
+    _keep_stderr()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _prepare_libraries() -> None:
+    """No warnings of libraries, and no threads that are not used."""
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    # and those of helper processes that outlive us for a moment
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # numpy would start threads for linear algebra, which is not done here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def _misused(message: str) -> NoReturn:
-    """End because of what stands on the command line; of nothing at all, the help was printed."""
+    """End because the command line is wrong. Of an empty one, the help was printed already."""
     if not message:
         _leave(2)
-    command = next((f" {name}" for name in sys.argv[1:2] if name in COMMANDS), "")
+    command = "".join(f" {name}" for name in sys.argv[1:2] if name in COMMANDS)
     _fail(f"{message.rstrip('.')}; see tiler{command} --help", 2)
 
 
-def _said(error: Exception) -> tuple[str, int]:
+def _unknown_option(error: Exception) -> str | None:
+    """What to use in place of an option that does not exist; None for other errors."""
+    given = getattr(error, "option_name", None)
+    context = getattr(error, "ctx", None)
+    if given is None or context is None or not hasattr(error, "possibilities"):
+        return None
+    known = [name for parameter in context.command.params for name in parameter.opts]
+    return hints.unknown_option(context.command.name, given, known)
+
+
+def _require_our_style(arguments: Sequence[str]) -> None:
+    """Check that options are not written like `tile=640`.
+
+    Raises:
+        TilerError: they are; it says how to write them.
+    """
+    command, *rest = arguments or [""]
+    better = hints.rewritten(command, rest) if command in COMMANDS else None
+    if better is not None:
+        raise TilerError(f"options are not written like that here; write: {better}")
+
+
+def _explained(error: Exception) -> tuple[str, int]:
     """What an error means to the user, and the exit code."""
-    text = " ".join(str(error).split())
     if isinstance(error, TilerError):
         return str(error), error.exit_code
+    text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
-        return (
-            "not enough memory; give it more (ulimit -v, the container's limit), or use fewer "
-            "--workers",
-            3,
-        )
+        limits = "(ulimit -v, the container's limit)"
+        return f"not enough memory; give it more {limits}, or use fewer --workers", 3
     if isinstance(error, OSError):
         where = f": {error.filename}" if isinstance(error.filename, str) else ""
-        return f"cannot go on: {error.strerror or error}{where}", 3
-    return (
-        f"a fault of tiler itself: {type(error).__name__}: {text[:300]}; --debug shows where, "
-        "please report it",
-        3,
-    )
+        return f"cannot continue: {error.strerror or error}{where}", 3
+    what = f"{type(error).__name__}: {text[:300]}"
+    return f"internal error: {what}; --debug shows where, please report it", 3
 
 
 def _require_place() -> None:
-    """That a command can run at all.
+    """Check that a command can run at all; the help can in any case.
 
     Raises:
         TilerError: the working directory was deleted.
-        Unfinished: the address space is limited to less than the libraries take, which end the
-            process without a word then.
+        Unfinished: the address space is limited to less than the libraries take, which would end
+            the process without a word.
     """
-    if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS or {"-h", "--help"} & {*sys.argv}:
+    if not set(sys.argv[1:2]) & set(COMMANDS) or {"-h", "--help"} & set(sys.argv):
         return
     try:
         os.getcwd()
     except OSError:
-        raise TilerError(
-            "the working directory is not there any more; change to one that is"
-        ) from None
+        raise TilerError("the working directory no longer exists; change to another") from None
     left = _address_space()
     if left is not None and left < LEAST_MEMORY:
-        needed = f"{LEAST_MEMORY >> 20} MiB are needed to start, {left >> 20} are left"
-        raise Unfinished(
-            f"not enough memory: {needed} by the limit of the address space (ulimit -v)"
-        )
+        needed = f"{LEAST_MEMORY >> 20} MiB are needed to start, {left >> 20} MiB are left"
+        raise Unfinished(f"not enough memory: {needed} by the address space limit (ulimit -v)")
 
 
 def _address_space() -> int | None:
@@ -158,13 +188,13 @@ def _address_space() -> int | None:
             used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (ImportError, OSError, ValueError):
         return None
-    return None if limit == resource.RLIM_INFINITY else max(0, limit - used)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return max(0, limit - used)
 
 
 class _Forgiving(io.FileIO):
-    """A file to which writing never fails: of standard error on a full disk there is nobody to
-    tell.
-    """
+    """A file to which writing never fails: if stderr is on a full disk, nobody can be told."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -174,8 +204,8 @@ class _Forgiving(io.FileIO):
 
 
 def _keep_stderr() -> None:
-    """Keep stderr for ourselves: what joblib's helper processes print when one of them is killed
-    (their own tracebacks) is nothing to a user."""
+    """Keep stderr for ourselves: the tracebacks of joblib's helper processes, when one of them is
+    killed, are of no use to a user."""
     if os.environ.get(DEBUG):
         return
     with suppress(OSError, ValueError, AttributeError):  # there may be none
@@ -190,13 +220,11 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End, without the time that taking the libraries down costs, unless joblib has processes to
-    end.
-    """
+    """End at once, without taking the libraries down, unless joblib has processes to end."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read us had enough
+    except BrokenPipeError:  # the reader has enough
         pass
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -211,6 +239,6 @@ def _leave(code: int) -> NoReturn:
 
 
 def _close_stdout() -> None:
-    """Let go of what could not be written: Python would try again, and end by a code of its own."""
+    """Drop what could not be written: Python would try again, and end with its own exit code."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,103 +4,109 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.parameters import Config, JsonReport, Quiet, Verbose, configured, with_options
 from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
-from tiler.cli.score import noticed, shown
+from tiler.cli.score_tables import print_findings, print_score
 from tiler.errors import TilerError, printable
 from tiler.formats.locations import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
+from tiler.options.fields import option_names
 
 if TYPE_CHECKING:
     from tiler.merging import MergeReport
     from tiler.scoring import Metrics
 
+DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detection
+
+Preds = Annotated[
+    Path,
+    typer.Argument(metavar="PREDS", help="Folder of YOLO txt files, run folder, or JSON file."),
+]
+Tiles = Annotated[
+    Path | None,
+    typer.Option(
+        "--tiles",
+        metavar="DIR",
+        help="Output of tiler split.",
+        show_default="found in a parent folder of PREDS",
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the full images, to place tiles by their names, without a manifest.",
+        show_default=False,
+    ),
+]
+ScoreData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="YAML|JSON",
+        help="dataset.yaml or COCO JSON: gives class names, and labels to score against.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged"),
+]
+OnlyPredicted = Annotated[
+    bool,
+    typer.Option(
+        "--only-predicted", help="With --data: score only the images that have predictions."
+    ),
+]
+Explain = Annotated[
+    str | None,
+    typer.Option(
+        "--explain",
+        metavar="IMAGE",
+        help="Print what becomes of each prediction row of one image; write nothing.",
+        show_default=False,
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first rejected row.")]
+
 
 @with_options(MergeOptions, PredictionOptions, RunOptions)
 def command(
-    preds: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PREDS", help="Folder of YOLO txt, run folder, or predictions.json."
-        ),
-    ],
-    tiles: Annotated[
-        Path | None,
-        typer.Option(
-            "--tiles", metavar="DIR", help="Output of tiler split.", show_default="upward of PREDS"
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images",
-            metavar="DIR",
-            help="Full images, if tiles are told by their names.",
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="YAML|JSON",
-            help="dataset.yaml or COCO JSON: class names, and a score against its labels.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Output folder.", show_default="PREDS-merged"
-        ),
-    ] = None,
-    only_predicted: Annotated[
-        bool,
-        typer.Option(
-            "--only-predicted", help="With --data: score the images with predictions only."
-        ),
-    ] = False,
-    explain: Annotated[
-        str | None,
-        typer.Option(
-            "--explain",
-            metavar="SOURCE",
-            help="Print what becomes of each row of one image.",
-            show_default=False,
-        ),
-    ] = None,
+    preds: Preds,
+    tiles: Tiles = None,
+    images: Images = None,
+    data: ScoreData = None,
+    out: Out = None,
+    only_predicted: OnlyPredicted = False,
+    explain: Explain = None,
     config: Config = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first row that must be refused.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")
-    ] = False,
+    strict: Strict = False,
+    json: JsonReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     **options: Any,
 ) -> None:
-    """Merge predictions on tiles into the detections of the full images: no duplicate at a seam, no
-    half.
+    """Merge predictions on tiles into detections of the full images, without duplicates or cut
+    objects at the seams.
     """
-    allowed = {
-        item.name for cls in (MergeOptions, PredictionOptions, RunOptions) for item in fields(cls)
-    }
+    allowed = option_names(MergeOptions, PredictionOptions, RunOptions)
     chosen = configured(config, options, {*allowed, *PLACES})
-    configured_places = {name: chosen.pop(name) for name in PLACES if name in chosen}
-    if config is not None and tiles is None and images is None:
-        places = located(configured_places, config)
-        tiles, images = places.get("tiles"), places.get("images")
+    places = _configured_places(chosen, config)
+    if tiles is None and images is None:
+        tiles = places.get("tiles")
+        images = places.get("images")
     if only_predicted and data is None:
-        raise TilerError("--only-predicted goes with --data, whose labels are scored")
+        raise TilerError("--only-predicted needs --data, whose labels are scored")
+    where: dict[str, Any] = {"tiles": tiles, "images": images, "data": data}
     if explain is not None:
-        _explain(preds, explain, tiles=tiles, images=images, data=data, json=json, **chosen)
+        _explain(preds, explain, json=json, **where, **chosen)
         return
     from tiler.merging import default, merge
 
@@ -108,60 +114,85 @@ def command(
         raise TilerError(f"{preds}: no such file or folder")
     target = default(preds) if out is None else out
     with progress("merged", quiet or json) as show:
-        merged = merge(
-            preds,
-            tiles=tiles,
-            images=images,
-            data=data,
-            out=target,
-            strict=strict,
-            progress=show,
-            **chosen,
-        )
+        merged = merge(preds, out=target, strict=strict, progress=show, **where, **chosen)
     report = merged.report
-    metrics = None
+    score = _MergeScore()
     if data is not None and report.out:
-        reading = {
-            item.name: chosen[item.name] for item in fields(ReadingOptions) if item.name in chosen
-        }
-        metrics = _score(
+        reading = {name: chosen[name] for name in option_names(ReadingOptions) & set(chosen)}
+        score = _score(
             target, data, tiles=tiles, tile_preds=preds, only_predicted=only_predicted, **reading
         )
     if json:
-        emit(_json(report, metrics))
+        emit(_json(report, score))
     elif not quiet:
         _summary(report)
-        if metrics is not None and not isinstance(metrics, TilerError):
-            print()
-            shown(metrics, verbose)
-    if isinstance(metrics, TilerError):
-        print(f"tiler: no score: {printable(str(metrics))}", file=sys.stderr)
-    scored = 0 if metrics is None else 1 if isinstance(metrics, TilerError) else metrics.exit_code()
-    if metrics is not None and not isinstance(metrics, TilerError):
-        noticed(metrics, target, verbose, quiet)
+        score.print_tables(verbose)
+    score.print_findings(target, verbose, quiet)
     findings(report.findings, str(preds), verbose, quiet)
-    raise typer.Exit(max(report.exit_code(), scored))
+    raise typer.Exit(max(report.exit_code(), score.exit_code()))
 
 
-def _score(merged: Path, data: Path, **options: Any) -> Metrics | TilerError:
-    """What `tiler score` says of what was merged; or why that cannot be told."""
+def _configured_places(chosen: dict[str, Any], config: Path | None) -> dict[str, Path]:
+    """Take the places that a config names (an args.yaml does) out of the options."""
+    given = {name: chosen.pop(name) for name in PLACES if name in chosen}
+    if config is None:
+        return {}
+    return located(given, config)
+
+
+@dataclass(frozen=True, slots=True)
+class _MergeScore:
+    """The score of the merged detections, if there is one.
+
+    Attributes:
+        metrics: None where there is none.
+        problem: why it could not be made; "" where it was not asked for.
+    """
+
+    metrics: Metrics | None = None
+    problem: str = ""
+
+    def exit_code(self) -> int:
+        if self.metrics is not None:
+            return self.metrics.exit_code()
+        return int(bool(self.problem))
+
+    def print_tables(self, verbose: bool) -> None:
+        """The tables, to stdout."""
+        if self.metrics is not None:
+            print()
+            print_score(self.metrics, verbose)
+
+    def print_findings(self, merged: Path, verbose: bool, quiet: bool) -> None:
+        """Why there is no score, or its findings, to stderr."""
+        if self.problem:
+            print(f"tiler: no score: {printable(self.problem)}", file=sys.stderr)
+        if self.metrics is not None:
+            print_findings(self.metrics, merged, verbose, quiet)
+
+
+def _score(merged: Path, data: Path, **options: Any) -> _MergeScore:
+    """What `tiler score` says of the merged detections, or why it cannot."""
     from tiler.scoring import score
 
     try:
-        return score(merged, data, **options)
+        return _MergeScore(score(merged, data, **options))
     except TilerError as error:
-        return error
+        return _MergeScore(problem=str(error))
 
 
-def _json(report: MergeReport, metrics: Metrics | TilerError | None) -> str:
+def _json(report: MergeReport, score: _MergeScore) -> str:
     import msgspec
 
     from tiler.formats import report_json
 
     text = report.encoded()
-    if metrics is not None:
-        said = {"refused": str(metrics)} if isinstance(metrics, TilerError) else metrics.plain()
-        text = report_json.indented({**msgspec.json.decode(text), "score": said})
+    if score.metrics is not None:
+        content = {**msgspec.json.decode(text), "score": score.metrics.plain()}
+        text = report_json.indented(content)
+    elif score.problem:
+        content = {**msgspec.json.decode(text), "score": {"refused": score.problem}}
+        text = report_json.indented(content)
     return text.decode()
 
 
@@ -173,42 +204,31 @@ def _summary(report: MergeReport) -> None:
         tell("class names are not known: --data gives them")
     if report.left_out:
         tell(f"left out, without any predictions: {', '.join(report.left_out)}")
-    lost = {
-        name: number
-        for name, number in counts.fates.items()
-        if name not in ("kept", "fused", "orphan")
+    columns = {
+        "images": counts.images,
+        "tiles": counts.tiles,
+        "with rows": counts.predicted,
+        "rows": counts.rows,
+        "cut": counts.cut,
+        "rejected": counts.refused,
     }
-    head = [
-        "images",
-        "tiles",
-        "with rows",
-        "rows",
-        "cut",
-        "refused",
-        *lost,
-        "joined",
-        "orphans",
-        "detections",
-    ]
-    row = [
-        counts.images,
-        counts.tiles,
-        counts.predicted,
-        counts.rows,
-        counts.cut,
-        counts.refused,
-        *lost.values(),
-    ]
-    row += [counts.joined, counts.fates.get("orphan", 0), counts.detections]
-    tell(table(head, [row]))
-    if report.out:
-        tell(f"{'already complete: ' if report.unchanged else ''}{report.out}")
-    else:
+    for fate, rows in counts.fates.items():
+        if fate not in DETECTIONS:
+            columns[fate] = rows
+    columns["joined"] = counts.joined
+    columns["orphans"] = counts.fates.get("orphan", 0)
+    columns["detections"] = counts.detections
+    tell(table(list(columns), [list(columns.values())]))
+    if not report.out:
         tell("dry run: nothing was written")
+    elif report.unchanged:
+        tell(f"already complete: {report.out}")
+    else:
+        tell(report.out)
 
 
 def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
-    """A row of predictions a line."""
+    """What becomes of each prediction row of one image, a row a line."""
     from dataclasses import asdict
 
     from tiler.merging import explain
@@ -221,18 +241,9 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
         return
     rows = []
     for fate in fates:
-        box = "" if fate.box is None else " ".join(f"{value:.1f}" for value in fate.box)
+        class_id = "" if fate.class_id is None else fate.class_id
         conf = "" if fate.conf is None else f"{fate.conf:.3f}"
-        into = "" if fate.into is None else fate.into
-        rows.append(
-            [
-                fate.tile,
-                fate.row,
-                "" if fate.class_id is None else fate.class_id,
-                conf,
-                box,
-                fate.fate,
-                into,
-            ]
-        )
+        box = "" if fate.box is None else " ".join(f"{value:.1f}" for value in fate.box)
+        detection = "" if fate.into is None else fate.into
+        rows.append([fate.tile, fate.row, class_id, conf, box, fate.fate, detection])
     tell(table(["tile", "row", "class", "conf", "box", "fate", "detection"], rows))

@@ -1,32 +1,48 @@
-"""A command's parameters, made from the dataclass of its options."""
+"""Parameters of the commands: those that several share, and those made from options."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import Field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tiler.errors import TilerError, did_you_mean, printable
-from tiler.options.fields import Checked, option_fields
+from tiler.options.fields import Checked, flag_name, option_fields
 
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON."),
+]
+CocoImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", metavar="DIR", help="Image folder of a COCO JSON.", show_default=False
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE",
-        help="YAML of options; those on the command line win.",
+        help="YAML file with options; the command line takes precedence.",
         show_default=False,
     ),
+]
+JsonReport = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="List every finding, including notes.")
 ]
 
 
 def with_options(*classes: type[Checked]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of `**options`, one option for each field of the classes.
 
-    An option that is not given is not passed on, so that `--config` can stand in for it.
+    An option that is not given is not passed on, so that `--config` can set it.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,68 +50,76 @@ def with_options(*classes: type[Checked]) -> Callable[[Callable[..., None]], Cal
         own = [
             p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        names = {p.name for p in own}
-        added = [
-            _parameter(field)
-            for cls in classes
-            for field in option_fields(cls)
-            if field.name not in names
-        ]
+        own_names = {parameter.name for parameter in own}
+        parameters = list(own)
+        for cls in classes:
+            for field in option_fields(cls):
+                if field.name not in own_names:
+                    parameters.append(_parameter(field))
 
         def call(**given: Any) -> None:
-            fixed = {name: given.pop(name) for name in names}
-            command(**fixed, **{name: value for name, value in given.items() if value is not None})
+            options = {
+                name: value
+                for name, value in given.items()
+                if name in own_names or value is not None
+            }
+            command(**options)
 
-        call.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
-        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__doc__ = command.__doc__
+        call.__name__ = command.__name__
         return call
 
     return decorate
 
 
-def _parameter(field: Any) -> inspect.Parameter:
-    meta, name = field.metadata, "--" + field.name.replace("_", "-")
-    is_flag = isinstance(field.default, bool)
-    default = field.default
-    if isinstance(default, tuple):
-        default = ",".join(f"{item:g}" for item in default)
-    shown = (
-        ("on" if default else False)
-        if is_flag
-        else (False if default in (None, "") else str(default))
-    )
-    names = [f"{name}/--no-{name[2:]}" if is_flag and field.default else name]
+def _parameter(field: Field[Any]) -> inspect.Parameter:
+    """The command's parameter for an option; its value is None where it is not given."""
+    name = flag_name(field.name)
+    kind: Any = bool if isinstance(field.default, bool) else str
+    if field.default is True:
+        name = f"{name}/{flag_name('no_' + field.name)}"
     option = typer.Option(
-        *names,
-        help=meta["help"],
-        metavar=None if is_flag else meta["shown"],
-        show_default=shown,
-        rich_help_panel=meta["group"],
+        name,
+        help=field.metadata["help"],
+        metavar=field.metadata["metavar"],
+        show_default=_shown_default(field.default),
+        rich_help_panel=field.metadata["group"],
     )
-    kind = bool if is_flag else str
+    annotation = Annotated[kind | None, option]
     return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, option],
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def _shown_default(default: Any) -> str | bool:
+    """A default as the help shows it; False where there is nothing to show."""
+    if default is None or default is False or default == "":
+        return False
+    if default is True:
+        return "on"
+    if isinstance(default, tuple):
+        return ",".join(f"{item:g}" for item in default)
+    return str(default)
 
 
 def configured(config: Path | None, given: dict[str, Any], allowed: set[str]) -> dict[str, Any]:
-    """The options of a config file, with those of the command line over them.
+    """The options of a config file, overridden by those of the command line.
 
     Raises:
-        TilerError: the file has a key that is no option.
+        TilerError: the file has a key that is not an option.
     """
     if config is None:
         return given
     from tiler.formats import plain_yaml
 
-    content = {key.replace("-", "_"): value for key, value in plain_yaml.load(config).items()}
-    for key in content:
-        if key not in allowed:
-            raise TilerError(
-                f"{printable(str(config))}: unknown option {key!r}{did_you_mean(key, allowed)}"
-            )
-    return {**{key: value for key, value in content.items() if value is not None}, **given}
+    options = {}
+    for key, value in plain_yaml.load(config).items():
+        name = key.replace("-", "_")
+        if name not in allowed:
+            hint = did_you_mean(name, allowed)
+            raise TilerError(f"{printable(str(config))}: unknown option {name!r}{hint}")
+        if value is not None:
+            options[name] = value
+    return {**options, **given}

@@ -19,7 +19,7 @@ LISTED = 20  # findings printed; all of them are in the report
 
 
 def emit(text: str) -> None:
-    """Write a result to stdout as it is, if there is one."""
+    """Write a result to stdout as it is, if there is a stdout."""
     if sys.stdout is not None:
         sys.stdout.write(text)
 
@@ -38,51 +38,61 @@ def tell(what: str | Table) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """The first column to the left, numbers to the right."""
+    """A table with the first column aligned left, the others right."""
     from rich.table import Table
 
     result = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(head):
-        result.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    first, *others = head
+    result.add_column(first, justify="left", no_wrap=True)
+    for name in others:
+        result.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        result.add_row(*(printable(str(item)).replace("[", r"\[") for item in row))
+        result.add_row(*map(_cell, row))
     return result
 
 
+def _cell(value: Any) -> str:
+    """A value as text that is no markup."""
+    return printable(str(value)).replace("[", r"\[")
+
+
 def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) -> None:
-    """Findings to stderr: errors first come as they are, the rest is counted."""
-    found = found if verbose else together(found)
-    shown = [
-        f for f in found if verbose or f.level == "error" or (f.level == "warning" and not quiet)
-    ]
-    shown.sort(key=lambda finding: finding.level != "error")
-    for finding in shown if verbose else shown[:LISTED]:
-        print(str(replace(finding, path=shown_path(finding.path, root))), file=sys.stderr)
-    if not verbose and len(shown) > LISTED:
-        print(
-            f"... {len(shown) - LISTED} more findings in report.json (or with --verbose)",
-            file=sys.stderr,
-        )
+    """Print findings to stderr: errors first, at most `LISTED`; notes only with --verbose."""
+    if verbose:
+        listed = list(found)
+    else:
+        levels = ("error",) if quiet else ("error", "warning")
+        listed = [finding for finding in together(found) if finding.level in levels]
+    listed.sort(key=lambda finding: finding.level != "error")
+    limit = len(listed) if verbose else LISTED
+    for finding in listed[:limit]:
+        shown = replace(finding, path=shown_path(finding.path, root))
+        print(str(shown), file=sys.stderr)
+    more = len(listed) - limit
+    if more > 0:
+        print(f"... {more} more findings in report.json (or with --verbose)", file=sys.stderr)
 
 
 def shown_path(path: str, root: str) -> str:
-    """A finding's path as one can click it: from here, if it lies below; else absolute."""
+    """A finding's path to click on: relative, if it is in the working directory; else absolute."""
     full = os.path.join(root, path) if path else root
-    here = os.path.relpath(full)
-    return full if here.startswith("..") else here
+    relative = os.path.relpath(full)
+    if relative.startswith(".."):
+        return full
+    return relative
 
 
-def _ready(*_: Any) -> None:
-    """What the table at the end needs is loaded while others work."""
+def _no_bar(*_: Any) -> None:
+    """No bar; but load what the table at the end needs, while the workers are busy."""
     import rich.console
     import rich.table  # noqa: F401
 
 
 @contextmanager
 def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while images are worked on, if stderr is a terminal."""
+    """A progress bar on stderr while images are processed, if stderr is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield _ready
+        yield _no_bar
         return
     from rich.console import Console
     from rich.progress import (
@@ -105,8 +115,10 @@ def progress(word: str, quiet: bool) -> Iterator[Callable[..., None]]:
         task = bar.add_task(word, total=None, tiles="")
 
         def show(done: int, total: int, tiles: int | None = None) -> None:
-            elapsed = bar.tasks[task].elapsed or 0.0
-            rate = f"{tiles} tiles, {tiles / max(elapsed, 1e-3):.0f}/s" if tiles is not None else ""
+            rate = ""
+            if tiles is not None:
+                elapsed = max(bar.tasks[task].elapsed or 0.0, 1e-3)
+                rate = f"{tiles} tiles, {tiles / elapsed:.0f}/s"
             bar.update(task, completed=done, total=total, tiles=rate)
 
         yield show

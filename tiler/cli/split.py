@@ -2,60 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiler.cli.parameters import Config, configured, with_options
+from tiler.cli.parameters import (
+    CocoImages,
+    Config,
+    Data,
+    JsonReport,
+    Quiet,
+    Verbose,
+    configured,
+    with_options,
+)
 from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.options import RunOptions, SplitOptions
+from tiler.options.fields import option_names
+from tiler.options.values import YES
 
 if TYPE_CHECKING:
     from tiler.splitting import SplitReport
 
+LISTED = 5  # lost objects printed; all of them are in the report
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder.",
+        show_default="ROOT-tiles-TILE, beside the dataset",
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if an object is in no tile.")]
+
 
 @with_options(SplitOptions, RunOptions)
 def command(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Output folder.",
-            show_default="ROOT-tiles-TILE, beside the dataset",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images", metavar="DIR", help="The images of a COCO JSON.", show_default=False
-        ),
-    ] = None,
+    data: Data,
+    out: Out = None,
+    images: CocoImages = None,
     config: Config = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 if any object is in no tile.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="List every finding, notes too.")
-    ] = False,
+    strict: Strict = False,
+    json: JsonReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     **options: Any,
 ) -> None:
-    """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset that trains
-    as it is.
+    """Cut the images of a dataset into overlapping tiles with clipped labels: a new dataset, ready
+    to train.
     """
-    allowed = {item.name for cls in (SplitOptions, RunOptions) for item in fields(cls)}
-    chosen = configured(config, options, allowed)
+    chosen = configured(config, options, option_names(SplitOptions, RunOptions))
     from tiler.images import memory
     from tiler.splitting import split
 
@@ -71,72 +71,70 @@ def command(
     if json:
         emit(report.encoded().decode())
     elif not quiet:
-        _summary(report, dry=str(chosen.get("dry_run", "")).lower() in ("true", "1", "yes", "on"))
+        _summary(report, dry_run=str(chosen.get("dry_run", "")).lower() in YES)
     findings(report.findings, report.root, verbose, quiet)
     raise typer.Exit(report.exit_code(strict))
 
 
-def _summary(report: SplitReport, dry: bool) -> None:
-    """A table of the conservation of objects, and where the tiles are."""
-    total = report.total
+def _summary(report: SplitReport, dry_run: bool) -> None:
+    """What became of images and objects, and where the tiles are."""
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    rows = []
-    for name, split in [*report.splits.items(), ("all", total)]:
-        c, o = split.counts, split.objects
-        refused = f" ({c.refused} refused)" if c.refused else ""
-        sizes = [
-            f"{getattr(o.before, size)} → {getattr(o.after, size)}"
-            for size in ("small", "medium", "large")
-        ]
-        rows.append(
-            [
-                name,
-                f"{c.sources}{refused}",
-                c.tiles,
-                c.background,
-                o.objects,
-                o.whole,
-                o.truncated,
-                o.lost,
-                *sizes,
-            ]
-        )
-    if len(report.splits) == 1:
-        rows.pop()
-    head = [
-        "split",
-        "sources",
-        "tiles",
-        "background",
-        "objects",
-        "whole",
-        "truncated",
-        "lost",
-        "small",
-        "medium",
-        "large",
-    ]
-    tell(table(head, rows))
-    for lost in report.lost[:5]:
-        tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
-    if len(report.lost) > 5:
-        tell(f"lost: {len(report.lost) - 5} more{'' if dry else ', in report.json'}")
-    if total.counts.copied:
-        tell(
-            f"{total.counts.copied} of {total.counts.tiles} tiles keep the source's JPEG "
-            "coefficients"
-        )
-    for kind, pairs in report.stretch.items():
-        tell(
-            f"{kind}: {', '.join(f'{low:g}..{high:g}' for low, high in dict.fromkeys(pairs))} "
-            "became 0..255"
-        )
-    if total.counts.unlabelled:
-        tell(f"{total.counts.unlabelled} images have no label file; they count as background")
-    if dry:
-        tell(
-            f"dry run: {total.counts.tiles} tiles, about {total.counts.bytes / 1e6:.1f} MB; "
-            "nothing was written"
-        )
+    tell(table(HEAD, _rows(report)))
+    _lost(report, dry_run)
+    _remarks(report)
+    if dry_run:
+        counts = report.total.counts
+        megabytes = counts.bytes / 1e6
+        tell(f"dry run: {counts.tiles} tiles, about {megabytes:.1f} MB; nothing was written")
+    elif report.unchanged:
+        tell(f"already complete: {report.out}")
     else:
-        tell(f"{'already complete: ' if report.unchanged else ''}{report.out}")
+        tell(report.out)
+
+
+HEAD = (
+    *("split", "sources", "tiles", "background", "objects", "whole", "truncated", "lost"),
+    *("small", "medium", "large"),
+)
+
+
+def _rows(report: SplitReport) -> list[list[Any]]:
+    """A row for each split, and one for all if there are several."""
+    splits = dict(report.splits)
+    if len(splits) > 1:
+        splits["all"] = report.total
+    rows = []
+    for name, split in splits.items():
+        counts, objects = split.counts, split.objects
+        sources = f"{counts.sources}"
+        if counts.refused:
+            sources += f" ({counts.refused} rejected)"
+        row = [name, sources, counts.tiles, counts.background]
+        row += [objects.objects, objects.whole, objects.truncated, objects.lost]
+        for size in ("small", "medium", "large"):
+            before = getattr(objects.before, size)
+            after = getattr(objects.after, size)
+            row.append(f"{before} → {after}")
+        rows.append(row)
+    return rows
+
+
+def _lost(report: SplitReport, dry_run: bool) -> None:
+    """The first objects that are in no tile."""
+    for lost in report.lost[:LISTED]:
+        tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
+    more = len(report.lost) - LISTED
+    if more > 0:
+        where = "" if dry_run else ", in report.json"
+        tell(f"lost: {more} more{where}")
+
+
+def _remarks(report: SplitReport) -> None:
+    counts = report.total.counts
+    if counts.copied:
+        tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
+    for kind, limits in report.stretch.items():
+        ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
+        tell(f"{kind}: {', '.join(ranges)} became 0..255")
+    if counts.unlabelled:
+        tell(f"{counts.unlabelled} images have no label file; they count as background")

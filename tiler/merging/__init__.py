@@ -16,7 +16,7 @@ from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, planned
 from tiler.merging.report import MergeReport
-from tiler.options.fields import path
+from tiler.options.values import path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
 from tiler.run.output_folder import occupied, require_apart, resolved

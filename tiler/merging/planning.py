@@ -25,7 +25,7 @@ from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
-from tiler.options.fields import path
+from tiler.options.values import path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
 from tiler.stitching.competition import require_classes

@@ -19,7 +19,7 @@ from tiler.findings import Finding
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.locations import located
 from tiler.options import ReadingOptions, ScoreOptions
-from tiler.options.fields import path
+from tiler.options.values import path
 from tiler.predictions import FULL
 from tiler.scoring import detections, ground_truth
 from tiler.scoring.image_selection import Looked, looked, only, renumbered

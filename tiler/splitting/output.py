@@ -1,4 +1,4 @@
-"""The output folder: where it goes, whether one stands there already, and what is of it."""
+"""The output folder: where it is, whether it is complete already, and which files belong to it."""
 
 from __future__ import annotations
 
@@ -20,35 +20,48 @@ WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
 def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
-    """The output folder; refused where it would mix with the source."""
-    tile = options.tile if isinstance(options.tile, int) else "x".join(map(str, options.tile))
-    target = Path(f"{dataset.root}-tiles-{tile}") if out is None else Path(out)
-    target = resolved(target)
-    shown = str(target)
+    """The output folder, links resolved.
+
+    Raises:
+        TilerError: it holds the source, or lies in it.
+    """
+    if out is None:
+        out = f"{dataset.root}-tiles-{_tile_name(options)}"
+    target = resolved(Path(out))
     images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
-    for held in [dataset.file, *_with_labels(images)]:
-        if target == held or target in held.parents:
-            raise TilerError(f"--out {shown}: it holds the source ({held}); choose another folder")
-    for folder in _with_labels([*dataset.folders, *images] if dataset.folders else []):
-        if folder in target.parents:
+    for source in [dataset.file, *_with_labels(images)]:
+        if target == source or target in source.parents:
             raise TilerError(
-                f"--out {shown}: it lies inside the source ({folder}); choose another folder"
+                f"--out {target}: it holds the source ({source}); choose another folder"
             )
+    if dataset.folders:
+        for folder in _with_labels([*dataset.folders, *images]):
+            if folder in target.parents:
+                raise TilerError(
+                    f"--out {target}: it lies inside the source ({folder}); choose another folder"
+                )
     return target
+
+
+def _tile_name(options: SplitOptions) -> str:
+    """640, or 1024x768."""
+    if isinstance(options.tile, int):
+        return str(options.tile)
+    return "x".join(map(str, options.tile))
 
 
 def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
     """Folders of images and those of their labels, links resolved."""
-    given = sorted(map(str, folders))
-    labels = [os.path.dirname(label_path(f"{folder}/x")) for folder in given]
-    return [Path(os.path.realpath(folder)) for folder in (*given, *labels)]
+    images = sorted(map(str, folders))
+    labels = [os.path.dirname(label_path(f"{folder}/x")) for folder in images]
+    return [Path(os.path.realpath(folder)) for folder in (*images, *labels)]
 
 
 def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
-    """Whether a complete output that this run would make stands there; False where there is room.
+    """Whether the complete output of such a run is there already; False if nothing is in the way.
 
     Raises:
-        TilerError: the folder holds something else, and what.
+        TilerError: the folder holds something else; says what.
     """
     if not occupied(target, manifest.NAME, overwrite, owned_in):
         return False
@@ -64,7 +77,7 @@ FILES = (manifest.NAME, "dataset.yaml", "args.yaml", "report.json")
 def owned_in(
     folder: Folder, suffixes: dict[tuple[str, str], str] | None = None
 ) -> Callable[[str], bool]:
-    """Tells which files of an output, by their paths in it, are of it.
+    """Tells which files of an output, by their paths in it, belong to it.
 
     Args:
         suffixes: of each split's tiles, while an output is built. Without it, any suffix that
@@ -74,63 +87,61 @@ def owned_in(
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
         names.update((entry.split, tile.name) for tile in entry.tiles)
 
-    def image_suffixes(tile: tuple[str, str]) -> tuple[str, ...]:
+    def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
             return (*WRITTEN, ".npy", manifest.WORLD)
-        return (suffixes[tile], manifest.WORLD)
+        return (suffixes[split, stem], manifest.WORLD)
 
     def owned(path: str) -> bool:
         if path in FILES:
             return True
-        parts = path.split("/")
-        stem, suffix = os.path.splitext(parts[-1])
-        if len(parts) == 2:
-            return suffixes is None and parts[0] == "labels" and suffix == ".cache"
-        if len(parts) != 3 or (parts[1], stem) not in names:
+        *folders, name = path.split("/")
+        stem, suffix = os.path.splitext(name)
+        if folders == ["labels"]:
+            return suffixes is None and suffix == ".cache"
+        if len(folders) != 2 or (folders[1], stem) not in names:
             return False
-        if parts[0] == "labels":
+        kind, split = folders
+        if kind == "labels":
             return suffix == ".txt"
-        return parts[0] == "images" and suffix in image_suffixes((parts[1], stem))
+        return kind == "images" and suffix in image_suffixes(split, stem)
 
     return owned
 
 
 def require_whole(folder: Folder, total: int) -> None:
-    """Refuse an output whose tiles are not as they were written.
+    """Check that the tiles of an output are as they were written.
 
     Args:
         total: bytes of all images and labels.
 
     Raises:
-        TilerError: and what is wrong.
+        TilerError: they are not; says what is wrong.
     """
     owned = owned_in(folder)
-    found = 0
-    for name, what in folder.walk():
-        if stat.S_ISDIR(what.st_mode) or not owned(name):
+    present = 0
+    for name, status in folder.walk():
+        if stat.S_ISDIR(status.st_mode) or not owned(name):
             continue
-        if not stat.S_ISREG(what.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise changed(folder.path, f"{name} is not a file of tiler")
         if os.path.splitext(name)[1] in (*WRITTEN, ".txt"):
-            found += what.st_size
-    if found != total:
-        said = f"its tiles have {found} bytes, they had {total}: some were changed since"
-        raise changed(folder.path, said)
+            present += status.st_size
+    if present != total:
+        why = f"its tiles have {present} bytes, they had {total}: some were changed since"
+        raise changed(folder.path, why)
 
 
 def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.ManifestHead:
     """The first line of the manifest."""
-    shape = spec.out_shape
+    shape = None if spec.out_shape is None else list(spec.out_shape)
+    categories = None
+    if dataset.coco is not None:
+        class_of = dataset.coco.classes
+        categories = sorted(class_of, key=class_of.__getitem__)
+    names, options = list(dataset.names), chosen.plain()
     return manifest.ManifestHead(
-        __version__,
-        manifest.SCHEMA,
-        spec.task,
-        list(dataset.names),
-        chosen.plain(),
-        None if shape is None else list(shape),
-        None
-        if dataset.coco is None
-        else sorted(dataset.coco.classes, key=dataset.coco.classes.__getitem__),
+        __version__, manifest.SCHEMA, spec.task, names, options, shape, categories
     )
 
 
@@ -138,8 +149,8 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
     """The text of the output's dataset.yaml.
 
     Args:
-        channels: bands of a tile, where the trainer must be told; the dataset's own number goes
-            first.
+        channels: bands of a tile, if the trainer must be told; the dataset's own number takes
+            precedence.
     """
     splits = {name: f"images/{name}" for name in dataset.splits}
     for name in ("train", "val"):  # the trainer does not start without both

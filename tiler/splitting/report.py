@@ -1,4 +1,4 @@
-"""What became of every object: the outcome of one source, and the conservation report of all."""
+"""What became of every object: the outcome of one source, and the report of all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
 from tiler.version import __version__
 
-SMALL, MEDIUM = 32**2, 96**2  # px², COCO's borders of small, medium and large
+SMALL, MEDIUM = 32**2, 96**2  # px², where COCO's medium and large begin
 
 
 class Sizes(msgspec.Struct):
@@ -53,9 +53,16 @@ class ObjectCounts(msgspec.Struct):
 class TileCounts(msgspec.Struct):
     """Images and tiles of a split.
 
-    `background` of the `tiles` hold no object; `left_out` windows were not written (by
-    --background, or as --truncated skip-tile says); `clean` show nothing of any object;
-    of `copied` ones the JPEG coefficients are the source's.
+    Attributes:
+        sources: images of the dataset, those that were rejected (`refused`) and those without a
+            label file (`unlabelled`) among them.
+        tiles: tiles that were written; `background` of them hold no object.
+        left_out: tiles that were not written, by --background or --truncated skip-tile.
+        clean: tiles, written or not, that show nothing of any object.
+        rows_refused, rows_repaired: label rows.
+        ignored_regions: regions that COCO marks as iscrowd or ignore.
+        bytes: of images and labels of tiles.
+        copied: tiles that have the source's JPEG coefficients.
     """
 
     sources: int = 0
@@ -93,7 +100,7 @@ class SplitOutcome(msgspec.Struct):
         stamps: of each tile, the size and the time of change of its files (see `Folder.stamp`):
             image, labels, and a world file if it has one.
         channels: the bands of a tile as the trainer takes them; 0 where no tile was written.
-        kept: set when an earlier run had done it.
+        kept: whether an earlier run had made it.
     """
 
     entry: SourceTiles
@@ -107,14 +114,14 @@ class SplitOutcome(msgspec.Struct):
     kept: bool = False
 
     @classmethod
-    def refused(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
-        """Of a source that cannot be used."""
+    def rejected(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
+        """The outcome of a source that cannot be used."""
         entry = SourceTiles(key, split, 0, 0, fingerprint, [])
         return cls(entry, TileCounts(sources=1, refused=1), {}, [], [finding])
 
 
 class SplitCounts(msgspec.Struct):
-    """A split's counts, and its objects: of all classes, and of each."""
+    """The counts of a split, and its objects: of all classes, and of each."""
 
     counts: TileCounts
     objects: ObjectCounts
@@ -130,10 +137,10 @@ class SplitReport(msgspec.Struct):
         splits: counts for each split.
         lost: the objects that are in no tile.
         findings: what was noticed, errors and warnings and notes.
-        stretch: for each kind of image deeper than 8 bits, the values of its bands that became 0
+        stretch: for each kind of image deeper than 8 bits, the values of each band that became 0
             and 255.
-        bands: how many images were cut for each number of bands that the trainer takes (3 for grey
-            and alpha, too).
+        bands: the number of images that were cut, for each number of bands that the trainer takes
+            (3 also for grey, and colour with alpha).
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -151,17 +158,18 @@ class SplitReport(msgspec.Struct):
     out: str = ""
     unchanged: bool = False
 
-    def add(self, outcome: SplitOutcome, shown: Sequence[str]) -> None:
-        """Count in what became of a source. `shown`: what each class is called, by `labels`."""
+    def add(self, outcome: SplitOutcome, names: Sequence[str]) -> None:
+        """Add the counts of a source. `names`: of each class, by `labels`."""
         split = self.splits[outcome.entry.split]
         split.counts.add(outcome.counts)
-        for class_id, tally in outcome.classes.items():
-            split.objects.add(tally)
-            split.classes.setdefault(shown[class_id], ObjectCounts()).add(tally)
+        for class_id, counts in outcome.classes.items():
+            split.objects.add(counts)
+            split.classes.setdefault(names[class_id], ObjectCounts()).add(counts)
         self.lost += outcome.lost
-        if outcome.channels:
-            self.bands[str(outcome.channels)] = self.bands.get(str(outcome.channels), 0) + 1
         self.findings += outcome.findings
+        if outcome.channels:
+            bands = str(outcome.channels)
+            self.bands[bands] = self.bands.get(bands, 0) + 1
 
     @property
     def total(self) -> SplitCounts:
@@ -174,18 +182,21 @@ class SplitReport(msgspec.Struct):
 
     @property
     def channels(self) -> int:
-        """Bands of every tile, where the trainer must be told; else 0."""
-        numbers = set(self.bands) - {"3"}
-        return int(*numbers) if len(self.bands) == len(numbers) == 1 else 0
+        """Bands of every tile, if the trainer must be told; else 0."""
+        if len(self.bands) != 1 or "3" in self.bands:
+            return 0
+        return int(next(iter(self.bands)))
 
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
         return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
-        """1 when something of the source is not in the output: an image or row that was refused;
-        with `strict`, an object in no tile as well."""
-        return int(self.levels()["error"] > 0 or (strict and bool(self.lost)))
+        """1 if something of the source is not in the output: an image or row that was rejected;
+        with `strict`, also an object in no tile."""
+        if strict and self.lost:
+            return 1
+        return int(self.levels()["error"] > 0)
 
     def encoded(self) -> bytes:
         """report.json."""
@@ -193,7 +204,7 @@ class SplitReport(msgspec.Struct):
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """What each class is called: its name, with its id where two classes share the name.
+    """The name of each class, with its id where two classes share the name.
 
     >>> labels(["car", "bus", "car"])
     ['car (0)', 'bus', 'car (2)']
@@ -205,10 +216,9 @@ def labels(names: Sequence[str]) -> list[str]:
 def new(
     task: str, reason: str, splits: tuple[str, ...], names: tuple[str, ...], findings: list[Finding]
 ) -> SplitReport:
-    """An empty report in which every split and class has its place."""
-    shown = labels(names)
-    empty = {
-        split: SplitCounts(TileCounts(), ObjectCounts(), {name: ObjectCounts() for name in shown})
-        for split in splits
-    }
+    """A report of every split and class, in which nothing is counted yet."""
+    empty = {}
+    for split in splits:
+        classes = {name: ObjectCounts() for name in labels(names)}
+        empty[split] = SplitCounts(TileCounts(), ObjectCounts(), classes)
     return SplitReport(task, reason, empty, [], list(findings))

@@ -16,52 +16,62 @@ from tiler.splitting.job import SplitJob
 from tiler.splitting.tile_files import kind_of
 from tiler.splitting.work import mapped
 
-Tallies = dict[str, Histogram]
+Histograms = dict[str, Histogram]  # by kind of image
 WITH_ALPHA = ("LA;16", "RGBA;16")
+ALPHA_RANGE = (0.0, 65535.0)
 
 
 def mapping(
     job: SplitJob, dataset: Dataset, run: RunOptions
 ) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
-    total: Tallies = {}
-    for tallies in mapped(job, count, dataset.sources, run):
-        for kind, tally in tallies.items():
+    total: Histograms = {}
+    for histograms in mapped(job, count, dataset.sources, run):
+        for kind, histogram in histograms.items():
             if kind in total:
-                total[kind].add(tally)
+                total[kind].add(histogram)
             else:
-                total[kind] = tally
+                total[kind] = histogram
     return {kind: _limits(kind, total[kind], job.options.stretch) for kind in sorted(total)}
 
 
-def count(job: SplitJob, sources: Sequence[Source]) -> list[Tallies]:
-    """What values each image has; of one that cannot be read, none: it is refused when it is cut."""
-    found = []
+def count(job: SplitJob, sources: Sequence[Source]) -> list[Histograms]:
+    """The values of each image; none of an unreadable one, which is rejected when it is cut."""
+    result = []
     for source in sources:
-        tallies: Tallies = {}
+        histograms: Histograms = {}
         try:
-            with opened(os.path.join(job.root, source.key)) as file:
-                header = probe(file)
-                if header.bits > 8:
-                    with reading.opened(
-                        file, header, pixel_limit(job.options.max_pixels), job.pages
-                    ) as image:
-                        tallies = {kind_of(image): _counted(image)}
+            histograms = _histograms(job, source)
         except Exception as error:
             refusal(error)
-        found.append(tallies)
-    return found
+        result.append(histograms)
+    return result
+
+
+def _histograms(job: SplitJob, source: Source) -> Histograms:
+    """The values of an image, if it is deeper than 8 bits."""
+    limit = pixel_limit(job.options.max_pixels)
+    with opened(os.path.join(job.root, source.key)) as file:
+        header = probe(file)
+        if header.bits <= 8:
+            return {}
+        with reading.opened(file, header, limit, job.pages) as image:
+            return {kind_of(image): _counted(image)}
 
 
 def _counted(image: SourceImage) -> Histogram:
+    """The values of the bands but for alpha."""
     bands = image.bands - (image.mode in WITH_ALPHA)
-    tally = Histogram.of_kind(image.dtype, bands)
+    histogram = Histogram.of_kind(image.dtype, bands)
     for rows in image.bands_of_rows():
-        tally.count(rows[..., :bands])
-    return tally
+        histogram.count(rows[..., :bands])
+    return histogram
 
 
-def _limits(kind: str, tally: Histogram, how: str) -> list[tuple[float, float]]:
-    """Colours share a pair, so that they stay what they are; alpha keeps its scale."""
-    opaque = [(0.0, 65535.0)] if kind.split()[0] in WITH_ALPHA else []
-    return limits(tally, how, shared=kind.startswith("RGB")) + opaque
+def _limits(kind: str, histogram: Histogram, stretch: str) -> list[tuple[float, float]]:
+    """What becomes 0 and 255 of each band: one pair for all colours, which so keep their hue; alpha
+    keeps its scale."""
+    result = limits(histogram, stretch, shared=kind.startswith("RGB"))
+    if kind.split()[0] in WITH_ALPHA:
+        result = [*result, ALPHA_RANGE]
+    return result

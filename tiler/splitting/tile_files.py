@@ -1,9 +1,9 @@
-"""The pixels of one source to its tiles, with their labels."""
+"""The tiles of one source: their pixels and their label files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,16 +27,16 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
-from tiler.splitting.job import SourcePlan, SplitJob, tile_paths
+from tiler.splitting.job import SplitJob, tile_paths
+from tiler.splitting.source_plan import SourcePlan
 from tiler.splitting.tile_labels import masked_outlines
 
 if TYPE_CHECKING:
-    from tiler.geometry.polygons import Rings
     from tiler.types import Floats
 
-Stamps = list[tuple[int, int]]  # of a tile, see report.Outcome
+Stamps = list[tuple[int, int]]  # of a tile, see report.SplitOutcome
 
-COLOUR = 3  # bands, also of what the trainer makes colour of: grey, and colour with alpha
+COLOUR = 3  # bands, also of what the trainer converts to colour: grey, and colour with alpha
 KINDS = {"u": "unsigned", "i": "signed", "f": "float"}
 COEFFICIENTS = 6  # bytes a pixel, at most, that copying the coefficients of a JPEG takes
 
@@ -47,11 +47,11 @@ class Made:
 
     Attributes:
         suffix: of the tiles' images.
-        stamps: of each tile, see `report.Outcome`.
-        notes: code and text of what is to be known.
-        copied: tiles whose JPEG coefficients were copied.
-        channels: bands of a tile as the trainer takes them: 3, or how many others there are; 0
-            where nothing was made.
+        stamps: of each tile, see `report.SplitOutcome`.
+        notes: findings, as code and message.
+        copied: number of tiles whose JPEG coefficients were copied.
+        channels: bands of a tile as the trainer takes them: 3, or another number; 0 where nothing
+            was made.
         geo: where the source lies in the world.
     """
 
@@ -78,41 +78,50 @@ def write(
         SourceRefused: the image is damaged, or the tiles' format cannot hold it.
         Unfinished: the disk is full.
     """
-    chosen = job.options
-    with reading.opened(file, header, pixel_limit(chosen.max_pixels), job.pages) as image:
+    limit = pixel_limit(job.options.max_pixels)
+    with reading.opened(file, header, limit, job.pages) as image:
         stretched = _stretched(job, image)
-        keeps = chosen.jpeg == "keep" and chosen.format in ("same", "jpg")
-        how = encoding(
-            image,
-            header,
-            chosen.format,
-            chosen.quality,
-            reading.tables(file, header) if keeps else None,
-        )
-        deep.require(how)
+        how = _encoding(job, file, header, image)
         made = Made(how.suffix, notes=_notes(image, how, stretched))
         made.channels = image.bands if deep.paged(how, image.bands) else COLOUR
         located = geo.located(file, header, job.root / source.key)
-        made.geo = None if located is None else located.geo
+        if located is not None:
+            made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
-        numbers = np.flatnonzero(plan.written).tolist()
-        if keeps and not stretched:
-            made.copied = _copy(tiles, file, numbers)
+        if _keeps_jpeg(job) and not stretched:
+            made.copied = _copy(tiles, file)
         try:
-            made.stamps = _cut(tiles, image, numbers, later)
+            made.stamps = _cut(tiles, image, later)
         except Unfinished:  # what is there is of use to the next run
             raise
         except Exception:  # some rows were good, but an image is cut whole or not at all
-            tiles.remove(numbers)
+            tiles.remove()
             raise
     return made
 
 
+def _keeps_jpeg(job: SplitJob) -> bool:
+    """Whether tiles of a JPEG keep its coefficients and tables."""
+    return job.options.jpeg == "keep" and job.options.format in ("same", "jpg")
+
+
+def _encoding(job: SplitJob, file: BufferedReader, header: Header, image: SourceImage) -> Encoding:
+    """How the tiles are encoded."""
+    tables = reading.tables(file, header) if _keeps_jpeg(job) else None
+    how = encoding(image, header, job.options.format, job.options.quality, tables)
+    deep.require(how)
+    return how
+
+
 def _stretched(job: SplitJob, image: SourceImage) -> bool:
-    limits = (job.limits or {}).get(kind_of(image))
-    if limits is not None:
-        image.stretched(limits)
-    return limits is not None
+    """Map an image to 8 bits, if --stretch says so."""
+    if job.limits is None:
+        return False
+    limits = job.limits.get(kind_of(image))
+    if limits is None:
+        return False
+    image.stretched(limits)
+    return True
 
 
 def kind_of(image: SourceImage) -> str:
@@ -123,72 +132,79 @@ def kind_of(image: SourceImage) -> str:
 
 
 def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
-    notes = [] if how.note is None else [("I12", how.note)]
-    if image.by_rows and image.header.pillow_only and image.header.problem is None:
-        notes.append(
-            (
-                "I12",
-                f"{image.header.pillow_only} is not known in an image of this size; its pixels "
-                "are as stored",
-            )
-        )
+    """Code and message of what is to be known of the tiles' pixels."""
+    notes = []
+    if how.note is not None:
+        notes.append(("I12", how.note))
+    header = image.header
+    if image.by_rows and header.pillow_only and header.problem is None:
+        why = "is not supported in an image of this size; its pixels are as stored"
+        notes.append(("I12", f"{header.pillow_only} {why}"))
     if image.dtype.itemsize > 1 and not stretched:
-        kept = f"{image.dtype.itemsize * 8}-bit {KINDS[image.dtype.kind]} samples are kept"
-        taken = (
-            ", of which the trainer takes the high byte only" if image.dtype.str[1:] == "u2" else ""
-        )
-        notes.append(("I13", f"{kept}{taken}; --stretch maps them to 8 bits"))
+        bits = image.dtype.itemsize * 8
+        text = f"{bits}-bit {KINDS[image.dtype.kind]} samples are kept"
+        if image.dtype.str[1:] == "u2":
+            text += ", of which the trainer takes the high byte only"
+        notes.append(("I13", f"{text}; --stretch maps them to 8 bits"))
     return notes
 
 
-def _cut(
-    tiles: SourceTilesWriter, image: SourceImage, numbers: list[int], later: Later
-) -> list[Stamps]:
-    """Tiles by their pixels; their stamps in their order."""
-    todo = [t for t in numbers if t not in tiles.copied]
-    stamps: dict[int, Future[Stamps]] = {}
+def _cut(tiles: SourceTilesWriter, image: SourceImage, later: Later) -> list[Stamps]:
+    """Cut out and write the tiles that were not copied; the stamps of all, in order."""
+    numbers = tiles.numbers
+    stamps = dict(tiles.copied)
+    todo = [t for t in numbers if t not in stamps]
     if todo:
-        try:
-            inner = [tiles.inner(t) for t in todo]
-            for crop, here in image.sweep(inner, later):
-                for i in here:
-                    future = stamps[todo[i]] = later(partial(tiles.make, todo[i], crop, inner[i]))
-                    if future.done():
-                        future.result()  # a full disk: no use to go on
-        finally:
-            wait(stamps.values())
-    return [tiles.copied[t] if t in tiles.copied else stamps[t].result() for t in numbers]
+        stamps |= _swept(tiles, image, todo, later)
+    return [stamps[t] for t in numbers]
 
 
-def _copy(tiles: SourceTilesWriter, file: BufferedReader, numbers: list[int]) -> int:
-    """Tiles whose JPEG coefficients can be copied, all in one go."""
+def _swept(
+    tiles: SourceTilesWriter, image: SourceImage, todo: list[int], later: Later
+) -> dict[int, Stamps]:
+    """Cut out and write tiles while going down the image once; their stamps by number."""
+    inner = [tiles.inner(t) for t in todo]
+    futures: dict[int, Future[Stamps]] = {}
+    try:
+        for crop, here in image.sweep(inner, later):
+            for i in here:
+                future = later(partial(tiles.make, todo[i], crop, inner[i]))
+                futures[todo[i]] = future
+                if future.done():
+                    future.result()  # a full disk: the others would fail too
+    finally:
+        wait(futures.values())
+    return {t: future.result() for t, future in futures.items()}
+
+
+def _copy(tiles: SourceTilesWriter, file: BufferedReader) -> int:
+    """Write the tiles whose JPEG coefficients can be copied, all in one go; how many there are."""
     header = tiles.header
-    unit = lossless.unit(header)
-    if unit is None or not memory.enough(COEFFICIENTS * header.pixels):
+    block = lossless.unit(header)
+    if block is None or not memory.enough(COEFFICIENTS * header.pixels):
         return 0
-    mine = [t for t in numbers if tiles.aligned(t, unit)]
+    numbers = [t for t in tiles.numbers if tiles.aligned(t, block)]
+    if not numbers:
+        return 0
     file.seek(0)
     try:
-        parts = (
-            lossless.copied(file.read(), [tiles.plan.places[t].window for t in mine])
-            if mine
-            else []
-        )
+        parts = lossless.copied(file.read(), [tiles.plan.tiles[t].window for t in numbers])
     except OSError:  # damaged: its decoder will say how
         return 0
     profile = tiles.how.options.get("icc_profile")
-    for t, part in zip(mine, parts, strict=True):
-        tiles.copied[t] = tiles.store(t, lossless.with_profile(part, profile) if profile else part)
-    return len(mine)
+    for t, part in zip(numbers, parts, strict=True):
+        data = lossless.with_profile(part, profile) if profile else part
+        tiles.copied[t] = tiles.store(t, data)
+    return len(numbers)
 
 
 @dataclass(slots=True)
 class SourceTilesWriter:
-    """The tiles of one source.
+    """Writes the tiles of one source.
 
     Attributes:
         mode: of the source's pixels.
-        copied: the stamps of those that were made without decoding.
+        copied: the stamps of the tiles that were made without decoding, by number.
     """
 
     job: SplitJob
@@ -201,26 +217,30 @@ class SourceTilesWriter:
     located: geo.Located | None
     copied: dict[int, Stamps] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The tiles to write, by their place in the plan."""
+        return np.flatnonzero(self.plan.written).tolist()
+
     def inner(self, t: int) -> Window:
         """The part of a tile's window that is inside the image."""
-        inner = self.plan.places[t].window.intersection(Window(0, 0, *self.header.size))
+        image = Window(0, 0, *self.header.size)
+        inner = self.plan.tiles[t].window.intersection(image)
         assert inner is not None
         return inner
 
     def make(self, t: int, crop: Crop, inner: Window) -> Stamps:
         """Cut a tile out and write it."""
-        place = self.plan.places[t]
-        tile = pixels.fitted(crop(inner), self.mode, inner, place.window, place.size, self.how)
+        planned = self.plan.tiles[t]
+        tile = pixels.fitted(crop(inner), self.mode, inner, planned.window, planned.size, self.how)
         hidden, shown = self.masked(t)
         if hidden:
             if isinstance(tile, np.ndarray):
                 tile = tile.copy()  # it may be a part of its neighbours, too
-            origin, zoom = self.plan.bounds[t, :2], np.array(self.zoom(t))
-            hidden, shown = (
-                [[(r - origin) * zoom for r in o] for o in side] for side in (hidden, shown)
-            )
-            pixels.paint_out(tile, hidden, shown, self.how.mode)
-        tags = [] if self.located is None else self.located.tags(place.window, self.zoom(t))
+            pixels.paint_out(tile, self._in_tile(t, hidden), self._in_tile(t, shown), self.how.mode)
+        tags = []
+        if self.located is not None:
+            tags = self.located.tags(planned.window, self.zoom(t))
         return self._written(
             t, lambda path, opener: writing.save(tile, path, self.how, tags, opener)
         )
@@ -230,66 +250,72 @@ class SourceTilesWriter:
         return self._written(t, lambda path, opener: writing.store(path, data, opener))
 
     def _written(self, t: int, save: Callable[[str, writing.Opener], int]) -> Stamps:
-        text = yolo.text(
-            [self.plan.rows.values[i] for i in self.plan.rows_of(t)], self.job.spec.task
-        ).encode()
-        paths = self._paths(t)
+        """Write image, labels and world file of a tile."""
+        rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
+        text = yolo.text(rows, self.job.spec.task).encode()
+        image, labels = self._paths(t)
         tree = self.tree
-        placed = self.located is not None and self.how.format != "TIFF"
+        placed = False
         with staging.writing():  # into the staging tree: what is torn there is made again
-            if placed and self.located is not None:
-                world = self.located.world(self.plan.places[t].window, self.zoom(t))
-                writing.store(world_path(paths[0]), world.encode(), tree.opener)
-            save(paths[0], tree.opener)
-            writing.store(paths[1], text, tree.opener)
-            return stamped(tree, paths, placed)
+            if self.located is not None and self.how.format != "TIFF":
+                placed = True
+                world = self.located.world(self.plan.tiles[t].window, self.zoom(t))
+                writing.store(world_path(image), world.encode(), tree.opener)
+            save(image, tree.opener)
+            writing.store(labels, text, tree.opener)
+            return stamped(tree, (image, labels), placed)
 
-    def remove(self, numbers: Sequence[int]) -> None:
-        """Delete what was written of these tiles."""
-        for t in numbers:
-            image, label = self._paths(t)
-            for path in (image, label, world_path(image)):
+    def remove(self) -> None:
+        """Delete what was written of the tiles."""
+        for t in self.numbers:
+            image, labels = self._paths(t)
+            for path in (image, labels, world_path(image)):
                 with suppress(OSError):
                     self.tree.remove(path)
 
     @property
     def tree(self) -> Folder:
-        """Where they go."""
+        """The folder that they are written to."""
         assert self.job.tree is not None
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, str]:
-        return tile_paths(self.source.split, self.plan.places[t].name, self.how.suffix)
+        return tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
-        """Pixels of the tile for one of the source."""
-        place = self.plan.places[t]
-        return place.size[0] / place.window.width, place.size[1] / place.window.height
+        """Pixels of the tile for one of the source, across and down."""
+        tile = self.plan.tiles[t]
+        return tile.size[0] / tile.window.width, tile.size[1] / tile.window.height
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        return masked_outlines(
-            self.plan.views, self.plan.rows, t, self.plan.bounds[t], self._ignored()
-        )
+        ignored = self.labels.ignored
+        if self.job.options.ignored != "mask":
+            ignored = ignored.take(np.empty(0, np.int64))
+        plan = self.plan
+        return masked_outlines(plan.views, plan.rows, t, plan.windows[t], ignored)
 
-    def _ignored(self) -> Rings:
-        regions = self.labels.ignored
-        return (
-            regions if self.job.options.ignored == "mask" else regions.take(np.empty(0, np.int64))
-        )
+    def _in_tile(self, t: int, outlines: list[list[Floats]]) -> list[list[Floats]]:
+        """Outlines in pixels of a tile, of those in source pixels."""
+        origin = self.plan.windows[t, :2]
+        zoom = np.array(self.zoom(t))
+        return [[(ring - origin) * zoom for ring in outline] for outline in outlines]
 
-    def aligned(self, t: int, unit: tuple[int, int]) -> bool:
-        """Whether a tile is a part of the image as it is, from whole blocks of coefficients on."""
-        place = self.plan.places[t]
-        window = place.window
-        plain = self.inner(t) == window and place.size == (window.width, window.height)
-        return (
-            plain and window.x % unit[0] == 0 and window.y % unit[1] == 0 and not self.masked(t)[0]
-        )
+    def aligned(self, t: int, block: tuple[int, int]) -> bool:
+        """Whether a tile is a part of the image as it is, beginning at a whole block of
+        coefficients."""
+        tile = self.plan.tiles[t]
+        window = tile.window
+        if self.inner(t) != window or tile.size != (window.width, window.height):
+            return False
+        if window.x % block[0] or window.y % block[1]:
+            return False
+        hidden, _ = self.masked(t)
+        return not hidden
 
 
 def stamped(tree: Folder, paths: tuple[str, str], placed: bool) -> Stamps:
-    """What the files of a tile look like now, its world file too if it is `placed` by one."""
+    """Size and time of change of a tile's files, with its world file if it is `placed` by one."""
     files = [*paths, world_path(paths[0])] if placed else paths
     return [tree.stamp(path) for path in files]
 

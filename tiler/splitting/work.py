@@ -1,4 +1,4 @@
-"""Sources handed to the workers, their outcomes in order."""
+"""Sources go to the workers, and their outcomes come back in order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tiler.splitting.report import SplitOutcome
 
 Result = TypeVar("Result")
 
-MANY, TINY = 200, 100_000  # from so many images of fewer bytes on, processes beat threads
-CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what is handed to a worker at once
+MANY, TINY = 200, 100_000  # from 200 images of fewer bytes on, processes beat threads
+CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what a worker gets at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +37,28 @@ def outcomes(
     job: SplitJob,
     sources: Sequence[Source],
     run: RunOptions,
-    done: dict[str, bytes],
+    earlier: dict[str, bytes],
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[SplitOutcome]:
-    """Each source cut. `done`: outcomes of an earlier run, by `key`."""
-    todo = [
-        [(source, done.get(key(source.split, source.key))) for source in chunk]
-        for chunk in chunks(sources)
-    ]
-    ready = tiles = 0
-    count, how = workers.count(run.workers), backend(run, sources)
-    # processes have nothing to lend each other
-    threads = SharedThreads(count) if how == "threading" else None
-    results = workers.stream(partial(_cut_all, job, threads), todo, count, how, _describe)
-    for outcome in chain.from_iterable(results):
-        ready, tiles = ready + 1, tiles + len(outcome.entry.tiles)
+    """Cut each source. `earlier`: outcomes of an earlier run, by `key`."""
+    todo = []
+    for chunk in chunks(sources):
+        todo.append([(source, earlier.get(key(source.split, source.key))) for source in chunk])
+    count = workers.count(run.workers)
+    chosen = backend(run, sources)
+    # processes cannot share an image's work
+    threads = SharedThreads(count) if chosen == "threading" else None
+    results = workers.stream(partial(_cut_all, job, threads), todo, count, chosen, _describe)
+    tiles = 0
+    for done, outcome in enumerate(chain.from_iterable(results), 1):
+        tiles += len(outcome.entry.tiles)
         if progress is not None:
-            progress(Progress(ready, len(sources), tiles))
+            progress(Progress(done, len(sources), tiles))
         yield outcome
 
 
 def fingerprints(job: SplitJob, sources: Sequence[Source], run: RunOptions) -> Iterator[str]:
-    """What each source's content is called now."""
+    """The fingerprint of each source's present content."""
     return mapped(job, _fingerprints, sources, run)
 
 
@@ -68,16 +68,17 @@ def mapped(
     sources: Sequence[Source],
     run: RunOptions,
 ) -> Iterator[Result]:
-    """What `work` finds of each source, in order."""
-    todo, count = list(chunks(sources)), workers.count(run.workers)
-    found = workers.stream(
+    """What `work` returns for each source, in order."""
+    todo = list(chunks(sources))
+    count = workers.count(run.workers)
+    results = workers.stream(
         partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key
     )
-    return chain.from_iterable(found)
+    return chain.from_iterable(results)
 
 
 def key(split: str, source: str) -> str:
-    """A source's name in the journal: one line, whatever its file is called."""
+    """A source's name in the journal, on one line whatever the name of its file is."""
     return msgspec.json.encode([split, source]).decode()
 
 
@@ -85,9 +86,9 @@ def _cut_all(
     job: SplitJob, threads: SharedThreads | None, chunk: Sequence[tuple[Source, bytes | None]]
 ) -> list[SplitOutcome]:
     if threads is None:
-        return [cut(job, source, done) for source, done in chunk]
+        return [cut(job, source, earlier) for source, earlier in chunk]
     with threads.busy():
-        return [cut(job, source, done, threads.later) for source, done in chunk]
+        return [cut(job, source, earlier, threads.later) for source, earlier in chunk]
 
 
 def _fingerprints(job: SplitJob, chunk: Sequence[Source]) -> list[str]:
@@ -95,8 +96,11 @@ def _fingerprints(job: SplitJob, chunk: Sequence[Source]) -> list[str]:
 
 
 def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
-    more = f" (or one of the {len(chunk) - 1} after it)" if len(chunk) > 1 else ""
-    return chunk[0][0].key + more
+    """A chunk in an error message."""
+    first, _ = chunk[0]
+    if len(chunk) == 1:
+        return first.key
+    return f"{first.key} (or one of the {len(chunk) - 1} after it)"
 
 
 def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
@@ -118,5 +122,7 @@ def backend(run: RunOptions, sources: Sequence[Source]) -> str:
     where Python's own work counts."""
     if run.backend != "auto":
         return run.backend
-    tiny = len(sources) >= MANY and sum(source.bytes for source in sources) < TINY * len(sources)
-    return "loky" if tiny else "threading"
+    total = sum(source.bytes for source in sources)
+    if len(sources) >= MANY and total < TINY * len(sources):
+        return "loky"
+    return "threading"

@@ -16,7 +16,7 @@ from tiler.geometry.neighbours import alike, held, neighbours, room
 from tiler.matching import crowds, groups, similarity, suppression
 from tiler.matching.tiles import Tiles
 from tiler.options import MergeOptions
-from tiler.options.fields import shares
+from tiler.options.values import thresholds
 
 if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
@@ -205,7 +205,7 @@ def per_class(
     value: float | str, default: float, names: Sequence[str] | None, class_id: Ints, option: str
 ) -> Floats:
     """`(N,)` the number that applies to each detection's class."""
-    base, named = shares(value)
+    base, named = thresholds(value)
     result = np.full(len(class_id), default if base is None else base)
     for name, number in named.items():
         result[class_id == class_of(name, names, option)] = number
@@ -218,7 +218,7 @@ def require_classes(options: MergeOptions, names: Sequence[str] | None) -> None:
     """
     for option in ("conf", "iou"):
         value = getattr(options, option)
-        for name in {} if value is None else shares(value)[1]:
+        for name in {} if value is None else thresholds(value)[1]:
             class_of(name, names, option)
     for name in options.groups.replace(";", ",").split(",") if options.groups else []:
         class_of(name, names, "groups")

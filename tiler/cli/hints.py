@@ -1,0 +1,120 @@
+"""Words of other tools on our command line, answered with ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from tiler.errors import did_you_mean
+
+# What Ultralytics, YOLOv5, SAHI, DOTA_devkit and pycocotools call what we have
+OURS = {
+    "agnostic": "--class-agnostic",
+    "agnostic-nms": "--class-agnostic",
+    "annotations": "--data",
+    "conf-thres": "--conf",
+    "confidence": "--conf",
+    "confidence-threshold": "--conf",
+    "crop-size": "--tile",
+    "exist-ok": "--overwrite",
+    "force": "--overwrite",
+    "gap": "--overlap",
+    "ground-truth": "--data",
+    "gt": "--data",
+    "image-dir": "--images",
+    "image-size": "--tile",
+    "img": "--tile",
+    "img-size": "--tile",
+    "imgsz": "--tile",
+    "iou-thres": "--iou",
+    "iou-threshold": "--iou",
+    "jobs": "--workers",
+    "match-metric": "--metric",
+    "match-threshold": "--iou",
+    "max-det": "--max-dets, a list of limits",
+    "max-dets": "--max-det, detections per image",
+    "min-area-ratio": "--min-visible",
+    "model-confidence-threshold": "--conf",
+    "n-jobs": "--workers",
+    "name": "--out",
+    "num-workers": "--workers",
+    "out-dir": "--out",
+    "output": "--out",
+    "output-dir": "--out",
+    "overlap-height-ratio": "--overlap",
+    "overlap-ratio": "--overlap",
+    "overlap-width-ratio": "--overlap",
+    "postprocess-class-agnostic": "--class-agnostic",
+    "postprocess-match-metric": "--metric",
+    "postprocess-match-threshold": "--iou",
+    "postprocess-type": "--method",
+    "project": "--out",
+    "rates": "--scale",
+    "save-dir": "--out",
+    "score-thr": "--conf",
+    "slice-height": "--tile",
+    "slice-size": "--tile",
+    "slice-width": "--tile",
+    "tile-size": "--tile",
+}
+# Keys of other tools for what comes first here, without an option
+FIRST = {
+    "split": ("data", "source"),
+    "check": ("data", "source"),
+    "merge": ("preds", "source"),
+    "score": ("preds", "source"),
+}
+# Where we have no such option, and say why
+REASONS = {
+    ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
+    ("split", "data"): "the dataset comes first, without an option",
+    ("check", "data"): "the dataset comes first, without an option",
+    ("merge", "preds"): "the predictions come first, without an option",
+    ("score", "preds"): "the predictions come first, without an option",
+}
+
+
+def unknown_option(command: str, given: str, known: Iterable[str]) -> str:
+    """What to use in place of an option that a command does not have.
+
+    >>> unknown_option("split", "--imgsz", ["--tile", "--images"])
+    'there is no --imgsz; use --tile'
+    """
+    word = given.lstrip("-").replace("_", "-").lower()
+    reason = REASONS.get((command, word))
+    if reason is not None:
+        return f"there is no {given}: {reason}"
+    ours = OURS.get(word, "")
+    if ours.split(",")[0] in known:
+        return f"there is no {given}; use {ours}"
+    return f"there is no {given}{did_you_mean(f'--{word}', known)}"
+
+
+def rewritten(command: str, arguments: Sequence[str]) -> str | None:
+    """A command in the style of Ultralytics (`data=a.yaml imgsz=640`) in ours; None if it is not.
+
+    The value of an option may look like that (`--iou car=0.4`), and so may a file.
+
+    >>> rewritten("split", ["data=a.yaml", "imgsz=640", "exist_ok=True"])
+    'tiler split a.yaml --tile 640 --overwrite'
+    """
+    first: list[str] = []
+    options: list[str] = []
+    changed = False
+    before = ""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        is_value = before.startswith("-") and "=" not in before
+        before = argument
+        if not equals or not key.isidentifier() or is_value or os.path.exists(argument):
+            options.append(argument)
+            continue
+        changed = True
+        if key in FIRST[command]:
+            first.append(value)
+            continue
+        word = key.replace("_", "-")
+        options.append(OURS.get(word, f"--{word}").split(",")[0])
+        if value.lower() != "true":
+            options.append(value)
+    return " ".join(["tiler", command, *first, *options]) if changed else None

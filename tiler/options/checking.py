@@ -1,0 +1,19 @@
+"""The options of `tiler check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiler.options.fields import Checked
+from tiler.options.shared import max_pixels_option, task_option, workers_option
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions(Checked):
+    """How `tiler check` reads a dataset."""
+
+    task: str = task_option(
+        "Type of the labels; auto infers it for the whole dataset and reports it.", "Labels"
+    )
+    max_pixels: str | int = max_pixels_option()
+    workers: int = workers_option()

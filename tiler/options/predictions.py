@@ -1,0 +1,114 @@
+"""The options of prediction files: how they are read and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tiler.options.fields import Checked, choice_option, flag_option, option
+from tiler.options.shared import task_option
+from tiler.options.values import (
+    TILE_SIZE,
+    category_base,
+    choices,
+    number,
+    optional,
+    transform,
+)
+
+BASES = ("auto", "0", "1", "coco91")
+NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
+EXPORTS = ("dota", "geojson", "csv")
+ALWAYS = {
+    "coco": "predictions.json, in COCO's format, is always written",
+    "yolo": "labels/ with YOLO's rows is always written",
+}
+READING, WRITING = "Reading", "Writing"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingOptions(Checked):
+    """How prediction files are read.
+
+    Raises:
+        TilerError: an invalid value, with what is expected.
+    """
+
+    task: str = task_option(
+        "Type of the predictions; auto infers it for the whole folder and reports it.", READING
+    )
+    assume_conf: float | None = option(
+        None, "Confidence of predictions that have none.", optional(number(0, 1)), READING, "0..1"
+    )
+    conf_first: bool = flag_option(
+        False, "Rows are: class, confidence, x, y, width, height.", READING
+    )
+    preds_base: str = option(
+        "auto",
+        "Number that the category ids of a prediction JSON start from; coco91: COCO's ids 1 to 90.",
+        category_base(*BASES),
+        READING,
+        "|".join(BASES),
+    )
+
+
+def _geojson_only(options: Any) -> str:
+    if "geojson" in options.export.split(","):
+        return ""
+    return "it is for --export geojson"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOptions(ReadingOptions):
+    """How prediction files are read, how tiles are located, and what is written in addition.
+
+    Raises:
+        TilerError: an invalid value, with what is expected.
+    """
+
+    naming: str = choice_option(
+        "auto",
+        "Naming scheme of the tiles, if there is no manifest; tiler also covers yolo_tiler.",
+        NAMINGS,
+        READING,
+    )
+    tile: int | tuple[int, int] | None = option(
+        None,
+        "Tile size in pixels, if tile names do not contain it (DOTA_devkit).",
+        optional(TILE_SIZE),
+        READING,
+        "1024|640x512",
+    )
+    category_base: str = option(
+        "auto",
+        "Number that the category ids of predictions.json start from. auto: image and category "
+        "ids of the COCO ground truth (--data, or the dataset that was split), else 0.",
+        category_base(*BASES),
+        WRITING,
+        "|".join(BASES),
+    )
+    export: str = option(
+        "",
+        "Also write DOTA Task1, GeoJSON or CSV.",
+        choices(*EXPORTS, reasons=ALWAYS),
+        WRITING,
+        "dota,geojson,csv",
+    )
+    affine: str = option(
+        "",
+        "Coordinates of the GeoJSON: six numbers (x = a col + b row + c, y = d col + e row + f), "
+        "the world file beside each image, or pixels. Default: as in the manifest, else pixels.",
+        transform,
+        WRITING,
+        "a,b,c,d,e,f|world|pixels",
+        idle=_geojson_only,
+    )
+    crs: str = option(
+        "",
+        "Coordinate reference system of the GeoJSON, such as EPSG:32633. Default: that of the "
+        "manifest.",
+        str,
+        WRITING,
+        "CRS",
+        idle=_geojson_only,
+    )

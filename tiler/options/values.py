@@ -1,0 +1,340 @@
+"""What the value of an option may be: each check takes text or a value, and returns the value.
+
+A check raises ValueError with what is expected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from tiler.errors import TilerError, did_you_mean
+
+BINS = ("coco", "aitod", "tinyperson", "soda")
+CLUSTERS = ("dask", "ray")
+YES = ("true", "yes", "on", "1")
+NO = ("false", "no", "off", "0")
+
+Check: TypeAlias = Callable[[Any], Any]
+
+
+def described(check: Check, expected: str) -> Check:
+    """A check whose errors all say what is expected; True and False do not count as numbers."""
+
+    def checked(value: Any) -> Any:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return check(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(expected) from None
+
+    return checked
+
+
+def optional(check: Check) -> Check:
+    """None (not set), or what another check takes."""
+
+    def checked(value: Any) -> Any:
+        if value is None:
+            return None
+        return check(value)
+
+    return checked
+
+
+def choice(*allowed: str, reasons: Mapping[str, str] | None = None) -> Callable[[Any], str]:
+    """One of a few words, in any case.
+
+    Args:
+        reasons: for words that are not allowed, why not.
+
+    >>> choice("iou", "ios")("IoS")
+    'ios'
+    """
+
+    def check(value: Any) -> str:
+        word = value.lower() if isinstance(value, str) else str(value)
+        if isinstance(value, str) and word in allowed:
+            return word
+        hint = (reasons or {}).get(word) or did_you_mean(word, allowed).removeprefix("; ")
+        expected = f"one of {', '.join(allowed)}"
+        raise ValueError(f"{expected} ({hint})" if hint else expected)
+
+    return check
+
+
+def choices(
+    *allowed: str, least: int = 0, reasons: Mapping[str, str] | None = None
+) -> Callable[[Any], str]:
+    """Some of a few words, "csv,dota" or a list; each once, in the order of `allowed`."""
+    one = choice(*allowed, reasons=reasons)
+
+    def check(value: Any) -> str:
+        given = _items(value) if isinstance(value, str) else list(value or ())
+        names = [one(name) for name in given if name]
+        if len(names) < least:
+            raise ValueError(f"one or more of {', '.join(allowed)}")
+        return ",".join(name for name in allowed if name in names)
+
+    return check
+
+
+def backend(*allowed: str) -> Callable[[Any], str]:
+    """One of those allowed; joblib's clusters are rejected with the reason."""
+    one = choice(*allowed)
+
+    def check(value: Any) -> str:
+        if value not in CLUSTERS:
+            return one(value)
+        why = "its joblib backend cannot return results one by one, as they are done"
+        raise ValueError(f"one of {', '.join(allowed)}; {value} does not run yet: {why}")
+
+    return check
+
+
+def category_base(*allowed: str) -> Callable[[Any], str]:
+    """What category ids count from; a script may give the number."""
+    one = choice(*allowed)
+    return lambda value: one(str(value))
+
+
+def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
+    """A finite number from `low` to `high`."""
+
+    def check(value: Any) -> float:
+        result = float(value)
+        if not (math.isfinite(result) and low <= result <= high):
+            raise ValueError
+        return result
+
+    return described(check, f"a number {_range(low, high)}")
+
+
+def overlap(value: Any) -> float:
+    """A fraction of the tile below 1, or whole pixels.
+
+    >>> overlap("0.2"), overlap(128)
+    (0.2, 128.0)
+    """
+    result = number(0)(value)
+    if result > 1 and result != int(result):
+        raise ValueError
+    return result
+
+
+OVERLAP = described(overlap, "a fraction of the tile below 1, or whole pixels")
+
+
+def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
+    """A whole number from `low` to `high`."""
+
+    def check(value: Any) -> int:
+        result = int(value)
+        rounded = not isinstance(value, str) and result != value
+        if rounded or not low <= result <= high:
+            raise ValueError
+        return result
+
+    return described(check, f"a whole number {_range(low, high)}")
+
+
+def _range(low: float, high: float) -> str:
+    if high == math.inf:
+        return f"of at least {low:g}"
+    return f"from {low:g} to {high:g}"
+
+
+def auto_or(low: int) -> Callable[[Any], str | int]:
+    """auto, or a whole number of at least `low`."""
+    check = whole(low)
+
+    def checked(value: Any) -> str | int:
+        return "auto" if value == "auto" else check(value)
+
+    return described(checked, f"auto or a whole number of at least {low}")
+
+
+def flag(value: Any) -> bool:
+    """On or off, also as a word."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word in YES:
+        return True
+    if word in NO:
+        return False
+    raise ValueError("true or false")
+
+
+def tile_size(value: Any) -> int | tuple[int, int]:
+    """640, "640", "1024x768" or (1024, 768).
+
+    >>> tile_size("1024x768"), tile_size("640x640")
+    ((1024, 768), 640)
+    """
+    check = whole(10, 65500)
+    if isinstance(value, str):
+        value = value.lower()
+    sides = [check(side) for side in _items(value, "x")]
+    if len(sides) not in (1, 2):
+        raise ValueError
+    if len(set(sides)) == 1:
+        return sides[0]
+    return (sides[0], sides[1])
+
+
+TILE_SIZE = described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")
+
+
+def scales(value: Any) -> tuple[float, ...]:
+    """1, "1,0.5" or (1, 0.5): each once, largest first."""
+    result = sorted({round(float(item), 2) for item in _items(value)}, reverse=True)
+    if not result or not all(0.01 <= item <= 16 for item in result):
+        raise ValueError
+    return tuple(result)
+
+
+def background(value: Any) -> str | float:
+    """all, none, or a ratio."""
+    if value in ("all", "none"):
+        return cast(str, value)
+    return number(0)(value)
+
+
+def per_class(value: Any) -> float | str:
+    """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5,
+    "car": 0.4}.
+
+    Without the first, "car=0.4" or {"car": 0.4}, all others have the default.
+
+    >>> per_class("0.50, car=0.4"), per_class(1), per_class({"car": 0.4})
+    ('0.5,car=0.4', 1.0, 'car=0.4')
+    """
+    general, by_class = thresholds(value)
+    if general is not None and not by_class:
+        return general
+    parts = [] if general is None else [f"{general!r}"]
+    parts += [f"{name}={number!r}" for name, number in by_class.items()]
+    return ",".join(parts)
+
+
+def thresholds(value: Any) -> tuple[float | None, dict[str, float]]:
+    """What `per_class` reads: the number for all classes (None: the default), and those of single
+    classes by name or id.
+    """
+    if isinstance(value, str):
+        given = _assignments(value)
+    elif isinstance(value, Mapping):
+        given = {str(name): number for name, number in value.items()}
+    else:
+        given = {"": value}
+    if not given:
+        raise ValueError
+    check = number(0, 1)
+    by_class = {name: check(item) for name, item in given.items()}
+    general = by_class.pop("", None)
+    return general, by_class
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """The numbers of "0.5,car=0.4" by class; only the first may stand without one, under ""."""
+    given: dict[str, str] = {}
+    for position, item in enumerate(text.split(",")):
+        name, _, number = item.rpartition("=")
+        name = name.strip()
+        if name in given or (not name and position > 0):
+            raise ValueError
+        given[name] = number
+    return given
+
+
+def class_groups(value: Any) -> str:
+    """Classes that compete: "car,truck;bus,van", or [["car", "truck"], ["bus", "van"]]."""
+    if value == "":
+        return ""
+    if isinstance(value, str):
+        groups = [_items(group) for group in value.split(";")]
+    else:
+        groups = [[str(name) for name in group] for group in value]
+    names = [name for group in groups for name in group]
+    if not all(names) or len(set(names)) != len(names):
+        raise ValueError
+    if any(len(group) < 2 for group in groups):
+        raise ValueError
+    return ";".join(map(",".join, groups))
+
+
+def size_bins(value: Any) -> str:
+    """The name of a protocol's bins, or increasing sides in px: "16,32,96" or (16, 32, 96).
+
+    >>> size_bins("aitod"), size_bins([16, 32])
+    ('aitod', '16,32')
+    """
+    if value in BINS:
+        return str(value)
+    check = number(0)
+    sides = [check(item) for item in _items(value)]
+    if not _increasing(sides) or not 0 < sides[0] <= sides[-1] < 1e5:
+        raise ValueError
+    return ",".join(f"{side:g}" for side in sides)
+
+
+def detection_limits(value: Any) -> str:
+    """auto, or increasing numbers of detections: "1,10,100" or (1, 10, 100).
+
+    >>> detection_limits("1,10,500")
+    '1,10,500'
+    """
+    if value == "auto":
+        return "auto"
+    check = whole(1)
+    limits = [check(item) for item in _items(value)]
+    if not _increasing(limits):
+        raise ValueError
+    return ",".join(map(str, limits))
+
+
+def _increasing(values: Sequence[float]) -> bool:
+    """Whether there are values, each larger than the one before."""
+    return bool(values) and list(values) == sorted(set(values))
+
+
+def transform(value: Any) -> str:
+    """The six numbers of an affine transform, as text or a list; or a word."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value or "")
+
+
+def stripped(value: Any) -> str:
+    """Text without spaces around it."""
+    return str(value).strip()
+
+
+def _items(value: Any, separator: str = ",") -> list[Any]:
+    """The parts of a text, or of a list; anything else is a list of one."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(separator)]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [value]
+
+
+def path(value: Any, what: str) -> Path:
+    """The path that a script gave.
+
+    Raises:
+        TilerError: it is not a path.
+
+    >>> path([1], "tiles")
+    Traceback (most recent call last):
+    ...
+    tiler.errors.TilerError: tiles: expected a path, got list
+    """
+    try:
+        return Path(value)
+    except TypeError:
+        raise TilerError(f"{what}: expected a path, got {type(value).__name__}") from None

@@ -1,0 +1,112 @@
+"""What is to be written of one source: its tiles and their label rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.datasets.labels import Labels
+from tiler.datasets.sources import Source
+from tiler.formats.manifest import TileEntry
+from tiler.splitting.job import SplitJob
+from tiler.splitting.planning import PlannedTile, planned_tiles
+from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class SourcePlan:
+    """What is to be written of a source.
+
+    Attributes:
+        tiles: all T tiles; `windows` `(T, 4)` and `scales` `(T,)` are theirs.
+        views: what the tiles show.
+        rows: the label rows.
+        written: `(T,)` True for the tiles that are written.
+    """
+
+    tiles: list[PlannedTile]
+    windows: Floats
+    scales: Floats
+    views: Views
+    rows: LabelRows
+    written: Bools
+
+    @cached_property
+    def row_tile(self) -> Ints:
+        """`(R,)` the tile of each row, in rising order."""
+        return self.views.tile[self.rows.view]
+
+    @cached_property
+    def _first_row(self) -> list[int]:
+        """`(T + 1,)` where the rows of each tile begin."""
+        tiles = np.arange(len(self.tiles) + 1)
+        return [*map(int, np.searchsorted(self.row_tile, tiles))]
+
+    @property
+    def labelled(self) -> Bools:
+        """`(T,)` True for tiles with a label row."""
+        return np.asarray(np.bincount(self.row_tile, minlength=len(self.tiles)) > 0)
+
+    @property
+    def clean(self) -> Bools:
+        """`(T,)` True for tiles that show nothing of any object."""
+        return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+
+    def rows_of(self, tile: int) -> range:
+        """The numbers of a tile's rows."""
+        return range(self._first_row[tile], self._first_row[tile + 1])
+
+    def entries(self) -> list[TileEntry]:
+        """The written tiles, as the manifest lists them."""
+        return [self._entry(number) for number in np.flatnonzero(self.written).tolist()]
+
+    def _entry(self, number: int) -> TileEntry:
+        tile = self.tiles[number]
+        window = tile.window
+        views = self.rows.view[self.rows_of(number)]
+        source_rows = self.views.seen.row[views].tolist()
+        visible = [round(part, 6) for part in self.views.seen.visible[views].tolist()]
+        rows = list(zip(source_rows, visible, strict=True))
+        return TileEntry(
+            tile.name, window.x, window.y, window.width, window.height, tile.scale, rows
+        )
+
+
+def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
+    """The tiles of an image of `width` x `height` px, and their label rows."""
+    options = job.options
+    tiles = planned_tiles(source.stem, width, height, options)
+    windows = np.array([tile.window.bounds for tile in tiles])
+    scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
+    shown = views(labels.instances, windows, scales, options)
+    rows = label_rows(shown, windows, scales, options, job.spec)
+    plan = SourcePlan(tiles, windows, scales, shown, rows, np.ones(len(tiles), bool))
+    return replace(plan, written=_written(job, source, plan))
+
+
+def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
+    """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
+    written = plan.written
+    if job.options.background != "all":
+        written = plan.labelled | _background(job, source, plan)
+    if job.options.truncated == "skip-tile":
+        skipped = np.zeros(len(plan.tiles), bool)
+        skipped[plan.views.tile[plan.views.below]] = True
+        written = written & ~skipped
+    return written
+
+
+def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
+    """`(T,)` True for the clean tiles that the quota of the split takes."""
+    result = np.zeros(len(plan.tiles), bool)
+    if job.quotas:
+        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
+        taken = job.quotas[source.split].take(source.key, clean)
+        result[:] = [tile.name in taken for tile in plan.tiles]
+    return result
