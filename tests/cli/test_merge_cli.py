@@ -185,7 +185,7 @@ def test_many_findings_are_counted(here):
         (["preds", "--tiles", "tiles", "--method", "nmss"], "did you mean 'nms'?"),
         (["preds", "--tiles", "tiles", "--task", "pose"], "keypoints need --data with a kpt_shape"),
         (["preds", "--tiles", "tiles", "--out", "preds"], "it holds the predictions"),
-        (["preds", "--tiles", "tiles", "--out", "tiles"], "holds files that are not of tiler"),
+        (["preds", "--tiles", "tiles", "--out", "tiles"], "holds files that are not made by tiler"),
         (
             ["preds", "--tiles", "tiles", "--config", "bad.yaml"],
             "unknown option 'metod'; did you mean 'method'?",
@@ -299,7 +299,7 @@ def test_an_output_with_other_options_is_refused_unless_overwritten(here):
     assert "method: nms" in (here / "preds-merged/args.yaml").read_text()
     (here / "preds-merged/notes.txt").write_text("precious")
     done = run("merge", "preds", "--tiles", "tiles", "--overwrite", cwd=here)
-    assert (done.returncode, "notes.txt is not of tiler" in done.stderr) == (2, True)
+    assert (done.returncode, "notes.txt is not made by tiler" in done.stderr) == (2, True)
 
 
 def test_a_second_run_on_one_output_is_refused_with_3(here):

@@ -352,7 +352,7 @@ def test_out_is_a_folder_with_everything(here):
     assert (here / "out" / "score.json").read_text() == score(here, "worse", "--json").stdout
     (here / "out" / "notes.txt").write_text("precious")
     kept = score(here, "good", "--out", "out", "--overwrite")
-    assert (kept.returncode, "notes.txt is not of tiler" in kept.stderr) == (2, True)
+    assert (kept.returncode, "notes.txt is not made by tiler" in kept.stderr) == (2, True)
     assert (here / "out" / "notes.txt").read_text() == "precious"
     assert score(here, "good", "--baseline", "out/score.json", "-q").returncode == 0
 

@@ -180,7 +180,7 @@ class TestChoose:
         header, enough = Header("PNG", **HUGE, bands=bands, bits=bits), decoded // reading.DENSEST
         error = refused(header, enough - 1)
         assert error.code == "I04"
-        assert "--max-pixels 600000000 takes it" in error.message
+        assert "--max-pixels 600000000 allows it" in error.message
         assert reading.choose(header, enough, None) is vips.opened
         assert reading.choose(header, 1, 600_000_000) is vips.opened
         installed(False, False)
@@ -295,11 +295,11 @@ class TestSweep:
 
     @pytest.mark.parametrize("name", ["RGB jpg", "I;16 png", "CMYK tif"])
     def test_in_threads(self, tmp_path, by_rows, name):
-        hands = SharedThreads(3)
+        threads = SharedThreads(3)
         for orientation in (1, 6):
             data = PILLOWS[name](orientation)
-            with hands.busy():
-                _, found = crops(tmp_path / "a", data, hands.later)
+            with threads.busy():
+                _, found = crops(tmp_path / "a", data, threads.later)
             equal(found, banded(by_pillow(data)))
 
     @needs_rows
@@ -373,17 +373,17 @@ class TestSweep:
             def close(self):
                 self.closed_while_reading = self.reading
 
-        rows, hands = Slow(), SharedThreads(2)
+        rows, threads = Slow(), SharedThreads(2)
         monkeypatch.setattr(reading, "choose", lambda *_: lambda *_: rows)
         (tmp_path / "a").write_bytes(b"")
         windows = [Window(0, y, 4, 10) for y in (0, 10, 20)]
         with (
             pytest.raises(OSError, match="full"),
             open(tmp_path / "a", "rb") as file,
-            hands.busy(),
+            threads.busy(),
             reading.opened(file, Header("PNG", 4, 40, bands=1)) as picture,
         ):
-            for _ in picture.sweep(windows, hands.later):
+            for _ in picture.sweep(windows, threads.later):
                 rows.under_way.wait(5)
                 raise OSError("the disk is full")
         assert not rows.closed_while_reading

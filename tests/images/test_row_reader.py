@@ -107,10 +107,10 @@ class TestSweep:
     @given(windows | scales(), st.integers(1, 3))
     @settings(max_examples=60, deadline=None)
     def test_the_same_in_threads(self, spans, count):
-        hands, rows = SharedThreads(count), Recorded()
+        threads, rows = SharedThreads(count), Recorded()
         inline = swept(Recorded(), spans)
-        with hands.busy():
-            threaded = swept(rows, spans, hands.later)
+        with threads.busy():
+            threaded = swept(rows, spans, threads.later)
         assert rows.asked == needed(spans)
         assert not rows.together
         assert len(threaded) == len(inline)
@@ -119,10 +119,10 @@ class TestSweep:
             np.testing.assert_array_equal(one[0], other[0])
 
     def test_reads_never_meet_however_slow_they_are(self):
-        hands, rows = SharedThreads(3), Recorded(pause=0.002)
+        threads, rows = SharedThreads(3), Recorded(pause=0.002)
         spans = np.array([(top, top + 8) for top in range(0, 50, 5)])
-        with hands.busy():
-            swept(rows, spans, hands.later)
+        with threads.busy():
+            swept(rows, spans, threads.later)
         assert rows.asked == needed(spans)
         assert not rows.together
 

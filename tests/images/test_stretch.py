@@ -20,14 +20,19 @@ SHAPES = nst.array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=5)
 
 def tallied(*pictures):
     bands = pictures[0].shape[2] if pictures[0].ndim == 3 else 1
-    tally = Histogram.of_kind(pictures[0].dtype, bands)
+    histogram = Histogram.of_kind(pictures[0].dtype, bands)
     for pixels in pictures:
-        tally.count(pixels)
-    return tally
+        histogram.count(pixels)
+    return histogram
 
 
-def bits(tally):
-    return tally.dtype, tally.bins.tobytes(), tally.low.tobytes(), tally.high.tobytes()
+def bits(histogram):
+    return (
+        histogram.dtype,
+        histogram.bins.tobytes(),
+        histogram.low.tobytes(),
+        histogram.high.tobytes(),
+    )
 
 
 def by_band(pixels, shared=False):
@@ -129,9 +134,9 @@ def test_a_picture_of_many_chunks_counts_as_its_pixels(dtype, monkeypatch):
 
 @given(pictures())
 def test_every_finite_pixel_is_counted_once_in_its_bin(pixels):
-    tally = tallied(pixels)
+    histogram = tallied(pixels)
     for counts, low, high, values in zip(
-        tally.bins, tally.low, tally.high, by_band(pixels), strict=True
+        histogram.bins, histogram.low, histogram.high, by_band(pixels), strict=True
     ):
         expected = np.zeros(len(counts), int)
         for value in values:
@@ -235,12 +240,12 @@ def test_percentiles_leave_out_the_ends():
     assert limits(tallied(whole), "minmax", False) == [(0.0, 60000.0)]
 
 
-@pytest.mark.parametrize("how", stretch.HOW)
+@pytest.mark.parametrize("method", stretch.METHODS)
 @pytest.mark.parametrize(
     "value", [0, 7, 255, 0.1, -0.0, -1e300, 1e300, 5e-324, 1 - 1e-12, 65535, -300]
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_constant_picture_has_equal_limits_and_becomes_black(dtype, value, how):
+def test_a_constant_picture_has_equal_limits_and_becomes_black(dtype, value, method):
     with np.errstate(all="ignore"):
         pixels = (
             np.array(value).astype(dtype)
@@ -251,28 +256,28 @@ def test_a_constant_picture_has_equal_limits_and_becomes_black(dtype, value, how
         pixels = np.zeros((), dtype)
     pixels = np.broadcast_to(pixels, (20, 30))
     pair = (float(pixels[0, 0]),) * 2
-    assert limits(tallied(pixels), how, False) == [pair]
+    assert limits(tallied(pixels), method, False) == [pair]
     assert not stretched(pixels, [pair]).any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("how", stretch.HOW)
+@pytest.mark.parametrize("method", stretch.METHODS)
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0, 3)])
-def test_no_pixel_gives_limits_and_no_pixel(shape, how, dtype):
+def test_no_pixel_gives_limits_and_no_pixel(shape, method, dtype):
     pixels = np.empty(shape, dtype)
     for shared in (True, False):
-        found = limits(tallied(pixels), how, shared)
+        found = limits(tallied(pixels), method, shared)
         assert found == [(0.0, 1.0)] * 3
         assert stretched(pixels, found).shape == shape
     assert stretched(pixels[..., 0], found[:1]).shape == shape[:2]
 
 
-@pytest.mark.parametrize("how", stretch.HOW)
-def test_a_band_of_nothing_finite_is_left_out(how):
+@pytest.mark.parametrize("method", stretch.METHODS)
+def test_a_band_of_nothing_finite_is_left_out(method):
     pixels = np.array([[[np.nan, 3], [np.inf, 9], [-np.inf, np.nan]]], np.float32)
-    assert limits(tallied(pixels), how, False)[0] == (0.0, 1.0)
-    low, high = limits(tallied(pixels[..., 1:]), how, False)[0]
-    assert limits(tallied(pixels), how, True) == [(low, high)] * 2
+    assert limits(tallied(pixels), method, False)[0] == (0.0, 1.0)
+    low, high = limits(tallied(pixels[..., 1:]), method, False)[0]
+    assert limits(tallied(pixels), method, True) == [(low, high)] * 2
     assert stretched(pixels, [(3, 9)] * 2).tolist() == [[[0, 0], [255, 255], [0, 0]]]
 
 
@@ -289,9 +294,9 @@ def test_nan_of_every_kind_is_left_out_without_a_warning():
 
 def test_limits_of_zeros_have_no_sign():
     pixels = np.array([[0.0, -0.0, -0.0, 0.0]], np.float32)
-    for how in stretch.HOW:
+    for method in stretch.METHODS:
         for part in (pixels, pixels[:, 1:2], pixels[:, ::-1]):
-            assert [math.copysign(1, v) for v in limits(tallied(part), how, False)[0]] == [1, 1]
+            assert [math.copysign(1, v) for v in limits(tallied(part), method, False)[0]] == [1, 1]
 
 
 def test_a_picture_of_mostly_zeros_has_a_limit_of_zero():
@@ -320,12 +325,12 @@ def test_halves_are_rounded_to_even(dtype):
 
 def test_many_bands_each_have_their_limits():
     pixels = noise("uint16", (40, 50, 70)) % 1000 + np.arange(70, dtype=np.uint16) * 900
-    for how in stretch.HOW:
-        found = limits(tallied(pixels), how, False)
-        assert found == [limits(tallied(pixels[..., band]), how, False)[0] for band in range(70)]
+    for method in stretch.METHODS:
+        found = limits(tallied(pixels), method, False)
+        assert found == [limits(tallied(pixels[..., band]), method, False)[0] for band in range(70)]
         assert (
-            limits(tallied(pixels), how, True)
-            == limits(tallied(pixels.reshape(40, -1)), how, False) * 70
+            limits(tallied(pixels), method, True)
+            == limits(tallied(pixels.reshape(40, -1)), method, False) * 70
         )
         banded = stretched(pixels, found)
         for band in range(70):
@@ -419,19 +424,19 @@ def test_counting_and_stretching_change_no_pixel():
 
 
 @given(pictures())
-def test_a_tally_goes_between_processes(pixels):
-    tally = tallied(pixels)
-    copy = pickle.loads(pickle.dumps(tally))
-    assert bits(copy) == bits(tally)
-    copy.add(tally)
-    assert (copy.bins == 2 * tally.bins).all()
+def test_a_histogram_goes_between_processes(pixels):
+    histogram = tallied(pixels)
+    copy = pickle.loads(pickle.dumps(histogram))
+    assert bits(copy) == bits(histogram)
+    copy.add(histogram)
+    assert (copy.bins == 2 * histogram.bins).all()
 
 
 def test_limits_are_plain_floats():
     for dtype in DTYPES:
-        for how in stretch.HOW:
+        for method in stretch.METHODS:
             for shared in (True, False):
-                found = limits(tallied(noise(dtype, (20, 20, 3))), how, shared)
+                found = limits(tallied(noise(dtype, (20, 20, 3))), method, shared)
                 assert isinstance(found, list)
                 assert {type(pair) for pair in found} == {tuple}
                 assert {type(value) for pair in found for value in pair} == {float}
@@ -443,19 +448,19 @@ def test_limits_from_json_serve():
 
 
 def test_what_does_not_fit_is_refused():
-    tally = Histogram.of_kind(np.dtype(np.uint16), 3)
+    histogram = Histogram.of_kind(np.dtype(np.uint16), 3)
     with pytest.raises(
-        ValueError, match="expected bands as in the tally, 3 of uint16, got 1 of uint16"
+        ValueError, match="expected bands as in the histogram, 3 of uint16, got 1 of uint16"
     ):
-        tally.add(Histogram.of_kind(np.dtype(np.uint16), 1))
+        histogram.add(Histogram.of_kind(np.dtype(np.uint16), 1))
     with pytest.raises(ValueError, match="3 of uint16, got 3 of int16"):
-        tally.add(Histogram.of_kind(np.dtype(np.int16), 3))
+        histogram.add(Histogram.of_kind(np.dtype(np.int16), 3))
     with pytest.raises(ValueError, match=r"expected pixels of \(rows, width, 3\), got \(4, 5\)"):
-        tally.count(np.zeros((4, 5), np.uint16))
+        histogram.count(np.zeros((4, 5), np.uint16))
     with pytest.raises(ValueError, match="expected pixels of uint16, got int16"):
-        tally.count(np.zeros((4, 5, 3), np.int16))
+        histogram.count(np.zeros((4, 5, 3), np.int16))
     with pytest.raises(ValueError, match="expected one of minmax, percentile, got 'median'"):
-        limits(tally, "median", True)
+        limits(histogram, "median", True)
     with pytest.raises(ValueError, match=r"expected pixels of \(rows, width, 2\)"):
         stretched(np.zeros((4, 5, 3), np.uint16), [(0, 1)] * 2)
     for dtype, bands in ((np.complex64, 1), (np.bool_, 1), (np.uint16, 0)):

@@ -931,7 +931,7 @@ def test_a_file_that_is_not_ours_is_never_deleted(standing, name):
     path.write_text("precious")
     merge(standing.preds, standing.out, tiles=standing.tiles)  # as it is, it may stay
     with pytest.raises(
-        TilerError, match=f"{name} is not of tiler, so --overwrite does not delete it"
+        TilerError, match=f"{name} is not made by tiler, so --overwrite does not delete it"
     ):
         merge(standing.preds, standing.out, tiles=standing.tiles, method="nms", overwrite=True)
     assert path.read_text() == "precious"
@@ -941,7 +941,7 @@ def test_a_folder_of_somebody_else_is_kept(noisy, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(TilerError, match=r"not of tiler \(mine.txt\)"):
+        with pytest.raises(TilerError, match=r"not made by tiler \(mine.txt\)"):
             merge(noisy.preds, tmp_path / "out", tiles=noisy.tiles, overwrite=overwrite)
     assert tree(tmp_path) == tree(tmp_path)
     assert (tmp_path / "out/mine.txt").read_text() == "mine"

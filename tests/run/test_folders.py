@@ -50,7 +50,7 @@ class TestPlanted:
     def test_is_neither_read_nor_appended_to(self, folder, kind):
         plant(folder.path / "a", kind)
         for action in (folder.open, folder.append, folder.read):
-            with pytest.raises(Planted, match="ours/a: .*not of tiler"):
+            with pytest.raises(Planted, match="ours/a: .*not made by tiler"):
                 action("a")
         assert (folder.path.parent / "theirs/precious").read_text() == "precious"
 

@@ -59,7 +59,7 @@ class TestResolved:
         assert "\n" not in str(caught.value)
 
     def test_a_mount_point_is_refused(self):
-        with pytest.raises(TilerError, match="/: a mount point cannot be made at once"):
+        with pytest.raises(TilerError, match="/: a mount point cannot be replaced"):
             resolved(Path("/"))
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs mkfifo")
@@ -80,13 +80,14 @@ class TestOccupied:
         (tmp_path / "b").write_text("")
         (tmp_path / "a\n").write_text("")
         with pytest.raises(
-            TilerError, match=r"holds files that are not of tiler \(a\\n\); choose another folder"
+            TilerError,
+            match=r"holds files that are not made by tiler \(a\\n\); choose another folder",
         ):
             occupied(tmp_path, MARK, overwrite, all_ours)
 
     def test_a_folder_that_is_called_like_the_mark_is_no_mark(self, tmp_path):
         (tmp_path / "out" / MARK).mkdir(parents=True)
-        with pytest.raises(TilerError, match="not of tiler"):
+        with pytest.raises(TilerError, match="not made by tiler"):
             occupied(tmp_path / "out", MARK, False, all_ours)
 
     def test_an_output_of_ours_is_looked_at(self, made):
@@ -100,7 +101,7 @@ class TestOccupied:
         (made / "labels/foreign.txt").write_text("precious")
         with pytest.raises(
             TilerError,
-            match="labels/foreign.txt is not of tiler, so --overwrite does not delete it",
+            match="labels/foreign.txt is not made by tiler, so --overwrite does not delete it",
         ):
             occupied(made, MARK, True, no_foreign)
         assert (made / "labels/foreign.txt").read_text() == "precious"

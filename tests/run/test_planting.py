@@ -330,7 +330,7 @@ class TestOneByOne:
         given, _ = given_to(verb)
         produce(verb, given, tmp_path / "out")
         (tmp_path / "out/labels/latest").symlink_to(tmp_path)
-        with pytest.raises(tiler.TilerError, match="labels/latest is not of tiler"):
+        with pytest.raises(tiler.TilerError, match="labels/latest is not made by tiler"):
             produce(verb, given, tmp_path / "out", overwrite=True)
         assert (tmp_path / "out/labels/latest").is_symlink()
 

@@ -500,7 +500,7 @@ class TestWhatOthersPutThere:
             os.link(mine / "file", path)
         else:
             path.symlink_to(mine / "file" if kind == "link" else mine)
-        with pytest.raises(TilerError, match="not of tiler") as caught, Staging(out):
+        with pytest.raises(TilerError, match="not made by tiler") as caught, Staging(out):
             pass
         assert caught.value.exit_code == 2
         assert (mine / "file").read_text() == "precious"
@@ -513,7 +513,7 @@ class TestWhatOthersPutThere:
     def test_what_belongs_to_someone_else_is_refused(self, out, name):
         leave(out, ("x", b"1"))
         os.chown(partial(out) / name, 12345, 12345)
-        with pytest.raises(TilerError, match="someone else"), Staging(out):
+        with pytest.raises(TilerError, match="another user"), Staging(out):
             pass
 
 

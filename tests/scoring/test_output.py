@@ -105,7 +105,7 @@ def test_other_options_are_other_numbers(made, metrics, tmp_path):
 def test_a_folder_of_something_else_is_refused(metrics, tmp_path, overwrite):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("precious")
-    with pytest.raises(TilerError, match=r"holds files that are not of tiler \(thesis.tex\)"):
+    with pytest.raises(TilerError, match=r"holds files that are not made by tiler \(thesis.tex\)"):
         output.write(metrics, tmp_path / "out", overwrite)
     assert tree(tmp_path / "out").keys() == {"thesis.tex"}
     assert beside(tmp_path) == []

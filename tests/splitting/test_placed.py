@@ -269,7 +269,7 @@ def test_world_files_of_somebody_else_are_not_deleted(placed, tmp_path, name):
     tile = next((tmp_path / "out/labels/train").iterdir()).stem
     path = tmp_path / "out" / name.format(tile=tile)
     path.write_text("mine")
-    with pytest.raises(tiler.TilerError, match="is not of tiler"):
+    with pytest.raises(tiler.TilerError, match="is not made by tiler"):
         split(placed, tmp_path / "out", overwrite=True)
     assert path.read_text() == "mine"
 

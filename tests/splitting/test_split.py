@@ -203,7 +203,7 @@ def test_missing_tiles_of_a_complete_output_are_noticed(filled, tmp_path):
 def test_overwrite_deletes_no_foreign_file(filled, tmp_path):
     split(filled, tmp_path / "out")
     (tmp_path / "out/images/thesis.txt").write_text("mine")
-    with pytest.raises(tiler.TilerError, match="thesis.txt is not of tiler"):
+    with pytest.raises(tiler.TilerError, match="thesis.txt is not made by tiler"):
         split(filled, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out/images/thesis.txt").read_text() == "mine"
 
@@ -610,7 +610,7 @@ def test_annotations_beside_the_tiles_are_not_ours(filled, tmp_path):
     split(filled, tmp_path / "out")
     tile = next((tmp_path / "out/images/train").iterdir())
     tile.with_suffix(".json").write_text("made by hand")
-    with pytest.raises(tiler.TilerError, match="is not of tiler"):
+    with pytest.raises(tiler.TilerError, match="is not made by tiler"):
         split(filled, tmp_path / "out", overlap=0, overwrite=True)
     assert tile.with_suffix(".json").exists()
 

@@ -1,4 +1,4 @@
-"""Files of pixels that Pillow has no mode for: 16-bit colour, and bands of any number and depth
+"""Files of pixels for which Pillow has no mode: 16-bit colour, and bands of any number and depth
 (the extra `big`).
 """
 
@@ -18,7 +18,7 @@ from tiler.images.encoding import BEYOND_PILLOW, DESCRIBED, Encoding
 from tiler.images.geo import Tag, for_tifffile
 
 INTERPRETATION = {"LA;16": "grey16", "RGB;16": "rgb16", "RGBA;16": "rgb16"}
-DEFLATE = 8  # in TIFF; Python itself has it, other compressions would need more libraries
+DEFLATE = 8  # in TIFF; part of Python, while other compressions would need more libraries
 
 
 def paged(encoding: Encoding, bands: int) -> bool:
@@ -28,14 +28,15 @@ def paged(encoding: Encoding, bands: int) -> bool:
 
 
 def require(encoding: Encoding) -> None:
-    """That what writes such a file is installed.
+    """Check that the library which writes such a file is installed.
 
     Raises:
         SourceRefused: I06, and what is missing.
     """
-    if encoding.mode in BEYOND_PILLOW and (
-        vips.missing() if encoding.format == "PNG" else _no_tifffile()
-    ):
+    if encoding.mode not in BEYOND_PILLOW:
+        return
+    missing = vips.missing() if encoding.format == "PNG" else _no_tifffile()
+    if missing:
         mode = DESCRIBED[encoding.mode]
         raise SourceRefused(
             "I06",
@@ -46,7 +47,7 @@ def require(encoding: Encoding) -> None:
 def _no_tifffile() -> bool:
     try:
         return find_spec("tifffile") is None
-    except ValueError:  # it was taken out of the modules
+    except ValueError:  # it was removed from `sys.modules`
         return True
 
 
@@ -58,42 +59,44 @@ def encode(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag] = ()) -
 
 
 def _png(pixels: NDArray[Any], encoding: Encoding) -> bytes:
-    """Level 2, since libvips' first level makes files twice as large."""
+    """By libvips, at level 2: its level 1 makes files twice as large."""
     pyvips = vips.library()
-    image = pyvips.Image.new_from_array(
-        np.ascontiguousarray(pixels), interpretation=INTERPRETATION[encoding.mode]
-    )
-    if profile := encoding.options.get("icc_profile"):
+    pixels = np.ascontiguousarray(pixels)
+    interpretation = INTERPRETATION[encoding.mode]
+    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    profile = encoding.options.get("icc_profile")
+    if profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return bytes(image.pngsave_buffer(compression=2, filter="all", bitdepth=16))
 
 
 def _tiff(pixels: NDArray[Any], encoding: Encoding, tags: Sequence[Tag]) -> bytes:
-    """Colour in one page, band by band in the pixel; other bands on a page each, as the trainer
-    reads them.
+    """By tifffile: colours interleaved on one page, other bands on a page each.
 
-    Its decoder knows 1, 3 and 4 bands a page; pages of equal size it stacks as the bands of one
-    image.
+    So the trainer reads them: its decoder knows 1, 3 and 4 bands a page, and stacks pages of equal
+    size as the bands of one image.
     """
     from tifffile import imwrite
 
-    colour = not paged(encoding, pixels.shape[2])
-    alpha = {"extrasamples": ["unassalpha"]} if encoding.mode == "RGBA;16" else {}
-    compression = DEFLATE if "compression" in encoding.options else None
+    options: dict[str, Any] = {"photometric": "rgb", "planarconfig": "contig"}
+    if paged(encoding, pixels.shape[2]):
+        options = {"photometric": "minisblack"}
+        pixels = pixels.transpose(2, 0, 1)
+    if encoding.mode == "RGBA;16":
+        options["extrasamples"] = ["unassalpha"]
+    if "compression" in encoding.options:
+        options["compression"] = DEFLATE
+        options["compressionargs"] = {"level": 1}
+        if pixels.dtype.kind in "ui" and pixels.itemsize <= 4:
+            options["predictor"] = True
     buffer = io.BytesIO()
     imwrite(
         buffer,
-        np.ascontiguousarray(pixels if colour else pixels.transpose(2, 0, 1)),
-        photometric="rgb" if colour else "minisblack",
-        planarconfig="contig" if colour else None,
-        compression=compression,
-        compressionargs={"level": 1} if compression == DEFLATE else None,
-        predictor=(compression == DEFLATE and pixels.dtype.kind in "ui" and pixels.itemsize <= 4)
-        or None,
+        np.ascontiguousarray(pixels),
         iccprofile=encoding.options.get("icc_profile"),
         extratags=for_tifffile(tags),
         metadata=None,
         software=False,
-        **alpha,
+        **options,
     )
     return buffer.getvalue()

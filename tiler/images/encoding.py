@@ -1,5 +1,5 @@
-"""How the tiles of an image are written: in which format and mode, so that nothing is lost in
-silence.
+"""How the tiles of an image are written: in which format and mode, so that nothing is lost without
+a note.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMATS = {
     "tif": ("TIFF", ".tif"),
 }
 SAME = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
-# Beyond Pillow's modes: 16-bit colour, and any other bands (of any depth), which only arrays hold
+# Modes that Pillow lacks, held by arrays only: 16-bit colour, and other bands of any depth
 DEEP = ("LA;16", "RGB;16", "RGBA;16")
 BANDS = "bands"
 BEYOND_PILLOW = (*DEEP, BANDS)
@@ -29,7 +29,7 @@ HOLDS = {
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK", "LAB", *DEEP, BANDS),
     "BMP": ("1", "L", "P", "RGB", "RGBA"),
 }
-# What a mode becomes where it cannot be held, nothing lost first: (modes tried in order)
+# What a mode becomes where a format cannot hold it: modes tried in order, lossless ones first
 BECOMES = {
     "1": ("L", "RGB"),
     "L": ("RGB",),
@@ -41,14 +41,13 @@ BECOMES = {
     "CMYK": ("RGB",),
     "I;16B": ("I;16",),
 }
-# the source's where it is lossless, else deflate
+# Compression of tiles: the source's where it is lossless, else deflate
 TIFF_COMPRESSION = {1: None, 5: "tiff_lzw", 32773: "packbits"}
+DEFLATE = "tiff_adobe_deflate"
 
 
 class ModeAndInfo(Protocol):
-    """What an image shows of itself: Pillow's mode or one of `DEEP` and `BANDS`, and Pillow's
-    `info`.
-    """
+    """An image's mode (Pillow's, or one of `DEEP` and `BANDS`) and its `info` as Pillow has it."""
 
     @property
     def mode(self) -> str: ...
@@ -79,7 +78,7 @@ class Encoding:
 
 
 def encoding(
-    look: ModeAndInfo,
+    image: ModeAndInfo,
     header: Header,
     wanted: str,
     quality: int,
@@ -95,80 +94,107 @@ def encoding(
     Raises:
         SourceRefused: the format cannot hold the pixels (16-bit or float as JPEG, say).
     """
-    name, suffix = _format(look, header, wanted)
-    mode, note = _held(look, name)
+    name, suffix = _format(image, header, wanted)
+    mode, note = _held(image, name)
     options: dict[str, Any] = {}
     if name == "JPEG":
-        options = {"quality": quality} if tables is None else {"qtables": tables}
-        if mode == "RGB":  # colour as fine as the source's, and full when that has no such form
-            turned = header.orientation in TURNED and header.subsampling == "4:2:2"
-            options["subsampling"] = "4:4:4" if turned else header.subsampling or "4:4:4"
+        options = _jpeg_options(mode, header, quality, tables)
     elif name == "PNG":
         options = {"compress_level": 1}  # level 6 takes four times as long for 3 % less
     elif name == "WEBP":
-        lossless = header.lossless
-        options = (
-            {"lossless": True, "exact": True, "quality": 0, "method": 0}
-            if lossless
-            else {"quality": quality, "method": 4}
-        )
+        options = _webp_options(header, quality)
     elif name == "TIFF":
-        compression = (
-            TIFF_COMPRESSION.get(header.compression, "tiff_adobe_deflate")
-            if header.format == "TIFF"
-            else "tiff_adobe_deflate"
-        )
-        options = {"compression": compression} if compression else {}
-    if (profile := look.info.get("icc_profile")) and _colours(mode) == _colours(look.mode):
+        options = _tiff_options(header)
+    profile = image.info.get("icc_profile")
+    if profile and _colour_space(mode) == _colour_space(image.mode):
         options["icc_profile"] = profile
-    if name == "PNG" and mode == look.mode and "transparency" in look.info:
-        options["transparency"] = look.info["transparency"]
+    if name == "PNG" and mode == image.mode and "transparency" in image.info:
+        options["transparency"] = image.info["transparency"]
     direct = mode in BEYOND_PILLOW or codecs.encodes(name, mode, options)
     return Encoding(name, suffix, mode, options, note, direct)
 
 
-def _format(look: ModeAndInfo, header: Header, wanted: str) -> tuple[str, str]:
+def _format(image: ModeAndInfo, header: Header, wanted: str) -> tuple[str, str]:
+    """Name and suffix of the format in which tiles are written."""
     if wanted != "same":
         return FORMATS[wanted]
     if header.format == "BMP":
         return "BMP", ".bmp"
-    if header.format == "JPEG 2000":  # slow to write, and seldom lossless
-        return FORMATS["png" if look.mode in HOLDS["PNG"] else "tif"]
-    return FORMATS[SAME[header.format]]
+    if header.format != "JPEG 2000":
+        return FORMATS[SAME[header.format]]
+    # JPEG 2000 is slow to write, and seldom lossless
+    if image.mode in HOLDS["PNG"]:
+        return FORMATS["png"]
+    return FORMATS["tif"]
 
 
-def _held(look: ModeAndInfo, name: str) -> tuple[str, str | None]:
-    """The mode that a format is given the pixels in, and a note when that changes them."""
-    clear = "transparency" in look.info and name != "PNG"  # one colour stands for none
-    if look.mode in HOLDS[name] and not clear:
-        return look.mode, None
-    tried = BECOMES.get(look.mode, ())
-    if "transparency" in look.info:
-        tried = (*WITH_ALPHA.get(look.mode, ()), look.mode, *tried)
-    mode = next((m for m in tried if m in HOLDS[name]), None)
+def _held(image: ModeAndInfo, name: str) -> tuple[str, str | None]:
+    """The mode in which a format is given the pixels, and a note when that changes them."""
+    transparent = "transparency" in image.info  # one colour stands for none
+    if image.mode in HOLDS[name] and (name == "PNG" or not transparent):
+        return image.mode, None
+    tried = BECOMES.get(image.mode, ())
+    if transparent:
+        tried = (*WITH_ALPHA.get(image.mode, ()), image.mode, *tried)
+    mode = next((mode for mode in tried if mode in HOLDS[name]), None)
     if mode is None:
-        deep = look.mode not in ("LAB", BANDS)
-        mend = "use --format same, png or tif" + (", or --stretch" if deep else "")
-        raise SourceRefused("I06", f"{_described(look)}, which {name} cannot hold; {mend}")
-    if look.mode == "I;16B":
+        raise _not_held(image.mode, name)
+    if image.mode == "I;16B":
         return mode, None  # the same numbers
-    if mode == look.mode:
-        return (
-            mode,
-            f"{_described(look)} with a transparent colour written as {mode} without, since "
-            f"{name} cannot hold it",
-        )
-    return mode, f"{_described(look)} written as {mode}, since {name} cannot hold it"
+    described = _described(image.mode)
+    if mode == image.mode:
+        change = f"with a transparent colour written as {mode} without"
+    else:
+        change = f"written as {mode}"
+    return mode, f"{described} {change}, since {name} cannot hold it"
+
+
+def _not_held(mode: str, name: str) -> SourceRefused:
+    hint = "use --format same, png or tif"
+    if mode not in ("LAB", BANDS):
+        hint += ", or --stretch"
+    return SourceRefused("I06", f"{_described(mode)}, which {name} cannot hold; {hint}")
+
+
+def _jpeg_options(
+    mode: str, header: Header, quality: int, tables: list[list[int]] | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"quality": quality}
+    if tables is not None:
+        options = {"qtables": tables}
+    if mode != "RGB":
+        return options
+    # colour as fine as the source's, and full where the tile cannot have the source's form
+    options["subsampling"] = header.subsampling or "4:4:4"
+    if header.subsampling == "4:2:2" and header.orientation in TURNED:
+        options["subsampling"] = "4:4:4"
+    return options
+
+
+def _webp_options(header: Header, quality: int) -> dict[str, Any]:
+    if header.lossless:
+        return {"lossless": True, "exact": True, "quality": 0, "method": 0}
+    return {"quality": quality, "method": 4}
+
+
+def _tiff_options(header: Header) -> dict[str, Any]:
+    compression: str | None = DEFLATE
+    if header.format == "TIFF":
+        compression = TIFF_COMPRESSION.get(header.compression, DEFLATE)
+    if compression is None:
+        return {}
+    return {"compression": compression}
 
 
 WITH_ALPHA = {"1": ("LA", "RGBA"), "L": ("LA", "RGBA"), "P": ("RGBA",), "RGB": ("RGBA",)}
+COLOUR_SPACES = {"CMYK": "CMYK", "LAB": "LAB", "P": "RGB", BANDS: BANDS}
 
 
-def _colours(mode: str) -> str:
-    """What a profile of the mode describes."""
-    return {"CMYK": "CMYK", "LAB": "LAB", "P": "RGB", BANDS: BANDS}.get(
-        mode, "RGB" if mode.startswith("RGB") else "grey"
-    )
+def _colour_space(mode: str) -> str:
+    """What a colour profile of the mode describes."""
+    if mode.startswith("RGB"):
+        return "RGB"
+    return COLOUR_SPACES.get(mode, "grey")
 
 
 DESCRIBED = {
@@ -184,5 +210,5 @@ DESCRIBED = {
 }
 
 
-def _described(look: ModeAndInfo) -> str:
-    return DESCRIBED.get(look.mode, look.mode)
+def _described(mode: str) -> str:
+    return DESCRIBED.get(mode, mode)

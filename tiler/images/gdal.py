@@ -1,6 +1,6 @@
 """Images by strips, decoded by GDAL (the extra `big`): TIFF of any bands and depth, and JPEG 2000.
 
-Every block of a file is decoded once and memory is a row of its blocks.
+Every block of a file is decoded once, and one row of blocks is held in memory.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 CACHE = "64"  # MB of decoded blocks that GDAL keeps; its default is a twentieth of the memory
 AT_ONCE = 16 << 20  # bytes of blocks asked for at once, well below that
-FLAT = 64  # rows of a block up to which blocks are gathered rather than kept
+FLAT = 64  # rows; blocks up to this height are decoded several at once, taller ones are kept
 
-# Nothing but the file itself: no neighbour that GDAL takes for its overviews, statistics or
-# georeference
+# Nothing but the file itself is read: no file beside it that GDAL takes for its overviews,
+# statistics or georeference
 ENVIRONMENT = {
     "GDAL_CACHEMAX": int(CACHE),
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -39,29 +39,32 @@ ENVIRONMENT = {
 }
 DRIVERS = {"TIFF": "GTiff", "JPEG 2000": "JP2OpenJPEG"}
 TIFF_KINDS = {(kind, bits) for kind in "ui" for bits in (8, 16, 32, 64)} | {("f", 32), ("f", 64)}
-# without JPEG: of 4:2:0, GDAL makes other pixels than the rest
+# without JPEG, since GDAL decodes 4:2:0 to other pixels than the rest
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 
 
 def missing() -> bool:
-    """Whether rasterio, by which GDAL is called, is not installed."""
+    """Whether rasterio, through which GDAL is called, is not installed."""
     return find_spec("rasterio") is None
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image as it is: every band, every bit, no change of
-    colour.
+    """Whether this reader decodes such an image without loss: every band, every bit, the same
+    colours.
 
     >>> from tiler.images.header import Header
-    >>> reads(Header("TIFF", 300, 200, bits=16, bands=8, compression=8, planar=True)), reads(Header("JPEG", 300, 200))
-    (True, False)
+    >>> reads(Header("TIFF", 300, 200, bits=16, bands=8, compression=8, planar=True))
+    True
+    >>> reads(Header("JPEG", 300, 200))
+    False
     """
     if header.format == "JPEG 2000":
         return header.bits in (8, 16) and header.kind == "u"
     if header.format != "TIFF" or header.compression not in COMPRESSIONS:
         return False
-    # CMYK becomes RGBA
-    return (header.kind, header.bits) in TIFF_KINDS and header.colour in ("grey", "RGB")
+    if header.colour not in ("grey", "RGB"):  # CMYK would become RGBA
+        return False
+    return (header.kind, header.bits) in TIFF_KINDS
 
 
 def opened(file: BinaryIO, header: Header) -> RowReader:
@@ -71,7 +74,7 @@ def opened(file: BinaryIO, header: Header) -> RowReader:
         SourceRefused: its header is damaged (I03).
     """
     rasterio = _library()
-    # the file that is open, whatever lies under its name by now
+    # the file that is open, whatever has its name by now
     path = f"/proc/self/fd/{file.fileno()}"
     if not os.path.exists(path):
         path = os.path.abspath(os.fsdecode(file.name))
@@ -84,32 +87,42 @@ def opened(file: BinaryIO, header: Header) -> RowReader:
 
 
 class _Blocks:
-    """`RowReader` that are read by whole blocks; of a row of blocks, what was not asked for yet is
-    kept.
-    """
+    """A `RowReader` that decodes whole blocks, and keeps their rows that were not read yet."""
 
     def __init__(self, rasterio: Any, data: Any, header: Header) -> None:
-        self._rasterio, self._data = rasterio, data
-        self.width, self.height, self.bands = data.width, data.height, data.count
-        kinds = set(data.dtypes)
-        self.dtype: np.dtype[Any] = np.dtype(kinds.pop()) if len(kinds) == 1 else np.dtype("V16")
-        found = (self.width, self.height, self.bands, self.dtype.kind, self.dtype.itemsize * 8)
-        expected = (header.width, header.height, header.bands, header.kind, header.bits)
-        if found != expected:
+        self._rasterio = rasterio
+        self._data = data
+        self.width = data.width
+        self.height = data.height
+        self.bands = data.count
+        self.dtype = _dtype(data)
+        try:
+            self._require_as_in(header)
+        except SourceRefused:
             data.close()
-            raise SourceRefused(
-                "I03", f"damaged: it decodes to {found}, its header says {expected}"
-            )
-        profile = data.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE")
-        self.profile = base64.b64decode(profile) if profile else None
-        high, wide = data.block_shapes[0]
-        self._tall = high > FLAT
-        # Rows, and columns of whole blocks, that are asked for at once
-        self._rows = high if self._tall else FLAT // high * high
-        pixel = self.bands * self.dtype.itemsize
-        self._columns = max(1, AT_ONCE // (self._rows * wide * pixel)) * wide
-        self._kept = np.empty((0, self.width, self.bands), self.dtype)
+            raise
+        self.profile = _profile(data)
+        block_height, block_width = data.block_shapes[0]
+        # Rows, and columns of whole blocks, that are decoded at once
+        self._rows = block_height
+        if block_height <= FLAT:
+            self._rows = FLAT // block_height * block_height
+        block_bytes = self._rows * block_width * self.bands * self.dtype.itemsize
+        self._columns = max(1, AT_ONCE // block_bytes) * block_width
+        self._kept = self._new_rows(0)
         self._kept_from = 0
+
+    def _require_as_in(self, header: Header) -> None:
+        """Reject what GDAL decodes to another form than the header says (I03)."""
+        decoded = (self.width, self.height, self.bands, self.dtype.kind, self.dtype.itemsize * 8)
+        expected = (header.width, header.height, header.bands, header.kind, header.bits)
+        if decoded != expected:
+            raise SourceRefused(
+                "I03", f"damaged: it decodes to {decoded}, its header says {expected}"
+            )
+
+    def _new_rows(self, number: int) -> NDArray[Any]:
+        return np.empty((number, self.width, self.bands), self.dtype)
 
     def read(self, top: int, out: NDArray[Any]) -> None:
         """Fill `out` with the rows from `top` on; see `RowReader`."""
@@ -128,22 +141,30 @@ class _Blocks:
             end = min(start + self._rows, self.height)
             number = min(end - at, len(out) - done)
             target = out[done : done + number]
-            if self._kept_from <= at < self._kept_from + len(self._kept):
-                target[...] = self._kept[at - self._kept_from :][:number]
-            elif number == end - start:
+            if number == end - start and not self._keeps(at):
                 self._decode(start, target)
             else:
-                if self._kept.shape[0] != end - start:
-                    self._kept = np.empty((0, self.width, self.bands), self.dtype)
-                    self._kept = np.empty((end - start, self.width, self.bands), self.dtype)
-                self._kept_from = -1 - len(self._kept)  # nothing, should it fail
-                self._decode(start, self._kept)
-                self._kept_from = start
-                target[...] = self._kept[at - start :][:number]
+                self._keep(at, start, end)
+                target[...] = self._kept[at - self._kept_from :][:number]
             done += number
 
+    def _keeps(self, row: int) -> bool:
+        """Whether a row is among those kept."""
+        return self._kept_from <= row < self._kept_from + len(self._kept)
+
+    def _keep(self, row: int, start: int, end: int) -> None:
+        """Keep the rows from start to end, unless those that are kept have the row already."""
+        if self._keeps(row):
+            return
+        if len(self._kept) != end - start:
+            self._kept = self._new_rows(0)  # lets go of the memory before taking more
+            self._kept = self._new_rows(end - start)
+        self._kept_from = -1 - len(self._kept)  # nothing is kept, should decoding fail
+        self._decode(start, self._kept)
+        self._kept_from = start
+
     def _decode(self, top: int, out: NDArray[Any]) -> None:
-        """Fill `out` with rows of which no block was decoded before."""
+        """Fill `out` with the rows from `top` on, whose blocks were not decoded before."""
         for left in range(0, self.width, self._columns):
             columns = out[:, left : left + self._columns]
             window = self._rasterio.windows.Window(left, top, columns.shape[1], len(out))
@@ -155,15 +176,32 @@ class _Blocks:
         self._kept = self._kept[:0].copy()
 
 
+def _dtype(data: Any) -> np.dtype[Any]:
+    """The type of all samples; `V16`, which is none of an image, when bands differ."""
+    names = set(data.dtypes)
+    if len(names) != 1:
+        return np.dtype("V16")
+    name: str = names.pop()
+    return np.dtype(name)
+
+
+def _profile(data: Any) -> bytes | None:
+    profile = data.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE")
+    if not profile:
+        return None
+    return base64.b64decode(profile)
+
+
 class _Quiet:
-    """Within it a warning is not given. Filters are global, so only one thread changes them at a
-    time.
+    """A block in which a warning is silent. Filters are global, so only one thread changes them at
+    a time.
     """
 
     lock = threading.Lock()
 
     def __init__(self, category: type[Warning]) -> None:
-        self.category, self.filters = category, warnings.catch_warnings()
+        self.category = category
+        self.filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         self.lock.acquire()
@@ -176,11 +214,12 @@ class _Quiet:
 
 
 def _damaged(error: Exception) -> SourceRefused:
-    """One line of what GDAL says: the first cause, where there is one."""
+    """GDAL's error on one line: the first cause, where there is one."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    return SourceRefused("I03", f"truncated or damaged: {' '.join(str(cause).split())}")
+    line = " ".join(str(cause).split())
+    return SourceRefused("I03", f"truncated or damaged: {line}")
 
 
 @cache

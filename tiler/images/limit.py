@@ -1,4 +1,4 @@
-"""Pillow's limit of pixels, which is one for the whole process."""
+"""Pillow's limit of pixels, which holds for the whole process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-WHOLE = 178_956_970  # px that are decoded at once, where nobody asks for more: Pillow's own limit
+WHOLE = 178_956_970  # px of an image that is decoded whole, unless more are allowed: Pillow's limit
 
 
 class _Limit:
-    """Raised while somebody needs it, then put back."""
+    """Pillow's limit, raised while a thread needs it, then put back."""
 
     lock = threading.Lock()
     users = 0
@@ -21,8 +21,8 @@ class _Limit:
 
 @contextmanager
 def allowed(pixels: int) -> Iterator[None]:
-    """Within it Pillow takes images and tiles of so many pixels, which were checked by their
-    header.
+    """A block in which Pillow accepts images and tiles of this number of pixels, whose header was
+    checked before.
     """
     with _Limit.lock:
         if _Limit.users == 0:

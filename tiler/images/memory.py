@@ -1,4 +1,4 @@
-"""Memory: how much is left, and what becomes of what is freed."""
+"""Memory: how much is left, who may take it, and whether freed blocks are kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from tiler.errors import SourceRefused
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-MOST = 1 << 25  # bytes of a block that glibc can be asked to keep
-TILES = 1 << 21  # bytes of a block that is kept while an image is read by bands: those of tiles are
+MOST = 1 << 25  # bytes of the largest block that glibc can be asked to keep
+TILES = 1 << 21  # bytes of the largest block that is kept while an image is read by bands of rows
 
-# bytes from which on an image counts; to look what is left takes longer than to decode a small one
+# Bytes from which an image counts: asking what is left takes longer than decoding a small one
 COUNTED = 1 << 26
 
 _keeps = False
@@ -26,20 +26,21 @@ def keep_blocks() -> None:
     """Let glibc reuse the blocks of images and tiles, in this process.
 
     By default it gives them back to the system when they are freed, and the system clears every
-    page of the next one: an eighth of a split's time. A process's own business, so the command does
-    it, and a library call does not. Elsewhere than on glibc, nothing is done.
+    page of the next one: an eighth of a split's time. It changes the whole process, so the command
+    does it, and a library call does not. Without glibc, nothing is done.
     """
     global _keeps
     _keeps = _threshold(MOST)
 
 
 def keep_tiles() -> None:
-    """Of these, keep the blocks of tiles only: a reader by bands would scatter its own among them."""
+    """Keep the blocks of tiles only: a reader by rows would scatter its own among them."""
     if _keeps:
         _threshold(TILES)
 
 
 def _threshold(size: int) -> bool:
+    """Let glibc keep freed blocks up to this size; whether it does."""
     if sys.platform != "linux":
         return False
     with suppress(OSError, AttributeError):
@@ -50,52 +51,50 @@ def _threshold(size: int) -> bool:
 
 def available() -> int | None:
     """Bytes that this process can still take, as far as the system tells."""
-    found = [*_free(), *_allowed()]
-    return min(found) if found else None
+    limits = [*_free(), *_allowed()]
+    return min(limits, default=None)
 
 
 def enough(size: int) -> bool:
-    """Whether so many bytes are left."""
+    """Whether this number of bytes is left."""
     left = available()
     return left is None or size <= left
 
 
 def require(size: int, what: str) -> None:
-    """Refuse what needs more bytes than there are.
+    """Reject an image that needs more bytes than are left.
 
     Raises:
-        SourceRefused: I04, with what it is, what it needs and what there is.
+        SourceRefused: I04, with what needs them, how many, and what is left.
     """
     left = available()
-    if left is not None and size > left:
-        raise SourceRefused(
-            "I04",
-            f"{what}: it needs about {size / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are left",
-        )
+    if left is None or size <= left:
+        return
+    needed = f"it needs about {size / 1e9:.1f} GB of memory"
+    raise SourceRefused("I04", f"{what}: {needed}, {left / 1e9:.1f} GB are left")
 
 
 class _Budget:
-    """What large images are counted to take while they are worked on, in this process."""
+    """Bytes that large images take while this process works on them."""
 
     changed = threading.Condition()
     taken = 0
-    total: int | None = None  # bytes that there were when nothing was taken
-    processes = 1  # that share them
+    total: int | None = None  # bytes that were left when nothing was taken
+    processes = 1  # that share the total
 
 
 def share(processes: int) -> None:
-    """From now on memory is shared with so many processes like this one."""
+    """From now on memory is shared by this number of processes."""
     _Budget.processes = processes
 
 
 @contextmanager
 def taken(size: int, what: str) -> Iterator[None]:
-    """Within it so many bytes are in use; it waits for as long as images of other threads leave too
-    little.
+    """A block that uses this number of bytes. It waits while other threads leave too little.
 
     Raises:
-        SourceRefused: I04, there is not so much, even for this image alone.
-        MemoryError: there is not for as many processes as share it; alone there may be.
+        SourceRefused: I04, there is not enough, even for this image alone.
+        MemoryError: there is not enough while several processes share it; alone there may be.
     """
     if size < COUNTED:
         yield
@@ -113,7 +112,7 @@ def taken(size: int, what: str) -> Iterator[None]:
 
 
 def _fits(size: int, what: str) -> bool:
-    """Whether there is room for it now; an error where there never will be."""
+    """Whether there is room now; an error where there never will be."""
     if _Budget.taken == 0:
         _Budget.total = available()
     total = _Budget.total
@@ -127,35 +126,42 @@ def _fits(size: int, what: str) -> bool:
 
 
 def _free() -> list[int]:
-    """What the machine has, and what the container may take."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        limit, used, stat = (
-            Path("/sys/fs/cgroup", f"memory.{name}").read_text()
-            for name in ("max", "current", "stat")
-        )
-        cached = sum(
-            int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")
-        )
-        if limit.strip() != "max":
-            found.append(int(limit) - int(used) + cached)
-    except (OSError, ValueError):
-        pass
-    return found
+    """Bytes that the machine has left, and that the container may still take."""
+    limits = []
+    with suppress(OSError, ValueError, IndexError):
+        meminfo = Path("/proc/meminfo").read_text()
+        limits += [1024 * kilobytes for kilobytes in _values(meminfo, "MemAvailable:")]
+    with suppress(OSError, ValueError):
+        limits += _left_to_the_container()
+    return limits
+
+
+def _left_to_the_container() -> list[int]:
+    """By cgroup v2; its pages of inactive files can be dropped."""
+    limit = Path("/sys/fs/cgroup/memory.max").read_text()
+    used = Path("/sys/fs/cgroup/memory.current").read_text()
+    stat = Path("/sys/fs/cgroup/memory.stat").read_text()
+    cached = sum(_values(stat, "inactive_file "))
+    if limit.strip() == "max":
+        return []
+    return [int(limit) - int(used) + cached]
+
+
+def _values(text: str, key: str) -> list[int]:
+    """The numbers on the lines that begin with a key."""
+    return [int(line.split()[1]) for line in text.splitlines() if line.startswith(key)]
 
 
 def _allowed() -> list[int]:
-    """What the limit of the address space leaves."""
+    """Bytes that the limit of the address space leaves."""
     try:
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        used = pages * os.sysconf("SC_PAGE_SIZE")
     except (ImportError, OSError, ValueError):
         return []
-    return [] if limit == resource.RLIM_INFINITY else [max(0, limit - used)]
+    if limit == resource.RLIM_INFINITY:
+        return []
+    return [max(0, limit - used)]

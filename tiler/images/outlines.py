@@ -12,28 +12,33 @@ if TYPE_CHECKING:
 
 
 def covered(size: tuple[int, int], hidden: list[list[Floats]], shown: list[list[Floats]]) -> Bools:
-    """`(height, width)` the pixels under the outlines hidden, but for those under the ones shown.
+    """`(height, width)` the pixels under hidden outlines, except those under shown ones.
 
     Args:
         size: width and height.
         hidden, shown: for each object its rings, `(V, 2)` in pixels.
     """
     mask = Image.new("L", size, 0)
-    draw = ImageDraw.Draw(mask)
-    for value, objects in ((255, hidden), (0, shown)):
-        for rings in objects:
-            _draw(mask, draw, rings, value)
+    for rings in hidden:
+        _draw(mask, rings, 255)
+    for rings in shown:
+        _draw(mask, rings, 0)
     return np.asarray(mask) > 0
 
 
-def _draw(mask: Image.Image, draw: ImageDraw.ImageDraw, rings: list[Floats], value: int) -> None:
-    """Every pixel that an outline (filled even-odd) reaches into, as near as a polygon drawer goes."""
+def _draw(mask: Image.Image, rings: list[Floats], value: int) -> None:
+    """Set every pixel that an outline (filled even-odd) touches, as near as Pillow draws it."""
     if len(rings) == 1:
-        draw.polygon([(x - 0.5, y - 0.5) for x, y in rings[0].tolist()], fill=value, outline=value)
+        ImageDraw.Draw(mask).polygon(_corners(rings[0]), fill=value, outline=value)
         return
     layer = Image.new("1", mask.size, 0)
     for ring in rings:
-        one = Image.new("1", mask.size, 0)
-        ImageDraw.Draw(one).polygon([(x - 0.5, y - 0.5) for x, y in ring.tolist()], fill=1)
-        layer = ImageChops.logical_xor(layer, one)
+        filled = Image.new("1", mask.size, 0)
+        ImageDraw.Draw(filled).polygon(_corners(ring), fill=1)
+        layer = ImageChops.logical_xor(layer, filled)
     mask.paste(value, (0, 0, *mask.size), layer)
+
+
+def _corners(ring: Floats) -> list[tuple[float, float]]:
+    """A ring as Pillow draws it, from centre to centre of pixels."""
+    return [(x - 0.5, y - 0.5) for x, y in ring.tolist()]

@@ -1,4 +1,4 @@
-"""Bands that stand on pages of their own, which is how the trainer reads images of many bands."""
+"""Bands on pages of their own, which is how the trainer reads images of many bands."""
 
 from __future__ import annotations
 
@@ -14,40 +14,36 @@ from tiler.images import tiff
 from tiler.images.header import Header
 from tiler.images.limit import allowed
 
+EQUAL = (tiff.WIDTH, tiff.HEIGHT, tiff.BITS, tiff.BANDS, tiff.SAMPLE_FORMAT)
+
 
 def stand_for_bands(file: BinaryIO, header: Header, bands: int) -> bool:
-    """Whether an image is a TIFF of so many equal pages, upright, of one band each.
+    """Whether an image is an upright TIFF of this number of equal pages, of one band each.
 
     Raises:
         SourceRefused: I03, it is cut off between its pages.
     """
-    if (
-        header.format != "TIFF"
-        or header.frames == 1
-        or header.bands != 1
-        or header.problem
-        or header.orientation != 1
-    ):
+    if header.format != "TIFF" or header.frames == 1 or header.bands != 1:
+        return False
+    if header.problem or header.orientation != 1:
         return False
     try:
-        kinds = [
-            tuple(page.get(tag) for tag in (256, 257, 258, 277, 339)) for page in tiff.pages(file)
-        ]
+        forms = [tuple(map(page.get, EQUAL)) for page in tiff.pages(file)]
     except (struct.error, OSError, OverflowError, ValueError):
         raise SourceRefused("I03", "truncated or damaged: not all of its pages are there") from None
-    return len(kinds) == bands and len(set(kinds)) == 1 and header.bits >= 8
+    return len(forms) == bands and len(set(forms)) == 1 and header.bits >= 8
 
 
 class Pages:
-    """A TIFF of equal pages of one band each, as one image of that many bands: `Rows`, decoded
-    whole by Pillow.
-    """
+    """A TIFF of equal pages, each a band of one image: a `RowReader`, decoded whole by Pillow."""
 
     profile: bytes | None = None
 
     def __init__(self, file: BinaryIO, header: Header, bands: int) -> None:
-        self.width, self.height, self.bands = header.width, header.height, bands
-        pages = []
+        self.width = header.width
+        self.height = header.height
+        self.bands = bands
+        pages: list[NDArray[Any]] = []
         try:
             file.seek(0)
             with allowed(header.pixels), Image.open(file, formats=["TIFF"]) as image:
@@ -59,9 +55,10 @@ class Pages:
             raise SourceRefused(
                 "I03", f"truncated or damaged: page {len(pages) + 1}: {error}"
             ) from None
-        self._pixels = np.stack(pages, axis=-1)
-        self._pixels = self._pixels.astype(self._pixels.dtype.newbyteorder("="), copy=False)
-        self.dtype: np.dtype[Any] = self._pixels.dtype
+        pixels = np.stack(pages, axis=-1)
+        native = pixels.dtype.newbyteorder("=")
+        self._pixels = pixels.astype(native, copy=False)
+        self.dtype: np.dtype[Any] = native
 
     def read(self, top: int, out: NDArray[Any]) -> None:
         out[:] = self._pixels[top : top + len(out)]

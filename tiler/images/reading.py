@@ -1,4 +1,4 @@
-"""An image's pixels, once and from top to bottom: whole where it is small, else by bands of rows."""
+"""An image's pixels, read once from top to bottom: whole if it is small, else by bands of rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ from tiler.images.pages import Pages, stand_for_bands
 from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.row_reader import Later, RowReader
 
-# Pillow's plugins for each format of ours; nothing else is ever tried on a file, or even imported.
+# Pillow's plugins for each format; no other is ever tried on a file, or even imported
 PLUGINS = {
     "JPEG": ["JPEG", "MPO"],
     "PNG": ["PNG"],
@@ -34,16 +35,14 @@ PLUGINS = {
 }
 MODULES = {"JPEG": "Jpeg", "PNG": "Png", "TIFF": "Tiff", "WEBP": "WebP", "BMP": "Bmp"}
 
-LARGE = 50_000_000  # px from which an image is read by bands, if it can be
-# bytes of pixels a byte of the file, beyond which an image larger than WHOLE is taken for a bomb
-DENSEST = 200
-# bytes that any file may take, however small: the largest PNG that is decoded whole
-FREE = 800_000_000
+LARGE = 50_000_000  # px from which an image is read by bands of rows, if it can be
+DENSEST = 200  # bytes of pixels a byte of the file, beyond which a large image is taken for a bomb
+FREE = 800_000_000  # bytes that decoding any file may take: the largest PNG that is decoded whole
 MOST_BANDS = 2048
 EXTRA = "pip install 'tilestitch[big]'"
 
-# Modes of arrays: (type of a sample, bands, whether the last is alpha)
-MODE = {
+# Modes of arrays, by type of a sample, bands, and whether the last is alpha
+MODES = {
     ("u1", 1, False): "L",
     ("u1", 2, True): "LA",
     ("u1", 3, False): "RGB",
@@ -55,9 +54,11 @@ MODE = {
     ("f4", 1, False): "F",
 }
 
+PILLOW_TYPES = {"I;16": "u2", "I;16B": "u2", "F": "f4"}  # of a sample, by mode; else u1
+
 Crop = Callable[[Window], Pixels]
 Limits = Sequence[tuple[float, float]]
-Opener = Callable[[BinaryIO, Header], RowReader]
+RowOpener = Callable[[BinaryIO, Header], RowReader]
 
 
 @dataclass(slots=True)
@@ -66,9 +67,10 @@ class SourceImage:
 
     Attributes:
         header: what its file says.
-        mode: Pillow's name of its pixels, or one of `DEEP` and `BANDS`.
+        mode: Pillow's name for its pixels, or one of `DEEP` and `BANDS`.
         bands, dtype: of its pixels.
         info: as Pillow has it: a colour profile, a transparent colour.
+        limits: of each band the values that become 0 and 255, or None if pixels stay as they are.
     """
 
     header: Header
@@ -83,69 +85,69 @@ class SourceImage:
 
     @property
     def by_rows(self) -> bool:
-        """Whether it is read some rows at a time."""
+        """Whether only some rows are in memory at a time."""
         return self._rows is not None
 
     def stretched(self, limits: Limits) -> None:
-        """From now on its pixels are those of 8 bits that the limits, one pair a band, make of
-        them.
-        """
-        self.limits, self.dtype = limits, np.dtype(np.uint8)
-        # a value as it was
+        """From now on map its pixels to 8 bits by these limits, one pair a band."""
+        self.limits = limits
+        self.dtype = np.dtype(np.uint8)
+        # a transparent colour is one of the old values
         self.info = {key: value for key, value in self.info.items() if key != "transparency"}
         self.mode = _mode(self.dtype, self.bands, self.header)
 
     def sweep(self, windows: Sequence[Window], later: Later) -> Iterator[tuple[Crop, list[int]]]:
-        """All windows (of the upright image, inside it), some at a time, with what cuts these out.
+        """Go down the image once: a function that cuts windows out, and the numbers of the windows
+        that it can cut out now.
 
-        A crop is upright, and may share its memory with others.
+        What is cut out is upright, and may share its memory with others.
 
         Args:
+            windows: of the upright image, inside it.
             later: runs a function, perhaps at once in another thread.
         """
         if self._rows is None:
-            yield self._crop(self._pixels, 0), list(range(len(windows)))
+            yield self._crop, list(range(len(windows)))
             return
-        lying = [stored(window, self.header) for window in windows]
-        tops = np.array([w.y for w in lying])
-        bottoms = np.array([w.bottom for w in lying])
-        row = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
+        as_stored = [stored(window, self.header) for window in windows]
+        tops = np.array([window.y for window in as_stored])
+        bottoms = np.array([window.bottom for window in as_stored])
         tallest = int((bottoms - tops).max())
-        with memory.taken(
-            2 * tallest * row, f"{tallest} rows of {self._rows.width} px are read at once"
-        ):
-            for band, top, here in row_reader.sweep(self._rows, tops, bottoms, later):
-                yield self._crop(band, top), here
+        row_bytes = self._rows.width * self._rows.bands * self._rows.dtype.itemsize
+        what = f"{tallest} rows of {self._rows.width} px are read at once"
+        with memory.taken(2 * tallest * row_bytes, what):
+            for band, top, numbers in row_reader.sweep(self._rows, tops, bottoms, later):
+                yield partial(self._crop_rows, band, top), numbers
 
-    def _crop(self, pixels: NDArray[Any] | None, top: int) -> Crop:
-        image, header, limits = self._image, self.header, self.limits
+    def _crop(self, window: Window) -> Pixels:
+        """A window of an image that is whole in memory."""
+        if self._pixels is not None:
+            return self._crop_rows(self._pixels, 0, window)
+        assert self._image is not None
+        with allowed(window.width * window.height):
+            part = self._image.crop((window.x, window.y, window.right, window.bottom))
+        if self.limits is None:
+            return part
+        return stretch.stretched(np.atleast_3d(np.asarray(part)), self.limits)
 
-        def crop(window: Window) -> Pixels:
-            part: Pixels
-            if pixels is None:
-                assert image is not None
-                with allowed(window.width * window.height):
-                    part = image.crop((window.x, window.y, window.right, window.bottom))
-                if limits is None:
-                    return part
-                part = np.atleast_3d(np.asarray(part))
-            else:
-                lying = stored(window, header)
-                part = pixels[lying.y - top : lying.bottom - top, lying.x : lying.right]
-                if header.orientation != 1:  # encoders want rows that go forward
-                    part = np.ascontiguousarray(turned(part, header.orientation))
-            return part if limits is None else stretch.stretched(part, limits)
-
-        return crop
+    def _crop_rows(self, rows: NDArray[Any], top: int, window: Window) -> Pixels:
+        """A window, cut out of the stored rows from `top` on."""
+        as_stored = stored(window, self.header)
+        part = rows[as_stored.y - top : as_stored.bottom - top, as_stored.x : as_stored.right]
+        if self.header.orientation != 1:  # encoders want rows that go forward
+            part = np.ascontiguousarray(turned(part, self.header.orientation))
+        if self.limits is None:
+            return part
+        return stretch.stretched(part, self.limits)
 
     def bands_of_rows(self, height: int = 512) -> Iterator[NDArray[Any]]:
         """All pixels `(rows, width, bands)` as stored, some rows at a time."""
         if self._rows is not None:
             yield from row_reader.bands_of(self._rows, height)
+        elif self._pixels is not None:
+            yield self._pixels
         else:
-            yield (
-                self._pixels if self._pixels is not None else np.atleast_3d(np.asarray(self._image))
-            )
+            yield np.atleast_3d(np.asarray(self._image))
 
 
 @contextmanager
@@ -156,12 +158,12 @@ def opened(
 
     Args:
         file: the image, open; the header was read from it.
-        max_pixels: how large it may be; None for whatever its reader can bear.
-        pages: of a TIFF, how many pages of one band are the bands of one image.
+        max_pixels: how large it may be; None for whatever its reader can take.
+        pages: of a TIFF, the number of pages of one band that are the bands of one image.
 
     Raises:
-        SourceRefused: too large (I04), damaged (I03), or nothing that is installed reads it without
-            a loss (I06, I07).
+        SourceRefused: too large (I04), damaged (I03), or no installed reader decodes it without
+            loss (I06, I07).
         MemoryError: it does not fit.
     """
     if pages > 1 and stand_for_bands(file, header, pages):
@@ -181,7 +183,7 @@ def opened(
         rows.close()
 
 
-def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
+def choose(header: Header, size: int, max_pixels: int | None) -> RowOpener | None:
     """What opens an image by rows, or None where it is decoded whole.
 
     Args:
@@ -193,84 +195,112 @@ def choose(header: Header, size: int, max_pixels: int | None) -> Opener | None:
     # before a decoder, which takes minutes to find that most of them are not there
     if header.bands > MOST_BANDS:
         raise SourceRefused("I06", f"{header.bands} bands, of which at most {MOST_BANDS} are read")
-    large = WHOLE if header.pillow_only else LARGE
-    if header.problem is None and header.pixels <= min(large, max_pixels or large):
-        _require_little(header, size, max_pixels)
+    if _is_small(header, max_pixels):
+        _require_no_bomb_whole(header, size, max_pixels)
         return None  # before a look at what is installed, which takes longer
-    # the faster one first, in less memory
-    readers = (gdal, vips) if header.format == "TIFF" else (vips, gdal)
-    able = [reader for reader in readers if reader.reads(header)]
-    by_rows: list[Opener] = [reader.opened for reader in able if not reader.missing()]
-    if not by_rows:
-        mend = f"; {EXTRA} reads it" if able else ""
-        require_plain(header, max_pixels, mend)
-        _require_little(header, size, max_pixels)
+    able = _row_readers(header)
+    openers: list[RowOpener] = [reader.opened for reader in able if not reader.missing()]
+    if not openers:
+        hint = ""
+        if able:
+            hint = f"; {EXTRA} reads it"
+        require_plain(header, max_pixels, hint)
+        _require_no_bomb_whole(header, size, max_pixels)
         return None
     if max_pixels is not None:
         require_size(header, max_pixels)
     elif header.pixels > WHOLE:
         _require_no_bomb(header, size)
     if header.format == "JPEG" and header.gradual:
-        memory.require(
-            5 * header.pixels, f"a progressive JPEG of {header.pixels} px cannot be read by strips"
-        )
-    return by_rows[0]
+        what = f"a progressive JPEG of {header.pixels} px cannot be read by strips"
+        memory.require(5 * header.pixels, what)
+    return openers[0]
 
 
-def _require_little(header: Header, size: int, max_pixels: int | None) -> None:
-    """Refuse what is decoded whole, takes much memory, and is too small a file for it (I04)."""
+def _is_small(header: Header, max_pixels: int | None) -> bool:
+    """Whether an image is decoded whole although it might be read by rows."""
+    large = LARGE
+    if header.pillow_only:
+        large = WHOLE
+    return header.problem is None and header.pixels <= min(large, max_pixels or large)
+
+
+def _row_readers(header: Header) -> list[Any]:
+    """The modules that read such an image by rows: the faster one first, in less memory."""
+    readers = [vips, gdal]
+    if header.format == "TIFF":
+        readers = [gdal, vips]
+    return [reader for reader in readers if reader.reads(header)]
+
+
+def _require_no_bomb_whole(header: Header, size: int, max_pixels: int | None) -> None:
+    """Reject a decompression bomb that is decoded whole, unless it takes little memory (I04)."""
     if max_pixels is None and cost(header) > FREE:
         _require_no_bomb(header, size)
 
 
 def _require_no_bomb(header: Header, size: int) -> None:
-    """Refuse what claims far more pixels than its bytes tell of (I04)."""
-    if header.pixels * header.bands * header.bits > 8 * DENSEST * size:
-        found = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
-        raise SourceRefused(
-            "I04", f"{found}, a decompression bomb? --max-pixels {header.pixels} takes it"
-        )
+    """Reject an image that claims far more pixels than its file has bytes for (I04)."""
+    if header.pixels * header.bands * header.bits <= 8 * DENSEST * size:
+        return
+    what = f"{header.width} x {header.height} = {header.pixels} px in {size} bytes"
+    raise SourceRefused(
+        "I04", f"{what}, a decompression bomb? --max-pixels {header.pixels} allows it"
+    )
 
 
 def cost(header: Header) -> int:
     """Bytes that decoding an image whole takes at most, as measured with Pillow.
 
-    >>> cost(Header("PNG", 100, 10)), cost(Header("WEBP", 100, 10)), cost(Header("JPEG", 100, 10, gradual=True))
-    (4000, 16000, 10000)
+    >>> cost(Header("PNG", 100, 10)), cost(Header("WEBP", 100, 10))
+    (4000, 16000)
+    >>> cost(Header("JPEG", 100, 10, gradual=True))
+    10000
     """
-    pixel = 4 if header.bands > 1 or header.bits > 16 else 1 + (header.bits > 8)
+    pixel_bytes = 1
+    if header.bands > 1 or header.bits > 16:
+        pixel_bytes = 4
+    elif header.bits > 8:
+        pixel_bytes = 2
     if header.format == "WEBP":
-        pixel = 16  # frames are put together on canvases of their own
+        pixel_bytes = 16  # frames are put together on canvases of their own
     if header.format == "JPEG" and header.gradual:
-        pixel += 2 * header.bands  # all coefficients, until the last scan
-    return header.pixels * pixel * (1 if header.orientation == 1 else 2)
+        pixel_bytes += 2 * header.bands  # all coefficients, until the last scan
+    if header.orientation != 1:
+        pixel_bytes *= 2  # the turned copy
+    return header.pixels * pixel_bytes
 
 
 def plain_header(file: BinaryIO, max_pixels: int | None = None) -> Header:
-    """The header of an image that Pillow alone decodes, whole and without a loss.
+    """The header of an image that Pillow alone decodes, whole and without loss.
 
     Raises:
-        SourceRefused: it is none (I02, I03, I04, I06, I07).
+        SourceRefused: any other image (I02, I03, I04, I06, I07).
     """
     header = probe(file)
     require_plain(header, max_pixels)
-    _require_little(header, file.seek(0, os.SEEK_END), max_pixels)
+    size = file.seek(0, os.SEEK_END)
+    _require_no_bomb_whole(header, size, max_pixels)
     return header
 
 
-def require_plain(header: Header, max_pixels: int | None, mend: str = "") -> None:
-    """Refuse what Pillow cannot decode whole and without a loss (I04, I06, I07)."""
-    require_size(header, max_pixels, mend=mend)
-    if header.problem is not None:
-        raise SourceRefused("I07" if header.format == "JPEG 2000" else "I06", header.problem + mend)
+def require_plain(header: Header, max_pixels: int | None, hint: str = "") -> None:
+    """Reject what Pillow cannot decode whole and without loss (I04, I06, I07)."""
+    require_size(header, max_pixels, hint=hint)
+    if header.problem is None:
+        return
+    code = "I06"
+    if header.format == "JPEG 2000":
+        code = "I07"
+    raise SourceRefused(code, header.problem + hint)
 
 
-def require_size(header: Header, max_pixels: int | None, pages: int = 1, mend: str = "") -> None:
-    """Refuse what is too large to be decoded whole (I04)."""
+def require_size(header: Header, max_pixels: int | None, pages: int = 1, hint: str = "") -> None:
+    """Reject what is too large to be decoded whole (I04)."""
     limit = WHOLE if max_pixels is None else max_pixels
     if header.pixels * pages > limit:
-        found = f"{header.width} x {header.height} = {header.pixels} px"
-        raise SourceRefused("I04", f"{found}, more than --max-pixels {limit}{mend}")
+        size = f"{header.width} x {header.height} = {header.pixels} px"
+        raise SourceRefused("I04", f"{size}, more than --max-pixels {limit}{hint}")
 
 
 def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 0) -> None:
@@ -285,33 +315,36 @@ def verify(file: BinaryIO, header: Header, max_pixels: int | None, pages: int = 
 
 
 def _by_rows(header: Header, rows: RowReader) -> SourceImage:
-    info = {} if rows.profile is None else {"icc_profile": rows.profile}
-    return SourceImage(
-        header, _mode(rows.dtype, rows.bands, header), rows.bands, rows.dtype, info, _rows=rows
-    )
+    mode = _mode(rows.dtype, rows.bands, header)
+    info = {}
+    if rows.profile is not None:
+        info["icc_profile"] = rows.profile
+    return SourceImage(header, mode, rows.bands, rows.dtype, info, _rows=rows)
 
 
 def _mode(dtype: np.dtype[Any], bands: int, header: Header) -> str:
-    kind = dtype.str[1:]
+    """The mode of an array that was decoded from an image."""
+    sample = dtype.str[1:]
     if header.colour == "CMYK" and bands == 4:
-        return "CMYK" if kind == "u1" else BANDS
-    # which has become colours
+        return "CMYK" if sample == "u1" else BANDS
+    # a palette has become colours, with alpha where it has a transparent one
     alpha = bands in (2, 4) and (header.alpha or header.colour == "palette")
-    return MODE.get((kind, bands, alpha), BANDS)
+    return MODES.get((sample, bands, alpha), BANDS)
 
 
 def _whole(file: BinaryIO, header: Header) -> SourceImage:
-    """By the faster codecs where they are installed and able, else by Pillow."""
+    """An image decoded by the faster codecs where they are installed and able, else by Pillow."""
     if header.format == "JPEG" and codecs.library() is not None:
-        image = _lazy(file, header)
-        if (pixels := codecs.decode(_data(file), header)) is not None:
-            mode = _mode(pixels.dtype, pixels.shape[2], header)
-            return SourceImage(
-                header, mode, pixels.shape[2], pixels.dtype, image.info, _pixels=pixels
-            )
+        info = _lazy(file, header).info
+        pixels = codecs.decode(_data(file), header)
+        if pixels is not None:
+            bands = pixels.shape[2]
+            mode = _mode(pixels.dtype, bands, header)
+            return SourceImage(header, mode, bands, pixels.dtype, info, _pixels=pixels)
     image = decode(file, header)
-    dtype = np.dtype({"I;16": "u2", "I;16B": "u2", "F": "f4"}.get(image.mode, "u1"))
-    return SourceImage(header, image.mode, len(image.getbands()), dtype, image.info, _image=image)
+    dtype = np.dtype(PILLOW_TYPES.get(image.mode, "u1"))
+    bands = len(image.getbands())
+    return SourceImage(header, image.mode, bands, dtype, image.info, _image=image)
 
 
 def _data(file: BinaryIO) -> bytes:
@@ -320,7 +353,7 @@ def _data(file: BinaryIO) -> bytes:
 
 
 def decode(file: BinaryIO, header: Header) -> Image.Image:
-    """The image's pixels by Pillow, turned upright, whole or not at all.
+    """The image's pixels by Pillow, upright, whole or not at all.
 
     Args:
         file: the image, open; the header was read from it, and `choose` takes it whole.
@@ -329,7 +362,7 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
         SourceRefused: it is truncated or damaged (I03).
         MemoryError: it does not fit.
     """
-    with _blamed():
+    with _decoding():
         image = _lazy(file, header)
         with allowed(header.pixels):
             image.load()
@@ -343,8 +376,8 @@ def decode(file: BinaryIO, header: Header) -> Image.Image:
 
 
 def _lazy(file: BinaryIO, header: Header) -> Image.Image:
-    """Pillow's image, of which nothing is decoded yet."""
-    with _blamed(), allowed(header.pixels):
+    """Pillow's image, not decoded yet."""
+    with _decoding(), allowed(header.pixels):
         file.seek(0)
         load_plugin(header.format)
         image: Image.Image = Image.open(file, formats=PLUGINS[header.format])
@@ -361,15 +394,15 @@ def tables(file: BinaryIO, header: Header) -> list[list[int]] | None:
     if header.format != "JPEG":
         return None
     image: Any = _lazy(file, header)
-    found = [image.quantization[table] for _, _, _, table in image.layer]
-    while found[1:] and found[-1] == found[-2]:  # the last one stands for those after it
-        found.pop()
-    return found
+    tables = [image.quantization[table] for _, _, _, table in image.layer]
+    while len(tables) > 1 and tables[-1] == tables[-2]:  # the last one stands for those after it
+        tables.pop()
+    return tables
 
 
 @contextmanager
-def _blamed() -> Iterator[None]:
-    """What a decoder raises is the file's fault, in whatever way it fails."""
+def _decoding() -> Iterator[None]:
+    """A block in which any error of a decoder is the file's fault (I03)."""
     try:
         yield
     except (MemoryError, SourceRefused):

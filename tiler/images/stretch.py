@@ -1,8 +1,8 @@
 """Pixels of more than 8 bits to 8 bits by one mapping for a whole dataset, so that no tile differs
 from its neighbour.
 
-A `Histogram` counts the values of each image; tallies are added, in any order, to that of the
-dataset; `limits` takes from it what becomes 0 and 255; `stretched` maps the pixels of each tile.
+A `Histogram` counts the values of each image. Histograms are added, in any order, to that of the
+dataset; `limits` takes from it the values that become 0 and 255; `stretched` maps the pixels.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from tiler.types import Floats, Ints
 
-HOW = ("minmax", "percentile")
-PERCENTS = (1, 99)  # what `percentile` keeps lies between
+METHODS = ("minmax", "percentile")
+PERCENTS = (1, 99)  # the percentiles that `percentile` takes as limits
 NONE = (0.0, 1.0)  # limits of a band without a finite value
 
-# Pixels of a band counted at once. numpy counts pixels as 8-byte integers, which here stay in the
-# cache: 570 Mpx/s of 16-bit grey, against 250 for an image of 33 Mpx at once; far fewer, and
-# clearing the 65536 bins takes longer than the counting.
+# Pixels of a band counted at once. numpy counts pixels as 8-byte integers, and these stay
+# in the cache: 570 Mpx/s of 16-bit grey, against 250 for an image of 33 Mpx at once. With far
+# fewer, clearing the 65536 bins takes longer than the counting.
 CHUNK = 1 << 18
 LARGEST = float(np.finfo(np.float32).max)
 ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
@@ -34,7 +34,7 @@ ZEROS = (0x7FFF, 0x8000)  # the bins of -0.0 and 0.0
 
 @dataclass(slots=True, eq=False)
 class Histogram:
-    """What values the bands of images of one kind have.
+    """How often each value occurs in the bands of images of one kind.
 
     Integers of 8 and 16 bits have a bin for each value, in order. Others are rounded to float32 and
     have a bin for each upper half of its bits (sign, exponent and 7 bits of mantissa), in order of
@@ -47,7 +47,8 @@ class Histogram:
         low: `(bands,)` float64, the lowest finite value; `inf` where there is none.
         high: `(bands,)` float64, the highest finite value; `-inf` where there is none.
 
-    >>> left, right = Histogram.of_kind(np.dtype("uint16"), 1), Histogram.of_kind(np.dtype("uint16"), 1)
+    >>> left = Histogram.of_kind(np.dtype("uint16"), 1)
+    >>> right = Histogram.of_kind(np.dtype("uint16"), 1)
     >>> left.count(np.array([[700, 300]], np.uint16))
     >>> right.count(np.array([[4000]], np.uint16))
     >>> left.add(right)
@@ -62,90 +63,114 @@ class Histogram:
 
     @classmethod
     def of_kind(cls, dtype: np.dtype[Any], bands: int) -> Histogram:
-        """The tally of no image: integers or floats of at most 64 bits, at least one band."""
+        """The histogram of no image: integers or floats of at most 64 bits, at least one band."""
         dtype = np.dtype(dtype).newbyteorder("=")
         if dtype.kind not in "iuf" or dtype.itemsize > 8 or bands < 1:
             raise ValueError(
                 f"expected bands of integers or floats of at most 64 bits, got {bands} of {dtype}"
             )
-        bins = np.zeros((bands, 256 if dtype.itemsize == 1 else 65536), np.int64)
-        return cls(dtype, bins, np.full(bands, np.inf), np.full(bands, -np.inf))
+        size = 256 if dtype.itemsize == 1 else 65536
+        bins = np.zeros((bands, size), np.int64)
+        low = np.full(bands, np.inf)
+        high = np.full(bands, -np.inf)
+        return cls(dtype, bins, low, high)
 
     def count(self, pixels: NDArray[Any]) -> None:
-        """Add the pixels, but for NaN and infinities.
+        """Count all pixels but NaN and infinities.
 
         Args:
-            pixels: `(rows, width, bands)`, or `(rows, width)` of one band, of the tally's dtype in
-                either byte order.
+            pixels: `(rows, width, bands)`, or `(rows, width)` of one band, of the histogram's dtype
+                in either byte order.
         """
         pixels = _banded(pixels, len(self.bins))
         if pixels.dtype.newbyteorder("=") != self.dtype:
             raise ValueError(f"expected pixels of {self.dtype}, got {pixels.dtype}")
-        step = max(1, CHUNK // max(1, pixels.shape[1]))
-        for start in range(0, len(pixels), step):
-            block = pixels[start : start + step]
+        width = max(1, pixels.shape[1])
+        rows = max(1, CHUNK // width)
+        for start in range(0, len(pixels), rows):
+            block = pixels[start : start + rows]
             for band in range(len(self.bins)):
-                self._count(band, np.ascontiguousarray(block[..., band], self.dtype).reshape(-1))
+                values = np.ascontiguousarray(block[..., band], self.dtype)
+                self._count(band, values.reshape(-1))
 
     def _count(self, band: int, values: NDArray[Any]) -> None:
-        """Add `(N,)` values of a band, side by side in memory: a third faster than at a distance."""
-        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-            values = values[finite]
+        """Count `(N,)` values of a band, contiguous in memory, which is a third faster."""
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not finite.all():
+                values = values[finite]
         if not values.size:
             return
         # Plus 0.0, since of 0.0 and -0.0 the extreme would be whichever came first
-        self.low[band] = min(self.low[band], float(values.min()) + 0.0)
-        self.high[band] = max(self.high[band], float(values.max()) + 0.0)
+        low = float(values.min()) + 0.0
+        high = float(values.max()) + 0.0
+        self.low[band] = min(self.low[band], low)
+        self.high[band] = max(self.high[band], high)
         self.bins[band] += np.bincount(_binned(values), minlength=self.bins.shape[1])
 
     def add(self, other: Histogram) -> None:
-        """Add the images of another tally of the same dtype and number of bands."""
+        """Add the images of another histogram of the same dtype and number of bands."""
         if other.dtype != self.dtype or other.bins.shape != self.bins.shape:
-            kinds = [f"{len(tally.bins)} of {tally.dtype}" for tally in (self, other)]
-            raise ValueError(f"expected bands as in the tally, {kinds[0]}, got {kinds[1]}")
+            expected = f"{len(self.bins)} of {self.dtype}"
+            raise ValueError(
+                f"expected bands as in the histogram, {expected}, got {len(other.bins)} of "
+                f"{other.dtype}"
+            )
         self.bins += other.bins
         np.minimum(self.low, other.low, out=self.low)
         np.maximum(self.high, other.high, out=self.high)
 
 
-def limits(tally: Histogram, how: str, shared: bool) -> list[tuple[float, float]]:
+def limits(histogram: Histogram, method: str, shared: bool) -> list[tuple[float, float]]:
     """For each band the values that become 0 and 255; `(0.0, 1.0)` where no value is finite.
 
     `minmax`: the lowest and the highest value. `percentile`: the 1st and the 99th percentile, where
     the p-th is the smallest value that at least p % of the pixels do not exceed (numpy's
     `inverted_cdf`). It is exact for integers of 8 and 16 bits. For others it lies in the same bin
-    of the tally: linear in the rank from the bin's lowest to its highest value, and never outside
-    of all pixels' values. Both bins at zero stand for 0, and integers within ±255 are exact. Beyond
-    float32's range, floats are ranked as its ends.
+    of the histogram: linear in the rank from the bin's lowest to its highest value, and never
+    outside of all pixels' values. Both bins at zero stand for 0, and integers within ±255 are
+    exact. Beyond float32's range, floats are ranked as its ends.
 
     Args:
+        method: one of `METHODS`.
         shared: one pair, that of the pixels of all bands together, which keeps the colours of RGB;
-            else a pair each. An alpha band is best left out of the tally.
+            else a pair each. An alpha band is best left out of the histogram.
 
-    >>> tally = Histogram.of_kind(np.dtype("float32"), 2)
-    >>> tally.count(np.array([[[0, 5], [np.nan, 7]]], np.float32))
-    >>> limits(tally, "minmax", shared=False), limits(tally, "minmax", shared=True)
+    >>> histogram = Histogram.of_kind(np.dtype("float32"), 2)
+    >>> histogram.count(np.array([[[0, 5], [np.nan, 7]]], np.float32))
+    >>> limits(histogram, "minmax", shared=False), limits(histogram, "minmax", shared=True)
     ([(0.0, 0.0), (5.0, 7.0)], [(0.0, 7.0), (0.0, 7.0)])
     """
-    if how not in HOW:
-        raise ValueError(f"expected one of {', '.join(HOW)}, got {how!r}")
-    bins, lows, highs = tally.bins, tally.low, tally.high
+    if method not in METHODS:
+        raise ValueError(f"expected one of {', '.join(METHODS)}, got {method!r}")
+    bands = len(histogram.bins)
     if shared:
-        bins = bins.sum(axis=0, keepdims=True)
-        lows = lows.min(keepdims=True)
-        highs = highs.max(keepdims=True)
-    pairs = []
-    for counts, low, high in zip(bins, lows.tolist(), highs.tolist(), strict=True):
-        if low > high:
-            pairs.append(NONE)
-        elif how == "minmax":
-            pairs.append((low, high))
-        else:
-            first, last = (
-                _percentile(tally.dtype, counts, (low, high), percent) for percent in PERCENTS
-            )
-            pairs.append((first, last))
-    return pairs * len(tally.bins) if shared else pairs
+        return [_limits(_all_bands(histogram), 0, method)] * bands
+    return [_limits(histogram, band, method) for band in range(bands)]
+
+
+def _all_bands(histogram: Histogram) -> Histogram:
+    """The histogram of one band that has the pixels of all."""
+    return Histogram(
+        histogram.dtype,
+        histogram.bins.sum(axis=0, keepdims=True),
+        histogram.low.min(keepdims=True),
+        histogram.high.max(keepdims=True),
+    )
+
+
+def _limits(histogram: Histogram, band: int, method: str) -> tuple[float, float]:
+    low = float(histogram.low[band])
+    high = float(histogram.high[band])
+    if low > high:
+        return NONE
+    if method == "minmax":
+        return low, high
+    counts = histogram.bins[band]
+    first, last = (
+        _percentile(histogram.dtype, counts, (low, high), percent) for percent in PERCENTS
+    )
+    return first, last
 
 
 def stretched(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
@@ -166,10 +191,10 @@ def stretched(pixels: NDArray[Any], limits: Sequence[tuple[float, float]]) -> ND
     pairs = [(float(low), float(high)) for low, high in limits]
     if len(set(pairs)) == 1:
         return _stretched(pixels, pairs[0])
-    found = np.empty(banded.shape, np.uint8)
+    result = np.empty(banded.shape, np.uint8)
     for band, pair in enumerate(pairs):
-        found[..., band] = _stretched(banded[..., band], pair)
-    return found
+        result[..., band] = _stretched(banded[..., band], pair)
+    return result
 
 
 def _stretched(pixels: NDArray[Any], pair: tuple[float, float]) -> NDArray[np.uint8]:
@@ -177,16 +202,13 @@ def _stretched(pixels: NDArray[Any], pair: tuple[float, float]) -> NDArray[np.ui
     native = pixels.dtype.newbyteorder("=")
     if native.itemsize > 2:
         return _mapped(pixels, *pair)
-    return np.take(
-        _table(native, *pair), pixels.astype(native, copy=False).view(f"u{native.itemsize}")
-    )
+    patterns = pixels.astype(native, copy=False).view(f"u{native.itemsize}")
+    return np.take(_table(native, *pair), patterns)
 
 
 @lru_cache(maxsize=64)
 def _table(dtype: np.dtype[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """What the value of each pattern of 8 or 16 bits becomes: looking up takes a third of the
-    arithmetic's time.
-    """
+    """The result for each pattern of 8 or 16 bits: looked up in a third of the time."""
     patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
     table = _mapped(patterns.view(dtype), low, high)
     table.flags.writeable = False
@@ -197,31 +219,35 @@ def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """The values' 8 bits, by arithmetic."""
     with np.errstate(invalid="ignore"):  # a signalling NaN
         # first, since numpy compares float32 with limits rounded to float32
-        found = values.astype(np.float64)
+        scaled = values.astype(np.float64)
         if not high > low:
-            return np.where(found > low, 255, 0).astype(np.uint8)
-        np.clip(found, low, high, out=found)
+            return np.where(scaled > low, 255, 0).astype(np.uint8)
+        np.clip(scaled, low, high, out=scaled)
     if values.dtype.kind == "f":
-        np.copyto(found, low, where=np.isnan(found))
+        np.copyto(scaled, low, where=np.isnan(scaled))
     if math.isinf(high - low):
-        low, high, found = low / 2, high / 2, found / 2
-    found -= low
-    found /= high - low
-    found *= 255
-    rounded: NDArray[np.float64] = np.rint(found, out=found)
-    return rounded.astype(np.uint8)
+        low = low / 2
+        high = high / 2
+        scaled = scaled / 2
+    scaled -= low
+    scaled /= high - low
+    scaled *= 255
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def _banded(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
     """The pixels as `(rows, width, bands)`."""
-    banded = pixels[..., None] if pixels.ndim == 2 else pixels
+    banded = pixels
+    if pixels.ndim == 2:
+        banded = pixels[..., None]
     if banded.ndim != 3 or banded.shape[2] != bands:
         raise ValueError(f"expected pixels of (rows, width, {bands}), got {pixels.shape}")
     return banded
 
 
 def _exact(dtype: np.dtype[Any]) -> bool:
-    """Whether a tally has a bin for each value."""
+    """Whether a histogram has a bin for each value."""
     return dtype.kind != "f" and dtype.itemsize <= 2
 
 
@@ -230,20 +256,25 @@ def _binned(values: NDArray[Any]) -> NDArray[Any]:
     if _exact(values.dtype):
         if values.dtype.kind == "u":
             return values
-        sign = 1 << (8 * values.dtype.itemsize - 1)
-        return values.view(f"u{values.dtype.itemsize}") ^ sign
+        itemsize = values.dtype.itemsize
+        sign_bit = 1 << (8 * itemsize - 1)
+        return values.view(f"u{itemsize}") ^ sign_bit
     if values.dtype.itemsize == 8:
         values = np.clip(values, -LARGEST, LARGEST)
-    upper = (values.astype(np.float32, copy=False).view(np.uint32) >> 16).astype(np.uint16)
-    # In order of value: positive patterns after all negative ones, and these turned round
-    return upper ^ ((upper.view(np.int16) >> 15).view(np.uint16) | 0x8000)
+    patterns = values.astype(np.float32, copy=False).view(np.uint32)
+    upper = (patterns >> 16).astype(np.uint16)
+    # In order of value: positive patterns after all negative ones, and these in reverse
+    all_bits_if_negative = (upper.view(np.int16) >> 15).view(np.uint16)
+    return upper ^ (all_bits_if_negative | 0x8000)
 
 
 def _ends(dtype: np.dtype[Any], index: int) -> tuple[float, float]:
     """The lowest and the highest value that a bin can hold.
 
-    >>> _ends(np.dtype("int16"), 0), _ends(np.dtype("int32"), 0xBF80), _ends(np.dtype("float32"), 0xBF80)
-    ((-32768.0, -32768.0), (1.0, 1.0), (1.0, 1.0078123807907104))
+    >>> _ends(np.dtype("int16"), 0), _ends(np.dtype("int32"), 0xBF80)
+    ((-32768.0, -32768.0), (1.0, 1.0))
+    >>> _ends(np.dtype("float32"), 0xBF80)
+    (1.0, 1.0078123807907104)
     """
     if _exact(dtype):
         value = float(index + np.iinfo(dtype).min)
@@ -251,9 +282,26 @@ def _ends(dtype: np.dtype[Any], index: int) -> tuple[float, float]:
     if index in ZEROS:  # numbers below 1e-40, and often nothing but zeros
         return 0.0, 0.0
     ordered = np.array([index << 16, index << 16 | 0xFFFF], np.uint32)
-    patterns = ordered ^ np.uint32(0x80000000) if index >= 0x8000 else ~ordered
+    if index >= 0x8000:
+        patterns = ordered ^ np.uint32(0x80000000)
+    else:
+        patterns = ~ordered
     low, high = patterns.view(np.float32).tolist()
-    return (low, high) if dtype.kind == "f" else (float(math.ceil(low)), float(math.floor(high)))
+    if dtype.kind == "f":
+        return low, high
+    return float(math.ceil(low)), float(math.floor(high))
+
+
+def _ends_within(
+    extremes: tuple[float, float], dtype: np.dtype[Any], index: int
+) -> tuple[float, float]:
+    """The ends of a bin, inside the lowest and the highest value of all pixels.
+
+    Rounding to float32 may have put a value into a bin that ends before it.
+    """
+    lowest, highest = extremes
+    low, high = _ends(dtype, index)
+    return min(max(low, lowest), highest), min(max(high, lowest), highest)
 
 
 def _percentile(
@@ -262,13 +310,15 @@ def _percentile(
     """The percentile as `limits` has it, of at least one pixel.
 
     Args:
-        counts: `(bins,)` of a tally's dtype.
+        counts: `(bins,)` of a histogram of this dtype.
         extremes: the lowest and the highest value.
     """
-    reached = np.cumsum(counts)
-    rank = max(1, -(-int(reached[-1]) * percent // 100))  # the first pixel has 1
-    index = int(np.searchsorted(reached, rank))
-    # Not outside of the values there are, which rounding to float32 may have put past the bin's end
-    low, high = (min(max(end, extremes[0]), extremes[1]) for end in _ends(dtype, index))
-    before = int(reached[index] - counts[index])
-    return min(low + (high - low) * ((rank - before - 0.5) / int(counts[index])), high)
+    cumulative = np.cumsum(counts)
+    pixels = int(cumulative[-1])
+    rank = max(1, -(-pixels * percent // 100))  # the first pixel has 1
+    index = int(np.searchsorted(cumulative, rank))
+    low, high = _ends_within(extremes, dtype, index)
+    inside = int(counts[index])
+    before = int(cumulative[index] - counts[index])
+    fraction = (rank - before - 0.5) / inside
+    return min(low + (high - low) * fraction, high)

@@ -1,7 +1,7 @@
 """Images by strips, decoded by libvips (the extra `big`): JPEG, PNG and TIFF of any size.
 
-Every row is decoded once and memory is a few strips, but for a progressive JPEG, whose coefficients
-(2 bytes a sample) are all needed at once.
+Every row is decoded once, and a few strips are held in memory; of a progressive JPEG, all
+coefficients (2 bytes a sample).
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ TIFF_KINDS = {("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("
 CHANNELS = {"grey": 1, "RGB": 3, "CMYK": 4}
 COMPRESSIONS = (1, 5, JPEG_IN_TIFF, 8, 32773, 32946)  # Zstandard is missing in the wheel's libtiff
 FAX = (2, 3, 4)
+COLOURS_OF_JPEG_IN_TIFF = ((1, "grey"), (3, "RGB"), (3, "YCbCr"), (4, "CMYK"))
 
-# What counts as damaged. Pillow decodes a JPEG that libjpeg only warns of, and so does `truncated`;
-# of a TIFF, less than `warning` leaves black tiles where the data is wrong or missing
+# What counts as damaged. With `truncated`, a JPEG that libjpeg only warns of is decoded, as Pillow
+# does; with less than `warning`, a TIFF has black tiles where data is wrong or missing
 FAIL_ON = {"JPEG": "truncated", "PNG": "warning", "TIFF": "warning"}
 
 
@@ -50,47 +51,40 @@ def missing() -> bool:
 
 
 def reads(header: Header) -> bool:
-    """Whether this reader decodes such an image as it is: every band, every bit, no change of
-    colour.
+    """Whether this reader decodes such an image without loss: every band, every bit, the same
+    colours.
 
-    Indices and single bits become colours and 0 or 255, so they are read only where Pillow would
-    refuse their number.
+    Indices become colours and single bits become 0 or 255, so such images are read only where they
+    are too large for Pillow.
 
     >>> from tiler.images.header import Header
     >>> reads(Header("PNG", 30_000, 20_000, bits=16)), reads(Header("WEBP", 300, 200))
     (True, False)
     """
-    indexed = header.colour == "palette" or header.bits == 1
-    if indexed and header.pixels <= WHOLE:
+    if _is_indexed(header) and header.pixels <= WHOLE:
         return False
     if header.format == "JPEG":
         return header.problem is None and header.bits == 8 and header.bands in (1, 3, 4)
     if header.format == "PNG":
         return not header.gradual
-    return header.format == "TIFF" and _reads_tiff(header, indexed)
+    return header.format == "TIFF" and _reads_tiff(header)
 
 
-def _reads_tiff(header: Header, indexed: bool) -> bool:
-    if header.planar or header.compression not in (
-        COMPRESSIONS + FAX if header.bits == 1 else COMPRESSIONS
-    ):
+def _is_indexed(header: Header) -> bool:
+    return header.colour == "palette" or header.bits == 1
+
+
+def _reads_tiff(header: Header) -> bool:
+    fax = header.bits == 1 and header.compression in FAX
+    if header.planar or not (fax or header.compression in COMPRESSIONS):
         return False
-    if indexed:
-        return (
-            header.bands == 1
-            and header.bits <= 8
-            and header.kind == "u"
-            and header.colour in ("palette", "grey")
-        )
+    if _is_indexed(header):
+        one_band = header.bands == 1 and header.bits <= 8 and header.kind == "u"
+        return one_band and header.colour in ("palette", "grey")
     if (header.kind, header.bits) not in TIFF_KINDS:
         return False
     if header.compression == JPEG_IN_TIFF:
-        return header.bits == 8 and (header.bands, header.colour) in (
-            (1, "grey"),
-            (3, "RGB"),
-            (3, "YCbCr"),
-            (4, "CMYK"),
-        )
+        return header.bits == 8 and (header.bands, header.colour) in COLOURS_OF_JPEG_IN_TIFF
     # libtiff warns of further bands that a file does not explain, which is no damage but counts
     # here as such
     return header.bands == CHANNELS.get(header.colour, -1) + header.alpha
@@ -103,45 +97,49 @@ def opened(file: BinaryIO, header: Header) -> RowReader:
         SourceRefused: its header is damaged (I03).
     """
     pyvips = library()
-    options: dict[str, Any] = {} if header.format == "PNG" else {"autorotate": False}
+    options: dict[str, Any] = {"access": "sequential", "fail_on": FAIL_ON[header.format]}
+    if header.format != "PNG":
+        options["autorotate"] = False
+    loader = f"{header.format.lower()}load_source"  # the general one tries a file on all loaders
     try:
-        # Each loader by its name: the general one would try a hostile file on all of them
-        image = pyvips.Operation.call(
-            f"{header.format.lower()}load_source",
-            _source(pyvips, file),
-            access="sequential",
-            fail_on=FAIL_ON[header.format],
-            **options,
-        )
+        image = pyvips.Operation.call(loader, _source(pyvips, file), **options)
         return _Strips(pyvips, image, header)
     except pyvips.Error as error:
         raise _damaged(error) from None
 
 
 class _Strips:
-    """`RowReader` that are fetched from libvips a piece at a time."""
+    """A `RowReader` that fetches rows from libvips, a piece at a time."""
 
     def __init__(self, pyvips: Any, image: Any, header: Header) -> None:
-        self.profile: bytes | None = (
-            image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
-        )
-        self.width, self.height, self.bands = image.width, image.height, image.bands
+        self._pyvips = pyvips
+        self.profile: bytes | None = None
+        if image.get_typeof("icc-profile-data"):
+            self.profile = image.get("icc-profile-data")
         indexed = header.colour == "palette"
-        if header.format == "PNG" and not indexed and self.bands == header.bands + 1:
-            # A colour that stands for transparency, of which an alpha band was made
+        if header.format == "PNG" and not indexed and image.bands == header.bands + 1:
+            # libvips made an alpha band of the colour that stands for transparency
             image = image.extract_band(0, n=header.bands)
-            self.bands = header.bands
+        self._image = image
+        self.width = image.width
+        self.height = image.height
+        self.bands = image.bands
         self.dtype: np.dtype[Any] = np.dtype(DTYPES.get(image.format, "V16"))
-        bands = (3, 4) if indexed else (header.bands,)
-        found = (self.width, self.height, self.dtype.kind, self.dtype.itemsize * 8)
+        self._require_as_in(header)
+
+    def _require_as_in(self, header: Header) -> None:
+        """Reject what libvips decodes to another form than the header says (I03)."""
+        bands = [header.bands]
+        if header.colour == "palette":  # colours, with alpha or without
+            bands = [3, 4]
+        decoded = (self.width, self.height, self.dtype.kind, self.dtype.itemsize * 8)
         expected = (header.width, header.height, header.kind, max(header.bits, 8))
-        if found != expected or self.bands not in bands:
+        if decoded != expected or self.bands not in bands:
             raise SourceRefused(
                 "I03",
-                f"damaged: it decodes to {(*found, self.bands)}, its header says "
+                f"damaged: it decodes to {(*decoded, self.bands)}, its header says "
                 f"{(*expected, bands[0])}",
             )
-        self._pyvips, self._image = pyvips, image
 
     def read(self, top: int, out: NDArray[Any]) -> None:
         """Fill `out` with the rows from `top` on; see `RowReader`."""
@@ -149,13 +147,14 @@ class _Strips:
         try:
             region = pyvips.Region.new(self._image)  # it belongs to the thread that makes it
             for start in range(0, len(out), PIECE):
-                piece = out[start : start + PIECE]
-                # In one expression, so that what was fetched is let go before the next
-                piece[...] = np.frombuffer(
-                    region.fetch(0, top + start, self.width, len(piece)), self.dtype
-                ).reshape(piece.shape)
+                self._fetch(region, top + start, out[start : start + PIECE])
         except pyvips.Error as error:
             raise _damaged(error) from None
+
+    def _fetch(self, region: Any, top: int, out: NDArray[Any]) -> None:
+        """Fill `out`; what was fetched is let go on return, before the next piece."""
+        data = region.fetch(0, top, self.width, len(out))
+        out[...] = np.frombuffer(data, self.dtype).reshape(out.shape)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -163,8 +162,8 @@ class _Strips:
 
 
 def _source(pyvips: Any, file: BinaryIO) -> Any:
-    """What libvips reads from: the open file, with a position of its own."""
-    if os.name == "nt":  # libvips may have another C runtime, to which our descriptors mean nothing
+    """The open file as libvips reads it, with a position of its own."""
+    if os.name == "nt":  # libvips may have another C runtime, which does not know our descriptors
         return pyvips.Source.new_from_file(os.fspath(file.name))
     try:
         descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
@@ -172,22 +171,23 @@ def _source(pyvips: Any, file: BinaryIO) -> Any:
         descriptor = os.dup(file.fileno())
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        return pyvips.Source.new_from_descriptor(descriptor)  # which makes a copy of it
+        return pyvips.Source.new_from_descriptor(descriptor)  # it makes a copy of the descriptor
     finally:
         os.close(descriptor)
 
 
 def _damaged(error: Any) -> SourceRefused:
-    """One line of what libvips says, which may be several."""
-    lines = [line.strip() for line in str(error.detail or error.message).splitlines()]
-    return SourceRefused(
-        "I03", f"truncated or damaged: {next(filter(None, lines), 'libvips does not say how')}"
-    )
+    """The first line of libvips' error."""
+    text = str(error.detail or error.message).strip()
+    if not text:
+        text = "libvips does not say how"
+    first, *_ = text.splitlines()
+    return SourceRefused("I03", f"truncated or damaged: {first.strip()}")
 
 
 @cache
 def library() -> Any:
-    """The package `pyvips`, or None when it or the C library is not there."""
+    """The package `pyvips`, or None when it or the C library is missing."""
     try:
         import pyvips
     except (ImportError, OSError):

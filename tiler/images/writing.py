@@ -1,4 +1,4 @@
-"""A tile's pixels to its file."""
+"""Write a tile's pixels to its file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from tiler.images import codecs, deep
 from tiler.images.encoding import BEYOND_PILLOW, Encoding
@@ -35,19 +36,25 @@ def save(
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    if isinstance(tile, np.ndarray):
-        if encoding.mode in BEYOND_PILLOW:
-            return store(path, deep.encode(tile, encoding, tags), opener)
-        return store(path, codecs.encode(tile, encoding.format, encoding.options), opener)
-    if encoding.direct:
+    if encoding.mode in BEYOND_PILLOW and isinstance(tile, np.ndarray):
+        return store(path, deep.encode(tile, encoding, tags), opener)
+    if encoding.direct or isinstance(tile, np.ndarray):
         pixels = np.atleast_3d(np.asarray(tile))
         return store(path, codecs.encode(pixels, encoding.format, encoding.options), opener)
+    return _save_by_pillow(tile, path, encoding, tags, opener)
+
+
+def _save_by_pillow(
+    tile: Image.Image,
+    path: str | Path,
+    encoding: Encoding,
+    tags: Sequence[Tag],
+    opener: Opener | None,
+) -> int:
     tile.info = {}
-    options = (
-        {**encoding.options, "tiffinfo": for_pillow(tags)}
-        if tags and encoding.format == "TIFF"
-        else encoding.options
-    )
+    options = encoding.options
+    if tags and encoding.format == "TIFF":
+        options = {**options, "tiffinfo": for_pillow(tags)}
     load_plugin(encoding.format)
     with open(path, "w+b", opener=opener) as file:
         # to a file, not memory: Pillow then works without the interpreter lock
@@ -65,7 +72,7 @@ def save(
 
 
 def store(path: str | Path, data: bytes, opener: Opener | None = None) -> int:
-    """A new file of these bytes; how many they are.
+    """Write these bytes to a new file and return their number.
 
     Raises:
         OSError: the disk is full, or cannot be written.
@@ -79,7 +86,7 @@ DIRECT = tuple(ENDINGS)
 
 
 def _ended(file: BinaryIO, name: str) -> bool:
-    """Whether the last bytes are those that end a file of this format."""
+    """Whether a file ends as files of this format do."""
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - 8))
     return file.read().endswith(ENDINGS[name])

@@ -1,4 +1,4 @@
-"""The output folder: where it may be, and whether one stands there already."""
+"""The output folder: where it may be, and whether one exists already."""
 
 from __future__ import annotations
 
@@ -20,86 +20,87 @@ def resolved(out: Path) -> Path:
     """An output folder with its links resolved.
 
     Raises:
-        TilerError: a file, or a mount point, or no place at all.
+        TilerError: a file, a mount point, or a path that cannot exist.
     """
     try:
         target = Path(os.path.realpath(out))
-        taken = stat.S_IFMT(os.stat(target).st_mode) != stat.S_IFDIR
+        is_file = not stat.S_ISDIR(os.stat(target).st_mode)
     except FileNotFoundError:
-        taken = False
+        is_file = False
     except OSError as error:
         raise TilerError(f"--out {str(out)[:200]}: {reason(error)}") from None
-    if taken:
+    if is_file:
         raise TilerError(f"--out {target}: there is a file of this name")
     if os.path.ismount(target):
         raise TilerError(
-            f"--out {target}: a mount point cannot be made at once; name a folder inside it"
+            f"--out {target}: a mount point cannot be replaced; name a folder inside it"
         )
     return target
 
 
 def require_apart(target: Path, source: Path, what: str = "the predictions") -> None:
-    """Refuse an output that would mix with what is read, or be read as such the next time.
+    """Reject an output that would mix with what is read, or be read as input the next time.
 
     Args:
-        source: predictions (of a run's folder its labels/ are read), or a folder of images or
-            labels.
+        source: a folder of images, labels or predictions. If it has a folder labels/, only that is
+            read.
 
     Raises:
         TilerError: one lies in the other.
     """
     source = source.resolve()
-    read = source / "labels" if (source / "labels").is_dir() else source
+    read = source
+    if (source / "labels").is_dir():
+        read = source / "labels"
     if target == source or target in source.parents or read in (target, *target.parents):
         raise TilerError(f"--out {target}: it holds {what}, or lies in them; choose another folder")
 
 
-Owned = Callable[[str], bool]  # whether a file, by its path in an output, is of it
+Owned = Callable[[str], bool]  # whether a file, by its path in an output, belongs to it
 
 
 def occupied(target: Path, mark: str, overwrite: bool, owned_in: Callable[[Folder], Owned]) -> bool:
-    """Whether an output of ours stands there that must be looked at; False where there is room.
+    """Whether an output exists that must be compared; False where this run may write.
 
     Args:
-        mark: the file by which it is known.
-        owned_in: tells which files of an output are of it.
+        mark: the file that marks a folder as an output.
+        overwrite: whether an output may be replaced, if all its files belong to it.
+        owned_in: tells which files of an output belong to it.
 
     Raises:
         TilerError: the folder holds something else, and what.
     """
-    shown = str(target)
     if not target.is_dir() or not any(target.iterdir()):
         return False
     with Folder(target) as folder:
         if not folder.is_file(mark):
-            found = folder.names()[0]
-            what = f"holds files that are not of tiler ({found})"
-            raise TilerError(f"--out {shown}: {what}; choose another folder")
+            what = f"holds files that are not made by tiler ({folder.names()[0]})"
+            raise TilerError(f"--out {target}: {what}; choose another folder")
         if not overwrite:
             return True
         stranger = next(strangers(folder, owned_in(folder)), None)
     if stranger is not None:
-        what = f"{stranger} is not of tiler, so --overwrite does not delete it"
-        raise TilerError(f"--out {shown}: {what}; move it away")
+        what = f"{stranger} is not made by tiler, so --overwrite does not delete it"
+        raise TilerError(f"--out {target}: {what}; move it away")
     return False
 
 
 def strangers(folder: Folder, owned: Owned) -> Iterator[str]:
-    """What is in an output and not of it: other files, and whatever is no file or folder."""
-    for name, found in folder.walk():
-        if stat.S_ISDIR(found.st_mode):
+    """What is in an output but does not belong to it: other files, links, pipes, devices."""
+    for name, status in folder.walk():
+        if stat.S_ISDIR(status.st_mode):
             continue
-        if not stat.S_ISREG(found.st_mode) or not owned(name):
+        if not stat.S_ISREG(status.st_mode) or not owned(name):
             yield name
 
 
 def changed(target: Path, what: str) -> TilerError:
-    """Why an output that stands there is not what this run would make."""
+    """The error that an existing output is not what this run would make."""
     return TilerError(f"--out {target}: {what}; {HINT}")
 
 
 def content(folder: Folder, name: str) -> bytes:
-    """A file of a complete output; nothing where it is not there.
+    """The content of a file of a complete output; empty where it does not exist.
 
     Raises:
         TilerError: a link, or something else that tiler does not make, has its name.
@@ -113,13 +114,21 @@ def content(folder: Folder, name: str) -> bytes:
 def require_same(
     target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Refuse an output that another version or other options made.
+    """Reject an output that another version or other options made.
+
+    Args:
+        tiler, options: the version and options that made it.
+        now: the options of this run.
 
     Raises:
         TilerError: what differs.
     """
-    differ = [f"{k} {options.get(k)} -> {v}" for k, v in now.items() if options.get(k) != v]
+    differences = []
+    for name, value in now.items():
+        before = options.get(name)
+        if before != value:
+            differences.append(f"{name} {before} -> {value}")
     if tiler != __version__:
-        differ.append(f"tiler {tiler} -> {__version__}")
-    if differ:
-        raise changed(target, f"made with other options ({'; '.join(differ)})")
+        differences.append(f"tiler {tiler} -> {__version__}")
+    if differences:
+        raise changed(target, f"made with other options ({'; '.join(differences)})")

@@ -1,8 +1,7 @@
-"""An error of one image is that image's: it is refused, by name, and the others go on.
+"""An error of one image rejects that image, by name, and no other.
 
-Memory that ran out while others worked beside it may have been theirs: then the image is tried
-once more, alone (`workers.stream` does it), so that the result does not depend on the number of
-workers.
+Where memory ran out, other images may have taken it. Then the image is tried once more, alone
+(`workers.stream` does it), so that the result does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -32,26 +31,25 @@ def among_others(work: Callable[[Item], Result], item: Item) -> Result:
 
 
 def refusal(error: Exception) -> SourceRefused:
-    """What an error of one image means for it.
+    """Why an image is rejected, from an error that occurred while it was worked on.
 
     Raises:
-        MemoryError: it is to be tried once more, alone.
-        Exception: the error itself, where it is not of the image: wrong use, a full disk; or where
-            tracebacks are asked for.
+        MemoryError: the image should be tried once more, alone.
+        Exception: the error itself, where the image is not its cause (wrong use, a full disk), or
+            where tracebacks are wanted.
     """
     if isinstance(error, SourceRefused):
         return error
     if isinstance(error, MemoryError):
         if not _alone.get():
             raise error
-        return SourceRefused("I04", "not enough memory for it, even alone")
+        return SourceRefused("I04", "not enough memory, even for this image alone")
     if isinstance(error, TilerError) or os.environ.get(DEBUG):
         raise error
     if isinstance(error, OSError):
         return SourceRefused("I01", f"cannot be read: {reason(error)}")
-    said = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())[:300]
     return SourceRefused(
         "X01",
-        f"a fault of tiler itself: {type(error).__name__}: {said}; --debug shows where, please "
-        "report it",
+        f"internal error: {type(error).__name__}: {text}; --debug shows where, please report it",
     )

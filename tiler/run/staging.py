@@ -1,12 +1,12 @@
 """An output folder that exists if and only if it is complete.
 
 It is built in `.<name>.partial` beside it and renamed once. A lock that dies with the process
-keeps others out; a journal says which pieces are done, so that a run after a kill makes only
+keeps other runs out. A journal says which pieces are done, so that a run after a kill makes only
 what is missing.
 
-What is found there is resumed only if a run on this machine made it. The journal begins with
-the seal of its lock file: that file's number and the time of its last change, which the system
-alone sets. Neither can be known to whoever packs such a folder into an archive.
+A staging folder is resumed only if a run on this machine made it. Its journal begins with the
+seal of its lock file: that file's inode number and the time of its last change, which the system
+alone sets. Nobody who packs such a folder into an archive can know them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from tiler.errors import TilerError, Unfinished
 from tiler.formats.text_files import reason
@@ -32,7 +31,7 @@ KINDS = {
     REPLACED: stat.S_ISDIR,
     PROBE: stat.S_ISREG,
 }
-PIECES = (TREE, JOURNAL, REPLACED, PROBE)  # of a staging folder, beside its lock
+PIECES = (TREE, JOURNAL, REPLACED, PROBE)  # what a staging folder holds beside its lock
 PRIVATE = 0o700
 RETRIES = 1000
 
@@ -42,12 +41,12 @@ class Staging:
 
     Attributes:
         out: the output folder, with its links resolved.
-        tree: what becomes it, from `begin` on.
+        tree: the folder that becomes the output, from `begin` on.
         resumed: whether an earlier run had begun it.
 
     Raises:
-        Unfinished: another run holds this output.
-        TilerError: the place cannot be written, or something there is not of tiler.
+        Unfinished: another run is writing this output.
+        TilerError: the place cannot be written, or holds something that tiler did not make.
     """
 
     tree: Folder
@@ -63,7 +62,7 @@ class Staging:
     def __enter__(self) -> Staging:
         try:
             self._acquire()
-            self._look_around()
+            self._check()
         except BaseException as error:
             self._release()
             if not isinstance(error, OSError):
@@ -73,12 +72,7 @@ class Staging:
             raise TilerError(f"{self.out}: cannot be written: {reason(error)}") from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._release()
 
     def _acquire(self) -> None:
@@ -86,7 +80,7 @@ class Staging:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._beside = self._held(Folder(self.out.parent))
         for _ in range(RETRIES):
-            # The other run may just now finish and remove the folder, or the lock in it
+            # Another run may finish just now and remove the folder, or the lock in it
             with suppress(FileNotFoundError):
                 self._beside.make(self.home.name, PRIVATE)
                 inside = self._beside.folder(self.home.name)
@@ -94,46 +88,57 @@ class Staging:
                     self._inside = self._held(inside)
                     return
                 inside.close()
-        shown = str(self.home)
-        raise Unfinished(f"{shown}: cannot be locked, since others make and remove it all the time")
+        why = "other runs keep making and removing it"
+        raise Unfinished(f"{self.home}: cannot be locked, since {why}")
 
     def _locks(self, inside: Folder) -> bool:
-        """Whether the lock was taken that stands in the folder now."""
+        """Take the lock; whether it is still the one in the folder."""
         lock = inside.ensure(LOCK)
         try:
             if not _locked(lock):
                 raise Unfinished(f"{self.out}: another run is writing it")
             if os.path.samestat(os.fstat(lock), inside.stat(LOCK)):
-                self._lock, lock = lock, -1
+                self._lock = lock
+                lock = -1
                 return True
         finally:
             if lock >= 0:
                 os.close(lock)
         return False
 
-    def _look_around(self) -> None:
-        """Let no one else in, and see that all that is there can be ours."""
-        shown = str(self.home)
+    def _check(self) -> None:
+        """Let no other user in, and check that all that is in it can be ours."""
         foreign = sorted(set(self._inside.names()) - set(KINDS))
         if foreign:
-            what = f"holds files that are not of tiler ({foreign[0]})"
-            raise TilerError(f"{shown}: {what}; move them")
+            what = f"holds files that are not made by tiler ({foreign[0]})"
+            raise TilerError(f"{self.home}: {what}; move them")
         self._inside.restrict(PRIVATE)
-        self._inside.create(PROBE).close()
-        self._owner = self._inside.stat(PROBE).st_uid  # over a network not always the process's
-        self._inside.remove(PROBE)
+        self._owner = self._writer()
         if self._beside.stat(self.home.name).st_uid != self._owner:
-            raise Planted(f"{shown}: belongs to someone else; remove it, or choose another --out")
+            what = "belongs to another user"
+            raise Planted(f"{self.home}: {what}; remove it, or choose another --out")
         for name in self._inside.names():
-            found = self._inside.stat(name)
-            if not KINDS[name](found.st_mode) or not self._ours(found):
-                what = f"{name} is a link, no plain file or folder, or of someone else"
-                raise Planted(f"{shown}: {what}: not of tiler; remove it, and run again")
+            status = self._inside.stat(name)
+            if not KINDS[name](status.st_mode) or not self._is_ours(status):
+                what = f"{name} is a link, not a plain file or folder, or of another user"
+                raise Planted(f"{self.home}: {what}, so not made by tiler; remove it and run again")
 
-    def _ours(self, found: os.stat_result) -> bool:
-        """Whether it is a folder, or a file with no second name, of whom this run writes as."""
-        plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        return (plain or stat.S_ISDIR(found.st_mode)) and found.st_uid == self._owner
+    def _writer(self) -> int:
+        """The user that files of this run belong to; over a network not always the process's."""
+        self._inside.create(PROBE).close()
+        owner = self._inside.stat(PROBE).st_uid
+        self._inside.remove(PROBE)
+        return owner
+
+    def _is_ours(self, status: os.stat_result) -> bool:
+        """Whether it is a folder, or a file with a single name, of the user that this run writes
+        as.
+        """
+        if status.st_uid != self._owner:
+            return False
+        if stat.S_ISDIR(status.st_mode):
+            return True
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
     def _held(self, folder: Folder) -> Folder:
         self._open.append(folder)
@@ -147,10 +152,10 @@ class Staging:
             self._open.pop().close()
 
     def begin(self, fingerprint: str | None) -> dict[str, bytes]:
-        """Start, or resume, work that is described by a fingerprint of its options.
+        """Start, or resume, the work that a fingerprint of its options describes.
 
         Args:
-            fingerprint: of one line; None for what is made anew each time.
+            fingerprint: of one line; None for work that is never resumed.
 
         Returns:
             The journal: the records of the pieces done, by key.
@@ -168,7 +173,7 @@ class Staging:
         return done or {}
 
     def _read_journal(self, head: bytes) -> dict[str, bytes] | None:
-        """The pieces done; None where there is nothing that can be trusted to be ours."""
+        """The pieces done; None where there is no journal and tree that are certainly ours."""
         if not self._inside.is_file(JOURNAL) or not self._inside.has(TREE):
             return None
         first, *lines = self._inside.read(JOURNAL).split(b"\n")
@@ -183,7 +188,7 @@ class Staging:
 
     def _tree_is_ours(self) -> bool:
         with self._inside.folder(TREE) as tree, suppress(Planted):
-            return all(self._ours(found) for _, found in tree.walk())
+            return all(self._is_ours(status) for _, status in tree.walk())
         return False
 
     def note(self, key: str, record: bytes) -> None:
@@ -199,22 +204,22 @@ class Staging:
             folders: those that belong there even when they are empty.
         """
         strays: list[str] = []
-        found: list[str] = []
-        for name, what in self.tree.walk():
-            if stat.S_ISDIR(what.st_mode):
-                found.append(name)
+        others: list[str] = []
+        for name, status in self.tree.walk():
+            if stat.S_ISDIR(status.st_mode):
+                if name not in folders:
+                    others.append(name)
             elif not owned(name):
                 strays.append(name)
         with writing():
             for name in strays:
                 self.tree.remove(name)
-            for name in reversed(found):  # those inside first
-                if name not in folders:
-                    with suppress(OSError):  # not empty
-                        self.tree.remove_empty(name)
+            for name in reversed(others):  # those inside first
+                with suppress(OSError):  # not empty
+                    self.tree.remove_empty(name)
 
     def commit(self, replace: bool = False) -> None:
-        """Make the tree the output. With `replace`, an old output makes room for it."""
+        """Make the tree the output. With `replace`, an old output is moved away, then removed."""
         with writing():
             if replace and self.out.is_dir() and any(self.out.iterdir()):
                 self._inside.remove(REPLACED)  # of a run that was killed while it cleaned up
@@ -231,9 +236,12 @@ class Staging:
 
     @classmethod
     def sweep(cls, out: Path) -> None:
-        """Remove what a run left that was killed after it had finished; not what another holds."""
+        """Remove the staging folder of a run that was killed after its commit, unless another run
+        uses it.
+        """
         with suppress(TilerError):
-            if (staging := cls(out)).home.is_dir():
+            staging = cls(out)
+            if staging.home.is_dir():
                 with staging:
                     staging.discard()
 
@@ -242,15 +250,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def failed(error: OSError) -> TilerError:
-    """What a failed write means to the user."""
+    """The error of a failed write, with what to do about it."""
     where = f": {str(error.filename)[:200]}" if error.filename else ""
-    mend = "make room" if error.errno in FULL else "mend that"
-    return Unfinished(f"cannot write: {reason(error)}{where}; {mend} and run again to go on")
+    hint = "make room" if error.errno in FULL else "fix that"
+    return Unfinished(f"cannot write: {reason(error)}{where}; {hint} and run again to resume")
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Writes whose failure (a full disk, mostly) ends the run, which can be resumed later."""
+    """A block whose failed writes (mostly a full disk) end the run; it can be resumed later."""
     try:
         yield
     except OSError as error:
@@ -270,7 +278,7 @@ else:
     import fcntl
 
     def _locked(descriptor: int) -> bool:
-        """Take the lock if it is free. It goes with the process, however that ends."""
+        """Take the lock if it is free. It ends with the process, however that ends."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

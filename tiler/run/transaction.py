@@ -1,4 +1,4 @@
-"""How every verb makes its output: looked at, built beside its place, looked at again, renamed."""
+"""How every verb makes its output: check the place, build beside it, check again, rename."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ Result = TypeVar("Result")
 
 def produced(
     target: Path,
-    stands: Callable[[], bool],
+    exists: Callable[[], bool],
     unchanged: Callable[[], Result],
     build: Callable[[Staging], Result],
 ) -> Result:
-    """Make an output, or find that it is there already.
+    """Make an output, or find that it exists already.
 
     Args:
-        target: the output folder, see `target.resolved`.
-        stands: whether an output stands there that must be looked at, see `target.occupied`.
-        unchanged: looks at it; an error where it is not what this run would make.
-        build: everything into the staging tree.
+        target: the output folder, see `output_folder.resolved`.
+        exists: whether an output exists that must be compared, see `output_folder.occupied`.
+        unchanged: compares it; an error where it is not what this run would make.
+        build: makes everything in the staging tree.
 
     Raises:
-        TilerError: the place holds something else, or the work is in vain; nothing is left.
+        TilerError: the place holds something else, or the work cannot succeed; nothing is left.
         Unfinished: what is done is kept, and the same call resumes it.
     """
-    if stands():
+    if exists():
         Staging.sweep(target)
         return unchanged()
     with Staging(target) as staging:
-        if stands():  # the run that held the lock has made it
+        if exists():  # the run that held the lock has made it
             staging.discard()
             return unchanged()
         try:
             result = build(staging)
-            if stands():  # looked at again: hours may have passed
-                made = "has been made by another run in the meantime"
-                raise Unfinished(f"{target}: {made}")
+            if exists():  # checked again: hours may have passed
+                raise Unfinished(f"{target}: has been made by another run in the meantime")
         except Unfinished:
             raise
-        except TilerError:  # nothing that running again would resume
+        except TilerError:  # running again would not help
             staging.discard()
             raise
         staging.commit(replace=True)

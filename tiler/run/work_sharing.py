@@ -1,4 +1,4 @@
-"""Idle hands: threads that help with one image when there are fewer images than threads."""
+"""Threads that help with one image when there are fewer images than threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class SharedThreads:
-    """So many threads at work at once, whoever they work for.
+    """A number of threads that work at once, shared by all images.
 
-    An image's own thread takes a hand for as long as it works on it; `later` gives a piece
-    of its work to a hand that is free, and does it at once when none is. So many images
-    cost nothing for being cut in pieces, and one large image has all hands.
+    An image's own thread counts as one of them while it works (`busy`). `later` gives a piece of
+    its work to a free thread, or does it at once when none is free. Thus pieces cost nothing while
+    there are many images, and one large image has all threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -25,17 +25,17 @@ class SharedThreads:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """One hand is taken within it."""
+        """A block in which the calling thread counts as one at work."""
         with self._free:
             yield
 
     def later(self, work: Callable[[], Result]) -> Future[Result]:
-        """`work()`, in another thread or already done."""
+        """`work()`, in another thread, or done on return."""
         if self._free.acquire(blocking=False):
-            return self._pool.submit(self._helped, work)
+            return self._pool.submit(self._run, work)
         return done(work)
 
-    def _helped(self, work: Callable[[], Result]) -> Result:
+    def _run(self, work: Callable[[], Result]) -> Result:
         try:
             return work()
         finally:
@@ -51,6 +51,6 @@ def done(work: Callable[[], Result]) -> Future[Result]:
     future: Future[Any] = Future()
     try:
         future.set_result(work())
-    except Exception as error:  # whoever asks for the result gets it
+    except Exception as error:  # raised where the result is asked for
         future.set_exception(error)
     return future

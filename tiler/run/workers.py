@@ -1,4 +1,4 @@
-"""Many pieces of work at once, their results in order."""
+"""Many pieces of work at once, with their results in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tiler.errors import Unfinished
 from tiler.images import memory
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def count(workers: int) -> int:
-    """The number of workers meant; 0 means one for each core this process may use.
+    """The number of workers; 0 stands for one for each core that this process may use.
 
     >>> count(3)
     3
@@ -41,48 +41,58 @@ def stream(
 ) -> Iterator[Result]:
     """`work(item)` for each item, in order, as they are done.
 
-    When worker processes are lost (killed by the system for memory, mostly), what is
-    missing is done again with half as many, at last one item at a time; an item that
-    kills its worker twice, alone, ends the run.
+    When worker processes are lost (mostly killed by the system for memory), what is missing is
+    done again with half as many workers, in the end one item at a time. An item that kills its
+    worker twice, alone, ends the run.
 
     Args:
-        work: must not depend on anything but its item; it may run twice. A MemoryError, when it was
-            not alone, makes it run again, alone.
+        work: must depend on its item only; it may run twice. A MemoryError while other items were
+            worked on makes it run again, alone.
         backend: `sequential`, `threading` or `loky`.
         describe: names an item, for the message.
 
     Raises:
-        Unfinished: an item takes its worker down, and which.
+        Unfinished: an item kills its worker, and which.
     """
-    done = strikes = 0
-    at_once, careful = workers, False
+    done = 0
+    at_once = workers
+    careful = False  # after worker processes were lost
+    deaths = 0  # of workers that had this item alone
     while done < len(items):
         alone = careful and at_once == 1
         batch = items[done : done + 1] if alone else items[done:]
         try:
             for result in _results(work, batch, at_once, backend):
                 yield result
-                done, strikes = done + 1, 0
+                done += 1
+                deaths = 0
         except MemoryError:
             if not _together(items, at_once, backend):
                 raise
             yield work(items[done])
             done += 1
         except BrokenExecutor:
-            strikes += alone
-            if strikes == 2:
-                raise Unfinished(
-                    f"{describe(items[done])}: the worker died on it (too little memory?); "
-                    "mend or remove it, and run again to go on"
-                ) from None
-            at_once, careful = max(1, at_once // 2), True
+            deaths += alone
+            if deaths == 2:
+                raise _deadly(describe(items[done])) from None
+            at_once = max(1, at_once // 2)
+            careful = True
+
+
+def _deadly(item: str) -> Unfinished:
+    return Unfinished(
+        f"{item}: the worker died on it (too little memory?); fix or remove it, and run again to "
+        "resume"
+    )
 
 
 def _together(items: Sequence[Item], workers: int, backend: str) -> bool:
     """Whether several items are worked on at once, or in other processes."""
-    return backend not in ("sequential", "threading") or (
-        backend == "threading" and workers > 1 and len(items) > 1
-    )
+    if backend == "sequential":
+        return False
+    if backend == "threading":
+        return workers > 1 and len(items) > 1
+    return True
 
 
 def _results(
@@ -95,19 +105,24 @@ def _results(
     if backend == "threading":
         yield from _threads(work, items, workers)
         return
-    # a tenth of a small run's time, which threads need not pay
+    # loading takes a tenth of a small run's time, which threads save
     from joblib import Parallel, delayed
 
-    # joblib runs n_jobs=1 in this process; a child that may die is two with one item at a time
-    alone = workers == 1
-    more = {"initializer": partial(_prepare_child, workers)} if backend == "loky" else {}
+    jobs = workers
+    pending = 2 * workers
+    if workers == 1:  # joblib runs one job in this process, and the worker may die
+        jobs = 2
+        pending = 1
+    options: dict[str, Any] = {}
+    if backend == "loky":
+        options["initializer"] = partial(_prepare_child, workers)
     parallel = Parallel(
-        n_jobs=2 if alone else workers,
+        n_jobs=jobs,
         backend=backend,
         return_as="generator",
         batch_size=1,
-        pre_dispatch=1 if alone else 2 * workers,
-        **more,
+        pre_dispatch=pending,
+        **options,
     )
     yield from parallel(delayed(work)(item) for item in items)
 
@@ -115,7 +130,7 @@ def _results(
 def _threads(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    """By threads of this process, never more than a few results ahead of whoever takes them."""
+    """By threads of this process, never more than a few results ahead of the consumer."""
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     try:
@@ -130,8 +145,8 @@ def _threads(
 
 
 def _prepare_child(count: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    """Set up a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent acts
+    warnings.simplefilter("ignore")  # Pillow's, of odd metadata
     memory.keep_blocks()
     memory.share(count)
