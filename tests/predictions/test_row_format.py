@@ -5,7 +5,7 @@ import pytest
 
 from tiler.errors import TilerError
 from tiler.predictions import Reading
-from tiler.predictions.row_format import Meaning, RowLayout, ValueTally, decide
+from tiler.predictions.row_format import RowFormat, RowLayout, ValueTally, decide
 from tiler.predictions.text_rows import parse
 
 
@@ -177,9 +177,7 @@ def test_tallies_add_up():
     for count in (6, 6, 7, 5):
         parts.add(parse([row(count).encode()]))
     assert parts.total == whole.total == 4
-    assert {k: v.tolist() for k, v in parts.counts.items()} == {
-        k: v.tolist() for k, v in whole.counts.items()
-    }
+    assert parts.counts == whole.counts
     assert str(whole) == "2 of 6 values, 1 of 5 values, 1 of 7 values"
 
 
@@ -190,14 +188,14 @@ def test_rows_that_are_no_numbers_have_no_say():
 
 
 def test_what_was_expected_is_said_by_task():
-    assert "6 or 7 values" in Meaning("detect").expected(9) and "a confidence" in Meaning(
+    assert "6 or 7 values" in RowFormat("detect").expected(9) and "a confidence" in RowFormat(
         "detect"
     ).expected(5)
-    assert "class, confidence" in Meaning("detect", conf_first=True).expected(9)
-    assert "10 or 11" in Meaning("obb").expected(5)
-    assert "even" in Meaning("segment").expected(6)
+    assert "class, confidence" in RowFormat("detect", conf_first=True).expected(9)
+    assert "10 or 11" in RowFormat("obb").expected(5)
+    assert "even" in RowFormat("segment").expected(6)
     assert (
-        Meaning("pose", (2, 3)).expected(6)
+        RowFormat("pose", (2, 3)).expected(6)
         == "expected 12 values (class, box, 2 keypoints of 3, confidence), got 6"
     )
-    assert np.all([Meaning("pose").layout(c) is None for c in range(60)])
+    assert np.all([RowFormat("pose").layout(c) is None for c in range(60)])

@@ -117,14 +117,15 @@ def test_files_that_share_pictures_tell_their_rows_apart(tmp_path):
 @pytest.mark.parametrize(
     "bad, code",
     [
-        ({"x_min": "x"}, "D02"), ({"x_min": "nan"}, "D02"), ({"y_max": 20}, "D06"), ({"x_min": 500, "x_max": 600}, "D05"),
+        ({"x_min": "x"}, "D02"), ({"x_min": "nan"}, "D02"), ({"y_max": 20}, "D06"),
+        ({"x_min": 500, "x_max": 600}, "D05"),
         ({"class_id": "car"}, "D04"), ({"class_id": ""}, "D04"), ({"class_id": -1}, "D04"),
         ({"confidence": "high"}, "D08"), ({"confidence": 2}, "D08"), ({"confidence": ""}, "D08"),
     ],
 )  # fmt: skip
 def test_a_bad_row_among_good_ones(path, bad, code):
     _, found = read(sink(path, ROW, {**ROW, **bad}, ROW))
-    assert found.refused == [(0, 1, code)] and len(found.instances) == 2
+    assert found.rejected == [(0, 1, code)] and len(found.instances) == 2
     assert found.findings[0].line == (3 if path.suffix == ".csv" else None)
 
 

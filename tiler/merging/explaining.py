@@ -76,7 +76,7 @@ def explain(
     ]
     fates += [
         Fate(names[t], row, None, None, None, f"refused ({code})", None)
-        for t, row, code in read.refused
+        for t, row, code in read.rejected
     ]
     last = len(result.instances)
     return sorted(

@@ -121,7 +121,7 @@ def stitched(job: MergeJob, piece: Piece) -> tuple[Detections, Stitched, Ints]:
     tiles = Tiles.of(
         np.concatenate([piece.frames.rects, piece.silent.rects]), (piece.width, piece.height)
     )
-    doubtful = [tile for tile, _, _ in read.refused]  # who knows what these rows were
+    doubtful = [tile for tile, _, _ in read.rejected]  # who knows what these rows were
     tiles.witness[doubtful] = False
     result = merged(read.instances, read.tile, tiles, job.merging, job.names)
     out, owner = _in_parts(result.instances, job.merging.parts)
@@ -165,7 +165,7 @@ def _refused(piece: Piece, refused: SourceRefused) -> Work:
 def _work(job: MergeJob, piece: Piece) -> Work:
     read, result, owner = stitched(job, piece)
     rows = np.bincount(read.tile, minlength=len(piece.frames.names))
-    for tile, _, _ in read.refused:
+    for tile, _, _ in read.rejected:
         rows[tile] += 1
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
     shown = piece.key
@@ -324,7 +324,7 @@ def _provenance(
         [members[a:b] for a, b in ends.T.tolist()],
         np.flatnonzero(orphans[heads]).tolist(),
         dropped,
-        read.refused,
+        read.rejected,
         files,
         piece.predicted,
     )
