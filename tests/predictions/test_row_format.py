@@ -17,7 +17,7 @@ def row(count, last=0.5, value=0.5):
 def tally(*counts, **kinds):
     """Of rows with the given numbers of values."""
     result = ValueTally()
-    result.add(parse(["".join(row(c, **kinds) for c in counts).encode()]))
+    result.count(parse(["".join(row(c, **kinds) for c in counts).encode()]))
     return result
 
 
@@ -168,14 +168,14 @@ def test_a_last_column_that_is_no_confidence_hints_at_the_second():
 
 def _tally(data):
     result = ValueTally()
-    result.add(parse([data]))
+    result.count(parse([data]))
     return result
 
 
 def test_tallies_add_up():
     parts, whole = ValueTally(), tally(6, 6, 7, 5)
     for count in (6, 6, 7, 5):
-        parts.add(parse([row(count).encode()]))
+        parts.count(parse([row(count).encode()]))
     assert parts.total == whole.total == 4
     assert parts.counts == whole.counts
     assert str(whole) == "2 of 6 values, 1 of 5 values, 1 of 7 values"

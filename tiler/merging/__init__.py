@@ -69,7 +69,9 @@ class Merged:
     def __getitem__(self, source: str) -> Instances:
         if source not in self.sizes:
             raise KeyError(source)
-        return self._held[source] if self._held is not None else self._read(source)
+        if self._held is not None:
+            return self._held[source]
+        return self._read(source)
 
     def _read(self, source: str) -> Instances:
         """From the label file, which holds nine digits of every number."""

@@ -79,7 +79,10 @@ def chosen(
         categories = _renamed(index.categories, index.names, names, index.said)
         ids = []
         for image, name in zip(tiled, short_names, strict=True):
-            ids.append(name if image.image_id is None else image.image_id)
+            if image.image_id is None:
+                ids.append(name)
+            else:
+                ids.append(image.image_id)
         return Ids(ids, categories=categories, of_truth=True)
     return Ids(short_names)
 
@@ -115,8 +118,10 @@ def _ids_of_truth(
     for image, place, name in zip(images, places, short_names, strict=True):
         if place is not None:
             ids.append(truth.images[place][0])
+        elif name in taken:
+            ids.append(image.key)
         else:
-            ids.append(image.key if name in taken else name)
+            ids.append(name)
     missing = []
     for image, place, needed in zip(images, places, predicted, strict=True):
         if needed and place is None:
@@ -160,18 +165,23 @@ def _places_by_name(
     """The place of the image in the ground truth that has each image's name and size, if it is not
     taken.
     """
-    named = [(place, name) for place, (_, name, _, _) in enumerate(truth.images) if name]
-    none = np.empty((0, 4))
-    entries = [TiledImage(name, 0, 0, [], none, none[:, 0]) for _, name in named]
+    no_tiles = np.empty((0, 4))
+    entries = []
+    numbers = []  # in the ground truth
+    for number, (_, name, _, _) in enumerate(truth.images):
+        if name:
+            entries.append(TiledImage(name, 0, 0, [], no_tiles, no_tiles[:, 0]))
+            numbers.append(number)
     index = Index(entries, "", Path())
     places: list[int | None] = []
     for image in images:
+        place = None
         found = index.place(image.stem)
-        place = None if found is None else named[found[0]][0]
-        if place is None or place in taken or not _same_size(truth.images[place], image):
-            places.append(None)
-        else:
-            places.append(place)
+        if found is not None:
+            number = numbers[found[0]]
+            if number not in taken and _same_size(truth.images[number], image):
+                place = number
+        places.append(place)
     return places
 
 

@@ -35,7 +35,9 @@ def default(preds: Path) -> Path:
     >>> default(Path("val/predictions.json")).as_posix()
     'val/predictions-merged'
     """
-    place = Path(os.path.abspath(preds)) if preds.name in ("", ".", "..") else preds
+    place = preds
+    if preds.name in ("", ".", ".."):
+        place = Path(os.path.abspath(preds))
     if place.name == "labels" and place.parent.name:
         place = place.parent
     stem = place.stem if os.path.isfile(place) else place.name.removesuffix(".json")

@@ -29,6 +29,7 @@ from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.fields import Checked, path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
+from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
 from tiler.version import __version__
 
@@ -81,9 +82,9 @@ class _Inputs:
     def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _Inputs:
         return cls(
             path(preds, "preds"),
-            None if tiles is None else path(tiles, "tiles"),
-            None if images is None else path(images, "images"),
-            None if data is None else path(data, "data"),
+            _optional_path(tiles, "tiles"),
+            _optional_path(images, "images"),
+            _optional_path(data, "data"),
         )
 
     def manifest(self) -> Path | None:
@@ -99,6 +100,10 @@ class _Inputs:
         if self.data.suffix.lower() == ".json":
             return coco_ground_truth.read(self.data)
         return dataset_yaml.read(self.data)
+
+
+def _optional_path(value: Any, name: str) -> Path | None:
+    return None if value is None else path(value, name)
 
 
 def planned(
@@ -137,8 +142,11 @@ def _opened(inputs: _Inputs, merging: MergeOptions, files: PredictionOptions) ->
         index = _index_by_names(predictions, inputs, files)
     root = inputs.images or index.root
     job = MergeJob(merging, files, reading.names, str(inputs.preds), root)
-    used = {"preds": inputs.preds, "tiles": manifest, "images": inputs.images}
-    places = {name: place for name, place in used.items() if place is not None}
+    places = {"preds": inputs.preds}
+    if manifest is not None:
+        places["tiles"] = manifest
+    if inputs.images is not None:
+        places["images"] = inputs.images
     shown_truth = "" if inputs.data is None else inputs.data.name
     return replace(_plan(job, predictions, index, truth, shown_truth), places=places)
 
@@ -225,15 +233,17 @@ def _reading(
     task = files.task
     if task == "auto" and index is not None:
         task = index.task
-    # the tiles first: what was split is what was trained on
-    sources = [source for source in (index, truth) if source is not None]
-    names = next((source.names for source in sources if source.names), None)
-    kpt_shape = next((source.kpt_shape for source in sources if source.kpt_shape), None)
+    names: tuple[str, ...] | None = None
+    kpt_shape: tuple[int, int] | None = None
+    for source in (index, truth):  # the tiles first: what was split is what was trained on
+        if source is not None:
+            names = names or source.names or None
+            kpt_shape = kpt_shape or source.kpt_shape
     table = None
     if isinstance(truth, CocoTruth) and truth.names == names:
         table = truth.categories
     elif index is not None and index.categories is not None:
-        table = {category: i for i, category in enumerate(index.categories)}
+        table = places_of(index.categories)
     return Reading(
         task=task,
         names=names,
@@ -299,7 +309,7 @@ def _plan(
     assigned = _Assigned.of(predictions, index, job.preds)
     _require_any(assigned, predictions, index)
     covered = _Covered.of(index, assigned.members)
-    predicted = [bool(tiles) for tiles in covered.members]
+    predicted = [*map(bool, covered.members)]
     base = job.files.category_base
     ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, shown_truth)
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
@@ -347,14 +357,16 @@ class _Covered:
     @classmethod
     def of(cls, index: Index, members: dict[int, dict[int, int]]) -> _Covered:
         """`members`: of the images by their number."""
-        predicted = [index.images[number].splits for number in members]
-        splits = _covered_splits(predicted or [image.splits for image in index.images])
-        others = {split for image in index.images for split in image.splits} - splits
-        covered = cls([], [], sorted(others))
+        numbers = members or range(len(index.images))
+        splits = _covered_splits([index.images[number].splits for number in numbers])
+        covered = cls([], [], [])
+        others: set[str] = set()
         for number, image in enumerate(index.images):
+            others.update(image.splits)
             if splits.intersection(image.splits):
                 covered.images.append(image)
                 covered.members.append(members.get(number, {}))
+        covered.left_out += sorted(others - splits)
         return covered
 
 
@@ -416,8 +428,12 @@ def _piece(
     """
     predicted = sorted(tiles)
     others = sorted({*range(len(image.names))}.difference(tiles))
-    silent = [tile for tile in others if image.names[tile] not in unread]
-    lost = [tile for tile in others if image.names[tile] in unread]
+    silent, lost = [], []
+    for tile in others:
+        if image.names[tile] in unread:
+            lost.append(tile)
+        else:
+            silent.append(tile)
     return Piece(
         image.key,
         *names,
@@ -433,10 +449,11 @@ def _piece(
 
 
 def _frames(image: TiledImage, tiles: list[int]) -> Frames:
-    """Some of an image's tiles; WHOLE is the image itself, as a tile after the last."""
+    """Some of an image's tiles. WHOLE (-1) is the image itself, as a tile after the last."""
     whole = np.array([0, 0, image.width, image.height], np.float64)
-    names = [image.stem if tile == indexes.WHOLE else image.names[tile] for tile in tiles]
+    names = [*image.names, image.stem]
     index = np.array(tiles, np.int64)
     rects = np.concatenate([image.rects, whole[None]])[index]
     scale = np.append(image.scale, 1.0)[index]
-    return Frames(names, rects, scale, within=box.intersection(rects, whole))
+    within = box.intersection(rects, whole)
+    return Frames([names[tile] for tile in tiles], rects, scale, within)

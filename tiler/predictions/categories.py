@@ -11,6 +11,7 @@ import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import short
+from tiler.predictions.records import places_of
 
 if TYPE_CHECKING:
     from tiler.predictions.entries import Entry
@@ -115,8 +116,7 @@ def _deduced(entries: Sequence[Entry], reading: Reading, shown: str) -> Categori
         TilerError: both 0 and 1 could be the first id.
     """
     if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
-        by_name = {name: i for i, name in enumerate(reading.names)}
-        return Categories("classes by category_name", names=by_name)
+        return Categories("classes by category_name", names=places_of(reading.names))
     ids = _numbers([*map(_ID, entries)])
     table = reading.categories
     if table is not None and _ids_of_truth(ids, table, reading.exact, shown):
@@ -161,8 +161,8 @@ def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, show
 
 
 def _coco91() -> Categories:
-    table = {category: i for i, category in enumerate(COCO91)}
-    return Categories("category ids of COCO (1 to 90)", table=table, table_owner="COCO's")
+    description = "category ids of COCO (1 to 90)"
+    return Categories(description, table=places_of(COCO91), table_owner="COCO's")
 
 
 def _numbers(ids: Sequence[Any]) -> set[float]:

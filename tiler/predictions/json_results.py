@@ -27,6 +27,7 @@ from tiler.predictions.records import (
     grouped,
     image_key,
     matrix,
+    places_of,
 )
 from tiler.predictions.row_format import SHARE
 from tiler.predictions.sizing import Sizing
@@ -195,8 +196,7 @@ def _named(entries: list[Entry], path: str) -> _Named:
     names = _image_names(entries)
     entry_keys = _keys(names)
     keys = sorted({key for key in entry_keys if key is not None})
-    places: dict[str | None, int] = {key: i for i, key in enumerate(keys)}
-    places[None] = -1
+    places: dict[str | None, int] = {None: -1, **places_of(keys)}
     owner = np.fromiter(map(places.__getitem__, entry_keys), np.int64, len(entries))
     index = np.flatnonzero(owner >= 0)
     if len(index) == len(entries):
@@ -389,7 +389,9 @@ def _poses(entries: Sequence[Entry], task: Task, reading: Reading, shown: str) -
     given = [entry.keypoints for entry in entries]
     count, values = _kpt_shape(given, reading, shown)
     keypoints, wrong = matrix(given, count * values)
-    rejected = {i: (code, f"keypoints: {message}") for i, (code, message) in wrong.items()}
+    rejected: Reasons = {}
+    for i, (code, message) in wrong.items():
+        rejected[i] = code, f"keypoints: {message}"
     return _Poses(keypoints.reshape(-1, count, values), rejected)
 
 
@@ -443,12 +445,10 @@ def _box_poses(keypoints: Floats, invalid: Reasons, shapes: _Shapes, box_area: F
     """Keypoints without a box, as COCO's results have them, get the one around them all, as
     pycocotools does.
     """
-    without_box = [i for i, (_, message) in shapes.rejected.items() if message == NO_BOX]
-    for i in without_box:
-        if i in invalid:
-            continue
-        _set_box(shapes.boxes, box_area, i, sizing.extents(keypoints[[i]])[0])
-        del shapes.rejected[i]
+    for i, (_, message) in list(shapes.rejected.items()):
+        if message == NO_BOX and i not in invalid:
+            _set_box(shapes.boxes, box_area, i, sizing.extents(keypoints[[i]])[0])
+            del shapes.rejected[i]
 
 
 def _box_all_keypoints(entries: Sequence[Entry], shapes: _Shapes, box_area: Floats) -> None:

@@ -46,11 +46,11 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     """The predictions in a folder: its labels/, its txt files, its one JSON, DOTA's, or sinks'."""
     folder = str(path)
     results = _results(path)
+    shown_results = ", ".join(result.name for result in results)
     labels = os.path.join(folder, "labels")
     names = listed(labels, ".txt")
     if names:
-        others = ", ".join(result.name for result in results)
-        note = f"; its labels/ are taken, {others} is not" if others else ""
+        note = f"; its labels/ are taken, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
     if names:
@@ -58,8 +58,7 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     if len(results) == 1:
         return _file(results[0], reading)
     if results:
-        which = ", ".join(result.name for result in results)
-        raise TilerError(f"{folder}: several files of predictions, say which: {which}")
+        raise TilerError(f"{folder}: several files of predictions, say which: {shown_results}")
     task1 = os.path.join(folder, DOTA)
     names = listed(task1, ".txt")
     if names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COMMON = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "tif", "tiff", "webp", "mpo", "gif"}
 RARE = {"pfm", "ppm", "pgm", "avif", "dng", "heic", "heif", "jp2", "jpeg2000", "j2k", "npy"}
 SUFFIXES = COMMON | RARE  # of images
+
+Value = TypeVar("Value")
 
 Reason = tuple[str, str]  # the finding's code, and what was found and expected
 Reasons = dict[int, Reason]  # why records are rejected, by their index
@@ -254,6 +256,15 @@ class RecordFile:
         return RecordBatch(self.task, tile, records, self.paths, self.rules)
 
 
+def places_of(values: Sequence[Value]) -> dict[Value, int]:
+    """The index of each value.
+
+    >>> places_of(["car", "bus"])
+    {'car': 0, 'bus': 1}
+    """
+    return dict(zip(values, range(len(values)), strict=True))
+
+
 def by_key(keys: Sequence[str], records: Records) -> tuple[list[str], list[int], Records]:
     """Sort records by their keys.
 
@@ -261,8 +272,7 @@ def by_key(keys: Sequence[str], records: Records) -> tuple[list[str], list[int],
     order.
     """
     names = sorted(set(keys))
-    place = {name: i for i, name in enumerate(names)}
-    owner = np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+    owner = np.fromiter(map(places_of(names).__getitem__, keys), np.int64, len(keys))
     counts, ordered = grouped(len(names), owner, records)
     return names, counts, ordered
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, replace
+from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -171,8 +172,7 @@ class ValueCounts:
         )
 
     def __add__(self, other: ValueCounts) -> ValueCounts:
-        names = [item.name for item in fields(self)]
-        return ValueCounts(*(getattr(self, name) + getattr(other, name) for name in names))
+        return ValueCounts(*map(add, astuple(self), astuple(other)))
 
 
 def _in_unit(values: Floats) -> Bools:
@@ -185,11 +185,11 @@ class ValueTally:
 
     counts: dict[int, ValueCounts] = field(default_factory=dict)
 
-    def add(self, rows: TextRows) -> None:
+    def count(self, rows: TextRows) -> None:
         """Count in some rows; those that are not numbers are left out."""
-        lengths = rows.lengths
-        for count in np.unique(lengths[lengths > 0]).tolist():
-            starts = rows.starts[:-1][lengths == count]
+        counts = rows.lengths
+        for count in np.unique(counts[counts > 0]).tolist():
+            starts = rows.starts[:-1][counts == count]
             more = ValueCounts.of(rows.values, starts, count)
             self.counts[count] = self.counts.get(count, ValueCounts()) + more
 
@@ -197,9 +197,9 @@ class ValueTally:
     def total(self) -> int:
         return self.rows(self.counts)
 
-    def rows(self, lengths: Iterable[int]) -> int:
+    def rows(self, counts: Iterable[int]) -> int:
         """The rows with any of the given numbers of values."""
-        return sum(self.counts[count].rows for count in set(lengths) & set(self.counts))
+        return sum(self.counts[count].rows for count in set(counts) & set(self.counts))
 
     def __str__(self) -> str:
         order = sorted(self.counts, key=lambda count: (-self.counts[count].rows, count))
@@ -224,7 +224,7 @@ def decide(tally: ValueTally, reading: Reading, shown: str) -> RowFormat:
     row_format = _of_task(task, tally, reading, shown)
     if not tally.total:
         return row_format
-    with_conf, without = _lengths(tally, row_format)
+    with_conf, without = lengths(tally, row_format)
     _require_one_form(tally, reading, task, tally.rows(with_conf), tally.rows(without), shown)
     # Before the confidence: pixels with the confidence first look like rows with one, and cannot be
     # used at all.
@@ -234,10 +234,9 @@ def decide(tally: ValueTally, reading: Reading, shown: str) -> RowFormat:
     return row_format
 
 
-def _lengths(tally: ValueTally, row_format: RowFormat) -> tuple[list[int], list[int]]:
-    """The numbers of values that valid rows have: with a confidence, and without one."""
-    with_conf: list[int] = []
-    without: list[int] = []
+def lengths(tally: ValueTally, row_format: RowFormat) -> tuple[list[int], list[int]]:
+    """The numbers of values that rows of a format have: with a confidence, and without one."""
+    with_conf, without = [], []
     lenient = replace(row_format, assume_conf=1.0)
     for count in tally.counts:
         layout = lenient.layout(count)
@@ -340,17 +339,17 @@ def _conf_may_be_first(tally: ValueTally) -> bool:
 
 
 def _require_normalised(
-    tally: ValueTally, row_format: RowFormat, lengths: list[int], shown: str
+    tally: ValueTally, row_format: RowFormat, valid: list[int], shown: str
 ) -> None:
     """Raises:
-    TilerError: most rows have coordinates in pixels.
+    TilerError: most rows with a valid number of values have coordinates in pixels.
     """
     pixels = 0
-    for count in lengths:
+    for count in valid:
         rows = tally.counts[count]
         conf_first = row_format.conf_first and count == 6
         pixels += rows.pixels_conf_first if conf_first else rows.pixels
-    if pixels > tally.rows(lengths) / 2:
+    if pixels > tally.rows(valid) / 2:
         hint = " (and the confidence may stand first: --conf-first)" if row_format.hint else ""
         raise TilerError(
             f"{shown}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "

@@ -18,7 +18,7 @@ from tiler.geometry.polygons import Rings
 from tiler.predictions import validation
 from tiler.predictions.files import content
 from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
-from tiler.predictions.row_format import RowFormat, ValueTally, decide
+from tiler.predictions.row_format import RowFormat, ValueTally, decide, lengths
 from tiler.predictions.text_rows import TextRows, concatenate, parse
 from tiler.predictions.validation import RejectedRow, Rules
 from tiler.predictions.values import Detections, Frames, Reading
@@ -127,7 +127,7 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
     size = 0
     for texts in files.texts(names):
         rows = parse(texts)
-        tally.add(rows)
+        tally.count(rows)
         counts += np.diff(rows.files).tolist()
         size += sum(map(len, texts))
         if size <= KEPT:
@@ -152,26 +152,27 @@ def _kind(tally: ValueTally, row_format: RowFormat) -> str:
     """The format in words."""
     shape = "" if row_format.kpt_shape is None else f" {list(row_format.kpt_shape)}"
     kind = f"Ultralytics txt, {row_format.task}{shape}"
-    lengths = [count for count in sorted(tally.counts) if row_format.layout(count) is not None]
-    if not lengths:
+    with_conf, without = lengths(tally, row_format)
+    if row_format.assume_conf is None:
+        without = []  # those are rejected
+    counts = sorted(with_conf + without)
+    if not counts:
         return kind
-    if len(lengths) > 3:
-        values = f"{lengths[0]} to {lengths[-1]}"
+    if not without:
+        conf = "with confidence"
+    elif with_conf:
+        conf = f"with or without confidence, taken as {row_format.assume_conf:g}"
     else:
-        values = " or ".join(map(str, lengths))
-    first = " after the class" if row_format.conf_first else ""
-    hint = "; outlines of 4 points need --task segment" if row_format.task == "obb" else ""
-    return f"{kind} {_confidence(lengths, row_format)}{first} ({values} values a row{hint})"
-
-
-def _confidence(lengths: list[int], row_format: RowFormat) -> str:
-    """Whether rows with these numbers of values have a confidence, in words."""
-    layouts = [row_format.layout(count) for count in lengths]
-    given = [layout is not None and layout.conf is not None for layout in layouts]
-    if all(given):
-        return "with confidence"
-    present = "with or without" if any(given) else "without"
-    return f"{present} confidence, taken as {row_format.assume_conf or 0.0:g}"
+        conf = f"without confidence, taken as {row_format.assume_conf:g}"
+    if row_format.conf_first:
+        conf += " after the class"
+    if len(counts) > 3:
+        values = f"{counts[0]} to {counts[-1]} values a row"
+    else:
+        values = f"{' or '.join(map(str, counts))} values a row"
+    if row_format.task == "obb":
+        values += "; outlines of 4 points need --task segment"
+    return f"{kind} {conf} ({values})"
 
 
 def _digest(rows: TextRows, row_format: RowFormat) -> str:
@@ -200,11 +201,11 @@ class _Layouts(Columns):
 
 def _layouts(rows: TextRows, row_format: RowFormat) -> tuple[_Layouts, list[RejectedRow]]:
     """The rows that have a layout, in order, and those that have none."""
-    lengths = rows.lengths
+    counts = rows.lengths
     found = np.full((len(rows), 3), -1)  # the columns of `_Layouts` after the row
     rejected: list[RejectedRow] = []
-    for count in np.unique(lengths).tolist():
-        same = np.flatnonzero(lengths == count)
+    for count in np.unique(counts).tolist():
+        same = np.flatnonzero(counts == count)
         layout = row_format.layout(count) if count else None
         if layout is None:
             rejected += _without_layout(rows, same, count, row_format)
