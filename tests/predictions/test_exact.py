@@ -423,3 +423,11 @@ def test_every_detection_of_the_oracles_arrives(case):
     assert found.instances.class_id.tolist() == [
         truth.categories[entries[i]["category_id"]] for i in order
     ]
+
+
+def test_an_empty_list_of_keypoints_changes_no_box(tmp_path):
+    """The first entry has keypoints only; what has none keeps its own box."""
+    first = {"image_id": "a", "category_id": 0, "score": 0.5, "keypoints": [10, 20, 2, 30, 50, 2]}
+    path = results(tmp_path, first, {**BOX, "keypoints": []})
+    _, found = read(path, task="detect", preds_base="0")
+    assert found.instances.boxes.tolist() == [[10, 20, 30, 50], [10, 20, 40, 60]]

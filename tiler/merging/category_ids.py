@@ -50,7 +50,7 @@ def chosen(
     names: Sequence[str] | None,
     index: Index,
     truth: DatasetYaml | CocoTruth | None,
-    shown: str,
+    truth_name: str,
 ) -> Ids:
     """The ids of these images and of all classes.
 
@@ -60,7 +60,7 @@ def chosen(
         names: of the predictions' classes.
         index: of the tiles; has the ids of a COCO set that was split.
         truth: what --data holds.
-        shown: its name.
+        truth_name: of that, as errors say it.
 
     Raises:
         TilerError: a class is not one of the ground truth's.
@@ -72,8 +72,8 @@ def chosen(
         return Ids(short_names, int(base))
     if isinstance(truth, CocoTruth):
         by_class = sorted(truth.categories, key=truth.categories.__getitem__)
-        categories = _renamed(by_class, truth.names, names, shown)
-        ids, findings = _ids_of_truth(truth, tiled, predicted, short_names, shown)
+        categories = _renamed(by_class, truth.names, names, truth_name)
+        ids, findings = _ids_of_truth(truth, tiled, predicted, short_names, truth_name)
         return Ids(ids, categories=categories, of_truth=True, findings=findings)
     if index.categories is not None and index.names is not None:
         categories = _renamed(index.categories, index.names, names, index.said)
@@ -88,7 +88,7 @@ def chosen(
 
 
 def _renamed(
-    ids: Sequence[int], truth_names: Sequence[str], names: Sequence[str] | None, shown: str
+    ids: Sequence[int], truth_names: Sequence[str], names: Sequence[str] | None, source: str
 ) -> tuple[int, ...]:
     """The category id of each class of the predictions, by its name."""
     if names is None or tuple(names) == tuple(truth_names):
@@ -98,7 +98,7 @@ def _renamed(
         if name not in by_name:
             hint = did_you_mean(name, truth_names)
             raise TilerError(
-                f"--category-base auto: class {name!r} of the tiles is none of {shown}{hint}; say "
+                f"--category-base auto: class {name!r} of the tiles is none of {source}{hint}; say "
                 "what category ids count from"
             )
     return tuple(by_name[name] for name in names)
@@ -109,7 +109,7 @@ def _ids_of_truth(
     images: Sequence[TiledImage],
     predicted: Sequence[bool],
     short_names: Sequence[Id],
-    shown: str,
+    source: str,
 ) -> tuple[list[Id], list[Finding]]:
     """The id of each image in the ground truth; its own name if it has none there."""
     places = _places(truth, images)
@@ -126,15 +126,15 @@ def _ids_of_truth(
     for image, place, needed in zip(images, places, predicted, strict=True):
         if needed and place is None:
             missing.append(image.key)
-    return ids, _missing_images(missing, shown)
+    return ids, _missing_images(missing, source)
 
 
-def _missing_images(keys: Sequence[str], shown: str) -> list[Finding]:
+def _missing_images(keys: Sequence[str], source: str) -> list[Finding]:
     if not keys:
         return []
     examples = f"{keys[0]}, ..." if len(keys) > 1 else keys[0]
     message = (
-        f"{len(keys)} images ({examples}) are not in {shown}: predictions.json has them by their "
+        f"{len(keys)} images ({examples}) are not in {source}: predictions.json has them by their "
         "names"
     )
     return [Finding("", "D14", message)]

@@ -56,7 +56,7 @@ def explain(
     piece = _piece(source, plan.pieces)
     merge = stitched(plan.job, piece)
     fates = _fates(merge, piece.frames.names)
-    for tile, row, code in merge.read.rejected:
+    for tile, row, code in merge.tile_detections.rejected:
         name = piece.frames.names[tile]
         fates.append(Fate(name, row, None, None, None, f"refused ({code})", None))
     return sorted(fates, key=partial(_order, len(merge.result.instances)))
@@ -82,10 +82,10 @@ def _piece(source: str, pieces: Sequence[Piece]) -> Piece:
 
 def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
     """What became of the valid rows. `names`: of the tiles."""
-    rows, result = merge.read.instances, merge.result
+    rows, result = merge.tile_detections.instances, merge.result
     into = result.into.tolist()
     fates = []
-    for i, tile in enumerate(merge.read.tile.tolist()):
+    for i, tile in enumerate(merge.tile_detections.tile.tolist()):
         fates.append(
             Fate(
                 names[tile],

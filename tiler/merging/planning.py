@@ -147,8 +147,8 @@ def _opened(inputs: _Inputs, merging: MergeOptions, files: PredictionOptions) ->
         places["tiles"] = manifest
     if inputs.images is not None:
         places["images"] = inputs.images
-    shown_truth = "" if inputs.data is None else inputs.data.name
-    return replace(_plan(job, predictions, index, truth, shown_truth), places=places)
+    truth_name = "" if inputs.data is None else inputs.data.name
+    return replace(_plan(job, predictions, index, truth, truth_name), places=places)
 
 
 def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]:
@@ -303,7 +303,7 @@ def _plan(
     predictions: Predictions,
     index: Index,
     truth: DatasetYaml | CocoTruth | None,
-    shown_truth: str,
+    truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""
     assigned = _Assigned.of(predictions, index, job.preds)
@@ -311,7 +311,7 @@ def _plan(
     covered = _Covered.of(index, assigned.members)
     predicted = [*map(bool, covered.members)]
     base = job.files.category_base
-    ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, shown_truth)
+    ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, truth_name)
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
     findings = [*predictions.findings, *index.findings, *assigned.findings, *ids.findings]
     report = MergeReport(

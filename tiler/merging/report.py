@@ -67,28 +67,28 @@ def stays(result: Stitched) -> Bools:
     return np.isin(result.fate, (KEPT, FUSED, ORPHAN)) & (result.into >= 0)
 
 
-def counted(tiles: int, rows: Ints, read: Detections, result: Stitched) -> MergeCounts:
+def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) -> MergeCounts:
     """The numbers of one image.
 
     Args:
         tiles: of the image.
         rows: of each tile with predictions.
     """
-    detections = result.instances
+    merged = result.instances
     fates = np.bincount(result.fate, minlength=len(FATES)).tolist()
-    members = np.bincount(result.into[stays(result)], minlength=len(detections))
-    classes, number = np.unique(detections.class_id, return_counts=True)
+    members = np.bincount(result.into[stays(result)], minlength=len(merged))
+    classes, number = np.unique(merged.class_id, return_counts=True)
     return MergeCounts(
         images=1,
-        empty=int(len(detections) == 0),
+        empty=int(len(merged) == 0),
         tiles=tiles,
         predicted=int((rows > 0).sum()),
         full=int((rows == FULL).sum()),
-        rows=len(result.fate) + len(read.rejected),
-        refused=len(read.rejected),
+        rows=len(result.fate) + len(detections.rejected),
+        refused=len(detections.rejected),
         cut=int(result.cut.sum()),
         joined=int((members > 1).sum()),
-        detections=len(detections),
+        detections=len(merged),
         fates={name: count for name, count in zip(FATES, fates, strict=True) if count},
         classes=dict(zip(classes.tolist(), number.tolist(), strict=True)),
     )

@@ -117,12 +117,12 @@ class MergedRows:
     """The predictions of an image and what they became, in the parts that are written.
 
     Attributes:
-        read: the predictions as they were read.
-        result: merged; its `into` leads to the first part of each merged detection.
+        tile_detections: the predictions as they were read.
+        result: the same, merged; its `into` leads to the first part of each merged detection.
         owner: `(D,)` for each detection of the result, the merged one it is, or is a part of.
     """
 
-    read: Detections
+    tile_detections: Detections
     result: Stitched
     owner: Ints
 
@@ -138,17 +138,17 @@ def digest_of(piece: Piece) -> str:
 
 def stitched(job: MergeJob, piece: Piece) -> MergedRows:
     """The predictions of an image, read and merged."""
-    read = piece.batch.read(piece.frames)
+    detections = piece.batch.read(piece.frames)
     rects = np.concatenate([piece.frames.rects, piece.silent.rects])
     tiles = Tiles.of(rects, (piece.width, piece.height))
-    # what a rejected row was a detection of is not known
-    doubtful = [tile for tile, _, _ in read.rejected]
-    tiles.witness[doubtful] = False
-    result = merged(read.instances, read.tile, tiles, job.merging, job.names)
+    # these tiles do not tell where nothing is: a rejected row may have been any detection
+    for tile, _, _ in detections.rejected:
+        tiles.witness[tile] = False
+    result = merged(detections.instances, detections.tile, tiles, job.merging, job.names)
     parts, owner = _in_parts(result.instances, job.merging.parts)
     first_part = np.searchsorted(owner, np.arange(len(result.instances)))
     into = np.append(first_part, -1)[result.into]  # -1 stays -1
-    return MergedRows(read, replace(result, instances=parts, into=into), owner)
+    return MergedRows(detections, replace(result, instances=parts, into=into), owner)
 
 
 def work(job: MergeJob, piece: Piece) -> Work:
@@ -192,11 +192,11 @@ def _rejected(piece: Piece, refused: SourceRefused) -> Work:
 
 def _work(job: MergeJob, piece: Piece) -> Work:
     merge = stitched(job, piece)
-    rows = _rows_of_tiles(piece, merge.read)
+    rows = _rows_of_tiles(piece, merge.tile_detections)
     frame = _map_frame(job, piece)
-    counts = counted(len(rows) + len(piece.silent.names), rows, merge.read, merge.result)
+    counts = counted(len(rows) + len(piece.silent.names), rows, merge.tile_detections, merge.result)
     findings = _findings(job, piece, merge, rows, frame)
-    outcome = MergeOutcome(piece.key, _digest(piece, merge.read), counts, findings)
+    outcome = MergeOutcome(piece.key, _digest(piece, merge.tile_detections), counts, findings)
     instances = merge.result.instances
     if not job.write:
         return Work(outcome, instances, {}, {})
@@ -208,10 +208,10 @@ def _work(job: MergeJob, piece: Piece) -> Work:
     return Work(outcome, instances, files, streams)
 
 
-def _rows_of_tiles(piece: Piece, read: Detections) -> Ints:
+def _rows_of_tiles(piece: Piece, detections: Detections) -> Ints:
     """`(T,)` rows of each tile with predictions, the rejected ones too."""
-    rows = np.bincount(read.tile, minlength=len(piece.frames.names))
-    for tile, _, _ in read.rejected:
+    rows = np.bincount(detections.tile, minlength=len(piece.frames.names))
+    for tile, _, _ in detections.rejected:
         rows[tile] += 1
     return rows
 
@@ -221,7 +221,7 @@ def _findings(
 ) -> list[Finding]:
     """The findings of the predictions, and what was noticed about the image."""
     findings = []
-    for finding in merge.read.findings:
+    for finding in merge.tile_detections.findings:
         findings.append(replace(finding, path=inside(finding.path, job.preds)))
     if frame.affine is None and job.files.affine == "world" and "geojson" in job.files.export:
         message = f"{piece.key}: no world file beside it; its GeoJSON is in pixels"
@@ -237,11 +237,11 @@ def _findings(
     return findings
 
 
-def _digest(piece: Piece, read: Detections) -> str:
+def _digest(piece: Piece, detections: Detections) -> str:
     """Of everything that the image's detections depend on, except for the options."""
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
-    return hashlib.blake2b(read.digest.encode() + known, digest_size=16).hexdigest()
+    return hashlib.blake2b(detections.digest.encode() + known, digest_size=16).hexdigest()
 
 
 def _places(frames: Frames) -> list[tuple[str, list[float], float]]:
@@ -376,7 +376,7 @@ def _provenance(
         detections=_members(merge),
         orphans=_orphans(merge),
         dropped=_dropped(merge),
-        refused=merge.read.rejected,
+        refused=merge.tile_detections.rejected,
         files=files,
         predicted=piece.predicted,
     )
@@ -386,14 +386,15 @@ def _members(merge: MergedRows) -> list[list[tuple[int, int]]]:
     """Tile and row of what each detection is made of, by falling confidence; all parts of an object
     have the same.
     """
-    read, into = merge.read, merge.result.into
-    row = read.instances.row
-    order = np.lexsort((row, read.tile, -read.instances.confidence, into))
+    tile, into = merge.tile_detections.tile, merge.result.into
+    instances = merge.tile_detections.instances
+    order = np.lexsort((instances.row, tile, -instances.confidence, into))
     order = order[stays(merge.result)[order]]
     first_part = np.searchsorted(merge.owner, merge.owner)
-    bounds = np.searchsorted(into[order], np.stack([first_part, first_part + 1]))
-    members = np.stack([read.tile, row], axis=1)[order].tolist()
-    return [members[start:end] for start, end in bounds.T.tolist()]
+    starts = np.searchsorted(into[order], first_part).tolist()
+    ends = np.searchsorted(into[order], first_part + 1).tolist()
+    rows = np.stack([tile, instances.row], axis=1)[order].tolist()
+    return [rows[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _orphans(merge: MergedRows) -> list[int]:
@@ -411,7 +412,7 @@ def _dropped(merge: MergedRows) -> list[tuple[int, int, str, int]]:
     """
     result = merge.result
     lost = np.flatnonzero(~stays(result))
-    tiles = merge.read.tile[lost].tolist()
-    rows = merge.read.instances.row[lost].tolist()
+    tiles = merge.tile_detections.tile[lost].tolist()
+    rows = merge.tile_detections.instances.row[lost].tolist()
     fates = [FATES[fate] for fate in result.fate[lost].tolist()]
     return list(zip(tiles, rows, fates, result.into[lost].tolist(), strict=True))

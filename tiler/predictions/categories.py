@@ -56,7 +56,7 @@ class Categories:
     names: dict[str, int] | None = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], reading: Reading, shown: str) -> Categories:
+    def of(cls, entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
         """What the user says, else what the file leaves no doubt about.
 
         Raises:
@@ -64,7 +64,7 @@ class Categories:
         """
         base = reading.preds_base
         if base == "auto":
-            return _deduced(entries, reading, shown)
+            return _deduced(entries, reading, path)
         if base == "coco91":
             return _coco91()
         if base in ("0", "1"):
@@ -109,7 +109,7 @@ class Categories:
         return ClassLookup(np.nan, f"no class is named {short(given)}{hint}")
 
 
-def _deduced(entries: Sequence[Entry], reading: Reading, shown: str) -> Categories:
+def _deduced(entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
     """What the file leaves no doubt about.
 
     Raises:
@@ -119,7 +119,7 @@ def _deduced(entries: Sequence[Entry], reading: Reading, shown: str) -> Categori
         return Categories("classes by category_name", names=places_of(reading.names))
     ids = _numbers([*map(_ID, entries)])
     table = reading.categories
-    if table is not None and _ids_of_truth(ids, table, reading.exact, shown):
+    if table is not None and _ids_of_truth(ids, table, reading.exact, path):
         description = "category ids of the ground truth"
         return Categories(description, table=table, table_owner="the ground truth's")
     if not ids or 0 in ids:
@@ -132,12 +132,12 @@ def _deduced(entries: Sequence[Entry], reading: Reading, shown: str) -> Categori
     if any(entry.file_name is not None for entry in entries):
         return Categories("category ids from 1 (as Ultralytics writes them with file_name)", 1)
     raise TilerError(
-        f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
+        f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
         "--preds-base 0, 1 or coco91"
     )
 
 
-def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, shown: str) -> bool:
+def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, path: str) -> bool:
     """Whether ids are those of a COCO ground truth.
 
     Args:
@@ -154,7 +154,7 @@ def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, show
         return bool(ids) and ids <= table.keys() and not from_one and not from_zero
     if from_one and (0 in table or not ids <= table.keys()):
         raise TilerError(
-            f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of "
+            f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of "
             f"the ground truth ({min(table)} to {max(table)}): say --preds-base 0, 1 or coco91"
         )
     return 0 not in ids or 0 in table

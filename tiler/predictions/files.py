@@ -48,7 +48,7 @@ def whole(path: Path) -> bytes:
         raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def decoded(data: bytes, kind: type[T], shown: str) -> T:
+def decoded(data: bytes, kind: type[T], path: str) -> T:
     """JSON, decoded as a type; NaN and Infinity, which Python writes, become strings.
 
     Raises:
@@ -66,7 +66,7 @@ def decoded(data: bytes, kind: type[T], shown: str) -> T:
             plain = json.dumps(json.loads(data, parse_constant=str))
             return msgspec.json.decode(plain, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError) as error:
-        raise TilerError(f"{shown}: not JSON of predictions: {str(error)[:200]}") from None
+        raise TilerError(f"{path}: not JSON of predictions: {str(error)[:200]}") from None
 
 
 def listed(folder: str, suffix: str, skipped: tuple[str, ...] = ()) -> list[str]:

@@ -118,13 +118,13 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     Raises:
         TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
     """
-    shown = str(path)
+    name = str(path)
     task = _task(entries, reading)
-    named = _named(entries, shown)
+    named = _named(entries, name)
     sized = None
     if reading.exact and task != "obb":  # to be as exact as pycocotools
         sized = sizing.sizing(entries, listed)
-    records, poses, categories = _records(named, task, reading, sized, shown)
+    records, poses, categories = _records(named, task, reading, sized, name)
     counts, ordered = grouped(len(named.keys), named.owner, records)
     images = f"{len(named.keys)} images, {len(entries)} entries"
     return RecordFile(
@@ -134,7 +134,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
         counts=counts,
         findings=named.findings,
         records=ordered,
-        paths=[shown],
+        paths=[name],
         rules=Rules.of(reading),
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
@@ -143,15 +143,15 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
 
 
 def _records(
-    named: _Named, task: Task, reading: Reading, sized: Sizing | None, shown: str
+    named: _Named, task: Task, reading: Reading, sized: Sizing | None, path: str
 ) -> tuple[Records, _Poses, Categories]:
     """The columns of the entries. `sized`: how pycocotools sizes them, if that matters."""
     entries = named.entries
-    conf, no_score = _confidences(entries, reading, shown)
-    categories = Categories.of(entries, reading, shown)
+    conf, no_score = _confidences(entries, reading, path)
+    categories = Categories.of(entries, reading, path)
     class_id, no_class = categories.classes(entries)
     shapes = _shapes(entries, task, reading.exact)
-    poses = _poses(entries, task, reading, shown)
+    poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
     records = Records(
         row=named.index,
@@ -238,7 +238,7 @@ def _key(name: Any) -> str | None:
     return str(name) if whole else None
 
 
-def _confidences(entries: Sequence[Entry], reading: Reading, shown: str) -> tuple[Floats, Reasons]:
+def _confidences(entries: Sequence[Entry], reading: Reading, path: str) -> tuple[Floats, Reasons]:
     """`(N,)` confidences, and the entries in which they are not numbers.
 
     Raises:
@@ -249,11 +249,11 @@ def _confidences(entries: Sequence[Entry], reading: Reading, shown: str) -> tupl
     rejected: Reasons = {}
     if conf is None:
         rows = [[math.nan if score is None else score] for score in scores]
-        values, wrong = matrix(rows, 1)
+        values, invalid = matrix(rows, 1)
         conf = values[:, 0]
-        for i in wrong:
+        for i in invalid:
             rejected[i] = "D08", f"score is {short(scores[i])}, expected 0 to 1"
-    return confidences(conf, reading, shown), rejected
+    return confidences(conf, reading, path), rejected
 
 
 def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _Shapes:
@@ -277,17 +277,17 @@ _NO_SEGMENTATION = ("D03", "no segmentation, which outlines need")
 
 def _corner_shapes(entries: Sequence[Entry]) -> _Shapes:
     """Four corners of each entry, else an outline that they are to be around."""
-    corners, absent, wrong = _numbers([*map(attrgetter("poly"), entries)], 8)
+    corners, absent, invalid = _numbers([*map(attrgetter("poly"), entries)], 8)
     outlines, missing = _outlines_for(entries, absent, "no poly, rbox or segmentation")
-    return _Shapes(corners, outlines, missing | wrong)
+    return _Shapes(corners, outlines, missing | invalid)
 
 
 def _box_shapes(entries: Sequence[Entry], exact: bool) -> _Shapes:
     """The box of each entry, else an outline that it is to be around."""
-    boxes, absent, wrong = _numbers([*map(attrgetter("bbox"), entries)], 4)
+    boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
     outlines, missing = _outlines_for(entries, absent, NO_BOX)
     area = _corners_of_boxes(boxes)
-    return _Shapes(boxes, outlines, missing | wrong, area if exact else None)
+    return _Shapes(boxes, outlines, missing | invalid, area if exact else None)
 
 
 def _exact_outlines(entries: Sequence[Entry]) -> _Shapes:
@@ -302,10 +302,10 @@ def _exact_outlines(entries: Sequence[Entry]) -> _Shapes:
             outlines[i] = outline
         else:
             missing[i] = _NO_SEGMENTATION
-    boxes, absent, wrong = _numbers([*map(attrgetter("bbox"), entries)], 4)
+    boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
     area = _corners_of_boxes(boxes)
     boxes[absent] = 0.0
-    return _Shapes(boxes, outlines, missing | wrong, area)
+    return _Shapes(boxes, outlines, missing | invalid, area)
 
 
 def _numbers(given: list[Any], width: int) -> tuple[Floats, list[int], Reasons]:
@@ -318,8 +318,8 @@ def _numbers(given: list[Any], width: int) -> tuple[Floats, list[int], Reasons]:
     absent = [i for i, value in enumerate(given) if value is None or value in ([], ())]
     for i in absent:
         given[i] = [math.nan] * width
-    values, wrong = matrix(given, width)
-    return values, absent, wrong
+    values, invalid = matrix(given, width)
+    return values, absent, invalid
 
 
 def _outlines_for(
@@ -370,8 +370,8 @@ def _corners(rbox: Any) -> Any:
     """The eight corner values of centre, size and angle in radians; anything else as it is, to be
     rejected later.
     """
-    values, wrong = matrix([rbox], 5)
-    if wrong or not np.isfinite(values).all():
+    values, invalid = matrix([rbox], 5)
+    if invalid or not np.isfinite(values).all():
         return rbox
     x, y, w, h, angle = values[0].tolist()
     cos, sin = math.cos(angle), math.sin(angle)
@@ -382,20 +382,20 @@ def _corners(rbox: Any) -> Any:
     return corners
 
 
-def _poses(entries: Sequence[Entry], task: Task, reading: Reading, shown: str) -> _Poses:
+def _poses(entries: Sequence[Entry], task: Task, reading: Reading, path: str) -> _Poses:
     """The keypoints of a pose, all of the shape that most entries have."""
     if task != "pose":
         return _Poses()
     given = [entry.keypoints for entry in entries]
-    count, values = _kpt_shape(given, reading, shown)
-    keypoints, wrong = matrix(given, count * values)
+    count, values = _kpt_shape(given, reading, path)
+    keypoints, invalid = matrix(given, count * values)
     rejected: Reasons = {}
-    for i, (code, message) in wrong.items():
+    for i, (code, message) in invalid.items():
         rejected[i] = code, f"keypoints: {message}"
     return _Poses(keypoints.reshape(-1, count, values), rejected)
 
 
-def _kpt_shape(keypoints: list[Any], reading: Reading, shown: str) -> tuple[int, int]:
+def _kpt_shape(keypoints: list[Any], reading: Reading, path: str) -> tuple[int, int]:
     """The number of keypoints and of values each.
 
     Raises:
@@ -411,7 +411,7 @@ def _kpt_shape(keypoints: list[Any], reading: Reading, shown: str) -> tuple[int,
         count = usual // 2
     if not count or usual not in (0, 2 * count, 3 * count):
         raise TilerError(
-            f"{shown}: {usual} values of keypoints in most entries, expected 3 for each of "
+            f"{path}: {usual} values of keypoints in most entries, expected 3 for each of "
             f"{count or 'some'} keypoints"
         )
     return count, 2 if usual == 2 * count else 3
@@ -456,9 +456,11 @@ def _box_all_keypoints(entries: Sequence[Entry], shapes: _Shapes, box_area: Floa
     entry has nothing else.
     """
     for i, entry in enumerate(entries):
-        count = len(entry.keypoints) if isinstance(entry.keypoints, list) else 0
-        values, wrong = matrix([entry.keypoints], count)
-        if not count or count % 3 or wrong:
+        keypoints = entry.keypoints
+        if not isinstance(keypoints, list) or not keypoints or len(keypoints) % 3:
+            continue
+        values, invalid = matrix([keypoints], len(keypoints))
+        if invalid:
             continue
         _set_box(shapes.boxes, box_area, i, sizing.extents(values.reshape(1, -1, 3))[0])
         shapes.outlines.pop(i, None)

@@ -80,32 +80,32 @@ def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
 
 def _results(path: Path) -> list[Path]:
     """The files right in a folder that have a usual name of JSON results."""
-    found = []
+    results = []
     for name in sorted(os.listdir(path)):
         usual = "predictions" in name or name in ("result.json", "results.json")
         if name.endswith(".json") and usual:
-            found.append(path / name)
-    return found
+            results.append(path / name)
+    return results
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
     data = whole(path)
     if data.lstrip()[:1] not in (b"[", b"{"):
         return _csv_file(path, data, reading)
-    shown = str(path)
-    keys = _first_keys(data, shown)
+    name = str(path)
+    keys = _first_keys(data, name)
     if {*supervision.BOX} <= keys:
-        rows = supervision.of_json(data, shown)
-        return supervision.read([SinkFile(shown, "", rows)], reading, [])
+        rows = supervision.of_json(data, name)
+        return supervision.read([SinkFile(name, "", rows)], reading, [])
     if keys and "image_id" not in keys and "file_name" not in keys:
         raise TilerError(
-            f"{shown}: expected entries with image_id, category_id, bbox and score, got "
+            f"{name}: expected entries with image_id, category_id, bbox and score, got "
             f"{', '.join(sorted(keys))[:200]}"
         )
     if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.Wrapped, shown).annotations
+        entries = decoded(data, json_results.Wrapped, name).annotations
         return json_results.read(path, entries, reading, listed=False)
-    entries = decoded(data, list[Entry], shown)
+    entries = decoded(data, list[Entry], name)
     del data  # as large as the file
     return json_results.read(path, entries, reading)
 
@@ -120,18 +120,18 @@ def _csv_file(path: Path, data: bytes, reading: Reading) -> Predictions:
     raise TilerError(f"{path}: not predictions: expected JSON, CSV, or a folder of txt")
 
 
-def _first_keys(data: bytes, shown: str) -> set[str]:
+def _first_keys(data: bytes, path: str) -> set[str]:
     """The keys of the first entry of a JSON; none if it has no entries."""
     keys = _keys_of_first_object(data)
     if keys is not None:
         return keys
     if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.WrappedRaw, shown).annotations
+        entries = decoded(data, json_results.WrappedRaw, path).annotations
     else:
-        entries = decoded(data, list[msgspec.Raw], shown)
+        entries = decoded(data, list[msgspec.Raw], path)
     if not entries:
         return set()
-    return {*decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)}
+    return {*decoded(bytes(entries[0]), dict[str, msgspec.Raw], path)}
 
 
 def _keys_of_first_object(data: bytes) -> set[str] | None:

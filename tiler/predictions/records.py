@@ -117,14 +117,14 @@ class RecordBatch:
         """The outlines in tile px by the index of their record, and all invalid records."""
         outlines: dict[int, Rings] = {}
         rejected = dict(self.records.rejected)
-        for i, given in self.records.outlines.items():
+        for i, segmentation in self.records.outlines.items():
             if i in rejected:
                 continue
             try:
                 if self._keeps_segmentations:
-                    _require_segmentation(given)
+                    _require_segmentation(segmentation)
                 else:
-                    outlines[i] = _outline(given, int(self.tile[i]), frames)
+                    outlines[i] = _outline(segmentation, int(self.tile[i]), frames)
             except _Invalid as error:
                 rejected[i] = error.code, str(error)
         return outlines, rejected
@@ -206,8 +206,8 @@ class RecordBatch:
         if not self._keeps_segmentations:
             return None
         count = len(self.tile)
-        given = map(self.records.outlines.__getitem__, range(count))
-        return np.fromiter(given, object, count)
+        segmentations = map(self.records.outlines.__getitem__, range(count))
+        return np.fromiter(segmentations, object, count)
 
     def _digest(self) -> str:
         records = self.records
@@ -290,7 +290,7 @@ def grouped(count: int, owner: Ints, records: Records) -> tuple[list[int], Recor
     return counts, records
 
 
-def confidences(conf: Floats, reading: Reading, shown: str) -> Floats:
+def confidences(conf: Floats, reading: Reading, path: str) -> Floats:
     """`(N,)` confidences, with the assumed one, if any, in place of NaN.
 
     Raises:
@@ -300,7 +300,7 @@ def confidences(conf: Floats, reading: Reading, shown: str) -> Floats:
     if reading.assume_conf is not None:
         return np.where(missing, reading.assume_conf, conf)
     if len(conf) and missing.all():
-        raise TilerError(f"{shown}: {NO_CONF}")
+        raise TilerError(f"{path}: {NO_CONF}")
     return conf
 
 
@@ -316,7 +316,7 @@ def image_key(name: str) -> str:
 
 
 def matrix(values: Sequence[Any], width: int) -> tuple[Floats, Reasons]:
-    """`(N, width)` numbers, NaN in rows that are not `width` numbers, and what is wrong with those.
+    """`(N, width)` numbers, NaN in rows that are not `width` numbers, and why those are invalid.
 
     >>> matrix([[1, 2], ["a", 2]], 2)[1]
     {1: ('D02', "found ['a', 2], expected numbers")}
@@ -325,17 +325,17 @@ def matrix(values: Sequence[Any], width: int) -> tuple[Floats, Reasons]:
     if plain is not None:
         return plain, {}
     result = np.full((len(values), width), np.nan)
-    wrong: Reasons = {}
+    invalid: Reasons = {}
     for i, value in enumerate(values):
         if not isinstance(value, list | tuple):
-            wrong[i] = "D02", f"found {short(value)}, expected {width} numbers"
+            invalid[i] = "D02", f"found {short(value)}, expected {width} numbers"
         elif not all(isinstance(v, int | float) for v in value):
-            wrong[i] = "D02", f"found {short(list(value))}, expected numbers"
+            invalid[i] = "D02", f"found {short(list(value))}, expected numbers"
         elif len(value) != width:
-            wrong[i] = "D03", f"expected {width} numbers, got {len(value)}"
+            invalid[i] = "D03", f"expected {width} numbers, got {len(value)}"
         else:
             result[i] = [_float(v) for v in value]
-    return result, wrong
+    return result, invalid
 
 
 def _float(value: float) -> float:
@@ -351,18 +351,18 @@ class _Invalid(Exception):
         self.code = code
 
 
-def _require_segmentation(given: Any) -> None:
-    if not isinstance(given, list | dict):
-        found = short(given)
-        raise _Invalid("D03", f"segmentation: expected polygons or a mask, got {found}")
+def _require_segmentation(segmentation: Any) -> None:
+    if not isinstance(segmentation, list | dict):
+        message = f"segmentation: expected polygons or a mask, got {short(segmentation)}"
+        raise _Invalid("D03", message)
 
 
-def _outline(given: Any, tile: int, frames: Frames) -> Rings:
+def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
     """One object's rings in tile px, of polygons or a mask."""
-    if isinstance(given, dict):
-        _require_mask_size(given.get("size"), tile, frames)
+    if isinstance(segmentation, dict):
+        _require_mask_size(segmentation.get("size"), tile, frames)
     try:
-        return coco.outline(given)
+        return coco.outline(segmentation)
     except coco.Unmeant as bad:
         code = {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03")
         raise _Invalid(code, bad.message) from None

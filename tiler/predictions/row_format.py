@@ -203,34 +203,34 @@ class ValueTally:
 
     def __str__(self) -> str:
         order = sorted(self.counts, key=lambda count: (-self.counts[count].rows, count))
-        shown = [f"{self.counts[count].rows} of {count} values" for count in order[:6]]
+        parts = [f"{self.counts[count].rows} of {count} values" for count in order[:6]]
         if len(order) > 6:
-            shown.append("...")
-        return ", ".join(shown)
+            parts.append("...")
+        return ", ".join(parts)
 
 
-def decide(tally: ValueTally, reading: Reading, shown: str) -> RowFormat:
+def decide(tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
     """The format that at least 90 % of the rows have.
 
     Args:
-        shown: what errors call the folder.
+        folder: its path, for errors.
 
     Raises:
         TilerError: the rows have no such format, no confidence, or are pixels.
     """
     if reading.conf_first and reading.task not in ("auto", "detect"):
         raise TilerError(f"--conf-first is for boxes, got --task {reading.task}")
-    task = _task(tally, reading, shown)
-    row_format = _of_task(task, tally, reading, shown)
+    task = _task(tally, reading, folder)
+    row_format = _of_task(task, tally, reading, folder)
     if not tally.total:
         return row_format
     with_conf, without = lengths(tally, row_format)
-    _require_one_form(tally, reading, task, tally.rows(with_conf), tally.rows(without), shown)
+    _require_one_form(tally, reading, task, tally.rows(with_conf), tally.rows(without), folder)
     # Before the confidence: pixels with the confidence first look like rows with one, and cannot be
     # used at all.
-    _require_normalised(tally, row_format, with_conf + without, shown)
+    _require_normalised(tally, row_format, with_conf + without, folder)
     if reading.assume_conf is None and tally.rows(with_conf) < SHARE * tally.total:
-        raise TilerError(f"{shown}: {NO_CONF}; found {tally}")
+        raise TilerError(f"{folder}: {NO_CONF}; found {tally}")
     return row_format
 
 
@@ -250,27 +250,27 @@ def lengths(tally: ValueTally, row_format: RowFormat) -> tuple[list[int], list[i
 
 
 def _require_one_form(
-    tally: ValueTally, reading: Reading, task: Task, with_conf: int, without: int, shown: str
+    tally: ValueTally, reading: Reading, task: Task, with_conf: int, without: int, folder: str
 ) -> None:
     """Raises:
     TilerError: too few rows are of the task, or rows with and without a confidence are mixed.
     """
     if reading.assume_conf is None:
         most = max(with_conf, without)
-        settle = "--task says what they are, --assume-conf takes those without"
+        advice = "--task says what they are, --assume-conf takes those without"
     else:
         most = with_conf + without
-        settle = "--task says what they are"
+        advice = "--task says what they are"
     if most >= SHARE * tally.total:
         return
     if with_conf + without:
-        what = f"mixed folder of {task} rows"
+        problem = f"mixed folder of {task} rows"
     else:
-        what = f"not {task} rows"
-    raise TilerError(f"{shown}: {what}: {tally}; {settle}")
+        problem = f"not {task} rows"
+    raise TilerError(f"{folder}: {problem}: {tally}; {advice}")
 
 
-def _task(tally: ValueTally, reading: Reading, shown: str) -> Task:
+def _task(tally: ValueTally, reading: Reading, folder: str) -> Task:
     """The task as given, else the one that the numbers of values leave no doubt about."""
     if reading.task in TASKS:
         return reading.task
@@ -289,10 +289,10 @@ def _task(tally: ValueTally, reading: Reading, shown: str) -> Task:
     commonest = max(tally.counts, key=lambda count: tally.counts[count].rows)
     if commonest >= 8 and tally.rows([commonest]) >= enough:
         raise TilerError(
-            f"{shown}: rows of {commonest} values can be keypoints or outlines: say --task "
+            f"{folder}: rows of {commonest} values can be keypoints or outlines: say --task "
             "segment, or --task pose with --data and its kpt_shape"
         )
-    raise TilerError(f"{shown}: rows without a common format: {tally}; --task says what they are")
+    raise TilerError(f"{folder}: rows without a common format: {tally}; --task says what they are")
 
 
 def _fitting_shapes(tally: ValueTally, shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -308,13 +308,13 @@ def _pose_lengths(count: int, values: int) -> list[int]:
     return [plain, plain + 1, plain + 2]
 
 
-def _of_task(task: Task, tally: ValueTally, reading: Reading, shown: str) -> RowFormat:
+def _of_task(task: Task, tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
     row_format = RowFormat(task, assume_conf=reading.assume_conf)
     if task == "segment":
         return replace(row_format, tracked=_tracked(tally))
     if task == "pose":
         if reading.kpt_shape is None:
-            raise TilerError(f"{shown}: keypoints need --data with a kpt_shape, found {tally}")
+            raise TilerError(f"{folder}: keypoints need --data with a kpt_shape, found {tally}")
         fitting = _fitting_shapes(tally, reading.kpt_shape)
         return replace(row_format, kpt_shape=fitting[0] if fitting else reading.kpt_shape)
     if task == "detect" and reading.conf_first:
@@ -339,7 +339,7 @@ def _conf_may_be_first(tally: ValueTally) -> bool:
 
 
 def _require_normalised(
-    tally: ValueTally, row_format: RowFormat, valid: list[int], shown: str
+    tally: ValueTally, row_format: RowFormat, valid: list[int], folder: str
 ) -> None:
     """Raises:
     TilerError: most rows with a valid number of values have coordinates in pixels.
@@ -352,6 +352,6 @@ def _require_normalised(
     if pixels > tally.rows(valid) / 2:
         hint = " (and the confidence may stand first: --conf-first)" if row_format.hint else ""
         raise TilerError(
-            f"{shown}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
+            f"{folder}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
             f"{pixels} rows"
         )

@@ -60,7 +60,7 @@ class SinkEntry(NamedTuple):
     row: Row
 
 
-def of_csv(data: bytes, shown: str) -> list[tuple[int, Row]]:
+def of_csv(data: bytes, path: str) -> list[tuple[int, Row]]:
     """The rows of a CSV by its header, each with its line.
 
     Raises:
@@ -71,12 +71,12 @@ def of_csv(data: bytes, shown: str) -> list[tuple[int, Row]]:
     try:
         if reader.fieldnames is None or not {*BOX} <= {*reader.fieldnames}:
             raise TilerError(
-                f"{shown}: expected columns {', '.join(BOX)}, class_id, confidence, got "
+                f"{path}: expected columns {', '.join(BOX)}, class_id, confidence, got "
                 f"{short(reader.fieldnames)}"
             )
         return [(reader.line_num, _unescaped(row)) for row in reader]
     except csv.Error as error:
-        raise TilerError(f"{shown}:{reader.line_num}: not CSV: {error}") from None
+        raise TilerError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
 def _unescaped(row: dict[str, Any]) -> Row:
@@ -85,13 +85,13 @@ def _unescaped(row: dict[str, Any]) -> Row:
     return {**row, **texts}
 
 
-def of_json(data: bytes, shown: str) -> list[tuple[int, Row]]:
+def of_json(data: bytes, path: str) -> list[tuple[int, Row]]:
     """The entries of a JSON list; they have no line.
 
     Raises:
         TilerError: not JSON, or not a list of objects.
     """
-    return [(0, row) for row in decoded(data, list[dict[str, Any]], shown)]
+    return [(0, row) for row in decoded(data, list[dict[str, Any]], path)]
 
 
 def read(files: Sequence[SinkFile], reading: Reading, findings: list[Finding]) -> RecordFile:
@@ -100,12 +100,12 @@ def read(files: Sequence[SinkFile], reading: Reading, findings: list[Finding]) -
     Raises:
         TilerError: nothing names the images, there is no confidence, or outlines were asked for.
     """
-    shown = files[0].path
+    path = files[0].path
     entries = _entries(files)
-    task = _task(entries, reading, shown)
+    task = _task(entries, reading, path)
     column = _image_column(entries)
     keys, named = _named(entries, files, column, findings)
-    records = _records(named, task, reading, shown)
+    records = _records(named, task, reading, path)
     if column is not None and len(files) > 1:
         # an image may be in several files: rows are counted over all of them
         records = replace(records, row=np.arange(len(records.row)))
@@ -131,7 +131,7 @@ def _entries(files: Sequence[SinkFile]) -> list[SinkEntry]:
     return entries
 
 
-def _task(entries: Sequence[SinkEntry], reading: Reading, shown: str) -> Task:
+def _task(entries: Sequence[SinkEntry], reading: Reading, path: str) -> Task:
     """The task as given, else obb if most rows have corners.
 
     Raises:
@@ -139,8 +139,7 @@ def _task(entries: Sequence[SinkEntry], reading: Reading, shown: str) -> Task:
     """
     if reading.task in ("segment", "pose"):
         raise TilerError(
-            f"{shown}: supervision's sinks write no outlines or keypoints, got --task "
-            f"{reading.task}"
+            f"{path}: supervision's sinks write no outlines or keypoints, got --task {reading.task}"
         )
     if reading.task == "auto":
         turned = sum(bool(entry.row.get(CORNERS)) for entry in entries)
@@ -186,7 +185,7 @@ def _named(
     return keys, named
 
 
-def _records(entries: Sequence[SinkEntry], task: Task, reading: Reading, shown: str) -> Records:
+def _records(entries: Sequence[SinkEntry], task: Task, reading: Reading, path: str) -> Records:
     rows = [entry.row for entry in entries]
     if task == "obb":
         numbers, rejected = matrix([_corners(row.get(CORNERS)) for row in rows], 8)
@@ -202,7 +201,7 @@ def _records(entries: Sequence[SinkEntry], task: Task, reading: Reading, shown: 
         file=places[:, 1],
         line=places[:, 2],
         class_id=class_id[:, 0],
-        conf=confidences(conf[:, 0], reading, shown),
+        conf=confidences(conf[:, 0], reading, path),
         numbers=numbers,
         rejected=rejected,
     )
