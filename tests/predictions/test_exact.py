@@ -269,7 +269,7 @@ def is_number(value):
     return isinstance(value, int | float) and abs(value) < 10**300
 
 
-def picture(entry):
+def image_of(entry):
     name = entry.get("file_name") or entry.get("image_id")
     if not isinstance(entry.get("file_name"), str | None):
         name = entry.get("image_id")
@@ -305,17 +305,17 @@ def expected(entry):
 @given(st.lists(entries(), min_size=1, max_size=12))
 def test_columns_say_what_the_entries_say(tmp_path_factory, many):
     path = results(tmp_path_factory.mktemp("columns"), *many)
-    unsure = all(
-        not isinstance(e.get("score"), int | float) for e in many if picture(e) is not None
+    unscored = all(
+        not isinstance(e.get("score"), int | float) for e in many if image_of(e) is not None
     )
-    if {"image_id", "file_name"}.isdisjoint(many[0]) or unsure:
-        if any(picture(e) is not None for e in many):
+    if {"image_id", "file_name"}.isdisjoint(many[0]) or unscored:
+        if any(image_of(e) is not None for e in many):
             with pytest.raises(TilerError):
                 read(path, task="detect", names=NAMES, preds_base="0")
         return
     predictions, found = read(path, task="detect", names=NAMES, preds_base="0")
-    assert predictions.keys == sorted({picture(e) for e in many} - {None})
-    rows = [(picture(e), i, expected(e)) for i, e in enumerate(many) if picture(e) is not None]
+    assert predictions.keys == sorted({image_of(e) for e in many} - {None})
+    rows = [(image_of(e), i, expected(e)) for i, e in enumerate(many) if image_of(e) is not None]
     rows.sort(key=lambda row: row[:2])
     n = found.instances
     columns = np.column_stack([n.class_id, n.boxes, n.area, n.conf]).tolist()

@@ -59,7 +59,7 @@ def test_keys(tmp_path, image, key):
     assert predictions.keys == [key]
 
 
-def test_numeric_only_when_nothing_names_the_picture(tmp_path):
+def test_numeric_only_when_nothing_names_the_image(tmp_path):
     assert read(results(tmp_path, {**BOX, "image_id": 3}, {**BOX, "image_id": 12}))[0].numeric
     assert not read(results(tmp_path, {**BOX, "image_id": 3, "file_name": "3.jpg"}))[0].numeric
     assert not read(results(tmp_path, {**BOX, "image_id": "3"}))[0].numeric
@@ -67,7 +67,7 @@ def test_numeric_only_when_nothing_names_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", [None, True, [], {}, "", 1.5, 10**400])
-def test_an_entry_without_a_picture_is_a_finding(tmp_path, image_id):
+def test_an_entry_without_a_image_is_a_finding(tmp_path, image_id):
     predictions, found = read(results(tmp_path, BOX, {**BOX, "image_id": image_id}))
     assert [f.code for f in predictions.findings] == [
         "D03"

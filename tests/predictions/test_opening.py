@@ -35,7 +35,7 @@ def test_labels_come_before_a_json_and_it_is_said(tmp_path):
     (tmp_path / "predictions.json").write_text(json.dumps([BOX]))
     predictions, _ = read(tmp_path)
     assert predictions.kind.endswith(
-        "1 files, 1 rows; its labels/ are taken, predictions.json is not"
+        "1 files, 1 rows; its labels/ are used, predictions.json is not"
     )
 
 

@@ -1,4 +1,4 @@
-"""Meaning: decided for the whole folder, and refused where it cannot be told."""
+"""The format of rows: decided for the whole folder, an error where it is ambiguous."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tiler.predictions.text_rows import parse
 
 
 def row(count, last=0.5, value=0.5):
-    """A row of so many values."""
+    """A row of `count` values."""
     return f"1 {' '.join([str(value)] * (count - 2))} {last}\n"
 
 

@@ -1,4 +1,4 @@
-"""Judging: the first rule that a row breaks, whatever it was read from."""
+"""Validation: the first rule that a row breaks, for rows of any format."""
 
 import json
 

@@ -41,8 +41,7 @@ class Merged:
         sources: the images' paths, sorted.
         sizes: width and height of each.
         predicted: the images that there are predictions for, if only an empty file.
-        by_names: no manifest lists the tiles, so that it is not known whether images without
-            predictions were cut.
+        by_names: no manifest lists the tiles: images without predictions may not have been cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
     when there is one.

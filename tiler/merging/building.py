@@ -79,7 +79,7 @@ def count(report: MergeReport, item: Work | Record) -> None:
 
 
 def closed(report: MergeReport) -> MergeReport:
-    """The report with findings that are alike told once."""
+    """The report, with findings of one kind condensed."""
     report.findings = condensed(report.findings)
     return report
 
@@ -123,7 +123,7 @@ def _args(job: MergeJob, task: str) -> dict[str, Any]:
 
 
 def _journal_key(source: str) -> str:
-    """An image's name in the journal: one line, whatever its file is called."""
+    """An image's name in the journal: on one line, even if its own has line breaks."""
     return msgspec.json.encode(source).decode()
 
 
@@ -177,7 +177,7 @@ def _require_head(target: Path, folder: Folder, head: provenance.ProvenanceHead)
     written = provenance.read_head(target / provenance.NAME, folder.opened)
     require_same(target, written.tiler, written.options, head.options)
     if written != head:
-        raise changed(target, "the tiles, or what the predictions are, changed since")
+        raise changed(target, "the tiles, or the format of the predictions, changed since")
 
 
 def _require_args(folder: Folder, args: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def labels_of(keys: Sequence[str]) -> list[str]:
         if label in labels:
             raise TilerError(f"{labels[label]} and {key} would be written as one file")
         if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST for part in label.split("/")):
-            raise TilerError(f"{key[:100]}: too long a name for the files of its detections")
+            raise TilerError(f"{key[:100]}: the name is too long for its output files")
         labels[label] = key
     _require_no_folder(labels)
     return list(labels)
@@ -79,7 +79,7 @@ def _require_no_folder(labels: dict[str, str]) -> None:
         for folder in Path(label).parents:
             other = labels.get(str(folder).removesuffix(".txt"))
             if folder.suffix == ".txt" and other is not None:
-                raise TilerError(f"{other} and {key}: a file and a folder would have one name")
+                raise TilerError(f"{other} and {key} would be a file and a folder of the same name")
 
 
 def _below(path: str) -> str:

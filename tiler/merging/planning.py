@@ -277,7 +277,7 @@ class _Assigned:
             place = index.place(names.get(key, key))
             if place is None:
                 rows = predictions.counts[i]
-                reason = f"not a tile by the {index.said}; {rows} rows left out"
+                reason = f"not a tile according to the {index.said}; {rows} rows left out"
                 assigned.leave_out(key, reason)
                 continue
             image, tile = place

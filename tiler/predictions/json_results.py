@@ -116,7 +116,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
         listed: the file is a list of entries, not an object that holds one.
 
     Raises:
-        TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
+        TilerError: category ids or keypoints are ambiguous, or there is no confidence.
     """
     name = str(path)
     task = _task(entries, reading)
@@ -164,7 +164,7 @@ def _records(
         area=area,
         box_area=shapes.box_area,
         outlines=shapes.outlines,
-        # of several reasons the last one, which is the plainest
+        # of several reasons for one entry the last one counts, which is the plainest
         rejected=no_class | no_score | poses.rejected | shapes.rejected,
     )
     return records, poses, categories
@@ -358,7 +358,7 @@ def _polygon_of_box(bbox: Any) -> Any:
 
 
 def _outline(entry: Entry) -> Any:
-    """An outline of an entry, by whatever it has."""
+    """The outline of an entry: of its corners, its rotated box or its segmentation."""
     if entry.poly:
         return [entry.poly]
     if entry.rbox:

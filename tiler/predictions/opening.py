@@ -25,15 +25,15 @@ BRACES = 20  # an entry may hold masks and keypoints, which have braces of their
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
-    """The predictions at a path, of any known format; what their numbers mean is decided for all of
-    them at once.
+    """The predictions at a path, of any known format; the meaning of their numbers is decided for
+    all of them at once.
 
     Args:
         path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
             CSV or JSON files.
 
     Raises:
-        TilerError: there are none, or what they mean cannot be told.
+        TilerError: there are none, or their meaning is ambiguous.
     """
     if os.path.isdir(path):
         return _folder(path, reading)
@@ -43,14 +43,16 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
 
 
 def _folder(path: Path, reading: Reading) -> Predictions:
-    """The predictions in a folder: its labels/, its txt files, its one JSON, DOTA's, or sinks'."""
+    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON, DOTA's
+    files, supervision's.
+    """
     folder = str(path)
     results = _results(path)
     shown_results = ", ".join(result.name for result in results)
     labels = os.path.join(folder, "labels")
     names = listed(labels, ".txt")
     if names:
-        note = f"; its labels/ are taken, {shown_results} is not" if results else ""
+        note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
     if names:

@@ -1,4 +1,4 @@
-"""What the values of a folder's rows mean, decided once for the whole folder."""
+"""The format of a folder's rows: what their values mean, decided once for the whole folder."""
 
 from __future__ import annotations
 
@@ -257,10 +257,10 @@ def _require_one_form(
     """
     if reading.assume_conf is None:
         most = max(with_conf, without)
-        advice = "--task says what they are, --assume-conf takes those without"
+        advice = "give --task, or --assume-conf for those without confidence"
     else:
         most = with_conf + without
-        advice = "--task says what they are"
+        advice = "give --task"
     if most >= SHARE * tally.total:
         return
     if with_conf + without:
@@ -292,7 +292,7 @@ def _task(tally: ValueTally, reading: Reading, folder: str) -> Task:
             f"{folder}: rows of {commonest} values can be keypoints or outlines: say --task "
             "segment, or --task pose with --data and its kpt_shape"
         )
-    raise TilerError(f"{folder}: rows without a common format: {tally}; --task says what they are")
+    raise TilerError(f"{folder}: rows without a common format: {tally}; give --task")
 
 
 def _fitting_shapes(tally: ValueTally, shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -320,7 +320,7 @@ def _of_task(task: Task, tally: ValueTally, reading: Reading, folder: str) -> Ro
     if task == "detect" and reading.conf_first:
         return replace(row_format, conf_first=True)
     if task == "detect" and _conf_may_be_first(tally):
-        return replace(row_format, hint="; if it stands after the class, say --conf-first")
+        return replace(row_format, hint="; if it comes after the class, use --conf-first")
     return row_format
 
 
@@ -350,7 +350,7 @@ def _require_normalised(
         conf_first = row_format.conf_first and count == 6
         pixels += rows.pixels_conf_first if conf_first else rows.pixels
     if pixels > tally.rows(valid) / 2:
-        hint = " (and the confidence may stand first: --conf-first)" if row_format.hint else ""
+        hint = " (and the confidence may come first: --conf-first)" if row_format.hint else ""
         raise TilerError(
             f"{folder}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
             f"{pixels} rows"

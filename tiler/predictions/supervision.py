@@ -175,7 +175,7 @@ def _named(
             named.append(entry)
         elif column is None:
             raise TilerError(
-                f"{files[0].path}: nothing says which image a row is of: write a custom column "
+                f"{files[0].path}: the rows do not name their image: add a custom column "
                 f"{', '.join(IMAGE_COLUMNS)}"
             )
         else:

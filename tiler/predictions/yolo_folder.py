@@ -82,7 +82,7 @@ class _Files:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextFolder:
-    """The files of a folder and what their rows mean. See `values.Predictions`."""
+    """The files of a folder and the format of their rows. See `values.Predictions`."""
 
     kind: str
     keys: list[str]
@@ -118,7 +118,7 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
         note: added to the description of what was found.
 
     Raises:
-        TilerError: what the rows mean cannot be told.
+        TilerError: the format of the rows is ambiguous.
     """
     files = _Files(folder)
     tally = ValueTally()
