@@ -81,7 +81,8 @@ class Merged:
             none = empty(task, shape[0] if shape else 0)  # type: ignore[arg-type]
             return replace(none, conf=np.empty(0))
         width, height = self.sizes[source]
-        frames = Frames([source], np.array([[0, 0, width, height]], np.float64), np.ones(1))
+        whole = np.array([[0, 0, width, height]], np.float64)
+        frames = Frames([source], whole, scale=np.ones(1))
         reading = Reading(task, tuple(self.report.names) or None, kpt_shape)
         labels = open_folder(str(path.parent), [path.name], reading)
         return labels.batch([0]).read(frames).instances

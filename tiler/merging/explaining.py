@@ -83,20 +83,19 @@ def _piece(source: str, pieces: Sequence[Piece]) -> Piece:
 def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
     """What became of the valid rows. `names`: of the tiles."""
     rows, result = merge.tile_detections.instances, merge.result
-    into = result.into.tolist()
     fates = []
     for i, tile in enumerate(merge.tile_detections.tile.tolist()):
-        fates.append(
-            Fate(
-                names[tile],
-                int(rows.row[i]),
-                int(rows.class_id[i]),
-                float(rows.confidence[i]),
-                box=tuple(rows.boxes[i].tolist()),
-                fate=FATES[result.fate[i]],
-                into=into[i] if into[i] >= 0 else None,
-            )
+        into = int(result.into[i])
+        fate = Fate(
+            names[tile],
+            int(rows.row[i]),
+            int(rows.class_id[i]),
+            float(rows.confidence[i]),
+            box=tuple(rows.boxes[i].tolist()),
+            fate=FATES[result.fate[i]],
+            into=into if into >= 0 else None,
         )
+        fates.append(fate)
     return fates
 
 

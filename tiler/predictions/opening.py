@@ -150,8 +150,9 @@ def _keys_of_first_object(data: bytes) -> set[str] | None:
         end = data.find(b"}", end) + 1
         if not end:
             break
+        text = data[start.end() : end]
         try:
-            return {*msgspec.json.decode(data[start.end() : end], type=dict[str, msgspec.Raw])}
+            return {*msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
     return None

@@ -132,7 +132,7 @@ class RowFormat:
 
 @dataclass(frozen=True, slots=True)
 class ValueCounts:
-    """Rows with one number of values, and how many of them look like what.
+    """Counts of the rows with one number of values, by what they look like.
 
     Attributes:
         rows: all of them.
@@ -158,21 +158,25 @@ class ValueCounts:
         last = values[starts + count - 1]
         before = values[starts + max(count - 2, 0)]
         second = values[starts + min(1, count - 1)]
-        id_like = (last == np.floor(last)) & _in_unit(before)
-        first_coordinates = np.minimum(np.arange(1, 6), count - 1)
-        beyond = np.abs(values[starts[:, None] + first_coordinates]) > PIXELS
+        whole_after_conf = (last == np.floor(last)) & _in_unit(before)
+        coordinates = np.minimum(np.arange(1, 6), count - 1)
+        beyond = np.abs(values[starts[:, None] + coordinates]) > PIXELS
         return cls(
             rows=len(starts),
-            ids=int((id_like & (last >= 1)).sum()),
-            ids_above_one=int((id_like & (last > 1)).sum()),
-            last_outside=int((~_in_unit(last)).sum()),
-            second_inside=int(_in_unit(second).sum()),
-            pixels=int(beyond[:, :4].any(axis=1).sum()),
-            pixels_conf_first=int(beyond[:, 1:].any(axis=1).sum()),
+            ids=_number(whole_after_conf & (last >= 1)),
+            ids_above_one=_number(whole_after_conf & (last > 1)),
+            last_outside=_number(~_in_unit(last)),
+            second_inside=_number(_in_unit(second)),
+            pixels=_number(beyond[:, :4].any(axis=1)),
+            pixels_conf_first=_number(beyond[:, 1:].any(axis=1)),
         )
 
     def __add__(self, other: ValueCounts) -> ValueCounts:
         return ValueCounts(*map(add, astuple(self), astuple(other)))
+
+
+def _number(rows: Bools | np.bool) -> int:
+    return int(rows.sum())
 
 
 def _in_unit(values: Floats) -> Bools:
@@ -186,7 +190,7 @@ class ValueTally:
     counts: dict[int, ValueCounts] = field(default_factory=dict)
 
     def count(self, rows: TextRows) -> None:
-        """Count in some rows; those that are not numbers are left out."""
+        """Add the counts of some rows; those that are not numbers are left out."""
         counts = rows.lengths
         for count in np.unique(counts[counts > 0]).tolist():
             starts = rows.starts[:-1][counts == count]
@@ -221,7 +225,7 @@ def decide(tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
     if reading.conf_first and reading.task not in ("auto", "detect"):
         raise TilerError(f"--conf-first is for boxes, got --task {reading.task}")
     task = _task(tally, reading, folder)
-    row_format = _of_task(task, tally, reading, folder)
+    row_format = _format(task, tally, reading, folder)
     if not tally.total:
         return row_format
     with_conf, without = lengths(tally, row_format)
@@ -257,10 +261,10 @@ def _require_one_form(
     """
     if reading.assume_conf is None:
         most = max(with_conf, without)
-        advice = "give --task, or --assume-conf for those without confidence"
+        advice = "say what they are with --task, and give a confidence with --assume-conf"
     else:
         most = with_conf + without
-        advice = "give --task"
+        advice = "say what they are with --task"
     if most >= SHARE * tally.total:
         return
     if with_conf + without:
@@ -292,7 +296,9 @@ def _task(tally: ValueTally, reading: Reading, folder: str) -> Task:
             f"{folder}: rows of {commonest} values can be keypoints or outlines: say --task "
             "segment, or --task pose with --data and its kpt_shape"
         )
-    raise TilerError(f"{folder}: rows without a common format: {tally}; give --task")
+    raise TilerError(
+        f"{folder}: rows without a common format: {tally}; say what they are with --task"
+    )
 
 
 def _fitting_shapes(tally: ValueTally, shape: tuple[int, int]) -> list[tuple[int, int]]:
@@ -308,15 +314,20 @@ def _pose_lengths(count: int, values: int) -> list[int]:
     return [plain, plain + 1, plain + 2]
 
 
-def _of_task(task: Task, tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
+def _format(task: Task, tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
+    """The format of rows of a task.
+
+    Raises:
+        TilerError: keypoints of unknown number.
+    """
     row_format = RowFormat(task, assume_conf=reading.assume_conf)
     if task == "segment":
         return replace(row_format, tracked=_tracked(tally))
     if task == "pose":
         if reading.kpt_shape is None:
             raise TilerError(f"{folder}: keypoints need --data with a kpt_shape, found {tally}")
-        fitting = _fitting_shapes(tally, reading.kpt_shape)
-        return replace(row_format, kpt_shape=fitting[0] if fitting else reading.kpt_shape)
+        shapes = _fitting_shapes(tally, reading.kpt_shape) or [reading.kpt_shape]
+        return replace(row_format, kpt_shape=shapes[0])
     if task == "detect" and reading.conf_first:
         return replace(row_format, conf_first=True)
     if task == "detect" and _conf_may_be_first(tally):

@@ -217,7 +217,8 @@ def _add_reasons(
 ) -> None:
     """Reject the rows that are invalid for a column, unless they are rejected already."""
     for i in invalid:
-        rejected.setdefault(i, (code, f"{name} is {short(rows[i].get(name))}"))
+        message = f"{name} is {short(rows[i].get(name))}"
+        rejected.setdefault(i, (code, message))
 
 
 def _confidence(row: Row) -> Any:

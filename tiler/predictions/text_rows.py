@@ -69,13 +69,9 @@ class TextRows:
         if self.words:
             for new in np.flatnonzero(lengths == 0).tolist():
                 words[new] = self.words[int(rows[new])]
-        return TextRows(
-            values=self.values[ragged.spans(self.starts[rows], lengths)],
-            starts=ragged.offsets(lengths),
-            lines=self.lines[rows],
-            files=ragged.offsets(counts),
-            words=words,
-        )
+        values = self.values[ragged.spans(self.starts[rows], lengths)]
+        starts = ragged.offsets(lengths)
+        return TextRows(values, starts, self.lines[rows], ragged.offsets(counts), words)
 
 
 def concatenate(many: Sequence[TextRows]) -> TextRows:
@@ -87,13 +83,9 @@ def concatenate(many: Sequence[TextRows]) -> TextRows:
         before += len(rows)
     lengths = _joined([rows.lengths for rows in many])
     counts = _joined([np.diff(rows.files) for rows in many])
-    return TextRows(
-        values=np.concatenate([np.empty(0), *(rows.values for rows in many)]),
-        starts=ragged.offsets(lengths),
-        lines=_joined([rows.lines for rows in many]),
-        files=ragged.offsets(counts),
-        words=words,
-    )
+    values = np.concatenate([np.empty(0), *(rows.values for rows in many)])
+    lines = _joined([rows.lines for rows in many])
+    return TextRows(values, ragged.offsets(lengths), lines, ragged.offsets(counts), words)
 
 
 def _joined(many: Sequence[Ints]) -> Ints:
@@ -150,12 +142,8 @@ def _at_once(texts: Sequence[bytes]) -> TextRows | None:
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     lines_before = np.searchsorted(line_ends, ragged.offsets(sizes + 1))  # each text
     files = np.searchsorted(filled, lines_before)
-    return TextRows(
-        values=values,
-        starts=ragged.offsets(counts[filled]),
-        lines=filled - np.repeat(lines_before[:-1], np.diff(files)) + 1,
-        files=files,
-    )
+    lines = filled - np.repeat(lines_before[:-1], np.diff(files)) + 1
+    return TextRows(values, ragged.offsets(counts[filled]), lines, files)
 
 
 def _numbers(data: bytes) -> Floats | None:
@@ -176,11 +164,9 @@ def _one_by_one(data: bytes) -> TextRows:
     for places, matrix in table.groups.values():
         for place, values in zip(places, matrix, strict=True):
             rows[place] = values
-    lengths = np.array([len(row) for row in rows], np.int64)
-    return TextRows(
-        values=np.concatenate([np.empty(0), *rows]),
-        starts=ragged.offsets(lengths),
-        lines=np.array(table.lines, np.int64),
-        files=np.array([0, len(rows)]),
-        words={place: message for place, _, message in table.problems},
-    )
+    values = np.concatenate([np.empty(0), *rows])
+    starts = ragged.offsets(map(len, rows))
+    lines = np.array(table.lines, np.int64)
+    files = np.array([0, len(rows)])
+    words = {place: message for place, _, message in table.problems}
+    return TextRows(values, starts, lines, files, words)

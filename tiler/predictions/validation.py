@@ -99,6 +99,8 @@ class _CheckedRows:
         x0, y0, x1, y1 = (self.rows.boxes[i] - origin) * self.frames.scale[tile]
         return f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} px"
 
+    # Reasons for the row at an index
+
     def outside_tile(self, i: int) -> str:
         return f"{self.extent(i)} lies outside its tile"
 
@@ -179,15 +181,18 @@ def _check_outlines(checked: _CheckedRows) -> None:
 def _check_places(checked: _CheckedRows) -> Floats:
     """Reject rows outside their tile and rows without size. Returns `(N,)` px² of the others."""
     rows = checked.rows
-    window = checked.frames.within[rows.tile]
-    low = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:])
-    high = np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
     area = _area(rows)
-    flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
-    apart = ((high < window[:, :2]) | (low > window[:, 2:])).any(axis=1)
+    start, end = rows.boxes[:, :2], rows.boxes[:, 2:]
+    narrow = (end - start < LEAST).any(axis=1)
+    flat = narrow | (area <= 0)
+    low = np.minimum(start, end)  # the sides of a flat box may be negative
+    high = np.maximum(start, end)
+    window = checked.frames.within[rows.tile]
+    window_low, window_high = window[:, :2], window[:, 2:]
+    apart = ((high < window_low) | (low > window_high)).any(axis=1)
     # What a detector clips to the border of its image can be a line there: without size, not
     # outside.
-    touching = ((high <= window[:, :2]) | (low >= window[:, 2:])).any(axis=1)
+    touching = ((high <= window_low) | (low >= window_high)).any(axis=1)
     outside = apart | (touching & ~flat)
     checked.reject(outside, "D05", checked.outside_tile)
     flat = flat[~outside]
@@ -267,7 +272,8 @@ def _past(rows: PlacedRows, frames: Frames, px: float, part: float) -> Bools:
     window = frames.within[rows.tile]
     side = (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
     slack = px / frames.scale[rows.tile] + part * side
-    return ~box.inside(rows.boxes, window + np.stack([-slack, -slack, slack, slack], axis=1))
+    room = window + np.stack([-slack, -slack, slack, slack], axis=1)
+    return ~box.inside(rows.boxes, room)
 
 
 def _clamped(rows: PlacedRows, past: Bools, frames: Frames) -> PlacedRows:
@@ -323,15 +329,14 @@ def _detections(
         task=rows.task,
     )
     rejected = sorted(checked.rejected, key=lambda r: (r.file, r.line, r.row))
-    findings = condensed(
-        _finding(paths[r.file], r.line, r.row, r.code, r.message) for r in rejected
-    )
+    findings = [_finding(paths[r.file], r.line, r.row, r.code, r.message) for r in rejected]
+    segmentations = rows.segmentations
     return Detections(
         instances,
         rows.tile,
         rejected=sorted((r.tile, r.row, r.code) for r in rejected),
-        findings=findings + notes,
+        findings=condensed(findings) + notes,
         digest=digest,
-        segmentations=None if rows.segmentations is None else rows.segmentations.tolist(),
+        segmentations=None if segmentations is None else segmentations.tolist(),
         box_area=rows.box_area,
     )

@@ -238,7 +238,7 @@ def _placed(rows: TextRows, layouts: _Layouts, row_format: RowFormat, frames: Fr
     tile = rows.owners[layouts.row]
     spans = ragged.spans(starts + layouts.first, layouts.coordinates)
     coordinates = limited(rows.values[spans])
-    placed_rows = PlacedRows(
+    unplaced = PlacedRows(
         row_format.task,
         tile=tile,
         row=rows.ordinals[layouts.row],
@@ -250,7 +250,7 @@ def _placed(rows: TextRows, layouts: _Layouts, row_format: RowFormat, frames: Fr
     )
     if row_format.task in ("segment", "obb"):
         rings = _rings(coordinates, layouts.coordinates // 2, tile, frames)
-        return replace(placed_rows, boxes=rings.bounds(), rings=rings)
+        return replace(unplaced, boxes=rings.bounds(), rings=rings)
     matrix = coordinates.reshape(len(tile), row_format.coordinates)
     corners = box.from_cxcywh(matrix[:, :4]).reshape(-1, 2)
     boxes = placed(corners, np.repeat(tile, 2), frames, True).reshape(-1, 4)
@@ -258,7 +258,7 @@ def _placed(rows: TextRows, layouts: _Layouts, row_format: RowFormat, frames: Fr
     if row_format.task == "pose" and row_format.kpt_shape is not None:
         normalised = matrix[:, 4:].reshape(-1, *row_format.kpt_shape)
         keypoints = placed_keypoints(normalised, tile, frames, True)
-    return replace(placed_rows, boxes=boxes, keypoints=keypoints)
+    return replace(unplaced, boxes=boxes, keypoints=keypoints)
 
 
 def _conf(rows: TextRows, starts: Ints, place: Ints, assumed: float | None) -> Floats:
