@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.predictions import codes, folder, frames, read
 from tests.strategies import quick
 from tiler.predictions.placing import PlacedRows, placed
-from tiler.predictions.validation import Rules, validated
+from tiler.predictions.validation import RowRules, validated
 
 GOOD = "0 .5 .5 .2 .1 .9\n"
 
@@ -176,7 +176,7 @@ def test_what_is_kept_lies_in_its_tile_and_what_lies_in_it_is_not_changed(seed):
         rng.random(n),
         boxes,
     )
-    found = validated(rows, [], frames("a"), Rules(), ["a.txt"], "")
+    found = validated(rows, [], frames("a"), RowRules(), ["a.txt"], "")
     kept = found.instances
     assert (
         (kept.boxes >= 0).all()

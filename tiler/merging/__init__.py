@@ -12,7 +12,7 @@ import numpy as np
 from tiler.formats import provenance
 from tiler.geometry.instances import Instances, empty
 from tiler.merging.building import (
-    Execution,
+    MergeExecution,
     build,
     closed,
     count,
@@ -127,7 +127,7 @@ def merge(
     """
     target = None if out is None else path(out, "out")
     plan, run = planned(preds, tiles, images, data, options)
-    execution = Execution(run, strict, progress)
+    execution = MergeExecution(run, strict, progress)
     require_none(plan.report.findings, strict)
     if target is None or run.dry_run:
         return _in_memory(plan, execution)
@@ -143,7 +143,7 @@ def merge(
     return Merged(report, plan, None)
 
 
-def _in_memory(plan: MergePlan, execution: Execution) -> Merged:
+def _in_memory(plan: MergePlan, execution: MergeExecution) -> Merged:
     """Merge without any output. A dry run makes its text all the same, but keeps no detections."""
     keep = not execution.run.dry_run
     if keep:

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class MergeExecution:
     """How images are worked on.
 
     Attributes:
@@ -51,7 +51,7 @@ class Execution:
             self.progress(number, total)
 
 
-def works(plan: MergePlan, pieces: Sequence[Piece], execution: Execution) -> Iterator[Work]:
+def works(plan: MergePlan, pieces: Sequence[Piece], execution: MergeExecution) -> Iterator[Work]:
     """Each image merged, in order. `pieces`: the last ones of the plan."""
     total = len(plan.pieces)
     first = total - len(pieces) + 1
@@ -85,7 +85,7 @@ def closed(report: MergeReport) -> MergeReport:
 
 
 def build(
-    plan: MergePlan, staging: Staging, head: provenance.ProvenanceHead, execution: Execution
+    plan: MergePlan, staging: Staging, head: provenance.ProvenanceHead, execution: MergeExecution
 ) -> MergeReport:
     """Write everything into the staging tree."""
     report = plan.report
@@ -128,7 +128,7 @@ def _journal_key(source: str) -> str:
 
 
 def _still_good(
-    plan: MergePlan, journal: dict[str, bytes], writer: Writer, execution: Execution
+    plan: MergePlan, journal: dict[str, bytes], writer: Writer, execution: MergeExecution
 ) -> Iterator[Record]:
     """Records of the first images, as far as an interrupted run had finished them and their
     predictions are the same.
@@ -147,7 +147,7 @@ def _still_good(
 
 
 def unchanged(
-    plan: MergePlan, target: Path, head: provenance.ProvenanceHead, execution: Execution
+    plan: MergePlan, target: Path, head: provenance.ProvenanceHead, execution: MergeExecution
 ) -> MergeReport:
     """The report of a complete output, if it is what this run would make.
 
@@ -190,7 +190,9 @@ def _require_args(folder: Folder, args: dict[str, Any]) -> None:
         raise changed(folder.path, "its args.yaml was changed since")
 
 
-def _require_sources(plan: MergePlan, target: Path, folder: Folder, execution: Execution) -> None:
+def _require_sources(
+    plan: MergePlan, target: Path, folder: Folder, execution: MergeExecution
+) -> None:
     """Raises:
     TilerError: the predictions for an image, or its files, are not what they were.
     """

@@ -70,7 +70,7 @@ class MergePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class _MergeInputs:
     """Where predictions, tiles, images and the dataset are, as far as that was given."""
 
     preds: Path
@@ -79,7 +79,7 @@ class _Inputs:
     data: Path | None
 
     @classmethod
-    def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _Inputs:
+    def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _MergeInputs:
         return cls(
             path(preds, "preds"),
             _optional_path(tiles, "tiles"),
@@ -118,7 +118,7 @@ def planned(
     Raises:
         TilerError: options that cannot be, or predictions that cannot be used.
     """
-    inputs = _Inputs.of(preds, tiles, images, data)
+    inputs = _MergeInputs.of(preds, tiles, images, data)
     merging, files, run = _options(options)
     _require_possible(inputs, files)
     merging.require_in_effect()
@@ -128,7 +128,7 @@ def planned(
     return _opened(inputs, merging, files), run
 
 
-def _opened(inputs: _Inputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
+def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
     """The plan, once options and paths are checked."""
     truth = inputs.ground_truth()
     manifest = inputs.manifest()
@@ -166,7 +166,7 @@ def _of_group(given: Given, group: type[Checked]) -> Given:
     return {name: value for name, value in given.items() if name in names}
 
 
-def _require_possible(inputs: _Inputs, files: PredictionOptions) -> None:
+def _require_possible(inputs: _MergeInputs, files: PredictionOptions) -> None:
     """Raises:
     TilerError: --affine without what it needs, or not six numbers.
     """
@@ -176,7 +176,9 @@ def _require_possible(inputs: _Inputs, files: PredictionOptions) -> None:
         Affine.of(files.affine)
 
 
-def _index_by_names(predictions: Predictions, inputs: _Inputs, files: PredictionOptions) -> Index:
+def _index_by_names(
+    predictions: Predictions, inputs: _MergeInputs, files: PredictionOptions
+) -> Index:
     """Where tiles lie, by their names."""
     if inputs.images is None:
         raise TilerError(
@@ -256,7 +258,7 @@ def _reading(
 
 
 @dataclass(slots=True)
-class _Assigned:
+class _AssignedPredictions:
     """Which predictions are for which tile.
 
     Attributes:
@@ -269,7 +271,7 @@ class _Assigned:
     findings: list[Finding] = field(default_factory=list)
 
     @classmethod
-    def of(cls, predictions: Predictions, index: Index, preds: str) -> _Assigned:
+    def of(cls, predictions: Predictions, index: Index, preds: str) -> _AssignedPredictions:
         assigned = cls(preds)
         keys = predictions.keys
         names = index.numbered() if predictions.numeric else {}
@@ -306,9 +308,9 @@ def _plan(
     truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""
-    assigned = _Assigned.of(predictions, index, job.preds)
+    assigned = _AssignedPredictions.of(predictions, index, job.preds)
     _require_any(assigned, predictions, index)
-    covered = _Covered.of(index, assigned.members)
+    covered = _CoveredImages.of(index, assigned.members)
     predicted = [*map(bool, covered.members)]
     base = job.files.category_base
     ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, truth_name)
@@ -329,7 +331,7 @@ def _plan(
     return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
 
 
-def _require_any(assigned: _Assigned, predictions: Predictions, index: Index) -> None:
+def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
     """
@@ -342,7 +344,7 @@ def _require_any(assigned: _Assigned, predictions: Predictions, index: Index) ->
 
 
 @dataclass(slots=True)
-class _Covered:
+class _CoveredImages:
     """The images of the splits that predictions are for.
 
     Attributes:
@@ -355,7 +357,7 @@ class _Covered:
     left_out: list[str]
 
     @classmethod
-    def of(cls, index: Index, members: dict[int, dict[int, int]]) -> _Covered:
+    def of(cls, index: Index, members: dict[int, dict[int, int]]) -> _CoveredImages:
         """`members`: of the images by their number."""
         numbers = members or range(len(index.images))
         splits = _covered_splits([index.images[number].splits for number in numbers])
@@ -401,7 +403,7 @@ def _unread(predictions: Predictions) -> set[str]:
     return names
 
 
-def _pieces(covered: _Covered, ids: Ids, predictions: Predictions) -> list[Piece]:
+def _pieces(covered: _CoveredImages, ids: Ids, predictions: Predictions) -> list[Piece]:
     """The images with what was predicted for each."""
     keys = [image.key for image in covered.images]
     names = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)

@@ -13,7 +13,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed
 from tiler.predictions.files import content
 from tiler.predictions.records import Reasons, RecordFile, Records, by_key, image_key
-from tiler.predictions.validation import Rules
+from tiler.predictions.validation import RowRules
 from tiler.predictions.values import Reading
 
 PREFIX = "Task1_"
@@ -35,7 +35,7 @@ class ClassFile(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Rows:
+class _DotaRows:
     """The rows of all files so far, those with too few words left out.
 
     Attributes:
@@ -90,7 +90,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
     if reading.task not in ("auto", "obb"):
         raise TilerError(f"{folder}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
     findings: list[Finding] = []
-    rows = _Rows()
+    rows = _DotaRows()
     files = _class_files(folder, names, reading.names)
     for file in files:
         _read_file(file, rows, findings)
@@ -104,7 +104,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         findings=condensed(findings),
         records=records,
         paths=[file.path for file in files],
-        rules=Rules.of(reading),
+        rules=RowRules.of(reading),
     )
 
 
@@ -128,7 +128,7 @@ def _class_files(
     return files
 
 
-def _read_file(file: ClassFile, rows: _Rows, findings: list[Finding]) -> None:
+def _read_file(file: ClassFile, rows: _DotaRows, findings: list[Finding]) -> None:
     """Add a file's rows; those with too few words become findings."""
     data = content(file.path, findings) or b""
     lines = data.decode("utf-8-sig", "surrogateescape").splitlines()

@@ -31,7 +31,7 @@ from tiler.predictions.records import (
 )
 from tiler.predictions.row_format import SHARE
 from tiler.predictions.sizing import Sizing
-from tiler.predictions.validation import Rules
+from tiler.predictions.validation import RowRules
 from tiler.predictions.values import Reading
 from tiler.types import TASKS
 
@@ -54,7 +54,7 @@ class WrappedRaw(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Named:
+class _NamedEntries:
     """The N entries that name their image.
 
     Attributes:
@@ -78,7 +78,7 @@ class _Named:
 
 
 @dataclass(slots=True, eq=False)
-class _Shapes:
+class _EntryShapes:
     """Boxes or outlines of N entries, in tile px.
 
     Attributes:
@@ -95,7 +95,7 @@ class _Shapes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Poses:
+class _EntryPoses:
     """Keypoints of N entries, in tile px: `(N, K, 2 or 3)`, and the entries with another shape."""
 
     keypoints: Floats | None = None
@@ -135,7 +135,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
         findings=named.findings,
         records=ordered,
         paths=[name],
-        rules=Rules.of(reading),
+        rules=RowRules.of(reading),
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
         sizing=sized,
@@ -143,8 +143,8 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
 
 
 def _records(
-    named: _Named, task: Task, reading: Reading, sized: Sizing | None, path: str
-) -> tuple[Records, _Poses, Categories]:
+    named: _NamedEntries, task: Task, reading: Reading, sized: Sizing | None, path: str
+) -> tuple[Records, _EntryPoses, Categories]:
     """The columns of the entries. `sized`: how pycocotools sizes them, if that matters."""
     entries = named.entries
     conf, no_score = _confidences(entries, reading, path)
@@ -191,7 +191,7 @@ def _filled(entries: Sequence[Entry], name: str) -> int:
     return sum(map(bool, map(attrgetter(name), entries)))
 
 
-def _named(entries: list[Entry], path: str) -> _Named:
+def _named(entries: list[Entry], path: str) -> _NamedEntries:
     """The entries that name their image; the others become findings."""
     names = _image_names(entries)
     entry_keys = _keys(names)
@@ -200,13 +200,13 @@ def _named(entries: list[Entry], path: str) -> _Named:
     owner = np.fromiter(map(places.__getitem__, entry_keys), np.int64, len(entries))
     index = np.flatnonzero(owner >= 0)
     if len(index) == len(entries):
-        return _Named(entries, index, keys, owner, [])
+        return _NamedEntries(entries, index, keys, owner, [])
     findings = []
     for i in np.flatnonzero(owner < 0).tolist():
         message = f"entry {i}: image_id is {short(names[i])}, expected an image"
         findings.append(Finding(path, "D03", message))
     kept = [entries[i] for i in index.tolist()]
-    return _Named(kept, index, keys, owner[index], condensed(findings))
+    return _NamedEntries(kept, index, keys, owner[index], condensed(findings))
 
 
 def _keys(names: list[Any]) -> list[str | None]:
@@ -256,14 +256,14 @@ def _confidences(entries: Sequence[Entry], reading: Reading, path: str) -> tuple
     return confidences(conf, reading, path), rejected
 
 
-def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _Shapes:
+def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _EntryShapes:
     if task == "obb":
         return _corner_shapes(entries)
     if task != "segment":
         return _box_shapes(entries, exact)
     if exact:
         return _exact_outlines(entries)
-    shapes = _Shapes(np.full((len(entries), 4), np.nan))
+    shapes = _EntryShapes(np.full((len(entries), 4), np.nan))
     for i, entry in enumerate(entries):
         if entry.segmentation:
             shapes.outlines[i] = entry.segmentation
@@ -275,22 +275,22 @@ def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _Shapes:
 _NO_SEGMENTATION = ("D03", "no segmentation, which outlines need")
 
 
-def _corner_shapes(entries: Sequence[Entry]) -> _Shapes:
+def _corner_shapes(entries: Sequence[Entry]) -> _EntryShapes:
     """Four corners of each entry, else an outline that they are to be around."""
     corners, absent, invalid = _numbers([*map(attrgetter("poly"), entries)], 8)
     outlines, missing = _outlines_for(entries, absent, "no poly, rbox or segmentation")
-    return _Shapes(corners, outlines, missing | invalid)
+    return _EntryShapes(corners, outlines, missing | invalid)
 
 
-def _box_shapes(entries: Sequence[Entry], exact: bool) -> _Shapes:
+def _box_shapes(entries: Sequence[Entry], exact: bool) -> _EntryShapes:
     """The box of each entry, else an outline that it is to be around."""
     boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
     outlines, missing = _outlines_for(entries, absent, NO_BOX)
     area = _corners_of_boxes(boxes)
-    return _Shapes(boxes, outlines, missing | invalid, area if exact else None)
+    return _EntryShapes(boxes, outlines, missing | invalid, area if exact else None)
 
 
-def _exact_outlines(entries: Sequence[Entry]) -> _Shapes:
+def _exact_outlines(entries: Sequence[Entry]) -> _EntryShapes:
     """The outline of each entry, as pycocotools has it, and its box; 0 where there is none."""
     outlines: dict[int, Any] = {}
     missing: Reasons = {}
@@ -305,7 +305,7 @@ def _exact_outlines(entries: Sequence[Entry]) -> _Shapes:
     boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
     area = _corners_of_boxes(boxes)
     boxes[absent] = 0.0
-    return _Shapes(boxes, outlines, missing | invalid, area)
+    return _EntryShapes(boxes, outlines, missing | invalid, area)
 
 
 def _numbers(given: list[Any], width: int) -> tuple[Floats, list[int], Reasons]:
@@ -382,17 +382,17 @@ def _corners(rbox: Any) -> Any:
     return corners
 
 
-def _poses(entries: Sequence[Entry], task: Task, reading: Reading, path: str) -> _Poses:
+def _poses(entries: Sequence[Entry], task: Task, reading: Reading, path: str) -> _EntryPoses:
     """The keypoints of a pose, all of the shape that most entries have."""
     if task != "pose":
-        return _Poses()
+        return _EntryPoses()
     given = [entry.keypoints for entry in entries]
     count, values = _kpt_shape(given, reading, path)
     keypoints, invalid = matrix(given, count * values)
     rejected: Reasons = {}
     for i, (code, message) in invalid.items():
         rejected[i] = code, f"keypoints: {message}"
-    return _Poses(keypoints.reshape(-1, count, values), rejected)
+    return _EntryPoses(keypoints.reshape(-1, count, values), rejected)
 
 
 def _kpt_shape(keypoints: list[Any], reading: Reading, path: str) -> tuple[int, int]:
@@ -418,7 +418,7 @@ def _kpt_shape(keypoints: list[Any], reading: Reading, path: str) -> tuple[int, 
 
 
 def _as_pycocotools(
-    entries: Sequence[Entry], task: Task, sized: Sizing, shapes: _Shapes, poses: _Poses
+    entries: Sequence[Entry], task: Task, sized: Sizing, shapes: _EntryShapes, poses: _EntryPoses
 ) -> Floats | None:
     """Give boxes to the keypoints that pycocotools gives one.
 
@@ -441,7 +441,7 @@ def _as_pycocotools(
     return box_area.copy()
 
 
-def _box_poses(keypoints: Floats, invalid: Reasons, shapes: _Shapes, box_area: Floats) -> None:
+def _box_poses(keypoints: Floats, invalid: Reasons, shapes: _EntryShapes, box_area: Floats) -> None:
     """Keypoints without a box, as COCO's results have them, get the one around them all, as
     pycocotools does.
     """
@@ -451,7 +451,7 @@ def _box_poses(keypoints: Floats, invalid: Reasons, shapes: _Shapes, box_area: F
             del shapes.rejected[i]
 
 
-def _box_all_keypoints(entries: Sequence[Entry], shapes: _Shapes, box_area: Floats) -> None:
+def _box_all_keypoints(entries: Sequence[Entry], shapes: _EntryShapes, box_area: Floats) -> None:
     """Every box becomes the one around all keypoints, which pycocotools compares where the first
     entry has nothing else.
     """

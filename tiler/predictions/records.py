@@ -21,7 +21,7 @@ from tiler.predictions import validation
 from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
 from tiler.predictions.row_format import NO_CONF
 from tiler.predictions.sizing import Sizing
-from tiler.predictions.validation import RejectedRow, Rules
+from tiler.predictions.validation import RejectedRow, RowRules
 from tiler.predictions.values import Detections, Frames, Reading
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class RecordBatch:
     tile: Ints
     records: Records
     paths: list[str]
-    rules: Rules
+    rules: RowRules
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
@@ -125,7 +125,7 @@ class RecordBatch:
                     _require_segmentation(segmentation)
                 else:
                     outlines[i] = _outline(segmentation, int(self.tile[i]), frames)
-            except _Invalid as error:
+            except _InvalidRecord as error:
                 rejected[i] = error.code, str(error)
         return outlines, rejected
 
@@ -239,7 +239,7 @@ class RecordFile:
     findings: list[Finding]
     records: Records
     paths: list[str]
-    rules: Rules
+    rules: RowRules
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
     sizing: Sizing | None = None
@@ -345,7 +345,7 @@ def _float(value: float) -> float:
         return np.inf
 
 
-class _Invalid(Exception):
+class _InvalidRecord(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -354,7 +354,7 @@ class _Invalid(Exception):
 def _require_segmentation(segmentation: Any) -> None:
     if not isinstance(segmentation, list | dict):
         message = f"segmentation: expected polygons or a mask, got {short(segmentation)}"
-        raise _Invalid("D03", message)
+        raise _InvalidRecord("D03", message)
 
 
 def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
@@ -365,9 +365,9 @@ def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
         return coco.outline(segmentation)
     except coco.Unmeant as bad:
         code = {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03")
-        raise _Invalid(code, bad.message) from None
+        raise _InvalidRecord(code, bad.message) from None
     except ValueError as error:
-        raise _Invalid("D03", f"segmentation: {error}") from None
+        raise _InvalidRecord("D03", f"segmentation: {error}") from None
 
 
 def _require_mask_size(size: Any, tile: int, frames: Frames) -> None:
@@ -379,4 +379,4 @@ def _require_mask_size(size: Any, tile: int, frames: Frames) -> None:
     except (TypeError, IndexError, KeyError):
         fits = False
     if not fits:
-        raise _Invalid("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")
+        raise _InvalidRecord("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")

@@ -25,7 +25,7 @@ from tiler.predictions.records import (
     matrix,
 )
 from tiler.predictions.row_format import SHARE
-from tiler.predictions.validation import Rules
+from tiler.predictions.validation import RowRules
 from tiler.predictions.values import Reading
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def read(files: Sequence[SinkFile], reading: Reading, findings: list[Finding]) -
         findings=findings,
         records=ordered,
         paths=[file.path for file in files],
-        rules=Rules.of(reading),
+        rules=RowRules.of(reading),
     )
 
 

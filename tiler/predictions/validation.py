@@ -48,7 +48,7 @@ class RejectedRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RowRules:
     """What rows are checked against.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rules:
     confidence_hint: str = ""
 
     @classmethod
-    def of(cls, reading: Reading) -> Rules:
+    def of(cls, reading: Reading) -> RowRules:
         """The rules for rows that are read this way."""
         return cls(reading.classes, reading.exact)
 
@@ -115,7 +115,7 @@ def validated(
     rows: PlacedRows,
     rejected: Sequence[RejectedRow],
     frames: Frames,
-    rules: Rules,
+    rules: RowRules,
     paths: Sequence[str],
     digest: str,
 ) -> Detections:

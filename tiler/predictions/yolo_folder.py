@@ -20,7 +20,7 @@ from tiler.predictions.files import content
 from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
 from tiler.predictions.row_format import RowFormat, ValueTally, decide, lengths
 from tiler.predictions.text_rows import TextRows, concatenate, parse
-from tiler.predictions.validation import RejectedRow, Rules
+from tiler.predictions.validation import RejectedRow, RowRules
 from tiler.predictions.values import Detections, Frames, Reading
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TextBatch:
 
     paths: list[str]
     row_format: RowFormat
-    rules: Rules
+    rules: RowRules
     rows: TextRows | None = None
 
     def read(self, frames: Frames) -> Detections:
@@ -53,7 +53,7 @@ class TextBatch:
 
 
 @dataclass(slots=True, eq=False)
-class _Files:
+class _TextFiles:
     """The files of a folder that can be read."""
 
     folder: str
@@ -90,7 +90,7 @@ class TextFolder:
     findings: list[Finding]
     paths: list[str]
     row_format: RowFormat
-    rules: Rules
+    rules: RowRules
     rows: TextRows | None
     numeric: bool = False
     sizing: None = None
@@ -120,7 +120,7 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
     Raises:
         TilerError: the format of the rows is ambiguous.
     """
-    files = _Files(folder)
+    files = _TextFiles(folder)
     tally = ValueTally()
     counts: list[int] = []
     kept: list[TextRows] = []
@@ -143,7 +143,7 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
         findings=files.findings,
         paths=files.paths,
         row_format=row_format,
-        rules=replace(Rules.of(reading), confidence_hint=row_format.hint),
+        rules=replace(RowRules.of(reading), confidence_hint=row_format.hint),
         rows=concatenate(kept) if size <= KEPT else None,
     )
 
@@ -183,7 +183,7 @@ def _digest(rows: TextRows, row_format: RowFormat) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Layouts(Columns):
+class _RowLayouts(Columns):
     """The rows with a layout, and where it has what, as columns of length N.
 
     Attributes:
@@ -199,10 +199,10 @@ class _Layouts(Columns):
     conf: Ints
 
 
-def _layouts(rows: TextRows, row_format: RowFormat) -> tuple[_Layouts, list[RejectedRow]]:
+def _layouts(rows: TextRows, row_format: RowFormat) -> tuple[_RowLayouts, list[RejectedRow]]:
     """The rows that have a layout, in order, and those that have none."""
     counts = rows.lengths
-    found = np.full((len(rows), 3), -1)  # the columns of `_Layouts` after the row
+    found = np.full((len(rows), 3), -1)  # the columns of `_RowLayouts` after the row
     rejected: list[RejectedRow] = []
     for count in np.unique(counts).tolist():
         same = np.flatnonzero(counts == count)
@@ -213,7 +213,7 @@ def _layouts(rows: TextRows, row_format: RowFormat) -> tuple[_Layouts, list[Reje
             conf = -1 if layout.conf is None else layout.conf
             found[same] = [layout.first, layout.coordinates, conf]
     known = np.flatnonzero(found[:, 0] >= 0)
-    return _Layouts(known, *found[known].T), rejected
+    return _RowLayouts(known, *found[known].T), rejected
 
 
 def _without_layout(
@@ -232,7 +232,9 @@ def _without_layout(
     return rejected
 
 
-def _placed(rows: TextRows, layouts: _Layouts, row_format: RowFormat, frames: Frames) -> PlacedRows:
+def _placed(
+    rows: TextRows, layouts: _RowLayouts, row_format: RowFormat, frames: Frames
+) -> PlacedRows:
     """The rows that have a layout, in source px."""
     starts = rows.starts[:-1][layouts.row]
     tile = rows.owners[layouts.row]
