@@ -116,7 +116,7 @@ def planned(
     """Check the options, open the predictions and look up the tile of each.
 
     Raises:
-        TilerError: options that cannot be, or predictions that cannot be used.
+        TilerError: invalid options, or predictions that cannot be used.
     """
     inputs = _MergeInputs.of(preds, tiles, images, data)
     merging, files, run = _options(options)
@@ -262,7 +262,7 @@ class _AssignedPredictions:
     """Which predictions are for which tile.
 
     Attributes:
-        members: for each image, by its number: the place of the predictions by tile.
+        members: by the number of each image, the indices of its predictions by tile.
         findings: predictions for what is no tile, or for a tile that has some already.
     """
 
@@ -292,6 +292,7 @@ class _AssignedPredictions:
         return assigned
 
     def leave_out(self, key: str, reason: str) -> None:
+        """Report predictions, with their file if they are a txt."""
         where = "labels" if os.path.isdir(os.path.join(self.preds, "labels")) else ""
         file = os.path.join(where, f"{key}.txt")
         if os.path.exists(os.path.join(self.preds, file)):
@@ -348,7 +349,7 @@ class _CoveredImages:
     """The images of the splits that predictions are for.
 
     Attributes:
-        members: of each image, the place of the predictions by tile.
+        members: of each image, the indices of its predictions by tile.
         left_out: the other splits.
     """
 
@@ -424,7 +425,7 @@ def _piece(
     """An image with what was predicted on its tiles, and on all of it as one more tile.
 
     Args:
-        tiles: place of the predictions by tile.
+        tiles: index of the predictions by tile.
         names: label file, short name and image_id.
         unread: tiles whose predictions cannot be read.
     """

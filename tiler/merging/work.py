@@ -141,7 +141,7 @@ def stitched(job: MergeJob, piece: Piece) -> MergedRows:
     detections = piece.batch.read(piece.frames)
     rects = np.concatenate([piece.frames.rects, piece.silent.rects])
     tiles = Tiles.of(rects, (piece.width, piece.height))
-    # these tiles do not tell where nothing is: a rejected row may have been any detection
+    # a rejected row may have been any detection: its tile does not count as having seen nothing
     for tile, _, _ in detections.rejected:
         tiles.witness[tile] = False
     result = merged(detections.instances, detections.tile, tiles, job.merging, job.names)
