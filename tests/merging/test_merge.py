@@ -157,7 +157,9 @@ def base(cut):
 
 @pytest.fixture(scope="module")
 def noisy(base, tmp_path_factory):
-    """What a detector might write: jitter, false detections, duplicates, and invalid rows."""
+    """What a detector might write: jitter, inventions, duplicates, and rows that cannot be
+    meant.
+    """
     rng = np.random.default_rng(7)
 
     def spoilt(name, text):
@@ -1865,7 +1867,9 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
 
 
 def test_outlines_in_several_parts_are_written_as_asked(tmp_path):
-    """Two halves of one object without a tile that joins them: bridged, two rows, or the larger."""
+    """Two halves of one object that nobody saw joined: a bridged row, two rows, or the larger
+    one.
+    """
     data = Dataset(tmp_path / "data", ("a",))
     # a C, open to the right
     data.add(

@@ -47,7 +47,9 @@ numbers = st.one_of(st.integers(-300, 300), st.floats(-1e6, 1e6))
 @quick
 @given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=9))
 def test_boxes_of_json_to_the_last_bit(tmp_path_factory, many):
-    """Negative and zero sides, and boxes outside; the area is w * h, not that of the corners."""
+    """Negative and zero sides, and what lies outside; the area is w * h, not that of the
+    corners.
+    """
     found = boxes(tmp_path_factory.mktemp("exact"), *many)
     assert found.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in many]
     assert found.instances.area.tolist() == [w * h for *_, w, h in many]

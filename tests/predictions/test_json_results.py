@@ -319,10 +319,10 @@ def test_the_digest_is_of_what_was_read(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[", "{", "[{]", "3", '"x"', "[1, 2]", "[[]]", "{}",
-        '{"annotations": 3}', '{"annotations": {"image_id": 1}}',
-        "[" * 100_000, '{"annotations":' * 5000, '[{"bbox":' + "[" * 100_000,
-        "[null]", "[{}, 3]", "\x00", "[NaN]", "[{NaN}]",
+        "", "[", "{", "[{]", "3", '"x"', "[1, 2]", "[[]]", "{}", '{"annotations": 3}',
+        '{"annotations": {"image_id": 1}}',
+        "[" * 100_000, '{"annotations":' * 5000, '[{"bbox":' + "[" * 100_000, "[null]", "[{}, 3]",
+        "\x00", "[NaN]", "[{NaN}]",
         '[{"name": "car", "class": 0, "confidence": 0.5, "box": {"x1": 1}}]',
         '[{"frame_id": 1, "filename": "a.jpg", "objects": []}]',
     ],

@@ -26,7 +26,7 @@ from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
-from tiler.options.fields import Checked, path
+from tiler.options.fields import path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
 from tiler.predictions.records import places_of
@@ -161,7 +161,7 @@ def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]
     return MergeOptions.of(merging), PredictionOptions.of(files), RunOptions.of(run)
 
 
-def _of_group(given: Given, group: type[Checked]) -> Given:
+def _of_group(given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]) -> Given:
     names = {item.name for item in fields(group)}
     return {name: value for name, value in given.items() if name in names}
 
