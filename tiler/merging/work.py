@@ -171,23 +171,11 @@ def _rejected(piece: Piece, refused: SourceRefused) -> Work:
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     tiles = _tile_rows(piece, [0] * len(piece.frames.names))
     digest = digest_of(piece)
-    line = jsonl.line(
-        MergedImage(
-            piece.key,
-            piece.width,
-            piece.height,
-            digest,
-            tiles,
-            detections=[],
-            orphans=[],
-            dropped=[],
-            refused=[],
-        )
-    )
+    record = MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
     counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
     outcome = MergeOutcome(piece.key, digest, counts, [finding])
     none = replace(empty(), conf=np.empty(0))
-    return Work(outcome, none, {}, {provenance.NAME: line})
+    return Work(outcome, none, {}, {provenance.NAME: jsonl.line(record)})
 
 
 def _work(job: MergeJob, piece: Piece) -> Work:
