@@ -134,7 +134,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(here):
     assert sorted(done.stderr.splitlines()) == [
         f"preds/{path.name}:1: D04 class 7, expected a whole number from 0 to 2",
         f"preds/{path.name}:2: D06 x 64 to 64, y 57.6 to 70.4 px has no size or no area",
-        "preds/q.txt: D10 not a tile by the manifest; 1 rows left out",
+        "preds/q.txt: D10 not a tile according to the manifest; 1 rows left out",
     ]
     assert done.stderr.splitlines()[-1].split()[1] == "D06"  # errors first
     again = run("merge", "preds", "--tiles", "tiles", cwd=here)

@@ -16,8 +16,8 @@ from tiler.geometry.polygons import Rings, rectangles
 
 
 def predicted(tiles, out):
-    """The labels of a split as predictions `<out>/<tile>.txt`: surer the more of the object its
-    tile shows.
+    """The labels of a split as predictions `<out>/<tile>.txt`; the confidence is the part of the
+    object that its tile shows.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def lies(content, corners):
     "transform",
     [NORTH_UP, TURNED, (0.5, 0.0, 9.0, 0.0, 0.5, 47.0), (0.0, -0.5, 0.0, -0.5, 0.0, 0.0)],
 )
-def test_detections_lie_where_the_picture_does(tmp_path, transform):
+def test_detections_lie_where_the_image_does(tmp_path, transform):
     found = merged(made(tmp_path / "tiles", a=Geo(transform, "EPSG:32632")), tmp_path / "out")
     assert found["a"]["crs"] == UTM
     assert lies(found["a"], placed(transform))
@@ -130,7 +130,9 @@ def test_an_output_of_another_place_is_not_taken_for_this_one(tmp_path):
     for geo in (Geo(TURNED, "EPSG:32632"), Geo(NORTH_UP), None):
         shutil.rmtree(root)
         made(root, a=geo)
-        with pytest.raises(TilerError, match="the tiles, or what the predictions are, changed"):
+        with pytest.raises(
+            TilerError, match="the tiles, or the format of the predictions, changed"
+        ):
             merged(root, tmp_path / "out")
 
 

@@ -1158,7 +1158,7 @@ def test_geojson_in_the_world(base, tmp_path):
     assert crs == {"type": "name", "properties": {"name": "EPSG:32633"}}
 
 
-def test_world_files_need_to_know_where_the_pictures_lie(base, tmp_path):
+def test_world_files_need_to_know_where_the_images_lie(base, tmp_path):
     with pytest.raises(TilerError, match="--images"):
         merge(base.preds, tmp_path / "out", tiles=base.tiles, export="geojson", affine="world")
 
@@ -1316,7 +1316,7 @@ def test_predictions_for_no_tile_are_left_out_and_said(case, tmp_path, name):
     path.write_text("0 0.5 0.5 0.1 0.1 0.5\n" * 3)
     merged = merge(case.preds, tmp_path / "out", tiles=case.tiles)
     assert found(merged.report, "D10") == [
-        f"{name}.txt: D10 not a tile by the manifest; 3 rows left out"
+        f"{name}.txt: D10 not a tile according to the manifest; 3 rows left out"
     ]
     assert merged.report.exit_code() == 1
     assert differences(tmp_path / "out", case.tiles, case.data)[:2] == ([], [])
@@ -1335,7 +1335,7 @@ def test_predictions_of_another_dataset_are_refused(case, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tile_outside_its_picture_is_refused_by_name(tmp_path):
+def test_a_tile_outside_its_image_is_refused_by_name(tmp_path):
     data = Dataset(tmp_path / "data")
     data.add("a.png", "", Image.new("L", (300, 200)))
     (tmp_path / "preds").mkdir()
@@ -1389,7 +1389,7 @@ def test_without_confidence_there_is_nothing_to_merge_by(case, tmp_path):
     assert all(set(merged[source].conf) <= {0.5} for source in merged)
 
 
-def test_pictures_without_predictions_have_an_empty_file_and_splits_without_any_are_left_out(
+def test_images_without_predictions_have_an_empty_file_and_splits_without_any_are_left_out(
     case, tmp_path
 ):
     for path in (*case.preds.glob("p3__*"), *case.preds.glob("p1__*")):
@@ -1538,7 +1538,7 @@ def test_names_of_two_tools_are_refused_with_their_counts(base, tmp_path):
     assert len(found(merged.report, "D10")) == len(list(base.preds.glob("p0__*")))
 
 
-def test_pictures_of_one_name_cannot_be_told_by_the_names_of_tiles(tmp_path):
+def test_images_of_one_name_cannot_be_told_by_the_names_of_tiles(tmp_path):
     data = Dataset(tmp_path / "data")
     data.add("x/a.png", "", Image.new("L", (300, 200)))
     data.add("y/a.png", "", Image.new("L", (300, 200)))
@@ -1555,7 +1555,7 @@ def test_pictures_of_one_name_cannot_be_told_by_the_names_of_tiles(tmp_path):
     assert [len(merged[source]) for source in ("x/a.png", "y/a.png")] == [1, 0]
 
 
-def test_predictions_for_whole_pictures_are_one_more_tile(base, tmp_path):
+def test_predictions_for_whole_images_are_one_more_tile(base, tmp_path):
     alone = merge(base.preds, tmp_path / "one", tiles=base.tiles)
     preds = shutil.copytree(base.preds, tmp_path / "preds")
     for name in ("p0", "p1"):
@@ -1777,7 +1777,7 @@ def test_a_source_that_is_not_there_is_a_key_error(base, tmp_path):
         "q r.png",
     ],
 )
-def test_detections_are_read_whatever_the_pictures_are_called(tmp_path, source):
+def test_detections_are_read_whatever_the_images_are_called(tmp_path, source):
     keys = [source] if source.startswith("Task1") else ["p.png", source]
     blank(tmp_path / "images", dict.fromkeys(keys, (300, 200)))
     entries = [
@@ -1801,7 +1801,7 @@ def test_a_detection_without_measurable_size_is_in_memory_what_it_is_in_the_file
     assert len(held["p.png"]) == len(filed["p.png"]) == filed.report.counts.detections
 
 
-def test_a_look_at_one_picture_reads_one_file(base, tmp_path, monkeypatch):
+def test_a_look_at_one_image_reads_one_file(base, tmp_path, monkeypatch):
     from tiler.predictions import yolo_folder
 
     merged = merge(base.preds, tmp_path / "out", tiles=base.tiles)
@@ -1820,7 +1820,7 @@ def test_a_dry_run_counts_and_writes_nothing(noisy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_counts_pictures(base, tmp_path):
+def test_progress_counts_images(base, tmp_path):
     calls = []
     merge(
         base.preds,
@@ -1934,7 +1934,7 @@ PREDS = SHARED / "data/preds"
 
 
 @needs_shared
-def test_coco_results_of_whole_pictures(tmp_path):
+def test_coco_results_of_whole_images(tmp_path):
     truth = json.loads((PREDS / "cocoapi_fakebbox100/instances_val2014_100.json").read_text())
     sizes = {
         f"{image['id']:012}.png": (image["width"], image["height"]) for image in truth["images"]

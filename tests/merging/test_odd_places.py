@@ -52,7 +52,7 @@ def rows(path):
 ONE = [("p.png", "val", 1000, 640, [("A", 0, 0, 640, 640), ("B", 360, 0, 640, 640)])]
 
 
-def test_what_a_padded_tile_shows_ends_with_the_picture(tmp_path):
+def test_what_a_padded_tile_shows_ends_with_the_image(tmp_path):
     tiles = made(tmp_path / "m", [("p.png", "val", 500, 400, [("t", 0, 0, 640, 640)])])
     preds = predicted(tmp_path / "p", t="0 .9 .9 .1 .1 .9\n1 .75 .5 .2 .2 .8\n")
     merged = tiler.merge(preds, tiles=tiles)
@@ -60,7 +60,7 @@ def test_what_a_padded_tile_shows_ends_with_the_picture(tmp_path):
     np.testing.assert_allclose(merged["p.png"].boxes, [[416, 256, 500, 384]])
 
 
-def test_a_tile_outside_its_picture_is_left_out_and_said(tmp_path):
+def test_a_tile_outside_its_image_is_left_out_and_said(tmp_path):
     tiles = made(
         tmp_path / "m",
         [("p.png", "val", 500, 400, [("t", 0, 0, 400, 400), ("far", 5000, 0, 400, 400)])],
@@ -133,7 +133,7 @@ def test_predictions_changed_after_a_stop_leave_no_file_of_a_class_that_is_gone(
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-def test_a_picture_in_two_splits_belongs_to_the_one_that_was_predicted(tmp_path):
+def test_a_image_in_two_splits_belongs_to_the_one_that_was_predicted(tmp_path):
     both = [("both.png", split, 640, 640, [("t", 0, 0, 640, 640)]) for split in ("train", "val")]
     others = [
         ("t.png", "train", 640, 640, [("u", 0, 0, 640, 640)]),
@@ -166,7 +166,7 @@ def test_an_output_that_was_meddled_with_is_not_complete(tmp_path, name, how):
         tiler.merge(preds, tiles=tiles, out=out, export="geojson")
 
 
-def test_a_tile_of_two_pictures_is_refused(tmp_path):
+def test_a_tile_of_two_images_is_refused(tmp_path):
     tiles = made(
         tmp_path / "m", [(f"{k}.png", "val", 640, 640, [("t", 0, 0, 640, 640)]) for k in "ab"]
     )
@@ -209,7 +209,7 @@ def test_a_class_number_without_bound_costs_nothing(tmp_path):
         (
             {},
             [("a.png", "v", 9, 9, [("A", 0, 0, 9, 9)]), ("a.txt/b.png", "v", 9, 9, [])],
-            "a file and a folder",
+            "would be a file and a folder",
         ),
     ],
 )
@@ -251,7 +251,7 @@ def test_a_tile_that_could_not_be_read_makes_no_orphans(tmp_path, spoilt):
     assert tiler.merge(preds, tiles=tiles)["p.png"].conf.tolist() == [0.9]
 
 
-def test_a_picture_is_another_when_a_tile_without_predictions_is(tmp_path):
+def test_a_image_is_another_when_a_tile_without_predictions_is(tmp_path):
     def digest(name, *other, unread=False, size=(1000, 640), scale=1.0):
         tiles = made(
             tmp_path / f"m{name}",

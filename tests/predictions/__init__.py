@@ -30,7 +30,7 @@ def check(predictions, found):
     """What every reader promises: each row is kept or refused, once, in order."""
     kept = list(zip(found.tile.tolist(), found.instances.row.tolist(), strict=True))
     assert kept == sorted(kept)
-    every = kept + [(tile, row) for tile, row, _ in found.refused]
+    every = kept + [(tile, row) for tile, row, _ in found.rejected]
     assert len(set(every)) == len(every) <= sum(predictions.counts)
     assert predictions.keys == sorted(predictions.keys) and len(predictions.counts) == len(
         predictions.keys
@@ -38,7 +38,7 @@ def check(predictions, found):
     assert found.instances.task == predictions.task
     assert ((found.instances.conf >= 0) & (found.instances.conf <= 1)).all()
     assert np.isfinite(found.instances.boxes).all() and (found.instances.area > 0).all()
-    assert {code for *_, code in found.refused} <= {f.code for f in found.findings}
+    assert {code for *_, code in found.rejected} <= {f.code for f in found.findings}
     if predictions.task in ("segment", "obb"):
         np.testing.assert_array_equal(found.instances.rings.bounds(), found.instances.boxes)
     assert (found.instances.keypoints is not None) == (predictions.task == "pose")
@@ -54,4 +54,4 @@ def folder(root, **files):
 
 
 def codes(found):
-    return [code for _, _, code in found.refused]
+    return [code for _, _, code in found.rejected]

@@ -55,7 +55,7 @@ def test_faults(tmp_path):
     (tmp_path / "Task1_dir.txt").mkdir()
     predictions, found = read(tmp_path, names=("car",))
     assert [(f.code, f.line) for f in predictions.findings] == [("D03", 2), ("D01", None)]
-    assert found.refused == [
+    assert found.rejected == [
         (0, 2, "D02"),
         (0, 3, "D08"),
         (0, 4, "D02"),

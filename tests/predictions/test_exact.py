@@ -36,7 +36,7 @@ def read(path, exact=True, rect=(0, 0, 100, 100), scale=1.0, **reading):
 def boxes(tmp_path, *many, **reading):
     return read(
         results(tmp_path, *({**BOX, "bbox": list(box)} for box in many)),
-        category_base="0",
+        preds_base="0",
         **reading,
     )[1]
 
@@ -54,7 +54,7 @@ def test_boxes_of_json_to_the_last_bit(tmp_path_factory, many):
     assert found.instances.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in many]
     assert found.instances.area.tolist() == [w * h for *_, w, h in many]
     assert (
-        not found.refused
+        not found.rejected
         and not found.findings
         and found.segmentations is None
         and found.digest == ""
@@ -90,8 +90,8 @@ def test_a_box_is_what_else_there_is_where_it_is_missing(tmp_path):
     ],
 )
 def test_what_is_refused_all_the_same(tmp_path, bad, code):
-    _, found = read(results(tmp_path, BOX, {**BOX, **bad}, BOX), category_base="0")
-    assert found.refused == [(0, 1, code)] and found.instances.row.tolist() == [0, 2]
+    _, found = read(results(tmp_path, BOX, {**BOX, **bad}, BOX), preds_base="0")
+    assert found.rejected == [(0, 1, code)] and found.instances.row.tolist() == [0, 2]
     assert "tile" not in found.findings[0].message
 
 
@@ -120,7 +120,7 @@ def test_outlines_of_text_are_not_cut(tmp_path):
         found.instances.rings.bounds(), [[50, 50, 150, 60], [50, 50, 50, 50]]
     )
     np.testing.assert_allclose(found.instances.area, [500, 0])
-    assert found.segmentations is None and not found.refused
+    assert found.segmentations is None and not found.rejected
 
 
 def test_corners_are_straightened_and_stay_outside(tmp_path):
@@ -147,7 +147,7 @@ def test_outlines_of_json_stay_what_they_are(tmp_path):
         BOX,
         {**BOX, "segmentation": MASK, "bbox": [1, 2]},
     )
-    _, found = read(path, task="segment", category_base="0")
+    _, found = read(path, task="segment", preds_base="0")
     assert (found.instances.task, found.instances.rings) == ("segment", None)
     of_box = [[10, 20, 10, 60, 40, 60, 40, 20]]
     assert found.segmentations == [MASK, [[1, 1, 2]], SQUARE * 2, of_box, SQUARE]
@@ -197,18 +197,18 @@ TABLE = {3: 0, 7: 1}
         ((5, 5), {}, [], [0, 1]),
         ((0, 1), {}, [0, 1], []),
         ((0, 3), {"categories": {0: 5, 3: 6}}, [5, 6], []),
-        ((3, 7), {"category_base": "1"}, [2, 6], []),
-        ((3, 7), {"category_base": "0"}, [3, 7], []),
-        ((13, 90), {"category_base": "coco91"}, [11, 79], []),
+        ((3, 7), {"preds_base": "1"}, [2, 6], []),
+        ((3, 7), {"preds_base": "0"}, [3, 7], []),
+        ((13, 90), {"preds_base": "coco91"}, [11, 79], []),
     ],
 )
 def test_the_table_of_a_ground_truth(tmp_path, ids, reading, classes, refused):
     path = results(tmp_path, *({**BOX, "category_id": i} for i in ids))
     predictions, found = read(path, **{"categories": TABLE} | reading)
     assert found.instances.class_id.tolist() == classes
-    assert found.refused == [(0, row, "D04") for row in refused]
+    assert found.rejected == [(0, row, "D04") for row in refused]
     assert all("none of the ground truth's" in f.message for f in found.findings)
-    table = (not reading.get("category_base") and 0 not in ids) or "categories" in reading
+    table = (not reading.get("preds_base") and 0 not in ids) or "categories" in reading
     assert ("ground truth" in predictions.kind) == table
 
 
@@ -222,7 +222,7 @@ def test_names_come_before_the_table(tmp_path):
 
 def test_merging_still_clamps_and_drops(tmp_path):
     path = results(tmp_path, BOX, {**BOX, "bbox": [90, 90, 20, 20]}, {**BOX, "bbox": [1, 1, 0, 1]})
-    _, found = read(path, exact=False, category_base="0")
+    _, found = read(path, exact=False, preds_base="0")
     assert found.instances.area.tolist() == [1200, 100] and codes(found) == ["D06"] and found.digest
 
 
@@ -271,7 +271,7 @@ def is_number(value):
     return isinstance(value, int | float) and abs(value) < 10**300
 
 
-def picture(entry):
+def image_of(entry):
     name = entry.get("file_name") or entry.get("image_id")
     if not isinstance(entry.get("file_name"), str | None):
         name = entry.get("image_id")
@@ -307,17 +307,17 @@ def expected(entry):
 @given(st.lists(entries(), min_size=1, max_size=12))
 def test_columns_say_what_the_entries_say(tmp_path_factory, many):
     path = results(tmp_path_factory.mktemp("columns"), *many)
-    unsure = all(
-        not isinstance(e.get("score"), int | float) for e in many if picture(e) is not None
+    unscored = all(
+        not isinstance(e.get("score"), int | float) for e in many if image_of(e) is not None
     )
-    if {"image_id", "file_name"}.isdisjoint(many[0]) or unsure:
-        if any(picture(e) is not None for e in many):
+    if {"image_id", "file_name"}.isdisjoint(many[0]) or unscored:
+        if any(image_of(e) is not None for e in many):
             with pytest.raises(TilerError):
-                read(path, task="detect", names=NAMES, category_base="0")
+                read(path, task="detect", names=NAMES, preds_base="0")
         return
-    predictions, found = read(path, task="detect", names=NAMES, category_base="0")
-    assert predictions.keys == sorted({picture(e) for e in many} - {None})
-    rows = [(picture(e), i, expected(e)) for i, e in enumerate(many) if picture(e) is not None]
+    predictions, found = read(path, task="detect", names=NAMES, preds_base="0")
+    assert predictions.keys == sorted({image_of(e) for e in many} - {None})
+    rows = [(image_of(e), i, expected(e)) for i, e in enumerate(many) if image_of(e) is not None]
     rows.sort(key=lambda row: row[:2])
     n = found.instances
     columns = np.column_stack([n.class_id, n.boxes, n.area, n.conf]).tolist()
@@ -326,7 +326,7 @@ def test_columns_say_what_the_entries_say(tmp_path_factory, many):
         for t, row, values in zip(found.tile.tolist(), n.row.tolist(), columns, strict=True)
     ]
     assert got == [row for row in rows if row[2] is not None]
-    refused = [(predictions.keys[tile], row) for tile, row, _ in found.refused]
+    refused = [(predictions.keys[tile], row) for tile, row, _ in found.rejected]
     assert refused == [row[:2] for row in rows if row[2] is None]
 
 
@@ -361,14 +361,14 @@ ODD = [
 def test_an_odd_entry_changes_nothing_of_the_others(tmp_path_factory, many, exact):
     """With one all are read with care; without, in columns."""
     place = tmp_path_factory.mktemp("odd")
-    reading = {"exact": exact, "task": "detect", "names": NAMES, "category_base": "0"}
+    reading = {"exact": exact, "task": "detect", "names": NAMES, "preds_base": "0"}
     plain, quickly = read(results(place, *many), **reading)
     odd, carefully = read(results(place, *many, *ODD), **reading)
     assert odd.keys == [*plain.keys, "zz"] and odd.counts == [*plain.counts, 2]
     assert_same(quickly.instances, carefully.instances)
     assert (
         quickly.tile.tolist() == carefully.tile.tolist()
-        and carefully.refused[:-2] == quickly.refused
+        and carefully.rejected[:-2] == quickly.rejected
     )
 
 
@@ -376,8 +376,8 @@ def test_nan_as_python_writes_it(tmp_path):
     path = results(
         tmp_path, BOX, {**BOX, "score": float("nan")}, {**BOX, "bbox": [1, 2, float("inf"), 3]}
     )
-    _, found = read(path, category_base="0")
-    assert found.refused == [(0, 1, "D08"), (0, 2, "D02")] and "['NaN'" not in str(found.findings)
+    _, found = read(path, preds_base="0")
+    assert found.rejected == [(0, 1, "D08"), (0, 2, "D02")] and "['NaN'" not in str(found.findings)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_what_an_entry_has_is_seen_in_the_first(tmp_path, text):
     path = tmp_path / "predictions.json"
     path.write_text(text)
     assert open_predictions(
-        path, Reading(task="detect", category_base="0", assume_conf=0.5)
+        path, Reading(task="detect", preds_base="0", assume_conf=0.5)
     ).kind.startswith("JSON results")
 
 
@@ -406,7 +406,7 @@ def test_another_first_entry_is_refused(tmp_path, text):
 def test_an_entry_with_many_braces_before_its_end(tmp_path):
     many = [{"x": i} for i in range(50)]
     path = results(tmp_path, {"activations": many, **BOX}, BOX)
-    assert len(read(path, category_base="0")[1].instances) == 2
+    assert len(read(path, preds_base="0")[1].instances) == 2
 
 
 @needs_shared
@@ -416,7 +416,7 @@ def test_every_detection_of_the_oracles_arrives(case):
     file = SCORE / case / "dt.json"
     entries = json.loads(file.read_text())
     predictions, found = read(file, task="detect", names=truth.names, categories=truth.categories)
-    assert predictions.numeric == bool(entries) and not found.refused and not found.findings
+    assert predictions.numeric == bool(entries) and not found.rejected and not found.findings
     order = sorted(range(len(entries)), key=lambda i: (str(entries[i]["image_id"]), i))
     assert found.instances.row.tolist() == order
     assert found.instances.area.tolist() == [
@@ -425,3 +425,11 @@ def test_every_detection_of_the_oracles_arrives(case):
     assert found.instances.class_id.tolist() == [
         truth.categories[entries[i]["category_id"]] for i in order
     ]
+
+
+def test_an_empty_list_of_keypoints_changes_no_box(tmp_path):
+    """The first entry has keypoints only; what has none keeps its own box."""
+    first = {"image_id": "a", "category_id": 0, "score": 0.5, "keypoints": [10, 20, 2, 30, 50, 2]}
+    path = results(tmp_path, first, {**BOX, "keypoints": []})
+    _, found = read(path, task="detect", preds_base="0")
+    assert found.instances.boxes.tolist() == [[10, 20, 30, 50], [10, 20, 40, 60]]

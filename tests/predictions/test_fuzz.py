@@ -80,7 +80,7 @@ SEEDS = {
         "a.json",
         {},
     ),
-    "results": (json.dumps(RESULTS), "predictions.json", {"category_base": "0"}),
+    "results": (json.dumps(RESULTS), "predictions.json", {"preds_base": "0"}),
     "masks": (json.dumps(RESULTS[:2]), "predictions.json", {"task": "segment"}),
     "turned": (json.dumps(RESULTS[:3]), "predictions.json", {"task": "obb"}),
     "pose": (json.dumps(RESULTS[1:2]), "predictions.json", {"task": "pose", "names": ("a", "b")}),

@@ -59,7 +59,7 @@ def test_keys(tmp_path, image, key):
     assert predictions.keys == [key]
 
 
-def test_numeric_only_when_nothing_names_the_picture(tmp_path):
+def test_numeric_only_when_nothing_names_the_image(tmp_path):
     assert read(results(tmp_path, {**BOX, "image_id": 3}, {**BOX, "image_id": 12}))[0].numeric
     assert not read(results(tmp_path, {**BOX, "image_id": 3, "file_name": "3.jpg"}))[0].numeric
     assert not read(results(tmp_path, {**BOX, "image_id": "3"}))[0].numeric
@@ -67,7 +67,7 @@ def test_numeric_only_when_nothing_names_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", [None, True, [], {}, "", 1.5, 10**400])
-def test_an_entry_without_a_picture_is_a_finding(tmp_path, image_id):
+def test_an_entry_without_a_image_is_a_finding(tmp_path, image_id):
     predictions, found = read(results(tmp_path, BOX, {**BOX, "image_id": image_id}))
     assert [f.code for f in predictions.findings] == [
         "D03"
@@ -89,11 +89,11 @@ def with_ids(tmp_path, *ids, **more):
         ((4, 14), {"file_name": "a.jpg"}, {}, [3, 13]),
         ((1, 90), {}, {"names": tuple(map(str, range(80)))}, [0, 79]),
         ((1, 80), {}, {"names": tuple(map(str, range(80)))}, [0, 79]),
-        ((13, 90), {}, {"category_base": "coco91"}, [11, 79]),
-        ((4, 14), {}, {"category_base": "1"}, [3, 13]),
-        ((4, 14), {}, {"category_base": "0"}, [4, 14]),
+        ((13, 90), {}, {"preds_base": "coco91"}, [11, 79]),
+        ((4, 14), {}, {"preds_base": "1"}, [3, 13]),
+        ((4, 14), {}, {"preds_base": "0"}, [4, 14]),
         ((4, 14), {"category_name": "z"}, {"names": ("x", "y", "z")}, [2, 2]),
-        ((1.0, 2), {}, {"category_base": "1"}, [0, 1]),
+        ((1.0, 2), {}, {"preds_base": "1"}, [0, 1]),
     ],
 )
 def test_what_category_ids_count_from(tmp_path, ids, more, reading, classes):
@@ -106,21 +106,21 @@ def test_ids_that_may_count_from_either_are_refused(tmp_path):
         with pytest.raises(TilerError, match="1 to 4 may count from 0 or from 1: say --preds-base"):
             read(with_ids(tmp_path, 1, 4), **reading)
     with pytest.raises(TilerError, match="preds-base 2"):
-        read(with_ids(tmp_path, 1), category_base="2")
+        read(with_ids(tmp_path, 1), preds_base="2")
 
 
 @pytest.mark.parametrize("bad", [None, "0", True, [], 1.5, -1, 10**400, float("nan")])
 def test_a_category_that_is_no_class(tmp_path, bad):
     _, found = read(with_ids(tmp_path, 0, bad), names=("x", "y"))
-    assert found.refused == [(0, 1, "D04")]
+    assert found.rejected == [(0, 1, "D04")]
 
 
 def test_unknown_names_and_ids(tmp_path):
     path = results(tmp_path, {**BOX, "category_name": "car"}, {**BOX, "category_name": "cra"})
     _, found = read(path, names=("car",))
     assert codes(found) == ["D04"] and "did you mean 'car'" in found.findings[0].message
-    assert codes(read(with_ids(tmp_path, 1, 12), category_base="coco91")[1]) == ["D04"]
-    assert codes(read(with_ids(tmp_path, 1, 0), category_base="1")[1]) == ["D04"]
+    assert codes(read(with_ids(tmp_path, 1, 12), preds_base="coco91")[1]) == ["D04"]
+    assert codes(read(with_ids(tmp_path, 1, 0), preds_base="1")[1]) == ["D04"]
 
 
 def test_the_ids_of_coco():
@@ -252,8 +252,8 @@ def test_an_entry_without_geometry(tmp_path, task):
     ],
 )
 def test_a_bad_entry_among_good_ones(tmp_path, bad, code):
-    _, found = read(results(tmp_path, BOX, {**BOX, **bad}, BOX), category_base="0")
-    assert found.refused == [(0, 1, code)] and len(found.instances) == 2
+    _, found = read(results(tmp_path, BOX, {**BOX, **bad}, BOX), preds_base="0")
+    assert found.rejected == [(0, 1, code)] and len(found.instances) == 2
     assert "entry 1: " in found.findings[0].message and found.findings[0].line is None
 
 
@@ -276,7 +276,7 @@ def test_a_bad_entry_among_good_ones(tmp_path, bad, code):
 def test_a_bad_outline_among_good_ones(tmp_path, bad, code):
     good = {**BOX, "segmentation": [QUAD]}
     _, found = read(results(tmp_path, *[good] * 9, {**BOX, "segmentation": bad}), task="segment")
-    assert found.refused == [(0, 9, code)] and len(found.instances) == 9
+    assert found.rejected == [(0, 9, code)] and len(found.instances) == 9
 
 
 def test_no_confidence_at_all(tmp_path):

@@ -35,7 +35,7 @@ def test_labels_come_before_a_json_and_it_is_said(tmp_path):
     (tmp_path / "predictions.json").write_text(json.dumps([BOX]))
     predictions, _ = read(tmp_path)
     assert predictions.kind.endswith(
-        "1 files, 1 rows; its labels/ are taken, predictions.json is not"
+        "1 files, 1 rows; its labels/ are used, predictions.json is not"
     )
 
 
@@ -101,11 +101,11 @@ ABC = ("a", "b", "c")
     "path, reading, size, task, keys, rows",
     [
         (PREDS / "ultralytics_txt_conf", {}, 1000, "detect", 40, 43),
-        (PREDS / "ultralytics_json_activations", {"category_base": "0"}, 9000, "detect", 5, 5),
-        (PREDS / "fce_small" / "dt_dataset.json", {"category_base": "1"}, 256, "segment", 3, 9),
+        (PREDS / "ultralytics_json_activations", {"preds_base": "0"}, 9000, "detect", 5, 5),
+        (PREDS / "fce_small" / "dt_dataset.json", {"preds_base": "1"}, 256, "segment", 3, 9),
         (
             PREDS / "fce_small" / "dt_dataset.json",
-            {"category_base": "1", "task": "detect"},
+            {"preds_base": "1", "task": "detect"},
             256,
             "detect",
             3,
@@ -113,7 +113,7 @@ ABC = ("a", "b", "c")
         ),
         (
             PREDS / "fce_small" / "dt_dataset.json",
-            {"category_base": "1", "task": "obb"},
+            {"preds_base": "1", "task": "obb"},
             256,
             "obb",
             3,
@@ -137,7 +137,7 @@ ABC = ("a", "b", "c")
 def test_real_predictions(path, reading, size, task, keys, rows):
     predictions, found = read(path, (0, 0, size, size), **reading)
     assert (predictions.task, len(predictions.keys), sum(predictions.counts)) == (task, keys, rows)
-    flat = [code for *_, code in found.refused]
+    flat = [code for *_, code in found.rejected]
     # what Ultralytics clips to the border of a tile can be a line there
     assert (
         set(flat) <= {"D06"}

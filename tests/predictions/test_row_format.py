@@ -1,23 +1,23 @@
-"""Meaning: decided for the whole folder, and refused where it cannot be told."""
+"""The format of rows: decided for the whole folder, an error where it is ambiguous."""
 
 import numpy as np
 import pytest
 
 from tiler.errors import TilerError
 from tiler.predictions import Reading
-from tiler.predictions.row_format import Meaning, RowLayout, ValueTally, decide
+from tiler.predictions.row_format import RowFormat, RowLayout, ValueTally, decide
 from tiler.predictions.text_rows import parse
 
 
 def row(count, last=0.5, value=0.5):
-    """A row of so many values."""
+    """A row of `count` values."""
     return f"1 {' '.join([str(value)] * (count - 2))} {last}\n"
 
 
 def tally(*counts, **kinds):
     """Of rows with the given numbers of values."""
     result = ValueTally()
-    result.add(parse(["".join(row(c, **kinds) for c in counts).encode()]))
+    result.count(parse(["".join(row(c, **kinds) for c in counts).encode()]))
     return result
 
 
@@ -168,18 +168,16 @@ def test_a_last_column_that_is_no_confidence_hints_at_the_second():
 
 def _tally(data):
     result = ValueTally()
-    result.add(parse([data]))
+    result.count(parse([data]))
     return result
 
 
 def test_tallies_add_up():
     parts, whole = ValueTally(), tally(6, 6, 7, 5)
     for count in (6, 6, 7, 5):
-        parts.add(parse([row(count).encode()]))
+        parts.count(parse([row(count).encode()]))
     assert parts.total == whole.total == 4
-    assert {k: v.tolist() for k, v in parts.counts.items()} == {
-        k: v.tolist() for k, v in whole.counts.items()
-    }
+    assert parts.counts == whole.counts
     assert str(whole) == "2 of 6 values, 1 of 5 values, 1 of 7 values"
 
 
@@ -190,14 +188,14 @@ def test_rows_that_are_no_numbers_have_no_say():
 
 
 def test_what_was_expected_is_said_by_task():
-    assert "6 or 7 values" in Meaning("detect").expected(9) and "a confidence" in Meaning(
+    assert "6 or 7 values" in RowFormat("detect").expected(9) and "a confidence" in RowFormat(
         "detect"
     ).expected(5)
-    assert "class, confidence" in Meaning("detect", conf_first=True).expected(9)
-    assert "10 or 11" in Meaning("obb").expected(5)
-    assert "even" in Meaning("segment").expected(6)
+    assert "class, confidence" in RowFormat("detect", conf_first=True).expected(9)
+    assert "10 or 11" in RowFormat("obb").expected(5)
+    assert "even" in RowFormat("segment").expected(6)
     assert (
-        Meaning("pose", (2, 3)).expected(6)
+        RowFormat("pose", (2, 3)).expected(6)
         == "expected 12 values (class, box, 2 keypoints of 3, confidence), got 6"
     )
-    assert np.all([Meaning("pose").layout(c) is None for c in range(60)])
+    assert np.all([RowFormat("pose").layout(c) is None for c in range(60)])

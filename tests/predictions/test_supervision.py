@@ -80,12 +80,12 @@ def test_corners_as_numpy_writes_them(path):
 @pytest.mark.parametrize(
     "column", ["file_name", "image", "image_name", "filename", "source", "tile"]
 )
-def test_columns_that_name_the_picture(path, column):
+def test_columns_that_name_the_image(path, column):
     row = {k: v for k, v in ROW.items() if k != "file_name"}
     assert read(sink(path, {**row, column: "t 1.tif"}))[0].keys == ["t 1"]
 
 
-def test_a_file_that_names_no_picture_is_refused(path):
+def test_a_file_that_names_no_image_is_refused(path):
     row = {k: v for k, v in ROW.items() if k != "file_name"}
     with pytest.raises(TilerError, match=r"custom column file_name, image"):
         read(sink(path, row))
@@ -107,7 +107,7 @@ def test_a_folder_of_one_file_a_tile(tmp_path):
     assert [(f.code, f.path) for f in predictions.findings] == [("D01", str(tmp_path / "bad.csv"))]
 
 
-def test_files_that_share_pictures_tell_their_rows_apart(tmp_path):
+def test_files_that_share_images_tell_their_rows_apart(tmp_path):
     sink(tmp_path / "one.csv", ROW)
     sink(tmp_path / "two.csv", ROW)
     predictions, found = read(tmp_path)
@@ -125,11 +125,11 @@ def test_files_that_share_pictures_tell_their_rows_apart(tmp_path):
 )  # fmt: skip
 def test_a_bad_row_among_good_ones(path, bad, code):
     _, found = read(sink(path, ROW, {**ROW, **bad}, ROW))
-    assert found.refused == [(0, 1, code)] and len(found.instances) == 2
+    assert found.rejected == [(0, 1, code)] and len(found.instances) == 2
     assert found.findings[0].line == (3 if path.suffix == ".csv" else None)
 
 
-def test_a_row_without_a_picture_is_a_finding(path):
+def test_a_row_without_a_image_is_a_finding(path):
     predictions, found = read(sink(path, ROW, {**ROW, "file_name": ""}))
     assert [f.code for f in predictions.findings] == ["D03"] and len(found.instances) == 1
 

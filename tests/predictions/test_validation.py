@@ -1,4 +1,4 @@
-"""Judging: the first rule that a row breaks, whatever it was read from."""
+"""Validation: the first rule that a row breaks, for rows of any format."""
 
 import json
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.predictions import codes, folder, frames, read
 from tests.strategies import quick
 from tiler.predictions.placing import PlacedRows, placed
-from tiler.predictions.validation import judged
+from tiler.predictions.validation import RowRules, validated
 
 GOOD = "0 .5 .5 .2 .1 .9\n"
 
@@ -46,7 +46,7 @@ GOOD = "0 .5 .5 .2 .1 .9\n"
 def test_the_first_rule_that_a_row_breaks(tmp_path, row, code, said):
     folder(tmp_path, a=GOOD * 9 + row + "\n" + GOOD * 9)
     _, found = read(tmp_path, names=("a", "b", "c"))
-    assert found.refused == [(0, 9, code)] and len(found.instances) == 18
+    assert found.rejected == [(0, 9, code)] and len(found.instances) == 18
     (finding,) = found.findings
     assert (finding.code, finding.line) == (code, 10) and said in finding.message
     assert finding.path == str(tmp_path / "a.txt")
@@ -111,7 +111,7 @@ def test_outlines_that_show_nothing(tmp_path, points, code):
         points = "-.5 .5 .5 1.5 -.5 1.5"
     rows = "0 .1 .1 .3 .1 .3 .3 .1 .3 .9\n" * 9 + f"0 {points} .9\n"
     _, found = read(folder(tmp_path, a=rows), task="segment")
-    assert found.refused == [(0, 9, code)] and len(found.instances) == 9
+    assert found.rejected == [(0, 9, code)] and len(found.instances) == 9
 
 
 def test_a_keypoint_that_is_not_finite(tmp_path):
@@ -127,7 +127,7 @@ def test_every_refused_row_has_its_finding(tmp_path):
     _, found = read(
         folder(tmp_path, a="9 .5 .5 .2 .1 .9\n" * 50 + "0 .5 .5 0 0 .9\n" * 50), names=("a",)
     )
-    assert len(found.refused) == 100
+    assert len(found.rejected) == 100
     assert [f.line for f in found.findings if f.code == "D04"] == list(range(1, 51))
     assert sum(f.count for f in found.findings if f.code == "D06") == 50
 
@@ -176,7 +176,7 @@ def test_what_is_kept_lies_in_its_tile_and_what_lies_in_it_is_not_changed(seed):
         rng.random(n),
         boxes,
     )
-    found = judged(rows, [], frames("a"), ["a.txt"], None, "")
+    found = validated(rows, [], frames("a"), RowRules(), ["a.txt"], "")
     kept = found.instances
     assert (
         (kept.boxes >= 0).all()
@@ -186,4 +186,4 @@ def test_what_is_kept_lies_in_its_tile_and_what_lies_in_it_is_not_changed(seed):
     given = boxes[kept.row]
     whole = (given[:, :2] >= 0).all(axis=1) & (given[:, 2:] <= 100).all(axis=1)
     np.testing.assert_array_equal(kept.boxes[whole], given[whole])
-    assert sorted([*kept.row.tolist(), *(row for _, row, _ in found.refused)]) == list(range(n))
+    assert sorted([*kept.row.tolist(), *(row for _, row, _ in found.rejected)]) == list(range(n))

@@ -113,7 +113,7 @@ def test_rows_of_another_form_are_refused_with_their_line(tmp_path):
         b="0 .5 .5 .2 .1 .9\n" * 9 + "0 oops .2 .1 .9\n",
     )
     _, found = read(tmp_path)
-    assert found.refused == [(0, 9, "D03"), (1, 9, "D02")]
+    assert found.rejected == [(0, 9, "D03"), (1, 9, "D02")]
     assert [(f.path, f.line) for f in found.findings] == [
         (str(tmp_path / "a.txt"), 11),
         (str(tmp_path / "b.txt"), 10),
@@ -176,7 +176,7 @@ def test_a_large_folder_is_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(yolo_folder, "TOGETHER", 10)
     predictions, again = read(tmp_path)
     assert predictions.rows is None and predictions.batch([0]).rows is None
-    assert (again.digest, again.refused) == (kept.digest, kept.refused)
+    assert (again.digest, again.rejected) == (kept.digest, kept.rejected)
     np.testing.assert_array_equal(again.instances.boxes, kept.instances.boxes)
     (tmp_path / "a.txt").unlink()
     gone = predictions.batch([0, 1, 2]).read(frames("abc"))

@@ -11,7 +11,15 @@ import numpy as np
 
 from tiler.formats import provenance
 from tiler.geometry.instances import Instances, empty
-from tiler.merging.building import build, closed, count, require_none, unchanged, works
+from tiler.merging.building import (
+    MergeExecution,
+    build,
+    closed,
+    count,
+    require_none,
+    unchanged,
+    works,
+)
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, planned
@@ -32,9 +40,8 @@ class Merged:
         report: counts and findings; its `exit_code()` is that of the command.
         sources: the images' paths, sorted.
         sizes: width and height of each.
-        predicted: those that there are predictions for, if only an empty file.
-        by_names: no manifest told the tiles, so that of the others it is not known whether they
-            were cut.
+        predicted: the images that there are predictions for, if only an empty file.
+        by_names: no manifest lists the tiles: images without predictions may not have been cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
     when there is one.
@@ -61,25 +68,24 @@ class Merged:
     def __getitem__(self, source: str) -> Instances:
         if source not in self.sizes:
             raise KeyError(source)
-        return self._held[source] if self._held is not None else self._read(source)
+        if self._held is not None:
+            return self._held[source]
+        return self._read(source)
 
     def _read(self, source: str) -> Instances:
         """From the label file, which holds nine digits of every number."""
-        folder = Path(self.report.out) / "labels"
         task, shape = self.report.task, self.report.kpt_shape
-        reading = Reading(
-            task, tuple(self.report.names) or None, None if shape is None else (shape[0], shape[1])
-        )
-        path = folder / f"{self._labels[source]}.txt"
-        if not path.exists() or not path.stat().st_size:  # it was refused, or nothing was found
-            return replace(empty(task, shape[0] if shape else 0), conf=np.empty(0))  # type: ignore[arg-type]
+        kpt_shape = None if shape is None else (shape[0], shape[1])
+        path = Path(self.report.out, "labels", f"{self._labels[source]}.txt")
+        if not path.exists() or not path.stat().st_size:  # rejected, or nothing was detected
+            none = empty(task, shape[0] if shape else 0)  # type: ignore[arg-type]
+            return replace(none, conf=np.empty(0))
         width, height = self.sizes[source]
-        return (
-            open_folder(str(path.parent), [path.name], reading)
-            .batch([0])
-            .read(Frames([source], np.array([[0, 0, width, height]], np.float64), np.ones(1)))
-            .instances
-        )
+        whole = np.array([[0, 0, width, height]], np.float64)
+        frames = Frames([source], whole, scale=np.ones(1))
+        reading = Reading(task, tuple(self.report.names) or None, kpt_shape)
+        labels = open_folder(str(path.parent), [path.name], reading)
+        return labels.batch([0]).read(frames).instances
 
 
 def merge(
@@ -98,12 +104,13 @@ def merge(
     Args:
         preds: a folder of YOLO txt, a run folder, a predictions.json, COCO results, SAHI's
             result.json, DOTA Task1 files, or supervision's CSV or JSON.
-        tiles: the output of `split`, or its tiles.jsonl. Default: what a training run's args.yaml
-            leads to, or a tiles.jsonl upward of `preds`.
-        images: the full images, where tiles are told by their names; only headers are read.
-        data: a dataset.yaml for class names and keypoints, where no manifest has them.
+        tiles: the output of `split`, or its tiles.jsonl. Default: the one that a training run's
+            args.yaml leads to, or a tiles.jsonl in a folder above `preds`.
+        images: the full images, where the names of tiles tell their places; only headers are read.
+        data: a dataset.yaml for class names and keypoints, where no manifest has them; or a COCO
+            ground truth, for its ids too.
         out: the output folder. Default: none, the detections are held in memory.
-        strict: a row or file that must be refused is an error.
+        strict: a row or file that is rejected is an error.
         progress: called with images done and all.
         options: any of `MergeOptions` (method, iou, conf, ...), `PredictionOptions` (task,
             assume_conf, export, ...) and `RunOptions` (workers, backend, overwrite, dry_run).
@@ -111,7 +118,7 @@ def merge(
     Raises:
         TilerError: unusable predictions or options, or an output that must not be replaced.
         Unfinished: a full disk, a lost worker, another run on the same output. What is done
-            is kept beside `out`, and the same call goes on with it.
+            is kept beside `out`, and the same call resumes it.
 
     >>> merge("no/such/run")
     Traceback (most recent call last):
@@ -120,23 +127,30 @@ def merge(
     """
     target = None if out is None else path(out, "out")
     plan, run = planned(preds, tiles, images, data, options)
+    execution = MergeExecution(run, strict, progress)
     require_none(plan.report.findings, strict)
-    if target is None and not run.dry_run:
-        plan = replace(plan, job=replace(plan.job, write=False))
     if target is None or run.dry_run:
-        held: dict[str, Instances] = {}
-        for done in works(plan, plan.pieces, run, strict, progress):
-            count(plan.report, done)
-            if not run.dry_run:
-                held[done.outcome.key] = done.instances
-        return Merged(closed(plan.report), plan, held)
+        return _in_memory(plan, execution)
     target = resolved(target)
     require_apart(target, Path(preds))
     head = plan.head()
     report = produced(
         target,
         lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
-        lambda: unchanged(plan, target, head, run, strict, progress),
-        lambda staging: build(plan, staging, head, run, strict, progress),
+        lambda: unchanged(plan, target, head, execution),
+        lambda staging: build(plan, staging, head, execution),
     )
     return Merged(report, plan, None)
+
+
+def _in_memory(plan: MergePlan, execution: MergeExecution) -> Merged:
+    """Merge without any output. A dry run makes its text all the same, but keeps no detections."""
+    keep = not execution.run.dry_run
+    if keep:
+        plan = replace(plan, job=replace(plan.job, write=False))
+    held: dict[str, Instances] = {}
+    for item in works(plan, plan.pieces, execution):
+        count(plan.report, item)
+        if keep:
+            held[item.outcome.key] = item.instances
+    return Merged(closed(plan.report), plan, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,60 +27,80 @@ from tiler.run.staging import Staging, writing
 Result = TypeVar("Result")
 
 
-def works(
-    plan: MergePlan,
-    pieces: Sequence[Piece],
-    run: RunOptions,
-    strict: bool,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Work]:
-    """Each image merged, in order."""
-    first = len(plan.pieces) - len(pieces)
-    for number, done in enumerate(_streamed(partial(work, plan.job), pieces, run), first + 1):
-        require_none(done.outcome.findings, strict)
-        if progress is not None:
-            progress(number, len(plan.pieces))
-        yield done
+@dataclass(frozen=True, slots=True)
+class MergeExecution:
+    """How images are worked on.
+
+    Attributes:
+        strict: anything that is rejected is an error.
+        progress: called with images done and all.
+    """
+
+    run: RunOptions
+    strict: bool = False
+    progress: Callable[[int, int], None] | None = None
+
+    def stream(self, each: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """What `each` gives for each image, in order, by all workers."""
+        backend = "threading" if self.run.backend == "auto" else self.run.backend
+        count = workers.count(self.run.workers)
+        return workers.stream(each, pieces, count, backend, lambda piece: piece.key)
+
+    def done(self, number: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(number, total)
+
+
+def works(plan: MergePlan, pieces: Sequence[Piece], execution: MergeExecution) -> Iterator[Work]:
+    """Each image merged, in order. `pieces`: the last ones of the plan."""
+    total = len(plan.pieces)
+    first = total - len(pieces) + 1
+    for number, item in enumerate(execution.stream(partial(work, plan.job), pieces), first):
+        require_none(item.outcome.findings, execution.strict)
+        execution.done(number, total)
+        yield item
 
 
 def require_none(findings: Sequence[Finding], strict: bool) -> None:
-    """With --strict, what must be refused is an error."""
-    bad = next((finding for finding in findings if finding.level == "error"), None)
-    if strict and bad is not None:
-        raise TilerError(f"{bad} (--strict)")
+    """Raises:
+    TilerError: with --strict, an error among the findings.
+    """
+    if not strict:
+        return
+    for finding in findings:
+        if finding.level == "error":
+            raise TilerError(f"{finding} (--strict)")
 
 
-def count(report: MergeReport, done: Work | Record) -> None:
-    report.counts.add(done.outcome.counts)
-    report.findings += done.outcome.findings
+def count(report: MergeReport, item: Work | Record) -> None:
+    """Count in an image."""
+    report.counts.add(item.outcome.counts)
+    report.findings += item.outcome.findings
 
 
 def closed(report: MergeReport) -> MergeReport:
+    """The report, with findings of one kind condensed."""
     report.findings = condensed(report.findings)
     return report
 
 
 def build(
-    plan: MergePlan,
-    staging: Staging,
-    head: provenance.ProvenanceHead,
-    run: RunOptions,
-    strict: bool,
-    progress: Callable[[int, int], None] | None,
+    plan: MergePlan, staging: Staging, head: provenance.ProvenanceHead, execution: MergeExecution
 ) -> MergeReport:
-    """Everything into the staging tree."""
+    """Write everything into the staging tree."""
     report = plan.report
-    first = jsonl.line(head)
-    done = staging.begin(first.decode().strip())
+    first_line = jsonl.line(head)
+    journal = staging.begin(first_line.decode().strip())
     tree = staging.tree
-    writer = Writer(tree, report.task, first, "csv" in plan.job.files.export)  # type: ignore[arg-type]
-    kept = list(_still_good(plan, done, writer, run)) if done else []
+    with_csv = "csv" in plan.job.files.export
+    writer = Writer(tree, report.task, first_line, with_csv)  # type: ignore[arg-type]
+    kept = list(_still_good(plan, journal, writer, execution)) if journal else []
     writer.begin()
     for record in kept:
         count(report, record)
-    for item in works(plan, plan.pieces[len(kept) :], run, strict, progress):
+    for item in works(plan, plan.pieces[len(kept) :], execution):
         count(report, item)
-        staging.note(_key(item.outcome.key), msgspec.json.encode(writer.add(item)))
+        staging.note(_journal_key(item.outcome.key), msgspec.json.encode(writer.add(item)))
     report.files = writer.finish()
     closed(report)
     with writing():
@@ -96,75 +117,37 @@ def build(
 def _args(job: MergeJob, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
     options = {**job.merging.in_effect(), **job.files.in_effect()}
-    return (
-        options
-        if task == "segment"
-        else {name: value for name, value in options.items() if name != "parts"}
-    )
+    if task != "segment":
+        options.pop("parts", None)
+    return options
 
 
-def _key(source: str) -> str:
-    """An image's name in the journal: one line, whatever its file is called."""
+def _journal_key(source: str) -> str:
+    """An image's name in the journal: on one line, even if its own has line breaks."""
     return msgspec.json.encode(source).decode()
 
 
 def _still_good(
-    plan: MergePlan, done: dict[str, bytes], writer: Writer, run: RunOptions
+    plan: MergePlan, journal: dict[str, bytes], writer: Writer, execution: MergeExecution
 ) -> Iterator[Record]:
-    """Records of the first images, as far as an interrupted run had them done and their predictions
-    are the same.
+    """Records of the first images, as far as an interrupted run had finished them and their
+    predictions are the same.
     """
     records = []
     for piece in plan.pieces:
-        noted = done.get(_key(piece.key))
+        noted = journal.get(_journal_key(piece.key))
         if noted is None:
             break
         records.append(msgspec.json.decode(noted, type=Record))
-    for record, digest in zip(
-        records, _streamed(digest_of, plan.pieces[: len(records)], run), strict=True
-    ):
+    digests = execution.stream(digest_of, plan.pieces[: len(records)])
+    for record, digest in zip(records, digests, strict=True):
         if record.outcome.digest != digest or not writer.resumes(record):
             return
         yield record
 
 
-def _streamed(
-    each: Callable[[Piece], Result], pieces: Sequence[Piece], run: RunOptions
-) -> Iterator[Result]:
-    backend = "threading" if run.backend == "auto" else run.backend
-    return workers.stream(
-        each, pieces, workers.count(run.workers), backend, lambda piece: piece.key
-    )
-
-
-def _require_args(folder: Folder, args: dict[str, Any]) -> None:
-    """Raises:
-    TilerError: args.yaml has other options. Where things lie may have changed.
-    """
-    lines = content(folder, "args.yaml").decode("utf-8", "replace").splitlines()
-    options = [line for line in lines if line.partition(":")[0] not in PLACES]
-    if options != plain_yaml.dump(args).splitlines():
-        raise changed(folder.path, "its args.yaml was changed since")
-
-
-def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
-    """Raises:
-    TilerError: a file of an output is missing, or is not what it was.
-    """
-    for name, size in sizes.items():
-        found = folder.stat(name).st_size if folder.is_file(name) else -1
-        if found != size:
-            what = "is missing" if found < 0 else f"has {found} bytes, it had {size}"
-            raise changed(folder.path, f"{name} {what}")
-
-
 def unchanged(
-    plan: MergePlan,
-    target: Path,
-    head: provenance.ProvenanceHead,
-    run: RunOptions,
-    strict: bool,
-    progress: Callable[[int, int], None] | None,
+    plan: MergePlan, target: Path, head: provenance.ProvenanceHead, execution: MergeExecution
 ) -> MergeReport:
     """The report of a complete output, if it is what this run would make.
 
@@ -172,27 +155,65 @@ def unchanged(
         TilerError: it is not, with the first difference.
     """
     with Folder(target) as folder:
-        path = target / provenance.NAME
-        standing = provenance.read_head(path, folder.opened)
-        require_same(target, standing.tiler, standing.options, head.options)
-        if standing != head:
-            raise changed(target, "the tiles, or what the predictions are, changed since")
+        _require_head(target, folder, head)
         _require_args(folder, _args(plan.job, plan.report.task))
-        made = provenance.read_sources(path, folder.opened)
-        digests = _streamed(digest_of, plan.pieces, run)
-        for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):
-            entry = next(made, None)
-            if entry is None or entry.source != piece.key or entry.digest != digest:
-                what = f"the predictions for {piece.key} changed since"
-                raise changed(target, what)
-            _require_files(folder, entry.files)
-            if progress is not None:
-                progress(number, len(plan.pieces))
+        _require_sources(plan, target, folder, execution)
         try:
             report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)
         except msgspec.DecodeError as error:
             raise changed(target, f"report.json: {error}") from None
-        require_none(report.findings, strict)
+        require_none(report.findings, execution.strict)
         _require_files(folder, report.files)
-    report.where, report.out, report.unchanged = plan.report.where, str(target), True
+    report.where = plan.report.where
+    report.out = str(target)
+    report.unchanged = True
     return report
+
+
+def _require_head(target: Path, folder: Folder, head: provenance.ProvenanceHead) -> None:
+    """Raises:
+    TilerError: the output has other options, tiles or predictions.
+    """
+    written = provenance.read_head(target / provenance.NAME, folder.opened)
+    require_same(target, written.tiler, written.options, head.options)
+    if written != head:
+        raise changed(target, "the tiles, or the format of the predictions, changed since")
+
+
+def _require_args(folder: Folder, args: dict[str, Any]) -> None:
+    """Raises:
+    TilerError: args.yaml has other options. Other places of the inputs are no difference.
+    """
+    lines = content(folder, "args.yaml").decode("utf-8", "replace").splitlines()
+    options = [line for line in lines if line.partition(":")[0] not in PLACES]
+    if options != plain_yaml.dump(args).splitlines():
+        raise changed(folder.path, "its args.yaml was changed since")
+
+
+def _require_sources(
+    plan: MergePlan, target: Path, folder: Folder, execution: MergeExecution
+) -> None:
+    """Raises:
+    TilerError: the predictions for an image, or its files, are not what they were.
+    """
+    written = provenance.read_sources(target / provenance.NAME, folder.opened)
+    digests = execution.stream(digest_of, plan.pieces)
+    total = len(plan.pieces)
+    for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):
+        entry = next(written, None)
+        if entry is None or entry.source != piece.key or entry.digest != digest:
+            raise changed(target, f"the predictions for {piece.key} changed since")
+        _require_files(folder, entry.files)
+        execution.done(number, total)
+
+
+def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
+    """Raises:
+    TilerError: a file of an output is missing, or has another size.
+    """
+    for name, size in sizes.items():
+        if not folder.is_file(name):
+            raise changed(folder.path, f"{name} is missing")
+        now = folder.stat(name).st_size
+        if now != size:
+            raise changed(folder.path, f"{name} has {now} bytes, it had {size}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.merging.planning import planned
-from tiler.merging.work import stitched
+from tiler.merging.work import MergedRows, Piece, stitched
 from tiler.stitching import FATES
 
 
@@ -17,7 +19,8 @@ class Fate:
     """What became of one row of predictions.
 
     Attributes:
-        tile, row: where it stands; rows count from 0, blank lines do not.
+        tile, row: where it stands; rows count from 0, without blank lines.
+        class_id, conf, box: None for a rejected row.
         fate: one of `stitching.FATES`, or refused with the finding's code.
         into: the merged detection it is part of, or lost to; None for none.
     """
@@ -40,7 +43,8 @@ def explain(
     data: str | Path | None = None,
     **options: Any,
 ) -> list[Fate]:
-    """What becomes of every row of one image's predictions, by merged detection, then tile and row.
+    """What becomes of every row of one image's predictions, ordered by merged detection, then by
+    falling confidence.
 
     Args:
         source: the image's path as the manifest has it, or its name with or without suffix.
@@ -49,42 +53,53 @@ def explain(
         TilerError: no such image, or what `merge` raises.
     """
     plan, _ = planned(preds, tiles, images, data, options)
-    wanted = [p for p in plan.pieces if source in (p.key, p.label, p.name, Path(p.key).name)]
-    if len(wanted) != 1:
-        found = (
-            f"{len(wanted)} images of this name"
-            if wanted
-            else f"no such image among {len(plan.pieces)}"
+    piece = _piece(source, plan.pieces)
+    merge = stitched(plan.job, piece)
+    fates = _fates(merge, piece.frames.names)
+    for tile, row, code in merge.tile_detections.rejected:
+        name = piece.frames.names[tile]
+        fates.append(Fate(name, row, None, None, None, f"refused ({code})", None))
+    return sorted(fates, key=partial(_order, len(merge.result.instances)))
+
+
+def _piece(source: str, pieces: Sequence[Piece]) -> Piece:
+    """The image of this path or name.
+
+    Raises:
+        TilerError: none, or several.
+    """
+    wanted = [p for p in pieces if source in (p.key, p.label, p.name, Path(p.key).name)]
+    if len(wanted) == 1:
+        return wanted[0]
+    if wanted:
+        problem = f"{len(wanted)} images of this name"
+    else:
+        problem = f"no such image among {len(pieces)}"
+    known = [piece.key for piece in pieces] + [piece.name for piece in pieces]
+    hint = did_you_mean(source, known) or f", such as {known[0]}"
+    raise TilerError(f"--explain {source}: {problem}{hint}")
+
+
+def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
+    """What became of the valid rows. `names`: of the tiles."""
+    rows, result = merge.tile_detections.instances, merge.result
+    fates = []
+    for i, tile in enumerate(merge.tile_detections.tile.tolist()):
+        into = int(result.into[i])
+        fate = Fate(
+            names[tile],
+            int(rows.row[i]),
+            int(rows.class_id[i]),
+            float(rows.confidence[i]),
+            box=tuple(rows.boxes[i].tolist()),
+            fate=FATES[result.fate[i]],
+            into=into if into >= 0 else None,
         )
-        known = [p.key for p in plan.pieces] + [p.name for p in plan.pieces]
-        hint = did_you_mean(source, known) or f", such as {known[0]}"
-        raise TilerError(f"--explain {source}: {found}{hint}")
-    piece = wanted[0]
-    read, result, _ = stitched(plan.job, piece)
-    own, names = read.instances, piece.frames.names
-    fates = [
-        Fate(
-            names[t],
-            int(row),
-            int(own.class_id[k]),
-            float(own.conf[k]),  # type: ignore[index]
-            tuple(float(v) for v in own.boxes[k]),
-            FATES[result.fate[k]],
-            int(result.into[k]) if result.into[k] >= 0 else None,
-        )
-        for k, (t, row) in enumerate(zip(read.tile, own.row, strict=True))
-    ]
-    fates += [
-        Fate(names[t], row, None, None, None, f"refused ({code})", None)
-        for t, row, code in read.refused
-    ]
-    last = len(result.instances)
-    return sorted(
-        fates,
-        key=lambda fate: (
-            last if fate.into is None else fate.into,
-            -(fate.conf or 0),
-            fate.tile,
-            fate.row,
-        ),
-    )
+        fates.append(fate)
+    return fates
+
+
+def _order(last: int, fate: Fate) -> tuple[int, float, str, int]:
+    """By merged detection (`last` for rows of none), then the highest confidence, tile and row."""
+    into = last if fate.into is None else fate.into
+    return into, -(fate.conf or 0), fate.tile, fate.row

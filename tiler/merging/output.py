@@ -1,4 +1,4 @@
-"""The output folder of a merge: what is in it, and how it is written so that a run can go on."""
+"""The output folder of a merge: what is in it, and how it is written so that a run can resume."""
 
 from __future__ import annotations
 
@@ -23,26 +23,33 @@ OWN = (provenance.NAME, "predictions.json", "report.json", "args.yaml", "detecti
 
 LONGEST = 245  # bytes of a name, to which a suffix is added
 
+Stamp = tuple[int, int]  # see `Folder.stamp`
+Mark = tuple[int, str]  # of a shared file: an end, and the digest of all up to there
+
 
 def default(preds: Path) -> Path:
-    """`<PREDS>-merged` beside the predictions; of a run's labels/, beside the run.
+    """`<PREDS>-merged` beside the predictions; for the labels/ of a run, beside the run.
 
-    >>> default(Path("runs/predict/labels")).as_posix(), default(Path("val/predictions.json")).as_posix()
-    ('runs/predict-merged', 'val/predictions-merged')
+    >>> default(Path("runs/predict/labels")).as_posix()
+    'runs/predict-merged'
+    >>> default(Path("val/predictions.json")).as_posix()
+    'val/predictions-merged'
     """
-    place = Path(os.path.abspath(preds)) if preds.name in ("", ".", "..") else preds
+    place = preds
+    if preds.name in ("", ".", ".."):
+        place = Path(os.path.abspath(preds))
     if place.name == "labels" and place.parent.name:
         place = place.parent
-    return place.with_name(
-        f"{place.stem if os.path.isfile(place) else place.name.removesuffix('.json')}-merged"
-    )
+    stem = place.stem if os.path.isfile(place) else place.name.removesuffix(".json")
+    return place.with_name(f"{stem}-merged")
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:
-    """Where each image's label file goes, under labels/ and without .txt: its path without suffix.
+    """The path of each image's label file, under labels/ and without .txt: the image's, without
+    suffix.
 
-    Images that differ by their suffix alone keep it. A path from outside (absolute, or
-    upward) is written below all the same.
+    Images that differ only by their suffix keep it. A path from outside (absolute, or upward) is
+    written below all the same.
 
     Raises:
         TilerError: two images would be one file.
@@ -52,38 +59,43 @@ def labels_of(keys: Sequence[str]) -> list[str]:
     """
     stems = [os.path.splitext(key)[0] for key in keys]
     count = Counter(stems)
-    labels = [
-        _below(stem if count[stem] == 1 else key) for key, stem in zip(keys, stems, strict=True)
-    ]
-    seen: dict[str, str] = {}
-    for label, key in zip(labels, keys, strict=True):
-        if label in seen:
-            raise TilerError(f"{seen[label]} and {key} would be written as one file")
-        seen[label] = key
+    labels: dict[str, str] = {}  # the image of each
+    for key, stem in zip(keys, stems, strict=True):
+        label = _below(stem if count[stem] == 1 else key)
+        if label in labels:
+            raise TilerError(f"{labels[label]} and {key} would be written as one file")
         if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST for part in label.split("/")):
-            raise TilerError(f"{key[:100]}: too long a name for the files of its detections")
-    for label in labels:
+            raise TilerError(f"{key[:100]}: the name is too long for its output files")
+        labels[label] = key
+    _require_no_folder(labels)
+    return list(labels)
+
+
+def _require_no_folder(labels: dict[str, str]) -> None:
+    """Raises:
+    TilerError: a folder of one label file would have the name of another one.
+    """
+    for label, key in labels.items():
         for folder in Path(label).parents:
-            other = seen.get(str(folder).removesuffix(".txt"))
+            other = labels.get(str(folder).removesuffix(".txt"))
             if folder.suffix == ".txt" and other is not None:
-                raise TilerError(
-                    f"{other} and {seen[label]}: a file and a folder would have one name"
-                )
-    return labels
+                raise TilerError(f"{other} and {key} would be a file and a folder of the same name")
 
 
 def _below(path: str) -> str:
-    parts = [
-        part
-        for part in path.replace("\\", "/").replace(":", "/").split("/")
-        if part not in ("", ".")
-    ]
-    return "/".join("__" if part == ".." else part for part in parts)
+    """A path that leads below the folder it is looked up in."""
+    parts = []
+    for part in path.replace("\\", "/").replace(":", "/").split("/"):
+        if part == "..":
+            parts.append("__")
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
 
 
 def ids_of(keys: Sequence[str]) -> list[str]:
-    """image_id of each image: its name without folder and suffix, where that is its alone; else its
-    path.
+    """image_id of each image: its name without folder and suffix, if no other image has that; else
+    its path.
 
     >>> ids_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
     ['a/x.jpg', 'b/x.jpg', 'y']
@@ -94,7 +106,7 @@ def ids_of(keys: Sequence[str]) -> list[str]:
 
 
 def owned_in(folder: Folder) -> Callable[[str], bool]:
-    """Tells which files of an output, by their paths in it, are of it."""
+    """A test whether a path in an output is that of one of its own files."""
     sources = provenance.read_sources(folder.path / provenance.NAME, folder.opened)
     labels = set(labels_of([source.source for source in sources]))
 
@@ -111,33 +123,31 @@ def owned_in(folder: Folder) -> Callable[[str], bool]:
 
 
 class Record(msgspec.Struct):
-    """Of an image that is done.
+    """What the journal holds of an image that is done.
 
     Attributes:
-        shared: for each file that images share, where this one's part ends, and the digest of
-            all up to there.
-        own: its own files, with their stamps (see `Folder.stamp`).
+        shared: the files that images share, with where this one's part ends.
+        own: its own files.
     """
 
     outcome: MergeOutcome
-    shared: dict[str, tuple[int, str]]
-    own: dict[str, tuple[int, int]]
+    shared: dict[str, Mark]
+    own: dict[str, Stamp]
 
 
 class Shared:
-    """A file to which each image adds its part, and the digest of what is in it."""
+    """A file to which each image adds its part, with the digest of its content."""
 
     def __init__(self) -> None:
         self.end = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
     @property
-    def mark(self) -> tuple[int, str]:
-        """Where it ends, and the digest of all up to there."""
+    def mark(self) -> Mark:
         return self.end, self._hash.hexdigest()
 
     def grown(self, text: bytes) -> Shared:
-        """The same with more text."""
+        """The file with more text."""
         longer = Shared()
         longer.end = self.end + len(text)
         longer._hash = self._hash.copy()
@@ -148,8 +158,8 @@ class Shared:
 class Writer:
     """Writes images one after the other into a tree.
 
-    Files that images share grow at their end, so a run that resumes cuts them back to where the
-    last image that is confirmed had ended.
+    Files that images share grow at their end, so a run that resumes cuts them back to the end of
+    the last image that is confirmed.
     """
 
     def __init__(self, tree: Folder, task: Task, head: bytes, csv: bool) -> None:
@@ -161,20 +171,23 @@ class Writer:
 
     def resumes(self, record: Record) -> bool:
         """Whether an image's files are as an earlier run left them, after those of the images
-        before it; then the next one is written behind it."""
+        before it; then the next one is written behind it.
+        """
         try:
-            if any(self.tree.stamp(name) != stamp for name, stamp in record.own.items()):
-                return False
-            grown = {name: self._read_on(name, end) for name, (end, _) in record.shared.items()}
+            for name, stamp in record.own.items():
+                if self.tree.stamp(name) != stamp:
+                    return False
+            shared = {name: self._read_on(name, end) for name, (end, _) in record.shared.items()}
         except (OSError, TilerError):
             return False
-        if any(shared.mark != record.shared[name] for name, shared in grown.items()):
-            return False
-        self.shared = grown
+        for name, file in shared.items():
+            if file.mark != record.shared[name]:
+                return False
+        self.shared = shared
         return True
 
     def _read_on(self, name: str, end: int) -> Shared:
-        """A shared file up to where it shall end."""
+        """A shared file up to its expected end."""
         before = self.shared.get(name, Shared())
         with self.tree.open(name) as file:
             file.seek(before.end)
@@ -194,18 +207,18 @@ class Writer:
                 if name.startswith("dota/") and name not in self.shared:
                     self.tree.remove(name)
 
-    def add(self, done: Work) -> Record:
+    def add(self, item: Work) -> Record:
         """Write an image's files, and its part of the shared ones."""
         with writing():
-            for name, text in done.files.items():
+            for name, text in item.files.items():
                 self.tree.make(os.path.dirname(name))
                 self.tree.write(name, text)
-            for name, text in done.streams.items():
+            for name, text in item.streams.items():
                 if text:
                     self._append(name, text)
-            own = {name: self.tree.stamp(name) for name in done.files}
+            own = {name: self.tree.stamp(name) for name in item.files}
         shared = {name: file.mark for name, file in self.shared.items()}
-        return Record(done.outcome, shared, own)
+        return Record(item.outcome, shared, own)
 
     def _append(self, name: str, text: bytes) -> None:
         before = self.shared.get(name)
@@ -220,9 +233,10 @@ class Writer:
         self.shared[name] = before.grown(text)
 
     def finish(self) -> dict[str, int]:
-        """Close what has an end. Returns the shared files and their bytes."""
-        end = b"\n]\n" if self.shared["predictions.json"].end > 1 else b"]\n"
+        """Write the end of predictions.json. Returns the shared files and their bytes."""
+        entries = self.shared["predictions.json"]
+        end = b"\n]\n" if entries.end > 1 else b"]\n"
         with writing(), self.tree.append("predictions.json") as file:
             file.write(end)
-        self.shared["predictions.json"] = self.shared["predictions.json"].grown(end)
+        self.shared["predictions.json"] = entries.grown(end)
         return {name: file.end for name, file in sorted(self.shared.items())}

@@ -1,4 +1,4 @@
-"""What is to be merged: options checked, predictions read, every tile looked up."""
+"""The plan of a merge: options checked, predictions opened, the tile of each looked up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tiler.formats.affine import Affine
 from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
 from tiler.geometry import boxes as box
-from tiler.merging.category_ids import chosen as ids_for
+from tiler.merging.category_ids import Ids
+from tiler.merging.category_ids import chosen as chosen_ids
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
@@ -28,121 +29,197 @@ from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.values import path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
+from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
 from tiler.version import __version__
 
-OPTIONS = (MergeOptions, PredictionOptions, RunOptions)
+Given = dict[str, Any]  # options by name
 
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """What is to be done, all looked up.
+    """What is to be done, with every tile looked up.
 
     Attributes:
-        by_names: the tiles are told by the names of predictions, no manifest lists them.
-        places: where predictions, tiles and images lie, as far as they were used, by the options'
-            names.
+        index_digest: of the images and tiles that predictions were looked up in.
+        by_names: tiles are known by the names of predictions only, no manifest lists them.
+        places: of predictions, tiles and images, as far as they were used, by the options' names.
     """
 
     job: MergeJob
     pieces: list[Piece]
     report: MergeReport
-    index: str
+    index_digest: str
     by_names: bool
     places: dict[str, Path] = field(default_factory=dict)
 
     def head(self) -> provenance.ProvenanceHead:
         """The first line of merged.jsonl."""
-        report, shape = self.report, self.report.kpt_shape
-        options = {**self.job.merging.plain(), **self.job.files.plain()}
+        report = self.report
         return provenance.ProvenanceHead(
-            __version__,
-            provenance.SCHEMA,
-            report.task,
-            report.names,
-            options,
-            report.predictions,
-            self.index,
-            shape,
-            self.by_names,
+            tiler=__version__,
+            schema=provenance.SCHEMA,
+            task=report.task,
+            names=report.names,
+            options={**self.job.merging.plain(), **self.job.files.plain()},
+            predictions=report.predictions,
+            index=self.index_digest,
+            kpt_shape=report.kpt_shape,
+            by_names=self.by_names,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _MergeInputs:
+    """Where predictions, tiles, images and the dataset are, as far as that was given."""
+
+    preds: Path
+    tiles: Path | None
+    images: Path | None
+    data: Path | None
+
+    @classmethod
+    def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _MergeInputs:
+        return cls(
+            path(preds, "preds"),
+            _optional_path(tiles, "tiles"),
+            _optional_path(images, "images"),
+            _optional_path(data, "data"),
+        )
+
+    def manifest(self) -> Path | None:
+        """The manifest of the tiles; None where their names tell their places."""
+        if self.images is not None and self.tiles is None:
+            return None
+        return indexes.manifest_of(self.preds, self.tiles)
+
+    def ground_truth(self) -> DatasetYaml | CocoTruth | None:
+        """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
+        if self.data is None:
+            return None
+        if self.data.suffix.lower() == ".json":
+            return coco_ground_truth.read(self.data)
+        return dataset_yaml.read(self.data)
+
+
+def _optional_path(value: Any, name: str) -> Path | None:
+    return None if value is None else path(value, name)
+
+
 def planned(
-    given: str | Path,
+    preds: str | Path,
     tiles: str | Path | None,
     images: str | Path | None,
     data: str | Path | None,
-    options: dict[str, Any],
+    options: Given,
 ) -> tuple[MergePlan, RunOptions]:
-    preds = path(given, "preds")
-    tiles = None if tiles is None else path(tiles, "tiles")
-    images = None if images is None else path(images, "images")
-    data = None if data is None else path(data, "data")
-    names = [{item.name for item in fields(cls)} for cls in OPTIONS]
-    unknown = {
-        key: value for key, value in options.items() if not any(key in known for known in names)
-    }
-    merging = MergeOptions.of({**{k: v for k, v in options.items() if k in names[0]}, **unknown})
-    files = PredictionOptions.of({k: v for k, v in options.items() if k in names[1]})
-    run = RunOptions.of({k: v for k, v in options.items() if k in names[2]})
-    if files.affine == "world" and images is None:
+    """Check the options, open the predictions and look up the tile of each.
+
+    Raises:
+        TilerError: invalid options, or predictions that cannot be used.
+    """
+    inputs = _MergeInputs.of(preds, tiles, images, data)
+    merging, files, run = _options(options)
+    _require_possible(inputs, files)
+    merging.require_in_effect()
+    files.require_in_effect()
+    if not os.path.exists(inputs.preds):
+        raise TilerError(f"{inputs.preds}: no such file or folder")
+    return _opened(inputs, merging, files), run
+
+
+def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
+    """The plan, once options and paths are checked."""
+    truth = inputs.ground_truth()
+    manifest = inputs.manifest()
+    index = None if manifest is None else indexes.of_manifest(manifest)
+    reading = _reading(files, index, truth)
+    require_classes(merging, reading.names)
+    _require_writable(files, reading.names)
+    predictions = open_predictions(inputs.preds, reading)
+    _require_used(merging, files, predictions.task, manifest)
+    if index is None:
+        index = _index_by_names(predictions, inputs, files)
+    root = inputs.images or index.root
+    job = MergeJob(merging, files, reading.names, str(inputs.preds), root)
+    places = {"preds": inputs.preds}
+    if manifest is not None:
+        places["tiles"] = manifest
+    if inputs.images is not None:
+        places["images"] = inputs.images
+    truth_name = "" if inputs.data is None else inputs.data.name
+    return replace(_plan(job, predictions, index, truth, truth_name), places=places)
+
+
+def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]:
+    """The options by their group; an unknown one is an error."""
+    files = _of_group(given, PredictionOptions)
+    run = _of_group(given, RunOptions)
+    # with the unknown ones, so that the error names them
+    merging = {name: value for name, value in given.items() if name not in files | run}
+    merging |= _of_group(given, MergeOptions)
+    return MergeOptions.of(merging), PredictionOptions.of(files), RunOptions.of(run)
+
+
+def _of_group(given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]) -> Given:
+    names = {item.name for item in fields(group)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _require_possible(inputs: _MergeInputs, files: PredictionOptions) -> None:
+    """Raises:
+    TilerError: --affine without what it needs, or not six numbers.
+    """
+    if files.affine == "world" and inputs.images is None:
         raise TilerError("--affine world looks for world files beside the images: say --images")
     if files.affine not in ("", "world", "pixels"):
         Affine.of(files.affine)
-    merging.require_in_effect()
-    files.require_in_effect()
-    if not os.path.exists(preds):
-        raise TilerError(f"{preds}: no such file or folder")
-    truth = None if data is None else _classes(data)
-    manifest = indexes.manifest_of(preds, tiles) if tiles or not images else None
-    known = None if manifest is None else indexes.of_manifest(manifest)
-    reading = _reading(files, known, truth)
-    require_classes(merging, reading.names)
-    _require_writable(files, reading.names)
-    found = open_predictions(preds, reading)
-    _require_used(merging, files, found.task, manifest)
-    if known is None:
-        if images is None:
-            raise TilerError(
-                f"{preds}: where do these tiles lie? Give --tiles with the output of tiler split, "
-                "or --images with the full images if the tiles' names tell their places"
-            )
-        known = indexes.of_names(found.keys, images, files)
-    job = MergeJob(merging, files, reading.names, str(preds), images or known.root)
-    used = {"preds": preds, "tiles": manifest, "images": images}
-    places = {name: place for name, place in used.items() if place is not None}
-    return replace(
-        _looked_up(job, found, known, truth, "" if data is None else data.name), places=places
-    ), run
+
+
+def _index_by_names(
+    predictions: Predictions, inputs: _MergeInputs, files: PredictionOptions
+) -> Index:
+    """Where tiles lie, by their names."""
+    if inputs.images is None:
+        raise TilerError(
+            f"{inputs.preds}: where do these tiles lie? Give --tiles with the output of tiler "
+            "split, or --images with the full images if the tiles' names tell their places"
+        )
+    return indexes.of_names(predictions.keys, inputs.images, files)
 
 
 def _require_used(
     merging: MergeOptions, files: PredictionOptions, task: str, manifest: Path | None
 ) -> None:
     """Raises:
-    TilerError: an option that was given says nothing of such predictions.
+    TilerError: an option that was given does not apply to such predictions.
     """
     if task != "segment" and merging.parts != MergeOptions().parts:
         raise TilerError(
             f"--parts {merging.parts}: the predictions are {task}, and only outlines have parts"
         )
+    if manifest is None:
+        return
     for name in ("naming", "tile"):
         value = getattr(files, name)
-        if manifest is not None and value != getattr(PredictionOptions(), name):
-            raise TilerError(f"--{name} {value}: the tiles are told by {manifest}")
+        if value != getattr(PredictionOptions(), name):
+            raise TilerError(f"--{name} {value}: the places of tiles are known from {manifest}")
 
 
 def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
     """Raises:
     TilerError: classes that a format which is asked for cannot hold.
     """
-    if files.category_base == "coco91" and names is not None and len(names) > len(COCO91):
+    if names is None:
+        return
+    if files.category_base == "coco91" and len(names) > len(COCO91):
         raise TilerError(
             f"--category-base coco91 is for COCO's {len(COCO91)} classes, got {len(names)}"
         )
+    if "dota" not in files.export.split(","):
+        return
     seen: dict[str, str] = {}
-    for name in names or () if "dota" in files.export.split(",") else ():
+    for name in names:
         other = seen.setdefault(dota_file(name), name)
         if other != name:
             raise TilerError(
@@ -151,162 +228,235 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
             )
 
 
-def _classes(data: Path) -> DatasetYaml | CocoTruth:
-    """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
-    return (
-        coco_ground_truth.read(data) if data.suffix.lower() == ".json" else dataset_yaml.read(data)
-    )
-
-
 def _reading(
-    files: PredictionOptions, known: Index | None, data: DatasetYaml | CocoTruth | None
+    files: PredictionOptions, index: Index | None, truth: DatasetYaml | CocoTruth | None
 ) -> Reading:
+    """How predictions are read: by the options, else as the tiles or the ground truth say."""
     task = files.task
-    if task == "auto" and known is not None:
-        task = known.task
-    # what was split is what was trained on
-    told = [one for one in (known, data) if one is not None]
-    names = next((one.names for one in told if one.names), None)
-    shape = next((one.kpt_shape for one in told if one.kpt_shape), None)
-    table = (
-        None
-        if known is None or known.categories is None
-        else {id: k for k, id in enumerate(known.categories)}
-    )
-    if isinstance(data, CocoTruth) and data.names == names:
-        table = data.categories
+    if task == "auto" and index is not None:
+        task = index.task
+    names: tuple[str, ...] | None = None
+    kpt_shape: tuple[int, int] | None = None
+    for source in (index, truth):  # the tiles first: what was split is what was trained on
+        if source is not None:
+            names = names or source.names or None
+            kpt_shape = kpt_shape or source.kpt_shape
+    table = None
+    if isinstance(truth, CocoTruth) and truth.names == names:
+        table = truth.categories
+    elif index is not None and index.categories is not None:
+        table = places_of(index.categories)
     return Reading(
-        task, names, shape, files.assume_conf, files.conf_first, files.preds_base, categories=table
+        task=task,
+        names=names,
+        kpt_shape=kpt_shape,
+        assume_conf=files.assume_conf,
+        conf_first=files.conf_first,
+        preds_base=files.preds_base,
+        categories=table,
     )
 
 
-def _looked_up(
-    job: MergeJob,
-    found: Predictions,
-    known: Index,
-    truth: DatasetYaml | CocoTruth | None,
-    shown_truth: str,
-) -> MergePlan:
-    """Every prediction with its image and tile; those of no tile are reported."""
-    numbers = known.numbered() if found.numeric else {}
-    findings = [*found.findings, *known.findings]
-    members: dict[int, list[tuple[int, int]]] = {}
-    first: dict[tuple[int, int], int] = {}
-    where = "labels" if os.path.isdir(os.path.join(job.preds, "labels")) else ""
-    for i, key in enumerate(found.keys):
-        place = known.place(numbers.get(key, key))
-        file = os.path.join(where, f"{key}.txt")
-        path = file if os.path.exists(os.path.join(job.preds, file)) else ""
-        shown = "" if path else f"{key[:100]}: "
-        if place is None:
-            findings.append(
-                Finding(
-                    path,
-                    "D10",
-                    f"{shown}not a tile by the {known.said}; {found.counts[i]} rows left out",
-                )
-            )
-            continue
-        if place in first:
-            other = found.keys[first[place]][:100]
-            findings.append(
-                Finding(
-                    path, "D10", f"{shown}its tile has predictions in {other} already; left out"
-                )
-            )
-            continue
-        first[place] = i
-        members.setdefault(place[0], []).append((place[1], i))
-    if found.keys and not members:
-        shown = found.keys[0][:100]
-        raise TilerError(
-            f"{job.preds}: none of {len(found.keys)} predictions ({shown}, ...) is for a tile of "
-            f"{known.where}"
-        )
-    unread = {
-        os.path.splitext(os.path.basename(finding.path))[0]
-        for finding in found.findings
-        if finding.code == "D01"
-    }
-    splits = _covered(
-        [known.images[number].splits for number in members] or [p.splits for p in known.images]
-    )
-    left_out = sorted({split for image in known.images for split in image.splits} - splits)
-    numbered = [n for n, image in enumerate(known.images) if splits.intersection(image.splits)]
-    chosen = [known.images[n] for n in numbered]
-    keys = [image.key for image in chosen]
-    predicted = [n in members for n in numbered]
-    ids = ids_for(job.files.category_base, chosen, predicted, job.names, known, truth, shown_truth)
-    findings += ids.findings
-    job = replace(job, base=ids.base, categories=ids.categories)
-    called = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)
-    pieces = [
-        _piece(image, sorted(members.get(n, [])), names, found, unread)
-        for n, image, names in zip(numbered, chosen, called, strict=True)
-    ]
-    report = MergeReport(
-        found.task,
-        found.kind,
-        known.said,
-        list(job.names or ()),
-        MergeCounts(),
-        left_out,
-        [replace(f, path=inside(f.path, job.preds)) for f in findings],
-        None if found.kpt_shape is None else list(found.kpt_shape),
-        where=str(known.where),
-    )
-    looked_up = [[p.key, p.width, p.height, p.names, *([p.geo] if p.geo else [])] for p in chosen]
-    named = [ids.categories, ids.images] if ids.of_truth else []
-    index = hashlib.blake2b(msgspec.json.encode([*looked_up, *named]), digest_size=16).hexdigest()
-    return MergePlan(job, pieces, report, index, known.by_names)
+@dataclass(slots=True)
+class _AssignedPredictions:
+    """Which predictions are for which tile.
 
-
-def _covered(given: list[tuple[str, ...]]) -> set[str]:
-    """The splits that predictions are for; an image in several splits counts for one that others
-    tell of.
+    Attributes:
+        members: by the number of each image, the indices of its predictions by tile.
+        findings: predictions for what is no tile, or for a tile that has some already.
     """
-    covered = {splits[0] for splits in given if len(splits) == 1}
-    for splits in given:
+
+    preds: str
+    members: dict[int, dict[int, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, predictions: Predictions, index: Index, preds: str) -> _AssignedPredictions:
+        assigned = cls(preds)
+        keys = predictions.keys
+        names = index.numbered() if predictions.numeric else {}
+        for i, key in enumerate(keys):
+            place = index.place(names.get(key, key))
+            if place is None:
+                rows = predictions.counts[i]
+                reason = f"not a tile according to the {index.said}; {rows} rows left out"
+                assigned.leave_out(key, reason)
+                continue
+            image, tile = place
+            tiles = assigned.members.setdefault(image, {})
+            if tile in tiles:
+                other = keys[tiles[tile]][:100]
+                assigned.leave_out(key, f"its tile has predictions in {other} already; left out")
+            else:
+                tiles[tile] = i
+        return assigned
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """Report predictions, with their file if they are a txt."""
+        where = "labels" if os.path.isdir(os.path.join(self.preds, "labels")) else ""
+        file = os.path.join(where, f"{key}.txt")
+        if os.path.exists(os.path.join(self.preds, file)):
+            self.findings.append(Finding(file, "D10", reason))
+        else:
+            self.findings.append(Finding("", "D10", f"{key[:100]}: {reason}"))
+
+
+def _plan(
+    job: MergeJob,
+    predictions: Predictions,
+    index: Index,
+    truth: DatasetYaml | CocoTruth | None,
+    truth_name: str,
+) -> MergePlan:
+    """Every prediction with its image and tile; those for no tile are reported."""
+    assigned = _AssignedPredictions.of(predictions, index, job.preds)
+    _require_any(assigned, predictions, index)
+    covered = _CoveredImages.of(index, assigned.members)
+    predicted = [*map(bool, covered.members)]
+    base = job.files.category_base
+    ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, truth_name)
+    job = replace(job, first_category=ids.first_category, categories=ids.categories)
+    findings = [*predictions.findings, *index.findings, *assigned.findings, *ids.findings]
+    report = MergeReport(
+        task=predictions.task,
+        predictions=predictions.kind,
+        index=index.said,
+        names=list(job.names or ()),
+        counts=MergeCounts(),
+        left_out=covered.left_out,
+        findings=[replace(f, path=inside(f.path, job.preds)) for f in findings],
+        kpt_shape=None if predictions.kpt_shape is None else list(predictions.kpt_shape),
+        where=str(index.where),
+    )
+    pieces = _pieces(covered, ids, predictions)
+    return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
+
+
+def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:
+    """Raises:
+    TilerError: there are predictions, but none for a tile.
+    """
+    keys = predictions.keys
+    if keys and not assigned.members:
+        raise TilerError(
+            f"{assigned.preds}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
+            f"tile of {index.where}"
+        )
+
+
+@dataclass(slots=True)
+class _CoveredImages:
+    """The images of the splits that predictions are for.
+
+    Attributes:
+        members: of each image, the indices of its predictions by tile.
+        left_out: the other splits.
+    """
+
+    images: list[TiledImage]
+    members: list[dict[int, int]]
+    left_out: list[str]
+
+    @classmethod
+    def of(cls, index: Index, members: dict[int, dict[int, int]]) -> _CoveredImages:
+        """`members`: of the images by their number."""
+        numbers = members or range(len(index.images))
+        splits = _covered_splits([index.images[number].splits for number in numbers])
+        covered = cls([], [], [])
+        others: set[str] = set()
+        for number, image in enumerate(index.images):
+            others.update(image.splits)
+            if splits.intersection(image.splits):
+                covered.images.append(image)
+                covered.members.append(members.get(number, {}))
+        covered.left_out += sorted(others - splits)
+        return covered
+
+
+def _covered_splits(predicted: list[tuple[str, ...]]) -> set[str]:
+    """The splits that predictions are for; an image in several splits counts for one that other
+    images are in, if there is one.
+    """
+    covered = {splits[0] for splits in predicted if len(splits) == 1}
+    for splits in predicted:
         if not covered.intersection(splits):
             covered.add(splits[0])
     return covered
 
 
+def _index_digest(images: list[TiledImage], ids: Ids) -> str:
+    """The digest of the images and tiles that predictions were looked up in."""
+    content: list[Any] = []
+    for image in images:
+        geo = [image.geo] if image.geo else []
+        content.append([image.key, image.width, image.height, image.names, *geo])
+    if ids.of_truth:
+        content += [ids.categories, ids.images]
+    return hashlib.blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
+
+
+def _unread(predictions: Predictions) -> set[str]:
+    """The tiles whose predictions cannot be read: it is not known what was detected there."""
+    names = set()
+    for finding in predictions.findings:
+        if finding.code == "D01":
+            names.add(os.path.splitext(os.path.basename(finding.path))[0])
+    return names
+
+
+def _pieces(covered: _CoveredImages, ids: Ids, predictions: Predictions) -> list[Piece]:
+    """The images with what was predicted for each."""
+    keys = [image.key for image in covered.images]
+    names = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)
+    unread = _unread(predictions)
+    pieces = []
+    for image, tiles, own_names in zip(covered.images, covered.members, names, strict=True):
+        pieces.append(_piece(image, tiles, own_names, predictions, unread))
+    return pieces
+
+
 def _piece(
     image: TiledImage,
-    members: list[tuple[int, int]],
+    tiles: dict[int, int],
     names: tuple[str, str, int | str],
-    found: Predictions,
+    predictions: Predictions,
     unread: set[str],
 ) -> Piece:
-    """An image with what was predicted for it: on its tiles, and on all of it as one more tile.
+    """An image with what was predicted on its tiles, and on all of it as one more tile.
 
     Args:
-        names: label file, name and image_id.
-        unread: tiles whose predictions could not be read; it is not known what they saw.
+        tiles: index of the predictions by tile.
+        names: label file, short name and image_id.
+        unread: tiles whose predictions cannot be read.
     """
-    told = [tile for tile, _ in members]
-    others = sorted(set(range(len(image.names))).difference(told))
-    silent = [tile for tile in others if image.names[tile] not in unread]
-    lost = [tile for tile in others if image.names[tile] in unread]
+    predicted = sorted(tiles)
+    others = sorted({*range(len(image.names))}.difference(tiles))
+    silent, lost = [], []
+    for tile in others:
+        if image.names[tile] in unread:
+            lost.append(tile)
+        else:
+            silent.append(tile)
     return Piece(
         image.key,
         *names,
         image.width,
         image.height,
-        _frames(image, told),
-        _frames(image, silent),
-        _frames(image, lost),
-        found.batch([i for _, i in members]),
-        bool(members),
-        image.geo,
+        frames=_frames(image, predicted),
+        silent=_frames(image, silent),
+        unread=_frames(image, lost),
+        batch=predictions.batch([tiles[tile] for tile in predicted]),
+        predicted=bool(tiles),
+        geo=image.geo,
     )
 
 
 def _frames(image: TiledImage, tiles: list[int]) -> Frames:
-    """Some of an image's tiles; WHOLE is the image itself, as a tile after the last."""
+    """Some of an image's tiles. WHOLE (-1) is the image itself, as a tile after the last."""
     whole = np.array([0, 0, image.width, image.height], np.float64)
-    names = [image.stem if tile == indexes.WHOLE else image.names[tile] for tile in tiles]
-    chosen = np.array(tiles, np.int64)
-    rects = np.concatenate([image.rects, whole[None]])[chosen]
-    return Frames(names, rects, np.append(image.scale, 1.0)[chosen], box.intersection(rects, whole))
+    names = [*image.names, image.stem]
+    index = np.array(tiles, np.int64)
+    rects = np.concatenate([image.rects, whole[None]])[index]
+    scale = np.append(image.scale, 1.0)[index]
+    within = box.intersection(rects, whole)
+    return Frames([names[tile] for tile in tiles], rects, scale, within)

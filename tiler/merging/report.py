@@ -1,9 +1,9 @@
-"""What merging did: counts of every row and detection, and what was noticed."""
+"""The report of a merge: counts of all rows and detections, and the findings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,22 +14,28 @@ from tiler.predictions import FULL, Detections
 from tiler.stitching import FATES, FUSED, KEPT, ORPHAN, Stitched
 from tiler.version import __version__
 
+if TYPE_CHECKING:
+    from tiler.types import Bools, Ints
+
 
 class MergeCounts(msgspec.Struct):
     """Numbers of one image, or of all.
 
-    Every row that was read is in one of refused, dropped (by fate) or the rows that
+    Every row that was read counts once: as refused, as dropped (by fate), or as one of those that
     `detections` are made of: kept + fused + orphan.
 
     Attributes:
-        tiles: of the images; `predicted` of them have rows, `full` exactly 300, the number at
-            which trainers' detectors stop.
+        empty: images without detections.
+        tiles: of the images.
+        predicted: tiles that have rows.
+        full: tiles with exactly 300 rows, the most that trainers' detectors keep.
         rows: of predictions.
-        refused: rows that cannot be meant.
-        fates: of the other rows, by `stitching.FATES`.
-        cut: rows that their tile cuts.
+        refused: invalid rows.
+        fates: the other rows, by `stitching.FATES`.
+        cut: rows of objects that their tile cuts.
         joined: detections made of several rows.
-        detections: what was written; `classes` by class id.
+        detections: those of the full images.
+        classes: the same by class id.
     """
 
     images: int = 0
@@ -46,38 +52,45 @@ class MergeCounts(msgspec.Struct):
     classes: dict[int, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: MergeCounts) -> None:
-        """Count in those of another image."""
+        """Add those of another image."""
         for name in self.__struct_fields__:
-            mine, more = getattr(self, name), getattr(other, name)
+            mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, dict):
-                for key, number in more.items():
+                for key, number in theirs.items():
                     mine[key] = mine.get(key, 0) + number
             else:
-                setattr(self, name, mine + more)
+                setattr(self, name, mine + theirs)
 
 
-def counted(
-    tiles: int, rows: np.ndarray[Any, Any], read: Detections, merged: Stitched
-) -> MergeCounts:
-    """Of one image. `rows`: of each tile with predictions."""
-    out = merged.instances
-    fates = np.bincount(merged.fate, minlength=len(FATES))
-    stays = np.isin(merged.fate, (KEPT, FUSED, ORPHAN)) & (merged.into >= 0)
-    members = np.bincount(merged.into[stays], minlength=len(out))
-    classes, number = np.unique(out.class_id, return_counts=True)
+def stays(result: Stitched) -> Bools:
+    """`(N,)` True for the rows that a detection is made of."""
+    return np.isin(result.fate, (KEPT, FUSED, ORPHAN)) & (result.into >= 0)
+
+
+def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) -> MergeCounts:
+    """The numbers of one image.
+
+    Args:
+        tiles: of the image.
+        rows: of each tile with predictions.
+    """
+    merged = result.instances
+    fates = np.bincount(result.fate, minlength=len(FATES)).tolist()
+    members = np.bincount(result.into[stays(result)], minlength=len(merged))
+    classes, number = np.unique(merged.class_id, return_counts=True)
     return MergeCounts(
         images=1,
-        empty=int(len(out) == 0),
+        empty=int(len(merged) == 0),
         tiles=tiles,
         predicted=int((rows > 0).sum()),
         full=int((rows == FULL).sum()),
-        rows=len(merged.fate) + len(read.refused),
-        refused=len(read.refused),
-        cut=int(merged.cut.sum()),
+        rows=len(result.fate) + len(detections.rejected),
+        refused=len(detections.rejected),
+        cut=int(result.cut.sum()),
         joined=int((members > 1).sum()),
-        detections=len(out),
-        fates={name: int(fates[k]) for k, name in enumerate(FATES) if fates[k]},
-        classes={int(k): int(n) for k, n in zip(classes, number, strict=True)},
+        detections=len(merged),
+        fates={name: count for name, count in zip(FATES, fates, strict=True) if count},
+        classes=dict(zip(classes.tolist(), number.tolist(), strict=True)),
     )
 
 
@@ -86,14 +99,15 @@ class MergeReport(msgspec.Struct):
 
     Attributes:
         predictions: what was read, in words.
-        index: what the tiles' places were taken from, in words; `where` that lies (not written to
-            report.json).
+        index: where the tiles' places were taken from, in words.
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
-        findings: what was noticed, errors and warnings and notes.
+        findings: errors, warnings and notes.
         files: those that all images share, and their bytes.
+        where: the manifest or folder that the tiles' places were taken from (not written to
+            report.json).
         out: the output folder, empty when nothing was written (not written to report.json).
-        unchanged: True when the output was complete before.
+        unchanged: True when the output was complete before (not written to report.json).
     """
 
     task: str
@@ -112,13 +126,13 @@ class MergeReport(msgspec.Struct):
     unchanged: bool = False
 
     def levels(self) -> Counter[str]:
-        """How many errors, warnings and notes there are."""
+        """The number of errors, warnings and notes."""
         return report_json.levels(self.findings)
 
     def exit_code(self) -> int:
-        """1 when something of the predictions was refused."""
+        """1 when any of the predictions were rejected."""
         return int(self.levels()["error"] > 0)
 
     def encoded(self) -> bytes:
-        """report.json."""
+        """The content of report.json."""
         return report_json.encoded(self, self.findings, ("where", "out", "unchanged"))

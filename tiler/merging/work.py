@@ -21,31 +21,40 @@ from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
-from tiler.merging.report import MergeCounts, counted
+from tiler.merging.report import MergeCounts, counted, stays
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.predictions import FULL, Batch, Detections, Frames
 from tiler.run.rejecting import refusal
-from tiler.stitching import DUPLICATE, FATES, FUSED, KEPT, ORPHAN, Stitched, merged
+from tiler.stitching import DUPLICATE, FATES, ORPHAN, Stitched, merged
 
 if TYPE_CHECKING:
     from tiler.types import Ints
 
 UNREADABLE = "unreadable"  # in place of a digest
-STEP = 65_536  # detections that are Python objects at once
+STEP = 65_536  # detections that become Python objects at once
 
 
 @dataclass(frozen=True, slots=True)
 class MergeJob:
-    """What all images have in common."""
+    """What all images have in common.
+
+    Attributes:
+        names: of classes, if known.
+        preds: the predictions, as findings name them.
+        root: the folder of the images, for world files.
+        write: make the text of the output too.
+        first_category: category id of class 0 in predictions.json.
+        categories: category id of each class there, in place of `first_category`.
+    """
 
     merging: MergeOptions
     files: PredictionOptions
     names: tuple[str, ...] | None
-    preds: str  # as findings name it
-    root: Path | None = None  # of the images, for world files
-    write: bool = True  # make the text of the output too
-    base: int = 0  # category id of class 0
-    categories: tuple[int, ...] | None = None  # of each class, in place of `base`
+    preds: str
+    root: Path | None = None
+    write: bool = True
+    first_category: int = 0
+    categories: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,13 +63,14 @@ class Piece:
 
     Attributes:
         key: the image's path.
-        label: where its label file goes, without suffix.
-        name: a short one, that only it has.
-        image_id: of predictions.json.
+        label: the path of its label file, without suffix.
+        name: a short one that no other image has.
+        image_id: in predictions.json.
         frames: its tiles with predictions.
-        silent: those without, in which nothing was found.
-        unread: those whose predictions could not be read; it is not known what they saw.
-        batch: the predictions; `predicted` that there are any, if only an empty file.
+        silent: its tiles without: nothing was detected there.
+        unread: its tiles whose predictions cannot be read: it is not known what was detected there.
+        batch: the predictions.
+        predicted: there are predictions, if only an empty file.
         geo: where it lies in the world, if that is known.
     """
 
@@ -79,7 +89,7 @@ class Piece:
 
 
 class MergeOutcome(msgspec.Struct):
-    """What became of one image, without its detections."""
+    """The result of one image, without its detections."""
 
     key: str
     digest: str
@@ -92,8 +102,8 @@ class Work:
     """An outcome, the detections, and what is to be written.
 
     Attributes:
-        files: by path in the output, files of this image alone.
-        streams: by path, what it adds to files that all images share.
+        files: content by path in the output, of the files of this image alone.
+        streams: by path, what is added to the files that all images share.
     """
 
     outcome: MergeOutcome
@@ -102,8 +112,23 @@ class Work:
     streams: dict[str, bytes]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MergedRows:
+    """The predictions of an image and what they became, in the parts that are written.
+
+    Attributes:
+        tile_detections: the predictions as they were read.
+        result: the same, merged; its `into` leads to the first part of each merged detection.
+        owner: `(D,)` for each detection of the result, the merged one it is, or is a part of.
+    """
+
+    tile_detections: Detections
+    result: Stitched
+    owner: Ints
+
+
 def digest_of(piece: Piece) -> str:
-    """What the predictions of an image are called now."""
+    """The digest of the predictions of an image as they are now."""
     try:
         return _digest(piece, piece.batch.read(piece.frames))
     except Exception as error:
@@ -111,98 +136,100 @@ def digest_of(piece: Piece) -> str:
         return UNREADABLE
 
 
-def stitched(job: MergeJob, piece: Piece) -> tuple[Detections, Stitched, Ints]:
-    """The predictions of an image, read and merged, in the parts that are written.
-
-    The last of the three is, for each detection, which merged one it is, or is a part of:
-    `Stitched.into` leads to the first part.
-    """
-    read = piece.batch.read(piece.frames)
-    tiles = Tiles.of(
-        np.concatenate([piece.frames.rects, piece.silent.rects]), (piece.width, piece.height)
-    )
-    doubtful = [tile for tile, _, _ in read.refused]  # who knows what these rows were
-    tiles.witness[doubtful] = False
-    result = merged(read.instances, read.tile, tiles, job.merging, job.names)
-    out, owner = _in_parts(result.instances, job.merging.parts)
-    first = np.append(np.searchsorted(owner, np.arange(len(result.instances))), -1)
-    return read, replace(result, instances=out, into=first[result.into]), owner
+def stitched(job: MergeJob, piece: Piece) -> MergedRows:
+    """The predictions of an image, read and merged."""
+    detections = piece.batch.read(piece.frames)
+    rects = np.concatenate([piece.frames.rects, piece.silent.rects])
+    tiles = Tiles.of(rects, (piece.width, piece.height))
+    # a rejected row may have been any detection: its tile does not count as having seen nothing
+    for tile, _, _ in detections.rejected:
+        tiles.witness[tile] = False
+    result = merged(detections.instances, detections.tile, tiles, job.merging, job.names)
+    parts, owner = _in_parts(result.instances, job.merging.parts)
+    first_part = np.searchsorted(owner, np.arange(len(result.instances)))
+    into = np.append(first_part, -1)[result.into]  # -1 stays -1
+    return MergedRows(detections, replace(result, instances=parts, into=into), owner)
 
 
 def work(job: MergeJob, piece: Piece) -> Work:
-    """Read, merge, and make the text of everything that is written, if it is.
+    """Read, merge, and make the text of everything that is written, if anything is.
 
-    Whatever goes wrong, it is this image that is refused: it then has no detections, and no files
-    of its own.
+    Whatever fails, only this image is rejected: it then has no detections, and no files of its own.
 
     Raises:
-        MemoryError: there is too little while others are merged as well; it is to be tried alone.
+        MemoryError: there is too little while other images are merged as well; it is to be tried
+            alone.
     """
     try:
         return _work(job, piece)
     except Exception as error:
-        return _refused(piece, refusal(error))
+        return _rejected(piece, refusal(error))
 
 
-def _refused(piece: Piece, refused: SourceRefused) -> Work:
+def _rejected(piece: Piece, refused: SourceRefused) -> Work:
+    """An image without detections, and why."""
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
-    places = [*_places(piece.frames), *_places(piece.silent), *_places(piece.unread)]
-    tiles = [
-        TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, 0)
-        for name, (x0, y0, x1, y1), scale in places
-    ]
+    tiles = _tile_rows(piece, [0] * len(piece.frames.names))
     digest = digest_of(piece)
-    line = jsonl.line(
-        MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
-    )
+    record = MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
     counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
+    outcome = MergeOutcome(piece.key, digest, counts, [finding])
     none = replace(empty(), conf=np.empty(0))
-    return Work(
-        MergeOutcome(piece.key, digest, counts, [finding]), none, {}, {provenance.NAME: line}
-    )
+    return Work(outcome, none, {}, {provenance.NAME: jsonl.line(record)})
 
 
 def _work(job: MergeJob, piece: Piece) -> Work:
-    read, result, owner = stitched(job, piece)
-    rows = np.bincount(read.tile, minlength=len(piece.frames.names))
-    for tile, _, _ in read.refused:
+    merge = stitched(job, piece)
+    rows = _rows_of_tiles(piece, merge.tile_detections)
+    frame = _map_frame(job, piece)
+    counts = counted(len(rows) + len(piece.silent.names), rows, merge.tile_detections, merge.result)
+    findings = _findings(job, piece, merge, rows, frame)
+    outcome = MergeOutcome(piece.key, _digest(piece, merge.tile_detections), counts, findings)
+    instances = merge.result.instances
+    if not job.write:
+        return Work(outcome, instances, {}, {})
+    files = _files(job, piece, instances, frame)
+    sizes = {name: len(text) for name, text in files.items()}
+    streams = _streams(job, piece, instances)
+    record = _provenance(piece, outcome.digest, rows, merge, sizes)
+    streams[provenance.NAME] = jsonl.line(record)
+    return Work(outcome, instances, files, streams)
+
+
+def _rows_of_tiles(piece: Piece, detections: Detections) -> Ints:
+    """`(T,)` rows of each tile with predictions, the rejected ones too."""
+    rows = np.bincount(detections.tile, minlength=len(piece.frames.names))
+    for tile, _, _ in detections.rejected:
         rows[tile] += 1
-    findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in read.findings]
-    shown = piece.key
-    affine, crs = _frame(job, piece)
-    if affine is None and job.files.affine == "world" and "geojson" in job.files.export:
-        findings.append(
-            Finding("", "D13", f"{shown}: no world file beside it; its GeoJSON is in pixels")
-        )
-    repeated = int((result.fate == DUPLICATE).sum())
+    return rows
+
+
+def _findings(
+    job: MergeJob, piece: Piece, merge: MergedRows, rows: Ints, frame: MapFrame
+) -> list[Finding]:
+    """The findings of the predictions, and what was noticed about the image."""
+    findings = []
+    for finding in merge.tile_detections.findings:
+        findings.append(replace(finding, path=inside(finding.path, job.preds)))
+    if frame.affine is None and job.files.affine == "world" and "geojson" in job.files.export:
+        message = f"{piece.key}: no world file beside it; its GeoJSON is in pixels"
+        findings.append(Finding("", "D13", message))
+    repeated = int((merge.result.fate == DUPLICATE).sum())
     if repeated:
-        findings.append(
-            Finding(
-                "", "D07", f"{shown}: {repeated} rows repeat others of their tile; counted once"
-            )
-        )
+        message = f"{piece.key}: {repeated} rows repeat others of their tile; counted once"
+        findings.append(Finding("", "D07", message))
     full = int((rows == FULL).sum())
     if full:
-        what = f"{shown}: {full} tiles have exactly {FULL} rows: predict with a higher max_det"
-        findings.append(Finding("", "D11", what))
-    counts = counted(len(rows) + len(piece.silent.names), rows, read, result)
-    outcome = MergeOutcome(piece.key, _digest(piece, read), counts, findings)
-    out = result.instances
-    if not job.write:
-        return Work(outcome, out, {}, {})
-    files, streams = _texts(job, piece, out, affine, crs)
-    sizes = {name: len(text) for name, text in files.items()}
-    streams["merged.jsonl"] = jsonl.line(
-        _provenance(piece, outcome.digest, rows, read, result, owner, sizes)
-    )
-    return Work(outcome, out, files, streams)
+        message = f"{piece.key}: {full} tiles have exactly {FULL} rows"
+        findings.append(Finding("", "D11", f"{message}: predict with a higher max_det"))
+    return findings
 
 
-def _digest(piece: Piece, read: Detections) -> str:
-    """Of everything that decides what the image's detections become, but for the options."""
+def _digest(piece: Piece, detections: Detections) -> str:
+    """Of everything that the image's detections depend on, except for the options."""
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
-    return hashlib.blake2b(read.digest.encode() + known, digest_size=16).hexdigest()
+    return hashlib.blake2b(detections.digest.encode() + known, digest_size=16).hexdigest()
 
 
 def _places(frames: Frames) -> list[tuple[str, list[float], float]]:
@@ -222,32 +249,42 @@ def _in_parts(instances: Instances, parts: str) -> tuple[Instances, Ints]:
     order = np.lexsort((-shapely.area(rings.geometry()), owner))
     if parts == "largest":
         order = order[ragged.firsts(owner[order])]
-    rings, owner = rings.take(order), owner[order]
+    rings = rings.take(order)
+    owner = owner[order]
     return instances.take(owner).changed(rings=rings, boxes=rings.bounds()), owner
 
 
-def _texts(
-    job: MergeJob, piece: Piece, out: Instances, affine: Affine | None, crs: str | None
-) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The files of this image, and what it adds to common ones. `affine`, `crs`: of its GeoJSON."""
-    chosen = job.files
+def _files(job: MergeJob, piece: Piece, instances: Instances, frame: MapFrame) -> dict[str, bytes]:
+    """The files of this image alone."""
+    labels = exports.yolo_text(instances, piece.width, piece.height)
+    files = {f"labels/{piece.label}.txt": labels.encode()}
+    if "geojson" in job.files.export.split(","):
+        geojson = exports.geojson(instances, job.names or (), frame.affine, frame.crs)
+        files[f"geojson/{piece.label}.geojson"] = geojson
+    return files
+
+
+def _streams(job: MergeJob, piece: Piece, instances: Instances) -> dict[str, bytes]:
+    """What this image adds to the files that all images share."""
     names = job.names or ()
-    files = {
-        f"labels/{piece.label}.txt": exports.yolo_text(out, piece.width, piece.height).encode()
-    }
-    some = (out.take(np.arange(k, min(k + STEP, len(out)))) for k in range(0, len(out), STEP))
-    ids = (piece.image_id, piece.key, job.base, job.categories)
-    coco = (exports.coco_json(exports.coco_entries(part, *ids)) for part in some)
-    streams = {"predictions.json": b",\n".join(coco)}
-    wanted = chosen.export.split(",")
+    streams = {"predictions.json": _coco(job, piece, instances)}
+    wanted = job.files.export.split(",")
     if "csv" in wanted:
-        streams["detections.csv"] = exports.csv_text(out, piece.key, names).encode()
+        streams["detections.csv"] = exports.csv_text(instances, piece.key, names).encode()
     if "dota" in wanted:
-        for name, text in exports.dota_text(out, piece.name, names).items():
+        for name, text in exports.dota_text(instances, piece.name, names).items():
             streams[dota_file(name)] = text.encode()
-    if "geojson" in wanted:
-        files[f"geojson/{piece.label}.geojson"] = exports.geojson(out, names, affine, crs)
-    return files, streams
+    return streams
+
+
+def _coco(job: MergeJob, piece: Piece, instances: Instances) -> bytes:
+    """The entries of predictions.json, made of a number of detections at a time."""
+    ids = (piece.image_id, piece.key, job.first_category, job.categories)
+    texts = []
+    for start in range(0, len(instances), STEP):
+        some = instances.take(np.arange(start, min(start + STEP, len(instances))))
+        texts.append(exports.coco_json(exports.coco_entries(some, *ids)))
+    return b",\n".join(texts)
 
 
 def dota_file(name: str) -> str:
@@ -256,75 +293,114 @@ def dota_file(name: str) -> str:
     >>> dota_file("small car/van")
     'dota/Task1_small-car_van.txt'
     """
-    plain = "".join(
-        "_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name.replace(" ", "-")
-    )
+    plain = ""
+    for c in name.replace(" ", "-"):
+        plain += "_" if c in '/\\:*?"<>|' or not c.isprintable() else c
     return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
 
 
-def _frame(job: MergeJob, piece: Piece) -> tuple[Affine | None, str | None]:
-    """The map of an image's GeoJSON, None for pixels, and the name of the reference system it leads
-    to.
+@dataclass(frozen=True, slots=True)
+class MapFrame:
+    """The frame of an image's GeoJSON.
+
+    Attributes:
+        affine: from pixels to the map; None: the GeoJSON is in pixels.
+        crs: the name of the coordinate reference system, if known.
     """
-    chosen = job.files
+
+    affine: Affine | None = None
+    crs: str | None = None
+
+
+def _map_frame(job: MergeJob, piece: Piece) -> MapFrame:
+    """The frame that the options choose: pixels, of a world file, as given, or of the manifest."""
     affine, crs = None, None
-    if "geojson" not in chosen.export.split(",") or chosen.affine == "pixels":
-        pass
-    elif chosen.affine == "world":
+    choice = job.files.affine
+    if "geojson" not in job.files.export.split(",") or choice == "pixels":
+        return MapFrame()
+    if choice == "world":
         inner = within(piece.key)  # of a manifest, or from --images on
-        affine = None if job.root is None or inner is None else beside(job.root / inner)
-    elif chosen.affine:
-        affine = Affine.of(chosen.affine)
+        if job.root is not None and inner is not None:
+            affine = beside(job.root / inner)
+    elif choice:
+        affine = Affine.of(choice)
     elif piece.geo is not None:
         affine, crs = Affine.of(piece.geo.transform), piece.geo.crs
-    return affine, None if affine is None else chosen.crs or crs
+    if affine is None:
+        return MapFrame()
+    return MapFrame(affine, job.files.crs or crs)
+
+
+def _tile_rows(piece: Piece, rows: list[int]) -> list[TileRows]:
+    """All tiles of an image: those with predictions, which have `rows`, first; rows name their tile
+    by its place here.
+    """
+    places = _places(piece.frames)
+    others = [*_places(piece.silent), *_places(piece.unread)]
+    tiles = []
+    for (name, rect, scale), number in zip(
+        [*places, *others], [*rows, *[0] * len(others)], strict=True
+    ):
+        x0, y0, x1, y1 = rect
+        tiles.append(TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, number))
+    return tiles
 
 
 def _provenance(
-    piece: Piece,
-    digest: str,
-    rows: Ints,
-    read: Detections,
-    result: Stitched,
-    owner: Ints,
-    files: dict[str, int],
+    piece: Piece, digest: str, rows: Ints, merge: MergedRows, files: dict[str, int]
 ) -> MergedImage:
-    """Which rows each detection is made of, and what became of the others. `owner`: see `stitched`."""
-    others = [*_places(piece.silent), *_places(piece.unread)]  # after those that rows are named by
-    tiles = [
-        TileRows(name, x0, y0, x1 - x0, y1 - y0, scale, number)
-        for (name, (x0, y0, x1, y1), scale), number in zip(
-            [*_places(piece.frames), *others], [*rows.tolist(), *[0] * len(others)], strict=True
-        )
-    ]
-    fate, into = result.fate, result.into
-    made = np.isin(fate, (KEPT, FUSED, ORPHAN)) & (into >= 0)
-    places = np.stack([read.tile, read.instances.row], axis=1)
-    order = np.lexsort((places[:, 1], places[:, 0], -read.instances.conf, into))  # type: ignore[operator]
-    order = order[made[order]]
-    # the first part of each object: its rows are those of all its parts
-    heads = np.searchsorted(owner, owner)
-    ends = np.searchsorted(into[order], np.stack([heads, heads + 1]))
-    members = places[order].tolist()
-    orphans = np.zeros(len(owner), bool)
-    orphans[into[made & (fate == ORPHAN)]] = True
-    lost = np.flatnonzero(~made)
-    dropped = [
-        (t, r, FATES[f], k)
-        for (t, r), f, k in zip(
-            places[lost].tolist(), fate[lost].tolist(), into[lost].tolist(), strict=True
-        )
-    ]
+    """Which rows each detection is made of, and what became of the others.
+
+    Args:
+        rows: `(T,)` of each tile with predictions.
+        files: the files of this image alone, and their bytes.
+    """
     return MergedImage(
         piece.key,
         piece.width,
         piece.height,
         digest,
-        tiles,
-        [members[a:b] for a, b in ends.T.tolist()],
-        np.flatnonzero(orphans[heads]).tolist(),
-        dropped,
-        read.refused,
-        files,
-        piece.predicted,
+        tiles=_tile_rows(piece, rows.tolist()),
+        detections=_members(merge),
+        orphans=_orphans(merge),
+        dropped=_dropped(merge),
+        refused=merge.tile_detections.rejected,
+        files=files,
+        predicted=piece.predicted,
     )
+
+
+def _members(merge: MergedRows) -> list[list[tuple[int, int]]]:
+    """Tile and row of what each detection is made of, by falling confidence; all parts of an object
+    have the same.
+    """
+    tile, into = merge.tile_detections.tile, merge.result.into
+    instances = merge.tile_detections.instances
+    order = np.lexsort((instances.row, tile, -instances.confidence, into))
+    order = order[stays(merge.result)[order]]
+    first_part = np.searchsorted(merge.owner, merge.owner)
+    starts = np.searchsorted(into[order], first_part).tolist()
+    ends = np.searchsorted(into[order], first_part + 1).tolist()
+    rows = np.stack([tile, instances.row], axis=1)[order].tolist()
+    return [rows[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _orphans(merge: MergedRows) -> list[int]:
+    """The detections that are lone cut ones, with all parts of each."""
+    result = merge.result
+    orphan = np.zeros(len(merge.owner), bool)
+    orphan[result.into[stays(result) & (result.fate == ORPHAN)]] = True
+    first_part = np.searchsorted(merge.owner, merge.owner)
+    return np.flatnonzero(orphan[first_part]).tolist()
+
+
+def _dropped(merge: MergedRows) -> list[tuple[int, int, str, int]]:
+    """Tile, row and fate of the rows in no detection, and the detection that they lost to or
+    repeat.
+    """
+    result = merge.result
+    lost = np.flatnonzero(~stays(result))
+    tiles = merge.tile_detections.tile[lost].tolist()
+    rows = merge.tile_detections.instances.row[lost].tolist()
+    fates = [FATES[fate] for fate in result.fate[lost].tolist()]
+    return list(zip(tiles, rows, fates, result.into[lost].tolist(), strict=True))

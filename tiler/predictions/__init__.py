@@ -1,7 +1,7 @@
 """Prediction files of tiles, to columns: YOLO txt, JSON results, DOTA Task1, supervision.
 
-What a row means is never guessed row by row: it is decided once for all rows of a
-folder or a file, said aloud in `kind`, and refused where it cannot be told.
+The format of rows is never guessed row by row: it is decided once for all rows of a folder or a
+file, and described in `kind`. Where it is ambiguous, that is an error.
 """
 
 from __future__ import annotations

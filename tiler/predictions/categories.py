@@ -1,20 +1,21 @@
-"""Which class a category id of JSON results means."""
+"""Which class a category id of JSON results stands for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import short
-from tiler.formats.json_numbers import numbers
+from tiler.predictions.records import places_of
 
 if TYPE_CHECKING:
     from tiler.predictions.entries import Entry
+    from tiler.predictions.records import Reasons
     from tiler.predictions.values import Reading
     from tiler.types import Floats
 
@@ -23,138 +24,145 @@ _ID, _NAME = attrgetter("category_id"), attrgetter("category_name")
 # COCO has 80 classes with ids from 1 to 90; these ids were never given away.
 COCO91 = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 
+LARGEST_ID = 2**53  # whole numbers beyond it have no float of their own
+
+
+class ClassLookup(NamedTuple):
+    """The class of a category id or name; NaN where there is none, with the reason."""
+
+    class_id: float
+    reason: str = ""
+
+
+_CLASS_ID = attrgetter("class_id")
+
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The class index of each category id, or of each category name.
+    """The class of each category id, or of each category name.
 
     Attributes:
-        said: the choice in words.
-        base: added to a class index in the file.
-        table: class index by id, where there is no base.
-        whose: what has that table, in words.
-        names: class index by name, where names count.
+        description: what was decided, in words.
+        first_id: the id of class 0, where there is no table.
+        table: class by id; None where ids are in order.
+        table_owner: what has that table, in words.
+        names: class by name; None where ids tell the classes.
     """
 
-    said: str
-    base: int = 0
+    description: str
+    first_id: int = 0
     table: Mapping[int, int] | None = None
-    whose: str = ""
+    table_owner: str = ""
     names: dict[str, int] | None = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], reading: Reading, shown: str) -> Categories:
-        """What the user said, or what the file leaves no doubt about.
+    def of(cls, entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
+        """What the user says, else what the file leaves no doubt about.
 
         Raises:
-            TilerError: both 0 and 1 could be the first.
+            TilerError: both 0 and 1 could be the first id.
         """
-        if reading.category_base == "coco91":
+        base = reading.preds_base
+        if base == "auto":
+            return _deduced(entries, reading, path)
+        if base == "coco91":
             return _coco91()
-        if reading.category_base in ("0", "1"):
-            return cls(f"category ids from {reading.category_base}", int(reading.category_base))
-        if reading.category_base != "auto":
-            raise TilerError(f"--preds-base {reading.category_base}, expected auto, 0, 1 or coco91")
-        classes = reading.classes
-        if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
-            return cls(
-                "classes by category_name", names={name: i for i, name in enumerate(reading.names)}
-            )
-        ids = _numbers([*map(_ID, entries)])
-        if reading.categories is not None and cls._of_truth(
-            ids, reading.categories, reading.exact, shown
-        ):
-            return cls(
-                "category ids of the ground truth",
-                table=reading.categories,
-                whose="the ground truth's",
-            )
-        if not ids or 0 in ids:
-            return cls("category ids from 0")
-        if classes == len(COCO91) and 80 < max(ids) <= 90:
-            return _coco91()
-        if classes in ids:
-            return cls(f"category ids from 1 (there is a {classes}, of {classes} classes)", 1)
-        if any(e.file_name is not None for e in entries):
-            return cls("category ids from 1 (as Ultralytics writes them with file_name)", 1)
-        raise TilerError(
-            f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
-            "--preds-base 0, 1 or coco91"
-        )
+        if base in ("0", "1"):
+            return cls(f"category ids from {base}", int(base))
+        raise TilerError(f"--preds-base {base}, expected auto, 0, 1 or coco91")
+
+    def classes(self, entries: Sequence[Entry]) -> tuple[Floats, Reasons]:
+        """`(N,)` class of each entry, NaN for those without one, and why they have none."""
+        given = [*map(_ID if self.names is None else _NAME, entries)]
+        # of other types True would be 1 in a dict, and a list no key
+        if {*map(type, given)} <= {int, float, str}:
+            by_value = {value: self._lookup(value) for value in {*given}}
+            found = [*map(by_value.__getitem__, given)]
+        else:
+            found = [self._lookup(value) for value in given]
+        class_id = np.fromiter(map(_CLASS_ID, found), np.float64, len(found))
+        unknown = np.flatnonzero(np.isnan(class_id)).tolist()
+        return class_id, {i: ("D04", found[i].reason) for i in unknown}
+
+    def _lookup(self, given: Any) -> ClassLookup:
+        if self.names is not None:
+            return self._by_name(given, self.names)
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not number or given != given or abs(given) > LARGEST_ID:
+            return ClassLookup(np.nan, f"category_id is {short(given)}, expected a whole number")
+        if self.table is not None:
+            class_id = self.table.get(given)
+            if class_id is None:
+                reason = f"category_id {given:g} is none of {self.table_owner}"
+                return ClassLookup(np.nan, reason)
+            return ClassLookup(class_id)
+        if given < self.first_id or given != int(given):
+            return ClassLookup(np.nan, f"category_id {given:g}, expected {self.first_id} or more")
+        return ClassLookup(given - self.first_id)
 
     @staticmethod
-    def _of_truth(ids: set[float], table: Mapping[int, int], results: bool, shown: str) -> bool:
-        """Whether ids are those of a COCO ground truth.
+    def _by_name(given: Any, names: dict[str, int]) -> ClassLookup:
+        class_id = names.get(given)
+        if class_id is not None:
+            return ClassLookup(class_id)
+        hint = did_you_mean(str(given)[:99], names)
+        return ClassLookup(np.nan, f"no class is named {short(given)}{hint}")
 
-        Args:
-            results: they are of COCO's results, which have the truth's; else of a detector's, which
-                count.
 
-        Raises:
-            TilerError: they may count from 1 as well, and would then be other classes.
-        """
-        from_one = bool(ids) and ids <= {*range(1, len(table) + 1)}
-        if not results:
-            return (
-                bool(ids) and ids <= table.keys() and not from_one and ids != {*range(len(table))}
-            )
-        if from_one and (0 in table or not ids <= table.keys()):
-            least, most = min(table), max(table)
-            raise TilerError(
-                f"{shown}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be "
-                "those of the ground truth "
-                f"({least} to {most}): say --preds-base 0, 1 or coco91"
-            )
-        return 0 not in ids or 0 in table
+def _deduced(entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
+    """What the file leaves no doubt about.
 
-    def classes(self, entries: Sequence[Entry]) -> tuple[Floats, dict[int, tuple[str, str]]]:
-        """`(N,)` class index of each entry, and the entries without one."""
-        given = [*map(_ID if self.names is None else _NAME, entries)]
-        result = np.full(len(entries), np.nan)
-        wrong: dict[int, tuple[str, str]] = {}
-        find: Callable[[Any], float | str] = self._index
-        # of others True would be 1 in a dict, and a list no key
-        if {*map(type, given)} <= {int, float, str}:
-            find = {value: self._index(value) for value in {*given}}.__getitem__
-            indices = numbers(map(find, given))
-            if indices is not None:
-                return indices, wrong
-        for i, value in enumerate(given):
-            found = find(value)
-            if isinstance(found, str):
-                wrong[i] = "D04", found
-            else:
-                result[i] = found
-        return result, wrong
+    Raises:
+        TilerError: both 0 and 1 could be the first id.
+    """
+    if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
+        return Categories("classes by category_name", names=places_of(reading.names))
+    ids = _numbers([*map(_ID, entries)])
+    table = reading.categories
+    if table is not None and _ids_of_truth(ids, table, reading.exact, path):
+        description = "category ids of the ground truth"
+        return Categories(description, table=table, table_owner="the ground truth's")
+    if not ids or 0 in ids:
+        return Categories("category ids from 0")
+    classes = reading.classes
+    if classes == len(COCO91) and 80 < max(ids) <= 90:
+        return _coco91()
+    if classes in ids:
+        return Categories(f"category ids from 1 (there is a {classes}, of {classes} classes)", 1)
+    if any(entry.file_name is not None for entry in entries):
+        return Categories("category ids from 1 (as Ultralytics writes them with file_name)", 1)
+    raise TilerError(
+        f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
+        "--preds-base 0, 1 or coco91"
+    )
 
-    def _index(self, given: Any) -> float | str:
-        """The class of an id or a name; or why there is none."""
-        if self.names is not None:
-            name = given
-            unknown = f"no class is named {short(name)}{did_you_mean(str(name)[:99], self.names)}"
-            return self.names.get(name, unknown)
-        if (
-            isinstance(given, bool)
-            or not isinstance(given, int | float)
-            or given != given
-            or abs(given) > 2**53
-        ):
-            return f"category_id is {short(given)}, expected a whole number"
-        if self.table is not None:
-            return self.table.get(given, f"category_id {given:g} is none of {self.whose}")  # type: ignore[arg-type]
-        return (
-            given - self.base
-            if given >= self.base and given == int(given)
-            else f"category_id {given:g}, expected {self.base} or more"
+
+def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, path: str) -> bool:
+    """Whether ids are those of a COCO ground truth.
+
+    Args:
+        table: class by id of the ground truth.
+        results: the file holds COCO results, which use the ids of the ground truth; else it is a
+            detector's, which counts its classes.
+
+    Raises:
+        TilerError: they may count from 1 as well, and would then be other classes.
+    """
+    from_one = bool(ids) and ids <= {*range(1, len(table) + 1)}
+    if not results:
+        from_zero = ids == {*range(len(table))}
+        return bool(ids) and ids <= table.keys() and not from_one and not from_zero
+    if from_one and (0 in table or not ids <= table.keys()):
+        raise TilerError(
+            f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of "
+            f"the ground truth ({min(table)} to {max(table)}): say --preds-base 0, 1 or coco91"
         )
+    return 0 not in ids or 0 in table
 
 
 def _coco91() -> Categories:
-    return Categories(
-        "category ids of COCO (1 to 90)",
-        table={category: i for i, category in enumerate(COCO91)},
-        whose="COCO's",
-    )
+    description = "category ids of COCO (1 to 90)"
+    return Categories(description, table=places_of(COCO91), table_owner="COCO's")
 
 
 def _numbers(ids: Sequence[Any]) -> set[float]:

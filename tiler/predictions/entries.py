@@ -10,8 +10,8 @@ import msgspec
 class Entry(msgspec.Struct, gc=False):
     """One detection as it stands in the file; each part is checked when it is used.
 
-    A `bbox` may be anything, but a list is read as a tuple: of half a million lists the
-    garbage collector makes thrice the time, of tuples of numbers nothing.
+    A `bbox` may be anything, but a list is read as a tuple: with half a million lists the garbage
+    collector triples the time, while it does not track tuples of numbers.
     """
 
     image_id: Any = None

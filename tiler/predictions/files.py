@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def content(path: str, findings: list[Finding]) -> bytes | None:
-    """The bytes of a file of text; None with a finding where there are none to be had."""
+    """The bytes of a text file; None, with a finding, if it cannot be used."""
     try:
         with open_regular(path) as file:
             data = read_bounded(file, yolo.MAX_BYTES)
@@ -42,7 +42,7 @@ def content(path: str, findings: list[Finding]) -> bytes | None:
 
 
 def whole(path: Path) -> bytes:
-    """The bytes of the one file that everything is in, without BOM.
+    """The bytes of the one file that holds all predictions, without BOM.
 
     Raises:
         TilerError: it cannot be read, or is too large.
@@ -53,8 +53,8 @@ def whole(path: Path) -> bytes:
         raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
 
 
-def decoded(data: bytes, kind: type[T], shown: str) -> T:
-    """JSON of a type; NaN and Infinity, which Python writes, become words.
+def decoded(data: bytes, kind: type[T], path: str) -> T:
+    """JSON, decoded as a type; NaN and Infinity, which Python writes, become strings.
 
     Raises:
         TilerError: not JSON, or of another type.
@@ -68,25 +68,27 @@ def decoded(data: bytes, kind: type[T], shown: str) -> T:
         except msgspec.DecodeError:
             if b"NaN" not in data and b"Infinity" not in data:
                 raise
-            return msgspec.json.decode(json.dumps(json.loads(data, parse_constant=str)), type=kind)
+            plain = json.dumps(json.loads(data, parse_constant=str))
+            return msgspec.json.decode(plain, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, ValueError) as error:
-        raise TilerError(f"{shown}: not JSON of predictions: {str(error)[:200]}") from None
+        raise TilerError(f"{path}: not JSON of predictions: {str(error)[:200]}") from None
 
 
 def listed(folder: str, suffix: str, skipped: tuple[str, ...] = ()) -> list[str]:
-    """Posix paths in a folder with a suffix, sorted by what stands before it; folders of such a
-    name too.
+    """Posix paths of the files below a folder with a suffix, sorted by what stands before it;
+    folders with that suffix too, so that they are reported.
 
     Args:
         skipped: folders right in it that are left out.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for here, folders, names in os.walk(folder):
-        within = os.path.relpath(here, folder)
-        prefix = "" if within == "." else within.replace(os.sep, "/") + "/"
-        if not prefix:
+        below = os.path.relpath(here, folder)
+        prefix = below.replace(os.sep, "/") + "/"
+        if below == ".":
+            prefix = ""
             folders[:] = [name for name in folders if name not in skipped]
-        found += [
-            prefix + name for name in (*names, *folders) if name.endswith(suffix) and name != suffix
-        ]
-    return sorted(found, key=lambda name: name.removesuffix(suffix))
+        for name in (*names, *folders):
+            if name.endswith(suffix) and name != suffix:
+                paths.append(prefix + name)
+    return sorted(paths, key=lambda path: path.removesuffix(suffix))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,24 @@ from tiler.formats.json_numbers import dense, numbers
 from tiler.predictions import sizing
 from tiler.predictions.categories import Categories
 from tiler.predictions.entries import Entry
-from tiler.predictions.records import RecordFile, Records, grouped, image_key, matrix, sure
+from tiler.predictions.records import (
+    Reasons,
+    RecordFile,
+    Records,
+    confidences,
+    grouped,
+    image_key,
+    matrix,
+    places_of,
+)
 from tiler.predictions.row_format import SHARE
+from tiler.predictions.sizing import Sizing
+from tiler.predictions.validation import RowRules
 from tiler.predictions.values import Reading
 from tiler.types import TASKS
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
-
-Faults = dict[int, tuple[str, str]]
 
 NO_BOX = "no bbox"
 
@@ -43,6 +53,62 @@ class WrappedRaw(msgspec.Struct):
     annotations: list[msgspec.Raw]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _NamedEntries:
+    """The N entries that name their image.
+
+    Attributes:
+        index: `(N,)` place in the file.
+        keys: of all images, sorted.
+        owner: `(N,)` the place of its image's key among these.
+        findings: for the other entries.
+    """
+
+    entries: Sequence[Entry]
+    index: Ints
+    keys: list[str]
+    owner: Ints
+    findings: list[Finding]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether all are named by whole numbers."""
+        without_file = _types(self.entries, "file_name") == {type(None)}
+        return without_file and _types(self.entries, "image_id") == {int}
+
+
+@dataclass(slots=True, eq=False)
+class _EntryShapes:
+    """Boxes or outlines of N entries, in tile px.
+
+    Attributes:
+        boxes: `(N, 4)` xyxy, or for obb `(N, 8)` corners; NaN where there is none.
+        outlines: by index, polygons or a mask that stand in for a box.
+        rejected: entries without either, or with numbers that are not valid.
+        box_area: `(N,)` px², NaN where there is no box; None unless boxes are read exactly.
+    """
+
+    boxes: Floats
+    outlines: dict[int, Any] = field(default_factory=dict)
+    rejected: Reasons = field(default_factory=dict)
+    box_area: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _EntryPoses:
+    """Keypoints of N entries, in tile px: `(N, K, 2 or 3)`, and the entries with another shape."""
+
+    keypoints: Floats | None = None
+    rejected: Reasons = field(default_factory=dict)
+
+    @property
+    def kpt_shape(self) -> tuple[int, int] | None:
+        if self.keypoints is None:
+            return None
+        _, count, values = self.keypoints.shape
+        return count, values
+
+
 def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True) -> RecordFile:
     """The detections of a file of results.
 
@@ -50,68 +116,71 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
         listed: the file is a list of entries, not an object that holds one.
 
     Raises:
-        TilerError: it cannot be told what category ids or numbers mean, or there is no confidence.
+        TilerError: category ids or keypoints are ambiguous, or there is no confidence.
     """
-    shown = str(path)
+    name = str(path)
     task = _task(entries, reading)
-    names, owner, findings = _keys(entries, str(path))
-    index = np.flatnonzero(owner >= 0)
-    kept = entries if len(index) == len(entries) else [entries[i] for i in index.tolist()]
-    numeric = _types(kept, "file_name") == {type(None)} and _types(kept, "image_id") == {int}
-    conf, unsure = _scores(kept)
-    conf = sure(conf, reading, shown)
-    categories = Categories.of(kept, reading, shown)
-    class_id, faults = categories.classes(kept)
-    boxes, box_area, outlines, shapeless = _geometry(kept, task, reading.exact)
-    keypoints, kpt_shape, pointless = _keypoints(kept, task, reading, shown)
-    area, sized = None, None
-    if box_area is not None:  # to be as exact as pycocotools
+    named = _named(entries, name)
+    sized = None
+    if reading.exact and task != "obb":  # to be as exact as pycocotools
         sized = sizing.sizing(entries, listed)
-        if keypoints is not None:
-            _around(keypoints, boxes, box_area, shapeless, pointless)
-        if task != "segment" and sized.by == "keypoints":
-            _bounded(kept, boxes, box_area, outlines, shapeless)
-        area = _areas(kept, task, sized.by, box_area, keypoints)
+    records, poses, categories = _records(named, task, reading, sized, name)
+    counts, ordered = grouped(len(named.keys), named.owner, records)
+    images = f"{len(named.keys)} images, {len(entries)} entries"
+    return RecordFile(
+        kind=f"JSON results, {task}, {categories.description}: {images}",
+        task=task,
+        keys=named.keys,
+        counts=counts,
+        findings=named.findings,
+        records=ordered,
+        paths=[name],
+        rules=RowRules.of(reading),
+        kpt_shape=poses.kpt_shape,
+        numeric=named.numeric,
+        sizing=sized,
+    )
+
+
+def _records(
+    named: _NamedEntries, task: Task, reading: Reading, sized: Sizing | None, path: str
+) -> tuple[Records, _EntryPoses, Categories]:
+    """The columns of the entries. `sized`: how pycocotools sizes them, if that matters."""
+    entries = named.entries
+    conf, no_score = _confidences(entries, reading, path)
+    categories = Categories.of(entries, reading, path)
+    class_id, no_class = categories.classes(entries)
+    shapes = _shapes(entries, task, reading.exact)
+    poses = _poses(entries, task, reading, path)
+    area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
     records = Records(
-        row=index,
-        file=np.zeros(len(kept), np.int64),
-        line=np.zeros(len(kept), np.int64),
+        row=named.index,
+        file=np.zeros(len(entries), np.int64),
+        line=np.zeros(len(entries), np.int64),
         class_id=class_id,
         conf=conf,
-        numbers=boxes,
-        keypoints=keypoints,
+        numbers=shapes.boxes,
+        keypoints=poses.keypoints,
         area=area,
-        box_area=box_area,
-        outlines=outlines,
-        faults=faults | unsure | pointless | shapeless,  # the plainest reason last
+        box_area=shapes.box_area,
+        outlines=shapes.outlines,
+        # of several reasons for one entry the last one counts, which is the plainest
+        rejected=no_class | no_score | poses.rejected | shapes.rejected,
     )
-    names, counts, ordered = grouped(names, owner[index], records)
-    kind = f"JSON results, {task}, {categories.said}: {len(names)} images, {len(entries)} entries"
-    return RecordFile(
-        kind,
-        task,
-        names,
-        counts,
-        findings,
-        ordered,
-        [str(path)],
-        reading.classes,
-        kpt_shape,
-        numeric,
-        reading.exact,
-        sized,
-    )
+    return records, poses, categories
 
 
 def _task(entries: Sequence[Entry], reading: Reading) -> Task:
     if reading.task in TASKS:
         return reading.task
     enough = max(1, SHARE * len(entries))
-    if sum(bool(e.poly or e.rbox) for e in entries) >= enough:
+    if sum(bool(entry.poly or entry.rbox) for entry in entries) >= enough:
         return "obb"
     if _filled(entries, "keypoints") >= enough:
         return "pose"
-    return "segment" if _filled(entries, "segmentation") >= enough else "detect"
+    if _filled(entries, "segmentation") >= enough:
+        return "segment"
+    return "detect"
 
 
 def _types(entries: Sequence[Entry], name: str) -> set[type]:
@@ -122,32 +191,42 @@ def _filled(entries: Sequence[Entry], name: str) -> int:
     return sum(map(bool, map(attrgetter(name), entries)))
 
 
-def _keys(entries: Sequence[Entry], path: str) -> tuple[list[str], Ints, list[Finding]]:
-    """The sorted keys, `(N,)` the place of each entry's key among them (-1: it has none), and what
-    has none.
-    """
-    given: list[Any] = [*map(attrgetter("file_name"), entries)]
-    if {*map(type, given)} <= {type(None)}:
-        given = [*map(attrgetter("image_id"), entries)]
-    else:
-        given = [
-            name if isinstance(name, str) and name else e.image_id
-            for name, e in zip(given, entries, strict=True)
-        ]
-    # of others True would be 1 in a dict, and a list no key
-    if {*map(type, given)} <= {str, int, float}:
-        known = {name: _key(name) for name in {*given}}
-        keys = [*map(known.__getitem__, given)]
-    else:
-        keys = [_key(name) for name in given]
-    names = sorted({key for key in keys if key is not None})
-    place: dict[str | None, int] = {name: i for i, name in enumerate(names)}
-    owner = np.fromiter(map({None: -1, **place}.__getitem__, keys), np.int64, len(keys))
-    findings = [
-        Finding(path, "D03", f"entry {i}: image_id is {short(given[i])}, expected an image")
-        for i in np.flatnonzero(owner < 0).tolist()
-    ]
-    return names, owner, condensed(findings)
+def _named(entries: list[Entry], path: str) -> _NamedEntries:
+    """The entries that name their image; the others become findings."""
+    names = _image_names(entries)
+    entry_keys = _keys(names)
+    keys = sorted({key for key in entry_keys if key is not None})
+    places: dict[str | None, int] = {None: -1, **places_of(keys)}
+    owner = np.fromiter(map(places.__getitem__, entry_keys), np.int64, len(entries))
+    index = np.flatnonzero(owner >= 0)
+    if len(index) == len(entries):
+        return _NamedEntries(entries, index, keys, owner, [])
+    findings = []
+    for i in np.flatnonzero(owner < 0).tolist():
+        message = f"entry {i}: image_id is {short(names[i])}, expected an image"
+        findings.append(Finding(path, "D03", message))
+    kept = [entries[i] for i in index.tolist()]
+    return _NamedEntries(kept, index, keys, owner[index], condensed(findings))
+
+
+def _keys(names: list[Any]) -> list[str | None]:
+    """The key of each image; None where that is not a name or an id."""
+    # of other types True would be 1 in a dict, and a list no key
+    if {*map(type, names)} <= {str, int, float}:
+        known = {name: _key(name) for name in {*names}}
+        return [*map(known.__getitem__, names)]
+    return [_key(name) for name in names]
+
+
+def _image_names(entries: Sequence[Entry]) -> list[Any]:
+    """What each entry calls its image: by file_name, else by image_id."""
+    names: list[Any] = [*map(attrgetter("file_name"), entries)]
+    if {*map(type, names)} <= {type(None)}:
+        return [*map(attrgetter("image_id"), entries)]
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            names[i] = entries[i].image_id
+    return names
 
 
 def _key(name: Any) -> str | None:
@@ -159,127 +238,127 @@ def _key(name: Any) -> str | None:
     return str(name) if whole else None
 
 
-def _scores(entries: Sequence[Entry]) -> tuple[Floats, Faults]:
-    """Confidences, NaN where there is none."""
+def _confidences(entries: Sequence[Entry], reading: Reading, path: str) -> tuple[Floats, Reasons]:
+    """`(N,)` confidences, and the entries in which they are not numbers.
+
+    Raises:
+        TilerError: no entry has one.
+    """
     scores: list[Any] = [*map(attrgetter("score"), entries)]
-    plain = numbers(scores)
-    if plain is not None:
-        return plain, {}
-    scores = [math.nan if score is None else score for score in scores]
-    values, wrong = matrix([[score] for score in scores], 1)
-    return values[:, 0], {
-        i: ("D08", f"score is {short(scores[i])}, expected 0 to 1") for i in wrong
-    }
+    conf = numbers(scores)
+    rejected: Reasons = {}
+    if conf is None:
+        rows = [[math.nan if score is None else score] for score in scores]
+        values, invalid = matrix(rows, 1)
+        conf = values[:, 0]
+        for i in invalid:
+            rejected[i] = "D08", f"score is {short(scores[i])}, expected 0 to 1"
+    return confidences(conf, reading, path), rejected
 
 
-def _geometry(
-    entries: Sequence[Entry], task: Task, exact: bool
-) -> tuple[Floats, Floats | None, dict[int, Any], Faults]:
-    """Boxes or corners in tile px, boxes' areas if they are to be exact (NaN: no box), outlines
-    that stand for boxes, and records without either."""
+def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _EntryShapes:
+    if task == "obb":
+        return _corner_shapes(entries)
+    if task != "segment":
+        return _box_shapes(entries, exact)
+    if exact:
+        return _exact_outlines(entries)
+    shapes = _EntryShapes(np.full((len(entries), 4), np.nan))
+    for i, entry in enumerate(entries):
+        if entry.segmentation:
+            shapes.outlines[i] = entry.segmentation
+        else:
+            shapes.rejected[i] = _NO_SEGMENTATION
+    return shapes
+
+
+_NO_SEGMENTATION = ("D03", "no segmentation, which outlines need")
+
+
+def _corner_shapes(entries: Sequence[Entry]) -> _EntryShapes:
+    """Four corners of each entry, else an outline that they are to be around."""
+    corners, absent, invalid = _numbers([*map(attrgetter("poly"), entries)], 8)
+    outlines, missing = _outlines_for(entries, absent, "no poly, rbox or segmentation")
+    return _EntryShapes(corners, outlines, missing | invalid)
+
+
+def _box_shapes(entries: Sequence[Entry], exact: bool) -> _EntryShapes:
+    """The box of each entry, else an outline that it is to be around."""
+    boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
+    outlines, missing = _outlines_for(entries, absent, NO_BOX)
+    area = _corners_of_boxes(boxes)
+    return _EntryShapes(boxes, outlines, missing | invalid, area if exact else None)
+
+
+def _exact_outlines(entries: Sequence[Entry]) -> _EntryShapes:
+    """The outline of each entry, as pycocotools has it, and its box; 0 where there is none."""
     outlines: dict[int, Any] = {}
-    missing: Faults = {}
-    if task == "segment":
-        for i, entry in enumerate(entries):
-            if entry.segmentation:
-                outlines[i] = entry.segmentation
-            elif exact and entry.segmentation is None and (quad := _quad(entry.bbox)):
-                outlines[i] = quad
-            else:
-                missing[i] = "D03", "no segmentation, which outlines need"
-        if not exact:
-            return np.full((len(entries), 4), np.nan), None, outlines, missing
-    width = 8 if task == "obb" else 4
-    given: list[Any] = [*map(attrgetter("poly" if task == "obb" else "bbox"), entries)]
-    values, wrong = dense(given, width), Faults()
-    absent: list[int] = []
-    if values is None:
-        for i, value in enumerate(given):
-            if value is not None and value != [] and value != ():
-                continue
-            given[i] = [math.nan] * width
-            absent.append(i)
-            if task == "segment":
-                continue
-            outline = _other(entries[i])
-            if outline:
-                outlines[i] = outline
-            else:
-                missing[i] = "D03", "no poly, rbox or segmentation" if task == "obb" else NO_BOX
-        values, wrong = matrix(given, width)
-    area = None
-    if task != "obb":
-        with np.errstate(invalid="ignore", over="ignore"):  # absurd numbers are refused later
-            area = values[:, 2] * values[:, 3] if exact else None
-            values[:, 2:] += values[:, :2]
-    if task == "segment":
-        values[absent] = 0.0
-    return values, area, outlines, missing | wrong
+    missing: Reasons = {}
+    for i, entry in enumerate(entries):
+        outline = entry.segmentation
+        if outline is None:
+            outline = _polygon_of_box(entry.bbox)
+        if outline:
+            outlines[i] = outline
+        else:
+            missing[i] = _NO_SEGMENTATION
+    boxes, absent, invalid = _numbers([*map(attrgetter("bbox"), entries)], 4)
+    area = _corners_of_boxes(boxes)
+    boxes[absent] = 0.0
+    return _EntryShapes(boxes, outlines, missing | invalid, area)
 
 
-def _quad(bbox: Any) -> Any:
+def _numbers(given: list[Any], width: int) -> tuple[Floats, list[int], Reasons]:
+    """`(N, width)` numbers, NaN where there are none; which entries are empty, and what is wrong
+    with others.
+    """
+    values = dense(given, width)
+    if values is not None:
+        return values, [], {}
+    absent = [i for i, value in enumerate(given) if value is None or value in ([], ())]
+    for i in absent:
+        given[i] = [math.nan] * width
+    values, invalid = matrix(given, width)
+    return values, absent, invalid
+
+
+def _outlines_for(
+    entries: Sequence[Entry], absent: list[int], missing: str
+) -> tuple[dict[int, Any], Reasons]:
+    """Outlines of the entries whose box or corners are absent; `missing`: of which there are none
+    either.
+    """
+    outlines: dict[int, Any] = {}
+    rejected: Reasons = {}
+    for i in absent:
+        outline = _outline(entries[i])
+        if outline:
+            outlines[i] = outline
+        else:
+            rejected[i] = "D03", missing
+    return outlines, rejected
+
+
+def _corners_of_boxes(boxes: Floats) -> Floats:
+    """Turn `(N, 4)` xywh into xyxy, in place. Returns `(N,)` the areas."""
+    with np.errstate(invalid="ignore", over="ignore"):  # absurd numbers are rejected later
+        area = boxes[:, 2] * boxes[:, 3]
+        boxes[:, 2:] += boxes[:, :2]
+    return np.asarray(area)
+
+
+def _polygon_of_box(bbox: Any) -> Any:
     """A box as the polygon that `loadRes` gives an entry without one; None if it is no box."""
-    if (
-        not isinstance(bbox, tuple)
-        or len(bbox) != 4
-        or not all(isinstance(v, int | float) for v in bbox)
-    ):
+    if not isinstance(bbox, tuple) or len(bbox) != 4:
+        return None
+    if not all(isinstance(value, int | float) for value in bbox):
         return None
     x, y, w, h = bbox
     return [[x, y, x, y + h, x + w, y + h, x + w, y]]
 
 
-def _around(
-    keypoints: Floats, boxes: Floats, area: Floats, shapeless: Faults, pointless: Faults
-) -> None:
-    """Keypoints without a box, as COCO's results have them, get that around them all, as
-    pycocotools does.
-    """
-    for i in [
-        i for i, (_, message) in shapeless.items() if message == NO_BOX and i not in pointless
-    ]:
-        boxes[i] = sizing.extents(keypoints[[i]])[0]
-        area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()
-        del shapeless[i]
-
-
-def _bounded(
-    entries: Sequence[Entry],
-    boxes: Floats,
-    area: Floats,
-    outlines: dict[int, Any],
-    shapeless: Faults,
-) -> None:
-    """Every box becomes that around all keypoints, which pycocotools compares where the first entry
-    has nothing else.
-    """
-    for i, entry in enumerate(entries):
-        count = len(entry.keypoints) if isinstance(entry.keypoints, list) else 0
-        values, wrong = matrix([entry.keypoints], count)
-        if not count or count % 3 or wrong:
-            continue
-        boxes[i] = sizing.extents(values.reshape(1, -1, 3))[0]
-        area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()
-        outlines.pop(i, None)
-        shapeless.pop(i, None)
-
-
-def _areas(
-    entries: Sequence[Entry], task: Task, by: str, box_area: Floats, keypoints: Floats | None
-) -> Floats:
-    """`(N,)` px² by which pycocotools sizes each detection; NaN: what it is measured to be."""
-    if by == "mask":
-        if task == "segment":  # its pixels are counted later
-            return np.full(len(entries), np.nan)
-        return np.array([sizing.mask_area(entry.segmentation) for entry in entries])
-    if by == "keypoints" and keypoints is not None:
-        around = sizing.extents(keypoints)
-        return np.asarray((around[:, 2:] - around[:, :2]).prod(axis=1))
-    return box_area.copy()
-
-
-def _other(entry: Entry) -> Any:
-    """An outline of an entry without the geometry that was looked for."""
+def _outline(entry: Entry) -> Any:
+    """The outline of an entry: of its corners, its rotated box or its segmentation."""
     if entry.poly:
         return [entry.poly]
     if entry.rbox:
@@ -288,45 +367,106 @@ def _other(entry: Entry) -> Any:
 
 
 def _corners(rbox: Any) -> Any:
-    """The eight corner values of centre, size and angle in radians; what is none of that is left
-    for the judge.
+    """The eight corner values of centre, size and angle in radians; anything else as it is, to be
+    rejected later.
     """
-    values, wrong = matrix([rbox], 5)
-    if wrong or not np.isfinite(values).all():
+    values, invalid = matrix([rbox], 5)
+    if invalid or not np.isfinite(values).all():
         return rbox
     x, y, w, h, angle = values[0].tolist()
-    c, s = math.cos(angle), math.sin(angle)
-    corners = [
-        (x + a * w / 2 * c - b * h / 2 * s, y + a * w / 2 * s + b * h / 2 * c)
-        for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
-    ]
-    return [value for corner in corners for value in corner]
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = []
+    for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        corners.append(x + a * w / 2 * cos - b * h / 2 * sin)
+        corners.append(y + a * w / 2 * sin + b * h / 2 * cos)
+    return corners
 
 
-def _keypoints(
-    entries: Sequence[Entry], task: Task, reading: Reading, shown: str
-) -> tuple[Floats | None, tuple[int, int] | None, Faults]:
-    """`(N, K, 2 or 3)`, the shape of all, and records that have another one."""
+def _poses(entries: Sequence[Entry], task: Task, reading: Reading, path: str) -> _EntryPoses:
+    """The keypoints of a pose, all of the shape that most entries have."""
     if task != "pose":
-        return None, None, {}
-    lengths = Counter(
-        len(e.keypoints) for e in entries if isinstance(e.keypoints, list) and e.keypoints
-    )
-    usual = min(lengths, key=lambda n: (-lengths[n], n)) if lengths else 0
-    points = (
-        reading.kpt_shape[0]
-        if reading.kpt_shape is not None
-        else usual // (3 if usual % 3 == 0 else 2)
-    )
-    if not points or usual not in (0, 2 * points, 3 * points):
+        return _EntryPoses()
+    given = [entry.keypoints for entry in entries]
+    count, values = _kpt_shape(given, reading, path)
+    keypoints, invalid = matrix(given, count * values)
+    rejected: Reasons = {}
+    for i, (code, message) in invalid.items():
+        rejected[i] = code, f"keypoints: {message}"
+    return _EntryPoses(keypoints.reshape(-1, count, values), rejected)
+
+
+def _kpt_shape(keypoints: list[Any], reading: Reading, path: str) -> tuple[int, int]:
+    """The number of keypoints and of values each.
+
+    Raises:
+        TilerError: most entries have another number of keypoints than is known.
+    """
+    lengths = Counter(len(points) for points in keypoints if isinstance(points, list) and points)
+    usual = min(lengths, key=lambda length: (-lengths[length], length)) if lengths else 0
+    if reading.kpt_shape is not None:
+        count = reading.kpt_shape[0]
+    elif usual % 3 == 0:
+        count = usual // 3
+    else:
+        count = usual // 2
+    if not count or usual not in (0, 2 * count, 3 * count):
         raise TilerError(
-            f"{shown}: {usual} values of keypoints in most entries, expected 3 for each of "
-            f"{points or 'some'} keypoints"
+            f"{path}: {usual} values of keypoints in most entries, expected 3 for each of "
+            f"{count or 'some'} keypoints"
         )
-    shape = (points, 2 if usual == 2 * points else 3)
-    values, wrong = matrix([e.keypoints for e in entries], shape[0] * shape[1])
-    return (
-        values.reshape(-1, *shape),
-        shape,
-        {i: (code, f"keypoints: {message}") for i, (code, message) in wrong.items()},
-    )
+    return count, 2 if usual == 2 * count else 3
+
+
+def _as_pycocotools(
+    entries: Sequence[Entry], task: Task, sized: Sizing, shapes: _EntryShapes, poses: _EntryPoses
+) -> Floats | None:
+    """Give boxes to the keypoints that pycocotools gives one.
+
+    Returns `(N,)` px² by which it sizes each detection; NaN: as measured.
+    """
+    box_area = shapes.box_area
+    if box_area is None:
+        return None
+    if poses.keypoints is not None:
+        _box_poses(poses.keypoints, poses.rejected, shapes, box_area)
+    if task != "segment" and sized.by == "keypoints":
+        _box_all_keypoints(entries, shapes, box_area)
+    if sized.by == "mask":
+        if task == "segment":  # its pixels are counted later
+            return np.full(len(entries), np.nan)
+        return np.array([sizing.mask_area(entry.segmentation) for entry in entries])
+    if sized.by == "keypoints" and poses.keypoints is not None:
+        around = sizing.extents(poses.keypoints)
+        return np.asarray((around[:, 2:] - around[:, :2]).prod(axis=1))
+    return box_area.copy()
+
+
+def _box_poses(keypoints: Floats, invalid: Reasons, shapes: _EntryShapes, box_area: Floats) -> None:
+    """Keypoints without a box, as COCO's results have them, get the one around them all, as
+    pycocotools does.
+    """
+    for i, (_, message) in list(shapes.rejected.items()):
+        if message == NO_BOX and i not in invalid:
+            _set_box(shapes.boxes, box_area, i, sizing.extents(keypoints[[i]])[0])
+            del shapes.rejected[i]
+
+
+def _box_all_keypoints(entries: Sequence[Entry], shapes: _EntryShapes, box_area: Floats) -> None:
+    """Every box becomes the one around all keypoints, which pycocotools compares where the first
+    entry has nothing else.
+    """
+    for i, entry in enumerate(entries):
+        keypoints = entry.keypoints
+        if not isinstance(keypoints, list) or not keypoints or len(keypoints) % 3:
+            continue
+        values, invalid = matrix([keypoints], len(keypoints))
+        if invalid:
+            continue
+        _set_box(shapes.boxes, box_area, i, sizing.extents(values.reshape(1, -1, 3))[0])
+        shapes.outlines.pop(i, None)
+        shapes.rejected.pop(i, None)
+
+
+def _set_box(boxes: Floats, box_area: Floats, i: int, xyxy: Floats) -> None:
+    boxes[i] = xyxy
+    box_area[i] = (boxes[i, 2:] - boxes[i, :2]).prod()

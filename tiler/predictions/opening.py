@@ -14,6 +14,7 @@ from tiler.findings import Finding
 from tiler.predictions import dota, json_results, supervision, yolo_folder
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import content, decoded, listed, whole
+from tiler.predictions.supervision import SinkFile
 
 if TYPE_CHECKING:
     from tiler.predictions.values import Predictions, Reading
@@ -24,131 +25,142 @@ BRACES = 20  # an entry may hold masks and keypoints, which have braces of their
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
-    """The predictions at a path, whatever wrote them; what their numbers mean is decided for all of
-    them at once.
+    """The predictions at a path, of any known format; the meaning of their numbers is decided for
+    all of them at once.
 
     Args:
         path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
-            such.
+            CSV or JSON files.
 
     Raises:
-        TilerError: there are none, or what they mean cannot be told.
+        TilerError: there are none, or their meaning is ambiguous.
     """
-    shown = str(path)
     if os.path.isdir(path):
         return _folder(path, reading)
     if not os.path.exists(path):
-        raise TilerError(f"{shown}: no such file or folder")
+        raise TilerError(f"{path}: no such file or folder")
     return _file(path, reading)
 
 
 def _folder(path: Path, reading: Reading) -> Predictions:
+    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON, DOTA's
+    files, supervision's.
+    """
     folder = str(path)
-    inner = os.path.join(folder, "labels")
-    if names := listed(inner, ".txt"):
-        others = ", ".join(p.name for p in _results(path))
-        return yolo_folder.open_folder(
-            inner, names, reading, f"; its labels/ are taken, {others} is not" if others else ""
-        )
-    found = _results(path)
+    results = _results(path)
+    shown_results = ", ".join(result.name for result in results)
+    labels = os.path.join(folder, "labels")
+    names = listed(labels, ".txt")
+    if names:
+        note = f"; its labels/ are used, {shown_results} is not" if results else ""
+        return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
     if names:
-        is_dota = all(os.path.basename(name).startswith(dota.PREFIX) for name in names)
-        return (
-            dota.read(folder, names, reading)
-            if is_dota
-            else yolo_folder.open_folder(folder, names, reading)
-        )
-    if len(found) == 1:
-        return _file(found[0], reading)
-    if len(found) > 1:
-        raise TilerError(
-            f"{folder}: several files of predictions, say which: {', '.join(p.name for p in found)}"
-        )
-    inner = os.path.join(folder, DOTA)
-    if names := listed(inner, ".txt"):
-        return dota.read(inner, names, reading)
+        return _txt_folder(folder, names, reading)
+    if len(results) == 1:
+        return _file(results[0], reading)
+    if results:
+        raise TilerError(f"{folder}: several files of predictions, say which: {shown_results}")
+    task1 = os.path.join(folder, DOTA)
+    names = listed(task1, ".txt")
+    if names:
+        return dota.read(task1, names, reading)
     for suffix in (".csv", ".json"):
-        if names := listed(folder, suffix):
+        names = listed(folder, suffix)
+        if names:
             return _sinks(folder, names, suffix, reading)
     raise TilerError(
         f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files"
     )
 
 
+def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
+    if all(os.path.basename(name).startswith(dota.PREFIX) for name in names):
+        return dota.read(folder, names, reading)
+    return yolo_folder.open_folder(folder, names, reading)
+
+
 def _results(path: Path) -> list[Path]:
-    """Files right in a folder that are called what results are called."""
-    names = sorted(name for name in os.listdir(path) if name.endswith(".json"))
-    return [
-        path / name
-        for name in names
-        if "predictions" in name or name in ("result.json", "results.json")
-    ]
+    """The files right in a folder that have a usual name of JSON results."""
+    results = []
+    for name in sorted(os.listdir(path)):
+        usual = "predictions" in name or name in ("result.json", "results.json")
+        if name.endswith(".json") and usual:
+            results.append(path / name)
+    return results
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
-    shown = str(path)
     data = whole(path)
     if data.lstrip()[:1] not in (b"[", b"{"):
-        if path.suffix.lower() == ".csv" or b"x_min" in data[:1000]:
-            return supervision.read([(str(path), "", supervision.of_csv(data, shown))], reading, [])
-        if path.suffix.lower() == ".txt":
-            raise TilerError(f"{shown}: one txt file is one tile: give the folder that it is in")
-        raise TilerError(f"{shown}: not predictions: expected JSON, CSV, or a folder of txt")
-    keys = _first(data, shown)
+        return _csv_file(path, data, reading)
+    name = str(path)
+    keys = _first_keys(data, name)
     if {*supervision.BOX} <= keys:
-        return supervision.read([(str(path), "", supervision.of_json(data, shown))], reading, [])
+        rows = supervision.of_json(data, name)
+        return supervision.read([SinkFile(name, "", rows)], reading, [])
     if keys and "image_id" not in keys and "file_name" not in keys:
         raise TilerError(
-            f"{shown}: expected entries with image_id, category_id, bbox and score, got "
+            f"{name}: expected entries with image_id, category_id, bbox and score, got "
             f"{', '.join(sorted(keys))[:200]}"
         )
     if data.lstrip()[:1] == b"{":
-        return json_results.read(
-            path, decoded(data, json_results.Wrapped, shown).annotations, reading, listed=False
-        )
-    entries = decoded(data, list[Entry], shown)
+        entries = decoded(data, json_results.Wrapped, name).annotations
+        return json_results.read(path, entries, reading, listed=False)
+    entries = decoded(data, list[Entry], name)
     del data  # as large as the file
     return json_results.read(path, entries, reading)
 
 
-def _first(data: bytes, shown: str) -> set[str]:
-    """What the first entry of a JSON has."""
-    keys = _at_a_glance(data)
+def _csv_file(path: Path, data: bytes, reading: Reading) -> Predictions:
+    suffix = path.suffix.lower()
+    if suffix == ".csv" or b"x_min" in data[:1000]:
+        rows = supervision.of_csv(data, str(path))
+        return supervision.read([SinkFile(str(path), "", rows)], reading, [])
+    if suffix == ".txt":
+        raise TilerError(f"{path}: one txt file is one tile: give the folder that it is in")
+    raise TilerError(f"{path}: not predictions: expected JSON, CSV, or a folder of txt")
+
+
+def _first_keys(data: bytes, path: str) -> set[str]:
+    """The keys of the first entry of a JSON; none if it has no entries."""
+    keys = _keys_of_first_object(data)
     if keys is not None:
         return keys
     if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.WrappedRaw, shown).annotations
+        entries = decoded(data, json_results.WrappedRaw, path).annotations
     else:
-        entries = decoded(data, list[msgspec.Raw], shown)
-    return (
-        {str(key) for key in decoded(bytes(entries[0]), dict[str, msgspec.Raw], shown)}
-        if entries
-        else set()
-    )
+        entries = decoded(data, list[msgspec.Raw], path)
+    if not entries:
+        return set()
+    return {*decoded(bytes(entries[0]), dict[str, msgspec.Raw], path)}
 
 
-def _at_a_glance(data: bytes) -> set[str] | None:
-    """The same of a list, without reading on; None where that does not tell.
+def _keys_of_first_object(data: bytes) -> set[str] | None:
+    """The keys of the first object of a list, without reading on; None if that does not tell.
 
-    Of JSON that starts with a brace nothing but the whole is JSON: the first brace that
-    closes such is its end.
+    The text from an opening brace on is JSON only as a whole: its end is the first closing brace
+    up to which it can be decoded.
     """
     start = re.match(rb"\s*\[\s*(?=\{)", data)
-    end = 0 if start is None else start.end()
+    if start is None:
+        return None
+    end = start.end()
     for _ in range(BRACES):
         end = data.find(b"}", end) + 1
-        if start is None or not end:
+        if not end:
             break
+        text = data[start.end() : end]
         try:
-            return set(msgspec.json.decode(data[start.end() : end], type=dict[str, msgspec.Raw]))
+            return {*msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue
     return None
 
 
 def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Predictions:
-    """supervision's files, one a tile."""
+    """The files of supervision's sinks, one for each tile."""
+    parse = supervision.of_csv if suffix == ".csv" else supervision.of_json
     findings: list[Finding] = []
     files = []
     for name in names:
@@ -157,13 +169,12 @@ def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Pred
         if data is None or not data.strip():
             continue
         try:
-            rows = (supervision.of_csv if suffix == ".csv" else supervision.of_json)(data, path)
+            rows = parse(data, path)
         except TilerError as error:
-            findings.append(
-                Finding(path, "D01", str(error).removeprefix(printable(path)).lstrip(": "))
-            )
-            continue
-        files.append((path, name.removesuffix(suffix), rows))
+            message = str(error).removeprefix(printable(path)).lstrip(": ")
+            findings.append(Finding(path, "D01", message))
+        else:
+            files.append(SinkFile(path, name.removesuffix(suffix), rows))
     if not files:
         raise TilerError(
             f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read"

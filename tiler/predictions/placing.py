@@ -1,4 +1,4 @@
-"""Rows in pixels of their source image, not yet judged."""
+"""Rows of predictions, placed in pixels of their source image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedRows(Columns):
-    """Rows of a batch before they are judged, as columns of length N.
+    """Rows of a batch before they are validated, as columns of length N.
 
     Attributes:
         tile: `(N,)` index into the frames.
@@ -28,13 +28,13 @@ class PlacedRows(Columns):
         line: `(N,)` from 1; 0 for an entry of JSON.
         class_id: `(N,)` float64, as it was read.
         conf: `(N,)` float64, as it was read.
-        boxes: `(N, 4)` float64, xyxy px of the source image; of outlines their bounds.
+        boxes: `(N, 4)` float64, xyxy px of the source image; the bounds of outlines.
         rings: outlines or corners in source px, as `Instances` has them.
         keypoints: `(N, K, 3)` in source px.
-        area: `(N,)` px² of the source image by which each is sized, where that is told; NaN: it is
-            to be measured.
-        box_area: `(N,)` px² of the box, where it is given; NaN: there is none.
-        segmentations: `(N,)` COCO's polygons or masks as they were read, which stand for rings.
+        area: `(N,)` px² of the source image that decides the size of each, NaN where it is still to
+            be measured; None where all are.
+        box_area: `(N,)` px² of the box as given, NaN where there is none; or None.
+        segmentations: `(N,)` COCO's polygons or masks as they were read, in place of rings.
     """
 
     task: Task
@@ -52,11 +52,12 @@ class PlacedRows(Columns):
     segmentations: Objects | None = None
 
 
-def tame(values: Floats) -> Floats:
-    """Numbers that can be computed with: what is not finite is NaN, what is absurd is 1e30."""
-    return np.where(
-        np.isfinite(values), np.clip(values, -trainer_rules.HUGE, trainer_rules.HUGE), np.nan
-    )
+def limited(values: Floats) -> Floats:
+    """The numbers within ±1e30, so that sums and products stay finite; NaN for those that are not
+    finite themselves.
+    """
+    within_limits = np.clip(values, -trainer_rules.HUGE, trainer_rules.HUGE)
+    return np.where(np.isfinite(values), within_limits, np.nan)
 
 
 def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
@@ -73,16 +74,23 @@ def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floa
     >>> placed(np.array([[50, 50.0]]), np.array([0]), frames, False).tolist()
     [[200.0, 100.0]]
     """
-    size = frames.rects[:, 2:] - frames.rects[:, :2] if normalised else 1 / frames.scale[:, None]
-    return np.asarray(frames.rects[tile, :2] + points * size[tile])
+    if normalised:
+        unit = frames.rects[:, 2:] - frames.rects[:, :2]
+    else:
+        unit = 1 / frames.scale[:, None]
+    return np.asarray(frames.rects[tile, :2] + points * unit[tile])
 
 
-def placed_keypoints(given: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
-    """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there."""
-    n, count, _ = given.shape
-    result = triples(given)
-    points = placed(
-        given[..., :2].reshape(-1, 2), np.repeat(tile, count), frames, normalised
-    ).reshape(n, count, 2)
-    result[..., :2] = np.where(labelled(result)[..., None], points, 0.0)
+def placed_keypoints(keypoints: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
+    """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there and stays.
+
+    Args:
+        tile: `(N,)` index into the frames.
+    """
+    n, count, _ = keypoints.shape
+    flat = keypoints[..., :2].reshape(-1, 2)
+    points = placed(flat, np.repeat(tile, count), frames, normalised)
+    result = triples(keypoints)
+    there = labelled(result)[..., None]
+    result[..., :2] = np.where(there, points.reshape(n, count, 2), 0.0)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,36 +19,24 @@ from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings, smallest_rectangles
 from tiler.geometry.polygons import concatenate as concatenated
 from tiler.predictions import validation
-from tiler.predictions.placing import PlacedRows, placed, placed_keypoints, tame
+from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
 from tiler.predictions.row_format import NO_CONF
 from tiler.predictions.sizing import Sizing
-from tiler.predictions.validation import Fault
+from tiler.predictions.validation import RejectedRow, RowRules
 from tiler.predictions.values import Detections, Frames, Reading
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
     from tiler.types import Bools, Floats, Ints, Task
 
-SUFFIXES = {
-    *(
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "bmp",
-        "dib",
-        "tif",
-        "tiff",
-        "webp",
-        "mpo",
-        "gif",
-        "pfm",
-        "ppm",
-        "pgm",
-    ),
-    *("avif", "dng", "heic", "heif", "jp2", "jpeg2000", "j2k", "npy"),
-}
+COMMON = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "dib", "tif", "tiff", "webp", "mpo", "gif"}
+RARE = {"pfm", "ppm", "pgm", "avif", "dng", "heic", "heif", "jp2", "jpeg2000", "j2k", "npy"}
+SUFFIXES = COMMON | RARE  # of images
+
+Value = TypeVar("Value")
+
+Reason = tuple[str, str]  # the finding's code, and what was found and expected
+Reasons = dict[int, Reason]  # why records are rejected, by their index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,14 +49,14 @@ class Records(Columns):
         line: `(N,)` from 1; 0 for an entry of JSON.
         class_id: `(N,)` float64 class index.
         conf: `(N,)` float64; NaN where there is none.
-        numbers: `(N, 4)` xyxy, or of obb `(N, 8)` corners, tile px; NaN where an outline stands for
-            them.
+        numbers: `(N, 4)` xyxy, or for obb `(N, 8)` corners, tile px; NaN where an outline stands in
+            for them.
         keypoints: `(N, K, 2 or 3)` in tile px, or None.
-        area: `(N,)` tile px² by which pycocotools sizes each, NaN where it is to be measured; or
-            None.
-        box_area: `(N,)` tile px² of the box as given, NaN where none is; or None.
+        area: `(N,)` tile px² by which pycocotools sizes each, NaN where it is still to be measured;
+            or None.
+        box_area: `(N,)` tile px² of the box as given, NaN where there is none; or None.
         outlines: by index, polygons or a mask as COCO has them.
-        faults: by index, the code and the reason of a record that is refused.
+        rejected: the invalid records.
     """
 
     row: Ints
@@ -81,15 +69,21 @@ class Records(Columns):
     area: Floats | None = None
     box_area: Floats | None = None
     outlines: dict[int, Any] = field(default_factory=dict)
-    faults: dict[int, tuple[str, str]] = field(default_factory=dict)
+    rejected: Reasons = field(default_factory=dict)
 
     def take(self, index: Ints | Bools) -> Records:
         """The records at the given indices, or where a mask is True, in that order."""
         kept = np.arange(len(self.row))[index].tolist()
         outlines = _renumbered(self.outlines, kept)
-        return replace(
-            Columns.take(self, index), outlines=outlines, faults=_renumbered(self.faults, kept)
-        )
+        rejected = _renumbered(self.rejected, kept)
+        return replace(Columns.take(self, index), outlines=outlines, rejected=rejected)
+
+
+def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
+    """The values of the kept records, by their new indices."""
+    if not by_index:
+        return {}
+    return {new: by_index[old] for new, old in enumerate(kept) if old in by_index}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,96 +94,121 @@ class RecordBatch:
     tile: Ints
     records: Records
     paths: list[str]
-    classes: int | None
-    exact: bool = False
+    rules: RowRules
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
-        records, outlines, faults = self.records, dict[int, Rings](), dict(self.records.faults)
-        for i, given in records.outlines.items():
-            if i in faults:
-                continue
-            if self._raw:
-                if not isinstance(given, list | dict):
-                    faults[i] = (
-                        "D03",
-                        f"segmentation: expected polygons or a mask, got {short(given)}",
-                    )
-                continue
-            try:
-                outlines[i] = _outline(given, int(self.tile[i]), frames)
-            except _BadValue as why:
-                faults[i] = why.code, str(why)
-        refused = [
-            Fault(
-                int(self.tile[i]),
-                int(records.row[i]),
-                int(records.file[i]),
-                int(records.line[i]),
-                *why,
-            )
-            for i, why in faults.items()
-        ]
-        good = np.delete(np.arange(len(self.tile)), list(faults))
-        candidates = self._candidates(
-            good, [outlines.get(i) for i in good.tolist()] if outlines else [], frames
-        )
-        digest = "" if self.exact else self._digest()
-        return validation.judged(
-            candidates, refused, frames, self.paths, self.classes, digest, exact=self.exact
-        )
+        outlines, invalid = self._outlines(frames)
+        rejected = [self._rejected(i, reason) for i, reason in invalid.items()]
+        good = np.delete(np.arange(len(self.tile)), list(invalid))
+        valid = self._take(good)
+        if outlines:
+            rows = valid._placed([outlines.get(i) for i in good.tolist()], frames)
+        else:
+            rows = valid._placed([], frames)
+        digest = "" if self.rules.exact else self._digest()
+        return validation.validated(rows, rejected, frames, self.rules, self.paths, digest)
 
     @property
-    def _raw(self) -> bool:
-        """Outlines stay as COCO has them."""
-        return self.exact and self.task == "segment"
+    def _keeps_segmentations(self) -> bool:
+        """Whether outlines stay as COCO has them."""
+        return self.rules.exact and self.task == "segment"
 
-    def _candidates(self, good: Ints, outlines: list[Rings | None], frames: Frames) -> PlacedRows:
-        """The records at `good`, with their outlines in tile px, in source px."""
-        records, tile = self.records, self.tile
-        if len(good) < len(tile):
-            records, tile = records.take(good), tile[good]
-        numbers = tame(records.numbers)
-        for i, outline in enumerate(outlines):
-            if outline is not None and self.task != "segment":
-                quad = self.task == "obb"
-                numbers[i] = (
-                    smallest_rectangles(outline.coords[None])[0].ravel()
-                    if quad
-                    else outline.bounds()[0]
-                )
-        width = numbers.shape[1] // 2
-        points = placed(numbers.reshape(-1, 2), np.repeat(tile, width), frames, False)
-        common = (self.task, tile, records.row, records.file, records.line, records.class_id)
-        conf = records.conf
-        scaled = frames.scale[tile] ** 2
-        area = None if records.area is None else records.area / scaled
-        box_area = None if records.box_area is None else records.box_area / scaled
-        if self._raw:
-            given = np.fromiter(
-                map(records.outlines.__getitem__, range(len(tile))), object, len(tile)
-            )
-            return PlacedRows(
-                *common,
-                conf,
-                points.reshape(-1, 4),
-                area=area,
-                box_area=box_area,
-                segmentations=given,
-            )
-        if self.task == "segment":
-            rings = concatenated(outline for outline in outlines if outline is not None)
-            rings = replace(rings, coords=placed(rings.coords, tile[rings.owners()], frames, False))
-            return PlacedRows(*common, conf, rings.bounds(), rings)
+    def _outlines(self, frames: Frames) -> tuple[dict[int, Rings], Reasons]:
+        """The outlines in tile px by the index of their record, and all invalid records."""
+        outlines: dict[int, Rings] = {}
+        rejected = dict(self.records.rejected)
+        for i, segmentation in self.records.outlines.items():
+            if i in rejected:
+                continue
+            try:
+                if self._keeps_segmentations:
+                    _require_segmentation(segmentation)
+                else:
+                    outlines[i] = _outline(segmentation, int(self.tile[i]), frames)
+            except _InvalidRecord as error:
+                rejected[i] = error.code, str(error)
+        return outlines, rejected
+
+    def _rejected(self, i: int, reason: Reason) -> RejectedRow:
+        records = self.records
+        place = (int(records.row[i]), int(records.file[i]), int(records.line[i]))
+        return RejectedRow(int(self.tile[i]), *place, *reason)
+
+    def _take(self, index: Ints) -> RecordBatch:
+        if len(index) == len(self.tile):
+            return self
+        return replace(self, tile=self.tile[index], records=self.records.take(index))
+
+    def _placed(self, outlines: list[Rings | None], frames: Frames) -> PlacedRows:
+        """All records in source px.
+
+        Args:
+            outlines: of each record in tile px, None where it has none; empty if none has any.
+        """
+        if self.task == "segment" and not self._keeps_segmentations:
+            return self._placed_outlines(outlines, frames)
+        numbers = self._numbers(outlines)
+        point_tiles = np.repeat(self.tile, numbers.shape[1] // 2)
+        points = placed(numbers.reshape(-1, 2), point_tiles, frames, False)
         if self.task == "obb":
             rings = Rings.from_quads(points.reshape(-1, 4, 2))
-            return PlacedRows(*common, conf, rings.bounds(), rings)
-        found = None
-        if records.keypoints is not None:
-            found = placed_keypoints(tame(records.keypoints), tile, frames, False)
-        return PlacedRows(
-            *common, conf, points.reshape(-1, 4), keypoints=found, area=area, box_area=box_area
+            return replace(self._with_boxes(rings.bounds()), rings=rings)
+        return replace(
+            self._with_boxes(points.reshape(-1, 4)),
+            keypoints=self._placed_keypoints(frames),
+            area=self._placed_area(self.records.area, frames),
+            box_area=self._placed_area(self.records.box_area, frames),
+            segmentations=self._segmentations(),
         )
+
+    def _with_boxes(self, boxes: Floats) -> PlacedRows:
+        """The records as rows with these boxes, without any other geometry."""
+        records = self.records
+        return PlacedRows(
+            self.task,
+            self.tile,
+            records.row,
+            records.file,
+            records.line,
+            records.class_id,
+            records.conf,
+            boxes,
+        )
+
+    def _numbers(self, outlines: list[Rings | None]) -> Floats:
+        """Boxes or corners in tile px; around the outline where that stands in for them."""
+        numbers = limited(self.records.numbers)
+        for i, outline in enumerate(outlines):
+            if outline is None:
+                continue
+            if self.task == "obb":
+                numbers[i] = smallest_rectangles(outline.coords[None])[0].ravel()
+            else:
+                numbers[i] = outline.bounds()[0]
+        return numbers
+
+    def _placed_outlines(self, outlines: list[Rings | None], frames: Frames) -> PlacedRows:
+        rings = concatenated(outline for outline in outlines if outline is not None)
+        coords = placed(rings.coords, self.tile[rings.owners()], frames, False)
+        rings = replace(rings, coords=coords)
+        return replace(self._with_boxes(rings.bounds()), rings=rings)
+
+    def _placed_keypoints(self, frames: Frames) -> Floats | None:
+        keypoints = self.records.keypoints
+        if keypoints is None:
+            return None
+        return placed_keypoints(limited(keypoints), self.tile, frames, False)
+
+    def _placed_area(self, area: Floats | None, frames: Frames) -> Floats | None:
+        return None if area is None else area / frames.scale[self.tile] ** 2
+
+    def _segmentations(self) -> Any:
+        if not self._keeps_segmentations:
+            return None
+        count = len(self.tile)
+        segmentations = map(self.records.outlines.__getitem__, range(count))
+        return np.fromiter(segmentations, object, count)
 
     def _digest(self) -> str:
         records = self.records
@@ -205,7 +224,8 @@ class RecordBatch:
         )
         for column in columns:
             digest.update(b"" if column is None else column.tobytes())
-        digest.update(repr((records.outlines, records.faults)).encode("utf-8", "backslashreplace"))
+        others = repr((records.outlines, records.rejected))
+        digest.update(others.encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 
 
@@ -220,67 +240,68 @@ class RecordFile:
     findings: list[Finding]
     records: Records
     paths: list[str]
-    classes: int | None
+    rules: RowRules
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
-    exact: bool = False
     sizing: Sizing | None = None
 
     def batch(self, indices: Sequence[int]) -> RecordBatch:
         """See `values.Predictions`."""
-        which, counts = np.asarray(indices, np.int64), np.asarray(self.counts, np.int64)
-        index = ragged.spans(ragged.offsets(counts)[which], counts[which])
-        tile = np.repeat(np.arange(len(which)), counts[which])
-        records = (
-            self.records
-            if np.array_equal(index, np.arange(counts.sum()))
-            else self.records.take(index)
-        )
-        return RecordBatch(self.task, tile, records, self.paths, self.classes, self.exact)
+        keys = np.asarray(indices, np.int64)
+        counts = np.asarray(self.counts, np.int64)
+        index = ragged.spans(ragged.offsets(counts)[keys], counts[keys])
+        tile = np.repeat(np.arange(len(keys)), counts[keys])
+        records = self.records
+        if not np.array_equal(index, np.arange(counts.sum())):
+            records = records.take(index)
+        return RecordBatch(self.task, tile, records, self.paths, self.rules)
+
+
+def places_of(values: Sequence[Value]) -> dict[Value, int]:
+    """The index of each value.
+
+    >>> places_of(["car", "bus"])
+    {'car': 0, 'bus': 1}
+    """
+    return dict(zip(values, range(len(values)), strict=True))
 
 
 def by_key(keys: Sequence[str], records: Records) -> tuple[list[str], list[int], Records]:
-    """The sorted keys, how many records each has, and the records in that order."""
+    """Sort records by their keys.
+
+    Returns the sorted keys without repeats, the number of records of each, and the records in that
+    order.
+    """
     names = sorted(set(keys))
-    place = {name: i for i, name in enumerate(names)}
-    return grouped(names, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys)), records)
+    owner = np.fromiter(map(places_of(names).__getitem__, keys), np.int64, len(keys))
+    counts, ordered = grouped(len(names), owner, records)
+    return names, counts, ordered
 
 
-def grouped(
-    names: list[str], owner: Ints, records: Records
-) -> tuple[list[str], list[int], Records]:
-    """The same, where each record's place among the sorted keys is known."""
-    counts = np.bincount(owner, minlength=len(names)).tolist()
-    return (
-        names,
-        counts,
-        records if rising(owner) else records.take(np.argsort(owner, kind="stable")),
-    )
+def grouped(count: int, owner: Ints, records: Records) -> tuple[list[int], Records]:
+    """The number of records of each key, and the records in the order of the keys.
+
+    Args:
+        count: the number of keys.
+        owner: `(N,)` the key of each record, as its place among the sorted ones.
+    """
+    counts = np.bincount(owner, minlength=count).tolist()
+    if not (owner[1:] >= owner[:-1]).all():
+        records = records.take(np.argsort(owner, kind="stable"))
+    return counts, records
 
 
-def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
-    """What was said of some records, by their new indices."""
-    if not by_index:
-        return {}
-    return {new: by_index[old] for new, old in enumerate(kept) if old in by_index}
-
-
-def rising(values: Ints) -> bool:
-    """Whether none is less than the one before."""
-    return bool((values[1:] >= values[:-1]).all())
-
-
-def sure(conf: Floats, reading: Reading, shown: str) -> Floats:
-    """Confidences, where NaN stands for none.
+def confidences(conf: Floats, reading: Reading, path: str) -> Floats:
+    """`(N,)` confidences, with the assumed one, if any, in place of NaN.
 
     Raises:
-        TilerError: there is none at all.
+        TilerError: no record has one.
     """
     missing = np.isnan(conf)
     if reading.assume_conf is not None:
         return np.where(missing, reading.assume_conf, conf)
     if len(conf) and missing.all():
-        raise TilerError(f"{shown}: {NO_CONF}")
+        raise TilerError(f"{path}: {NO_CONF}")
     return conf
 
 
@@ -295,8 +316,8 @@ def image_key(name: str) -> str:
     return stem if suffix.lower() in SUFFIXES and stem else path
 
 
-def matrix(values: Sequence[Any], width: int) -> tuple[Floats, dict[int, tuple[str, str]]]:
-    """`(N, width)` numbers, and what is wrong with those that are not so many.
+def matrix(values: Sequence[Any], width: int) -> tuple[Floats, Reasons]:
+    """`(N, width)` numbers, NaN in rows that are not `width` numbers, and why those are invalid.
 
     >>> matrix([[1, 2], ["a", 2]], 2)[1]
     {1: ('D02', "found ['a', 2], expected numbers")}
@@ -305,17 +326,17 @@ def matrix(values: Sequence[Any], width: int) -> tuple[Floats, dict[int, tuple[s
     if plain is not None:
         return plain, {}
     result = np.full((len(values), width), np.nan)
-    wrong: dict[int, tuple[str, str]] = {}
+    invalid: Reasons = {}
     for i, value in enumerate(values):
         if not isinstance(value, list | tuple):
-            wrong[i] = "D02", f"found {short(value)}, expected {width} numbers"
+            invalid[i] = "D02", f"found {short(value)}, expected {width} numbers"
         elif not all(isinstance(v, int | float) for v in value):
-            wrong[i] = "D02", f"found {short(list(value))}, expected numbers"
+            invalid[i] = "D02", f"found {short(list(value))}, expected numbers"
         elif len(value) != width:
-            wrong[i] = "D03", f"expected {width} numbers, got {len(value)}"
+            invalid[i] = "D03", f"expected {width} numbers, got {len(value)}"
         else:
             result[i] = [_float(v) for v in value]
-    return result, wrong
+    return result, invalid
 
 
 def _float(value: float) -> float:
@@ -325,29 +346,38 @@ def _float(value: float) -> float:
         return np.inf
 
 
-class _BadValue(Exception):
+class _InvalidRecord(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def _outline(given: Any, tile: int, frames: Frames) -> Rings:
+def _require_segmentation(segmentation: Any) -> None:
+    if not isinstance(segmentation, list | dict):
+        message = f"segmentation: expected polygons or a mask, got {short(segmentation)}"
+        raise _InvalidRecord("D03", message)
+
+
+def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
     """One object's rings in tile px, of polygons or a mask."""
-    if isinstance(given, dict):
-        rect = frames.rects[tile]
-        width, height = (rect[2:] - rect[:2]) * frames.scale[tile]
-        size: Any = given.get("size")
-        try:
-            fits = abs(size[0] - height) <= 1 and abs(size[1] - width) <= 1
-        except (TypeError, IndexError, KeyError):
-            fits = False
-        if not fits:
-            raise _BadValue("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")
+    if isinstance(segmentation, dict):
+        _require_mask_size(segmentation.get("size"), tile, frames)
     try:
-        return coco.outline(given)
+        return coco.outline(segmentation)
     except InvalidAnnotation as bad:
-        raise _BadValue(
-            {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03"), bad.message
-        ) from None
+        code = {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03")
+        raise _InvalidRecord(code, bad.message) from None
     except ValueError as error:
-        raise _BadValue("D03", f"segmentation: {error}") from None
+        raise _InvalidRecord("D03", f"segmentation: {error}") from None
+
+
+def _require_mask_size(size: Any, tile: int, frames: Frames) -> None:
+    x0, y0, x1, y1 = frames.rects[tile]
+    width = (x1 - x0) * frames.scale[tile]
+    height = (y1 - y0) * frames.scale[tile]
+    try:
+        fits = abs(size[0] - height) <= 1 and abs(size[1] - width) <= 1
+    except (TypeError, IndexError, KeyError):
+        fits = False
+    if not fits:
+        raise _InvalidRecord("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")

@@ -1,9 +1,9 @@
-"""By what pycocotools' `loadRes` sizes the detections of a file: its first entry decides for all
-(coco.py).
+"""Which area pycocotools' `loadRes` takes for the detections of a file: the first entry decides for
+all (coco.py).
 
-With a `bbox` there, every area is that of the entry's box, of outlines and keypoints too; else with
-a `segmentation` that of the mask; else with `keypoints` the extent of them all. An `area` in the
-file counts for nothing.
+If that has a `bbox`, every detection has the area of its box, also where it is an outline or a
+pose; else, if it has a `segmentation`, that of the mask; else, if it has `keypoints`, that of the
+box around them all. An `area` in the file is ignored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ By = Literal["box", "mask", "keypoints"]
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What `loadRes` makes of a file.
+    """How `loadRes` reads a file.
 
     Attributes:
-        by: what the area of a detection is of; "" where the first entry has none of it.
-        refused: why `loadRes` raises, so that there is nothing to be equal to; "" where it does
+        by: what the area of a detection is taken of; "" where the first entry has none of these.
+        refused: why `loadRes` raises, so that there is no result to be equal to; "" where it does
             not.
     """
 
@@ -38,7 +38,7 @@ class Sizing:
 
 
 def sizing(entries: Sequence[Entry], listed: bool = True) -> Sizing:
-    """The rule for a file's entries.
+    """How `loadRes` reads a file of these entries.
 
     Args:
         listed: the file is a list of them, not an object that holds one.
@@ -55,23 +55,28 @@ def sizing(entries: Sequence[Entry], listed: bool = True) -> Sizing:
         return Sizing(by, "an object, expected a list")
     if not by:
         return Sizing(by, "the first entry has neither bbox nor segmentation nor keypoints")
-    fits, said = _NEEDED[by]
-    wrong = next((i for i, entry in enumerate(entries) if not fits(entry)), None)
-    return Sizing(by, "" if wrong is None else f"entry {wrong} has {said}")
+    has_it, missing = _NEEDED[by]
+    for i, entry in enumerate(entries):
+        if not has_it(entry):
+            return Sizing(by, f"entry {i} has {missing}")
+    return Sizing(by)
 
 
 def mask_area(segmentation: Any) -> float:
-    """Pixels of a mask in run lengths; NaN of anything else.
+    """Pixels of a mask in run lengths; NaN for anything else.
 
     >>> mask_area({"size": [2, 2], "counts": [1, 3]}), mask_area([[0, 0, 2, 0, 2, 2]])
     (3.0, nan)
     """
-    given = segmentation.get("counts") if isinstance(segmentation, dict) else None
+    if not isinstance(segmentation, dict):
+        return np.nan
+    runs = segmentation.get("counts")
     try:
-        runs = rle.counts(given) if isinstance(given, str) else given
-        return float(sum(runs[1::2])) if isinstance(runs, list) else float("nan")
-    except (TypeError, ValueError, OverflowError):  # the mask is refused where it is read
-        return float("nan")
+        if isinstance(runs, str):
+            runs = rle.counts(runs)
+        return float(sum(runs[1::2])) if isinstance(runs, list) else np.nan
+    except (TypeError, ValueError, OverflowError):  # the mask is rejected where it is read
+        return np.nan
 
 
 def extents(keypoints: Floats) -> Floats:
@@ -79,30 +84,34 @@ def extents(keypoints: Floats) -> Floats:
     it.
     """
     points = keypoints[..., :2]
-    return np.concatenate(
-        [points.min(axis=1, initial=np.inf), points.max(axis=1, initial=-np.inf)], axis=1
-    )
+    low = points.min(axis=1, initial=np.inf)
+    high = points.max(axis=1, initial=-np.inf)
+    return np.concatenate([low, high], axis=1)
 
 
 def _by(first: Entry) -> By | Literal[""]:
-    if first.bbox is not None and first.bbox != ():
+    if _has_box(first):
         return "box"
     if first.segmentation is not None:
         return "mask"
-    return "keypoints" if first.keypoints is not None else ""
+    return "keypoints" if _has_keypoints(first) else ""
 
 
-def _compressed(entry: Entry) -> bool:
-    return isinstance(entry.segmentation, dict) and isinstance(
-        entry.segmentation.get("counts"), str
-    )
+def _has_box(entry: Entry) -> bool:
+    return entry.bbox is not None and entry.bbox != ()
+
+
+def _has_compressed_mask(entry: Entry) -> bool:
+    mask = entry.segmentation
+    return isinstance(mask, dict) and isinstance(mask.get("counts"), str)
+
+
+def _has_keypoints(entry: Entry) -> bool:
+    return entry.keypoints is not None
 
 
 _NEEDED: dict[By, tuple[Callable[[Entry], bool], str]] = {
     "box": (lambda entry: bool(entry.bbox), "no bbox, which the first one has"),
-    "mask": (_compressed, "no compressed mask, and the first one no bbox"),
-    "keypoints": (
-        lambda entry: entry.keypoints is not None,
-        "no keypoints, which the first one has",
-    ),
+    "mask": (_has_compressed_mask, "no compressed mask, and the first one no bbox"),
+    "keypoints": (_has_keypoints, "no keypoints, which the first one has"),
 }

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,151 +16,216 @@ from tiler.findings import Finding, short
 from tiler.formats import csv_cells
 from tiler.formats.text_files import lenient_text
 from tiler.predictions.files import decoded
-from tiler.predictions.records import RecordFile, Records, by_key, image_key, matrix, sure
+from tiler.predictions.records import (
+    Reasons,
+    RecordFile,
+    Records,
+    by_key,
+    confidences,
+    image_key,
+    matrix,
+)
 from tiler.predictions.row_format import SHARE
+from tiler.predictions.validation import RowRules
 from tiler.predictions.values import Reading
 
 if TYPE_CHECKING:
-    from tiler.types import Task
+    from tiler.types import Floats, Task
 
 BOX = ("x_min", "y_min", "x_max", "y_max")
 CORNERS = "xyxyxyxy"
-PICTURE = ("file_name", "image", "image_name", "filename", "source", "tile")
+IMAGE_COLUMNS = ("file_name", "image", "image_name", "filename", "source", "tile")
 
 Row = Mapping[str, Any]
-Entry = tuple[int, int, int, Row]  # ordinal in its file, file, line (0 in JSON), the row
 
 
-def of_csv(data: bytes, shown: str) -> list[tuple[int, Row]]:
+class SinkFile(NamedTuple):
+    """A file of a sink.
+
+    Attributes:
+        key: the tile that a file among several is for; empty for a single file.
+        rows: each with its line, 0 in JSON.
+    """
+
+    path: str
+    key: str
+    rows: list[tuple[int, Row]]
+
+
+class SinkEntry(NamedTuple):
+    """A row: its ordinal in the file, the file's index, the line (0 in JSON), and the values."""
+
+    ordinal: int
+    file: int
+    line: int
+    row: Row
+
+
+def of_csv(data: bytes, path: str) -> list[tuple[int, Row]]:
     """The rows of a CSV by its header, each with its line.
 
     Raises:
         TilerError: not CSV, or not supervision's.
     """
-    reader = csv.DictReader(io.StringIO(lenient_text(data), newline=""), restkey="")
+    text = io.StringIO(lenient_text(data), newline="")
+    reader = csv.DictReader(text, restkey="")
     try:
         if reader.fieldnames is None or not {*BOX} <= {*reader.fieldnames}:
             raise TilerError(
-                f"{shown}: expected columns {', '.join(BOX)}, class_id, confidence, got "
+                f"{path}: expected columns {', '.join(BOX)}, class_id, confidence, got "
                 f"{short(reader.fieldnames)}"
             )
-        return [(reader.line_num, _meant(row)) for row in reader]
+        return [(reader.line_num, _unescaped(row)) for row in reader]
     except csv.Error as error:
-        raise TilerError(f"{shown}:{reader.line_num}: not CSV: {error}") from None
+        raise TilerError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _meant(row: dict[str, Any]) -> Row:
-    """A row's texts as they were before somebody escaped them."""
-    return {
-        name: csv_cells.plain(value) if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+def _unescaped(row: dict[str, Any]) -> Row:
+    """A row's texts as they were before they were escaped for a spreadsheet."""
+    texts = {name: csv_cells.plain(text) for name, text in row.items() if isinstance(text, str)}
+    return {**row, **texts}
 
 
-def of_json(data: bytes, shown: str) -> list[tuple[int, Row]]:
+def of_json(data: bytes, path: str) -> list[tuple[int, Row]]:
     """The entries of a JSON list; they have no line.
 
     Raises:
         TilerError: not JSON, or not a list of objects.
     """
-    return [(0, row) for row in decoded(data, list[dict[str, Any]], shown)]
+    return [(0, row) for row in decoded(data, list[dict[str, Any]], path)]
 
 
-def read(
-    files: Sequence[tuple[str, str, list[tuple[int, Row]]]],
-    reading: Reading,
-    findings: list[Finding],
-) -> RecordFile:
+def read(files: Sequence[SinkFile], reading: Reading, findings: list[Finding]) -> RecordFile:
     """The detections of one or more files.
-
-    Args:
-        files: path, key (the tile that a file among several is for; empty for a single file) and
-            rows.
 
     Raises:
         TilerError: nothing names the images, there is no confidence, or outlines were asked for.
     """
-    shown = files[0][0]
-    entries = [
-        (i, file, line, row)
-        for file, (_, _, rows) in enumerate(files)
-        for i, (line, row) in enumerate(rows)
-    ]
+    path = files[0].path
+    entries = _entries(files)
+    task = _task(entries, reading, path)
+    column = _image_column(entries)
+    keys, named = _named(entries, files, column, findings)
+    records = _records(named, task, reading, path)
+    if column is not None and len(files) > 1:
+        # an image may be in several files: rows are counted over all of them
+        records = replace(records, row=np.arange(len(records.row)))
+    names, counts, ordered = by_key(keys, records)
+    images = f"images by {column or 'file name'}: {len(names)} images, {len(entries)} rows"
+    return RecordFile(
+        kind=f"supervision, {task}, {images}",
+        task=task,
+        keys=names,
+        counts=counts,
+        findings=findings,
+        records=ordered,
+        paths=[file.path for file in files],
+        rules=RowRules.of(reading),
+    )
+
+
+def _entries(files: Sequence[SinkFile]) -> list[SinkEntry]:
+    entries = []
+    for number, file in enumerate(files):
+        for ordinal, (line, row) in enumerate(file.rows):
+            entries.append(SinkEntry(ordinal, number, line, row))
+    return entries
+
+
+def _task(entries: Sequence[SinkEntry], reading: Reading, path: str) -> Task:
+    """The task as given, else obb if most rows have corners.
+
+    Raises:
+        TilerError: outlines or keypoints, which sinks do not write.
+    """
     if reading.task in ("segment", "pose"):
         raise TilerError(
-            f"{shown}: supervision's sinks write no outlines or keypoints, got --task "
-            f"{reading.task}"
+            f"{path}: supervision's sinks write no outlines or keypoints, got --task {reading.task}"
         )
-    turned = sum(bool(row.get(CORNERS)) for *_, row in entries) >= max(1, SHARE * len(entries))
-    task: Task = "obb" if reading.task == "obb" or (reading.task == "auto" and turned) else "detect"
-    column = next((name for name in PICTURE if any(name in row for *_, row in entries)), None)
-    keys, index = [], []
-    for i, (ordinal, file, line, row) in enumerate(entries):
-        name = files[file][1] if column is None else row.get(column)
+    if reading.task == "auto":
+        turned = sum(bool(entry.row.get(CORNERS)) for entry in entries)
+        return "obb" if turned >= max(1, SHARE * len(entries)) else "detect"
+    return "obb" if reading.task == "obb" else "detect"
+
+
+def _image_column(entries: Sequence[SinkEntry]) -> str | None:
+    """The column that names the images; None if there is none."""
+    for name in IMAGE_COLUMNS:
+        if any(name in entry.row for entry in entries):
+            return name
+    return None
+
+
+def _named(
+    entries: Sequence[SinkEntry],
+    files: Sequence[SinkFile],
+    column: str | None,
+    findings: list[Finding],
+) -> tuple[list[str], list[SinkEntry]]:
+    """The entries that name their image, after its key; the others become findings.
+
+    Raises:
+        TilerError: neither a column nor a file names the images.
+    """
+    keys, named = [], []
+    for entry in entries:
+        file = files[entry.file]
+        name = file.key if column is None else entry.row.get(column)
         if isinstance(name, str) and name:
             keys.append(image_key(name))
-            index.append(i)
-        elif column is not None:
-            where = "" if line else f"entry {ordinal}: "
-            findings.append(
-                Finding(
-                    files[file][0],
-                    "D03",
-                    f"{where}{column} is {short(name)}, expected an image",
-                    line or None,
-                )
+            named.append(entry)
+        elif column is None:
+            raise TilerError(
+                f"{files[0].path}: the rows do not name their image: add a custom column "
+                f"{', '.join(IMAGE_COLUMNS)}"
             )
         else:
-            raise TilerError(
-                f"{shown}: nothing says which image a row is of: write a custom column "
-                f"{', '.join(PICTURE)}"
-            )
-    records = _records([entries[i] for i in index], task, reading, shown)
-    names, counts, ordered = by_key(
-        keys, _numbered(records) if column is not None and len(files) > 1 else records
-    )
-    kind = (
-        f"supervision, {task}, images by {column or 'file name'}: {len(names)} images, "
-        f"{len(entries)} rows"
-    )
-    paths = [path for path, _, _ in files]
-    return RecordFile(
-        kind, task, names, counts, findings, ordered, paths, reading.classes, exact=reading.exact
-    )
+            where = "" if entry.line else f"entry {entry.ordinal}: "
+            message = f"{where}{column} is {short(name)}, expected an image"
+            findings.append(Finding(file.path, "D03", message, entry.line or None))
+    return keys, named
 
 
-def _records(entries: Sequence[Entry], task: Task, reading: Reading, shown: str) -> Records:
-    corners = [
-        _quad(row.get(CORNERS)) if task == "obb" else [_number(row.get(name)) for name in BOX]
-        for *_, row in entries
-    ]
-    numbers, faults = matrix(corners, 8 if task == "obb" else 4)
-    class_id, unknown = matrix([[_number(row.get("class_id"))] for *_, row in entries], 1)
-    conf, unsure = matrix(
-        [
-            [math.nan if row.get("confidence") in (None, "") else _number(row["confidence"])]
-            for *_, row in entries
-        ],
-        1,
-    )
-    for wrong, name, code in ((unknown, "class_id", "D04"), (unsure, "confidence", "D08")):
-        for i in wrong:
-            faults.setdefault(i, (code, f"{name} is {short(entries[i][3].get(name))}"))
-    ordinal, file, line = np.array([entry[:3] for entry in entries], np.int64).reshape(-1, 3).T
+def _records(entries: Sequence[SinkEntry], task: Task, reading: Reading, path: str) -> Records:
+    rows = [entry.row for entry in entries]
+    if task == "obb":
+        numbers, rejected = matrix([_corners(row.get(CORNERS)) for row in rows], 8)
+    else:
+        numbers, rejected = _columns(rows, BOX)
+    class_id, no_class = _columns(rows, ("class_id",))
+    _add_reasons(rejected, no_class, rows, "class_id", "D04")
+    conf, no_conf = matrix([[_confidence(row)] for row in rows], 1)
+    _add_reasons(rejected, no_conf, rows, "confidence", "D08")
+    places = np.array([entry[:3] for entry in entries], np.int64).reshape(-1, 3)
     return Records(
-        ordinal,
-        file,
-        line,
-        class_id[:, 0],
-        sure(conf[:, 0], reading, shown),
-        numbers,
-        faults=faults,
+        row=places[:, 0],
+        file=places[:, 1],
+        line=places[:, 2],
+        class_id=class_id[:, 0],
+        conf=confidences(conf[:, 0], reading, path),
+        numbers=numbers,
+        rejected=rejected,
     )
 
 
-def _numbered(records: Records) -> Records:
-    """Rows counted over all files, when an image may be in several."""
-    return replace(records, row=np.arange(len(records.row)))
+def _columns(rows: Sequence[Row], names: tuple[str, ...]) -> tuple[Floats, Reasons]:
+    """`(N, len(names))` numbers of columns, and the rows in which they are none."""
+    return matrix([[_number(row.get(name)) for name in names] for row in rows], len(names))
+
+
+def _add_reasons(
+    rejected: Reasons, invalid: Reasons, rows: Sequence[Row], name: str, code: str
+) -> None:
+    """Reject the rows that are invalid for a column, unless they are rejected already."""
+    for i in invalid:
+        message = f"{name} is {short(rows[i].get(name))}"
+        rejected.setdefault(i, (code, message))
+
+
+def _confidence(row: Row) -> Any:
+    """The confidence of a row, NaN where there is none."""
+    given = row.get("confidence")
+    return math.nan if given in (None, "") else _number(given)
 
 
 def _number(value: Any) -> Any:
@@ -173,10 +238,11 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _quad(value: Any) -> Any:
+def _corners(value: Any) -> Any:
     """Eight numbers of corners: nested lists, or text of them as JSON or numpy writes it."""
     if isinstance(value, str):
-        value = [_number(word) for word in value.translate(str.maketrans("[],", "   ")).split()]
+        words = value.translate(str.maketrans("[],", "   ")).split()
+        return [_number(word) for word in words]
     if isinstance(value, list) and value and all(isinstance(point, list) for point in value):
-        return [v for point in value for v in point]
+        return [number for point in value for number in point]
     return value

@@ -1,7 +1,7 @@
 """Rows of numbers in many text files, parsed together.
 
-Parsing the files of a folder one by one costs more than parsing their bytes at once.
-What is not plainly numbers and line ends goes through `yolo.parse`, with equal results.
+Parsing the files of a folder one by one takes longer than parsing their bytes at once. Files that
+hold anything but numbers and line ends go through `yolo.parse`, with equal results.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class TextRows:
 
     Attributes:
         values: `(V,)` all numbers.
-        starts: `(R + 1,)` row r is `values[starts[r]:starts[r + 1]]`; no values: not numbers.
+        starts: `(R + 1,)` row r is `values[starts[r]:starts[r + 1]]`; empty if it is not numbers.
         lines: `(R,)` the line of each row in its file, from 1.
         files: `(F + 1,)` file f has the rows `files[f]` to `files[f + 1]`.
-        words: for each row that is not numbers, what was found.
+        words: what was found in each row that is not numbers, by its index.
     """
 
     values: Floats
@@ -65,15 +65,13 @@ class TextRows:
         counts = np.diff(self.files)[index]
         rows = ragged.spans(self.files[index], counts)
         lengths = self.lengths[rows]
+        words: dict[int, str] = {}
+        if self.words:
+            for new in np.flatnonzero(lengths == 0).tolist():
+                words[new] = self.words[int(rows[new])]
         values = self.values[ragged.spans(self.starts[rows], lengths)]
-        words = (
-            {int(new): self.words[int(rows[new])] for new in np.flatnonzero(lengths == 0)}
-            if self.words
-            else {}
-        )
-        return TextRows(
-            values, ragged.offsets(lengths), self.lines[rows], ragged.offsets(counts), words
-        )
+        starts = ragged.offsets(lengths)
+        return TextRows(values, starts, self.lines[rows], ragged.offsets(counts), words)
 
 
 def concatenate(many: Sequence[TextRows]) -> TextRows:
@@ -83,47 +81,48 @@ def concatenate(many: Sequence[TextRows]) -> TextRows:
     for rows in many:
         words.update({before + row: word for row, word in rows.words.items()})
         before += len(rows)
-    none = np.empty(0, np.int64)
-    return TextRows(
-        np.concatenate([np.empty(0), *(r.values for r in many)]),
-        ragged.offsets(np.concatenate([none, *(r.lengths for r in many)])),
-        np.concatenate([none, *(r.lines for r in many)]),
-        ragged.offsets(np.concatenate([none, *(np.diff(r.files) for r in many)])),
-        words,
-    )
+    lengths = _joined([rows.lengths for rows in many])
+    counts = _joined([np.diff(rows.files) for rows in many])
+    values = np.concatenate([np.empty(0), *(rows.values for rows in many)])
+    lines = _joined([rows.lines for rows in many])
+    return TextRows(values, ragged.offsets(lengths), lines, ragged.offsets(counts), words)
+
+
+def _joined(many: Sequence[Ints]) -> Ints:
+    return np.concatenate([np.empty(0, np.int64), *many])
 
 
 def parse(files: Sequence[bytes]) -> TextRows:
-    """The rows of files of UTF-8 text: a BOM, any line ends and blank lines do not matter.
+    """The rows of files of UTF-8 text, with or without BOM, any line ends, blank lines skipped.
 
     >>> rows = parse([b"0 .5 .5\\r\\n\\n1 2\\n", b"", b"0 oops"])
     >>> rows.lengths.tolist(), rows.lines.tolist(), rows.owners.tolist(), rows.words
     ([3, 2, 0], [1, 3, 1], [0, 0, 2], {2: "found 'oops', expected a number"})
     """
-    easy: list[int] = []
+    plain: list[int] = []
     texts: list[bytes] = []
-    hard: list[int] = []
+    other: list[int] = []
     for i, data in enumerate(files):
         text = without_bom(data).replace(b"\r\n", b"\n")
         if text.translate(None, PLAIN):
-            hard.append(i)
+            other.append(i)
         else:
-            easy.append(i)
+            plain.append(i)
             texts.append(text)
-    if not hard:
-        return _together(texts)
-    return concatenate([_together(texts), *(_carefully(files[i]) for i in hard)]).take(
-        np.argsort(easy + hard)
-    )
+    rows = _together(texts)
+    if not other:
+        return rows
+    rows = concatenate([rows, *(_one_by_one(files[i]) for i in other)])
+    return rows.take(np.argsort(plain + other))
 
 
 def _together(texts: Sequence[bytes]) -> TextRows:
-    """The rows of texts of plain bytes, halved until those in doubt are alone."""
+    """The rows of texts of plain bytes; halved until those that are not numbers are alone."""
     rows = _at_once(texts)
     if rows is not None:
         return rows
     if len(texts) == 1:
-        return _carefully(texts[0])
+        return _one_by_one(texts[0])
     half = len(texts) // 2
     return concatenate([_together(texts[:half]), _together(texts[half:])])
 
@@ -131,26 +130,24 @@ def _together(texts: Sequence[bytes]) -> TextRows:
 def _at_once(texts: Sequence[bytes]) -> TextRows | None:
     """The rows, or None when there are not as many numbers as words."""
     data = b"".join([b"\n", *(part for text in texts for part in (text, b"\n"))])
-    raw = np.frombuffer(data, np.uint8)
-    blank = raw <= 32
+    characters = np.frombuffer(data, np.uint8)
+    blank = characters <= 32
     words = np.flatnonzero(blank[:-1] & ~blank[1:])
     values = _numbers(data) if len(words) else np.empty(0)
     if values is None or len(values) != len(words):
         return None
-    ends = np.flatnonzero(raw == 10)  # the first one stands before the first text
-    counts = np.diff(np.searchsorted(words, ends))
+    line_ends = np.flatnonzero(characters == 10)  # the first one stands before the first text
+    counts = np.diff(np.searchsorted(words, line_ends))  # words of each line
     filled = np.flatnonzero(counts)
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
-    first = np.searchsorted(ends, ragged.offsets(sizes + 1))  # the lines before each text
-    return TextRows(
-        values,
-        ragged.offsets(counts[filled]),
-        filled - np.repeat(first[:-1], np.diff(np.searchsorted(filled, first))) + 1,
-        np.searchsorted(filled, first),
-    )
+    lines_before = np.searchsorted(line_ends, ragged.offsets(sizes + 1))  # each text
+    files = np.searchsorted(filled, lines_before)
+    lines = filled - np.repeat(lines_before[:-1], np.diff(files)) + 1
+    return TextRows(values, ragged.offsets(counts[filled]), lines, files)
 
 
 def _numbers(data: bytes) -> Floats | None:
+    """All numbers of a text; None if something in it is none."""
     with warnings.catch_warnings():
         # numpy warns of text it cannot read, and returns what came before
         warnings.simplefilter("error")
@@ -160,16 +157,16 @@ def _numbers(data: bytes) -> Floats | None:
             return None
 
 
-def _carefully(data: bytes) -> TextRows:
+def _one_by_one(data: bytes) -> TextRows:
+    """The rows of one file, of which some may not be numbers."""
     table = yolo.parse(data)
     rows: list[Floats] = [np.empty(0)] * len(table.lines)
     for places, matrix in table.groups.values():
         for place, values in zip(places, matrix, strict=True):
             rows[place] = values
-    return TextRows(
-        np.concatenate([np.empty(0), *rows]),
-        ragged.offsets(np.array([len(row) for row in rows], np.int64)),
-        np.array(table.lines, np.int64),
-        np.array([0, len(rows)]),
-        {place: message for place, _, message in table.problems},
-    )
+    values = np.concatenate([np.empty(0), *rows])
+    starts = ragged.offsets(map(len, rows))
+    lines = np.array(table.lines, np.int64)
+    files = np.array([0, len(rows)])
+    words = {place: message for place, _, message in table.problems}
+    return TextRows(values, starts, lines, files, words)

@@ -1,9 +1,9 @@
-"""Which detections can be meant: one place that judges the rows of every format."""
+"""Which rows are valid: the rules that the rows of every format are checked against."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,17 +18,25 @@ from tiler.predictions.placing import PlacedRows
 from tiler.predictions.values import Detections
 
 if TYPE_CHECKING:
-    from tiler.predictions.values import Frames
+    from tiler.predictions.values import Frames, Reading
     from tiler.types import Bools, Floats
 
 FAR = 1e9  # px; no image is that large
-NINE = 2e-9  # of a side: the rounding of nine digits, which is no reaching past
-LEAST = 1e-6  # px; less is nothing in the nine digits that are written
+LARGEST_CLASS = 2.0**53  # whole numbers beyond it have no float of their own
+NINE = 2e-9  # of a side: the rounding of nine digits, which does not count as reaching past
+LEAST = 1e-6  # px; a smaller side is lost in the nine digits that are written
 
 
-class Fault(NamedTuple):
-    """A row that is refused: its tile, its ordinal, its file and line (0: an entry of JSON), and
-    why.
+class RejectedRow(NamedTuple):
+    """A row that is not valid: where it stands and why.
+
+    Attributes:
+        tile: index into the frames.
+        row: ordinal in the file.
+        file: index into the paths.
+        line: from 1; 0 for an entry of JSON.
+        code: the finding's code.
+        message: what was found and what was expected.
     """
 
     tile: int
@@ -39,99 +47,187 @@ class Fault(NamedTuple):
     message: str
 
 
-def judged(
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """What rows are checked against.
+
+    Attributes:
+        classes: number of classes, if known.
+        exact: rows stay as they are and where they are: none is clamped, or rejected for its size
+            or place.
+        confidence_hint: what a confidence outside 0 to 1 may come from.
+    """
+
+    classes: int | None = None
+    exact: bool = False
+    confidence_hint: str = ""
+
+    @classmethod
+    def of(cls, reading: Reading) -> RowRules:
+        """The rules for rows that are read this way."""
+        return cls(reading.classes, reading.exact)
+
+
+@dataclass(slots=True, eq=False)
+class _CheckedRows:
+    """The rows that have passed the rules so far, and those that have not."""
+
+    rows: PlacedRows
+    frames: Frames
+    rejected: list[RejectedRow]
+
+    def reject(self, broken: Bools, code: str, reason: Callable[[int], str]) -> None:
+        """Move the rows that break a rule to the rejected ones.
+
+        Args:
+            broken: `(N,)` True for such a row.
+            reason: says what is wrong with the row at an index.
+        """
+        rows = self.rows
+        indices = np.flatnonzero(broken)
+        for i in indices.tolist():
+            tile = int(rows.tile[i])
+            place = (int(rows.row[i]), int(rows.file[i]), int(rows.line[i]))
+            self.rejected.append(RejectedRow(tile, *place, code, reason(i)))
+        if len(indices):
+            self.rows = rows.take(~broken)
+
+    def extent(self, i: int) -> str:
+        """Where a row lies, in px of its tile."""
+        tile = self.rows.tile[i]
+        origin = np.tile(self.frames.rects[tile, :2], 2)
+        x0, y0, x1, y1 = (self.rows.boxes[i] - origin) * self.frames.scale[tile]
+        return f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} px"
+
+    # Reasons for the row at an index
+
+    def outside_tile(self, i: int) -> str:
+        return f"{self.extent(i)} lies outside its tile"
+
+    def beyond_limit(self, i: int) -> str:
+        return f"{self.extent(i)} lies beyond {FAR:g} px"
+
+    def without_size(self, i: int) -> str:
+        return f"{self.extent(i)} has no size or no area"
+
+
+def validated(
     rows: PlacedRows,
-    faults: Sequence[Fault],
+    rejected: Sequence[RejectedRow],
     frames: Frames,
+    rules: RowRules,
     paths: Sequence[str],
-    classes: int | None,
     digest: str,
-    hint: str = "",
-    exact: bool = False,
 ) -> Detections:
-    """The rows that can be meant, clamped to their tiles, and what is wrong with the others.
+    """The valid rows, clamped to their tiles, and the rejected ones with the first rule they break.
 
     Args:
-        faults: rows that were refused before they had columns.
-        classes: number of classes, if known.
-        hint: what a confidence outside 0 to 1 may come from.
-        exact: rows stay as they are and where they are: none is clamped, or refused for its size or
-            place.
+        rejected: rows that were rejected before they had columns.
+        paths: of the files that the rows are from.
     """
-    found = list(faults)
+    checked = _CheckedRows(rows, frames, list(rejected))
+    _check_classes(checked, rules.classes)
+    _check_confidences(checked, rules.confidence_hint)
+    _check_coordinates(checked, rules.exact)
+    _check_outlines(checked)
+    if rules.exact:
+        return _detections(checked, _given_area(checked.rows), [], paths, digest)
+    area = _check_places(checked)
+    area, notes = _clamp(checked, area, paths)
+    return _detections(checked, area, notes, paths, digest)
 
-    def sound(rows: PlacedRows, broken: Bools, code: str, said: Callable[[int], str]) -> PlacedRows:
-        """The rows that do not break a rule; the others are faults."""
-        at = np.flatnonzero(broken)
-        for i in at.tolist():
-            where = (int(rows.tile[i]), int(rows.row[i]), int(rows.file[i]), int(rows.line[i]))
-            found.append(Fault(*where, code, said(i)))
-        return rows.take(~broken) if len(at) else rows
 
-    def outside(i: int) -> str:
-        return (
-            f"{_seen(rows, frames, i)} lies {f'beyond {FAR:g} px' if exact else 'outside its tile'}"
-        )
+def _check_classes(checked: _CheckedRows, classes: int | None) -> None:
+    class_id = checked.rows.class_id
+    if classes is None:
+        limit = LARGEST_CLASS
+        expected = "a whole number, 0 or more"
+    else:
+        limit = classes
+        expected = f"a whole number from 0 to {classes - 1}"
+    known = (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < limit)
+    checked.reject(~known, "D04", lambda i: f"class {class_id[i]:g}, expected {expected}")
 
-    most = 2.0**53 if classes is None else classes
-    known = (
-        "a whole number, 0 or more"
-        if classes is None
-        else f"a whole number from 0 to {classes - 1}"
-    )
-    whole = (
-        (rows.class_id == np.floor(rows.class_id)) & (rows.class_id >= 0) & (rows.class_id < most)
-    )
-    rows = sound(rows, ~whole, "D04", lambda i: f"class {rows.class_id[i]:g}, expected {known}")
-    likely = (rows.conf >= 0) & (rows.conf <= 1)
-    rows = sound(
-        rows, ~likely, "D08", lambda i: f"confidence {rows.conf[i]:g}, expected 0 to 1{hint}"
-    )
+
+def _check_confidences(checked: _CheckedRows, hint: str) -> None:
+    conf = checked.rows.conf
+    valid = (conf >= 0) & (conf <= 1)
+    checked.reject(~valid, "D08", lambda i: f"confidence {conf[i]:g}, expected 0 to 1{hint}")
+
+
+def _check_coordinates(checked: _CheckedRows, exact: bool) -> None:
+    """Reject coordinates that are not finite, and those beyond any image."""
+    rows = checked.rows
     reach = np.abs(rows.boxes).max(axis=1, initial=0.0)
     if rows.keypoints is not None:
         reach = np.maximum(reach, np.abs(rows.keypoints).max(axis=(1, 2), initial=0.0))
-    wild = np.asarray(np.isnan(reach))
-    rows = sound(rows, wild, "D02", lambda i: "found a coordinate that is not finite")
-    reach = reach[~wild]
-    rows = sound(rows, np.asarray(reach > FAR), "D05", outside)
+    undefined = np.asarray(np.isnan(reach))
+    checked.reject(undefined, "D02", lambda i: "found a coordinate that is not finite")
+    far = np.asarray(reach[~undefined] > FAR)
+    checked.reject(far, "D05", checked.beyond_limit if exact else checked.outside_tile)
+
+
+def _check_outlines(checked: _CheckedRows) -> None:
+    """Reject outlines that cross themselves too often; straighten the corners of OBBs."""
+    rows = checked.rows
+    if rows.rings is None:
+        return
     if rows.task == "obb":
-        rows = _straightened(rows)
-    elif rows.rings is not None:
-        rows = sound(rows, polygons.tangled(rows.rings), "D15", lambda i: overlay.TANGLED)
-    if exact:
-        return _detections(rows, _given_area(rows), found, [], paths, digest)
-    window = frames.within[rows.tile]
-    low = np.minimum(rows.boxes[:, :2], rows.boxes[:, 2:])
-    high = np.maximum(rows.boxes[:, :2], rows.boxes[:, 2:])
+        checked.rows = _straightened(rows, rows.rings)
+    else:
+        checked.reject(polygons.tangled(rows.rings), "D15", lambda i: overlay.TANGLED)
+
+
+def _check_places(checked: _CheckedRows) -> Floats:
+    """Reject rows outside their tile and rows without size. Returns `(N,)` px² of the others."""
+    rows = checked.rows
     area = _area(rows)
-    flat = (rows.boxes[:, 2:] - rows.boxes[:, :2] < LEAST).any(axis=1) | (area <= 0)
-    away = ((high < window[:, :2]) | (low > window[:, 2:])).any(axis=1)
+    start, end = rows.boxes[:, :2], rows.boxes[:, 2:]
+    narrow = (end - start < LEAST).any(axis=1)
+    flat = narrow | (area <= 0)
+    low = np.minimum(start, end)  # the sides of a flat box may be negative
+    high = np.maximum(start, end)
+    window = checked.frames.within[rows.tile]
+    window_low, window_high = window[:, :2], window[:, 2:]
+    apart = ((high < window_low) | (low > window_high)).any(axis=1)
     # What a detector clips to the border of its image can be a line there: without size, not
     # outside.
-    away |= ((high <= window[:, :2]) | (low >= window[:, 2:])).any(axis=1) & ~flat
-    rows, flat, area = sound(rows, away, "D05", outside), flat[~away], area[~away]
-    rows = sound(rows, flat, "D06", lambda i: f"{_seen(rows, frames, i)} has no size or no area")
-    past = _past(rows, frames, 0.01, 1e-5)  # more than the rounding of what wrote them
-    given, rows = rows, _clamped(rows, _past(rows, frames, 0.0, NINE), frames)
-    area = area[~flat] if rows is given else _area(rows)
-    rows, past = sound(rows, area <= 0, "D05", outside), past[area > 0]
-    notes = _notes(rows.take(past), paths) if rows.task != "obb" else []
-    return _detections(rows, area[area > 0], found, notes, paths, digest)
+    touching = ((high <= window_low) | (low >= window_high)).any(axis=1)
+    outside = apart | (touching & ~flat)
+    checked.reject(outside, "D05", checked.outside_tile)
+    flat = flat[~outside]
+    checked.reject(flat, "D06", checked.without_size)
+    return area[~outside][~flat]
 
 
-def _seen(rows: PlacedRows, frames: Frames, i: int) -> str:
-    """Where a row is, in px of its tile."""
-    tile = rows.tile[i]
-    x0, y0, x1, y1 = (rows.boxes[i] - np.tile(frames.rects[tile, :2], 2)) * frames.scale[tile]
-    return f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} px"
+def _clamp(
+    checked: _CheckedRows, area: Floats, paths: Sequence[str]
+) -> tuple[Floats, list[Finding]]:
+    """Clamp rows to their tiles, reject those of which nothing is left.
+
+    Returns the `(N,)` px² of the others, and a note for each file with clamped rows.
+    """
+    rows, frames = checked.rows, checked.frames
+    noticeable = _past(rows, frames, 0.01, 1e-5)  # more than the rounding of what wrote them
+    clamped = _clamped(rows, _past(rows, frames, 0.0, NINE), frames)
+    if clamped is not rows:
+        area = _area(clamped)
+    checked.rows = clamped
+    checked.reject(area <= 0, "D05", checked.outside_tile)
+    kept = area > 0
+    if rows.task == "obb":
+        return area[kept], []
+    return area[kept], _clamping_notes(clamped.take(noticeable & kept), paths)
 
 
 def _area(rows: PlacedRows) -> Floats:
+    """`(N,)` px² as measured: of the outline, else of the box."""
     if rows.rings is None:
         return box.area(rows.boxes)
     if rows.task == "obb":  # straightened, so that no sides cross
         quads = rows.rings.quads()
-        return np.abs(_cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])) / 2
+        diagonals = quads[:, 2:] - quads[:, :2]
+        return np.abs(_cross(diagonals[:, 0], diagonals[:, 1])) / 2
     return np.asarray(shapely.area(rows.rings.geometry()))
 
 
@@ -141,44 +237,48 @@ def _given_area(rows: PlacedRows) -> Floats:
     """
     if rows.segmentations is not None and rows.area is not None:
         return rows.area
-    sides = rows.boxes[:, 2:] - rows.boxes[:, :2]
-    measured = _area(rows) if rows.rings is not None else sides[:, 0] * sides[:, 1]
-    return measured if rows.area is None else np.where(np.isnan(rows.area), measured, rows.area)
+    if rows.rings is not None:
+        measured = _area(rows)
+    else:
+        sides = rows.boxes[:, 2:] - rows.boxes[:, :2]
+        measured = sides[:, 0] * sides[:, 1]
+    if rows.area is None:
+        return measured
+    return np.where(np.isnan(rows.area), measured, rows.area)
 
 
 def _cross(one: Floats, other: Floats) -> Floats:
     return one[..., 0] * other[..., 1] - one[..., 1] * other[..., 0]
 
 
-def _straightened(rows: PlacedRows) -> PlacedRows:
+def _straightened(rows: PlacedRows, rings: Rings) -> PlacedRows:
     """Corners that cross become their smallest rectangle."""
-    assert rows.rings is not None
-    quads = rows.rings.quads()
+    quads = rings.quads()
     sides = np.roll(quads, -1, axis=1) - quads
     turns = np.sign(_cross(sides, np.roll(sides, -1, axis=1)))
     # all others are convex, which is quicker to see than validity
     bent = np.flatnonzero(np.abs(turns.sum(axis=1)) < 4)
-    crossed = bent[polygons.self_crossing(rows.rings.take(bent))]
+    crossed = bent[polygons.self_crossing(rings.take(bent))]
     if not len(crossed):
         return rows
     quads = quads.copy()
     quads[crossed] = polygons.smallest_rectangles(quads[crossed])
-    rings = Rings.from_quads(quads)
-    return replace(rows, rings=rings, boxes=rings.bounds())
+    straight = Rings.from_quads(quads)
+    return replace(rows, rings=straight, boxes=straight.bounds())
 
 
 def _past(rows: PlacedRows, frames: Frames, px: float, part: float) -> Bools:
-    """`(N,)` rows that reach past their tile by more than some px of it and a part of its side."""
+    """`(N,)` rows that reach past their tile by more than `px` of it and a part of its side."""
     window = frames.within[rows.tile]
-    slack = px / frames.scale[rows.tile] + part * (window[:, 2:] - window[:, :2]).max(
-        axis=1, initial=0.0
-    )
-    return ~box.inside(rows.boxes, window + np.stack([-slack, -slack, slack, slack], axis=1))
+    side = (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
+    slack = px / frames.scale[rows.tile] + part * side
+    room = window + np.stack([-slack, -slack, slack, slack], axis=1)
+    return ~box.inside(rows.boxes, room)
 
 
 def _clamped(rows: PlacedRows, past: Bools, frames: Frames) -> PlacedRows:
-    """Boxes and outlines that reach past their tile, as far as it shows them; corners of OBBs stay
-    where they are.
+    """Boxes and outlines that reach past their tile, cut at its border; corners of OBBs stay where
+    they are.
     """
     over = np.flatnonzero(past)
     if rows.task == "obb" or not len(over):
@@ -188,41 +288,36 @@ def _clamped(rows: PlacedRows, past: Bools, frames: Frames) -> PlacedRows:
     if rows.rings is None:
         boxes[over] = box.intersection(rows.boxes[over], window)
         return replace(rows, boxes=boxes)
-    cut = Rings.from_geometry(
-        overlay.common(rows.rings.take(over).geometry(), shapely.box(*window.T))
-    )
+    outlines = rows.rings.take(over).geometry()
+    cut = Rings.from_geometry(overlay.common(outlines, shapely.box(*window.T)))
     bounds = cut.bounds()
     boxes[over] = np.where(np.isnan(bounds), boxes[over], bounds)
     return replace(rows, rings=rows.rings.put(over, cut), boxes=boxes)
 
 
-def _notes(rows: PlacedRows, paths: Sequence[str]) -> list[Finding]:
-    """One finding a file."""
+def _clamping_notes(rows: PlacedRows, paths: Sequence[str]) -> list[Finding]:
+    """One finding for each file that the clamped rows are from, at the first of them."""
     files, first, counts = np.unique(rows.file, return_index=True, return_counts=True)
+    message = "reaches past its tile; clamped"
     notes = []
     for file, i, count in zip(files.tolist(), first.tolist(), counts.tolist(), strict=True):
-        message = "reaches past its tile; clamped"
-        notes.append(
-            _finding(paths[file], int(rows.line[i]), int(rows.row[i]), "D09", message, count)
-        )
+        line, row = int(rows.line[i]), int(rows.row[i])
+        notes.append(_finding(paths[file], line, row, "D09", message, count))
     return notes
 
 
 def _finding(path: str, line: int, row: int, code: str, message: str, count: int = 1) -> Finding:
-    return Finding(path, code, message if line else f"entry {row}: {message}", line or None, count)
+    if not line:
+        return Finding(path, code, f"entry {row}: {message}", None, count)
+    return Finding(path, code, message, line, count)
 
 
 def _detections(
-    rows: PlacedRows,
-    area: Floats,
-    faults: list[Fault],
-    notes: list[Finding],
-    paths: Sequence[str],
-    digest: str,
+    checked: _CheckedRows, area: Floats, notes: list[Finding], paths: Sequence[str], digest: str
 ) -> Detections:
-    order = np.lexsort((rows.row, rows.tile))
-    faults.sort(key=lambda f: (f.file, f.line, f.row))
-    rows = rows.take(order)
+    """The detections in their order, with the findings of the rejected rows and some notes."""
+    order = np.lexsort((checked.rows.row, checked.rows.tile))
+    rows = checked.rows.take(order)
     instances = Instances(
         class_id=rows.class_id.astype(np.int64),
         boxes=rows.boxes,
@@ -233,7 +328,15 @@ def _detections(
         area=area[order],
         task=rows.task,
     )
-    refused = sorted((f.tile, f.row, f.code) for f in faults)
-    findings = condensed(_finding(paths[f.file], f.line, f.row, f.code, f.message) for f in faults)
-    raw = None if rows.segmentations is None else rows.segmentations.tolist()
-    return Detections(instances, rows.tile, refused, findings + notes, digest, raw, rows.box_area)
+    rejected = sorted(checked.rejected, key=lambda r: (r.file, r.line, r.row))
+    findings = [_finding(paths[r.file], r.line, r.row, r.code, r.message) for r in rejected]
+    segmentations = rows.segmentations
+    return Detections(
+        instances,
+        rows.tile,
+        rejected=sorted((r.tile, r.row, r.code) for r in rejected),
+        findings=condensed(findings) + notes,
+        digest=digest,
+        segmentations=None if segmentations is None else segmentations.tolist(),
+        box_area=rows.box_area,
+    )

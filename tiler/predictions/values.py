@@ -1,4 +1,4 @@
-"""What predictions are read with, and what reading them gives."""
+"""How predictions are read, and what reading them gives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FULL = 300  # rows: Ultralytics' default max_det
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the user or the manifest said about the predictions.
+    """What the user or the manifest says about the predictions.
 
     Attributes:
         task: auto, detect, segment, obb or pose.
@@ -26,11 +26,10 @@ class Reading:
         kpt_shape: number of keypoints and of values each, if known.
         assume_conf: the confidence of rows that have none.
         conf_first: rows are class, confidence, x, y, width, height.
-        category_base: what category ids of JSON count from: auto, 0, 1 or coco91.
-        exact: take rows as they are: neither clamped to their frame nor dropped for lack of size or
-            for where they lie.
-        categories: class index by category id, of a ground truth; counts where `category_base` is
-            auto.
+        preds_base: what the category ids of JSON count from: auto, 0, 1 or coco91.
+        exact: take rows as they are: neither clamped to their frame nor rejected for their size or
+            place.
+        categories: class index by category id of a ground truth; used where `preds_base` is auto.
 
     >>> Reading("detect", names=("car", "bus")).classes
     2
@@ -41,9 +40,9 @@ class Reading:
     kpt_shape: tuple[int, int] | None = None
     assume_conf: float | None = None
     conf_first: bool = False
-    category_base: str = "auto"
+    preds_base: str = "auto"
     exact: bool = False
-    categories: Mapping[int, int] | None = field(default=None, hash=False)  # as a dict it has none
+    categories: Mapping[int, int] | None = field(default=None, hash=False)  # a dict has no hash
 
     @property
     def classes(self) -> int | None:
@@ -57,10 +56,10 @@ class Frames:
 
     Attributes:
         names: as in the predictions' `keys`.
-        rects: `(T, 4)` float64 xyxy, the window in source pixels.
-        scale: `(T,)` tile pixels for each source pixel.
-        within: `(T, 4)` the part of each that lies in its image: of padded tiles less than all.
-            Default: all.
+        rects: `(T, 4)` float64 xyxy, the windows in source pixels.
+        scale: `(T,)` tile pixels per source pixel.
+        within: `(T, 4)` the part of each window inside the image: less than all of it for padded
+            tiles. Default: `rects`.
     """
 
     names: list[str]
@@ -80,21 +79,21 @@ class Detections:
     Attributes:
         instances: in SOURCE pixels, with `conf`, ordered by tile, then row. `row` counts the
             rows of the file that are not blank, or the entries of the JSON, from 0.
-        tile: `(N,)` index into the Frames.
-        refused: tile, row and finding code of the rows left out.
+        tile: `(N,)` index into the frames.
+        rejected: tile, row and finding code of the invalid rows.
         digest: of the numbers that were read and their places, in hex; empty if they were read
             `exact`.
-        segmentations: of outlines in JSON that were read `exact`, COCO's polygons or mask of each
-            row as given, in px of its own frame. Then there are no rings, and `boxes` are the given
-            ones (0 where there is none).
-        box_area: of JSON that was read `exact`, `(N,)` px² of the boxes as given; NaN where there
-            is none. `area` is then what pycocotools sizes each by; NaN of outlines whose pixels are
-            to be counted.
+        segmentations: only for outlines in JSON that were read `exact`: COCO's polygons or mask of
+            each row as given, in px of its own frame. Then there are no rings, and `boxes` are the
+            given ones (0 where there is none).
+        box_area: only for JSON that was read `exact`: `(N,)` px² of the boxes as given, NaN where
+            there is none. `area` is then the one that pycocotools uses; NaN for outlines whose
+            pixels are still to be counted.
     """
 
     instances: Instances
     tile: Ints
-    refused: list[tuple[int, int, str]]
+    rejected: list[tuple[int, int, str]]
     findings: list[Finding]
     digest: str
     segmentations: list[Any] | None = None
@@ -102,23 +101,23 @@ class Detections:
 
 
 class Batch(Protocol):
-    """The predictions of some tiles; pickles, so that a worker can read it."""
+    """The predictions of some tiles. It can be pickled, so that a worker process can read it."""
 
     def read(self, frames: Frames) -> Detections:
-        """The detections, for as many frames as the batch was asked for, in that order."""
+        """The detections. `frames`: of the keys that the batch was made for, in the same order."""
 
 
 class Predictions(Protocol):
-    """Predictions found at a path, of which it is known what they mean.
+    """Predictions found at a path, whose format is known.
 
     Attributes:
-        kind: what they are, in words.
-        keys: sorted; the path of a txt relative to its folder, without suffix; in JSON the
-            name of the image without its image suffix.
+        kind: format and task, in words.
+        keys: one for each tile or image, sorted: the path of a txt relative to its folder, without
+            suffix; in JSON the name of the image without its image suffix.
         counts: rows of each key.
         findings: what was noticed that belongs to no key.
         numeric: keys are the image ids of a JSON, not names.
-        sizing: of JSON that is read `exact`, by what pycocotools sizes its detections.
+        sizing: only for JSON that is read `exact`: by what pycocotools sizes its detections.
     """
 
     @property
@@ -139,4 +138,4 @@ class Predictions(Protocol):
     def sizing(self) -> Sizing | None: ...
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The predictions of some keys, in this order."""
+        """The predictions of the keys at these indices, in this order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,17 +13,18 @@ import numpy as np
 from tiler.findings import Finding
 from tiler.geometry import boxes as box
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings
 from tiler.predictions import validation
 from tiler.predictions.files import content
-from tiler.predictions.placing import PlacedRows, placed, placed_keypoints, tame
-from tiler.predictions.row_format import Meaning, ValueTally, decide
+from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
+from tiler.predictions.row_format import RowFormat, ValueTally, decide, lengths
 from tiler.predictions.text_rows import TextRows, concatenate, parse
-from tiler.predictions.validation import Fault
+from tiler.predictions.validation import RejectedRow, RowRules
 from tiler.predictions.values import Detections, Frames, Reading
 
 if TYPE_CHECKING:
-    from tiler.types import Task
+    from tiler.types import Floats, Ints, Task
 
 KEPT = 200_000_000  # bytes of text whose numbers stay in memory
 TOGETHER = 32_000_000  # bytes of text that are parsed at once
@@ -34,10 +35,9 @@ class TextBatch:
     """Some files of a folder; `rows` is None when they are to be read again."""
 
     paths: list[str]
-    meaning: Meaning
-    classes: int | None
+    row_format: RowFormat
+    rules: RowRules
     rows: TextRows | None = None
-    exact: bool = False
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
@@ -45,46 +45,69 @@ class TextBatch:
         rows = self.rows
         if rows is None:
             rows = parse([content(path, findings) or b"" for path in self.paths])
-        candidates, faults = _columns(rows, self.meaning, frames)
-        digest = "" if self.exact else _digest(rows, self.meaning)
-        hint = self.meaning.hint
-        found = validation.judged(
-            candidates, faults, frames, self.paths, self.classes, digest, hint, self.exact
-        )
-        found.findings[:0] = findings
-        return found
+        layouts, rejected = _layouts(rows, self.row_format)
+        valid = _placed(rows, layouts, self.row_format, frames)
+        digest = "" if self.rules.exact else _digest(rows, self.row_format)
+        read = validation.validated(valid, rejected, frames, self.rules, self.paths, digest)
+        return replace(read, findings=findings + read.findings)
+
+
+@dataclass(slots=True, eq=False)
+class _TextFiles:
+    """The files of a folder that can be read."""
+
+    folder: str
+    keys: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def texts(self, names: Sequence[str]) -> Iterator[list[bytes]]:
+        """Read the files, about `TOGETHER` bytes at a time, and note their keys and paths."""
+        texts: list[bytes] = []
+        size = 0
+        for name in names:
+            path = os.path.join(self.folder, *name.split("/"))
+            data = content(path, self.findings)
+            if data is None:
+                continue
+            self.keys.append(name.removesuffix(".txt"))
+            self.paths.append(path)
+            texts.append(data)
+            size += len(data)
+            if size > TOGETHER:
+                yield texts
+                texts, size = [], 0
+        yield texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextFolder:
-    """The files of a folder and what their rows mean. See `values.Predictions`."""
+    """The files of a folder and the format of their rows. See `values.Predictions`."""
 
     kind: str
     keys: list[str]
     counts: list[int]
     findings: list[Finding]
     paths: list[str]
-    meaning: Meaning
-    classes: int | None
+    row_format: RowFormat
+    rules: RowRules
     rows: TextRows | None
-    exact: bool = False
     numeric: bool = False
     sizing: None = None
 
     @property
     def task(self) -> Task:
-        return self.meaning.task
+        return self.row_format.task
 
     @property
     def kpt_shape(self) -> tuple[int, int] | None:
-        return self.meaning.kpt_shape
+        return self.row_format.kpt_shape
 
     def batch(self, indices: Sequence[int]) -> TextBatch:
         """See `values.Predictions`."""
+        paths = [self.paths[i] for i in indices]
         rows = None if self.rows is None else self.rows.take(indices)
-        return TextBatch(
-            [self.paths[i] for i in indices], self.meaning, self.classes, rows, self.exact
-        )
+        return TextBatch(paths, self.row_format, self.rules, rows)
 
 
 def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str = "") -> TextFolder:
@@ -92,139 +115,161 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
 
     Args:
         names: posix paths of the files in the folder, sorted by what stands before `.txt`.
-        note: what else is to be said about the folder.
+        note: added to the description of what was found.
 
     Raises:
-        TilerError: what the rows mean cannot be told.
+        TilerError: the format of the rows is ambiguous.
     """
-    findings: list[Finding] = []
-    keys: list[str] = []
-    paths: list[str] = []
+    files = _TextFiles(folder)
     tally = ValueTally()
     counts: list[int] = []
-    kept: list[TextRows] | None = []
+    kept: list[TextRows] = []
     size = 0
-    for texts in _texts(folder, names, keys, paths, findings):
+    for texts in files.texts(names):
         rows = parse(texts)
-        size += sum(map(len, texts))
-        tally.add(rows)
+        tally.count(rows)
         counts += np.diff(rows.files).tolist()
-        kept = [*kept, rows] if kept is not None and size <= KEPT else None
-    meaning = decide(tally, reading, folder)
-    kind = f"{_kind(tally, meaning)}: {len(keys)} files, {sum(counts)} rows{note}"
-    rows_kept = None if kept is None else concatenate(kept)
+        size += sum(map(len, texts))
+        if size <= KEPT:
+            kept.append(rows)
+        else:
+            kept.clear()
+    row_format = decide(tally, reading, folder)
+    kind = _kind(tally, row_format)
     return TextFolder(
-        kind, keys, counts, findings, paths, meaning, reading.classes, rows_kept, reading.exact
+        kind=f"{kind}: {len(files.keys)} files, {sum(counts)} rows{note}",
+        keys=files.keys,
+        counts=counts,
+        findings=files.findings,
+        paths=files.paths,
+        row_format=row_format,
+        rules=replace(RowRules.of(reading), confidence_hint=row_format.hint),
+        rows=concatenate(kept) if size <= KEPT else None,
     )
 
 
-def _texts(
-    folder: str, names: Sequence[str], keys: list[str], paths: list[str], findings: list[Finding]
-) -> Iterator[list[bytes]]:
-    """The files that can be read, about `TOGETHER` bytes at a time; their keys and paths are noted
-    down.
-    """
-    texts: list[bytes] = []
-    size = 0
-    for name in names:
-        path = os.path.join(folder, *name.split("/"))
-        data = content(path, findings)
-        if data is None:
-            continue
-        keys.append(name.removesuffix(".txt"))
-        paths.append(path)
-        texts.append(data)
-        size += len(data)
-        if size > TOGETHER:
-            yield texts
-            texts, size = [], 0
-    yield texts
+def _kind(tally: ValueTally, row_format: RowFormat) -> str:
+    """The format in words."""
+    shape = "" if row_format.kpt_shape is None else f" {list(row_format.kpt_shape)}"
+    kind = f"Ultralytics txt, {row_format.task}{shape}"
+    with_conf, without = lengths(tally, row_format)
+    if row_format.assume_conf is None:
+        without = []  # those are rejected
+    counts = sorted(with_conf + without)
+    if not counts:
+        return kind
+    if not without:
+        conf = "with confidence"
+    elif with_conf:
+        conf = f"with or without confidence, taken as {row_format.assume_conf:g}"
+    else:
+        conf = f"without confidence, taken as {row_format.assume_conf:g}"
+    if row_format.conf_first:
+        conf += " after the class"
+    if len(counts) > 3:
+        values = f"{counts[0]} to {counts[-1]} values a row"
+    else:
+        values = f"{' or '.join(map(str, counts))} values a row"
+    if row_format.task == "obb":
+        values += "; outlines of 4 points need --task segment"
+    return f"{kind} {conf} ({values})"
 
 
-def _kind(tally: ValueTally, meaning: Meaning) -> str:
-    layouts = {
-        count: layout
-        for count in sorted(tally.counts)
-        if (layout := meaning.layout(count)) is not None
-    }
-    counts = list(layouts)
-    values = f"{counts[0]} to {counts[-1]}" if len(counts) > 3 else " or ".join(map(str, counts))
-    sure = [layout.conf is not None for layout in layouts.values()]
-    conf = "with confidence"
-    if not all(sure):
-        conf = (
-            f"{'with or without' if any(sure) else 'without'} confidence, taken as "
-            f"{meaning.assume_conf or 0.0:g}"
-        )
-    first = " after the class" if meaning.conf_first else ""
-    shape = f" {list(meaning.kpt_shape)}" if meaning.kpt_shape is not None else ""
-    hint = "; outlines of 4 points need --task segment" if meaning.task == "obb" else ""
-    form = f" {conf}{first} ({values} values a row{hint})" if counts else ""
-    return f"Ultralytics txt, {meaning.task}{shape}{form}"
-
-
-def _digest(rows: TextRows, meaning: Meaning) -> str:
-    digest = hashlib.blake2b(repr(meaning).encode(), digest_size=16)
+def _digest(rows: TextRows, row_format: RowFormat) -> str:
+    digest = hashlib.blake2b(repr(row_format).encode(), digest_size=16)
     for column in (rows.values + 0.0, rows.lengths, rows.files):
         digest.update(column.tobytes())
     return digest.hexdigest()
 
 
-def _columns(rows: TextRows, meaning: Meaning, frames: Frames) -> tuple[PlacedRows, list[Fault]]:
-    """Rows that have a meaning, in source px, and those that have none."""
-    lengths, owners, ordinals = rows.lengths, rows.owners, rows.ordinals
-    layouts = np.full((len(rows), 3), -1)  # first coordinate, how many, confidence
-    faults: list[Fault] = []
-    for count in np.unique(lengths).tolist():
-        at = np.flatnonzero(lengths == count)
-        layout = meaning.layout(count) if count else None
-        if layout is not None:
-            layouts[at] = [
-                layout.first,
-                layout.coordinates,
-                -1 if layout.conf is None else layout.conf,
-            ]
-            continue
-        for i in at.tolist():
-            code, message = ("D03", meaning.expected(count)) if count else ("D02", rows.words[i])
-            faults.append(
-                Fault(
-                    int(owners[i]),
-                    int(ordinals[i]),
-                    int(owners[i]),
-                    int(rows.lines[i]),
-                    code,
-                    message,
-                )
-            )
-    good = np.flatnonzero(layouts[:, 0] >= 0)
-    start, (first, many, at) = rows.starts[:-1][good], layouts[good].T
-    conf = np.where(
-        at >= 0,
-        rows.values[start + np.maximum(at, 0)],
-        np.nan if meaning.assume_conf is None else meaning.assume_conf,
+@dataclass(frozen=True, slots=True, eq=False)
+class _RowLayouts(Columns):
+    """The rows with a layout, and where it has what, as columns of length N.
+
+    Attributes:
+        row: `(N,)` index into the text rows.
+        first: `(N,)` the place of the first coordinate in the row.
+        coordinates: `(N,)` how many there are.
+        conf: `(N,)` the place of the confidence; -1 if it has none.
+    """
+
+    row: Ints
+    first: Ints
+    coordinates: Ints
+    conf: Ints
+
+
+def _layouts(rows: TextRows, row_format: RowFormat) -> tuple[_RowLayouts, list[RejectedRow]]:
+    """The rows that have a layout, in order, and those that have none."""
+    counts = rows.lengths
+    found = np.full((len(rows), 3), -1)  # the columns of `_RowLayouts` after the row
+    rejected: list[RejectedRow] = []
+    for count in np.unique(counts).tolist():
+        same = np.flatnonzero(counts == count)
+        layout = row_format.layout(count) if count else None
+        if layout is None:
+            rejected += _without_layout(rows, same, count, row_format)
+        else:
+            conf = -1 if layout.conf is None else layout.conf
+            found[same] = [layout.first, layout.coordinates, conf]
+    known = np.flatnonzero(found[:, 0] >= 0)
+    return _RowLayouts(known, *found[known].T), rejected
+
+
+def _without_layout(
+    rows: TextRows, index: Ints, count: int, row_format: RowFormat
+) -> list[RejectedRow]:
+    """The rows at `index`, of `count` values each (0: they are not numbers), and why."""
+    files, ordinals = rows.owners, rows.ordinals
+    rejected = []
+    for i in index.tolist():
+        if count:
+            code, message = "D03", row_format.expected(count)
+        else:
+            code, message = "D02", rows.words[i]
+        file, line = int(files[i]), int(rows.lines[i])
+        rejected.append(RejectedRow(file, int(ordinals[i]), file, line, code, message))
+    return rejected
+
+
+def _placed(
+    rows: TextRows, layouts: _RowLayouts, row_format: RowFormat, frames: Frames
+) -> PlacedRows:
+    """The rows that have a layout, in source px."""
+    starts = rows.starts[:-1][layouts.row]
+    tile = rows.owners[layouts.row]
+    spans = ragged.spans(starts + layouts.first, layouts.coordinates)
+    coordinates = limited(rows.values[spans])
+    unplaced = PlacedRows(
+        row_format.task,
+        tile=tile,
+        row=rows.ordinals[layouts.row],
+        file=tile,
+        line=rows.lines[layouts.row],
+        class_id=rows.values[starts],
+        conf=_conf(rows, starts, layouts.conf, row_format.assume_conf),
+        boxes=np.empty((len(tile), 4)),
     )
-    numbers = tame(rows.values[ragged.spans(start + first, many)])
-    tile = owners[good]
-    common = (tile, ordinals[good], tile, rows.lines[good], rows.values[start], conf)
-    if meaning.task in ("segment", "obb"):
-        points = placed(numbers.reshape(-1, 2), np.repeat(tile, many // 2), frames, True)
-        rings = Rings(points, ragged.offsets(many // 2), np.arange(len(good) + 1))
-        return PlacedRows(meaning.task, *common, rings.bounds(), rings), faults
-    matrix = numbers.reshape(len(good), _width(meaning))
+    if row_format.task in ("segment", "obb"):
+        rings = _rings(coordinates, layouts.coordinates // 2, tile, frames)
+        return replace(unplaced, boxes=rings.bounds(), rings=rings)
+    matrix = coordinates.reshape(len(tile), row_format.coordinates)
     corners = box.from_cxcywh(matrix[:, :4]).reshape(-1, 2)
     boxes = placed(corners, np.repeat(tile, 2), frames, True).reshape(-1, 4)
-    if meaning.task == "detect":
-        return PlacedRows("detect", *common, boxes), faults
-    assert meaning.kpt_shape is not None
-    points = placed_keypoints(matrix[:, 4:].reshape(-1, *meaning.kpt_shape), tile, frames, True)
-    return PlacedRows("pose", *common, boxes, keypoints=points), faults
+    keypoints = None
+    if row_format.task == "pose" and row_format.kpt_shape is not None:
+        normalised = matrix[:, 4:].reshape(-1, *row_format.kpt_shape)
+        keypoints = placed_keypoints(normalised, tile, frames, True)
+    return replace(unplaced, boxes=boxes, keypoints=keypoints)
 
 
-def _width(meaning: Meaning) -> int:
-    """Coordinates of a row of boxes, or of boxes and keypoints."""
-    return (
-        4
-        if meaning.kpt_shape is None or meaning.task == "detect"
-        else 4 + meaning.kpt_shape[0] * meaning.kpt_shape[1]
-    )
+def _conf(rows: TextRows, starts: Ints, place: Ints, assumed: float | None) -> Floats:
+    """`(N,)` confidences of rows that start at `starts`; the assumed one where `place` is -1."""
+    given = rows.values[starts + np.maximum(place, 0)]
+    return np.where(place >= 0, given, np.nan if assumed is None else assumed)
+
+
+def _rings(coordinates: Floats, counts: Ints, tile: Ints, frames: Frames) -> Rings:
+    """Outlines of `counts` points each, one ring a row."""
+    points = placed(coordinates.reshape(-1, 2), np.repeat(tile, counts), frames, True)
+    return Rings(points, ragged.offsets(counts), np.arange(len(tile) + 1))
