@@ -83,7 +83,7 @@ class Opened:
         return AREAS[self.sizing.by]
 
     @property
-    def refused(self) -> str | None:
+    def unreadable(self) -> str | None:
         """Why pycocotools cannot read the predictions, if they are a JSON that it cannot."""
         return None if self.sizing is None or self.task == "obb" else self.sizing.refused or None
 
@@ -543,7 +543,7 @@ def _boxes(rows: DetectionRows, found: Predicted) -> Predicted:
 
 
 def _filled(box_area: Floats, instances: Instances) -> Floats:
-    """`(D,)` px² of boxes as given, measured where none is; sides of negative length count as such."""
+    """`(D,)` px² of boxes as given, measured where none is; negative sides count as such."""
     sides = instances.boxes[:, 2:] - instances.boxes[:, :2]
     return np.where(np.isnan(box_area), sides[:, 0] * sides[:, 1], box_area)
 

@@ -1,4 +1,4 @@
-"""The labels that detections are scored against: of a dataset.yaml's split, or a COCO ground truth."""
+"""The labels that detections are scored against: a dataset.yaml's split, or a COCO ground truth."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class LabelledImages:
     """The labels of some images.
 
     Attributes:
-        keys: the images' paths, in the order that the truth numbers them.
+        keys: the images' paths, in the order of the numbers that labels have them by.
         sizes: `(I, 2)` width and height in px.
         area: what the labels' area is measured on, in words.
         boxes: of outlines and poses, their boxes.
@@ -111,7 +111,7 @@ class LabelledImages:
 
     keys: list[str]
     sizes: Floats
-    truth: GroundTruth
+    labels: GroundTruth
     findings: list[Finding]
     area: str
     boxes: GroundTruth | None = None
@@ -266,7 +266,7 @@ def _of_yolo(
     area = {"segment": "the outlines' area", "obb": "the rectangles' area"}.get(
         task, "width times height of the box"
     )
-    plain = Instances(instances.class_id, instances.boxes, row=instances.row)
+    plain = boxes_of(instances)
     made = instances if task == instances.task else plain  # boxes of whatever the labels are
     boxes = GroundTruth(plain, image) if task in ("segment", "pose") else None
     return LabelledImages(
@@ -288,6 +288,11 @@ def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | 
     if any(part.rings is None for part in there):
         there = [replace(part, rings=None, area=part.area) for part in there]
     return concatenate(there)
+
+
+def boxes_of(instances: Instances) -> Instances:
+    """Their boxes alone, of whatever task they are."""
+    return Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
 
 
 def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -> Size:

@@ -132,7 +132,7 @@ class Metrics:
     speed: dict[str, float] = field(default_factory=dict)
 
     def file_of(self, image: int) -> Path | None:
-        """Where an image lies; None where that is not known, or its name leads out of the folder."""
+        """Where an image lies; None where that is unknown, or its name leads out of the folder."""
         key = self.keys[image]
         inner = key if self.listed else within(key)
         return None if self.root is None or inner is None else self.root / inner

@@ -118,7 +118,7 @@ def confusion(metrics: Metrics) -> str:
 
 
 def curves(metrics: Metrics) -> str:
-    """Means over the classes: precision over recall, and P, R, F1 over the confidence, at IoU 0.5."""
+    """Means over the classes at IoU 0.5: precision over recall, and P, R, F1 over confidence."""
     box = metrics.box
     head = ["x", "precision_at_recall", "precision_at_conf", "recall_at_conf", "f1_at_conf"]
     if not len(box.p):

@@ -1,5 +1,5 @@
-"""What is known of the tiles: their layout, what merged detections are made of, what was said on
-each tile.
+"""What is known of the tiles: where they lie, what each merged detection was made from, and the
+labels and predictions of each tile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.predictions import Frames, Reading, open_predictions
-from tiler.scoring.ground_truth import joined
+from tiler.scoring.ground_truth import boxes_of, joined
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -42,13 +42,13 @@ class Scored:
         keys, sizes: the images and their width and height.
         reading: how predictions on tiles are read.
         renamed: gives predictions the classes of the labels.
-        counted: which labels or detections count, of images by their number.
+        counted: which labels or detections count, given the number of each one's image.
     """
 
     preds: Path | None
     keys: Sequence[str]
     sizes: Floats
-    found: Predicted
+    detections: Predicted
     names: tuple[str, ...]
     reading: Reading
     renamed: Callable[[Instances], Instances]
@@ -60,30 +60,72 @@ class Tiling:
     """The tiles of the images that are scored.
 
     Attributes:
-        said: where they are known from, in words.
-        origins: of the detections, where that is known.
+        source: the name of the file that they are known from.
+        origins: of the detections, where they are known.
         per_tile: each tile with its own labels and predictions, where these are at hand.
-        left_out: what cannot be told, and why.
+        left_out: what cannot be measured, and why.
     """
 
     layout: TileLayout
-    said: str
+    source: str
     origins: Origins | None
     per_tile: EvaluationInputs | None
     left_out: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """In place of a result: the reason why there is none."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTiles:
+    """The T tiles of one image.
+
+    Attributes:
+        rects: `(T, 4)` float64 xyxy, px of the image.
+        scales: `(T,)` tile px per image px.
+    """
+
+    names: list[str]
+    rects: Floats
+    scales: Floats
+
+    @classmethod
+    def none(cls) -> ImageTiles:
+        return cls([], np.empty((0, 4)), np.empty(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TilePredictions:
+    """The predictions on tiles, in px of the images, and the number of each one's tile."""
+
+    instances: Instances
+    tile: Ints
+
+
+def provenance_of(preds: Path | None) -> Path | None:
+    """The merged.jsonl in which `tiler merge` wrote what each detection was made from, if there is
+    one.
+    """
+    if preds is None or not os.path.isfile(preds / provenance.NAME):
+        return None
+    return preds / provenance.NAME
+
+
 def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     """Width and height of the images, as merged predictions have them."""
-    path = (preds or Path()) / provenance.NAME
-    if preds is None or not os.path.isfile(path):
+    path = provenance_of(preds)
+    if path is None:
         return {}
     return {
         source.source: (source.width, source.height) for source in provenance.read_sources(path)
     }
 
 
-def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | str:
+def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | Unavailable:
     """What is known of the tiles, or why nothing is.
 
     Args:
@@ -94,71 +136,104 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     Raises:
         TilerError: what is given cannot be used.
     """
-    preds = scored.preds
-    before = tile_preds or (None if preds is None else _before(preds))
-    path = (
-        indexes.manifest_of(before or preds or Path(), tiles)
-        if tiles is not None or preds is not None
-        else None
-    )
-    merged: dict[int, provenance.MergedImage] = {}
-    if preds is not None and os.path.isfile(preds / provenance.NAME):
-        merged = by_image(
-            scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)}
-        )
-    places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
-    if not places:
-        return (
+    on_tiles = tile_preds
+    if on_tiles is None and scored.preds is not None:
+        on_tiles = _named_after(scored.preds)
+    manifest_path = None
+    if tiles is not None or scored.preds is not None:
+        manifest_path = indexes.manifest_of(on_tiles or scored.preds or Path(), tiles)
+
+    merged = _merged_images(scored)
+    tiles_of = _tiles_by_image(merged, manifest_path, scored.keys)
+    if not tiles_of:
+        return Unavailable(
             "no merged.jsonl of these images beside the predictions, and no manifest of their "
             "tiles (--tiles)"
         )
-    none: Place = ([], np.empty((0, 4)), np.empty(0))
-    ordered = [places.get(i, none) for i in range(len(scored.keys))]
-    layout = TileLayout.of(
-        [rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes
-    )
-    names = [name for own, _, _ in ordered for name in own]
+    layout, names = _layout(tiles_of, scored.sizes)
+
     left_out = []
-    if len(places) < len(scored.keys):
-        left_out.append(f"seams of {len(scored.keys) - len(places)} images without tiles")
-    origins, why = _known_origins(scored, merged, layout, names, before)
-    left_out += why
+    untiled = len(scored.keys) - len(tiles_of)
+    if untiled:
+        left_out.append(f"seams of {untiled} images without tiles")
+    origins, unknown = _known_origins(scored, merged, layout, names, on_tiles)
+    left_out += unknown
     per_tile = None
-    if (
-        origins is not None
-        and origins.raw is not None
-        and path is not None
-        and scored.found.instances.task == "detect"
-    ):
-        per_tile = _per_tile(path, names, layout, origins, scored)
+    if manifest_path is not None and origins is not None:
+        per_tile = _per_tile(manifest_path, names, layout, origins, scored)
     if per_tile is None:
         left_out.append(
             "AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split "
             "(--tiles)"
         )
-    return Tiling(layout, provenance.NAME if merged else manifest.NAME, origins, per_tile, left_out)
+    source = provenance.NAME if merged else manifest.NAME
+    return Tiling(layout, source, origins, per_tile, left_out)
 
 
-Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of an image's tiles
+# --- the layout of the tiles
 
 
-def _of_merged(merged: Mapping[int, provenance.MergedImage]) -> dict[int, Place]:
-    places = {}
-    for i, source in merged.items():
-        rects = np.array(
-            [(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64
-        ).reshape(-1, 4)
-        places[i] = (
-            [t.name for t in source.tiles],
-            rects,
-            np.array([t.scale for t in source.tiles], np.float64),
-        )
-    return places
+def _merged_images(scored: Scored) -> dict[int, provenance.MergedImage]:
+    """What `tiler merge` wrote of each image, by its number; empty where it wrote nothing."""
+    path = provenance_of(scored.preds)
+    if path is None:
+        return {}
+    sources = {source.source: source for source in provenance.read_sources(path)}
+    return by_image(scored.keys, sources)
 
 
-def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
-    images = by_image(keys, {image.key: image for image in indexes.of_manifest(path).images})
-    return {i: (image.names, image.rects, image.scale) for i, image in images.items()}
+def _tiles_by_image(
+    merged: Mapping[int, provenance.MergedImage], manifest_path: Path | None, keys: Sequence[str]
+) -> dict[int, ImageTiles]:
+    """The tiles of each image by its number: by merged.jsonl, else by the manifest."""
+    if merged or manifest_path is None:
+        return {i: _merged_tiles(source) for i, source in merged.items()}
+    listed = {image.key: image for image in indexes.of_manifest(manifest_path).images}
+    images = by_image(keys, listed)
+    return {i: ImageTiles(image.names, image.rects, image.scale) for i, image in images.items()}
+
+
+def _merged_tiles(source: provenance.MergedImage) -> ImageTiles:
+    names = [tile.name for tile in source.tiles]
+    corners = [(tile.x, tile.y, tile.x + tile.w, tile.y + tile.h) for tile in source.tiles]
+    scales = [tile.scale for tile in source.tiles]
+    rects = np.array(corners, np.float64).reshape(-1, 4)
+    return ImageTiles(names, rects, np.array(scales, np.float64))
+
+
+def _layout(tiles_of: Mapping[int, ImageTiles], sizes: Floats) -> tuple[TileLayout, list[str]]:
+    """All tiles in the order of the images, and their names."""
+    none = ImageTiles.none()
+    rects = []
+    scales = []
+    names: list[str] = []
+    for i in range(len(sizes)):
+        own = tiles_of.get(i, none)
+        rects.append(own.rects)
+        scales.append(own.scales)
+        names += own.names
+    return TileLayout.of(rects, scales, sizes), names
+
+
+def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
+    """Values by the number of their image. They are named by its path, or by a part of it that no
+    other image has.
+    """
+    none = np.empty((0, 4))
+    index = Index([TiledImage(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
+    number = {key: i for i, key in enumerate(keys)}
+    result = {}
+    for name, value in values.items():
+        place = index.place(os.path.splitext(name)[0])
+        if place is not None:
+            result[place[0]] = value
+    for name, value in values.items():
+        if name in number:
+            result[number[name]] = value
+    return dict(sorted(result.items()))
+
+
+# --- where detections come from
 
 
 def _known_origins(
@@ -166,158 +241,211 @@ def _known_origins(
     merged: Mapping[int, provenance.MergedImage],
     layout: TileLayout,
     names: list[str],
-    before: Path | None,
+    on_tiles: Path | None,
 ) -> tuple[Origins | None, list[str]]:
     """Where detections come from, with the predictions on tiles if they are at hand; and what is
     not known of it.
     """
     if not merged or scored.preds is None:
         return None, ["origins of the detections: no merged.jsonl beside the predictions"]
-    origins = _origins(merged, layout, scored.found) if _unchanged(scored.preds, merged) else None
+    origins = None
+    if _unchanged(scored.preds, merged):
+        origins = _origins(merged, layout, scored.detections)
     if origins is None:
         return None, [
             "origins of the detections: merged.jsonl is of other detections than the label files "
             "hold"
         ]
-    if before is None:
+    if on_tiles is None:
         return origins, [
             "predictions on tiles: they are not where they were merged from (--tile-preds)"
         ]
-    raw = _raw(before, names, layout, scored)
-    if isinstance(raw, str):
-        return origins, [f"predictions on tiles: {raw}"]
-    return Origins(origins.tile, origins.offsets, *raw), []
+    raw = _tile_predictions(on_tiles, names, layout, scored)
+    if isinstance(raw, Unavailable):
+        return origins, [f"predictions on tiles: {raw.reason}"]
+    return replace(origins, raw=raw.instances, raw_tile=raw.tile), []
 
 
-def _before(preds: Path) -> Path | None:
+def _named_after(preds: Path) -> Path | None:
     """The predictions that were merged, by the name that tiler merge gives its output."""
-    place = Path(os.path.abspath(preds))
-    before = place.with_name(place.name.removesuffix(MERGED))
-    if not place.name.endswith(MERGED):
+    output = Path(os.path.abspath(preds))
+    if not output.name.endswith(MERGED):
         return None
-    if not os.path.exists(before):
-        before = before.with_name(f"{before.name}.json")
-    return before if os.path.exists(before) else None
-
-
-def by_image(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
-    """By the number of their image, what is known under its path, or under a name that only it has."""
-    none = np.empty((0, 4))
-    index = Index([TiledImage(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
-    places = {name: index.place(os.path.splitext(name)[0]) for name in found}
-    result = {place[0]: found[name] for name, place in places.items() if place is not None}
-    number = {key: i for i, key in enumerate(keys)}
-    result.update({number[name]: value for name, value in found.items() if name in number})
-    return dict(sorted(result.items()))
+    name = output.name.removesuffix(MERGED)
+    for before in (output.with_name(name), output.with_name(f"{name}.json")):
+        if os.path.exists(before):
+            return before
+    return None
 
 
 def _unchanged(preds: Path, merged: Mapping[int, provenance.MergedImage]) -> bool:
     """Whether the label files are those that were written: as many bytes."""
+    files = [item for source in merged.values() for item in source.files.items()]
     try:
-        return all(
-            (preds / name).stat().st_size == size
-            for source in merged.values()
-            for name, size in source.files.items()
-            if name.startswith("labels/")
-        )
+        for name, size in files:
+            if name.startswith("labels/") and (preds / name).stat().st_size != size:
+                return False
     except OSError:
         return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MergedRows:
+    """The M detections of merged.jsonl, image after image, and the tiles they come from.
+
+    Attributes:
+        first: `(I,)` the first detection of each image, -1 where nothing was merged.
+        count: `(I,)` detections of each image.
+        sizes: `(M,)` how many predictions each detection was made from.
+        tiles: `(sum of sizes,)` the tiles of these predictions, detection after detection.
+    """
+
+    first: Ints
+    count: Ints
+    sizes: Ints
+    tiles: Ints
+
+    @classmethod
+    def of(
+        cls, merged: Mapping[int, provenance.MergedImage], layout: TileLayout
+    ) -> _MergedRows | None:
+        """None if a detection comes from a tile that the image does not have."""
+        first = np.full(len(layout.sizes), -1)
+        count = np.zeros(len(layout.sizes), np.int64)
+        sizes: list[int] = []
+        tiles: list[int] = []
+        for image, source in merged.items():
+            first[image] = len(sizes)
+            count[image] = len(source.detections)
+            sizes += map(len, source.detections)
+            own = [tile for rows in source.detections for tile, _ in rows]
+            if own and not 0 <= min(own) <= max(own) < len(source.tiles):
+                return None
+            base = int(layout.offsets[image])
+            tiles += [base + tile for tile in own]
+        return cls(first, count, np.array(sizes, np.int64), np.array(tiles, np.int64))
+
+    def hold(self, detections: Predicted) -> bool:
+        """Whether the detections can be these: no row beyond the last of its image, and no more."""
+        beyond = detections.instances.row >= self.count[detections.image]
+        scored = np.bincount(detections.image, minlength=len(self.count))
+        return not (beyond.any() or (scored > self.count).any())
 
 
 def _origins(
-    merged: Mapping[int, provenance.MergedImage], layout: TileLayout, found: Predicted
+    merged: Mapping[int, provenance.MergedImage], layout: TileLayout, detections: Predicted
 ) -> Origins | None:
-    """The tiles that each detection comes from; None if rows do not fit."""
-    # where the detections of each image begin in one list of all
-    begin = np.full(len(layout.sizes) + 1, -1)
-    count = np.zeros(len(layout.sizes), np.int64)
-    sources: list[int] = []  # how many rows each detection is made of
-    tiles: list[int] = []
-    for image, source in merged.items():
-        begin[image], count[image] = len(sources), len(source.detections)
-        sources += map(len, source.detections)
-        own = [tile for rows in source.detections for tile, _ in rows]
-        if own and not 0 <= min(own) <= max(own) < len(source.tiles):
-            return None
-        base = int(layout.offsets[image])
-        tiles += [base + tile for tile in own]
-    if (found.instances.row >= count[found.image]).any() or (
-        np.bincount(found.image, minlength=len(count)) > count
-    ).any():
+    """The tiles that each detection comes from; None if merged.jsonl is of other detections."""
+    rows = _MergedRows.of(merged, layout)
+    if rows is None or not rows.hold(detections):
         return None
-    which = begin[found.image] + found.instances.row
-    starts, sizes = ragged.offsets(sources), np.array(sources, np.int64)[which]
-    flat = np.array(tiles, np.int64)[ragged.spans(starts[which], sizes)]
+    which = rows.first[detections.image] + detections.instances.row
+    starts = ragged.offsets(rows.sizes)[which]
+    sizes = rows.sizes[which]
+    tiles = rows.tiles[ragged.spans(starts, sizes)]
     owner = np.repeat(np.arange(len(which)), sizes)
-    flat = flat[np.lexsort((flat, owner))]
-    first = np.ones(len(flat), bool)  # several rows of one tile may have been joined
-    first[1:] = (np.diff(flat) != 0) | (np.diff(owner) != 0)
-    return Origins(flat[first], ragged.offsets(np.bincount(owner[first], minlength=len(which))))
+    tiles = tiles[np.lexsort((tiles, owner))]
+    first = np.ones(len(tiles), bool)  # several rows of one tile may have been joined
+    first[1:] = (np.diff(tiles) != 0) | (np.diff(owner) != 0)
+    counts = np.bincount(owner[first], minlength=len(which))
+    return Origins(tiles[first], ragged.offsets(counts))
 
 
-def _raw(
+def _tile_predictions(
     preds: Path, names: list[str], layout: TileLayout, scored: Scored
-) -> tuple[Instances, Ints] | str:
-    """The predictions on tiles in px of the images, and the tile of each; or why not."""
-    task = scored.found.instances.task
-    # of merged ones what was merged
-    own = task if scored.reading.task == "auto" else scored.reading.task
+) -> TilePredictions | Unavailable:
+    """The predictions on tiles that count, or why there are none."""
+    task = scored.detections.instances.task
+    reading = scored.reading
+    if reading.task == "auto":
+        reading = replace(reading, task=task)  # the predictions are of what was merged from them
     try:
-        found = open_predictions(preds, replace(scored.reading, task=own))
+        opened = open_predictions(preds, reading)
     except TilerError as error:
         # reports do not tell where things lie
-        return str(error).replace(printable(str(preds)), printable(preds.name))
-    place = {name: i for i, name in enumerate(names)}
-    at = [place.get(os.path.basename(key), -1) for key in found.keys]
-    kept = [i for i, tile in enumerate(at) if tile >= 0]
+        return Unavailable(str(error).replace(printable(str(preds)), printable(preds.name)))
+    number = {name: i for i, name in enumerate(names)}
+    kept = []
+    numbers = []
+    for i, key in enumerate(opened.keys):
+        name = os.path.basename(key)
+        if name in number:
+            kept.append(i)
+            numbers.append(number[name])
     if not kept:
-        return f"none in {preds.name} is for a tile of these images"
-    tiles = np.array([at[i] for i in kept], np.int64)
-    images = layout.sizes[layout.image()[tiles]]
-    within = box.intersection(
-        layout.rects[tiles], np.concatenate([np.zeros_like(images), images], axis=1)
-    )
-    frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
-    read = found.batch(kept).read(frames)
-    raw, tile = scored.renamed(read.instances), tiles[read.tile]
-    if raw.task != task:  # their boxes are compared
-        raw = Instances(raw.class_id, raw.boxes, conf=raw.conf, row=raw.row)
-    counted = scored.counted(raw, layout.image()[tile])
-    return raw.take(counted), tile[counted]
+        return Unavailable(f"none in {preds.name} is for a tile of these images")
+    tiles = np.array(numbers, np.int64)
+    frames = _frames([opened.keys[i] for i in kept], layout, tiles)
+    rows = opened.batch(kept).read(frames)
+    instances = scored.renamed(rows.instances)
+    if instances.task != task:  # their boxes are compared
+        instances = boxes_of(instances)
+    return _that_count(instances, tiles[rows.tile], layout, scored)
+
+
+def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
+    """The tiles as frames of predictions, of which only the part within the image counts."""
+    rects = layout.rects[tiles]
+    sizes = layout.sizes[layout.image()[tiles]]
+    images = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+    return Frames(names, rects, layout.scale[tiles], box.intersection(rects, images))
+
+
+def _that_count(
+    instances: Instances, tile: Ints, layout: TileLayout, scored: Scored
+) -> TilePredictions:
+    counted = scored.counted(instances, layout.image()[tile])
+    return TilePredictions(instances.take(counted), tile[counted])
+
+
+# --- each tile as an image of its own
 
 
 def _per_tile(
-    path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored
+    manifest_path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored
 ) -> EvaluationInputs | None:
-    """Each tile as an image of its own: its labels as the trainer sees them, and what was predicted
-    on it.
+    """Each tile as an image of its own: its labels as the trainer sees them, and the predictions on
+    it. None where they are not boxes, or not all at hand.
     """
-    assert origins.raw is not None and origins.raw_tile is not None
-    splits = {
-        tile.name: source.split for source in manifest.read_sources(path) for tile in source.tiles
-    }
+    if origins.raw is None or origins.raw_tile is None:
+        return None
+    if scored.detections.instances.task != "detect":
+        return None
+    files = _label_files(manifest_path)
     spec = yolo.Spec("detect", len(scored.reading.names or scored.names))
-    parts, tiles = [], []
+    parts = []
     for number, name in enumerate(names):
-        if name not in splits:
+        if name not in files:
             return None
         try:
-            data = read_bytes(path.parent / "labels" / splits[name] / f"{name}.txt", yolo.MAX_BYTES)
-            x0, y0, x1, y1 = layout.rects[number].tolist()
-            read, _ = yolo.read(data, spec, 1, 1, name)
+            data = read_bytes(files[name], yolo.MAX_BYTES)
+            normalised, _ = yolo.read(data, spec, 1, 1, name)
         except (OSError, TilerError, SourceRefused):
             return None
-        size = np.array([x1 - x0, y1 - y0])
-        parts.append(
-            read.changed(
-                boxes=read.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0]), rings=None
-            )
-        )
-        tiles.append(np.full(len(read), number))
-    labels = scored.renamed(joined(parts, "detect", None))
-    tile = np.concatenate([np.empty(0, np.int64), *tiles])
-    counted = scored.counted(labels, layout.image()[tile])
-    truth = GroundTruth(labels.take(counted), tile[counted])
-    return EvaluationInputs(
-        truth, Predicted.of(origins.raw, origins.raw_tile), len(names), len(scored.names)
-    )
+        parts.append(_in_image(normalised, layout.rects[number]))
+    counts = [len(part) for part in parts]
+    tile = np.repeat(np.arange(len(names)), counts).astype(np.int64)
+    instances = scored.renamed(joined(parts, "detect", None))
+    labels = _that_count(instances, tile, layout, scored)
+    truth = GroundTruth(labels.instances, labels.tile)
+    predicted = Predicted.of(origins.raw, origins.raw_tile)
+    return EvaluationInputs(truth, predicted, len(names), len(scored.names))
+
+
+def _label_files(manifest_path: Path) -> dict[str, Path]:
+    """The label file of each tile by the tile's name."""
+    folder = manifest_path.parent / "labels"
+    files = {}
+    for source in manifest.read_sources(manifest_path):
+        for tile in source.tiles:
+            files[tile.name] = folder / source.split / f"{tile.name}.txt"
+    return files
+
+
+def _in_image(normalised: Instances, rect: Floats) -> Instances:
+    """The labels of a tile in px of its image."""
+    x0, y0, x1, y1 = rect.tolist()
+    size = np.array([x1 - x0, y1 - y0])
+    boxes = normalised.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0])
+    return normalised.changed(boxes=boxes, rings=None)

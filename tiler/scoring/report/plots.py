@@ -1,4 +1,4 @@
-"""Plots of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG within a page."""
+"""Plots of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG in a page."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
 
 
 def _drawn(metrics: Metrics) -> Iterator[tuple[str, Figure]]:
-    """Each figure while matplotlib is set as it needs to be, whatever the user's own settings are."""
+    """Each figure, while matplotlib has the settings it needs, whatever the user's own are."""
     with _styled() as new:
         box = metrics.box
         names = [short(metrics.names[k]) for k in box.ap_class_index]

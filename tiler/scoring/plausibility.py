@@ -1,0 +1,68 @@
+"""What looks wrong about predictions as a whole: cut off at a limit, or in pixels of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiler.evaluation.inputs import GroundTruth, Predicted
+from tiler.findings import Finding
+from tiler.formats import provenance
+from tiler.predictions import FULL
+from tiler.scoring.image_selection import chosen_keys
+from tiler.scoring.tiling import provenance_of
+
+if TYPE_CHECKING:
+    from tiler.types import Ints
+
+FEW = 20  # labels or detections, of which nothing is concluded
+CORNER = 0.6  # of where most labels lie
+
+
+def cut_off(preds: Path | None, detections: Ints, keys: Sequence[str]) -> list[Finding]:
+    """Images with as many detections as a detector keeps at most; of merged ones, tiles, and images
+    with as many as merge was told to keep.
+
+    Args:
+        detections: `(I,)` how many each image has.
+    """
+    path = provenance_of(preds)
+    if path is None:
+        return _at_limit("images", chosen_keys(keys, detections == FULL), FULL)
+    limit = int(provenance.read_head(path).options.get("max_det") or 0)
+    images = chosen_keys(keys, detections == limit) if limit else []
+    tiles = []
+    for source in provenance.read_sources(path):
+        tiles += [tile.name for tile in source.tiles if tile.rows == FULL]
+    return _at_limit("images", images, limit) + _at_limit("tiles", tiles, FULL)
+
+
+def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
+    if not names:
+        return []
+    more = ", ..." if len(names) > 1 else ""
+    message = (
+        f"{what} with exactly {limit} rows: {len(names)} ({names[0][:100]}{more}): the max_det may "
+        "have cut off more; set it higher"
+    )
+    return [Finding("", "D11", message)]
+
+
+def in_a_corner(labels: GroundTruth, detections: Predicted) -> list[Finding]:
+    """Whether all detections lie in the top left of their images, and labels do not: pixels of
+    tiles do that.
+    """
+    if min(len(labels), len(detections)) < FEW:
+        return []
+    reach = detections.instances.boxes[:, 2:].max(axis=0)
+    usual = np.quantile(labels.instances.boxes[:, 2:], 0.9, axis=0)
+    if (reach > CORNER * usual).any():
+        return []
+    message = (
+        f"all {len(detections)} detections lie within {reach[0]:g} x {reach[1]:g} px of the top "
+        "left of images: of tiles?"
+    )
+    return [Finding("", "S02", message)]
