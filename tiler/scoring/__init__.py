@@ -15,7 +15,7 @@ from tiler.errors import TilerError
 from tiler.evaluation.inputs import EvaluationInputs, Predicted
 from tiler.findings import Finding
 from tiler.options.fields import path
-from tiler.scoring import detections, ground_truth
+from tiler.scoring import detections, ground_truth, opening
 from tiler.scoring.arguments import (
     MergeRecord,
     parsed,
@@ -38,8 +38,8 @@ from tiler.scoring.tiling import Scored, Tiling, Unavailable, sizes_of, tiling
 
 if TYPE_CHECKING:
     from tiler.options import ScoreOptions
-    from tiler.scoring.detections import Opened
     from tiler.scoring.ground_truth import GroundTruthFiles, LabelledImages
+    from tiler.scoring.opening import Opened
 
 __all__ = ["Metrics", "Seams", "score"]
 
@@ -86,9 +86,9 @@ def score(
     given = predictions(preds)
     ground = ground_truth.find(path(data, "data"), _path(images, "images"), reading.task)
     if isinstance(given, Path):
-        opened = detections.open_files(given, ground, split, reading, merge.reading, chosen.areas)
+        opened = opening.open_files(given, ground, split, reading, merge.reading, chosen.areas)
     else:
-        opened = detections.open_held(given, ground, split, reading, chosen.areas)
+        opened = opening.open_held(given, ground, split, reading, chosen.areas)
     if chosen.areas == "mask" and opened.task in ("detect", "obb"):
         raise TilerError(
             "--areas mask: boxes are compared here, and only outlines and poses have another area"
