@@ -6,7 +6,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -249,7 +249,7 @@ def _sizes(axes: Axes, metrics: Metrics) -> None:
     axes.set_ylabel("AP")
 
 
-def between(row: dict[str, Any]) -> str:
+def between(row: Mapping[str, Any]) -> str:
     """The sides of a size bin, px."""
     return f"from {row['low']:g}" if row["high"] is None else f"{row['low']:g} to {row['high']:g}"
 
