@@ -258,7 +258,7 @@ def test_predictions_of_two_splits_need_a_word(splits, tmp_path):
 
 @pytest.mark.parametrize("split", ["tset", "val,tset", "", "val,"])
 def test_a_split_that_is_none(splits, tmp_path, split):
-    with pytest.raises(TilerError, match="has val, train; some of these, or all"):
+    with pytest.raises(TilerError, match="has val, train; choose from these, or all"):
         tiler.score(texts(tmp_path / "preds", {"v0": sure([ONE])}), splits.yaml, split=split)
 
 
