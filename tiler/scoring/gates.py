@@ -143,9 +143,9 @@ def against(file: Path, plain: Mapping[str, Any]) -> list[Gate]:
         TilerError: not a score's JSON, or one of other data or another protocol.
     """
     older = _older(file)
+    _require_same_conditions(file, older["card"], plain["card"])
     before = numbers(older)
     now = numbers(plain)
-    _require_same_conditions(file, older["card"], plain["card"])
     wanted = [name for name in BASE if name in now]
     lost = [name for name in wanted if name not in before]
     if lost:
