@@ -34,6 +34,7 @@ from tiler.scoring.image_selection import (
 from tiler.scoring.measuring import measured
 from tiler.scoring.metrics import Metrics, Seams, finite, summary
 from tiler.scoring.plausibility import cut_off, in_a_corner
+from tiler.scoring.preparing import Measurement
 from tiler.scoring.tiling import Scored, Tiling, Unavailable, sizes_of, tiling
 
 if TYPE_CHECKING:
@@ -210,13 +211,19 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
         *in_a_corner(sample.labels, sample.detections),
         *cut_off(job.file, rows, images.keys),
     ]
-    boxes = _box_sample(inputs, counting, sample)
+    asked = Measurement(
+        sample,
+        names,
+        images.keys,
+        job.options,
+        card=_card(job, images),
+        boxes=_box_sample(inputs, counting, sample),
+        unreadable=job.opened.unreadable,
+    )
     look = _tiling_of(job, images, sample.detections, counting)
-    card = _card(job, images)
     reading = time.process_time() - start
 
-    unreadable = job.opened.unreadable
-    metrics = measured(sample, names, images.keys, job.options, look, card, boxes, unreadable)
+    metrics = measured(asked, look)
     if inputs.predicted.unsure.any():
         # of some images it is not known whether they count
         metrics = _with_predicted_only(metrics, inputs.predicted, job.options)
@@ -309,7 +316,7 @@ def _with_predicted_only(
     )
     keys = chosen_keys(metrics.keys, kept)
     plain = replace(options, analysis="none")
-    of_fewer = measured(fewer, metrics.names, keys, plain, _no_tiling, {})
+    of_fewer = measured(Measurement(fewer, metrics.names, keys, plain), _no_tiling)
     numbers = {
         "images": len(keys),
         "coco": of_fewer.coco,

@@ -268,26 +268,34 @@ def _of_yolo(
     task: Task,
     known: Callable[[], Mapping[str, Size]],
 ) -> LabelledImages:
-    keys = []
+    found = _sources_of(dataset, ground.split_names(split))
     sizes = []
     parts = []
     findings: list[Finding] = []
-    for source in _sources_of(dataset, ground.split_names(split)):
+    for source in found:
         size = _size(dataset.root, source, known)
         part, noticed = _labels_of(ground, dataset, source, size)
-        keys.append(source.key)
         sizes.append(size)
         parts.append(part)
         findings += noticed
-    image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     size_array = np.array(sizes, np.float64).reshape(-1, 2)
+    image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     instances = joined(parts, ground.task, ground.kpt_shape)
-    truth = _yolo_truth(instances, image, size_array, task, ground.file)
-    boxes = None
-    if task in ("segment", "pose"):
-        boxes = GroundTruth(boxes_of(instances), image)
-    area = AREAS.get(task, "width times height of the box")
-    return LabelledImages(keys, size_array, truth, findings, area, boxes)
+    return LabelledImages(
+        keys=[source.key for source in found],
+        sizes=size_array,
+        labels=_yolo_truth(instances, image, size_array, task, ground.file),
+        findings=findings,
+        area=AREAS.get(task, "width times height of the box"),
+        boxes=_yolo_boxes(instances, image, task),
+    )
+
+
+def _yolo_boxes(instances: Instances, image: Ints, task: Task) -> GroundTruth | None:
+    """The boxes of outlines or poses."""
+    if task not in ("segment", "pose"):
+        return None
+    return GroundTruth(boxes_of(instances), image)
 
 
 def _sources_of(dataset: Dataset, splits: Sequence[str]) -> list[Source]:

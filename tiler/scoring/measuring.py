@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,9 @@ from tiler.evaluation import (
 from tiler.evaluation.bins import ALL, COCO, Bin
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.inputs import EvaluationInputs
-from tiler.options import ScoreOptions
 from tiler.scoring.card import score_card
 from tiler.scoring.metrics import Metrics, Seams, summary
-from tiler.scoring.preparing import LEAST, DetectionLimits, Prepared, analysed
+from tiler.scoring.preparing import LEAST, DetectionLimits, Measurement, Prepared
 from tiler.scoring.tiling import Tiling, Unavailable
 
 if TYPE_CHECKING:
@@ -45,31 +44,20 @@ VOC: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(
-    sample: EvaluationInputs,
-    names: tuple[str, ...],
-    keys: Sequence[str],
-    options: ScoreOptions,
-    look: Callable[[], Tiling | Unavailable],
-    card: Mapping[str, Any],
-    boxes: EvaluationInputs | None = None,
-    unreadable: str | None = None,
-) -> Metrics:
+def measured(asked: Measurement, look: Callable[[], Tiling | Unavailable]) -> Metrics:
     """All that the options ask for.
 
     Args:
         look: finds out what is known of the tiles; called if that is needed.
-        card: what is known of the input.
-        boxes: of outlines and poses, the same with their boxes.
-        unreadable: why pycocotools cannot read the predictions.
     """
     clock = _Clock()
-    tiling = look() if analysed(sample, options) else _not_analysed(sample, options)
+    tiling = look() if asked.analysed else _not_analysed(asked)
     clock.lap("tiles")
-    prepared = Prepared.of(sample, names, keys, options)
+    prepared = Prepared.of(asked)
+    sample = asked.sample
     clock.lap("pairs")
-    limits = prepared.limits
-    curves = coco.evaluate(sample, prepared.same_class, (ALL, *COCO.bins), limits.evaluated)
+    bins = (ALL, *COCO.bins)
+    curves = coco.evaluate(sample, prepared.same_class, bins, prepared.limits.evaluated)
     by_size = _by_size(prepared, curves)
     clock.lap("coco")
     box = ultralytics.evaluate(sample, prepared.same_class)
@@ -81,24 +69,24 @@ def measured(
     extra |= _analysis(prepared, matched, tiling, box.conf)
     clock.lap("analysis")
 
-    if boxes is not None:
-        extra["boxes"] = _of_boxes(boxes, prepared)
     draws = resampling.trusted
     if draws is not None:
-        by_size = _with_intervals(by_size, draws, limits.largest)
+        by_size = _with_intervals(by_size, draws, prepared.limits.largest)
         extra["intervals"] = _intervals(draws)
-    about = score_card(prepared, curves, box, tiling, resampling.note, unreadable)
+    if asked.boxes is not None:
+        extra["boxes"] = _of_boxes(asked.boxes, prepared)
+    card = score_card(prepared, curves, box, tiling, resampling.note, asked.unreadable)
     return Metrics(
-        names=names,
-        keys=list(keys),
-        card={**card, **about},
-        coco=_coco(curves, limits.caps, sample.task == "pose"),
-        coco_auto=_coco_of_all(curves, limits),
+        names=asked.names,
+        keys=list(asked.keys),
+        card={**asked.card, **card},
+        coco=_coco(curves, prepared.limits.caps, sample.task == "pose"),
+        coco_auto=_coco_of_all(curves, prepared.limits),
         box=box,
         voc=_voc(prepared),
         bins=by_size,
         per_class=_per_class(prepared, curves, box, draws),
-        per_image=_per_image(sample, matched, keys, box.conf),
+        per_image=_per_image(sample, matched, asked.keys, box.conf),
         sample=sample,
         draws=resampling.draws,
         speed=clock.laps,
@@ -119,10 +107,10 @@ class _Clock:
         self._last = now
 
 
-def _not_analysed(sample: EvaluationInputs, options: ScoreOptions) -> Unavailable:
-    if options.analysis == "none":
+def _not_analysed(asked: Measurement) -> Unavailable:
+    if asked.options.analysis == "none":
         return Unavailable("--analysis none")
-    count = len(sample.detections)
+    count = len(asked.sample.detections)
     return Unavailable(
         f"{count} detections: --analysis full for intervals, seams and error classes"
     )
@@ -468,22 +456,34 @@ def _per_image(
     """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's
     confidence and above.
     """
-    detected = sample.detections.instances.confidence >= conf
-    label = matched[:, 0]
-    counted = ~sample.labels.ignored
-    right = detected & (label >= 0)
-    right[right] = counted[label[right]]
-    wrong = detected & (label < 0)
-    image = sample.detections.image
-    labels = _counts(sample.labels.image[counted], sample.images)
-    detections = _counts(image[detected], sample.images)
-    tp = _counts(image[right], sample.images)
-    fp = _counts(image[wrong], sample.images)
+    labels, detections, tp, fp = _image_counts(sample, matched[:, 0], conf)
     rows = []
     for i, key in enumerate(keys):
         row = {"image": key, "labels": labels[i], "detections": detections[i]}
         rows.append(row | _image_numbers(tp[i], fp[i], labels[i]))
     return rows
+
+
+def _image_counts(
+    sample: EvaluationInputs, label: Ints, conf: float
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Labels, detections, true and false positives of each image.
+
+    Args:
+        label: `(D,)` the one that each detection is matched to, -1 for none.
+    """
+    image = sample.detections.image
+    detected = sample.detections.instances.confidence >= conf
+    counted = ~sample.labels.ignored
+    right = detected & (label >= 0)
+    right[right] = counted[label[right]]
+    wrong = detected & (label < 0)
+    return (
+        _counts(sample.labels.image[counted], sample.images),
+        _counts(image[detected], sample.images),
+        _counts(image[right], sample.images),
+        _counts(image[wrong], sample.images),
+    )
 
 
 def _counts(image: Ints, images: int) -> list[int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from tiler.evaluation import coco, confusion, diagnosis
 from tiler.evaluation.bins import Bins, bins
@@ -63,12 +63,39 @@ class DetectionLimits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """What is to be measured.
+
+    Attributes:
+        names: of the classes.
+        keys: of the images.
+        card: what is known of the input.
+        boxes: of outlines and poses, the same sample with their boxes.
+        unreadable: why pycocotools cannot read the predictions.
+    """
+
+    sample: EvaluationInputs
+    names: tuple[str, ...]
+    keys: Sequence[str]
+    options: ScoreOptions
+    card: Mapping[str, Any] = field(default_factory=dict)
+    boxes: EvaluationInputs | None = None
+    unreadable: str | None = None
+
+    @property
+    def analysed(self) -> bool:
+        """Whether intervals, seams and error classes are measured."""
+        if self.options.analysis == "auto":
+            return len(self.sample.detections) <= MANY
+        return self.options.analysis == "full"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """A sample and what its numbers are made from.
 
     Attributes:
         names: of the classes.
-        keys: of the images.
         protocols: those that are asked for.
         analysis: whether intervals, seams and error classes are measured.
         pairs: candidates of any class, as far as something needs them.
@@ -77,7 +104,6 @@ class Prepared:
 
     sample: EvaluationInputs
     names: tuple[str, ...]
-    keys: Sequence[str]
     options: ScoreOptions
     protocols: list[str]
     analysis: bool
@@ -87,36 +113,29 @@ class Prepared:
     same_class: Candidates
 
     @classmethod
-    def of(
-        cls,
-        sample: EvaluationInputs,
-        names: tuple[str, ...],
-        keys: Sequence[str],
-        options: ScoreOptions,
-    ) -> Self:
-        """What the options ask for of a sample."""
-        protocols = options.protocol.split(",")
-        analysis = analysed(sample, options)
-        chosen = bins(options.bins)
-        limits = DetectionLimits.of(options, sample)
-        least = min(LEAST, *(chosen.thresholds or (LEAST,)))
-        if analysis:
+    def of(cls, asked: Measurement) -> Self:
+        """Find the pairs."""
+        sample = asked.sample
+        protocols = asked.options.protocol.split(",")
+        size_bins = bins(asked.options.bins)
+        least = min(LEAST, *(size_bins.thresholds or (LEAST,)))
+        if asked.analysed:
             pairs = candidates(sample, min(least, diagnosis.BARELY), any_class=True)
         elif "ultralytics" in protocols:
             pairs = candidates(sample, min(least, confusion.IOU - 0.01), any_class=True)
         else:
             pairs = candidates(sample, least)
-        same_class = _of_same_class(sample, pairs, least)
         return cls(
-            sample, names, keys, options, protocols, analysis, chosen, limits, pairs, same_class
+            sample=sample,
+            names=asked.names,
+            options=asked.options,
+            protocols=protocols,
+            analysis=asked.analysed,
+            size_bins=size_bins,
+            limits=DetectionLimits.of(asked.options, sample),
+            pairs=pairs,
+            same_class=_of_same_class(sample, pairs, least),
         )
-
-
-def analysed(sample: EvaluationInputs, options: ScoreOptions) -> bool:
-    """Whether intervals, seams and error classes are measured."""
-    if options.analysis == "auto":
-        return len(sample.detections) <= MANY
-    return options.analysis == "full"
 
 
 def _of_same_class(sample: EvaluationInputs, pairs: Candidates, least: float) -> Candidates:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from tiler.formats.text_files import read_bytes
 from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
-from tiler.predictions import Frames, Reading, open_predictions
+from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.scoring.ground_truth import boxes_of, joined
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats, Ints
+    from tiler.types import Bools, Floats, Ints, Task
 
 MERGED = "-merged"
 
@@ -99,8 +99,8 @@ class ImageTiles:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TilePredictions:
-    """The predictions on tiles, in px of the images, and the number of each one's tile."""
+class TileInstances:
+    """Labels or predictions of tiles, in px of the images, and the number of each one's tile."""
 
     instances: Instances
     tile: Ints
@@ -142,7 +142,6 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     manifest_path = None
     if tiles is not None or scored.preds is not None:
         manifest_path = indexes.manifest_of(on_tiles or scored.preds or Path(), tiles)
-
     merged = _merged_images(scored)
     tiles_of = _tiles_by_image(merged, manifest_path, scored.keys)
     if not tiles_of:
@@ -150,24 +149,21 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
             "no merged.jsonl of these images beside the predictions, and no manifest of their "
             "tiles (--tiles)"
         )
-    layout, names = _layout(tiles_of, scored.sizes)
-
+    sample = _TiledSample.of(scored, tiles_of)
     left_out = []
     untiled = len(scored.keys) - len(tiles_of)
     if untiled:
         left_out.append(f"seams of {untiled} images without tiles")
-    origins, unknown = _known_origins(scored, merged, layout, names, on_tiles)
+    origins, unknown = _known_origins(sample, merged, on_tiles)
     left_out += unknown
-    per_tile = None
-    if manifest_path is not None and origins is not None:
-        per_tile = _per_tile(manifest_path, names, layout, origins, scored)
+    per_tile = _per_tile(sample, origins, manifest_path)
     if per_tile is None:
         left_out.append(
             "AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split "
             "(--tiles)"
         )
     source = provenance.NAME if merged else manifest.NAME
-    return Tiling(layout, source, origins, per_tile, left_out)
+    return Tiling(sample.layout, source, origins, per_tile, left_out)
 
 
 # --- the layout of the tiles
@@ -201,18 +197,37 @@ def _merged_tiles(source: provenance.MergedImage) -> ImageTiles:
     return ImageTiles(names, rects, np.array(scales, np.float64))
 
 
-def _layout(tiles_of: Mapping[int, ImageTiles], sizes: Floats) -> tuple[TileLayout, list[str]]:
-    """All tiles in the order of the images, and their names."""
-    none = ImageTiles.none()
-    rects = []
-    scales = []
-    names: list[str] = []
-    for i in range(len(sizes)):
-        own = tiles_of.get(i, none)
-        rects.append(own.rects)
-        scales.append(own.scales)
-        names += own.names
-    return TileLayout.of(rects, scales, sizes), names
+@dataclass(frozen=True, slots=True, eq=False)
+class _TiledSample:
+    """What is scored, and all tiles of its images.
+
+    Attributes:
+        names: of the tiles, in the order of the layout.
+    """
+
+    scored: Scored
+    layout: TileLayout
+    names: list[str]
+
+    @classmethod
+    def of(cls, scored: Scored, tiles_of: Mapping[int, ImageTiles]) -> Self:
+        """The tiles in the order of the images."""
+        none = ImageTiles.none()
+        rects = []
+        scales = []
+        names: list[str] = []
+        for i in range(len(scored.keys)):
+            own = tiles_of.get(i, none)
+            rects.append(own.rects)
+            scales.append(own.scales)
+            names += own.names
+        return cls(scored, TileLayout.of(rects, scales, scored.sizes), names)
+
+    def counted(self, instances: Instances, tile: Ints) -> TileInstances:
+        """The labels or predictions that count, in px of the images, given the tile of each."""
+        renamed = self.scored.renamed(instances)
+        counts = self.scored.counted(renamed, self.layout.image()[tile])
+        return TileInstances(renamed.take(counts), tile[counts])
 
 
 def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
@@ -237,20 +252,17 @@ def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
 
 
 def _known_origins(
-    scored: Scored,
-    merged: Mapping[int, provenance.MergedImage],
-    layout: TileLayout,
-    names: list[str],
-    on_tiles: Path | None,
+    sample: _TiledSample, merged: Mapping[int, provenance.MergedImage], on_tiles: Path | None
 ) -> tuple[Origins | None, list[str]]:
     """Where detections come from, with the predictions on tiles if they are at hand; and what is
     not known of it.
     """
+    scored = sample.scored
     if not merged or scored.preds is None:
         return None, ["origins of the detections: no merged.jsonl beside the predictions"]
     origins = None
     if _unchanged(scored.preds, merged):
-        origins = _origins(merged, layout, scored.detections)
+        origins = _origins(merged, sample.layout, scored.detections)
     if origins is None:
         return None, [
             "origins of the detections: merged.jsonl is of other detections than the label files "
@@ -260,10 +272,10 @@ def _known_origins(
         return origins, [
             "predictions on tiles: they are not where they were merged from (--tile-preds)"
         ]
-    raw = _tile_predictions(on_tiles, names, layout, scored)
-    if isinstance(raw, Unavailable):
-        return origins, [f"predictions on tiles: {raw.reason}"]
-    return replace(origins, raw=raw.instances, raw_tile=raw.tile), []
+    predictions = _tile_predictions(on_tiles, sample)
+    if isinstance(predictions, Unavailable):
+        return origins, [f"predictions on tiles: {predictions.reason}"]
+    return replace(origins, raw=predictions.instances, raw_tile=predictions.tile), []
 
 
 def _named_after(preds: Path) -> Path | None:
@@ -352,36 +364,45 @@ def _origins(
     return Origins(tiles[first], ragged.offsets(counts))
 
 
-def _tile_predictions(
-    preds: Path, names: list[str], layout: TileLayout, scored: Scored
-) -> TilePredictions | Unavailable:
+def _tile_predictions(preds: Path, sample: _TiledSample) -> TileInstances | Unavailable:
     """The predictions on tiles that count, or why there are none."""
-    task = scored.detections.instances.task
-    reading = scored.reading
+    task = sample.scored.detections.instances.task
+    opened = _opened(preds, sample.scored.reading, task)
+    if isinstance(opened, Unavailable):
+        return opened
+    kept, tiles = _of_tiles(opened.keys, sample.names)
+    if not kept:
+        return Unavailable(f"none in {preds.name} is for a tile of these images")
+    names = [opened.keys[i] for i in kept]
+    rows = opened.batch(kept).read(_frames(names, sample.layout, tiles))
+    instances = rows.instances
+    if instances.task != task:  # their boxes are compared
+        instances = boxes_of(instances)
+    return sample.counted(instances, tiles[rows.tile])
+
+
+def _opened(preds: Path, reading: Reading, task: Task) -> Predictions | Unavailable:
+    """The predictions on tiles; by the task of what they were merged into, if none is given."""
     if reading.task == "auto":
-        reading = replace(reading, task=task)  # the predictions are of what was merged from them
+        reading = replace(reading, task=task)
     try:
-        opened = open_predictions(preds, reading)
+        return open_predictions(preds, reading)
     except TilerError as error:
         # reports do not tell where things lie
         return Unavailable(str(error).replace(printable(str(preds)), printable(preds.name)))
+
+
+def _of_tiles(keys: Sequence[str], names: Sequence[str]) -> tuple[list[int], Ints]:
+    """Which keys are those of tiles, and the numbers of these tiles."""
     number = {name: i for i, name in enumerate(names)}
     kept = []
-    numbers = []
-    for i, key in enumerate(opened.keys):
+    tiles = []
+    for i, key in enumerate(keys):
         name = os.path.basename(key)
         if name in number:
             kept.append(i)
-            numbers.append(number[name])
-    if not kept:
-        return Unavailable(f"none in {preds.name} is for a tile of these images")
-    tiles = np.array(numbers, np.int64)
-    frames = _frames([opened.keys[i] for i in kept], layout, tiles)
-    rows = opened.batch(kept).read(frames)
-    instances = scored.renamed(rows.instances)
-    if instances.task != task:  # their boxes are compared
-        instances = boxes_of(instances)
-    return _that_count(instances, tiles[rows.tile], layout, scored)
+            tiles.append(number[name])
+    return kept, np.array(tiles, np.int64)
 
 
 def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
@@ -392,45 +413,44 @@ def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
     return Frames(names, rects, layout.scale[tiles], box.intersection(rects, images))
 
 
-def _that_count(
-    instances: Instances, tile: Ints, layout: TileLayout, scored: Scored
-) -> TilePredictions:
-    counted = scored.counted(instances, layout.image()[tile])
-    return TilePredictions(instances.take(counted), tile[counted])
-
-
 # --- each tile as an image of its own
 
 
 def _per_tile(
-    manifest_path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored
+    sample: _TiledSample, origins: Origins | None, manifest_path: Path | None
 ) -> EvaluationInputs | None:
     """Each tile as an image of its own: its labels as the trainer sees them, and the predictions on
     it. None where they are not boxes, or not all at hand.
     """
-    if origins.raw is None or origins.raw_tile is None:
+    if manifest_path is None or sample.scored.detections.instances.task != "detect":
         return None
-    if scored.detections.instances.task != "detect":
+    if origins is None or origins.raw is None or origins.raw_tile is None:
         return None
+    labels = _tile_labels(manifest_path, sample)
+    if labels is None:
+        return None
+    truth = GroundTruth(labels.instances, labels.tile)
+    predicted = Predicted.of(origins.raw, origins.raw_tile)
+    return EvaluationInputs(truth, predicted, len(sample.names), len(sample.scored.names))
+
+
+def _tile_labels(manifest_path: Path, sample: _TiledSample) -> TileInstances | None:
+    """The labels of all tiles that count; None if some cannot be read."""
+    classes = len(sample.scored.reading.names or sample.scored.names)
     files = _label_files(manifest_path)
-    spec = yolo.Spec("detect", len(scored.reading.names or scored.names))
     parts = []
-    for number, name in enumerate(names):
+    for name, rect in zip(sample.names, sample.layout.rects, strict=True):
         if name not in files:
             return None
         try:
             data = read_bytes(files[name], yolo.MAX_BYTES)
-            normalised, _ = yolo.read(data, spec, 1, 1, name)
+            normalised, _ = yolo.read(data, yolo.Spec("detect", classes), 1, 1, name)
         except (OSError, TilerError, SourceRefused):
             return None
-        parts.append(_in_image(normalised, layout.rects[number]))
-    counts = [len(part) for part in parts]
-    tile = np.repeat(np.arange(len(names)), counts).astype(np.int64)
-    instances = scored.renamed(joined(parts, "detect", None))
-    labels = _that_count(instances, tile, layout, scored)
-    truth = GroundTruth(labels.instances, labels.tile)
-    predicted = Predicted.of(origins.raw, origins.raw_tile)
-    return EvaluationInputs(truth, predicted, len(names), len(scored.names))
+        parts.append(_in_image(normalised, rect))
+    counts = np.array([len(part) for part in parts], np.int64)
+    tile = np.repeat(np.arange(len(parts)), counts)
+    return sample.counted(joined(parts, "detect", None), tile)
 
 
 def _label_files(manifest_path: Path) -> dict[str, Path]:

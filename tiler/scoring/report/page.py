@@ -11,44 +11,12 @@ from tiler.scoring.report.elements import paragraph, text
 from tiler.version import __version__
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def page(metrics: Metrics) -> str:
-    """The report of what `score` returned. The same metrics give the same text."""
-    content = Content.of(metrics)
-    return _document(
-        content,
-        {
-            "numbers": ("All numbers", sections.numbers(content)),
-            "card": ("What was scored, and how", sections.card(content)),
-            "classes": ("Classes", sections.classes(content)),
-            "sizes": ("Sizes", sections.sizes(content)),
-            "seams": ("Seams of tiles", sections.seams(content)),
-            "errors": ("Errors and what they cost", sections.errors(content)),
-            "merging": ("Tiles and full images", sections.merging(content)),
-            "curves": ("Curves", sections.curves(content)),
-            "confusion": ("Confusion matrix", sections.confusion(content)),
-            "places": ("Worst places", sections.places(content)),
-            "images": ("Worst images", sections.images(content)),
-        },
-    )
-
-
-def _document(content: Content, parts: dict[str, tuple[str, str]]) -> str:
-    """The sections, by their ids, below the title, the main numbers and links to them."""
-    title = text(content.title)
-    links = []
-    bodies = []
-    for name, (heading, html) in parts.items():
-        links.append(f'<a href="#{name}">{text(heading)}</a>')
-        bodies.append(f'<section id="{name}">\n<h2>{text(heading)}</h2>\n{html}\n</section>\n')
-    style = files("tiler.scoring.report").joinpath("page.css").read_text("utf-8")
-    return f"""<!DOCTYPE html>
+TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>
 {style}</style>
@@ -56,13 +24,59 @@ def _document(content: Content, parts: dict[str, tuple[str, str]]) -> str:
 <body>
 <header>
 <h1>{title}</h1>
-{paragraph(content.counts, "quiet")}
-{sections.main_numbers(content)}
-<nav aria-label="Sections">{"".join(links)}</nav>
+{counts}
+{main_numbers}
+<nav aria-label="Sections">{links}</nav>
 </header>
 <main>
-{"".join(bodies)}</main>
-<footer>tiler {text(__version__)}. n/a: nothing to measure.</footer>
+{sections}</main>
+<footer>tiler {version}. n/a: nothing to measure.</footer>
 </body>
 </html>
 """
+
+
+def page(metrics: Metrics) -> str:
+    """The report of what `score` returned. The same metrics give the same text."""
+    content = Content.of(metrics)
+    document = _Document()
+    document.add("numbers", "All numbers", sections.numbers(content))
+    document.add("card", "What was scored, and how", sections.card(content))
+    document.add("classes", "Classes", sections.classes(content))
+    document.add("sizes", "Sizes", sections.sizes(content))
+    document.add("seams", "Seams of tiles", sections.seams(content))
+    document.add("errors", "Errors and what they cost", sections.errors(content))
+    document.add("merging", "Tiles and full images", sections.merging(content))
+    document.add("curves", "Curves", sections.curves(content))
+    document.add("confusion", "Confusion matrix", sections.confusion(content))
+    document.add("places", "Worst places", sections.places(content))
+    document.add("images", "Worst images", sections.images(content))
+    return document.html(content)
+
+
+class _Document:
+    """Sections below the title, the main numbers and links to them."""
+
+    def __init__(self) -> None:
+        self._links: list[str] = []
+        self._sections: list[str] = []
+
+    def add(self, name: str, heading: str, html: str) -> None:
+        """One more section, with an id."""
+        self._links.append(f'<a href="#{name}">{text(heading)}</a>')
+        self._sections.append(
+            f'<section id="{name}">\n<h2>{text(heading)}</h2>\n{html}\n</section>\n'
+        )
+
+    def html(self, content: Content) -> str:
+        """All of the page."""
+        return TEMPLATE.format(
+            policy=POLICY,
+            title=text(content.title),
+            style=files("tiler.scoring.report").joinpath("page.css").read_text("utf-8"),
+            counts=paragraph(content.counts, "quiet"),
+            main_numbers=sections.main_numbers(content),
+            links="".join(self._links),
+            sections="".join(self._sections),
+            version=text(__version__),
+        )
