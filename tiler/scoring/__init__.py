@@ -137,7 +137,9 @@ class _ScoreJob:
     @property
     def file(self) -> Path | None:
         """Where the predictions lie."""
-        return self.given if isinstance(self.given, Path) else None
+        if isinstance(self.given, Path):
+            return self.given
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,13 +169,15 @@ class _Inputs:
         chosen = self.predicted.predicted
         if not chosen.any():
             raise TilerError("--only-predicted: there are no predictions for any image")
-        boxes = None if self.boxes is None else renumbered(self.boxes, chosen)
-        return _Inputs(
-            only(chosen, self.images),
-            renumbered(self.detections, chosen),
-            boxes,
-            PredictedImages.all(int(chosen.sum())),
-            self.findings,
+        boxes = None
+        if self.boxes is not None:
+            boxes = renumbered(self.boxes, chosen)
+        return replace(
+            self,
+            images=only(chosen, self.images),
+            detections=renumbered(self.detections, chosen),
+            boxes=boxes,
+            predicted=PredictedImages.all(int(chosen.sum())),
         )
 
 
@@ -186,7 +190,9 @@ def _read(job: _ScoreJob) -> _Inputs:
     found, boxes, findings = detections.read(opened, images.sizes, len(ground.names))
     predicted = predicted_images(job.given, images.keys, opened.images, job.tiles)
     inputs = _Inputs(images, found, boxes, predicted, findings)
-    return inputs.of_predicted() if job.options.only_predicted else inputs
+    if job.options.only_predicted:
+        return inputs.of_predicted()
+    return inputs
 
 
 def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
@@ -198,19 +204,12 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
     images = inputs.images
     names = job.ground.names
     counting = Counting.of(images.labels, names, job.options)
-    sample = EvaluationInputs(
-        counting.those_of(images.labels),
-        counting.those_of(inputs.detections),
-        len(images.keys),
-        len(names),
-        job.opened.task,
-    )
+    labels = counting.those_of(images.labels)
+    found = counting.those_of(inputs.detections)
+    sample = EvaluationInputs(labels, found, len(images.keys), len(names), job.opened.task)
     rows = np.bincount(inputs.detections.image, minlength=len(images.keys))
-    findings = [
-        *inputs.findings,
-        *in_a_corner(sample.labels, sample.detections),
-        *cut_off(job.file, rows, images.keys),
-    ]
+    findings = inputs.findings + in_a_corner(labels, found)
+    findings += cut_off(job.file, rows, images.keys)
     asked = Measurement(
         sample,
         names,
@@ -220,7 +219,7 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
         boxes=_box_sample(inputs, counting, sample),
         unreadable=job.opened.unreadable,
     )
-    look = _tiling_of(job, images, sample.detections, counting)
+    look = _tiling_of(job, images, found, counting)
     reading = time.process_time() - start
 
     metrics = measured(asked, look)
@@ -244,9 +243,9 @@ def _box_sample(
     labels = inputs.images.boxes
     if inputs.boxes is None or labels is None:
         return None
-    return EvaluationInputs(
-        counting.those_of(labels), counting.those_of(inputs.boxes), sample.images, sample.classes
-    )
+    counted_labels = counting.those_of(labels)
+    counted_boxes = counting.those_of(inputs.boxes)
+    return EvaluationInputs(counted_labels, counted_boxes, sample.images, sample.classes)
 
 
 def _tiling_of(
@@ -307,14 +306,13 @@ def _with_predicted_only(
     """With the main numbers of the images with predictions alone, and a finding that says why."""
     sample = metrics.sample
     kept = images.predicted
-    fewer = EvaluationInputs(
-        renumbered(sample.labels, kept),
-        renumbered(sample.detections, kept),
-        int(kept.sum()),
-        sample.classes,
-        sample.task,
-    )
     keys = chosen_keys(metrics.keys, kept)
+    fewer = replace(
+        sample,
+        labels=renumbered(sample.labels, kept),
+        detections=renumbered(sample.detections, kept),
+        images=len(keys),
+    )
     plain = replace(options, analysis="none")
     of_fewer = measured(Measurement(fewer, metrics.names, keys, plain), _no_tiling)
     numbers = {
@@ -322,11 +320,12 @@ def _with_predicted_only(
         "coco": of_fewer.coco,
         "ultralytics": summary(of_fewer.box),
     }
+    every = len(kept)
+    unsure = int(images.unsure.sum())
     message = (
-        f"{int(images.unsure.sum())} of {len(kept)} images have no predictions, and no manifest "
-        "tells whether they were cut and looked at: "
-        f"AP {_ap(metrics)} of all {len(kept)} images, AP {_ap(of_fewer)} of the {len(keys)} with "
-        "predictions; --tiles or --only-predicted settles it"
+        f"{unsure} of {every} images have no predictions, and no manifest tells whether they were "
+        f"cut and looked at: AP {_ap(metrics)} of all {every} images, AP {_ap(of_fewer)} of the "
+        f"{len(keys)} with predictions; --tiles or --only-predicted settles it"
     )
     return replace(metrics, only_predicted=numbers, findings=[Finding("", "S03", message)])
 

@@ -38,9 +38,9 @@ class MergeRecord:
         Raises:
             TilerError: it is no args.yaml of tiler merge.
         """
-        file = None if preds is None else preds / "args.yaml"
-        if file is None or provenance_of(preds) is None or not file.is_file():
+        if preds is None or provenance_of(preds) is None or not (preds / "args.yaml").is_file():
             return cls(None, None, ReadingOptions.of(dict(given)))
+        file = preds / "args.yaml"
         content = plain_yaml.load(file)
         recorded = {name: value for name, value in content.items() if name in READING}
         places = located(content, file)
@@ -62,8 +62,13 @@ def parsed(
     Raises:
         TilerError: an unknown option, or a value that it cannot have.
     """
-    scoring = {name: value for name, value in options.items() if name not in READING}
-    reading = {name: value for name, value in options.items() if name in READING}
+    scoring = {}
+    reading = {}
+    for name, value in options.items():
+        if name in READING:
+            reading[name] = value
+        else:
+            scoring[name] = value
     return ScoreOptions.of(scoring), ReadingOptions.of(reading), MergeRecord.of(preds, reading)
 
 

@@ -45,30 +45,35 @@ def score_card(
         intervals: how these were made, or why there are none.
         unreadable: why pycocotools cannot read the predictions.
     """
-    labels = curves.labels[:, 0]
+    sample = prepared.sample
+    without = np.flatnonzero(curves.labels[:, 0] == 0)
+    source = None
+    if isinstance(tiling, Tiling):
+        source = tiling.source
     return {
         "protocols": {name: PROTOCOLS[name] for name in prepared.protocols},
-        "similarity": SIMILARITY[prepared.sample.task],
-        **_counts(prepared.sample),
-        "max_dets": _max_dets(prepared.sample, prepared.limits, box),
+        "similarity": SIMILARITY[sample.task],
+        **_counts(sample),
+        "max_dets": _max_dets(sample, prepared.limits, box),
         "ranges": "closed at both ends, px² of the full image",
-        "tiles": None if isinstance(tiling, Unavailable) else tiling.source,
+        "tiles": source,
         "intervals": intervals,
-        "classes_without_labels": [prepared.names[k] for k in np.flatnonzero(labels == 0)],
+        "classes_without_labels": [prepared.names[k] for k in without],
         "deviations": deviations(prepared, unreadable),
         "left_out": _left_out(tiling, prepared.analysis),
     }
 
 
 def _counts(sample: EvaluationInputs) -> dict[str, int]:
-    labels = sample.labels
-    detections = sample.detections
+    ignored = int(sample.labels.ignored.sum())
+    labelled = len(np.unique(sample.labels.image))
+    predicted = len(np.unique(sample.detections.image))
     return {
-        "labels": int((~labels.ignored).sum()),
-        "ignored_labels": int(labels.ignored.sum()),
-        "detections": len(detections),
-        "images_without_labels": int(sample.images - len(np.unique(labels.image))),
-        "images_without_detections": int(sample.images - len(np.unique(detections.image))),
+        "labels": len(sample.labels) - ignored,
+        "ignored_labels": ignored,
+        "detections": len(sample.detections),
+        "images_without_labels": sample.images - labelled,
+        "images_without_detections": sample.images - predicted,
     }
 
 

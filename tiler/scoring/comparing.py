@@ -28,8 +28,11 @@ def compared(
         raise TilerError(f"{names[0]} and {names[1]} were scored on other images")
     comparisons = {}
     for size in one.draws.bins:
-        name = "AP" if size.name == ALL.name else f"AP_{size.name}"
-        comparisons[name] = compare(one.draws, other.draws, names, size.name)
+        comparison = compare(one.draws, other.draws, names, size.name)
+        if size.name == ALL.name:
+            comparisons["AP"] = comparison
+        else:
+            comparisons[f"AP_{size.name}"] = comparison
     return comparisons
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
@@ -154,8 +154,8 @@ def _columns(rows: DetectionRows, sizes: Floats, opened: Opened) -> tuple[Predic
     if opened.task == "pose" and opened.areas == "mask":
         assert instances.keypoints is not None
         extent = sizing.extents(instances.keypoints)
-        area = (extent[:, 2:] - extent[:, :2]).prod(axis=1)
-        return Predicted.of(replace(instances, area=area), rows.image), []
+        sides = extent[:, 2:] - extent[:, :2]
+        return Predicted.of(replace(instances, area=sides.prod(axis=1)), rows.image), []
     if opened.task in ("obb", "pose"):
         return Predicted.of(instances, rows.image), []
     boxes = boxes_of(instances)
@@ -172,7 +172,9 @@ def _outlines(rows: DetectionRows, sizes: Floats, areas: str) -> tuple[Predicted
     masks, findings = _masks(rows, sizes)
     area = masks.area()
     if areas == "coco":
-        given = box.area(instances.boxes) if rows.segmentations is None else instances.area
+        given = instances.area
+        if rows.segmentations is None:
+            given = box.area(instances.boxes)
         area = np.where(np.isnan(given), area, given)
     outlines = replace(instances, rings=None, boxes=masks.bounds(), area=area)
     return Predicted.of(outlines, rows.image, masks=masks), findings
@@ -207,14 +209,17 @@ def _boxes(rows: DetectionRows, outlines: Predicted) -> Predicted:
     elif instances.rings is not None:
         area = box.area(boxes)
     made = Instances(instances.class_id, boxes, conf=instances.conf, row=instances.row, area=area)
-    box_area = None if rows.box_area is None else _filled(rows.box_area, made)
+    box_area = None
+    if rows.box_area is not None:
+        box_area = _filled(rows.box_area, made)
     return Predicted.of(made, rows.image, box_area)
 
 
 def _filled(box_area: Floats, instances: Instances) -> Floats:
     """`(D,)` px² of boxes as given, measured where none is; negative sides count as such."""
     sides = instances.boxes[:, 2:] - instances.boxes[:, :2]
-    return np.where(np.isnan(box_area), sides[:, 0] * sides[:, 1], box_area)
+    measured = sides[:, 0] * sides[:, 1]
+    return np.where(np.isnan(box_area), measured, box_area)
 
 
 # --- the frame
@@ -225,22 +230,28 @@ def _require_full_frame(instances: Instances, sizes: Floats, kind: str) -> None:
     TilerError: normalised numbers taken for pixels, or pixels for normalised ones.
     """
     boxes = instances.boxes
+    upper = boxes[:, :2]
+    lower = boxes[:, 2:]
     known = (sizes > 0).all(axis=1)
     if len(boxes) < 5 or not known.any():
         return
-    tiny = (boxes <= NORMALISED).all() and (boxes[:, 2:] > boxes[:, :2]).any()
+    tiny = (boxes <= NORMALISED).all() and (lower > upper).any()
     if tiny and sizes.min() > 10 * NORMALISED:
         raise TilerError(
             f"{kind}: no box reaches past {boxes.max():g} px: normalised coordinates? "
             "expected pixels"
         )
-    outside = ((boxes[:, :2] >= sizes) | (boxes[:, 2:] <= 0)).any(axis=1) & known
-    if outside.mean() > 0.5:
-        i = int(np.flatnonzero(outside)[0])
-        example = ", ".join(f"{v:g}" for v in boxes[i])
-        width, height = sizes[i]
-        raise TilerError(
-            f"{kind}: {int(outside.sum())} of {len(boxes)} boxes lie outside their image, such as "
-            f"{example} in one of {width:g} x {height:g} px: are these pixels where normalised "
-            "coordinates are expected, or detections of other images?"
-        )
+    outside = np.flatnonzero(((upper >= sizes) | (lower <= 0)).any(axis=1) & known)
+    if len(outside) / len(boxes) > 0.5:
+        _reject_outside(boxes, sizes, outside, kind)
+
+
+def _reject_outside(boxes: Floats, sizes: Floats, outside: Ints, kind: str) -> NoReturn:
+    i = int(outside[0])
+    example = ", ".join(f"{v:g}" for v in boxes[i])
+    width, height = sizes[i]
+    raise TilerError(
+        f"{kind}: {len(outside)} of {len(boxes)} boxes lie outside their image, such as {example} "
+        f"in one of {width:g} x {height:g} px: are these pixels where normalised coordinates are "
+        "expected, or detections of other images?"
+    )

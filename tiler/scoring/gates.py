@@ -114,8 +114,8 @@ def fail_under(text: str, plain: Mapping[str, Any]) -> list[Gate]:
     gates = []
     for part in text.split(","):
         name, equals, given = part.strip().rpartition("=")
-        least = _threshold(given) if equals else None
-        if least is None:
+        least = _threshold(given)
+        if not equals or least is None:
             raise TilerError(
                 f"--fail-under is NAME=NUMBER, such as ap_small=0.2,map50=0.5, got {text!r}"
             )
@@ -130,7 +130,9 @@ def _threshold(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 <= value <= 1e6 else None
+    if not 0 <= value <= 1e6:
+        return None
+    return value
 
 
 # --- --baseline
@@ -176,9 +178,11 @@ def _require_same_conditions(
     """
     then = _conditions(older)
     for name, value in _conditions(newer).items():
-        if then.get(name) != value:
-            difference = f"{str(then.get(name))[:80]}, now {str(value)[:80]}"
-            raise TilerError(f"--baseline {file}: of other conditions: {name} {difference}")
+        was = then.get(name)
+        if was != value:
+            before = str(was)[:80]
+            now = str(value)[:80]
+            raise TilerError(f"--baseline {file}: of other conditions: {name} {before}, now {now}")
 
 
 def _conditions(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,9 @@ class GroundTruthFiles:
 
     @property
     def categories(self) -> dict[int, int] | None:
-        return None if self.coco is None else self.coco.categories
+        if self.coco is None:
+            return None
+        return self.coco.categories
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,17 +183,24 @@ def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Ind
     """Where to look predictions up, among the images of a split: by name, of a COCO file by id too
     (first if `numeric`).
     """
-    no_tiles = np.empty((0, 4))
-    images = [TiledImage(key, 0, 0, [], no_tiles, np.empty(0)) for key in ground.keys(split)]
-    index = Index(images, "names of images", ground.file)
+    index = index_by_name(ground.keys(split), ground.file)
     if ground.coco is None:
         return index
-    by_id = {str(id): (i, WHOLE) for i, (id, *_) in enumerate(ground.coco.images)}
+    ids = [str(id) for id, _, _, _ in ground.coco.images]
+    by_id = {id: (i, WHOLE) for i, id in enumerate(ids)}
     if numeric:
         index.places = index.places | by_id
     else:
         index.places = by_id | index.places
     return index
+
+
+def index_by_name(keys: Sequence[str], file: Path) -> Index:
+    """Where to look images up by their names."""
+    rects = np.empty((0, 4))
+    scale = np.empty(0)
+    images = [TiledImage(key, 0, 0, [], rects, scale) for key in keys]
+    return Index(images, "names of images", file)
 
 
 def read(
@@ -225,7 +234,9 @@ def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
     ignored = content.crowd
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
-    keypoints = content.instances.keypoints if task == "pose" else None
+    keypoints = None
+    if task == "pose":
+        keypoints = content.instances.keypoints
     truth = GroundTruth(
         replace(content.instances, task=task, keypoints=keypoints),
         content.image,
@@ -235,7 +246,9 @@ def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
         masks=masks,
         difficult=ignored | content.ignore,
     )
-    boxes = _coco_boxes(content) if task in ("segment", "pose") else None
+    boxes = None
+    if task in ("segment", "pose"):
+        boxes = _coco_boxes(content)
     area = "the annotations' area"
     return LabelledImages(_coco_keys(content), size_array, truth, findings, area, boxes)
 

@@ -64,16 +64,16 @@ def predicted_images(
     known = np.zeros(len(keys), bool)
     known[list(listed)] = not merged.by_names
     if tiles is not None:
-        known[[image for image in _tiled(keys, tiles) if image in listed]] = True
+        known[list(_tiled(keys, tiles) & listed.keys())] = True
     return PredictedImages(predicted, ~predicted & ~known)
 
 
-def _tiled(keys: Sequence[str], tiles: Path) -> list[int]:
+def _tiled(keys: Sequence[str], tiles: Path) -> set[int]:
     """The images that a manifest lists."""
     path = indexes.manifest_of(tiles, tiles)
     assert path is not None
     listed = {image.key: True for image in indexes.of_manifest(path).images}
-    return list(by_image(keys, listed))
+    return set(by_image(keys, listed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,9 @@ def _matched(prepared: Prepared) -> Ints:
 
 def _ratio(part: float, whole: float) -> float:
     """A part of a whole; NaN of nothing."""
-    return part / whole if whole else NAN
+    if not whole:
+        return NAN
+    return part / whole
 
 
 # --- by protocol
@@ -176,8 +178,8 @@ def _voc(prepared: Prepared) -> dict[str, float]:
     for name, settings in VOC.items():
         if name in prepared.protocols:
             values = voc.ap(prepared.sample, prepared.same_class, **settings)
-            values = values[~np.isnan(values)]
-            result[name] = float(values.mean()) if len(values) else NAN
+            known = values[~np.isnan(values)]
+            result[name] = float(known.mean()) if len(known) else NAN
     return result
 
 
@@ -216,7 +218,8 @@ def _by_size(prepared: Prepared, known: Curves) -> dict[str, Any]:
     apart = np.array([0.5])  # IoU at which AP is given apart
     if chosen.thresholds is not None:
         thresholds = apart = np.array(chosen.thresholds)
-    if chosen.thresholds is None and limit in known.max_dets and chosen.bins == known.bins[1:]:
+    same = chosen.thresholds is None and chosen.bins == known.bins[1:]
+    if same and limit in known.max_dets:
         curves = known
     else:
         curves = coco.evaluate(
@@ -228,9 +231,12 @@ def _by_size(prepared: Prepared, known: Curves) -> dict[str, Any]:
 
 def _size_row(curves: Curves, size: Bin, limit: int, ious: Floats) -> dict[str, Any]:
     a = [known.name for known in curves.bins].index(size.name)
+    high = None
+    if size.high < ALL.high:
+        high = size.high**0.5
     row: dict[str, Any] = {
         "low": size.low**0.5,
-        "high": size.high**0.5 if size.high < ALL.high else None,
+        "high": high,
         "labels": int(curves.labels[:, a].sum()),
         "AP": curves.ap(size.name, limit),
     }
@@ -271,7 +277,9 @@ class _Resampling:
     @property
     def trusted(self) -> Draws | None:
         """Those that intervals can be made from."""
-        return None if self.few else self.draws
+        if self.few:
+            return None
+        return self.draws
 
 
 def _draws(prepared: Prepared) -> Draws:
@@ -289,13 +297,14 @@ def _draws(prepared: Prepared) -> Draws:
 def _intervals(draws: Draws) -> dict[str, Any]:
     """95 % of AP where all detections count, of all sizes and of COCO's bins."""
     result = {}
+    estimate = draws.estimate
     for a, size in enumerate(draws.bins[: 1 + len(COCO.bins)]):
         labels = int(draws.labels[:, a].sum())
         images = int(draws.images[a])
-        ap = _ends(draws.estimate.ap[a], draws.ap[:, a], labels, images)
+        ap = _ends(estimate.ap[a], draws.ap[:, a], labels, images)
         if size.name == ALL.name:
             result["AP"] = ap
-            result["AP50"] = _ends(draws.estimate.ap50[a], draws.ap50[:, a], labels, images)
+            result["AP50"] = _ends(estimate.ap50[a], draws.ap50[:, a], labels, images)
         else:
             result[f"AP_{size.name}"] = ap
     return result
@@ -364,12 +373,13 @@ def _seams(prepared: Prepared, matched: Ints, layout: TileLayout, conf: float) -
         layout = replace(layout, sizes=np.where(tiled[:, None], layout.sizes, 0.0))
         pairs = candidates(sample, pairs.least)
         matched = coco.matched(sample, pairs)
+    gap = seams.gap(sample, matched, visibility, replicates=options.replicates, seed=options.seed)
     return Seams(
-        seams.table(sample, pairs, matched, visibility),
-        seams.gap(sample, matched, visibility, replicates=options.replicates, seed=options.seed),
-        seams.density(sample, matched, layout, conf),
-        seams.by_resolution(sample, pairs, scale),
-        margin,
+        table=seams.table(sample, pairs, matched, visibility),
+        gap=gap,
+        density=seams.density(sample, matched, layout, conf),
+        resolution=seams.by_resolution(sample, pairs, scale),
+        margin=margin,
     )
 
 
@@ -433,7 +443,8 @@ def _ultralytics_of_class(box: Results, i: int | None) -> dict[str, float]:
 def _labelled_images(sample: EvaluationInputs) -> Ints:
     """`(K,)` how many images have labels of each class that count."""
     counted = ~sample.labels.ignored
-    pairs = np.stack([sample.labels.instances.class_id[counted], sample.labels.image[counted]])
+    class_id = sample.labels.instances.class_id[counted]
+    pairs = np.stack([class_id, sample.labels.image[counted]])
     return np.bincount(np.unique(pairs, axis=1)[0], minlength=sample.classes)
 
 
@@ -493,11 +504,8 @@ def _counts(image: Ints, images: int) -> list[int]:
 
 def _image_numbers(tp: int, fp: int, labels: int) -> dict[str, float]:
     fn = labels - tp
-    return {
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, labels),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-    }
+    numbers: dict[str, float] = {"tp": tp, "fp": fp, "fn": fn}
+    numbers["precision"] = _ratio(tp, tp + fp)
+    numbers["recall"] = _ratio(tp, labels)
+    numbers["f1"] = _ratio(2 * tp, 2 * tp + fp + fn)
+    return numbers

@@ -45,7 +45,9 @@ class CallableList(list[Any]):
     """A list that may also be called, with an index or without."""
 
     def __call__(self, i: int | None = None) -> Any:
-        return list(self) if i is None else self[i]
+        if i is None:
+            return list(self)
+        return self[i]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,13 @@ class Seams:
 
     def plain(self) -> dict[str, Any]:
         """What the JSON holds."""
+        gap = asdict(self.gap)
+        gap["missing"] = self.gap.missing
         return {
-            "gap": {**asdict(self.gap), "missing": self.gap.missing},
-            "table": [asdict(row) for row in self.table],
-            "density": [asdict(row) for row in self.density],
-            "resolution": [asdict(row) for row in self.resolution],
+            "gap": gap,
+            "table": list(map(asdict, self.table)),
+            "density": list(map(asdict, self.density)),
+            "resolution": list(map(asdict, self.resolution)),
         }
 
 
@@ -254,7 +258,7 @@ class Metrics:
         content["efficiency"] = _plain(self.efficiency)
         content["confusion"] = self._plain_confusion()
         content["only_predicted"] = self.only_predicted
-        content["findings"] = [{"level": f.level, **msgspec.to_builtins(f)} for f in self.findings]
+        content["findings"] = list(map(_plain_finding, self.findings))
         return cast("dict[str, Any]", finite(content))
 
     def _plain_confusion(self) -> dict[str, Any] | None:
@@ -266,6 +270,10 @@ class Metrics:
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
         return report_json.indented(self.plain())
+
+
+def _plain_finding(finding: Finding) -> dict[str, Any]:
+    return {"level": finding.level, **msgspec.to_builtins(finding)}
 
 
 def _plain(part: Seams | Diagnosis | Efficiency | None) -> dict[str, Any] | None:
@@ -322,7 +330,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return finite(value.tolist())
     if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return float(value)
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     return value

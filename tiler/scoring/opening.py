@@ -69,7 +69,9 @@ class Opened:
     @property
     def sizing(self) -> Sizing | None:
         """By what pycocotools sizes the detections of a JSON."""
-        return None if self.predictions is None else self.predictions.sizing
+        if self.predictions is None:
+            return None
+        return self.predictions.sizing
 
     @property
     def area(self) -> str:
@@ -174,13 +176,18 @@ class _ReadingPlan:
                 "its boxes"
             )
         names = tuple(head.names) or ground.names
-        categories = ground.categories if names == ground.names else None
+        silent: frozenset[str] = frozenset()
+        if head.by_names:
+            silent = _silent(path)
+        categories = None
+        if names == ground.names:
+            categories = ground.categories
         return cls(
             Reading(head.task, names, ground.kpt_shape, exact=True),
             replace(on_tiles, task=head.task, names=names, categories=categories),
             merged=True,
             classes=_classes(names, ground, str(preds)),
-            silent=_silent(path) if head.by_names else frozenset(),
+            silent=silent,
         )
 
 
@@ -264,10 +271,10 @@ def open_held(
     if hasattr(given, "by_names"):  # what tiler.merge returned
         split = split or PREDICTED
     named = _NamedPredictions(
-        [image_key(name) for name in shown],
-        shown,
-        [len(part) for part in held],
-        list(range(len(keys))),
+        keys=[image_key(name) for name in shown],
+        shown=shown,
+        counts=[len(part) for part in held],
+        numbers=list(range(len(keys))),
     )
     placed = _placed(named, ground, split, "the detections")
     task = _task_of(held, options.task, ground)
@@ -305,9 +312,12 @@ def _task_of(held: Sequence[Instances], asked: str, ground: GroundTruthFiles) ->
     tasks: set[Task] = {part.task for part in held if len(part)}
     if len(tasks) > 1:
         raise TilerError(f"detections of one task are needed, got {', '.join(sorted(tasks))}")
+    task: Task = "detect"
     if tasks:
-        return _compared(asked, tasks.pop(), ground)
-    return _compared(asked, ground.task if asked == ground.task else "detect", ground)
+        task = tasks.pop()
+    elif asked == ground.task:
+        task = ground.task
+    return _compared(asked, task, ground)
 
 
 def _classes_by_name(
@@ -322,8 +332,8 @@ def _classes_by_name(
     names = _class_names(given)
     if names is None:
         return None
-    same = [ground.names[k : k + 1] == (name,) for k, name in names.items()]
-    if all(same):
+    own = dict(enumerate(ground.names))
+    if names.items() <= own.items():
         return None
     present = {int(k) for part in held for k in np.unique(part.class_id)}
     used = sorted(present & names.keys())
@@ -454,11 +464,14 @@ def _placed(
 
 def _places(named: _NamedPredictions, index: Index) -> list[int | None]:
     """The number of each one's image; None for none."""
-    names = index.numbered() if named.numeric else {}
+    names = {}
+    if named.numeric:
+        names = index.numbered()
     result = []
     for key in named.keys:
         place = index.place(key) or index.place(names.get(key, key))
-        result.append(None if place is None else place[0])
+        image, _ = place or (None, None)
+        result.append(image)
     return result
 
 
@@ -483,7 +496,9 @@ def _split(
             f"{shown}: predictions for images of {' and '.join(covered)}: choose with --split, one "
             f"of them or {ALL}"
         )
-    return ",".join(covered) if covered else next(iter(hits))
+    if covered:
+        return ",".join(covered)
+    return next(iter(hits))
 
 
 def _candidate_splits(ground: GroundTruthFiles, wanted: str | None) -> list[str]:
@@ -510,7 +525,9 @@ def _no_image_of(
         hint = f"; they are for {' and '.join(elsewhere)}"
     else:
         hint = f" ({named.keys[0][:100]}, ...)"
-    where = f"{ground.file}, {wanted}" if wanted else str(ground.file)
+    where = str(ground.file)
+    if wanted:
+        where += f", {wanted}"
     raise TilerError(
         f"{shown}: none of {len(named.keys)} predictions is for an image of {where}{hint}"
     )
@@ -522,7 +539,9 @@ def _require_no_tiles(keys: list[str], ground: GroundTruthFiles, shown: str) -> 
     """
     stems: set[str] = set()
     for names in ground.splits.values():
-        stems.update(os.path.splitext(os.path.basename(name))[0] for name in names)
+        for name in names:
+            stem, _ = os.path.splitext(os.path.basename(name))
+            stems.add(stem)
     for key in keys[:1000]:
         for naming in ("tiler", "sahi", "split_dota"):
             tile = tile_names.parse(os.path.basename(key), naming)

@@ -33,7 +33,9 @@ def cut_off(preds: Path | None, detections: Ints, keys: Sequence[str]) -> list[F
     if path is None:
         return _at_limit("images", chosen_keys(keys, detections == FULL), FULL)
     limit = int(provenance.read_head(path).options.get("max_det") or 0)
-    images = chosen_keys(keys, detections == limit) if limit else []
+    images = []
+    if limit:
+        images = chosen_keys(keys, detections == limit)
     tiles = []
     for source in provenance.read_sources(path):
         tiles += [tile.name for tile in source.tiles if tile.rows == FULL]
@@ -43,10 +45,12 @@ def cut_off(preds: Path | None, detections: Ints, keys: Sequence[str]) -> list[F
 def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
     if not names:
         return []
-    more = ", ..." if len(names) > 1 else ""
+    example = names[0][:100]
+    if len(names) > 1:
+        example += ", ..."
     message = (
-        f"{what} with exactly {limit} rows: {len(names)} ({names[0][:100]}{more}): the max_det may "
-        "have cut off more; set it higher"
+        f"{what} with exactly {limit} rows: {len(names)} ({example}): the max_det may have cut off "
+        "more; set it higher"
     )
     return [Finding("", "D11", message)]
 
@@ -61,8 +65,9 @@ def in_a_corner(labels: GroundTruth, detections: Predicted) -> list[Finding]:
     usual = np.quantile(labels.instances.boxes[:, 2:], 0.9, axis=0)
     if (reach > CORNER * usual).any():
         return []
+    width, height = reach
     message = (
-        f"all {len(detections)} detections lie within {reach[0]:g} x {reach[1]:g} px of the top "
-        "left of images: of tiles?"
+        f"all {len(detections)} detections lie within {width:g} x {height:g} px of the top left of "
+        "images: of tiles?"
     )
     return [Finding("", "S02", message)]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 
 from tiler.datasets import index as indexes
-from tiler.datasets.index import Index, TiledImage
 from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
@@ -23,7 +22,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
-from tiler.scoring.ground_truth import boxes_of, joined
+from tiler.scoring.ground_truth import boxes_of, index_by_name, joined
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
@@ -182,17 +181,25 @@ def _tiles_by_image(
     merged: Mapping[int, provenance.MergedImage], manifest_path: Path | None, keys: Sequence[str]
 ) -> dict[int, ImageTiles]:
     """The tiles of each image by its number: by merged.jsonl, else by the manifest."""
+    tiles_of = {}
     if merged or manifest_path is None:
-        return {i: _merged_tiles(source) for i, source in merged.items()}
+        for i, source in merged.items():
+            tiles_of[i] = _merged_tiles(source)
+        return tiles_of
     listed = {image.key: image for image in indexes.of_manifest(manifest_path).images}
-    images = by_image(keys, listed)
-    return {i: ImageTiles(image.names, image.rects, image.scale) for i, image in images.items()}
+    for i, image in by_image(keys, listed).items():
+        tiles_of[i] = ImageTiles(image.names, image.rects, image.scale)
+    return tiles_of
 
 
 def _merged_tiles(source: provenance.MergedImage) -> ImageTiles:
-    names = [tile.name for tile in source.tiles]
-    corners = [(tile.x, tile.y, tile.x + tile.w, tile.y + tile.h) for tile in source.tiles]
-    scales = [tile.scale for tile in source.tiles]
+    names = []
+    corners = []
+    scales = []
+    for tile in source.tiles:
+        names.append(tile.name)
+        corners.append((tile.x, tile.y, tile.x + tile.w, tile.y + tile.h))
+        scales.append(tile.scale)
     rects = np.array(corners, np.float64).reshape(-1, 4)
     return ImageTiles(names, rects, np.array(scales, np.float64))
 
@@ -234,8 +241,7 @@ def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
     """Values by the number of their image. They are named by its path, or by a part of it that no
     other image has.
     """
-    none = np.empty((0, 4))
-    index = Index([TiledImage(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
+    index = index_by_name(keys, Path())
     number = {key: i for i, key in enumerate(keys)}
     result = {}
     for name, value in values.items():
@@ -292,11 +298,11 @@ def _named_after(preds: Path) -> Path | None:
 
 def _unchanged(preds: Path, merged: Mapping[int, provenance.MergedImage]) -> bool:
     """Whether the label files are those that were written: as many bytes."""
-    files = [item for source in merged.values() for item in source.files.items()]
     try:
-        for name, size in files:
-            if name.startswith("labels/") and (preds / name).stat().st_size != size:
-                return False
+        for source in merged.values():
+            for name, size in source.files.items():
+                if name.startswith("labels/") and (preds / name).stat().st_size != size:
+                    return False
     except OSError:
         return False
     return True
@@ -359,7 +365,9 @@ def _origins(
     owner = np.repeat(np.arange(len(which)), sizes)
     tiles = tiles[np.lexsort((tiles, owner))]
     first = np.ones(len(tiles), bool)  # several rows of one tile may have been joined
-    first[1:] = (np.diff(tiles) != 0) | (np.diff(owner) != 0)
+    other_tile = np.diff(tiles) != 0
+    other_owner = np.diff(owner) != 0
+    first[1:] = other_tile | other_owner
     counts = np.bincount(owner[first], minlength=len(which))
     return Origins(tiles[first], ragged.offsets(counts))
 
