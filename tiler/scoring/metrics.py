@@ -198,14 +198,12 @@ class Metrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """As Ultralytics' `results.results_dict`."""
-        precision, recall, map50, map50_95 = self.box.mean_results()
-        return {
-            f"metrics/precision{self._suffix}": precision,
-            f"metrics/recall{self._suffix}": recall,
-            f"metrics/mAP50{self._suffix}": map50,
-            f"metrics/mAP50-95{self._suffix}": map50_95,
-            "fitness": self.box.fitness(),
-        }
+        result = {}
+        names = ("precision", "recall", "mAP50", "mAP50-95")
+        for name, value in zip(names, self.box.mean_results(), strict=True):
+            result[f"metrics/{name}{self._suffix}"] = value
+        result["fitness"] = self.box.fitness()
+        return result
 
     @property
     def image_metrics(self) -> dict[str, dict[str, float]]:

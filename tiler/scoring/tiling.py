@@ -473,7 +473,6 @@ def _label_files(manifest_path: Path) -> dict[str, Path]:
 
 def _in_image(normalised: Instances, rect: Floats) -> Instances:
     """The labels of a tile in px of its image."""
-    x0, y0, x1, y1 = rect.tolist()
-    size = np.array([x1 - x0, y1 - y0])
-    boxes = normalised.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0])
-    return normalised.changed(boxes=boxes, rings=None)
+    corner = np.tile(rect[:2], 2)
+    size = np.tile(rect[2:] - rect[:2], 2)
+    return normalised.changed(boxes=normalised.boxes * size + corner, rings=None)

@@ -56,16 +56,20 @@ class Content:
 
     @property
     def title(self) -> str:
-        split = f", {self.card['split']}" if self.card["split"] else ""
-        return f"{self.card['data']}{split}: detections against labels"
+        title = self.card["data"]
+        if self.card["split"]:
+            title += f", {self.card['split']}"
+        return f"{title}: detections against labels"
 
     @property
     def counts(self) -> str:
         """How much was scored, of what."""
-        counts = [f"{self.card[name]} {name}" for name in ("images", "labels", "detections")]
-        counts.append(f"{self.card['classes']} classes")
-        return f"{', '.join(counts)}; {self.card['task']}, {self.card['similarity']}"
+        names = ("images", "labels", "detections", "classes")
+        counts = ", ".join(f"{self.card[name]} {name}" for name in names)
+        return f"{counts}; {self.card['task']}, {self.card['similarity']}"
 
     def figure(self, name: str, caption: str) -> str:
         """The figure of that name, or nothing where it was not drawn."""
-        return figure(self.figures[name], caption) if name in self.figures else ""
+        if name not in self.figures:
+            return ""
+        return figure(self.figures[name], caption)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -107,7 +106,9 @@ class _Spot:
     @property
     def scale(self) -> float:
         """Px of the crop per px of the image."""
-        return float(self.zoom) if self.zoom > 0 else -1 / self.zoom
+        if self.zoom > 0:
+            return float(self.zoom)
+        return -1 / self.zoom
 
 
 def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
@@ -146,8 +147,10 @@ def overview(metrics: Metrics) -> Crop | None:
         return None
     for image in worst_images(metrics.per_image):
         size = _size(metrics, image)
-        pixels = None if size is None else _decoded(metrics, image)
-        if size is not None and pixels is not None:
+        if size is None:
+            continue
+        pixels = _decoded(metrics, image)
+        if pixels is not None:
             spot = _whole(metrics.per_image[image], image, size)
             return _crop(metrics, metrics.errors, pixels, spot)
     return None
@@ -270,7 +273,9 @@ def _extent(sample: EvaluationInputs, errors: Diagnosis, mistake: Mistake) -> Fl
     if not mistake.is_label and errors.about[mistake.number] >= 0:
         label = sample.labels.instances.boxes[[errors.about[mistake.number]]]
         boxes = np.concatenate([label, own])
-    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    upper = boxes[:, :2].min(axis=0)
+    lower = boxes[:, 2:].max(axis=0)
+    return np.concatenate([upper, lower])
 
 
 def _in_sight(spot: _Spot, box: Floats) -> bool:
@@ -285,14 +290,16 @@ def _spot(
     zoom = _zoom(box, size)
     view = _view(box, zoom, size)
     what = _described(metrics, errors, mistake)
-    where = f"at {box[0]:.0f}, {box[1]:.0f}{_scale_words(zoom)}"
+    x, y, _, _ = box
+    what += f" (at {x:.0f}, {y:.0f}{_scale_words(zoom)})"
     image = _image_of(metrics.sample, mistake)
-    return _Spot(image, mistake.kind, f"{what} ({where})", box, view, zoom)
+    return _Spot(image, mistake.kind, what, box, view, zoom)
 
 
 def _zoom(box: Floats, size: tuple[int, int]) -> int:
     """How many times what lies around a box is enlarged, or reduced (below 0)."""
-    side = max(float((box[2:] - box[:2]).max()), 1.0)
+    sides = box[2:] - box[:2]
+    side = max(float(sides.max()), 1.0)
     closest = SIDE // (ROOM * side)
     if not closest:
         shown = max(1, min(1.5 * side, max(size)) / SIDE)
@@ -305,10 +312,12 @@ def _zoom(box: Floats, size: tuple[int, int]) -> int:
 def _view(box: Floats, zoom: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """What is cut out: around the middle of a box, within the image."""
     across = SIDE // zoom if zoom > 0 else SIDE * -zoom
-    w = min(across, size[0])
-    h = min(across, size[1])
+    width, height = size
+    w = min(across, width)
+    h = min(across, height)
     corner = np.round((box[:2] + box[2:] - (w, h)) / 2)
-    x, y = np.clip(corner, 0, (size[0] - w, size[1] - h)).astype(int).tolist()
+    last = (width - w, height - h)
+    x, y = np.clip(corner, 0, last).astype(int).tolist()
     return x, y, x + w, y + h
 
 
@@ -336,13 +345,16 @@ def _scale_words(zoom: int) -> str:
 
 def _whole(row: Mapping[str, Any], image: int, size: tuple[int, int]) -> _Spot:
     """All of an image."""
-    reduced = -(-max(size) // WHOLE)
+    width, height = size
+    reduced = -(-max(size) // WHOLE)  # rounded up
     zoom = -reduced if reduced > 1 else 1
-    what = (
-        f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, "
-        f"{row['fn']} labels missed ({size[0]} x {size[1]} px{_scale_words(zoom)})"
-    )
-    return _Spot(image, "", what, np.full(4, np.nan), (0, 0, *size), zoom)
+    labels = f"{row['labels']} labels, {row['tp']} found"
+    false = f"{row['fp']} detections false"
+    missed = f"{row['fn']} labels missed"
+    shown = f"{width} x {height} px{_scale_words(zoom)}"
+    what = f"Whole: {labels}, {false}, {missed} ({shown})"
+    nowhere = np.full(4, np.nan)
+    return _Spot(image, "", what, nowhere, (0, 0, width, height), zoom)
 
 
 # --- images
@@ -363,10 +375,8 @@ def _size(metrics: Metrics, image: int) -> tuple[int, int] | None:
 def _decoded(metrics: Metrics, image: int) -> Image.Image | None:
     """The pixels of an image that can be opened."""
     path = metrics.file_of(image)
-    return None if path is None else _opened(path)
-
-
-def _opened(path: Path) -> Image.Image | None:
+    if path is None:
+        return None
     try:
         with open_regular(path) as file:
             return reading.decode(file, reading.plain_header(file))
@@ -380,16 +390,23 @@ def _coloured(part: Image.Image) -> Image.Image:
         part = part.getchannel(0)
     if part.mode not in ("L", "LA", "F") and not part.mode.startswith("I"):
         return part.convert("RGB")
-    grey = part.getchannel(0) if part.mode == "LA" else part
-    values = np.asarray(grey).astype(np.float64)
+    if part.mode == "LA":
+        part = part.getchannel(0)
+    values = _stretched(np.asarray(part).astype(np.float64))
+    grey = (values * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _stretched(values: Floats) -> Floats:
+    """From 0 to 1 between their extremes, of which half a per cent is cut off."""
     finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 0.0)
+    low = high = 0.0
+    if finite.size:
+        low, high = np.percentile(finite, (0.5, 99.5))
+    if low == high:
+        return np.full(values.shape, 0.5)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    if high > low:
-        values = (values - low) / (high - low)
-    else:
-        values = np.full(values.shape, 0.5)
-    return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    return np.clip((values - low) / (high - low), 0, 1)
 
 
 def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, spot: _Spot) -> Crop:
@@ -430,10 +447,11 @@ def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, spot: _Spot) -
 def _draw_labels(canvas: Canvas, metrics: Metrics, spot: _Spot) -> list[Caption]:
     labels = metrics.sample.labels
     instances = labels.instances
+    width = 4 if spot.kind else 3
     captions = []
     for i in _in_view(instances, labels.image, spot):
         colour = GREY if labels.ignored[i] else GREEN
-        canvas.outline(instances, i, colour, 4 if spot.kind else 3)
+        canvas.outline(instances, i, colour, width)
         name = metrics.names[instances.class_id[i]]
         captions.append(Caption(instances.boxes[i], name, colour, below=True))
     return captions
@@ -446,14 +464,16 @@ def _draw_detections(
     detections = metrics.sample.detections
     instances = detections.instances
     all_shown = spot.kind == LABEL_KINDS[LOW_CONF]
+    width = 2 if spot.kind else 1
     captions = []
     for i in _in_view(instances, detections.image, spot):
         kind = errors.found[i]
         if kind == LEFT_OUT and not all_shown:
             continue
         colour = _colour_of(kind)
-        canvas.outline(instances, i, colour, 2 if spot.kind else 1)
-        text = f"{metrics.names[instances.class_id[i]]} {instances.confidence[i]:.2f}"
+        canvas.outline(instances, i, colour, width)
+        name = metrics.names[instances.class_id[i]]
+        text = f"{name} {instances.confidence[i]:.2f}"
         captions.append(Caption(instances.boxes[i], text, colour, below=False))
     return captions
 
@@ -462,7 +482,9 @@ def _colour_of(kind: int) -> tuple[int, int, int]:
     """Of a detection, by an index into `FOUND_KINDS`."""
     if kind == RIGHT:
         return BLUE
-    return GREY if kind in (LEFT_OUT, IGNORED) else RED
+    if kind in (LEFT_OUT, IGNORED):
+        return GREY
+    return RED
 
 
 def _in_view(instances: Instances, image: Ints, spot: _Spot) -> Ints:
@@ -477,4 +499,6 @@ def _in_view(instances: Instances, image: Ints, spot: _Spot) -> Ints:
 
 def _meets(box: Floats, other: Floats) -> bool:
     """Whether two boxes overlap; none does with one of NaN."""
-    return bool((np.maximum(box[:2], other[:2]) < np.minimum(box[2:], other[2:])).all())
+    upper = np.maximum(box[:2], other[:2])
+    lower = np.minimum(box[2:], other[2:])
+    return bool((upper < lower).all())

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 
-GREEN, BLUE, RED, GREY = (0, 200, 110), (40, 140, 255), (255, 90, 0), (190, 190, 190)
-DARK, LIGHT = (0, 0, 0, 120), (255, 255, 255, 190)  # of lines that show on anything
+GREEN = (0, 200, 110)
+BLUE = (40, 140, 255)
+RED = (255, 90, 0)
+GREY = (190, 190, 190)
+DARK = (0, 0, 0, 120)  # and light: of lines that show on anything
+LIGHT = (255, 255, 255, 190)
 LONGEST = 26  # letters of a name and a confidence
 ARM = 10  # px, of a corner of the brackets
 
@@ -103,19 +107,14 @@ class Canvas:
         left, top, right, bottom = around.round().tolist()
         for x, dx in ((left, ARM), (right, -ARM)):
             for y, dy in ((top, ARM), (bottom, -ARM)):
-                self._corner((x, y), (dx, dy), shift=1, fill=(0, 0, 0, 160))
-                self._corner((x, y), (dx, dy), shift=0, fill=(255, 255, 255, 255))
+                self._corner(x + 1, y + 1, dx, dy, fill=(0, 0, 0, 160))
+                self._corner(x, y, dx, dy, fill=(255, 255, 255, 255))
 
     def _corner(
-        self,
-        corner: tuple[float, float],
-        arms: tuple[int, int],
-        shift: int,
-        fill: tuple[int, int, int, int],
+        self, x: float, y: float, dx: int, dy: int, fill: tuple[int, int, int, int]
     ) -> None:
-        x = corner[0] + shift
-        y = corner[1] + shift
-        self.draw.line([(x + arms[0], y), (x, y), (x, y + arms[1])], fill=fill, width=2)
+        """Two arms from a point."""
+        self.draw.line([(x + dx, y), (x, y), (x, y + dy)], fill=fill, width=2)
 
     def caption(self, caption: Caption) -> None:
         """On a dark ground at a corner of the box, within the crop: above it, or below."""
@@ -125,9 +124,11 @@ class Canvas:
             text = text.encode("latin-1", "replace").decode("latin-1")
         _, _, width, height = self.draw.textbbox((0, 0), text, font=font)
         box = self.scaled(caption.box)
-        x = min(max(box[0] - 1, 0), self.size[0] - width - 4)
+        x = max(box[0] - 1, 0)
+        x = min(x, self.size[0] - width - 4)
         y = self._caption_top(box, height, caption.below)
-        self.draw.rectangle((x, y, x + width + 3, y + height + 2), fill=(0, 0, 0, 190))
+        ground = (x, y, x + width + 3, y + height + 2)
+        self.draw.rectangle(ground, fill=(0, 0, 0, 190))
         self.draw.text((x + 2, y + 1), text, fill=caption.colour, font=font)
 
     def _caption_top(self, box: Floats, height: float, below: bool) -> float:
@@ -146,7 +147,9 @@ def plain_text(text: str) -> str:
     ('a\\\\nb', 'xxxxxxxxxxxxxxxxxxxxxxx...')
     """
     shown = printable(text)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+    if len(shown) > LONGEST:
+        return f"{shown[: LONGEST - 3]}..."
+    return shown
 
 
 def _scalable() -> bool:

@@ -34,7 +34,9 @@ def text(value: object) -> str:
     >>> text("a < b"), text(Html("<br>"))
     ('a &lt; b', '<br>')
     """
-    return value if isinstance(value, Html) else escape(printable(str(value)))
+    if isinstance(value, Html):
+        return value
+    return escape(printable(str(value)))
 
 
 def number(value: float | None) -> str:
@@ -49,7 +51,10 @@ def decimal(value: float | None) -> Cell:
 
 def interval(ends: Sequence[float | None]) -> str:
     """From its low end to its high one."""
-    return "n/a" if None in ends else f"{number(ends[0])} to {number(ends[1])}"
+    low, high = ends
+    if low is None or high is None:
+        return "n/a"
+    return f"{number(low)} to {number(high)}"
 
 
 def interval_cell(ends: Sequence[float | None] | None) -> Cell:
@@ -90,7 +95,9 @@ def grid(look: str, parts: Iterable[str]) -> str:
 
 def definitions(rows: Mapping[str, Any]) -> str:
     """Terms and what they are."""
-    lines = [f"<dt>{text(term)}</dt><dd>{_words(value)}</dd>\n" for term, value in rows.items()]
+    lines = []
+    for term, value in rows.items():
+        lines.append(f"<dt>{text(term)}</dt><dd>{_words(value)}</dd>\n")
     return f"<dl>\n{''.join(lines)}</dl>"
 
 
@@ -99,19 +106,31 @@ def _words(value: Any) -> str:
     if value is None or value in ("", [], {}):
         return "none"
     if isinstance(value, Mapping):
-        value = [f"{name.replace('_', ' ')}: {_joined(own)}" for name, own in value.items()]
+        return _list(_named(name, own) for name, own in value.items())
     if isinstance(value, list):
-        items = [f"<li>{text(item)}</li>" for item in value]
-        return f"<ul>{''.join(items)}</ul>"
+        return _list(value)
     return text(value)
 
 
-def _joined(value: Any) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _list(items: Iterable[Any]) -> str:
+    parts = [f"<li>{text(item)}</li>" for item in items]
+    return f"<ul>{''.join(parts)}</ul>"
+
+
+def _named(name: str, value: Any) -> str:
+    """A name and its value, or its values."""
+    if isinstance(value, list):
+        value = "; ".join(map(str, value))
+    return f"{name.replace('_', ' ')}: {value}"
 
 
 def _class(look: str) -> str:
-    return f' class="{look}"' if look else ""
+    return _attribute("class", look)
+
+
+def _attribute(name: str, value: str) -> str:
+    """Nothing without a value."""
+    return f' {name}="{value}"' if value else ""
 
 
 # --- tables
@@ -145,7 +164,9 @@ def _heads(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
     heads = []
     for i, name in enumerate(head):
         looks = {row[i].look for row in rows}
-        look = "n" if i and looks and looks <= NUMBERS else ""
+        look = ""
+        if i and looks and looks <= NUMBERS:
+            look = "n"
         heads.append(f'<th scope="col"{_class(look)}>{text(name)}</th>')
     return heads
 
@@ -154,6 +175,6 @@ def _row(cells: Sequence[Cell]) -> str:
     first, *others = cells
     columns = []
     for cell in others:
-        style = f' style="{cell.style}"' if cell.style else ""
-        columns.append(f"<td{_class(cell.look)}{style}>{text(cell.text)}</td>")
+        attributes = _class(cell.look) + _attribute("style", cell.style)
+        columns.append(f"<td{attributes}>{text(cell.text)}</td>")
     return f'<tr><th scope="row">{text(first.text)}</th>{"".join(columns)}</tr>\n'

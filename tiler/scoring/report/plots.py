@@ -89,9 +89,11 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
     classes = len(matrix) - 1
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
-    between = wrong[:-1, :-1].sum(axis=0) + wrong[:-1, :-1].sum(axis=1)
-    missed = wrong[-1, :-1] + wrong[:-1, -1]
-    worst = np.lexsort((np.arange(classes), -missed, -between))[:most]
+    among_classes = wrong[:-1, :-1]
+    mixed_up = among_classes.sum(axis=0) + among_classes.sum(axis=1)
+    missed = wrong[-1, :-1]
+    false = wrong[:-1, -1]
+    worst = np.lexsort((np.arange(classes), -(missed + false), -mixed_up))[:most]
     return [*sorted(worst.tolist()), classes]
 
 
@@ -178,8 +180,10 @@ def _plot_curves(axes: Axes, curves: _CurvePlot) -> None:
     if curves.conf is not None:
         _mark_conf(axes, curves.conf)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=curves.axes[0], ylabel=curves.axes[1])
-    title = "AP at IoU 0.5" if curves.conf is None else f"at confidence {curves.conf:.3f}"
-    _legend_beside(axes, title)
+    if curves.conf is None:
+        _legend_beside(axes, "AP at IoU 0.5")
+    else:
+        _legend_beside(axes, f"at confidence {curves.conf:.3f}")
 
 
 def _plot_mean(axes: Axes, curves: _CurvePlot) -> None:
@@ -286,7 +290,9 @@ def _plot_sizes(axes: Axes, metrics: Metrics) -> None:
 
 def between(row: Mapping[str, Any]) -> str:
     """The sides of a size bin, px."""
-    return f"from {row['low']:g}" if row["high"] is None else f"{row['low']:g} to {row['high']:g}"
+    if row["high"] is None:
+        return f"from {row['low']:g}"
+    return f"{row['low']:g} to {row['high']:g}"
 
 
 def _plot_seams(axes: Axes, rows: Sequence[SeamRow]) -> None:
@@ -364,4 +370,6 @@ def _inline(name: str, text: str) -> str:
 def short(name: str) -> str:
     """A name on one line of a figure."""
     shown = printable(name)
-    return shown if len(shown) <= 20 else shown[:19] + "…"
+    if len(shown) > 20:
+        return shown[:19] + "…"
+    return shown

@@ -97,7 +97,10 @@ def _coco_numbers(content: Content) -> str:
         f"{auto['max_dets']} of a class in an image), and of at most {last}, or as the name says. "
     )
     intervals = content.card["intervals"]
-    words += f"Intervals: {intervals}." if intervals else "No intervals."
+    if intervals:
+        words += f"Intervals: {intervals}."
+    else:
+        words += "No intervals."
     if auto["cost_of_limit"]:
         words += f" The limit of {auto['limit']} takes {auto['cost_of_limit']:.4f} of AP."
     head = ["COCO", "All detections", "95 % interval", f"At most {last}"]
@@ -115,7 +118,9 @@ def _other_numbers(content: Content) -> str:
     rows += _ultralytics_rows(content, boxes, "Boxes: ")
     for name, value in plain.get("voc", {}).items():
         rows.append([NAMES.get(name, name), value, content.protocols.get(name, name)])
-    return table(["Number", "Value", "Protocol"], rows) if rows else ""
+    if not rows:
+        return ""
+    return table(["Number", "Value", "Protocol"], rows)
 
 
 def _ultralytics_rows(content: Content, source: Mapping[str, Any], prefix: str) -> list[list[Any]]:
@@ -140,10 +145,17 @@ def card(content: Content) -> str:
     for name, value in content.card.items():
         if name not in COUNTED:
             rows[name] = value
-    options = content.card["options"]
-    rows["options"] = ", ".join(f"{name} {value}" for name, value in options.items() if value != "")
+    rows["options"] = _options(content.card["options"])
     rows["findings"] = _findings(content)
     return definitions({CARD.get(name, phrase(name)): value for name, value in rows.items()})
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    given = []
+    for name, value in options.items():
+        if value != "":
+            given.append(f"{name} {value}")
+    return ", ".join(given)
 
 
 def _findings(content: Content) -> list[str]:
@@ -220,12 +232,12 @@ def seams(content: Content) -> str:
         "at seams, so labels of one size are compared too."
     )
     plot = content.figure("seams", "Recall of labels by how far inside a tile they lie.")
-    return (
-        paragraph(words)
-        + _gap_table(found["gap"])
-        + grid("beside", [_margin_table(found["table"]), plot])
-        + grid("beside", [_density_table(found["density"]), _resolution_table(found["resolution"])])
-    )
+    margins = _margin_table(found["table"])
+    density = _density_table(found["density"])
+    resolution = _resolution_table(found["resolution"])
+    html = paragraph(words) + _gap_table(found["gap"])
+    html += grid("beside", [margins, plot])
+    return html + grid("beside", [density, resolution])
 
 
 def _gap_table(gap: Mapping[str, Any]) -> str:
@@ -323,7 +335,9 @@ def merging(content: Content) -> str:
     if efficiency is None:
         return _missing(content, "tiles")
     found = finite(efficiency.plain())
-    rows = [[stage, found[name]["ap"], found[name]["ap50"]] for name, stage in STAGES.items()]
+    rows = []
+    for name, stage in STAGES.items():
+        rows.append([stage, found[name]["ap"], found[name]["ap50"]])
     words = (
         f"Merge efficiency {number(found['merge'])}: of the AP that choosing the best predictions "
         "would gain over no merging, the part that was gained. Above 1, merging did better than "
@@ -363,7 +377,8 @@ def confusion(content: Content) -> str:
         f"by the part of the column; confidence above {CONF}, IoU above {IOU}."
     )
     if len(shown) < len(matrix):
-        words += f" The {len(shown) - 1} of {len(matrix) - 1} classes with most mistakes."
+        classes = len(matrix) - 1
+        words += f" The {len(shown) - 1} of {classes} classes with most mistakes."
     return paragraph(words) + table(["Predicted / true", *shown_names], rows, look="matrix")
 
 
@@ -371,8 +386,10 @@ def _shaded(count: int, share: float) -> Cell:
     """From white to the blue of the figures."""
     if not count:
         return Cell("0", look="quiet")
-    channels = [round(255 + (end - 255) * share) for end in BLUE]
-    colour = "".join(f"{channel:02x}" for channel in channels)
+    colour = ""
+    for end in BLUE:
+        channel = round(255 + (end - 255) * share)
+        colour += f"{channel:02x}"
     return Cell(str(count), f"background: #{colour}", "dark" if share > 0.5 else "")
 
 
