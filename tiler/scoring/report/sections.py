@@ -93,8 +93,8 @@ def _coco_numbers(content: Content) -> str:
         ends = interval_cell(content.intervals.get(name))
         rows.append([name, auto.get(name, ""), ends, value])
     words = (
-        "COCO's numbers, at IoU 0.5 to 0.95 or as their names say. Of all detections (at most "
-        f"{auto['max_dets']} of a class in an image), and of at most {last}, or as the name says. "
+        "COCO's numbers, at IoU 0.5 to 0.95 or as their names say: for all detections (at most "
+        f"{auto['max_dets']} of a class in an image), and for at most {last}, or as the name says. "
     )
     intervals = content.card["intervals"]
     if intervals:
@@ -102,7 +102,7 @@ def _coco_numbers(content: Content) -> str:
     else:
         words += "No intervals."
     if auto["cost_of_limit"]:
-        words += f" The limit of {auto['limit']} takes {auto['cost_of_limit']:.4f} of AP."
+        words += f" The limit of {auto['limit']} costs {auto['cost_of_limit']:.4f} of AP."
     head = ["COCO", "All detections", "95 % interval", f"At most {last}"]
     return paragraph(words) + table(head, rows)
 
@@ -171,8 +171,8 @@ def _findings(content: Content) -> list[str]:
 
 def classes(content: Content) -> str:
     words = (
-        "AP: COCO, all detections. P, R, F1: Ultralytics, IoU 0.5, where the mean F1 is best; "
-        "best conf: where a class's own is."
+        "AP: COCO, all detections. P, R, F1: Ultralytics, IoU 0.5, at the confidence of the best "
+        "mean F1; best conf: the confidence of the class's own best F1."
     )
     rows = []
     head: list[str] = []
@@ -197,7 +197,7 @@ def _class_values(row: Mapping[str, Any]) -> dict[str, Any]:
 def sizes(content: Content) -> str:
     bins = content.plain["bins"]
     words = (
-        f"Bins of {bins['protocol']}, at most {bins['max_dets']} detections of a class in an image."
+        f"Bins of {bins['protocol']}; at most {bins['max_dets']} detections of a class in an image."
     )
     rows = []
     head: list[str] = []
@@ -205,7 +205,7 @@ def sizes(content: Content) -> str:
         values = _size_values(row)
         rows.append([name, *values.values()])
         head = [phrase(key) for key in values]
-    plot = content.figure("sizes", "AP by size, and where they are known 95 % intervals.")
+    plot = content.figure("sizes", "AP by size, with 95 % intervals where they are known.")
     return paragraph(words) + grid("beside", [table(["Size", *head], rows), plot])
 
 
@@ -227,9 +227,9 @@ def seams(content: Content) -> str:
     if found is None:
         return _missing(content, "seams")
     words = (
-        f"Labels at seams lie less than {SEAM:g} px inside every tile, those inside {INSIDE:g} px "
-        "or more inside one. Recall is at IoU 0.5. Small objects are harder to find and less often "
-        "at seams, so labels of one size are compared too."
+        f"Labels at seams lie less than {SEAM:g} px inside every tile, those inside at least "
+        f"{INSIDE:g} px inside one. Recall is at IoU 0.5. Small objects are harder to find and "
+        "less often at seams, so labels of the same size are compared too."
     )
     plot = content.figure("seams", "Recall of labels by how far inside a tile they lie.")
     margins = _margin_table(found["table"])
@@ -250,8 +250,8 @@ def _gap_table(gap: Mapping[str, Any]) -> str:
         gap["gap"],
         interval_cell((gap["low"], gap["high"])),
     ]
-    of_one_size = [
-        "of one size",
+    of_same_size = [
+        "of the same size",
         gap["covered"],
         "",
         "",
@@ -260,13 +260,13 @@ def _gap_table(gap: Mapping[str, Any]) -> str:
         interval_cell((gap["size_matched_low"], gap["size_matched_high"])),
     ]
     head = ["Labels", "At seams", "Recall", "Inside", "Recall", "Lost at seams", "95 % interval"]
-    return table(head, [every, of_one_size])
+    return table(head, [every, of_same_size])
 
 
 def _margin_table(rows: Sequence[Mapping[str, Any]]) -> str:
     caption = (
-        "Labels by how far inside a tile they lie. Recall: at IoU 0.5; mean: of 0.5 to 0.95. "
-        "Duplicates: per label."
+        "Labels by how far inside a tile they lie. Recall: at IoU 0.5; mean recall: over IoU 0.5 "
+        "to 0.95; duplicates: per label."
     )
     head = ["Margin", "Labels", "Recall", "Mean recall", "Duplicates", "Mean IoU"]
     return table(head, [[*row.values()] for row in rows], caption)
@@ -274,10 +274,10 @@ def _margin_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _density_table(rows: Sequence[Mapping[str, Any]]) -> str:
     caption = (
-        "False detections beside seams. Ratio: how much denser they are there than elsewhere; "
-        "1 without any effect."
+        "False detections near seams. Ratio: how much denser they are there than elsewhere; "
+        "1 if seams have no effect."
     )
-    head = ["Within, px", "There", "Area, Mpx", "Elsewhere", "Area, Mpx", "Ratio"]
+    head = ["Within, px", "Near seams", "Area, Mpx", "Elsewhere", "Area, Mpx", "Ratio"]
     cells = []
     for row in rows:
         band = decimal(row["band_area"] / 1e6)
@@ -303,8 +303,8 @@ def errors(content: Content) -> str:
         return _missing(content, "errors")
     words = (
         f"Of the detections with a confidence of {number(found['conf'])} or more (AP "
-        f"{number(found['ap'])}), at IoU 0.5. The cost is the AP that would be gained were all "
-        "errors of that kind put right, and no other; costs do not add up."
+        f"{number(found['ap'])}), at IoU 0.5. The cost is the AP that would be gained if all "
+        "errors of that kind were corrected, and no others; costs do not add up."
     )
     most = max((row["cost"] or 0.0 for row in found["rows"]), default=0.0)
     rows = []
@@ -318,7 +318,9 @@ def errors(content: Content) -> str:
     html += table(["Error", "Count", "Cost in AP", "What it is", "What to change"], rows)
     if found["untold"]:
         untold = ", ".join(found["untold"])
-        html += paragraph(f"Not told, since tiles or predictions on tiles are not known: {untold}.")
+        html += paragraph(
+            f"Not measured, as tiles or predictions on tiles are not known: {untold}."
+        )
     return html
 
 
@@ -340,8 +342,8 @@ def merging(content: Content) -> str:
         rows.append([stage, found[name]["ap"], found[name]["ap50"]])
     words = (
         f"Merge efficiency {number(found['merge'])}: of the AP that choosing the best predictions "
-        "would gain over no merging, the part that was gained. Above 1, merging did better than "
-        "choosing can."
+        "would gain over not merging, the part that merging did gain. Above 1, merging did better "
+        "than choosing can."
     )
     html = table(["Measured", "AP", "AP50"], rows) + paragraph(words)
     left_out = content.card["left_out"].get("tiles", [])
@@ -373,12 +375,12 @@ def confusion(content: Content) -> str:
     for i, name in enumerate(shown_names):
         rows.append([name, *map(_shaded, counts[i], shares[i])])
     words = (
-        "Rows: predicted. Columns: true. The last row is missed, the last column is false. Shaded "
-        f"by the part of the column; confidence above {CONF}, IoU above {IOU}."
+        "Rows: predicted. Columns: true. The last row holds missed labels, the last column false "
+        f"detections. Shaded by the share of the column; confidence above {CONF}, IoU above {IOU}."
     )
     if len(shown) < len(matrix):
         classes = len(matrix) - 1
-        words += f" The {len(shown) - 1} of {classes} classes with most mistakes."
+        words += f" Shown are the {len(shown) - 1} of {classes} classes with most mistakes."
     return paragraph(words) + table(["Predicted / true", *shown_names], rows, look="matrix")
 
 
@@ -399,7 +401,7 @@ def _shaded(count: int, share: float) -> Cell:
 def places(content: Content) -> str:
     crops = worst(content.metrics)
     if not crops:
-        return paragraph("None: there are no mistakes, or the images are not at hand.")
+        return paragraph("None: there are no mistakes, or the images cannot be opened.")
     return paragraph(Html(KEY)) + grid("crops", map(_crop, crops))
 
 
@@ -417,7 +419,7 @@ def _crop(crop: Crop) -> str:
 def images(content: Content) -> str:
     metrics = content.metrics
     words = (
-        "Those with most false and missed, at IoU 0.5 and a confidence of "
+        "The images with most false detections and missed labels, at IoU 0.5 and a confidence of "
         f"{float(metrics.box.conf):.3f} or more."
     )
     head = ["Image", "Labels", "Detections", "Right", "False", "Missed"]
@@ -437,7 +439,7 @@ def _whole_image(content: Content) -> str:
     crop = overview(content.metrics)
     if crop is None:
         return ""
-    words = "The first of them that is at hand, whole, in the colours of the places above."
+    words = "The whole of the first one that can be opened, in the colours of the places above."
     return paragraph(words) + _crop(crop)
 
 

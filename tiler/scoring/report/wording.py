@@ -26,26 +26,26 @@ CARD = {
     "images_without_detections": "Images without detections",
     "ignored_labels": "Labels that do not count",
     "area": "Area, for sizes",
-    "conf": "Least confidence",
+    "conf": "Minimum confidence",
     "max_dets": "Detections that count",
     "ranges": "Size ranges",
     "tiles": "Tiles known from",
     "classes_without_labels": "Classes without labels",
-    "deviations": "May differ from the original",
+    "deviations": "May differ from the original tools",
     "left_out": "Left out",
 }
 ERRORS = {
     "SeamDup": (
-        "A second detection of an object, of another tile than the first.",
+        "A second detection of an object, from another tile than the first.",
         "`merge --method cvm`; a lower `--iou`",
     ),
     "Dup": (
         "A second detection of an object.",
-        "predict with a lower iou, since within a tile the detector's NMS decides; merge: a lower "
+        "predict with a lower iou, since the detector's NMS decides within a tile; merge: a lower "
         "`--iou`",
     ),
     "SeamTrunc": (
-        "A piece: it ends where its tile does, the object goes on.",
+        "A piece: it ends where its tile does, but the object goes on.",
         "`merge --method cvm`, `--orphans decay` or `drop`; split with an `--overlap` as large as "
         "the objects",
     ),
@@ -66,24 +66,24 @@ ERRORS = {
         "objects",
     ),
     "SeamSplit": (
-        "An object in pieces, each from a tile that cuts it; together they are the object.",
+        "An object in pieces, each from a tile that cuts it; together they make up the object.",
         "`merge --method cvm`; split with an `--overlap` as large as the objects",
     ),
     "LostInMerge": (
-        "An object seen well on a tile, and by no merged detection.",
+        "An object detected well on a tile, but by no merged detection.",
         "merge: a higher `--iou`, `--metric iou`, `--orphans keep`, no `--max-det`",
     ),
     "NotCovered": (
-        "An object of which no tile shows a quarter.",
+        "An object of which no tile shows even a quarter.",
         "split with a larger `--tile`, or `--scale 1,0.5`; predict on all tiles",
     ),
     "LowConf": (
-        "An object seen well, with less confidence.",
+        "An object detected well, but with lower confidence.",
         "merge: a lower `--conf`, `--orphans keep`; a lower confidence in use",
     ),
     "Miss": (
-        "An object not seen.",
-        "the detector; split with a larger `--scale` if it is few pixels large",
+        "An object that was not detected.",
+        "the detector; split with a larger `--scale` if it is only a few pixels large",
     ),
 }
 STAGES = {
@@ -91,14 +91,14 @@ STAGES = {
         "On each tile, as images of their own (COCO's AP; yolo val prints Ultralytics', which is "
         "another number)"
     ),
-    "tile_u": "On each tile, every object once however many tiles show it",
+    "tile_u": "On each tile, counting every object once however many tiles show it",
     "nomerge": "All predictions on the full images, not merged",
     "merged": "Merged: what is scored here",
-    "ideal": "Of the predictions on a label only the best, as no merging can know",
+    "ideal": "Only the best prediction on each label, which no merging can know",
 }
 KEY = (
-    "Errors of seams first, then labels missed near seams, then others, the surest first. "
-    "Thin lines are the sides of tiles, white corners show what is meant."
+    "Errors of seams first, then labels missed near seams, then others; the highest confidence "
+    "first. Thin lines are the sides of tiles, white corners mark the object in question."
     '<br><span class="key first" style="border-color: #00c86e"></span>label'
     '<span class="key" style="border-color: #288cff"></span>right detection'
     '<span class="key" style="border-color: #ff5a00"></span>wrong detection, each with its '
