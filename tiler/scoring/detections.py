@@ -85,16 +85,19 @@ def read(
 def _rows_in_memory(
     opened: Opened, held: list[Instances], classes: int
 ) -> tuple[DetectionRows, list[Finding]]:
-    parts = [held[i] for i in opened.keys]
-    counts = [len(part) for part in parts]
-    image = np.repeat(opened.images, counts).astype(np.int64)
-    if not sum(counts):
+    parts = []
+    images = []
+    for i, image in zip(opened.keys, opened.images, strict=True):
+        if len(held[i]):
+            parts.append(held[i])
+            images.append(np.full(len(held[i]), image))
+    if not parts:
         return DetectionRows.none(opened.task), []
-    instances = concatenate([part for part in parts if len(part)])
+    instances = concatenate(parts)
     if opened.classes is not None:
         classes = len(opened.classes)
     valid, findings = _validated(instances, classes)
-    return DetectionRows(instances.take(valid), image[valid]), findings
+    return DetectionRows(instances.take(valid), np.concatenate(images)[valid]), findings
 
 
 def _validated(instances: Instances, classes: int) -> tuple[Bools, list[Finding]]:

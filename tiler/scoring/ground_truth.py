@@ -42,8 +42,8 @@ class GroundTruthFiles:
         file: the dataset.yaml or JSON.
         names: class names.
         categories: of a COCO file, the class of each category id.
-        splits: by its name, the images' paths, val and test first; of a COCO file one split without
-            a name.
+        splits: the images' paths by the name of the split, val and test first; a COCO file has one
+            split without a name.
         root: the folder that the paths are relative to, if known.
     """
 
@@ -180,14 +180,15 @@ def _coco_keys(content: CocoTruth) -> list[str]:
 
 
 def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Index:
-    """Where to look predictions up, among the images of a split: by name, of a COCO file by id too
-    (first if `numeric`).
+    """Where to look predictions up among the images of a split: by name, and for a COCO file by id
+    too (by id first if `numeric`).
     """
     index = index_by_name(ground.keys(split), ground.file)
     if ground.coco is None:
         return index
-    ids = [str(id) for id, _, _, _ in ground.coco.images]
-    by_id = {id: (i, WHOLE) for i, id in enumerate(ids)}
+    by_id = {}
+    for i, (id, *_) in enumerate(ground.coco.images):
+        by_id[str(id)] = (i, WHOLE)
     if numeric:
         index.places = index.places | by_id
     else:
@@ -355,24 +356,24 @@ def _none(task: Task, kpt_shape: tuple[int, int] | None) -> Instances:
 
 
 def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | None) -> Instances:
-    """All in one; outlines in place of boxes where some parts have them."""
+    """All parts in one, as outlines if all of them are, else as their boxes."""
     filled = [part for part in parts if len(part)]
     if not filled:
         return _none(task, kpt_shape)
-    # a detect set with some outlines, read as their boxes
+    # a detect set in which some labels are outlines
     if any(part.rings is None for part in filled):
         filled = [replace(part, rings=None, area=part.area) for part in filled]
     return concatenate(filled)
 
 
 def boxes_of(instances: Instances) -> Instances:
-    """Their boxes alone, of whatever task they are."""
+    """Their boxes alone, whatever their task is."""
     return Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
 
 
 def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -> Size:
-    """Width and height of the upright image, from its header; else as the merged predictions have
-    it.
+    """Width and height of the upright image, from its header; else as the merged predictions know
+    them.
     """
     try:
         with opened(os.path.join(root, source.key)) as file:

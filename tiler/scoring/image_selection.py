@@ -1,4 +1,4 @@
-"""Which images count: of one without predictions it may not be known whether a detector saw it."""
+"""Which images count: if one has no predictions, it may be unknown whether a detector saw it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def predicted_images(
 ) -> PredictedImages:
     """Which images have predictions, and of which others it is not known whether they count.
 
-    Of plain predictions on full images, one without any is one in which nothing was found, as in
-    COCO. Of merged ones it is so where a manifest lists its tiles: that of the merge, or one that
-    is given now.
+    With plain predictions on full images, an image without any is one in which nothing was
+    detected, as in COCO. With merged ones that holds if a manifest lists its tiles: that of the
+    merge, or one that is given now.
 
     Args:
         preds: a path, or what `merge` returned, or detections by image.

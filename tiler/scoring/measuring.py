@@ -230,7 +230,7 @@ def _by_size(prepared: Prepared, known: Curves) -> dict[str, Any]:
 
 
 def _size_row(curves: Curves, size: Bin, limit: int, ious: Floats) -> dict[str, Any]:
-    a = [known.name for known in curves.bins].index(size.name)
+    a = curves.bins.index(size)
     high = None
     if size.high < ALL.high:
         high = size.high**0.5

@@ -193,7 +193,7 @@ class Metrics:
     def curves(self) -> list[str]:
         """Names of `curves_results`."""
         kinds = ("Precision-Recall", "F1-Confidence", "Precision-Confidence", "Recall-Confidence")
-        return [f"{kind}{self._suffix}" for kind in kinds]
+        return [kind + self._suffix for kind in kinds]
 
     @property
     def results_dict(self) -> dict[str, float]:

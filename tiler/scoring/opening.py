@@ -47,7 +47,7 @@ class Opened:
         keys: numbers of the predictions' keys; `images` the number of each one's image in the
             split.
         reading: how predictions on tiles are read.
-        classes: the class of the labels that each of the predictions' is; None: the same.
+        classes: the class of the labels for each class of the predictions; None: the same.
         areas: coco or mask: what the area of an outline or a pose is.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in
             memory.
@@ -112,7 +112,7 @@ def open_files(
     """The predictions at a path, for the full images of the ground truth.
 
     Args:
-        before: how predictions on tiles are read, which merged ones were made of. Default: the
+        before: how the predictions on tiles are read that these were merged from. Default: the
             same.
 
     Raises:
@@ -147,8 +147,8 @@ class _ReadingPlan:
         reading: of the path's own rows.
         on_tiles: of the predictions on tiles that these were merged from.
         merged: whether they were.
-        classes: the class of the labels that each of the predictions' is; None: the same.
-        silent: keys that say nothing of a split.
+        classes: the class of the labels for each class of the predictions; None: the same.
+        silent: keys of label files that a merge by names wrote for images without predictions.
     """
 
     reading: Reading
@@ -161,8 +161,8 @@ class _ReadingPlan:
     def of(
         cls, preds: Path, ground: GroundTruthFiles, options: ReadingOptions, before: ReadingOptions
     ) -> _ReadingPlan:
-        """By the options; of merged predictions by what merge wrote, since what the options say of
-        rows is said of those on tiles.
+        """By the options. Merged predictions are read as merge wrote them: there the options are
+        about the rows on tiles.
         """
         on_tiles = _reading(before, ground)
         path = provenance_of(preds)
@@ -203,8 +203,8 @@ def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
 
 
 def _silent(path: Path) -> frozenset[str]:
-    """Label files that a merge by names wrote for images without any predictions: they say nothing
-    of a split.
+    """Label files that a merge by names wrote for images without any predictions. They do not tell
+    which split was predicted.
     """
     labels = set()
     for source in provenance.read_briefs(path):
@@ -226,8 +226,7 @@ def _opened(
 
 
 def _predictions(preds: Path, reading: Reading, ground: GroundTruthFiles) -> Predictions:
-    """The predictions at a path, in the light of the labels where their rows may mean several
-    things.
+    """The predictions at a path; where their rows are ambiguous, they are read as the labels are.
 
     Raises:
         TilerError: they cannot be read.
@@ -263,7 +262,7 @@ def open_held(
     """Detections in memory, by image.
 
     Raises:
-        TilerError: they are for other images, or no detections.
+        TilerError: they are for other images, or are not detections.
     """
     keys = _predicted_keys(given)
     held = [foreign(given[key]) for key in keys]
@@ -293,8 +292,8 @@ def open_held(
 
 
 def _predicted_keys(given: Any) -> list[Any]:
-    """The images; without those of which a merge by names does not know whether they were
-    predicted.
+    """The images. Of what a merge by names returned, those with predictions: it does not know
+    whether a detector saw the others.
     """
     if not getattr(given, "by_names", False):
         return list(given)
@@ -323,8 +322,8 @@ def _task_of(held: Sequence[Instances], asked: str, ground: GroundTruthFiles) ->
 def _classes_by_name(
     given: Sequence[Any], held: Sequence[Instances], ground: GroundTruthFiles
 ) -> Ints | None:
-    """Which class of the labels each of the detections' is, where they carry class names as
-    Ultralytics' results do.
+    """The class of the labels for each class of the detections, where these carry class names as
+    Ultralytics' results do. None: the same.
 
     Raises:
         TilerError: the labels do not have the class of a detection.
@@ -354,11 +353,11 @@ def _class_names(given: Sequence[Any]) -> Mapping[int, str] | None:
     return None
 
 
-# --- what predictions mean by the labels
+# --- classes and task
 
 
 def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> Ints | None:
-    """Which class of the labels each of the predictions' is, by its name; None for the same.
+    """The class of the labels for each class of the predictions, by name. None: the same.
 
     Raises:
         TilerError: the labels have no class of a name.
@@ -375,11 +374,11 @@ def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> In
 
 
 def _compared(asked: str, task: Task, ground: GroundTruthFiles) -> Task:
-    """What is compared: outlines, OBBs or keypoints where both have them, else boxes; boxes where
+    """What is compared: outlines, OBBs or keypoints if both sides have them, else boxes; boxes if
     these are asked for.
 
     Raises:
-        TilerError: something else is asked for.
+        TilerError: something is asked for that one side does not have.
     """
     compared: Task = "detect"
     if task == ground.task and asked != "detect":
@@ -415,15 +414,21 @@ class _NamedPredictions:
 
 
 def _named(opened: Predictions, silent: frozenset[str]) -> _NamedPredictions:
-    numbers = [i for i, key in enumerate(opened.keys) if key not in silent]
-    keys = [opened.keys[i] for i in numbers]
-    counts = [opened.counts[i] for i in numbers]
+    """All but those that say nothing of a split."""
+    keys = []
+    counts = []
+    numbers = []
+    for i, key in enumerate(opened.keys):
+        if key not in silent:
+            keys.append(key)
+            counts.append(opened.counts[i])
+            numbers.append(i)
     return _NamedPredictions(keys, keys, counts, numbers, opened.numeric)
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Which predictions are for an image of a split, and what is to be said of the others.
+    """Which predictions are for an image of a split, and findings about the others.
 
     Attributes:
         keys: the number of each.
@@ -439,7 +444,7 @@ class _Placed:
 def _placed(
     named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
 ) -> _Placed:
-    """The image of each prediction, of which one is for one image.
+    """The image of each prediction. Of several for one image only the first counts.
 
     Raises:
         TilerError: they are for no split, or for several.

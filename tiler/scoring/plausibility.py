@@ -18,13 +18,13 @@ from tiler.scoring.tiling import provenance_of
 if TYPE_CHECKING:
     from tiler.types import Ints
 
-FEW = 20  # labels or detections, of which nothing is concluded
-CORNER = 0.6  # of where most labels lie
+FEW = 20  # labels or detections; fewer prove nothing
+CORNER = 0.6  # of how far most labels reach
 
 
 def cut_off(preds: Path | None, detections: Ints, keys: Sequence[str]) -> list[Finding]:
-    """Images with as many detections as a detector keeps at most; of merged ones, tiles, and images
-    with as many as merge was told to keep.
+    """Images with as many detections as a detector keeps at most; of merged predictions, tiles with
+    as many, and images with as many as merge was told to keep.
 
     Args:
         detections: `(I,)` how many each image has.
@@ -56,8 +56,8 @@ def _at_limit(what: str, names: list[str], limit: int) -> list[Finding]:
 
 
 def in_a_corner(labels: GroundTruth, detections: Predicted) -> list[Finding]:
-    """Whether all detections lie in the top left of their images, and labels do not: pixels of
-    tiles do that.
+    """Whether all detections lie in the top left of their images, while labels do not: coordinates
+    in pixels of tiles do.
     """
     if min(len(labels), len(detections)) < FEW:
         return []

@@ -238,8 +238,8 @@ class _TiledSample:
 
 
 def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
-    """Values by the number of their image. They are named by its path, or by a part of it that no
-    other image has.
+    """Values by the number of their image. They are named by its path, or by its last part if no
+    other image has the same.
     """
     index = index_by_name(keys, Path())
     number = {key: i for i, key in enumerate(keys)}
@@ -337,10 +337,10 @@ class _MergedRows:
             first[image] = len(sizes)
             count[image] = len(source.detections)
             sizes += map(len, source.detections)
+            base = int(layout.offsets[image])
             own = [tile for rows in source.detections for tile, _ in rows]
             if own and not 0 <= min(own) <= max(own) < len(source.tiles):
                 return None
-            base = int(layout.offsets[image])
             tiles += [base + tile for tile in own]
         return cls(first, count, np.array(sizes, np.int64), np.array(tiles, np.int64))
 
