@@ -135,7 +135,8 @@ def _ultralytics_deviations(sample: EvaluationInputs) -> list[str]:
         "0.001",
     ]
     conf = sample.detections.instances.confidence
-    ties = len(conf) - len(np.unique(conf.astype(np.float32)))
+    distinct = np.unique(conf.astype(np.float32))
+    ties = len(conf) - len(distinct)
     if ties:
         result.append(
             f"Ultralytics: {ties} detections share a confidence; their order depends on the "

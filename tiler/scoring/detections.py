@@ -114,8 +114,9 @@ def _validated(instances: Instances, classes: int) -> tuple[Bools, list[Finding]
     )
     findings = []
     for bad, code, what in faults:
-        if bad.any():
-            findings.append(Finding("", code, f"{int(bad.sum())} detections {what}; left out"))
+        count = np.count_nonzero(bad)
+        if count:
+            findings.append(Finding("", code, f"{count} detections {what}; left out"))
     return known & likely & finite, findings
 
 
@@ -244,7 +245,8 @@ def _require_full_frame(instances: Instances, sizes: Floats, kind: str) -> None:
             f"{kind}: no box reaches past {boxes.max():g} px: normalised coordinates? "
             "expected pixels"
         )
-    outside = np.flatnonzero(((upper >= sizes) | (lower <= 0)).any(axis=1) & known)
+    beyond = (upper >= sizes) | (lower <= 0)
+    outside = np.flatnonzero(beyond.any(axis=1) & known)
     if len(outside) / len(boxes) > 0.5:
         _reject_outside(boxes, sizes, outside, kind)
 

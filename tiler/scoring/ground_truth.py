@@ -258,7 +258,8 @@ def _coco_masks(content: CocoTruth, sizes: Floats, file: Path) -> tuple[Masks, l
     """The pixels of outlines, and what is wrong with those that have none."""
     if content.segmentations is None:
         raise TilerError(f"{file}: outlines are predicted; the labels have none")
-    masks, wrong = rle.masks(content.segmentations, sizes[content.image].astype(np.int64))
+    frames = sizes[content.image].astype(np.int64)
+    masks, wrong = rle.masks(content.segmentations, frames)
     findings = []
     for i, reason in wrong.items():
         message = f"annotation {content.instances.row[i]}: {reason}"
@@ -283,22 +284,23 @@ def _of_yolo(
     known: Callable[[], Mapping[str, Size]],
 ) -> LabelledImages:
     found = _sources_of(dataset, ground.split_names(split))
-    sizes = []
+    sizes = np.empty((len(found), 2))
+    counts = np.empty(len(found), np.int64)
     parts = []
     findings: list[Finding] = []
-    for source in found:
+    for i, source in enumerate(found):
         size = _size(dataset.root, source, known)
         part, noticed = _labels_of(ground, dataset, source, size)
-        sizes.append(size)
+        sizes[i] = size
+        counts[i] = len(part)
         parts.append(part)
         findings += noticed
-    size_array = np.array(sizes, np.float64).reshape(-1, 2)
-    image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    image = np.repeat(np.arange(len(found)), counts)
     instances = joined(parts, ground.task, ground.kpt_shape)
     return LabelledImages(
         keys=[source.key for source in found],
-        sizes=size_array,
-        labels=_yolo_truth(instances, image, size_array, task, ground.file),
+        sizes=sizes,
+        labels=_yolo_truth(instances, image, sizes, task, ground.file),
         findings=findings,
         area=AREAS.get(task, "width times height of the box"),
         boxes=_yolo_boxes(instances, image, task),
@@ -322,8 +324,10 @@ def _labels_of(
     ground: GroundTruthFiles, dataset: Dataset, source: Source, size: Size
 ) -> tuple[Instances, list[Finding]]:
     """The labels of an image, in its px; none where they cannot be read."""
-    pose = ground.task == "pose"
-    spec = yolo.Spec(ground.task, len(ground.names), ground.kpt_shape if pose else None)
+    kpt_shape = None
+    if ground.task == "pose":
+        kpt_shape = ground.kpt_shape
+    spec = yolo.Spec(ground.task, len(ground.names), kpt_shape)
     try:
         file = labels.label_file(dataset.root, source, dataset.file.name)
         rows = labels.read(source, file, spec, None, *size)

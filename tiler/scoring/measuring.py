@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NAN = float("nan")
 BIN = "bin "  # before the names of bins that are not COCO's
-IOUS = (0.5, 0.75)  # at which COCO gives AP apart
+IOUS = {"50": 0.5, "75": 0.75}  # at which COCO gives AP apart
 VOC: dict[str, dict[str, Any]] = {
     "voc": {},
     "voc07": {"points": 11},
@@ -136,15 +136,15 @@ def _coco(curves: Curves, caps: Sequence[int], keypoints: bool = False) -> dict[
     """COCO's twelve numbers, at these limits; of keypoints its ten, and those of small objects."""
     last = caps[-1]
     numbers = {"AP": curves.ap(max_dets=last)}
-    for iou in IOUS:
-        numbers[f"AP{iou * 100:.0f}"] = curves.ap(max_dets=last, iou=iou)
+    for name, iou in IOUS.items():
+        numbers[f"AP{name}"] = curves.ap(max_dets=last, iou=iou)
     for size in COCO.bins:
         numbers[f"AP_{size.name}"] = curves.ap(size.name, last)
     for cap in caps:
         numbers[f"AR_{cap}"] = curves.ar(max_dets=cap)
     if keypoints:
-        for iou in IOUS:
-            numbers[f"AR{iou * 100:.0f}"] = curves.ar(max_dets=last, iou=iou)
+        for name, iou in IOUS.items():
+            numbers[f"AR{name}"] = curves.ar(max_dets=last, iou=iou)
     for size in COCO.bins:
         numbers[f"AR_{size.name}"] = curves.ar(size.name, last)
     return numbers
@@ -416,16 +416,19 @@ def _per_class(
         row |= _coco_of_class(curves, prepared.limits.every, k)
         row |= _ultralytics_of_class(box, places.get(k))
         if draws is not None:
-            estimate = draws.estimate.per_class[k]
-            row["interval"] = _ends(estimate, draws.per_class[:, k], labels, int(images[k]))
+            row["interval"] = _class_interval(draws, k, labels, int(images[k]))
         result[_unused(name, result, prepared.names)] = row
     return result
 
 
+def _class_interval(draws: Draws, k: int, labels: int, images: int) -> list[float]:
+    return _ends(draws.estimate.per_class[k], draws.per_class[:, k], labels, images)
+
+
 def _coco_of_class(curves: Curves, limit: int, k: int) -> dict[str, float]:
     numbers = {"AP": curves.ap(max_dets=limit, class_id=k)}
-    for iou in IOUS:
-        numbers[f"AP{iou * 100:.0f}"] = curves.ap(max_dets=limit, iou=iou, class_id=k)
+    for name, iou in IOUS.items():
+        numbers[f"AP{name}"] = curves.ap(max_dets=limit, iou=iou, class_id=k)
     for size in COCO.bins:
         numbers[f"AP_{size.name}"] = curves.ap(size.name, limit, class_id=k)
     numbers["AR"] = curves.ar(max_dets=limit, class_id=k)
@@ -483,18 +486,18 @@ def _image_counts(
     Args:
         label: `(D,)` the one that each detection is matched to, -1 for none.
     """
+    images = sample.images
     image = sample.detections.image
     detected = sample.detections.instances.confidence >= conf
     counted = ~sample.labels.ignored
     right = detected & (label >= 0)
     right[right] = counted[label[right]]
     wrong = detected & (label < 0)
-    return (
-        _counts(sample.labels.image[counted], sample.images),
-        _counts(image[detected], sample.images),
-        _counts(image[right], sample.images),
-        _counts(image[wrong], sample.images),
-    )
+    labels = _counts(sample.labels.image[counted], images)
+    detections = _counts(image[detected], images)
+    tp = _counts(image[right], images)
+    fp = _counts(image[wrong], images)
+    return labels, detections, tp, fp
 
 
 def _counts(image: Ints, images: int) -> list[int]:

@@ -397,7 +397,8 @@ def _opened(preds: Path, reading: Reading, task: Task) -> Predictions | Unavaila
         return open_predictions(preds, reading)
     except TilerError as error:
         # reports do not tell where things lie
-        return Unavailable(str(error).replace(printable(str(preds)), printable(preds.name)))
+        path = printable(str(preds))
+        return Unavailable(str(error).replace(path, printable(preds.name)))
 
 
 def _of_tiles(keys: Sequence[str], names: Sequence[str]) -> tuple[list[int], Ints]:

@@ -491,9 +491,10 @@ def _in_view(instances: Instances, image: Ints, spot: _Spot) -> Ints:
     """Those in the crop; the least confident come first, to lie below the others."""
     boxes = instances.boxes
     x, y, right, bottom = spot.view
+    x0, y0, x1, y1 = boxes.T
     there = image == spot.image
-    there &= (boxes[:, 0] < right) & (boxes[:, 2] > x)
-    there &= (boxes[:, 1] < bottom) & (boxes[:, 3] > y)
+    there &= (x0 < right) & (x1 > x)
+    there &= (y0 < bottom) & (y1 > y)
     return np.flatnonzero(there)[::-1]
 
 

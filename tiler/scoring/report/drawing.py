@@ -137,7 +137,8 @@ class Canvas:
         room_under = under + height + 3 <= self.size[1]
         if above >= 0 and not (below and room_under):
             return float(above)
-        return float(min(max(under, 0), self.size[1] - height - 3))
+        lowest = self.size[1] - height - 3
+        return float(min(max(under, 0), lowest))
 
 
 def plain_text(text: str) -> str:

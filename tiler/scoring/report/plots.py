@@ -271,8 +271,9 @@ def _plot_sizes(axes: Axes, metrics: Metrics) -> None:
         ap = row["AP"]
         low, high = row.get("interval", (np.nan, np.nan))
         if np.isfinite(low) and np.isfinite(high):
-            reach = [[max(ap - low, 0)], [max(high - ap, 0)]]
-            axes.errorbar([i], [ap], reach, color=BLUE, capsize=5)
+            below = max(ap - low, 0)
+            above = max(high - ap, 0)
+            axes.errorbar([i], [ap], [[below], [above]], color=BLUE, capsize=5)
         axes.plot([i], [ap], "o", color=BLUE, markersize=5)
         if np.isfinite(ap):
             axes.annotate(

@@ -147,7 +147,10 @@ def card(content: Content) -> str:
             rows[name] = value
     rows["options"] = _options(content.card["options"])
     rows["findings"] = _findings(content)
-    return definitions({CARD.get(name, phrase(name)): value for name, value in rows.items()})
+    terms = {}
+    for name, value in rows.items():
+        terms[CARD.get(name, phrase(name))] = value
+    return definitions(terms)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -206,7 +209,8 @@ def sizes(content: Content) -> str:
         rows.append([name, *values.values()])
         head = [phrase(key) for key in values]
     plot = content.figure("sizes", "AP by size, with 95 % intervals where they are known.")
-    return paragraph(words) + grid("beside", [table(["Size", *head], rows), plot])
+    bin_table = table(["Size", *head], rows)
+    return paragraph(words) + grid("beside", [bin_table, plot])
 
 
 def _size_values(row: Mapping[str, Any]) -> dict[str, Any]:
