@@ -285,18 +285,16 @@ def _of_yolo(
 ) -> LabelledImages:
     found = _sources_of(dataset, ground.split_names(split))
     sizes = np.empty((len(found), 2))
-    counts = np.empty(len(found), np.int64)
     parts = []
     findings: list[Finding] = []
     for i, source in enumerate(found):
         size = _size(dataset.root, source, known)
         part, noticed = _labels_of(ground, dataset, source, size)
         sizes[i] = size
-        counts[i] = len(part)
         parts.append(part)
         findings += noticed
-    image = np.repeat(np.arange(len(found)), counts)
     instances = joined(parts, ground.task, ground.kpt_shape)
+    image = numbers_of(parts)
     return LabelledImages(
         keys=[source.key for source in found],
         sizes=sizes,
@@ -368,6 +366,12 @@ def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | 
     if any(part.rings is None for part in filled):
         filled = [replace(part, rings=None, area=part.area) for part in filled]
     return concatenate(filled)
+
+
+def numbers_of(parts: Sequence[Instances]) -> Ints:
+    """The number of its part, for each instance of all parts."""
+    counts = np.array([len(part) for part in parts], np.int64)
+    return np.repeat(np.arange(len(parts)), counts)
 
 
 def boxes_of(instances: Instances) -> Instances:

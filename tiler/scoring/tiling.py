@@ -22,7 +22,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
-from tiler.scoring.ground_truth import boxes_of, index_by_name, joined
+from tiler.scoring.ground_truth import boxes_of, index_by_name, joined, numbers_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
@@ -457,9 +457,7 @@ def _tile_labels(manifest_path: Path, sample: _TiledSample) -> TileInstances | N
         except (OSError, TilerError, SourceRefused):
             return None
         parts.append(_in_image(normalised, rect))
-    counts = np.array([len(part) for part in parts], np.int64)
-    tile = np.repeat(np.arange(len(parts)), counts)
-    return sample.counted(joined(parts, "detect", None), tile)
+    return sample.counted(joined(parts, "detect", None), numbers_of(parts))
 
 
 def _label_files(manifest_path: Path) -> dict[str, Path]:
