@@ -155,7 +155,7 @@ def test_findings_are_1_and_stand_on_stderr_with_their_file(here):
     [
         (["nowhere"], "nowhere: no such file or folder"),
         (["tiled"], "predictions on tiles (p0__0_0_100_100): run tiler merge first"),
-        (["good", "--split", "tset"], "has val, train; some of these, or all"),
+        (["good", "--split", "tset"], "has val, train; choose from these, or all"),
         (["good", "--bins", "aitdo"], "--bins: expected coco, aitod, tinyperson, soda"),
         (["good", "--max-dets", "ten"], "--max-dets: expected auto, or increasing whole numbers"),
         (["good", "--protocol", "cocoo"], "did you mean 'coco'?"),

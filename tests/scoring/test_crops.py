@@ -12,12 +12,8 @@ from PIL import Image
 import tiler
 from tests.conftest import Dataset
 from tiler.geometry.instances import Instances
-from tiler.scoring.report import crops as crops_module
 from tiler.scoring.report.crops import (
-    BLUE,
     CLOSEST,
-    GREEN,
-    RED,
     SIDE,
     WHOLE,
     Crop,
@@ -25,6 +21,7 @@ from tiler.scoring.report.crops import (
     overview,
     worst,
 )
+from tiler.scoring.report.drawing import BLUE, GREEN, RED, Canvas
 
 W, H = 600, 400
 # the first two across a seam
@@ -368,10 +365,13 @@ def test_another_class_is_shown_however_many_errors_of_seams_there_are(tmp_path)
 
 def test_names_stand_on_what_is_shown(tmp_path, monkeypatch):
     written = []
-    text = crops_module._text
-    monkeypatch.setattr(
-        crops_module, "_text", lambda *given: (written.append((given[2], given[3])), text(*given))
-    )
+    write = Canvas.caption
+
+    def caption(canvas, caption):
+        written.append((caption.text, caption.colour))
+        write(canvas, caption)
+
+    monkeypatch.setattr(Canvas, "caption", caption)
     made = dataset(tmp_path)
     made.add("p.png", rows([(20, 20, 60, 60)]), Image.new("RGB", (W, H), (90, 90, 90)), "val")
     found = Instances(np.array([1]), np.array([[20, 20, 60, 60.0]]), conf=np.array([0.5]))

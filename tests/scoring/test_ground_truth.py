@@ -232,7 +232,8 @@ def test_the_split_is_the_one_whose_pictures_are_predicted(splits, tmp_path):
 def test_predictions_of_two_splits_need_a_word(splits, tmp_path):
     preds = texts(tmp_path / "preds", {name: sure([ONE]) for name in ("v0", "v1", "t0")})
     with pytest.raises(
-        TilerError, match="predictions for images of val and train: say --split, one of them or all"
+        TilerError,
+        match="images of val and train: choose with --split, one of them or all",
     ):
         tiler.score(preds, splits.yaml)
     both = tiler.score(preds, splits.yaml, split="train,val")
@@ -257,7 +258,7 @@ def test_predictions_of_two_splits_need_a_word(splits, tmp_path):
 
 @pytest.mark.parametrize("split", ["tset", "val,tset", "", "val,"])
 def test_a_split_that_is_none(splits, tmp_path, split):
-    with pytest.raises(TilerError, match="has val, train; some of these, or all"):
+    with pytest.raises(TilerError, match="has val, train; choose from these, or all"):
         tiler.score(texts(tmp_path / "preds", {"v0": sure([ONE])}), splits.yaml, split=split)
 
 

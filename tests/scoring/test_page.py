@@ -234,7 +234,7 @@ def test_many_classes(tmp_path):
     text = page(many(tmp_path, 300, (), labels=600))
     read = sound(text)
     assert "class 299" in read.words["classes"]
-    assert "The 20 of 300 classes with most mistakes." in read.words["confusion"]
+    assert "Shown are the 20 of 300 classes with most mistakes." in read.words["confusion"]
     assert len(text) < 3_000_000
 
 

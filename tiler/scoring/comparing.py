@@ -14,8 +14,8 @@ from tiler.scoring.metrics import Metrics, finite
 def compared(
     one: Metrics, other: Metrics, names: tuple[str, str] = ("A", "B")
 ) -> dict[str, Comparison]:
-    """AP of all sizes and of each, where all detections count: the first run less the second,
-    paired by image.
+    """The AP of one run less that of the other, of all sizes and of each; paired by image, all
+    detections counted.
 
     Raises:
         TilerError: they are of other images, or were scored without resampling.
@@ -26,11 +26,14 @@ def compared(
         )
     if one.keys != other.keys:
         raise TilerError(f"{names[0]} and {names[1]} were scored on other images")
-    sizes = [size.name for size in one.draws.bins]
-    return {
-        "AP" if size == ALL.name else f"AP_{size}": compare(one.draws, other.draws, names, size)
-        for size in sizes
-    }
+    comparisons = {}
+    for size in one.draws.bins:
+        comparison = compare(one.draws, other.draws, names, size.name)
+        if size.name == ALL.name:
+            comparisons["AP"] = comparison
+        else:
+            comparisons[f"AP_{size.name}"] = comparison
+    return comparisons
 
 
 def plain(comparisons: dict[str, Comparison]) -> Any:

@@ -1,4 +1,4 @@
-"""The labels that detections are scored against: of a dataset.yaml's split, or a COCO ground truth."""
+"""The labels that detections are scored against: a dataset.yaml's split, or a COCO ground truth."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
     from tiler.formats.coco_ground_truth import CocoTruth
-    from tiler.types import Bools, Floats, Task
+    from tiler.types import Bools, Floats, Ints, Task
 
 Size = tuple[int, int]
 
 ALL = "all"  # in place of a split: the images of all of them
 PREDICTED = "predicted"  # of those that there are predictions for
+AREAS = {"segment": "the outlines' area", "obb": "the rectangles' area"}  # else the box's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruthFiles:
-    """What there is to score against, listed and not yet read.
+    """The ground truth, found and not yet read.
 
     Attributes:
         file: the dataset.yaml or JSON.
         names: class names.
         categories: of a COCO file, the class of each category id.
-        splits: by its name, the images' paths, val and test first; of a COCO file one split without
-            a name.
+        splits: the images' paths by the name of the split, val and test first; a COCO file has one
+            split without a name.
         root: the folder that the paths are relative to, if known.
     """
 
@@ -56,13 +57,13 @@ class GroundTruthFiles:
     coco: CocoTruth | None = None
 
     def keys(self, split: str) -> list[str]:
-        """The images of a split, of some ("train,val"), or of all."""
+        """The images of a split, of several ("train,val"), or of all."""
         if self.coco is not None:  # in the order of their ids
             return self.splits[""]
-        return sorted({key for name in self.named(split) for key in self.splits[name]})
+        return sorted({key for name in self.split_names(split) for key in self.splits[name]})
 
-    def named(self, split: str) -> list[str]:
-        """The splits that a word means.
+    def split_names(self, split: str) -> list[str]:
+        """The splits that `--split` names.
 
         Raises:
             TilerError: the dataset has no such split.
@@ -70,31 +71,38 @@ class GroundTruthFiles:
         names = list(self.splits) if split == ALL else split.split(",")
         for name in names:
             if name not in self.splits:
-                have = ", ".join(self.splits)
+                known = ", ".join(self.splits)
                 raise TilerError(
-                    f"--split {split}: {self.file} has {have}; some of these, or {ALL}"
+                    f"--split {split}: {self.file} has {known}; choose from these, or {ALL}"
                 )
         return names
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """Where images and labels lie."""
-        images = () if self.dataset is None else self.dataset.folders
-        return (*images, *(Path(sources.label_path(f"{folder}/x")).parent for folder in images))
+        if self.dataset is None:
+            return ()
+        images = self.dataset.folders
+        beside = [Path(sources.label_path(f"{folder}/x")).parent for folder in images]
+        return (*images, *beside)
 
     @property
     def outside(self) -> list[Finding]:
         """Names in a COCO file that lead out of --images: these images are not opened."""
         if self.coco is None or self.root is None:
             return []
-        odd = [key for key in self.splits[""] if within(key) is None]
-        return [
-            Finding(self.file.name, "I01", f"{key}: outside --images; not shown") for key in odd
-        ]
+        findings = []
+        for key in self.splits[""]:
+            if within(key) is None:
+                message = f"{key}: outside --images; not shown"
+                findings.append(Finding(self.file.name, "I01", message))
+        return findings
 
     @property
     def categories(self) -> dict[int, int] | None:
-        return None if self.coco is None else self.coco.categories
+        if self.coco is None:
+            return None
+        return self.coco.categories
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +110,7 @@ class LabelledImages:
     """The labels of some images.
 
     Attributes:
-        keys: the images' paths, in the order that the truth numbers them.
+        keys: the images' paths, as the labels number them.
         sizes: `(I, 2)` width and height in px.
         area: what the labels' area is measured on, in words.
         boxes: of outlines and poses, their boxes.
@@ -110,66 +118,89 @@ class LabelledImages:
 
     keys: list[str]
     sizes: Floats
-    truth: GroundTruth
+    labels: GroundTruth
     findings: list[Finding]
     area: str
     boxes: GroundTruth | None = None
 
 
 def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFiles:
-    """The ground truth that is meant.
+    """The ground truth at a path: a COCO JSON, a dataset.yaml, or a folder with one.
 
     Raises:
         TilerError: it cannot be used.
     """
     if data.suffix.lower() == ".json":
-        content = coco_ground_truth.read(data, task if task in coco_ground_truth.TASKS else "auto")
-        keys = [name or str(id) for id, name, _, _ in content.images]
-        return GroundTruthFiles(
-            data,
-            content.names,
-            content.task,
-            content.kpt_shape,
-            {"": keys},
-            content.findings,
-            images,
-            coco=content,
-        )
+        return _find_coco(data, images, task)
     dataset = sources.find(data, images, needed=())
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
     decided, _ = tasks.decide(dataset, "auto")
-    splits: dict[str, list[str]] = {}
-    for source in dataset.sources:
-        splits.setdefault(source.split, []).append(source.key)
-    splits = {
-        name: splits[name]
-        for name in sorted(splits, key=lambda name: (name != "val", name != "test", name))
-    }
-    shape = dataset.kpt_shape
     return GroundTruthFiles(
-        dataset.file,
-        dataset.names,
-        decided,
-        shape,
-        splits,
-        dataset.findings,
-        dataset.root,
+        file=dataset.file,
+        names=dataset.names,
+        task=decided,
+        kpt_shape=dataset.kpt_shape,
+        splits=_splits(dataset),
+        findings=dataset.findings,
+        root=dataset.root,
         dataset=dataset,
     )
 
 
+def _find_coco(file: Path, images: Path | None, task: str) -> GroundTruthFiles:
+    if task not in coco_ground_truth.TASKS:
+        task = "auto"
+    content = coco_ground_truth.read(file, task)
+    return GroundTruthFiles(
+        file=file,
+        names=content.names,
+        task=content.task,
+        kpt_shape=content.kpt_shape,
+        splits={"": _coco_keys(content)},
+        findings=content.findings,
+        root=images,
+        coco=content,
+    )
+
+
+def _splits(dataset: Dataset) -> dict[str, list[str]]:
+    """The images of each split: val and test first, then by name."""
+    keys: dict[str, list[str]] = {}
+    for source in dataset.sources:
+        keys.setdefault(source.split, []).append(source.key)
+    order = sorted(keys, key=lambda name: (name != "val", name != "test", name))
+    return {name: keys[name] for name in order}
+
+
+def _coco_keys(content: CocoTruth) -> list[str]:
+    """The images by their file names, or by their ids where they have none."""
+    return [name or str(id) for id, name, _, _ in content.images]
+
+
 def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Index:
-    """Where to look predictions up, among the images of a split: by name, of a COCO file by id too
-    (first if `numeric`).
+    """Where to look predictions up among the images of a split: by name, and for a COCO file by id
+    too (by id first if `numeric`).
     """
-    none = np.empty((0, 4))
-    images = [TiledImage(key, 0, 0, [], none, np.empty(0)) for key in ground.keys(split)]
-    found = Index(images, "names of images", ground.file)
-    if ground.coco is not None:
-        ids = {str(id): (i, WHOLE) for i, (id, *_) in enumerate(ground.coco.images)}
-        found.places = {**found.places, **ids} if numeric else {**ids, **found.places}
-    return found
+    index = index_by_name(ground.keys(split), ground.file)
+    if ground.coco is None:
+        return index
+    by_id = {}
+    for i, (id, *_) in enumerate(ground.coco.images):
+        by_id[str(id)] = (i, WHOLE)
+    if numeric:
+        index.places = index.places | by_id
+    else:
+        index.places = by_id | index.places
+    return index
+
+
+def index_by_name(keys: Sequence[str], file: Path) -> Index:
+    """Where to look images up by their names."""
+    rects = np.empty((0, 4))
+    scale = np.empty(0)
+    images = [TiledImage(key, 0, 0, [], rects, scale) for key in keys]
+    return Index(images, "names of images", file)
 
 
 def read(
@@ -179,48 +210,69 @@ def read(
 
     Args:
         task: what is compared; boxes of outlines where it is detect.
-        sizes: tells those of images that cannot be opened, where they are known.
+        sizes: gives those of images that cannot be opened, where they are known.
 
     Raises:
         TilerError: the size of an image is not known.
     """
     if ground.coco is not None:
-        return _of_coco(ground.coco, task, str(ground.file))
+        return _of_coco(ground.coco, task, ground.file)
     assert ground.dataset is not None
     return _of_yolo(ground, ground.dataset, split, task, sizes)
 
 
-def _of_coco(content: CocoTruth, task: Task, shown: str) -> LabelledImages:
-    keys = [name or str(id) for id, name, _, _ in content.images]
-    sizes = np.array(
-        [(width, height) for _, _, width, height in content.images], np.float64
-    ).reshape(-1, 2)
-    masks, findings = None, []
+# --- of a COCO file
+
+
+def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
+    sizes = [(width, height) for _, _, width, height in content.images]
+    size_array = np.array(sizes, np.float64).reshape(-1, 2)
+    masks = None
+    findings: list[Finding] = []
     if task == "segment":
-        if content.segmentations is None:
-            raise TilerError(f"{shown}: outlines are predicted; the labels have none")
-        masks, wrong = rle.masks(content.segmentations, sizes[content.image].astype(np.int64))
-        findings = [
-            Finding(Path(shown).name, "L03", f"annotation {content.instances.row[i]}: {why}")
-            for i, why in wrong.items()
-        ]
+        masks, findings = _coco_masks(content, size_array, file)
     ignored = content.crowd
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
-    instances = replace(
-        content.instances,
-        task=task,
-        keypoints=content.instances.keypoints if task == "pose" else None,
-    )
-    difficult = ignored | content.ignore
+    keypoints = None
+    if task == "pose":
+        keypoints = content.instances.keypoints
     truth = GroundTruth(
-        instances, content.image, content.crowd, ignored, content.box_area, masks, difficult
+        replace(content.instances, task=task, keypoints=keypoints),
+        content.image,
+        crowd=content.crowd,
+        ignored=ignored,
+        box_area=content.box_area,
+        masks=masks,
+        difficult=ignored | content.ignore,
     )
     boxes = None
     if task in ("segment", "pose"):
-        plain = replace(content.instances, task="detect", keypoints=None)
-        boxes = GroundTruth(plain, content.image, content.crowd, box_area=content.box_area)
-    return LabelledImages(keys, sizes, truth, findings, "the annotations' area", boxes)
+        boxes = _coco_boxes(content)
+    area = "the annotations' area"
+    return LabelledImages(_coco_keys(content), size_array, truth, findings, area, boxes)
+
+
+def _coco_masks(content: CocoTruth, sizes: Floats, file: Path) -> tuple[Masks, list[Finding]]:
+    """The pixels of outlines, and what is wrong with those that have none."""
+    if content.segmentations is None:
+        raise TilerError(f"{file}: outlines are predicted; the labels have none")
+    frames = sizes[content.image].astype(np.int64)
+    masks, wrong = rle.masks(content.segmentations, frames)
+    findings = []
+    for i, reason in wrong.items():
+        message = f"annotation {content.instances.row[i]}: {reason}"
+        findings.append(Finding(file.name, "L03", message))
+    return masks, findings
+
+
+def _coco_boxes(content: CocoTruth) -> GroundTruth:
+    """The boxes of outlines or poses."""
+    boxes = replace(content.instances, task="detect", keypoints=None)
+    return GroundTruth(boxes, content.image, content.crowd, box_area=content.box_area)
+
+
+# --- of a dataset
 
 
 def _of_yolo(
@@ -230,74 +282,111 @@ def _of_yolo(
     task: Task,
     known: Callable[[], Mapping[str, Size]],
 ) -> LabelledImages:
-    spec = yolo.Spec(
-        ground.task, len(ground.names), ground.kpt_shape if ground.task == "pose" else None
-    )
+    found = _sources_of(dataset, ground.split_names(split))
+    sizes = np.empty((len(found), 2))
+    parts = []
     findings: list[Finding] = []
-    parts: list[Instances] = []
-    sizes: list[Size] = []
-    names = ground.named(split)
-    of_split = {source.key: source for source in dataset.sources if source.split in names}
-    chosen = [of_split[key] for key in sorted(of_split)]
-    for source in chosen:
+    for i, source in enumerate(found):
         size = _size(dataset.root, source, known)
-        sizes.append(size)
-        try:
-            file = labels.label_file(dataset.root, source, dataset.file.name)
-            read = labels.read(source, file, spec, None, *size)
-            findings += read.findings
-            parts.append(read.instances)
-        except Exception as error:  # whatever it is, the labels of the others are read
-            refused = refusal(error)
-            findings.append(Finding(refused.path or source.key, refused.code, refused.message))
-            parts.append(empty(ground.task, ground.kpt_shape[0] if ground.kpt_shape else 0))
-    image = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    shape = np.array(sizes, np.float64).reshape(-1, 2)
+        part, noticed = _labels_of(ground, dataset, source, size)
+        sizes[i] = size
+        parts.append(part)
+        findings += noticed
     instances = joined(parts, ground.task, ground.kpt_shape)
+    image = numbers_of(parts)
+    return LabelledImages(
+        keys=[source.key for source in found],
+        sizes=sizes,
+        labels=_yolo_truth(instances, image, sizes, task, ground.file),
+        findings=findings,
+        area=AREAS.get(task, "width times height of the box"),
+        boxes=_yolo_boxes(instances, image, task),
+    )
+
+
+def _yolo_boxes(instances: Instances, image: Ints, task: Task) -> GroundTruth | None:
+    """The boxes of outlines or poses."""
+    if task not in ("segment", "pose"):
+        return None
+    return GroundTruth(boxes_of(instances), image)
+
+
+def _sources_of(dataset: Dataset, splits: Sequence[str]) -> list[Source]:
+    """The images of some splits, each once, by their keys."""
+    by_key = {source.key: source for source in dataset.sources if source.split in splits}
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def _labels_of(
+    ground: GroundTruthFiles, dataset: Dataset, source: Source, size: Size
+) -> tuple[Instances, list[Finding]]:
+    """The labels of an image, in its px; none where they cannot be read."""
+    kpt_shape = None
+    if ground.task == "pose":
+        kpt_shape = ground.kpt_shape
+    spec = yolo.Spec(ground.task, len(ground.names), kpt_shape)
+    try:
+        file = labels.label_file(dataset.root, source, dataset.file.name)
+        rows = labels.read(source, file, spec, None, *size)
+    except Exception as error:  # whatever it is, the labels of the others are read
+        refused = refusal(error)
+        finding = Finding(refused.path or source.key, refused.code, refused.message)
+        return _none(ground.task, ground.kpt_shape), [finding]
+    return rows.instances, rows.findings
+
+
+def _yolo_truth(
+    instances: Instances, image: Ints, sizes: Floats, task: Task, file: Path
+) -> GroundTruth:
     masks = None
     if task == "segment":
         if instances.rings is None:
-            raise TilerError(f"{ground.file}: outlines are predicted; the labels are boxes")
-        masks = Masks.of_rings(instances.rings, shape[image].astype(np.int64))
+            raise TilerError(f"{file}: outlines are predicted; the labels are boxes")
+        masks = Masks.of_rings(instances.rings, sizes[image].astype(np.int64))
     ignored: Bools = np.zeros(len(instances), bool)
     if task == "pose" and instances.keypoints is not None:
-        ignored = np.asarray(~(instances.keypoints[..., 2] > 0).any(axis=1))
-    area = {"segment": "the outlines' area", "obb": "the rectangles' area"}.get(
-        task, "width times height of the box"
-    )
-    plain = Instances(instances.class_id, instances.boxes, row=instances.row)
-    made = instances if task == instances.task else plain  # boxes of whatever the labels are
-    boxes = GroundTruth(plain, image) if task in ("segment", "pose") else None
-    return LabelledImages(
-        [s.key for s in chosen],
-        shape,
-        GroundTruth(made, image, ignored=ignored, masks=masks),
-        findings,
-        area,
-        boxes,
-    )
+        visible = instances.keypoints[..., 2] > 0
+        ignored = np.asarray(~visible.any(axis=1))
+    if instances.task != task:
+        instances = boxes_of(instances)
+    return GroundTruth(instances, image, ignored=ignored, masks=masks)
+
+
+def _none(task: Task, kpt_shape: tuple[int, int] | None) -> Instances:
+    return empty(task, kpt_shape[0] if kpt_shape else 0)
 
 
 def joined(parts: Sequence[Instances], task: Task, kpt_shape: tuple[int, int] | None) -> Instances:
-    """All in one; outlines in place of boxes where some parts have them."""
-    there = [part for part in parts if len(part)]
-    if not there:
-        return empty(task, kpt_shape[0] if kpt_shape else 0)
-    # a detect set with some outlines, read as their boxes
-    if any(part.rings is None for part in there):
-        there = [replace(part, rings=None, area=part.area) for part in there]
-    return concatenate(there)
+    """All parts in one, as outlines if all of them are, else as their boxes."""
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return _none(task, kpt_shape)
+    # a detect set in which some labels are outlines
+    if any(part.rings is None for part in filled):
+        filled = [replace(part, rings=None, area=part.area) for part in filled]
+    return concatenate(filled)
+
+
+def numbers_of(parts: Sequence[Instances]) -> Ints:
+    """The number of its part, for each instance of all parts."""
+    counts = np.array([len(part) for part in parts], np.int64)
+    return np.repeat(np.arange(len(parts)), counts)
+
+
+def boxes_of(instances: Instances) -> Instances:
+    """Their boxes alone, whatever their task is."""
+    return Instances(instances.class_id, instances.boxes, conf=instances.conf, row=instances.row)
 
 
 def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -> Size:
-    """Width and height of the upright image, from its header; else as the merged predictions have
-    it.
+    """Width and height of the upright image, from its header; else as the merged predictions know
+    them.
     """
     try:
         return sources.image_size(os.path.join(root, source.key))
     except SourceRefused as error:
-        why = error.message
+        reason = error.message
     sizes = known()
     if source.key in sizes:
         return sizes[source.key]
-    raise TilerError(f"{source.key}: its size is needed: {why}")
+    raise TilerError(f"{source.key}: its size is needed: {reason}")

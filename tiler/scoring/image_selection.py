@@ -1,11 +1,11 @@
-"""Which images count: of one without predictions it may not be known whether anybody looked at it."""
+"""Which images count: if one has no predictions, it may be unknown whether a detector saw it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tiler.datasets import index as indexes
 from tiler.evaluation.inputs import GroundTruth, Predicted
 from tiler.formats import provenance
 from tiler.scoring.ground_truth import LabelledImages
-from tiler.scoring.tiling import by_image
+from tiler.scoring.tiling import by_image, provenance_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools
@@ -22,24 +22,31 @@ Columns = TypeVar("Columns", GroundTruth, Predicted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
+class PredictedImages:
     """What is known of each image. Columns are `(I,)`.
 
     Attributes:
         predicted: there are predictions for it, if only an empty file.
-        unsure: there are none, and nothing tells whether its tiles were cut and looked at.
+        unsure: there are none, and nothing tells whether the detector saw its tiles.
     """
 
     predicted: Bools
     unsure: Bools
 
+    @classmethod
+    def all(cls, count: int) -> Self:
+        """Of images that all have predictions."""
+        return cls(np.ones(count, bool), np.zeros(count, bool))
 
-def looked(preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | None) -> Looked:
-    """Which images were looked at.
 
-    Of plain predictions on full images, one without any is one in which nothing was found, as in
-    COCO. Of merged ones it is so where a manifest lists its tiles: that of the merge, or one that
-    is given now.
+def predicted_images(
+    preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | None
+) -> PredictedImages:
+    """Which images have predictions, and of which others it is not known whether they count.
+
+    With plain predictions on full images, an image without any is one in which nothing was
+    detected, as in COCO. With merged ones that holds if a manifest lists its tiles: that of the
+    merge, or one that is given now.
 
     Args:
         preds: a path, or what `merge` returned, or detections by image.
@@ -47,47 +54,73 @@ def looked(preds: Any, keys: Sequence[str], given: Sequence[int], tiles: Path | 
         tiles: the output of tiler split, or its manifest, that the user gives.
     """
     predicted = np.zeros(len(keys), bool)
-    merged = _merged(preds)
+    merged = _MergedSources.of(preds)
     if merged is None:
         predicted[list(given)] = True
-        return Looked(predicted, np.zeros(len(keys), bool))
-    by_names, sources = merged
-    listed = by_image(keys, sources)
-    predicted[[i for i, has in listed.items() if has]] = True
+        return PredictedImages(predicted, np.zeros(len(keys), bool))
+    listed = by_image(keys, merged.predicted)
+    for image, has_any in listed.items():
+        predicted[image] = has_any
     known = np.zeros(len(keys), bool)
-    known[list(listed)] = not by_names
+    known[list(listed)] = not merged.by_names
     if tiles is not None:
-        manifest = indexes.manifest_of(tiles, tiles)
-        assert manifest is not None
-        cut = by_image(keys, {image.key: True for image in indexes.of_manifest(manifest).images})
-        known[[i for i in cut if i in listed]] = True
-    return Looked(predicted, ~predicted & ~known)
+        known[list(_tiled(keys, tiles) & listed.keys())] = True
+    return PredictedImages(predicted, ~predicted & ~known)
 
 
-def _merged(preds: Any) -> tuple[bool, Mapping[str, bool]] | None:
-    """Whether merged predictions know tiles by names only, and of each image whether it has
-    predictions; None for others.
+def _tiled(keys: Sequence[str], tiles: Path) -> set[int]:
+    """The images that a manifest lists."""
+    path = indexes.manifest_of(tiles, tiles)
+    assert path is not None
+    listed = {image.key: True for image in indexes.of_manifest(path).images}
+    return set(by_image(keys, listed))
+
+
+@dataclass(frozen=True, slots=True)
+class _MergedSources:
+    """The images that a merge knew of.
+
+    Attributes:
+        by_names: their tiles are known by the names of predictions only.
+        predicted: by the name of the image, whether it has predictions.
     """
-    if isinstance(preds, Path):
-        path = preds / provenance.NAME
-        if not path.is_file():
+
+    by_names: bool
+    predicted: Mapping[str, bool]
+
+    @classmethod
+    def of(cls, preds: Any) -> _MergedSources | None:
+        """None of predictions that were not merged."""
+        if isinstance(preds, Path):
+            path = provenance_of(preds)
+            if path is None:
+                return None
+            by_names = provenance.read_head(path).by_names
+            briefs = provenance.read_briefs(path)
+            return cls(by_names, {source.source: source.predicted for source in briefs})
+        if not hasattr(preds, "by_names"):
             return None
-        sources = {source.source: source.predicted for source in provenance.read_briefs(path)}
-        return provenance.read_head(path).by_names, sources
-    if not hasattr(preds, "by_names"):
-        return None
-    return preds.by_names, {source: source in preds.predicted for source in preds.sources}
+        names = preds.sources
+        return cls(preds.by_names, {name: name in preds.predicted for name in names})
+
+
+def chosen_keys(keys: Sequence[str], chosen: Bools) -> list[str]:
+    """The keys of the images where the mask is True."""
+    return [keys[i] for i in np.flatnonzero(chosen).tolist()]
 
 
 def only(chosen: Bools, labelled: LabelledImages) -> LabelledImages:
     """Some of the images and their labels, numbered anew."""
-    keys = [key for key, counts in zip(labelled.keys, chosen.tolist(), strict=True) if counts]
     return replace(
-        labelled, keys=keys, sizes=labelled.sizes[chosen], truth=renumbered(labelled.truth, chosen)
+        labelled,
+        keys=chosen_keys(labelled.keys, chosen),
+        sizes=labelled.sizes[chosen],
+        labels=renumbered(labelled.labels, chosen),
     )
 
 
 def renumbered(columns: Columns, chosen: Bools) -> Columns:
     """The labels or detections of some of the images, whose numbers are then without gaps."""
     kept = columns.take(chosen[columns.image])
-    return replace(kept, image=(np.cumsum(chosen) - 1)[kept.image])
+    number = np.cumsum(chosen) - 1
+    return replace(kept, image=number[kept.image])

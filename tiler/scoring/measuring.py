@@ -1,10 +1,10 @@
-"""From a sample to its metrics: one search for candidates, and every number from there."""
+"""From a sample to its metrics: candidates are found once, and every number counts from them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,161 +19,79 @@ from tiler.evaluation import (
     ultralytics,
     voc,
 )
-from tiler.evaluation.bins import ALL, COCO, Bin, Bins, bins
-from tiler.evaluation.candidates import Candidates, candidates
+from tiler.evaluation.bins import ALL, COCO, Bin
+from tiler.evaluation.candidates import candidates
 from tiler.evaluation.inputs import EvaluationInputs
-from tiler.options import ScoreOptions
+from tiler.scoring.card import score_card
 from tiler.scoring.metrics import Metrics, Seams, summary
-from tiler.scoring.tiling import Tiling
+from tiler.scoring.preparing import LEAST, DetectionLimits, Measurement, Prepared
+from tiler.scoring.tiling import Tiling, Unavailable
 
 if TYPE_CHECKING:
     from tiler.evaluation.bootstrap import Draws
     from tiler.evaluation.coco import Curves
+    from tiler.evaluation.layout import TileLayout
     from tiler.evaluation.ultralytics import Results
-    from tiler.types import Floats, Ints
+    from tiler.types import Bools, Floats, Ints
 
-LEAST = 0.499  # IoU: float32 may make 0.5 of a little less
+NAN = float("nan")
 BIN = "bin "  # before the names of bins that are not COCO's
-MANY = 200_000  # detections, from which on analysis is made only when it is asked for
-PROTOCOLS = {
-    "coco": "COCO as pycocotools 2.0.11: closed size ranges, 101 points of recall",
-    "ultralytics": "Ultralytics 8.4.190: float32 IoU, area by trapezoids",
-    "ultralytics-8.3": "Ultralytics 8.3 to 8.4.0: best label only, a straight tail to recall 1",
-    "voc": "PASCAL VOC 2010 and later: area under the envelope, IoU 0.5",
-    "voc07": "PASCAL VOC 2007: 11 points, IoU 0.5",
-    "dota": "DOTA_devkit, Task 1: 11 points, IoU above 0.5, labels marked `ignore` apart",
-}
-SIMILARITY = {
-    "detect": "IoU of boxes",
-    "segment": "IoU of masks, rasterised as pycocotools does",
-    "obb": "IoU of polygons as given (Ultralytics: ProbIoU of the smallest rectangles around them)",
-    "pose": "OKS of keypoints",
+IOUS = {"50": 0.5, "75": 0.75}  # at which COCO gives AP apart
+VOC: dict[str, dict[str, Any]] = {
+    "voc": {},
+    "voc07": {"points": 11},
+    "dota": {"points": 11, "strict": True},
 }
 
 
-def measured(
-    sample: EvaluationInputs,
-    names: tuple[str, ...],
-    keys: Sequence[str],
-    options: ScoreOptions,
-    look: Callable[[], Tiling | str],
-    card: dict[str, Any],
-    boxes: EvaluationInputs | None = None,
-) -> Metrics:
+def measured(asked: Measurement, look: Callable[[], Tiling | Unavailable]) -> Metrics:
     """All that the options ask for.
 
     Args:
-        look: tells what is known of the tiles, or why nothing is.
-        card: what is known of the input; it is completed here.
-        boxes: of outlines and poses, the same with their boxes.
+        look: finds out what is known of the tiles; called if that is needed.
     """
     clock = _Clock()
-    protocols = options.protocol.split(",")
-    analysis = options.analysis == "full" or (
-        options.analysis == "auto" and len(sample.detections) <= MANY
-    )
-    tiling = look() if analysis else _why_none(sample, options)
+    tiling = look() if asked.analysed else _not_analysed(asked)
     clock.lap("tiles")
-    chosen = bins(options.bins)
-    pairs, own = _pairs(sample, "ultralytics" in protocols, analysis, chosen)
+    prepared = Prepared.of(asked)
+    sample = asked.sample
     clock.lap("pairs")
-    usual = coco.KEYPOINT_MAX_DETS if sample.task == "pose" else coco.MAX_DETS
-    largest = sample.most()
-    most = max(largest, usual[-1])
-    given = [] if options.max_dets == "auto" else [int(n) for n in options.max_dets.split(",")]
-    caps = given or list(usual)
-    curves = coco.evaluate(sample, own, (ALL, *COCO.bins), sorted({*caps, usual[-1], most}))
-    by_bin = _binned(sample, own, chosen, given[-1] if given else None, curves)
+    bins = (ALL, *COCO.bins)
+    curves = coco.evaluate(sample, prepared.same_class, bins, prepared.limits.evaluated)
+    by_size = _by_size(prepared, curves)
     clock.lap("coco")
-    box = ultralytics.evaluate(sample, own)
-    legacy = (
-        ultralytics.evaluate(sample, own, legacy=True) if "ultralytics-8.3" in protocols else None
-    )
-    matrix = confusion.confusion(sample, pairs) if "ultralytics" in protocols else None
+    box = ultralytics.evaluate(sample, prepared.same_class)
+    extra = _extra_ultralytics(prepared)
     clock.lap("ultralytics")
-    matched = coco.matched(sample, own, coco.THRESHOLDS if analysis else coco.THRESHOLDS[:1])
-    resampled = _drawn(sample, own, chosen, options) if analysis and options.replicates else None
-    few = bootstrap.few(sample.images, len(np.unique(sample.labels.image[~sample.labels.ignored])))
-    drawn = None if few else resampled
+    matched = _matched(prepared)
+    resampling = _Resampling.of(prepared)
     clock.lap("intervals")
-    parts = _analysed(sample, pairs, own, matched, tiling, box.conf, options) if analysis else {}
+    extra |= _analysis(prepared, matched, tiling, box.conf)
     clock.lap("analysis")
-    card |= {
-        "protocols": {name: PROTOCOLS[name] for name in protocols},
-        "similarity": SIMILARITY[sample.task],
-        **_limits(sample, box, most, caps, usual[-1]),
-        "ranges": "closed at both ends, px² of the full image",
-        "tiles": None if isinstance(tiling, str) else tiling.said,
-        "intervals": None if resampled is None else few or _said(options),
-        "classes_without_labels": [names[k] for k in np.flatnonzero(curves.labels[:, 0] == 0)],
-        "deviations": _deviations(
-            sample, protocols, options, card.pop("refused_by_pycocotools", None)
-        ),
-        "left_out": _left_out(tiling, analysis),
-    }
+
+    draws = resampling.trusted
+    if draws is not None:
+        by_size = _with_intervals(by_size, draws, prepared.limits.largest)
+        extra["intervals"] = _intervals(draws)
+    if asked.boxes is not None:
+        extra["boxes"] = _of_boxes(asked.boxes, prepared)
+    card = score_card(prepared, curves, box, tiling, resampling.note, asked.unreadable)
     return Metrics(
-        names=names,
-        keys=list(keys),
-        card=card,
-        coco=_coco(curves, caps, sample.task == "pose"),
-        coco_auto=_auto(curves, most, usual[-1]),
+        names=asked.names,
+        keys=list(asked.keys),
+        card={**asked.card, **card},
+        coco=_coco(curves, prepared.limits.caps, sample.task == "pose"),
+        coco_auto=_coco_of_all(curves, prepared.limits),
         box=box,
-        legacy=legacy,
-        voc=_voc(sample, own, protocols),
-        bins=by_bin if drawn is None else _with_intervals(by_bin, drawn, largest),
-        boxes=None if boxes is None else _of_boxes(boxes, protocols, given),
-        per_class=_per_class(sample, curves, box, names, most, drawn),
-        per_image=_per_image(sample, matched, keys, box.conf),
-        confusion=matrix,
+        voc=_voc(prepared),
+        bins=by_size,
+        per_class=_per_class(prepared, curves, box, draws),
+        per_image=_per_image(sample, matched, asked.keys, box.conf),
         sample=sample,
-        intervals=None if drawn is None else _intervals(drawn),
-        draws=resampled,
+        draws=resampling.draws,
         speed=clock.laps,
-        **parts,
+        **extra,
     )
-
-
-def _pairs(
-    sample: EvaluationInputs, any_class: bool, analysis: bool, chosen: Bins
-) -> tuple[Candidates, Candidates]:
-    """All candidates that are needed, and those of equal class for the protocols."""
-    least = min(LEAST, *(chosen.thresholds or (LEAST,)))
-    if not (any_class or analysis):
-        found = candidates(sample, least)
-        return found, found
-    found = candidates(
-        sample, min(least, diagnosis.BARELY if analysis else confusion.IOU - 0.01), any_class=True
-    )
-    own = found.iou >= least
-    if sample.classes > 1:
-        own &= (
-            sample.detections.instances.class_id[found.detection]
-            == sample.labels.instances.class_id[found.label]
-        )
-    return found, found.take(own)
-
-
-def _analysed(
-    sample: EvaluationInputs,
-    pairs: Candidates,
-    own: Candidates,
-    matched: Ints,
-    tiling: Tiling | str,
-    conf: float,
-    options: ScoreOptions,
-) -> dict[str, Any]:
-    """Seams, error classes and merge efficiency, as far as the tiles are known."""
-    if isinstance(tiling, str):
-        return {"errors": diagnosis.diagnose(sample, pairs, conf=conf)}
-    layout, origins = tiling.layout, tiling.origins
-    parts = {
-        "layout": layout,
-        "seams": _seams(sample, own, matched, tiling, conf, options),
-        "errors": diagnosis.diagnose(sample, pairs, layout, origins, conf),
-    }
-    if origins is not None and origins.raw is not None:
-        parts["efficiency"] = efficiency.efficiency(sample, origins, layout, tiling.per_tile)
-    return parts
 
 
 class _Clock:
@@ -189,316 +107,361 @@ class _Clock:
         self._last = now
 
 
-def _why_none(sample: EvaluationInputs, options: ScoreOptions) -> str:
-    if options.analysis == "none":
-        return "--analysis none"
-    return f"{len(sample.detections)} detections: --analysis full for intervals, seams and error classes"
+def _not_analysed(asked: Measurement) -> Unavailable:
+    if asked.options.analysis == "none":
+        return Unavailable("--analysis none")
+    count = len(asked.sample.detections)
+    return Unavailable(
+        f"{count} detections: --analysis full for intervals, seams and error classes"
+    )
 
 
-def _left_out(tiling: Tiling | str, analysis: bool) -> dict[str, list[str]]:
-    """What is not given, and why."""
-    if isinstance(tiling, str):
-        return {"seams" if analysis else "analysis": [tiling]}
-    return {"tiles": tiling.left_out} if tiling.left_out else {}
+def _matched(prepared: Prepared) -> Ints:
+    """`(D, T)` the label that each detection is matched to; without analysis at IoU 0.5 only."""
+    thresholds = coco.THRESHOLDS if prepared.analysis else coco.THRESHOLDS[:1]
+    return coco.matched(prepared.sample, prepared.same_class, thresholds)
+
+
+def _ratio(part: float, whole: float) -> float:
+    """A part of a whole; NaN of nothing."""
+    if not whole:
+        return NAN
+    return part / whole
+
+
+# --- by protocol
 
 
 def _coco(curves: Curves, caps: Sequence[int], keypoints: bool = False) -> dict[str, float]:
     """COCO's twelve numbers, at these limits; of keypoints its ten, and those of small objects."""
     last = caps[-1]
-    result = {"AP": curves.ap(max_dets=last)}
-    result |= {f"AP{iou * 100:.0f}": curves.ap(max_dets=last, iou=iou) for iou in (0.5, 0.75)}
-    result |= {f"AP_{size.name}": curves.ap(size.name, last) for size in COCO.bins}
-    result |= {f"AR_{cap}": curves.ar(max_dets=cap) for cap in caps}
+    numbers = {"AP": curves.ap(max_dets=last)}
+    for name, iou in IOUS.items():
+        numbers[f"AP{name}"] = curves.ap(max_dets=last, iou=iou)
+    for size in COCO.bins:
+        numbers[f"AP_{size.name}"] = curves.ap(size.name, last)
+    for cap in caps:
+        numbers[f"AR_{cap}"] = curves.ar(max_dets=cap)
     if keypoints:
-        result |= {f"AR{iou * 100:.0f}": curves.ar(max_dets=last, iou=iou) for iou in (0.5, 0.75)}
-    return result | {f"AR_{size.name}": curves.ar(size.name, last) for size in COCO.bins}
+        for name, iou in IOUS.items():
+            numbers[f"AR{name}"] = curves.ar(max_dets=last, iou=iou)
+    for size in COCO.bins:
+        numbers[f"AR_{size.name}"] = curves.ar(size.name, last)
+    return numbers
 
 
-def _auto(curves: Curves, most: int, limit: int) -> dict[str, float]:
+def _coco_of_all(curves: Curves, limits: DetectionLimits) -> dict[str, float]:
     """The same where all detections count; `cost_of_limit` is what COCO's usual limit takes from
     AP.
     """
-    found = _coco(curves, [most])
-    found["AR"] = found.pop(f"AR_{most}")
-    return {
-        "max_dets": most,
-        **found,
-        "limit": limit,
-        "cost_of_limit": found["AP"] - curves.ap(max_dets=limit),
-    }
+    numbers = _coco(curves, [limits.every])
+    numbers["AR"] = numbers.pop(f"AR_{limits.every}")
+    cost = numbers["AP"] - curves.ap(max_dets=limits.limit)
+    return {"max_dets": limits.every, **numbers, "limit": limits.limit, "cost_of_limit": cost}
 
 
-def _of_boxes(
-    sample: EvaluationInputs, protocols: Sequence[str], given: Sequence[int]
-) -> dict[str, Any]:
+def _extra_ultralytics(prepared: Prepared) -> dict[str, Any]:
+    """The confusion matrix, and the numbers of Ultralytics 8.3, where they are asked for."""
+    sample = prepared.sample
+    legacy = None
+    matrix = None
+    if "ultralytics-8.3" in prepared.protocols:
+        legacy = ultralytics.evaluate(sample, prepared.same_class, legacy=True)
+    if "ultralytics" in prepared.protocols:
+        matrix = confusion.confusion(sample, prepared.pairs)
+    return {"legacy": legacy, "confusion": matrix}
+
+
+def _voc(prepared: Prepared) -> dict[str, float]:
+    """The mean AP of each protocol of VOC and DOTA that is asked for; NaN without labels."""
+    result = {}
+    for name, settings in VOC.items():
+        if name in prepared.protocols:
+            values = voc.ap(prepared.sample, prepared.same_class, **settings)
+            known = values[~np.isnan(values)]
+            result[name] = float(known.mean()) if len(known) else NAN
+    return result
+
+
+def _of_boxes(boxes: EvaluationInputs, prepared: Prepared) -> dict[str, Any]:
     """The numbers of outlines' or poses' boxes, by the protocols that Ultralytics and pycocotools
     have for both.
     """
-    pairs = candidates(sample, LEAST)
+    pairs = candidates(boxes, LEAST)
     result: dict[str, Any] = {}
-    if "coco" in protocols:
-        most, limit = max(sample.most(), coco.MAX_DETS[-1]), coco.MAX_DETS[-1]
-        caps = list(given or coco.MAX_DETS)
-        curves = coco.evaluate(sample, pairs, (ALL, *COCO.bins), sorted({*caps, limit, most}))
-        result |= {"coco": _coco(curves, caps), "coco_auto": _auto(curves, most, limit)}
+    if "coco" in prepared.protocols:
+        limits = DetectionLimits(prepared.limits.asked, coco.MAX_DETS, boxes.most())
+        curves = coco.evaluate(boxes, pairs, (ALL, *COCO.bins), limits.evaluated)
+        result["coco"] = _coco(curves, limits.caps)
+        result["coco_auto"] = _coco_of_all(curves, limits)
     for name in ("ultralytics", "ultralytics-8.3"):
-        if name in protocols:
-            result[name] = summary(
-                ultralytics.evaluate(sample, pairs, legacy=name != "ultralytics")
-            )
+        if name in prepared.protocols:
+            legacy = name != "ultralytics"
+            result[name] = summary(ultralytics.evaluate(boxes, pairs, legacy=legacy))
     return result
 
 
-def _with_intervals(by_bin: dict[str, Any], drawn: Draws, most: int) -> dict[str, Any]:
-    """Size bins with 95 % of their AP, where the replicates are of the same bins and detections."""
-    if by_bin["max_dets"] < most:
-        return by_bin
-    known = {size.name: a for a, size in enumerate(drawn.bins)}
-    prefix = "" if by_bin["protocol"] == COCO.name else BIN
-    for name, row in by_bin["sizes"].items():
-        if prefix + name in known:
-            a = known[prefix + name]
-            row["interval"] = _ends(row["AP"], drawn.ap[:, a], row["labels"], int(drawn.images[a]))
-    return by_bin
+# --- by size
 
 
-def _binned(
-    sample: EvaluationInputs, pairs: Candidates, chosen: Bins, cap: int | None, known: Curves
-) -> dict[str, Any]:
-    """Size bins under the limit that was asked for, or their protocol's, or none."""
-    limit = cap or chosen.max_dets or known.max_dets[-1]
-    thresholds = coco.THRESHOLDS if chosen.thresholds is None else np.array(chosen.thresholds)
-    same = chosen.thresholds is None and limit in known.max_dets and chosen.bins == known.bins[1:]
-    curves = known if same else coco.evaluate(sample, pairs, chosen.bins, (limit,), thresholds)
+def _by_size(prepared: Prepared, known: Curves) -> dict[str, Any]:
+    """Size bins under the limit that is asked for, or their protocol's, or none.
 
-    def row(size: Bin) -> dict[str, Any]:
-        labels = curves.labels[:, [b.name for b in curves.bins].index(size.name)].sum()
-        sides = {"low": size.low**0.5, "high": size.high**0.5 if size.high < ALL.high else None}
-        values = {**sides, "labels": int(labels), "AP": curves.ap(size.name, limit)}
-        for iou in thresholds if chosen.thresholds is not None else (0.5,):
-            values[f"AP{iou * 100:.0f}"] = curves.ap(size.name, limit, iou)
-        return values | {"AR": curves.ar(size.name, limit)}
+    Args:
+        known: of COCO's bins; taken where the same is asked for.
+    """
+    chosen = prepared.size_bins
+    limit = chosen.max_dets or known.max_dets[-1]
+    if prepared.limits.asked:
+        limit = prepared.limits.asked[-1]
+    thresholds = coco.THRESHOLDS
+    apart = np.array([0.5])  # IoU at which AP is given apart
+    if chosen.thresholds is not None:
+        thresholds = apart = np.array(chosen.thresholds)
+    same = chosen.thresholds is None and chosen.bins == known.bins[1:]
+    if same and limit in known.max_dets:
+        curves = known
+    else:
+        curves = coco.evaluate(
+            prepared.sample, prepared.same_class, chosen.bins, (limit,), thresholds
+        )
+    rows = {size.name: _size_row(curves, size, limit, apart) for size in chosen.bins}
+    return {"protocol": chosen.name, "max_dets": limit, "sizes": rows}
 
-    return {
-        "protocol": chosen.name,
-        "max_dets": limit,
-        "sizes": {size.name: row(size) for size in chosen.bins},
+
+def _size_row(curves: Curves, size: Bin, limit: int, ious: Floats) -> dict[str, Any]:
+    a = curves.bins.index(size)
+    high = None
+    if size.high < ALL.high:
+        high = size.high**0.5
+    row: dict[str, Any] = {
+        "low": size.low**0.5,
+        "high": high,
+        "labels": int(curves.labels[:, a].sum()),
+        "AP": curves.ap(size.name, limit),
     }
+    for iou in ious:
+        row[f"AP{iou * 100:.0f}"] = curves.ap(size.name, limit, iou)
+    row["AR"] = curves.ar(size.name, limit)
+    return row
 
 
-def _voc(sample: EvaluationInputs, pairs: Candidates, protocols: Sequence[str]) -> dict[str, float]:
-    kinds: dict[str, dict[str, Any]] = {
-        "voc": {},
-        "voc07": {"points": 11},
-        "dota": {"points": 11, "strict": True},
-    }
+# --- intervals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Resampling:
+    """AP of resampled images.
+
+    Attributes:
+        draws: None where they are not asked for.
+        note: how they were made, or why the images are too few for intervals.
+        few: whether they are.
+    """
+
+    draws: Draws | None = None
+    note: str | None = None
+    few: bool = False
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> _Resampling:
+        options = prepared.options
+        if not (prepared.analysis and options.replicates):
+            return cls()
+        sample = prepared.sample
+        labelled = np.unique(sample.labels.image[~sample.labels.ignored])
+        too_few = bootstrap.few(sample.images, len(labelled))
+        note = f"{options.replicates} resamplings of images, 95 %, seed {options.seed}"
+        return cls(_draws(prepared), too_few or note, too_few is not None)
+
+    @property
+    def trusted(self) -> Draws | None:
+        """Those that intervals can be made from."""
+        if self.few:
+            return None
+        return self.draws
+
+
+def _draws(prepared: Prepared) -> Draws:
+    """AP of all sizes, of COCO's bins, and of those asked for if they are others."""
+    options = prepared.options
+    weights = bootstrap.weights(prepared.sample.images, options.replicates, options.seed)
+    size_bins = [ALL, *COCO.bins]
+    chosen = prepared.size_bins
+    if chosen.thresholds is None and chosen.bins != COCO.bins:
+        for size in chosen.bins:
+            size_bins.append(replace(size, name=BIN + size.name))
+    return bootstrap.draws(prepared.sample, prepared.same_class, weights, tuple(size_bins))
+
+
+def _intervals(draws: Draws) -> dict[str, Any]:
+    """95 % of AP where all detections count, of all sizes and of COCO's bins."""
     result = {}
-    for name, how in kinds.items():
-        if name in protocols:
-            values = voc.ap(sample, pairs, **how)
-            values = values[~np.isnan(values)]
-            result[name] = float(values.mean()) if len(values) else float("nan")
-    return result
-
-
-def _drawn(
-    sample: EvaluationInputs, pairs: Candidates, chosen: Bins, options: ScoreOptions
-) -> Draws:
-    weights = bootstrap.weights(sample.images, options.replicates, options.seed)
-    more = chosen.bins if chosen.thresholds is None and chosen.bins != COCO.bins else ()
-    return bootstrap.draws(
-        sample,
-        pairs,
-        weights,
-        (ALL, *COCO.bins, *(replace(size, name=BIN + size.name) for size in more)),
-    )
-
-
-def _intervals(drawn: Draws) -> dict[str, Any]:
-    """95 % of AP where all detections count, of sizes and of classes."""
-    result = {}
-    for a, size in enumerate(drawn.bins[: 1 + len(COCO.bins)]):
-        name = "AP" if size.name == ALL.name else f"AP_{size.name}"
-        rests_on = int(drawn.labels[:, a].sum()), int(drawn.images[a])
-        result[name] = _ends(drawn.estimate.ap[a], drawn.ap[:, a], *rests_on)
+    estimate = draws.estimate
+    for a, size in enumerate(draws.bins[: 1 + len(COCO.bins)]):
+        labels = int(draws.labels[:, a].sum())
+        images = int(draws.images[a])
+        ap = _ends(estimate.ap[a], draws.ap[:, a], labels, images)
         if size.name == ALL.name:
-            result["AP50"] = _ends(drawn.estimate.ap50[a], drawn.ap50[:, a], *rests_on)
+            result["AP"] = ap
+            result["AP50"] = _ends(estimate.ap50[a], draws.ap50[:, a], labels, images)
+        else:
+            result[f"AP_{size.name}"] = ap
     return result
 
 
-def _said(options: ScoreOptions) -> str:
-    return f"{options.replicates} resamplings of images, 95 %, seed {options.seed}"
+def _with_intervals(by_size: dict[str, Any], draws: Draws, largest: int) -> dict[str, Any]:
+    """Size bins with 95 % of their AP, where the replicates are of the same bins and detections."""
+    if by_size["max_dets"] < largest:
+        return by_size
+    known = {size.name: a for a, size in enumerate(draws.bins)}
+    prefix = "" if by_size["protocol"] == COCO.name else BIN
+    for name, row in by_size["sizes"].items():
+        a = known.get(prefix + name)
+        if a is not None:
+            images = int(draws.images[a])
+            row["interval"] = _ends(row["AP"], draws.ap[:, a], row["labels"], images)
+    return by_size
 
 
 def _ends(estimate: float, replicates: Floats, labels: int, images: int) -> list[float]:
     """Where an AP is likely to lie; NaN with labels in too few images."""
     if bootstrap.few(images, images) is not None:
-        return [float("nan")] * 2
-    found = bootstrap.interval(float(estimate), replicates, labels=labels)
-    return [found.low, found.high]
+        return [NAN, NAN]
+    interval = bootstrap.interval(float(estimate), replicates, labels=labels)
+    return [interval.low, interval.high]
 
 
-def _seams(
-    sample: EvaluationInputs,
-    pairs: Candidates,
-    matched: Ints,
-    tiling: Tiling,
-    conf: float,
-    options: ScoreOptions,
-) -> Seams:
-    """Of the images whose tiles are known."""
+# --- analysis
+
+
+def _analysis(
+    prepared: Prepared, matched: Ints, tiling: Tiling | Unavailable, conf: float
+) -> dict[str, Any]:
+    """Seams, error classes and merge efficiency, as far as the tiles are known."""
+    if not prepared.analysis:
+        return {}
+    sample = prepared.sample
+    if isinstance(tiling, Unavailable):
+        return {"errors": diagnosis.diagnose(sample, prepared.pairs, conf=conf)}
     layout = tiling.layout
+    origins = tiling.origins
+    parts = {
+        "layout": layout,
+        "seams": _seams(prepared, matched, layout, conf),
+        "errors": diagnosis.diagnose(sample, prepared.pairs, layout, origins, conf),
+    }
+    if origins is not None and origins.raw is not None:
+        parts["efficiency"] = efficiency.efficiency(sample, origins, layout, tiling.per_tile)
+    return parts
+
+
+def _seams(prepared: Prepared, matched: Ints, layout: TileLayout, conf: float) -> Seams:
+    """Of the images whose tiles are known."""
+    sample = prepared.sample
+    pairs = prepared.same_class
+    options = prepared.options
     tiled = np.diff(layout.offsets) > 0
-    margins = seams.visibility(sample.labels.instances.boxes, sample.labels.image, layout)
-    margin = np.where(tiled[sample.labels.image], margins.margin, np.inf)
+    visibility = seams.visibility(sample.labels.instances.boxes, sample.labels.image, layout)
+    of_tiled = tiled[sample.labels.image]
+    margin = np.where(of_tiled, visibility.margin, np.inf)
+    scale = np.ones(sample.images)
+    scale[tiled] = layout.scale[layout.offsets[:-1][tiled]]
     if not tiled.all():
-        kept = tiled[sample.labels.image]
-        margins = seams.Visibility(margins.margin[kept], margins.share[kept], margins.tiles[kept])
-        sample = replace(
-            sample,
-            labels=sample.labels.take(tiled[sample.labels.image]),
-            detections=sample.detections.take(tiled[sample.detections.image]),
-        )
+        visibility = _visibility_of(visibility, of_tiled)
+        sample = _of_images(sample, tiled)
         layout = replace(layout, sizes=np.where(tiled[:, None], layout.sizes, 0.0))
         pairs = candidates(sample, pairs.least)
         matched = coco.matched(sample, pairs)
-    scale = np.ones(sample.images)
-    scale[tiled] = layout.scale[layout.offsets[:-1][tiled]]
+    gap = seams.gap(sample, matched, visibility, replicates=options.replicates, seed=options.seed)
     return Seams(
-        seams.table(sample, pairs, matched, margins),
-        seams.gap(sample, matched, margins, replicates=options.replicates, seed=options.seed),
-        seams.density(sample, matched, layout, conf),
-        seams.by_resolution(sample, pairs, scale),
-        margin,
+        table=seams.table(sample, pairs, matched, visibility),
+        gap=gap,
+        density=seams.density(sample, matched, layout, conf),
+        resolution=seams.by_resolution(sample, pairs, scale),
+        margin=margin,
     )
 
 
-def _limits(
-    sample: EvaluationInputs, box: Results, most: int, caps: Sequence[int], limit: int
-) -> dict[str, Any]:
-    """How many detections count, and of how many images some do not."""
-    rank = sample.detections.rank
-    return {
-        "labels": int((~sample.labels.ignored).sum()),
-        "ignored_labels": int(sample.labels.ignored.sum()),
-        "detections": len(sample.detections),
-        "images_without_labels": int(sample.images - len(np.unique(sample.labels.image))),
-        "images_without_detections": int(sample.images - len(np.unique(sample.detections.image))),
-        "max_dets": {
-            "coco": list(caps),
-            "auto": most,
-            "limit": limit,
-            "images_beyond_limit": len(np.unique(sample.detections.image[rank >= limit])),
-            "ultralytics": box.max_det,
-            "detections_beyond_ultralytics": int((~box.kept).sum()),
-        },
-    }
-
-
-def _deviations(
-    sample: EvaluationInputs, protocols: Sequence[str], options: ScoreOptions, refused: str | None
-) -> list[str]:
-    """Where numbers may differ from those of the tool that a protocol is named after.
-
-    Args:
-        refused: why pycocotools cannot read the predictions.
-    """
-    result = (
-        ["pycocotools counts a label with id 0 as missed; here it is found"]
-        if "coco" in protocols
-        else []
+def _visibility_of(visibility: seams.Visibility, chosen: Bools) -> seams.Visibility:
+    return seams.Visibility(
+        visibility.margin[chosen], visibility.share[chosen], visibility.tiles[chosen]
     )
-    if "coco" in protocols and refused:
-        result.append(f"pycocotools' loadRes cannot read this file: {refused}")
-    if "coco" in protocols and options.areas != "coco":
-        result.append(
-            "pycocotools sizes a detection by its box, where the file has boxes; here by its mask "
-            "or keypoints"
-        )
-    if any(name.startswith("ultralytics") for name in protocols):
-        result.append("Ultralytics: pixels of the full image, not of the letterboxed one")
-        result.append(
-            f"confusion matrix: above confidence {confusion.CONF}, where validation takes its "
-            "own, 0.001"
-        )
-        conf = sample.detections.instances.confidence
-        ties = len(conf) - len(np.unique(conf.astype(np.float32)))
-        if ties:
-            result.append(
-                f"Ultralytics: {ties} detections share a confidence; their order depends on the "
-                "processor, there and here"
-            )
-        if sample.task == "segment":
-            result.append(
-                "Ultralytics: masks in full resolution, where validation compares smaller ones"
-            )
-    if {"voc", "voc07", "dota"} & set(protocols):
-        result.append("VOC, DOTA: boxes as they are, where the originals add a pixel to each side")
-    if options.ignore_class:
-        result.append("ignored regions by area, where VisDrone's toolkit counts pixels")
-    if options.bins == "tinyperson":
-        result.append(
-            "TinyPerson: sizes and thresholds only, not its overlap with ignored regions, nor its "
-            "miss rate"
-        )
-    return result
+
+
+def _of_images(sample: EvaluationInputs, chosen: Bools) -> EvaluationInputs:
+    """Without the labels and detections of the other images."""
+    labels = sample.labels.take(chosen[sample.labels.image])
+    detections = sample.detections.take(chosen[sample.detections.image])
+    return replace(sample, labels=labels, detections=detections)
+
+
+# --- by class
 
 
 def _per_class(
-    sample: EvaluationInputs,
-    curves: Curves,
-    box: Results,
-    names: Sequence[str],
-    most: int,
-    drawn: Draws | None,
+    prepared: Prepared, curves: Curves, box: Results, draws: Draws | None
 ) -> dict[str, dict[str, Any]]:
     """AP where all detections count; P, R and F1 by Ultralytics at the one confidence of the best
     mean F1.
     """
+    sample = prepared.sample
     detections = np.bincount(sample.detections.instances.class_id, minlength=sample.classes)
-    rows = {int(k): i for i, k in enumerate(box.ap_class_index)}
     images = _labelled_images(sample)
+    places = {int(k): i for i, k in enumerate(box.ap_class_index)}
     result: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(names):
-        i = rows.get(k)
-        row: dict[str, Any] = {"labels": int(curves.labels[k, 0]), "detections": int(detections[k])}
-        row["AP"] = curves.ap(max_dets=most, class_id=k)
-        row |= {
-            f"AP{iou * 100:.0f}": curves.ap(max_dets=most, iou=iou, class_id=k)
-            for iou in (0.5, 0.75)
-        }
-        row |= {f"AP_{size.name}": curves.ap(size.name, most, class_id=k) for size in COCO.bins}
-        row["AR"] = curves.ar(max_dets=most, class_id=k)
-        for label, values in (
-            ("P", box.p),
-            ("R", box.r),
-            ("F1", box.f1),
-            ("best_conf", box.best_conf),
-        ):
-            row[label] = float("nan") if i is None else float(values[i])
-        if drawn is not None:
-            row["interval"] = _ends(
-                drawn.estimate.per_class[k], drawn.per_class[:, k], row["labels"], int(images[k])
-            )
-        result[_free(name, result, names)] = row
+    for k, name in enumerate(prepared.names):
+        labels = int(curves.labels[k, 0])
+        row: dict[str, Any] = {"labels": labels, "detections": int(detections[k])}
+        row |= _coco_of_class(curves, prepared.limits.every, k)
+        row |= _ultralytics_of_class(box, places.get(k))
+        if draws is not None:
+            row["interval"] = _class_interval(draws, k, labels, int(images[k]))
+        result[_unused(name, result, prepared.names)] = row
     return result
+
+
+def _class_interval(draws: Draws, k: int, labels: int, images: int) -> list[float]:
+    return _ends(draws.estimate.per_class[k], draws.per_class[:, k], labels, images)
+
+
+def _coco_of_class(curves: Curves, limit: int, k: int) -> dict[str, float]:
+    numbers = {"AP": curves.ap(max_dets=limit, class_id=k)}
+    for name, iou in IOUS.items():
+        numbers[f"AP{name}"] = curves.ap(max_dets=limit, iou=iou, class_id=k)
+    for size in COCO.bins:
+        numbers[f"AP_{size.name}"] = curves.ap(size.name, limit, class_id=k)
+    numbers["AR"] = curves.ar(max_dets=limit, class_id=k)
+    return numbers
+
+
+def _ultralytics_of_class(box: Results, i: int | None) -> dict[str, float]:
+    """NaN of a class without labels."""
+    columns = {"P": box.p, "R": box.r, "F1": box.f1, "best_conf": box.best_conf}
+    if i is None:
+        return dict.fromkeys(columns, NAN)
+    return {name: float(values[i]) for name, values in columns.items()}
 
 
 def _labelled_images(sample: EvaluationInputs) -> Ints:
     """`(K,)` how many images have labels of each class that count."""
     counted = ~sample.labels.ignored
-    pairs = np.stack([sample.labels.instances.class_id[counted], sample.labels.image[counted]])
+    class_id = sample.labels.instances.class_id[counted]
+    pairs = np.stack([class_id, sample.labels.image[counted]])
     return np.bincount(np.unique(pairs, axis=1)[0], minlength=sample.classes)
 
 
-def _free(name: str, taken: Collection[str], names: Collection[str]) -> str:
+def _unused(name: str, used: Collection[str], names: Collection[str]) -> str:
     """A class's name, numbered where another class has it too."""
     number = 1
-    found = name
-    while found in taken or (number > 1 and found in names):
+    result = name
+    while result in used or (number > 1 and result in names):
         number += 1
-        found = f"{name} ({number})"
-    return found
+        result = f"{name} ({number})"
+    return result
+
+
+# --- by image
 
 
 def _per_image(
@@ -507,42 +470,45 @@ def _per_image(
     """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's
     confidence and above.
     """
-    found, truth = sample.detections, sample.labels
-    sure = found.instances.confidence >= conf
-    label = matched[:, 0]
-    counted = ~truth.ignored
-    right = sure & (label >= 0)
-    right[right] = counted[label[right]]
-    wrong = sure & (label < 0)
-    labels, tp, fp, detections = (
-        np.bincount(image, minlength=sample.images)
-        for image in (
-            truth.image[counted],
-            found.image[right],
-            found.image[wrong],
-            found.image[sure],
-        )
-    )
+    labels, detections, tp, fp = _image_counts(sample, matched[:, 0], conf)
     rows = []
     for i, key in enumerate(keys):
-        p = tp[i] / (tp[i] + fp[i]) if tp[i] + fp[i] else float("nan")
-        r = tp[i] / labels[i] if labels[i] else float("nan")
-        row = {
-            "image": key,
-            "labels": int(labels[i]),
-            "detections": int(detections[i]),
-            "tp": int(tp[i]),
-            "fp": int(fp[i]),
-        }
-        counts = 2 * tp[i] + fp[i] + labels[i] - tp[i]
-        f1 = 2 * tp[i] / counts if counts else float("nan")
-        rows.append(
-            {
-                **row,
-                "fn": int(labels[i] - tp[i]),
-                "precision": float(p),
-                "recall": float(r),
-                "f1": float(f1),
-            }
-        )
+        row = {"image": key, "labels": labels[i], "detections": detections[i]}
+        rows.append(row | _image_numbers(tp[i], fp[i], labels[i]))
     return rows
+
+
+def _image_counts(
+    sample: EvaluationInputs, label: Ints, conf: float
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Labels, detections, true and false positives of each image.
+
+    Args:
+        label: `(D,)` the one that each detection is matched to, -1 for none.
+    """
+    images = sample.images
+    image = sample.detections.image
+    detected = sample.detections.instances.confidence >= conf
+    counted = ~sample.labels.ignored
+    right = detected & (label >= 0)
+    right[right] = counted[label[right]]
+    wrong = detected & (label < 0)
+    labels = _counts(sample.labels.image[counted], images)
+    detections = _counts(image[detected], images)
+    tp = _counts(image[right], images)
+    fp = _counts(image[wrong], images)
+    return labels, detections, tp, fp
+
+
+def _counts(image: Ints, images: int) -> list[int]:
+    counts: list[int] = np.bincount(image, minlength=images).tolist()
+    return counts
+
+
+def _image_numbers(tp: int, fp: int, labels: int) -> dict[str, float]:
+    fn = labels - tp
+    numbers: dict[str, float] = {"tp": tp, "fp": fp, "fn": fn}
+    numbers["precision"] = _ratio(tp, tp + fp)
+    numbers["recall"] = _ratio(tp, labels)
+    numbers["f1"] = _ratio(2 * tp, 2 * tp + fp + fn)
+    return numbers

@@ -1,4 +1,4 @@
-"""What `score` returns: numbers under the names of COCO and of Ultralytics' `results.box`."""
+"""What `score` returns: numbers by the names of COCO and of Ultralytics' `results.box`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,27 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 SUFFIX = {"segment": "(M)", "pose": "(P)"}  # of Ultralytics' keys; (B) of boxes
+# attributes of Ultralytics' `results.box` that `Metrics` has too
+_NUMBERS = {"map", "map50", "map75", "mp", "mr", "nc"}
+_BY_CLASS = {"p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "nt_per_class"}
+_CURVES = {"px", "p_curve", "r_curve", "f1_curve", "prec_values"}
+BOX = frozenset(_NUMBERS | _BY_CLASS | _CURVES)
 
 
 class Number(float):
-    """A number that may be called, as where it is a method of Ultralytics' results."""
+    """A number that may also be called, since it is a method of Ultralytics' results."""
 
     def __call__(self) -> float:
         return float(self)
 
 
 class CallableList(list[Any]):
-    """A list that may be called, with a place or without."""
+    """A list that may also be called, with an index or without."""
 
     def __call__(self, i: int | None = None) -> Any:
-        return list(self) if i is None else self[i]
+        if i is None:
+            return list(self)
+        return self[i]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Seams:
     """How detections differ near the seams of tiles.
 
     Attributes:
-        table: labels by how far inside a tile they lie.
+        table: recall of labels by how far inside a tile they lie.
         gap: recall lost at seams.
         density: false positives near seams.
         resolution: AP by the size in pixels of the tiles.
@@ -63,11 +70,13 @@ class Seams:
 
     def plain(self) -> dict[str, Any]:
         """What the JSON holds."""
+        gap = asdict(self.gap)
+        gap["missing"] = self.gap.missing
         return {
-            "gap": {**asdict(self.gap), "missing": self.gap.missing},
-            "table": [asdict(row) for row in self.table],
-            "density": [asdict(row) for row in self.density],
-            "resolution": [asdict(row) for row in self.resolution],
+            "gap": gap,
+            "table": list(map(asdict, self.table)),
+            "density": list(map(asdict, self.density)),
+            "resolution": list(map(asdict, self.resolution)),
         }
 
 
@@ -81,7 +90,7 @@ class Metrics:
     `mean_results`, `class_result` (these three callable as there, or printed as they are).
 
     Attributes:
-        card: by which protocols, of what, with which limits the numbers are.
+        card: what the numbers are of, by which protocols, with which limits.
         coco: COCO's numbers by name, AP to AR_large; NaN where there is nothing to measure.
         coco_auto: the same where all detections count, and what the limit of 100 costs.
         box: by Ultralytics 8.4.190; `legacy` by 8.3, where it was asked for.
@@ -95,11 +104,11 @@ class Metrics:
             protocol of Ultralytics only.
         only_predicted: the main numbers of the images with predictions alone, where it is not known
             whether others count.
-        intervals, seams, errors, efficiency: None where they were not asked for, or not to be had
-            (`card` says why).
+        intervals, seams, errors, efficiency: None where they were not asked for, or could not be
+            measured (`card` says why).
         layout: the tiles, where they are known.
-        root: the folder of the images, where it is known; `listed` tells that the user names them
-            himself, so that they may lie outside of it.
+        root: the folder of the images, where it is known; `listed` tells that the user's dataset
+            lists them, so that they may lie outside of it.
         inputs: predictions, and folders of images and labels, that were read.
         speed: CPU seconds each step took; no part of the JSON.
     """
@@ -132,16 +141,19 @@ class Metrics:
     speed: dict[str, float] = field(default_factory=dict)
 
     def file_of(self, image: int) -> Path | None:
-        """Where an image lies; None where that is not known, or its name leads out of the folder."""
+        """Where an image lies; None where that is unknown, or its name leads out of the folder."""
         key = self.keys[image]
-        inner = key if self.listed else within(key)
-        return None if self.root is None or inner is None else self.root / inner
+        name = key if self.listed else within(key)
+        if self.root is None or name is None:
+            return None
+        return self.root / name
 
     def __getattr__(self, name: str) -> Any:
         if name in BOX:
             return getattr(self.box, name)
-        if name in self.coco_names():
-            return self.coco[self.coco_names()[name]]
+        known = self.coco_names()
+        if name in known:
+            return self.coco[known[name]]
         raise AttributeError(f"Metrics has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
@@ -150,11 +162,8 @@ class Metrics:
     def coco_names(self) -> dict[str, str]:
         """Attribute names of COCO's numbers: `ap_small` for AP_small. AP and AP50 are `coco["AP"]`,
         since `ap` and `ap50` are Ultralytics' arrays."""
-        return {
-            name.lower(): name
-            for name in object.__getattribute__(self, "coco")
-            if name.lower() not in BOX
-        }
+        names = {name.lower(): name for name in object.__getattribute__(self, "coco")}
+        return {attribute: name for attribute, name in names.items() if attribute not in BOX}
 
     @property
     def fitness(self) -> Number:
@@ -184,44 +193,44 @@ class Metrics:
     def curves(self) -> list[str]:
         """Names of `curves_results`."""
         kinds = ("Precision-Recall", "F1-Confidence", "Precision-Confidence", "Recall-Confidence")
-        return [f"{kind}{self._suffix}" for kind in kinds]
+        return [kind + self._suffix for kind in kinds]
 
     @property
     def results_dict(self) -> dict[str, float]:
         """As Ultralytics' `results.results_dict`."""
-        keys = [
-            f"metrics/{name}{self._suffix}" for name in ("precision", "recall", "mAP50", "mAP50-95")
-        ]
-        return dict(
-            zip([*keys, "fitness"], [*self.box.mean_results(), self.box.fitness()], strict=True)
-        )
+        result = {}
+        names = ("precision", "recall", "mAP50", "mAP50-95")
+        for name, value in zip(names, self.box.mean_results(), strict=True):
+            result[f"metrics/{name}{self._suffix}"] = value
+        result["fitness"] = self.box.fitness()
+        return result
 
     @property
     def image_metrics(self) -> dict[str, dict[str, float]]:
         """By the image's name precision, recall, f1, tp, fp, fn at IoU 0.5, of all confidences, as
         Ultralytics has it.
         """
-        truth, found = self.sample.labels, self.sample.detections
-        count = self.sample.images
-        labels, detections, right = (
-            np.bincount(image, minlength=count).tolist()
-            for image in (
-                truth.image[~truth.crowd],
-                found.image[self.box.kept],
-                found.image[self.box.correct[:, 0]],
-            )
-        )
-        return {
-            key: _image(tp, n, g)
-            for key, tp, n, g in zip(self.keys, right, detections, labels, strict=True)
-        }
+        truth = self.sample.labels
+        image = self.sample.detections.image
+        labels = self._by_image(truth.image[~truth.crowd])
+        detections = self._by_image(image[self.box.kept])
+        right = self._by_image(image[self.box.correct[:, 0]])
+        result = {}
+        for i, key in enumerate(self.keys):
+            result[key] = _image(right[i], detections[i], labels[i])
+        return result
+
+    def _by_image(self, image: Ints) -> list[int]:
+        """How many labels or detections each image has."""
+        counts: list[int] = np.bincount(image, minlength=self.sample.images).tolist()
+        return counts
 
     @property
     def _suffix(self) -> str:
         return SUFFIX.get(self.sample.task, "(B)")
 
     def exit_code(self) -> int:
-        """1 when something was refused, so that it does not count."""
+        """1 when something was rejected, so that it does not count."""
         return int(any(finding.level == "error" for finding in self.findings))
 
     def plain(self) -> dict[str, Any]:
@@ -231,71 +240,58 @@ class Metrics:
             "coco": self.coco,
             "coco_auto": self.coco_auto,
         }
-        protocols = self.card["protocols"]
-        if "ultralytics" in protocols:
+        if "ultralytics" in self.card["protocols"]:
             content["ultralytics"] = summary(self.box)
         if self.legacy is not None:
             content["ultralytics-8.3"] = summary(self.legacy)
-        content |= {"boxes": self.boxes} if self.boxes is not None else {}
-        content |= {"voc": self.voc} if self.voc else {}
-        content |= {"bins": self.bins, "per_class": self.per_class, "intervals": self.intervals}
-        content["seams"] = None if self.seams is None else self.seams.plain()
-        content["errors"] = None if self.errors is None else self.errors.plain()
-        content["efficiency"] = None if self.efficiency is None else self.efficiency.plain()
-        matrix = self.confusion
-        content["confusion"] = (
-            None
-            if matrix is None
-            else {
-                "conf": CONF,
-                "iou": IOU,
-                "names": [*self.names, "background"],
-                "matrix": matrix.tolist(),
-            }
-        )
+        if self.boxes is not None:
+            content["boxes"] = self.boxes
+        if self.voc:
+            content["voc"] = self.voc
+        content["bins"] = self.bins
+        content["per_class"] = self.per_class
+        content["intervals"] = self.intervals
+        content["seams"] = _plain(self.seams)
+        content["errors"] = _plain(self.errors)
+        content["efficiency"] = _plain(self.efficiency)
+        content["confusion"] = self._plain_confusion()
         content["only_predicted"] = self.only_predicted
-        content["findings"] = [{"level": f.level, **msgspec.to_builtins(f)} for f in self.findings]
+        content["findings"] = list(map(_plain_finding, self.findings))
         return cast("dict[str, Any]", finite(content))
+
+    def _plain_confusion(self) -> dict[str, Any] | None:
+        if self.confusion is None:
+            return None
+        names = [*self.names, "background"]
+        return {"conf": CONF, "iou": IOU, "names": names, "matrix": self.confusion.tolist()}
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
         return report_json.indented(self.plain())
 
 
-BOX = frozenset(
-    (
-        *(
-            "p",
-            "r",
-            "f1",
-            "all_ap",
-            "ap",
-            "ap50",
-            "ap_class_index",
-            "maps",
-            "map",
-            "map50",
-            "map75",
-            "mp",
-            "mr",
-            "nc",
-            "px",
-        ),
-        *("p_curve", "r_curve", "f1_curve", "prec_values", "nt_per_class"),
-    )
-)
+def _plain_finding(finding: Finding) -> dict[str, Any]:
+    return {"level": finding.level, **msgspec.to_builtins(finding)}
+
+
+def _plain(part: Seams | Diagnosis | Efficiency | None) -> dict[str, Any] | None:
+    return None if part is None else part.plain()
 
 
 def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
     """Of an image without either, all is right (utils/metrics.py: update_image_metrics)."""
+    precision = recall = f1 = 0.0
     if not detections and not labels:
-        p = r = f1 = 1.0
-    else:
-        p, r = tp / detections if detections else 0.0, tp / labels if labels else 0.0
-        f1 = 2 * p * r / (p + r) if p + r else 0.0
+        precision = recall = 1.0
+    if detections:
+        precision = tp / detections
+    if labels:
+        recall = tp / labels
+    if precision + recall:
+        f1 = 2 * precision * recall / (precision + recall)
     return {
-        "precision": p,
-        "recall": r,
+        "precision": precision,
+        "recall": recall,
         "f1": f1,
         "tp": tp,
         "fp": detections - tp,
@@ -332,7 +328,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return finite(value.tolist())
     if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return float(value)
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     return value

@@ -19,7 +19,6 @@ from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
 
 NAME = "score.json"
-TABLES = ("per_class.csv", "per_image.csv", "confusion.csv", "curves.csv")
 REPORT = "report.html"
 PLOTS = ("pr_curve", "f1_curve", "p_curve", "r_curve", "confusion_matrix", "sizes", "seams")
 
@@ -61,9 +60,8 @@ def _texts(metrics: Metrics, numbers: bytes) -> dict[str, bytes]:
     from tiler.scoring.report.plots import figures
 
     texts: dict[str, bytes] = {NAME: numbers}
-    tables = (per_class(metrics), per_image(metrics), confusion(metrics), curves(metrics))
-    for name, table in zip(TABLES, tables, strict=True):
-        texts[name] = table.encode("utf-8", "surrogateescape")
+    for name, table in TABLES.items():
+        texts[name] = table(metrics).encode("utf-8", "surrogateescape")
     with suppress(TilerError):  # without matplotlib the page says so
         texts |= figures(metrics)
     texts[REPORT] = page(metrics).encode("utf-8", "surrogateescape")
@@ -71,12 +69,12 @@ def _texts(metrics: Metrics, numbers: bytes) -> dict[str, bytes]:
 
 
 def owned(path: str) -> bool:
-    """Whether a file, by its path in an output, is of it."""
+    """Whether a path in an output is that of a file of ours."""
     return path in (NAME, REPORT, *TABLES, *(f"{name}.png" for name in PLOTS))
 
 
 def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV, with nothing where there is nothing to measure, and text as `cells` has it.
+    """CSV: empty cells where there is nothing to measure, text as `csv_cells` escapes it.
 
     >>> text_of(["class", "AP"], [["car", 0.5], ["bus", float("nan")]])
     'class,AP\\ncar,0.5\\nbus,\\n'
@@ -91,40 +89,53 @@ def text_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return csv_cells.escaped(value)
-    return "" if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return value
 
 
 def per_class(metrics: Metrics) -> str:
     """A row a class."""
-    head = [name for name in next(iter(metrics.per_class.values()), {}) if name != "interval"]
-    return text_of(
-        ["class", *head],
-        ([name, *(row[column] for column in head)] for name, row in metrics.per_class.items()),
-    )
+    first = next(iter(metrics.per_class.values()), {})
+    head = [name for name in first if name != "interval"]
+    rows = []
+    for name, row in metrics.per_class.items():
+        rows.append([name, *(row[column] for column in head)])
+    return text_of(["class", *head], rows)
 
 
 def per_image(metrics: Metrics) -> str:
     """A row an image, at the confidence of the best mean F1."""
     rows = metrics.per_image
-    return text_of(list(rows[0]) if rows else ["image"], (list(row.values()) for row in rows))
+    head = list(rows[0]) if rows else ["image"]
+    return text_of(head, [list(row.values()) for row in rows])
 
 
 def confusion(metrics: Metrics) -> str:
     """Rows are what was predicted, columns what is true."""
     names = [*metrics.names, "background"]
-    matrix = [] if metrics.confusion is None else metrics.confusion.tolist()
-    rows = ([name, *row] for name, row in zip(names, matrix, strict=bool(matrix)))
+    rows = []
+    if metrics.confusion is not None:
+        for name, counts in zip(names, metrics.confusion.tolist(), strict=True):
+            rows.append([name, *counts])
     return text_of(["predicted", *names], rows)
 
 
 def curves(metrics: Metrics) -> str:
-    """Means over the classes: precision over recall, and P, R, F1 over the confidence, at IoU 0.5."""
+    """Means over the classes at IoU 0.5: precision over recall, and P, R, F1 over confidence."""
     box = metrics.box
     head = ["x", "precision_at_recall", "precision_at_conf", "recall_at_conf", "f1_at_conf"]
     if not len(box.p):
         return text_of(head, [])
-    means = [
-        curve.mean(axis=0).tolist()
-        for curve in (box.prec_values, box.p_curve, box.r_curve, box.f1_curve)
-    ]
-    return text_of(head, zip(box.px.tolist(), *means, strict=True))
+    columns = [box.px.tolist()]
+    for curve in (box.prec_values, box.p_curve, box.r_curve, box.f1_curve):
+        columns.append(curve.mean(axis=0).tolist())
+    return text_of(head, zip(*columns, strict=True))
+
+
+TABLES = {
+    "per_class.csv": per_class,
+    "per_image.csv": per_image,
+    "confusion.csv": confusion,
+    "curves.csv": curves,
+}

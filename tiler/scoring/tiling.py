@@ -1,5 +1,5 @@
-"""What is known of the tiles: their layout, what merged detections are made of, what was said on
-each tile.
+"""What is known of the tiles: where they lie, what each merged detection was made from, and the
+labels and predictions of each tile.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
 from tiler.datasets import index as indexes
-from tiler.datasets.index import Index, TiledImage
 from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
@@ -22,11 +21,11 @@ from tiler.formats.text_files import read_bytes
 from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
-from tiler.predictions import Frames, Reading, open_predictions
-from tiler.scoring.ground_truth import joined
+from tiler.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.scoring.ground_truth import boxes_of, index_by_name, joined, numbers_of
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats, Ints
+    from tiler.types import Bools, Floats, Ints, Task
 
 MERGED = "-merged"
 
@@ -42,13 +41,13 @@ class Scored:
         keys, sizes: the images and their width and height.
         reading: how predictions on tiles are read.
         renamed: gives predictions the classes of the labels.
-        counted: which labels or detections count, of images by their number.
+        counted: which labels or detections count, given the number of each one's image.
     """
 
     preds: Path | None
     keys: Sequence[str]
     sizes: Floats
-    found: Predicted
+    detections: Predicted
     names: tuple[str, ...]
     reading: Reading
     renamed: Callable[[Instances], Instances]
@@ -60,30 +59,72 @@ class Tiling:
     """The tiles of the images that are scored.
 
     Attributes:
-        said: where they are known from, in words.
-        origins: of the detections, where that is known.
+        source: the name of the file that they are known from.
+        origins: of the detections, where they are known.
         per_tile: each tile with its own labels and predictions, where these are at hand.
-        left_out: what cannot be told, and why.
+        left_out: what cannot be measured, and why.
     """
 
     layout: TileLayout
-    said: str
+    source: str
     origins: Origins | None
     per_tile: EvaluationInputs | None
     left_out: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """In place of a result: the reason why there is none."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTiles:
+    """The T tiles of one image.
+
+    Attributes:
+        rects: `(T, 4)` float64 xyxy, px of the image.
+        scales: `(T,)` tile px per image px.
+    """
+
+    names: list[str]
+    rects: Floats
+    scales: Floats
+
+    @classmethod
+    def none(cls) -> ImageTiles:
+        return cls([], np.empty((0, 4)), np.empty(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileInstances:
+    """Labels or predictions of tiles, in px of the images, and the number of each one's tile."""
+
+    instances: Instances
+    tile: Ints
+
+
+def provenance_of(preds: Path | None) -> Path | None:
+    """The merged.jsonl in which `tiler merge` wrote what each detection was made from, if there is
+    one.
+    """
+    if preds is None or not os.path.isfile(preds / provenance.NAME):
+        return None
+    return preds / provenance.NAME
+
+
 def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     """Width and height of the images, as merged predictions have them."""
-    path = (preds or Path()) / provenance.NAME
-    if preds is None or not os.path.isfile(path):
+    path = provenance_of(preds)
+    if path is None:
         return {}
     return {
         source.source: (source.width, source.height) for source in provenance.read_sources(path)
     }
 
 
-def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | str:
+def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tiling | Unavailable:
     """What is known of the tiles, or why nothing is.
 
     Args:
@@ -94,230 +135,343 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
     Raises:
         TilerError: what is given cannot be used.
     """
-    preds = scored.preds
-    before = tile_preds or (None if preds is None else _before(preds))
-    path = (
-        indexes.manifest_of(before or preds or Path(), tiles)
-        if tiles is not None or preds is not None
-        else None
-    )
-    merged: dict[int, provenance.MergedImage] = {}
-    if preds is not None and os.path.isfile(preds / provenance.NAME):
-        merged = by_image(
-            scored.keys, {s.source: s for s in provenance.read_sources(preds / provenance.NAME)}
-        )
-    places = _of_merged(merged) if merged or path is None else _of_manifest(path, scored.keys)
-    if not places:
-        return (
+    on_tiles = tile_preds
+    if on_tiles is None and scored.preds is not None:
+        on_tiles = _named_after(scored.preds)
+    manifest_path = None
+    if tiles is not None or scored.preds is not None:
+        manifest_path = indexes.manifest_of(on_tiles or scored.preds or Path(), tiles)
+    merged = _merged_images(scored)
+    tiles_of = _tiles_by_image(merged, manifest_path, scored.keys)
+    if not tiles_of:
+        return Unavailable(
             "no merged.jsonl of these images beside the predictions, and no manifest of their "
             "tiles (--tiles)"
         )
-    none: Place = ([], np.empty((0, 4)), np.empty(0))
-    ordered = [places.get(i, none) for i in range(len(scored.keys))]
-    layout = TileLayout.of(
-        [rects for _, rects, _ in ordered], [scales for _, _, scales in ordered], scored.sizes
-    )
-    names = [name for own, _, _ in ordered for name in own]
+    sample = _TiledSample.of(scored, tiles_of)
     left_out = []
-    if len(places) < len(scored.keys):
-        left_out.append(f"seams of {len(scored.keys) - len(places)} images without tiles")
-    origins, why = _known_origins(scored, merged, layout, names, before)
-    left_out += why
-    per_tile = None
-    if (
-        origins is not None
-        and origins.raw is not None
-        and path is not None
-        and scored.found.instances.task == "detect"
-    ):
-        per_tile = _per_tile(path, names, layout, origins, scored)
+    untiled = len(scored.keys) - len(tiles_of)
+    if untiled:
+        left_out.append(f"seams of {untiled} images without tiles")
+    origins, unknown = _known_origins(sample, merged, on_tiles)
+    left_out += unknown
+    per_tile = _per_tile(sample, origins, manifest_path)
     if per_tile is None:
         left_out.append(
             "AP on tiles: it needs boxes, the predictions on tiles, and the output of tiler split "
             "(--tiles)"
         )
-    return Tiling(layout, provenance.NAME if merged else manifest.NAME, origins, per_tile, left_out)
+    source = provenance.NAME if merged else manifest.NAME
+    return Tiling(sample.layout, source, origins, per_tile, left_out)
 
 
-Place = tuple[list[str], "Floats", "Floats"]  # names, windows and scales of an image's tiles
+# --- the layout of the tiles
 
 
-def _of_merged(merged: Mapping[int, provenance.MergedImage]) -> dict[int, Place]:
-    places = {}
-    for i, source in merged.items():
-        rects = np.array(
-            [(t.x, t.y, t.x + t.w, t.y + t.h) for t in source.tiles], np.float64
-        ).reshape(-1, 4)
-        places[i] = (
-            [t.name for t in source.tiles],
-            rects,
-            np.array([t.scale for t in source.tiles], np.float64),
-        )
-    return places
+def _merged_images(scored: Scored) -> dict[int, provenance.MergedImage]:
+    """What `tiler merge` wrote of each image, by its number; empty where it wrote nothing."""
+    path = provenance_of(scored.preds)
+    if path is None:
+        return {}
+    sources = {source.source: source for source in provenance.read_sources(path)}
+    return by_image(scored.keys, sources)
 
 
-def _of_manifest(path: Path, keys: Sequence[str]) -> dict[int, Place]:
-    images = by_image(keys, {image.key: image for image in indexes.of_manifest(path).images})
-    return {i: (image.names, image.rects, image.scale) for i, image in images.items()}
+def _tiles_by_image(
+    merged: Mapping[int, provenance.MergedImage], manifest_path: Path | None, keys: Sequence[str]
+) -> dict[int, ImageTiles]:
+    """The tiles of each image by its number: by merged.jsonl, else by the manifest."""
+    tiles_of = {}
+    if merged or manifest_path is None:
+        for i, source in merged.items():
+            tiles_of[i] = _merged_tiles(source)
+        return tiles_of
+    listed = {image.key: image for image in indexes.of_manifest(manifest_path).images}
+    for i, image in by_image(keys, listed).items():
+        tiles_of[i] = ImageTiles(image.names, image.rects, image.scale)
+    return tiles_of
+
+
+def _merged_tiles(source: provenance.MergedImage) -> ImageTiles:
+    names = []
+    corners = []
+    scales = []
+    for tile in source.tiles:
+        names.append(tile.name)
+        corners.append((tile.x, tile.y, tile.x + tile.w, tile.y + tile.h))
+        scales.append(tile.scale)
+    rects = np.array(corners, np.float64).reshape(-1, 4)
+    return ImageTiles(names, rects, np.array(scales, np.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TiledSample:
+    """What is scored, and all tiles of its images.
+
+    Attributes:
+        names: of the tiles, in the order of the layout.
+    """
+
+    scored: Scored
+    layout: TileLayout
+    names: list[str]
+
+    @classmethod
+    def of(cls, scored: Scored, tiles_of: Mapping[int, ImageTiles]) -> Self:
+        """The tiles in the order of the images."""
+        none = ImageTiles.none()
+        rects = []
+        scales = []
+        names: list[str] = []
+        for i in range(len(scored.keys)):
+            own = tiles_of.get(i, none)
+            rects.append(own.rects)
+            scales.append(own.scales)
+            names += own.names
+        return cls(scored, TileLayout.of(rects, scales, scored.sizes), names)
+
+    def counted(self, instances: Instances, tile: Ints) -> TileInstances:
+        """The labels or predictions that count, in px of the images, given the tile of each."""
+        renamed = self.scored.renamed(instances)
+        counts = self.scored.counted(renamed, self.layout.image()[tile])
+        return TileInstances(renamed.take(counts), tile[counts])
+
+
+def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
+    """Values by the number of their image. They are named by its path, or by its last part if no
+    other image has the same.
+    """
+    index = index_by_name(keys, Path())
+    number = {key: i for i, key in enumerate(keys)}
+    result = {}
+    for name, value in values.items():
+        place = index.place(os.path.splitext(name)[0])
+        if place is not None:
+            result[place[0]] = value
+    for name, value in values.items():
+        if name in number:
+            result[number[name]] = value
+    return dict(sorted(result.items()))
+
+
+# --- where detections come from
 
 
 def _known_origins(
-    scored: Scored,
-    merged: Mapping[int, provenance.MergedImage],
-    layout: TileLayout,
-    names: list[str],
-    before: Path | None,
+    sample: _TiledSample, merged: Mapping[int, provenance.MergedImage], on_tiles: Path | None
 ) -> tuple[Origins | None, list[str]]:
     """Where detections come from, with the predictions on tiles if they are at hand; and what is
     not known of it.
     """
+    scored = sample.scored
     if not merged or scored.preds is None:
         return None, ["origins of the detections: no merged.jsonl beside the predictions"]
-    origins = _origins(merged, layout, scored.found) if _unchanged(scored.preds, merged) else None
+    origins = None
+    if _unchanged(scored.preds, merged):
+        origins = _origins(merged, sample.layout, scored.detections)
     if origins is None:
         return None, [
             "origins of the detections: merged.jsonl is of other detections than the label files "
             "hold"
         ]
-    if before is None:
+    if on_tiles is None:
         return origins, [
             "predictions on tiles: they are not where they were merged from (--tile-preds)"
         ]
-    raw = _raw(before, names, layout, scored)
-    if isinstance(raw, str):
-        return origins, [f"predictions on tiles: {raw}"]
-    return Origins(origins.tile, origins.offsets, *raw), []
+    predictions = _tile_predictions(on_tiles, sample)
+    if isinstance(predictions, Unavailable):
+        return origins, [f"predictions on tiles: {predictions.reason}"]
+    return replace(origins, raw=predictions.instances, raw_tile=predictions.tile), []
 
 
-def _before(preds: Path) -> Path | None:
+def _named_after(preds: Path) -> Path | None:
     """The predictions that were merged, by the name that tiler merge gives its output."""
-    place = Path(os.path.abspath(preds))
-    before = place.with_name(place.name.removesuffix(MERGED))
-    if not place.name.endswith(MERGED):
+    output = Path(os.path.abspath(preds))
+    if not output.name.endswith(MERGED):
         return None
-    if not os.path.exists(before):
-        before = before.with_name(f"{before.name}.json")
-    return before if os.path.exists(before) else None
-
-
-def by_image(keys: Sequence[str], found: Mapping[str, T]) -> dict[int, T]:
-    """By the number of their image, what is known under its path, or under a name that only it has."""
-    none = np.empty((0, 4))
-    index = Index([TiledImage(key, 0, 0, [], none, none[:, 0]) for key in keys], "", Path())
-    places = {name: index.place(os.path.splitext(name)[0]) for name in found}
-    result = {place[0]: found[name] for name, place in places.items() if place is not None}
-    number = {key: i for i, key in enumerate(keys)}
-    result.update({number[name]: value for name, value in found.items() if name in number})
-    return dict(sorted(result.items()))
+    name = output.name.removesuffix(MERGED)
+    for before in (output.with_name(name), output.with_name(f"{name}.json")):
+        if os.path.exists(before):
+            return before
+    return None
 
 
 def _unchanged(preds: Path, merged: Mapping[int, provenance.MergedImage]) -> bool:
     """Whether the label files are those that were written: as many bytes."""
     try:
-        return all(
-            (preds / name).stat().st_size == size
-            for source in merged.values()
-            for name, size in source.files.items()
-            if name.startswith("labels/")
-        )
+        for source in merged.values():
+            for name, size in source.files.items():
+                if name.startswith("labels/") and (preds / name).stat().st_size != size:
+                    return False
     except OSError:
         return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MergedRows:
+    """The M detections of merged.jsonl, image after image, and the tiles they come from.
+
+    Attributes:
+        first: `(I,)` the first detection of each image, -1 where nothing was merged.
+        count: `(I,)` detections of each image.
+        sizes: `(M,)` how many predictions each detection was made from.
+        tiles: `(sum of sizes,)` the tiles of these predictions, detection after detection.
+    """
+
+    first: Ints
+    count: Ints
+    sizes: Ints
+    tiles: Ints
+
+    @classmethod
+    def of(
+        cls, merged: Mapping[int, provenance.MergedImage], layout: TileLayout
+    ) -> _MergedRows | None:
+        """None if a detection comes from a tile that the image does not have."""
+        first = np.full(len(layout.sizes), -1)
+        count = np.zeros(len(layout.sizes), np.int64)
+        sizes: list[int] = []
+        tiles: list[int] = []
+        for image, source in merged.items():
+            first[image] = len(sizes)
+            count[image] = len(source.detections)
+            sizes += map(len, source.detections)
+            base = int(layout.offsets[image])
+            own = [tile for rows in source.detections for tile, _ in rows]
+            if own and not 0 <= min(own) <= max(own) < len(source.tiles):
+                return None
+            tiles += [base + tile for tile in own]
+        return cls(first, count, np.array(sizes, np.int64), np.array(tiles, np.int64))
+
+    def hold(self, detections: Predicted) -> bool:
+        """Whether the detections can be these: no row beyond the last of its image, and no more."""
+        beyond = detections.instances.row >= self.count[detections.image]
+        scored = np.bincount(detections.image, minlength=len(self.count))
+        return not (beyond.any() or (scored > self.count).any())
 
 
 def _origins(
-    merged: Mapping[int, provenance.MergedImage], layout: TileLayout, found: Predicted
+    merged: Mapping[int, provenance.MergedImage], layout: TileLayout, detections: Predicted
 ) -> Origins | None:
-    """The tiles that each detection comes from; None if rows do not fit."""
-    # where the detections of each image begin in one list of all
-    begin = np.full(len(layout.sizes) + 1, -1)
-    count = np.zeros(len(layout.sizes), np.int64)
-    sources: list[int] = []  # how many rows each detection is made of
-    tiles: list[int] = []
-    for image, source in merged.items():
-        begin[image], count[image] = len(sources), len(source.detections)
-        sources += map(len, source.detections)
-        own = [tile for rows in source.detections for tile, _ in rows]
-        if own and not 0 <= min(own) <= max(own) < len(source.tiles):
-            return None
-        base = int(layout.offsets[image])
-        tiles += [base + tile for tile in own]
-    if (found.instances.row >= count[found.image]).any() or (
-        np.bincount(found.image, minlength=len(count)) > count
-    ).any():
+    """The tiles that each detection comes from; None if merged.jsonl is of other detections."""
+    rows = _MergedRows.of(merged, layout)
+    if rows is None or not rows.hold(detections):
         return None
-    which = begin[found.image] + found.instances.row
-    starts, sizes = ragged.offsets(sources), np.array(sources, np.int64)[which]
-    flat = np.array(tiles, np.int64)[ragged.spans(starts[which], sizes)]
+    which = rows.first[detections.image] + detections.instances.row
+    starts = ragged.offsets(rows.sizes)[which]
+    sizes = rows.sizes[which]
+    tiles = rows.tiles[ragged.spans(starts, sizes)]
     owner = np.repeat(np.arange(len(which)), sizes)
-    flat = flat[np.lexsort((flat, owner))]
-    first = np.ones(len(flat), bool)  # several rows of one tile may have been joined
-    first[1:] = (np.diff(flat) != 0) | (np.diff(owner) != 0)
-    return Origins(flat[first], ragged.offsets(np.bincount(owner[first], minlength=len(which))))
+    tiles = tiles[np.lexsort((tiles, owner))]
+    first = np.ones(len(tiles), bool)  # several rows of one tile may have been joined
+    other_tile = np.diff(tiles) != 0
+    other_owner = np.diff(owner) != 0
+    first[1:] = other_tile | other_owner
+    counts = np.bincount(owner[first], minlength=len(which))
+    return Origins(tiles[first], ragged.offsets(counts))
 
 
-def _raw(
-    preds: Path, names: list[str], layout: TileLayout, scored: Scored
-) -> tuple[Instances, Ints] | str:
-    """The predictions on tiles in px of the images, and the tile of each; or why not."""
-    task = scored.found.instances.task
-    # of merged ones what was merged
-    own = task if scored.reading.task == "auto" else scored.reading.task
+def _tile_predictions(preds: Path, sample: _TiledSample) -> TileInstances | Unavailable:
+    """The predictions on tiles that count, or why there are none."""
+    task = sample.scored.detections.instances.task
+    opened = _opened(preds, sample.scored.reading, task)
+    if isinstance(opened, Unavailable):
+        return opened
+    kept, tiles = _of_tiles(opened.keys, sample.names)
+    if not kept:
+        return Unavailable(f"none in {preds.name} is for a tile of these images")
+    names = [opened.keys[i] for i in kept]
+    rows = opened.batch(kept).read(_frames(names, sample.layout, tiles))
+    instances = rows.instances
+    if instances.task != task:  # their boxes are compared
+        instances = boxes_of(instances)
+    return sample.counted(instances, tiles[rows.tile])
+
+
+def _opened(preds: Path, reading: Reading, task: Task) -> Predictions | Unavailable:
+    """The predictions on tiles; by the task of what they were merged into, if none is given."""
+    if reading.task == "auto":
+        reading = replace(reading, task=task)
     try:
-        found = open_predictions(preds, replace(scored.reading, task=own))
+        return open_predictions(preds, reading)
     except TilerError as error:
         # reports do not tell where things lie
-        return str(error).replace(printable(str(preds)), printable(preds.name))
-    place = {name: i for i, name in enumerate(names)}
-    at = [place.get(os.path.basename(key), -1) for key in found.keys]
-    kept = [i for i, tile in enumerate(at) if tile >= 0]
-    if not kept:
-        return f"none in {preds.name} is for a tile of these images"
-    tiles = np.array([at[i] for i in kept], np.int64)
-    images = layout.sizes[layout.image()[tiles]]
-    within = box.intersection(
-        layout.rects[tiles], np.concatenate([np.zeros_like(images), images], axis=1)
-    )
-    frames = Frames([found.keys[i] for i in kept], layout.rects[tiles], layout.scale[tiles], within)
-    read = found.batch(kept).read(frames)
-    raw, tile = scored.renamed(read.instances), tiles[read.tile]
-    if raw.task != task:  # their boxes are compared
-        raw = Instances(raw.class_id, raw.boxes, conf=raw.conf, row=raw.row)
-    counted = scored.counted(raw, layout.image()[tile])
-    return raw.take(counted), tile[counted]
+        path = printable(str(preds))
+        return Unavailable(str(error).replace(path, printable(preds.name)))
+
+
+def _of_tiles(keys: Sequence[str], names: Sequence[str]) -> tuple[list[int], Ints]:
+    """Which keys are those of tiles, and the numbers of these tiles."""
+    number = {name: i for i, name in enumerate(names)}
+    kept = []
+    tiles = []
+    for i, key in enumerate(keys):
+        name = os.path.basename(key)
+        if name in number:
+            kept.append(i)
+            tiles.append(number[name])
+    return kept, np.array(tiles, np.int64)
+
+
+def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
+    """The tiles as frames of predictions, of which only the part within the image counts."""
+    rects = layout.rects[tiles]
+    sizes = layout.sizes[layout.image()[tiles]]
+    images = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
+    return Frames(names, rects, layout.scale[tiles], box.intersection(rects, images))
+
+
+# --- each tile as an image of its own
 
 
 def _per_tile(
-    path: Path, names: list[str], layout: TileLayout, origins: Origins, scored: Scored
+    sample: _TiledSample, origins: Origins | None, manifest_path: Path | None
 ) -> EvaluationInputs | None:
-    """Each tile as an image of its own: its labels as the trainer sees them, and what was predicted
-    on it.
+    """Each tile as an image of its own: its labels as the trainer sees them, and the predictions on
+    it. None where they are not boxes, or not all at hand.
     """
-    assert origins.raw is not None and origins.raw_tile is not None
-    splits = {
-        tile.name: source.split for source in manifest.read_sources(path) for tile in source.tiles
-    }
-    spec = yolo.Spec("detect", len(scored.reading.names or scored.names))
-    parts, tiles = [], []
-    for number, name in enumerate(names):
-        if name not in splits:
+    if manifest_path is None or sample.scored.detections.instances.task != "detect":
+        return None
+    if origins is None or origins.raw is None or origins.raw_tile is None:
+        return None
+    labels = _tile_labels(manifest_path, sample)
+    if labels is None:
+        return None
+    truth = GroundTruth(labels.instances, labels.tile)
+    predicted = Predicted.of(origins.raw, origins.raw_tile)
+    return EvaluationInputs(truth, predicted, len(sample.names), len(sample.scored.names))
+
+
+def _tile_labels(manifest_path: Path, sample: _TiledSample) -> TileInstances | None:
+    """The labels of all tiles that count; None if some cannot be read."""
+    classes = len(sample.scored.reading.names or sample.scored.names)
+    files = _label_files(manifest_path)
+    parts = []
+    for name, rect in zip(sample.names, sample.layout.rects, strict=True):
+        if name not in files:
             return None
         try:
-            data = read_bytes(path.parent / "labels" / splits[name] / f"{name}.txt", yolo.MAX_BYTES)
-            x0, y0, x1, y1 = layout.rects[number].tolist()
-            read, _ = yolo.read(data, spec, 1, 1, name)
+            data = read_bytes(files[name], yolo.MAX_BYTES)
+            normalised, _ = yolo.read(data, yolo.Spec("detect", classes), 1, 1, name)
         except (OSError, TilerError, SourceRefused):
             return None
-        size = np.array([x1 - x0, y1 - y0])
-        parts.append(
-            read.changed(
-                boxes=read.boxes * np.tile(size, 2) + np.array([x0, y0, x0, y0]), rings=None
-            )
-        )
-        tiles.append(np.full(len(read), number))
-    labels = scored.renamed(joined(parts, "detect", None))
-    tile = np.concatenate([np.empty(0, np.int64), *tiles])
-    counted = scored.counted(labels, layout.image()[tile])
-    truth = GroundTruth(labels.take(counted), tile[counted])
-    return EvaluationInputs(
-        truth, Predicted.of(origins.raw, origins.raw_tile), len(names), len(scored.names)
-    )
+        parts.append(_in_image(normalised, rect))
+    return sample.counted(joined(parts, "detect", None), numbers_of(parts))
+
+
+def _label_files(manifest_path: Path) -> dict[str, Path]:
+    """The label file of each tile by the tile's name."""
+    folder = manifest_path.parent / "labels"
+    files = {}
+    for source in manifest.read_sources(manifest_path):
+        for tile in source.tiles:
+            files[tile.name] = folder / source.split / f"{tile.name}.txt"
+    return files
+
+
+def _in_image(normalised: Instances, rect: Floats) -> Instances:
+    """The labels of a tile in px of its image."""
+    corner = np.tile(rect[:2], 2)
+    size = np.tile(rect[2:] - rect[:2], 2)
+    return normalised.changed(boxes=normalised.boxes * size + corner, rings=None)

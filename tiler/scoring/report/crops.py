@@ -6,15 +6,16 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import Image
 
-from tiler.errors import SourceRefused, printable
+from tiler.errors import SourceRefused
 from tiler.evaluation.diagnosis import (
     FOUND_KINDS,
+    IGNORED,
     LABEL_KINDS,
     LEFT_OUT,
     LOW_CONF,
@@ -24,9 +25,10 @@ from tiler.evaluation.diagnosis import (
 from tiler.evaluation.seams import INSIDE
 from tiler.formats.text_files import open_regular
 from tiler.images import reading
+from tiler.scoring.report.drawing import BLUE, GREEN, GREY, RED, Canvas, Caption
 
 if TYPE_CHECKING:
-    from tiler.evaluation.inputs import EvaluationInputs
+    from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
     from tiler.geometry.instances import Instances
     from tiler.scoring.metrics import Metrics
     from tiler.types import Bools, Floats, Ints
@@ -34,13 +36,11 @@ if TYPE_CHECKING:
 SIDE = 384  # px of a crop; an enlarged one, or one of a small image, may have less
 AROUND, ROOM = 3.0, 1.2  # sides of the object that a crop shows, and the least
 WHOLE = 1280  # px of the longer side of a whole image
-# labels and detections in a crop, of which all have their names; of more those that are wrong, or
-# meant
+# labels and detections in a crop, up to which all are named; of more only the wrong ones, and those
+# that the crop is about
 NAMED = 12
 CLOSEST = 8  # times enlarged, unless the whole image is smaller
-LONGEST = 26  # letters of a name and a confidence
 EACH = 3  # of one image, while others have any
-GREEN, BLUE, RED, GREY = (0, 200, 110), (40, 140, 255), (255, 90, 0), (190, 190, 190)
 
 SEAM_KINDS = ("SeamSplit", "LostInMerge", "SeamDup", "SeamTrunc")
 MISSED = ("NotCovered", "Miss", "LowConf")
@@ -78,6 +78,14 @@ class Crop:
     height: int
 
 
+class Mistake(NamedTuple):
+    """A label or a detection that something is wrong with, by its number."""
+
+    kind: str
+    is_label: bool
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Spot:
     """Where something is wrong.
@@ -95,6 +103,13 @@ class _Spot:
     view: tuple[int, int, int, int]
     zoom: int
 
+    @property
+    def scale(self) -> float:
+        """Px of the crop per px of the image."""
+        if self.zoom > 0:
+            return float(self.zoom)
+        return -1 / self.zoom
+
 
 def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     """The worst places: errors of seams by their confidence, labels missed near seams, then other
@@ -104,42 +119,24 @@ def worst(metrics: Metrics, count: int = 12) -> list[Crop]:
     confidence. Nothing without error classes or a folder of images; images that cannot be opened
     are left out. Each is decoded once.
     """
-    if metrics.errors is None or metrics.root is None:
+    errors = metrics.errors
+    if errors is None or metrics.root is None:
         return []
-    ranked = [*_ranked(metrics, metrics.errors)]
-    places = _chosen(
-        metrics, metrics.errors, [item for item in ranked if item[0] == "Cls"], count // 4
-    )
-    others = _chosen(metrics, metrics.errors, ranked, count - len(places), places)
-    places = [*others, *places]
+    ranked = [*_ranked(metrics, errors)]
+    confused = [mistake for mistake in ranked if mistake.kind == "Cls"]
+    of_class = _chosen(metrics, errors, confused, count // 4)
+    others = _chosen(metrics, errors, ranked, count - len(of_class), of_class)
+    spots = [*others, *of_class]
     crops: dict[int, Crop] = {}
-    for image in sorted({place.image for place in places}):
-        file = metrics.file_of(image)
-        pixels = None if file is None else _opened(file)
+    for image in sorted({spot.image for spot in spots}):
+        pixels = _decoded(metrics, image)
         if pixels is None:
             continue
-        for i, place in enumerate(places):
-            if place.image == image:
+        for i, spot in enumerate(spots):
+            if spot.image == image:
                 with suppress(MemoryError):
-                    crops[i] = _crop(metrics, metrics.errors, pixels, place)
+                    crops[i] = _crop(metrics, errors, pixels, spot)
     return [crops[i] for i in sorted(crops)]
-
-
-# --- which
-
-
-def worst_images(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Rows of `per_image` by how many are false or missed, the most first."""
-
-    def order(i: int) -> tuple[int, float, str]:
-        f1 = rows[i]["f1"]
-        return (
-            -rows[i]["fp"] - rows[i]["fn"],
-            0.0 if f1 is None or np.isnan(f1) else f1,
-            rows[i]["image"],
-        )
-
-    return sorted(range(len(rows)), key=order)
 
 
 def overview(metrics: Metrics) -> Crop | None:
@@ -148,36 +145,90 @@ def overview(metrics: Metrics) -> Crop | None:
     """
     if metrics.errors is None or metrics.root is None:
         return None
-    rows = metrics.per_image
-    for image in worst_images(rows):
-        file = metrics.file_of(image)
-        size = None if file is None else _size(file)
-        pixels = None if file is None or size is None else _opened(file)
-        if size is None or pixels is None:
+    for image in worst_images(metrics.per_image):
+        size = _size(metrics, image)
+        if size is None:
             continue
-        row, reduced = rows[image], -(-max(size) // WHOLE)
-        what = (
-            f"Whole: {row['labels']} labels, {row['tp']} found, {row['fp']} detections false, "
-            f"{row['fn']} labels missed"
-        )
-        zoom = -reduced if reduced > 1 else 1
-        scale = f"; reduced {reduced} times" if reduced > 1 else ""
-        place = _Spot(
-            image,
-            "",
-            f"{what} ({size[0]} x {size[1]} px{scale})",
-            np.full(4, np.nan),
-            (0, 0, *size),
-            zoom,
-        )
-        return _crop(metrics, metrics.errors, pixels, place)
+        pixels = _decoded(metrics, image)
+        if pixels is not None:
+            spot = _whole(metrics.per_image[image], image, size)
+            return _crop(metrics, metrics.errors, pixels, spot)
     return None
+
+
+def worst_images(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Rows of `per_image` by how many are false or missed, the most first."""
+
+    def order(i: int) -> tuple[int, float, str]:
+        row = rows[i]
+        f1 = row["f1"]
+        if f1 is None or np.isnan(f1):
+            f1 = 0.0
+        return -row["fp"] - row["fn"], f1, row["image"]
+
+    return sorted(range(len(rows)), key=order)
+
+
+# --- which mistakes
+
+
+def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[Mistake]:
+    """All mistakes: of several kinds the worst of each in turn."""
+    sample = metrics.sample
+    conf = sample.detections.instances.confidence
+    area = sample.labels.instances.area
+    wrong = np.flatnonzero((errors.found > RIGHT) & (errors.about >= 0))
+    # a label in pieces is as bad as its most confident piece
+    confident = np.zeros(len(sample.labels))
+    np.maximum.at(confident, errors.about[wrong], conf[wrong])
+    every = np.ones(len(sample.labels), bool)
+    elsewhere = every
+
+    at_seams = []
+    for kind in SEAM_KINDS:
+        if kind in LABEL_KINDS:
+            at_seams.append(_labels_of(errors, kind, -confident, every))
+        else:
+            at_seams.append(_detections_of(errors, kind, conf))
+    yield from _in_turn(at_seams)
+    if metrics.seams is not None:
+        margin = metrics.seams.margin
+        near = margin < INSIDE
+        elsewhere = ~near
+        yield from _in_turn([_labels_of(errors, kind, margin, near) for kind in MISSED])
+    false = [_detections_of(errors, kind, conf) for kind in FALSE]
+    missed = [_labels_of(errors, kind, -area, elsewhere) for kind in MISSED]
+    yield from _in_turn([*false, *missed])
+
+
+def _labels_of(errors: Diagnosis, kind: str, order: Floats, chosen: Bools) -> list[Mistake]:
+    """Labels of a kind among those chosen, in an order."""
+    numbers = np.flatnonzero((errors.labels == LABEL_KINDS.index(kind)) & chosen)
+    numbers = numbers[np.argsort(order[numbers], kind="stable")]
+    return [Mistake(kind, True, number) for number in numbers.tolist()]
+
+
+def _detections_of(errors: Diagnosis, kind: str, conf: Floats) -> list[Mistake]:
+    """Detections of a kind, the most confident first."""
+    numbers = np.flatnonzero(errors.found == FOUND_KINDS.index(kind))
+    numbers = numbers[np.argsort(-conf[numbers], kind="stable")]
+    return [Mistake(kind, False, number) for number in numbers.tolist()]
+
+
+def _in_turn(lists: list[list[Mistake]]) -> Iterator[Mistake]:
+    for i in range(max(map(len, lists))):
+        for mistakes in lists:
+            if i < len(mistakes):
+                yield mistakes[i]
+
+
+# --- which places
 
 
 def _chosen(
     metrics: Metrics,
     errors: Diagnosis,
-    ranked: Sequence[tuple[str, bool, int]],
+    ranked: Sequence[Mistake],
     count: int,
     known: Sequence[_Spot] = (),
 ) -> list[_Spot]:
@@ -187,123 +238,133 @@ def _chosen(
     Args:
         known: places that were chosen before.
     """
-    sizes: dict[int, tuple[int, int] | None] = {}
+    size_of = cache(partial(_size, metrics))
     chosen: list[_Spot] = []
     for most in (EACH, count):
-        for kind, is_label, i in ranked:
-            rows: Any = metrics.sample.labels if is_label else metrics.sample.detections
-            image = int(rows.image[i])
-            own = [place for place in (*known, *chosen) if place.image == image]
+        for mistake in ranked:
             if len(chosen) >= count:
                 return chosen
-            if len(own) >= most:
+            image = _image_of(metrics.sample, mistake)
+            same_image = [spot for spot in (*known, *chosen) if spot.image == image]
+            if len(same_image) >= most:
                 continue
-            if image not in sizes:
-                file = metrics.file_of(image)
-                sizes[image] = None if file is None else _size(file)
-            size = sizes[image]
+            size = size_of(image)
             if size is None:
                 continue
-            box = _extent(metrics.sample, errors, is_label, i)
-            if any(_in_sight(place, box) for place in own):
-                continue
-            chosen.append(_place(metrics, rows.instances, image, i, kind, box, size))
+            box = _extent(metrics.sample, errors, mistake)
+            if not any(_in_sight(spot, box) for spot in same_image):
+                chosen.append(_spot(metrics, errors, mistake, box, size))
     return chosen
 
 
-def _ranked(metrics: Metrics, errors: Diagnosis) -> Iterator[tuple[str, bool, int]]:
-    """Kind, whether it is a label, and its number: of several kinds the worst of each in turn."""
-    sample = metrics.sample
-    near = None if metrics.seams is None else metrics.seams.margin
-    conf = sample.detections.instances.confidence
-    wrong = np.flatnonzero((errors.found > RIGHT) & (errors.about >= 0))
-    sure = np.zeros(len(sample.labels))  # a label in pieces is as bad as its surest piece
-    np.maximum.at(sure, errors.about[wrong], conf[wrong])
-    at_seam = np.zeros(len(sample.labels), bool) if near is None else near < INSIDE
-
-    def labels(kind: str, by: Floats, which: Bools | None = None) -> list[tuple[str, bool, int]]:
-        some = np.flatnonzero(
-            (errors.labels == LABEL_KINDS.index(kind)) & (True if which is None else which)
-        )
-        return [(kind, True, i) for i in some[np.argsort(by[some], kind="stable")].tolist()]
-
-    def detections(kind: str) -> list[tuple[str, bool, int]]:
-        some = np.flatnonzero(errors.found == FOUND_KINDS.index(kind))
-        return [(kind, False, i) for i in some[np.argsort(-conf[some], kind="stable")].tolist()]
-
-    area = sample.labels.instances.area
-    yield from _in_turn(
-        [labels(k, -sure) if k in LABEL_KINDS else detections(k) for k in SEAM_KINDS]
-    )
-    if near is not None:
-        yield from _in_turn([labels(kind, near, at_seam) for kind in MISSED])
-    yield from _in_turn(
-        [*(detections(kind) for kind in FALSE), *(labels(kind, -area, ~at_seam) for kind in MISSED)]
-    )
+def _rows_of(sample: EvaluationInputs, mistake: Mistake) -> GroundTruth | Predicted:
+    """The labels or the detections, whichever the mistake is one of."""
+    return sample.labels if mistake.is_label else sample.detections
 
 
-def _in_turn(lists: list[list[tuple[str, bool, int]]]) -> Iterator[tuple[str, bool, int]]:
-    for i in range(max(map(len, lists))):
-        yield from (own[i] for own in lists if i < len(own))
+def _image_of(sample: EvaluationInputs, mistake: Mistake) -> int:
+    return int(_rows_of(sample, mistake).image[mistake.number])
 
 
-def _extent(sample: EvaluationInputs, errors: Diagnosis, is_label: bool, i: int) -> Floats:
+def _extent(sample: EvaluationInputs, errors: Diagnosis, mistake: Mistake) -> Floats:
     """The label, or the detection and the label that it is about."""
-    truth, found = sample.labels.instances.boxes, sample.detections.instances.boxes
-    label = i if is_label else int(errors.about[i])
-    boxes = np.concatenate([truth[[label] if label >= 0 else []], found[[] if is_label else [i]]])
-    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    own = _rows_of(sample, mistake).instances.boxes[[mistake.number]]
+    boxes = own
+    if not mistake.is_label and errors.about[mistake.number] >= 0:
+        label = sample.labels.instances.boxes[[errors.about[mistake.number]]]
+        boxes = np.concatenate([label, own])
+    upper = boxes[:, :2].min(axis=0)
+    lower = boxes[:, 2:].max(axis=0)
+    return np.concatenate([upper, lower])
 
 
-def _in_sight(place: _Spot, box: Floats) -> bool:
+def _in_sight(spot: _Spot, box: Floats) -> bool:
     x, y = (box[:2] + box[2:]) / 2
-    left, top, right, bottom = place.view
+    left, top, right, bottom = spot.view
     return bool(left <= x < right and top <= y < bottom)
 
 
-def _place(
-    metrics: Metrics,
-    rows: Instances,
-    image: int,
-    i: int,
-    kind: str,
-    box: Floats,
-    size: tuple[int, int],
+def _spot(
+    metrics: Metrics, errors: Diagnosis, mistake: Mistake, box: Floats, size: tuple[int, int]
 ) -> _Spot:
-    width, height = size
-    side = max(float((box[2:] - box[:2]).max()), 1.0)
+    zoom = _zoom(box, size)
+    view = _view(box, zoom, size)
+    what = _described(metrics, errors, mistake)
+    x, y, _, _ = box
+    what += f" (at {x:.0f}, {y:.0f}{_scale_words(zoom)})"
+    image = _image_of(metrics.sample, mistake)
+    return _Spot(image, mistake.kind, what, box, view, zoom)
+
+
+def _zoom(box: Floats, size: tuple[int, int]) -> int:
+    """How many times what lies around a box is enlarged, or reduced (below 0)."""
+    sides = box[2:] - box[:2]
+    side = max(float(sides.max()), 1.0)
     closest = SIDE // (ROOM * side)
-    if closest:
-        zoom = int(
-            max(1, SIDE // max(AROUND * side, SIDE / CLOSEST), min(SIDE // min(size), closest))
-        )
-    else:
-        zoom = -round(max(1, min(1.5 * side, max(size)) / SIDE))
+    if not closest:
+        shown = max(1, min(1.5 * side, max(size)) / SIDE)
+        return -round(shown)
+    around = SIDE // max(AROUND * side, SIDE / CLOSEST)
+    filling = min(SIDE // min(size), closest)
+    return int(max(1, around, filling))
+
+
+def _view(box: Floats, zoom: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What is cut out: around the middle of a box, within the image."""
     across = SIDE // zoom if zoom > 0 else SIDE * -zoom
-    w, h = min(across, width), min(across, height)
-    x, y = (
-        (np.clip(np.round((box[:2] + box[2:] - (w, h)) / 2), 0, (width - w, height - h)))
-        .astype(int)
-        .tolist()
-    )
-    conf = "" if rows.conf is None else f" {rows.conf[i]:.2f}"
-    near = f"at {box[0]:.0f}, {box[1]:.0f}"
-    scale = (
-        f"; enlarged {zoom} times" if zoom > 1 else f"; reduced {-zoom} times" if zoom < -1 else ""
-    )
-    about = -1 if metrics.errors is None or rows.conf is None else int(metrics.errors.about[i])
-    true = ""
-    if kind in ("Cls", "Both") and about >= 0:
-        true = f" ({metrics.names[metrics.sample.labels.instances.class_id[about]]})"
-    what = f"{kind}: {metrics.names[rows.class_id[i]]}{conf}, {WORDS[kind]}{true} ({near}{scale})"
-    return _Spot(image, kind, what, box, (x, y, x + w, y + h), zoom)
+    width, height = size
+    w = min(across, width)
+    h = min(across, height)
+    corner = np.round((box[:2] + box[2:] - (w, h)) / 2)
+    last = (width - w, height - h)
+    x, y = np.clip(corner, 0, last).astype(int).tolist()
+    return x, y, x + w, y + h
+
+
+def _described(metrics: Metrics, errors: Diagnosis, mistake: Mistake) -> str:
+    """The kind of mistake, the class, and what that means."""
+    instances = _rows_of(metrics.sample, mistake).instances
+    i = mistake.number
+    name = metrics.names[instances.class_id[i]]
+    if instances.conf is not None:
+        name += f" {instances.conf[i]:.2f}"
+    what = f"{mistake.kind}: {name}, {WORDS[mistake.kind]}"
+    if mistake.kind in ("Cls", "Both") and errors.about[i] >= 0:
+        true = metrics.sample.labels.instances.class_id[errors.about[i]]
+        what += f" ({metrics.names[true]})"
+    return what
+
+
+def _scale_words(zoom: int) -> str:
+    if zoom > 1:
+        return f"; enlarged {zoom} times"
+    if zoom < -1:
+        return f"; reduced {-zoom} times"
+    return ""
+
+
+def _whole(row: Mapping[str, Any], image: int, size: tuple[int, int]) -> _Spot:
+    """All of an image."""
+    width, height = size
+    reduced = -(-max(size) // WHOLE)  # rounded up
+    zoom = -reduced if reduced > 1 else 1
+    labels = f"{row['labels']} labels, {row['tp']} found"
+    false = f"{row['fp']} detections false"
+    missed = f"{row['fn']} labels missed"
+    shown = f"{width} x {height} px{_scale_words(zoom)}"
+    what = f"Whole: {labels}, {false}, {missed} ({shown})"
+    nowhere = np.full(4, np.nan)
+    return _Spot(image, "", what, nowhere, (0, 0, width, height), zoom)
 
 
 # --- images
 
 
-def _size(path: Path) -> tuple[int, int] | None:
+def _size(metrics: Metrics, image: int) -> tuple[int, int] | None:
     """Width and height of an image that can be opened."""
+    path = metrics.file_of(image)
+    if path is None:
+        return None
     try:
         with open_regular(path) as file:
             return reading.plain_header(file).size
@@ -311,7 +372,11 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _opened(path: Path) -> Image.Image | None:
+def _decoded(metrics: Metrics, image: int) -> Image.Image | None:
+    """The pixels of an image that can be opened."""
+    path = metrics.file_of(image)
+    if path is None:
+        return None
     try:
         with open_regular(path) as file:
             return reading.decode(file, reading.plain_header(file))
@@ -325,174 +390,116 @@ def _coloured(part: Image.Image) -> Image.Image:
         part = part.getchannel(0)
     if part.mode not in ("L", "LA", "F") and not part.mode.startswith("I"):
         return part.convert("RGB")
-    values = np.asarray(part.getchannel(0) if part.mode == "LA" else part).astype(np.float64)
-    known = values[np.isfinite(values)]
-    low, high = np.percentile(known, (0.5, 99.5)) if known.size else (0.0, 0.0)
+    if part.mode == "LA":
+        part = part.getchannel(0)
+    values = _stretched(np.asarray(part).astype(np.float64))
+    grey = (values * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _stretched(values: Floats) -> Floats:
+    """From 0 to 1 between their extremes, of which half a per cent is cut off."""
+    finite = values[np.isfinite(values)]
+    low = high = 0.0
+    if finite.size:
+        low, high = np.percentile(finite, (0.5, 99.5))
+    if low == high:
+        return np.full(values.shape, 0.5)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    values = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
-    return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    return np.clip((values - low) / (high - low), 0, 1)
 
 
-def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, place: _Spot) -> Crop:
-    x, y, right, bottom = place.view
-    part = _coloured(image.crop(place.view))
-    scale = float(place.zoom) if place.zoom > 0 else -1 / place.zoom
-    size = max(1, round((right - x) * scale)), max(1, round((bottom - y) * scale))
-    part = part.resize(size, Image.Resampling.NEAREST if place.zoom > 0 else Image.Resampling.BOX)
-    _draw(part, metrics, errors, place, scale)
+def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, spot: _Spot) -> Crop:
+    part = _resized(_coloured(image.crop(spot.view)), spot)
+    _draw(part, metrics, errors, spot)
     file = io.BytesIO()
     part.save(file, "JPEG", quality=85, subsampling="4:4:4")
-    return Crop(metrics.keys[place.image], place.what, file.getvalue(), *part.size)
+    return Crop(metrics.keys[spot.image], spot.what, file.getvalue(), *part.size)
 
 
-def _draw(
-    part: Image.Image, metrics: Metrics, errors: Diagnosis, place: _Spot, scale: float
-) -> None:
-    sample, origin = metrics.sample, np.array(place.view[:2], float)
-    draw = ImageDraw.Draw(part, "RGBA")
+def _resized(part: Image.Image, spot: _Spot) -> Image.Image:
+    x, y, right, bottom = spot.view
+    width = max(1, round((right - x) * spot.scale))
+    height = max(1, round((bottom - y) * spot.scale))
+    enlarged = spot.zoom > 0
+    resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
+    return part.resize((width, height), resample)
+
+
+# --- what is drawn
+
+
+def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, spot: _Spot) -> None:
+    canvas = Canvas.on(part, spot.view[:2], spot.scale)
     if metrics.layout is not None:
-        own = slice(*metrics.layout.offsets[place.image : place.image + 2].tolist())
-        for rect, interior in zip(
-            metrics.layout.rects[own], metrics.layout.interior[own], strict=True
-        ):
-            _sides(draw, (rect - np.tile(origin, 2)) * scale, interior)
-    truth, found = sample.labels, sample.detections
-    labels = _seen(truth.instances, truth.image, place)
-    detections = _seen(found.instances, found.image, place)
-    of_label, of_detection = (4, 2) if place.kind else (3, 1)
-    texts = []
-    for i in labels:
-        colour = GREY if truth.ignored[i] else GREEN
-        _outline(draw, truth.instances, i, origin, scale, colour, of_label)
-        texts.append(
-            (truth.instances.boxes[i], metrics.names[truth.instances.class_id[i]], colour, True)
-        )
-    hidden = (
-        errors.found == LEFT_OUT
-        if place.kind != LABEL_KINDS[LOW_CONF]
-        else np.zeros(len(found), bool)
-    )
-    for i in detections:
-        if hidden[i]:
+        canvas.tiles(metrics.layout, spot.image)
+    captions = _draw_labels(canvas, metrics, spot)
+    captions += _draw_detections(canvas, metrics, errors, spot)
+    if not np.isnan(spot.box).any():
+        canvas.brackets(spot.box)
+    few = len(captions) <= NAMED
+    for caption in captions:  # above all lines
+        wrong = caption.colour not in (BLUE, GREEN)
+        if few or wrong or _meets(caption.box, spot.box):
+            canvas.caption(caption)
+
+
+def _draw_labels(canvas: Canvas, metrics: Metrics, spot: _Spot) -> list[Caption]:
+    labels = metrics.sample.labels
+    instances = labels.instances
+    width = 4 if spot.kind else 3
+    captions = []
+    for i in _in_view(instances, labels.image, spot):
+        colour = GREY if labels.ignored[i] else GREEN
+        canvas.outline(instances, i, colour, width)
+        name = metrics.names[instances.class_id[i]]
+        captions.append(Caption(instances.boxes[i], name, colour, below=True))
+    return captions
+
+
+def _draw_detections(
+    canvas: Canvas, metrics: Metrics, errors: Diagnosis, spot: _Spot
+) -> list[Caption]:
+    """Those that are left out are drawn where they are what the crop is about."""
+    detections = metrics.sample.detections
+    instances = detections.instances
+    all_shown = spot.kind == LABEL_KINDS[LOW_CONF]
+    width = 2 if spot.kind else 1
+    captions = []
+    for i in _in_view(instances, detections.image, spot):
+        kind = errors.found[i]
+        if kind == LEFT_OUT and not all_shown:
             continue
-        is_wrong = errors.found[i] not in (LEFT_OUT, RIGHT, FOUND_KINDS.index("ignored"))
-        colour = RED if is_wrong else BLUE if errors.found[i] == RIGHT else GREY
-        _outline(draw, found.instances, i, origin, scale, colour, of_detection)
-        name = metrics.names[found.instances.class_id[i]]
-        texts.append(
-            (found.instances.boxes[i], f"{name} {found.instances.confidence[i]:.2f}", colour, False)
-        )
-    if not np.isnan(place.box).any():
-        _brackets(draw, (place.box - np.tile(origin, 2)) * scale)
-    few = len(texts) <= NAMED
-    for box, text, colour, below in texts:  # above all lines
-        meant = colour not in (BLUE, GREEN) or _meets(box, place.box)
-        if few or meant:
-            _text(
-                draw, (box - np.tile(origin, 2)) * scale, plain_text(text), colour, part.size, below
-            )
+        colour = _colour_of(kind)
+        canvas.outline(instances, i, colour, width)
+        name = metrics.names[instances.class_id[i]]
+        text = f"{name} {instances.confidence[i]:.2f}"
+        captions.append(Caption(instances.boxes[i], text, colour, below=False))
+    return captions
 
 
-def _seen(instances: Instances, image: Ints, place: _Spot) -> Ints:
-    """Those in the crop; the least sure come first, to lie below the others."""
-    boxes, (x, y, right, bottom) = instances.boxes, place.view
-    there = (
-        (image == place.image)
-        & (boxes[:, 0] < right)
-        & (boxes[:, 2] > x)
-        & (boxes[:, 1] < bottom)
-        & (boxes[:, 3] > y)
-    )
+def _colour_of(kind: int) -> tuple[int, int, int]:
+    """Of a detection, by an index into `FOUND_KINDS`."""
+    if kind == RIGHT:
+        return BLUE
+    if kind in (LEFT_OUT, IGNORED):
+        return GREY
+    return RED
+
+
+def _in_view(instances: Instances, image: Ints, spot: _Spot) -> Ints:
+    """Those in the crop; the least confident come first, to lie below the others."""
+    boxes = instances.boxes
+    x, y, right, bottom = spot.view
+    x0, y0, x1, y1 = boxes.T
+    there = image == spot.image
+    there &= (x0 < right) & (x1 > x)
+    there &= (y0 < bottom) & (y1 > y)
     return np.flatnonzero(there)[::-1]
-
-
-def _sides(draw: ImageDraw.ImageDraw, rect: Floats, interior: Bools) -> None:
-    """A tile's sides within the image as lines, light on dark, so that they show on anything."""
-    left, top, right, bottom = rect.round().tolist()
-    ends = (
-        (left, top, left, bottom),
-        (left, top, right, top),
-        (right, top, right, bottom),
-        (left, bottom, right, bottom),
-    )
-    for line, inside in zip(ends, interior.tolist(), strict=True):
-        if inside:
-            draw.line([v + 1 for v in line], fill=(0, 0, 0, 120))
-            draw.line(line, fill=(255, 255, 255, 190))
-
-
-def _outline(
-    draw: ImageDraw.ImageDraw,
-    rows: Instances,
-    i: int,
-    origin: Floats,
-    scale: float,
-    colour: tuple[int, int, int],
-    width: int,
-) -> None:
-    if rows.rings is None:
-        box = ((rows.boxes[i].reshape(2, 2) - origin) * scale).ravel()
-        half = width // 2
-        left, top, right, bottom = box.round().tolist()
-        draw.rectangle(
-            (left - half, top - half, right + half - 1, bottom + half - 1),
-            outline=colour,
-            width=width,
-        )
-        return
-    for ring in rows.rings[i]:
-        points = [tuple(point) for point in ((ring - origin) * scale).tolist()]
-        draw.line([*points, points[0]], fill=colour, width=width, joint="curve")
-
-
-def _brackets(draw: ImageDraw.ImageDraw, box: Floats) -> None:
-    """Corners around what the crop is about."""
-    left, top, right, bottom = (box + np.array((-9, -9, 8, 8))).round().tolist()
-    for x, dx in ((left, 10), (right, -10)):
-        for y, dy in ((top, 10), (bottom, -10)):
-            for shift, colour in ((1, (0, 0, 0, 160)), (0, (255, 255, 255, 255))):
-                points = [
-                    (x + dx + shift, y + shift),
-                    (x + shift, y + shift),
-                    (x + shift, y + dy + shift),
-                ]
-                draw.line(points, fill=colour, width=2)
-
-
-def plain_text(text: str) -> str:
-    """What the built-in font can draw, and no more than has room.
-
-    >>> plain_text("a\\nb"), plain_text("x" * 40)
-    ('a\\\\nb', 'xxxxxxxxxxxxxxxxxxxxxxx...')
-    """
-    shown = printable(text)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
 
 
 def _meets(box: Floats, other: Floats) -> bool:
     """Whether two boxes overlap; none does with one of NaN."""
-    return bool((np.maximum(box[:2], other[:2]) < np.minimum(box[2:], other[2:])).all())
-
-
-def _text(
-    draw: ImageDraw.ImageDraw,
-    box: Floats,
-    text: str,
-    colour: tuple[int, int, int],
-    size: tuple[int, int],
-    below: bool = False,
-) -> None:
-    """On a dark ground at a corner of the box, within the crop: above it, or below."""
-    scalable = features.check("freetype2")
-    font = ImageFont.load_default(13 if scalable else None)
-    text = text if scalable else text.encode("latin-1", "replace").decode("latin-1")
-    _, _, w, h = draw.textbbox((0, 0), text, font=font)
-    x = min(max(box[0] - 1, 0), size[0] - w - 4)
-    above, under = box[1] - h - 5, box[3] + 2
-    y = (
-        above
-        if above >= 0 and not (below and under + h + 3 <= size[1])
-        else min(max(under, 0), size[1] - h - 3)
-    )
-    draw.rectangle((x, y, x + w + 3, y + h + 2), fill=(0, 0, 0, 190))
-    draw.text((x + 2, y + 1), text, fill=colour, font=font)
+    upper = np.maximum(box[:2], other[:2])
+    lower = np.minimum(box[2:], other[2:])
+    return bool((upper < lower).all())

@@ -1,4 +1,4 @@
-"""Plots of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG within a page."""
+"""Plots of the numbers: curves, size bins, seams, confusion; as PNG files or as SVG in a page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tiler.evaluation.seams import SeamRow
     from tiler.scoring.metrics import Metrics
     from tiler.types import Floats, Ints
 
@@ -54,11 +57,12 @@ def figures(metrics: Metrics) -> dict[str, bytes]:
     """PNG files by name; without what was not measured.
 
     Raises:
-        TilerError: matplotlib is not there.
+        TilerError: matplotlib is not installed.
     """
-    return {
-        f"{name}.png": _saved(figure, "png", {"Software": None}) for name, figure in _drawn(metrics)
-    }
+    files = {}
+    for name, figure in _drawn(metrics):
+        files[f"{name}.png"] = _saved(figure, "png", {"Software": None})
+    return files
 
 
 def svg(metrics: Metrics) -> dict[str, str]:
@@ -66,13 +70,13 @@ def svg(metrics: Metrics) -> dict[str, str]:
     text.
 
     Raises:
-        TilerError: matplotlib is not there.
+        TilerError: matplotlib is not installed.
     """
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    return {
-        name: _inline(name, _saved(figure, "svg", nothing).decode())
-        for name, figure in _drawn(metrics)
-    }
+    elements = {}
+    for name, figure in _drawn(metrics):
+        elements[name] = _inline(name, _saved(figure, "svg", nothing).decode())
+    return elements
 
 
 def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
@@ -85,9 +89,11 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
     classes = len(matrix) - 1
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
-    between = wrong[:-1, :-1].sum(axis=0) + wrong[:-1, :-1].sum(axis=1)
-    missed = wrong[-1, :-1] + wrong[:-1, -1]
-    worst = np.lexsort((np.arange(classes), -missed, -between))[:most]
+    among_classes = wrong[:-1, :-1]
+    mixed_up = among_classes.sum(axis=0) + among_classes.sum(axis=1)
+    missed = wrong[-1, :-1]
+    false = wrong[:-1, -1]
+    worst = np.lexsort((np.arange(classes), -(missed + false), -mixed_up))[:most]
     return [*sorted(worst.tolist()), classes]
 
 
@@ -95,82 +101,118 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
 
 
 def _drawn(metrics: Metrics) -> Iterator[tuple[str, Figure]]:
-    """Each figure while matplotlib is set as it needs to be, whatever the user's own settings are."""
+    """Each figure, while matplotlib has the settings it needs, whatever the user's own are."""
     with _styled() as new:
-        box = metrics.box
-        names = [short(metrics.names[k]) for k in box.ap_class_index]
-        best = float(box.conf)
-        for name, x, y, ends, axes, at in (
-            ("pr_curve", box.px, box.prec_values, box.ap50, ("recall", "precision"), None),
-            ("f1_curve", box.px, box.f1_curve, box.f1, ("confidence", "F1"), best),
-            ("p_curve", box.px, box.p_curve, box.p, ("confidence", "precision"), best),
-            ("r_curve", box.px, box.r_curve, box.r, ("confidence", "recall"), best),
-        ):
+        for name, curves in _curves_of(metrics).items():
             figure = new(SIZE)
-            _curves(figure.add_subplot(), x, y, names, ends, axes, at)
+            _plot_curves(figure.add_subplot(), curves)
             yield name, figure
         if metrics.confusion is not None:
             shown = confused(metrics.confusion)
             side = 3.2 + 0.22 * len(shown)
             figure = new((side + 0.6, side))
-            _matrix(
-                figure.add_subplot(),
-                metrics.confusion,
-                [*map(short, metrics.names), "background"],
-                shown,
-            )
+            names = [*map(short, metrics.names), "background"]
+            _plot_matrix(figure.add_subplot(), metrics.confusion, names, shown)
             yield "confusion_matrix", figure
         figure = new(SIZE)
-        _sizes(figure.add_subplot(), metrics)
+        _plot_sizes(figure.add_subplot(), metrics)
         yield "sizes", figure
         if metrics.seams is not None:
             figure = new(SIZE)
-            _seams(figure.add_subplot(), metrics)
+            _plot_seams(figure.add_subplot(), metrics.seams.table)
             yield "seams", figure
 
 
-def _curves(
-    axes: Axes,
-    x: Floats,
-    y: Floats,
-    names: Sequence[str],
-    values: Floats,
-    labels: tuple[str, str],
-    at: float | None,
-) -> None:
-    """One line a class and their mean; a crowd is grey, and only its ends have names.
+# --- curves
 
-    Args:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _CurvePlot:
+    """A curve of each class.
+
+    Attributes:
+        axes: what x and y are.
         x: `(1000,)`.
         y: `(n, 1000)`.
-        values: `(n,)` the number beside each name, by which the ends are chosen.
-        at: the confidence of the best mean F1.
+        values: `(n,)` the number beside each name, by which those to be named are chosen.
+        conf: the confidence of the best mean F1, where x is one.
     """
-    order = np.argsort(-values, kind="stable").tolist()
-    crowd = len(order) > len(COLOURS)
-    named = [*order[:NAMED], *order[-NAMED:]] if crowd else order
-    for i in order if crowd else []:
-        axes.plot(x[::4], y[i, ::4], color=PAPER, linewidth=0.6, alpha=0.7)
-    for place, i in enumerate(named):
-        colour = COLOURS[place if crowd else i]
-        axes.plot(x, y[i], color=colour, linewidth=1.3, label=f"{names[i]} {values[i]:.3f}")
+
+    axes: tuple[str, str]
+    names: Sequence[str]
+    x: Floats
+    y: Floats
+    values: Floats
+    conf: float | None = None
+
+
+def _curves_of(metrics: Metrics) -> dict[str, _CurvePlot]:
+    box = metrics.box
+    x = box.px
+    conf = float(box.conf)
+    names = [short(metrics.names[k]) for k in box.ap_class_index]
+    return {
+        "pr_curve": _CurvePlot(("recall", "precision"), names, x, box.prec_values, box.ap50),
+        "f1_curve": _CurvePlot(("confidence", "F1"), names, x, box.f1_curve, box.f1, conf),
+        "p_curve": _CurvePlot(("confidence", "precision"), names, x, box.p_curve, box.p, conf),
+        "r_curve": _CurvePlot(("confidence", "recall"), names, x, box.r_curve, box.r, conf),
+    }
+
+
+def _plot_curves(axes: Axes, curves: _CurvePlot) -> None:
+    """One line a class and their mean; of many classes only the best and the worst have colours and
+    names.
+    """
+    order = np.argsort(-curves.values, kind="stable").tolist()
+    if len(order) > len(COLOURS):
+        named = [*order[:NAMED], *order[-NAMED:]]
+        colours = dict(zip(named, COLOURS, strict=False))
+        for i in order:
+            axes.plot(curves.x[::4], curves.y[i, ::4], color=PAPER, linewidth=0.6, alpha=0.7)
+    else:
+        named = order
+        colours = dict(enumerate(COLOURS))
+    for i in named:
+        label = f"{curves.names[i]} {curves.values[i]:.3f}"
+        axes.plot(curves.x, curves.y[i], color=colours[i], linewidth=1.3, label=label)
     if len(order) != 1:
-        mean = y.mean(axis=0) if len(order) else np.zeros(len(x))
-        text = f"mean of {len(order)} {values.mean():.3f}" if len(order) else "no class has labels"
-        axes.plot(x, mean, color=INK, linewidth=2.6, label=text)
-    if at is not None:
-        axes.axvline(at, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
-        side, gap = ("left", 4) if at < 0.7 else ("right", -4)
-        where: dict[str, Any] = {
-            "xy": (at, 0.02),
-            "xycoords": ("data", "axes fraction"),
-            "textcoords": "offset points",
-        }
-        axes.annotate(
-            f"best mean F1 at {at:.3f}", xytext=(gap, 0), ha=side, color=QUIET, fontsize=9, **where
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=labels[0], ylabel=labels[1])
-    title = "AP at IoU 0.5" if at is None else f"at confidence {at:.3f}"
+        _plot_mean(axes, curves)
+    if curves.conf is not None:
+        _mark_conf(axes, curves.conf)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=curves.axes[0], ylabel=curves.axes[1])
+    if curves.conf is None:
+        _legend_beside(axes, "AP at IoU 0.5")
+    else:
+        _legend_beside(axes, f"at confidence {curves.conf:.3f}")
+
+
+def _plot_mean(axes: Axes, curves: _CurvePlot) -> None:
+    """The mean over the classes, or a line at 0 where none has labels."""
+    classes = len(curves.values)
+    mean = np.zeros(len(curves.x))
+    label = "no class has labels"
+    if classes:
+        mean = curves.y.mean(axis=0)
+        label = f"mean of {classes} {curves.values.mean():.3f}"
+    axes.plot(curves.x, mean, color=INK, linewidth=2.6, label=label)
+
+
+def _mark_conf(axes: Axes, conf: float) -> None:
+    axes.axvline(conf, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
+    side, gap = ("left", 4) if conf < 0.7 else ("right", -4)
+    axes.annotate(
+        f"best mean F1 at {conf:.3f}",
+        xy=(conf, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(gap, 0),
+        textcoords="offset points",
+        ha=side,
+        color=QUIET,
+        fontsize=9,
+    )
+
+
+def _legend_beside(axes: Axes, title: str) -> None:
     axes.legend(
         title=title,
         title_fontsize=8,
@@ -181,33 +223,33 @@ def _curves(
     )
 
 
-def _matrix(axes: Axes, matrix: Ints, names: Sequence[str], shown: Sequence[int]) -> None:
+# --- confusion
+
+
+def _plot_matrix(axes: Axes, matrix: Ints, names: Sequence[str], shown: Sequence[int]) -> None:
     """Shares of each true class, with counts where they can be read."""
     part = matrix[np.ix_(shown, shown)]
     share = shares(matrix)[np.ix_(shown, shown)]
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    for row, column in np.argwhere(part > 0).tolist() if len(shown) <= CONFUSED + 1 else []:
-        dark = share[row, column] > 0.55
-        count = int(part[row, column])
-        size = 9 if len(shown) < 12 else 6.5
-        axes.text(
-            column,
-            row,
-            str(count),
-            ha="center",
-            va="center",
-            color="white" if dark else INK,
-            fontsize=size,
-        )
-    given = [names[k] for k in shown]
-    axes.set_xticks(
-        range(len(shown)), given, rotation=90 if max(map(len, given)) * len(given) > 50 else 0
-    )
-    axes.set_yticks(range(len(shown)), given)
+    if len(shown) <= CONFUSED + 1:
+        _write_counts(axes, part, share)
+    labels = [names[k] for k in shown]
+    crowded = max(map(len, labels)) * len(labels) > 50
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 0)
+    axes.set_yticks(range(len(shown)), labels)
     axes.set(xlabel="true", ylabel="predicted")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def _write_counts(axes: Axes, part: Ints, share: Floats) -> None:
+    """On dark ground in white."""
+    size = 9 if len(part) < 12 else 6.5
+    for row, column in np.argwhere(part > 0).tolist():
+        colour = "white" if share[row, column] > 0.55 else INK
+        count = str(int(part[row, column]))
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
 
 
 def shares(matrix: Ints) -> Floats:
@@ -219,70 +261,61 @@ def shares(matrix: Ints) -> Floats:
     return np.asarray(matrix / np.maximum(matrix.sum(axis=0), 1))
 
 
-def _sizes(axes: Axes, metrics: Metrics) -> None:
+# --- sizes and seams
+
+
+def _plot_sizes(axes: Axes, metrics: Metrics) -> None:
     """AP of each size bin, with its interval where that is known."""
-    rows = metrics.bins["sizes"]
-    for i, row in enumerate(rows.values()):
+    ticks = []
+    for i, (name, row) in enumerate(metrics.bins["sizes"].items()):
+        ap = row["AP"]
         low, high = row.get("interval", (np.nan, np.nan))
         if np.isfinite(low) and np.isfinite(high):
-            axes.errorbar(
-                [i],
-                [row["AP"]],
-                [[max(row["AP"] - low, 0)], [max(high - row["AP"], 0)]],
-                color=BLUE,
-                capsize=5,
+            below = max(ap - low, 0)
+            above = max(high - ap, 0)
+            axes.errorbar([i], [ap], [[below], [above]], color=BLUE, capsize=5)
+        axes.plot([i], [ap], "o", color=BLUE, markersize=5)
+        if np.isfinite(ap):
+            axes.annotate(
+                f"{ap:.3f}",
+                (i, ap),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                color=INK,
             )
-        axes.plot([i], [row["AP"]], "o", color=BLUE, markersize=5)
-        beside: dict[str, Any] = {
-            "xytext": (9, 0),
-            "textcoords": "offset points",
-            "va": "center",
-            "color": INK,
-        }
-        if np.isfinite(row["AP"]):
-            axes.annotate(f"{row['AP']:.3f}", (i, row["AP"]), **beside)
-    _bins(
-        axes,
-        [f"{name}\n{between(row)}\n{row['labels']}" for name, row in rows.items()],
-        "size bin, sides in px, labels",
-    )
+        ticks.append(f"{name}\n{between(row)}\n{row['labels']}")
+    _set_ticks(axes, ticks, "size bin, sides in px, labels")
     axes.set_ylabel("AP")
 
 
-def between(row: dict[str, Any]) -> str:
+def between(row: Mapping[str, Any]) -> str:
     """The sides of a size bin, px."""
-    return f"from {row['low']:g}" if row["high"] is None else f"{row['low']:g} to {row['high']:g}"
+    if row["high"] is None:
+        return f"from {row['low']:g}"
+    return f"{row['low']:g} to {row['high']:g}"
 
 
-def _seams(axes: Axes, metrics: Metrics) -> None:
+def _plot_seams(axes: Axes, rows: Sequence[SeamRow]) -> None:
     """Recall by how far inside a tile labels lie."""
-    assert metrics.seams is not None
-    rows = metrics.seams.table
-    for label, values, colour, dashes in (
-        ("at IoU 0.5", [row.recall50 for row in rows], BLUE, (None, None)),
-        ("mean of 0.5 to 0.95", [row.recall for row in rows], RED, (4, 2)),
-    ):
-        axes.plot(
-            range(len(values)),
-            values,
-            "o-",
-            color=colour,
-            dashes=dashes,
-            linewidth=1.5,
-            label=label,
-        )
-    words = [row.margin.replace(" by ", " by\n").replace(" inside", "\ninside") for row in rows]
-    _bins(
-        axes,
-        [f"{word}\n{row.labels}" for word, row in zip(words, rows, strict=True)],
-        "how far inside a tile, labels",
-    )
+    x = range(len(rows))
+    at_half = [row.recall50 for row in rows]
+    mean = [row.recall for row in rows]
+    line = partial(axes.plot, x, linewidth=1.5)
+    line(at_half, "o-", color=BLUE, dashes=(None, None), label="at IoU 0.5")
+    line(mean, "o-", color=RED, dashes=(4, 2), label="mean of 0.5 to 0.95")
+    ticks = []
+    for row in rows:
+        words = row.margin.replace(" by ", " by\n").replace(" inside", "\ninside")
+        ticks.append(f"{words}\n{row.labels}")
+    _set_ticks(axes, ticks, "how far inside a tile, labels")
     axes.set_ylabel("recall")
     axes.tick_params(axis="x", labelsize=8)
     axes.legend(loc="lower right", fontsize=9)
 
 
-def _bins(axes: Axes, names: Sequence[str], label: str) -> None:
+def _set_ticks(axes: Axes, names: Sequence[str], label: str) -> None:
+    """A tick for each bin."""
     axes.set_xticks(range(len(names)), names)
     axes.set(xlim=(-0.5, len(names) - 0.4), ylim=(0, 1.05), xlabel=label)
     axes.grid(False, axis="x")
@@ -293,6 +326,7 @@ def _bins(axes: Axes, names: Sequence[str], label: str) -> None:
 
 @contextmanager
 def _styled() -> Iterator[Callable[[tuple[float, float]], Figure]]:
+    """Makes figures of a width and height in inches, by the settings of `STYLE`."""
     backend = os.environ.pop("MPLBACKEND", None)  # may name one that is not there; none is needed
     try:
         import matplotlib
@@ -323,19 +357,20 @@ def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
 
 def _inline(name: str, text: str) -> str:
     """The element alone; its ids are the page's only ones, its style touches nothing else there."""
-    text = re.sub(r"<style.*?</style>", "", text[text.index("<svg") :], count=1, flags=re.DOTALL)
 
-    def own(tag: re.Match[str]) -> str:
+    def with_own_ids(tag: re.Match[str]) -> str:
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag[0])
 
-    return (
-        re.sub(r"<[^>]*>", own, text)
-        .replace("<svg ", '<svg role="img" style="stroke-linejoin: round" ', 1)
-        .strip()
-    )
+    element = text[text.index("<svg") :]
+    element = re.sub(r"<style.*?</style>", "", element, count=1, flags=re.DOTALL)
+    element = re.sub(r"<[^>]*>", with_own_ids, element)
+    element = element.replace("<svg ", '<svg role="img" style="stroke-linejoin: round" ', 1)
+    return element.strip()
 
 
 def short(name: str) -> str:
     """A name on one line of a figure."""
     shown = printable(name)
-    return shown if len(shown) <= 20 else shown[:19] + "…"
+    if len(shown) > 20:
+        return shown[:19] + "…"
+    return shown

@@ -1,0 +1,557 @@
+"""Which predictions are scored: how they are read, and for which images of which split they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from tiler.datasets.index import Index
+from tiler.errors import TilerError, did_you_mean
+from tiler.findings import Finding, inside, short
+from tiler.formats import provenance, tile_names
+from tiler.geometry.instances import Instances
+from tiler.interop import foreign
+from tiler.options import ReadingOptions
+from tiler.predictions import Predictions, Reading, open_predictions
+from tiler.predictions.records import image_key
+from tiler.scoring.ground_truth import ALL, PREDICTED, GroundTruthFiles, index_of
+from tiler.scoring.tiling import provenance_of
+
+if TYPE_CHECKING:
+    from tiler.predictions.sizing import Sizing
+    from tiler.types import Ints, Task
+
+AREAS = {  # pycocotools, loadRes
+    "box": "width times height of the box, as the file's first entry has a bbox",
+    "mask": "the mask's area, as the file's first entry has a segmentation and no bbox",
+    "keypoints": "the extent of the keypoints, as the file's first entry has nothing else",
+    "": "of the detection itself",
+}
+OWN_AREAS = {"segment": "the mask's area", "pose": "the extent of the keypoints"}
+MEMORY = "detections in memory"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """Predictions that were found, and for which images of which split they are.
+
+    Attributes:
+        kind: what they are, in words.
+        split: the split of the ground truth.
+        keys: numbers of the predictions' keys; `images` the number of each one's image in the
+            split.
+        reading: how predictions on tiles are read.
+        classes: the class of the labels for each class of the predictions; None: the same.
+        areas: coco or mask: what the area of an outline or a pose is.
+        predictions: files, which lie `where` (findings' paths are from there on); or `held` in
+            memory.
+    """
+
+    kind: str
+    task: Task
+    split: str
+    keys: list[int]
+    images: list[int]
+    findings: list[Finding]
+    reading: Reading
+    predictions: Predictions | None = None
+    held: list[Instances] | None = None
+    where: str = ""
+    classes: Ints | None = None
+    areas: str = "coco"
+
+    @property
+    def sizing(self) -> Sizing | None:
+        """By what pycocotools sizes the detections of a JSON."""
+        if self.predictions is None:
+            return None
+        return self.predictions.sizing
+
+    @property
+    def area(self) -> str:
+        """What the area of a detection is, in words."""
+        if self.task == "obb":
+            return "the rectangle's area"
+        if self.areas == "mask":
+            return OWN_AREAS[self.task]
+        if self.sizing is None:
+            return "width times height of the box"
+        return AREAS[self.sizing.by]
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why pycocotools cannot read the predictions, if they are a JSON that it cannot."""
+        if self.sizing is None or self.task == "obb":
+            return None
+        return self.sizing.refused or None
+
+    def renamed(self, instances: Instances) -> Instances:
+        """The same by the classes of the labels."""
+        if self.classes is None:
+            return instances
+        return replace(instances, class_id=self.classes[instances.class_id])
+
+
+# --- files
+
+
+def open_files(
+    preds: Path,
+    ground: GroundTruthFiles,
+    split: str | None,
+    options: ReadingOptions,
+    before: ReadingOptions | None = None,
+    areas: str = "coco",
+) -> Opened:
+    """The predictions at a path, for the full images of the ground truth.
+
+    Args:
+        before: how the predictions on tiles are read that these were merged from. Default: the
+            same.
+
+    Raises:
+        TilerError: they cannot be read, or are for other images, or for tiles.
+    """
+    plan = _ReadingPlan.of(preds, ground, options, before or options)
+    if plan.merged:
+        split = split or PREDICTED
+    opened, task = _opened(preds, plan.reading, options.task, ground)
+    placed = _placed(_named(opened, plan.silent), ground, split, str(preds))
+    own = [replace(f, path=inside(f.path, str(preds))) for f in opened.findings]
+    return Opened(
+        kind=opened.kind,
+        task=task,
+        split=placed.split,
+        keys=placed.keys,
+        images=placed.images,
+        findings=own + placed.findings,
+        reading=plan.on_tiles,
+        predictions=opened,
+        where=str(preds),
+        classes=plan.classes,
+        areas=areas,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ReadingPlan:
+    """How the predictions at a path are read.
+
+    Attributes:
+        reading: of the path's own rows.
+        on_tiles: of the predictions on tiles that these were merged from.
+        merged: whether they were.
+        classes: the class of the labels for each class of the predictions; None: the same.
+        silent: keys of label files that a merge by names wrote for images without predictions.
+    """
+
+    reading: Reading
+    on_tiles: Reading
+    merged: bool = False
+    classes: Ints | None = None
+    silent: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, preds: Path, ground: GroundTruthFiles, options: ReadingOptions, before: ReadingOptions
+    ) -> _ReadingPlan:
+        """By the options. Merged predictions are read as merge wrote them: there the options are
+        about the rows on tiles.
+        """
+        on_tiles = _reading(before, ground)
+        path = provenance_of(preds)
+        if path is None:
+            reading = replace(_reading(options, ground), exact=True, categories=ground.categories)
+            return cls(reading, on_tiles)
+        head = provenance.read_head(path)
+        if options.task not in ("auto", "detect", head.task):
+            raise TilerError(
+                f"--task {options.task}: {preds} was merged as {head.task}; --task detect scores "
+                "its boxes"
+            )
+        names = tuple(head.names) or ground.names
+        silent: frozenset[str] = frozenset()
+        if head.by_names:
+            silent = _silent(path)
+        categories = None
+        if names == ground.names:
+            categories = ground.categories
+        return cls(
+            Reading(head.task, names, ground.kpt_shape, exact=True),
+            replace(on_tiles, task=head.task, names=names, categories=categories),
+            merged=True,
+            classes=_classes(names, ground, str(preds)),
+            silent=silent,
+        )
+
+
+def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
+    return Reading(
+        options.task,
+        ground.names,
+        ground.kpt_shape,
+        options.assume_conf,
+        options.conf_first,
+        options.preds_base,
+    )
+
+
+def _silent(path: Path) -> frozenset[str]:
+    """Label files that a merge by names wrote for images without any predictions. They do not tell
+    which split was predicted.
+    """
+    labels = set()
+    for source in provenance.read_briefs(path):
+        if not source.predicted and source.label is not None:
+            labels.add(source.label)
+    return frozenset(labels)
+
+
+def _opened(
+    preds: Path, reading: Reading, asked: str, ground: GroundTruthFiles
+) -> tuple[Predictions, Task]:
+    """The predictions at a path, and the task by which they are compared."""
+    opened = _predictions(preds, reading, ground)
+    task = _compared(asked, opened.task, ground)
+    if task == "detect" != opened.task and opened.kind.startswith("JSON"):
+        # with the boxes as they are given
+        opened = open_predictions(preds, replace(reading, task="detect"))
+    return opened, task
+
+
+def _predictions(preds: Path, reading: Reading, ground: GroundTruthFiles) -> Predictions:
+    """The predictions at a path; where their rows are ambiguous, they are read as the labels are.
+
+    Raises:
+        TilerError: they cannot be read.
+    """
+    as_labels = replace(reading, task=ground.task)
+    try:
+        opened = open_predictions(preds, reading)
+    except TilerError:
+        if reading.task == "auto":
+            return open_predictions(preds, as_labels)
+        if reading.task == "detect":  # rows of outlines and poses have boxes too
+            for other in (replace(reading, task="auto"), as_labels):
+                with suppress(TilerError):
+                    return open_predictions(preds, other)
+        raise
+    # four points are an outline or an OBB
+    ambiguous = {opened.task, ground.task} == {"segment", "obb"}
+    if reading.task == "auto" and ambiguous:
+        return open_predictions(preds, as_labels)
+    return opened
+
+
+# --- in memory
+
+
+def open_held(
+    given: Mapping[str, Any],
+    ground: GroundTruthFiles,
+    split: str | None,
+    options: ReadingOptions,
+    areas: str = "coco",
+) -> Opened:
+    """Detections in memory, by image.
+
+    Raises:
+        TilerError: they are for other images, or are not detections.
+    """
+    keys = _predicted_keys(given)
+    held = [foreign(given[key]) for key in keys]
+    shown = [_image_name(key) for key in keys]
+    if hasattr(given, "by_names"):  # what tiler.merge returned
+        split = split or PREDICTED
+    named = _NamedPredictions(
+        keys=[image_key(name) for name in shown],
+        shown=shown,
+        counts=[len(part) for part in held],
+        numbers=list(range(len(keys))),
+    )
+    placed = _placed(named, ground, split, "the detections")
+    task = _task_of(held, options.task, ground)
+    return Opened(
+        kind=MEMORY,
+        task=task,
+        split=placed.split,
+        keys=placed.keys,
+        images=placed.images,
+        findings=placed.findings,
+        reading=Reading(names=ground.names),
+        held=held,
+        classes=_classes_by_name([given[key] for key in keys], held, ground),
+        areas=areas,
+    )
+
+
+def _predicted_keys(given: Any) -> list[Any]:
+    """The images. Of what a merge by names returned, those with predictions: it does not know
+    whether a detector saw the others.
+    """
+    if not getattr(given, "by_names", False):
+        return list(given)
+    return [key for key in given if key in given.predicted]
+
+
+def _image_name(key: Any) -> str:
+    if not isinstance(key, str | Path):
+        raise TilerError(f"detections in memory are by the names of their images, got {short(key)}")
+    return str(key)
+
+
+def _task_of(held: Sequence[Instances], asked: str, ground: GroundTruthFiles) -> Task:
+    """The task by which detections in memory are compared."""
+    tasks: set[Task] = {part.task for part in held if len(part)}
+    if len(tasks) > 1:
+        raise TilerError(f"detections of one task are needed, got {', '.join(sorted(tasks))}")
+    task: Task = "detect"
+    if tasks:
+        task = tasks.pop()
+    elif asked == ground.task:
+        task = ground.task
+    return _compared(asked, task, ground)
+
+
+def _classes_by_name(
+    given: Sequence[Any], held: Sequence[Instances], ground: GroundTruthFiles
+) -> Ints | None:
+    """The class of the labels for each class of the detections, where these carry class names as
+    Ultralytics' results do. None: the same.
+
+    Raises:
+        TilerError: the labels do not have the class of a detection.
+    """
+    names = _class_names(given)
+    if names is None:
+        return None
+    own = dict(enumerate(ground.names))
+    if names.items() <= own.items():
+        return None
+    present = {int(k) for part in held for k in np.unique(part.class_id)}
+    used = sorted(present & names.keys())
+    used_names = tuple(names[k] for k in used)
+    _classes(used_names, ground, "the detections")
+    largest = max(used, default=-1)
+    classes = np.arange(max(len(ground.names), largest + 1))
+    classes[used] = [ground.names.index(name) for name in used_names]
+    return classes
+
+
+def _class_names(given: Sequence[Any]) -> Mapping[int, str] | None:
+    """The first class names that any of the detections carry."""
+    for result in given:
+        names = getattr(result, "names", None)
+        if isinstance(names, Mapping) and names:
+            return names
+    return None
+
+
+# --- classes and task
+
+
+def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> Ints | None:
+    """The class of the labels for each class of the predictions, by name. None: the same.
+
+    Raises:
+        TilerError: the labels have no class of a name.
+    """
+    if names == ground.names:
+        return None
+    unknown = [name for name in names if name not in ground.names]
+    if unknown:
+        hint = did_you_mean(unknown[0], ground.names)
+        raise TilerError(
+            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} does not have{hint}"
+        )
+    return np.array([ground.names.index(name) for name in names], np.int64)
+
+
+def _compared(asked: str, task: Task, ground: GroundTruthFiles) -> Task:
+    """What is compared: outlines, OBBs or keypoints if both sides have them, else boxes; boxes if
+    these are asked for.
+
+    Raises:
+        TilerError: something is asked for that one side does not have.
+    """
+    compared: Task = "detect"
+    if task == ground.task and asked != "detect":
+        compared = task
+    if asked not in ("auto", compared):
+        raise TilerError(
+            f"--task {asked}: detections are {task}, labels {ground.task}, of which boxes can be "
+            "compared"
+        )
+    return compared
+
+
+# --- the images that predictions are for
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedPredictions:
+    """Predictions by the names of their images. Lists are of equal length.
+
+    Attributes:
+        keys: names without suffix.
+        shown: the names in messages.
+        counts: rows of each.
+        numbers: which of the predictions each is.
+        numeric: keys are the image ids of a JSON, not names.
+    """
+
+    keys: list[str]
+    shown: list[str]
+    counts: list[int]
+    numbers: list[int]
+    numeric: bool = False
+
+
+def _named(opened: Predictions, silent: frozenset[str]) -> _NamedPredictions:
+    """All but those that say nothing of a split."""
+    keys = []
+    counts = []
+    numbers = []
+    for i, key in enumerate(opened.keys):
+        if key not in silent:
+            keys.append(key)
+            counts.append(opened.counts[i])
+            numbers.append(i)
+    return _NamedPredictions(keys, keys, counts, numbers, opened.numeric)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Which predictions are for an image of a split, and findings about the others.
+
+    Attributes:
+        keys: the number of each.
+        images: that of its image in the split.
+    """
+
+    split: str
+    keys: list[int]
+    images: list[int]
+    findings: list[Finding]
+
+
+def _placed(
+    named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
+) -> _Placed:
+    """The image of each prediction. Of several for one image only the first counts.
+
+    Raises:
+        TilerError: they are for no split, or for several.
+    """
+    split = _split(named, ground, wanted, shown)
+    keys = []
+    taken: dict[int, str] = {}  # the prediction of each image
+    findings = []
+    for i, place in enumerate(_places(named, index_of(ground, split, named.numeric))):
+        name = named.shown[i][:100]
+        if place is None:
+            what = f"no image of {split or 'the ground truth'}"
+        elif place in taken:
+            what = f"its image has predictions in {taken[place]} already"
+        else:
+            taken[place] = name
+            keys.append(named.numbers[i])
+            continue
+        findings.append(Finding("", "S01", f"{name}: {what}; {named.counts[i]} rows left out"))
+    return _Placed(split, keys, list(taken), findings)
+
+
+def _places(named: _NamedPredictions, index: Index) -> list[int | None]:
+    """The number of each one's image; None for none."""
+    names = {}
+    if named.numeric:
+        names = index.numbered()
+    result = []
+    for key in named.keys:
+        place = index.place(key) or index.place(names.get(key, key))
+        image, _ = place or (None, None)
+        result.append(image)
+    return result
+
+
+def _split(
+    named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
+) -> str:
+    """The split that predictions are for.
+
+    Raises:
+        TilerError: none, or several.
+    """
+    hits = {split: _hits(named, ground, split) for split in _candidate_splits(ground, wanted)}
+    covered = [split for split, count in hits.items() if count]
+    if named.keys and not covered:
+        _require_no_tiles(named.keys, ground, shown)
+        _no_image_of(named, ground, wanted, shown)
+    whole = [split for split in covered if hits[split] == len(named.keys)]
+    if whole:  # several, where splits are of the same images: the first is val
+        return whole[0]
+    if len(covered) > 1 and wanted != PREDICTED:
+        raise TilerError(
+            f"{shown}: predictions for images of {' and '.join(covered)}: choose with --split, one "
+            f"of them or {ALL}"
+        )
+    if covered:
+        return ",".join(covered)
+    return next(iter(hits))
+
+
+def _candidate_splits(ground: GroundTruthFiles, wanted: str | None) -> list[str]:
+    if ground.coco is not None:
+        if wanted not in (None, PREDICTED):
+            raise TilerError("--split goes with a dataset.yaml; a COCO ground truth is one")
+        return [""]
+    if wanted is None or wanted == PREDICTED:
+        return list(ground.splits)
+    return [wanted]
+
+
+def _hits(named: _NamedPredictions, ground: GroundTruthFiles, split: str) -> int:
+    """How many predictions are for images of a split."""
+    places = _places(named, index_of(ground, split, named.numeric))
+    return len(places) - places.count(None)
+
+
+def _no_image_of(
+    named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
+) -> NoReturn:
+    elsewhere = [split for split in ground.splits if _hits(named, ground, split)]
+    if elsewhere:
+        hint = f"; they are for {' and '.join(elsewhere)}"
+    else:
+        hint = f" ({named.keys[0][:100]}, ...)"
+    where = str(ground.file)
+    if wanted:
+        where += f", {wanted}"
+    raise TilerError(
+        f"{shown}: none of {len(named.keys)} predictions is for an image of {where}{hint}"
+    )
+
+
+def _require_no_tiles(keys: list[str], ground: GroundTruthFiles, shown: str) -> None:
+    """Raises:
+    TilerError: the predictions are for tiles of the images.
+    """
+    stems: set[str] = set()
+    for names in ground.splits.values():
+        for name in names:
+            stem, _ = os.path.splitext(os.path.basename(name))
+            stems.add(stem)
+    for key in keys[:1000]:
+        for naming in ("tiler", "sahi", "split_dota"):
+            tile = tile_names.parse(os.path.basename(key), naming)
+            if tile is not None and tile.stem in stems:
+                raise TilerError(
+                    f"{shown}: predictions on tiles ({key[:100]}): run tiler merge first, and "
+                    "score its output"
+                )
