@@ -262,13 +262,14 @@ OURS = """
 from tiler.evaluation import coco
 from tiler.evaluation.bins import ALL, COCO
 from tiler.evaluation.candidates import candidates
-from tiler.evaluation.inputs import Found, Sample, Truth
+from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.geometry.instances import Instances
 labels = Instances(scene["label_class"], scene["label_boxes"])
 given = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])
 def sampled():
-    truth = Truth(labels, scene["label_image"])
-    return Sample(truth, Found.of(given, scene["image"]), int(scene["images"]), int(scene["classes"]))
+    truth = GroundTruth(labels, scene["label_image"])
+    found = Predicted.of(given, scene["image"])
+    return EvaluationInputs(truth, found, int(scene["images"]), int(scene["classes"]))
 """
 EVALUATION = """
 def work():
@@ -299,7 +300,7 @@ def work():
 """
 STEPS = """
 from tiler.evaluation import bootstrap, confusion, diagnosis, seams, ultralytics
-from tiler.evaluation.layout import Layout, Origins
+from tiler.evaluation.layout import Origins, TileLayout
 width, height = scene["size"].tolist()
 left, top = (side * 0.4 * np.arange(2) for side in (width, height))  # tiles of 0.6 of the side
 rects = np.array([[x, y, x + 0.6 * width, y + 0.6 * height] for y in top for x in left])
@@ -332,7 +333,7 @@ def work():
     spent["bootstrap, a replicate of 4 sizes"] = (spent.pop("bootstrap 11") - spent["bootstrap 1"]) / 10
     spent["bootstrap, before the first"] = spent.pop("bootstrap 1") - 2 * spent["bootstrap, a replicate of 4 sizes"]
     images = sample.images
-    layout = Layout.of([rects] * images, [np.ones(4)] * images, np.tile(scene["size"], (images, 1)))
+    layout = TileLayout.of([rects] * images, [np.ones(4)] * images, np.tile(scene["size"], (images, 1)))
     x, y = (sample.detections.instances.boxes[:, :2] + sample.detections.instances.boxes[:, 2:]).T / 2
     origins = Origins(4 * sample.detections.image + 2 * (y > height / 2) + (x > width / 2), np.arange(len(x) + 1))
     lap("tiles as arrays")

@@ -139,7 +139,7 @@ def draws(
         counts = _WeightedCounts.of(sample, pairs, size, max_dets, thresholds)
         labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
         images[a] = len(np.unique(counts.label_image))
-        measured = _Measured.of(counts, rows, thresholds)
+        measured = _MeasuredBin.of(counts, rows, thresholds)
         ap[:, a] = measured.ap
         ap50[:, a] = measured.ap50
         if a == 0 or size.name == ALL.name:
@@ -149,7 +149,7 @@ def draws(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
+class _MeasuredBin:
     """AP in one size bin under each of R weights.
 
     Attributes:
@@ -162,7 +162,7 @@ class _Measured:
     per_class: Floats
 
     @classmethod
-    def of(cls, counts: _WeightedCounts, weights: Ints, thresholds: Floats) -> _Measured:
+    def of(cls, counts: _WeightedCounts, weights: Ints, thresholds: Floats) -> _MeasuredBin:
         half = np.isclose(thresholds, 0.5)
         ap, ap50 = np.empty((2, len(weights)))
         per_class = np.full((len(weights), counts.shape[1]), np.nan)
@@ -183,7 +183,7 @@ def _mean(values: Floats) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Groups:
+class _ClassGroups:
     """Detections of G = T x K groups, one after the other: a group is a class at a threshold.
 
     Attributes:
@@ -195,7 +195,7 @@ class _Groups:
     begin: Ints
 
     @classmethod
-    def of(cls, parts: Sequence[Ints], class_bounds: Ints) -> _Groups:
+    def of(cls, parts: Sequence[Ints], class_bounds: Ints) -> _ClassGroups:
         """From the detections of each threshold."""
         detections, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for part in parts:
@@ -218,8 +218,8 @@ class _WeightedCounts:
     Attributes:
         label_image, label_class: `(L,)` of the labels that count.
         within: `(S,)` image of each detection of the right size up to the limit, in their order.
-        matched: `(M,)` image of those of them that are matched, by `_Groups`.
-        right: `(N,)` image of each true positive, by `_Groups`.
+        matched: `(M,)` image of those of them that are matched, by `_ClassGroups`.
+        right: `(N,)` image of each true positive, by `_ClassGroups`.
         within_at, matched_at: `(N,)` number of `within` and `matched` up to each true positive,
             itself included.
         begin, within_begin, matched_begin: `(G + 1,)`, `(G,)`, `(G,)` where groups begin in
@@ -263,8 +263,8 @@ class _WeightedCounts:
             matched_parts.append(detection[within[detection]])
             right_parts.append(detection[~ignored[pairs.label[chosen]]])
         class_bounds = sample.class_bounds()
-        matched = _Groups.of(matched_parts, class_bounds)
-        right = _Groups.of(right_parts, class_bounds)
+        matched = _ClassGroups.of(matched_parts, class_bounds)
+        right = _ClassGroups.of(right_parts, class_bounds)
         before = ragged.offsets(within)
         return cls(
             label_image=labels.image[~ignored],

@@ -162,7 +162,7 @@ def _alike(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Overlap:
+class _PairOverlap:
     """What IoU is computed from, by the formulas of maskApi.c (bbIou, rleIou) in their order of
     operations.
 
@@ -185,25 +185,25 @@ class _Overlap:
         return similarity.share(common, area, self.label_area[label], "iou")
 
 
-def _overlap(sample: EvaluationInputs) -> _Overlap:
+def _overlap(sample: EvaluationInputs) -> _PairOverlap:
     if sample.task == "segment":
         return _overlap_of_masks(sample)
     if sample.task == "obb":
         return _overlap_of_polygons(sample)
     labels, detections = sample.labels, sample.detections
     common = partial(box.common_area, detections.boxes, labels.boxes)
-    return _Overlap(detections.box_area, labels.box_area, common)
+    return _PairOverlap(detections.box_area, labels.box_area, common)
 
 
-def _overlap_of_masks(sample: EvaluationInputs) -> _Overlap:
+def _overlap_of_masks(sample: EvaluationInputs) -> _PairOverlap:
     pixels, label_pixels = sample.detections.masks, sample.labels.masks
     if pixels is None or label_pixels is None:
         raise TilerError("outlines are compared by their masks: labels and detections need them")
     common = partial(masks.common, pixels, label_pixels)
-    return _Overlap(pixels.area(), label_pixels.area(), common)
+    return _PairOverlap(pixels.area(), label_pixels.area(), common)
 
 
-def _overlap_of_polygons(sample: EvaluationInputs) -> _Overlap:
+def _overlap_of_polygons(sample: EvaluationInputs) -> _PairOverlap:
     rings, label_rings = sample.detections.instances.rings, sample.labels.instances.rings
     assert rings is not None and label_rings is not None
     polygons, label_polygons = rings.geometry(), label_rings.geometry()
@@ -211,7 +211,7 @@ def _overlap_of_polygons(sample: EvaluationInputs) -> _Overlap:
     def common(detection: Ints, label: Ints) -> Floats:
         return common_area(polygons[detection], label_polygons[label])
 
-    return _Overlap(shapely.area(polygons), shapely.area(label_polygons), common)
+    return _PairOverlap(shapely.area(polygons), shapely.area(label_polygons), common)
 
 
 def _alike_keypoints(

@@ -133,11 +133,11 @@ def evaluate(
     curves = _unfilled(sample, tuple(bins), limits, np.asarray(thresholds))
     distinct = _distinct(sample, limits)
     for a, size in enumerate(bins):
-        counted = _Counted.of(sample, size)
+        counted = _CountedInBin.of(sample, size)
         curves.labels[:, a] = counted.labels
         rankings = []
         for limit, columns in distinct:
-            rankings.append((_Ranking.of(sample, counted.within, limit), columns))
+            rankings.append((_RankedDetections.of(sample, counted.within, limit), columns))
         for t, chosen in enumerate(matches(sample, pairs, counted.ignored, thresholds)):
             detection = pairs.detection[chosen]
             positive = ~counted.ignored[pairs.label[chosen]]
@@ -177,7 +177,7 @@ def _distinct(sample: EvaluationInputs, limits: tuple[int, ...]) -> list[tuple[i
 
 
 def _fill(
-    curves: Curves, place: tuple[int, int, slice], counted: _Counted, hits: _TruePositives
+    curves: Curves, place: tuple[int, int, slice], counted: _CountedInBin, hits: _TruePositives
 ) -> None:
     """Write what is measured at one threshold, in one size bin and under some limits."""
     t, a, limits = place
@@ -190,7 +190,7 @@ def _fill(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Counted:
+class _CountedInBin:
     """What counts in one size bin.
 
     Attributes:
@@ -208,7 +208,7 @@ class _Counted:
     needed: Ints
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, size: Bin) -> _Counted:
+    def of(cls, sample: EvaluationInputs, size: Bin) -> _CountedInBin:
         ignored = outside(sample.labels.area, size) | sample.labels.ignored
         within = ~outside(sample.detections.area, size)
         labels = sample.positives(~ignored)
@@ -334,7 +334,7 @@ def needed(counts: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ranking:
+class _RankedDetections:
     """Detections by class, the most confident first, under one limit.
 
     Attributes:
@@ -350,7 +350,7 @@ class _Ranking:
     conf: Floats
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, within: Bools, limit: int) -> _Ranking:
+    def of(cls, sample: EvaluationInputs, within: Bools, limit: int) -> _RankedDetections:
         counted = sample.detections.rank < limit
         before = ragged.offsets(within & counted)
         binding = None if counted.all() else counted
@@ -402,7 +402,7 @@ class _TruePositives:
     at: Ints
     precision: Floats
     begin: Ints
-    ranking: _Ranking
+    ranking: _RankedDetections
 
     @property
     def number(self) -> Ints:

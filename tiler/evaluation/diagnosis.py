@@ -342,7 +342,7 @@ def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cuts(Columns):
+class _SeamCuts(Columns):
     """Pairs whose detection a tile cut off its label; a pair that several did occurs several times.
 
     Attributes:
@@ -360,10 +360,10 @@ def _cuts(
     poorly: Ints,
     layout: TileLayout | None,
     origins: Origins | None,
-) -> _Cuts:
+) -> _SeamCuts:
     """The cuts among some pairs, those with these numbers."""
     if layout is None:
-        return _Cuts(np.empty(0, np.int64), np.empty(0, np.int64))
+        return _SeamCuts(np.empty(0, np.int64), np.empty(0, np.int64))
     boxes = sample.detections.boxes[pairs.detection]
     labels = sample.labels.boxes[pairs.label]
     common = box.area(box.intersection(boxes[poorly], labels[poorly]))
@@ -373,7 +373,7 @@ def _cuts(
     count = np.searchsorted(sources.detection, pairs.detection[part], "right") - first
     pair = np.repeat(part, count)
     tile = sources.tile[ragged.spans(first, count)]
-    return _Cuts(pair, tile).take(_is_cut(boxes[pair], labels[pair], tile, layout))
+    return _SeamCuts(pair, tile).take(_is_cut(boxes[pair], labels[pair], tile, layout))
 
 
 def _is_cut(boxes: Floats, labels: Floats, tile: Ints, layout: TileLayout) -> Bools:
@@ -386,7 +386,7 @@ def _is_cut(boxes: Floats, labels: Floats, tile: Ints, layout: TileLayout) -> Bo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sources(Columns):
+class _DetectionTiles(Columns):
     """Detections, ascending, and the tiles that they come from."""
 
     detection: Ints
@@ -395,12 +395,12 @@ class _Sources(Columns):
 
 def _sources(
     sample: EvaluationInputs, detection: Ints, layout: TileLayout, origins: Origins | None
-) -> _Sources:
+) -> _DetectionTiles:
     """The tiles of some detections; where they are unknown, those that hold their centre."""
     if origins is not None:
         count = np.diff(origins.offsets)[detection]
         tile = origins.tile[ragged.spans(origins.offsets[detection], count)]
-        return _Sources(np.repeat(detection, count), tile)
+        return _DetectionTiles(np.repeat(detection, count), tile)
     boxes = sample.detections.boxes[detection]
     image = sample.detections.image[detection]
     numbers, tiles = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -409,7 +409,7 @@ def _sources(
         inside = box.inside(np.concatenate([centre, centre], axis=1), layout.rects[tile])
         numbers.append(number[inside])
         tiles.append(tile[inside])
-    found = _Sources(detection[np.concatenate(numbers)], np.concatenate(tiles))
+    found = _DetectionTiles(detection[np.concatenate(numbers)], np.concatenate(tiles))
     return found.take(np.lexsort((found.tile, found.detection)))
 
 

@@ -460,12 +460,12 @@ def density(
     image = detections.image[wrong]
     centre = box.centres(detections.boxes[wrong])
     inside = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
-    tilings = _tilings(layout, image[inside], centre[inside])
-    return [_density(layout, tilings, distance) for distance in DISTANCES]
+    groups = _alike_images(layout, image[inside], centre[inside])
+    return [_density(layout, groups, distance) for distance in DISTANCES]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tiling:
+class _AlikeImages:
     """Images of the same size and tiles.
 
     Attributes:
@@ -479,7 +479,7 @@ class _Tiling:
     points: Floats
 
 
-def _tilings(layout: TileLayout, image: Ints, points: Floats) -> list[_Tiling]:
+def _alike_images(layout: TileLayout, image: Ints, points: Floats) -> list[_AlikeImages]:
     """The images grouped by size and tiles, with the points of their images."""
     first_alike = _first_alike(layout)
     first, images = np.unique(first_alike, return_counts=True)
@@ -489,7 +489,7 @@ def _tilings(layout: TileLayout, image: Ints, points: Floats) -> list[_Tiling]:
     result = []
     begin = 0
     for number, count, end in zip(first.tolist(), images.tolist(), ends.tolist(), strict=True):
-        result.append(_Tiling(number, count, points[order[begin:end]]))
+        result.append(_AlikeImages(number, count, points[order[begin:end]]))
         begin = end
     return result
 
@@ -506,15 +506,15 @@ def _first_alike(layout: TileLayout) -> Ints:
     return result
 
 
-def _density(layout: TileLayout, tilings: list[_Tiling], distance: float) -> Density:
+def _density(layout: TileLayout, groups: list[_AlikeImages], distance: float) -> Density:
     in_band = []
     areas = []
-    for tiling in tilings:
-        bands = _Cover.of(_bands(layout, tiling.image, distance), layout.sizes[tiling.image])
-        in_band.append(bands.count(tiling.points))
-        areas.append(bands.area() * tiling.images)
+    for group in groups:
+        bands = _Cover.of(_bands(layout, group.image, distance), layout.sizes[group.image])
+        in_band.append(bands.count(group.points))
+        areas.append(bands.area() * group.images)
     hits = sum(in_band)
-    others = sum(len(tiling.points) for tiling in tilings) - hits
+    others = sum(len(group.points) for group in groups) - hits
     area = float(sum(areas))
     rest = max(0.0, float(layout.sizes.prod(axis=1).sum()) - area)
     ratio = float("nan")
