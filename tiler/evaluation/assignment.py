@@ -131,57 +131,67 @@ def in_turn(
     >>> [(pairs.tolist(), labels.tolist()) for pairs, labels in matched]
     [([7, 5], [0, 1]), ([7], [0])]
     """
-    choices: list[Bools | None] = [None]
-    if last is not None and last.any() and not last.all():
-        choices = [~last, last]
-    free = np.ones((len(thresholds), labels), bool)
-    matched: list[list[tuple[int, int]]] = [[] for _ in thresholds]
-    for label, iou, number in rows:
-        chosen = _first_free(free, (label, iou), thresholds, choices)
+    turns = _Turns(thresholds, labels, last, shared)
+    for row in rows:
+        turns.take(row)
+    return turns.matched()
+
+
+class _Turns:
+    """The labels that are still free at each threshold, and what was matched so far."""
+
+    def __init__(
+        self, thresholds: Floats, labels: int, last: Bools | None, shared: Bools | None
+    ) -> None:
+        self.thresholds = thresholds
+        self.shared = shared
+        self.free = np.ones((len(thresholds), labels), bool)
+        self.choices: list[Bools | None] = [None]  # what is looked for first, then next; None: all
+        if last is not None and last.any() and not last.all():
+            self.choices = [~last, last]
+        self.pairs: list[list[tuple[int, int]]] = [[] for _ in thresholds]
+
+    def take(self, row: Row) -> None:
+        """Give a detection its best label at each threshold, if one is free."""
+        label, iou, number = row
+        chosen = self._first_free(label, iou)
         successful = np.flatnonzero(chosen >= 0)
         pair = chosen[successful]
         taken = label[pair]
-        free[successful, taken] = False
-        if shared is not None:
-            free[successful, taken] = shared[taken]
-        pairs = zip(number[pair].tolist(), taken.tolist(), strict=True)
-        for t, match in zip(successful.tolist(), pairs, strict=True):
-            matched[t].append(match)
-    return [_columns(matches) for matches in matched]
+        if self.shared is None:
+            self.free[successful, taken] = False
+        else:
+            self.free[successful, taken] = self.shared[taken]
+        matches = zip(number[pair].tolist(), taken.tolist(), strict=True)
+        for t, match in zip(successful.tolist(), matches, strict=True):
+            self.pairs[t].append(match)
 
+    def matched(self) -> list[tuple[Ints, Ints]]:
+        """At each threshold the pairs and their labels."""
+        result = []
+        for pairs in self.pairs:
+            columns = np.array(pairs, np.int64).reshape(-1, 2)
+            result.append((columns[:, 0], columns[:, 1]))
+        return result
 
-def _columns(matches: list[tuple[int, int]]) -> tuple[Ints, Ints]:
-    rows = np.array(matches, np.int64).reshape(-1, 2)
-    return rows[:, 0], rows[:, 1]
-
-
-def _first_free(
-    free: Bools, preferred: tuple[Ints, Floats], thresholds: Floats, choices: list[Bools | None]
-) -> Ints:
-    """`(T,)` which of one detection's labels it takes at each threshold; -1 for none.
-
-    Args:
-        free: `(T, labels)` labels that are free at each threshold.
-        preferred: its labels and their IoU.
-        choices: which labels it looks for first, then next; None for all.
-    """
-    label, iou = preferred
-    chosen = np.full(len(thresholds), -1)
-    seeking = np.arange(len(thresholds))
-    for choice in choices:
-        for begin, end in ((0, FEW), (FEW, len(label))):
-            part = label[begin:end]
-            if not len(seeking) or not len(part):
-                break
-            fits = free[seeking[:, None], part]
-            fits &= iou[begin:end] >= thresholds[seeking, None]
-            if choice is not None:
-                fits &= choice[part]
-            first = fits.argmax(axis=1)
-            successful = fits[np.arange(len(seeking)), first]
-            chosen[seeking[successful]] = begin + first[successful]
-            seeking = seeking[~successful]
-    return chosen
+    def _first_free(self, label: Ints, iou: Floats) -> Ints:
+        """`(T,)` which of a detection's labels is its best free one at each threshold; -1: none."""
+        chosen = np.full(len(self.thresholds), -1)
+        seeking = np.arange(len(self.thresholds))
+        for choice in self.choices:
+            for begin, end in ((0, FEW), (FEW, len(label))):
+                part = label[begin:end]
+                if not len(seeking) or not len(part):
+                    break
+                fits = self.free[seeking[:, None], part]
+                fits &= iou[begin:end] >= self.thresholds[seeking, None]
+                if choice is not None:
+                    fits &= choice[part]
+                first = fits.argmax(axis=1)
+                successful = fits[np.arange(len(seeking)), first]
+                chosen[seeking[successful]] = begin + first[successful]
+                seeking = seeking[~successful]
+        return chosen
 
 
 def preferred(detection: Ints, label: Ints, iou: Floats, last: bool = False) -> Ints:

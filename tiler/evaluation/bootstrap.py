@@ -25,12 +25,13 @@ from tiler.evaluation.inputs import EvaluationInputs
 from tiler.geometry import ragged
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints
+    from tiler.types import Bools, Floats, Ints
 
 LEVEL = 0.95
 FEWEST_IMAGES = 5  # with labels, for an interval: fewer can be drawn in few ways only
 FEWEST_LABELS = 20
 ROUNDING = 1e-12  # of AP
+NAN = float("nan")
 
 
 def weights(images: int, replicates: int, seed: int = 0) -> Ints:
@@ -137,15 +138,23 @@ def draws(
     images = np.zeros(len(bins), np.int64)
     for a, size in enumerate(bins):
         counts = _WeightedCounts.of(sample, pairs, size, max_dets, thresholds)
-        labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
-        images[a] = len(np.unique(counts.label_image))
         measured = _MeasuredBin.of(counts, rows, thresholds)
         ap[:, a] = measured.ap
         ap50[:, a] = measured.ap50
+        labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
+        images[a] = len(np.unique(counts.label_image))
         if a == 0 or size.name == ALL.name:
             per_class = measured.per_class
-    estimate = Estimate(ap[0], ap50[0], per_class[0])
-    return Draws(tuple(bins), weights, ap[1:], ap50[1:], per_class[1:], estimate, labels, images)
+    return Draws(
+        bins=tuple(bins),
+        weights=weights,
+        ap=ap[1:],
+        ap50=ap50[1:],
+        per_class=per_class[1:],
+        estimate=Estimate(ap[0], ap50[0], per_class[0]),
+        labels=labels,
+        images=images,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +187,7 @@ class _MeasuredBin:
 def _mean(values: Floats) -> float:
     values = values[~np.isnan(values)]
     if not len(values):
-        return float("nan")
+        return NAN
     return float(np.mean(values))
 
 
@@ -250,28 +259,42 @@ class _WeightedCounts:
         max_dets: int | None,
         thresholds: Floats,
     ) -> _WeightedCounts:
-        labels, detections = sample.labels, sample.detections
-        ignored = coco.outside(labels.area, size) | labels.ignored
-        counted = np.ones(len(detections), bool)
+        rank = sample.detections.rank
+        counted = coco.CountedInBin.of(sample, size)
+        within = counted.within
         if max_dets is not None:
-            counted = detections.rank < max_dets
-        within = counted & ~coco.outside(detections.area, size)
+            within = within & (rank < max_dets)
         matched_parts, right_parts = [], []
-        for chosen in coco.matches(sample, pairs, ignored, thresholds):
-            chosen = chosen[counted[pairs.detection[chosen]]]
-            detection = pairs.detection[chosen]
+        for chosen in coco.matches(sample, pairs, counted.ignored, thresholds):
+            detection, label = pairs.detection[chosen], pairs.label[chosen]
+            right = ~counted.ignored[label]
+            if max_dets is not None:
+                right &= rank[detection] < max_dets
             matched_parts.append(detection[within[detection]])
-            right_parts.append(detection[~ignored[pairs.label[chosen]]])
+            right_parts.append(detection[right])
+        return cls._of_parts(sample, counted, within, matched_parts, right_parts)
+
+    @classmethod
+    def _of_parts(
+        cls,
+        sample: EvaluationInputs,
+        counted: coco.CountedInBin,
+        within: Bools,
+        matched_parts: list[Ints],
+        right_parts: list[Ints],
+    ) -> _WeightedCounts:
+        """From the matched detections and the true positives at each threshold."""
+        image = sample.detections.image
         class_bounds = sample.class_bounds()
         matched = _ClassGroups.of(matched_parts, class_bounds)
         right = _ClassGroups.of(right_parts, class_bounds)
         before = ragged.offsets(within)
         return cls(
-            label_image=labels.image[~ignored],
-            label_class=labels.class_id[~ignored],
-            within=detections.image[within],
-            matched=detections.image[matched.detection],
-            right=detections.image[right.detection],
+            label_image=sample.labels.image[~counted.ignored],
+            label_class=sample.labels.class_id[~counted.ignored],
+            within=image[within],
+            matched=image[matched.detection],
+            right=image[right.detection],
             within_at=before[right.detection + 1],
             matched_at=_matched_at(matched_parts, right_parts),
             begin=right.begin,
@@ -452,18 +475,16 @@ def compare(
         )
     i, j = a.bin(bin), b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
-    reason = few(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])))
+    reason = few(a.weights.shape[1], int(min(a.images[i], b.images[j])))
     if reason is not None:
-        unknown = float("nan")
-        return Comparison(difference, unknown, unknown, unknown, reason)
+        return Comparison(difference, NAN, NAN, NAN, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
-    labels = min(int(a.labels[:, i].sum()), int(b.labels[:, j].sum()))
+    verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
+    labels = int(min(a.labels[:, i].sum(), b.labels[:, j].sum()))
     if labels < FEWEST_LABELS:
         verdict = f"too few labels ({labels}) to tell"
-    else:
-        verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
     return Comparison(difference, low, high, p, verdict)
 
 
@@ -480,7 +501,7 @@ def _verdict(
 
 def _significance(difference: float, drawn: Floats) -> float:
     if np.isnan(difference):
-        return float("nan")
+        return NAN
     as_far = 0
     if len(drawn):
         away = np.abs(drawn - drawn.mean())

@@ -221,19 +221,44 @@ def _alike_keypoints(
     points, label_points = sample.detections.instances.keypoints, sample.labels.instances.keypoints
     assert points is not None and label_points is not None
     boxes, area = sample.labels.boxes, sample.labels.area
-    order = np.argsort(label_group, kind="stable")
-    by_group = label_group[order]
-    first = np.searchsorted(by_group, detection_group)
-    count = np.searchsorted(by_group, detection_group, "right") - first
-    most = label_points.shape[1] * int(count.max(initial=1))
+    partners = _GroupPartners.of(label_group, detection_group)
+    most = label_points.shape[1] * int(partners.count.max(initial=1))
     step = max(1, STEP // max(1, most))
     for begin in range(0, len(points), step):
-        rows = slice(begin, begin + step)
-        detection = np.repeat(np.arange(begin, begin + len(count[rows])), count[rows])
-        label = order[ragged.spans(first[rows], count[rows])]
+        detection, label = partners.pairs(slice(begin, begin + step))
         oks = _oks(points[detection], label_points[label], boxes[label], area[label])
         enough = oks >= least
         yield detection[enough], label[enough], oks[enough]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _GroupPartners:
+    """The labels of each detection's group.
+
+    Attributes:
+        order: `(G,)` labels by group.
+        first: `(D,)` where in it those of a detection begin.
+        count: `(D,)` their number.
+    """
+
+    order: Ints
+    first: Ints
+    count: Ints
+
+    @classmethod
+    def of(cls, label_group: Ints, detection_group: Ints) -> _GroupPartners:
+        order = np.argsort(label_group, kind="stable")
+        by_group = label_group[order]
+        first = np.searchsorted(by_group, detection_group)
+        end = np.searchsorted(by_group, detection_group, "right")
+        return cls(order, first, end - first)
+
+    def pairs(self, rows: slice) -> tuple[Ints, Ints]:
+        """Some detections with each of their labels."""
+        count = self.count[rows]
+        detection = np.repeat(np.arange(len(self.count))[rows], count)
+        label = self.order[ragged.spans(self.first[rows], count)]
+        return detection, label
 
 
 def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:

@@ -20,6 +20,7 @@ from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -131,19 +132,13 @@ def evaluate(
     """
     limits = tuple(sorted(max_dets))
     curves = _unfilled(sample, tuple(bins), limits, np.asarray(thresholds))
-    distinct = _distinct(sample, limits)
     for a, size in enumerate(bins):
-        counted = _CountedInBin.of(sample, size)
+        counted = CountedInBin.of(sample, size)
         curves.labels[:, a] = counted.labels
-        rankings = []
-        for limit, columns in distinct:
-            rankings.append((_RankedDetections.of(sample, counted.within, limit), columns))
+        rankings = _rankings(sample, counted.within, limits)
         for t, chosen in enumerate(matches(sample, pairs, counted.ignored, thresholds)):
-            detection = pairs.detection[chosen]
-            positive = ~counted.ignored[pairs.label[chosen]]
-            for ranking, columns in rankings:
-                hits = ranking.hits(detection, positive, counted.within[detection])
-                _fill(curves, (t, a, columns), counted, hits)
+            matched = counted.matched(pairs.detection[chosen], pairs.label[chosen])
+            _fill(curves, (t, a), counted, rankings, matched)
     return curves
 
 
@@ -164,34 +159,45 @@ def _unfilled(
     )
 
 
-def _distinct(sample: EvaluationInputs, limits: tuple[int, ...]) -> list[tuple[int, slice]]:
-    """The limits whose curves differ, and for which of the limits each stands: those that leave
-    all detections in have the same curves.
+def _rankings(
+    sample: EvaluationInputs, within: Bools, limits: tuple[int, ...]
+) -> list[tuple[_RankedDetections, slice]]:
+    """The detections under those limits that make a difference, and which limits each stands for:
+    curves are the same under all limits that leave all detections in.
     """
     highest = sample.detections.rank.max(initial=-1)
     binding = int(np.searchsorted(limits, highest, "right"))
-    result = [(limit, slice(m, m + 1)) for m, limit in enumerate(limits[:binding])]
+    result = []
+    for m, limit in enumerate(limits[:binding]):
+        result.append((_RankedDetections.of(sample, within, limit), slice(m, m + 1)))
     if binding < len(limits):
-        result.append((limits[binding], slice(binding, None)))
+        unlimited = _RankedDetections.of(sample, within, limits[binding])
+        result.append((unlimited, slice(binding, None)))
     return result
 
 
 def _fill(
-    curves: Curves, place: tuple[int, int, slice], counted: _CountedInBin, hits: _TruePositives
+    curves: Curves,
+    place: tuple[int, int],
+    counted: CountedInBin,
+    rankings: list[tuple[_RankedDetections, slice]],
+    matched: _MatchedDetections,
 ) -> None:
-    """Write what is measured at one threshold, in one size bin and under some limits."""
-    t, a, limits = place
+    """Write what is measured at one threshold in one size bin: `place`."""
+    t, a = place
     classes = counted.classes
-    recall = hits.number / np.maximum(counted.labels, 1)
-    precision, scores = hits.sampled(classes, counted.needed)
-    curves.recall[t, classes, a, limits] = recall[classes, None]
-    curves.precision[t][:, classes, a, limits] = precision[..., None]
-    curves.scores[t][:, classes, a, limits] = scores[..., None]
+    for ranking, limits in rankings:
+        hits = ranking.hits(matched)
+        recall = hits.number / np.maximum(counted.labels, 1)
+        precision, scores = hits.sampled(classes, counted.needed)
+        curves.recall[t, classes, a, limits] = recall[classes, None]
+        curves.precision[t][:, classes, a, limits] = precision[..., None]
+        curves.scores[t][:, classes, a, limits] = scores[..., None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _CountedInBin:
-    """What counts in one size bin.
+class CountedInBin:
+    """The labels and detections of one size bin.
 
     Attributes:
         ignored: `(G,)` labels of another size, and those ignored anyway.
@@ -208,12 +214,16 @@ class _CountedInBin:
     needed: Ints
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, size: Bin) -> _CountedInBin:
+    def of(cls, sample: EvaluationInputs, size: Bin) -> CountedInBin:
         ignored = outside(sample.labels.area, size) | sample.labels.ignored
         within = ~outside(sample.detections.area, size)
         labels = sample.positives(~ignored)
         classes = np.flatnonzero(labels)
         return cls(ignored, within, labels, classes, needed(labels[classes]))
+
+    def matched(self, detection: Ints, label: Ints) -> _MatchedDetections:
+        """Matched detections, with what they and their labels count for."""
+        return _MatchedDetections(detection, ~self.ignored[label], self.within[detection])
 
 
 def outside(area: Floats, size: Bin) -> Bools:
@@ -274,21 +284,16 @@ def _matched_in_rounds(
     sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats
 ) -> Iterator[Ints]:
     order = _counted_first(pairs, ignored)
-    detection, label, iou = pairs.detection[order], pairs.label[order], pairs.iou[order]
+    ordered = pairs.take(order)
     # most detections have one candidate, which has no other: these need no rounds
-    exclusive = _exclusive(detection, label)
+    exclusive = _exclusive(ordered)
     alone = np.flatnonzero(exclusive)
-    rest = np.flatnonzero(~exclusive)
-    crowd = sample.labels.crowd[label[rest]]
-    shared = None
+    contested = np.flatnonzero(~exclusive)
     for threshold in thresholds:
-        enough = iou[rest] >= threshold
-        contested = rest[enough]
-        if crowd.any():
-            shared = crowd[enough]
-        taken = assigned(detection[contested], label[contested], len(sample.labels), shared)
-        certain = alone[iou[alone] >= threshold]
-        yield np.sort(order[np.concatenate([certain, contested[taken]])])
+        certain = alone[ordered.iou[alone] >= threshold]
+        enough = contested[ordered.iou[contested] >= threshold]
+        taken = _taken(sample, ordered, enough)
+        yield np.sort(order[np.concatenate([certain, taken])])
 
 
 def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
@@ -299,13 +304,24 @@ def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
     return np.lexsort((is_ignored, pairs.detection))
 
 
-def _exclusive(detection: Ints, label: Ints) -> Bools:
+def _exclusive(pairs: Candidates) -> Bools:
     """`(P,)` pairs whose detection and whose label are in no other pair."""
-    if not len(detection):
+    if not len(pairs):
         return np.empty(0, bool)
-    is_only_label = np.bincount(detection, minlength=1)[detection] == 1
-    is_only_detection = np.bincount(label, minlength=1)[label] == 1
+    labels_of_detection = np.bincount(pairs.detection)
+    detections_of_label = np.bincount(pairs.label)
+    is_only_label = labels_of_detection[pairs.detection] == 1
+    is_only_detection = detections_of_label[pairs.label] == 1
     return np.asarray(is_only_label & is_only_detection)
+
+
+def _taken(sample: EvaluationInputs, pairs: Candidates, chosen: Ints) -> Ints:
+    """Which of the chosen pairs are matched."""
+    detection, label = pairs.detection[chosen], pairs.label[chosen]
+    shared: Bools | None = sample.labels.crowd[label]
+    if not np.any(shared):
+        shared = None
+    return chosen[assigned(detection, label, len(sample.labels), shared)]
 
 
 def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = THRESHOLDS) -> Ints:
@@ -334,6 +350,21 @@ def needed(counts: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _MatchedDetections(Columns):
+    """Detections that are matched at one threshold.
+
+    Attributes:
+        detection: `(M,)` ascending.
+        positive: `(M,)` True where their label counts.
+        within: `(M,)` True for those of the right size themselves.
+    """
+
+    detection: Ints
+    positive: Bools
+    within: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _RankedDetections:
     """Detections by class, the most confident first, under one limit.
 
@@ -356,25 +387,18 @@ class _RankedDetections:
         binding = None if counted.all() else counted
         return cls(binding, before, sample.class_bounds(), sample.detections.conf)
 
-    def hits(self, detection: Ints, positive: Bools, within: Bools) -> _TruePositives:
-        """The true positives among matched detections.
-
-        Args:
-            detection: `(M,)` matched detections, ascending.
-            positive: `(M,)` True where their label counts.
-            within: `(M,)` True for those of the right size themselves.
-        """
+    def hits(self, matched: _MatchedDetections) -> _TruePositives:
+        """The true positives among matched detections."""
         if self.counted is not None:
-            counted = self.counted[detection]
-            detection, positive, within = detection[counted], positive[counted], within[counted]
-        at = detection[positive]
+            matched = matched.take(self.counted[matched.detection])
+        at = matched.detection[matched.positive]
         begin = np.searchsorted(at, self.begin)
         number = np.diff(begin)
         # false positives: of the right size and not matched, from the class's first detection on
-        matched = ragged.offsets(within)
-        false = self.before[at + 1] - matched[1:][positive]
-        class_begin = np.searchsorted(detection, self.begin)
-        earlier = self.before[self.begin] - matched[class_begin]
+        matched_before = ragged.offsets(matched.within)
+        false = self.before[at + 1] - matched_before[1:][matched.positive]
+        class_begin = np.searchsorted(matched.detection, self.begin)
+        earlier = self.before[self.begin] - matched_before[class_begin]
         false = false - np.repeat(earlier[:-1], number)
         true = np.arange(1, len(at) + 1) - np.repeat(begin[:-1], number)
         precision = true / (false + true + np.spacing(1))

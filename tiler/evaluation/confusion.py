@@ -63,16 +63,22 @@ def _matched(
     begin = bounds(pairs.detection, len(detections))
     crowded = crowds(begin, detections.image) & (sample.task == "detect")
     in_crowds = order[(crowded & confident)[order]]
-    crowd = CrowdPairs(sample, pairs, begin, in_crowds, counted)
-    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
-    ((crowd_detection, crowd_label),) = crowd.matched(above)
+    crowd_detection, crowd_label = _in_turn(
+        CrowdPairs(sample, pairs, begin, in_crowds, counted), iou
+    )
     if crowded.any():
         pairs = pairs.take(pairs_of(begin, ~crowded))
     detection, label = _overlapping(sample, pairs, iou)
-    taking_part = confident[detection] & counted[label]
-    detection, label = detection[taking_part], label[taking_part]
-    detection, label = _assigned(sample, order, detection, label, iou)
+    counts = confident[detection] & counted[label]
+    detection, label = _in_rounds(sample, order, detection[counts], label[counts], iou)
     return np.concatenate([detection, crowd_detection]), np.concatenate([label, crowd_label])
+
+
+def _in_turn(crowd: CrowdPairs, iou: float) -> tuple[Ints, Ints]:
+    """The pairs that are matched in crowds."""
+    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
+    (matched,) = crowd.matched(above)
+    return matched
 
 
 def _overlapping(sample: EvaluationInputs, pairs: Candidates, iou: float) -> tuple[Ints, Ints]:
@@ -85,7 +91,7 @@ def _overlapping(sample: EvaluationInputs, pairs: Candidates, iou: float) -> tup
     return meeting(sample, sample.labels.image, sample.detections.image, least)
 
 
-def _assigned(
+def _in_rounds(
     sample: EvaluationInputs, order: Ints, detection: Ints, label: Ints, iou: float
 ) -> tuple[Ints, Ints]:
     """The pairs that are matched when detections choose in this order."""

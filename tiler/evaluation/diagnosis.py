@@ -181,17 +181,25 @@ def diagnose(
         raw = unmerged(sample, origins, layout)
     errors = _errors(sample, pairs, kept, layout, origins)
     missed = _missed(errors, raw, layout, conf)
-    unknown = set()
-    if origins is None:
-        unknown.add("SeamDup")
-    if raw is None:
-        unknown.add("LostInMerge")
-    if layout is None:
-        unknown |= {"SeamTrunc", "SeamSplit", "NotCovered"}
+    unknown = _unknown(layout, origins, raw)
     names = [*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:EXPLAINED]]
     ap, rows = _rows(errors, missed, [name for name in names if name not in unknown])
     untold = tuple(name for name in names if name in unknown)
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
+
+
+def _unknown(
+    layout: TileLayout | None, origins: Origins | None, raw: EvaluationInputs | None
+) -> set[str]:
+    """The kinds of errors that cannot be known."""
+    names = set()
+    if origins is None:
+        names.add("SeamDup")
+    if raw is None:
+        names.add("LostInMerge")
+    if layout is None:
+        names |= {"SeamTrunc", "SeamSplit", "NotCovered"}
+    return names
 
 
 def unmerged(
@@ -229,8 +237,7 @@ class _Errors:
         owner: `(G,)` the detection that is matched to each label, -1 for none.
         kept: `(D,)` False for those left out.
         well: candidates of one class that are well placed, of all detections.
-        truncated, truncated_by: `(C,)` truncated detections and the tiles that cut them; one that
-            several tiles cut occurs several times.
+        cuts: of detections that are truncated.
     """
 
     sample: EvaluationInputs
@@ -239,8 +246,7 @@ class _Errors:
     owner: Ints
     kept: Bools
     well: Candidates
-    truncated: Ints
-    truncated_by: Ints
+    cuts: _SeamCuts
 
 
 def _errors(
@@ -262,24 +268,19 @@ def _errors(
     fits[SEAM_TRUNC] = np.zeros(len(wrong), bool)
     fits[SEAM_TRUNC][cuts.pair] = True
     fits[SEAM_DUP] = _seam_duplicates(wrong, fits[DUP], owner, origins)
+    _explain(kind, about, wrong, fits)
+    is_truncated = kind[cuts.detection] == SEAM_TRUNC
+    cuts = cuts.take(is_truncated & (about[cuts.detection] == cuts.label))
+    return _Errors(sample, kind, about, owner, kept, well, cuts)
+
+
+def _explain(kind: Ints, about: Ints, pairs: Candidates, fits: dict[int, Bools]) -> None:
+    """Write the kind of each detection of these pairs, and which label it is about."""
     for code in sorted(fits, reverse=True):  # the first kind that fits is the last to be written
         explained = np.flatnonzero(fits[code])
-        best = explained[ragged.firsts(wrong.detection[explained])]
-        kind[wrong.detection[best]] = code
-        about[wrong.detection[best]] = wrong.label[best]
-
-    detection, label = wrong.detection[cuts.pair], wrong.label[cuts.pair]
-    chosen = (kind[detection] == SEAM_TRUNC) & (about[detection] == label)
-    return _Errors(
-        sample=sample,
-        kind=kind,
-        about=about,
-        owner=owner,
-        kept=kept,
-        well=well,
-        truncated=detection[chosen],
-        truncated_by=cuts.tile[chosen],
-    )
+        best = explained[ragged.firsts(pairs.detection[explained])]
+        kind[pairs.detection[best]] = code
+        about[pairs.detection[best]] = pairs.label[best]
 
 
 def _owners(sample: EvaluationInputs, matched: Ints) -> Ints:
@@ -343,14 +344,16 @@ def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SeamCuts(Columns):
-    """Pairs whose detection a tile cut off its label; a pair that several did occurs several times.
+    """Detections that a tile cut off their label; a pair that several did occurs several times.
 
     Attributes:
-        pair: `(C,)` number of the pair.
-        tile: `(C,)`.
+        pair: `(C,)` number of the pair of detection and label.
+        detection, label, tile: `(C,)`.
     """
 
     pair: Ints
+    detection: Ints
+    label: Ints
     tile: Ints
 
 
@@ -363,26 +366,35 @@ def _cuts(
 ) -> _SeamCuts:
     """The cuts among some pairs, those with these numbers."""
     if layout is None:
-        return _SeamCuts(np.empty(0, np.int64), np.empty(0, np.int64))
-    boxes = sample.detections.boxes[pairs.detection]
-    labels = sample.labels.boxes[pairs.label]
-    common = box.area(box.intersection(boxes[poorly], labels[poorly]))
-    part = poorly[common >= PART * box.area(boxes[poorly])]
-    sources = _sources(sample, np.unique(pairs.detection[part]), layout, origins)
-    first = np.searchsorted(sources.detection, pairs.detection[part])
-    count = np.searchsorted(sources.detection, pairs.detection[part], "right") - first
+        nothing = np.empty(0, np.int64)
+        return _SeamCuts(nothing, nothing, nothing, nothing)
+    part = poorly[_is_part(sample, pairs.detection[poorly], pairs.label[poorly])]
+    detection = pairs.detection[part]
+    sources = _sources(sample, np.unique(detection), layout, origins)
+    first = np.searchsorted(sources.detection, detection)
+    count = np.searchsorted(sources.detection, detection, "right") - first
     pair = np.repeat(part, count)
     tile = sources.tile[ragged.spans(first, count)]
-    return _SeamCuts(pair, tile).take(_is_cut(boxes[pair], labels[pair], tile, layout))
+    cuts = _SeamCuts(pair, pairs.detection[pair], pairs.label[pair], tile)
+    return cuts.take(_is_cut(sample, cuts, layout))
 
 
-def _is_cut(boxes: Floats, labels: Floats, tile: Ints, layout: TileLayout) -> Bools:
-    """`(C,)` detections that end at an interior side of a tile beyond which their label goes on."""
-    rects = layout.rects[tile]
-    near = np.maximum(NEAR, NEAR_SHARE * (rects[:, 2:] - rects[:, :2]))[:, [0, 1, 0, 1]]
-    ends = layout.interior[tile] & (np.abs(rects - boxes) <= near)
-    continues = (labels - rects) * OUTWARDS > 0
-    return np.asarray((ends & continues).any(axis=1))
+def _is_part(sample: EvaluationInputs, detection: Ints, label: Ints) -> Bools:
+    """`(P,)` detections that lie within their label for the most part."""
+    boxes = sample.detections.boxes[detection]
+    common = box.area(box.intersection(boxes, sample.labels.boxes[label]))
+    return np.asarray(common >= PART * box.area(boxes))
+
+
+def _is_cut(sample: EvaluationInputs, cuts: _SeamCuts, layout: TileLayout) -> Bools:
+    """`(C,)` detections that end at an interior side of the tile, while their label goes on."""
+    rects = layout.rects[cuts.tile]
+    sides = rects[:, 2:] - rects[:, :2]
+    near = np.maximum(NEAR, NEAR_SHARE * sides)[:, [0, 1, 0, 1]]
+    away = np.abs(rects - sample.detections.boxes[cuts.detection])
+    ends = layout.interior[cuts.tile] & (away <= near)
+    goes_on = (sample.labels.boxes[cuts.label] - rects) * OUTWARDS > 0
+    return np.asarray((ends & goes_on).any(axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -403,14 +415,13 @@ def _sources(
         return _DetectionTiles(np.repeat(detection, count), tile)
     boxes = sample.detections.boxes[detection]
     image = sample.detections.image[detection]
-    numbers, tiles = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for number, tile in neighbours.alike(boxes, layout.rects, image, layout.image()):
-        centre = box.centres(boxes[number])
-        inside = box.inside(np.concatenate([centre, centre], axis=1), layout.rects[tile])
-        numbers.append(number[inside])
-        tiles.append(tile[inside])
-    found = _DetectionTiles(detection[np.concatenate(numbers)], np.concatenate(tiles))
-    return found.take(np.lexsort((found.tile, found.detection)))
+    number, tile = neighbours.collected(
+        neighbours.alike(boxes, layout.rects, image, layout.image())
+    )
+    centre = box.centres(boxes[number])
+    inside = box.inside(np.tile(centre, 2), layout.rects[tile])
+    sources = _DetectionTiles(detection[number[inside]], tile[inside])
+    return sources.take(np.lexsort((sources.tile, sources.detection)))
 
 
 # --- labels
@@ -474,14 +485,14 @@ def _split(errors: _Errors) -> Ints:
     """Labels in pieces: detections truncated by different tiles, which together have the bounds of
     the label.
     """
-    boxes = errors.sample.detections.boxes
-    pieces = np.unique(errors.truncated)
+    boxes, labels = errors.sample.detections.boxes, errors.sample.labels.boxes
+    pieces = np.unique(errors.cuts.detection)
     label, number = np.unique(errors.about[pieces], return_inverse=True)
     count = np.bincount(number, minlength=len(label))
     bounds = _bounds(boxes[pieces], number, len(label))
-    whole = similarity.of_boxes(bounds, errors.sample.labels.boxes[label]) >= WELL
-    cut_label = np.searchsorted(label, errors.about[errors.truncated])
-    most = _most_of_one_tile(cut_label, errors.truncated_by, len(label))
+    whole = similarity.of_boxes(bounds, labels[label]) >= WELL
+    number = np.searchsorted(label, errors.cuts.label)
+    most = _most_of_one_tile(number, errors.cuts.tile, len(label))
     return label[(count > most) & whole]
 
 
@@ -515,7 +526,11 @@ def _best(many: Sequence[Candidates], wanted: Bools) -> list[Ints]:
     order = np.flatnonzero(wanted[label])
     order = order[np.lexsort((detection[order], origin[order], -iou[order], label[order]))]
     best = order[ragged.firsts(label[order])]
-    return [np.unique(detection[best[origin[best] == k]]) for k in range(len(many))]
+    result = []
+    for k in range(len(many)):
+        chosen = best[origin[best] == k]
+        result.append(np.unique(detection[chosen]))
+    return result
 
 
 # --- costs
@@ -632,16 +647,15 @@ def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fi
 
 def _together(sample: EvaluationInputs, parts: list[Predicted]) -> tuple[Predicted, Ints]:
     """The detections of all parts by `place`, and the number that each has among them."""
-    order = np.argsort(np.concatenate([part.place for part in parts]), kind="stable")
+    place = np.concatenate([part.place for part in parts])
+    image = np.concatenate([part.image for part in parts])
+    box_area = np.concatenate([part.box_area for part in parts])
+    instances = inst.concatenate([part.instances for part in parts])
+    order = np.argsort(place, kind="stable")
     masks = None
     if sample.task == "segment":
         masks = concatenate([part.masks for part in parts if part.masks is not None]).take(order)
-    detections = Predicted.of(
-        inst.concatenate([part.instances for part in parts]).take(order),
-        np.concatenate([part.image for part in parts])[order],
-        np.concatenate([part.box_area for part in parts])[order],
-        masks,
-    )
+    detections = Predicted.of(instances.take(order), image[order], box_area[order], masks)
     number = np.empty(len(order), np.int64)
     number[order[detections.place]] = np.arange(len(order))
     return detections, number

@@ -214,27 +214,42 @@ def weighted(sample: EvaluationInputs, labels: Floats, detections: Floats) -> Pr
     0.7525
     """
     pairs = candidates(sample)
-    ignored, class_id = sample.labels.ignored, sample.labels.class_id
-    total = np.bincount(class_id[~ignored], labels[~ignored], sample.classes)
-    classes = np.flatnonzero(sample.positives(~ignored))
+    counted = ~sample.labels.ignored
+    value = np.where(counted, labels, 0.0)
+    total: Any = np.bincount(sample.labels.class_id, value, sample.classes)
+    classes = np.flatnonzero(sample.positives(counted))
     if not len(classes):
         return Precision()
-    begin = sample.class_bounds()
     ap = np.zeros((len(coco.THRESHOLDS), len(classes)))
-    for t, chosen in enumerate(coco.matches(sample, pairs, ignored, coco.THRESHOLDS)):
-        detection, label = pairs.detection[chosen], pairs.label[chosen]
+    for t, chosen in enumerate(coco.matches(sample, pairs, ~counted, coco.THRESHOLDS)):
+        detection = pairs.detection[chosen]
         true = np.zeros(len(detections))
-        true[detection] = np.where(ignored[label], 0.0, labels[label])
+        true[detection] = value[pairs.label[chosen]]
         false = detections.astype(np.float64)
         false[detection] = 0.0
-        for column, k in enumerate(classes):
-            of_class = slice(begin[k], begin[k + 1])
-            ap[t, column] = _average(true[of_class], false[of_class], total[k])
+        ap[t] = _averages(sample, classes, true, false, total)
     return Precision(float(ap.mean()), float(ap[0].mean()))
 
 
+def _averages(
+    sample: EvaluationInputs, classes: Ints, true: Floats, false: Floats, total: Floats
+) -> list[float]:
+    """AP of some classes.
+
+    Args:
+        true, false: `(D,)` what detections weigh as true and as false positives.
+        total: `(K,)` what the labels of each class weigh.
+    """
+    begin = sample.class_bounds()
+    result = []
+    for k in classes:
+        of_class = slice(begin[k], begin[k + 1])
+        result.append(_average(true[of_class], false[of_class], total[k]))
+    return result
+
+
 def _average(true: Floats, false: Floats, labels: float) -> float:
-    """AP of one class by the weights of its detections, the most confident first."""
+    """AP of one class, its detections in the order of confidence."""
     tp = true.cumsum()
     fp = false.cumsum()
     precision = np.append(tp / (tp + fp + np.spacing(1)), 0.0)

@@ -36,32 +36,35 @@ def dropped(
     >>> dropped(boxes, np.array([0, 0, 1]), regions, np.array([0, 0])).tolist()
     [True, False, False]
     """
-    result = np.zeros(len(boxes), bool)
     area = box.area(boxes)
     centre = np.tile(box.centres(boxes), 2)
     # where there is no area, a square about the centre finds the regions it may lie in
     square = centre + np.array([-0.5, -0.5, 0.5, 0.5])
     extent = np.where(area[:, None] > 0, boxes, square)
     number, region = _meetings(extent, image, regions, region_image)
-
     flat = area[number] == 0
     is_inside = box.inside(centre[number[flat]], regions[region[flat]])
+    result = np.zeros(len(boxes), bool)
     result[number[flat][is_inside]] = True
-
-    number, region = number[~flat], region[~flat]
-    meeting, first = np.unique(number, return_index=True)
-    pieces = shapely.box(*box.intersection(boxes[number], regions[region]).T)
-    covered = shapely.area(overlay.united(pieces, first))
-    result[meeting] = covered >= share * area[meeting]
+    number, covered = _covered(boxes, number[~flat], regions[region[~flat]])
+    result[number] = covered >= share * area[number]
     return result
+
+
+def _covered(boxes: Floats, number: Ints, regions: Floats) -> tuple[Ints, Floats]:
+    """The boxes that are among these, ascending, and the area that their regions cover of each.
+
+    Args:
+        number: `(P,)` box of each region, ascending.
+        regions: `(P, 4)`.
+    """
+    pieces = shapely.box(*box.intersection(boxes[number], regions).T)
+    chosen, first = np.unique(number, return_index=True)
+    return chosen, shapely.area(overlay.united(pieces, first))
 
 
 def _meetings(boxes: Floats, image: Ints, regions: Floats, region_image: Ints) -> tuple[Ints, Ints]:
     """Boxes, ascending, and the regions of their image that they meet."""
-    numbers, met = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for number, region in neighbours.alike(boxes, regions, image, region_image):
-        numbers.append(number)
-        met.append(region)
-    number, region = np.concatenate(numbers), np.concatenate(met)
+    number, region = neighbours.collected(neighbours.alike(boxes, regions, image, region_image))
     order = np.argsort(number, kind="stable")
     return number[order], region[order]

@@ -274,11 +274,8 @@ def meeting(
 ) -> tuple[Ints, Ints]:
     """Detections and labels of equal group whose boxes have common area, or may have this IoU."""
     boxes, label_boxes = sample.detections.boxes, sample.labels.boxes
-    detections, labels = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for detection, label in neighbours.alike(boxes, label_boxes, detection_group, label_group, iou):
-        detections.append(detection)
-        labels.append(label)
-    return np.concatenate(detections), np.concatenate(labels)
+    pairs = neighbours.alike(boxes, label_boxes, detection_group, label_group, iou)
+    return neighbours.collected(pairs)
 
 
 def probious(sample: EvaluationInputs, detection: Ints, label: Ints) -> Floats:

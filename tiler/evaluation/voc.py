@@ -16,7 +16,7 @@ from tiler.evaluation.inputs import EvaluationInputs
 from tiler.geometry import ragged
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints
+    from tiler.types import Bools, Floats, Ints
 
 IOU = 0.5
 RECALLS = np.arange(0.0, 1.1, 0.1)  # as in voc_eval.py: .3, .6 and .7 lie a last bit higher
@@ -53,12 +53,7 @@ def ap(
     ([0.5, nan], [0.0, nan])
     """
     enough = pairs.iou > iou if strict else pairs.iou >= iou
-    detection, label = _best(pairs.take(enough))
-    is_difficult = sample.labels.difficult[label]
-    counted = np.ones(len(sample.detections), bool)
-    counted[detection[is_difficult]] = False
-    true = _true_positives(detection[~is_difficult], label[~is_difficult])
-
+    true, counted = _outcome(sample, pairs.take(enough))
     counted_before = ragged.offsets(counted)
     begin = sample.class_bounds()
     ends = np.searchsorted(true, begin)
@@ -66,14 +61,21 @@ def ap(
     result = np.full(sample.classes, np.nan)
     for k in np.flatnonzero(labels):
         of_class = true[ends[k] : ends[k + 1]]
-        number = np.arange(1, len(of_class) + 1)
-        precision = number / (counted_before[of_class + 1] - counted_before[begin[k]])
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        if points is None:
-            result[k] = envelope.sum() / labels[k]
-        else:
-            result[k] = _sampled(envelope, number / labels[k])
+        rank = counted_before[of_class + 1] - counted_before[begin[k]]
+        result[k] = _average(rank, int(labels[k]), points)
     return result
+
+
+def _outcome(sample: EvaluationInputs, pairs: Candidates) -> tuple[Ints, Bools]:
+    """The true positives, ascending, and `(D,)` True for detections that count."""
+    detection, label = _best(pairs)
+    is_difficult = sample.labels.difficult[label]
+    counted = np.ones(len(sample.detections), bool)
+    counted[detection[is_difficult]] = False
+    # of each label the first detection, since those of a class are in the order of confidence
+    _, first = np.unique(label[~is_difficult], return_index=True)
+    true = np.sort(detection[~is_difficult][first])
+    return true, counted
 
 
 def _best(pairs: Candidates) -> tuple[Ints, Ints]:
@@ -83,12 +85,14 @@ def _best(pairs: Candidates) -> tuple[Ints, Ints]:
     return pairs.detection[best], pairs.label[best]
 
 
-def _true_positives(detection: Ints, label: Ints) -> Ints:
-    """The most confident detection of each label, ascending; those of a class are in the order of
-    confidence.
-    """
-    _, first = np.unique(label, return_index=True)
-    return np.sort(detection[first])
+def _average(rank: Ints, labels: int, points: Literal[11] | None) -> float:
+    """AP of one class by the ranks of its true positives among its detections, from 1 on."""
+    number = np.arange(1, len(rank) + 1)
+    precision = number / rank
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    if points is None:
+        return float(envelope.sum() / labels)
+    return _sampled(envelope, number / labels)
 
 
 def _sampled(envelope: Floats, recall: Floats) -> float:
