@@ -206,7 +206,8 @@ class _ClassGroups:
     @classmethod
     def of(cls, parts: Sequence[Ints], class_bounds: Ints) -> _ClassGroups:
         """From the detections of each threshold."""
-        detections, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        detections = [np.empty(0, np.int64)]
+        counts = [np.empty(0, np.int64)]
         for part in parts:
             detections.append(part)
             counts.append(np.diff(np.searchsorted(part, class_bounds)))
@@ -215,7 +216,8 @@ class _ClassGroups:
     def slices_from_end(self) -> list[slice]:
         """Where groups that are not empty stand, counted from the end on."""
         end = int(self.begin[-1])
-        starts, ends = self.begin[:-1].tolist(), self.begin[1:].tolist()
+        starts = self.begin[:-1].tolist()
+        ends = self.begin[1:].tolist()
         groups = zip(starts, ends, strict=True)
         return [slice(end - last, end - first) for first, last in groups if last > first]
 
@@ -266,7 +268,8 @@ class _WeightedCounts:
             within = within & (rank < max_dets)
         matched_parts, right_parts = [], []
         for chosen in coco.matches(sample, pairs, counted.ignored, thresholds):
-            detection, label = pairs.detection[chosen], pairs.label[chosen]
+            detection = pairs.detection[chosen]
+            label = pairs.label[chosen]
             right = ~counted.ignored[label]
             if max_dets is not None:
                 right &= rank[detection] < max_dets

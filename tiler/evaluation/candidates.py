@@ -76,7 +76,8 @@ def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = F
     >>> pairs.label.tolist(), pairs.iou.tolist()
     ([1, 0], [1.0, 0.75])
     """
-    label_group, detection_group = sample.labels.image, sample.detections.image
+    label_group = sample.labels.image
+    detection_group = sample.detections.image
     if not any_class:
         label_group, detection_group = groups(sample)
     search = _alike_keypoints if sample.task == "pose" else _alike
@@ -125,7 +126,8 @@ def _joined(parts: list[Part]) -> Part:
 
 def groups(sample: EvaluationInputs) -> tuple[Ints, Ints]:
     """`(G,)` and `(D,)` a number for the image and class of each label and each detection."""
-    labels, detections = sample.labels, sample.detections
+    labels = sample.labels
+    detections = sample.detections
     label_group = labels.image * sample.classes + labels.class_id
     detection_group = detections.image * sample.classes + detections.class_id
     return label_group, detection_group
@@ -143,7 +145,8 @@ def _alike(
     """Pairs of equal group with enough IoU. Those with crowds come last, since only a share of the
     detection counts there.
     """
-    labels, boxes = sample.labels, sample.detections.boxes
+    labels = sample.labels
+    boxes = sample.detections.boxes
     overlap = _overlap(sample)
     for is_crowd in (False, True):
         chosen = np.flatnonzero(labels.crowd == is_crowd)
@@ -190,13 +193,15 @@ def _overlap(sample: EvaluationInputs) -> _PairOverlap:
         return _overlap_of_masks(sample)
     if sample.task == "obb":
         return _overlap_of_polygons(sample)
-    labels, detections = sample.labels, sample.detections
+    labels = sample.labels
+    detections = sample.detections
     common = partial(box.common_area, detections.boxes, labels.boxes)
     return _PairOverlap(detections.box_area, labels.box_area, common)
 
 
 def _overlap_of_masks(sample: EvaluationInputs) -> _PairOverlap:
-    pixels, label_pixels = sample.detections.masks, sample.labels.masks
+    pixels = sample.detections.masks
+    label_pixels = sample.labels.masks
     if pixels is None or label_pixels is None:
         raise TilerError("outlines are compared by their masks: labels and detections need them")
     common = partial(masks.common, pixels, label_pixels)
@@ -204,9 +209,11 @@ def _overlap_of_masks(sample: EvaluationInputs) -> _PairOverlap:
 
 
 def _overlap_of_polygons(sample: EvaluationInputs) -> _PairOverlap:
-    rings, label_rings = sample.detections.instances.rings, sample.labels.instances.rings
+    rings = sample.detections.instances.rings
+    label_rings = sample.labels.instances.rings
     assert rings is not None and label_rings is not None
-    polygons, label_polygons = rings.geometry(), label_rings.geometry()
+    polygons = rings.geometry()
+    label_polygons = label_rings.geometry()
 
     def common(detection: Ints, label: Ints) -> Floats:
         return common_area(polygons[detection], label_polygons[label])
@@ -218,9 +225,11 @@ def _alike_keypoints(
     sample: EvaluationInputs, label_group: Ints, detection_group: Ints, least: float
 ) -> Iterator[Part]:
     """Pairs of equal group with enough OKS."""
-    points, label_points = sample.detections.instances.keypoints, sample.labels.instances.keypoints
+    points = sample.detections.instances.keypoints
+    label_points = sample.labels.instances.keypoints
     assert points is not None and label_points is not None
-    boxes, area = sample.labels.boxes, sample.labels.area
+    boxes = sample.labels.boxes
+    area = sample.labels.area
     partners = _GroupPartners.of(label_group, detection_group)
     most = label_points.shape[1] * int(partners.count.max(initial=1))
     step = max(1, STEP // max(1, most))

@@ -317,7 +317,8 @@ def _exclusive(pairs: Candidates) -> Bools:
 
 def _taken(sample: EvaluationInputs, pairs: Candidates, chosen: Ints) -> Ints:
     """Which of the chosen pairs are matched."""
-    detection, label = pairs.detection[chosen], pairs.label[chosen]
+    detection = pairs.detection[chosen]
+    label = pairs.label[chosen]
     shared: Bools | None = sample.labels.crowd[label]
     if not np.any(shared):
         shared = None
@@ -449,7 +450,8 @@ class _TruePositives:
         Args:
             needed: `(C, 101)` how many true positives reach each recall.
         """
-        precision, conf = np.zeros(needed.shape), np.zeros(needed.shape)
+        precision = np.zeros(needed.shape)
+        conf = np.zeros(needed.shape)
         if len(self.at):
             envelope = self.envelope(classes)
             reached = needed <= self.number[classes][:, None]

@@ -38,7 +38,8 @@ def confusion(
     confident = sample.detections.conf > conf
     counted = ~sample.labels.crowd
     detection, label = _matched(sample, pairs, confident, counted, iou)
-    predicted, true = sample.detections.class_id, sample.labels.class_id
+    predicted = sample.detections.class_id
+    true = sample.labels.class_id
     missed = counted.copy()
     missed[label] = False
     false = confident.copy()
@@ -98,13 +99,15 @@ def _in_rounds(
     if sample.task == "obb":
         measured = probious(sample, detection, label)
     else:
-        boxes, label_boxes = sample.detections.boxes, sample.labels.boxes
+        boxes = sample.detections.boxes
+        label_boxes = sample.labels.boxes
         measured = iou_of_pairs(boxes, label_boxes, detection, label)
     turns = np.empty(len(order), np.int64)
     turns[order] = np.arange(len(order))
     above = np.flatnonzero(measured > iou)
     turn = turns[detection[above]]
     preference = preferred(turn, label[above], measured[above])
-    above, turn = above[preference], turn[preference]
+    above = above[preference]
+    turn = turn[preference]
     taken = above[assigned(turn, label[above], len(sample.labels))]
     return detection[taken], label[taken]

@@ -208,7 +208,8 @@ def unmerged(
     """The same labels with the predictions on tiles before merging; None where these are unknown,
     or have no outlines to compare.
     """
-    raw, tile = origins.raw, origins.raw_tile
+    raw = origins.raw
+    tile = origins.raw_tile
     if raw is None or tile is None:
         return None
     image = layout.image()[tile]
@@ -485,7 +486,8 @@ def _split(errors: _Errors) -> Ints:
     """Labels in pieces: detections truncated by different tiles, which together have the bounds of
     the label.
     """
-    boxes, labels = errors.sample.detections.boxes, errors.sample.labels.boxes
+    boxes = errors.sample.detections.boxes
+    labels = errors.sample.labels.boxes
     pieces = np.unique(errors.cuts.detection)
     label, number = np.unique(errors.about[pieces], return_inverse=True)
     count = np.bincount(number, minlength=len(label))
@@ -591,7 +593,8 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
         return _without(errors, label)
     if code == SEAM_SPLIT:
         return _with_pieces_joined(errors, label)
-    kept, raw = errors.kept, missed.lost
+    kept = errors.kept
+    raw = missed.lost
     if code == LOW_CONF:
         raw = missed.weak_raw
         kept = kept.copy()

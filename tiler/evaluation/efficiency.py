@@ -164,7 +164,8 @@ def _tiles_of_labels(
     The whole object is the label of the full image whose part in the tile is most like it. Where
     none is, the number is of the label as the tile shows it.
     """
-    labels, full = per_tile.labels, sample.labels
+    labels = per_tile.labels
+    full = sample.labels
     image = layout.image()[labels.image]
     tiles = np.maximum(visibility(labels.boxes, image, layout, SHOWN).tiles, 1)
     tiles_of_whole = visibility(full.boxes, full.image, layout, SHOWN).tiles
@@ -184,7 +185,8 @@ def _parts(
     """Labels of the full images, labels on tiles that may be a part of them, and the IoU of these
     with that part.
     """
-    labels, full = per_tile.labels, sample.labels
+    labels = per_tile.labels
+    full = sample.labels
     group = labels.image * sample.classes + labels.class_id
     for whole, tile in neighbours.alike(full.boxes, layout.rects, full.image, layout.image()):
         parts = box.intersection(full.boxes[whole], layout.rects[tile])

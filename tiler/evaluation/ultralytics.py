@@ -232,7 +232,9 @@ def _matched_to_best(pairs: Candidates, thresholds: Floats) -> Iterator[Ints]:
     """
     order = preferred(pairs.detection, pairs.label, pairs.iou, last=True)
     best = order[ragged.firsts(pairs.detection[order])]
-    detection, label, iou = pairs.detection[best], pairs.label[best], pairs.iou[best]
+    detection = pairs.detection[best]
+    label = pairs.label[best]
+    iou = pairs.iou[best]
     for threshold in thresholds:
         enough = np.flatnonzero(iou >= threshold)
         _, first = np.unique(label[enough], return_index=True)
@@ -245,7 +247,9 @@ def _measured(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
     """
     if sample.task == "pose":
         pairs = _poses(sample, pairs.least)
-    detection, label, iou = pairs.detection, pairs.label, pairs.iou
+    detection = pairs.detection
+    label = pairs.label
+    iou = pairs.iou
     if sample.task == "detect":
         iou = iou_of_pairs(sample.detections.boxes, sample.labels.boxes, detection, label)
     elif sample.task == "obb":
@@ -253,7 +257,9 @@ def _measured(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
         iou = probious(sample, detection, label)
     enough = iou >= np.float32(THRESHOLDS[0])
     if not enough.all():
-        detection, label, iou = detection[enough], label[enough], iou[enough]
+        detection = detection[enough]
+        label = label[enough]
+        iou = iou[enough]
     order = preferred(detection, label, iou)
     return Candidates(detection[order], label[order], iou[order], THRESHOLDS[0])
 
@@ -273,14 +279,16 @@ def meeting(
     sample: EvaluationInputs, label_group: Ints, detection_group: Ints, iou: float = 0.0
 ) -> tuple[Ints, Ints]:
     """Detections and labels of equal group whose boxes have common area, or may have this IoU."""
-    boxes, label_boxes = sample.detections.boxes, sample.labels.boxes
+    boxes = sample.detections.boxes
+    label_boxes = sample.labels.boxes
     pairs = neighbours.alike(boxes, label_boxes, detection_group, label_group, iou)
     return neighbours.collected(pairs)
 
 
 def probious(sample: EvaluationInputs, detection: Ints, label: Ints) -> Floats:
     """`(P,)` ProbIoU of pairs of detections and labels that are OBBs."""
-    rings, label_rings = sample.detections.instances.rings, sample.labels.instances.rings
+    rings = sample.detections.instances.rings
+    label_rings = sample.labels.instances.rings
     assert rings is not None and label_rings is not None
     one = _Gaussians.of(rings.quads()).take(detection)
     other = _Gaussians.of(label_rings.quads()).take(label)
@@ -299,8 +307,10 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
 
 def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     """`(P,)` float32, the same of boxes i and others j."""
-    one, other = _float32_sides(boxes), _float32_sides(others)
-    area, other_area = _area(one), _area(other)
+    one = _float32_sides(boxes)
+    other = _float32_sides(others)
+    area = _area(one)
+    other_area = _area(other)
     result: Any = np.empty(len(i), np.float32)
     for begin in range(0, len(i), STEP):
         part = slice(begin, begin + STEP)
