@@ -288,23 +288,25 @@ class _WeightedCounts:
     ) -> _WeightedCounts:
         """From the matched detections and the true positives at each threshold."""
         image = sample.detections.image
+        positive = ~counted.ignored
         class_bounds = sample.class_bounds()
         matched = _ClassGroups.of(matched_parts, class_bounds)
         right = _ClassGroups.of(right_parts, class_bounds)
+        thresholds = len(right_parts)
         before = ragged.offsets(within)
         return cls(
-            label_image=sample.labels.image[~counted.ignored],
-            label_class=sample.labels.class_id[~counted.ignored],
+            label_image=sample.labels.image[positive],
+            label_class=sample.labels.class_id[positive],
             within=image[within],
             matched=image[matched.detection],
             right=image[right.detection],
             within_at=before[right.detection + 1],
             matched_at=_matched_at(matched_parts, right_parts),
             begin=right.begin,
-            within_begin=np.tile(before[class_bounds[:-1]], len(right_parts)),
+            within_begin=np.tile(before[class_bounds[:-1]], thresholds),
             matched_begin=matched.begin[:-1],
             envelopes=right.slices_from_end(),
-            shape=(len(right_parts), sample.classes),
+            shape=(thresholds, sample.classes),
         )
 
     def average_precision(self, weights: Ints) -> Floats:
@@ -312,17 +314,18 @@ class _WeightedCounts:
         weight = weights.astype(np.float64)  # sums of whole numbers are exact in it
         right = _sums(weight[self.right])
         precision = self._envelope(weight, right)
-        classes = self.shape[1]
-        labels = np.bincount(self.label_class, weight[self.label_image], classes).astype(np.int64)
+        label_weight = weight[self.label_image]
+        labels = np.bincount(self.label_class, label_weight, self.shape[1]).astype(np.int64)
         labelled = np.flatnonzero(labels)
-        begin = right[self.begin[:-1]].reshape(self.shape)[:, labelled, None]
-        end = right[self.begin[1:]].reshape(self.shape)[:, labelled, None]
+        begin = right[self.begin[:-1]].reshape(self.shape)
+        end = right[self.begin[1:]].reshape(self.shape)
         # A true positive of weight w is reached at any of its w, and its last one has the highest
         # precision
-        wanted = begin + coco.needed(labels[labelled])
-        reached = wanted <= end
+        wanted = begin[:, labelled, None] + coco.needed(labels[labelled])
+        reached = wanted <= end[:, labelled, None]
+        place = np.searchsorted(right[1:], wanted[reached])
         sampled = np.zeros(wanted.shape)
-        sampled[reached] = precision[np.searchsorted(right[1:], wanted[reached])]
+        sampled[reached] = precision[place]
         result = np.full(self.shape, np.nan)
         result[:, labelled] = sampled.sum(axis=-1) / len(RECALLS)
         return result
@@ -476,14 +479,17 @@ def compare(
             "runs are compared by the same weights of the same images: those "
             f"{a.weights.shape} of {names[0]} and {b.weights.shape} of {names[1]} differ"
         )
-    i, j = a.bin(bin), b.bin(bin)
+    i = a.bin(bin)
+    j = b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
-    reason = few(a.weights.shape[1], int(min(a.images[i], b.images[j])))
+    images = int(min(a.images[i], b.images[j]))
+    reason = few(a.weights.shape[1], images)
     if reason is not None:
         return Comparison(difference, NAN, NAN, NAN, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
+    known = drawn[~np.isnan(drawn)]
     low, high = moved(difference, drawn, level).tolist()
-    p = _significance(difference, drawn[~np.isnan(drawn)])
+    p = _significance(difference, known)
     verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
     labels = int(min(a.labels[:, i].sum(), b.labels[:, j].sum()))
     if labels < FEWEST_LABELS:

@@ -286,7 +286,8 @@ def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
 
 def _outside(points: Floats, boxes: Floats) -> Floats:
     """How far points lie beside boxes that reach further by their own size on each side."""
-    side = boxes[:, 2:] - boxes[:, :2]
-    low = (boxes[:, :2] - side)[:, None]
-    high = (boxes[:, :2] + 2 * side)[:, None]
+    corner = boxes[:, :2]
+    side = boxes[:, 2:] - corner
+    low = (corner - side)[:, None]
+    high = (corner + 2 * side)[:, None]
     return np.maximum(0, low - points) + np.maximum(0, points - high)

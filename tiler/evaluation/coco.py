@@ -146,16 +146,17 @@ def _unfilled(
     sample: EvaluationInputs, bins: tuple[Bin, ...], limits: tuple[int, ...], thresholds: Floats
 ) -> Curves:
     """Curves of no label, everywhere -1."""
-    counts = (sample.classes, len(bins))
-    shape = (*counts, len(limits))
+    per_bin = (sample.classes, len(bins))
+    recall = (len(thresholds), *per_bin, len(limits))
+    precision = (len(thresholds), len(RECALLS), *per_bin, len(limits))
     return Curves(
         bins=bins,
         max_dets=limits,
         thresholds=thresholds,
-        precision=-np.ones((len(thresholds), len(RECALLS), *shape)),
-        recall=-np.ones((len(thresholds), *shape)),
-        scores=-np.ones((len(thresholds), len(RECALLS), *shape)),
-        labels=np.zeros(counts, np.int64),
+        precision=np.full(precision, -1.0),
+        recall=np.full(recall, -1.0),
+        scores=np.full(precision, -1.0),
+        labels=np.zeros(per_bin, np.int64),
     )
 
 
@@ -453,10 +454,11 @@ class _TruePositives:
         precision = np.zeros(needed.shape)
         conf = np.zeros(needed.shape)
         if len(self.at):
-            envelope = self.envelope(classes)
-            reached = needed <= self.number[classes][:, None]
-            place = np.where(reached, self.begin[classes][:, None] + needed - 1, 0)
-            precision = np.where(reached, envelope[place], 0.0)
+            begin = self.begin[classes][:, None]
+            number = self.number[classes][:, None]
+            reached = needed <= number
+            place = np.where(reached, begin + needed - 1, 0)
+            precision = np.where(reached, self.envelope(classes)[place], 0.0)
             conf = np.where(reached, self.ranking.conf[self.at[place]], 0.0)
         # a recall of 0 is reached by the first detection, right or wrong
         conf[:, 0] = self.ranking.highest(classes)

@@ -334,12 +334,13 @@ def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
     """
     count = np.diff(origins.offsets)
     tiles = int(origins.tile.max(initial=0)) + 1
-    sources = np.repeat(np.arange(len(count)), count) * tiles + origins.tile
+    detection = np.repeat(np.arange(len(count)), count)
+    sources = detection * tiles + origins.tile
     pair = np.repeat(np.arange(len(one)), count[one])
     tile = origins.tile[ragged.spans(origins.offsets[one], count[one])]
-    common = np.isin(other[pair] * tiles + tile, sources)
+    is_common = np.isin(other[pair] * tiles + tile, sources)
     result = (count[one] > 0) & (count[other] > 0)
-    result[pair[common]] = False
+    result[pair[is_common]] = False
     return result
 
 

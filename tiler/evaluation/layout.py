@@ -48,11 +48,11 @@ class TileLayout:
         for tiles, (width, height) in zip(rects, sizes, strict=True):
             interior.append(Tiles.of(tiles, (float(width), float(height))).interior)
         return cls(
-            np.concatenate([np.empty((0, 4)), *rects]),
-            np.concatenate(interior),
-            np.concatenate([np.empty(0), *scales]),
-            ragged.offsets([len(tiles) for tiles in rects]),
-            np.asarray(sizes, np.float64),
+            rects=np.concatenate([np.empty((0, 4)), *rects]),
+            interior=np.concatenate(interior),
+            scale=np.concatenate([np.empty(0), *scales]),
+            offsets=ragged.offsets([len(tiles) for tiles in rects]),
+            sizes=np.asarray(sizes, np.float64),
         )
 
     def __len__(self) -> int:

@@ -46,8 +46,8 @@ def dropped(
     is_inside = box.inside(centre[number[flat]], regions[region[flat]])
     result = np.zeros(len(boxes), bool)
     result[number[flat][is_inside]] = True
-    number, covered = _covered(boxes, number[~flat], regions[region[~flat]])
-    result[number] = covered >= share * area[number]
+    chosen, covered = _covered(boxes, number[~flat], regions[region[~flat]])
+    result[chosen] = covered >= share * area[chosen]
     return result
 
 

@@ -178,19 +178,15 @@ def table(
     right = matched[pairs.detection, 0] == pairs.label
     labels = _totals(margin)
     found50 = _totals(margin, found[:, 0].astype(float))
-    found_mean = _totals(margin, found.mean(axis=1))
-    duplicates = _totals(margin[_duplicated(sample, pairs, matched)])
-    iou = _totals(margin[pairs.label[right]], pairs.iou[right])
-    rows = zip(
-        MARGIN_NAMES,
-        labels.astype(int).tolist(),
-        _over(found50, labels).tolist(),
-        _over(found_mean, labels).tolist(),
-        _over(duplicates, labels).tolist(),
-        _over(iou, found50).tolist(),
-        strict=True,
-    )
-    return [SeamRow(*row) for row in rows]
+    recall50 = _over(found50, labels)
+    recall = _over(_totals(margin, found.mean(axis=1)), labels)
+    duplicates = _over(_totals(margin[_duplicated(sample, pairs, matched)]), labels)
+    iou = _over(_totals(margin[pairs.label[right]], pairs.iou[right]), found50)
+    columns = [column.tolist() for column in (recall50, recall, duplicates, iou)]
+    rows = []
+    for name, number, *values in zip(MARGIN_NAMES, labels.tolist(), *columns, strict=True):
+        rows.append(SeamRow(name, int(number), *values))
+    return rows
 
 
 def _totals(margin: Ints, values: Floats | None = None) -> Floats:
@@ -218,7 +214,8 @@ def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> I
 
 def _over(part: Floats, whole: Floats) -> Floats:
     """The quotient, NaN where the whole is 0."""
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
+    unknown = np.full(whole.shape, np.nan)
+    return np.asarray(np.divide(part, whole, out=unknown, where=whole > 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +380,9 @@ def _seam_counts(
     found = counted & _found(sample, matched)[:, 0]
     size = np.digitize(areas, np.square(SIDES))
     cell = (sample.labels.image * shape[1] + size) * shape[2] + is_inside
-    labels_in_cell = np.bincount(cell[counted], minlength=prod(shape)).astype(float)
-    found_in_cell = np.bincount(cell[found], minlength=prod(shape)).astype(float)
+    cells = prod(shape)
+    labels_in_cell = np.bincount(cell[counted], minlength=cells).astype(float)
+    found_in_cell = np.bincount(cell[found], minlength=cells).astype(float)
     return _SeamCounts(labels_in_cell.reshape(shape), found_in_cell.reshape(shape))
 
 
@@ -554,10 +552,12 @@ class _Cover:
     @classmethod
     def of(cls, rects: Floats, size: Floats) -> _Cover:
         """From rectangles `(N, 4)` within `(width, height)`."""
-        x = np.unique(np.append(rects[:, [0, 2]], [0, size[0]]))
-        y = np.unique(np.append(rects[:, [1, 3]], [0, size[1]]))
-        left, right = np.searchsorted(x, rects[:, [0, 2]].T)
-        top, bottom = np.searchsorted(y, rects[:, [1, 3]].T)
+        sides_x = rects[:, [0, 2]]
+        sides_y = rects[:, [1, 3]]
+        x = np.unique(np.append(sides_x, [0, size[0]]))
+        y = np.unique(np.append(sides_y, [0, size[1]]))
+        left, right = np.searchsorted(x, sides_x.T)
+        top, bottom = np.searchsorted(y, sides_y.T)
         # +1 where a rectangle begins and -1 where it ends: summed up, how many lie there
         change = np.zeros((len(y), len(x)), np.int32)
         np.add.at(change, (top, left), 1)

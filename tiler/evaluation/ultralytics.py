@@ -397,12 +397,13 @@ def _probiou(one: _Gaussians, other: _Gaussians) -> Floats:
     dx = one.x - other.x
     dy = one.y - other.y
     determinant = a * b - c**2
+    determinants = one.determinant() * other.determinant()
     t1 = (a * dy**2 + b * dx**2) / (determinant + 1e-7) * 0.25
     t2 = c * -dx * dy / (determinant + 1e-7) * 0.5
-    determinants = one.determinant() * other.determinant()
     t3 = np.log(determinant / (4 * np.sqrt(determinants) + 1e-7) + 1e-7) * 0.5
-    distance = np.clip(t1 + t2 + t3, 1e-7, 100.0)
-    return np.asarray(1 - np.sqrt(1 - np.exp(-distance) + 1e-7))
+    bhattacharyya = np.clip(t1 + t2 + t3, 1e-7, 100.0)
+    hellinger = np.sqrt(1 - np.exp(-bhattacharyya) + 1e-7)
+    return np.asarray(1 - hellinger)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -474,7 +475,8 @@ def _results(
     f1_curve = 2 * curves.p * curves.r / (curves.p + curves.r + EPS)
     best = 0
     if len(classes):
-        best = int(smooth(f1_curve.mean(axis=0), 0.1).argmax())
+        mean_f1 = smooth(f1_curve.mean(axis=0), 0.1)
+        best = int(mean_f1.argmax())
     return Results(
         p=curves.p[:, best],
         r=curves.r[:, best],
@@ -540,15 +542,19 @@ class _ClassCurves:
 
     def _fill(self, row: int, correct: Bools, conf: Floats, labels: int, legacy: bool) -> None:
         """Measure one class by its detections, the most confident first."""
+        count = len(conf)
         true = correct[:, 0].cumsum()
-        self.r[row] = np.interp(-PX, -conf, true / (labels + EPS), left=0)
-        self.p[row] = np.interp(-PX, -conf, true / np.arange(1, len(conf) + 1), left=1)
+        recall = true / (labels + EPS)
+        precision = true / np.arange(1, count + 1)
+        # np.interp needs rising values
+        self.r[row] = np.interp(-PX, -conf, recall, left=0)
+        self.p[row] = np.interp(-PX, -conf, precision, left=1)
         for t in range(len(THRESHOLDS)):
             hits = np.flatnonzero(correct[:, t])
-            recall, precision = _envelope(hits, len(conf), labels, legacy)
-            self.ap[row, t] = _trapezoid(np.interp(RECALLS, recall, precision))
+            recall, envelope = _envelope(hits, count, labels, legacy)
+            self.ap[row, t] = _trapezoid(np.interp(RECALLS, recall, envelope))
             if t == 0:
-                self.precision[row] = np.interp(PX, recall, precision)
+                self.precision[row] = np.interp(PX, recall, envelope)
 
 
 def _envelope(hits: Ints, count: int, labels: int, legacy: bool) -> tuple[Floats, Floats]:
