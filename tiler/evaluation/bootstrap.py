@@ -482,14 +482,12 @@ def compare(
     i = a.bin(bin)
     j = b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
-    images = int(min(a.images[i], b.images[j]))
-    reason = few(a.weights.shape[1], images)
+    reason = few(a.weights.shape[1], int(min(a.images[i], b.images[j])))
     if reason is not None:
         return Comparison(difference, NAN, NAN, NAN, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
-    known = drawn[~np.isnan(drawn)]
     low, high = moved(difference, drawn, level).tolist()
-    p = _significance(difference, known)
+    p = _significance(difference, drawn[~np.isnan(drawn)])
     verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
     labels = int(min(a.labels[:, i].sum(), b.labels[:, j].sum()))
     if labels < FEWEST_LABELS:

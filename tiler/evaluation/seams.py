@@ -94,11 +94,15 @@ def visibility(
         least = np.where(layout.interior[tile], inwards, np.inf).min(axis=1)
         np.maximum.at(margin, number, least)
         common = box.area(box.intersection(boxes[number], rects))
-        whole = area[number]
-        part = np.divide(common, whole, out=np.ones(len(number)), where=whole > 0)
+        part = _share(common, area[number])
         np.maximum.at(share, number, part)
         np.add.at(tiles, number, part >= min_share)
     return Visibility(margin, share, tiles)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """The quotient, 1 where the whole is 0."""
+    return np.asarray(np.divide(part, whole, out=np.ones(len(part)), where=whole > 0))
 
 
 def _meetings(
@@ -174,6 +178,21 @@ def table(
         )
     margin = np.digitize(visibility.margin, MARGINS)
     margin[sample.labels.ignored] = len(MARGIN_NAMES)
+    columns = _table_columns(sample, pairs, matched, margin)
+    rows = []
+    for name, labels, *values in zip(MARGIN_NAMES, *columns, strict=True):
+        rows.append(SeamRow(name, int(labels), *values))
+    return rows
+
+
+def _table_columns(
+    sample: EvaluationInputs, pairs: Candidates, matched: Ints, margin: Ints
+) -> list[list[float]]:
+    """The columns of `SeamRow`, after the name.
+
+    Args:
+        margin: `(G,)` bin of each label; the one after the last for a label that does not count.
+    """
     found = _found(sample, matched)
     right = matched[pairs.detection, 0] == pairs.label
     labels = _totals(margin)
@@ -182,11 +201,7 @@ def table(
     recall = _over(_totals(margin, found.mean(axis=1)), labels)
     duplicates = _over(_totals(margin[_duplicated(sample, pairs, matched)]), labels)
     iou = _over(_totals(margin[pairs.label[right]], pairs.iou[right]), found50)
-    columns = [column.tolist() for column in (recall50, recall, duplicates, iou)]
-    rows = []
-    for name, number, *values in zip(MARGIN_NAMES, labels.tolist(), *columns, strict=True):
-        rows.append(SeamRow(name, int(number), *values))
-    return rows
+    return [column.tolist() for column in (labels, recall50, recall, duplicates, iou)]
 
 
 def _totals(margin: Ints, values: Floats | None = None) -> Floats:
