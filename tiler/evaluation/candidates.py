@@ -37,7 +37,7 @@ class Candidates(Columns):
         iou: `(P,)` `least` or more. With a crowd: the share of the detection that lies in it. Of
             poses: OKS.
         least: the lowest IoU that was looked for.
-        matched_in_crowds: what detections in crowds were matched to, by labels and thresholds;
+        crowd_matches: what detections in crowds were matched to, by labels and thresholds;
             several evaluators ask for it.
     """
 
@@ -45,9 +45,7 @@ class Candidates(Columns):
     label: Ints
     iou: Floats
     least: float
-    matched_in_crowds: dict[tuple[bytes, bytes], list[Ints]] = field(
-        default_factory=dict, repr=False
-    )
+    crowd_matches: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.detection)
@@ -55,7 +53,7 @@ class Candidates(Columns):
     def take(self, index: Ints | Bools) -> Candidates:
         if index.dtype == bool and index.all():
             return self
-        return replace(Columns.take(self, index), matched_in_crowds={})
+        return replace(Columns.take(self, index), crowd_matches={})
 
 
 def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:
@@ -154,9 +152,8 @@ def _alike(
         box_iou = 0.0
         if sample.task == "detect" and not is_crowd:
             box_iou = least
-        near = neighbours.alike(
-            boxes, labels.boxes[chosen], detection_group, label_group[chosen], box_iou
-        )
+        group = label_group[chosen]
+        near = neighbours.alike(boxes, labels.boxes[chosen], detection_group, group, box_iou)
         for detection, number in near:
             label = chosen[number]
             iou = overlap.measured(detection, label, is_crowd)

@@ -264,12 +264,12 @@ def _matched_in_turn(
     key = (b"", thresholds.tobytes())
     if ignored.any() and not ignored.all():
         key = (ignored.tobytes(), thresholds.tobytes())
-    known = pairs.matched_in_crowds.get(key)
+    known = pairs.crowd_matches.get(key)
     if known is None:
         rows = _rows_of_crowds(pairs, begin, crowded)
         found = in_turn(rows, thresholds, len(sample.labels), ignored, sample.labels.crowd)
         known = [chosen for chosen, _ in found]
-        pairs.matched_in_crowds[key] = known
+        pairs.crowd_matches[key] = known
     return known
 
 

@@ -63,10 +63,9 @@ def _matched(
     order = np.lexsort((detections.place, -detections.conf))
     begin = bounds(pairs.detection, len(detections))
     crowded = crowds(begin, detections.image) & (sample.task == "detect")
-    in_crowds = order[(crowded & confident)[order]]
-    crowd_detection, crowd_label = _in_turn(
-        CrowdPairs(sample, pairs, begin, in_crowds, counted), iou
-    )
+    chosen = order[(crowded & confident)[order]]
+    crowd = CrowdPairs(sample, pairs, begin, chosen, counted)
+    crowd_detection, crowd_label = _in_turn(crowd, iou)
     if crowded.any():
         pairs = pairs.take(pairs_of(begin, ~crowded))
     detection, label = _overlapping(sample, pairs, iou)

@@ -417,9 +417,8 @@ def _sources(
         return _DetectionTiles(np.repeat(detection, count), tile)
     boxes = sample.detections.boxes[detection]
     image = sample.detections.image[detection]
-    number, tile = neighbours.collected(
-        neighbours.alike(boxes, layout.rects, image, layout.image())
-    )
+    meetings = neighbours.alike(boxes, layout.rects, image, layout.image())
+    number, tile = neighbours.collected(meetings)
     centre = box.centres(boxes[number])
     inside = box.inside(np.tile(centre, 2), layout.rects[tile])
     sources = _DetectionTiles(detection[number[inside]], tile[inside])
@@ -555,11 +554,10 @@ def _rows(
             code = LABEL_KINDS.index(name)
             count = np.count_nonzero(missed.kind == code)
         cost = 0.0
-        if count:
-            fixed = (
-                _corrected(errors, code) if name in FOUND_KINDS else _found(errors, missed, code)
-            )
-            cost = curves(*fixed).ap() - ap
+        if count and name in FOUND_KINDS:
+            cost = curves(*_corrected(errors, code)).ap() - ap
+        elif count:
+            cost = curves(*_found(errors, missed, code)).ap() - ap
         rows.append(ErrorRow(name, int(count), cost))
     return ap, tuple(rows)
 

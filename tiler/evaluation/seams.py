@@ -635,18 +635,16 @@ def by_resolution(
     """
     if max_dets is None:
         max_dets = sample.most()
-    rescaled = replace(
-        sample,
-        labels=_rescaled(sample.labels, scale),
-        detections=_rescaled(sample.detections, scale),
-    )
+    labels = _rescaled(sample.labels, scale)
+    detections = _rescaled(sample.detections, scale)
+    rescaled = replace(sample, labels=labels, detections=detections)
     bins = _network_bins()
     curves = coco.evaluate(rescaled, pairs, bins, (max_dets,))
     rows = []
-    for size, labels in zip(bins, curves.labels.sum(axis=0).tolist(), strict=True):
+    for size, count in zip(bins, curves.labels.sum(axis=0).tolist(), strict=True):
         recall50 = curves.ar(size.name, iou=0.5)
         ap50 = curves.ap(size.name, iou=0.5)
-        rows.append(ResolutionRow(size.name, labels, recall50, ap50, curves.ap(size.name)))
+        rows.append(ResolutionRow(size.name, count, recall50, ap50, curves.ap(size.name)))
     return rows
 
 
