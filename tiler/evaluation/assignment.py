@@ -84,7 +84,9 @@ def pairs_of(begin: Ints, chosen: Bools) -> Ints:
     >>> pairs_of(np.array([0, 2, 3, 5]), np.array([True, False, True])).tolist()
     [0, 1, 3, 4]
     """
-    return ragged.spans(begin[:-1][chosen], np.diff(begin)[chosen])
+    starts = begin[:-1]
+    counts = np.diff(begin)
+    return ragged.spans(starts[chosen], counts[chosen])
 
 
 def crowds(begin: Ints, image: Ints) -> Bools:
@@ -214,8 +216,10 @@ def preferred(detection: Ints, label: Ints, iou: Floats, last: bool = False) -> 
         order[places] = pairs[np.lexsort((ties, -iou[pairs], detection[pairs]))]
     ends = ragged.offsets(count)
     for d in np.flatnonzero(count >= MANY).tolist():
-        pairs = order[ends[d] : ends[d + 1]]
-        order[ends[d] : ends[d + 1]] = pairs[falling(iou[pairs], _ties(label[pairs], last))]
+        own = slice(ends[d], ends[d + 1])
+        pairs = order[own]
+        ties = _ties(label[pairs], last)
+        order[own] = pairs[falling(iou[pairs], ties)]
     return order
 
 

@@ -90,6 +90,11 @@ class Draws:
     labels: Ints
     images: Ints
 
+    def counts(self, bin: str) -> tuple[int, int]:
+        """Numbers of labels that count in a bin, and of the images with such labels."""
+        a = self.bin(bin)
+        return int(self.labels[:, a].sum()), int(self.images[a])
+
     def bin(self, name: str) -> int:
         """The column of a bin."""
         return [size.name for size in self.bins].index(name)
@@ -479,17 +484,17 @@ def compare(
             "runs are compared by the same weights of the same images: those "
             f"{a.weights.shape} of {names[0]} and {b.weights.shape} of {names[1]} differ"
         )
+    labels, images = np.minimum(a.counts(bin), b.counts(bin)).tolist()
     i = a.bin(bin)
     j = b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
-    reason = few(a.weights.shape[1], int(min(a.images[i], b.images[j])))
+    reason = few(a.weights.shape[1], images)
     if reason is not None:
         return Comparison(difference, NAN, NAN, NAN, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
     verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
-    labels = int(min(a.labels[:, i].sum(), b.labels[:, j].sum()))
     if labels < FEWEST_LABELS:
         verdict = f"too few labels ({labels}) to tell"
     return Comparison(difference, low, high, p, verdict)

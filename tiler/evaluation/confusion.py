@@ -44,10 +44,11 @@ def confusion(
     missed[label] = False
     false = confident.copy()
     false[detection] = False
-    matrix = np.zeros((sample.classes + 1, sample.classes + 1), np.int64)
+    classes = sample.classes
+    matrix = np.zeros((classes + 1, classes + 1), np.int64)
     np.add.at(matrix, (predicted[detection], true[label]), 1)
-    matrix[-1, :-1] += np.bincount(true[missed], minlength=sample.classes)
-    matrix[:-1, -1] += np.bincount(predicted[false], minlength=sample.classes)
+    matrix[-1, :-1] += np.bincount(true[missed], minlength=classes)
+    matrix[:-1, -1] += np.bincount(predicted[false], minlength=classes)
     return matrix
 
 

@@ -256,4 +256,5 @@ def _average(true: Floats, false: Floats, labels: float) -> float:
     fp = false.cumsum()
     precision = np.append(tp / (tp + fp + np.spacing(1)), 0.0)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[np.searchsorted(tp / labels, coco.RECALLS - EXACT)].mean())
+    place = np.searchsorted(tp / labels, coco.RECALLS - EXACT)
+    return float(envelope[place].mean())

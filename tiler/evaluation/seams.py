@@ -102,7 +102,9 @@ def visibility(
 
 def _share(part: Floats, whole: Floats) -> Floats:
     """The quotient, 1 where the whole is 0."""
-    return np.asarray(np.divide(part, whole, out=np.ones(len(part)), where=whole > 0))
+    result = np.ones(len(part))
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
 
 
 def _meetings(
@@ -206,7 +208,8 @@ def _table_columns(
 
 def _totals(margin: Ints, values: Floats | None = None) -> Floats:
     """The sum of values, or their number, in each bin of margin."""
-    return np.bincount(margin, values, len(MARGIN_NAMES) + 1)[:-1].astype(float)
+    totals = np.bincount(margin, values, len(MARGIN_NAMES) + 1)
+    return totals[:-1].astype(float)
 
 
 def _found(sample: EvaluationInputs, matched: Ints) -> Bools:
@@ -229,8 +232,9 @@ def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> I
 
 def _over(part: Floats, whole: Floats) -> Floats:
     """The quotient, NaN where the whole is 0."""
-    unknown = np.full(whole.shape, np.nan)
-    return np.asarray(np.divide(part, whole, out=unknown, where=whole > 0))
+    result = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,8 +422,9 @@ def _intervals(counts: _SeamCounts, replicates: int, seed: int) -> tuple[list[fl
 
 
 def _interval(estimate: Floats, replicates: Floats) -> list[float]:
-    ends: list[float] = np.clip(bootstrap.moved(float(estimate), replicates), -1, 1).tolist()
-    return ends
+    ends = bootstrap.moved(float(estimate), replicates)
+    within: list[float] = np.clip(ends, -1, 1).tolist()
+    return within
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +474,8 @@ def density(
     (1, 1600.0, 1, 8400.0, 5.25)
     """
     detections = sample.detections
-    wrong = np.flatnonzero((detections.conf >= conf) & (matched[:, 0] < 0))
+    is_matched = matched[:, 0] >= 0
+    wrong = np.flatnonzero((detections.conf >= conf) & ~is_matched)
     image = detections.image[wrong]
     centre = box.centres(detections.boxes[wrong])
     inside = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)

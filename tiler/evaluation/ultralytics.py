@@ -432,7 +432,8 @@ class CrowdPairs:
         labels: Any = self.sample.labels.boxes.astype(np.float32)
         first = np.zeros(len(labels), np.int64)
         for detection in self.which.tolist():
-            label = self.pairs.label[self.begin[detection] : self.begin[detection + 1]]
+            own = slice(self.begin[detection], self.begin[detection + 1])
+            label = self.pairs.label[own]
             label = label[self.counted[label]]
             box = boxes[detection : detection + 1]
             iou = iou_of_pairs(box, labels, first[: len(label)], label)
@@ -585,7 +586,8 @@ def _steps(hits: Ints, count: int) -> tuple[Ints, Ints]:
 
 def _trapezoid(values: Floats) -> float:
     """The area under values at the 101 recalls."""
-    return float((np.diff(RECALLS) * (values[1:] + values[:-1]) / 2.0).sum())
+    sums = values[1:] + values[:-1]
+    return float((np.diff(RECALLS) * sums / 2.0).sum())
 
 
 def smooth(values: Floats, part: float) -> Floats:
