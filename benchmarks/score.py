@@ -303,7 +303,7 @@ def work():
 """
 STEPS = """
 from tiler.evaluation import bootstrap, confusion, diagnosis, seams, ultralytics
-from tiler.evaluation.layout import Layout, Origins
+from tiler.evaluation.layout import Origins, TileLayout
 width, height = scene["size"].tolist()
 left, top = (side * 0.4 * np.arange(2) for side in (width, height))  # tiles of 0.6 of the side
 rects = np.array([[x, y, x + 0.6 * width, y + 0.6 * height] for y in top for x in left])
@@ -338,7 +338,8 @@ def work():
     spent["bootstrap, a replicate of 4 sizes"] = replicate
     spent["bootstrap, before the first"] = one - 2 * replicate
     images = sample.images
-    layout = Layout.of([rects] * images, [np.ones(4)] * images, np.tile(scene["size"], (images, 1)))
+    sizes = np.tile(scene["size"], (images, 1))
+    layout = TileLayout.of([rects] * images, [np.ones(4)] * images, sizes)
     boxes = sample.detections.instances.boxes
     x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
     quarter = 2 * (y > height / 2) + (x > width / 2)

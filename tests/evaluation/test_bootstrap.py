@@ -329,7 +329,7 @@ class TestCompare:
         for name in ("all", "small"):
             result = bootstrap.compare(own, own, bin=name)
             assert (result.difference, result.low, result.high, result.p) == (0, 0, 0, 1)
-            assert result.verdict == "no difference is shown (p = 1; the interval holds 0)"
+            assert result.verdict == "no difference is shown (p = 1; the interval contains 0)"
 
     def test_a_run_that_misses_more_is_worse(self):
         good, bad = (drawn(c, self.weights) for c in (self.columns, worse(self.columns, 0.4)))
@@ -369,7 +369,7 @@ class TestCompare:
         # how many replicates of 200 lie far below or far above the rest
         ("low", "high", "verdict"),
         [
-            (7, 0, "no difference is shown (p = 0.04; the interval holds 0)"),
+            (7, 0, "no difference is shown (p = 0.04; the interval contains 0)"),
             (0, 7, "A is better than B (p = 0.04)"),
             (0, 12, "no difference is shown (p = 0.065)"),
             (2, 2, "A is better than B (p = 0.025)"),

@@ -115,9 +115,9 @@ def test_masks_against_every_pair(any_class):
 
         def pixels(masks):
             painted = [np.zeros(w * h, bool) for w, h in masks.sizes]
-            for i, picture in enumerate(painted):
+            for i, image in enumerate(painted):
                 for k in range(masks.offsets[i], masks.offsets[i + 1]):
-                    picture[masks.starts[k] : masks.ends[k]] = True
+                    image[masks.starts[k] : masks.ends[k]] = True
             return painted
 
         found, labels = pixels(sample.detections.masks), pixels(sample.labels.masks)

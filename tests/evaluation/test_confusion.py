@@ -28,9 +28,9 @@ def by_loop(sample, conf, iou):
     matrix = np.zeros((sample.classes + 1, sample.classes + 1), int)
     for image in range(sample.images):
         labels = np.flatnonzero((truth.image == image) & ~truth.crowd)
-        sure = np.flatnonzero((found.image == image) & (found.instances.conf > conf))
+        confident = np.flatnonzero((found.image == image) & (found.instances.conf > conf))
         taken = set()
-        for d in sorted(sure, key=lambda k: (-found.instances.conf[k], found.place[k])):
+        for d in sorted(confident, key=lambda k: (-found.instances.conf[k], found.place[k])):
             free = [g for g in labels if g not in taken]
             alike = box_iou(truth.instances.boxes[free], found.instances.boxes[[d]])[:, 0]
             predicted = found.instances.class_id[d]
@@ -72,11 +72,12 @@ def test_samples_with_ties_equal_the_loop(sample, conf):
 
 @quick
 @given(samples(distinct=True), st.randoms())
-def test_every_label_and_every_sure_detection_stands_there_once(sample, random):
+def test_every_label_and_every_confident_detection_is_counted_once(sample, random):
     matrix, truth = of(sample, 0.25), sample.labels
-    sure = sample.detections.instances.class_id[sample.detections.instances.conf > 0.25]
+    found = sample.detections.instances
+    predicted = np.bincount(found.class_id[found.conf > 0.25], minlength=sample.classes)
     assert matrix.sum(axis=0)[:-1].tolist() == sample.positives(~truth.crowd).tolist()
-    assert matrix.sum(axis=1)[:-1].tolist() == np.bincount(sure, minlength=sample.classes).tolist()
+    assert matrix.sum(axis=1)[:-1].tolist() == predicted.tolist()
     assert matrix[-1, -1] == 0
     order = np.array(random.sample(range(len(sample.detections)), len(sample.detections)), np.int64)
     np.testing.assert_array_equal(of(shuffled(sample, order), 0.25), matrix)

@@ -342,8 +342,10 @@ def test_kinds_of_labels_in_their_order():
         1
     ] == ["SeamSplit"]
     sample = sample_of([(0, [320, 0, 340, 10])], [])
-    weak, sure = (origins_of(sample, [], [(0, [320, 0, 340, 10], conf, 2)]) for conf in (0.1, 0.9))
-    assert names(sample, diagnosed(sample, layout_of(), sure, conf=0.5))[1] == ["LostInMerge"]
+    weak, confident = (
+        origins_of(sample, [], [(0, [320, 0, 340, 10], conf, 2)]) for conf in (0.1, 0.9)
+    )
+    assert names(sample, diagnosed(sample, layout_of(), confident, conf=0.5))[1] == ["LostInMerge"]
     assert names(sample, diagnosed(sample, layout_of(), weak, conf=0.5))[1] == ["NotCovered"]
 
 
@@ -472,7 +474,7 @@ def test_a_duplicate_that_fits_better_is_worth_something():
     )
 
 
-def test_of_several_for_one_label_the_surest_gets_it():
+def test_of_several_for_one_label_the_most_confident_gets_it():
     found = [(0, [0, 0, 10, 4], 0.6), (0, [0, 6, 10, 10], 0.9), (0, [0, 0, 4, 10], 0.7)]
     result = diagnosed(sample_of([(0, [0, 0, 10, 10])], found))
     assert counted(result) == {"Loc": 3} and cost(result, "Loc") == pytest.approx(1)
@@ -875,7 +877,7 @@ def test_other_tasks_know_the_same_kinds(task):
 def stitched(method, overlap, noise=None, seed=0):
     """A scene of objects of all sizes on tiles of 320 px, merged: its sample, tiles and sources.
 
-    Without noise each tile reports what it shows of each object, the surer the more that is.
+    Without noise each tile reports what it shows of each object, more confident the more that is.
     """
     truth = detector.scenes("mixed", seed, 1280)
     windows = grid(1280, 1280, 320, overlap)

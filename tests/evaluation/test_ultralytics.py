@@ -487,9 +487,7 @@ def test_obbs_are_matched_by_probiou():
 
 @pytest.fixture(scope="module")
 def quads():
-    """Labels that are no rectangles, as DOTA has them, and what Ultralytics 8.4.190 makes of
-    them.
-    """
+    """Labels that are no rectangles, as in DOTA, and what Ultralytics 8.4.190 makes of them."""
     return json.loads((SHARED / "oracles/obb_quads/oracle.json").read_text())
 
 

@@ -54,7 +54,7 @@ def test_the_better_of_two_is_said(made):
 
 def test_one_run_is_not_better_than_itself(made):
     found = compared(made(1.0), made(1.0))
-    assert found["AP"].verdict == "no difference is shown (p = 1; the interval holds 0)"
+    assert found["AP"].verdict == "no difference is shown (p = 1; the interval contains 0)"
     assert (found["AP"].difference, found["AP"].low, found["AP"].high) == (0, 0, 0)
 
 

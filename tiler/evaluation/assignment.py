@@ -1,12 +1,12 @@
 """Which detection gets which label: the greedy matching of all evaluators, for all images at once.
 
-Detections choose in the order of their confidence, each its best label that is still free. That is
-the one stable matching when all labels prefer the more confident detection, so it may be found by
+Detections choose by confidence, the highest first, each its best label that is still free. That is
+the one stable matching when all labels prefer the more confident detection, so it can be found by
 deferred acceptance (Gale and Shapley 1962): in each round every free detection asks its next best
-label, and a label keeps the most confident that asked. A few rounds on arrays do what evaluators
-loop over images, classes and thresholds for. In a crowd, where each detection has hundreds of
-labels to ask, there would be as many rounds: there detections choose one after the other, for all
-thresholds at once.
+label, and a label keeps the most confident that asked. A few rounds on arrays replace a loop over
+images, classes and thresholds. In a crowd, where each detection has hundreds of labels to ask,
+there would be as many rounds: there detections choose one after the other, for all thresholds at
+once.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from tiler.geometry import ragged
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-CROWD = 64  # pairs a detection, from which on an image is a crowd
-MANY = 256  # pairs of a detection, from which on they are put in order by themselves
+CROWD = 64  # pairs a detection in an image, above which it is a crowd
+MANY = 256  # pairs of a detection, from which on they are sorted by themselves
 FEW = 32  # labels of a detection that are looked at first
 
 
-def assigned(found: Ints, label: Ints, labels: int, shared: Bools | None = None) -> Ints:
+def assigned(detection: Ints, label: Ints, labels: int, shared: Bools | None = None) -> Ints:
     """Which pairs are matched.
 
     Args:
-        found: `(P,)` detection of each pair, ascending; the smaller number chooses first. The pairs
-            of one detection stand in the order that it prefers.
-        label: `(P,)` label of each pair.
+        detection: `(P,)` of each pair, ascending; the smaller number chooses first. The pairs of
+            one detection are in its order of preference.
+        label: `(P,)` of each pair.
         labels: the number of labels.
         shared: `(P,)` pairs with a label that any number of detections may take (a crowd).
 
     Returns:
-        `(M,)` numbers of the matched pairs, ascending; each detection is in one at most.
+        `(M,)` numbers of the matched pairs, ascending, at most one for each detection.
 
     >>> assigned(np.array([0, 0, 1, 1]), np.array([5, 6, 5, 6]), labels=7).tolist()
     [0, 3]
     """
-    count = len(found)
-    asking = ragged.firsts(found)
-    first = np.zeros(count, bool)
-    first[asking] = True
+    count = len(detection)
+    asking = ragged.firsts(detection)
+    is_first = np.zeros(count, bool)
+    is_first[asking] = True
     holder = np.full(labels, count, np.int64)  # the pair that each label keeps
     settled = []
     while len(asking):
@@ -56,24 +56,41 @@ def assigned(found: Ints, label: Ints, labels: int, shared: Bools | None = None)
         wanted = label[asking]
         before = holder[wanted]
         np.minimum.at(holder, wanted, asking)
-        now = holder[wanted]
-        refused = asking[now != asking]
-        displaced = np.unique(before[(before < count) & (before != now)])
-        after = np.concatenate([refused, displaced]) + 1
-        after = after[after < count]
-        asking = np.sort(after[~first[after]])
+        after = holder[wanted]
+        declined = asking[after != asking]
+        displaced = np.unique(before[(before < count) & (before != after)])
+        following = np.concatenate([declined, displaced]) + 1
+        following = following[following < count]
+        asking = np.sort(following[~is_first[following]])
     return np.sort(np.concatenate([*settled, holder[holder < count]]))
 
 
-def bounds(found: Ints, detections: int) -> Ints:
-    """`(D + 1,)` where the pairs of each detection begin, and the end of the last. `found`: of each
-    pair, ascending.
+def bounds(detection: Ints, detections: int) -> Ints:
+    """`(D + 1,)` where the pairs of each detection begin, and the end of the last.
+
+    Args:
+        detection: of each pair, ascending.
     """
-    return np.searchsorted(found, np.arange(detections + 1, dtype=found.dtype))
+    return np.searchsorted(detection, np.arange(detections + 1, dtype=detection.dtype))
+
+
+def pairs_of(begin: Ints, chosen: Bools) -> Ints:
+    """The pairs of the chosen detections, ascending.
+
+    Args:
+        begin: of `bounds`.
+        chosen: `(D,)`.
+
+    >>> pairs_of(np.array([0, 2, 3, 5]), np.array([True, False, True])).tolist()
+    [0, 1, 3, 4]
+    """
+    starts = begin[:-1]
+    counts = np.diff(begin)
+    return ragged.spans(starts[chosen], counts[chosen])
 
 
 def crowds(begin: Ints, image: Ints) -> Bools:
-    """`(D,)` the detections of images in which they have many pairs each.
+    """`(D,)` the detections in crowds: in images where they have many pairs each.
 
     Args:
         begin: of `bounds`.
@@ -82,10 +99,14 @@ def crowds(begin: Ints, image: Ints) -> Bools:
     if begin[-1] <= CROWD * CROWD:
         return np.zeros(len(image), bool)
     count = np.diff(begin)
-    pairs, detections = np.bincount(image, count), np.bincount(image, count > 0)
-    return np.asarray((pairs > CROWD * detections)[image] & (count > 0))
+    pairs = np.bincount(image, count)
+    detections = np.bincount(image, count > 0)
+    is_crowd = pairs > CROWD * detections
+    return np.asarray(is_crowd[image] & (count > 0))
 
 
+# The labels that a detection may have, in its order of preference; their IoU, which falls; and the
+# numbers of these pairs
 Row = tuple["Ints", "Floats", "Ints"]
 
 
@@ -100,97 +121,120 @@ def in_turn(
     numbers and labels.
 
     Args:
-        rows: of each detection the labels that it may have, in the order that it prefers, their
-            IoU, which falls, and the numbers of these pairs.
+        rows: one for each detection.
         labels: the number of labels.
-        last: `(labels,)` those that a detection takes only if it gets no other.
+        last: `(labels,)` those that a detection takes only if no other is free.
         shared: `(labels,)` those that any number of detections may take.
 
     >>> both = np.array([0, 1])
-    >>> rows = [(both, np.array([0.9, 0.8]), np.array([7, 8])), (both, np.array([0.7, 0.6]), np.array([4, 5]))]
-    >>> [(pairs.tolist(), labels.tolist()) for pairs, labels in in_turn(rows, np.array([0.5, 0.65]), labels=2)]
+    >>> first = (both, np.array([0.9, 0.8]), np.array([7, 8]))
+    >>> second = (both, np.array([0.7, 0.6]), np.array([4, 5]))
+    >>> matched = in_turn([first, second], np.array([0.5, 0.65]), labels=2)
+    >>> [(pairs.tolist(), labels.tolist()) for pairs, labels in matched]
     [([7, 5], [0, 1]), ([7], [0])]
     """
-    first: list[Bools | None] = [None]
-    if last is not None and last.any() and not last.all():
-        first = [~last, last]
-    free = np.ones((len(thresholds), labels), bool)
-    taken: list[list[tuple[int, int]]] = [[] for _ in thresholds]
-    for label, iou, number in rows:
-        seeking = np.arange(len(thresholds))
-        chosen = np.full(len(thresholds), -1)
-        for own in first:
-            seeking = _first_free(free, label, iou, thresholds, seeking, own, chosen)
-        got = np.flatnonzero(chosen >= 0)
-        now = label[chosen[got]]
-        free[got, now] = False if shared is None else shared[now]
-        for t, pair in zip(
-            got.tolist(), zip(number[chosen[got]].tolist(), now.tolist(), strict=True), strict=True
-        ):
-            taken[t].append(pair)
-    pairs = (np.array(some, np.int64).reshape(-1, 2) for some in taken)
-    return [(some[:, 0], some[:, 1]) for some in pairs]
+    turns = _Turns(thresholds, labels, last, shared)
+    for row in rows:
+        turns.take(row)
+    return turns.matched()
 
 
-def _first_free(
-    free: Bools,
-    label: Ints,
-    iou: Floats,
-    thresholds: Floats,
-    seeking: Ints,
-    own: Bools | None,
-    chosen: Ints,
-) -> Ints:
-    """Set the first of one detection's labels that is free at each threshold, and its `own`; which
-    still seek one.
-    """
-    for begin, end in ((0, FEW), (FEW, len(label))):
-        some = label[begin:end]
-        if not len(seeking) or not len(some):
-            break
-        fits = free[seeking[:, None], some]
-        fits &= iou[begin:end] >= thresholds[seeking, None]
-        if own is not None:
-            fits &= own[some]
-        first = fits.argmax(axis=1)
-        got = fits[np.arange(len(seeking)), first]
-        chosen[seeking[got]] = begin + first[got]
-        seeking = seeking[~got]
-    return seeking
+class _Turns:
+    """The labels that are still free at each threshold, and what was matched so far."""
+
+    def __init__(
+        self, thresholds: Floats, labels: int, last: Bools | None, shared: Bools | None
+    ) -> None:
+        self.thresholds = thresholds
+        self.shared = shared
+        self.free = np.ones((len(thresholds), labels), bool)
+        self.choices: list[Bools | None] = [None]  # what is looked for first, then next; None: all
+        if last is not None and last.any() and not last.all():
+            self.choices = [~last, last]
+        self.pairs: list[list[tuple[int, int]]] = [[] for _ in thresholds]
+
+    def take(self, row: Row) -> None:
+        """Give a detection its best label at each threshold, if one is free."""
+        label, iou, number = row
+        chosen = self._first_free(label, iou)
+        successful = np.flatnonzero(chosen >= 0)
+        pair = chosen[successful]
+        taken = label[pair]
+        if self.shared is None:
+            self.free[successful, taken] = False
+        else:
+            self.free[successful, taken] = self.shared[taken]
+        matches = zip(number[pair].tolist(), taken.tolist(), strict=True)
+        for t, match in zip(successful.tolist(), matches, strict=True):
+            self.pairs[t].append(match)
+
+    def matched(self) -> list[tuple[Ints, Ints]]:
+        """At each threshold the pairs and their labels."""
+        result = []
+        for pairs in self.pairs:
+            columns = np.array(pairs, np.int64).reshape(-1, 2)
+            result.append((columns[:, 0], columns[:, 1]))
+        return result
+
+    def _first_free(self, label: Ints, iou: Floats) -> Ints:
+        """`(T,)` which of a detection's labels is its best free one at each threshold; -1: none."""
+        chosen = np.full(len(self.thresholds), -1)
+        seeking = np.arange(len(self.thresholds))
+        for choice in self.choices:
+            for begin, end in ((0, FEW), (FEW, len(label))):
+                part = label[begin:end]
+                if not len(seeking) or not len(part):
+                    break
+                fits = self.free[seeking[:, None], part]
+                fits &= iou[begin:end] >= self.thresholds[seeking, None]
+                if choice is not None:
+                    fits &= choice[part]
+                first = fits.argmax(axis=1)
+                successful = fits[np.arange(len(seeking)), first]
+                chosen[seeking[successful]] = begin + first[successful]
+                seeking = seeking[~successful]
+        return chosen
 
 
-def preferred(found: Ints, label: Ints, iou: Floats, last: bool = False) -> Ints:
+def preferred(detection: Ints, label: Ints, iou: Floats, last: bool = False) -> Ints:
     """`(P,)` the order of pairs by detection, then falling IoU; of equals the first label comes
     first, or the last.
 
-    >>> preferred(np.array([1, 0, 0]), np.array([0, 0, 1]), np.array([0.9, 0.5, 0.5]), last=True).tolist()
+    >>> iou = np.array([0.9, 0.5, 0.5])
+    >>> preferred(np.array([1, 0, 0]), np.array([0, 0, 1]), iou, last=True).tolist()
     [2, 1, 0]
     """
-    order = np.argsort(found, kind="stable")
+    order = np.argsort(detection, kind="stable")
     if not len(order):
         return order
-    count = np.bincount(found)
+    count = np.bincount(detection)
     several = (count > 1) & (count < MANY)
     if several.any():
-        choice = np.flatnonzero(several[found[order]])  # most have but one
-        some = order[choice]
-        turned = -label[some] if last else label[some]
-        order[choice] = some[np.lexsort((turned, -iou[some], found[some]))]
+        places = np.flatnonzero(several[detection[order]])  # most detections have but one pair
+        pairs = order[places]
+        ties = _ties(label[pairs], last)
+        order[places] = pairs[np.lexsort((ties, -iou[pairs], detection[pairs]))]
     ends = ragged.offsets(count)
     for d in np.flatnonzero(count >= MANY).tolist():
-        own = order[ends[d] : ends[d + 1]]
-        turned = -label[own] if last else label[own]
-        order[ends[d] : ends[d + 1]] = own[falling(iou[own], turned)]
+        own = slice(ends[d], ends[d + 1])
+        pairs = order[own]
+        ties = _ties(label[pairs], last)
+        order[own] = pairs[falling(iou[pairs], ties)]
     return order
+
+
+def _ties(label: Ints, last: bool) -> Ints:
+    """What decides between pairs of equal IoU, the smallest first."""
+    return -label if last else label
 
 
 def falling(iou: Floats, label: Ints) -> Ints:
     """`(P,)` the order of one detection's pairs, by falling IoU, then label."""
-    order = np.argsort(-iou)  # not stable, and twice as fast; few are equal, mostly
+    order = np.argsort(-iou)  # twice as fast as a stable sort, and few are equal, mostly
     values = iou[order]
     equal = values[1:] == values[:-1]
     if equal.any():
         tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
-        own = order[tied]
-        order[tied] = own[np.lexsort((label[own], -iou[own]))]
+        pairs = order[tied]
+        order[tied] = pairs[np.lexsort((label[pairs], -iou[pairs]))]
     return order

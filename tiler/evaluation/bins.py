@@ -1,4 +1,4 @@
-"""Size bins: ranges of area in px² of the full image, by the names of the protocols that have them."""
+"""Size bins: ranges of area in px² of the full image, by the names of their protocols."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from itertools import pairwise
 
 from tiler.errors import TilerError
 
+SMALL, MEDIUM = 32, 96  # px, sides of the squares up to which COCO calls objects small and medium
 ENDLESS = 1e5  # px; COCO's ranges end at its square
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Areas from `low` to `high` px², both ends included, as in COCO: 32 x 32 is small and medium.
+    """Areas from `low` to `high` px², both ends included as in COCO: 32 x 32 px are small and
+    medium.
 
     >>> Bin.of("small", 0, 32)
     Bin(name='small', low=0, high=1024)
@@ -31,11 +33,11 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Some bins and the protocol they come from.
+    """The bins of a protocol.
 
     Attributes:
-        max_dets: how many detections of a class in an image its protocol counts; None: all.
-        thresholds: its IoU thresholds; None: .5 to .95.
+        max_dets: maximum detections of a class in an image; None: no limit.
+        thresholds: IoU thresholds; None: .5 to .95.
     """
 
     name: str
@@ -46,7 +48,12 @@ class Bins:
 
 ALL = Bin.of("all", 0, ENDLESS)
 COCO = Bins(
-    "coco", (Bin.of("small", 0, 32), Bin.of("medium", 32, 96), Bin.of("large", 96, ENDLESS))
+    "coco",
+    (
+        Bin.of("small", 0, SMALL),
+        Bin.of("medium", SMALL, MEDIUM),
+        Bin.of("large", MEDIUM, ENDLESS),
+    ),
 )
 PRESETS = {
     "coco": COCO,
@@ -75,7 +82,7 @@ PRESETS = {
         200,
         (0.25, 0.5, 0.75),
     ),
-    # SODA-D and SODA-A, as public copies of their evaluator have it
+    # SODA-D and SODA-A, as in public copies of their evaluator
     "soda": Bins(
         "soda",
         (
@@ -101,18 +108,32 @@ def bins(given: str | Sequence[float]) -> Bins:
     """
     if isinstance(given, str) and given in PRESETS:
         return PRESETS[given]
-    try:
-        sides = [float(side) for side in (given.split(",") if isinstance(given, str) else given)]
-    except ValueError:
-        sides = []
-    if not sides or sides != sorted(set(sides)) or not 0 < sides[0] <= sides[-1] < ENDLESS:
+    sides = _sides(given)
+    if not _are_valid(sides):
         raise TilerError(
             f"--bins is one of {', '.join(PRESETS)}, or rising sides in px such as 16,32,96; got "
             f"{given!r}"
         )
-    ends = [0.0, *sides, ENDLESS]
-    made = [
-        Bin.of(f"{low:g}-{high:g}" if high < ENDLESS else f"{low:g}+", low, high)
-        for low, high in pairwise(ends)
-    ]
+    made = []
+    for low, high in pairwise([0.0, *sides, ENDLESS]):
+        name = f"{low:g}-{high:g}"
+        if high == ENDLESS:
+            name = f"{low:g}+"
+        made.append(Bin.of(name, low, high))
     return Bins(",".join(f"{side:g}" for side in sides), tuple(made))
+
+
+def _sides(given: str | Sequence[float]) -> list[float]:
+    """The numbers given; none where one is not a number."""
+    values = given.split(",") if isinstance(given, str) else given
+    try:
+        return [float(side) for side in values]
+    except ValueError:
+        return []
+
+
+def _are_valid(sides: list[float]) -> bool:
+    """Whether sides rise and lie within what has bins."""
+    if not sides or sides != sorted(set(sides)):
+        return False
+    return sides[0] > 0 and sides[-1] < ENDLESS

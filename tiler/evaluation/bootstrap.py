@@ -1,16 +1,16 @@
-"""How far COCO's AP would move with other images: whole images are drawn anew, nothing is matched
-anew.
+"""How far COCO's AP would move with other images, by a bootstrap: whole images are drawn anew,
+nothing is matched anew.
 
 All tiles, labels and detections of an image are one cluster, so images are what is drawn. A
-replicate gives each image a weight, how often it was drawn; its labels and detections count so many
-times. That is the AP of a sample in which the image stands so often, but where detections of
-different images have exactly the same confidence: those keep their order here, while repeated
-images would mix them.
+replicate gives each image a weight, the number of times it was drawn; its labels and detections
+count as often. The result is the AP of a sample that repeats the image as often, with one
+exception: detections of different images with exactly the same confidence keep their order here,
+while repeated images would mix them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 LEVEL = 0.95
-FEWEST_IMAGES = 5  # with labels, for an interval: few can be drawn in few ways only
+FEWEST_IMAGES = 5  # with labels, for an interval: fewer can be drawn in few ways only
 FEWEST_LABELS = 20
 ROUNDING = 1e-12  # of AP
+NAN = float("nan")
 
 
 def weights(images: int, replicates: int, seed: int = 0) -> Ints:
-    """`(R, I)` how often each image is drawn, when as many are drawn as there are, with
-    replacement.
+    """`(R, I)` how often each image is drawn, with replacement, when each replicate draws as many
+    as there are.
 
-    More replicates of one seed begin with the same ones.
+    With one seed, more replicates begin with the same ones.
 
     >>> weights(4, 3).sum(axis=1).tolist()
     [4, 4, 4]
     """
     rng = np.random.default_rng(seed)
     result = np.zeros((replicates, images), np.int64)
-    for row in result if images else ():
-        row += np.bincount(rng.integers(images, size=images), minlength=images)
+    if images:
+        for row in result:
+            row += np.bincount(rng.integers(images, size=images), minlength=images)
     return result
 
 
@@ -56,7 +58,7 @@ class Estimate:
     Attributes:
         ap: `(A,)` mean over thresholds and classes.
         ap50: `(A,)` at IoU 0.5; NaN if that is none of the thresholds.
-        per_class: `(K,)` mean over thresholds, of the bin that `Draws` says.
+        per_class: `(K,)` mean over thresholds, of the same bin as in `Draws`.
     """
 
     ap: Floats
@@ -70,13 +72,13 @@ class Draws:
 
     Attributes:
         bins: the A size bins.
-        weights: `(R, I)` what was drawn.
+        weights: `(R, I)` how often each image was drawn.
         ap: `(R, A)` mean over thresholds and those classes that have labels in the replicate.
         ap50: `(R, A)` at IoU 0.5.
-        per_class: `(R, K)` mean over thresholds; of the bin "all", without one of the first.
+        per_class: `(R, K)` mean over thresholds; of the bin "all", or else of the first.
         estimate: the same of the sample itself.
-        labels: `(K, A)` how many labels count.
-        images: `(A,)` how many images have such labels.
+        labels: `(K, A)` number of labels that count.
+        images: `(A,)` number of images with such labels.
     """
 
     bins: tuple[Bin, ...]
@@ -88,9 +90,14 @@ class Draws:
     labels: Ints
     images: Ints
 
+    def counts(self, bin: str) -> tuple[int, int]:
+        """Numbers of labels that count in a bin, and of the images with such labels."""
+        a = self.bin(bin)
+        return int(self.labels[:, a].sum()), int(self.images[a])
+
     def bin(self, name: str) -> int:
-        """Which column a bin is."""
-        return [b.name for b in self.bins].index(name)
+        """The column of a bin."""
+        return [size.name for size in self.bins].index(name)
 
 
 def draws(
@@ -101,12 +108,12 @@ def draws(
     max_dets: int | None = None,
     thresholds: Floats = THRESHOLDS,
 ) -> Draws:
-    """AP under each of the weights, and as it is: what `coco.evaluate` says.
+    """AP under each of the weights, and as it is: the AP of `coco.evaluate`.
 
     Args:
-        pairs: candidates of the sample, at least from the lowest threshold on.
+        pairs: candidates of the sample, with at least the lowest threshold.
         weights: `(R, I)` whole numbers, 0 or more.
-        max_dets: the limit of detections of a class in an image. Default: none.
+        max_dets: maximum detections of a class in an image. Default: no limit.
 
     Raises:
         TilerError: weights are not of as many images.
@@ -114,10 +121,12 @@ def draws(
     >>> from tiler.evaluation.candidates import candidates
     >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
-    >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8.0], [0, 0, 8, 8]]))
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> two = EvaluationInputs(GroundTruth(labels, np.array([0, 1])), Predicted.of(found, np.array([0])), images=2, classes=1)
-    >>> drawn = draws(two, candidates(two), np.array([[2, 0], [0, 2]]))
+    >>> two = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8.0], [0, 0, 8, 8]]))
+    >>> one = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
+    >>> labels = GroundTruth(two, np.array([0, 1]))
+    >>> detections = Predicted.of(one, np.array([0]))
+    >>> sample = EvaluationInputs(labels, detections, images=2, classes=1)
+    >>> drawn = draws(sample, candidates(sample), np.array([[2, 0], [0, 2]]))
     >>> drawn.estimate.ap.round(3).tolist(), drawn.ap.tolist()
     ([0.505], [[1.0], [0.0]])
     """
@@ -126,48 +135,112 @@ def draws(
             f"weights of shape {weights.shape}, expected one for each of {sample.images} images "
             "in every row"
         )
-    # the estimate is the first
+    # the first row is the estimate
     rows = np.concatenate([np.ones((1, sample.images), np.int64), weights])
     ap, ap50 = np.empty((2, len(rows), len(bins)))
     per_class = np.full((len(rows), sample.classes), np.nan)
     labels = np.zeros((sample.classes, len(bins)), np.int64)
     images = np.zeros(len(bins), np.int64)
-    half = np.isclose(thresholds, 0.5)
-    shown = next((a for a, size in enumerate(bins) if size.name == ALL.name), 0)
     for a, size in enumerate(bins):
-        counts = _Drawable.of(sample, pairs, size, max_dets, thresholds)
+        counts = _WeightedCounts.of(sample, pairs, size, max_dets, thresholds)
+        measured = _MeasuredBin.of(counts, rows, thresholds)
+        ap[:, a] = measured.ap
+        ap50[:, a] = measured.ap50
         labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
         images[a] = len(np.unique(counts.label_image))
-        for r, values in enumerate(counts.average_precision(row) for row in rows):
-            ap[r, a], ap50[r, a] = _mean(values), _mean(values[half])
-            if a == shown and len(thresholds):
+        if a == 0 or size.name == ALL.name:
+            per_class = measured.per_class
+    return Draws(
+        bins=tuple(bins),
+        weights=weights,
+        ap=ap[1:],
+        ap50=ap50[1:],
+        per_class=per_class[1:],
+        estimate=Estimate(ap[0], ap50[0], per_class[0]),
+        labels=labels,
+        images=images,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MeasuredBin:
+    """AP in one size bin under each of R weights.
+
+    Attributes:
+        ap, ap50: `(R,)`.
+        per_class: `(R, K)`.
+    """
+
+    ap: Floats
+    ap50: Floats
+    per_class: Floats
+
+    @classmethod
+    def of(cls, counts: _WeightedCounts, weights: Ints, thresholds: Floats) -> _MeasuredBin:
+        half = np.isclose(thresholds, 0.5)
+        ap, ap50 = np.empty((2, len(weights)))
+        per_class = np.full((len(weights), counts.shape[1]), np.nan)
+        for r, row in enumerate(weights):
+            values = counts.average_precision(row)
+            ap[r] = _mean(values)
+            ap50[r] = _mean(values[half])
+            if len(values):
                 per_class[r] = values.mean(axis=0)
-    estimate = Estimate(ap[0], ap50[0], per_class[0])
-    return Draws(tuple(bins), weights, ap[1:], ap50[1:], per_class[1:], estimate, labels, images)
+        return cls(ap, ap50, per_class)
 
 
 def _mean(values: Floats) -> float:
     values = values[~np.isnan(values)]
-    return float(np.mean(values)) if len(values) else float("nan")
+    if not len(values):
+        return NAN
+    return float(np.mean(values))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Drawable:
-    """Everything that is counted in a size bin, by the image whose weight it counts with.
+class _ClassGroups:
+    """Detections of G = T x K groups, one after the other: a group is a class at a threshold.
 
-    A group is a class at a threshold, G = T x K of them, threshold after threshold. Sums from a
-    first element on have one more, the 0 before it.
+    Attributes:
+        detection: `(N,)` ascending at each threshold.
+        begin: `(G + 1,)` where groups begin, and the end of the last.
+    """
+
+    detection: Ints
+    begin: Ints
+
+    @classmethod
+    def of(cls, parts: Sequence[Ints], class_bounds: Ints) -> _ClassGroups:
+        """From the detections of each threshold."""
+        detections = [np.empty(0, np.int64)]
+        counts = [np.empty(0, np.int64)]
+        for part in parts:
+            detections.append(part)
+            counts.append(np.diff(np.searchsorted(part, class_bounds)))
+        return cls(np.concatenate(detections), ragged.offsets(np.concatenate(counts)))
+
+    def slices_from_end(self) -> list[slice]:
+        """Where groups that are not empty stand, counted from the end on."""
+        end = int(self.begin[-1])
+        starts = self.begin[:-1].tolist()
+        ends = self.begin[1:].tolist()
+        groups = zip(starts, ends, strict=True)
+        return [slice(end - last, end - first) for first, last in groups if last > first]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _WeightedCounts:
+    """Everything that is counted in a size bin, by the image whose weight it counts with.
 
     Attributes:
         label_image, label_class: `(L,)` of the labels that count.
         within: `(S,)` image of each detection of the right size up to the limit, in their order.
-        matched: `(M,)` image of those of them that are matched, group after group.
-        right: `(N,)` image of each true positive, group after group.
-        within_at, matched_at: `(N,)` how many of `within` and `matched` stand up to each true
-            positive, itself included.
+        matched: `(M,)` image of those of them that are matched, by `_ClassGroups`.
+        right: `(N,)` image of each true positive, by `_ClassGroups`.
+        within_at, matched_at: `(N,)` number of `within` and `matched` up to each true positive,
+            itself included.
         begin, within_begin, matched_begin: `(G + 1,)`, `(G,)`, `(G,)` where groups begin in
             `right`, `within` and `matched`.
-        envelopes: of groups with true positives, where they stand in `right` from its end on.
+        envelopes: the groups with true positives, as slices of `right` from its end on.
         shape: T and K.
     """
 
@@ -192,99 +265,107 @@ class _Drawable:
         size: Bin,
         max_dets: int | None,
         thresholds: Floats,
-    ) -> _Drawable:
-        truth, found = sample.labels, sample.detections
-        ignored = coco.outside(truth.instances.area, size) | truth.ignored
-        counted = np.ones(len(found), bool) if max_dets is None else found.rank < max_dets
-        within = counted & ~coco.outside(found.instances.area, size)
-        edges = np.searchsorted(found.instances.class_id, np.arange(sample.classes + 1))
-        stand = ragged.offsets(within)
-        parts = list(_matches(sample, pairs, ignored, counted, thresholds))
-        none = np.empty(0, np.int64)
-        matched = [at[within[at]] for at, _ in parts]
-        right = [at[positive] for at, positive in parts]
-        begin = ragged.offsets(
-            np.concatenate([none, *(np.diff(np.searchsorted(at, edges)) for at in right)])
-        )
-        earlier = ragged.offsets([len(at) for at in matched])[:-1].tolist()
-        ends = begin[-1]
-        taken = np.flatnonzero(np.diff(begin)).tolist()
+    ) -> _WeightedCounts:
+        rank = sample.detections.rank
+        counted = coco.CountedInBin.of(sample, size)
+        within = counted.within
+        if max_dets is not None:
+            within = within & (rank < max_dets)
+        matched_parts, right_parts = [], []
+        for chosen in coco.matches(sample, pairs, counted.ignored, thresholds):
+            detection = pairs.detection[chosen]
+            label = pairs.label[chosen]
+            right = ~counted.ignored[label]
+            if max_dets is not None:
+                right &= rank[detection] < max_dets
+            matched_parts.append(detection[within[detection]])
+            right_parts.append(detection[right])
+        return cls._of_parts(sample, counted, within, matched_parts, right_parts)
+
+    @classmethod
+    def _of_parts(
+        cls,
+        sample: EvaluationInputs,
+        counted: coco.CountedInBin,
+        within: Bools,
+        matched_parts: list[Ints],
+        right_parts: list[Ints],
+    ) -> _WeightedCounts:
+        """From the matched detections and the true positives at each threshold."""
+        image = sample.detections.image
+        positive = ~counted.ignored
+        class_bounds = sample.class_bounds()
+        matched = _ClassGroups.of(matched_parts, class_bounds)
+        right = _ClassGroups.of(right_parts, class_bounds)
+        thresholds = len(right_parts)
+        before = ragged.offsets(within)
         return cls(
-            label_image=truth.image[~ignored],
-            label_class=truth.instances.class_id[~ignored],
-            within=found.image[within],
-            matched=found.image[np.concatenate([none, *matched])],
-            right=found.image[np.concatenate([none, *right])],
-            within_at=stand[np.concatenate([none, *right]) + 1],
-            matched_at=np.concatenate(
-                [
-                    none,
-                    *(
-                        n + np.searchsorted(m, at, "right")
-                        for n, m, at in zip(earlier, matched, right, strict=True)
-                    ),
-                ]
-            ),
-            begin=begin,
-            within_begin=np.tile(stand[edges[:-1]], len(parts)),
-            matched_begin=np.concatenate(
-                [
-                    none,
-                    *(
-                        n + np.searchsorted(m, edges[:-1])
-                        for n, m in zip(earlier, matched, strict=True)
-                    ),
-                ]
-            ),
-            envelopes=[slice(ends - begin[g + 1], ends - begin[g]) for g in taken],
-            shape=(len(parts), sample.classes),
+            label_image=sample.labels.image[positive],
+            label_class=sample.labels.class_id[positive],
+            within=image[within],
+            matched=image[matched.detection],
+            right=image[right.detection],
+            within_at=before[right.detection + 1],
+            matched_at=_matched_at(matched_parts, right_parts),
+            begin=right.begin,
+            within_begin=np.tile(before[class_bounds[:-1]], thresholds),
+            matched_begin=matched.begin[:-1],
+            envelopes=right.slices_from_end(),
+            shape=(thresholds, sample.classes),
         )
 
     def average_precision(self, weights: Ints) -> Floats:
         """`(T, K)` under weights of the images; NaN for classes without labels."""
         weight = weights.astype(np.float64)  # sums of whole numbers are exact in it
+        right = _sums(weight[self.right])
+        precision = self._envelope(weight, right)
+        label_weight = weight[self.label_image]
+        labels = np.bincount(self.label_class, label_weight, self.shape[1]).astype(np.int64)
+        labelled = np.flatnonzero(labels)
+        begin = right[self.begin[:-1]].reshape(self.shape)
+        end = right[self.begin[1:]].reshape(self.shape)
+        # A true positive of weight w is reached at any of its w, and its last one has the highest
+        # precision
+        wanted = begin[:, labelled, None] + coco.needed(labels[labelled])
+        reached = wanted <= end[:, labelled, None]
+        place = np.searchsorted(right[1:], wanted[reached])
+        sampled = np.zeros(wanted.shape)
+        sampled[reached] = precision[place]
+        result = np.full(self.shape, np.nan)
+        result[:, labelled] = sampled.sum(axis=-1) / len(RECALLS)
+        return result
+
+    def _envelope(self, weight: Floats, right: Floats) -> Floats:
+        """`(N,)` the highest precision of each true positive or a later one of its group.
+
+        Args:
+            weight: `(I,)` of the images.
+            right: sums of it over true positives.
+        """
         within = _sums(weight[self.within])
         matched = _sums(weight[self.matched])
-        right = _sums(weight[self.right])
         number = np.diff(self.begin)
-        start = right[self.begin]
-        found = right[1:] - np.repeat(start[:-1], number)
-        wrong = within[self.within_at] - matched[self.matched_at]
-        wrong -= np.repeat(within[self.within_begin] - matched[self.matched_begin], number)
-        wrong += found
-        wrong += np.spacing(1)
-        precision = np.divide(found, wrong, out=found)
+        true = right[1:] - np.repeat(right[self.begin[:-1]], number)
+        counted = within[self.within_at] - matched[self.matched_at]
+        counted -= np.repeat(within[self.within_begin] - matched[self.matched_begin], number)
+        counted += true
+        counted += np.spacing(1)
+        precision = np.divide(true, counted, out=true)
         backwards = precision[::-1]
         for group in self.envelopes:
             part = backwards[group]
             np.maximum.accumulate(part, out=part)
-        counts = np.bincount(self.label_class, weight[self.label_image], self.shape[1]).astype(
-            np.int64
-        )
-        there = np.flatnonzero(counts)
-        needed = coco.needed(counts[there])
-        start = start[:-1].reshape(self.shape)[:, there, None]
-        enough = right[self.begin[1:]].reshape(self.shape)[:, there, None]
-        # A true positive of weight w is reached at any of its w, and its last one has the highest
-        # precision
-        wanted = start + needed
-        reached = wanted <= enough
-        values = np.zeros(wanted.shape)
-        values[reached] = precision[np.searchsorted(right[1:], wanted[reached])]
-        result = np.full(self.shape, np.nan)
-        result[:, there] = values.sum(axis=-1) / len(RECALLS)
-        return result
+        return precision
 
 
-def _matches(
-    sample: EvaluationInputs, pairs: Candidates, ignored: Bools, counted: Bools, thresholds: Floats
-) -> Iterator[tuple[Ints, Bools]]:
-    """For each threshold the matched detections that are counted, and which of them are true
-    positives.
-    """
-    for chosen in coco.matches(sample, pairs, ignored, thresholds):
-        chosen = chosen[counted[pairs.detection[chosen]]]
-        yield pairs.detection[chosen], ~ignored[pairs.label[chosen]]
+def _matched_at(matched: Sequence[Ints], right: Sequence[Ints]) -> Ints:
+    """`(N,)` number of matched detections up to each true positive, over all thresholds."""
+    earlier = 0
+    parts = [np.empty(0, np.int64)]
+    for detections, true in zip(matched, right, strict=True):
+        parts.append(earlier + np.searchsorted(detections, true, "right"))
+        earlier += len(detections)
+    return np.concatenate(parts)
 
 
 def _sums(values: Floats) -> Floats:
@@ -296,10 +377,10 @@ def _sums(values: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and where the truth is likely to lie; NaN where there is nothing to measure.
+    """An estimate and where the true value is likely to lie; NaN where there is nothing to measure.
 
     Attributes:
-        labels: how many it rests on; None: not said.
+        labels: number of labels that it is based on; None where it is not given.
     """
 
     estimate: float
@@ -311,7 +392,7 @@ class Interval:
 def interval(
     estimate: float, replicates: Floats, level: float = LEVEL, labels: int | None = None
 ) -> Interval:
-    """What `moved` says of an estimate between 0 and 1, within these.
+    """The interval of `moved`, of an estimate between 0 and 1 and within these.
 
     Args:
         replicates: `(R,)` one column of `Draws`.
@@ -327,9 +408,9 @@ def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
     """`(2,)` percentiles of the replicates, moved so that their mean is the estimate; NaN if there
     is none.
 
-    Moved, since replicates of AP lie too high: in some the rare classes are not drawn, and the
-    envelope of a precision curve gains by chance. Replicates that are NaN (nothing to measure was
-    drawn) are left out.
+    They are moved since replicates of AP are too high: in some the rare classes are not drawn, and
+    the envelope of a precision curve gains by chance. Replicates that are NaN (nothing to measure
+    was drawn) are left out.
 
     >>> moved(0, np.array([0.5, 0.75, 1, np.nan]), level=1.0).tolist()
     [-0.25, 0.25]
@@ -338,24 +419,25 @@ def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
     if not len(known) or np.isnan(estimate):
         return np.full(2, np.nan)
     tail = (1 - level) / 2
-    return np.asarray(np.quantile(known - known.mean(), [tail, 1 - tail]) + estimate)
+    percentiles = np.quantile(known - known.mean(), [tail, 1 - tail])
+    return np.asarray(percentiles + estimate)
 
 
 def few(images: int, labelled: int) -> str | None:
     """Why images are too few for an interval; None where they are not.
 
     Args:
-        labelled: how many of the images have labels that count.
+        labelled: the number of images that have labels that count.
 
     >>> few(2, 2), few(9, 3), few(9, 5)
     ('too few images for an interval (2)', 'too few images for an interval (3 with labels)', None)
     """
     if labelled >= FEWEST_IMAGES:
         return None
-    return (
-        "too few images for an interval "
-        f"({images if images < FEWEST_IMAGES else f'{labelled} with labels'})"
-    )
+    number = f"{labelled} with labels"
+    if images < FEWEST_IMAGES:
+        number = str(images)
+    return f"too few images for an interval ({number})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +448,7 @@ class Comparison:
         difference: of the estimates, the first less the second.
         low, high: where the true difference is likely to lie; NaN, as p, with labels in fewer than
             5 images.
-        p: how likely a difference as large, either way, is by chance where there is none.
+        p: how likely chance alone makes a difference as large, in either direction.
         verdict: in words.
     """
 
@@ -384,59 +466,56 @@ def compare(
 
     p is the achieved significance level of a paired bootstrap: the share of replicates whose
     difference is as far from the mean of all as the estimate's is from 0, the estimate itself
-    counted as one of them, `(1 + n) / (1 + R)`. So R replicates show no p below `1 / (1 + R)`. A
-    run is called better when p is below `1 - level` and the interval does not hold 0.
+    counted as one of them, `(1 + n) / (1 + R)`. So with R replicates p is at least `1 / (1 + R)`. A
+    run is called better when p is below `1 - level` and the interval does not contain 0.
 
     Raises:
         TilerError: they were not drawn with the same weights.
 
-    >>> drawn = np.array([[0.5], [0.7], [0.6]])
-    >>> own = Draws((ALL,), weights(9, 3), drawn, drawn, drawn, Estimate(*drawn[:, :1]), np.array([[99]]), np.array([9]))
-    >>> compare(own, own).verdict
-    'no difference is shown (p = 1; the interval holds 0)'
+    >>> ap = np.array([[0.5], [0.7], [0.6]])
+    >>> estimate = Estimate(ap[0], ap[0], ap[0])
+    >>> labels, images = np.array([[99]]), np.array([9])
+    >>> run = Draws((ALL,), weights(9, 3), ap, ap, ap, estimate, labels, images)
+    >>> compare(run, run).verdict
+    'no difference is shown (p = 1; the interval contains 0)'
     """
     if not np.array_equal(a.weights, b.weights):
-        shapes = " and ".join(
-            f"{x.weights.shape} of {name}" for x, name in zip((a, b), names, strict=True)
-        )
         raise TilerError(
-            f"runs are compared by the same weights of the same images: those {shapes} differ"
+            "runs are compared by the same weights of the same images: those "
+            f"{a.weights.shape} of {names[0]} and {b.weights.shape} of {names[1]} differ"
         )
-    i, j = a.bin(bin), b.bin(bin)
+    labels, images = np.minimum(a.counts(bin), b.counts(bin)).tolist()
+    i = a.bin(bin)
+    j = b.bin(bin)
     difference = float(a.estimate.ap[i] - b.estimate.ap[j])
-    reason = few(a.weights.shape[1], min(int(a.images[i]), int(b.images[j])))
+    reason = few(a.weights.shape[1], images)
     if reason is not None:
-        nothing = float("nan")
-        return Comparison(difference, nothing, nothing, nothing, reason)
+        return Comparison(difference, NAN, NAN, NAN, reason)
     drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
-    labels = min(int(a.labels[:, i].sum()), int(b.labels[:, j].sum()))
-    return Comparison(
-        difference, low, high, p, _verdict(difference, low, high, p, 1 - level, labels, names)
-    )
+    verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
+    if labels < FEWEST_LABELS:
+        verdict = f"too few labels ({labels}) to tell"
+    return Comparison(difference, low, high, p, verdict)
 
 
 def _verdict(
-    difference: float,
-    low: float,
-    high: float,
-    p: float,
-    enough: float,
-    labels: int,
-    names: tuple[str, str],
+    difference: float, contains_0: bool, p: float, highest_p: float, names: tuple[str, str]
 ) -> str:
-    if labels < FEWEST_LABELS:
-        return f"too few labels ({labels}) to tell"
-    holds = low <= 0 <= high
-    if p < enough and not holds:
+    if p < highest_p and not contains_0:
         better, worse = names if difference > 0 else names[::-1]
         return f"{better} is better than {worse} (p = {p:.2g})"
-    return f"no difference is shown (p = {p:.2g}{'; the interval holds 0' if holds else ''})"
+    if contains_0:
+        return f"no difference is shown (p = {p:.2g}; the interval contains 0)"
+    return f"no difference is shown (p = {p:.2g})"
 
 
 def _significance(difference: float, drawn: Floats) -> float:
     if np.isnan(difference):
-        return float("nan")
-    away = np.abs(drawn - drawn.mean()) if len(drawn) else drawn
-    return float((1 + (away >= abs(difference) - ROUNDING).sum()) / (1 + len(drawn)))
+        return NAN
+    as_far = 0
+    if len(drawn):
+        away = np.abs(drawn - drawn.mean())
+        as_far = (away >= abs(difference) - ROUNDING).sum()
+    return float((1 + as_far) / (1 + len(drawn)))

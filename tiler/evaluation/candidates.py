@@ -1,9 +1,10 @@
-"""Every detection with every label that it may be matched to: found once, for all protocols."""
+"""Every detection with every label that it may match: found once, for all protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,27 +23,29 @@ from tiler.matching import similarity
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-STEP = 4_000_000  # pairs of keypoints compared at once, counted in points
+STEP = 4_000_000  # keypoints compared at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates(Columns):
-    """Pairs of one image by detection; those of one detection as COCO prefers them.
+    """Pairs of a detection and a label of one image, by detection; those of one detection in COCO's
+    order of preference.
 
     Attributes:
         detection: `(P,)` int32, ascending.
         label: `(P,)` int32.
-        iou: `(P,)` how alike they are, `least` or more. With a crowd: the part of the detection
-            that lies in it.
-        least: what was looked for.
-        known: what detections of crowds were matched to, which is asked for several times over.
+        iou: `(P,)` `least` or more. With a crowd: the share of the detection that lies in it. Of
+            poses: OKS.
+        least: the lowest IoU that was looked for.
+        crowd_matches: what detections in crowds were matched to, by labels and thresholds;
+            several evaluators ask for it.
     """
 
     detection: Ints
     label: Ints
     iou: Floats
     least: float
-    known: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
+    crowd_matches: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.detection)
@@ -50,163 +53,238 @@ class Candidates(Columns):
     def take(self, index: Ints | Bools) -> Candidates:
         if index.dtype == bool and index.all():
             return self
-        return replace(Columns.take(self, index), known={})
+        return replace(Columns.take(self, index), crowd_matches={})
 
 
 def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:
-    """The pairs of a sample that are alike enough, each detection's best first; of equals the last
-    label, as in COCO.
+    """The pairs of a sample with enough IoU, each detection's best first; of equals the last label,
+    as in COCO.
 
     Args:
-        least: IoU, or OKS of keypoints, above 0.
+        least: the lowest IoU, or OKS of poses; above 0.
         any_class: pair detections with labels of other classes too.
 
     >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
-    >>> labels = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [0, 0, 4, 3.0]]))
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 4, 3.0]]), conf=np.array([0.9]))
-    >>> pairs = candidates(EvaluationInputs(GroundTruth(labels, np.zeros(2, int)), Predicted.of(found, np.zeros(1, int)), 1, 1))
+    >>> two = Instances(np.array([0, 0]), np.array([[0, 0, 4, 4], [0, 0, 4, 3.0]]))
+    >>> one = Instances(np.array([0]), np.array([[0, 0, 4, 3.0]]), conf=np.array([0.9]))
+    >>> labels = GroundTruth(two, np.array([0, 0]))
+    >>> detections = Predicted.of(one, np.array([0]))
+    >>> pairs = candidates(EvaluationInputs(labels, detections, images=1, classes=1))
     >>> pairs.label.tolist(), pairs.iou.tolist()
     ([1, 0], [1.0, 0.75])
     """
-    truth, found = sample.labels, sample.detections
-    of_label, of_found = truth.image, found.image
+    label_group = sample.labels.image
+    detection_group = sample.detections.image
     if not any_class:
-        of_label, of_found = groups(sample)
+        label_group, detection_group = groups(sample)
     search = _alike_keypoints if sample.task == "pose" else _alike
-    parts: list[list[Any]] = []
-    for i, j, iou in search(sample, of_label, of_found, least):
-        if len(i):
-            parts.append([i.astype(np.int32), j.astype(np.int32), iou])
-    in_order = all((np.diff(part[0]) >= 0).all() for part in parts)
-    if in_order and all(one[0][-1] < other[0][0] for one, other in pairwise(parts)):
+    parts: list[Part] = []
+    for detection, label, iou in search(sample, label_group, detection_group, least):
+        if len(detection):
+            parts.append((detection.astype(np.int32), label.astype(np.int32), iou))
+    ascending = _is_ascending([detection for detection, _, _ in parts])
+    if ascending:
         parts = [_ordered(part) for part in parts]
-        return _candidates(_joined(parts), least)
-    return _candidates(_ordered(_joined(parts)), least)
+    columns = _joined(parts)
+    if not ascending:
+        columns = _ordered(columns)
+    return Candidates(*columns, least)
 
 
-def _candidates(columns: list[Any], least: float) -> Candidates:
-    found, label, iou = columns
-    return Candidates(found, label, iou, least)
+Part = tuple["Ints", "Ints", "Floats"]  # detections, labels, and the IoU of each pair
+NO_PAIRS: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
-def _ordered(part: list[Any]) -> list[Any]:
-    """Pairs by detection, then as COCO prefers them."""
-    i, j, iou = part
-    order = preferred(i, j, iou, last=True)
-    return [i[order], j[order], iou[order]]
+def _is_ascending(parts: list[Ints]) -> bool:
+    """Whether detections ascend within each part, and from the end of one to the next."""
+    within = all((np.diff(part) >= 0).all() for part in parts)
+    return within and all(part[-1] < following[0] for part, following in pairwise(parts))
 
 
-def _joined(parts: list[list[Any]]) -> list[Any]:
-    """The columns of all parts, which are empty then: a crowd has millions of pairs, which need not
-    be there twice.
+def _ordered(part: Part) -> Part:
+    """Pairs by detection, then in COCO's order of preference."""
+    detection, label, iou = part
+    order = preferred(detection, label, iou, last=True)
+    return detection[order], label[order], iou[order]
+
+
+def _joined(parts: list[Part]) -> Part:
+    """The columns of all parts. The list is emptied on the way: the millions of pairs of a crowd
+    need not be in memory twice.
     """
-    columns = [np.concatenate([NONE[k], *(part.pop() for part in parts)]) for k in (2, 1, 0)]
-    return columns[::-1]
+    columns: list[Any] = [list(column) for column in zip(NO_PAIRS, *parts, strict=True)]
+    parts.clear()
+    joined: list[Any] = []
+    while columns:
+        joined.append(np.concatenate(columns.pop(0)))
+    detection, label, iou = joined
+    return detection, label, iou
 
 
 def groups(sample: EvaluationInputs) -> tuple[Ints, Ints]:
     """`(G,)` and `(D,)` a number for the image and class of each label and each detection."""
-    label, found = (
-        (rows.image, rows.instances.class_id) for rows in (sample.labels, sample.detections)
-    )
-    return label[0] * sample.classes + label[1], found[0] * sample.classes + found[1]
+    labels = sample.labels
+    detections = sample.detections
+    label_group = labels.image * sample.classes + labels.class_id
+    detection_group = detections.image * sample.classes + detections.class_id
+    return label_group, detection_group
 
 
-Part = tuple["Ints", "Ints", "Floats"]
-NONE: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
+def same_class(sample: EvaluationInputs, pairs: Candidates) -> Bools:
+    """`(P,)` pairs whose detection is of the label's class."""
+    predicted = sample.detections.class_id[pairs.detection]
+    return np.asarray(predicted == sample.labels.class_id[pairs.label])
 
 
 def _alike(
-    sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float
+    sample: EvaluationInputs, label_group: Ints, detection_group: Ints, least: float
 ) -> Iterator[Part]:
-    """Pairs of equal group whose areas overlap enough; crowds apart, since they count only what
-    lies in them.
+    """Pairs of equal group with enough IoU. Those with crowds come last, since only a share of the
+    detection counts there.
     """
-    truth, found = sample.labels, sample.detections
-    overlap = _overlaps(sample)
-    for crowd in (False, True):
-        which = np.flatnonzero(truth.crowd == crowd)
-        # areas of outlines say little of their boxes
-        reach = least if sample.task == "detect" and not crowd else 0.0
-        near = neighbours.alike(
-            found.instances.boxes, truth.instances.boxes[which], of_found, of_label[which], reach
-        )
-        for i, k in near:
-            iou = overlap(i, which[k], crowd)
-            keep = iou >= least
-            yield i[keep], which[k[keep]], iou[keep]
+    labels = sample.labels
+    boxes = sample.detections.boxes
+    overlap = _overlap(sample)
+    for is_crowd in (False, True):
+        chosen = np.flatnonzero(labels.crowd == is_crowd)
+        # the areas of outlines say little about their boxes
+        box_iou = 0.0
+        if sample.task == "detect" and not is_crowd:
+            box_iou = least
+        group = label_group[chosen]
+        near = neighbours.alike(boxes, labels.boxes[chosen], detection_group, group, box_iou)
+        for detection, number in near:
+            label = chosen[number]
+            iou = overlap.measured(detection, label, is_crowd)
+            enough = iou >= least
+            yield detection[enough], label[enough], iou[enough]
 
 
-def _overlaps(sample: EvaluationInputs) -> Callable[[Ints, Ints, bool], Floats]:
-    """What gives the IoU of detections and labels, or of crowds the part of the detection that lies
-    in them.
+@dataclass(frozen=True, slots=True, eq=False)
+class _PairOverlap:
+    """What IoU is computed from, by the formulas of maskApi.c (bbIou, rleIou) in their order of
+    operations.
 
-    The formulas of maskApi.c, bbIou and rleIou, in their order of operations.
+    Attributes:
+        area: `(D,)` of detections.
+        label_area: `(G,)` of labels.
+        common: gives the common area of pairs of detections and labels.
     """
-    truth, found = sample.labels, sample.detections
+
+    area: Floats
+    label_area: Floats
+    common: Callable[[Ints, Ints], Floats]
+
+    def measured(self, detection: Ints, label: Ints, is_crowd: bool) -> Floats:
+        """The IoU of pairs; with crowds the share of the detection that lies in them."""
+        common = self.common(detection, label)
+        area = self.area[detection]
+        if is_crowd:
+            return np.divide(common, area, out=np.zeros_like(common), where=area > 0)
+        return similarity.share(common, area, self.label_area[label], "iou")
+
+
+def _overlap(sample: EvaluationInputs) -> _PairOverlap:
     if sample.task == "segment":
-        if found.masks is None or truth.masks is None:
-            raise TilerError(
-                "outlines are compared by their masks: labels and detections need them"
-            )
-        pixels, others = found.masks, truth.masks
-        area, other = pixels.area(), others.area()
-        return lambda i, j, crowd: _share(
-            masks.common(pixels, others, i, j), area[i], other[j], crowd
-        )
+        return _overlap_of_masks(sample)
     if sample.task == "obb":
-        assert found.instances.rings is not None and truth.instances.rings is not None
-        shapes, labels = found.instances.rings.geometry(), truth.instances.rings.geometry()
-        covered, covered_by_label = shapely.area(shapes), shapely.area(labels)
-        return lambda i, j, crowd: _share(
-            common_area(shapes[i], labels[j]), covered[i], covered_by_label[j], crowd
-        )
-
-    def of_boxes(i: Ints, j: Ints, crowd: bool) -> Floats:
-        common = box.common_area(found.instances.boxes, truth.instances.boxes, i, j)
-        return _share(common, found.box_area[i], truth.box_area[j], crowd)
-
-    return of_boxes
+        return _overlap_of_polygons(sample)
+    labels = sample.labels
+    detections = sample.detections
+    common = partial(box.common_area, detections.boxes, labels.boxes)
+    return _PairOverlap(detections.box_area, labels.box_area, common)
 
 
-def _share(common: Floats, area: Floats, other: Floats, crowd: bool) -> Floats:
-    if crowd:
-        return np.divide(common, area, out=np.zeros_like(common), where=area > 0)
-    return similarity.share(common, area, other, "iou")
+def _overlap_of_masks(sample: EvaluationInputs) -> _PairOverlap:
+    pixels = sample.detections.masks
+    label_pixels = sample.labels.masks
+    if pixels is None or label_pixels is None:
+        raise TilerError("outlines are compared by their masks: labels and detections need them")
+    common = partial(masks.common, pixels, label_pixels)
+    return _PairOverlap(pixels.area(), label_pixels.area(), common)
+
+
+def _overlap_of_polygons(sample: EvaluationInputs) -> _PairOverlap:
+    rings = sample.detections.instances.rings
+    label_rings = sample.labels.instances.rings
+    assert rings is not None and label_rings is not None
+    polygons = rings.geometry()
+    label_polygons = label_rings.geometry()
+
+    def common(detection: Ints, label: Ints) -> Floats:
+        return common_area(polygons[detection], label_polygons[label])
+
+    return _PairOverlap(shapely.area(polygons), shapely.area(label_polygons), common)
 
 
 def _alike_keypoints(
-    sample: EvaluationInputs, of_label: Ints, of_found: Ints, least: float
+    sample: EvaluationInputs, label_group: Ints, detection_group: Ints, least: float
 ) -> Iterator[Part]:
-    """Pairs of equal group whose keypoints are near enough."""
-    truth, found = sample.labels.instances, sample.detections.instances
-    assert truth.keypoints is not None and found.keypoints is not None
-    order = np.argsort(of_label, kind="stable")
-    first = np.searchsorted(of_label[order], of_found)
-    count = np.searchsorted(of_label[order], of_found, "right") - first
-    step = max(1, STEP // max(1, truth.keypoints.shape[1] * int(count.max(initial=1))))
-    for at in range(0, len(found), step):
-        many = count[at : at + step]
-        i = np.repeat(np.arange(at, at + len(many)), many)
-        j = order[ragged.spans(first[at : at + step], many)]
-        oks = _oks(found.keypoints[i], truth.keypoints[j], truth.boxes[j], truth.area[j])
-        keep = oks >= least
-        yield i[keep], j[keep], oks[keep]
+    """Pairs of equal group with enough OKS."""
+    points = sample.detections.instances.keypoints
+    label_points = sample.labels.instances.keypoints
+    assert points is not None and label_points is not None
+    boxes = sample.labels.boxes
+    area = sample.labels.area
+    partners = _GroupPartners.of(label_group, detection_group)
+    most = label_points.shape[1] * int(partners.count.max(initial=1))
+    step = max(1, STEP // max(1, most))
+    for begin in range(0, len(points), step):
+        detection, label = partners.pairs(slice(begin, begin + step))
+        oks = _oks(points[detection], label_points[label], boxes[label], area[label])
+        enough = oks >= least
+        yield detection[enough], label[enough], oks[enough]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _GroupPartners:
+    """The labels of each detection's group.
+
+    Attributes:
+        order: `(G,)` labels by group.
+        first: `(D,)` where in it those of a detection begin.
+        count: `(D,)` their number.
+    """
+
+    order: Ints
+    first: Ints
+    count: Ints
+
+    @classmethod
+    def of(cls, label_group: Ints, detection_group: Ints) -> _GroupPartners:
+        order = np.argsort(label_group, kind="stable")
+        by_group = label_group[order]
+        first = np.searchsorted(by_group, detection_group)
+        end = np.searchsorted(by_group, detection_group, "right")
+        return cls(order, first, end - first)
+
+    def pairs(self, rows: slice) -> tuple[Ints, Ints]:
+        """Some detections with each of their labels."""
+        count = self.count[rows]
+        detection = np.repeat(np.arange(len(self.count))[rows], count)
+        label = self.order[ragged.spans(self.first[rows], count)]
+        return detection, label
 
 
 def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
-    """OKS; with a label that has no keypoint, by how far points lie outside its box, doubled
-    (cocoeval.py: computeOks).
+    """`(P,)` OKS, as cocoeval.py: computeOks.
+
+    With a label that has no keypoint it is of the distances by which points lie outside the label's
+    box, doubled in size.
     """
     counted = labels[..., 2] > 0
-    away = points[..., :2] - labels[..., :2]
-    none = ~counted.any(axis=1)
-    side = boxes[none, 2:] - boxes[none, :2]
-    low = (boxes[none, :2] - side)[:, None]
-    high = (boxes[none, :2] + 2 * side)[:, None]
-    away[none] = np.maximum(0, low - points[none, :, :2]) + np.maximum(
-        0, points[none, :, :2] - high
-    )
-    counted[none] = True
-    return similarity.oks_of_distances((away**2).sum(axis=-1), counted, area)
+    offset = points[..., :2] - labels[..., :2]
+    unlabelled = ~counted.any(axis=1)
+    offset[unlabelled] = _outside(points[unlabelled, :, :2], boxes[unlabelled])
+    counted[unlabelled] = True
+    return similarity.oks_of_distances((offset**2).sum(axis=-1), counted, area)
+
+
+def _outside(points: Floats, boxes: Floats) -> Floats:
+    """How far points lie beside boxes that reach further by their own size on each side."""
+    corner = boxes[:, :2]
+    side = boxes[:, 2:] - corner
+    low = (corner - side)[:, None]
+    high = (corner + 2 * side)[:, None]
+    return np.maximum(0, low - points) + np.maximum(0, points - high)

@@ -1,10 +1,10 @@
 """COCO's protocol, to the last bit of pycocotools 2.0.11 (cocoeval.py), on columns.
 
-Greedy matching per IoU threshold and size range with labels outside the range ignored; precision at
-101 points of recall, from its running maximum; means over what there is. Only true positives
-change the envelope of a precision curve, so counting is done where they stand.
+Matching is greedy for each IoU threshold and size range, and labels outside the range are ignored.
+Precision is sampled at 101 recalls, from its running maximum; means are over what is defined. Only
+true positives change the envelope of a precision curve, so precision is computed at these alone.
 
-Where pycocotools is wrong this is not: a label with id 0 counts as found when it is.
+One error of pycocotools is not repeated: a label with id 0 counts as found when it is matched.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.evaluation.assignment import assigned, bounds, crowds, in_turn
+from tiler.evaluation.assignment import Row, assigned, bounds, crowds, in_turn, pairs_of
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -32,16 +33,16 @@ KEYPOINT_MAX_DETS = (20,)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What COCO accumulates; -1 where a class has no label in a bin.
+    """What COCO accumulates; -1 where a class has no label in a size bin.
 
     Attributes:
         bins: the A size bins.
         max_dets: the M limits of detections of a class in an image.
         thresholds: `(T,)` IoU.
         precision: `(T, 101, K, A, M)` at each recall.
-        recall: `(T, K, A, M)` in the end.
+        recall: `(T, K, A, M)` of all detections.
         scores: `(T, 101, K, A, M)` the confidence at each recall.
-        labels: `(K, A)` how many labels count.
+        labels: `(K, A)` number of labels that count.
     """
 
     bins: tuple[Bin, ...]
@@ -59,16 +60,15 @@ class Curves:
         iou: float | None = None,
         class_id: int | None = None,
     ) -> float:
-        """Average precision, the mean over thresholds and classes; NaN where there is nothing to
-        measure.
+        """Average precision, the mean over thresholds and classes; NaN if no label counts.
 
         Args:
-            max_dets: one of those evaluated; default: the largest.
+            max_dets: one of the limits evaluated. Default: the largest.
             iou: one threshold. Default: all.
             class_id: one class. Default: all.
         """
-        values = self.precision[:, :, :, self._bin(bin), self._cap(max_dets)]
-        return _mean(_chosen(values, self.thresholds, iou, class_id))
+        values = self.precision[:, :, :, self._bin(bin), self._limit(max_dets)]
+        return _mean(self._selected(values, iou, class_id))
 
     def ar(
         self,
@@ -77,26 +77,33 @@ class Curves:
         iou: float | None = None,
         class_id: int | None = None,
     ) -> float:
-        """Average recall, likewise."""
-        values = self.recall[:, None, :, self._bin(bin), self._cap(max_dets)]
-        return _mean(_chosen(values, self.thresholds, iou, class_id))
+        """Average recall, with the same arguments."""
+        values = self.recall[:, None, :, self._bin(bin), self._limit(max_dets)]
+        return _mean(self._selected(values, iou, class_id))
 
     def _bin(self, name: str) -> int:
-        return [b.name for b in self.bins].index(name)
+        return [size.name for size in self.bins].index(name)
 
-    def _cap(self, max_dets: int | None) -> int:
-        return -1 if max_dets is None else self.max_dets.index(max_dets)
+    def _limit(self, max_dets: int | None) -> int:
+        if max_dets is None:
+            return -1
+        return self.max_dets.index(max_dets)
 
-
-def _chosen(values: Floats, thresholds: Floats, iou: float | None, class_id: int | None) -> Floats:
-    if iou is not None:
-        values = values[np.flatnonzero(np.isclose(thresholds, iou))]
-    return values if class_id is None else values[:, :, class_id]
+    def _selected(self, values: Floats, iou: float | None, class_id: int | None) -> Floats:
+        """Of values `(T, ..., K)` those of one threshold, or of one class."""
+        if iou is not None:
+            values = values[np.flatnonzero(np.isclose(self.thresholds, iou))]
+        if class_id is not None:
+            values = values[:, :, class_id]
+        return values
 
 
 def _mean(values: Floats) -> float:
+    """The mean of those that are defined, which are not -1."""
     values = values[values > -1]
-    return float(np.mean(values)) if len(values) else float("nan")
+    if not len(values):
+        return float("nan")
+    return float(np.mean(values))
 
 
 def evaluate(
@@ -106,54 +113,122 @@ def evaluate(
     max_dets: Sequence[int] = MAX_DETS,
     thresholds: Floats = THRESHOLDS,
 ) -> Curves:
-    """Match and count.
+    """Match detections and labels, and accumulate COCO's curves.
 
     Args:
-        pairs: candidates of the sample, at least from the lowest threshold on.
+        pairs: candidates of the sample, with at least the lowest threshold.
 
     >>> from tiler.evaluation.candidates import candidates
     >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 6.0]]), conf=np.array([0.9]))
-    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), images=1, classes=1)
-    >>> curves = evaluate(one, candidates(one))
+    >>> detection = Instances(np.array([0]), np.array([[0, 0, 8, 6.0]]), conf=np.array([0.9]))
+    >>> labels = GroundTruth(label, np.array([0]))
+    >>> detections = Predicted.of(detection, np.array([0]))
+    >>> sample = EvaluationInputs(labels, detections, images=1, classes=1)
+    >>> curves = evaluate(sample, candidates(sample))
     >>> [round(curves.ap(iou=iou), 6) for iou in (0.5, 0.75, 0.8)], round(curves.ap(), 6)
     ([1.0, 1.0, 0.0], 0.6)
     """
-    caps = tuple(sorted(max_dets))
-    shape = (len(thresholds), len(RECALLS), sample.classes, len(bins), len(caps))
-    precision, scores = -np.ones(shape), -np.ones(shape)
-    recall = -np.ones((shape[0], *shape[2:]))
-    labels = np.zeros((sample.classes, len(bins)), np.int64)
-    classes = sample.detections.instances.class_id
-    begin = np.searchsorted(classes, np.arange(sample.classes + 1))
-    binding = int(np.searchsorted(caps, sample.detections.rank.max(initial=-1), "right"))
-    # the other limits leave all detections in
-    repeats = [1] * binding + [len(caps) - binding][: len(caps) - binding]
+    limits = tuple(sorted(max_dets))
+    curves = _unfilled(sample, tuple(bins), limits, np.asarray(thresholds))
     for a, size in enumerate(bins):
-        ignored = outside(sample.labels.instances.area, size) | sample.labels.ignored
-        counts = sample.positives(~ignored)
-        labels[:, a] = counts
-        there = np.flatnonzero(counts)
-        reach = needed(counts[there])
-        within = ~outside(sample.detections.instances.area, size)
-        tallies = [_Ranked.of(sample, within, cap, begin) for cap in caps[: len(repeats)]]
-        for t, chosen in enumerate(matches(sample, pairs, ignored, thresholds)):
-            found, label = pairs.detection[chosen], pairs.label[chosen]
-            for m, tally in enumerate(tallies):
-                hits = tally.hits(found, ~ignored[label], within[found])
-                same = slice(m, m + repeats[m])
-                recall[t, there, a, same] = (hits.number / np.maximum(counts, 1))[there, None]
-                sampled = hits.sampled(there, reach)
-                precision[t][:, there, a, same], scores[t][:, there, a, same] = (
-                    values[..., None] for values in sampled
-                )
-    return Curves(tuple(bins), caps, np.asarray(thresholds), precision, recall, scores, labels)
+        counted = CountedInBin.of(sample, size)
+        curves.labels[:, a] = counted.labels
+        rankings = _rankings(sample, counted.within, limits)
+        for t, chosen in enumerate(matches(sample, pairs, counted.ignored, thresholds)):
+            matched = counted.matched(pairs.detection[chosen], pairs.label[chosen])
+            _fill(curves, (t, a), counted, rankings, matched)
+    return curves
+
+
+def _unfilled(
+    sample: EvaluationInputs, bins: tuple[Bin, ...], limits: tuple[int, ...], thresholds: Floats
+) -> Curves:
+    """Curves of no label, everywhere -1."""
+    per_bin = (sample.classes, len(bins))
+    recall = (len(thresholds), *per_bin, len(limits))
+    precision = (len(thresholds), len(RECALLS), *per_bin, len(limits))
+    return Curves(
+        bins=bins,
+        max_dets=limits,
+        thresholds=thresholds,
+        precision=np.full(precision, -1.0),
+        recall=np.full(recall, -1.0),
+        scores=np.full(precision, -1.0),
+        labels=np.zeros(per_bin, np.int64),
+    )
+
+
+def _rankings(
+    sample: EvaluationInputs, within: Bools, limits: tuple[int, ...]
+) -> list[tuple[_RankedDetections, slice]]:
+    """The detections under those limits that make a difference, and which limits each stands for:
+    curves are the same under all limits that leave all detections in.
+    """
+    highest = sample.detections.rank.max(initial=-1)
+    binding = int(np.searchsorted(limits, highest, "right"))
+    result = []
+    for m, limit in enumerate(limits[:binding]):
+        result.append((_RankedDetections.of(sample, within, limit), slice(m, m + 1)))
+    if binding < len(limits):
+        unlimited = _RankedDetections.of(sample, within, limits[binding])
+        result.append((unlimited, slice(binding, None)))
+    return result
+
+
+def _fill(
+    curves: Curves,
+    place: tuple[int, int],
+    counted: CountedInBin,
+    rankings: list[tuple[_RankedDetections, slice]],
+    matched: _MatchedDetections,
+) -> None:
+    """Write what is measured at one threshold in one size bin: `place`."""
+    t, a = place
+    classes = counted.classes
+    for ranking, limits in rankings:
+        hits = ranking.hits(matched)
+        recall = hits.number / np.maximum(counted.labels, 1)
+        precision, scores = hits.sampled(classes, counted.needed)
+        curves.recall[t, classes, a, limits] = recall[classes, None]
+        curves.precision[t][:, classes, a, limits] = precision[..., None]
+        curves.scores[t][:, classes, a, limits] = scores[..., None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountedInBin:
+    """The labels and detections of one size bin.
+
+    Attributes:
+        ignored: `(G,)` labels of another size, and those ignored anyway.
+        within: `(D,)` detections of this size.
+        labels: `(K,)` number of labels of each class that count.
+        classes: `(C,)` classes that have such labels.
+        needed: `(C, 101)` of `needed`.
+    """
+
+    ignored: Bools
+    within: Bools
+    labels: Ints
+    classes: Ints
+    needed: Ints
+
+    @classmethod
+    def of(cls, sample: EvaluationInputs, size: Bin) -> CountedInBin:
+        ignored = outside(sample.labels.area, size) | sample.labels.ignored
+        within = ~outside(sample.detections.area, size)
+        labels = sample.positives(~ignored)
+        classes = np.flatnonzero(labels)
+        return cls(ignored, within, labels, classes, needed(labels[classes]))
+
+    def matched(self, detection: Ints, label: Ints) -> _MatchedDetections:
+        """Matched detections, with what they and their labels count for."""
+        return _MatchedDetections(detection, ~self.ignored[label], self.within[detection])
 
 
 def outside(area: Floats, size: Bin) -> Bools:
-    """`(N,)` True for areas that are not of a bin."""
+    """`(N,)` True for areas outside a size bin."""
     return np.asarray((area < size.low) | (area > size.high))
 
 
@@ -162,67 +237,100 @@ def matches(
 ) -> Iterator[Ints]:
     """For each threshold the pairs that are matched, ascending.
 
-    A detection takes a label that counts before any that is ignored, whatever the IoU.
+    A detection prefers any label that counts to any that is ignored, whatever the IoU.
     """
-    enough = np.minimum(thresholds, 1 - 1e-10)
+    minimum = np.minimum(thresholds, 1 - 1e-10)
     begin = bounds(pairs.detection, len(sample.detections))
     crowded = crowds(begin, sample.detections.image)
     if not crowded.any():
-        yield from _matched_in_rounds(sample, pairs, ignored, enough)
+        yield from _matched_in_rounds(sample, pairs, ignored, minimum)
         return
-    mixed = ignored.any() and not ignored.all()
-    own = pairs.known.setdefault((ignored.tobytes() if mixed else b"", enough.tobytes()), [])
-    if not own:
-        rows = (
-            (pairs.label[at:end], pairs.iou[at:end], np.arange(at, end))
-            for at, end in zip(
-                begin[:-1][crowded].tolist(), begin[1:][crowded].tolist(), strict=True
-            )
-        )
-        own += [
-            chosen
-            for chosen, _ in in_turn(rows, enough, len(sample.labels), ignored, sample.labels.crowd)
-        ]
-    others = ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded])
-    rest = _matched_in_rounds(sample, pairs.take(others), ignored, enough)
-    for chosen, more in zip(own, rest, strict=True):
+    in_crowds = _matched_in_turn(sample, pairs, begin, crowded, ignored, minimum)
+    others = pairs_of(begin, ~crowded)
+    in_rounds = _matched_in_rounds(sample, pairs.take(others), ignored, minimum)
+    for chosen, more in zip(in_crowds, in_rounds, strict=True):
         yield np.sort(np.concatenate([chosen, others[more]]))
+
+
+def _matched_in_turn(
+    sample: EvaluationInputs,
+    pairs: Candidates,
+    begin: Ints,
+    crowded: Bools,
+    ignored: Bools,
+    thresholds: Floats,
+) -> list[Ints]:
+    """The pairs that detections of crowds are matched to, found once for the same labels."""
+    key = (b"", thresholds.tobytes())
+    if ignored.any() and not ignored.all():
+        key = (ignored.tobytes(), thresholds.tobytes())
+    known = pairs.crowd_matches.get(key)
+    if known is None:
+        rows = _rows_of_crowds(pairs, begin, crowded)
+        found = in_turn(rows, thresholds, len(sample.labels), ignored, sample.labels.crowd)
+        known = [chosen for chosen, _ in found]
+        pairs.crowd_matches[key] = known
+    return known
+
+
+def _rows_of_crowds(pairs: Candidates, begin: Ints, crowded: Bools) -> Iterator[Row]:
+    """The candidates of each detection that is in a crowd, as `in_turn` takes them."""
+    starts = begin[:-1][crowded].tolist()
+    ends = begin[1:][crowded].tolist()
+    for start, end in zip(starts, ends, strict=True):
+        yield pairs.label[start:end], pairs.iou[start:end], np.arange(start, end)
 
 
 def _matched_in_rounds(
     sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats
 ) -> Iterator[Ints]:
-    first_choice = ignored[pairs.label]
-    order = np.arange(len(pairs))
-    if first_choice.any():
-        order = np.lexsort((first_choice, pairs.detection))
-    found, label, iou = pairs.detection[order], pairs.label[order], pairs.iou[order]
-    # Most detections have one candidate, which has no other: these need no rounds
-    alone = (
-        (np.bincount(found, minlength=1)[found] == 1)
-        & (np.bincount(label, minlength=1)[label] == 1)
-        if len(found)
-        else np.empty(0, bool)
-    )
-    alone, rest = np.flatnonzero(alone), np.flatnonzero(~alone)
-    shared = sample.labels.crowd[label[rest]]
-    for enough in thresholds:
-        some = iou[rest] >= enough
-        contested = rest[some]
-        taken = assigned(
-            found[contested],
-            label[contested],
-            len(sample.labels),
-            shared[some] if shared.any() else None,
-        )
-        yield np.sort(order[np.concatenate([alone[iou[alone] >= enough], contested[taken]])])
+    order = _counted_first(pairs, ignored)
+    ordered = pairs.take(order)
+    # most detections have one candidate, which has no other: these need no rounds
+    exclusive = _exclusive(ordered)
+    alone = np.flatnonzero(exclusive)
+    contested = np.flatnonzero(~exclusive)
+    for threshold in thresholds:
+        certain = alone[ordered.iou[alone] >= threshold]
+        enough = contested[ordered.iou[contested] >= threshold]
+        taken = _taken(sample, ordered, enough)
+        yield np.sort(order[np.concatenate([certain, taken])])
+
+
+def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
+    """`(P,)` the order of pairs in which a detection's labels that count come first."""
+    is_ignored = ignored[pairs.label]
+    if not is_ignored.any():
+        return np.arange(len(pairs))
+    return np.lexsort((is_ignored, pairs.detection))
+
+
+def _exclusive(pairs: Candidates) -> Bools:
+    """`(P,)` pairs whose detection and whose label are in no other pair."""
+    if not len(pairs):
+        return np.empty(0, bool)
+    labels_of_detection = np.bincount(pairs.detection)
+    detections_of_label = np.bincount(pairs.label)
+    is_only_label = labels_of_detection[pairs.detection] == 1
+    is_only_detection = detections_of_label[pairs.label] == 1
+    return np.asarray(is_only_label & is_only_detection)
+
+
+def _taken(sample: EvaluationInputs, pairs: Candidates, chosen: Ints) -> Ints:
+    """Which of the chosen pairs are matched."""
+    detection = pairs.detection[chosen]
+    label = pairs.label[chosen]
+    shared: Bools | None = sample.labels.crowd[label]
+    if not np.any(shared):
+        shared = None
+    return chosen[assigned(detection, label, len(sample.labels), shared)]
 
 
 def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = THRESHOLDS) -> Ints:
-    """`(D, T)` the label that each detection is matched to at each threshold, of any size; -1 for
+    """`(D, T)` the label of any size that each detection is matched to at each threshold; -1 for
     none.
 
-    A label that does not count (a crowd) stands there too.
+    Labels that do not count (crowds) are among them.
     """
     result = np.full((len(sample.detections), len(thresholds)), -1, np.int64)
     for t, chosen in enumerate(matches(sample, pairs, sample.labels.ignored, thresholds)):
@@ -231,24 +339,40 @@ def matched(sample: EvaluationInputs, pairs: Candidates, thresholds: Floats = TH
 
 
 def needed(counts: Ints) -> Ints:
-    """`(K, 101)` how many true positives reach each recall, of so many labels; more than there are,
-    if none do.
+    """`(K, 101)` how many true positives reach each recall, by the number of labels of a class;
+    more than that if no number does.
     """
-    guess = np.ceil(RECALLS * counts[:, None]).astype(np.int64)
-    lower = np.maximum(guess - 1, 1)
-    for number in (lower, lower + 1):
-        enough = number / counts[:, None] >= RECALLS
-        lower = np.where((number == lower) & ~enough, number + 1, lower)
-    return np.asarray(lower)
+    labels = counts[:, None]
+    guess = np.ceil(RECALLS * labels).astype(np.int64)
+    result = np.maximum(guess - 1, 1)
+    for number in (result, result + 1):
+        reached = number / labels >= RECALLS
+        result = np.where((number == result) & ~reached, number + 1, result)
+    return np.asarray(result)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ranked:
-    """Detections counted from the most confident of each class on, under one limit.
+class _MatchedDetections(Columns):
+    """Detections that are matched at one threshold.
+
+    Attributes:
+        detection: `(M,)` ascending.
+        positive: `(M,)` True where their label counts.
+        within: `(M,)` True for those of the right size themselves.
+    """
+
+    detection: Ints
+    positive: Bools
+    within: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RankedDetections:
+    """Detections by class, the most confident first, under one limit.
 
     Attributes:
         counted: `(D,)` True up to the limit; None where it leaves all in.
-        before: `(D + 1,)` how many of the right size stand before each detection.
+        before: `(D + 1,)` number of detections of the right size before each.
         begin: `(K + 1,)` where the detections of each class begin.
         conf: `(D,)`.
     """
@@ -259,76 +383,83 @@ class _Ranked:
     conf: Floats
 
     @classmethod
-    def of(cls, sample: EvaluationInputs, within: Bools, cap: int, begin: Ints) -> _Ranked:
-        counted = sample.detections.rank < cap
-        conf = sample.detections.instances.confidence
-        return cls(
-            None if counted.all() else counted, ragged.offsets(within & counted), begin, conf
-        )
+    def of(cls, sample: EvaluationInputs, within: Bools, limit: int) -> _RankedDetections:
+        counted = sample.detections.rank < limit
+        before = ragged.offsets(within & counted)
+        binding = None if counted.all() else counted
+        return cls(binding, before, sample.class_bounds(), sample.detections.conf)
 
-    def hits(self, found: Ints, positive: Bools, within: Bools) -> _Hits:
-        """The true positives among matched detections.
-
-        Args:
-            found: `(M,)` matched detections, ascending.
-            positive: `(M,)` their label counts.
-            within: `(M,)` they are of the right size themselves.
-        """
+    def hits(self, matched: _MatchedDetections) -> _TruePositives:
+        """The true positives among matched detections."""
         if self.counted is not None:
-            counted = self.counted[found]
-            found, positive, within = found[counted], positive[counted], within[counted]
-        matched = ragged.offsets(within)
-        begin = np.searchsorted(found, self.begin)
-        at = found[positive]
+            matched = matched.take(self.counted[matched.detection])
+        at = matched.detection[matched.positive]
+        begin = np.searchsorted(at, self.begin)
+        number = np.diff(begin)
         # false positives: of the right size and not matched, from the class's first detection on
-        wrong = self.before[at + 1] - matched[1:][positive]
-        first = np.searchsorted(at, self.begin)
-        number = np.diff(first)
-        wrong = wrong - np.repeat((self.before[self.begin] - matched[begin])[:-1], number)
-        right = np.arange(1, len(at) + 1) - np.repeat(first[:-1], number)
-        return _Hits(at, right / (wrong + right + np.spacing(1)), first, self)
+        matched_before = ragged.offsets(matched.within)
+        false = self.before[at + 1] - matched_before[1:][matched.positive]
+        class_begin = np.searchsorted(matched.detection, self.begin)
+        earlier = self.before[self.begin] - matched_before[class_begin]
+        false = false - np.repeat(earlier[:-1], number)
+        true = np.arange(1, len(at) + 1) - np.repeat(begin[:-1], number)
+        precision = true / (false + true + np.spacing(1))
+        return _TruePositives(at, precision, begin, self)
 
-    def top(self, classes: Ints) -> Floats:
-        """The highest confidence of classes, 0 without detections."""
+    def highest(self, classes: Ints) -> Floats:
+        """`(C,)` the highest confidence of classes, 0 for one without detections."""
+        if not len(self.conf):
+            return np.zeros(len(classes))
         begin = self.begin[classes]
-        there = begin < self.begin[classes + 1]
-        return (
-            np.where(there, self.conf[np.minimum(begin, len(self.conf) - 1)], 0.0)
-            if len(self.conf)
-            else np.zeros(len(classes))
-        )
+        has_any = begin < self.begin[classes + 1]
+        return np.where(has_any, self.conf[np.minimum(begin, len(self.conf) - 1)], 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Hits:
-    """True positives `at` some detections, the precision there, and where those of each class
-    begin.
+class _TruePositives:
+    """True positives of all classes, one class after the other.
+
+    Attributes:
+        at: `(N,)` which detections they are.
+        precision: `(N,)` down to each.
+        begin: `(K + 1,)` where those of each class begin.
     """
 
     at: Ints
     precision: Floats
     begin: Ints
-    tally: _Ranked
+    ranking: _RankedDetections
 
     @property
     def number(self) -> Ints:
         """`(K,)` of each class."""
         return np.diff(self.begin)
 
+    def envelope(self, classes: Ints) -> Floats:
+        """`(N,)` the highest precision of each or a later one of its class."""
+        result = self.precision.copy()
+        starts = self.begin[classes].tolist()
+        ends = self.begin[classes + 1].tolist()
+        for start, end in zip(starts, ends, strict=True):
+            backwards = result[start:end][::-1]
+            np.maximum.accumulate(backwards, out=backwards)
+        return result
+
     def sampled(self, classes: Ints, needed: Ints) -> tuple[Floats, Floats]:
-        """`(101, K)` precision and confidence of classes at each recall, 0 where it is not reached."""
-        envelope = self.precision.copy()
-        for begin, end in zip(
-            self.begin[classes].tolist(), self.begin[classes + 1].tolist(), strict=True
-        ):
-            part = envelope[begin:end][::-1]
-            np.maximum.accumulate(part, out=part)
-        reached = needed <= self.number[classes][:, None]
-        place = np.where(reached, self.begin[classes][:, None] + needed - 1, 0)
-        precision, conf = np.zeros(needed.shape), np.zeros(needed.shape)
+        """`(101, C)` precision and confidence of classes at each recall, 0 where it is not reached.
+
+        Args:
+            needed: `(C, 101)` how many true positives reach each recall.
+        """
+        precision = np.zeros(needed.shape)
+        conf = np.zeros(needed.shape)
         if len(self.at):
-            precision = np.where(reached, envelope[place], 0.0)
-            conf = np.where(reached, self.tally.conf[self.at[place]], 0.0)
+            begin = self.begin[classes][:, None]
+            number = self.number[classes][:, None]
+            reached = needed <= number
+            place = np.where(reached, begin + needed - 1, 0)
+            precision = np.where(reached, self.envelope(classes)[place], 0.0)
+            conf = np.where(reached, self.ranking.conf[self.at[place]], 0.0)
         # a recall of 0 is reached by the first detection, right or wrong
-        conf[:, 0] = self.tally.top(classes)
+        conf[:, 0] = self.ranking.highest(classes)
         return precision.T, conf.T

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.evaluation.assignment import assigned, bounds, crowds, preferred
+from tiler.evaluation.assignment import assigned, bounds, crowds, pairs_of, preferred
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.evaluation.ultralytics import CrowdPairs, iou_of_pairs, meeting, probious
-from tiler.geometry import ragged
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
@@ -26,57 +25,89 @@ def confusion(
     sample: EvaluationInputs, pairs: Candidates, conf: float = CONF, iou: float = IOU
 ) -> Ints:
     """`(classes + 1, classes + 1)` counts [predicted, true]; the last row is missed labels, the
-    last column false alarms.
+    last column false positives.
 
     Detections above `conf` take, in the order of confidence, their best label of any class that is
-    still free and overlaps by more than `iou`. Crowds are left out.
+    still free and has an IoU above `iou`. Crowds are left out.
 
-    OBBs overlap by ProbIoU, outlines and what has keypoints by their boxes, as in Ultralytics.
+    The IoU of OBBs is ProbIoU, that of outlines and poses is of their boxes, as in Ultralytics.
 
     Args:
         pairs: candidates of any class, of boxes from a little below `iou` on.
     """
-    truth, found = sample.labels, sample.detections
-    sure = found.instances.confidence > conf
-    counted = ~truth.crowd
-    i, j = _matched(sample, pairs, sure, counted, iou)
-    size = sample.classes + 1
-    predicted, true = found.instances.class_id, truth.instances.class_id
-    missed, wrong = counted.copy(), sure.copy()
-    missed[j] = False
-    wrong[i] = False
-    matrix = np.zeros((size, size), np.int64)
-    np.add.at(matrix, (predicted[i], true[j]), 1)
-    matrix[-1, :-1] += np.bincount(true[missed], minlength=sample.classes)
-    matrix[:-1, -1] += np.bincount(predicted[wrong], minlength=sample.classes)
+    confident = sample.detections.conf > conf
+    counted = ~sample.labels.crowd
+    detection, label = _matched(sample, pairs, confident, counted, iou)
+    predicted = sample.detections.class_id
+    true = sample.labels.class_id
+    missed = counted.copy()
+    missed[label] = False
+    false = confident.copy()
+    false[detection] = False
+    classes = sample.classes
+    matrix = np.zeros((classes + 1, classes + 1), np.int64)
+    np.add.at(matrix, (predicted[detection], true[label]), 1)
+    matrix[-1, :-1] += np.bincount(true[missed], minlength=classes)
+    matrix[:-1, -1] += np.bincount(predicted[false], minlength=classes)
     return matrix
 
 
 def _matched(
-    sample: EvaluationInputs, pairs: Candidates, sure: Bools, counted: Bools, iou: float
+    sample: EvaluationInputs, pairs: Candidates, confident: Bools, counted: Bools, iou: float
 ) -> tuple[Ints, Ints]:
-    """Detections and their labels. `sure`, `counted`: those that take part."""
-    truth, found = sample.labels, sample.detections
-    order = np.lexsort((found.place, -found.instances.conf))  # type: ignore[operator]
-    begin = bounds(pairs.detection, len(found))
-    crowded = crowds(begin, found.image) & (sample.task == "detect")
-    rows = CrowdPairs(sample, pairs, begin, order[(crowded & sure)[order]], counted)
-    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
-    ((own, own_label),) = rows.matched(above)
+    """Detections and their labels.
+
+    Args:
+        confident, counted: the detections and the labels that take part.
+    """
+    detections = sample.detections
+    order = np.lexsort((detections.place, -detections.conf))
+    begin = bounds(pairs.detection, len(detections))
+    crowded = crowds(begin, detections.image) & (sample.task == "detect")
+    chosen = order[(crowded & confident)[order]]
+    crowd = CrowdPairs(sample, pairs, begin, chosen, counted)
+    crowd_detection, crowd_label = _in_turn(crowd, iou)
     if crowded.any():
-        pairs = pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
-    i, j = pairs.detection, pairs.label
-    if sample.task != "detect":
-        i, j = meeting(
-            sample, truth.image, found.image, 0.0 if sample.task == "obb" else iou * LOWER
-        )
-    some = sure[i] & counted[j]
-    i, j = i[some], j[some]
-    boxes = found.instances.boxes, truth.instances.boxes
-    alike = probious(sample, i, j) if sample.task == "obb" else iou_of_pairs(*boxes, i, j)
-    turn = np.empty(len(order), np.int64)
-    turn[order] = np.arange(len(order))
-    enough = np.flatnonzero(alike > iou)
-    enough = enough[preferred(turn[i[enough]], j[enough], alike[enough])]
-    taken = enough[assigned(turn[i[enough]], j[enough], len(truth))]
-    return np.concatenate([i[taken], own]), np.concatenate([j[taken], own_label])
+        pairs = pairs.take(pairs_of(begin, ~crowded))
+    detection, label = _overlapping(sample, pairs, iou)
+    counts = confident[detection] & counted[label]
+    detection, label = _in_rounds(sample, order, detection[counts], label[counts], iou)
+    return np.concatenate([detection, crowd_detection]), np.concatenate([label, crowd_label])
+
+
+def _in_turn(crowd: CrowdPairs, iou: float) -> tuple[Ints, Ints]:
+    """The pairs that are matched in crowds."""
+    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
+    (matched,) = crowd.matched(above)
+    return matched
+
+
+def _overlapping(sample: EvaluationInputs, pairs: Candidates, iou: float) -> tuple[Ints, Ints]:
+    """Detections and labels of one image that may have this IoU."""
+    if sample.task == "detect":
+        return pairs.detection, pairs.label
+    least = iou * LOWER
+    if sample.task == "obb":
+        least = 0.0
+    return meeting(sample, sample.labels.image, sample.detections.image, least)
+
+
+def _in_rounds(
+    sample: EvaluationInputs, order: Ints, detection: Ints, label: Ints, iou: float
+) -> tuple[Ints, Ints]:
+    """The pairs that are matched when detections choose in this order."""
+    if sample.task == "obb":
+        measured = probious(sample, detection, label)
+    else:
+        boxes = sample.detections.boxes
+        label_boxes = sample.labels.boxes
+        measured = iou_of_pairs(boxes, label_boxes, detection, label)
+    turns = np.empty(len(order), np.int64)
+    turns[order] = np.arange(len(order))
+    above = np.flatnonzero(measured > iou)
+    turn = turns[detection[above]]
+    preference = preferred(turn, label[above], measured[above])
+    above = above[preference]
+    turn = turn[preference]
+    taken = above[assigned(turn, label[above], len(sample.labels))]
+    return detection[taken], label[taken]

@@ -2,35 +2,35 @@
 tiles as causes.
 
 TIDE (Bolya et al. 2020, arXiv 2008.08115) names an error by the label that a detection comes
-nearest to, and weighs it by the AP that would be gained were all errors of that name put right, one
-name at a time; these gains do not add up. Here its names are kept, and those of errors that tiles
-make come before.
+nearest to, and weighs it by the AP that would be gained if all errors of that name were corrected,
+one name at a time; these gains do not add up. Its names are kept here, and errors caused by tiles
+take precedence over them.
 
 A detection that is neither right nor matched to an ignored label is of the first of these kinds:
 
-- SeamDup: another, surer detection owns its label, and no tile showed both. Dropped.
-- Dup: another, surer detection owns its label. Dropped.
-- SeamTrunc: a part of its label, which goes on beyond the side of the tile at which the detection
+- SeamDup: another, more confident detection owns its label, and no tile showed both. Dropped.
+- Dup: another, more confident detection owns its label. Dropped.
+- SeamTrunc: a part of its label, which continues beyond the side of the tile at which the detection
   ends. Gets its label's box.
-- Loc: of its label's class, and not well enough placed. Gets its label's box.
+- Loc: of its label's class, and not well placed. Gets its label's box.
 - Cls: well placed on a label of another class. Gets its label's class.
-- Both: of another class, and not well enough placed. Dropped.
+- Both: of another class, and not well placed. Dropped.
 - Bkg: on no label. Dropped.
 
-A label that counts and is matched by none is of the first of these kinds:
+A label that counts and is not matched is of the first of these kinds:
 
-- SeamSplit: its detections are truncated by different tiles, and together they are the object. Made
-  one.
-- LostInMerge: seen well on a tile, and by no merged detection. The tile's prediction is added.
-- NotCovered: no tile shows so much as a quarter of it. Its label is removed.
-- LowConf: seen well, by a detection that is left out. That one is added.
-- explained: a detection's Loc, Cls or SeamTrunc is about it. No error of its own.
-- Miss: not seen. Its label is removed.
+- SeamSplit: its detections are truncated by different tiles, and together they are the object.
+  Joined.
+- LostInMerge: found by a prediction on a tile, and by no merged detection. The prediction is added.
+- NotCovered: no tile shows as much as a quarter of it. The label is removed.
+- LowConf: found by a detection that is left out. The detection is added.
+- explained: the label of a detection's Loc, Cls or SeamTrunc. No error of its own.
+- Miss: not found. The label is removed.
 
 Well placed means an IoU of .5 or more (TIDE's tf), on no label one below .1 (its tb). Labels that
-do not count explain no error, but for duplicates. Of several detections that would get one label
-the surest does; the others are dropped, as are those whose label is owned. What is beside a seam,
-and part of what (by .8 of its area), is judged by boxes whatever the task.
+do not count explain only duplicates. Of several detections that would get one label the most
+confident does; the others are dropped, as are those whose label is owned. Whether a detection ends
+at a seam, or is a part of a label (by .8 of its area), is decided by boxes for every task.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.evaluation import coco
-from tiler.evaluation.candidates import Candidates, candidates
+from tiler.evaluation.candidates import Candidates, candidates, same_class
 from tiler.evaluation.inputs import EvaluationInputs, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
 from tiler.evaluation.seams import visibility
 from tiler.geometry import boxes as box
 from tiler.geometry import instances as inst
 from tiler.geometry import neighbours, ragged
+from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances
 from tiler.geometry.masks import Masks, concatenate
 from tiler.matching import similarity
@@ -60,9 +61,9 @@ if TYPE_CHECKING:
 WELL = 0.5  # IoU, TIDE's tf
 BARELY = 0.1  # IoU, TIDE's tb
 PART = 0.8  # of a detection that lies in its label, if it is a part of it
-# px and part of a tile's side: so near a seam a detection ends because of it
+# px and share of a tile's side: a detection that ends as near to a seam was cut by it
 NEAR, NEAR_SHARE = 2.0, 0.02
-SHOWN = 0.25  # least part of an object that a tile must have to show it
+SHOWN = 0.25  # the least share of an object that a tile must hold to show it
 
 FOUND_KINDS = (
     "left out",
@@ -77,7 +78,7 @@ FOUND_KINDS = (
     "Bkg",
 )
 LEFT_OUT, RIGHT, IGNORED, SEAM_DUP, DUP, SEAM_TRUNC, LOC, CLS, BOTH, BKG = range(len(FOUND_KINDS))
-# their detections, put right, are right: TIDE leaves such labels out of what is missed
+# once corrected, these detections are right: TIDE does not count their labels as missed
 EXPLAINING = (SEAM_TRUNC, LOC, CLS)
 LABEL_KINDS = (
     "ignored",
@@ -96,12 +97,11 @@ UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPL
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """How often an error occurs, and the AP (.5:.95, all detections) that putting it right would
-    gain.
+    """How often an error occurs, and how much AP (.5:.95, all detections) correcting it would gain.
 
-    Kinds are of an IoU of .5. So `cost` may be below 0: a duplicate that fits better than the
-    detection that owns its label counts at higher thresholds. It is NaN where nothing is left to
-    measure: no label counts, or all are removed.
+    Errors are those at an IoU of .5. So `cost` may be below 0: a duplicate that fits better than
+    the detection that owns its label counts at higher thresholds. It is NaN where nothing is left
+    to measure: no label counts, or all are removed.
     """
 
     name: str
@@ -117,11 +117,11 @@ class Diagnosis:
         conf: detections below are left out.
         found: `(D,)` index into `FOUND_KINDS` of each detection of the sample.
         labels: `(G,)` index into `LABEL_KINDS` of each label; those "explained" are in no row.
-        rows: the kinds of error that can be told, in their order.
-        untold: the kinds that cannot, since tiles, sources or predictions on tiles are not known.
+        rows: the kinds of error that are known, in their order.
+        untold: the kinds that are not, since tiles, sources or predictions on tiles are unknown.
         about: `(D,)` the label that each detection is matched to or comes nearest to; -1 on the
             background.
-        ap: of the detections that are not left out; costs are gains upon it.
+        ap: of the detections that are not left out; costs are relative to it.
     """
 
     conf: float
@@ -133,7 +133,7 @@ class Diagnosis:
     ap: float
 
     def plain(self) -> dict[str, Any]:
-        """What is said of the whole sample."""
+        """The figures of the whole sample, by name."""
         rows = [{"name": row.name, "count": row.count, "cost": row.cost} for row in self.rows]
         return {"conf": self.conf, "ap": self.ap, "rows": rows, "untold": list(self.untold)}
 
@@ -151,52 +151,72 @@ def diagnose(
     Args:
         sample: merged detections on full images.
         pairs: its candidates of any class, from an IoU of `BARELY` on.
-        layout: the tiles. Without them SeamTrunc, SeamSplit and NotCovered are untold, as they are
-            in an image of which no tile is known.
-        origins: the sources of each detection; without them SeamDup is untold, and any tile in
-            which the middle of a detection lies may have cut it. LostInMerge is told from the
-            predictions on tiles.
+        layout: the tiles. Without them SeamTrunc, SeamSplit and NotCovered are unknown. An image
+            whose tiles are unknown has none of these errors.
+        origins: the sources of each detection. Without them SeamDup is unknown, and any tile that
+            holds the centre of a detection may have cut it. LostInMerge needs their predictions on
+            tiles.
         conf: detections below are left out.
-        max_dets: so are those after the first so many of a class in an image. Default: none are.
+        max_dets: maximum detections of a class in an image; the others are left out too. Default:
+            no limit.
 
     >>> from tiler.evaluation.inputs import GroundTruth
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
-    >>> twice = Instances(np.array([0, 0]), np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]]), conf=np.array([0.9, 0.8]))
-    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(twice, np.zeros(2, int)), images=1, classes=1)
-    >>> result = diagnose(one, candidates(one, BARELY, any_class=True))
-    >>> [FOUND_KINDS[kind] for kind in result.found], [(row.name, row.count) for row in result.rows if row.count]
-    (['right', 'Dup'], [('Dup', 1)])
+    >>> boxes = np.array([[0, 0, 8, 8], [0, 0, 8, 7.0]])
+    >>> twice = Instances(np.array([0, 0]), boxes, conf=np.array([0.9, 0.8]))
+    >>> labels = GroundTruth(label, np.array([0]))
+    >>> detections = Predicted.of(twice, np.array([0, 0]))
+    >>> sample = EvaluationInputs(labels, detections, images=1, classes=1)
+    >>> result = diagnose(sample, candidates(sample, BARELY, any_class=True))
+    >>> [FOUND_KINDS[kind] for kind in result.found]
+    ['right', 'Dup']
+    >>> [(row.name, row.count) for row in result.rows if row.count]
+    [('Dup', 1)]
     """
-    found = sample.detections
-    kept = found.instances.confidence >= conf
+    kept = sample.detections.conf >= conf
     if max_dets is not None:
-        kept &= found.rank < max_dets
-    errors = _Errors.of(sample, pairs, kept, layout, origins)
-    raw = unmerged(sample, origins, layout) if origins is not None and layout is not None else None
-    missed = _Missed.of(errors, raw, layout, conf)
-    told = {
-        "SeamDup": origins is not None,
-        "LostInMerge": raw is not None,
-        **dict.fromkeys(("SeamTrunc", "SeamSplit", "NotCovered"), layout is not None),
-    }
+        kept &= sample.detections.rank < max_dets
+    raw = None
+    if origins is not None and layout is not None:
+        raw = unmerged(sample, origins, layout)
+    errors = _errors(sample, pairs, kept, layout, origins)
+    missed = _missed(errors, raw, layout, conf)
+    unknown = _unknown(layout, origins, raw)
     names = [*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:EXPLAINED]]
-    ap, rows = _rows(errors, missed, [name for name in names if told.get(name, True)])
-    untold = tuple(name for name in names if not told.get(name, True))
+    ap, rows = _rows(errors, missed, [name for name in names if name not in unknown])
+    untold = tuple(name for name in names if name in unknown)
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
+
+
+def _unknown(
+    layout: TileLayout | None, origins: Origins | None, raw: EvaluationInputs | None
+) -> set[str]:
+    """The kinds of errors that cannot be known."""
+    names = set()
+    if origins is None:
+        names.add("SeamDup")
+    if raw is None:
+        names.add("LostInMerge")
+    if layout is None:
+        names |= {"SeamTrunc", "SeamSplit", "NotCovered"}
+    return names
 
 
 def unmerged(
     sample: EvaluationInputs, origins: Origins, layout: TileLayout
 ) -> EvaluationInputs | None:
-    """The same labels with the predictions on tiles as they are; None where these are not at hand,
-    or not as outlines.
+    """The same labels with the predictions on tiles before merging; None where these are unknown,
+    or have no outlines to compare.
     """
-    raw, tile = origins.raw, origins.raw_tile
-    if raw is None or tile is None or (sample.task == "segment" and raw.rings is None):
+    raw = origins.raw
+    tile = origins.raw_tile
+    if raw is None or tile is None:
         return None
     image = layout.image()[tile]
     masks = None
-    if sample.task == "segment" and raw.rings is not None:
+    if sample.task == "segment":
+        if raw.rings is None:
+            return None
         masks = Masks.of_rings(raw.rings, layout.sizes[image].astype(np.int64))
     return replace(sample, detections=Predicted.of(raw, image, masks=masks))
 
@@ -218,8 +238,7 @@ class _Errors:
         owner: `(G,)` the detection that is matched to each label, -1 for none.
         kept: `(D,)` False for those left out.
         well: candidates of one class that are well placed, of all detections.
-        cut, cut_by: `(C,)` truncated detections and the tiles that cut them; a detection may stand
-            there several times.
+        cuts: of detections that are truncated.
     """
 
     sample: EvaluationInputs
@@ -228,132 +247,182 @@ class _Errors:
     owner: Ints
     kept: Bools
     well: Candidates
-    cut: Ints
-    cut_by: Ints
-
-    @classmethod
-    def of(
-        cls,
-        sample: EvaluationInputs,
-        pairs: Candidates,
-        kept: Bools,
-        layout: TileLayout | None,
-        origins: Origins | None,
-    ) -> _Errors:
-        truth, classes = sample.labels, sample.detections.instances.class_id
-        counts = ~truth.ignored
-        well = pairs.take(
-            (pairs.iou >= WELL)
-            & (classes[pairs.detection] == truth.instances.class_id[pairs.label])
-        )
-        matched = coco.matched(sample, well.take(kept[well.detection]), np.array([WELL]))[
-            :, 0
-        ].astype(np.int64)
-        right = np.flatnonzero(matched >= 0)
-        owner = np.full(len(truth), -1)
-        owner[matched[right]] = right
-        owner[truth.crowd] = -1
-        kind = np.where(kept, BKG, LEFT_OUT)
-        kind[right] = np.where(counts[matched[right]], RIGHT, IGNORED)
-        about = matched.copy()
-
-        pairs = pairs.take((kept & (matched < 0))[pairs.detection])
-        i, j = pairs.detection, pairs.label
-        same = classes[i] == truth.instances.class_id[j]
-        placed = pairs.iou >= WELL
-        again = same & placed & (owner[j] >= 0)  # all that are well placed, or they would own it
-        apart = np.zeros(len(pairs), bool)
-        if origins is not None:
-            dup = np.flatnonzero(again)
-            apart[dup] = _no_common_tile(origins, i[dup], owner[j[dup]])
-        off = (pairs.iou >= BARELY) & ~placed & counts[j]
-        part, cut_by = np.empty(0, np.int64), np.empty(0, np.int64)
-        if layout is not None:
-            loose = np.flatnonzero(same & off)
-            part, cut_by = _truncated(sample, i[loose], j[loose], layout, origins)
-            part = loose[part]
-        cut = np.zeros(len(pairs), bool)
-        cut[part] = True
-        other = ~same & counts[j]
-        # the first kind that fits is the last to be written
-        for code, fits in (
-            (BOTH, other & off),
-            (CLS, other & placed),
-            (LOC, same & off),
-            (SEAM_TRUNC, cut),
-            (DUP, again),
-            (SEAM_DUP, apart),
-        ):
-            which = np.flatnonzero(fits)
-            which = which[_firsts(i[which])]  # the best label of each detection
-            kind[i[which]], about[i[which]] = code, j[which]
-        chosen = (kind[i[part]] == SEAM_TRUNC) & (about[i[part]] == j[part])
-        return cls(sample, kind, about, owner, kept, well, i[part[chosen]], cut_by[chosen])
+    cuts: _SeamCuts
 
 
-def _firsts(values: Ints) -> Ints:
-    """Where each value of a sorted array stands first."""
-    return ragged.firsts(values)
+def _errors(
+    sample: EvaluationInputs,
+    pairs: Candidates,
+    kept: Bools,
+    layout: TileLayout | None,
+    origins: Origins | None,
+) -> _Errors:
+    well = pairs.take((pairs.iou >= WELL) & same_class(sample, pairs))
+    kept_well = well.take(kept[well.detection])
+    about = coco.matched(sample, kept_well, np.array([WELL]))[:, 0]
+    owner = _owners(sample, about)
+    kind = _kinds_of_matched(sample, kept, about)
+
+    wrong = pairs.take((kept & (about < 0))[pairs.detection])
+    fits = _explanations(sample, wrong, owner)
+    cuts = _cuts(sample, wrong, np.flatnonzero(fits[LOC]), layout, origins)
+    fits[SEAM_TRUNC] = np.zeros(len(wrong), bool)
+    fits[SEAM_TRUNC][cuts.pair] = True
+    fits[SEAM_DUP] = _seam_duplicates(wrong, fits[DUP], owner, origins)
+    _explain(kind, about, wrong, fits)
+    is_truncated = kind[cuts.detection] == SEAM_TRUNC
+    cuts = cuts.take(is_truncated & (about[cuts.detection] == cuts.label))
+    return _Errors(sample, kind, about, owner, kept, well, cuts)
 
 
-def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
-    """`(P,)` True for two detections that come from different tiles altogether, as far as it is
-    known.
-    """
-    count = np.diff(origins.offsets)
-    tiles = int(origins.tile.max(initial=0)) + 1
-    sources = np.repeat(np.arange(len(count)), count) * tiles + origins.tile
-    pair = np.repeat(np.arange(len(one)), count[one])
-    common = np.isin(
-        other[pair] * tiles + origins.tile[ragged.spans(origins.offsets[one], count[one])], sources
-    )
-    result = (count[one] > 0) & (count[other] > 0)
-    result[pair[common]] = False
+def _explain(kind: Ints, about: Ints, pairs: Candidates, fits: dict[int, Bools]) -> None:
+    """Write the kind of each detection of these pairs, and which label it is about."""
+    for code in sorted(fits, reverse=True):  # the first kind that fits is the last to be written
+        explained = np.flatnonzero(fits[code])
+        best = explained[ragged.firsts(pairs.detection[explained])]
+        kind[pairs.detection[best]] = code
+        about[pairs.detection[best]] = pairs.label[best]
+
+
+def _owners(sample: EvaluationInputs, matched: Ints) -> Ints:
+    """`(G,)` the detection that is matched to each label, -1 for none and for crowds."""
+    detection = np.flatnonzero(matched >= 0)
+    owner = np.full(len(sample.labels), -1)
+    owner[matched[detection]] = detection
+    owner[sample.labels.crowd] = -1
+    return owner
+
+
+def _kinds_of_matched(sample: EvaluationInputs, kept: Bools, matched: Ints) -> Ints:
+    """`(D,)` the kind of detections that are matched or left out; of the others, Bkg for now."""
+    kind = np.where(kept, BKG, LEFT_OUT)
+    detection = np.flatnonzero(matched >= 0)
+    is_ignored = sample.labels.ignored[matched[detection]]
+    kind[detection] = np.where(is_ignored, IGNORED, RIGHT)
+    return kind
+
+
+def _explanations(sample: EvaluationInputs, pairs: Candidates, owner: Ints) -> dict[int, Bools]:
+    """`(P,)` for each kind of error that tiles do not cause, the pairs that would be one."""
+    same = same_class(sample, pairs)
+    well = pairs.iou >= WELL
+    counts = ~sample.labels.ignored[pairs.label]
+    poorly = (pairs.iou >= BARELY) & ~well & counts
+    return {
+        DUP: same & well & (owner[pairs.label] >= 0),
+        LOC: same & poorly,
+        CLS: ~same & well & counts,
+        BOTH: ~same & poorly,
+    }
+
+
+def _seam_duplicates(
+    pairs: Candidates, is_duplicate: Bools, owner: Ints, origins: Origins | None
+) -> Bools:
+    """`(P,)` duplicates that come from other tiles than the owner of their label."""
+    result = np.zeros(len(pairs), bool)
+    if origins is not None:
+        duplicate = np.flatnonzero(is_duplicate)
+        owners = owner[pairs.label[duplicate]]
+        result[duplicate] = _no_common_tile(origins, pairs.detection[duplicate], owners)
     return result
 
 
-def _truncated(
-    sample: EvaluationInputs, i: Ints, j: Ints, layout: TileLayout, origins: Origins | None
-) -> tuple[Ints, Ints]:
-    """Which pairs are of a detection that a tile cut off its label, and the tile of each; a pair
-    may have several.
+def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
+    """`(P,)` True for two detections that come from different tiles altogether, as far as their
+    tiles are known.
     """
-    boxes, labels = sample.detections.instances.boxes, sample.labels.instances.boxes
-    common = box.area(box.intersection(boxes[i], labels[j]))
-    part = np.flatnonzero(common >= PART * box.area(boxes[i]))
-    own, tile = _sources(sample, np.unique(i[part]), layout, origins)
-    first, last = np.searchsorted(own, i[part]), np.searchsorted(own, i[part], "right")
-    pair = np.repeat(part, last - first)
-    tile = tile[ragged.spans(first, last - first)]
-    rects = layout.rects[tile]
-    near = np.maximum(NEAR, NEAR_SHARE * (rects[:, 2:] - rects[:, :2]))[:, [0, 1, 0, 1]]
-    ends = layout.interior[tile] & (np.abs(rects - boxes[i[pair]]) <= near)
-    goes_on = (labels[j[pair]] - rects) * OUTWARDS > 0
-    cut = (ends & goes_on).any(axis=1)
-    return pair[cut], tile[cut]
+    count = np.diff(origins.offsets)
+    tiles = int(origins.tile.max(initial=0)) + 1
+    detection = np.repeat(np.arange(len(count)), count)
+    sources = detection * tiles + origins.tile
+    pair = np.repeat(np.arange(len(one)), count[one])
+    tile = origins.tile[ragged.spans(origins.offsets[one], count[one])]
+    is_common = np.isin(other[pair] * tiles + tile, sources)
+    result = (count[one] > 0) & (count[other] > 0)
+    result[pair[is_common]] = False
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SeamCuts(Columns):
+    """Detections that a tile cut off their label; a pair that several did occurs several times.
+
+    Attributes:
+        pair: `(C,)` number of the pair of detection and label.
+        detection, label, tile: `(C,)`.
+    """
+
+    pair: Ints
+    detection: Ints
+    label: Ints
+    tile: Ints
+
+
+def _cuts(
+    sample: EvaluationInputs,
+    pairs: Candidates,
+    poorly: Ints,
+    layout: TileLayout | None,
+    origins: Origins | None,
+) -> _SeamCuts:
+    """The cuts among some pairs, those with these numbers."""
+    if layout is None:
+        nothing = np.empty(0, np.int64)
+        return _SeamCuts(nothing, nothing, nothing, nothing)
+    part = poorly[_is_part(sample, pairs.detection[poorly], pairs.label[poorly])]
+    detection = pairs.detection[part]
+    sources = _sources(sample, np.unique(detection), layout, origins)
+    first = np.searchsorted(sources.detection, detection)
+    count = np.searchsorted(sources.detection, detection, "right") - first
+    pair = np.repeat(part, count)
+    tile = sources.tile[ragged.spans(first, count)]
+    cuts = _SeamCuts(pair, pairs.detection[pair], pairs.label[pair], tile)
+    return cuts.take(_is_cut(sample, cuts, layout))
+
+
+def _is_part(sample: EvaluationInputs, detection: Ints, label: Ints) -> Bools:
+    """`(P,)` detections that lie within their label for the most part."""
+    boxes = sample.detections.boxes[detection]
+    common = box.area(box.intersection(boxes, sample.labels.boxes[label]))
+    return np.asarray(common >= PART * box.area(boxes))
+
+
+def _is_cut(sample: EvaluationInputs, cuts: _SeamCuts, layout: TileLayout) -> Bools:
+    """`(C,)` detections that end at an interior side of the tile, while their label goes on."""
+    rects = layout.rects[cuts.tile]
+    sides = rects[:, 2:] - rects[:, :2]
+    near = np.maximum(NEAR, NEAR_SHARE * sides)[:, [0, 1, 0, 1]]
+    away = np.abs(rects - sample.detections.boxes[cuts.detection])
+    ends = layout.interior[cuts.tile] & (away <= near)
+    goes_on = (sample.labels.boxes[cuts.label] - rects) * OUTWARDS > 0
+    return np.asarray((ends & goes_on).any(axis=1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _DetectionTiles(Columns):
+    """Detections, ascending, and the tiles that they come from."""
+
+    detection: Ints
+    tile: Ints
 
 
 def _sources(
-    sample: EvaluationInputs, i: Ints, layout: TileLayout, origins: Origins | None
-) -> tuple[Ints, Ints]:
-    """Detections among `i`, ascending, and the tiles that each comes from, or in which its middle
-    lies.
-    """
+    sample: EvaluationInputs, detection: Ints, layout: TileLayout, origins: Origins | None
+) -> _DetectionTiles:
+    """The tiles of some detections; where they are unknown, those that hold their centre."""
     if origins is not None:
-        count = np.diff(origins.offsets)[i]
-        return np.repeat(i, count), origins.tile[ragged.spans(origins.offsets[i], count)]
-    boxes = sample.detections.instances.boxes[i]
-    own, tiles = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for at, tile in neighbours.alike(
-        boxes, layout.rects, sample.detections.image[i], layout.image()
-    ):
-        middle = (boxes[at, :2] + boxes[at, 2:]) / 2
-        there = box.inside(np.concatenate([middle, middle], axis=1), layout.rects[tile])
-        own.append(i[at[there]])
-        tiles.append(tile[there])
-    detection, tile = np.concatenate(own), np.concatenate(tiles)
-    order = np.lexsort((tile, detection))
-    return detection[order], tile[order]
+        count = np.diff(origins.offsets)[detection]
+        tile = origins.tile[ragged.spans(origins.offsets[detection], count)]
+        return _DetectionTiles(np.repeat(detection, count), tile)
+    boxes = sample.detections.boxes[detection]
+    image = sample.detections.image[detection]
+    meetings = neighbours.alike(boxes, layout.rects, image, layout.image())
+    number, tile = neighbours.collected(meetings)
+    centre = box.centres(boxes[number])
+    inside = box.inside(np.tile(centre, 2), layout.rects[tile])
+    sources = _DetectionTiles(detection[number[inside]], tile[inside])
+    return sources.take(np.lexsort((sources.tile, sources.detection)))
 
 
 # --- labels
@@ -365,9 +434,9 @@ class _Missed:
 
     Attributes:
         kind: as in `Diagnosis`.
-        lost: the prediction on a tile that fits best, of labels that were lost in merging.
-        weak: the detections that were left out and fit labels best.
-        weak_raw: predictions on tiles below the confidence that do.
+        lost: the predictions on tiles that fit best the labels lost in merging.
+        weak: the detections left out that fit best the labels they would have found.
+        weak_raw: the predictions on tiles below the confidence that do.
         raw: the predictions on tiles.
     """
 
@@ -377,84 +446,93 @@ class _Missed:
     weak_raw: Ints
     raw: Predicted | None
 
-    @classmethod
-    def of(
-        cls, errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float
-    ) -> _Missed:
-        truth, well = errors.sample.labels, errors.well
-        none = np.zeros(len(truth), bool)
-        left_out = well.take(~errors.kept[well.detection])
-        sure = unsure = well.take(np.empty(0, np.int64))
-        if raw is not None:
-            seen = candidates(raw, WELL)
-            is_sure = raw.detections.instances.confidence[seen.detection] >= conf
-            sure, unsure = seen.take(is_sure), seen.take(~is_sure)
-        split, lost, covered, weak = none.copy(), none.copy(), ~none, none.copy()
-        split[_split(errors)] = True
-        lost[sure.label] = True
-        lost[well.label] = False
-        if layout is not None:
-            share = visibility(truth.instances.boxes, truth.image, layout, SHOWN).share
-            covered = (share >= SHOWN) | (np.diff(layout.offsets)[truth.image] == 0)
-        weak[left_out.label] = True
-        weak[unsure.label] = True
-        kind = np.full(len(truth), MISS)
-        kind[errors.about[np.isin(errors.kind, EXPLAINING)]] = EXPLAINED
-        for code, fits in (
-            (LOW_CONF, weak),
-            (NOT_COVERED, ~covered),
-            (LOST_IN_MERGE, lost),
-            (SEAM_SPLIT, split),
-            (MATCHED, errors.owner >= 0),
-            (UNCOUNTED, truth.ignored),
-        ):
-            kind[fits] = code
-        best, _ = _best((sure,), kind == LOST_IN_MERGE)
-        low, of_tile = _best((left_out, unsure), kind == LOW_CONF)
-        return cls(
-            kind,
-            best,
-            low[of_tile == 0],
-            low[of_tile == 1],
-            None if raw is None else raw.detections,
-        )
+
+def _missed(
+    errors: _Errors, raw: EvaluationInputs | None, layout: TileLayout | None, conf: float
+) -> _Missed:
+    labels = errors.sample.labels
+    left_out = errors.well.take(~errors.kept[errors.well.detection])
+    confident = doubtful = errors.well.take(np.empty(0, np.int64))
+    if raw is not None:
+        on_tiles = candidates(raw, WELL)
+        is_confident = raw.detections.conf[on_tiles.detection] >= conf
+        confident = on_tiles.take(is_confident)
+        doubtful = on_tiles.take(~is_confident)
+    # the first kind that fits is the last to be written
+    kind = np.full(len(labels), MISS)
+    kind[errors.about[np.isin(errors.kind, EXPLAINING)]] = EXPLAINED
+    kind[left_out.label] = LOW_CONF
+    kind[doubtful.label] = LOW_CONF
+    if layout is not None:
+        kind[_not_covered(errors.sample, layout)] = NOT_COVERED
+    kind[np.setdiff1d(confident.label, errors.well.label)] = LOST_IN_MERGE
+    kind[_split(errors)] = SEAM_SPLIT
+    kind[errors.owner >= 0] = MATCHED
+    kind[labels.ignored] = UNCOUNTED
+    (lost,) = _best([confident], kind == LOST_IN_MERGE)
+    weak, weak_raw = _best([left_out, doubtful], kind == LOW_CONF)
+    return _Missed(kind, lost, weak, weak_raw, None if raw is None else raw.detections)
+
+
+def _not_covered(sample: EvaluationInputs, layout: TileLayout) -> Bools:
+    """`(G,)` labels that no tile shows, in images whose tiles are known."""
+    labels = sample.labels
+    is_tiled = np.diff(layout.offsets)[labels.image] > 0
+    share = visibility(labels.boxes, labels.image, layout, SHOWN).share
+    return np.asarray(is_tiled & (share < SHOWN))
 
 
 def _split(errors: _Errors) -> Ints:
-    """Labels that are in pieces: detections cut off by different tiles, which together have the
-    bounds of the label.
+    """Labels in pieces: detections truncated by different tiles, which together have the bounds of
+    the label.
     """
-    boxes, labels = errors.sample.detections.instances.boxes, errors.sample.labels.instances.boxes
-    pieces = np.unique(errors.cut)
+    boxes = errors.sample.detections.boxes
+    labels = errors.sample.labels.boxes
+    pieces = np.unique(errors.cuts.detection)
     label, number = np.unique(errors.about[pieces], return_inverse=True)
     count = np.bincount(number, minlength=len(label))
-    union = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(label), 1))
-    np.minimum.at(union[:, :2], number, boxes[pieces, :2])
-    np.maximum.at(union[:, 2:], number, boxes[pieces, 2:])
-    tile, at = np.unique(errors.cut_by, return_inverse=True)
-    which, often = np.unique(
-        np.searchsorted(label, errors.about[errors.cut]) * len(tile) + at, return_counts=True
-    )
-    most = np.zeros(len(label), np.int64)  # pieces of one tile
-    np.maximum.at(most, which // max(1, len(tile)), often)
-    whole = similarity.of_boxes(union, labels[label]) >= WELL
+    bounds = _bounds(boxes[pieces], number, len(label))
+    whole = similarity.of_boxes(bounds, labels[label]) >= WELL
+    number = np.searchsorted(label, errors.cuts.label)
+    most = _most_of_one_tile(number, errors.cuts.tile, len(label))
     return label[(count > most) & whole]
 
 
-def _best(many: Sequence[Candidates], wanted: Bools) -> tuple[Ints, Ints]:
-    """The detections that fit the wanted labels best, each once, and of which candidates they are;
-    of equals the first.
+def _bounds(boxes: Floats, group: Ints, groups: int) -> Floats:
+    """`(groups, 4)` the bounds of the boxes of each group."""
+    result = np.tile([np.inf, np.inf, -np.inf, -np.inf], (groups, 1))
+    np.minimum.at(result[:, :2], group, boxes[:, :2])
+    np.maximum.at(result[:, 2:], group, boxes[:, 2:])
+    return result
+
+
+def _most_of_one_tile(group: Ints, tile: Ints, groups: int) -> Ints:
+    """`(groups,)` the largest number of rows that a group has of one tile."""
+    tiles = int(tile.max(initial=0)) + 1
+    cell, count = np.unique(group * tiles + tile, return_counts=True)
+    result = np.zeros(groups, np.int64)
+    np.maximum.at(result, cell // tiles, count)
+    return result
+
+
+def _best(many: Sequence[Candidates], wanted: Bools) -> list[Ints]:
+    """The detections that fit the wanted labels best of all candidates; of equals the first.
+
+    Returns:
+        Of each of the candidates the detections chosen, ascending, each once.
     """
-    label, iou, found = (
-        np.concatenate([getattr(pairs, name) for pairs in many])
-        for name in ("label", "iou", "detection")
-    )
-    of = np.repeat(np.arange(len(many)), [len(pairs) for pairs in many])
+    label = np.concatenate([pairs.label for pairs in many])
+    iou = np.concatenate([pairs.iou for pairs in many])
+    detection = np.concatenate([pairs.detection for pairs in many])
+    origin = np.repeat(np.arange(len(many)), [len(pairs) for pairs in many])
     order = np.flatnonzero(wanted[label])
-    order = order[np.lexsort((found[order], of[order], -iou[order], label[order]))]
-    order = order[_firsts(label[order])]
-    chosen = np.unique(np.stack([of[order], found[order]], axis=1), axis=0)
-    return chosen[:, 1], chosen[:, 0]
+    order = order[np.lexsort((detection[order], origin[order], -iou[order], label[order]))]
+    best = order[ragged.firsts(label[order])]
+    result = []
+    for k in range(len(many)):
+        chosen = best[origin[best] == k]
+        result.append(np.unique(detection[chosen]))
+    return result
 
 
 # --- costs
@@ -471,131 +549,154 @@ def _rows(
     for name in names:
         if name in FOUND_KINDS:
             code = FOUND_KINDS.index(name)
-            count, fixed = np.count_nonzero(errors.kind == code), _right
+            count = np.count_nonzero(errors.kind == code)
         else:
             code = LABEL_KINDS.index(name)
-            count, fixed = np.count_nonzero(missed.kind == code), _found
-        cost = curves(*fixed(errors, missed, code)).ap() - ap if count else 0.0
+            count = np.count_nonzero(missed.kind == code)
+        cost = 0.0
+        if count and name in FOUND_KINDS:
+            cost = curves(*_corrected(errors, code)).ap() - ap
+        elif count:
+            cost = curves(*_found(errors, missed, code)).ap() - ap
         rows.append(ErrorRow(name, int(count), cost))
     return ap, tuple(rows)
 
 
-def _right(errors: _Errors, missed: _Missed, code: int) -> Fixed:
-    """The sample with the detections of one kind put right.
+def _corrected(errors: _Errors, code: int) -> Fixed:
+    """The sample with the detections of one kind corrected.
 
-    Of several that would have one label the surest gets it. The others are dropped, and those whose
-    label is taken.
+    Of several that would have one label the most confident gets it. The others are dropped, and
+    those whose label is owned.
     """
     sample = errors.sample
-    wrong = np.flatnonzero(errors.kind == code)
-    left = errors.kept & (errors.kind != code)
+    rest = errors.kept & (errors.kind != code)
     if code not in EXPLAINING:
-        return _changed(errors, left)
-    conf = sample.detections.instances.confidence
+        return _changed(errors, rest)
+    conf = sample.detections.conf
+    wrong = np.flatnonzero(errors.kind == code)
     free = wrong[errors.owner[errors.about[wrong]] < 0]
     free = free[np.lexsort((free, -conf[free], errors.about[free]))]
-    free = np.sort(free[_firsts(errors.about[free])])
-    label = errors.about[free]
+    chosen = np.sort(free[ragged.firsts(errors.about[free])])
+    label = errors.about[chosen]
     if code == CLS:
-        renamed = sample.labels.instances.class_id[label]
-        part = _part(sample, sample.detections, free)
-        return _changed(
-            errors, left, replace(part, instances=replace(part.instances, class_id=renamed))
-        )
-    return _changed(errors, left, _of_labels(sample, label, conf[free], free))
+        part = _part(sample, sample.detections, chosen)
+        instances = replace(part.instances, class_id=sample.labels.class_id[label])
+        return _changed(errors, rest, replace(part, instances=instances))
+    return _changed(errors, rest, _as_detections(sample, label, conf[chosen], chosen))
 
 
 def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     """The sample with the labels of one kind found, or removed."""
-    sample = errors.sample
     label = np.flatnonzero(missed.kind == code)
     if code in (NOT_COVERED, MISS):
-        ignored = sample.labels.ignored.copy()
-        ignored[label] = True  # no detection is matched to it: this is as good as removed
-        fixed, pairs = _changed(errors, errors.kept)
-        return replace(fixed, labels=replace(sample.labels, ignored=ignored)), pairs
+        return _without(errors, label)
     if code == SEAM_SPLIT:
-        piece = (errors.kind == SEAM_TRUNC) & np.isin(errors.about, label)
-        pieces = np.flatnonzero(piece)  # those of a label are of one class: the first is the surest
-        _, first = np.unique(errors.about[pieces], return_index=True)
-        surest = pieces[first]
-        return _changed(
-            errors,
-            errors.kept & ~piece,
-            _of_labels(sample, label, sample.detections.instances.confidence[surest], surest),
-        )
-    raw = missed.lost if code == LOST_IN_MERGE else missed.weak_raw
-    kept = errors.kept.copy()
+        return _with_pieces_joined(errors, label)
+    kept = errors.kept
+    raw = missed.lost
     if code == LOW_CONF:
+        raw = missed.weak_raw
+        kept = kept.copy()
         kept[missed.weak] = True
     if missed.raw is None:
         return _changed(errors, kept)
-    last = np.full(len(raw), len(sample.detections))
-    return _changed(errors, kept, replace(_part(sample, missed.raw, raw), place=last))
+    last = np.full(len(raw), len(errors.sample.detections))
+    added = replace(_part(errors.sample, missed.raw, raw), place=last)
+    return _changed(errors, kept, added)
+
+
+def _without(errors: _Errors, label: Ints) -> Fixed:
+    """The sample without some labels."""
+    labels = errors.sample.labels
+    ignored = labels.ignored.copy()
+    ignored[label] = True  # no detection is matched to it: this is as good as removed
+    fixed, pairs = _changed(errors, errors.kept)
+    return replace(fixed, labels=replace(labels, ignored=ignored)), pairs
+
+
+def _with_pieces_joined(errors: _Errors, label: Ints) -> Fixed:
+    """The sample with one detection for each of these labels in place of their pieces."""
+    is_piece = (errors.kind == SEAM_TRUNC) & np.isin(errors.about, label)
+    pieces = np.flatnonzero(is_piece)
+    # the pieces of a label are of one class: the first is the most confident
+    _, first = np.unique(errors.about[pieces], return_index=True)
+    leading = pieces[first]
+    conf = errors.sample.detections.conf[leading]
+    joined = _as_detections(errors.sample, label, conf, leading)
+    return _changed(errors, errors.kept & ~is_piece, joined)
 
 
 def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fixed:
     """The sample with some of its detections and others; of equal confidence, those of a smaller
     `place` come first.
 
-    What is kept keeps its candidates: to look for all anew is most of the work.
+    The detections that are kept keep their candidates: to find all anew is most of the work.
     """
     sample = errors.sample
     kept = np.flatnonzero(keep)
-    parts = [_part(sample, sample.detections, kept), *([] if added is None else [added])]
-    image, place, area = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("image", "place", "box_area")
-    )
+    parts = [_part(sample, sample.detections, kept)]
+    if added is not None:
+        parts.append(added)
+    detections, number = _together(sample, parts)
+    pairs = _renumbered(errors.well, keep, number[: len(kept)])
+    if added is not None and len(added):
+        more = candidates(replace(sample, detections=added), WELL)
+        pairs = _joined(pairs, replace(more, detection=number[len(kept) :][more.detection]))
+    if (pairs.detection[1:] < pairs.detection[:-1]).any():
+        pairs = pairs.take(np.argsort(pairs.detection, kind="stable"))
+    return replace(sample, detections=detections), pairs
+
+
+def _together(sample: EvaluationInputs, parts: list[Predicted]) -> tuple[Predicted, Ints]:
+    """The detections of all parts by `place`, and the number that each has among them."""
+    place = np.concatenate([part.place for part in parts])
+    image = np.concatenate([part.image for part in parts])
+    box_area = np.concatenate([part.box_area for part in parts])
+    instances = inst.concatenate([part.instances for part in parts])
     order = np.argsort(place, kind="stable")
     masks = None
     if sample.task == "segment":
         masks = concatenate([part.masks for part in parts if part.masks is not None]).take(order)
-    found = Predicted.of(
-        inst.concatenate([part.instances for part in parts]).take(order),
-        image[order],
-        area[order],
-        masks,
-    )
+    detections = Predicted.of(instances.take(order), image[order], box_area[order], masks)
     number = np.empty(len(order), np.int64)
-    number[order[found.place]] = np.arange(len(order))
-    before: Any = np.full(len(sample.detections), -1, np.int32)
-    before[kept] = number[: len(kept)]
-    pairs = errors.well.take(keep[errors.well.detection])
-    pairs = replace(pairs, detection=before[pairs.detection])
-    if added is not None and len(added):
-        more = candidates(replace(sample, detections=added), WELL)
-        own = np.concatenate([pairs.detection, number[len(kept) :][more.detection]])
-        pairs = Candidates(
-            own,
-            np.concatenate([pairs.label, more.label]),
-            np.concatenate([pairs.iou, more.iou]),
-            WELL,
-        )
-    if (pairs.detection[1:] < pairs.detection[:-1]).any():
-        pairs = pairs.take(np.argsort(pairs.detection, kind="stable"))
-    return replace(sample, detections=found), pairs
+    number[order[detections.place]] = np.arange(len(order))
+    return detections, number
 
 
-def _part(sample: EvaluationInputs, found: Predicted, index: Ints) -> Predicted:
-    """Some detections, with `place` their own numbers."""
-    masks = None if found.masks is None else found.masks.take(index)
-    own = _plain(sample, found.instances.take(index))
-    return Predicted(
-        own, found.image[index], index, found.rank[index], found.box_area[index], masks
-    )
+def _renumbered(pairs: Candidates, keep: Bools, number: Ints) -> Candidates:
+    """The candidates of detections that are kept, by their new numbers."""
+    new: Any = np.full(len(keep), -1, np.int32)
+    new[keep] = number
+    pairs = pairs.take(keep[pairs.detection])
+    return replace(pairs, detection=new[pairs.detection])
 
 
-def _of_labels(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
+def _joined(pairs: Candidates, more: Candidates) -> Candidates:
+    """All candidates, still in two parts."""
+    detection = np.concatenate([pairs.detection, more.detection])
+    label = np.concatenate([pairs.label, more.label])
+    iou = np.concatenate([pairs.iou, more.iou])
+    return Candidates(detection, label, iou, WELL)
+
+
+def _part(sample: EvaluationInputs, detections: Predicted, index: Ints) -> Predicted:
+    """Some detections, not ranked anew, with `place` their own numbers."""
+    part = Columns.take(detections, index)
+    return replace(part, instances=_compared(sample, part.instances), place=index)
+
+
+def _as_detections(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
     """Labels as detections."""
-    truth = sample.labels
-    masks = None if truth.masks is None else truth.masks.take(label)
-    own = replace(_plain(sample, truth.instances.take(label)), conf=conf)
-    return Predicted(own, truth.image[label], place, place, truth.box_area[label], masks)
+    labels = sample.labels
+    masks = labels.masks
+    if masks is not None:
+        masks = masks.take(label)
+    instances = replace(_compared(sample, labels.instances.take(label)), conf=conf)
+    return Predicted(instances, labels.image[label], place, place, labels.box_area[label], masks)
 
 
-def _plain(sample: EvaluationInputs, instances: Instances) -> Instances:
-    """Only with what its task compares, so that labels and detections have the same columns."""
+def _compared(sample: EvaluationInputs, instances: Instances) -> Instances:
+    """Only what the task compares, so that labels and detections have the same columns."""
     rings = instances.rings if sample.task == "obb" else None
     keypoints = instances.keypoints if sample.task == "pose" else None
     return replace(instances, rings=rings, keypoints=keypoints)

@@ -1,9 +1,9 @@
-"""The labels and detections of many images, as columns, in the order that all protocols count in."""
+"""The labels and detections of many images as columns, in the order in which protocols count."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,19 +17,41 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
 
 
+class InstanceColumns(Columns):
+    """Base of what has instances of many images."""
+
+    __slots__ = ()
+    instances: Instances
+
+    @property
+    def class_id(self) -> Ints:
+        return self.instances.class_id
+
+    @property
+    def boxes(self) -> Floats:
+        return self.instances.boxes
+
+    @property
+    def area(self) -> Floats:
+        return self.instances.area
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class GroundTruth(Columns):
+class GroundTruth(InstanceColumns):
     """The labels of many images, in the order of the images.
 
     Attributes:
-        instances: `(G,)`; `area` decides the size bin (of a COCO file the annotation's own).
+        instances: `(G,)`; `area` decides the size bin (in a COCO file, the annotation's area).
         image: `(G,)` int64 number of the image.
-        crowd: `(G,)` COCO's iscrowd: a region that any number of detections may lie in.
-        ignored: `(G,)` counts neither as found nor as missed: a crowd, a label without any
-            keypoint.
-        box_area: `(G,)` width times height of the box as it was given, which IoU is made of.
-        masks: of outlines, their pixels.
-        difficult: `(G,)` the same where a protocol asks for it (VOC, DOTA). Default: those ignored.
+        crowd: `(G,)` COCO's iscrowd: a region that any number of detections may match.
+        ignored: `(G,)` True for labels that count neither as found nor as missed: crowds, and
+            labels without any keypoint.
+        box_area: `(G,)` width times height of the box as given, from which IoU is computed.
+        masks: the pixels of outlines.
+        difficult: `(G,)` labels that VOC and DOTA ignore. Default: those ignored.
     """
 
     instances: Instances
@@ -41,34 +63,30 @@ class GroundTruth(Columns):
     difficult: Bools = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        n = len(self.instances)
         if self.crowd is None:
-            object.__setattr__(self, "crowd", np.zeros(n, bool))
+            object.__setattr__(self, "crowd", np.zeros(len(self.instances), bool))
         if self.ignored is None:
             object.__setattr__(self, "ignored", self.crowd)
         if self.difficult is None:
             object.__setattr__(self, "difficult", self.ignored)
         if self.box_area is None:
-            object.__setattr__(self, "box_area", box.area(self.instances.boxes))
+            object.__setattr__(self, "box_area", box.area(self.boxes))
         if (np.diff(self.image) < 0).any():
             raise TilerError("labels come in the order of their images")
 
-    def __len__(self) -> int:
-        return len(self.instances)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Predicted(Columns):
-    """The detections of many images by class, then confidence; those of equal confidence as they
-    were given.
+class Predicted(InstanceColumns):
+    """The detections of many images by class, the most confident first; those of equal confidence
+    as given.
 
     Attributes:
-        instances: `(D,)`; `area` decides the size bin where nothing is matched.
-        image: `(D,)` int64.
-        place: `(D,)` which of those given each is.
+        instances: `(D,)`; `area` decides the size bin of those that are not matched.
+        image: `(D,)` int64 number of the image.
+        place: `(D,)` the index of each among the detections given.
         rank: `(D,)` place among the detections of its image and class, from 0.
-        box_area: `(D,)` width times height as they were given. Default: of the boxes.
-        masks: of outlines, their pixels.
+        box_area: `(D,)` width times height as given. Default: of the boxes.
+        masks: the pixels of outlines.
     """
 
     instances: Instances
@@ -86,56 +104,56 @@ class Predicted(Columns):
         box_area: Floats | None = None,
         masks: Masks | None = None,
     ) -> Predicted:
-        """Of detections in any order; of equal confidence, those of the first image count first,
+        """From detections in any order; of equal confidence, those of the first image come first,
         then as given.
 
         Raises:
-            TilerError: a confidence is missing, or no number.
+            TilerError: a confidence is missing or not finite.
 
-        >>> found = Predicted.of(Instances(np.array([0, 0]), np.zeros((2, 4)), conf=np.array([0.2, 0.9])), np.array([0, 0]))
-        >>> found.place.tolist(), found.rank.tolist()
+        >>> two = Instances(np.array([0, 0]), np.zeros((2, 4)), conf=np.array([0.2, 0.9]))
+        >>> detections = Predicted.of(two, np.array([0, 0]))
+        >>> detections.place.tolist(), detections.rank.tolist()
         ([1, 0], [0, 1])
         """
         conf = instances.conf
         if conf is None or not np.isfinite(conf).all():
             raise TilerError("detections need a confidence each, a finite number")
+        if box_area is None:
+            box_area = box.area(instances.boxes)
         order = ranked(instances.class_id, conf, image)
-        by_class, by_image = instances.class_id[order], image[order]
-        area = box.area(instances.boxes) if box_area is None else box_area
-        rank = places(by_class, by_image)
-        return cls(
-            instances.take(order),
-            by_image,
-            order,
-            rank,
-            area[order],
-            None if masks is None else masks.take(order),
-        )
+        if masks is not None:
+            masks = masks.take(order)
+        ordered = instances.take(order)
+        rank = places(ordered.class_id, image[order])
+        return cls(ordered, image[order], order, rank, box_area[order], masks)
 
-    def __len__(self) -> int:
-        return len(self.instances)
+    @property
+    def conf(self) -> Floats:
+        return self.instances.confidence
 
     def take(self, index: Ints | Bools) -> Predicted:
         """The detections at the given indices, ascending, or where a mask is True; ranked among
         themselves.
         """
         taken = Columns.take(self, index)
-        return replace(taken, rank=places(taken.instances.class_id, taken.image))
+        return replace(taken, rank=places(taken.class_id, taken.image))
 
 
 def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
     """Order by class, then confidence (the highest first), then image, then place."""
-    order = (
-        np.arange(len(conf)) if (np.diff(image) >= 0).all() else np.argsort(image, kind="stable")
-    )
+    if (np.diff(image) >= 0).all():
+        order = np.arange(len(conf))
+    else:
+        order = np.argsort(image, kind="stable")
     order = order[np.argsort(-conf[order], kind="stable")]
     return np.asarray(order[by_number(class_id[order])])
 
 
 def by_number(numbers: Ints) -> Ints:
-    """A stable order of numbers from 0 on; few bits are sorted much faster."""
-    small = len(numbers) == 0 or numbers.max() < 2**15
-    return np.argsort(numbers.astype(np.int16) if small else numbers, kind="stable")
+    """The stable order of numbers from 0 on. Numbers of 16 bits are sorted much faster."""
+    if len(numbers) == 0 or numbers.max() < 2**15:
+        return np.argsort(numbers.astype(np.int16), kind="stable")
+    return np.argsort(numbers, kind="stable")
 
 
 def places(*keys: Ints) -> Ints:
@@ -145,9 +163,9 @@ def places(*keys: Ints) -> Ints:
     [0, 1, 0, 2]
     """
     order = np.lexsort(keys)
-    new = np.ones(len(order), bool)
-    new[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
-    starts = np.flatnonzero(new)
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    starts = np.flatnonzero(is_first)
     counts = np.diff(np.append(starts, len(order)))
     result = np.empty(len(order), np.int64)
     result[order] = np.arange(len(order)) - np.repeat(starts, counts)
@@ -159,9 +177,10 @@ class EvaluationInputs:
     """What is scored: labels and detections of the same images and classes.
 
     Attributes:
-        images: their number.
+        images: the number of images.
         classes: the number of classes.
-        task: what IoU means: of boxes, of OBBs' areas, of masks' pixels, or OKS of keypoints.
+        task: says how IoU is computed: from boxes, areas of OBBs or pixels of masks; for poses it
+            is the OKS of keypoints.
     """
 
     labels: GroundTruth
@@ -171,24 +190,30 @@ class EvaluationInputs:
     task: Task = "detect"
 
     def __post_init__(self) -> None:
-        for what, columns in (("label", self.labels), ("detection", self.detections)):
-            rows: Any = columns
-            for name, values, end in (
-                ("class", rows.instances.class_id, self.classes),
-                ("image", rows.image, self.images),
-            ):
-                wrong = values[(values < 0) | (values >= end)]
-                if len(wrong):
-                    raise TilerError(f"a {what} of {name} {int(wrong[0])}, expected 0 to {end - 1}")
+        for rows, name in ((self.labels, "label"), (self.detections, "detection")):
+            self._check(name, "class", rows.class_id, self.classes)
+            self._check(name, "image", rows.image, self.images)
+
+    @staticmethod
+    def _check(rows: str, column: str, numbers: Ints, end: int) -> None:
+        wrong = numbers[(numbers < 0) | (numbers >= end)]
+        if len(wrong):
+            first = int(wrong[0])
+            raise TilerError(f"a {rows} of {column} {first}, expected 0 to {end - 1}")
 
     def positives(self, counted: Bools) -> Ints:
-        """`(classes,)` how many labels of each class are among those counted."""
-        return np.bincount(self.labels.instances.class_id[counted], minlength=self.classes)
+        """`(classes,)` number of labels of each class among those counted."""
+        return np.bincount(self.labels.class_id[counted], minlength=self.classes)
+
+    def class_bounds(self) -> Ints:
+        """`(classes + 1,)` where the detections of each class begin, and the end of the last."""
+        class_id = self.detections.class_id
+        return np.searchsorted(class_id, np.arange(self.classes + 1))
 
     def most(self) -> int:
-        """The largest number of detections or labels of one class in one image: no smaller
-        `max_dets` leaves all in.
+        """The largest number of detections or labels of one class in one image: a `max_dets` of
+        this or more leaves all in.
         """
-        truth = self.labels
-        labels = places(truth.instances.class_id, truth.image).max(initial=-1)
-        return int(max(labels, self.detections.rank.max(initial=-1))) + 1
+        rank = places(self.labels.class_id, self.labels.image)
+        highest = max(rank.max(initial=-1), self.detections.rank.max(initial=-1))
+        return int(highest) + 1

@@ -1,4 +1,4 @@
-"""The tiles that the images of a sample were cut into, and which of them each detection came from."""
+"""The tiles of a sample's images, and the tiles that each detection came from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TileLayout:
         interior: `(T, 4)` True for a side (left, top, right, bottom) that is not the image's
             border.
         scale: `(T,)` tile px per image px.
-        offsets: `(I + 1,)` the tiles of image i are `offsets[i]` to `offsets[i + 1]`.
+        offsets: `(I + 1,)` image i has the tiles from `offsets[i]` up to `offsets[i + 1]`.
         sizes: `(I, 2)` width and height of the images.
     """
 
@@ -39,19 +39,20 @@ class TileLayout:
     def of(cls, rects: Sequence[Floats], scales: Sequence[Floats], sizes: Floats) -> TileLayout:
         """From the tiles of each image.
 
-        >>> layout = TileLayout.of([np.array([[0, 0, 640, 640.0]])], [np.ones(1)], np.array([[1000, 640.0]]))
+        >>> tile = np.array([[0, 0, 640, 640.0]])
+        >>> layout = TileLayout.of([tile], [np.ones(1)], np.array([[1000, 640.0]]))
         >>> layout.interior.tolist(), len(layout)
         ([[False, False, True, False]], 1)
         """
-        parts = [
-            Tiles.of(own, (float(w), float(h))) for own, (w, h) in zip(rects, sizes, strict=True)
-        ]
+        interior = [np.empty((0, 4), bool)]
+        for tiles, (width, height) in zip(rects, sizes, strict=True):
+            interior.append(Tiles.of(tiles, (float(width), float(height))).interior)
         return cls(
-            np.concatenate([np.empty((0, 4)), *rects]),
-            np.concatenate([np.empty((0, 4), bool), *(part.interior for part in parts)]),
-            np.concatenate([np.empty(0), *scales]),
-            ragged.offsets([len(own) for own in rects]),
-            np.asarray(sizes, np.float64),
+            rects=np.concatenate([np.empty((0, 4)), *rects]),
+            interior=np.concatenate(interior),
+            scale=np.concatenate([np.empty(0), *scales]),
+            offsets=ragged.offsets([len(tiles) for tiles in rects]),
+            sizes=np.asarray(sizes, np.float64),
         )
 
     def __len__(self) -> int:
@@ -65,14 +66,15 @@ class TileLayout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origins:
-    """What detectors said on the tiles, and what each detection of the sample was merged from.
+    """Where each detection of the sample came from, and the predictions on tiles before merging.
 
     Attributes:
-        tile: `(S,)` the tiles (of the layout) that detections come from, detection after detection.
-        offsets: `(D + 1,)` those of detection d, in the sample's order, are `offsets[d]` to
+        tile: `(S,)` the tiles (of the layout) that detections come from, one detection after the
+            other.
+        offsets: `(D + 1,)` detection d, in the sample's order, has those from `offsets[d]` up to
             `offsets[d + 1]`.
-        raw: `(R,)` the predictions on tiles before they were merged, in px of their image, or None
-            where they are not at hand.
+        raw: `(R,)` the predictions on tiles before merging, in px of their image; None where they
+            are unknown.
         raw_tile: `(R,)` the tile of each.
     """
 

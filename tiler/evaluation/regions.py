@@ -1,6 +1,4 @@
-"""Regions of an image in which nobody labelled anything: what lies there is not scored, as in
-VisDrone.
-"""
+"""Ignored regions: parts of an image that were not labelled and are not scored, as in VisDrone."""
 
 from __future__ import annotations
 
@@ -24,13 +22,13 @@ def dropped(
     """`(N,)` True for boxes that lie in the regions of their image by `share` of their area or
     more.
 
-    For labels and for detections alike. What several regions cover counts once. Of a box without
-    area its centre decides, on an edge too. VisDrone2018-DET-toolkit (utils/dropObjectsInIgr.m)
-    counts pixels instead, of regions and boxes rounded to them.
+    For labels and for detections alike. What several regions cover counts once. A box without area
+    lies in a region if its centre does, edges included. VisDrone2018-DET-toolkit
+    (utils/dropObjectsInIgr.m) counts pixels instead, of regions and boxes rounded to them.
 
     Args:
         boxes: `(N, 4)`, image: `(N,)` number of the image of each.
-        regions: `(M, 4)`, region_image: `(M,)` likewise, in any order.
+        regions: `(M, 4)`, region_image: `(M,)` number of the image of each, in any order.
         share: above 0, up to 1.
 
     >>> boxes = np.array([[0, 0, 10, 10], [6, 0, 16, 10], [0, 0, 10, 10.0]])
@@ -39,23 +37,34 @@ def dropped(
     [True, False, False]
     """
     area = box.area(boxes)
+    centre = np.tile(box.centres(boxes), 2)
     # where there is no area, a square about the centre finds the regions it may lie in
-    centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, [0, 1, 0, 1]]
-    extent = np.where(area[:, None] > 0, boxes, centre + np.array([-0.5, -0.5, 0.5, 0.5]))
-    none = np.empty(0, np.int64)
-    met = list(neighbours.alike(extent, regions, image, region_image))
-    i = np.concatenate([none, *(i for i, _ in met)])
-    j = np.concatenate([none, *(j for _, j in met)])
-    order = np.argsort(i, kind="stable")
-    i, j = i[order], j[order]
-
+    square = centre + np.array([-0.5, -0.5, 0.5, 0.5])
+    extent = np.where(area[:, None] > 0, boxes, square)
+    number, region = _meetings(extent, image, regions, region_image)
+    flat = area[number] == 0
+    is_inside = box.inside(centre[number[flat]], regions[region[flat]])
     result = np.zeros(len(boxes), bool)
-    point = area[i] == 0
-    within = box.inside(centre[i[point]], regions[j[point]])
-    result[i[point][within]] = True
-    i, j = i[~point], j[~point]
-    some, first = np.unique(i, return_index=True)
-    pieces = shapely.box(*box.intersection(boxes[i], regions[j]).T)
-    covered = shapely.area(overlay.united(pieces, first))
-    result[some] = covered >= share * area[some]
+    result[number[flat][is_inside]] = True
+    chosen, covered = _covered(boxes, number[~flat], regions[region[~flat]])
+    result[chosen] = covered >= share * area[chosen]
     return result
+
+
+def _covered(boxes: Floats, number: Ints, regions: Floats) -> tuple[Ints, Floats]:
+    """The boxes that are among these, ascending, and the area that their regions cover of each.
+
+    Args:
+        number: `(P,)` box of each region, ascending.
+        regions: `(P, 4)`.
+    """
+    pieces = shapely.box(*box.intersection(boxes[number], regions).T)
+    chosen, first = np.unique(number, return_index=True)
+    return chosen, shapely.area(overlay.united(pieces, first))
+
+
+def _meetings(boxes: Floats, image: Ints, regions: Floats, region_image: Ints) -> tuple[Ints, Ints]:
+    """Boxes, ascending, and the regions of their image that they meet."""
+    number, region = neighbours.collected(neighbours.alike(boxes, regions, image, region_image))
+    order = np.argsort(number, kind="stable")
+    return number[order], region[order]

@@ -1,8 +1,8 @@
-"""What the seams of tiles cost, on the full image: recall, duplicates, false positives and size in
+"""What the seams of tiles cost on the full image: recall, duplicates, false positives, and size in
 network pixels.
 
 A box is near a seam when no tile holds it with pixels to spare. Its containment margin says how
-many, and everything here is a table over that margin, or over the distance to a tile's side.
+many, and everything here is a table over that margin, or over the distance to the side of a tile.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from tiler.errors import TilerError
 from tiler.evaluation import bootstrap, coco
 from tiler.evaluation.bins import Bin
+from tiler.evaluation.candidates import same_class
 from tiler.geometry import boxes as box
-from tiler.geometry import neighbours
+from tiler.geometry import neighbours, ragged
 from tiler.matching.tiles import OUTWARDS
 
 if TYPE_CHECKING:
     from tiler.evaluation.candidates import Candidates
-    from tiler.evaluation.inputs import EvaluationInputs
+    from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
     from tiler.evaluation.layout import TileLayout
     from tiler.types import Bools, Floats, Ints
+
+    Rows = TypeVar("Rows", GroundTruth, Predicted)
 
 # px: labels of a smaller margin are at a seam, those of this or a larger one are not
 SEAM, INSIDE = 4.0, 64.0
@@ -49,12 +52,12 @@ class Visibility:
     """How the tiles of its image show each of N boxes.
 
     Attributes:
-        margin: `(N,)` px. Of a tile, how far the box lies inside its interior sides, the least of
-            them (those on the image's border cut nothing: without others, inf). Of the box, the
-            largest of the tiles that it meets: below 0 every tile cuts it, by that many px; -inf
-            where it meets none.
-        share: `(N,)` the largest part of its area that one tile shows.
-        tiles: `(N,)` how many tiles show a large enough part.
+        margin: `(N,)` px. In one tile, how far the box lies inside the interior sides, the least of
+            them; the image's border cuts nothing, so without interior sides it is inf. Of the box,
+            the largest over the tiles that it meets: below 0 if every tile cuts it, by that many
+            px; -inf if it meets none.
+        share: `(N,)` the largest share of its area that one tile shows.
+        tiles: `(N,)` number of tiles that show a large enough share.
     """
 
     margin: Floats
@@ -65,47 +68,58 @@ class Visibility:
 def visibility(
     boxes: Floats, image: Ints, layout: TileLayout, min_share: float = 0.25
 ) -> Visibility:
-    """How the tiles show boxes. A tile meets a box if they share area, or if it has the centre of a
-    box that has no area.
+    """How the tiles show boxes. A tile meets a box if they have common area, or if the box has no
+    area and its centre lies in the tile.
 
     Args:
         boxes: `(N, 4)` xyxy, px of their image.
-        image: `(N,)`.
-        min_share: the part of its area, above 0, with which a box counts as seen in a tile.
+        image: `(N,)` number of the image.
+        min_share: the share of its area, above 0, from which on a tile shows a box.
 
     >>> from tiler.evaluation.layout import TileLayout
-    >>> layout = TileLayout.of([np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])], [np.ones(2)], np.array([[1152, 640.0]]))
-    >>> seen = visibility(np.array([[0, 0, 100, 50], [600, 0, 630, 30], [448, 0, 704, 9.0]]), np.zeros(3, int), layout)
-    >>> seen.margin.tolist(), seen.share.tolist(), seen.tiles.tolist()
+    >>> tiles = np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])
+    >>> layout = TileLayout.of([tiles], [np.ones(2)], np.array([[1152, 640.0]]))
+    >>> boxes = np.array([[0, 0, 100, 50], [600, 0, 630, 30], [448, 0, 704, 9.0]])
+    >>> shown = visibility(boxes, np.zeros(3, int), layout)
+    >>> shown.margin.tolist(), shown.share.tolist(), shown.tiles.tolist()
     ([540.0, 88.0, -64.0], [1.0, 1.0, 0.75], [1, 2, 2])
     """
     margin = np.full(len(boxes), -np.inf)
     share = np.zeros(len(boxes))
     tiles = np.zeros(len(boxes), np.int64)
     area = box.area(boxes)
-    for i, j in _shown(boxes, area, image, layout):
-        inwards = (layout.rects[j] - boxes[i]) * OUTWARDS
-        np.maximum.at(margin, i, np.where(layout.interior[j], inwards, np.inf).min(axis=1))
-        common = box.area(box.intersection(boxes[i], layout.rects[j]))
-        part = np.divide(common, area[i], out=np.ones(len(i)), where=area[i] > 0)
-        np.maximum.at(share, i, part)
-        np.add.at(tiles, i, part >= min_share)
+    for number, tile in _meetings(boxes, area, image, layout):
+        rects = layout.rects[tile]
+        inwards = (rects - boxes[number]) * OUTWARDS
+        least = np.where(layout.interior[tile], inwards, np.inf).min(axis=1)
+        np.maximum.at(margin, number, least)
+        common = box.area(box.intersection(boxes[number], rects))
+        part = _share(common, area[number])
+        np.maximum.at(share, number, part)
+        np.add.at(tiles, number, part >= min_share)
     return Visibility(margin, share, tiles)
 
 
-def _shown(
+def _share(part: Floats, whole: Floats) -> Floats:
+    """The quotient, 1 where the whole is 0."""
+    result = np.ones(len(part))
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _meetings(
     boxes: Floats, area: Floats, image: Ints, layout: TileLayout
 ) -> Iterator[tuple[Ints, Ints]]:
     """Boxes and the tiles that they meet."""
-    of_tile = layout.image()
-    yield from neighbours.alike(boxes, layout.rects, image, of_tile)
+    tile_image = layout.image()
+    yield from neighbours.alike(boxes, layout.rects, image, tile_image)
     flat = np.flatnonzero(area <= 0)
-    centre = (boxes[flat, :2] + boxes[flat, 2:]) / 2
+    centre = box.centres(boxes[flat])
     # the search leaves out what has no size
     around = np.concatenate([centre - 1, centre + 1], axis=1)
-    for i, j in neighbours.alike(around, layout.rects, image[flat], of_tile):
-        held = box.inside(np.tile(centre[i], 2), layout.rects[j])
-        yield flat[i[held]], j[held]
+    for number, tile in neighbours.alike(around, layout.rects, image[flat], tile_image):
+        inside = box.inside(np.tile(centre[number], 2), layout.rects[tile])
+        yield flat[number[inside]], tile[inside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +128,12 @@ class SeamRow:
 
     Attributes:
         margin: name of the bin.
-        labels: how many count.
-        recall50: the part of them that is found at an IoU of .5.
+        labels: number of labels that count.
+        recall50: the share of them that is found at an IoU of .5.
         recall: the mean of that over the thresholds .5 to .95.
-        duplicates: per label, detections of its class of an IoU of .5 and more that are matched to
-            no label; one that overlaps several labels is a duplicate of the one it overlaps most.
+        duplicates: number for each label. A duplicate is a detection of its class that has an IoU
+            of .5 or more and is matched to no label; of several labels it is a duplicate of the one
+            it overlaps most.
         iou: mean over the labels found at .5.
     """
 
@@ -133,7 +148,7 @@ class SeamRow:
 def table(
     sample: EvaluationInputs, pairs: Candidates, matched: Ints, visibility: Visibility
 ) -> list[SeamRow]:
-    """How labels are found by their margin, from those that are cut most to those far from seams.
+    """How labels are found, by their margin: from those cut most to those far from seams.
 
     Args:
         pairs: candidates of the sample, from an IoU of .5 or less on.
@@ -146,9 +161,10 @@ def table(
     >>> from tiler.evaluation.candidates import candidates
     >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
-    >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 68, 8.0]]), np.zeros(2, int)
-    >>> found = Predicted.of(Instances(zero, label[[0, 0]], conf=np.ones(2)), zero)
-    >>> sample = EvaluationInputs(GroundTruth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> boxes, zero = np.array([[0, 0, 8, 8], [60, 0, 68, 8.0]]), np.zeros(2, int)
+    >>> labels = GroundTruth(Instances(zero, boxes), zero)
+    >>> detections = Predicted.of(Instances(zero, boxes[[0, 0]], conf=np.ones(2)), zero)
+    >>> sample = EvaluationInputs(labels, detections, images=1, classes=1)
     >>> pairs = candidates(sample)
     >>> margins = Visibility(np.array([56.0, -4.0]), np.ones(2), np.ones(2, int))
     >>> rows = table(sample, pairs, coco.matched(sample, pairs), margins)
@@ -162,55 +178,63 @@ def table(
             f"duplicates need the candidates from an IoU of {coco.THRESHOLDS[0]} on, got those "
             f"from {pairs.least}"
         )
-    counted = ~sample.labels.ignored
-    where = np.where(counted, np.digitize(visibility.margin, MARGINS), len(MARGIN_NAMES))
+    margin = np.digitize(visibility.margin, MARGINS)
+    margin[sample.labels.ignored] = len(MARGIN_NAMES)
+    columns = _table_columns(sample, pairs, matched, margin)
+    rows = []
+    for name, labels, *values in zip(MARGIN_NAMES, *columns, strict=True):
+        rows.append(SeamRow(name, int(labels), *values))
+    return rows
 
-    def total(label: Ints, values: Floats | None = None) -> Floats:
-        return np.bincount(where[label], values, len(MARGIN_NAMES) + 1)[:-1].astype(float)
 
-    known = _known(sample, matched)
-    every = np.arange(len(known))
-    labels, found = total(every), total(every, known[:, 0].astype(float))
+def _table_columns(
+    sample: EvaluationInputs, pairs: Candidates, matched: Ints, margin: Ints
+) -> list[list[float]]:
+    """The columns of `SeamRow`, after the name.
+
+    Args:
+        margin: `(G,)` bin of each label; the one after the last for a label that does not count.
+    """
+    found = _found(sample, matched)
     right = matched[pairs.detection, 0] == pairs.label
-    again = _duplicated(sample, pairs, matched)
-    columns = (
-        _over(found, labels),
-        _over(total(every, known.mean(axis=1)), labels),
-        _over(total(again), labels),
-        _over(total(pairs.label[right], pairs.iou[right]), found),
-    )
-    numbers = zip(*(column.tolist() for column in columns), strict=True)
-    return [
-        SeamRow(name, int(n), *row)
-        for name, n, row in zip(MARGIN_NAMES, labels, numbers, strict=True)
-    ]
+    labels = _totals(margin)
+    found50 = _totals(margin, found[:, 0].astype(float))
+    recall50 = _over(found50, labels)
+    recall = _over(_totals(margin, found.mean(axis=1)), labels)
+    duplicates = _over(_totals(margin[_duplicated(sample, pairs, matched)]), labels)
+    iou = _over(_totals(margin[pairs.label[right]], pairs.iou[right]), found50)
+    return [column.tolist() for column in (labels, recall50, recall, duplicates, iou)]
 
 
-def _known(sample: EvaluationInputs, matched: Ints) -> Bools:
-    """`(G, T)` which labels are found at each threshold."""
-    known = np.zeros((len(sample.labels), matched.shape[1]), bool)
-    found, threshold = np.nonzero(matched >= 0)
-    known[matched[found, threshold], threshold] = True
-    return known
+def _totals(margin: Ints, values: Floats | None = None) -> Floats:
+    """The sum of values, or their number, in each bin of margin."""
+    totals = np.bincount(margin, values, len(MARGIN_NAMES) + 1)
+    return totals[:-1].astype(float)
+
+
+def _found(sample: EvaluationInputs, matched: Ints) -> Bools:
+    """`(G, T)` the labels that are found at each threshold."""
+    result = np.zeros((len(sample.labels), matched.shape[1]), bool)
+    detection, threshold = np.nonzero(matched >= 0)
+    result[matched[detection, threshold], threshold] = True
+    return result
 
 
 def _duplicated(sample: EvaluationInputs, pairs: Candidates, matched: Ints) -> Ints:
-    """For each detection that is a duplicate, of which label."""
-    classes = (
-        sample.detections.instances.class_id[pairs.detection]
-        == sample.labels.instances.class_id[pairs.label]
-    )
-    again = np.flatnonzero(
-        (matched[pairs.detection, 0] < 0) & (pairs.iou >= coco.THRESHOLDS[0]) & classes
-    )
+    """The label of each detection that is a duplicate."""
+    unmatched = matched[pairs.detection, 0] < 0
+    enough = pairs.iou >= coco.THRESHOLDS[0]
+    duplicates = np.flatnonzero(unmatched & enough & same_class(sample, pairs))
     # the first of a detection's pairs is its best
-    most = np.diff(pairs.detection[again], prepend=-1) > 0
-    return np.asarray(pairs.label[again[most]])
+    best = duplicates[ragged.firsts(pairs.detection[duplicates])]
+    return pairs.label[best]
 
 
 def _over(part: Floats, whole: Floats) -> Floats:
     """The quotient, NaN where the whole is 0."""
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
+    result = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +242,19 @@ class Gap:
     """How much recall at an IoU of .5 is lost at seams; NaN where there is nothing to compare.
 
     Attributes:
-        seam: labels of a margin below 4 px.
-        inside: labels of a margin of 64 px or more.
+        seam: number of labels with a margin below 4 px.
+        inside: number of labels with a margin of 64 px or more.
         recall_seam: of those at seams.
         recall_inside: of those inside.
         gap: the second less the first: positive where seams cost.
         low, high: where the true gap is likely to lie (95 %, `bootstrap.moved`); NaN with labels in
             fewer than 5 images.
-        size_matched: the gap between labels of one size, over sizes as they are at seams. Small
+        size_matched: the gap between labels of one size, over the sizes of labels at seams. Small
             objects lie less often at seams and are harder to find, which hides part of the plain
             gap.
         size_matched_low, size_matched_high: as low and high.
-        covered: labels at seams whose size there is inside too, of which `size_matched` is made.
+        covered: number of labels at seams whose size occurs inside too; `size_matched` is computed
+            from these.
     """
 
     seam: int
@@ -246,13 +271,15 @@ class Gap:
 
     @property
     def missing(self) -> str | None:
-        """Which labels there are none of, so that there is no gap; None where there is one."""
-        at_seam = f"at a seam (less than {SEAM:g} px inside every tile)"
-        inside = f"{INSIDE:g} px or more inside a tile"
-        places = [
-            place for place, count in ((at_seam, self.seam), (inside, self.inside)) if not count
-        ]
-        return f"no label lies {' or '.join(places)}" if places else None
+        """Which labels are missing, so that there is no gap; None where there is one."""
+        places = []
+        if not self.seam:
+            places.append(f"at a seam (less than {SEAM:g} px inside every tile)")
+        if not self.inside:
+            places.append(f"{INSIDE:g} px or more inside a tile")
+        if not places:
+            return None
+        return f"no label lies {' or '.join(places)}"
 
 
 def gap(
@@ -266,8 +293,8 @@ def gap(
     """The seam gap, plain and between labels of one size, and their bootstrap intervals over
     images.
 
-    Images are drawn as for the intervals of AP, by the same weights. Replicates that leave nothing
-    to compare are left out.
+    Images are drawn as for the intervals of AP, with the same weights. Replicates in which there is
+    nothing to compare are left out.
 
     Args:
         matched: `(D, T)` of `coco.matched`.
@@ -277,60 +304,127 @@ def gap(
 
     >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
-    >>> label, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 5), np.repeat(np.arange(5), 2)
-    >>> found = Predicted.of(Instances(np.zeros(8, int), label[:8], conf=np.ones(8)), image[:8])
-    >>> sample = EvaluationInputs(GroundTruth(Instances(np.zeros(10, int), label), image), found, images=5, classes=1)
+    >>> boxes, image = np.array([[0, 0, 9, 9], [20, 0, 29, 9.0]] * 5), np.repeat(np.arange(5), 2)
+    >>> labels = GroundTruth(Instances(np.zeros(10, int), boxes), image)
+    >>> given = Instances(np.zeros(8, int), boxes[:8], conf=np.ones(8))
+    >>> sample = EvaluationInputs(labels, Predicted.of(given, image[:8]), images=5, classes=1)
     >>> margins = Visibility(np.array([80.0, -2] * 5), np.ones(10), np.ones(10, int))
     >>> result = gap(sample, np.array([[0], [1], [2], [-1], [4], [-1], [6], [-1]]), margins)
-    >>> round(result.gap, 2), round(result.size_matched, 2), result.covered, result.low < result.gap < result.high
-    (0.6, 0.6, 5, True)
+    >>> round(result.gap, 2), round(result.size_matched, 2), result.covered
+    (0.6, 0.6, 5)
+    >>> result.low < result.gap < result.high
+    True
     """
-    counted = ~sample.labels.ignored & ((visibility.margin < SEAM) | (visibility.margin >= INSIDE))
-    size = np.digitize(sample.labels.instances.area if areas is None else areas, np.square(SIDES))
-    place = (sample.labels.image * (len(SIDES) + 1) + size) * 2 + (visibility.margin >= INSIDE)
-    shape = (sample.images, len(SIDES) + 1, 2)
-    known = _known(sample, matched)[:, 0]
-    counts = np.stack(
-        [np.bincount(place[w], minlength=prod(shape)) for w in (counted, counted & known)]
-    ).astype(float)
-    labels, found = counts.reshape(2, *shape)
-    plain, alike, common = _gaps(labels.sum(axis=0), found.sum(axis=0))
-    ends = np.full((2, 2), np.nan)
-    if bootstrap.few(sample.images, int((labels.sum(axis=(1, 2)) > 0).sum())) is None:
-        weights = bootstrap.weights(sample.images, replicates, seed).astype(float)
-        drawn = (weights @ counts.reshape(2, sample.images, -1)).reshape(2, replicates, *shape[1:])
-        gaps = zip((plain, alike), _gaps(*drawn), strict=False)
-        ends = np.clip(
-            [bootstrap.moved(float(value), replicate) for value, replicate in gaps], -1, 1
-        )
-    seam, inside = labels.sum(axis=(0, 1)).astype(int).tolist()
-    at_seam, further = _over(found.sum(axis=(0, 1)), labels.sum(axis=(0, 1))).tolist()
-    (low, high), (alike_low, alike_high) = ends.tolist()
+    if areas is None:
+        areas = sample.labels.area
+    counts = _seam_counts(sample, matched, visibility, areas)
+    total = counts.total()
+    seam, inside = total.labels.sum(axis=0).astype(int).tolist()
+    recall_seam, recall_inside = total.recall().tolist()
+    (low, high), (matched_low, matched_high) = _intervals(counts, replicates, seed)
     return Gap(
-        seam,
-        inside,
-        at_seam,
-        further,
-        float(plain),
-        low,
-        high,
-        float(alike),
-        alike_low,
-        alike_high,
-        int(common),
+        seam=seam,
+        inside=inside,
+        recall_seam=recall_seam,
+        recall_inside=recall_inside,
+        gap=float(total.gap()),
+        low=low,
+        high=high,
+        size_matched=float(total.size_matched()),
+        size_matched_low=matched_low,
+        size_matched_high=matched_high,
+        covered=int(total.covered()),
     )
 
 
-def _gaps(labels: Floats, found: Floats) -> tuple[Floats, Floats, Floats]:
-    """Plain and size-matched gap, and the labels at seams that the second is of; `(..., sizes, 2)`,
-    seam and inside.
+@dataclass(frozen=True, slots=True, eq=False)
+class _SeamCounts:
+    """Numbers of labels `(..., S, 2)`, by size, at seams and inside: all, and those found.
+
+    The first axis, where there is one, is that of images or replicates.
     """
-    plain = np.diff(_over(found.sum(axis=-2), labels.sum(axis=-2)))[..., 0]
-    common = (labels > 0).all(axis=-1)
-    weight = np.where(common, labels[..., 0], 0.0)
-    lost = np.where(common, np.diff(_over(found, labels))[..., 0], 0.0)
-    covered = weight.sum(axis=-1)
-    return plain, _over((weight * lost).sum(axis=-1), covered), covered
+
+    labels: Floats
+    found: Floats
+
+    def total(self) -> _SeamCounts:
+        """`(S, 2)` of all images."""
+        return _SeamCounts(self.labels.sum(axis=0), self.found.sum(axis=0))
+
+    def drawn(self, weights: Floats) -> _SeamCounts:
+        """`(R, S, 2)` of replicates, by `(R, I)` weights of the images."""
+        return _SeamCounts(_weighted(weights, self.labels), _weighted(weights, self.found))
+
+    def recall(self) -> Floats:
+        """`(..., 2)` at seams and inside."""
+        return _over(self.found.sum(axis=-2), self.labels.sum(axis=-2))
+
+    def gap(self) -> Floats:
+        """How much lower recall is at seams."""
+        return np.asarray(np.diff(self.recall())[..., 0])
+
+    def size_matched(self) -> Floats:
+        """The same between labels of one size, weighted by the labels at seams."""
+        lost = np.diff(_over(self.found, self.labels))[..., 0]
+        lost = np.where(self._comparable(), lost, 0.0)
+        return _over((self._weight() * lost).sum(axis=-1), self.covered())
+
+    def covered(self) -> Floats:
+        """Number of labels at seams whose size occurs inside too."""
+        return np.asarray(self._weight().sum(axis=-1))
+
+    def _comparable(self) -> Bools:
+        """`(..., S)` sizes of which there are labels at seams and inside."""
+        return np.asarray((self.labels > 0).all(axis=-1))
+
+    def _weight(self) -> Floats:
+        """`(..., S)` number of labels at seams, of these sizes."""
+        return np.where(self._comparable(), self.labels[..., 0], 0.0)
+
+
+def _weighted(weights: Floats, counts: Floats) -> Floats:
+    """`(R, S, 2)` sums of the counts `(I, S, 2)` of images."""
+    sums = weights @ counts.reshape(len(counts), -1)
+    return np.asarray(sums.reshape(len(weights), *counts.shape[1:]))
+
+
+def _seam_counts(
+    sample: EvaluationInputs, matched: Ints, visibility: Visibility, areas: Floats
+) -> _SeamCounts:
+    """The counts of each image, at an IoU of .5."""
+    shape = (sample.images, len(SIDES) + 1, 2)
+    is_seam = visibility.margin < SEAM
+    is_inside = visibility.margin >= INSIDE
+    counted = ~sample.labels.ignored & (is_seam | is_inside)
+    found = counted & _found(sample, matched)[:, 0]
+    size = np.digitize(areas, np.square(SIDES))
+    cell = (sample.labels.image * shape[1] + size) * shape[2] + is_inside
+    cells = prod(shape)
+    labels_in_cell = np.bincount(cell[counted], minlength=cells).astype(float)
+    found_in_cell = np.bincount(cell[found], minlength=cells).astype(float)
+    return _SeamCounts(labels_in_cell.reshape(shape), found_in_cell.reshape(shape))
+
+
+def _intervals(counts: _SeamCounts, replicates: int, seed: int) -> tuple[list[float], list[float]]:
+    """The ends of the intervals of the plain and the size-matched gap; NaN with labels in too few
+    images.
+    """
+    images = len(counts.labels)
+    labelled = np.count_nonzero(counts.labels.sum(axis=(1, 2)))
+    if bootstrap.few(images, int(labelled)) is not None:
+        unknown = [float("nan"), float("nan")]
+        return unknown, unknown
+    total = counts.total()
+    drawn = counts.drawn(bootstrap.weights(images, replicates, seed).astype(float))
+    plain = _interval(total.gap(), drawn.gap())
+    size_matched = _interval(total.size_matched(), drawn.size_matched())
+    return plain, size_matched
+
+
+def _interval(estimate: Floats, replicates: Floats) -> list[float]:
+    ends = bootstrap.moved(float(estimate), replicates)
+    within: list[float] = np.clip(ends, -1, 1).tolist()
+    return within
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,9 +434,9 @@ class Density:
     Attributes:
         distance: px; the band is what lies beside an interior side of a tile, no further than this
             from it.
-        in_band: false positives with their centre in the band.
+        in_band: number of false positives with their centre in the band.
         band_area: px².
-        elsewhere: the others.
+        elsewhere: number of the others.
         elsewhere_area: px².
         ratio: how much denser they are in the band: 1 without any effect of seams, NaN without band
             or others.
@@ -362,7 +456,7 @@ def density(
     """Where false positives lie: detections of this confidence or more that are matched to no label
     at an IoU of .5.
 
-    Those with their centre outside the image lie nowhere.
+    Those with their centre outside the image are left out.
 
     Args:
         matched: `(D, T)` of `coco.matched`; what is matched to a crowd is not false.
@@ -370,48 +464,97 @@ def density(
     >>> from tiler.evaluation.layout import TileLayout
     >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances, empty
-    >>> layout = TileLayout.of([np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])], [np.ones(2)], np.array([[200, 50.0]]))
-    >>> wrong = Instances(np.zeros(2, int), np.array([[90, 10, 100, 20], [10, 10, 20, 20.0]]), conf=np.ones(2))
-    >>> sample = EvaluationInputs(GroundTruth(empty(), np.empty(0, int)), Predicted.of(wrong, np.zeros(2, int)), images=1, classes=1)
+    >>> tiles = np.array([[0, 0, 100, 50], [100, 0, 200, 50.0]])
+    >>> layout = TileLayout.of([tiles], [np.ones(2)], np.array([[200, 50.0]]))
+    >>> boxes, zero = np.array([[90, 10, 100, 20], [10, 10, 20, 20.0]]), np.zeros(2, int)
+    >>> wrong = Predicted.of(Instances(zero, boxes, conf=np.ones(2)), zero)
+    >>> sample = EvaluationInputs(GroundTruth(empty(), zero[:0]), wrong, images=1, classes=1)
     >>> near = density(sample, np.array([[-1], [-1]]), layout, 0.5)[0]
     >>> near.in_band, near.band_area, near.elsewhere, near.elsewhere_area, near.ratio
     (1, 1600.0, 1, 8400.0, 5.25)
     """
-    given = sample.detections.instances
-    wrong = np.flatnonzero((given.confidence >= conf) & (matched[:, 0] < 0))
-    image = sample.detections.image[wrong]
-    centre = (given.boxes[wrong, :2] + given.boxes[wrong, 2:]) / 2
-    there = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
-    image, centre = image[there], centre[there]
-    same = _same(layout)
-    order = np.argsort(same[image], kind="stable")
-    first, many = np.unique(same, return_counts=True)
-    parts = (
-        np.split(centre[order], np.searchsorted(same[image][order], first[1:]))
-        if len(first)
-        else []
-    )
-    whole = float(layout.sizes.prod(axis=1).sum())
-    rows = []
-    for distance in DISTANCES:
-        covers = [_Cover.of(layout, i, distance) for i in first.tolist()]
-        hits = sum(cover.holds(part) for cover, part in zip(covers, parts, strict=True))
-        area = float(sum(cover.area() * n for cover, n in zip(covers, many.tolist(), strict=True)))
-        others, rest = len(centre) - hits, max(0.0, whole - area)
-        ratio = hits * rest / (others * area) if others and area and rest else float("nan")
-        rows.append(Density(distance, hits, area, others, rest, ratio))
-    return rows
+    detections = sample.detections
+    is_matched = matched[:, 0] >= 0
+    wrong = np.flatnonzero((detections.conf >= conf) & ~is_matched)
+    image = detections.image[wrong]
+    centre = box.centres(detections.boxes[wrong])
+    inside = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
+    groups = _alike_images(layout, image[inside], centre[inside])
+    return [_density(layout, groups, distance) for distance in DISTANCES]
 
 
-def _same(layout: TileLayout) -> Ints:
+@dataclass(frozen=True, slots=True, eq=False)
+class _AlikeImages:
+    """Images of the same size and tiles.
+
+    Attributes:
+        image: the first of them.
+        images: their number.
+        points: `(N, 2)` points of interest in any of them.
+    """
+
+    image: int
+    images: int
+    points: Floats
+
+
+def _alike_images(layout: TileLayout, image: Ints, points: Floats) -> list[_AlikeImages]:
+    """The images grouped by size and tiles, with the points of their images."""
+    first_alike = _first_alike(layout)
+    first, images = np.unique(first_alike, return_counts=True)
+    group = first_alike[image]
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], first, "right")
+    result = []
+    begin = 0
+    for number, count, end in zip(first.tolist(), images.tolist(), ends.tolist(), strict=True):
+        result.append(_AlikeImages(number, count, points[order[begin:end]]))
+        begin = end
+    return result
+
+
+def _first_alike(layout: TileLayout) -> Ints:
     """`(I,)` the first image of the same size and tiles."""
-    ends = zip(layout.offsets[:-1].tolist(), layout.offsets[1:].tolist(), layout.sizes, strict=True)
-    keys = (
-        b"".join(a.tobytes() for a in (size, layout.rects[at:end], layout.interior[at:end]))
-        for at, end, size in ends
-    )
+    result = np.empty(len(layout.sizes), np.int64)
     known: dict[bytes, int] = {}
-    return np.array([known.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
+    for image, size in enumerate(layout.sizes):
+        tiles = slice(layout.offsets[image], layout.offsets[image + 1])
+        arrays = (size, layout.rects[tiles], layout.interior[tiles])
+        key = b"".join(array.tobytes() for array in arrays)
+        result[image] = known.setdefault(key, image)
+    return result
+
+
+def _density(layout: TileLayout, groups: list[_AlikeImages], distance: float) -> Density:
+    in_band = []
+    areas = []
+    for group in groups:
+        bands = _Cover.of(_bands(layout, group.image, distance), layout.sizes[group.image])
+        in_band.append(bands.count(group.points))
+        areas.append(bands.area() * group.images)
+    hits = sum(in_band)
+    others = sum(len(group.points) for group in groups) - hits
+    area = float(sum(areas))
+    rest = max(0.0, float(layout.sizes.prod(axis=1).sum()) - area)
+    ratio = float("nan")
+    if others and area and rest:
+        ratio = hits * rest / (others * area)
+    return Density(distance, hits, area, others, rest, ratio)
+
+
+def _bands(layout: TileLayout, image: int, distance: float) -> Floats:
+    """`(N, 4)` what lies beside the interior sides of an image's tiles, no further than this from
+    them, in the image.
+    """
+    tiles = slice(layout.offsets[image], layout.offsets[image + 1])
+    bands = [np.empty((0, 4))]
+    for side in range(4):
+        band = layout.rects[tiles][layout.interior[tiles, side]]
+        across = band[:, side].copy()
+        band[:, side % 2] = across - distance
+        band[:, side % 2 + 2] = across + distance
+        bands.append(band)
+    return np.clip(np.concatenate(bands), 0, np.tile(layout.sizes[image], 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -428,42 +571,31 @@ class _Cover:
     filled: Bools
 
     @classmethod
-    def of(cls, layout: TileLayout, image: int, distance: float) -> _Cover:
-        """What lies beside the interior sides of an image's tiles, no further than this from them,
-        in the image.
-        """
-        own = slice(layout.offsets[image], layout.offsets[image + 1])
-        size = layout.sizes[image]
-        sides = [np.empty((0, 4))]
-        for side in range(4):
-            band = layout.rects[own][layout.interior[own, side]]
-            across = band[:, side].copy()
-            band[:, side % 2], band[:, side % 2 + 2] = across - distance, across + distance
-            sides.append(band)
-        bands = np.clip(np.concatenate(sides), 0, np.tile(size, 2))
-        x, y = (
-            np.unique(np.append(bands[:, [axis, axis + 2]], [0, size[axis]])) for axis in (0, 1)
-        )
-        (x0, x1), (y0, y1) = (
-            np.searchsorted(x, bands[:, [0, 2]].T),
-            np.searchsorted(y, bands[:, [1, 3]].T),
-        )
+    def of(cls, rects: Floats, size: Floats) -> _Cover:
+        """From rectangles `(N, 4)` within `(width, height)`."""
+        sides_x = rects[:, [0, 2]]
+        sides_y = rects[:, [1, 3]]
+        x = np.unique(np.append(sides_x, [0, size[0]]))
+        y = np.unique(np.append(sides_y, [0, size[1]]))
+        left, right = np.searchsorted(x, sides_x.T)
+        top, bottom = np.searchsorted(y, sides_y.T)
         # +1 where a rectangle begins and -1 where it ends: summed up, how many lie there
-        depth = np.zeros((len(y), len(x)), np.int32)
-        for row, column, change in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
-            np.add.at(depth, (row, column), change)
-        return cls(x, y, depth.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0)
+        change = np.zeros((len(y), len(x)), np.int32)
+        np.add.at(change, (top, left), 1)
+        np.add.at(change, (top, right), -1)
+        np.add.at(change, (bottom, left), -1)
+        np.add.at(change, (bottom, right), 1)
+        depth = change.cumsum(axis=0).cumsum(axis=1)
+        return cls(x, y, depth[:-1, :-1] > 0)
 
     def area(self) -> float:
         """px²."""
         return float(np.diff(self.y) @ self.filled @ np.diff(self.x))
 
-    def holds(self, points: Floats) -> int:
-        """How many of some points of the image are covered."""
-        row, column = (
-            np.searchsorted(lines, points[:, k], "right") - 1
-            for lines, k in ((self.y, 1), (self.x, 0))
-        )
+    def count(self, points: Floats) -> int:
+        """How many of the points, all within the grid, are covered."""
+        column = np.searchsorted(self.x, points[:, 0], "right") - 1
+        row = np.searchsorted(self.y, points[:, 1], "right") - 1
         return int(self.filled[row, column].sum())
 
 
@@ -473,7 +605,7 @@ class ResolutionRow:
 
     Attributes:
         side: name of the bin: sides of squares in network px, the larger end excluded.
-        labels: how many count.
+        labels: number of labels that count.
         recall50: at an IoU of .5, mean over the classes.
         ap50: at an IoU of .5.
         ap: mean over .5 to .95.
@@ -499,33 +631,41 @@ def by_resolution(
     >>> from tiler.evaluation.candidates import candidates
     >>> from tiler.evaluation.inputs import Predicted, EvaluationInputs, GroundTruth
     >>> from tiler.geometry.instances import Instances
-    >>> label, zero = np.array([[0, 0, 8, 8], [60, 0, 90, 30.0]]), np.zeros(2, int)
-    >>> found = Predicted.of(Instances(zero[:1], label[1:], conf=np.ones(1)), zero[:1])
-    >>> sample = EvaluationInputs(GroundTruth(Instances(zero, label), zero), found, images=1, classes=1)
+    >>> boxes, zero = np.array([[0, 0, 8, 8], [60, 0, 90, 30.0]]), np.zeros(2, int)
+    >>> labels = GroundTruth(Instances(zero, boxes), zero)
+    >>> detections = Predicted.of(Instances(zero[:1], boxes[1:], conf=np.ones(1)), zero[:1])
+    >>> sample = EvaluationInputs(labels, detections, images=1, classes=1)
     >>> rows = by_resolution(sample, candidates(sample), scale=np.array([0.5]))
     >>> [(row.side, row.labels, row.recall50, round(row.ap, 6)) for row in rows if row.labels]
     [('4-8', 1, 0.0, 0.0), ('8-16', 1, 1.0, 1.0)]
     """
-    labels, found = (
-        replace(rows.instances, area=rows.instances.area * scale[rows.image] ** 2)
-        for rows in (sample.labels, sample.detections)
-    )
-    seen = replace(
-        sample,
-        labels=replace(sample.labels, instances=labels),
-        detections=replace(sample.detections, instances=found),
-    )
-    # COCO's bins have both their ends: the last number before the next bin is theirs
-    names = [f"{low:g}-{high:g}" for low, high in pairwise(NETWORK_SIDES[:-1])] + [
-        f"{NETWORK_SIDES[-2]:g}+"
-    ]
-    ends = [(low**2, float(np.nextafter(high**2, 0))) for low, high in pairwise(NETWORK_SIDES)]
-    bins = [Bin(name, *end) for name, end in zip(names, ends, strict=True)]
-    cap = sample.most() if max_dets is None else max_dets
-    curves = coco.evaluate(seen, pairs, bins, (cap,))
-    return [
-        ResolutionRow(
-            b.name, n, curves.ar(b.name, iou=0.5), curves.ap(b.name, iou=0.5), curves.ap(b.name)
-        )
-        for b, n in zip(bins, curves.labels.sum(axis=0).tolist(), strict=True)
-    ]
+    if max_dets is None:
+        max_dets = sample.most()
+    labels = _rescaled(sample.labels, scale)
+    detections = _rescaled(sample.detections, scale)
+    rescaled = replace(sample, labels=labels, detections=detections)
+    bins = _network_bins()
+    curves = coco.evaluate(rescaled, pairs, bins, (max_dets,))
+    rows = []
+    for size, count in zip(bins, curves.labels.sum(axis=0).tolist(), strict=True):
+        recall50 = curves.ar(size.name, iou=0.5)
+        ap50 = curves.ap(size.name, iou=0.5)
+        rows.append(ResolutionRow(size.name, count, recall50, ap50, curves.ap(size.name)))
+    return rows
+
+
+def _rescaled(rows: Rows, scale: Floats) -> Rows:
+    """Labels or detections with their areas in network px²."""
+    area = rows.area * scale[rows.image] ** 2
+    return replace(rows, instances=replace(rows.instances, area=area))
+
+
+def _network_bins() -> list[Bin]:
+    bins = []
+    for low, high in pairwise(NETWORK_SIDES):
+        name = f"{low:g}-{high:g}"
+        if high == np.inf:
+            name = f"{low:g}+"
+        # COCO's bins include both ends: this one ends at the last number before the next
+        bins.append(Bin(name, low**2, float(np.nextafter(high**2, 0))))
+    return bins

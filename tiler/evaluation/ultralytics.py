@@ -1,10 +1,10 @@
-"""The protocol of Ultralytics' validation, from columns: 8.4.190, and 8.3 (which 8.4.0 still had).
+"""The protocol of Ultralytics' validation, on columns: that of 8.4.190, and that of 8.3 to 8.4.0.
 
 As in BaseValidator.match_predictions and utils/metrics.py: IoU in float32, matching per image and
 class without crowds, at most `max_det` detections an image over all classes, the area under the
 precision envelope by trapezoids. Pixels are those of the full image, not of the letterboxed one.
 
-Ultralytics sorts confidences with numpy's default, which is not stable: what equal ones count as
+Ultralytics sorts confidences with numpy's default, which is not stable: the order of equal ones
 depends on the processor. The same call on the same numbers is made here, so that the figures are
 those that Ultralytics would give on this machine.
 """
@@ -17,11 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.evaluation.assignment import Row, assigned, bounds, crowds, falling, in_turn, preferred
+from tiler.evaluation.assignment import (
+    Row,
+    assigned,
+    bounds,
+    crowds,
+    falling,
+    in_turn,
+    pairs_of,
+    preferred,
+)
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
 from tiler.evaluation.inputs import EvaluationInputs, by_number, places
 from tiler.geometry import neighbours, polygons, ragged
+from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -37,7 +47,7 @@ POSE_AREA = 0.53  # of the box, models/yolo/pose/val.py
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """`results.box` of Ultralytics, under its names; rows are the n classes that have labels.
+    """`results.box` of Ultralytics, with its names; rows are the n classes that have labels.
 
     Attributes:
         p, r, f1: `(n,)` at the confidence of the best mean F1, `conf`, IoU 0.5.
@@ -46,10 +56,10 @@ class Results:
         p_curve, r_curve, f1_curve: `(n, 1000)` over the confidences `px`, IoU 0.5.
         prec_values: `(n, 1000)` precision over the recalls `px`, IoU 0.5.
         nc: the number of classes.
-        correct: `(D, 10)` which detections are true positives at each threshold, in the sample's
-            order.
-        kept: `(D,)` which are among the first `max_det` of their image.
-        nt_per_class: `(nc,)` labels of each class.
+        correct: `(D, 10)` True for detections that are true positives at each threshold, in the
+            sample's order.
+        kept: `(D,)` True for those among the first `max_det` of their image.
+        nt_per_class: `(nc,)` number of labels of each class.
     """
 
     p: Floats
@@ -99,7 +109,7 @@ class Results:
 
     @property
     def maps(self) -> Floats:
-        """`(nc,)` AP of each class; of one without labels the mean, as Ultralytics has it."""
+        """`(nc,)` AP of each class; without labels the mean, as in Ultralytics."""
         maps = np.full(self.nc, self.map)
         maps[self.ap_class_index] = self.ap
         return maps
@@ -107,7 +117,9 @@ class Results:
     @property
     def best_conf(self) -> Floats:
         """`(n,)` the confidence at which each class's own F1 is best."""
-        return self.px[self.f1_curve.argmax(axis=1)] if len(self.f1_curve) else np.empty(0)
+        if not len(self.f1_curve):
+            return np.empty(0)
+        return np.asarray(self.px[self.f1_curve.argmax(axis=1)])
 
     def mean_results(self) -> list[float]:
         return [self.mp, self.mr, self.map50, self.map]
@@ -122,7 +134,9 @@ class Results:
 
 
 def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else 0.0
+    if not len(values):
+        return 0.0
+    return float(values.mean())
 
 
 def evaluate(
@@ -132,103 +146,153 @@ def evaluate(
 
     Args:
         pairs: candidates of the sample from a little below 0.5 on; crowds among them are left out.
-        legacy: as 8.3 does: a detection looks at its best label only, and the precision curve ends
+        legacy: as 8.3 does: a detection may take its best label only, and the precision curve ends
             in a straight line to (1, 0).
-        max_det: detections an image; default 300, and from 8.4.150 on as many as there are labels
-            in one.
+        max_det: maximum detections an image. Default: 300, and from 8.4.150 on no less than the
+            most labels of an image.
 
     >>> from tiler.evaluation.candidates import candidates
     >>> from tiler.evaluation.inputs import Predicted, GroundTruth
     >>> from tiler.geometry.instances import Instances
     >>> label = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]))
-    >>> found = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
-    >>> one = EvaluationInputs(GroundTruth(label, np.array([0])), Predicted.of(found, np.array([0])), images=1, classes=1)
-    >>> round(evaluate(one, candidates(one, 0.499)).map, 6)  # a perfect detector
+    >>> detection = Instances(np.array([0]), np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]))
+    >>> labels = GroundTruth(label, np.array([0]))
+    >>> detections = Predicted.of(detection, np.array([0]))
+    >>> sample = EvaluationInputs(labels, detections, images=1, classes=1)
+    >>> round(evaluate(sample, candidates(sample, 0.499)).map, 6)  # a perfect detector
     0.995
     """
     counted = ~sample.labels.crowd
     if max_det is None:
-        labels = np.bincount(sample.labels.image[counted], minlength=1).max(initial=0)
-        max_det = MAX_DET if legacy else max(MAX_DET, int(labels))
+        max_det = MAX_DET
+        if not legacy:
+            max_det = max(max_det, _most_labels(sample, counted))
     order = by_image(sample)
-    kept = np.zeros(len(order), bool)
     order = order[places(sample.detections.image[order]) < max_det]
+    kept = np.zeros(len(sample.detections), bool)
     kept[order] = True
-    begin = bounds(pairs.detection, len(sample.detections))
-    crowded = crowds(begin, sample.detections.image) & (sample.task == "detect")
-    ordinary = (
-        pairs.take(ragged.spans(begin[:-1][~crowded], np.diff(begin)[~crowded]))
-        if crowded.any()
-        else pairs
-    )
-    alike = _single(sample, ordinary)
-    alike = alike.take(kept[alike.detection] & counted[alike.label])
-    correct = _correct_legacy(sample, alike) if legacy else _correct(sample, alike)
-    which = np.flatnonzero(crowded & kept)
-    rows = CrowdPairs(sample, pairs, begin, which, counted)
-    taken = (rows.bests if legacy else rows.matched)(THRESHOLDS.astype(np.float32))
-    for t, (found, _) in enumerate(taken):
-        correct[found, t] = True
+    correct = _correct(sample, pairs, kept, counted, legacy)
     return _results(sample, correct, order, kept, counted, legacy, max_det)
+
+
+def _most_labels(sample: EvaluationInputs, counted: Bools) -> int:
+    """The largest number of labels in an image."""
+    number = np.bincount(sample.labels.image[counted], minlength=1)
+    return int(number.max(initial=0))
 
 
 def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
-    found = sample.detections
-    order = np.argsort(found.place)
-    order = order[np.argsort(-found.instances.confidence[order], kind="stable")]
-    return np.asarray(order[by_number(found.image[order])])
+    detections = sample.detections
+    order = np.argsort(detections.place)
+    order = order[np.argsort(-detections.conf[order], kind="stable")]
+    return np.asarray(order[by_number(detections.image[order])])
 
 
-def _single(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
+def _correct(
+    sample: EvaluationInputs, pairs: Candidates, kept: Bools, counted: Bools, legacy: bool
+) -> Bools:
+    """`(D, T)` the true positives at each threshold."""
+    thresholds: Any = THRESHOLDS.astype(np.float32)
+    begin = bounds(pairs.detection, len(sample.detections))
+    crowded = crowds(begin, sample.detections.image) & (sample.task == "detect")
+    ordinary = pairs
+    if crowded.any():
+        ordinary = pairs.take(pairs_of(begin, ~crowded))
+    ordinary = _measured(sample, ordinary)
+    ordinary = ordinary.take(kept[ordinary.detection] & counted[ordinary.label])
+    crowd = CrowdPairs(sample, pairs, begin, np.flatnonzero(crowded & kept), counted)
+    if legacy:
+        matched = _matched_to_best(ordinary, thresholds)
+        matched_in_crowds = crowd.matched_to_best(thresholds)
+    else:
+        matched = _matched(ordinary, len(sample.labels), thresholds)
+        matched_in_crowds = crowd.matched(thresholds)
+    correct = np.zeros((len(sample.detections), len(thresholds)), bool)
+    for t, detection in enumerate(matched):
+        correct[detection, t] = True
+    for t, (detection, _) in enumerate(matched_in_crowds):
+        correct[detection, t] = True
+    return correct
+
+
+def _matched(pairs: Candidates, labels: int, thresholds: Floats) -> Iterator[Ints]:
+    """As 8.4.190: by confidence, each detection takes its best label that is still free at that
+    threshold.
+    """
+    for threshold in thresholds:
+        enough = np.flatnonzero(pairs.iou >= threshold)
+        taken = assigned(pairs.detection[enough], pairs.label[enough], labels)
+        yield pairs.detection[enough[taken]]
+
+
+def _matched_to_best(pairs: Candidates, thresholds: Floats) -> Iterator[Ints]:
+    """As 8.3: each detection may take its best label only, of equals the last; the most confident
+    gets it.
+    """
+    order = preferred(pairs.detection, pairs.label, pairs.iou, last=True)
+    best = order[ragged.firsts(pairs.detection[order])]
+    detection = pairs.detection[best]
+    label = pairs.label[best]
+    iou = pairs.iou[best]
+    for threshold in thresholds:
+        enough = np.flatnonzero(iou >= threshold)
+        _, first = np.unique(label[enough], return_index=True)
+        yield detection[enough[first]]
+
+
+def _measured(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
     """The pairs with Ultralytics' own measure, each detection's best first; of equals the first
     label.
     """
     if sample.task == "pose":
-        truth = replace(sample.labels.instances, area=sample.labels.box_area * POSE_AREA)
-        pairs = candidates(
-            replace(sample, labels=replace(sample.labels, instances=truth)), pairs.least
-        )
-        assert truth.keypoints is not None
-        pairs = pairs.take((truth.keypoints[pairs.label, :, 2] != 0).any(axis=1))
-    i, j, iou = pairs.detection, pairs.label, pairs.iou
+        pairs = _poses(sample, pairs.least)
+    detection = pairs.detection
+    label = pairs.label
+    iou = pairs.iou
     if sample.task == "detect":
-        iou = iou_of_pairs(sample.detections.instances.boxes, sample.labels.instances.boxes, i, j)
+        iou = iou_of_pairs(sample.detections.boxes, sample.labels.boxes, detection, label)
     elif sample.task == "obb":
-        i, j = meeting(sample, *groups(sample))
-        iou = probious(sample, i, j)
+        detection, label = meeting(sample, *groups(sample))
+        iou = probious(sample, detection, label)
     enough = iou >= np.float32(THRESHOLDS[0])
     if not enough.all():
-        i, j, iou = i[enough], j[enough], iou[enough]
-    order = preferred(i, j, iou)
-    return Candidates(i[order], j[order], iou[order], THRESHOLDS[0])
+        detection = detection[enough]
+        label = label[enough]
+        iou = iou[enough]
+    order = preferred(detection, label, iou)
+    return Candidates(detection[order], label[order], iou[order], THRESHOLDS[0])
+
+
+def _poses(sample: EvaluationInputs, least: float) -> Candidates:
+    """Candidates by the OKS that Ultralytics computes, with labels that have keypoints."""
+    labels = sample.labels
+    points = labels.instances.keypoints
+    assert points is not None
+    instances = replace(labels.instances, area=labels.box_area * POSE_AREA)
+    sample = replace(sample, labels=replace(labels, instances=instances))
+    pairs = candidates(sample, least)
+    return pairs.take((points[pairs.label, :, 2] != 0).any(axis=1))
 
 
 def meeting(
-    sample: EvaluationInputs, of_label: Ints, of_found: Ints, iou: float = 0.0
+    sample: EvaluationInputs, label_group: Ints, detection_group: Ints, iou: float = 0.0
 ) -> tuple[Ints, Ints]:
-    """Detections and labels of equal group whose bounds meet, or may overlap by so much."""
-    met = list(
-        neighbours.alike(
-            sample.detections.instances.boxes,
-            sample.labels.instances.boxes,
-            of_found,
-            of_label,
-            iou,
-        )
-    )
-    none = np.empty(0, np.int64)
-    return np.concatenate([none, *(i for i, _ in met)]), np.concatenate(
-        [none, *(j for _, j in met)]
-    )
+    """Detections and labels of equal group whose boxes have common area, or may have this IoU."""
+    boxes = sample.detections.boxes
+    label_boxes = sample.labels.boxes
+    pairs = neighbours.alike(boxes, label_boxes, detection_group, label_group, iou)
+    return neighbours.collected(pairs)
 
 
-def probious(sample: EvaluationInputs, i: Ints, j: Ints) -> Floats:
-    """`(P,)` ProbIoU of detections and labels that are OBBs."""
-    found, labels = sample.detections.instances.rings, sample.labels.instances.rings
-    assert found is not None and labels is not None
-    one = (column[i] for column in _gaussian(found.quads()))
-    return _probiou(tuple(one), tuple(column[j] for column in _gaussian(labels.quads())))
+def probious(sample: EvaluationInputs, detection: Ints, label: Ints) -> Floats:
+    """`(P,)` ProbIoU of pairs of detections and labels that are OBBs."""
+    rings = sample.detections.instances.rings
+    label_rings = sample.labels.instances.rings
+    assert rings is not None and label_rings is not None
+    one = _Gaussians.of(rings.quads()).take(detection)
+    other = _Gaussians.of(label_rings.quads()).take(label)
+    return _probiou(one, other)
 
 
 def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
@@ -243,26 +307,39 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
 
 def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     """`(P,)` float32, the same of boxes i and others j."""
-    one, other = (
-        [np.ascontiguousarray(side, np.float32) for side in boxes.T.astype(np.float32, copy=False)]
-        for boxes in (boxes, others)
-    )
-    area, area_other = ((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (one, other))
+    one = _float32_sides(boxes)
+    other = _float32_sides(others)
+    area = _area(one)
+    other_area = _area(other)
     result: Any = np.empty(len(i), np.float32)
-    for at in range(0, len(i), STEP):
-        part = slice(at, at + STEP)
+    for begin in range(0, len(i), STEP):
+        part = slice(begin, begin + STEP)
         a, b = i[part], j[part]
-        wide, high = (
-            np.maximum(
-                np.minimum(one[axis + 2][a], other[axis + 2][b])
-                - np.maximum(one[axis][a], other[axis][b]),
-                np.float32(0),
-            )
-            for axis in (0, 1)
-        )
-        common = wide * high
-        result[part] = common / (area[a] + area_other[b] - common + EPS32)
+        width = _common_side(one, other, 0, a, b)
+        height = _common_side(one, other, 1, a, b)
+        common = width * height
+        result[part] = common / (area[a] + other_area[b] - common + EPS32)
     return np.asarray(result)
+
+
+Sides = list["Floats"]  # left, top, right and bottom of boxes, float32
+
+
+def _float32_sides(boxes: Floats) -> Sides:
+    sides = boxes.T.astype(np.float32, copy=False)
+    return [np.ascontiguousarray(side, np.float32) for side in sides]
+
+
+def _area(sides: Sides) -> Floats:
+    left, top, right, bottom = sides
+    return (right - left) * (bottom - top)
+
+
+def _common_side(one: Sides, other: Sides, axis: int, i: Ints, j: Ints) -> Floats:
+    """`(P,)` width (axis 0) or height of what box i and the other box j have in common."""
+    begin = np.maximum(one[axis][i], other[axis][j])
+    end = np.minimum(one[axis + 2][i], other[axis + 2][j])
+    return np.asarray(np.maximum(end - begin, np.float32(0)))
 
 
 def probiou(quads: Floats, others: Floats) -> Floats:
@@ -276,54 +353,69 @@ def probiou(quads: Floats, others: Floats) -> Floats:
     >>> round(float(probiou(square, square)[0]), 3)
     1.0
     """
-    return _probiou(_gaussian(quads), _gaussian(others))
+    return _probiou(_Gaussians.of(quads), _Gaussians.of(others))
 
 
-Gaussian = tuple["Floats", ...]  # x, y and the covariance a, b, c, all `(P,)`
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gaussians(Columns):
+    """Rectangles as normal distributions, all `(P,)`.
 
-
-def _probiou(one: Gaussian, other: Gaussian) -> Floats:
-    (x1, y1, a1, b1, c1), (x2, y2, a2, b2, c2) = one, other
-    a, b, c = a1 + a2, b1 + b2, c1 + c2
-    room = a * b - c**2
-    t1 = (a * (y1 - y2) ** 2 + b * (x1 - x2) ** 2) / (room + 1e-7) * 0.25
-    t2 = c * (x2 - x1) * (y1 - y2) / (room + 1e-7) * 0.5
-    own = np.maximum(a1 * b1 - c1**2, 0) * np.maximum(a2 * b2 - c2**2, 0)
-    t3 = np.log(room / (4 * np.sqrt(own) + 1e-7) + 1e-7) * 0.5
-    distance = np.clip(t1 + t2 + t3, 1e-7, 100.0)
-    return np.asarray(1 - np.sqrt(1 - np.exp(-distance) + 1e-7))
-
-
-def _gaussian(quads: Floats) -> Gaussian:
-    """Centre and covariance of rectangles: of its sides' squares over 12, turned."""
-    x, y, width, height, angle = polygons.xywhr(quads).T
-    cos, sin = np.cos(angle), np.sin(angle)
-    a, b = width**2 / 12, height**2 / 12
-    return x, y, a * cos**2 + b * sin**2, a * sin**2 + b * cos**2, (a - b) * cos * sin
-
-
-def _correct(sample: EvaluationInputs, alike: Candidates) -> Bools:
-    """8.4.190: in the order of confidence, each takes its best label that is still free at that
-    threshold.
+    Attributes:
+        x, y: the centre.
+        a, b, c: the covariance, ((a, c), (c, b)): of the squares of the sides over 12, rotated.
     """
-    correct = np.zeros((len(sample.detections), len(THRESHOLDS)), bool)
-    for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
-        some = np.flatnonzero(alike.iou >= threshold)
-        taken = some[assigned(alike.detection[some], alike.label[some], len(sample.labels))]
-        correct[alike.detection[taken], t] = True
-    return correct
+
+    x: Floats
+    y: Floats
+    a: Floats
+    b: Floats
+    c: Floats
+
+    @classmethod
+    def of(cls, quads: Floats) -> _Gaussians:
+        x, y, width, height, angle = polygons.xywhr(quads).T
+        cos, sin = np.cos(angle), np.sin(angle)
+        along = width**2 / 12
+        across = height**2 / 12
+        a = along * cos**2 + across * sin**2
+        b = along * sin**2 + across * cos**2
+        c = (along - across) * cos * sin
+        return cls(x, y, a, b, c)
+
+    def determinant(self) -> Floats:
+        """Of the covariance, at least 0."""
+        return np.maximum(self.a * self.b - self.c**2, 0)
+
+
+def _probiou(one: _Gaussians, other: _Gaussians) -> Floats:
+    """1 less the Hellinger distance; t1 to t3 are the terms of the Bhattacharyya distance, named as
+    in batch_probiou.
+    """
+    a = one.a + other.a
+    b = one.b + other.b
+    c = one.c + other.c
+    dx = one.x - other.x
+    dy = one.y - other.y
+    determinant = a * b - c**2
+    determinants = one.determinant() * other.determinant()
+    t1 = (a * dy**2 + b * dx**2) / (determinant + 1e-7) * 0.25
+    t2 = c * -dx * dy / (determinant + 1e-7) * 0.5
+    t3 = np.log(determinant / (4 * np.sqrt(determinants) + 1e-7) + 1e-7) * 0.5
+    bhattacharyya = np.clip(t1 + t2 + t3, 1e-7, 100.0)
+    hellinger = np.sqrt(1 - np.exp(-bhattacharyya) + 1e-7)
+    return np.asarray(1 - hellinger)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrowdPairs:
-    """The labels of boxes of a crowd, detection by detection: all their pairs at once would be too
-    many.
+    """The candidates of a crowd of boxes, one detection after the other: all their pairs at once
+    would be too many.
 
     Attributes:
         pairs: candidates of the sample.
         begin: where those of each detection begin.
         which: the detections, in their turn.
-        counted: `(G,)` labels that they may have.
+        counted: `(G,)` labels that they may take.
     """
 
     sample: EvaluationInputs
@@ -333,49 +425,35 @@ class CrowdPairs:
     counted: Bools
 
     def __iter__(self) -> Iterator[Row]:
-        """Each detection's labels, those of the highest IoU first, then the first; their IoU, and
-        the detection.
+        """Each detection's labels by falling IoU, of equals the first; their IoU; and the
+        detection, once for each.
         """
-        boxes: Any = (
-            rows.instances.boxes.astype(np.float32)
-            for rows in (self.sample.detections, self.sample.labels)
-        )
-        one, other = boxes
-        every = np.zeros(len(other), np.int64)
-        for found in self.which.tolist():
-            label = self.pairs.label[self.begin[found] : self.begin[found + 1]]
+        boxes: Any = self.sample.detections.boxes.astype(np.float32)
+        labels: Any = self.sample.labels.boxes.astype(np.float32)
+        first = np.zeros(len(labels), np.int64)
+        for detection in self.which.tolist():
+            own = slice(self.begin[detection], self.begin[detection + 1])
+            label = self.pairs.label[own]
             label = label[self.counted[label]]
-            iou = iou_of_pairs(one[found : found + 1], other, every[: len(label)], label)
+            box = boxes[detection : detection + 1]
+            iou = iou_of_pairs(box, labels, first[: len(label)], label)
             order = falling(iou, label)
-            yield label[order], iou[order], np.full(len(label), found)
+            yield label[order], iou[order], np.full(len(label), detection)
 
     def matched(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
-        """The detections that get a label at each threshold, and which."""
+        """The detections that get a label at each threshold, and the label of each."""
         return in_turn(self, thresholds, len(self.counted))
 
-    def bests(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
-        """The same as 8.3 does it: each looks at its best label only, of equals the last."""
-        best = (
-            (label[last : last + 1], iou[:1], found[:1])
-            for label, iou, found in self
-            for last in [int(np.searchsorted(-iou, -iou[0], "right")) - 1 if len(iou) else 0]
-        )
-        return in_turn(best, thresholds, len(self.counted))
+    def matched_to_best(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
+        """The same as 8.3 does it: each may take its best label only, of equals the last."""
+        return in_turn(self._best(), thresholds, len(self.counted))
 
-
-def _correct_legacy(sample: EvaluationInputs, alike: Candidates) -> Bools:
-    """8.3: each looks at its best label only, of equals the last; the most confident that does has
-    it.
-    """
-    order = preferred(alike.detection, alike.label, alike.iou, last=True)
-    best = order[ragged.firsts(alike.detection[order])]
-    found, label, iou = alike.detection[best], alike.label[best], alike.iou[best]
-    correct = np.zeros((len(sample.detections), len(THRESHOLDS)), bool)
-    for t, threshold in enumerate(THRESHOLDS.astype(np.float32)):
-        enough = np.flatnonzero(iou >= threshold)
-        _, first = np.unique(label[enough], return_index=True)
-        correct[found[enough[first]], t] = True
-    return correct
+    def _best(self) -> Iterator[Row]:
+        for label, iou, detection in self:
+            last = 0
+            if len(iou):
+                last = int(np.searchsorted(-iou, -iou[0], "right")) - 1
+            yield label[last : last + 1], iou[:1], detection[:1]
 
 
 def _results(
@@ -387,47 +465,29 @@ def _results(
     legacy: bool,
     max_det: int,
 ) -> Results:
-    """As utils/metrics.py: ap_per_class. `order`: the detections that are kept, as validation meets
-    them.
+    """As utils/metrics.py: ap_per_class.
+
+    Args:
+        order: the detections that are kept, in the order of validation.
     """
     labels = sample.positives(counted)
     classes = np.flatnonzero(labels)
-    found = sample.detections.instances
-    conf = found.confidence.astype(np.float32)
-    order = order[np.argsort(-conf[order])]
-    order = order[by_number(found.class_id[order])]
-    begin = np.searchsorted(found.class_id[order], np.arange(sample.classes + 1))
-    shape = (len(classes), len(PX))
-    ap = np.zeros((len(classes), len(THRESHOLDS)))
-    p_curve, r_curve, prec_values = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for row, k in enumerate(classes):
-        own = order[begin[k] : begin[k + 1]]
-        if not len(own):
-            continue
-        hits = correct[own]
-        right = hits[:, 0].cumsum()
-        surest = -conf[own]
-        r_curve[row] = np.interp(-PX, surest, right / (labels[k] + EPS), left=0)
-        p_curve[row] = np.interp(-PX, surest, right / np.arange(1, len(own) + 1), left=1)
-        for t in range(len(THRESHOLDS)):
-            recall, precision = _envelope(
-                np.flatnonzero(hits[:, t]), len(own), int(labels[k]), legacy
-            )
-            ap[row, t] = _trapezoid(np.interp(RECALLS, recall, precision))
-            if t == 0:
-                prec_values[row] = np.interp(PX, recall, precision)
-    f1_curve = 2 * p_curve * r_curve / (p_curve + r_curve + EPS)
-    best = int(smooth(f1_curve.mean(axis=0), 0.1).argmax()) if len(classes) else 0
+    curves = _ClassCurves.of(sample, correct, order, classes, labels[classes], legacy)
+    f1_curve = 2 * curves.p * curves.r / (curves.p + curves.r + EPS)
+    best = 0
+    if len(classes):
+        mean_f1 = smooth(f1_curve.mean(axis=0), 0.1)
+        best = int(mean_f1.argmax())
     return Results(
-        p=p_curve[:, best],
-        r=r_curve[:, best],
+        p=curves.p[:, best],
+        r=curves.r[:, best],
         f1=f1_curve[:, best],
-        all_ap=ap,
+        all_ap=curves.ap,
         ap_class_index=classes,
-        p_curve=p_curve,
-        r_curve=r_curve,
+        p_curve=curves.p,
+        r_curve=curves.r,
         f1_curve=f1_curve,
-        prec_values=prec_values,
+        prec_values=curves.precision,
         nc=sample.classes,
         conf=float(PX[best]),
         correct=correct,
@@ -437,28 +497,97 @@ def _results(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _ClassCurves:
+    """What is measured of the n classes that have labels; 0 for one without detections.
+
+    Attributes:
+        ap: `(n, T)` at each threshold.
+        p, r: `(n, 1000)` over confidence, at the first threshold.
+        precision: `(n, 1000)` over recall, at the first threshold.
+    """
+
+    ap: Floats
+    p: Floats
+    r: Floats
+    precision: Floats
+
+    @classmethod
+    def of(
+        cls,
+        sample: EvaluationInputs,
+        correct: Bools,
+        order: Ints,
+        classes: Ints,
+        labels: Ints,
+        legacy: bool,
+    ) -> _ClassCurves:
+        conf: Any = sample.detections.conf.astype(np.float32)
+        order = order[np.argsort(-conf[order])]
+        class_id = sample.detections.class_id
+        order = order[by_number(class_id[order])]
+        begin = np.searchsorted(class_id[order], classes)
+        end = np.searchsorted(class_id[order], classes, "right")
+        curves = cls._unfilled(len(classes))
+        for row, count in enumerate(labels.tolist()):
+            detections = order[begin[row] : end[row]]
+            if len(detections):
+                curves._fill(row, correct[detections], conf[detections], count, legacy)
+        return curves
+
+    @classmethod
+    def _unfilled(cls, classes: int) -> _ClassCurves:
+        ap = np.zeros((classes, len(THRESHOLDS)))
+        p, r, precision = np.zeros((3, classes, len(PX)))
+        return cls(ap, p, r, precision)
+
+    def _fill(self, row: int, correct: Bools, conf: Floats, labels: int, legacy: bool) -> None:
+        """Measure one class by its detections, the most confident first."""
+        count = len(conf)
+        true = correct[:, 0].cumsum()
+        recall = true / (labels + EPS)
+        precision = true / np.arange(1, count + 1)
+        # np.interp needs rising values
+        self.r[row] = np.interp(-PX, -conf, recall, left=0)
+        self.p[row] = np.interp(-PX, -conf, precision, left=1)
+        for t in range(len(THRESHOLDS)):
+            hits = np.flatnonzero(correct[:, t])
+            recall, envelope = _envelope(hits, count, labels, legacy)
+            self.ap[row, t] = _trapezoid(np.interp(RECALLS, recall, envelope))
+            if t == 0:
+                self.precision[row] = np.interp(PX, recall, envelope)
+
+
 def _envelope(hits: Ints, count: int, labels: int, legacy: bool) -> tuple[Floats, Floats]:
     """Recall and the running maximum of precision, of `count` detections of which `hits` are right.
 
     Where recall stays the same only the first and the last value matter.
     """
-    number = np.arange(1, len(hits) + 1)
-    ends = np.append(hits, count)[1:] - 1
-    at = np.stack([hits, ends], axis=1).ravel()
-    many = np.repeat(number, 2)
-    if len(hits) == 0 or hits[0] > 0:
-        at, many = np.append(0, at), np.append(0, many)
-        at[0] = hits[0] - 1 if len(hits) else count - 1
-    recall, precision = many / (labels + EPS), many / (at + 1)
-    tail = [1.0] if legacy else [recall[-1], 1.0]
+    at, number = _steps(hits, count)
+    recall = number / (labels + EPS)
+    precision = number / (at + 1)
+    tail = [1.0]
+    if not legacy:
+        tail = [recall[-1], 1.0]
     recall = np.concatenate([[0.0], recall, tail])
     precision = np.concatenate([[1.0], precision, np.zeros(len(tail))])
     return recall, np.maximum.accumulate(precision[::-1])[::-1]
 
 
+def _steps(hits: Ints, count: int) -> tuple[Ints, Ints]:
+    """The first and the last detection of each recall, and the number of true positives there."""
+    ends = np.append(hits, count) - 1  # before the next one that is right
+    at = np.stack([hits, ends[1:]], axis=1).ravel()
+    number = np.repeat(np.arange(1, len(hits) + 1), 2)
+    if ends[0] < 0:  # the first detection is right
+        return at, number
+    return np.append(ends[0], at), np.append(0, number)
+
+
 def _trapezoid(values: Floats) -> float:
     """The area under values at the 101 recalls."""
-    return float((np.diff(RECALLS) * (values[1:] + values[:-1]) / 2.0).sum())
+    sums = values[1:] + values[:-1]
+    return float((np.diff(RECALLS) * sums / 2.0).sum())
 
 
 def smooth(values: Floats, part: float) -> Floats:

@@ -109,3 +109,12 @@ def from_cxcywh(boxes: Floats) -> Floats:
     """
     half = boxes[..., 2:] / 2
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+
+
+def centres(boxes: Floats) -> Floats:
+    """`(N, 2)` x and y of the centres of xyxy boxes.
+
+    >>> centres(np.array([[0, 0, 4, 2.0]])).tolist()
+    [[2.0, 1.0]]
+    """
+    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2)

@@ -434,3 +434,17 @@ def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
         )
         met &= (gap <= reach) if reach > 0 else (gap < 0)
     return met
+
+
+def collected(portions: Iterator[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """The pairs of all portions, as two arrays.
+
+    >>> i, j = collected(neighbours(np.array([[0, 0, 4, 4], [3, 3, 9, 9.0]])))
+    >>> i.tolist(), j.tolist()
+    ([0], [1])
+    """
+    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for i, j in portions:
+        first.append(i)
+        second.append(j)
+    return np.concatenate(first), np.concatenate(second)

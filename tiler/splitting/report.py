@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tiler.evaluation import bins
 from tiler.findings import Finding
 from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
 from tiler.version import __version__
 
-SMALL, MEDIUM = 32**2, 96**2  # px², where COCO's medium and large begin
+SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
 
 
 class Sizes(msgspec.Struct):
