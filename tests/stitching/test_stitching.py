@@ -23,7 +23,7 @@ from tiler.geometry.grids import grid
 from tiler.geometry.instances import Instances, empty
 from tiler.geometry.polygons import Rings
 from tiler.geometry.window import Window
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.options import METHODS, MergeOptions
 from tiler.stitching import (
     DUPLICATE,
