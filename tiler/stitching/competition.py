@@ -165,9 +165,9 @@ class Competition:
         if self.own.rings is None:
             overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], self.metric)
         else:
-            some = self._shapes.may(i, j, self.metric, self.threshold[i])
+            some = self._shapes.may_reach(i, j, self.metric, self.threshold[i])
             i, j = i[some], j[some]
-            overlap = self._shapes.alike(i, j, self.metric)
+            overlap = self._shapes.overlap(i, j, self.metric)
         good = overlap >= self.threshold[i]
         return i[good], j[good]
 
