@@ -1,8 +1,8 @@
-"""The Common-View Merge, from groups of detections to one for each object."""
+"""The Common-View Merge, from groups of detections to one detection for each object."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import meetings
-from tiler.matching import common_view, view_pairs
+from tiler.matching import common_view
+from tiler.matching.groups import followed
 from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
     FUSED,
@@ -26,75 +28,68 @@ from tiler.stitching.competition import (
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
+HELD = 0.9  # of a fragment lies in the object that it belongs to
 SHOWN = 0.9  # of an orphan lies in a tile that did not report it
-DECAY = 0.5  # what becomes of its confidence
+DECAY = 0.5  # what the confidence of an orphan is multiplied by
 
 
 def cvm(rivals: Competition) -> Result:
-    own, tile, tiles, n = rivals.own, rivals.tile, rivals.tiles, len(rivals.own)
-    cut = cut_sides(own.boxes, tile, tiles)
-    leader = common_view.groups(own, tile, tiles, rivals.kind, rivals.threshold)
-    alone: Bools = np.bincount(leader, minlength=n)[leader] == 1
-    members, starts = members_of(np.where(alone, -1, leader))
-    fused, unseen = _fused(rivals, members, starts)
-    heads = members[starts]
-    out, open_ = own.put(heads, fused), cut.copy()
-    open_[heads] = unseen
-    leader = _absorbed(out.boxes, open_, rivals, leader)
+    """Detections that agree in a common view become one; fragments go to the object that holds
+    them; orphans lose confidence.
+    """
+    own, n = rivals.own, len(rivals.own)
+    cut = cut_sides(own.boxes, rivals.tile, rivals.tiles)
+    group = common_view.groups(own, rivals.tile, rivals.tiles, rivals.kind, rivals.threshold)
+    merged = _merged(rivals, group, cut)
+    alone = np.bincount(group, minlength=n)[group] == 1
+    leader = _absorbed(merged, rivals)
     alone &= leader == np.arange(n)
     orphan = np.zeros(n, bool)
     if rivals.options.orphans != "keep":
-        orphan = _orphans(own, tile, tiles, alone & cut.any(axis=1))
+        orphan = _orphans(own, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
     fate = np.where(orphan, ORPHAN, np.where(leader == np.arange(n), KEPT, FUSED))
-    out = replace(out, conf=np.where(orphan, DECAY, 1.0) * out.confidence)
-    leader = np.where(orphan & (rivals.options.orphans == "drop"), -1, leader)
+    if rivals.options.orphans == "drop":
+        leader = np.where(orphan, -1, leader)
+    conf = np.where(orphan, DECAY, 1.0) * merged.instances.confidence
+    out = replace(merged.instances, conf=conf)
     return Result(leader, fate, out.take(leader == np.arange(n)))
 
 
-def _absorbed(boxes: Floats, unseen: Bools, rivals: Competition, leader: Ints) -> Ints:
-    """Leaders, where fragments that no view could match belong to the object that they lie in.
+@dataclass(frozen=True, slots=True, eq=False)
+class _MergedGroups:
+    """Detections after each group has become one; all columns are right at their leaders.
 
-    A fragment is a sliver at the edge of its tile, or what fills its tile from side to side:
-    nobody saw it end. Nor is a group an object of which nobody saw any side. They go to the
-    smallest detection that holds them, if there is one.
-
-    Args:
-        boxes, unseen: of the merged detections, right at their leaders.
+    Attributes:
+        leader: `(N,)` the first of each one's group.
+        instances: N detections.
+        unseen: `(N, 4)` the sides that nobody saw.
     """
-    leads = np.flatnonzero(leader == np.arange(len(leader)))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    sliver = (sides < view_pairs.THIN * rivals.tiles.edge[rivals.tile][:, None]) & (
-        unseen[:, :2] | unseen[:, 2:]
-    )
-    spanning = unseen[:, :2] & unseen[:, 2:]
-    dark = np.asarray(unseen.all(axis=1))
-    # What a tile tells apart itself, of things that it could see end, is two objects. Of a bent
-    # outline it sees pieces.
-    large = dark[leader] | spanning.any(axis=1) | (rivals.own.task == "segment")
-    count = len(rivals.tiles.rects)
-    seen = leader * count + rivals.tile
-    loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
-    shown = np.where(dark[leader, None], rivals.own.boxes, boxes)[loose]
-    holders = leads[~dark[leads]]
-    to, least = np.arange(len(leader)), np.full(len(leader), np.inf)
-    for i, j in meetings(shown, boxes[holders]):
-        i, j, part = loose[i], holders[j], shown[i]
-        holds = box.area(box.intersection(part, boxes[j])) >= SHOWN * box.area(part)
-        holds &= (rivals.kind[i] == rivals.kind[j]) & (box.area(boxes[j]) > box.area(part))
-        i, j = i[holds], j[holds]
-        ours = np.isin(j * count + rivals.tile[i], seen[np.isin(leader, j)])
-        may = large[i] | ~ours
-        i, j = i[may], j[may]
-        area = box.area(boxes[j])
-        order = np.lexsort((j, area, i))
-        # the smallest of each; of equals the first
-        order = order[ragged.firsts(i[order])]
-        i, j, area = i[order], j[order], area[order]
-        less = (area < least[i]) | ((area == least[i]) & (j < to[i]))
-        to[i[less]], least[i[less]] = j[less], area[less]
-    while not np.array_equal(to, to[to]):  # a fragment in a fragment in an object
-        to = to[to]
-    return np.where(to != np.arange(len(to)), to, to[leader])
+
+    leader: Ints
+    instances: Instances
+    unseen: Bools
+
+    def leaders(self) -> Ints:
+        return np.flatnonzero(self.leader == np.arange(len(self.leader)))
+
+    def no_side_seen(self) -> Bools:
+        """`(N,)` nobody saw any side of it."""
+        return np.asarray(self.unseen.all(axis=1))
+
+    def spanning(self) -> Bools:
+        """`(N, 2)` it fills its tile from side to side, on each axis."""
+        return np.asarray(self.unseen[:, :2] & self.unseen[:, 2:])
+
+
+def _merged(rivals: Competition, group: Ints, cut: Bools) -> _MergedGroups:
+    """The detections of each group fused into their leader."""
+    alone = np.bincount(group, minlength=len(group))[group] == 1
+    members, starts = members_of(np.where(alone, -1, group))
+    fused, unseen_sides = _fused(rivals, members, starts)
+    heads = members[starts]
+    unseen = cut.copy()
+    unseen[heads] = unseen_sides
+    return _MergedGroups(group, rivals.own.put(heads, fused), unseen)
 
 
 def _fused(rivals: Competition, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
@@ -106,14 +101,13 @@ def _fused(rivals: Competition, members: Ints, starts: Ints) -> tuple[Instances,
     out, conf = own.take(starts), own.confidence
     boxes, seen = fusing.sides(own.boxes, conf, tile, tiles, starts)
     columns: dict[str, Any] = {"boxes": boxes}
-    if own.task == "obb" and own.rings is not None:
-        columns["rings"] = polygons.Rings.from_quads(
-            fusing.quads(own.rings.quads(), conf, tile, tiles, starts)
-        )
-        columns["boxes"] = columns["rings"].bounds()
-    elif own.rings is not None:
-        columns["rings"] = fusing.outlines(own.rings, starts, tile, tiles)
-        columns["boxes"] = columns["rings"].bounds()
+    if own.rings is not None:
+        if own.task == "obb":
+            quads = fusing.quads(own.rings.quads(), conf, tile, tiles, starts)
+            rings = polygons.Rings.from_quads(quads)
+        else:
+            rings = fusing.outlines(own.rings, starts, tile, tiles)
+        columns = {"rings": rings, "boxes": rings.bounds()}
     if own.keypoints is not None:
         columns["keypoints"] = fusing.keypoints(own.keypoints, conf, tile, tiles, starts)
     if rivals.mixed:
@@ -121,16 +115,91 @@ def _fused(rivals: Competition, members: Ints, starts: Ints) -> tuple[Instances,
     return out.changed(**columns), ~seen
 
 
+# --- fragments
+
+
+def _absorbed(merged: _MergedGroups, rivals: Competition) -> Ints:
+    """`(N,)` leaders, where fragments that no view could match belong to the object that they lie
+    in: the smallest detection that holds them, if there is one.
+    """
+    n = len(merged.leader)
+    i, j = _held_fragments(merged, rivals)
+    area = box.area(merged.instances.boxes)[j]
+    order = np.lexsort((j, area, i))
+    smallest = order[ragged.firsts(i[order])]  # of equals the first
+    holder = np.arange(n)
+    holder[i[smallest]] = j[smallest]
+    holder = followed(holder)  # a fragment in a fragment in an object
+    return np.where(holder != np.arange(n), holder, holder[merged.leader])
+
+
+def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, Ints]:
+    """Fragments i, and detections j of their kind that hold them and may be the same object."""
+    boxes = merged.instances.boxes
+    fragments = _fragments(merged, rivals)
+    shown = _shown_boxes(fragments, merged, rivals)
+    holders = merged.leaders()
+    holders = holders[~merged.no_side_seen()[holders]]
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for a, b in meetings(shown, boxes[holders]):
+        i, j, part = fragments[a], holders[b], shown[a]
+        area = box.area(part)
+        held = box.area(box.intersection(part, boxes[j])) >= HELD * area
+        held &= (rivals.kind[i] == rivals.kind[j]) & (box.area(boxes[j]) > area)
+        found.append((i[held], j[held]))
+    i, j = (np.concatenate(column) for column in zip(*found, strict=True))
+    may_be_same = _may_be_same(merged, rivals, i, j)
+    return i[may_be_same], j[may_be_same]
+
+
+def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
+    """Detections that may be fragments: slivers at the edge of their tile, and what fills its tile
+    from side to side, since nobody saw it end; and all members of groups of which nobody saw any
+    side, since those are no objects.
+    """
+    boxes, unseen = merged.instances.boxes, merged.unseen
+    thin = boxes[:, 2:] - boxes[:, :2] < THIN * rivals.tiles.edge[rivals.tile][:, None]
+    sliver = thin & (unseen[:, :2] | unseen[:, 2:])
+    leaders = merged.leaders()
+    fragment = np.asarray((sliver | merged.spanning()).any(axis=1))
+    no_objects = np.flatnonzero(merged.no_side_seen()[merged.leader])
+    return np.union1d(leaders[fragment[leaders]], no_objects)
+
+
+def _shown_boxes(fragments: Ints, merged: _MergedGroups, rivals: Competition) -> Floats:
+    """The boxes of fragments: as merged, but of groups that are no objects, each member's own."""
+    no_object = merged.no_side_seen()[merged.leader[fragments]]
+    merged_boxes = merged.instances.boxes[fragments]
+    return np.where(no_object[:, None], rivals.own.boxes[fragments], merged_boxes)
+
+
+def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -> Bools:
+    """`(P,)` whether fragments i can be the same object as detections j.
+
+    They cannot if a tile shows both and could see them end, since it tells them apart itself. Of a
+    bent outline, though, a tile shows several pieces.
+    """
+    not_seen_to_end = merged.no_side_seen()[merged.leader] | merged.spanning().any(axis=1)
+    in_pieces = not_seen_to_end | (rivals.own.task == "segment")
+    count = len(rivals.tiles.rects)
+    seen = merged.leader * count + rivals.tile
+    seen = seen[np.isin(merged.leader, j)]
+    in_same_tile = np.isin(j * count + rivals.tile[i], seen)
+    return np.asarray(in_pieces[i] | ~in_same_tile)
+
+
+# --- orphans
+
+
 def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     """`(N,)` those of the lone cut detections that another tile shows nearly whole, and did not
     report.
     """
-    chosen = np.flatnonzero(lone)
+    index = np.flatnonzero(lone)
     result = np.zeros(len(own), bool)
-    for i, t in meetings(own.boxes[chosen], tiles.rects):
-        k = chosen[i]
-        shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= SHOWN * box.area(
-            own.boxes[k]
-        )
+    for a, t in meetings(own.boxes[index], tiles.rects):
+        k = index[a]
+        boxes = own.boxes[k]
+        shown = box.area(box.intersection(boxes, tiles.rects[t])) >= SHOWN * box.area(boxes)
         result[k[shown & (t != tile[k]) & tiles.witness[t]]] = True
     return result

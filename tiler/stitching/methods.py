@@ -1,5 +1,5 @@
-"""The methods of merging, but for the Common-View Merge: competition of all detections, whatever
-tile they are from.
+"""The methods of merging, except for the Common-View Merge: all detections compete, whatever tile
+they are from.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.geometry.neighbours import meetings
 from tiler.matching import crowds, suppression
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import OUTWARDS, Tiles
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
     FUSED,
@@ -26,8 +26,8 @@ from tiler.stitching.competition import (
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
-# soft-NMS takes as long for so many pairs, one by one, as for a row of a crowd, and for a choice
-# among so many rows
+# Soft-NMS goes through its pairs one by one up to `PAIRS`, and for each detection `ROW` pairs more,
+# and one more for each `CHOICE` detections. Beyond that, going row by row is quicker.
 PAIRS, ROW, CHOICE = 50_000, 12, 5000
 
 
@@ -54,31 +54,33 @@ def nmm(rivals: Competition) -> Result:
 
 
 def wbf(rivals: Competition) -> Result:
-    """Of boxes as published; OBBs and outlines have no mean, so they cluster around the most
+    """Boxes are fused as published. OBBs and outlines have no mean, so they cluster around the most
     confident one.
     """
-    if rivals.own.rings is not None:
+    own, conf = rivals.own, rivals.conf
+    if own.rings is not None:
         leader = rivals.suppressors()
-        number = np.bincount(leader, minlength=len(leader))
-        mean = np.divide(
-            np.bincount(leader, rivals.conf, len(leader)),
-            number,
-            out=rivals.conf.copy(),
-            where=number > 0,
-        )
-        return _united(rivals, leader, rivals.own.boxes, conf=mean)
+        return _united(rivals, leader, own.boxes, conf=_mean_conf(leader, conf))
     pairs = rivals.pairs(least=False)
     if pairs is not None:
-        leader, boxes, conf = suppression.wbf(
-            rivals.own.boxes, rivals.conf, *pairs[:2], rivals.threshold
-        )
+        i, j, _ = pairs
+        leader, boxes, mean = suppression.wbf(own.boxes, conf, i, j, rivals.threshold)
     else:
-        rows = crowds.BoxOverlaps(rivals.own.boxes, rivals.kind, rivals.metric)
-        every = np.arange(len(rivals.own))
-        leader, boxes, conf = suppression.clustered(
-            rivals.own.boxes, rivals.conf, rows.stronger, every, rivals.threshold
+        rows = crowds.BoxOverlaps(own.boxes, rivals.kind, rivals.metric)
+        every = np.arange(len(own))
+        leader, boxes, mean = suppression.clustered(
+            own.boxes, conf, rows.stronger, every, rivals.threshold
         )
-    return _united(rivals, leader, boxes, conf=conf)
+    return _united(rivals, leader, boxes, conf=mean)
+
+
+def _mean_conf(leader: Ints, conf: Floats) -> Floats:
+    """`(N,)` the mean confidence of each one's members; its own where it leads none."""
+    number = np.bincount(leader, minlength=len(leader))
+    total = np.bincount(leader, conf, len(leader))
+    mean = conf.copy()
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean
 
 
 def _united(rivals: Competition, leader: Ints, boxes: Floats, **columns: Any) -> Result:
@@ -86,10 +88,10 @@ def _united(rivals: Competition, leader: Ints, boxes: Floats, **columns: Any) ->
     the leader's.
     """
     own = rivals.own
+    if own.task == "obb":
+        return rivals.result(leader, FUSED, boxes=own.boxes, **columns)
     if own.task != "segment":
-        return rivals.result(
-            leader, FUSED, boxes=own.boxes if own.task == "obb" else boxes, **columns
-        )
+        return rivals.result(leader, FUSED, boxes=boxes, **columns)
     merged = rivals.result(leader, FUSED, **columns)
     members, starts = members_of(leader)
     parts = own.take(members).rings
@@ -100,31 +102,35 @@ def _united(rivals: Competition, leader: Ints, boxes: Floats, **columns: Any) ->
 
 def soft_nms(rivals: Competition) -> Result:
     n = len(rivals.own)
-    most = PAIRS + n * (ROW + n // CHOICE) if rivals.own.rings is None else None
+    most = None
+    if rivals.own.rings is None:
+        most = PAIRS + n * (ROW + n // CHOICE)
     pairs = rivals.pairs(least=False, most=most)
     if pairs is not None:
         conf = suppression.soft_nms(rivals.conf, *pairs)
     else:
         conf = suppression.softened(rivals.conf, rivals.rows().waiting)
-    return rivals.result(np.arange(len(rivals.own)), KEPT, conf=conf)
+    return rivals.result(np.arange(n), KEPT, conf=conf)
 
 
 def center(rivals: Competition) -> Result:
-    """A detection counts if its centre lies deeper in its own tile than in any other that holds it."""
+    """A detection counts if its centre lies deeper in its own tile than in any other tile."""
+    tile, tiles = rivals.tile, rivals.tiles
     centre = (rivals.own.boxes[:, :2] + rivals.own.boxes[:, 2:]) / 2
     points = np.concatenate([centre, centre], axis=1)
-    own = _depth(points, rivals.tile, rivals.tiles)
-    place = places(rivals.tiles)
+    own_depth = _depth(points, tile, tiles)
+    place = places(tiles)
     owned = np.ones(len(points), bool)
-    for i, t in meetings(points, rivals.tiles.rects, reach=1e-9):
-        depth = _depth(points[i], t, rivals.tiles)
-        deeper = (depth > own[i]) | ((depth == own[i]) & (place[t] < place[rivals.tile[i]]))
-        owned[i[deeper & (t != rivals.tile[i])]] = False
+    for i, other in meetings(points, tiles.rects, reach=1e-9):
+        depth = _depth(points[i], other, tiles)
+        first_of_equals = (depth == own_depth[i]) & (place[other] < place[tile[i]])
+        deeper = (depth > own_depth[i]) | first_of_equals
+        owned[i[deeper & (other != tile[i])]] = False
     return rivals.result(np.where(owned, np.arange(len(points)), -1), KEPT)
 
 
 def _depth(points: Floats, tile: Ints, tiles: Tiles) -> Floats:
     """`(N,)` distance to the nearest interior side of the tile, px; inf where it has none."""
-    rects = tiles.rects[tile]
-    inwards = np.concatenate([points[:, :2] - rects[:, :2], rects[:, 2:] - points[:, 2:]], axis=1)
-    return np.asarray(np.where(tiles.interior[tile], inwards, np.inf).min(axis=1, initial=np.inf))
+    inwards = (tiles.rects[tile] - points) * OUTWARDS
+    inwards = np.where(tiles.interior[tile], inwards, np.inf)
+    return np.asarray(inwards.min(axis=1, initial=np.inf))
