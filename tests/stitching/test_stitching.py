@@ -264,7 +264,7 @@ def whole(x, y):
 
 @st.composite
 def on_pixels(draw, side=40):
-    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel's width at most."""
+    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel at most."""
     at = draw(whole((0, side - 12), (0, side - 12)))
     kind = draw(st.sampled_from(["any", "stair", "sliver"]))
     if kind == "any":

@@ -23,7 +23,7 @@ from tiler.geometry.neighbours import held, room
 from tiler.matching import crowded_view
 from tiler.matching.crowds import joined
 from tiler.matching.groups import Extents, Joins, Pairs, components, crowded_groups, one_a_tile
-from tiler.matching.tiles import OUTWARDS, SHORT, TileDetections, Tiles
+from tiler.matching.tiles import OUTWARDS, SHORT, TileDetections, Tiles, sizes
 from tiler.matching.view_matcher import ViewMatcher, ViewMatches
 from tiler.matching.view_pairs import CLEAR
 
@@ -60,7 +60,8 @@ def _all_matches(matcher: ViewMatcher) -> list[ViewMatches] | None:
         most = SHAPES + SHAPES_EACH * n
         if held(matcher.close_pairs(), most) is None:
             return None
-    return held((matcher.matches(i, j) for i, j in matcher.close_pairs()), room(n))
+    portions = (matcher.matches(i, j) for i, j in matcher.close_pairs())
+    return held(portions, room(n))
 
 
 def _grouped(matcher: ViewMatcher, matches: ViewMatches) -> Ints:
@@ -116,6 +117,6 @@ def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
     if instances.rings is not None:
         return Extents(reach, np.full_like(reach, np.inf))
     rects = tiles.rects[tile]
-    near = SHORT * (rects[:, 2:] - rects[:, :2]).min(axis=1, keepdims=True)
+    near = SHORT * sizes(rects).min(axis=1, keepdims=True)
     open_ = tiles.interior[tile] & (rects * OUTWARDS - reach < near)
     return Extents(reach, np.where(open_, np.inf, reach + near))

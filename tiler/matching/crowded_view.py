@@ -221,8 +221,7 @@ class _Crowds:
         assert self.shapes is not None
         iou = self.shapes.known_iou(one, other)
         if iou is not None:
-            threshold = self.matcher.threshold
-            if iou < min(threshold[one], threshold[other]):
+            if iou < self.matcher.least_agreement(one, other):
                 return None
             return (-CLEAR, -iou, -iou, one, other), False
         pairs = self.matcher.matches(np.array([one]), np.array([other]))
@@ -271,9 +270,8 @@ class _Crowds:
             iou, good = self.matcher.match_deep(box, columns, one, others)
             exact = np.ones(len(others), bool)
         else:
-            threshold = self.matcher.threshold
             iou, exact = self.shapes.highest_iou(one, others)
-            good = iou >= np.minimum(threshold[one], threshold[others])
+            good = iou >= self.matcher.least_agreement(one, others)
         j, iou = others[good], iou[good]
         n = len(j)
         pairs = ViewMatches(

@@ -20,7 +20,7 @@ from tiler.geometry.neighbours import neighbours
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 from tiler.matching import similarity
-from tiler.matching.groups import components
+from tiler.matching.groups import components, one_portion
 from tiler.matching.overlaps import Sides
 from tiler.matching.similarity import share
 from tiler.matching.suppression import suppressors
@@ -98,8 +98,7 @@ class _Turns:
 
 def _numbered(pairs: Iterator[IndexPairs], index: Ints) -> IndexPairs:
     """Pairs as positions in an ascending index, ordered."""
-    none = np.empty(0, np.int64)
-    i, j = (np.concatenate(column) for column in zip((none, none), *pairs, strict=True))
+    i, j = one_portion(pairs)
     i = np.searchsorted(index, i)
     j = np.searchsorted(index, j)
     order = np.lexsort((j, i))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,20 @@ def followed(pointer: Ints) -> Ints:
         if np.array_equal(further, pointer):
             return pointer
         pointer = further
+
+
+def one_portion(portions: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """The pairs of all portions, one after the other.
+
+    >>> one_portion([]), one_portion([(np.array([0]), np.array([1]))])
+    ((array([], dtype=int64), array([], dtype=int64)), (array([0]), array([1])))
+    """
+    none = np.empty(0, np.int64)
+    left, right = [none], [none]
+    for i, j in portions:
+        left.append(i)
+        right.append(j)
+    return np.concatenate(left), np.concatenate(right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,14 +168,16 @@ class Joins:
         """Whether the groups of two detections differ, and have no tile in common or may be pieces
         of one object.
         """
-        a, b = self.home.get(one, one), self.home.get(other, other)
+        a = self.home.get(one, one)
+        b = self.home.get(other, other)
         return a != b and (piece or self.tiles(a).isdisjoint(self.tiles(b)))
 
     def join(self, one: int, other: int, piece: bool, doubtful: bool) -> bool:
         """Join the groups of two detections if they differ and are compatible; whether they were
         joined.
         """
-        a, b = self.home.get(one, one), self.home.get(other, other)
+        a = self.home.get(one, one)
+        b = self.home.get(other, other)
         if a == b:
             return False
         if not self.tiles(a).isdisjoint(self.tiles(b)) and not (piece and self._are_pieces(a, b)):

@@ -44,10 +44,34 @@ class Tiles:
         >>> Tiles.of(np.array([[0, 0, 640, 640.0]]), (1000, 640)).interior.tolist()
         [[False, False, True, False]]
         """
-        interior = np.concatenate([rects[:, :2] > 0, rects[:, 2:] < np.asarray(size)], axis=1)
-        side = (rects[:, 2:] - rects[:, :2]).min(axis=1, initial=np.inf)
+        left_and_top = rects[:, :2] > 0
+        right_and_bottom = rects[:, 2:] < np.asarray(size)
+        interior = np.concatenate([left_and_top, right_and_bottom], axis=1)
+        side = sizes(rects).min(axis=1, initial=np.inf)
         edge = np.minimum(np.maximum(EDGE, side * PART), side / 16)
         return cls(rects, interior, edge, np.ones(len(rects), bool))
+
+
+def sizes(rects: Floats) -> Floats:
+    """`(N, 2)` widths and heights.
+
+    >>> sizes(np.array([[0, 0, 640, 480.0]])).tolist()
+    [[640.0, 480.0]]
+    """
+    return rects[:, 2:] - rects[:, :2]
+
+
+def inwards(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
+    """`(N, 4)` how far each side of a box lies inside the same side of its tile, px."""
+    return np.asarray((tiles.rects[tile] - boxes) * OUTWARDS)
+
+
+def depth(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
+    """`(N,)` how far inside its tile a box lies: its distance to the nearest interior side, px; inf
+    where there is none.
+    """
+    margin = np.where(tiles.interior[tile], inwards(boxes, tile, tiles), np.inf)
+    return np.asarray(margin.min(axis=1, initial=np.inf))
 
 
 def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
@@ -57,8 +81,8 @@ def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
     >>> cut_sides(np.array([[600, 0, 638.5, 50.0]]), np.array([0]), tiles).tolist()
     [[False, False, True, False]]
     """
-    inwards = (tiles.rects[tile] - boxes) * OUTWARDS
-    return np.asarray(tiles.interior[tile] & (inwards < tiles.edge[tile, None]))
+    near = inwards(boxes, tile, tiles) < tiles.edge[tile, None]
+    return np.asarray(tiles.interior[tile] & near)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,3 +114,7 @@ class TileDetections:
         snapped = np.where(cut, tiles.rects[tile], instances.boxes)
         moved = (snapped != instances.boxes).any(axis=1)
         return cls(instances, tile, tiles, cut, snapped, moved, tiles.edge[tile])
+
+    def pair_edge(self, i: Ints, j: Ints) -> Floats:
+        """`(P,)` px, the larger edge of the tiles of pairs."""
+        return np.maximum(self.edge[i], self.edge[j])

@@ -12,7 +12,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry.neighbours import neighbours
 from tiler.matching import similarity
 from tiler.matching.groups import PieceTest
-from tiler.matching.tiles import OUTWARDS, TileDetections, Tiles
+from tiler.matching.tiles import OUTWARDS, TileDetections, Tiles, sizes
 from tiler.matching.view_pairs import PIECE, THIN, WITHIN, compare
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ViewMatcher:
         """The pairs that may be the same object."""
         i, j = self._of_two_tiles(i, j)
         pairs = compare(self.detections, i, j)
-        agree = pairs.agreement >= self._threshold(pairs.i, pairs.j)
+        agree = pairs.agreement >= self.least_agreement(pairs.i, pairs.j)
         evidence = np.where(agree, pairs.evidence, PIECE)
         good = agree | pairs.piece
         return ViewMatches(
@@ -107,14 +107,17 @@ class ViewMatcher:
         apart = self.tile[i] != self.tile[j]
         return i[apart], j[apart]
 
-    def _threshold(self, i: Ints | int, j: Ints) -> Floats:
+    def least_agreement(self, i: Ints | int, j: Ints | int) -> Floats:
+        """The agreement that pairs need to match."""
         return np.minimum(self.threshold[i], self.threshold[j])
 
     def deep_pairs(self, i: Ints | int, j: Ints) -> Bools:
         """Which pairs lie deep in their common view."""
         if self.deep is None:
             return np.zeros(len(j), bool)
-        return np.asarray(self.deep[i, self.tile[j]] & self.deep[j, self.tile[i]])
+        one = self.deep[i, self.tile[j]]
+        other = self.deep[j, self.tile[i]]
+        return np.asarray(one & other)
 
     def match_deep(
         self, sides: Sides, others: Sides, i: Ints | int, j: Ints
@@ -124,12 +127,14 @@ class ViewMatcher:
         Args:
             sides, others: of boxes i and of boxes j.
         """
-        width = np.minimum(others[2], sides[2]) - np.maximum(others[0], sides[0])
-        height = np.minimum(others[3], sides[3]) - np.maximum(others[1], sides[1])
+        left, top, right, bottom = sides
+        other_left, other_top, other_right, other_bottom = others
+        width = np.minimum(other_right, right) - np.maximum(other_left, left)
+        height = np.minimum(other_bottom, bottom) - np.maximum(other_top, top)
         common = np.maximum(width, 0.0) * np.maximum(height, 0.0)
         iou = similarity.share(common, self._area[i], self._area[j], "iou")
         meet = (width >= 0) & (height >= 0)
-        return iou, meet & (iou >= self._threshold(i, j))
+        return iou, meet & (iou >= self.least_agreement(i, j))
 
     @cached_property
     def _area(self) -> Floats:
@@ -150,9 +155,9 @@ class ViewMatcher:
         boxes = self.snapped[whole]
         for other in np.unique(self.tile[self.candidates]).tolist():
             view = _thick_views(self.tiles, other)[self.tile[whole]]
-            within_x = (boxes[:, 0] > view[:, 0]) & (boxes[:, 2] < view[:, 2])
-            within_y = (boxes[:, 1] > view[:, 1]) & (boxes[:, 3] < view[:, 3])
-            result[whole, other] = within_x & within_y
+            begins = (boxes[:, 0] > view[:, 0]) & (boxes[:, 1] > view[:, 1])
+            ends = (boxes[:, 2] < view[:, 2]) & (boxes[:, 3] < view[:, 3])
+            result[whole, other] = begins & ends
         return result
 
     def piece_test(self) -> PieceTest | None:
@@ -170,7 +175,7 @@ class ViewMatcher:
         if not (cut[one].any() and cut[other].any()):
             return False
         shapes = self.instances.rings.take(np.array([one, other])).geometry()
-        overlap = similarity.of_shapes(shapes[:1], shapes[1:], "ios")[0]
+        [overlap] = similarity.of_shapes(shapes[:1], shapes[1:], "ios")
         return bool(overlap < 1 - WITHIN)
 
 
@@ -180,7 +185,7 @@ def _thick_views(tiles: Tiles, other: int) -> Floats:
     """
     view = box.intersection(tiles.rects, tiles.rects[other])
     edge = np.maximum(tiles.edge, tiles.edge[other])
-    thick = view[:, 2:] - view[:, :2] > THIN * edge[:, None]
+    thick = sizes(view) > THIN * edge[:, None]
     return np.where(np.tile(thick, 2), view, 0.0)
 
 
@@ -215,8 +220,9 @@ def _best_cuts(rects: Floats, views: Floats) -> tuple[Ints, Floats]:
     which side it moves, and to where (outwards positive).
     """
     opposite = [2, 3, 0, 1]
-    length = np.tile(rects[:, 2:] - rects[:, :2], 2)
+    length = np.tile(sizes(rects), 2)
     limit = views[:, opposite] * OUTWARDS
-    left_over = (rects * OUTWARDS)[:, opposite] / length + limit / length
+    start = (rects * OUTWARDS)[:, opposite]
+    left_over = start / length + limit / length
     side = np.argmax(left_over, axis=1)
     return side, limit[np.arange(len(rects)), side]

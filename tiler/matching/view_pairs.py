@@ -97,7 +97,7 @@ def compare(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
 
 def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
     """Pairs compared by their boxes; those that do not meet in their view are left out."""
-    edge = np.maximum(detections.edge[i], detections.edge[j])
+    edge = detections.pair_edge(i, j)
     x = _AxisView.of(detections, i, j, edge, X_AXIS)
     y = _AxisView.of(detections, i, j, edge, Y_AXIS)
     view = np.stack([x.low, y.low, x.high, y.high], axis=1)
@@ -249,7 +249,7 @@ def _by_distance(detections: TileDetections, pairs: ViewPairs) -> ViewPairs:
     tiebreak = pairs.tiebreak.copy()
     tiebreak[k] = -np.maximum(gap, 0.0)
     near = np.ones(len(pairs.i), bool)
-    near[k] = gap <= np.maximum(detections.edge[i], detections.edge[j])
+    near[k] = gap <= detections.pair_edge(i, j)
     return replace(pairs, tiebreak=tiebreak).take(near)
 
 

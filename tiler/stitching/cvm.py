@@ -12,8 +12,8 @@ from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import meetings
 from tiler.matching import common_view
-from tiler.matching.groups import followed
-from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching.groups import followed, one_portion
+from tiler.matching.tiles import Tiles, cut_sides, sizes
 from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
@@ -140,14 +140,13 @@ def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, I
     shown = _shown_boxes(fragments, merged, rivals)
     holders = merged.leaders()
     holders = holders[~merged.no_side_seen()[holders]]
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    portions = []
     for a, b in meetings(shown, boxes[holders]):
-        i, j, part = fragments[a], holders[b], shown[a]
-        area = box.area(part)
-        held = box.area(box.intersection(part, boxes[j])) >= HELD * area
-        held &= (rivals.kind[i] == rivals.kind[j]) & (box.area(boxes[j]) > area)
-        found.append((i[held], j[held]))
-    i, j = (np.concatenate(column) for column in zip(*found, strict=True))
+        i, j = fragments[a], holders[b]
+        held = _lies_in(shown[a], boxes[j], HELD) & (rivals.kind[i] == rivals.kind[j])
+        held &= box.area(boxes[j]) > box.area(shown[a])
+        portions.append((i[held], j[held]))
+    i, j = one_portion(portions)
     may_be_same = _may_be_same(merged, rivals, i, j)
     return i[may_be_same], j[may_be_same]
 
@@ -158,7 +157,8 @@ def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
     side, since those are no objects.
     """
     boxes, unseen = merged.instances.boxes, merged.unseen
-    thin = boxes[:, 2:] - boxes[:, :2] < THIN * rivals.tiles.edge[rivals.tile][:, None]
+    edge = rivals.tiles.edge[rivals.tile]
+    thin = sizes(boxes) < THIN * edge[:, None]
     sliver = thin & (unseen[:, :2] | unseen[:, 2:])
     leaders = merged.leaders()
     fragment = np.asarray((sliver | merged.spanning()).any(axis=1))
@@ -199,7 +199,13 @@ def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     result = np.zeros(len(own), bool)
     for a, t in meetings(own.boxes[index], tiles.rects):
         k = index[a]
-        boxes = own.boxes[k]
-        shown = box.area(box.intersection(boxes, tiles.rects[t])) >= SHOWN * box.area(boxes)
-        result[k[shown & (t != tile[k]) & tiles.witness[t]]] = True
+        shown = _lies_in(own.boxes[k], tiles.rects[t], SHOWN)
+        unreported = shown & (t != tile[k]) & tiles.witness[t]
+        result[k[unreported]] = True
     return result
+
+
+def _lies_in(boxes: Floats, others: Floats, share: float) -> Bools:
+    """`(P,)` whether so large a share of a box lies in its partner."""
+    common = box.area(box.intersection(boxes, others))
+    return np.asarray(common >= share * box.area(boxes))

@@ -11,7 +11,7 @@ from tiler.geometry import overlay, polygons, ragged
 from tiler.geometry.instances import labelled
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
+from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides, depth, inwards, sizes
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -60,17 +60,16 @@ def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles) -> Floats:
     the zone where boxes end at the edge up to eight times that (32 px of a 640 px tile).
     """
     edge = tiles.edge[tile]
-    inwards = (tiles.rects[tile] - boxes) * OUTWARDS
-    depth = np.where(tiles.interior[tile], inwards, np.inf).min(axis=1, initial=np.inf)
-    return np.asarray(np.maximum(conf, 1e-9) * np.clip(depth, edge, DEEP * edge))
+    clipped = np.clip(depth(boxes, tile, tiles), edge, DEEP * edge)
+    return np.asarray(np.maximum(conf, 1e-9) * clipped)
 
 
 def _short(boxes: Floats, tile: Ints, tiles: Tiles, outermost: Floats) -> Bools:
     """`(N, 4)` sides that end shortly before the tile's edge, while others reach beyond it."""
     rects = tiles.rects[tile]
-    length = np.tile(rects[:, 2:] - rects[:, :2], 2)
+    length = np.tile(sizes(rects), 2)
     beyond = outermost > rects * OUTWARDS
-    near = (rects - boxes) * OUTWARDS < SHORT * length
+    near = inwards(boxes, tile, tiles) < SHORT * length
     return np.asarray(tiles.interior[tile] & beyond & near)
 
 
@@ -275,8 +274,9 @@ def _keypoint_ranks(points: Floats, tile: Ints, tiles: Tiles) -> Ints:
     """`(N, K)` 2 for a keypoint inside its tile and away from cut edges, 1 near them, 0 outside, -1
     for none.
     """
-    inwards = (tiles.rects[tile][:, None] - np.tile(points[..., :2], 2)) * OUTWARDS
-    margin = np.where(tiles.interior[tile][:, None], inwards, np.inf)
+    rects = tiles.rects[tile][:, None]
+    inside_by = (rects - np.tile(points[..., :2], 2)) * OUTWARDS
+    margin = np.where(tiles.interior[tile][:, None], inside_by, np.inf)
     inside = (margin >= 0).all(axis=-1)
     away = (margin >= tiles.edge[tile][:, None, None]).all(axis=-1)
     return np.where(labelled(points), inside.astype(int) + away, -1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.geometry.neighbours import meetings
 from tiler.matching import crowds, suppression
-from tiler.matching.tiles import OUTWARDS, Tiles
+from tiler.matching.tiles import depth
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
     FUSED,
@@ -118,19 +118,12 @@ def center(rivals: Competition) -> Result:
     tile, tiles = rivals.tile, rivals.tiles
     centre = (rivals.own.boxes[:, :2] + rivals.own.boxes[:, 2:]) / 2
     points = np.concatenate([centre, centre], axis=1)
-    own_depth = _depth(points, tile, tiles)
+    own_depth = depth(points, tile, tiles)
     place = places(tiles)
     owned = np.ones(len(points), bool)
     for i, other in meetings(points, tiles.rects, reach=1e-9):
-        depth = _depth(points[i], other, tiles)
-        first_of_equals = (depth == own_depth[i]) & (place[other] < place[tile[i]])
-        deeper = (depth > own_depth[i]) | first_of_equals
+        other_depth = depth(points[i], other, tiles)
+        first_of_equals = (other_depth == own_depth[i]) & (place[other] < place[tile[i]])
+        deeper = (other_depth > own_depth[i]) | first_of_equals
         owned[i[deeper & (other != tile[i])]] = False
     return rivals.result(np.where(owned, np.arange(len(points)), -1), KEPT)
-
-
-def _depth(points: Floats, tile: Ints, tiles: Tiles) -> Floats:
-    """`(N,)` distance to the nearest interior side of the tile, px; inf where it has none."""
-    inwards = (tiles.rects[tile] - points) * OUTWARDS
-    inwards = np.where(tiles.interior[tile], inwards, np.inf)
-    return np.asarray(inwards.min(axis=1, initial=np.inf))
