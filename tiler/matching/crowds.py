@@ -1,4 +1,4 @@
-"""Crowds: spots with so many detections that their pairs do not fit in memory. The results are the
+"""Crowds: spots with too many detections to hold all their pairs in memory. The results are the
 same, found row by row.
 
 A crowd of n has n² / 2 pairs. Competition by confidence needs few of them at once: the most

@@ -51,7 +51,7 @@ class Sides:
         self.x = left[:, 0].copy()
         self.y = left[:, 1].copy()
         self.end = right[:, 0].copy()
-        self.slope = (right[:, 1] - left[:, 1]) / (right[:, 0] - left[:, 0])
+        self.slope = (right[:, 1] - self.y) / (self.end - self.x)
         self.widest = float((self.end - self.x).max(initial=0.0))
         self._by_owner = np.argsort(self.owner, kind="stable")
         self._begin = np.searchsorted(self.owner[self._by_owner], np.arange(self.count + 1))
@@ -138,7 +138,8 @@ def _edges(shapes: Objects) -> _Edges:
     outer = np.diff(polygon, prepend=-1) != 0
     # an upper side of an outer ring that runs anticlockwise leads to the left
     upper_leads_left = _anticlockwise(start, end, ring, len(rings)) == outer
-    sign = np.sign(start[:, 0] - end[:, 0]) * np.where(upper_leads_left, 1.0, -1.0)[ring]
+    leftward = np.sign(start[:, 0] - end[:, 0])
+    sign = leftward * np.where(upper_leads_left, 1.0, -1.0)[ring]
     return _Edges(start, end, shape[polygon[ring]], sign)
 
 

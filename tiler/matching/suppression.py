@@ -74,8 +74,9 @@ def grown(boxes: Floats, suppressor: Ints, metric: Metric, threshold: Floats) ->
     for winner, loser in _turns(suppressor):
         fits = of_boxes(result[winner], boxes[loser], metric) >= threshold[winner]
         winner, loser = winner[fits], loser[fits]
-        result[winner, :2] = np.minimum(result[winner, :2], boxes[loser, :2])
-        result[winner, 2:] = np.maximum(result[winner, 2:], boxes[loser, 2:])
+        one, other = result[winner], boxes[loser]
+        result[winner, :2] = np.minimum(one[:, :2], other[:, :2])
+        result[winner, 2:] = np.maximum(one[:, 2:], other[:, 2:])
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -127,10 +127,8 @@ class ViewMatcher:
         Args:
             sides, others: of boxes i and of boxes j.
         """
-        left, top, right, bottom = sides
-        other_left, other_top, other_right, other_bottom = others
-        width = np.minimum(other_right, right) - np.maximum(other_left, left)
-        height = np.minimum(other_bottom, bottom) - np.maximum(other_top, top)
+        width = _overlap(sides[0], sides[2], others[0], others[2])
+        height = _overlap(sides[1], sides[3], others[1], others[3])
         common = np.maximum(width, 0.0) * np.maximum(height, 0.0)
         iou = similarity.share(common, self._area[i], self._area[j], "iou")
         meet = (width >= 0) & (height >= 0)
@@ -177,6 +175,11 @@ class ViewMatcher:
         shapes = self.instances.rings.take(np.array([one, other])).geometry()
         [overlap] = similarity.of_shapes(shapes[:1], shapes[1:], "ios")
         return bool(overlap < 1 - WITHIN)
+
+
+def _overlap(start: Any, end: Any, other_start: Any, other_end: Any) -> Any:
+    """How far intervals overlap; negative where they do not."""
+    return np.minimum(other_end, end) - np.maximum(other_start, start)
 
 
 def _thick_views(tiles: Tiles, other: int) -> Floats:

@@ -118,7 +118,8 @@ def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
         tiebreak=iou,
         piece=np.zeros(len(i), bool),
     )
-    return pairs.take(x.meets(edge) & y.meets(edge) & ~(x.blind & y.blind))
+    meet = x.meets(edge) & y.meets(edge)
+    return pairs.take(meet & ~(x.blind & y.blind))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +130,8 @@ class _Intervals:
     end: Floats
 
     @classmethod
-    def of(cls, boxes: Floats, index: Ints, axis: int) -> _Intervals:
+    def of(cls, boxes: Floats, index: Ints, axis: int | Ints) -> _Intervals:
+        """Of boxes at an index, on one axis or each on its own."""
         return cls(boxes[index, axis], boxes[index, axis + 2])
 
     def within(self, other: _Intervals) -> _Intervals:
@@ -138,6 +140,10 @@ class _Intervals:
 
     def length(self) -> Floats:
         return np.maximum(self.end - self.start, 0.0)
+
+    def gap(self, other: _Intervals) -> Floats:
+        """The distance between them and others; negative where they overlap."""
+        return np.maximum(self.start, other.start) - np.minimum(self.end, other.end)
 
     def is_same(self, other: _Intervals) -> Bools:
         return np.asarray((self.start == other.start) & (self.end == other.end))
@@ -171,11 +177,10 @@ class _AxisView:
 
     @classmethod
     def of(cls, detections: TileDetections, i: Ints, j: Ints, edge: Floats, axis: int) -> _AxisView:
-        rects, tile = detections.tiles.rects, detections.tile
-        view = _Intervals.of(rects, tile[i], axis).within(_Intervals.of(rects, tile[j], axis))
+        view = _view_on_axis(detections, i, j, axis)
         one = _Intervals.of(detections.snapped, i, axis).within(view)
         other = _Intervals.of(detections.snapped, j, axis).within(view)
-        gap = np.maximum(one.start, other.start) - np.minimum(one.end, other.end)
+        gap = one.gap(other)
         one_length = one.length()
         other_length = other.length()
         cut_by_view = one.reaches_end_of(view) | other.reaches_end_of(view)
@@ -202,6 +207,14 @@ class _AxisView:
         return similarity.share(self.common[index], self.one[index], self.other[index], "iou")
 
 
+def _view_on_axis(detections: TileDetections, i: Ints, j: Ints, axis: int) -> _Intervals:
+    """The common view of the tiles of pairs, on one axis."""
+    rects, tile = detections.tiles.rects, detections.tile
+    one = _Intervals.of(rects, tile[i], axis)
+    other = _Intervals.of(rects, tile[j], axis)
+    return one.within(other)
+
+
 def _one_axis_tells(x: _AxisView, y: _AxisView) -> tuple[_AxisView, _AxisView]:
     """Where slivers would blind both axes, only seams are blind."""
     both = x.blind & y.blind
@@ -216,7 +229,8 @@ def _iou_in_view(
     """`(P,)` IoU of the parts in the view, of boxes snapped or as given, whichever is higher: not
     every box that ends near its tile's edge is cut by it.
     """
-    iou = similarity.share(x.common * y.common, x.one * y.one, x.other * y.other, "iou")
+    common = x.common * y.common
+    iou = similarity.share(common, x.one * y.one, x.other * y.other, "iou")
     moved = np.flatnonzero(detections.moved[i] | detections.moved[j])
     given = detections.instances.boxes
     one = box.intersection(given[i[moved]], view[moved])
@@ -243,9 +257,9 @@ def _by_distance(detections: TileDetections, pairs: ViewPairs) -> ViewPairs:
     """
     boxes = detections.instances.boxes
     k = np.flatnonzero(pairs.blind_axis != NO_AXIS)
-    i, j, across = pairs.i[k], pairs.j[k], pairs.blind_axis[k]
-    gap = np.maximum(boxes[i, across], boxes[j, across])
-    gap -= np.minimum(boxes[i, across + 2], boxes[j, across + 2])
+    i, j = pairs.i[k], pairs.j[k]
+    across = pairs.blind_axis[k]
+    gap = _Intervals.of(boxes, i, across).gap(_Intervals.of(boxes, j, across))
     tiebreak = pairs.tiebreak.copy()
     tiebreak[k] = -np.maximum(gap, 0.0)
     near = np.ones(len(pairs.i), bool)
@@ -373,9 +387,10 @@ def _by_keypoints(instances: Instances, keypoints: Floats, pairs: ViewPairs) -> 
     one, other = keypoints[pairs.i], keypoints[pairs.j]
     both_labelled = labelled(one) & labelled(other)
     counted = both_labelled & _points_in_view(one, pairs.view) & _points_in_view(other, pairs.view)
-    boxes = instances.boxes
-    larger = np.maximum(box.area(boxes[pairs.i]), box.area(boxes[pairs.j]))
-    oks = similarity.oks(one[..., :2], other[..., :2], counted, larger)
+    one_area = box.area(instances.boxes[pairs.i])
+    other_area = box.area(instances.boxes[pairs.j])
+    area = np.maximum(one_area, other_area)
+    oks = similarity.oks(one[..., :2], other[..., :2], counted, area)
     shared = counted.any(axis=1)
     return replace(
         pairs,
@@ -386,6 +401,7 @@ def _by_keypoints(instances: Instances, keypoints: Floats, pairs: ViewPairs) -> 
 
 def _points_in_view(points: Floats, view: Floats) -> Bools:
     """`(P, K)` the keypoints that lie in the view of their pair."""
-    low, high = view[:, None, :2], view[:, None, 2:]
+    low = view[:, None, :2]
+    high = view[:, None, 2:]
     xy = points[..., :2]
     return np.asarray(((xy >= low) & (xy <= high)).all(axis=-1))

@@ -184,8 +184,9 @@ def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
     if instances.rings is None and instances.keypoints is None:
         return again
     for first, last in _runs(again):  # few, mostly
-        shapes = sorted((_shape(instances, k), k) for k in order[first : last + 1].tolist())
-        order[first : last + 1] = [k for _, k in shapes]
+        run = order[first : last + 1]
+        shapes = sorted((_shape(instances, k), k) for k in run.tolist())
+        run[:] = [k for _, k in shapes]
         again[first + 1 : last + 1] = [one == other for (one, _), (other, _) in pairwise(shapes)]
     return again
 
@@ -194,8 +195,10 @@ def _same_but_shape(instances: Instances, tile: Ints, order: Ints) -> Bools:
     """`(M,)` detections of the tile, class, confidence and box of the one before in the order."""
     conf, class_id, boxes = instances.confidence, instances.class_id, instances.boxes
     now, before = order[1:], order[:-1]
-    same = (tile[now] == tile[before]) & (class_id[now] == class_id[before])
-    same &= (conf[now] == conf[before]) & (boxes[now] == boxes[before]).all(axis=1)
+    same = tile[now] == tile[before]
+    same &= class_id[now] == class_id[before]
+    same &= conf[now] == conf[before]
+    same &= (boxes[now] == boxes[before]).all(axis=1)
     again = np.zeros(len(order), bool)
     again[1:] = same
     return again

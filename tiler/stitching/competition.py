@@ -68,7 +68,7 @@ class Competition:
     """Detections in canonical order, and which of them compete.
 
     Attributes:
-        own: the detections.
+        detections: the detections.
         tile: `(N,)` which of the tiles saw each.
         kind: `(N,)` detections of one kind compete: a class, or a group of classes.
         threshold: `(N,)` least overlap of those that do.
@@ -77,17 +77,17 @@ class Competition:
 
     def __init__(
         self,
-        own: Instances,
+        detections: Instances,
         tile: Ints,
         tiles: Tiles,
         options: MergeOptions,
         names: Sequence[str] | None,
     ) -> None:
-        self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
-        self.conf = own.confidence
+        self.detections, self.tile, self.tiles, self.options = detections, tile, tiles, options
+        self.conf = detections.confidence
         self.metric = cast("Metric", options.metric)
-        self.threshold = _thresholds(options, names, own.class_id)
-        self.kind = _kinds(options, names, own.class_id)
+        self.threshold = _thresholds(options, names, detections.class_id)
+        self.kind = _kinds(options, names, detections.class_id)
         self.mixed = options.class_agnostic or bool(options.groups)
 
     def pairs(
@@ -102,7 +102,7 @@ class Competition:
         """
         if self._has_too_many_shapes(least):
             return None
-        limit = room(len(self.own))
+        limit = room(len(self.detections))
         if most is not None:
             limit = min(most, limit)
         portions = held((self.overlaps(i, j, least) for i, j in self.close_pairs()), limit)
@@ -115,20 +115,20 @@ class Competition:
 
     def _has_too_many_shapes(self, least: bool) -> bool:
         """Whether too many outlines or OBBs are close to each other to compare them all."""
-        if self.own.rings is None:
+        if self.detections.rings is None:
             return False
         most = ALL_SHAPES
         if least:
             most = SHAPES
-        return held(self.close_pairs(), most + SHAPES_EACH * len(self.own)) is None
+        return held(self.close_pairs(), most + SHAPES_EACH * len(self.detections)) is None
 
     def close_pairs(self) -> Iterator[tuple[Ints, Ints]]:
         """All pairs that compete and whose boxes meet, i < j, in portions."""
-        yield from neighbours(self.own.boxes, self.kind)
+        yield from neighbours(self.detections.boxes, self.kind)
 
     def overlaps(self, i: Ints, j: Ints, least: bool = True) -> tuple[Ints, Ints, Floats]:
         """The pairs that overlap (with `least`: enough), and by how much."""
-        overlap = similarity.of_pairs(self.own, i, j, self.metric)
+        overlap = similarity.of_pairs(self.detections, i, j, self.metric)
         if least:
             good = overlap >= self.threshold[i]  # the stronger one's class decides
         else:
@@ -139,44 +139,46 @@ class Competition:
         """`(N,)` the suppressor of each in greedy NMS; itself if it is kept."""
         pairs = self.pairs()
         if pairs is not None:
-            return suppression.suppressors(len(self.own), pairs[0], pairs[1])
+            return suppression.suppressors(len(self.detections), pairs[0], pairs[1])
         few = FEW
-        if self.own.rings is not None:
+        if self.detections.rings is not None:
             few = FEW_SHAPES
-        return crowds.suppressed(len(self.own), self._among, self._between, few)
+        return crowds.suppressed(len(self.detections), self._among, self._between, few)
 
     def components(self) -> Ints:
         """`(N,)` the lowest index that is connected to each by overlaps."""
         pairs = self.pairs()
         if pairs is not None:
-            return groups.components(len(self.own), pairs[0], pairs[1])
+            return groups.components(len(self.detections), pairs[0], pairs[1])
         step = None
-        if self.own.rings is not None:
+        if self.detections.rings is not None:
             # comparing shapes is most of the work, and what some join others need not be asked for
             step = FEW_SHAPES**2
-        return crowds.joined(self.own.boxes, self.kind, self._overlapping, step=step)
+        return crowds.joined(self.detections.boxes, self.kind, self._overlapping, step=step)
 
     def rows(self) -> crowds.BoxOverlaps | crowds.ShapeOverlaps:
         """What each detection of a crowd overlaps, row by row."""
-        if self.own.rings is None:
-            return crowds.BoxOverlaps(self.own.boxes, self.kind, self.metric)
-        return crowds.ShapeOverlaps(self.own.rings, self.kind, self.metric)
+        if self.detections.rings is None:
+            return crowds.BoxOverlaps(self.detections.boxes, self.kind, self.metric)
+        return crowds.ShapeOverlaps(self.detections.rings, self.kind, self.metric)
 
     def _among(self, index: Ints) -> Iterator[tuple[Ints, Ints]]:
         """The pairs of detections at an index that overlap enough."""
-        for i, j in neighbours(self.own.boxes[index], self.kind[index]):
+        for i, j in neighbours(self.detections.boxes[index], self.kind[index]):
             yield self._overlapping(index[i], index[j])
 
     def _between(self, strong: Ints, weak: Ints) -> Iterator[tuple[Ints, Ints]]:
         """The pairs of strong and weak detections that overlap enough."""
-        boxes, kind = self.own.boxes, self.kind
+        boxes, kind = self.detections.boxes, self.kind
         for i, j in alike(boxes[strong], boxes[weak], kind[strong], kind[weak]):
             yield self._overlapping(strong[i], weak[j])
 
     def _overlapping(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
         """The pairs of a crowd that overlap enough."""
-        if self.own.rings is None:
-            overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], self.metric)
+        if self.detections.rings is None:
+            overlap = similarity.of_boxes(
+                self.detections.boxes[i], self.detections.boxes[j], self.metric
+            )
         else:
             may = self._shapes.may_reach(i, j, self.metric, self.threshold[i])
             i, j = i[may], j[may]
@@ -186,15 +188,15 @@ class Competition:
 
     @cached_property
     def _shapes(self) -> crowds.Shapes:
-        assert self.own.rings is not None
-        return crowds.Shapes(self.own.rings)
+        assert self.detections.rings is not None
+        return crowds.Shapes(self.detections.rings)
 
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
         """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the
         others.
         """
         leads = leader == np.arange(len(leader))
-        out = self.own
+        out = self.detections
         if columns:
             out = out.changed(**columns)
         fate = np.where(leader < 0, NOT_OWNED, joined)

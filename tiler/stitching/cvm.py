@@ -37,17 +37,18 @@ def cvm(rivals: Competition) -> Result:
     """Detections that agree in a common view become one; fragments go to the object that holds
     them; orphans lose confidence.
     """
-    own, n = rivals.own, len(rivals.own)
-    cut = cut_sides(own.boxes, rivals.tile, rivals.tiles)
-    group = common_view.groups(own, rivals.tile, rivals.tiles, rivals.kind, rivals.threshold)
+    detections, n = rivals.detections, len(rivals.detections)
+    cut = cut_sides(detections.boxes, rivals.tile, rivals.tiles)
+    group = common_view.groups(detections, rivals.tile, rivals.tiles, rivals.kind, rivals.threshold)
     merged = _merged(rivals, group, cut)
     alone = np.bincount(group, minlength=n)[group] == 1
     leader = _absorbed(merged, rivals)
     alone &= leader == np.arange(n)
     orphan = np.zeros(n, bool)
     if rivals.options.orphans != "keep":
-        orphan = _orphans(own, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
-    fate = np.where(orphan, ORPHAN, np.where(leader == np.arange(n), KEPT, FUSED))
+        orphan = _orphans(detections, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
+    fate = np.where(leader == np.arange(n), KEPT, FUSED)
+    fate[orphan] = ORPHAN
     if rivals.options.orphans == "drop":
         leader = np.where(orphan, -1, leader)
     conf = np.where(orphan, DECAY, 1.0) * merged.instances.confidence
@@ -89,29 +90,30 @@ def _merged(rivals: Competition, group: Ints, cut: Bools) -> _MergedGroups:
     heads = members[starts]
     unseen = cut.copy()
     unseen[heads] = unseen_sides
-    return _MergedGroups(group, rivals.own.put(heads, fused), unseen)
+    return _MergedGroups(group, rivals.detections.put(heads, fused), unseen)
 
 
 def _fused(rivals: Competition, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
     """One detection for each group of members, and `(G, 4)` the sides that nobody saw."""
-    own, tile, tiles = rivals.own.take(members), rivals.tile[members], rivals.tiles
+    detections = rivals.detections.take(members)
+    tile, tiles = rivals.tile[members], rivals.tiles
     if not len(starts):
-        return own, np.zeros((0, 4), bool)
+        return detections, np.zeros((0, 4), bool)
     # members are in canonical order: the first is the most confident
-    out, conf = own.take(starts), own.confidence
-    boxes, seen = fusing.sides(own.boxes, conf, tile, tiles, starts)
+    out, conf = detections.take(starts), detections.confidence
+    boxes, seen = fusing.sides(detections.boxes, conf, tile, tiles, starts)
     columns: dict[str, Any] = {"boxes": boxes}
-    if own.rings is not None:
-        if own.task == "obb":
-            quads = fusing.quads(own.rings.quads(), conf, tile, tiles, starts)
+    if detections.rings is not None:
+        if detections.task == "obb":
+            quads = fusing.quads(detections.rings.quads(), conf, tile, tiles, starts)
             rings = polygons.Rings.from_quads(quads)
         else:
-            rings = fusing.outlines(own.rings, starts, tile, tiles)
+            rings = fusing.outlines(detections.rings, starts, tile, tiles)
         columns = {"rings": rings, "boxes": rings.bounds()}
-    if own.keypoints is not None:
-        columns["keypoints"] = fusing.keypoints(own.keypoints, conf, tile, tiles, starts)
+    if detections.keypoints is not None:
+        columns["keypoints"] = fusing.keypoints(detections.keypoints, conf, tile, tiles, starts)
     if rivals.mixed:
-        columns["class_id"] = fusing.classes(own.class_id, conf, starts)
+        columns["class_id"] = fusing.classes(detections.class_id, conf, starts)
     return out.changed(**columns), ~seen
 
 
@@ -167,10 +169,10 @@ def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
 
 
 def _shown_boxes(fragments: Ints, merged: _MergedGroups, rivals: Competition) -> Floats:
-    """The boxes of fragments: as merged, but of groups that are no objects, each member's own."""
+    """The boxes of fragments: as merged; in groups that are no objects, the member's own."""
     no_object = merged.no_side_seen()[merged.leader[fragments]]
     merged_boxes = merged.instances.boxes[fragments]
-    return np.where(no_object[:, None], rivals.own.boxes[fragments], merged_boxes)
+    return np.where(no_object[:, None], rivals.detections.boxes[fragments], merged_boxes)
 
 
 def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -> Bools:
@@ -180,7 +182,7 @@ def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -
     bent outline, though, a tile shows several pieces.
     """
     not_seen_to_end = merged.no_side_seen()[merged.leader] | merged.spanning().any(axis=1)
-    in_pieces = not_seen_to_end | (rivals.own.task == "segment")
+    in_pieces = not_seen_to_end | (rivals.detections.task == "segment")
     count = len(rivals.tiles.rects)
     seen = merged.leader * count + rivals.tile
     seen = seen[np.isin(merged.leader, j)]
@@ -191,15 +193,15 @@ def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -
 # --- orphans
 
 
-def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
+def _orphans(detections: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     """`(N,)` those of the lone cut detections that another tile shows nearly whole, and did not
     report.
     """
     index = np.flatnonzero(lone)
-    result = np.zeros(len(own), bool)
-    for a, t in meetings(own.boxes[index], tiles.rects):
+    result = np.zeros(len(detections), bool)
+    for a, t in meetings(detections.boxes[index], tiles.rects):
         k = index[a]
-        shown = _lies_in(own.boxes[k], tiles.rects[t], SHOWN)
+        shown = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
         unreported = shown & (t != tile[k]) & tiles.witness[t]
         result[k[unreported]] = True
     return result

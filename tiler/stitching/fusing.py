@@ -48,7 +48,8 @@ def sides(
     # relative to a side that was seen: where all members agree, the mean is exact
     base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
-    weight = np.where(unseen, 0.0, trust(boxes, conf, tile, tiles)[:, None])
+    member_trust = trust(boxes, conf, tile, tiles)[:, None]
+    weight = np.where(unseen, 0.0, member_trust)
     mean, seen = _weighted_mean(offset, weight, starts)
     return np.where(seen, base + mean, outermost * OUTWARDS), seen
 
@@ -113,7 +114,8 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     inside = np.take_along_axis(inside, facing, axis=1)
     offset = _side_offsets(corners, winner[owner], frame[owner], facing)
     bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    weight = np.where(inside >= WHOLE, trust(bounds, conf, tile, tiles)[:, None], 0.0)
+    member_trust = trust(bounds, conf, tile, tiles)[:, None]
+    weight = np.where(inside >= WHOLE, member_trust, 0.0)
     mean, seen_whole = _weighted_mean(offset, weight, starts)
     offset = np.where(seen_whole, mean, _outermost(offset, inside, starts))
     return _moved_sides(corners[winner], frame, offset)
@@ -121,7 +123,8 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
 
 def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
     """`(G,)` the member of each group with most sides seen, then the most confident."""
-    order = np.lexsort((np.arange(len(conf)), -conf, -seen.sum(axis=1), owner))
+    sides_seen = seen.sum(axis=1)
+    order = np.lexsort((np.arange(len(conf)), -conf, -sides_seen, owner))
     return np.asarray(order[starts])
 
 

@@ -32,7 +32,7 @@ PAIRS, ROW, CHOICE = 50_000, 12, 5000
 
 
 def none(rivals: Competition) -> Result:
-    return rivals.result(np.arange(len(rivals.own)), KEPT)
+    return rivals.result(np.arange(len(rivals.detections)), KEPT)
 
 
 def nms(rivals: Competition) -> Result:
@@ -41,35 +41,36 @@ def nms(rivals: Competition) -> Result:
 
 def greedy_nmm(rivals: Competition) -> Result:
     leader = rivals.suppressors()
-    grown = suppression.grown(rivals.own.boxes, leader, rivals.metric, rivals.threshold)
+    grown = suppression.grown(rivals.detections.boxes, leader, rivals.metric, rivals.threshold)
     return _united(rivals, leader, grown)
 
 
 def nmm(rivals: Competition) -> Result:
     leader = rivals.components()
-    boxes = rivals.own.boxes.copy()
-    np.minimum.at(boxes[:, :2], leader, rivals.own.boxes[:, :2])
-    np.maximum.at(boxes[:, 2:], leader, rivals.own.boxes[:, 2:])
-    return _united(rivals, leader, boxes)
+    boxes = rivals.detections.boxes
+    grown = boxes.copy()
+    np.minimum.at(grown[:, :2], leader, boxes[:, :2])
+    np.maximum.at(grown[:, 2:], leader, boxes[:, 2:])
+    return _united(rivals, leader, grown)
 
 
 def wbf(rivals: Competition) -> Result:
     """Boxes are fused as published. OBBs and outlines have no mean, so they cluster around the most
     confident one.
     """
-    own, conf = rivals.own, rivals.conf
-    if own.rings is not None:
+    detections, conf = rivals.detections, rivals.conf
+    if detections.rings is not None:
         leader = rivals.suppressors()
-        return _united(rivals, leader, own.boxes, conf=_mean_conf(leader, conf))
+        return _united(rivals, leader, detections.boxes, conf=_mean_conf(leader, conf))
     pairs = rivals.pairs(least=False)
     if pairs is not None:
         i, j, _ = pairs
-        leader, boxes, mean = suppression.wbf(own.boxes, conf, i, j, rivals.threshold)
+        leader, boxes, mean = suppression.wbf(detections.boxes, conf, i, j, rivals.threshold)
     else:
-        rows = crowds.BoxOverlaps(own.boxes, rivals.kind, rivals.metric)
-        every = np.arange(len(own))
+        rows = crowds.BoxOverlaps(detections.boxes, rivals.kind, rivals.metric)
+        every = np.arange(len(detections))
         leader, boxes, mean = suppression.clustered(
-            own.boxes, conf, rows.stronger, every, rivals.threshold
+            detections.boxes, conf, rows.stronger, every, rivals.threshold
         )
     return _united(rivals, leader, boxes, conf=mean)
 
@@ -87,23 +88,23 @@ def _united(rivals: Competition, leader: Ints, boxes: Floats, **columns: Any) ->
     """Members joined into their leader, whose box is given; outlines are united, OBBs and keypoints
     the leader's.
     """
-    own = rivals.own
-    if own.task == "obb":
-        return rivals.result(leader, FUSED, boxes=own.boxes, **columns)
-    if own.task != "segment":
+    detections = rivals.detections
+    if detections.task == "obb":
+        return rivals.result(leader, FUSED, boxes=detections.boxes, **columns)
+    if detections.task != "segment":
         return rivals.result(leader, FUSED, boxes=boxes, **columns)
     merged = rivals.result(leader, FUSED, **columns)
     members, starts = members_of(leader)
-    parts = own.take(members).rings
+    parts = detections.take(members).rings
     assert parts is not None
     rings = fusing.outlines(parts, starts, rivals.tile[members], rivals.tiles)
     return replace(merged, instances=merged.instances.changed(rings=rings, boxes=rings.bounds()))
 
 
 def soft_nms(rivals: Competition) -> Result:
-    n = len(rivals.own)
+    n = len(rivals.detections)
     most = None
-    if rivals.own.rings is None:
+    if rivals.detections.rings is None:
         most = PAIRS + n * (ROW + n // CHOICE)
     pairs = rivals.pairs(least=False, most=most)
     if pairs is not None:
@@ -116,14 +117,16 @@ def soft_nms(rivals: Competition) -> Result:
 def center(rivals: Competition) -> Result:
     """A detection counts if its centre lies deeper in its own tile than in any other tile."""
     tile, tiles = rivals.tile, rivals.tiles
-    centre = (rivals.own.boxes[:, :2] + rivals.own.boxes[:, 2:]) / 2
+    boxes = rivals.detections.boxes
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     points = np.concatenate([centre, centre], axis=1)
     own_depth = depth(points, tile, tiles)
     place = places(tiles)
     owned = np.ones(len(points), bool)
     for i, other in meetings(points, tiles.rects, reach=1e-9):
         other_depth = depth(points[i], other, tiles)
-        first_of_equals = (other_depth == own_depth[i]) & (place[other] < place[tile[i]])
-        deeper = (other_depth > own_depth[i]) | first_of_equals
+        first = place[other] < place[tile[i]]
+        deeper = (other_depth > own_depth[i]) | (other_depth == own_depth[i]) & first
         owned[i[deeper & (other != tile[i])]] = False
-    return rivals.result(np.where(owned, np.arange(len(points)), -1), KEPT)
+    leader = np.where(owned, np.arange(len(points)), -1)
+    return rivals.result(leader, KEPT)
