@@ -9,17 +9,16 @@ n² pairs only those that may be joined are put in order.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry.columns import rows
 from tiler.geometry.neighbours import met
 from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.crowds import stretches
 from tiler.matching.overlaps import Sides
-from tiler.matching.view_matcher import ViewMatches
 from tiler.matching.view_pairs import CLEAR
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ WORD = 64  # bits
 TABLES = 8  # of shapes, which their tiles share out
 EXACT = -1  # in place of a position: the key of this pair is exact
 ROUNDED = 1e-9  # an IoU from the sides of shapes is off by less
-
 
 # Where a pair stands in the order of joining: evidence, agreement, tie-break, and both indices.
 # The first three are negative, so that the strongest pair has the lowest key.
@@ -51,8 +49,7 @@ class _Queued(NamedTuple):
     other: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Shortlist:
+class _Shortlist(NamedTuple):
     """The strongest pairs of one detection with later ones, in order.
 
     Attributes:
@@ -173,7 +170,8 @@ class _Crowds:
         # the tiles of the group of each detection, bit by bit, in words
         words = -(-int(count.max(initial=1)) // WORD)
         self.tiles = np.zeros((words, n), np.uint64)
-        self.tiles[number // WORD, members] = np.uint64(1) << (number % WORD).astype(np.uint64)
+        bit = np.uint64(1) << (number % WORD).astype(np.uint64)
+        self.tiles[number // WORD, members] = bit
         # how many tiles the crowd of each has, and how many of them its group lacks
         self.tile_count = np.zeros(n, np.int64)
         self.tile_count[members] = count
@@ -196,7 +194,8 @@ class _Crowds:
 
     def joined(self, members: list[int], tiles: int) -> None:
         """Note that members are one group now, of a number of tiles."""
-        self.tiles[:, members] = np.bitwise_or.reduce(self.tiles[:, members], axis=1, keepdims=True)
+        tiles_of_all = np.bitwise_or.reduce(self.tiles[:, members], axis=1, keepdims=True)
+        self.tiles[:, members] = tiles_of_all
         self.lacks[members] = self.tile_count[members[0]] - tiles
         if self.lacks[members[0]]:
             return
@@ -212,9 +211,9 @@ class _Crowds:
         """The next pairs of a detection, in order; with `after`, those that come after a key."""
         matches = self._matches(one)
         if after is not None:
-            matches = matches.take(np.flatnonzero(_come_after(matches.pairs, after)))
-        order = _best(matches.pairs)
-        return matches.listed(order, more=len(order) < len(matches.exact))
+            later = np.flatnonzero(_come_after(matches, after))
+            matches = _Matches._make(column[later] for column in matches)
+        return _listed(one, matches, _best(matches))
 
     def exact_key(self, one: int, other: int) -> tuple[Key, bool] | None:
         """The key of a pair of shapes, and whether it is a piece; None if it does not match."""
@@ -227,10 +226,10 @@ class _Crowds:
         pairs = self.matcher.matches(np.array([one]), np.array([other]))
         if not len(pairs.i):
             return None
-        agreement = float(pairs.agreement[0])
+        [pair] = rows(pairs.evidence, pairs.agreement, pairs.tiebreak, pairs.piece)
+        evidence, agreement, tiebreak, piece = pair
         self.shapes.learn(one, other, agreement)
-        key = (-int(pairs.evidence[0]), -agreement, -float(pairs.tiebreak[0]), one, other)
-        return key, bool(pairs.piece[0])
+        return (-evidence, -agreement, -tiebreak, one, other), piece
 
     def _matches(self, one: int) -> _Matches:
         """The pairs of a detection with later ones that match and may be joined, as far as their
@@ -241,16 +240,15 @@ class _Crowds:
         if not self.has_pieces:
             others = others[self._share_no_tile(one, others)]
         deep = self.matcher.deep_pairs(one, others)
-        if self.has_pieces:  # what lies deep in a view was not cut
+        if self.has_pieces:  # detections deep in a view are not cut, so they are no pieces
             open_ = ~deep | self._share_no_tile(one, others)
             others, deep = others[open_], deep[open_]
         if deep.all():
             return self._deep_matches(one, others)
-        parts = (self._deep_matches(one, others[deep]), self._other_matches(one, others[~deep]))
-        return _Matches(
-            ViewMatches.joined(part.pairs for part in parts),
-            np.concatenate([part.exact for part in parts]),
-        )
+        deep_matches = self._deep_matches(one, others[deep])
+        rest = self._other_matches(one, others[~deep])
+        columns = zip(deep_matches, rest, strict=True)
+        return _Matches._make(np.concatenate(both) for both in columns)
 
     def _other_matches(self, one: int, others: Ints) -> _Matches:
         """Matches of a detection with others, compared in their common views."""
@@ -258,7 +256,14 @@ class _Crowds:
         i = np.full(len(others), one)
         near = met(snapped, snapped, i, others, self.matcher.reach)
         pairs = self.matcher.matches(i[near], others[near])
-        return _Matches(pairs, np.ones(len(pairs.i), bool))
+        return _Matches(
+            other=pairs.j,
+            agreement=pairs.agreement,
+            tiebreak=pairs.tiebreak,
+            evidence=pairs.evidence,
+            piece=pairs.piece,
+            exact=np.ones(len(pairs.j), bool),
+        )
 
     def _deep_matches(self, one: int, others: Ints) -> _Matches:
         """Matches of a detection with others, where both lie deep in their common view. Of shapes,
@@ -272,20 +277,18 @@ class _Crowds:
         else:
             iou, exact = self.shapes.highest_iou(one, others)
             good = iou >= self.matcher.least_agreement(one, others)
-        j, iou = others[good], iou[good]
-        n = len(j)
-        pairs = ViewMatches(
-            i=np.full(n, one),
-            j=j,
+        iou = iou[good]
+        return _Matches(
+            other=others[good],
             agreement=iou,
             tiebreak=iou,
-            evidence=np.full(n, CLEAR),
-            piece=np.zeros(n, bool),
+            evidence=np.full(len(iou), CLEAR),
+            piece=np.zeros(len(iou), bool),
+            exact=exact[good],
         )
-        return _Matches(pairs, exact[good])
 
     def _share_no_tile(self, one: int, others: Ints) -> Bools:
-        """Those whose groups have no tile in common with that of one."""
+        """Which of the others are in groups that have no tile in common with that of one."""
         result = np.ones(len(others), bool)
         for word, bits in zip(self.tiles, self.tiles[:, one].tolist(), strict=True):
             if bits:
@@ -294,30 +297,34 @@ class _Crowds:
 
 
 class _Matches(NamedTuple):
-    """Matching pairs of one detection, and whether their agreement is exact or the most that it may
-    be.
+    """The matches of one detection. Columns are `(M,)`, as in `ViewMatches`.
+
+    Attributes:
+        exact: whether the agreement is exact; otherwise it is the most that it may be.
     """
 
-    pairs: ViewMatches
+    other: Ints
+    agreement: Floats
+    tiebreak: Floats
+    evidence: Ints
+    piece: Bools
     exact: Bools
 
-    def take(self, index: Ints) -> _Matches:
-        return _Matches(self.pairs.take(index), self.exact[index])
 
-    def listed(self, order: Ints, more: bool) -> _Shortlist:
-        """The short list of the pairs at some positions."""
-        pairs = self.pairs
-        others = pairs.j[order].tolist()
-        keys = zip(
-            (-pairs.evidence[order]).tolist(),
-            (-pairs.agreement[order]).tolist(),
-            (-pairs.tiebreak[order]).tolist(),
-            pairs.i[order].tolist(),
-            others,
-            strict=True,
-        )
-        piece = pairs.piece[order].tolist()
-        return _Shortlist(list(keys), others, piece, self.exact[order].tolist(), more)
+def _listed(one: int, matches: _Matches, order: Ints) -> _Shortlist:
+    """The short list of a detection: its matches at some positions."""
+    others = matches.other[order]
+    evidence = matches.evidence[order]
+    agreement = matches.agreement[order]
+    tiebreak = matches.tiebreak[order]
+    first = np.full(len(order), one)
+    return _Shortlist(
+        keys=list(rows(-evidence, -agreement, -tiebreak, first, others)),
+        others=others.tolist(),
+        piece=matches.piece[order].tolist(),
+        exact=matches.exact[order].tolist(),
+        more=len(order) < len(matches.other),
+    )
 
 
 def _numbered_tiles(crowd: Ints, tile: Ints) -> tuple[Ints, Ints]:
@@ -395,7 +402,8 @@ class _CrowdShapes:
         """px² that others share with one, table by table."""
         result = np.zeros(len(others))
         table = self.table[others]
-        sides, place = self.tables[self.table[one]], int(self.place[one])
+        sides = self.tables[self.table[one]]
+        place = int(self.place[one])
         for number in np.unique(table).tolist():
             in_table = table == number
             common = self.tables[number].common(place, sides)
@@ -403,35 +411,35 @@ class _CrowdShapes:
         return result
 
 
-def _best(pairs: ViewMatches) -> Ints:
-    """The positions of the pairs of one detection that are joined first, in order."""
-    first = _strongest(pairs)
-    j, tiebreak = pairs.j[first], pairs.tiebreak[first]
-    order = np.lexsort((j, -tiebreak, -pairs.agreement[first], -pairs.evidence[first]))
+def _best(matches: _Matches) -> Ints:
+    """The positions of the matches that are joined first, in order."""
+    first = _strongest(matches)
+    evidence, agreement = matches.evidence[first], matches.agreement[first]
+    order = np.lexsort((matches.other[first], -matches.tiebreak[first], -agreement, -evidence))
     return np.asarray(first[order[:LISTED]])
 
 
-def _strongest(pairs: ViewMatches) -> Ints:
-    """The positions of a few pairs before which no other is joined."""
-    evidence = pairs.evidence
+def _strongest(matches: _Matches) -> Ints:
+    """The positions of a few matches before which no other is joined."""
+    evidence = matches.evidence
     if len(evidence) <= LISTED:
         return np.arange(len(evidence))
     strongest = np.flatnonzero(evidence == evidence.max())
     if len(strongest) <= LISTED:
         return strongest
-    agreement = pairs.agreement[strongest]
+    agreement = matches.agreement[strongest]
     least = np.partition(agreement, -LISTED)[-LISTED]
     return np.asarray(strongest[agreement >= least])
 
 
-def _come_after(pairs: ViewMatches, key: Key) -> Bools:
-    """Which pairs of one detection come after a key in the order of joining."""
+def _come_after(matches: _Matches, key: Key) -> Bools:
+    """Which matches come after a key in the order of joining."""
     evidence, agreement, tiebreak, _, other = key
-    result = pairs.j > other
+    result = matches.other > other
     for values, limit in (
-        (pairs.tiebreak, -tiebreak),
-        (pairs.agreement, -agreement),
-        (pairs.evidence, -evidence),
+        (matches.tiebreak, -tiebreak),
+        (matches.agreement, -agreement),
+        (matches.evidence, -evidence),
     ):
         result = (values < limit) | ((values == limit) & result)
     return result

@@ -198,7 +198,8 @@ class BoxOverlaps(_Overlaps):
     def of(self, k: int) -> tuple[Ints, Floats]:
         near = slice(self.begin[k], self.end[k])
         common = self._common_area(k, near)
-        overlap = share(common, np.asarray(self.area[k]), self.areas[near], self.metric)
+        area = np.asarray(self.area[k])
+        overlap = share(common, area, self.areas[near], self.metric)
         hits = np.flatnonzero(overlap)
         others = self.order[near][hits]
         is_other = others != k
@@ -254,8 +255,8 @@ def stretches(boxes: Floats, kind: Ints, order: Ints) -> tuple[Ints, Ints]:
     for first, last in pairwise([*starts.tolist(), len(order)]):
         of_kind = order[first:last]
         left, right = boxes[of_kind, 0], boxes[of_kind, 2]
-        widest = float((right - left).max())
-        begin[of_kind] = first + np.searchsorted(left, left - widest * (1 + 1e-9), "left")
+        widest = float((right - left).max()) * (1 + 1e-9)
+        begin[of_kind] = first + np.searchsorted(left, left - widest, "left")
         end[of_kind] = first + np.searchsorted(left, right, "right")
     return begin, end
 

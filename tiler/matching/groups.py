@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.geometry.columns import Columns
+from tiler.geometry.columns import Columns, rows
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -120,8 +120,7 @@ def one_a_tile(
     pairs = pairs.take(crowded[label[pairs.i]])
     label[in_crowd] = np.flatnonzero(in_crowd)
     joins = Joins(tile, extents, piece_test)
-    columns = (pairs.i.tolist(), pairs.j.tolist(), pairs.piece.tolist(), pairs.doubtful.tolist())
-    for one, other, piece, doubtful in zip(*columns, strict=True):
+    for one, other, piece, doubtful in rows(pairs.i, pairs.j, pairs.piece, pairs.doubtful):
         joins.join(one, other, piece, doubtful)
     joins.write(label)
     return label
@@ -136,7 +135,8 @@ def crowded_groups(label: Ints, tile: Ints) -> Bools:
     order = members[np.lexsort((tile[members], label[members]))]
     group = label[order]
     same_group = group[1:] == group[:-1]
-    same_tile = tile[order][1:] == tile[order][:-1]
+    group_tile = tile[order]
+    same_tile = group_tile[1:] == group_tile[:-1]
     crowded = np.zeros(n, bool)
     crowded[group[1:][same_group & same_tile]] = True
     return crowded
@@ -180,7 +180,8 @@ class Joins:
         b = self.home.get(other, other)
         if a == b:
             return False
-        if not self.tiles(a).isdisjoint(self.tiles(b)) and not (piece and self._are_pieces(a, b)):
+        apart = self.tiles(a).isdisjoint(self.tiles(b))
+        if not apart and not (piece and self._are_pieces(a, b)):
             return False
         if doubtful and self._reaches_past_end(a, b):
             return False

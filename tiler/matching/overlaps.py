@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry.columns import rows
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Sides:
         """The sides of shape k."""
         index = self._by_owner[self._begin[k] : self._begin[k + 1]]
         columns = (self.x, self.end, self.y, self.slope, self.sign)
-        return [_Side(*side) for side in zip(*(c[index].tolist() for c in columns), strict=True)]
+        return [_Side(*side) for side in rows(*(column[index] for column in columns))]
 
     def _between(self, others: slice, side: _Side) -> Floats:
         """The area between others and a side, where they lie above each other."""

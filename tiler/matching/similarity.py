@@ -94,7 +94,8 @@ def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
     sigmas = _sigmas(squared.shape[1])
     # an annotation's area may be anything
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        exponent = squared / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1.0)) / 2
+        variance = (2 * sigmas) ** 2
+        exponent = squared / variance / (area[:, None] + np.spacing(1.0)) / 2
         total = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)
     mean = np.zeros(len(squared))

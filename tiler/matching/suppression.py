@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.geometry import ragged
+from tiler.geometry.columns import rows
 from tiler.matching.similarity import of_boxes
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _kept(n: int, i: Ints, j: Ints) -> Bools:
         open_ = undecided[i] & undecided[j]
         i, j = i[open_], j[open_]
     # the rest is a long chain: one after the other is quicker
-    for one, other in zip(i.tolist(), j.tolist(), strict=True):
+    for one, other in rows(i, j):
         if kept[one]:
             kept[other] = False
     return kept
@@ -117,7 +118,7 @@ def wbf(
     """
     n = len(boxes)
     stronger: list[list[int]] = [[] for _ in range(n)]
-    for one, other in zip(i.tolist(), j.tolist(), strict=True):
+    for one, other in rows(i, j):
         stronger[other].append(one)
     which = np.flatnonzero(np.bincount(j, minlength=n))
     return clustered(boxes, conf, stronger.__getitem__, which, threshold)
@@ -195,10 +196,12 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) 
 
     Source: Bodla et al., "Soft-NMS", 2017 (Gaussian).
     """
-    partners, factors, start = _rows(len(conf), i, j, np.exp(-(iou**2) / sigma))
+    factor = np.exp(-(iou**2) / sigma)
+    partners, factors, start = _partners(len(conf), i, j, factor)
     result = conf.copy()
     done = np.zeros(len(conf), bool)
-    queue = [(-c, k) for k, c in enumerate(conf.tolist()) if start[k + 1] > start[k]]
+    overlapping = np.flatnonzero(np.diff(start))
+    queue = list(rows(-conf[overlapping], overlapping))
     heapq.heapify(queue)
     while queue:
         negative, k = heapq.heappop(queue)
@@ -213,7 +216,7 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) 
     return result
 
 
-def _rows(n: int, i: Ints, j: Ints, values: Floats) -> tuple[Ints, Floats, list[int]]:
+def _partners(n: int, i: Ints, j: Ints, values: Floats) -> tuple[Ints, Floats, list[int]]:
     """Pairs row by row, from both sides: the partners of each of n detections, the values of their
     pairs, and where each row begins; at last, where the last one ends.
     """

@@ -99,9 +99,12 @@ class ViewMatcher:
         i, j = self._of_two_tiles(i, j)
         deep = self.deep_pairs(i, j)
         one, other = i[deep], j[deep]
-        _, good = self.match_deep(self.snapped[one].T, self.snapped[other].T, one, other)
+        boxes, others = self.snapped[one], self.snapped[other]
+        _, good = self.match_deep(boxes.T, others.T, one, other)
         rest = self.matches(i[~deep], j[~deep])
-        return np.concatenate([one[good], rest.i]), np.concatenate([other[good], rest.j])
+        i = np.concatenate([one[good], rest.i])
+        j = np.concatenate([other[good], rest.j])
+        return i, j
 
     def _of_two_tiles(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
         apart = self.tile[i] != self.tile[j]

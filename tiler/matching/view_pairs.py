@@ -33,8 +33,8 @@ from tiler.matching.tiles import EDGE, TileDetections
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
-# In widths of `Tiles.edge`: a view, or the part of an object in it, is blind across if it is
-# thinner than this. Of objects it is half as much.
+# Times `Tiles.edge`: a view that is no thicker tells nothing across. The part of an object in a
+# view is a sliver if it is thinner than half of this.
 THIN = 4.0
 LINE = 0.01  # px: what lies this near to a seam lies on it
 WITHIN = 0.9  # of the area of a piece lies in the outline that it is a piece of

@@ -109,7 +109,8 @@ def stitch(
         inputs.require_same_frame(window, detections, width, height)
     given = list(map(inputs.in_image, windows, seen))
     instances = inputs.all_of(given)
-    tile = np.repeat(np.arange(len(given)), [len(detections) for detections in given])
+    counts = [len(detections) for detections in given]
+    tile = np.repeat(np.arange(len(given)), counts)
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
     return merged(instances, tile, Tiles.of(rects, (width, height)), chosen, known)
 

@@ -44,9 +44,11 @@ def sides(
     """
     outermost = np.maximum.reduceat(boxes * OUTWARDS, starts, axis=0)
     owner = _owners(starts, len(boxes))
-    unseen = cut_sides(boxes, tile, tiles) | _short(boxes, tile, tiles, outermost[owner])
+    short = _short(boxes, tile, tiles, outermost[owner])
+    unseen = cut_sides(boxes, tile, tiles) | short
     # relative to a side that was seen: where all members agree, the mean is exact
-    base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
+    seen_sides = np.where(unseen, -np.inf, boxes)
+    base = np.maximum.reduceat(seen_sides, starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
     member_trust = trust(boxes, conf, tile, tiles)[:, None]
     weight = np.where(unseen, 0.0, member_trust)
@@ -131,7 +133,8 @@ def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
 def _outward(corners: Floats) -> Floats:
     """`(N, 4, 2)` unit normals of the sides, away from the middle; 0 for a side without length."""
     along = np.roll(corners, -1, axis=1) - corners
-    normal = np.stack([along[..., 1], -along[..., 0]], axis=-1)
+    x, y = along[..., 0], along[..., 1]
+    normal = np.stack([y, -x], axis=-1)
     from_middle = corners + along / 2 - corners.mean(axis=1, keepdims=True)
     out = (from_middle * normal).sum(axis=-1, keepdims=True)
     normal = normal * np.where(out < 0, -1.0, 1.0)
