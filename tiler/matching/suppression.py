@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -196,35 +196,53 @@ def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) 
 
     Source: Bodla et al., "Soft-NMS", 2017 (Gaussian).
     """
-    factor = np.exp(-(iou**2) / sigma)
-    partners, factors, start = _partners(len(conf), i, j, factor)
+    partners = _Partners.of_pairs(len(conf), i, j, iou, sigma)
     result = conf.copy()
     done = np.zeros(len(conf), bool)
-    overlapping = np.flatnonzero(np.diff(start))
-    queue = list(rows(-conf[overlapping], overlapping))
+    queue = [(-float(conf[k]), k) for k in partners.which()]
     heapq.heapify(queue)
     while queue:
         negative, k = heapq.heappop(queue)
         if done[k] or -negative != result[k]:
             continue
         done[k] = True
-        row = slice(start[k], start[k + 1])
-        for other, factor in zip(partners[row].tolist(), factors[row].tolist(), strict=True):
+        for other, factor in partners.of(k):
             if not done[other] and factor < 1:
                 result[other] *= factor
                 heapq.heappush(queue, (-float(result[other]), other))
     return result
 
 
-def _partners(n: int, i: Ints, j: Ints, values: Floats) -> tuple[Ints, Floats, list[int]]:
-    """Pairs row by row, from both sides: the partners of each of n detections, the values of their
-    pairs, and where each row begins; at last, where the last one ends.
+class _Partners(NamedTuple):
+    """The partners of detections, row by row.
+
+    Attributes:
+        partner: those of the first, then those of the second, ...
+        factor: by which the confidence of each partner is multiplied.
+        start: where each row begins, and the end of the last.
     """
-    both = np.concatenate([i, j])
-    order = np.argsort(both, kind="stable")
-    partners = np.concatenate([j, i])[order]
-    start = ragged.offsets(np.bincount(both, minlength=n))
-    return partners, np.concatenate([values, values])[order], start.tolist()
+
+    partner: Ints
+    factor: Floats
+    start: list[int]
+
+    @classmethod
+    def of_pairs(cls, n: int, i: Ints, j: Ints, iou: Floats, sigma: float) -> _Partners:
+        both = np.concatenate([i, j])
+        order = np.argsort(both, kind="stable")
+        partner = np.concatenate([j, i])[order]
+        overlap = np.concatenate([iou, iou])[order]
+        start = ragged.offsets(np.bincount(both, minlength=n))
+        return cls(partner, np.exp(-(overlap**2) / sigma), start.tolist())
+
+    def which(self) -> list[int]:
+        """The detections that have partners."""
+        return list(np.flatnonzero(np.diff(self.start)).tolist())
+
+    def of(self, k: int) -> Iterator[tuple[int, float]]:
+        """The partners of detection k, and their factors."""
+        row = slice(self.start[k], self.start[k + 1])
+        return zip(self.partner[row].tolist(), self.factor[row].tolist(), strict=True)
 
 
 def softened(

@@ -108,11 +108,10 @@ def stitch(
     for window, detections in zip(windows, seen, strict=True):
         inputs.require_same_frame(window, detections, width, height)
     given = list(map(inputs.in_image, windows, seen))
-    instances = inputs.all_of(given)
-    counts = [len(detections) for detections in given]
-    tile = np.repeat(np.arange(len(given)), counts)
+    tile = np.repeat(np.arange(len(given)), list(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
-    return merged(instances, tile, Tiles.of(rects, (width, height)), chosen, known)
+    tiles = Tiles.of(rects, (width, height))
+    return merged(inputs.all_of(given), tile, tiles, chosen, known)
 
 
 def merged(
@@ -125,23 +124,17 @@ def merged(
     """Merge detections that are in source pixels already. `tile`: `(N,)` which of the tiles saw
     each.
     """
-    n = len(instances)
     order = _competing_order(instances, tile, tiles, options, names)
     again = _repeated(instances, tile, order)
     competing = order[~again]
     rivals = Competition(instances.take(competing), tile[competing], tiles, options, names)
-    result = _METHODS[options.method](rivals)
-    if options.method == "cvm":
-        # weak ones count until here: they tell that a tile saw something
-        result = _without_weak(result, options, names)
+    result = _result(rivals, names)
     out, place = _ranked(result, options)
-    into_place = place[result.leader]
-    over_max = (result.leader >= 0) & (into_place < 0)
-    fate = np.full(n, LOW_CONF)
+    fate = np.full(len(instances), LOW_CONF)
     fate[order[again]] = DUPLICATE
-    fate[competing] = np.where(over_max, OVER_MAX, result.fate)
-    into = np.full(n, -1)
-    into[competing] = into_place
+    fate[competing] = np.where((result.leader >= 0) & (place < 0), OVER_MAX, result.fate)
+    into = np.full(len(instances), -1)
+    into[competing] = place
     into[order[again]] = into[_first_of(order, again)]
     cut = np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
     return Stitched(out, fate, into, tile, cut)
@@ -161,6 +154,16 @@ def _competing_order(
         return order
     least = per_class(options.conf, 0.0, names, instances.class_id, "conf")
     return order[(conf >= least)[order]]
+
+
+def _result(rivals: Competition, names: Sequence[str] | None) -> Result:
+    """The result of the method that the options choose."""
+    options = rivals.options
+    result = _METHODS[options.method](rivals)
+    if options.method == "cvm":
+        # weak detections count until here: they tell that a tile saw something
+        result = _without_weak(result, options, names)
+    return result
 
 
 def _without_weak(result: Result, options: MergeOptions, names: Sequence[str] | None) -> Result:
@@ -234,8 +237,8 @@ def _first_of(order: Ints, again: Bools) -> Ints:
 
 
 def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
-    """The merged detections in canonical order, and for each leader its place among them, -1 for
-    none.
+    """The merged detections in canonical order, at most --max-det; and the place of each one's
+    leader among them, -1 for none.
     """
     out = result.instances
     leaders = result.leaders()
@@ -244,7 +247,7 @@ def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
         order = order[: options.max_det]
     place = np.full(len(result.leader) + 1, -1)  # the last is for a leader of -1
     place[leaders[order]] = np.arange(len(order))
-    return replace(out.take(order), row=np.arange(len(order))), place
+    return replace(out.take(order), row=np.arange(len(order))), place[result.leader]
 
 
 _METHODS: dict[str, Callable[[Competition], Result]] = {

@@ -137,19 +137,19 @@ def _absorbed(merged: _MergedGroups, rivals: Competition) -> Ints:
 
 def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, Ints]:
     """Fragments i, and detections j of their kind that hold them and may be the same object."""
-    boxes = merged.instances.boxes
     fragments = _fragments(merged, rivals)
     shown = _shown_boxes(fragments, merged, rivals)
     holders = merged.leaders()
     holders = holders[~merged.no_side_seen()[holders]]
+    held_by = merged.instances.boxes[holders]
     portions = []
-    for a, b in meetings(shown, boxes[holders]):
-        i, j = fragments[a], holders[b]
-        held = _lies_in(shown[a], boxes[j], HELD) & (rivals.kind[i] == rivals.kind[j])
-        held &= box.area(boxes[j]) > box.area(shown[a])
-        portions.append((i[held], j[held]))
+    for a, b in meetings(shown, held_by):
+        held = _lies_in(shown[a], held_by[b], HELD)
+        held &= box.area(held_by[b]) > box.area(shown[a])
+        portions.append((fragments[a[held]], holders[b[held]]))
     i, j = one_portion(portions)
-    may_be_same = _may_be_same(merged, rivals, i, j)
+    may_be_same = rivals.kind[i] == rivals.kind[j]
+    may_be_same &= _may_be_same(merged, rivals, i, j)
     return i[may_be_same], j[may_be_same]
 
 

@@ -47,8 +47,7 @@ def sides(
     short = _short(boxes, tile, tiles, outermost[owner])
     unseen = cut_sides(boxes, tile, tiles) | short
     # relative to a side that was seen: where all members agree, the mean is exact
-    seen_sides = np.where(unseen, -np.inf, boxes)
-    base = np.maximum.reduceat(seen_sides, starts, axis=0)
+    base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
     member_trust = trust(boxes, conf, tile, tiles)[:, None]
     weight = np.where(unseen, 0.0, member_trust)
@@ -115,12 +114,15 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     facing = _facing_sides(frame[owner], normal)
     inside = np.take_along_axis(inside, facing, axis=1)
     offset = _side_offsets(corners, winner[owner], frame[owner], facing)
-    bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    member_trust = trust(bounds, conf, tile, tiles)[:, None]
-    weight = np.where(inside >= WHOLE, member_trust, 0.0)
-    mean, seen_whole = _weighted_mean(offset, weight, starts)
-    offset = np.where(seen_whole, mean, _outermost(offset, inside, starts))
+    weight = trust(_bounds(corners), conf, tile, tiles)[:, None] * (inside >= WHOLE)
+    mean, known = _weighted_mean(offset, weight, starts)
+    offset = np.where(known, mean, _outermost(offset, inside, starts))
     return _moved_sides(corners[winner], frame, offset)
+
+
+def _bounds(corners: Floats) -> Floats:
+    """`(N, 4)` the boxes around OBBs."""
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
