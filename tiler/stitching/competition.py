@@ -152,7 +152,7 @@ class Competition:
             return groups.components(len(self.detections), pairs[0], pairs[1])
         step = None
         if self.detections.rings is not None:
-            # comparing shapes is most of the work, and what some join others need not be asked for
+            # comparing shapes is most of the work; pairs that others have joined are not compared
             step = FEW_SHAPES**2
         return crowds.joined(self.detections.boxes, self.kind, self._overlapping, step=step)
 

@@ -111,7 +111,7 @@ def in_image(window: Window, detections: Any) -> Instances:
     """Detections of a window, in pixels of the image.
 
     Raises:
-        TilerError: they have no confidence, or are nothing that tiler knows.
+        TilerError: they have no confidence, or are of an unknown kind.
     """
     instances = foreign(detections)
     if instances.conf is None:
@@ -123,7 +123,7 @@ def all_of(given: Sequence[Instances]) -> Instances:
     """The detections of all tiles. The task of a tile without any does not matter.
 
     Raises:
-        TilerError: they are of several tasks, or not finite.
+        TilerError: they are of several tasks, or their numbers are invalid.
     """
     filled = [detections for detections in given if len(detections)]
     _require_one_task(filled)
@@ -146,7 +146,7 @@ def _require_one_task(given: Sequence[Instances]) -> None:
         if detections.keypoints is not None:
             counts.add(detections.keypoints.shape[1])
     if len(counts) > 1:
-        raise TilerError(f"poses of one number of keypoints are needed, got {sorted(counts)}")
+        raise TilerError(f"poses need the same number of keypoints, got {sorted(counts)}")
 
 
 def _require_valid(instances: Instances) -> None:
@@ -155,6 +155,6 @@ def _require_valid(instances: Instances) -> None:
     if instances.keypoints is not None:
         finite &= bool(np.isfinite(instances.keypoints).all())
     if not (finite and ((conf >= 0) & (conf <= 1)).all()):
-        raise TilerError("detections have finite numbers, and confidences from 0 to 1")
+        raise TilerError("detections need finite numbers, and confidences from 0 to 1")
     if (instances.class_id < 0).any():
-        raise TilerError(f"detections have classes from 0 on, got {instances.class_id.min()}")
+        raise TilerError(f"detections need classes from 0 on, got {instances.class_id.min()}")
