@@ -157,7 +157,7 @@ def make_files(root: Path) -> None:
 
 OURS = """
 from tiler.geometry.instances import Instances
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.options import MergeOptions
 from tiler.stitching import merged
 own = Instances(scene["class_id"], scene["boxes"], conf=scene["conf"])

@@ -5,8 +5,9 @@ import pytest
 
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
-from tiler.matching import view_pairs
-from tiler.matching.common_view import Tiles, cut_sides, groups
+from tiler.matching import view_matcher
+from tiler.matching.common_view import groups
+from tiler.matching.tiles import Tiles, cut_sides
 
 LEFT, RIGHT = (0, 0, 640, 640), (512, 0, 1152, 640)
 PAIR = (LEFT, RIGHT)
@@ -242,9 +243,9 @@ def test_far_from_the_origin_it_is_the_same(away):
 
 def test_what_lies_in_a_core_is_not_even_looked_at(monkeypatch):
     asked = []
-    real = view_pairs.neighbours
+    real = view_matcher.neighbours
     monkeypatch.setattr(
-        view_pairs,
+        view_matcher,
         "neighbours",
         lambda boxes, *rest: asked.append(len(boxes)) or real(boxes, *rest),
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick, rectangles, simple_rings
 from tiler.geometry.polygons import Rings
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.stitching import fusing
 
 PAIR = np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])

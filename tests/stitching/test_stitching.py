@@ -23,7 +23,7 @@ from tiler.geometry.grids import grid
 from tiler.geometry.instances import Instances, empty
 from tiler.geometry.polygons import Rings
 from tiler.geometry.window import Window
-from tiler.matching.common_view import Tiles
+from tiler.matching.tiles import Tiles
 from tiler.options import METHODS, MergeOptions
 from tiler.stitching import (
     DUPLICATE,
@@ -264,9 +264,7 @@ def whole(x, y):
 
 @st.composite
 def on_pixels(draw, side=40):
-    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel's width or
-    less.
-    """
+    """Rings with whole-numbered corners: any, of a stair, or a sliver of a pixel at most."""
     at = draw(whole((0, side - 12), (0, side - 12)))
     kind = draw(st.sampled_from(["any", "stair", "sliver"]))
     if kind == "any":

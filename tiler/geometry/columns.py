@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,6 +10,15 @@ import numpy as np
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
+
+
+def rows(*columns: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows of arrays of equal length, as Python's own numbers.
+
+    >>> list(rows(np.array([3, 5]), np.array([0.5, 1.5])))
+    [(3, 0.5), (5, 1.5)]
+    """
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 class Columns:

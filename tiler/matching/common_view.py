@@ -4,6 +4,12 @@ Two tiles share a view, the pixels that belong to both. If two detections are th
 object, then their parts in that view coincide, whatever the tiles cut off outside it.
 IoU of the whole boxes fails for a whole and a part, IoS for nested and neighbouring
 objects, and both for two halves; the IoU within the common view holds for all of them.
+
+1. Pairs of detections of different tiles are compared in the common view (`view_pairs`); those
+   that agree may be the same object (`ViewMatcher`).
+2. What such pairs connect is one object, unless a tile has two detections of it.
+3. Then pairs are joined one by one, the strongest evidence first, so that each object has at most
+   one detection of each tile (`groups`).
 """
 
 from __future__ import annotations
@@ -17,14 +23,16 @@ from tiler.geometry.neighbours import held, room
 from tiler.matching import crowded_view
 from tiler.matching.crowds import joined
 from tiler.matching.groups import Extents, Joins, Pairs, components, crowded_groups, one_a_tile
-from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
-from tiler.matching.view_pairs import SURE, JudgedPairs, ViewMatcher
+from tiler.matching.tiles import OUTWARDS, SHORT, TileDetections, Tiles, sizes
+from tiler.matching.view_matcher import ViewMatcher, ViewMatches
+from tiler.matching.view_pairs import CLEAR
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 STEP_SHAPES = 4096  # pairs of a crowd's shapes that are compared at once
-SHAPES, SHAPES_EACH = 10_000, 20  # pairs of shapes that are compared all, and for each shape more
+# Up to this number of pairs of shapes, and for each shape that number more, all are compared
+SHAPES, SHAPES_EACH = 10_000, 20
 
 
 def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Ints:
@@ -34,72 +42,81 @@ def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold
         instances: in canonical order, source pixels.
         tile: `(N,)` which tile saw each.
         kind: `(N,)` only detections of one kind (a class, or a group of classes) are matched.
-        threshold: `(N,)` least IoU within the common view.
+        threshold: `(N,)` least agreement (IoU) within the common view.
     """
-    cut = cut_sides(instances.boxes, tile, tiles)
-    matcher = ViewMatcher(instances, cut, tile, tiles, kind, threshold)
-    found = _held(matcher)
-    if found is None:
-        return _of_crowds(matcher)
-    if not found:
+    matcher = ViewMatcher(TileDetections.of(instances, tile, tiles), kind, threshold)
+    portions = _all_matches(matcher)
+    if portions is None:
+        return _groups_of_crowds(matcher)
+    if not portions:
         return np.arange(len(instances))
-    i, j, alike, plain, sure, piece = (
-        np.concatenate(column) for column in zip(*found, strict=True)
-    )
-    label = components(len(instances), i, j)
-    crowded = crowded_groups(label, tile)
+    return _grouped(matcher, ViewMatches.joined(portions))
+
+
+def _all_matches(matcher: ViewMatcher) -> list[ViewMatches] | None:
+    """All matching pairs, in portions; None if there are too many, in a crowd."""
+    n = len(matcher.instances)
+    if matcher.instances.rings is not None:
+        most = SHAPES + SHAPES_EACH * n
+        if held(matcher.close_pairs(), most) is None:
+            return None
+    portions = (matcher.matches(i, j) for i, j in matcher.close_pairs())
+    return held(portions, room(n))
+
+
+def _grouped(matcher: ViewMatcher, matches: ViewMatches) -> Ints:
+    """`(N,)` groups of detections that matches connect; crowded groups are joined pair by pair."""
+    label = components(len(matcher.instances), matches.i, matches.j)
+    crowded = crowded_groups(label, matcher.tile)
     if not crowded.any():
         return label
-    open_ = np.flatnonzero(crowded[label[i]])  # only there the order counts
-    order = open_[np.lexsort((j[open_], i[open_], -plain[open_], -alike[open_], -sure[open_]))]
-    pairs = Pairs(i[order], j[order], piece[order], sure[order] < SURE)
-    return np.where(
-        crowded[label],
-        one_a_tile(pairs, tile, _extents(instances, tile, tiles), matcher.pieces()),
-        label,
-    )
+    open_ = np.flatnonzero(crowded[label[matches.i]])  # only there the order counts
+    pairs = _in_order(matches.take(open_))
+    extents = _extents(matcher.instances, matcher.tile, matcher.tiles)
+    apart = one_a_tile(pairs, matcher.tile, extents, matcher.piece_test())
+    return np.where(crowded[label], apart, label)
 
 
-def _held(matcher: ViewMatcher) -> list[JudgedPairs] | None:
-    """The pairs that may be the same object; None of a crowd: too many."""
-    n = len(matcher.instances)
-    if (
-        matcher.instances.rings is not None
-        and held(matcher.met(), SHAPES + SHAPES_EACH * n) is None
-    ):
-        return None
-    return held((matcher.judged(i, j) for i, j in matcher.met()), room(n))
+def _in_order(matches: ViewMatches) -> Pairs:
+    """Pairs in the order in which they are joined: by evidence, agreement, tie-break, indices."""
+    i, j, evidence = matches.i, matches.j, matches.evidence
+    order = np.lexsort((j, i, -matches.tiebreak, -matches.agreement, -evidence))
+    return Pairs(i[order], j[order], matches.piece[order], evidence[order] < CLEAR)
 
 
-def _of_crowds(matcher: ViewMatcher) -> Ints:
-    """The same groups, when many boxes lie on one spot: joined portion by portion, and crowds one
-    after the other.
+def _groups_of_crowds(matcher: ViewMatcher) -> Ints:
+    """The same groups where too many boxes lie on one spot: connected portion by portion, then each
+    crowd joined pair by pair.
     """
-    tile, near = matcher.tile, matcher.near
+    tile, candidates = matcher.tile, matcher.candidates
     step = None if matcher.instances.rings is None else STEP_SHAPES
+    connected = joined(
+        matcher.snapped[candidates],
+        matcher.kind[candidates],
+        matcher.matching_candidates,
+        matcher.reach,
+        step,
+    )
     label = np.arange(len(tile))
-    label[near] = near[
-        joined(matcher.snapped[near], matcher.kind[near], matcher.alike, matcher.reach, step)
-    ]
+    label[candidates] = candidates[connected]
     crowded = crowded_groups(label, tile)
-    joins = Joins(tile, _extents(matcher.instances, tile, matcher.tiles), matcher.pieces())
     members = np.flatnonzero(crowded[label])
+    joins = Joins(tile, _extents(matcher.instances, tile, matcher.tiles), matcher.piece_test())
     crowded_view.join(matcher, members, label, joins)
     label[members] = members
-    for member, group in joins.home.items():
-        label[member] = group
+    joins.write(label)
     return label
 
 
 def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
     """How far each detection reaches, and can reach: a side near its tile's edge may go on beyond.
 
-    An outline or OBB that lies askew may go on anywhere.
+    Of outlines and OBBs the boxes do not tell that; they may go on anywhere.
     """
     reach = instances.boxes * OUTWARDS
     if instances.rings is not None:
         return Extents(reach, np.full_like(reach, np.inf))
     rects = tiles.rects[tile]
-    near = SHORT * (rects[:, 2:] - rects[:, :2]).min(axis=1, keepdims=True)
+    near = SHORT * sizes(rects).min(axis=1, keepdims=True)
     open_ = tiles.interior[tile] & (rects * OUTWARDS - reach < near)
     return Extents(reach, np.where(open_, np.inf, reach + near))

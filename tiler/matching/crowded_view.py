@@ -1,321 +1,445 @@
-"""Crowds of the Common-View Merge: pairs are joined in the same order, and few of them are known at
-once.
+"""Crowds of the Common-View Merge: pairs are joined in the same order, without a list of them all.
 
-Each detection has a short list of those after it (by index) that it is most like, and the
-surest pair of all lists comes next. What a list has lost to other groups is not joined any
-more; when nothing is left of it, the next of those that can still be joined follow. So of
-n² pairs only those are put in order that may be joined.
+Each detection has a short list of the later ones (by index) that match it best, and the
+strongest pair of all lists is joined next. Pairs that may not be joined any more are
+skipped; at the end of a list, the next of those that still may be are looked up. So of
+n² pairs only those that may be joined are put in order.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry.columns import rows
 from tiler.geometry.neighbours import met
 from tiler.lazy import shapely
 from tiler.matching import similarity
 from tiler.matching.crowds import stretches
 from tiler.matching.overlaps import Sides
-from tiler.matching.view_pairs import SURE
+from tiler.matching.view_pairs import CLEAR
 
 if TYPE_CHECKING:
     from tiler.matching.groups import Joins
-    from tiler.matching.view_pairs import ViewMatcher
+    from tiler.matching.view_matcher import ViewMatcher
     from tiler.types import Bools, Floats, Ints
 
-LISTED = 16
-WORD = 64
-GROUPS = 8  # of shapes by their tiles, each a table of its own
-EXACT = -1  # in place of a place: the key of this pair is known
-ROUNDED = 1e-9  # of a likeness, at most
+LISTED = 16  # pairs of a short list
+WORD = 64  # bits
+TABLES = 8  # of shapes, which their tiles share out
+EXACT = -1  # in place of a position: the key of this pair is exact
+ROUNDED = 1e-9  # an IoU from the sides of shapes is off by less
 
-# pairs are joined in the order of these: the surest, then the most alike
+# Where a pair stands in the order of joining: evidence, agreement, tie-break, and both indices.
+# The first three are negative, so that the strongest pair has the lowest key.
 Key = tuple[int, float, float, int, int]
-# with which, alike, plain, sure, piece, exact
-Judged = tuple["Ints", "Floats", "Floats", "Ints", "Bools", "Bools"]
+
+
+class _Queued(NamedTuple):
+    """The next pair of a short list: its key, whether it is a piece, whose list and at what
+    position, and the other detection.
+    """
+
+    key: Key
+    piece: bool
+    one: int
+    place: int
+    other: int
+
+
+class _Shortlist(NamedTuple):
+    """The strongest pairs of one detection with later ones, in order.
+
+    Attributes:
+        others: the later detections.
+        exact: whether a pair's key is exact; otherwise the pair comes no earlier than its key.
+        more: other pairs follow these.
+    """
+
+    keys: list[Key]
+    others: list[int]
+    piece: list[bool]
+    exact: list[bool]
+    more: bool
+
+    def pair(self, one: int, place: int) -> _Queued:
+        return _Queued(self.keys[place], self.piece[place], one, place, self.others[place])
+
+    def end(self, one: int) -> _Queued:
+        """Where more pairs may follow the last one."""
+        return _Queued(self.keys[-1], False, one, len(self.keys), self.others[-1])
 
 
 def join(matcher: ViewMatcher, members: Ints, label: Ints, joins: Joins) -> None:
     """Join the detections of crowds in the order of their pairs.
 
     Args:
-        members: `(M,)` indices, ascending.
-        label: `(N,)` the crowd that each is of.
+        members: `(M,)` indices of the detections in crowds, ascending.
+        label: `(N,)` the crowd of each.
     """
-    crowd = _Crowds(matcher, members, label)
-    # the next pair of each list, whether it is a piece, whose it is, and at what place
-    queue: list[tuple[Key, bool, int, int]] = []
-    lists: dict[int, _List] = {}
+    queue = _JoinQueue(_Crowds(matcher, members, label), joins)
+    queue.fill(members)
+    queue.run()
 
-    def push(one: int, place: int) -> None:
-        """The next pair of a list that may be joined; at its end, where more may follow."""
-        if crowd.whole(one):
-            del lists[one]
+
+class _JoinQueue:
+    """The next pair of every short list, in the order of joining."""
+
+    def __init__(self, crowds: _Crowds, joins: Joins) -> None:
+        self.crowds, self.joins = crowds, joins
+        self.lists: dict[int, _Shortlist] = {}
+        self.queue: list[_Queued] = []
+
+    def fill(self, members: Ints) -> None:
+        """Make the list of each."""
+        for place, one in enumerate(members.tolist()):
+            later = members[place:]  # only these are listed
+            if 5 * len(later) < 4 * len(self.crowds.searched):
+                self.crowds.search(later)
+            self.lists[one] = self.crowds.shortlist(one)
+            self._push(one, 0)
+        self.crowds.search(members)
+
+    def run(self) -> None:
+        """Join pair after pair until no list has any more."""
+        while self.queue:
+            next_ = heapq.heappop(self.queue)
+            if next_.place == EXACT:
+                self._join(next_)
+            elif next_.place == len(self.lists[next_.one].keys):
+                self._refill(next_)
+            else:
+                self._push_exact(next_)
+                self._push(next_.one, next_.place + 1)
+
+    def _push(self, one: int, place: int) -> None:
+        """Queue the next pair of a list that may be joined, from a position on; or the list's end,
+        where more may follow.
+        """
+        if self.crowds.is_complete(one):
+            del self.lists[one]
             return
-        own = lists[one]
-        while place < len(own.keys) and not joins.may(one, own.keys[place][-1], own.piece[place]):
+        listed = self.lists[one]
+        end = len(listed.keys)
+        may_join = self.joins.may_join
+        while place < end and not may_join(one, listed.others[place], listed.piece[place]):
             place += 1
-        if place < len(own.keys):
-            heapq.heappush(queue, (own.keys[place], own.piece[place], one, place))
-        elif own.more:
-            heapq.heappush(queue, (own.keys[-1], False, one, place))
+        if place < end:
+            heapq.heappush(self.queue, listed.pair(one, place))
+        elif listed.more:
+            heapq.heappush(self.queue, listed.end(one))
         else:
-            del lists[one]
+            del self.lists[one]
 
-    for place, one in enumerate(members.tolist()):
-        if 5 * (len(members) - place) < 4 * len(crowd.left):  # only later ones are listed
-            crowd.arrange(members[place:])
-        lists[one] = crowd.listed(one)
-        push(one, 0)
-    crowd.arrange(members)
-    while queue:
-        key, piece, one, place = heapq.heappop(queue)
-        if place == EXACT:
-            if joins.join(one, key[-1], piece, -key[0] < SURE):
-                group = joins.home[one]
-                crowd.joined(joins.members[group], len(joins.tiles(group)))
-        elif place == len(lists[one].keys):
-            lists[one] = lists[one] if crowd.whole(one) else crowd.listed(one, key)
-            push(one, 0)
-        else:
-            if not crowd.whole(one) and joins.may(one, key[-1], piece):
-                known = [(key, piece)] if lists[one].exact[place] else crowd.exact(one, key[-1])
-                for exact, is_piece in known:
-                    heapq.heappush(queue, (exact, is_piece, one, EXACT))
-            push(one, place + 1)
+    def _push_exact(self, pair: _Queued) -> None:
+        """Queue a pair by its exact key, if it may still be joined."""
+        one, other = pair.one, pair.other
+        if self.crowds.is_complete(one) or not self.joins.may_join(one, other, pair.piece):
+            return
+        exact: tuple[Key, bool] | None = (pair.key, pair.piece)
+        if not self.lists[one].exact[pair.place]:
+            exact = self.crowds.exact_key(one, other)
+        if exact is not None:
+            heapq.heappush(self.queue, _Queued(*exact, one, EXACT, other))
 
+    def _refill(self, last: _Queued) -> None:
+        """Look up the pairs that follow the last one of a list."""
+        if not self.crowds.is_complete(last.one):
+            self.lists[last.one] = self.crowds.shortlist(last.one, after=last.key)
+        self._push(last.one, 0)
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """The surest pairs of one detection with later ones, in order.
-
-    Attributes:
-        exact: that is a pair's key; else it comes no earlier than its key says.
-        more: there are more.
-    """
-
-    keys: list[Key]
-    piece: list[bool]
-    exact: list[bool]
-    more: bool
+    def _join(self, pair: _Queued) -> None:
+        evidence = -pair.key[0]
+        if self.joins.join(pair.one, pair.other, pair.piece, evidence < CLEAR):
+            group = self.joins.home[pair.one]
+            self.crowds.joined(self.joins.members[group], len(self.joins.tiles(group)))
 
 
 class _Crowds:
-    """The detections of crowds, and of what groups they are by now."""
+    """The detections of crowds, and the tiles of the groups that they have joined so far."""
 
     def __init__(self, matcher: ViewMatcher, members: Ints, label: Ints) -> None:
-        self.matcher = matcher
-        self.pieces = matcher.instances.task == "segment"  # of an outline, they may be of one tile
-        n, tile = len(label), matcher.tile
-        self.label, self.columns = label, [np.ascontiguousarray(side) for side in matcher.snapped.T]
-        # the tiles of each crowd, numbered
-        some, own = np.unique(
-            np.stack([label[members], tile[members]]), axis=1, return_inverse=True
-        )
-        own = own.reshape(-1)  # numpy 2.0 gives it another shape
-        first, last = (np.searchsorted(some[0], some[0], side)[own] for side in ("left", "right"))
-        number = own - first
-        most = int((last - first).max(initial=1))
+        self.matcher, self.label = matcher, label
+        # several pieces of an outline may be of one tile
+        self.has_pieces = matcher.instances.task == "segment"
+        self.columns = [np.ascontiguousarray(side) for side in matcher.snapped.T]
+        n = len(label)
+        number, count = _numbered_tiles(label[members], matcher.tile[members])
         # the tiles of the group of each detection, bit by bit, in words
-        self.tiles = np.zeros((-(-most // WORD), n), np.uint64)
-        self.tiles[number // WORD, members] = np.uint64(1) << (number % WORD).astype(np.uint64)
+        words = -(-int(count.max(initial=1)) // WORD)
+        self.tiles = np.zeros((words, n), np.uint64)
+        bit = np.uint64(1) << (number % WORD).astype(np.uint64)
+        self.tiles[number // WORD, members] = bit
         # how many tiles the crowd of each has, and how many of them its group lacks
-        self.most = np.zeros(n, np.int64)
-        self.most[members] = last - first
-        self.lacks = self.most - 1
+        self.tile_count = np.zeros(n, np.int64)
+        self.tile_count[members] = count
+        self.lacks = self.tile_count - 1
         self.shapes = None
         if matcher.deep is not None and matcher.instances.rings is not None:
             self.shapes = _CrowdShapes(matcher, members, number)
-        self.arrange(members)
+        self.search(members)
 
-    def arrange(self, members: Ints) -> None:
+    def search(self, members: Ints) -> None:
         """Look for pairs of these alone from now on."""
         self.complete = 0
-        self.left = members
+        self.searched = members
         if self.shapes is not None:
-            self.shapes.arrange(members)
+            self.shapes.search(members)
+        snapped = self.matcher.snapped
         reach = self.matcher.reach * np.array([-1.0, -1.0, 1.0, 1.0])
-        self.order = members[np.lexsort((self.matcher.snapped[members, 0], self.label[members]))]
-        self.begin, self.end = stretches(self.matcher.snapped + reach, self.label, self.order)
+        self.order = members[np.lexsort((snapped[members, 0], self.label[members]))]
+        self.begin, self.end = stretches(snapped + reach, self.label, self.order)
 
     def joined(self, members: list[int], tiles: int) -> None:
-        """These are one group now, of so many tiles."""
-        self.tiles[:, members] = np.bitwise_or.reduce(self.tiles[:, members], axis=1, keepdims=True)
-        self.lacks[members] = self.most[members[0]] - tiles
-        if not self.lacks[members[0]]:
-            self.complete += len(members)
-            if 2 * self.complete > len(self.left) and not self.pieces:
-                self.arrange(self.left[self.lacks[self.left] > 0])
+        """Note that members are one group now, of a number of tiles."""
+        tiles_of_all = np.bitwise_or.reduce(self.tiles[:, members], axis=1, keepdims=True)
+        self.tiles[:, members] = tiles_of_all
+        self.lacks[members] = self.tile_count[members[0]] - tiles
+        if self.lacks[members[0]]:
+            return
+        self.complete += len(members)
+        if 2 * self.complete > len(self.searched) and not self.has_pieces:
+            self.search(self.searched[self.lacks[self.searched] > 0])
 
-    def whole(self, one: int) -> bool:
-        """Whether its group has all tiles of its crowd, and can join none."""
-        return not self.lacks[one] and not self.pieces
+    def is_complete(self, one: int) -> bool:
+        """Whether the group of a detection has all tiles of its crowd, and can join none."""
+        return not self.lacks[one] and not self.has_pieces
 
-    def listed(self, one: int, after: Key | None = None) -> _List:
-        """Its next pairs in order; what comes before a key is known."""
+    def shortlist(self, one: int, after: Key | None = None) -> _Shortlist:
+        """The next pairs of a detection, in order; with `after`, those that come after a key."""
+        matches = self._matches(one)
+        if after is not None:
+            later = np.flatnonzero(_come_after(matches, after))
+            matches = _Matches._make(column[later] for column in matches)
+        return _listed(one, matches, _best(matches))
+
+    def exact_key(self, one: int, other: int) -> tuple[Key, bool] | None:
+        """The key of a pair of shapes, and whether it is a piece; None if it does not match."""
+        assert self.shapes is not None
+        iou = self.shapes.known_iou(one, other)
+        if iou is not None:
+            if iou < self.matcher.least_agreement(one, other):
+                return None
+            return (-CLEAR, -iou, -iou, one, other), False
+        pairs = self.matcher.matches(np.array([one]), np.array([other]))
+        if not len(pairs.i):
+            return None
+        [pair] = rows(pairs.evidence, pairs.agreement, pairs.tiebreak, pairs.piece)
+        evidence, agreement, tiebreak, piece = pair
+        self.shapes.learn(one, other, agreement)
+        return (-evidence, -agreement, -tiebreak, one, other), piece
+
+    def _matches(self, one: int) -> _Matches:
+        """The pairs of a detection with later ones that match and may be joined, as far as their
+        tiles tell.
+        """
         others = self.order[self.begin[one] : self.end[one]]
         others = others[others > one]
-        if not self.pieces:
-            others = others[self._open(one, others)]
-        deep = self._deep(one, others)
-        if self.pieces:
-            maybe = ~deep | self._open(one, others)
-            others, deep = others[maybe], deep[maybe]
-        j, alike, plain, sure, piece, exact = self._judged(one, others, deep)
-        if after is not None:
-            new = np.flatnonzero(_later(after, j, alike, plain, sure))
-            j, alike, plain = j[new], alike[new], plain[new]
-            sure, piece, exact = sure[new], piece[new], exact[new]
-        first = _first(sure, alike)
-        order = first[np.lexsort((j[first], -plain[first], -alike[first], -sure[first]))][:LISTED]
-        more = len(order) < len(j)
-        columns = (-sure[order], -alike[order], -plain[order], np.full(len(order), one), j[order])
-        keys = list(zip(*(column.tolist() for column in columns), strict=True))
-        return _List(keys, piece[order].tolist(), exact[order].tolist(), more)
-
-    def exact(self, one: int, other: int) -> list[tuple[Key, bool]]:
-        """The key of a pair of shapes, and whether it is a piece; nothing, if it cannot be joined."""
-        assert self.shapes is not None
-        alike = self.shapes.known_alike(one, other)
-        if alike is not None:
-            threshold = self.matcher.threshold
-            enough = alike >= min(threshold[one], threshold[other])
-            return [((-SURE, -alike, -alike, one, other), False)] if enough else []
-        columns = self.matcher.judged(np.array([one]), np.array([other]))
-        found = list(zip(*(column.tolist() for column in columns), strict=True))
-        for _, _, alike, _, _, _ in found:
-            self.shapes.learn(one, other, alike)
-        return [((-sure, -alike, -plain, i, j), piece) for i, j, alike, plain, sure, piece in found]
-
-    def _deep(self, one: int, others: Ints) -> Bools:
-        """Which pairs lie deep in what both their tiles see."""
-        deep, tile = self.matcher.deep, self.matcher.tile
-        if deep is None:
-            return np.zeros(len(others), bool)
-        return np.asarray(deep[one, tile[others]] & deep[others, tile[one]])
-
-    def _judged(self, one: int, others: Ints, deep: Bools) -> Judged:
-        """Of the pairs with others those that may be the same object."""
-        matcher = self.matcher
+        if not self.has_pieces:
+            others = others[self._share_no_tile(one, others)]
+        deep = self.matcher.deep_pairs(one, others)
+        if self.has_pieces:  # detections deep in a view are not cut, so they are no pieces
+            open_ = ~deep | self._share_no_tile(one, others)
+            others, deep = others[open_], deep[open_]
         if deep.all():
-            return self._plain(one, others)
-        i, more = np.full(len(others), one)[~deep], others[~deep]
-        near = met(matcher.snapped, matcher.snapped, i, more, matcher.reach)
-        columns = matcher.judged(i[near], more[near])[1:]
-        known = (*columns, np.ones(len(columns[0]), bool))
-        parts = zip(self._plain(one, others[deep]), known, strict=True)
-        j, alike, plain, sure, piece, exact = (np.concatenate(columns) for columns in parts)
-        return j, alike, plain, sure, piece, exact
+            return self._deep_matches(one, others)
+        deep_matches = self._deep_matches(one, others[deep])
+        rest = self._other_matches(one, others[~deep])
+        columns = zip(deep_matches, rest, strict=True)
+        return _Matches._make(np.concatenate(both) for both in columns)
 
-    def _plain(self, one: int, others: Ints) -> Judged:
-        """The same of those that lie deep in both views; of shapes as alike as they may be."""
-        matcher, threshold = self.matcher, self.matcher.threshold
+    def _other_matches(self, one: int, others: Ints) -> _Matches:
+        """Matches of a detection with others, compared in their common views."""
+        snapped = self.matcher.snapped
+        i = np.full(len(others), one)
+        near = met(snapped, snapped, i, others, self.matcher.reach)
+        pairs = self.matcher.matches(i[near], others[near])
+        return _Matches(
+            other=pairs.j,
+            agreement=pairs.agreement,
+            tiebreak=pairs.tiebreak,
+            evidence=pairs.evidence,
+            piece=pairs.piece,
+            exact=np.ones(len(pairs.j), bool),
+        )
+
+    def _deep_matches(self, one: int, others: Ints) -> _Matches:
+        """Matches of a detection with others, where both lie deep in their common view. Of shapes,
+        the agreement is the most that it may be.
+        """
         if self.shapes is None:
-            box, columns = matcher.snapped[one].tolist(), [side[others] for side in self.columns]
-            alike, good = matcher.plain(box, columns, one, others)
+            box = self.matcher.snapped[one].tolist()
+            columns = [side[others] for side in self.columns]
+            iou, good = self.matcher.match_deep(box, columns, one, others)
             exact = np.ones(len(others), bool)
         else:
-            alike, exact = self.shapes.alike(one, others)
-            good = alike >= np.minimum(threshold[one], threshold[others])
-        others, alike, exact = others[good], alike[good], exact[good]
-        return others, alike, alike, np.full(len(others), SURE), np.zeros(len(others), bool), exact
+            iou, exact = self.shapes.highest_iou(one, others)
+            good = iou >= self.matcher.least_agreement(one, others)
+        iou = iou[good]
+        return _Matches(
+            other=others[good],
+            agreement=iou,
+            tiebreak=iou,
+            evidence=np.full(len(iou), CLEAR),
+            piece=np.zeros(len(iou), bool),
+            exact=exact[good],
+        )
 
-    def _open(self, one: int, others: Ints) -> Bools:
-        """Those whose groups have no tile in common with that of one."""
+    def _share_no_tile(self, one: int, others: Ints) -> Bools:
+        """Which of the others are in groups that have no tile in common with that of one."""
         result = np.ones(len(others), bool)
-        for word, own in zip(self.tiles, self.tiles[:, one].tolist(), strict=True):
-            if own:
-                result &= (word[others] & np.uint64(own)) == 0
+        for word, bits in zip(self.tiles, self.tiles[:, one].tolist(), strict=True):
+            if bits:
+                result &= (word[others] & np.uint64(bits)) == 0
         return result
 
 
-class _CrowdShapes:
-    """The outlines or OBBs of crowds, and how alike they are: by their sides, but for rounding,
-    until GEOS has said it.
+class _Matches(NamedTuple):
+    """The matches of one detection. Columns are `(M,)`, as in `ViewMatches`.
+
+    Attributes:
+        exact: whether the agreement is exact; otherwise it is the most that it may be.
     """
 
-    def __init__(self, matcher: ViewMatcher, members: Ints, number: Ints) -> None:
+    other: Ints
+    agreement: Floats
+    tiebreak: Floats
+    evidence: Ints
+    piece: Bools
+    exact: Bools
+
+
+def _listed(one: int, matches: _Matches, order: Ints) -> _Shortlist:
+    """The short list of a detection: its matches at some positions."""
+    others = matches.other[order]
+    evidence = matches.evidence[order]
+    agreement = matches.agreement[order]
+    tiebreak = matches.tiebreak[order]
+    first = np.full(len(order), one)
+    return _Shortlist(
+        keys=list(rows(-evidence, -agreement, -tiebreak, first, others)),
+        others=others.tolist(),
+        piece=matches.piece[order].tolist(),
+        exact=matches.exact[order].tolist(),
+        more=len(order) < len(matches.other),
+    )
+
+
+def _numbered_tiles(crowd: Ints, tile: Ints) -> tuple[Ints, Ints]:
+    """The tiles of each crowd are numbered from 0: the number of each detection's tile, and how
+    many tiles its crowd has.
+    """
+    seen, at = np.unique(np.stack([crowd, tile]), axis=1, return_inverse=True)
+    at = at.reshape(-1)  # numpy 2.0 gives it another shape
+    first = np.searchsorted(seen[0], seen[0], "left")[at]
+    last = np.searchsorted(seen[0], seen[0], "right")[at]
+    return at - first, last - first
+
+
+class _CrowdShapes:
+    """The outlines or OBBs of crowds, and their IoU: from their sides, which is exact but for
+    rounding, until GEOS has computed it.
+    """
+
+    def __init__(self, matcher: ViewMatcher, members: Ints, tile_number: Ints) -> None:
         assert matcher.instances.rings is not None
         n = len(matcher.tile)
         self.tile = matcher.tile
         self.shapes = np.full(n, None, dtype=object)
         self.shapes[members] = matcher.instances.rings.take(members).geometry()
         self.area = shapely.area(self.shapes)
-        self.equal, self.group, self.place = np.zeros((3, n), np.int64)
         # a number for shapes that are the same to the last bit
-        _, self.equal[members] = np.unique(
-            shapely.to_wkb(self.shapes[members]), return_inverse=True
-        )
-        self.group[members] = number % GROUPS
-        self.sides: list[Sides] = []
-        # of a shape in a tile: with which, and how alike
+        _, number = np.unique(shapely.to_wkb(self.shapes[members]), return_inverse=True)
+        self.equal = np.zeros(n, np.int64)
+        self.equal[members] = number
+        # which table each shape is in, and at what place
+        self.table = np.zeros(n, np.int64)
+        self.table[members] = tile_number % TABLES
+        self.place = np.zeros(n, np.int64)
+        self.tables: list[Sides] = []
+        # of a shape in a tile: with which its IoU is known, and the IoU
         self.known: dict[tuple[int, int], list[tuple[int, float]]] = {}
 
-    def arrange(self, members: Ints) -> None:
+    def search(self, members: Ints) -> None:
         """Compare these alone from now on."""
-        self.sides = []
-        for number in range(GROUPS):
-            own = members[self.group[members] == number]
-            self.place[own] = np.arange(len(own))
-            self.sides.append(Sides(self.shapes[own]))
+        self.tables = []
+        for table in range(TABLES):
+            in_table = members[self.table[members] == table]
+            self.place[in_table] = np.arange(len(in_table))
+            self.tables.append(Sides(self.shapes[in_table]))
 
-    def alike(self, one: int, others: Ints) -> tuple[Floats, Bools]:
-        """IoU with others, as much as it may be, and whether that is known."""
-        alike = (
-            similarity.share(self._common(one, others), self.area[others], self.area[one], "iou")
-            + ROUNDED
-        )
+    def highest_iou(self, one: int, others: Ints) -> tuple[Floats, Bools]:
+        """The most that the IoU of a shape with others may be, and whether that is exact."""
+        common = self._common(one, others)
+        iou = similarity.share(common, self.area[others], self.area[one], "iou") + ROUNDED
         exact = np.zeros(len(others), bool)
-        # of many equal shapes all would be asked for, since nothing comes before the next of them
+        # of many equal shapes all would be computed, since nothing comes before the next of them
         for other, value in self.known.get(self._key(one), ()):
-            equal = (self.equal[others] == self.equal[other]) & (
-                self.tile[others] == self.tile[other]
-            )
-            alike[equal], exact[equal] = value, True
-        return alike, exact
+            same_shape = self.equal[others] == self.equal[other]
+            equal = same_shape & (self.tile[others] == self.tile[other])
+            iou[equal] = value
+            exact[equal] = True
+        return iou, exact
 
-    def learn(self, one: int, other: int, alike: float) -> None:
-        """Remember how alike two are."""
-        self.known.setdefault(self._key(one), []).append((other, alike))
+    def learn(self, one: int, other: int, iou: float) -> None:
+        """Remember the IoU of a pair."""
+        self.known.setdefault(self._key(one), []).append((other, iou))
 
-    def known_alike(self, one: int, other: int) -> float | None:
-        """How alike they are, if it is known of two that equal them."""
-        for known, alike in self.known.get(self._key(one), ()):
-            if self.equal[known] == self.equal[other] and self.tile[known] == self.tile[other]:
-                return alike
+    def known_iou(self, one: int, other: int) -> float | None:
+        """The IoU of a pair, if it is known of one that equals it."""
+        wanted = self._key(other)
+        for known, iou in self.known.get(self._key(one), ()):
+            if self._key(known) == wanted:
+                return iou
         return None
 
     def _key(self, one: int) -> tuple[int, int]:
         return int(self.equal[one]), int(self.tile[one])
 
     def _common(self, one: int, others: Ints) -> Floats:
-        """px² that others share with one, tile by tile."""
-        result, group = np.zeros(len(others)), self.group[others]
-        for number in np.unique(group).tolist():
-            of_tile = group == number
-            common = self.sides[number].common(int(self.place[one]), self.sides[self.group[one]])
-            result[of_tile] = common[self.place[others[of_tile]]]
+        """px² that others share with one, table by table."""
+        result = np.zeros(len(others))
+        table = self.table[others]
+        sides = self.tables[self.table[one]]
+        place = int(self.place[one])
+        for number in np.unique(table).tolist():
+            in_table = table == number
+            common = self.tables[number].common(place, sides)
+            result[in_table] = common[self.place[others[in_table]]]
         return result
 
 
-def _first(sure: Ints, alike: Floats) -> Ints:
-    """Where a few pairs stand before which no other comes."""
-    if len(sure) <= LISTED:
-        return np.arange(len(sure))
-    surest = np.flatnonzero(sure == sure.max())
-    if len(surest) <= LISTED:
-        return surest
-    values = alike[surest]
-    return np.asarray(surest[values >= np.partition(values, -LISTED)[-LISTED]])
+def _best(matches: _Matches) -> Ints:
+    """The positions of the matches that are joined first, in order."""
+    first = _strongest(matches)
+    evidence, agreement = matches.evidence[first], matches.agreement[first]
+    order = np.lexsort((matches.other[first], -matches.tiebreak[first], -agreement, -evidence))
+    return np.asarray(first[order[:LISTED]])
 
 
-def _later(after: Key, j: Ints, alike: Floats, plain: Floats, sure: Ints) -> Bools:
-    """Which pairs of one detection come after a key."""
-    result = j > after[-1]
-    for values, limit in ((plain, -after[2]), (alike, -after[1]), (sure, -after[0])):
+def _strongest(matches: _Matches) -> Ints:
+    """The positions of a few matches before which no other is joined."""
+    evidence = matches.evidence
+    if len(evidence) <= LISTED:
+        return np.arange(len(evidence))
+    strongest = np.flatnonzero(evidence == evidence.max())
+    if len(strongest) <= LISTED:
+        return strongest
+    agreement = matches.agreement[strongest]
+    least = np.partition(agreement, -LISTED)[-LISTED]
+    return np.asarray(strongest[agreement >= least])
+
+
+def _come_after(matches: _Matches, key: Key) -> Bools:
+    """Which matches come after a key in the order of joining."""
+    evidence, agreement, tiebreak, _, other = key
+    result = matches.other > other
+    for values, limit in (
+        (matches.tiebreak, -tiebreak),
+        (matches.agreement, -agreement),
+        (matches.evidence, -evidence),
+    ):
         result = (values < limit) | ((values == limit) & result)
     return result

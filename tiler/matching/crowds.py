@@ -1,8 +1,8 @@
-"""Spots on which so many detections lie that their pairs are not held in memory: the same results,
-row by row.
+"""Crowds: spots with too many detections to hold all their pairs in memory. The results are the
+same, found row by row.
 
-A crowd of n has n² / 2 pairs. What competes by confidence needs few of them at once: the
-strongest against all, then the strongest of those that are left.
+A crowd of n has n² / 2 pairs. Competition by confidence needs few of them at once: the most
+confident detections against all others, then the next of those that are left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tiler.geometry.neighbours import neighbours
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 from tiler.matching import similarity
-from tiler.matching.groups import components
+from tiler.matching.groups import components, one_portion
 from tiler.matching.overlaps import Sides
 from tiler.matching.similarity import share
 from tiler.matching.suppression import suppressors
@@ -29,56 +29,78 @@ if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
     from tiler.types import Bools, Floats, Ints
 
-Pairs = tuple["Ints", "Ints"]
+IndexPairs = tuple["Ints", "Ints"]
 TURNS = 8  # in which detections compete, and those of each turn in turns again
 SOME = 1e-9  # of an overlap; less is rounding
 SLACK = 1e-3  # of an overlap, for what GEOS rounds
-MOST = 10_000_000_000  # comparisons of rows; then it is an error instead of an hour
+MOST = 10_000_000_000  # comparisons of boxes; more would take an hour, so they are an error
 
 
 def suppressed(
     n: int,
-    among: Callable[[Ints], Iterator[Pairs]],
-    between: Callable[[Ints, Ints], Iterator[Pairs]],
+    among: Callable[[Ints], Iterator[IndexPairs]],
+    between: Callable[[Ints, Ints], Iterator[IndexPairs]],
     few: int,
 ) -> Ints:
-    """`(n,)` who suppresses each detection in greedy NMS, as `suppressors` finds it, without all
+    """`(n,)` the suppressor of each detection in greedy NMS, as `suppressors` finds it, without all
     pairs at once.
 
-    The strongest compete first; those that are kept meet all the others, of whom few may be left.
+    The most confident compete first. Those that are kept meet all the others, and what these leave
+    may be few.
 
     Args:
-        among: pairs of detections at some ascending indices whose overlap reaches the threshold, i
-            < j.
-        between: the same of stronger and weaker ones, i of the first.
-        few: so many at most have all their pairs at once.
+        among: pairs of the detections at ascending indices whose overlap reaches the threshold,
+            i < j.
+        between: the same of detections i of the first indices with weaker ones j of the second.
+        few: up to this number of detections, all pairs are held at once.
     """
-    by = np.arange(n)
+    suppressor = np.arange(n)
+    _Turns(suppressor, among, between, few).compete(np.arange(n))
+    return suppressor
 
-    def compete(some: Ints) -> None:
-        if len(some) <= few:
-            by[some] = some[suppressors(len(some), *_numbered(among(some), some))]
+
+class _Turns:
+    """Detections that compete in turns. `suppressor` is changed in place."""
+
+    def __init__(
+        self,
+        suppressor: Ints,
+        among: Callable[[Ints], Iterator[IndexPairs]],
+        between: Callable[[Ints, Ints], Iterator[IndexPairs]],
+        few: int,
+    ) -> None:
+        self.suppressor, self.among, self.between, self.few = suppressor, among, between, few
+
+    def compete(self, detections: Ints) -> None:
+        """Find the suppressors of some detections, which suppress each other only."""
+        if len(detections) <= self.few:
+            pairs = _numbered(self.among(detections), detections)
+            self.suppressor[detections] = detections[suppressors(len(detections), *pairs)]
             return
-        turn = max(few, -(-len(some) // TURNS))
-        while len(some):
-            first, some = some[:turn], some[turn:]
-            compete(first)
-            lost = np.full(n, n)
-            for i, j in between(first[by[first] == first], some):
-                np.minimum.at(lost, j, i)
-            gone = lost[some] < n
-            by[some[gone]] = lost[some[gone]]
-            some = some[~gone]
+        turn = max(self.few, -(-len(detections) // TURNS))
+        while len(detections):
+            first, others = detections[:turn], detections[turn:]
+            self.compete(first)
+            kept = first[self.suppressor[first] == first]
+            detections = self._survivors(kept, others)
 
-    compete(by.copy())
-    return by
+    def _survivors(self, kept: Ints, others: Ints) -> Ints:
+        """The others that no kept detection suppresses."""
+        none = len(self.suppressor)
+        strongest = np.full(none, none)
+        for i, j in self.between(kept, others):
+            np.minimum.at(strongest, j, i)
+        is_suppressed = strongest[others] < none
+        losers = others[is_suppressed]
+        self.suppressor[losers] = strongest[losers]
+        return others[~is_suppressed]
 
 
-def _numbered(pairs: Iterator[Pairs], index: Ints) -> Pairs:
-    """Pairs by their places in an ascending index, ordered."""
-    none = np.empty(0, np.int64)
-    i, j = (np.concatenate(column) for column in zip((none, none), *pairs, strict=True))
-    i, j = np.searchsorted(index, i), np.searchsorted(index, j)
+def _numbered(pairs: Iterator[IndexPairs], index: Ints) -> IndexPairs:
+    """Pairs as positions in an ascending index, ordered."""
+    i, j = one_portion(pairs)
+    i = np.searchsorted(index, i)
+    j = np.searchsorted(index, j)
     order = np.lexsort((j, i))
     return i[order], j[order]
 
@@ -86,31 +108,31 @@ def _numbered(pairs: Iterator[Pairs], index: Ints) -> Pairs:
 def joined(
     boxes: Floats,
     kind: Ints,
-    alike: Callable[[Ints, Ints], Pairs],
+    matching: Callable[[Ints, Ints], IndexPairs],
     reach: float = 0.0,
     step: int | None = None,
 ) -> Ints:
-    """`(N,)` for each detection the lowest index that pairs lead to, as `components` finds it,
-    portion by portion.
+    """`(N,)` for each detection the lowest index that is connected to it by pairs, as `components`
+    finds it, portion by portion.
 
     Args:
-        boxes, kind, reach: pairs of one kind that meet may be alike.
-        alike: those of some pairs that are; asked only of pairs that nothing has joined so far.
-        step: so many pairs at most are asked for at once.
+        boxes, kind, reach: pairs of one kind whose boxes meet may match.
+        matching: which pairs match; asked only of pairs that nothing has joined so far.
+        step: the number of pairs that are asked for at once, at most. Default: a portion.
     """
     n = len(boxes)
     label = np.arange(n)
     for met in neighbours(boxes, kind, reach, label):
-        for i, j in portions(*met, step):
+        for i, j in _portions(*met, step):
             apart = label[i] != label[j]
             if apart.any():
-                i, j = alike(i[apart], j[apart])
+                i, j = matching(i[apart], j[apart])
                 label[:] = components(n, label[i], label[j])[label]
     return label
 
 
-def portions(i: Ints, j: Ints, step: int | None) -> Iterator[Pairs]:
-    """Pairs, so many at a time."""
+def _portions(i: Ints, j: Ints, step: int | None) -> Iterator[IndexPairs]:
+    """Pairs, at most `step` at a time."""
     if step is None:
         yield i, j
         return
@@ -118,17 +140,47 @@ def portions(i: Ints, j: Ints, step: int | None) -> Iterator[Pairs]:
         yield i[at : at + step], j[at : at + step]
 
 
-class BoxOverlaps:
-    """Which boxes of its kind one overlaps, and by how much: in one row, since a kind's boxes lie
-    there by their left sides.
+class _Overlaps:
+    """Which detections of its kind each one overlaps, row by row."""
 
-    >>> rows = BoxOverlaps(np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4.0]]), np.zeros(3, int), "ios")
+    def __init__(self, kind: Ints, metric: Metric) -> None:
+        self.kind, self.metric = kind, metric
+        self.order = np.arange(len(kind))  # those that are in the rows
+
+    def keep(self, which: Bools) -> None:
+        """Leave the others out of all rows from now on."""
+        self._arrange(self.order[which[self.order]])
+
+    def _arrange(self, order: Ints) -> None:
+        raise NotImplementedError
+
+    def of(self, k: int) -> tuple[Ints, Floats]:
+        """The others that detection k overlaps, in any order, and by how much."""
+        raise NotImplementedError
+
+    def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
+        """Those of the others that still wait, and how much detection k overlaps each. What does
+        not wait now must never wait again.
+        """
+        others, overlap = self.of(k)
+        if 2 * np.count_nonzero(waits) < len(self.order):
+            self.keep(waits)
+        still = waits[others]
+        return others[still], overlap[still]
+
+
+class BoxOverlaps(_Overlaps):
+    """Overlaps of boxes. The boxes of a kind are ordered by their left sides, so that those in
+    reach of one follow each other.
+
+    >>> boxes = np.array([[0, 0, 4, 4], [2, 0, 6, 4], [4, 0, 8, 4.0]])
+    >>> rows = BoxOverlaps(boxes, np.zeros(3, int), "ios")
     >>> [values.tolist() for values in rows.of(1)]
     [[0, 2], [0.5, 0.5]]
     """
 
     def __init__(self, boxes: Floats, kind: Ints, metric: Metric) -> None:
-        self.metric, self.kind = metric, kind
+        super().__init__(kind, metric)
         self.boxes, self.area = boxes, box.area(boxes)
         self._arrange(np.lexsort((boxes[:, 0], kind)))
         if int((self.end - self.begin).sum()) > MOST:
@@ -137,10 +189,6 @@ class BoxOverlaps:
                 "--conf"
             )
 
-    def keep(self, which: Bools) -> None:
-        """Leave the others out of all rows from now on."""
-        self._arrange(self.order[which[self.order]])
-
     def _arrange(self, order: Ints) -> None:
         self.order = order
         self.columns = [np.ascontiguousarray(side) for side in self.boxes[order].T]
@@ -148,93 +196,86 @@ class BoxOverlaps:
         self.begin, self.end = stretches(self.boxes, self.kind, order)
 
     def of(self, k: int) -> tuple[Ints, Floats]:
-        """The others that box k overlaps, in any order, and by how much."""
-        part = slice(self.begin[k], self.end[k])
-        x0, y0, x1, y1 = (side[part] for side in self.columns)
+        near = slice(self.begin[k], self.end[k])
+        common = self._common_area(k, near)
+        area = np.asarray(self.area[k])
+        overlap = share(common, area, self.areas[near], self.metric)
+        hits = np.flatnonzero(overlap)
+        others = self.order[near][hits]
+        is_other = others != k
+        return others[is_other], overlap[hits][is_other]
+
+    def _common_area(self, k: int, near: slice) -> Floats:
+        x0, y0, x1, y1 = (side[near] for side in self.columns)
         left, top, right, bottom = self.boxes[k].tolist()
-        wide, high = np.minimum(x1, right), np.minimum(y1, bottom)
-        wide -= np.maximum(x0, left)
-        high -= np.maximum(y0, top)
-        common = np.maximum(wide, 0.0, out=wide)
-        common *= np.maximum(high, 0.0, out=high)
-        alike = share(common, np.asarray(self.area[k]), self.areas[part], self.metric)
-        hits = np.flatnonzero(alike)
-        others = self.order[part][hits]
-        own = others != k
-        return others[own], alike[hits][own]
+        width = np.minimum(x1, right)
+        width -= np.maximum(x0, left)
+        height = np.minimum(y1, bottom)
+        height -= np.maximum(y0, top)
+        common = np.maximum(width, 0.0, out=width)
+        common *= np.maximum(height, 0.0, out=height)
+        return np.asarray(common)
 
     def stronger(self, k: int) -> Ints:
-        """The stronger ones that box k overlaps."""
+        """The stronger detections that box k overlaps."""
         others, _ = self.of(k)
         return others[others < k]
 
-    def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
-        """Those that wait among the others, and how much box k overlaps each. It waits no longer,
-        and never will again.
-        """
-        others, overlap = self.of(k)
-        if 2 * np.count_nonzero(waits) < len(self.order):
-            self.keep(waits)
-        left = waits[others]
-        return others[left], overlap[left]
 
-
-class ShapeOverlaps:
-    """The same of outlines or OBBs, from the areas that their sides enclose together."""
+class ShapeOverlaps(_Overlaps):
+    """Overlaps of outlines or OBBs, from the areas that their sides enclose together."""
 
     def __init__(self, rings: Rings, kind: Ints, metric: Metric) -> None:
-        self.shapes, self.kind, self.metric = rings.geometry(), kind, metric
+        super().__init__(kind, metric)
+        self.shapes = rings.geometry()
         self.area = shapely.area(self.shapes)
-        self._arrange(np.arange(len(kind)))
+        self.place = np.zeros(len(kind), np.int64)
+        self._arrange(self.order)
 
-    def _arrange(self, index: Ints) -> None:
-        self.index = index
-        self.place = np.zeros(len(self.kind), np.int64)
-        self.place[index] = np.arange(len(index))
-        self.sides = Sides(self.shapes[index])
+    def _arrange(self, order: Ints) -> None:
+        self.order = order
+        self.place[order] = np.arange(len(order))
+        self.sides = Sides(self.shapes[order])
 
-    def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
-        """Those that wait among the others, and how much shape k overlaps each. It waits no longer,
-        and never will again.
-        """
+    def of(self, k: int) -> tuple[Ints, Floats]:
         common = self.sides.common(int(self.place[k]))
-        alike = share(common, self.area[self.index], self.area[k], self.metric)
-        hits = np.flatnonzero(
-            (alike > SOME) & waits[self.index] & (self.kind[self.index] == self.kind[k])
-        )
-        others = self.index[hits]
-        if 2 * np.count_nonzero(waits) < len(self.index):
-            self._arrange(self.index[waits[self.index]])
-        return others, alike[hits]
+        overlap = share(common, self.area[self.order], self.area[k], self.metric)
+        same_kind = self.kind[self.order] == self.kind[k]
+        hits = np.flatnonzero((overlap > SOME) & same_kind & (self.order != k))
+        return self.order[hits], overlap[hits]
 
 
 def stretches(boxes: Floats, kind: Ints, order: Ints) -> tuple[Ints, Ints]:
-    """For each box where those of its kind begin and end that do not lie left or right of it."""
-    begin, end = np.zeros((2, len(boxes)), np.int64)
+    """For each box, where in `order` those of its kind begin and end that do not lie left or right
+    of it. `order`: indices by kind, then left sides.
+    """
+    begin = np.zeros(len(boxes), np.int64)
+    end = np.zeros(len(boxes), np.int64)
     starts = ragged.firsts(kind[order])
     for first, last in pairwise([*starts.tolist(), len(order)]):
-        own = order[first:last]
-        left, right = boxes[own, 0], boxes[own, 2]
-        widest = float((right - left).max())
-        begin[own] = first + np.searchsorted(left, left - widest * (1 + 1e-9), "left")
-        end[own] = first + np.searchsorted(left, right, "right")
+        of_kind = order[first:last]
+        left, right = boxes[of_kind, 0], boxes[of_kind, 2]
+        widest = float((right - left).max()) * (1 + 1e-9)
+        begin[of_kind] = first + np.searchsorted(left, left - widest, "left")
+        end[of_kind] = first + np.searchsorted(left, right, "right")
     return begin, end
 
 
 class Shapes:
-    """Outlines or OBBs of which many overlap: what is known of each is computed once."""
+    """Outlines or OBBs many of which overlap: what is known of each is computed once."""
 
     def __init__(self, rings: Rings) -> None:
         self.shapes = rings.geometry()
         self.area = shapely.area(self.shapes)
         self.boxes = rings.bounds()
 
-    def alike(self, i: Ints, j: Ints, metric: Metric) -> Floats:
+    def overlap(self, i: Ints, j: Ints, metric: Metric) -> Floats:
         """`(P,)` IoU or IoS of pairs."""
         return similarity.of_shapes(self.shapes[i], self.shapes[j], metric)
 
-    def may(self, i: Ints, j: Ints, metric: Metric, threshold: Floats) -> Bools:
-        """`(P,)` False for pairs whose boxes and areas already say that they overlap less."""
+    def may_reach(self, i: Ints, j: Ints, metric: Metric, threshold: Floats) -> Bools:
+        """`(P,)` False for pairs whose boxes and areas already tell that they overlap less."""
+        area, other_area = self.area[i], self.area[j]
         common = box.area(box.intersection(self.boxes[i], self.boxes[j]))
-        most = np.minimum(common, np.minimum(self.area[i], self.area[j]))
-        return np.asarray(share(most, self.area[i], self.area[j], metric) >= threshold - SLACK)
+        most = np.minimum(common, np.minimum(area, other_area))
+        return np.asarray(share(most, area, other_area, metric) >= threshold - SLACK)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.geometry.columns import Columns, rows
+
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-
-Apart = Callable[[int, int], bool]
+# Whether two detections of one tile can be pieces of one object
+PieceTest = Callable[[int, int], bool]
 
 
 def components(n: int, i: Ints, j: Ints) -> Ints:
-    """`(n,)` for each detection the lowest index that pairs lead to.
+    """`(n,)` for each detection the lowest index that is connected to it by pairs.
 
     >>> components(5, np.array([0, 3]), np.array([2, 2])).tolist()
     [0, 1, 0, 0, 4]
@@ -26,24 +28,48 @@ def components(n: int, i: Ints, j: Ints) -> Ints:
         low = np.minimum(label[i], label[j])
         np.minimum.at(label, label[i], low)
         np.minimum.at(label, label[j], low)
-        while True:  # every label points at its own label
-            further = label[label]
-            if np.array_equal(further, label):
-                break
-            label = further
-        open_ = label[i] != label[j]
-        i, j = i[open_], j[open_]
+        label = followed(label)
+        apart = label[i] != label[j]
+        i, j = i[apart], j[apart]
     return label
 
 
+def followed(pointer: Ints) -> Ints:
+    """Pointers followed to their ends: to indices that point at themselves.
+
+    >>> followed(np.array([0, 0, 1, 2])).tolist()
+    [0, 0, 0, 0]
+    """
+    while True:
+        further = pointer[pointer]
+        if np.array_equal(further, pointer):
+            return pointer
+        pointer = further
+
+
+def one_portion(portions: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """The pairs of all portions, one after the other.
+
+    >>> one_portion([]), one_portion([(np.array([0]), np.array([1]))])
+    ((array([], dtype=int64), array([], dtype=int64)), (array([0]), array([1])))
+    """
+    none = np.empty(0, np.int64)
+    left, right = [none], [none]
+    for i, j in portions:
+        left.append(i)
+        right.append(j)
+    return np.concatenate(left), np.concatenate(right)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """Pairs of detections that may be one object, the surest first. Columns are `(P,)`.
+class Pairs(Columns):
+    """Pairs of detections that may be one object, in the order in which they are joined: the
+    strongest evidence first. Columns are `(P,)`.
 
     Attributes:
-        piece: of an outline and a piece of it that its tile cut off. They may join groups that
-            have tiles in common, since of a bent object a tile may show several pieces.
-        doubtful: they look alike, but little was to be seen; see `Extents`.
+        piece: one is a piece of the other, an outline that its tile cut off. They may join groups
+            that have tiles in common, since a tile may show several pieces of a bent object.
+        doubtful: they agree, but the view shows little of them; see `Extents`.
     """
 
     i: Ints
@@ -67,16 +93,19 @@ class Extents:
     end: Floats
 
 
-def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None = None) -> Ints:
+def one_a_tile(
+    pairs: Pairs, tile: Ints, extents: Extents, piece_test: PieceTest | None = None
+) -> Ints:
     """`(N,)` groups in which every tile has one detection at most.
 
     Pairs join groups in their order. A pair whose groups have a tile in common joins
-    nothing, since a detector tells the objects of one tile apart itself: so a crowd is no
-    chain. Nor does a doubtful pair of which one group reaches where the other was seen to end.
+    nothing, since a detector tells the objects of one tile apart itself: so crowds do not
+    chain. Nor does a doubtful pair if one group reaches further than the other was seen to end.
 
     Args:
         tile: `(N,)` the tile of each detection.
-        apart: whether two detections of one tile can be pieces of one object.
+        piece_test: whether two detections of one tile can be pieces of one object. Default: none
+            can.
 
     >>> pairs = Pairs(np.array([1, 0]), np.array([2, 2]), np.zeros(2, bool), np.zeros(2, bool))
     >>> anything = Extents(np.zeros((3, 4)), np.zeros((3, 4)))
@@ -87,54 +116,44 @@ def one_a_tile(pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None =
     crowded = crowded_groups(label, tile)
     if not crowded.any():
         return label
-    open_ = crowded[label[pairs.i]]
-    loose = crowded[label]
-    label[loose] = np.flatnonzero(loose)
-    _join_in_order(
-        label,
-        Pairs(pairs.i[open_], pairs.j[open_], pairs.piece[open_], pairs.doubtful[open_]),
-        tile,
-        extents,
-        apart,
-    )
+    in_crowd = crowded[label]
+    pairs = pairs.take(crowded[label[pairs.i]])
+    label[in_crowd] = np.flatnonzero(in_crowd)
+    joins = Joins(tile, extents, piece_test)
+    for one, other, piece, doubtful in rows(pairs.i, pairs.j, pairs.piece, pairs.doubtful):
+        joins.join(one, other, piece, doubtful)
+    joins.write(label)
     return label
 
 
 def crowded_groups(label: Ints, tile: Ints) -> Bools:
     """`(N,)` True at the labels of groups with two detections of one tile."""
-    result = np.zeros(len(label), bool)
-    result[label[label != np.arange(len(label))]] = True
-    some = np.flatnonzero(result[label])  # in groups of two or more
-    order = some[np.lexsort((tile[some], label[some]))]
-    result[:] = False
-    twice = (label[order][1:] == label[order][:-1]) & (tile[order][1:] == tile[order][:-1])
-    result[label[order][1:][twice]] = True
-    return result
-
-
-def _join_in_order(
-    label: Ints, pairs: Pairs, tile: Ints, extents: Extents, apart: Apart | None
-) -> None:
-    """Join groups pair by pair where nothing speaks against it; `label` is changed in place."""
-    joins = Joins(tile, extents, apart)
-    columns = (pairs.i.tolist(), pairs.j.tolist(), pairs.piece.tolist(), pairs.doubtful.tolist())
-    for one, other, piece, doubtful in zip(*columns, strict=True):
-        joins.join(one, other, piece, doubtful)
-    for member, group in joins.home.items():
-        label[member] = group
+    n = len(label)
+    joined = np.zeros(n, bool)  # at labels of groups of two or more
+    joined[label[label != np.arange(n)]] = True
+    members = np.flatnonzero(joined[label])
+    order = members[np.lexsort((tile[members], label[members]))]
+    group = label[order]
+    same_group = group[1:] == group[:-1]
+    group_tile = tile[order]
+    same_tile = group_tile[1:] == group_tile[:-1]
+    crowded = np.zeros(n, bool)
+    crowded[group[1:][same_group & same_tile]] = True
+    return crowded
 
 
 class Joins:
-    """Groups that grow pair by pair. What speaks against a pair once always will: groups only get
-    larger.
+    """Groups that grow pair by pair.
+
+    They only grow, so a pair that may not be joined now never will be.
 
     Attributes:
         home: the group of each detection that is in one, named by its lowest member.
         members: of each group.
     """
 
-    def __init__(self, tile: Ints, extents: Extents, apart: Apart | None) -> None:
-        self.tile, self.extents, self.apart = tile, extents, apart
+    def __init__(self, tile: Ints, extents: Extents, piece_test: PieceTest | None) -> None:
+        self.tile, self.extents, self.piece_test = tile, extents, piece_test
         self.home: dict[int, int] = {}
         self.members: dict[int, list[int]] = {}
         self._tiles: dict[int, set[int]] = {}
@@ -145,47 +164,68 @@ class Joins:
         """The tiles of a group."""
         return self._tiles.get(group) or {int(self.tile[group])}
 
-    def may(self, one: int, other: int, piece: bool) -> bool:
+    def may_join(self, one: int, other: int, piece: bool) -> bool:
         """Whether the groups of two detections differ, and have no tile in common or may be pieces
         of one object.
         """
-        a, b = self.home.get(one, one), self.home.get(other, other)
+        a = self.home.get(one, one)
+        b = self.home.get(other, other)
         return a != b and (piece or self.tiles(a).isdisjoint(self.tiles(b)))
 
     def join(self, one: int, other: int, piece: bool, doubtful: bool) -> bool:
-        """Join the groups of two detections, unless they are one already or something speaks
-        against it.
+        """Join the groups of two detections if they differ and are compatible; whether they were
+        joined.
         """
-        a, b = self.home.get(one, one), self.home.get(other, other)
+        a = self.home.get(one, one)
+        b = self.home.get(other, other)
         if a == b:
             return False
-        first, second = self.tiles(a), self.tiles(b)
-        if not first.isdisjoint(second) and not (piece and self._pieces(a, b)):
+        apart = self.tiles(a).isdisjoint(self.tiles(b))
+        if not apart and not (piece and self._are_pieces(a, b)):
             return False
-        extents = self.extents
-        reaches = [self._reach.get(k, extents.reach[k]) for k in (a, b)]
-        ends = [self._end.get(k, extents.end[k]) for k in (a, b)]
-        if doubtful and ((reaches[0] > ends[1]).any() or (reaches[1] > ends[0]).any()):
+        if doubtful and self._reaches_past_end(a, b):
             return False
-        a, b = min(a, b), max(a, b)
-        self._reach[a], self._end[a] = np.maximum(*reaches), np.minimum(*ends)
-        self._tiles[a] = first | second
-        self._tiles.pop(b, None)
-        self.members[a] = self.members.get(a, [a])
-        joining = self.members.pop(b, [b])
-        self.members[a] += joining
-        for member in (a, *joining):
-            self.home[member] = a
+        self._unite(min(a, b), max(a, b))
         return True
 
-    def _pieces(self, a: int, b: int) -> bool:
-        """Whether all that groups have of the same tiles can be pieces of one object."""
-        if self.apart is None:
+    def write(self, label: Ints) -> None:
+        """Set the label of every detection that is in a group."""
+        for member, group in self.home.items():
+            label[member] = group
+
+    def _extent(self, group: int) -> tuple[Floats, Floats]:
+        """How far a group reaches, and the furthest that its object can reach."""
+        reach = self._reach.get(group, self.extents.reach[group])
+        end = self._end.get(group, self.extents.end[group])
+        return reach, end
+
+    def _reaches_past_end(self, a: int, b: int) -> bool:
+        """Whether one of two groups reaches further than the other was seen to end."""
+        reach, end = self._extent(a)
+        other_reach, other_end = self._extent(b)
+        return bool((reach > other_end).any() or (other_reach > end).any())
+
+    def _unite(self, a: int, b: int) -> None:
+        """Group b joins group a."""
+        reach, end = self._extent(a)
+        other_reach, other_end = self._extent(b)
+        self._reach[a] = np.maximum(reach, other_reach)
+        self._end[a] = np.minimum(end, other_end)
+        self._tiles[a] = self.tiles(a) | self.tiles(b)
+        self._tiles.pop(b, None)
+        joining = self.members.pop(b, [b])
+        self.members.setdefault(a, [a]).extend(joining)
+        for member in (a, *joining):
+            self.home[member] = a
+
+    def _are_pieces(self, a: int, b: int) -> bool:
+        """Whether all detections that two groups have of the same tiles can be pieces of one
+        object.
+        """
+        if self.piece_test is None:
             return False
-        both = (
-            (m, t)
-            for m in self.members.get(a, [a])
-            for t in self.members.get(b, [b])
-            if self.tile[m] == self.tile[t]
-        )
-        return all(self.apart(*two) for two in both)
+        for one in self.members.get(a, [a]):
+            for other in self.members.get(b, [b]):
+                if self.tile[one] == self.tile[other] and not self.piece_test(one, other):
+                    return False
+        return True

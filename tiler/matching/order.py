@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def canonical(conf: Floats, boxes: Floats, class_id: Ints, tile: Ints) -> Ints:
     """Indices by falling confidence; ties by coordinates (x0, y0, x1, y1), then class, then tile.
 
-    >>> conf, boxes = np.array([0.5, 0.9, 0.5]), np.array([[2, 0, 3, 1], [0, 0, 1, 1], [1, 0, 2, 1.0]])
+    >>> conf = np.array([0.5, 0.9, 0.5])
+    >>> boxes = np.array([[2, 0, 3, 1], [0, 0, 1, 1], [1, 0, 2, 1.0]])
     >>> canonical(conf, boxes, np.zeros(3, int), np.zeros(3, int)).tolist()
     [1, 2, 0]
     """
@@ -23,7 +24,7 @@ def canonical(conf: Floats, boxes: Floats, class_id: Ints, tile: Ints) -> Ints:
     tied[1:] |= equal
     tied[:-1] |= equal
     if tied.any():  # few, mostly: sorting by all columns costs eight times as much
-        some = order[tied]
-        keys = (tile[some], class_id[some], *boxes[some].T[::-1], -conf[some])
-        order[tied] = some[np.lexsort(keys)]
+        index = order[tied]
+        keys = (tile[index], class_id[index], *boxes[index].T[::-1], -conf[index])
+        order[tied] = index[np.lexsort(keys)]
     return order

@@ -12,6 +12,7 @@ from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.geometry.instances import Instances
+    from tiler.geometry.polygons import Rings
     from tiler.types import Bools, Floats, Ints, Objects
 
 Metric = Literal["iou", "ios"]
@@ -38,14 +39,14 @@ def of_boxes(boxes: Floats, others: Floats, metric: Metric = "iou") -> Floats:
     >>> of_boxes(np.array([[0, 0, 4, 4.0]]), np.array([[2, 0, 4, 2.0]]), "ios").tolist()
     [1.0]
     """
-    return share(
-        box.area(box.intersection(boxes, others)), box.area(boxes), box.area(others), metric
-    )
+    common = box.area(box.intersection(boxes, others))
+    return share(common, box.area(boxes), box.area(others), metric)
 
 
 def of_shapes(shapes: Objects, others: Objects, metric: Metric = "iou") -> Floats:
-    """`(P,)` of each area and its partner, shapely geometries."""
-    return share(common_area(shapes, others), shapely.area(shapes), shapely.area(others), metric)
+    """`(P,)` of each shape and its partner, shapely geometries."""
+    common = common_area(shapes, others)
+    return share(common, shapely.area(shapes), shapely.area(others), metric)
 
 
 def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> Floats:
@@ -54,9 +55,25 @@ def of_pairs(instances: Instances, i: Ints, j: Ints, metric: Metric = "iou") -> 
     """
     if instances.rings is None:
         return of_boxes(instances.boxes[i], instances.boxes[j], metric)
+    shapes, others = shapes_of_pairs(instances.rings, i, j)
+    return of_shapes(shapes, others, metric)
+
+
+def shapes_of_pairs(rings: Rings, i: Ints, j: Ints) -> tuple[Objects, Objects]:
+    """`(P,)` shapely geometries of both shapes of each pair; each shape is built once."""
+    used, at_i, at_j = used_by_pairs(i, j)
+    shapes = rings.take(used).geometry()
+    return shapes[at_i], shapes[at_j]
+
+
+def used_by_pairs(i: Ints, j: Ints) -> tuple[Ints, Ints, Ints]:
+    """The indices that occur in pairs, ascending, and the positions of i and of j among them.
+
+    >>> [index.tolist() for index in used_by_pairs(np.array([7, 2]), np.array([9, 7]))]
+    [[2, 7, 9], [1, 0], [2, 1]]
+    """
     used, at = np.unique(np.concatenate([i, j]), return_inverse=True)
-    shapes = instances.rings.take(used).geometry()
-    return of_shapes(shapes[at[: len(i)]], shapes[at[len(i) :]], metric)
+    return used, at[: len(i)], at[len(i) :]
 
 
 def oks(points: Floats, others: Floats, counted: Bools, area: Floats) -> Floats:
@@ -64,7 +81,8 @@ def oks(points: Floats, others: Floats, counted: Bools, area: Floats) -> Floats:
 
     0 where none counts.
     """
-    return oks_of_distances(((points - others) ** 2).sum(axis=-1), counted, area)
+    squared = ((points - others) ** 2).sum(axis=-1)
+    return oks_of_distances(squared, counted, area)
 
 
 def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
@@ -73,11 +91,20 @@ def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
     The formula of pycocotools' `computeOks`, with COCO's constants for its 17 keypoints
     and 1/K for others, as the trainer has it.
     """
-    k = squared.shape[1]
-    sigmas = COCO_SIGMAS if k == len(COCO_SIGMAS) else np.full(k, 1.0 / max(k, 1))
+    sigmas = _sigmas(squared.shape[1])
     # an annotation's area may be anything
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        exponent = squared / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1.0)) / 2
-        alike = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
+        variance = (2 * sigmas) ** 2
+        exponent = squared / variance / (area[:, None] + np.spacing(1.0)) / 2
+        total = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
     number = counted.sum(axis=1)
-    return np.asarray(np.divide(alike, number, out=np.zeros(len(squared)), where=number > 0))
+    mean = np.zeros(len(squared))
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean
+
+
+def _sigmas(keypoints: int) -> Floats:
+    """`(K,)` constants of OKS for a number of keypoints."""
+    if keypoints == len(COCO_SIGMAS):
+        return COCO_SIGMAS
+    return np.full(keypoints, 1.0 / max(keypoints, 1))

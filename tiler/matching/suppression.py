@@ -1,30 +1,32 @@
-"""Greedy competition by confidence: NMS, and what its losers become in NMM, WBF and soft-NMS."""
+"""Greedy competition by confidence: NMS, and what becomes of losers in NMM, WBF and soft-NMS."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry import ragged
+from tiler.geometry.columns import rows
 from tiler.matching.similarity import of_boxes
 
 if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
     from tiler.types import Bools, Floats, Ints
 
-ROUNDS = 40  # then what is left is a long chain
-MANY = 64  # a part of all, from which on marking them is quicker than sorting
+ROUNDS = 40  # of NMS; what is left then is a long chain
+MANY = 64  # from 1/64 of all detections on, marking values is quicker than sorting them
 SIGMA = 0.5
 
 
 def suppressors(n: int, i: Ints, j: Ints) -> Ints:
-    """`(n,)` who suppresses each detection in greedy NMS; itself if it is kept.
+    """`(n,)` the suppressor of each detection in greedy NMS; itself if it is kept.
 
-    The result of the sequential loop, in rounds: a detection is decided when all its
-    stronger partners are. Of several that are kept, the strongest suppresses.
+    The result of the sequential loop: if several kept detections overlap one, the strongest
+    suppresses it.
 
     Args:
         i, j: `(P,)` pairs whose overlap reaches the threshold, i < j (i is the stronger), ordered
@@ -33,50 +35,67 @@ def suppressors(n: int, i: Ints, j: Ints) -> Ints:
     >>> suppressors(3, np.array([0, 1]), np.array([1, 2])).tolist()
     [0, 0, 2]
     """
-    kept, undecided = np.ones(n, bool), np.ones(n, bool)
-    left, right = i, j
+    kept = _kept(n, i, j)
+    suppressor = np.arange(n)
+    decisive = kept[i] & ~kept[j]
+    suppressor[~kept] = n
+    np.minimum.at(suppressor, j[decisive], i[decisive])
+    return suppressor
+
+
+def _kept(n: int, i: Ints, j: Ints) -> Bools:
+    """`(n,)` the detections that greedy NMS keeps, in rounds: one is decided when all its stronger
+    partners are.
+    """
+    kept = np.ones(n, bool)
+    undecided = np.ones(n, bool)
     for _ in range(ROUNDS):
-        if not len(left):
+        if not len(i):
             break
         contested = np.zeros(n, bool)
-        contested[right] = True
+        contested[j] = True
         winner = undecided & ~contested
-        kept[right[winner[left]]] = False
+        kept[j[winner[i]]] = False
         undecided &= ~winner & kept
-        open_ = undecided[left] & undecided[right]
-        left, right = left[open_], right[open_]
-    # a long chain: one after the other is quicker
-    for one, other in zip(left.tolist(), right.tolist(), strict=True):
+        open_ = undecided[i] & undecided[j]
+        i, j = i[open_], j[open_]
+    # the rest is a long chain: one after the other is quicker
+    for one, other in rows(i, j):
         if kept[one]:
             kept[other] = False
-    by = np.arange(n)
-    decisive = kept[i] & ~kept[j]
-    by[~kept] = n
-    np.minimum.at(by, j[decisive], i[decisive])
-    return by
+    return kept
 
 
-def grown(boxes: Floats, by: Ints, metric: Metric, threshold: Floats) -> Floats:
+def grown(boxes: Floats, suppressor: Ints, metric: Metric, threshold: Floats) -> Floats:
     """`(N, 4)` the boxes of winners grown to the union with their losers, one after the other.
 
     As in SAHI: a loser counts only if it still overlaps enough what the box has grown to.
     """
     result = boxes.copy()
-    losers = np.flatnonzero(by != np.arange(len(by)))
-    losers = losers[np.argsort(by[losers], kind="stable")]
-    winner = by[losers]
+    for winner, loser in _turns(suppressor):
+        fits = of_boxes(result[winner], boxes[loser], metric) >= threshold[winner]
+        winner, loser = winner[fits], loser[fits]
+        one, other = result[winner], boxes[loser]
+        result[winner, :2] = np.minimum(one[:, :2], other[:, :2])
+        result[winner, 2:] = np.maximum(one[:, 2:], other[:, 2:])
+    return result
+
+
+def _turns(suppressor: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Winners and losers: first every winner with its first loser, then those with a second one,
+    and so on.
+    """
+    losers = np.flatnonzero(suppressor != np.arange(len(suppressor)))
+    losers = losers[np.argsort(suppressor[losers], kind="stable")]
+    winner = suppressor[losers]
     turn = np.arange(len(losers)) - np.searchsorted(winner, winner, "left")
     order = np.argsort(turn, kind="stable")
     winner = winner[order]
     losers = losers[order]
-    begin = np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
+    turns = np.arange(turn.max(initial=-1) + 2)
+    begin = np.searchsorted(turn[order], turns)
     for start, end in pairwise(begin.tolist()):
-        one, other = winner[start:end], losers[start:end]
-        fits = of_boxes(result[one], boxes[other], metric) >= threshold[one]
-        one, other = one[fits], other[fits]
-        result[one, :2] = np.minimum(result[one, :2], boxes[other, :2])
-        result[one, 2:] = np.maximum(result[one, 2:], boxes[other, 2:])
-    return result
+        yield winner[start:end], losers[start:end]
 
 
 def wbf(
@@ -92,98 +111,155 @@ def wbf(
         i, j: `(P,)` pairs that meet at all, i < j.
 
     Returns:
-        The first member of each one's cluster `(N,)`, boxes and confidences, right at first
-        members.
+        For each box the first member of its cluster, `(N,)`, and the boxes and confidences of the
+        clusters, at their first members.
 
     Source: Solovyev et al., "Weighted boxes fusion", 2021; ensemble_boxes_wbf.py.
     """
     n = len(boxes)
-    near: list[list[int]] = [[] for _ in range(n)]
-    for a, b in zip(i.tolist(), j.tolist(), strict=True):
-        near[b].append(a)
-    return clustered(
-        boxes, conf, lambda k: near[k], np.flatnonzero(np.bincount(j, minlength=n)), threshold
-    )
+    stronger: list[list[int]] = [[] for _ in range(n)]
+    for one, other in rows(i, j):
+        stronger[other].append(one)
+    which = np.flatnonzero(np.bincount(j, minlength=n))
+    return clustered(boxes, conf, stronger.__getitem__, which, threshold)
 
 
 def clustered(
     boxes: Floats,
     conf: Floats,
-    near: Callable[[int], Ints | list[int]],
+    stronger: Callable[[int], Ints | list[int]],
     which: Ints,
     threshold: Floats,
 ) -> tuple[Ints, Floats, Floats]:
-    """The same, asking for the stronger boxes that each meets. `which`: those that meet any."""
-    n = len(boxes)
-    home = np.arange(n)
-    mean, total, number = boxes.copy(), conf.copy(), np.ones(n)
+    """The same, asking row by row.
+
+    Args:
+        stronger: the stronger boxes that one meets.
+        which: the boxes that meet any.
+    """
+    clusters = _Clusters(boxes, conf)
     for k in which.tolist():
-        stronger = near(k)
-        if not len(stronger):
-            continue
-        clusters = _distinct(home[stronger], n)
-        alike = of_boxes(mean[clusters], boxes[k][None])
-        best = int(np.argmax(alike))
-        if alike[best] <= threshold[k]:
-            continue
-        c = int(clusters[best])
-        weight = conf[k] / (total[c] + conf[k]) if total[c] + conf[k] > 0 else 0.5
-        mean[c] += weight * (boxes[k] - mean[c])
-        total[c] += conf[k]
-        number[c] += 1
-        home[k] = c
-    return home, mean, total / number
+        near = stronger(k)
+        if len(near):
+            clusters.add(k, near, threshold[k])
+    return clusters.home, clusters.mean, clusters.total / clusters.number
+
+
+class _Clusters:
+    """Clusters of boxes, each named by its first member. At first every box is one.
+
+    Attributes:
+        home: `(N,)` the cluster of each box.
+        mean: `(N, 4)` the mean box of each cluster.
+        total: `(N,)` the sum of its confidences.
+        number: `(N,)` how many members it has.
+    """
+
+    def __init__(self, boxes: Floats, conf: Floats) -> None:
+        self.boxes, self.conf = boxes, conf
+        self.home = np.arange(len(boxes))
+        self.mean = boxes.copy()
+        self.total = conf.copy()
+        self.number = np.ones(len(boxes))
+
+    def add(self, k: int, stronger: Ints | list[int], threshold: float) -> None:
+        """Add box k to that cluster of stronger boxes whose mean it overlaps most, if that is more
+        than the threshold.
+        """
+        clusters = _distinct(self.home[stronger], len(self.home))
+        iou = of_boxes(self.mean[clusters], self.boxes[k][None])
+        best = int(np.argmax(iou))
+        if iou[best] <= threshold:
+            return
+        cluster = int(clusters[best])
+        total = self.total[cluster] + self.conf[k]
+        weight = 0.5
+        if total > 0:
+            weight = self.conf[k] / total
+        self.mean[cluster] += weight * (self.boxes[k] - self.mean[cluster])
+        self.total[cluster] = total
+        self.number[cluster] += 1
+        self.home[k] = cluster
 
 
 def _distinct(values: Ints, n: int) -> Ints:
-    """The different ones of whole numbers below n, ascending."""
+    """The different values among whole numbers below n, ascending."""
     if len(values) < n // MANY:
         return np.unique(values)
-    there = np.zeros(n, bool)
-    there[values] = True
-    return np.flatnonzero(there)
+    occurs = np.zeros(n, bool)
+    occurs[values] = True
+    return np.flatnonzero(occurs)
 
 
 def soft_nms(conf: Floats, i: Ints, j: Ints, iou: Floats, sigma: float = SIGMA) -> Floats:
-    """`(N,)` confidences that overlap with stronger ones has lowered: exp(-IoU^2 / sigma) for each.
+    """`(N,)` confidences lowered for overlaps with stronger detections: exp(-IoU^2 / sigma) each.
 
     Source: Bodla et al., "Soft-NMS", 2017 (Gaussian).
     """
-    n = len(conf)
-    order = np.argsort(np.concatenate([i, j]), kind="stable")
-    others = np.concatenate([j, i])[order]
-    weight = np.exp(-(np.concatenate([iou, iou])[order] ** 2) / sigma)
-    start = np.concatenate([[0], np.cumsum(np.bincount(np.concatenate([i, j]), minlength=n))])
+    partners = _Partners.of_pairs(len(conf), i, j, iou, sigma)
     result = conf.copy()
-    done = np.zeros(n, bool)
-    queue = [(-c, k) for k, c in enumerate(conf.tolist()) if start[k + 1] > start[k]]
+    done = np.zeros(len(conf), bool)
+    queue = [(-float(conf[k]), k) for k in partners.which()]
     heapq.heapify(queue)
     while queue:
-        c, k = heapq.heappop(queue)
-        if done[k] or -c != result[k]:
+        negative, k = heapq.heappop(queue)
+        if done[k] or -negative != result[k]:
             continue
         done[k] = True
-        part = slice(int(start[k]), int(start[k + 1]))
-        for other, factor in zip(others[part].tolist(), weight[part].tolist(), strict=True):
+        for other, factor in partners.of(k):
             if not done[other] and factor < 1:
                 result[other] *= factor
                 heapq.heappush(queue, (-float(result[other]), other))
     return result
 
 
+class _Partners(NamedTuple):
+    """The partners of detections, row by row.
+
+    Attributes:
+        partner: those of the first, then those of the second, ...
+        factor: by which the confidence of each partner is multiplied.
+        start: where each row begins, and the end of the last.
+    """
+
+    partner: Ints
+    factor: Floats
+    start: list[int]
+
+    @classmethod
+    def of_pairs(cls, n: int, i: Ints, j: Ints, iou: Floats, sigma: float) -> _Partners:
+        both = np.concatenate([i, j])
+        order = np.argsort(both, kind="stable")
+        partner = np.concatenate([j, i])[order]
+        overlap = np.concatenate([iou, iou])[order]
+        start = ragged.offsets(np.bincount(both, minlength=n))
+        return cls(partner, np.exp(-(overlap**2) / sigma), start.tolist())
+
+    def which(self) -> list[int]:
+        """The detections that have partners."""
+        return list(np.flatnonzero(np.diff(self.start)).tolist())
+
+    def of(self, k: int) -> Iterator[tuple[int, float]]:
+        """The partners of detection k, and their factors."""
+        row = slice(self.start[k], self.start[k + 1])
+        return zip(self.partner[row].tolist(), self.factor[row].tolist(), strict=True)
+
+
 def softened(
-    conf: Floats, near: Callable[[int, Bools], tuple[Ints, Floats]], sigma: float = SIGMA
+    conf: Floats, overlaps: Callable[[int, Bools], tuple[Ints, Floats]], sigma: float = SIGMA
 ) -> Floats:
-    """The same, asking row by row: for the boxes that one overlaps among those that are not done,
-    and their IoU.
+    """The same, asking row by row.
+
+    Args:
+        overlaps: the boxes that one overlaps among those that still wait, and their IoU.
     """
     result = conf.copy()
     waiting = np.ones(len(conf), bool)
     while True:
-        now = np.where(waiting, result, 0.0)
-        k = int(np.argmax(now))  # of equals the first
-        if not now[k] > 0:
+        left = np.where(waiting, result, 0.0)
+        k = int(np.argmax(left))  # of equals the first
+        if not left[k] > 0:
             return result  # nothing can be lowered further
         waiting[k] = False
-        others, iou = near(k, waiting)
+        others, iou = overlaps(k, waiting)
         result[others] *= np.exp(-(iou**2) / sigma)

@@ -1,11 +1,23 @@
-"""Pairs of detections that two tiles see, compared within the view that the tiles share."""
+"""Pairs of detections, compared within the view that their tiles share.
+
+The common view of two tiles is the rectangle of pixels that belong to both. If two detections
+are the same object, their parts in that view agree: their IoU is high. The comparison goes in
+steps, each of which refines the one before:
+
+1. Boxes. On each axis the view and the parts of both boxes in it are intervals. An axis is
+   blind where the view is too thin to tell anything across it (it is a seam), or where it cuts
+   a part down to a sliver. Then the parts are compared along the other axis alone.
+2. Distance. Many pairs agree equally along a seam; those whose boxes end nearer to each other
+   across it come first, and boxes that are far apart are left out.
+3. Shapes. Outlines and OBBs are compared by the areas that the view shows of them. An outline
+   cut off by its tile may also be a piece of the other one.
+4. Keypoints. Poses are compared by the OKS of the keypoints that lie in the view.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,263 +25,143 @@ from tiler.geometry import boxes as box
 from tiler.geometry import overlay, polygons
 from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances, labelled
-from tiler.geometry.neighbours import neighbours
+from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 from tiler.matching import similarity
-from tiler.matching.tiles import EDGE, OUTWARDS, Tiles
+from tiler.matching.tiles import EDGE, TileDetections
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
-# edges: a common view, or a part of an object in it, that is thinner says nothing across
+# Times `Tiles.edge`: a view that is no thicker tells nothing across. The part of an object in a
+# view is a sliver if it is thinner than half of this.
 THIN = 4.0
-LINE = 0.01  # px: what lies so near a seam lies on it
-# What a common view tells: objects apart; along a seam only; nothing, since both fill it; that one
-# holds the other
-SURE, SEAM, FILLED, PIECE = 2, 1, 0, -1
-DEEP = 50_000_000  # cells of a table of detections and tiles
-WITHIN = 0.9  # of a piece's area lies in what it is a piece of
+LINE = 0.01  # px: what lies this near to a seam lies on it
+WITHIN = 0.9  # of the area of a piece lies in the outline that it is a piece of
+QUARTER = np.pi / 2  # an OBB turned by this is the same OBB
 
+X_AXIS, Y_AXIS, NO_AXIS = 0, 1, -1
 
-class _Pieces:
-    """Whether two outlines of one tile can be pieces of one object: both are cut, and they do not
-    overlap.
-    """
-
-    def __init__(self, instances: Instances, cut: Bools) -> None:
-        self.instances, self.cut = instances, cut
-
-    def __call__(self, one: int, other: int) -> bool:
-        assert self.instances.rings is not None
-        if not (self.cut[one] and self.cut[other]):
-            return False
-        shapes = self.instances.rings.take(np.array([one, other])).geometry()
-        return bool(similarity.of_shapes(shapes[:1], shapes[1:], "ios")[0] < 1 - WITHIN)
+# The evidence of a pair: how well the view tells different objects apart. Pairs with more of it
+# are joined first.
+CLEAR = 2  # both axes are compared
+SEAM = 1  # one axis is blind, and the parts are compared along the seam
+FILLED = 0  # both parts fill the view, so they agree whatever they belong to
+PIECE = -1  # the parts do not agree, but one is a piece of the other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ViewPairs(Columns):
-    """Candidates, and how their parts in the common view compare. All columns are `(P,)`.
+class ViewPairs(Columns):
+    """Pairs of detections, and how their parts in the common view agree. All columns are `(P,)`.
 
     Attributes:
+        i, j: the detections.
         view: `(P, 4)` the pixels that both tiles see.
-        blind: the axis that says nothing: 0 x, 1 y, -1 neither.
-        thin: since the view itself is thin there.
-        sure: how well the view tells objects apart: SURE, SEAM, FILLED or PIECE.
-        plain: IoU of the parts in the view; where an axis is blind, the distance of the boxes
-            across, negative.
-        alike: the same, or along the seam where an axis is blind.
-        piece: one is a piece of the other, cut off by its tile (of outlines only).
+        blind_axis: the axis across which the view tells nothing: X_AXIS, Y_AXIS or NO_AXIS.
+        thin: the view itself is thin on an axis.
+        evidence: CLEAR, SEAM, FILLED or PIECE.
+        agreement: IoU of the parts in the view, or along the seam where an axis is blind.
+        tiebreak: what decides between pairs of equal agreement, the higher first: IoU of the
+            parts in the view, or where an axis is blind the distance across the seam, negative.
+        piece: one is a piece of the other, cut off by its tile (outlines only).
     """
 
     i: Ints
     j: Ints
     view: Floats
-    blind: Ints
+    blind_axis: Ints
     thin: Bools
-    sure: Ints
-    plain: Floats
-    alike: Floats
+    evidence: Ints
+    agreement: Floats
+    tiebreak: Floats
     piece: Bools
 
 
-JudgedPairs = tuple["Ints", "Ints", "Floats", "Floats", "Ints", "Bools"]
+def compare(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
+    """Pairs of detections i and j of different tiles, compared in the common views of their tiles.
 
-
-class ViewMatcher:
-    """Detections, and which pairs of them may be the same object.
-
-    Attributes:
-        snapped: `(N, 4)` their boxes, with sides that their tiles cut at the tile's edge: detectors
-            end there a little before.
-        reach: px, no pair is further apart.
+    Pairs that do not meet in their view are left out.
     """
-
-    def __init__(
-        self,
-        instances: Instances,
-        cut: Bools,
-        tile: Ints,
-        tiles: Tiles,
-        kind: Ints,
-        threshold: Floats,
-    ) -> None:
-        self.instances, self.cut, self.tile, self.tiles = instances, cut, tile, tiles
-        self.kind, self.threshold = kind, threshold
-        self.snapped = np.where(cut, tiles.rects[tile], instances.boxes)
-        self.near = np.flatnonzero(~box.inside(self.snapped, _cores(tiles)[tile]))
-        self.reach = float(tiles.edge[tile[self.near]].max(initial=0.0))
-
-    def met(self) -> Iterator[tuple[Ints, Ints]]:
-        """Pairs whose boxes meet, i < j."""
-        for a, b in neighbours(self.snapped[self.near], self.kind[self.near], self.reach):
-            yield self.near[a], self.near[b]
-
-    def judged(self, i: Ints, j: Ints) -> JudgedPairs:
-        """Those of pairs that may be the same object: i, j, alike, plain, sure, piece."""
-        instances, tile, tiles = self.instances, self.tile, self.tiles
-        apart = tile[i] != tile[j]
-        i, j = i[apart], j[apart]
-        pairs = _by_boxes(self.snapped, instances.boxes, tile, tiles, i, j)
-        pairs = _by_distance(instances.boxes, pairs, tiles.edge[tile])
-        if instances.rings is not None and len(pairs.i):
-            pairs = _by_shapes(instances, pairs, np.asarray(self.cut.any(axis=1)))
-        if instances.keypoints is not None:
-            pairs = _by_keypoints(instances, pairs)
-        enough = pairs.alike >= np.minimum(self.threshold[pairs.i], self.threshold[pairs.j])
-        sure = np.where(enough, pairs.sure, PIECE)
-        good = enough | pairs.piece
-        return (
-            pairs.i[good],
-            pairs.j[good],
-            pairs.alike[good],
-            pairs.plain[good],
-            sure[good],
-            pairs.piece[good],
-        )
-
-    def alike(self, a: Ints, b: Ints) -> tuple[Ints, Ints]:
-        """The same by their places in `near`, without the columns."""
-        i, j = self.near[a], self.near[b]
-        if self.deep is None or self.instances.rings is not None:
-            i, j = self.judged(i, j)[:2]
-        else:
-            apart = self.tile[i] != self.tile[j]
-            i, j = i[apart], j[apart]
-            deep = self.deep[i, self.tile[j]] & self.deep[j, self.tile[i]]
-            one, other = i[deep], j[deep]
-            _, good = self.plain(self.snapped[one].T, self.snapped[other].T, one, other)
-            one, other = one[good], other[good]
-            more = self.judged(i[~deep], j[~deep])
-            i = np.concatenate([one, more[0]])
-            j = np.concatenate([other, more[1]])
-        return np.searchsorted(self.near, i), np.searchsorted(self.near, j)
-
-    def plain(
-        self, box: Sequence[Any], others: Sequence[Any], i: Ints | int, j: Ints
-    ) -> tuple[Floats, Bools]:
-        """How alike pairs of boxes are that lie deep in both views, where IoU tells all, and which
-        may be the same object.
-
-        Args:
-            box, others: left, top, right and bottom of boxes i and j.
-        """
-        wide = np.minimum(others[2], box[2]) - np.maximum(others[0], box[0])
-        high = np.minimum(others[3], box[3]) - np.maximum(others[1], box[1])
-        common = np.maximum(wide, 0.0) * np.maximum(high, 0.0)
-        alike = similarity.share(common, self._area[i], self._area[j], "iou")
-        good = (
-            (wide >= 0) & (high >= 0) & (alike >= np.minimum(self.threshold[i], self.threshold[j]))
-        )
-        return alike, good
-
-    @cached_property
-    def deep(self) -> Bools | None:
-        """`(N, T)` which boxes lie well within what their tile and another both see, where that is
-        not thin; None of poses.
-
-        So far from its sides, a view tells of boxes what the whole of them tells.
-        """
-        instances, rects, edge = self.instances, self.tiles.rects, self.tiles.edge
-        if instances.keypoints is not None or len(rects) * len(instances) > DEEP:
-            return None
-        result = np.zeros((len(instances), len(rects)), bool)
-        whole = np.flatnonzero((self.snapped == instances.boxes).all(axis=1))
-        own, boxes = self.tile[whole], self.snapped[whole]
-        for other in np.unique(self.tile[self.near]).tolist():
-            view = box.intersection(rects, rects[other])
-            thick = view[:, 2:] - view[:, :2] > THIN * np.maximum(edge, edge[other])[:, None]
-            view = np.where(np.tile(thick, 2), view, 0.0)[own]
-            within = [
-                (boxes[:, k] > view[:, k]) & (boxes[:, k + 2] < view[:, k + 2]) for k in (0, 1)
-            ]
-            result[whole, other] = within[0] & within[1]
-        return result
-
-    @cached_property
-    def _area(self) -> Floats:
-        return box.area(self.snapped)
-
-    def pieces(self) -> _Pieces | None:
-        """Which detections of one tile may be pieces of one object: none but outlines."""
-        return (
-            None
-            if self.instances.task != "segment"
-            else _Pieces(self.instances, np.asarray(self.cut.any(axis=1)))
-        )
+    instances = detections.instances
+    pairs = _by_boxes(detections, i, j)
+    pairs = _by_distance(detections, pairs)
+    if instances.rings is not None and len(pairs.i):
+        pairs = _by_shapes(detections, instances.rings, pairs)
+    if instances.keypoints is not None:
+        pairs = _by_keypoints(instances, instances.keypoints, pairs)
+    return pairs
 
 
-def _cores(tiles: Tiles) -> Floats:
-    """`(T, 4)` a part of each tile that no other tile sees; what lies in it has no partner."""
-    # of tiles with one window two tell as much as all
-    _, first, window = np.unique(tiles.rects, axis=0, return_index=True, return_inverse=True)
-    window = window.reshape(-1)  # numpy 2.0 gives it another shape
-    again = np.setdiff1d(np.arange(len(window)), first)
-    _, second = np.unique(window[again], return_index=True)
-    windows = tiles.rects[np.concatenate([first, again[second]])]
-    cores = windows * OUTWARDS
-    reach = float(tiles.edge.max(initial=0.0))
-    for i, j in neighbours(windows, None, reach):
-        for one, other in ((i, j), (j, i)):
-            rects = windows[one]
-            view = box.intersection(rects, windows[other])
-            length = np.tile(rects[:, 2:] - rects[:, :2], 2)
-            # of the four straight cuts that keep a view out, the one that leaves most
-            limit = view[:, [2, 3, 0, 1]] * OUTWARDS
-            side = np.argmax((rects * OUTWARDS)[:, [2, 3, 0, 1]] / length + limit / length, axis=1)
-            np.minimum.at(cores, (one, side), limit[np.arange(len(one)), side] - reach)
-    return np.asarray(cores * OUTWARDS)[window]
+# --- 1. boxes
 
 
-def _by_boxes(
-    boxes: Floats, given: Floats, tile: Ints, tiles: Tiles, i: Ints, j: Ints
-) -> _ViewPairs:
-    """Candidates judged by their boxes, snapped and as given; those that do not reach into the view
-    together are left out.
-    """
-    a, b = tile[i], tile[j]
-    edge = np.maximum(tiles.edge[a], tiles.edge[b])
-    across = [_Across.of(boxes, tiles.rects, (i, j), (a, b), edge, axis) for axis in (0, 1)]
-    x, y = across
-    plain = similarity.share(x.common * y.common, x.one * y.one, x.other * y.other, "iou")
+def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
+    """Pairs compared by their boxes; those that do not meet in their view are left out."""
+    edge = detections.pair_edge(i, j)
+    x = _AxisView.of(detections, i, j, edge, X_AXIS)
+    y = _AxisView.of(detections, i, j, edge, Y_AXIS)
     view = np.stack([x.low, y.low, x.high, y.high], axis=1)
-    changed = (boxes != given).any(axis=1)
-    k = np.flatnonzero(changed[i] | changed[j])
-    as_given = similarity.of_boxes(
-        box.intersection(given[i[k]], view[k]), box.intersection(given[j[k]], view[k])
+    x, y = _one_axis_tells(x, y)
+    blind_axis = np.where(x.blind, X_AXIS, np.where(y.blind, Y_AXIS, NO_AXIS))
+    # two parts that both fill the view agree whatever they belong to
+    filled = (x.filled | x.blind) & (y.filled | y.blind)
+    evidence = np.where(filled, FILLED, np.where(blind_axis == NO_AXIS, CLEAR, SEAM))
+    iou = _iou_in_view(detections, i, j, view, x, y)
+    pairs = ViewPairs(
+        i=i,
+        j=j,
+        view=view,
+        blind_axis=blind_axis,
+        thin=x.seam | y.seam,
+        evidence=evidence,
+        agreement=_agreement(iou, blind_axis, x, y),
+        tiebreak=iou,
+        piece=np.zeros(len(i), bool),
     )
-    plain[k] = np.maximum(plain[k], as_given)  # near an edge, not every box is cut
-    both = x.dumb & y.dumb
-    dumb = [np.where(both, axis.seam, axis.dumb) for axis in across]
-    near = (
-        (x.gap <= np.where(dumb[0], edge, 0.0))
-        & (y.gap <= np.where(dumb[1], edge, 0.0))
-        & ~(dumb[0] & dumb[1])
-    )
-    blind = np.where(dumb[0], 0, np.where(dumb[1], 1, -1))
-    alike = plain.copy()
-    for axis in (0, 1):
-        k = np.flatnonzero(blind == axis)
-        along = across[1 - axis]
-        alike[k] = similarity.share(along.common[k], along.one[k], along.other[k], "iou")
-    # Two parts that both fill the view coincide whatever they belong to
-    filled = (x.filled | dumb[0]) & (y.filled | dumb[1])
-    sure = np.where(filled, FILLED, np.where(blind < 0, SURE, SEAM))
-    return _ViewPairs(
-        i, j, view, blind, x.seam | y.seam, sure, plain, alike, np.zeros(len(i), bool)
-    ).take(near)
+    meet = x.meets(edge) & y.meets(edge)
+    return pairs.take(meet & ~(x.blind & y.blind))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Across:
-    """How the parts of pairs in their common view compare on one axis. All columns are `(P,)`.
+class _Intervals:
+    """Intervals on one axis, `(P,)` each."""
+
+    start: Floats
+    end: Floats
+
+    @classmethod
+    def of(cls, boxes: Floats, index: Ints, axis: int | Ints) -> _Intervals:
+        """Of boxes at an index, on one axis or each on its own."""
+        return cls(boxes[index, axis], boxes[index, axis + 2])
+
+    def within(self, other: _Intervals) -> _Intervals:
+        """What they have in common with others; it ends before it starts where that is nothing."""
+        return _Intervals(np.maximum(self.start, other.start), np.minimum(self.end, other.end))
+
+    def length(self) -> Floats:
+        return np.maximum(self.end - self.start, 0.0)
+
+    def gap(self, other: _Intervals) -> Floats:
+        """The distance between them and others; negative where they overlap."""
+        return np.maximum(self.start, other.start) - np.minimum(self.end, other.end)
+
+    def is_same(self, other: _Intervals) -> Bools:
+        return np.asarray((self.start == other.start) & (self.end == other.end))
+
+    def reaches_end_of(self, view: _Intervals) -> Bools:
+        return (self.start <= view.start) | (self.end >= view.end)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _AxisView:
+    """The common view of pairs on one axis, and the parts of both boxes in it, `(P,)` each.
 
     Attributes:
-        low, high: the view's sides.
-        one, other: how long the parts are.
-        gap: between them, negative where they overlap by `common`.
+        low, high: where the view begins and ends.
+        one, other: the lengths of the parts.
+        gap: between the parts, px; negative where they overlap, by `common`.
         seam: the view is thin.
-        dumb: so it says nothing, or since it cuts a part down to a sliver.
+        blind: it tells nothing across: it is a seam, or cuts a part down to a sliver.
         filled: both parts fill it.
     """
 
@@ -280,131 +172,236 @@ class _Across:
     gap: Floats
     common: Floats
     seam: Bools
-    dumb: Bools
+    blind: Bools
     filled: Bools
 
     @classmethod
-    def of(
-        cls,
-        boxes: Floats,
-        rects: Floats,
-        pairs: tuple[Ints, Ints],
-        tile: tuple[Ints, Ints],
-        edge: Floats,
-        axis: int,
-    ) -> _Across:
-        (i, j), (a, b) = pairs, tile
-        low = np.maximum(rects[a, axis], rects[b, axis])
-        high = np.minimum(rects[a, axis + 2], rects[b, axis + 2])
-        first = np.maximum(boxes[i, axis], low)
-        other_first = np.maximum(boxes[j, axis], low)
-        last = np.minimum(boxes[i, axis + 2], high)
-        other_last = np.minimum(boxes[j, axis + 2], high)
-        gap = np.maximum(first, other_first) - np.minimum(last, other_last)
-        one, other = np.maximum(last - first, 0.0), np.maximum(other_last - other_first, 0.0)
-        seam = high - low <= THIN * edge
-        limited = (np.minimum(first, other_first) <= low) | (np.maximum(last, other_last) >= high)
-        filled = (first == low) & (other_first == low) & (last == high) & (other_last == high)
-        dumb = seam | (limited & (np.minimum(one, other) < THIN / 2 * edge))
-        return cls(low, high, one, other, gap, np.maximum(-gap, 0.0), seam, dumb, filled)
-
-
-def _by_distance(boxes: Floats, pairs: _ViewPairs, edge: Floats) -> _ViewPairs:
-    """Of pairs equally alike along a seam those that end nearer to each other come first, and far
-    ones never.
-    """
-    k = np.flatnonzero(pairs.blind >= 0)
-    axis = pairs.blind[k]
-    one, other = boxes[pairs.i[k]], boxes[pairs.j[k]]
-    at = np.arange(len(k))
-    gap = np.maximum(one[at, axis], other[at, axis]) - np.minimum(
-        one[at, axis + 2], other[at, axis + 2]
-    )
-    plain, near = pairs.plain.copy(), np.ones(len(pairs.i), bool)
-    plain[k] = -np.maximum(gap, 0.0)
-    near[k] = gap <= np.maximum(edge[pairs.i[k]], edge[pairs.j[k]])
-    return replace(pairs, plain=plain).take(near)
-
-
-def _by_shapes(instances: Instances, pairs: _ViewPairs, cut: Bools) -> _ViewPairs:
-    """The same judgement by OBBs or outlines. `cut`: which are cut by their tile, of outlines."""
-    rings = instances.rings
-    assert rings is not None
-    sliver = (pairs.blind >= 0) & ~pairs.thin  # shapes can be compared there
-    sure = np.where(sliver & (pairs.sure == SEAM), SURE, pairs.sure)
-    pairs = replace(pairs, blind=np.where(sliver, -1, pairs.blind), sure=sure)
-    used, at = np.unique(np.concatenate([pairs.i, pairs.j]), return_inverse=True)
-    shapes = rings.take(used).geometry()
-    first = shapes[at[: len(pairs.i)]]
-    second = shapes[at[len(pairs.i) :]]
-    one = _shown(first, pairs.view, pairs.blind, LINE)
-    other = _shown(second, pairs.view, pairs.blind, LINE)
-    # they end before the seam
-    short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))
-    for part, whole in ((one, first), (other, second)):
-        part[short] = _shown(whole[short], pairs.view[short], pairs.blind[short], EDGE)
-    alike = similarity.of_shapes(one, other)
-    plain = np.where(pairs.blind < 0, alike, pairs.plain)
-    # where shapes tell little, their directions do
-    if instances.task == "obb" and (pairs.sure < SURE).any():
-        corners = rings.take(used).quads()
-        along, _ = polygons.axes(corners)
-        angle = np.arctan2(along[:, 1], along[:, 0])[at]
-        turn = np.abs(
-            (angle[: len(pairs.i)] - angle[len(pairs.i) :] + np.pi / 4) % (np.pi / 2) - np.pi / 4
+    def of(cls, detections: TileDetections, i: Ints, j: Ints, edge: Floats, axis: int) -> _AxisView:
+        view = _view_on_axis(detections, i, j, axis)
+        one = _Intervals.of(detections.snapped, i, axis).within(view)
+        other = _Intervals.of(detections.snapped, j, axis).within(view)
+        gap = one.gap(other)
+        one_length = one.length()
+        other_length = other.length()
+        cut_by_view = one.reaches_end_of(view) | other.reaches_end_of(view)
+        sliver = cut_by_view & (np.minimum(one_length, other_length) < THIN / 2 * edge)
+        seam = view.end - view.start <= THIN * edge
+        return cls(
+            low=view.start,
+            high=view.end,
+            one=one_length,
+            other=other_length,
+            gap=gap,
+            common=np.maximum(-gap, 0.0),
+            seam=seam,
+            blind=seam | sliver,
+            filled=one.is_same(view) & other.is_same(view),
         )
-        plain = np.where(pairs.sure < SURE, plain - turn, plain)
+
+    def meets(self, edge: Floats) -> Bools:
+        """Whether the parts meet; across a blind axis they may be `edge` px apart."""
+        return self.gap <= np.where(self.blind, edge, 0.0)
+
+    def iou(self, index: Ints) -> Floats:
+        """IoU of the parts on this axis, of the pairs at an index."""
+        return similarity.share(self.common[index], self.one[index], self.other[index], "iou")
+
+
+def _view_on_axis(detections: TileDetections, i: Ints, j: Ints, axis: int) -> _Intervals:
+    """The common view of the tiles of pairs, on one axis."""
+    rects, tile = detections.tiles.rects, detections.tile
+    one = _Intervals.of(rects, tile[i], axis)
+    other = _Intervals.of(rects, tile[j], axis)
+    return one.within(other)
+
+
+def _one_axis_tells(x: _AxisView, y: _AxisView) -> tuple[_AxisView, _AxisView]:
+    """Where slivers would blind both axes, only seams are blind."""
+    both = x.blind & y.blind
+    x = replace(x, blind=np.where(both, x.seam, x.blind))
+    y = replace(y, blind=np.where(both, y.seam, y.blind))
+    return x, y
+
+
+def _iou_in_view(
+    detections: TileDetections, i: Ints, j: Ints, view: Floats, x: _AxisView, y: _AxisView
+) -> Floats:
+    """`(P,)` IoU of the parts in the view, of boxes snapped or as given, whichever is higher: not
+    every box that ends near its tile's edge is cut by it.
+    """
+    common = x.common * y.common
+    iou = similarity.share(common, x.one * y.one, x.other * y.other, "iou")
+    moved = np.flatnonzero(detections.moved[i] | detections.moved[j])
+    given = detections.instances.boxes
+    one = box.intersection(given[i[moved]], view[moved])
+    other = box.intersection(given[j[moved]], view[moved])
+    iou[moved] = np.maximum(iou[moved], similarity.of_boxes(one, other))
+    return iou
+
+
+def _agreement(iou: Floats, blind_axis: Ints, x: _AxisView, y: _AxisView) -> Floats:
+    """`(P,)` IoU in the view, or where an axis is blind, of the lengths along the other."""
+    agreement = iou.copy()
+    for across, along in ((X_AXIS, y), (Y_AXIS, x)):
+        k = np.flatnonzero(blind_axis == across)
+        agreement[k] = along.iou(k)
+    return agreement
+
+
+# --- 2. distance
+
+
+def _by_distance(detections: TileDetections, pairs: ViewPairs) -> ViewPairs:
+    """Where an axis is blind, the distance of the boxes across it breaks ties, and pairs further
+    apart than `Tiles.edge` are left out.
+    """
+    boxes = detections.instances.boxes
+    k = np.flatnonzero(pairs.blind_axis != NO_AXIS)
+    i, j = pairs.i[k], pairs.j[k]
+    across = pairs.blind_axis[k]
+    gap = _Intervals.of(boxes, i, across).gap(_Intervals.of(boxes, j, across))
+    tiebreak = pairs.tiebreak.copy()
+    tiebreak[k] = -np.maximum(gap, 0.0)
+    near = np.ones(len(pairs.i), bool)
+    near[k] = gap <= detections.pair_edge(i, j)
+    return replace(pairs, tiebreak=tiebreak).take(near)
+
+
+# --- 3. shapes
+
+
+def _by_shapes(detections: TileDetections, rings: Rings, pairs: ViewPairs) -> ViewPairs:
+    """Pairs compared by the areas of their OBBs or outlines in the view."""
+    pairs = _with_clear_slivers(pairs)
+    parts = _ShapeParts.of(rings, pairs)
+    agreement = similarity.of_shapes(parts.one, parts.other)
+    tiebreak = np.where(pairs.blind_axis == NO_AXIS, agreement, pairs.tiebreak)
+    unclear = pairs.evidence < CLEAR
+    if detections.instances.task == "obb" and unclear.any():
+        # where shapes tell little, their directions do
+        tiebreak = np.where(unclear, tiebreak - _turns(rings, pairs), tiebreak)
     piece = pairs.piece
-    if instances.task == "segment":
-        smaller = np.where(shapely.area(one) <= shapely.area(other), pairs.i, pairs.j)
-        piece = cut[smaller] & (similarity.of_shapes(one, other, "ios") >= WITHIN)
-        piece[short] = False
-    return replace(pairs, plain=plain, alike=alike, piece=piece)
+    if detections.instances.task == "segment":
+        piece = _pieces(detections, pairs, parts)
+    return replace(pairs, agreement=agreement, tiebreak=tiebreak, piece=piece)
 
 
-def _shown(shapes: Objects, view: Floats, blind: Ints, wide: float) -> Objects:
-    """What the views show of shapes; of blind seams, and `wide` px about them, what they cover
-    along it.
+def _with_clear_slivers(pairs: ViewPairs) -> ViewPairs:
+    """Slivers of boxes are blind, but the shapes in them can be compared; seams stay blind."""
+    sliver = (pairs.blind_axis != NO_AXIS) & ~pairs.thin
+    cleared = sliver & (pairs.evidence == SEAM)
+    return replace(
+        pairs,
+        blind_axis=np.where(sliver, NO_AXIS, pairs.blind_axis),
+        evidence=np.where(cleared, CLEAR, pairs.evidence),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ShapeParts:
+    """What the views show of the shapes of pairs.
+
+    Attributes:
+        one, other: `(P,)` shapely geometries; at a seam, what they cover along it.
+        stop_short: indices of pairs of which one ends before the seam.
+    """
+
+    one: Objects
+    other: Objects
+    stop_short: Ints
+
+    @classmethod
+    def of(cls, rings: Rings, pairs: ViewPairs) -> _ShapeParts:
+        first, second = similarity.shapes_of_pairs(rings, pairs.i, pairs.j)
+        one = _in_view(first, pairs.view, pairs.blind_axis, LINE)
+        other = _in_view(second, pairs.view, pairs.blind_axis, LINE)
+        stop_short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))
+        view, blind_axis = pairs.view[stop_short], pairs.blind_axis[stop_short]
+        one[stop_short] = _in_view(first[stop_short], view, blind_axis, EDGE)
+        other[stop_short] = _in_view(second[stop_short], view, blind_axis, EDGE)
+        return cls(one, other, stop_short)
+
+
+def _in_view(shapes: Objects, view: Floats, blind_axis: Ints, margin: float) -> Objects:
+    """What the views show of shapes; at a seam, what they cover along it.
+
+    Args:
+        margin: px on either side of a seam that count as the seam.
     """
     view = view.copy()
-    for axis in (0, 1):
-        view[blind == axis, axis] -= wide
-        view[blind == axis, axis + 2] += wide
-    return _bars(overlay.common(shapes, shapely.box(*view.T)), blind)
+    for axis in (X_AXIS, Y_AXIS):
+        view[blind_axis == axis, axis] -= margin
+        view[blind_axis == axis, axis + 2] += margin
+    return _bars(overlay.common(shapes, shapely.box(*view.T)), blind_axis)
 
 
-def _bars(shapes: Objects, blind: Ints) -> Objects:
-    """Shapes at a blind seam become what they cover along it, one px wide; others stay."""
-    if (blind < 0).all():
+def _bars(shapes: Objects, blind_axis: Ints) -> Objects:
+    """Shapes at a seam become what they cover along it, one px wide; others stay."""
+    if (blind_axis == NO_AXIS).all():
         return shapes
     result = shapes.copy()
-    for axis in (0, 1):
-        which = np.flatnonzero(blind == axis)
-        parts, owner = shapely.get_parts(shapes[which], return_index=True)
-        spans = shapely.bounds(parts)
-        spans[:, axis], spans[:, axis + 2] = 0.0, 1.0
-        there = ~np.isnan(spans).any(axis=1)
-        bars, owner = shapely.box(*spans[there].T), owner[there]
-        joined = np.full(len(which), shapely.Polygon(), dtype=object)
-        some, first = np.unique(owner, return_index=True)
-        joined[some] = overlay.united(bars, first)
-        result[which] = joined
+    for axis in (X_AXIS, Y_AXIS):
+        at_seam = np.flatnonzero(blind_axis == axis)
+        result[at_seam] = _bars_along(shapes[at_seam], axis)
     return result
 
 
-def _by_keypoints(instances: Instances, pairs: _ViewPairs) -> _ViewPairs:
-    """OKS of the keypoints that both have in the view, where there are any."""
-    assert instances.keypoints is not None
-    one, other = instances.keypoints[pairs.i], instances.keypoints[pairs.j]
-    view = pairs.view[:, None]
-    counted = labelled(one) & labelled(other)
-    for points in (one, other):
-        counted &= ((points[..., :2] >= view[..., :2]) & (points[..., :2] <= view[..., 2:])).all(
-            axis=-1
-        )
-    area = np.maximum(box.area(instances.boxes[pairs.i]), box.area(instances.boxes[pairs.j]))
+def _bars_along(shapes: Objects, across: int) -> Objects:
+    """What each shape covers along a seam, as bars that are one px wide on the axis across."""
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    bounds = shapely.bounds(parts)
+    bounds[:, across] = 0.0
+    bounds[:, across + 2] = 1.0
+    filled = ~np.isnan(bounds).any(axis=1)
+    bars = shapely.box(*bounds[filled].T)
+    owners, first = np.unique(owner[filled], return_index=True)
+    result = np.full(len(shapes), shapely.Polygon(), dtype=object)
+    result[owners] = overlay.united(bars, first)
+    return result
+
+
+def _turns(rings: Rings, pairs: ViewPairs) -> Floats:
+    """`(P,)` the angle between the OBBs of each pair, 0 to an eighth of a turn, in radians."""
+    used, at_i, at_j = similarity.used_by_pairs(pairs.i, pairs.j)
+    along, _ = polygons.axes(rings.take(used).quads())
+    angle = np.arctan2(along[:, 1], along[:, 0])
+    between = angle[at_i] - angle[at_j]
+    return np.abs((between + QUARTER / 2) % QUARTER - QUARTER / 2)
+
+
+def _pieces(detections: TileDetections, pairs: ViewPairs, parts: _ShapeParts) -> Bools:
+    """`(P,)` pairs whose smaller part was cut by its tile and lies in the larger one."""
+    one_is_smaller = shapely.area(parts.one) <= shapely.area(parts.other)
+    smaller = np.where(one_is_smaller, pairs.i, pairs.j)
+    within = similarity.of_shapes(parts.one, parts.other, "ios") >= WITHIN
+    piece = detections.cut[smaller].any(axis=1) & within
+    piece[parts.stop_short] = False
+    return np.asarray(piece)
+
+
+# --- 4. keypoints
+
+
+def _by_keypoints(instances: Instances, keypoints: Floats, pairs: ViewPairs) -> ViewPairs:
+    """Pairs compared by the OKS of the keypoints that both have in the view, if there are any."""
+    one, other = keypoints[pairs.i], keypoints[pairs.j]
+    both_labelled = labelled(one) & labelled(other)
+    counted = both_labelled & _points_in_view(one, pairs.view) & _points_in_view(other, pairs.view)
+    one_area = box.area(instances.boxes[pairs.i])
+    other_area = box.area(instances.boxes[pairs.j])
+    area = np.maximum(one_area, other_area)
     oks = similarity.oks(one[..., :2], other[..., :2], counted, area)
     shared = counted.any(axis=1)
     return replace(
-        pairs, alike=np.where(shared, oks, pairs.alike), sure=np.where(shared, SURE, pairs.sure)
+        pairs,
+        agreement=np.where(shared, oks, pairs.agreement),
+        evidence=np.where(shared, CLEAR, pairs.evidence),
     )
+
+
+def _points_in_view(points: Floats, view: Floats) -> Bools:
+    """`(P, K)` the keypoints that lie in the view of their pair."""
+    low = view[:, None, :2]
+    high = view[:, None, 2:]
+    xy = points[..., :2]
+    return np.asarray(((xy >= low) & (xy <= high)).all(axis=-1))

@@ -1,8 +1,8 @@
-"""Detections of one image that compete, and what a method makes of them."""
+"""The detections of one image that compete, and the result of a method."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tiler.matching.similarity import Metric
     from tiler.types import Floats, Ints
 
-SHAPES, SHAPES_EACH = 10_000, 20  # pairs of shapes that are compared all, and for each shape more
-ALL_SHAPES = 50_000  # likewise where all that overlap count, since their rows round otherwise
+# Up to this number of pairs of shapes, and for each shape that number more, all are compared
+SHAPES, SHAPES_EACH = 10_000, 20
+ALL_SHAPES = 50_000  # likewise where all that overlap count, since row by row they round otherwise
 FEW, FEW_SHAPES = 512, 64  # detections of a crowd all of whose pairs are compared
 DEFAULT_IOU = {"cvm": 0.3, "wbf": 0.55}  # of other methods 0.5
 
@@ -43,12 +44,13 @@ FATES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What a method makes of detections in canonical order.
+    """The result of a method, for detections in canonical order.
 
     Attributes:
-        leader: `(N,)` the detection that each is, is part of, or lost to; -1 where it is in none.
+        leader: `(N,)` the detection that each one is, is part of, or lost to; -1 where there is
+            none.
         fate: `(N,)` an index into `FATES`.
-        instances: the merged ones, one for each leader, in the order of their leaders.
+        instances: the merged detections, one for each leader, in the order of their leaders.
     """
 
     leader: Ints
@@ -56,7 +58,7 @@ class Result:
     instances: Instances
 
     def leaders(self) -> Ints:
-        """Those who lead, in order."""
+        """The detections that lead, ascending."""
         leads = np.zeros(len(self.leader), bool)
         leads[self.leader[self.leader >= 0]] = True
         return np.flatnonzero(leads)
@@ -66,131 +68,160 @@ class Competition:
     """Detections in canonical order, and which of them compete.
 
     Attributes:
+        detections: the detections.
+        tile: `(N,)` which of the tiles saw each.
         kind: `(N,)` detections of one kind compete: a class, or a group of classes.
         threshold: `(N,)` least overlap of those that do.
-        mixed: classes compete.
+        mixed: detections of different classes compete.
     """
 
     def __init__(
         self,
-        own: Instances,
+        detections: Instances,
         tile: Ints,
         tiles: Tiles,
         options: MergeOptions,
         names: Sequence[str] | None,
     ) -> None:
-        self.own, self.tile, self.tiles, self.options = own, tile, tiles, options
-        self.conf = own.confidence
+        self.detections, self.tile, self.tiles, self.options = detections, tile, tiles, options
+        self.conf = detections.confidence
         self.metric = cast("Metric", options.metric)
-        usual = DEFAULT_IOU.get(options.method, 0.5)
-        self.threshold = per_class(
-            usual if options.iou is None else options.iou, usual, names, own.class_id, "iou"
-        )
-        self.kind = np.zeros_like(own.class_id) if options.class_agnostic else own.class_id.copy()
-        for group in filter(None, options.groups.split(";")):
-            ids = [class_of(name, names, "groups") for name in group.split(",")]
-            self.kind[np.isin(own.class_id, ids)] = min(ids)
+        self.threshold = _thresholds(options, names, detections.class_id)
+        self.kind = _kinds(options, names, detections.class_id)
         self.mixed = options.class_agnostic or bool(options.groups)
 
     def pairs(
         self, least: bool = True, most: int | None = None
     ) -> tuple[Ints, Ints, Floats] | None:
-        """Every two that compete and overlap (with `least`: enough): i < j, and by how much. None
-        of a crowd: too many.
+        """All pairs that compete and overlap: i < j, and by how much. None if there are too many,
+        in a crowd.
 
         Args:
-            most: more are not worth it. Default: than memory holds.
+            least: only pairs whose overlap reaches the threshold.
+            most: with more pairs than these, None. Default: as many as memory holds.
         """
-        n = len(self.own)
-        if (
-            self.own.rings is not None
-            and held(self.met(), (SHAPES if least else ALL_SHAPES) + SHAPES_EACH * n) is None
-        ):
+        if self._has_too_many_shapes(least):
             return None
-        found = held(
-            (self.overlaps(i, j, least) for i, j in self.met()),
-            room(n) if most is None else min(most, room(n)),
-        )
-        if found is None:
+        limit = room(len(self.detections))
+        if most is not None:
+            limit = min(most, limit)
+        portions = held((self.overlaps(i, j, least) for i, j in self.close_pairs()), limit)
+        if portions is None:
             return None
         none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        i, j, overlap = (np.concatenate(column) for column in zip(none, *found, strict=True))
+        i, j, overlap = (np.concatenate(column) for column in zip(none, *portions, strict=True))
         order = np.lexsort((j, i))
         return i[order], j[order], overlap[order]
 
-    def met(self) -> Iterator[tuple[Ints, Ints]]:
-        """Every two that compete and whose boxes meet, i < j."""
-        yield from neighbours(self.own.boxes, self.kind)
+    def _has_too_many_shapes(self, least: bool) -> bool:
+        """Whether too many outlines or OBBs are close to each other to compare them all."""
+        if self.detections.rings is None:
+            return False
+        most = ALL_SHAPES
+        if least:
+            most = SHAPES
+        return held(self.close_pairs(), most + SHAPES_EACH * len(self.detections)) is None
+
+    def close_pairs(self) -> Iterator[tuple[Ints, Ints]]:
+        """All pairs that compete and whose boxes meet, i < j, in portions."""
+        yield from neighbours(self.detections.boxes, self.kind)
 
     def overlaps(self, i: Ints, j: Ints, least: bool = True) -> tuple[Ints, Ints, Floats]:
-        """Those of pairs that overlap (with `least`: enough), and by how much."""
-        overlap = similarity.of_pairs(self.own, i, j, self.metric)
-        # the stronger one's class decides
-        good = overlap >= self.threshold[i] if least else overlap > 0
+        """The pairs that overlap (with `least`: enough), and by how much."""
+        overlap = similarity.of_pairs(self.detections, i, j, self.metric)
+        if least:
+            good = overlap >= self.threshold[i]  # the stronger one's class decides
+        else:
+            good = overlap > 0
         return i[good], j[good], overlap[good]
 
     def suppressors(self) -> Ints:
-        """`(N,)` who suppresses each in greedy NMS; itself if it is kept."""
+        """`(N,)` the suppressor of each in greedy NMS; itself if it is kept."""
         pairs = self.pairs()
         if pairs is not None:
-            return suppression.suppressors(len(self.own), pairs[0], pairs[1])
-        few = FEW if self.own.rings is None else FEW_SHAPES
-        return crowds.suppressed(len(self.own), self._among, self._between, few)
+            return suppression.suppressors(len(self.detections), pairs[0], pairs[1])
+        few = FEW
+        if self.detections.rings is not None:
+            few = FEW_SHAPES
+        return crowds.suppressed(len(self.detections), self._among, self._between, few)
 
     def components(self) -> Ints:
-        """`(N,)` the lowest index that overlaps lead to."""
+        """`(N,)` the lowest index that is connected to each by overlaps."""
         pairs = self.pairs()
         if pairs is not None:
-            return groups.components(len(self.own), pairs[0], pairs[1])
-        return crowds.joined(self.own.boxes, self.kind, self._enough, step=self._step)
+            return groups.components(len(self.detections), pairs[0], pairs[1])
+        step = None
+        if self.detections.rings is not None:
+            # comparing shapes is most of the work; pairs that others have joined are not compared
+            step = FEW_SHAPES**2
+        return crowds.joined(self.detections.boxes, self.kind, self._overlapping, step=step)
 
-    def _among(self, some: Ints) -> Iterator[tuple[Ints, Ints]]:
-        for i, j in neighbours(self.own.boxes[some], self.kind[some]):
-            yield self._enough(some[i], some[j])
+    def rows(self) -> crowds.BoxOverlaps | crowds.ShapeOverlaps:
+        """What each detection of a crowd overlaps, row by row."""
+        if self.detections.rings is None:
+            return crowds.BoxOverlaps(self.detections.boxes, self.kind, self.metric)
+        return crowds.ShapeOverlaps(self.detections.rings, self.kind, self.metric)
+
+    def _among(self, index: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """The pairs of detections at an index that overlap enough."""
+        for i, j in neighbours(self.detections.boxes[index], self.kind[index]):
+            yield self._overlapping(index[i], index[j])
 
     def _between(self, strong: Ints, weak: Ints) -> Iterator[tuple[Ints, Ints]]:
-        boxes, kind = self.own.boxes, self.kind
+        """The pairs of strong and weak detections that overlap enough."""
+        boxes, kind = self.detections.boxes, self.kind
         for i, j in alike(boxes[strong], boxes[weak], kind[strong], kind[weak]):
-            yield self._enough(strong[i], weak[j])
+            yield self._overlapping(strong[i], weak[j])
 
-    @property
-    def _step(self) -> int | None:
-        """Of shapes few pairs at once, since to compare them is most of the work, and some save
-        that of others.
-        """
-        return None if self.own.rings is None else FEW_SHAPES**2
-
-    def _enough(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
-        """Those of a crowd's pairs that overlap enough."""
-        if self.own.rings is None:
-            overlap = similarity.of_boxes(self.own.boxes[i], self.own.boxes[j], self.metric)
+    def _overlapping(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
+        """The pairs of a crowd that overlap enough."""
+        if self.detections.rings is None:
+            overlap = similarity.of_boxes(
+                self.detections.boxes[i], self.detections.boxes[j], self.metric
+            )
         else:
-            some = self._shapes.may(i, j, self.metric, self.threshold[i])
-            i, j = i[some], j[some]
-            overlap = self._shapes.alike(i, j, self.metric)
+            may = self._shapes.may_reach(i, j, self.metric, self.threshold[i])
+            i, j = i[may], j[may]
+            overlap = self._shapes.overlap(i, j, self.metric)
         good = overlap >= self.threshold[i]
         return i[good], j[good]
 
-    def rows(self) -> crowds.BoxOverlaps | crowds.ShapeOverlaps:
-        """What each overlaps, row by row, of a crowd."""
-        if self.own.rings is None:
-            return crowds.BoxOverlaps(self.own.boxes, self.kind, self.metric)
-        return crowds.ShapeOverlaps(self.own.rings, self.kind, self.metric)
-
     @cached_property
     def _shapes(self) -> crowds.Shapes:
-        assert self.own.rings is not None
-        return crowds.Shapes(self.own.rings)
+        assert self.detections.rings is not None
+        return crowds.Shapes(self.detections.rings)
 
     def result(self, leader: Ints, joined: int, **columns: Any) -> Result:
         """Leaders as they are, or with other columns (given for all N); `joined`: the fate of the
         others.
         """
         leads = leader == np.arange(len(leader))
-        out = self.own.changed(**columns) if columns else self.own
-        return Result(
-            leader, np.where(leads, KEPT, np.where(leader < 0, NOT_OWNED, joined)), out.take(leads)
-        )
+        out = self.detections
+        if columns:
+            out = out.changed(**columns)
+        fate = np.where(leader < 0, NOT_OWNED, joined)
+        return Result(leader, np.where(leads, KEPT, fate), out.take(leads))
+
+
+def _thresholds(options: MergeOptions, names: Sequence[str] | None, class_id: Ints) -> Floats:
+    """`(N,)` least overlap, by the method and the classes."""
+    usual = DEFAULT_IOU.get(options.method, 0.5)
+    value = options.iou
+    if value is None:
+        value = usual
+    return per_class(value, usual, names, class_id, "iou")
+
+
+def _kinds(options: MergeOptions, names: Sequence[str] | None, class_id: Ints) -> Ints:
+    """`(N,)` what competes: classes, groups of classes named by their lowest, or all."""
+    if options.class_agnostic:
+        kind = np.zeros_like(class_id)
+    else:
+        kind = class_id.copy()
+    for group in filter(None, options.groups.split(";")):
+        classes = [class_of(name, names, "groups") for name in group.split(",")]
+        kind[np.isin(class_id, classes)] = min(classes)
+    return kind
 
 
 def places(tiles: Tiles) -> Ints:
@@ -205,38 +236,54 @@ def per_class(
     value: float | str, default: float, names: Sequence[str] | None, class_id: Ints, option: str
 ) -> Floats:
     """`(N,)` the number that applies to each detection's class."""
-    base, named = thresholds(value)
-    result = np.full(len(class_id), default if base is None else base)
-    for name, number in named.items():
+    base, of_classes = thresholds(value)
+    if base is None:
+        base = default
+    result = np.full(len(class_id), base)
+    for name, number in of_classes.items():
         result[class_id == class_of(name, names, option)] = number
     return result
 
 
 def require_classes(options: MergeOptions, names: Sequence[str] | None) -> None:
-    """Raises:
-    TilerError: an option names a class that is none.
+    """Check the classes that options name.
+
+    Raises:
+        TilerError: a class does not exist.
     """
     for option in ("conf", "iou"):
         value = getattr(options, option)
-        for name in {} if value is None else thresholds(value)[1]:
-            class_of(name, names, option)
-    for name in options.groups.replace(";", ",").split(",") if options.groups else []:
-        class_of(name, names, "groups")
+        if value is not None:
+            _, of_classes = thresholds(value)
+            _require(of_classes, names, option)
+    if options.groups:
+        _require(options.groups.replace(";", ",").split(","), names, "groups")
+
+
+def _require(classes: Iterable[str], names: Sequence[str] | None, option: str) -> None:
+    for name in classes:
+        class_of(name, names, option)
 
 
 def class_of(name: str, names: Sequence[str] | None, option: str) -> int:
-    """The class that an option names, or gives by its number."""
+    """The class that an option gives by its name or number.
+
+    Raises:
+        TilerError: it does not exist.
+    """
     if names is not None and name in names:
         return list(names).index(name)
     if name.isdecimal() and len(name) < 16 and (names is None or int(name) < len(names)):
         return int(name)
-    hint = did_you_mean(name, names) if names is not None else "; class names are not known here"
+    hint = "; class names are not known here"
+    if names is not None:
+        hint = did_you_mean(name, names)
     raise TilerError(f"--{option}: no class {name!r}{hint}")
 
 
 def members_of(leader: Ints) -> tuple[Ints, Ints]:
-    """Members of the groups one after the other, each in canonical order, and where groups start.
-    -1: in none.
+    """The members of groups, one group after the other and each in canonical order, and where each
+    group starts. A leader of -1: in no group.
     """
     members = np.argsort(leader, kind="stable")
     members = members[leader[members] >= 0]

@@ -1,8 +1,8 @@
-"""The Common-View Merge, from groups of detections to one for each object."""
+"""The Common-View Merge, from groups of detections to one detection for each object."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import meetings
-from tiler.matching import common_view, view_pairs
-from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching import common_view
+from tiler.matching.groups import followed, one_portion
+from tiler.matching.tiles import Tiles, cut_sides, sizes
+from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
     FUSED,
@@ -26,111 +28,186 @@ from tiler.stitching.competition import (
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
+HELD = 0.9  # of a fragment lies in the object that it belongs to
 SHOWN = 0.9  # of an orphan lies in a tile that did not report it
-DECAY = 0.5  # what becomes of its confidence
+DECAY = 0.5  # what the confidence of an orphan is multiplied by
 
 
 def cvm(rivals: Competition) -> Result:
-    own, tile, tiles, n = rivals.own, rivals.tile, rivals.tiles, len(rivals.own)
-    cut = cut_sides(own.boxes, tile, tiles)
-    leader = common_view.groups(own, tile, tiles, rivals.kind, rivals.threshold)
-    alone: Bools = np.bincount(leader, minlength=n)[leader] == 1
-    members, starts = members_of(np.where(alone, -1, leader))
-    fused, unseen = _fused(rivals, members, starts)
-    heads = members[starts]
-    out, open_ = own.put(heads, fused), cut.copy()
-    open_[heads] = unseen
-    leader = _absorbed(out.boxes, open_, rivals, leader)
+    """Detections that agree in a common view become one; fragments go to the object that holds
+    them; orphans lose confidence.
+    """
+    detections, n = rivals.detections, len(rivals.detections)
+    cut = cut_sides(detections.boxes, rivals.tile, rivals.tiles)
+    group = common_view.groups(detections, rivals.tile, rivals.tiles, rivals.kind, rivals.threshold)
+    merged = _merged(rivals, group, cut)
+    alone = np.bincount(group, minlength=n)[group] == 1
+    leader = _absorbed(merged, rivals)
     alone &= leader == np.arange(n)
     orphan = np.zeros(n, bool)
     if rivals.options.orphans != "keep":
-        orphan = _orphans(own, tile, tiles, alone & cut.any(axis=1))
-    fate = np.where(orphan, ORPHAN, np.where(leader == np.arange(n), KEPT, FUSED))
-    out = replace(out, conf=np.where(orphan, DECAY, 1.0) * out.confidence)
-    leader = np.where(orphan & (rivals.options.orphans == "drop"), -1, leader)
+        orphan = _orphans(detections, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
+    fate = np.where(leader == np.arange(n), KEPT, FUSED)
+    fate[orphan] = ORPHAN
+    if rivals.options.orphans == "drop":
+        leader = np.where(orphan, -1, leader)
+    conf = np.where(orphan, DECAY, 1.0) * merged.instances.confidence
+    out = replace(merged.instances, conf=conf)
     return Result(leader, fate, out.take(leader == np.arange(n)))
 
 
-def _absorbed(boxes: Floats, unseen: Bools, rivals: Competition, leader: Ints) -> Ints:
-    """Leaders, where fragments that no view could match belong to the object that they lie in.
+@dataclass(frozen=True, slots=True, eq=False)
+class _MergedGroups:
+    """Detections after each group has become one; all columns are right at their leaders.
 
-    A fragment is a sliver at the edge of its tile, or what fills its tile from side to side:
-    nobody saw it end. Nor is a group an object of which nobody saw any side. They go to the
-    smallest detection that holds them, if there is one.
-
-    Args:
-        boxes, unseen: of the merged detections, right at their leaders.
+    Attributes:
+        leader: `(N,)` the first of each one's group.
+        instances: N detections.
+        unseen: `(N, 4)` the sides that nobody saw.
     """
-    leads = np.flatnonzero(leader == np.arange(len(leader)))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    sliver = (sides < view_pairs.THIN * rivals.tiles.edge[rivals.tile][:, None]) & (
-        unseen[:, :2] | unseen[:, 2:]
-    )
-    spanning = unseen[:, :2] & unseen[:, 2:]
-    dark = np.asarray(unseen.all(axis=1))
-    # What a tile tells apart itself, of things that it could see end, is two objects. Of a bent
-    # outline it sees pieces.
-    large = dark[leader] | spanning.any(axis=1) | (rivals.own.task == "segment")
-    count = len(rivals.tiles.rects)
-    seen = leader * count + rivals.tile
-    loose = np.union1d(leads[(sliver | spanning)[leads].any(axis=1)], np.flatnonzero(dark[leader]))
-    shown = np.where(dark[leader, None], rivals.own.boxes, boxes)[loose]
-    holders = leads[~dark[leads]]
-    to, least = np.arange(len(leader)), np.full(len(leader), np.inf)
-    for i, j in meetings(shown, boxes[holders]):
-        i, j, part = loose[i], holders[j], shown[i]
-        holds = box.area(box.intersection(part, boxes[j])) >= SHOWN * box.area(part)
-        holds &= (rivals.kind[i] == rivals.kind[j]) & (box.area(boxes[j]) > box.area(part))
-        i, j = i[holds], j[holds]
-        ours = np.isin(j * count + rivals.tile[i], seen[np.isin(leader, j)])
-        may = large[i] | ~ours
-        i, j = i[may], j[may]
-        area = box.area(boxes[j])
-        order = np.lexsort((j, area, i))
-        # the smallest of each; of equals the first
-        order = order[ragged.firsts(i[order])]
-        i, j, area = i[order], j[order], area[order]
-        less = (area < least[i]) | ((area == least[i]) & (j < to[i]))
-        to[i[less]], least[i[less]] = j[less], area[less]
-    while not np.array_equal(to, to[to]):  # a fragment in a fragment in an object
-        to = to[to]
-    return np.where(to != np.arange(len(to)), to, to[leader])
+
+    leader: Ints
+    instances: Instances
+    unseen: Bools
+
+    def leaders(self) -> Ints:
+        return np.flatnonzero(self.leader == np.arange(len(self.leader)))
+
+    def no_side_seen(self) -> Bools:
+        """`(N,)` nobody saw any side of it."""
+        return np.asarray(self.unseen.all(axis=1))
+
+    def spanning(self) -> Bools:
+        """`(N, 2)` it fills its tile from side to side, on each axis."""
+        return np.asarray(self.unseen[:, :2] & self.unseen[:, 2:])
+
+
+def _merged(rivals: Competition, group: Ints, cut: Bools) -> _MergedGroups:
+    """The detections of each group fused into their leader."""
+    alone = np.bincount(group, minlength=len(group))[group] == 1
+    members, starts = members_of(np.where(alone, -1, group))
+    fused, unseen_sides = _fused(rivals, members, starts)
+    heads = members[starts]
+    unseen = cut.copy()
+    unseen[heads] = unseen_sides
+    return _MergedGroups(group, rivals.detections.put(heads, fused), unseen)
 
 
 def _fused(rivals: Competition, members: Ints, starts: Ints) -> tuple[Instances, Bools]:
     """One detection for each group of members, and `(G, 4)` the sides that nobody saw."""
-    own, tile, tiles = rivals.own.take(members), rivals.tile[members], rivals.tiles
+    detections = rivals.detections.take(members)
+    tile, tiles = rivals.tile[members], rivals.tiles
     if not len(starts):
-        return own, np.zeros((0, 4), bool)
+        return detections, np.zeros((0, 4), bool)
     # members are in canonical order: the first is the most confident
-    out, conf = own.take(starts), own.confidence
-    boxes, seen = fusing.sides(own.boxes, conf, tile, tiles, starts)
+    out, conf = detections.take(starts), detections.confidence
+    boxes, seen = fusing.sides(detections.boxes, conf, tile, tiles, starts)
     columns: dict[str, Any] = {"boxes": boxes}
-    if own.task == "obb" and own.rings is not None:
-        columns["rings"] = polygons.Rings.from_quads(
-            fusing.quads(own.rings.quads(), conf, tile, tiles, starts)
-        )
-        columns["boxes"] = columns["rings"].bounds()
-    elif own.rings is not None:
-        columns["rings"] = fusing.outlines(own.rings, starts, tile, tiles)
-        columns["boxes"] = columns["rings"].bounds()
-    if own.keypoints is not None:
-        columns["keypoints"] = fusing.keypoints(own.keypoints, conf, tile, tiles, starts)
+    if detections.rings is not None:
+        if detections.task == "obb":
+            quads = fusing.quads(detections.rings.quads(), conf, tile, tiles, starts)
+            rings = polygons.Rings.from_quads(quads)
+        else:
+            rings = fusing.outlines(detections.rings, starts, tile, tiles)
+        columns = {"rings": rings, "boxes": rings.bounds()}
+    if detections.keypoints is not None:
+        columns["keypoints"] = fusing.keypoints(detections.keypoints, conf, tile, tiles, starts)
     if rivals.mixed:
-        columns["class_id"] = fusing.classes(own.class_id, conf, starts)
+        columns["class_id"] = fusing.classes(detections.class_id, conf, starts)
     return out.changed(**columns), ~seen
 
 
-def _orphans(own: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
+# --- fragments
+
+
+def _absorbed(merged: _MergedGroups, rivals: Competition) -> Ints:
+    """`(N,)` leaders, where fragments that no view could match belong to the object that they lie
+    in: the smallest detection that holds them, if there is one.
+    """
+    n = len(merged.leader)
+    i, j = _held_fragments(merged, rivals)
+    area = box.area(merged.instances.boxes)[j]
+    order = np.lexsort((j, area, i))
+    smallest = order[ragged.firsts(i[order])]  # of equals the first
+    holder = np.arange(n)
+    holder[i[smallest]] = j[smallest]
+    holder = followed(holder)  # a fragment in a fragment in an object
+    return np.where(holder != np.arange(n), holder, holder[merged.leader])
+
+
+def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, Ints]:
+    """Fragments i, and detections j of their kind that hold them and may be the same object."""
+    fragments = _fragments(merged, rivals)
+    shown = _shown_boxes(fragments, merged, rivals)
+    holders = merged.leaders()
+    holders = holders[~merged.no_side_seen()[holders]]
+    held_by = merged.instances.boxes[holders]
+    portions = []
+    for a, b in meetings(shown, held_by):
+        held = _lies_in(shown[a], held_by[b], HELD)
+        held &= box.area(held_by[b]) > box.area(shown[a])
+        portions.append((fragments[a[held]], holders[b[held]]))
+    i, j = one_portion(portions)
+    may_be_same = rivals.kind[i] == rivals.kind[j]
+    may_be_same &= _may_be_same(merged, rivals, i, j)
+    return i[may_be_same], j[may_be_same]
+
+
+def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
+    """Detections that may be fragments: slivers at the edge of their tile, and what fills its tile
+    from side to side, since nobody saw it end; and all members of groups of which nobody saw any
+    side, since those are no objects.
+    """
+    boxes, unseen = merged.instances.boxes, merged.unseen
+    edge = rivals.tiles.edge[rivals.tile]
+    thin = sizes(boxes) < THIN * edge[:, None]
+    sliver = thin & (unseen[:, :2] | unseen[:, 2:])
+    leaders = merged.leaders()
+    fragment = np.asarray((sliver | merged.spanning()).any(axis=1))
+    no_objects = np.flatnonzero(merged.no_side_seen()[merged.leader])
+    return np.union1d(leaders[fragment[leaders]], no_objects)
+
+
+def _shown_boxes(fragments: Ints, merged: _MergedGroups, rivals: Competition) -> Floats:
+    """The boxes of fragments: as merged; in groups that are no objects, the member's own."""
+    no_object = merged.no_side_seen()[merged.leader[fragments]]
+    merged_boxes = merged.instances.boxes[fragments]
+    return np.where(no_object[:, None], rivals.detections.boxes[fragments], merged_boxes)
+
+
+def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -> Bools:
+    """`(P,)` whether fragments i can be the same object as detections j.
+
+    They cannot if a tile shows both and could see them end, since it tells them apart itself. Of a
+    bent outline, though, a tile shows several pieces.
+    """
+    not_seen_to_end = merged.no_side_seen()[merged.leader] | merged.spanning().any(axis=1)
+    in_pieces = not_seen_to_end | (rivals.detections.task == "segment")
+    count = len(rivals.tiles.rects)
+    seen = merged.leader * count + rivals.tile
+    seen = seen[np.isin(merged.leader, j)]
+    in_same_tile = np.isin(j * count + rivals.tile[i], seen)
+    return np.asarray(in_pieces[i] | ~in_same_tile)
+
+
+# --- orphans
+
+
+def _orphans(detections: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
     """`(N,)` those of the lone cut detections that another tile shows nearly whole, and did not
     report.
     """
-    chosen = np.flatnonzero(lone)
-    result = np.zeros(len(own), bool)
-    for i, t in meetings(own.boxes[chosen], tiles.rects):
-        k = chosen[i]
-        shown = box.area(box.intersection(own.boxes[k], tiles.rects[t])) >= SHOWN * box.area(
-            own.boxes[k]
-        )
-        result[k[shown & (t != tile[k]) & tiles.witness[t]]] = True
+    index = np.flatnonzero(lone)
+    result = np.zeros(len(detections), bool)
+    for a, t in meetings(detections.boxes[index], tiles.rects):
+        k = index[a]
+        shown = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
+        unreported = shown & (t != tile[k]) & tiles.witness[t]
+        result[k[unreported]] = True
     return result
+
+
+def _lies_in(boxes: Floats, others: Floats, share: float) -> Bools:
+    """`(P,)` whether so large a share of a box lies in its partner."""
+    common = box.area(box.intersection(boxes, others))
+    return np.asarray(common >= share * box.area(boxes))

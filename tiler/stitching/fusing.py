@@ -1,4 +1,4 @@
-"""What the detections of one object become: one detection, each side from those who saw it."""
+"""Fusing: the detections of one object become one, each side from those that saw it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from tiler.geometry import overlay, polygons, ragged
 from tiler.geometry.instances import labelled
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides
+from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides, depth, inwards, sizes
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-
-WHOLE = 1 - 1e-9  # of a side that runs within its tile
-DEEP = 8  # edges from its tile's edge, a detection is seen as well as anywhere
+WHOLE = 1 - 1e-9  # the part of a side that runs within its tile, if all of it does
+DEEP = 8  # `Tiles.edge` times this: so deep in its tile, a detection is seen as well as anywhere
 
 
 def sides(
@@ -43,22 +42,17 @@ def sides(
     >>> box.tolist(), seen.tolist()
     ([[300.0, 100.0, 900.0, 200.0]], [[True, True, True, True]])
     """
-    reached = np.maximum.reduceat(boxes * OUTWARDS, starts, axis=0)
+    outermost = np.maximum.reduceat(boxes * OUTWARDS, starts, axis=0)
     owner = _owners(starts, len(boxes))
-    unseen = cut_sides(boxes, tile, tiles) | _short(boxes, tile, tiles, reached[owner])
-    # relative to one of those who saw it, so that what all agree on stays to the last bit
-    seen = np.where(unseen, -np.inf, boxes)
-    base = np.maximum.reduceat(seen, starts, axis=0)
-    weight = np.where(unseen, 0.0, trust(boxes, conf, tile, tiles)[:, None])
+    short = _short(boxes, tile, tiles, outermost[owner])
+    unseen = cut_sides(boxes, tile, tiles) | short
+    # relative to a side that was seen: where all members agree, the mean is exact
+    base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
-    total = np.add.reduceat(weight, starts, axis=0)
-    mean = base + np.divide(
-        np.add.reduceat(weight * offset, starts, axis=0),
-        total,
-        out=np.zeros_like(total),
-        where=total > 0,
-    )
-    return np.where(total > 0, mean, reached * OUTWARDS), total > 0
+    member_trust = trust(boxes, conf, tile, tiles)[:, None]
+    weight = np.where(unseen, 0.0, member_trust)
+    mean, seen = _weighted_mean(offset, weight, starts)
+    return np.where(seen, base + mean, outermost * OUTWARDS), seen
 
 
 def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles) -> Floats:
@@ -67,19 +61,36 @@ def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles) -> Floats:
     Near a cut edge a detector sees less around an object. Depth counts from the width of
     the zone where boxes end at the edge up to eight times that (32 px of a 640 px tile).
     """
-    edge, rects = tiles.edge[tile], tiles.rects[tile]
-    depth = np.where(tiles.interior[tile], (rects - boxes) * OUTWARDS, np.inf).min(
-        axis=1, initial=np.inf
-    )
-    return np.asarray(np.maximum(conf, 1e-9) * np.clip(depth, edge, DEEP * edge))
+    edge = tiles.edge[tile]
+    clipped = np.clip(depth(boxes, tile, tiles), edge, DEEP * edge)
+    return np.asarray(np.maximum(conf, 1e-9) * clipped)
 
 
-def _short(boxes: Floats, tile: Ints, tiles: Tiles, reached: Floats) -> Bools:
+def _short(boxes: Floats, tile: Ints, tiles: Tiles, outermost: Floats) -> Bools:
+    """`(N, 4)` sides that end shortly before the tile's edge, while others reach beyond it."""
     rects = tiles.rects[tile]
-    length = np.tile(rects[:, 2:] - rects[:, :2], 2)
-    beyond = reached > rects * OUTWARDS
-    near = (rects - boxes) * OUTWARDS < SHORT * length
+    length = np.tile(sizes(rects), 2)
+    beyond = outermost > rects * OUTWARDS
+    near = inwards(boxes, tile, tiles) < SHORT * length
     return np.asarray(tiles.interior[tile] & beyond & near)
+
+
+def _weighted_mean(values: Floats, weight: Floats, starts: Ints) -> tuple[Floats, Bools]:
+    """`(G, 4)` means of the members' values `(N, 4)`, 0 where no weight is; and where some is."""
+    total = np.add.reduceat(weight, starts, axis=0)
+    weighted = np.add.reduceat(weight * values, starts, axis=0)
+    known = total > 0
+    mean = np.zeros_like(total)
+    np.divide(weighted, total, out=mean, where=known)
+    return mean, known
+
+
+def _owners(starts: Ints, n: int) -> Ints:
+    """`(N,)` the group of each member."""
+    return np.repeat(np.arange(len(starts)), np.diff([*starts, n]))
+
+
+# --- OBBs
 
 
 def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints) -> Floats:
@@ -94,89 +105,125 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
         corners: `(N, 4, 2)` of the members, one group after the other; those that are no rectangle
             count as the smallest one around them.
     """
-    n, owner = len(corners), _owners(starts, len(corners))
+    owner = _owners(starts, len(corners))
     corners = polygons.rectangles(corners)
-    following = np.roll(corners, -1, axis=1)
-    middle = (corners + following) / 2
     normal = _outward(corners)
-    share = _inside_share(corners, following, tile, tiles)
-    seen = share > 0
-    best = np.lexsort((np.arange(n), -conf, -seen.sum(axis=1), owner))[starts]
-    frame = normal[best]  # (G, 4, 2)
-    # which side of a member is which of the winner's: those that face the same way
-    facing = np.argmax(np.einsum("nkd,njd->nkj", frame[owner], normal), axis=2)
-    rows = np.arange(n)[:, None]
-    share = share[rows, facing]
-    offset = np.einsum("nkd,nkd->nk", middle[rows, facing] - middle[best][owner], frame[owner])
-    bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    weight = np.where(share >= WHOLE, trust(bounds, conf, tile, tiles)[:, None], 0.0)
-    total = np.add.reduceat(weight, starts, axis=0)
-    mean = np.divide(
-        np.add.reduceat(weight * offset, starts, axis=0),
-        total,
-        out=np.zeros_like(total),
-        where=total > 0,
-    )
-    in_part = np.maximum.reduceat(np.where(share > 0, offset, -np.inf), starts, axis=0)
-    outermost = np.maximum.reduceat(offset, starts, axis=0)
-    unseen = np.where(np.isfinite(in_part), in_part, outermost)
-    return _moved_sides(corners[best], frame, np.where(total > 0, mean, unseen))
+    inside = _inside_share(corners, tile, tiles)
+    winner = _winners(inside > 0, conf, owner, starts)
+    frame = normal[winner]  # (G, 4, 2)
+    facing = _facing_sides(frame[owner], normal)
+    inside = np.take_along_axis(inside, facing, axis=1)
+    offset = _side_offsets(corners, winner[owner], frame[owner], facing)
+    weight = trust(_bounds(corners), conf, tile, tiles)[:, None] * (inside >= WHOLE)
+    mean, known = _weighted_mean(offset, weight, starts)
+    offset = np.where(known, mean, _outermost(offset, inside, starts))
+    return _moved_sides(corners[winner], frame, offset)
 
 
-def _owners(starts: Ints, n: int) -> Ints:
-    return np.repeat(np.arange(len(starts)), np.diff([*starts, n]))
+def _bounds(corners: Floats) -> Floats:
+    """`(N, 4)` the boxes around OBBs."""
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+
+
+def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
+    """`(G,)` the member of each group with most sides seen, then the most confident."""
+    sides_seen = seen.sum(axis=1)
+    order = np.lexsort((np.arange(len(conf)), -conf, -sides_seen, owner))
+    return np.asarray(order[starts])
 
 
 def _outward(corners: Floats) -> Floats:
     """`(N, 4, 2)` unit normals of the sides, away from the middle; 0 for a side without length."""
     along = np.roll(corners, -1, axis=1) - corners
-    normal = np.stack([along[..., 1], -along[..., 0]], axis=-1)
-    out = ((corners + along / 2 - corners.mean(axis=1, keepdims=True)) * normal).sum(
-        axis=-1, keepdims=True
-    )
+    x, y = along[..., 0], along[..., 1]
+    normal = np.stack([y, -x], axis=-1)
+    from_middle = corners + along / 2 - corners.mean(axis=1, keepdims=True)
+    out = (from_middle * normal).sum(axis=-1, keepdims=True)
     normal = normal * np.where(out < 0, -1.0, 1.0)
-    size = np.linalg.norm(normal, axis=-1, keepdims=True)
-    return np.asarray(np.divide(normal, size, out=np.zeros_like(normal), where=size > 0))
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    unit = np.zeros_like(normal)
+    np.divide(normal, length, out=unit, where=length > 0)
+    return unit
 
 
-def _inside_share(start: Floats, end: Floats, tile: Ints, tiles: Tiles) -> Floats:
-    """`(N, 4)` the part of each side that runs within its tile, the zone at cut edges left out
+def _inside_share(corners: Floats, tile: Ints, tiles: Tiles) -> Floats:
+    """`(N, 4)` the part of each side that runs within its tile, without the zone at cut edges
     (Liang-Barsky).
     """
-    rects, edge = tiles.rects[tile], tiles.edge[tile][:, None]
-    inner = np.where(
-        tiles.interior[tile], rects + np.concatenate([edge, edge, -edge, -edge], axis=1), _NOWHERE
-    )
-    step = end - start
-    enter, leave = np.zeros(start.shape[:2]), np.ones(start.shape[:2])
+    inner = _inner_windows(tile, tiles)
+    step = np.roll(corners, -1, axis=1) - corners
+    enter = np.zeros(corners.shape[:2])
+    leave = np.ones(corners.shape[:2])
     for axis in (0, 1):
-        low = inner[:, None, axis] - start[..., axis]
-        high = inner[:, None, axis + 2] - start[..., axis]
-        still = step[..., axis] == 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            a, b = low / step[..., axis], high / step[..., axis]
-        a = np.where(still, np.where(low <= 0, -np.inf, np.inf), a)
-        b = np.where(still, np.where(high >= 0, np.inf, -np.inf), b)
-        enter = np.maximum(enter, np.minimum(a, b))
-        leave = np.minimum(leave, np.maximum(a, b))
+        low = inner[:, None, axis] - corners[..., axis]
+        high = inner[:, None, axis + 2] - corners[..., axis]
+        first, second = _crossings(low, high, step[..., axis])
+        enter = np.maximum(enter, np.minimum(first, second))
+        leave = np.minimum(leave, np.maximum(first, second))
     return np.maximum(leave - enter, 0.0)
 
 
-_NOWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
+def _inner_windows(tile: Ints, tiles: Tiles) -> Floats:
+    """`(N, 4)` the tile of each without the zone at cut edges; endless at the image's border."""
+    edge = tiles.edge[tile][:, None]
+    inset = np.concatenate([edge, edge, -edge, -edge], axis=1)
+    endless = np.array([-np.inf, -np.inf, np.inf, np.inf])
+    return np.where(tiles.interior[tile], tiles.rects[tile] + inset, endless)
+
+
+def _crossings(low: Floats, high: Floats, step: Floats) -> tuple[Floats, Floats]:
+    """Where sides cross two limits on one axis, in lengths of the side; infinite for sides along
+    the limits, which lie between them or not.
+
+    Args:
+        low, high: from the start of each side to the limits.
+        step: from its start to its end.
+    """
+    still = step == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = low / step
+        second = high / step
+    first = np.where(still, np.where(low <= 0, -np.inf, np.inf), first)
+    second = np.where(still, np.where(high >= 0, np.inf, -np.inf), second)
+    return first, second
+
+
+def _facing_sides(frame: Floats, normal: Floats) -> Ints:
+    """`(N, 4)` for each side of a member's frame, the member's side that faces the same way."""
+    return np.asarray(np.argmax(np.einsum("nkd,njd->nkj", frame, normal), axis=2))
+
+
+def _side_offsets(corners: Floats, winner: Ints, frame: Floats, facing: Ints) -> Floats:
+    """`(N, 4)` how far outside the winner's sides the members' sides lie."""
+    middle = (corners + np.roll(corners, -1, axis=1)) / 2
+    own = np.take_along_axis(middle, facing[..., None], axis=1)
+    return np.asarray(np.einsum("nkd,nkd->nk", own - middle[winner], frame))
+
+
+def _outermost(offset: Floats, inside: Floats, starts: Ints) -> Floats:
+    """`(G, 4)` the outermost of the sides that were seen in part, or of all where none was."""
+    seen_in_part = np.where(inside > 0, offset, -np.inf)
+    outermost_part = np.maximum.reduceat(seen_in_part, starts, axis=0)
+    outermost = np.maximum.reduceat(offset, starts, axis=0)
+    return np.where(np.isfinite(outermost_part), outermost_part, outermost)
 
 
 def _moved_sides(corners: Floats, normal: Floats, offset: Floats) -> Floats:
     """Quads whose sides are moved outwards; corners are where neighbouring sides meet then."""
-    before, own = np.roll(normal, 1, axis=1), normal
-    a, b = np.roll(offset, 1, axis=1), offset
-    cross = before[..., 0] * own[..., 1] - before[..., 1] * own[..., 0]
-    shift = np.stack(
-        [a * own[..., 1] - b * before[..., 1], b * before[..., 0] - a * own[..., 0]], axis=-1
-    )
-    move = np.divide(
-        shift, cross[..., None], out=np.zeros_like(shift), where=np.abs(cross[..., None]) > 1e-9
-    )
+    nx, ny = normal[..., 0], normal[..., 1]
+    before = np.roll(normal, 1, axis=1)
+    before_x, before_y = before[..., 0], before[..., 1]
+    offset_before = np.roll(offset, 1, axis=1)
+    cross = (before_x * ny - before_y * nx)[..., None]
+    shift_x = offset_before * ny - offset * before_y
+    shift_y = offset * before_x - offset_before * nx
+    shift = np.stack([shift_x, shift_y], axis=-1)
+    move = np.zeros_like(shift)
+    np.divide(shift, cross, out=move, where=np.abs(cross) > 1e-9)
     return np.asarray(corners + move)
+
+
+# --- outlines
 
 
 def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
@@ -188,58 +235,70 @@ def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
     ends = np.append(starts, len(rings))[1:]
     united = overlay.united(rings.geometry(), starts)
     in_parts = (ends - starts > 1) & (shapely.get_num_geometries(united) > 1)
-    for g in np.flatnonzero(in_parts):
-        members = np.arange(starts[g], ends[g])
+    for group in np.flatnonzero(in_parts):
+        members = np.arange(starts[group], ends[group])
         drawn = _drawn_out(rings.take(members), tile[members], tiles)
         if polygons.tangled(drawn).any():
             continue
-        joined = overlay.united(drawn.geometry(), np.zeros(1, np.int64))
-        if shapely.get_num_geometries(joined[0]) < shapely.get_num_geometries(united[g]):
-            united[g] = joined[0]
+        [joined] = overlay.united(drawn.geometry(), np.zeros(1, np.int64))
+        if shapely.get_num_geometries(joined) < shapely.get_num_geometries(united[group]):
+            united[group] = joined
     return Rings.from_geometry(united)
 
 
 def _drawn_out(rings: Rings, tile: Ints, tiles: Tiles) -> Rings:
     """Points that lie near a cut edge of their tile, moved onto it."""
-    at = tile[rings.owners()]
+    point_tile = tile[rings.owners()]
     coords = rings.coords.copy()
     for side in range(4):
         axis = side % 2
-        edge = tiles.rects[at, side]
-        near = tiles.interior[at, side] & (np.abs(coords[:, axis] - edge) < tiles.edge[at])
+        edge = tiles.rects[point_tile, side]
+        near = np.abs(coords[:, axis] - edge) < tiles.edge[point_tile]
+        near &= tiles.interior[point_tile, side]
         coords[near, axis] = edge[near]
     return replace(rings, coords=coords)
 
 
+# --- keypoints and classes
+
+
 def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints) -> Floats:
-    """`(G, K, 3)` each keypoint from the member that saw it: inside its tile and away from cut
-    edges before near them, before outside; then the most visible, then of the most confident
-    member."""
-    n, k = points.shape[:2]
+    """`(G, K, 3)` each keypoint from the member that saw it best.
+
+    That is one inside its tile and away from cut edges, before one near them, before one
+    outside; then the most visible, then of the most confident member.
+    """
+    n, count = points.shape[:2]
     owner = _owners(starts, n)
-    rects = tiles.rects[tile][:, None]
-    edge = tiles.edge[tile][:, None, None]
-    inwards = (rects - np.tile(points[..., :2], 2)) * OUTWARDS
-    margin = np.where(tiles.interior[tile][:, None], inwards, np.inf)
-    there = labelled(points)
-    rank = np.where(
-        there, (margin >= 0).all(axis=-1).astype(int) + (margin >= edge).all(axis=-1), -1
-    )
-    result = np.empty((len(starts), k, 3))
-    for point in range(k):
-        order = np.lexsort((np.arange(n), -conf, -points[:, point, 2], -rank[:, point], owner))
-        result[:, point] = points[order[starts], point]
+    rank = _keypoint_ranks(points, tile, tiles)
+    result = np.empty((len(starts), count, 3))
+    for k in range(count):
+        order = np.lexsort((np.arange(n), -conf, -points[:, k, 2], -rank[:, k], owner))
+        result[:, k] = points[order[starts], k]
     return result
+
+
+def _keypoint_ranks(points: Floats, tile: Ints, tiles: Tiles) -> Ints:
+    """`(N, K)` 2 for a keypoint inside its tile and away from cut edges, 1 near them, 0 outside, -1
+    for none.
+    """
+    rects = tiles.rects[tile][:, None]
+    inside_by = (rects - np.tile(points[..., :2], 2)) * OUTWARDS
+    margin = np.where(tiles.interior[tile][:, None], inside_by, np.inf)
+    inside = (margin >= 0).all(axis=-1)
+    away = (margin >= tiles.edge[tile][:, None, None]).all(axis=-1)
+    return np.where(labelled(points), inside.astype(int) + away, -1)
 
 
 def classes(class_id: Ints, conf: Floats, starts: Ints) -> Ints:
     """`(G,)` the class with the most confidence in each group; ties: the lowest."""
     owner = _owners(starts, len(class_id))
     order = np.lexsort((class_id, owner))
-    first = np.flatnonzero(
-        (np.diff(owner[order], prepend=-1) != 0) | (np.diff(class_id[order], prepend=-1) != 0)
-    )
+    owner, class_id = owner[order], class_id[order]
+    new_owner = np.diff(owner, prepend=-1) != 0
+    new_class = np.diff(class_id, prepend=-1) != 0
+    first = np.flatnonzero(new_owner | new_class)
     total = np.add.reduceat(conf[order], first)
-    group, kind = owner[order][first], class_id[order][first]
-    best = np.lexsort((kind, -total, group))
-    return np.asarray(kind[best][ragged.firsts(group[best])])
+    owner, class_id = owner[first], class_id[first]
+    best = np.lexsort((class_id, -total, owner))
+    return np.asarray(class_id[best][ragged.firsts(owner[best])])

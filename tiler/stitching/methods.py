@@ -1,5 +1,5 @@
-"""The methods of merging, but for the Common-View Merge: competition of all detections, whatever
-tile they are from.
+"""The methods of merging, except for the Common-View Merge: all detections compete, whatever tile
+they are from.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.geometry.neighbours import meetings
 from tiler.matching import crowds, suppression
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import depth
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
     FUSED,
@@ -26,13 +26,13 @@ from tiler.stitching.competition import (
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
-# soft-NMS takes as long for so many pairs, one by one, as for a row of a crowd, and for a choice
-# among so many rows
+# Soft-NMS goes through its pairs one by one up to `PAIRS`, and for each detection `ROW` pairs more,
+# and one more for each `CHOICE` detections. Beyond that, going row by row is quicker.
 PAIRS, ROW, CHOICE = 50_000, 12, 5000
 
 
 def none(rivals: Competition) -> Result:
-    return rivals.result(np.arange(len(rivals.own)), KEPT)
+    return rivals.result(np.arange(len(rivals.detections)), KEPT)
 
 
 def nms(rivals: Competition) -> Result:
@@ -41,90 +41,92 @@ def nms(rivals: Competition) -> Result:
 
 def greedy_nmm(rivals: Competition) -> Result:
     leader = rivals.suppressors()
-    grown = suppression.grown(rivals.own.boxes, leader, rivals.metric, rivals.threshold)
+    grown = suppression.grown(rivals.detections.boxes, leader, rivals.metric, rivals.threshold)
     return _united(rivals, leader, grown)
 
 
 def nmm(rivals: Competition) -> Result:
     leader = rivals.components()
-    boxes = rivals.own.boxes.copy()
-    np.minimum.at(boxes[:, :2], leader, rivals.own.boxes[:, :2])
-    np.maximum.at(boxes[:, 2:], leader, rivals.own.boxes[:, 2:])
-    return _united(rivals, leader, boxes)
+    boxes = rivals.detections.boxes
+    grown = boxes.copy()
+    np.minimum.at(grown[:, :2], leader, boxes[:, :2])
+    np.maximum.at(grown[:, 2:], leader, boxes[:, 2:])
+    return _united(rivals, leader, grown)
 
 
 def wbf(rivals: Competition) -> Result:
-    """Of boxes as published; OBBs and outlines have no mean, so they cluster around the most
+    """Boxes are fused as published. OBBs and outlines have no mean, so they cluster around the most
     confident one.
     """
-    if rivals.own.rings is not None:
+    detections, conf = rivals.detections, rivals.conf
+    if detections.rings is not None:
         leader = rivals.suppressors()
-        number = np.bincount(leader, minlength=len(leader))
-        mean = np.divide(
-            np.bincount(leader, rivals.conf, len(leader)),
-            number,
-            out=rivals.conf.copy(),
-            where=number > 0,
-        )
-        return _united(rivals, leader, rivals.own.boxes, conf=mean)
+        return _united(rivals, leader, detections.boxes, conf=_mean_conf(leader, conf))
     pairs = rivals.pairs(least=False)
     if pairs is not None:
-        leader, boxes, conf = suppression.wbf(
-            rivals.own.boxes, rivals.conf, *pairs[:2], rivals.threshold
-        )
+        i, j, _ = pairs
+        leader, boxes, mean = suppression.wbf(detections.boxes, conf, i, j, rivals.threshold)
     else:
-        rows = crowds.BoxOverlaps(rivals.own.boxes, rivals.kind, rivals.metric)
-        every = np.arange(len(rivals.own))
-        leader, boxes, conf = suppression.clustered(
-            rivals.own.boxes, rivals.conf, rows.stronger, every, rivals.threshold
+        rows = crowds.BoxOverlaps(detections.boxes, rivals.kind, rivals.metric)
+        every = np.arange(len(detections))
+        leader, boxes, mean = suppression.clustered(
+            detections.boxes, conf, rows.stronger, every, rivals.threshold
         )
-    return _united(rivals, leader, boxes, conf=conf)
+    return _united(rivals, leader, boxes, conf=mean)
+
+
+def _mean_conf(leader: Ints, conf: Floats) -> Floats:
+    """`(N,)` the mean confidence of each one's members; its own where it leads none."""
+    number = np.bincount(leader, minlength=len(leader))
+    total = np.bincount(leader, conf, len(leader))
+    mean = conf.copy()
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean
 
 
 def _united(rivals: Competition, leader: Ints, boxes: Floats, **columns: Any) -> Result:
     """Members joined into their leader, whose box is given; outlines are united, OBBs and keypoints
     the leader's.
     """
-    own = rivals.own
-    if own.task != "segment":
-        return rivals.result(
-            leader, FUSED, boxes=own.boxes if own.task == "obb" else boxes, **columns
-        )
+    detections = rivals.detections
+    if detections.task == "obb":
+        return rivals.result(leader, FUSED, boxes=detections.boxes, **columns)
+    if detections.task != "segment":
+        return rivals.result(leader, FUSED, boxes=boxes, **columns)
     merged = rivals.result(leader, FUSED, **columns)
     members, starts = members_of(leader)
-    parts = own.take(members).rings
+    parts = detections.take(members).rings
     assert parts is not None
     rings = fusing.outlines(parts, starts, rivals.tile[members], rivals.tiles)
     return replace(merged, instances=merged.instances.changed(rings=rings, boxes=rings.bounds()))
 
 
 def soft_nms(rivals: Competition) -> Result:
-    n = len(rivals.own)
-    most = PAIRS + n * (ROW + n // CHOICE) if rivals.own.rings is None else None
+    n = len(rivals.detections)
+    most = None
+    if rivals.detections.rings is None:
+        most = PAIRS + n * (ROW + n // CHOICE)
     pairs = rivals.pairs(least=False, most=most)
     if pairs is not None:
         conf = suppression.soft_nms(rivals.conf, *pairs)
     else:
         conf = suppression.softened(rivals.conf, rivals.rows().waiting)
-    return rivals.result(np.arange(len(rivals.own)), KEPT, conf=conf)
+    return rivals.result(np.arange(n), KEPT, conf=conf)
 
 
 def center(rivals: Competition) -> Result:
-    """A detection counts if its centre lies deeper in its own tile than in any other that holds it."""
-    centre = (rivals.own.boxes[:, :2] + rivals.own.boxes[:, 2:]) / 2
+    """A detection counts if its centre lies deeper in its own tile than in any other tile."""
+    tile, tiles = rivals.tile, rivals.tiles
+    boxes = rivals.detections.boxes
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     points = np.concatenate([centre, centre], axis=1)
-    own = _depth(points, rivals.tile, rivals.tiles)
-    place = places(rivals.tiles)
+    own_depth = depth(points, tile, tiles)
+    place = places(tiles)
     owned = np.ones(len(points), bool)
-    for i, t in meetings(points, rivals.tiles.rects, reach=1e-9):
-        depth = _depth(points[i], t, rivals.tiles)
-        deeper = (depth > own[i]) | ((depth == own[i]) & (place[t] < place[rivals.tile[i]]))
-        owned[i[deeper & (t != rivals.tile[i])]] = False
-    return rivals.result(np.where(owned, np.arange(len(points)), -1), KEPT)
-
-
-def _depth(points: Floats, tile: Ints, tiles: Tiles) -> Floats:
-    """`(N,)` distance to the nearest interior side of the tile, px; inf where it has none."""
-    rects = tiles.rects[tile]
-    inwards = np.concatenate([points[:, :2] - rects[:, :2], rects[:, 2:] - points[:, 2:]], axis=1)
-    return np.asarray(np.where(tiles.interior[tile], inwards, np.inf).min(axis=1, initial=np.inf))
+    for i, other in meetings(points, tiles.rects, reach=1e-9):
+        other_depth = depth(points[i], other, tiles)
+        first = place[other] < place[tile[i]]
+        deeper = (other_depth > own_depth[i]) | (other_depth == own_depth[i]) & first
+        owned[i[deeper & (other != tile[i])]] = False
+    leader = np.where(owned, np.arange(len(points)), -1)
+    return rivals.result(leader, KEPT)
