@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,3 +39,19 @@ def firsts(keys: Ints) -> Ints:
     begins = np.ones(len(keys), bool)
     begins[1:] = keys[1:] != keys[:-1]
     return np.flatnonzero(begins)
+
+
+def portions(counts: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Where portions of consecutive groups begin and end, each of at most `most` members or of one
+    group.
+
+    >>> list(portions(np.array([2, 2, 9, 1, 1]), 4))
+    [(0, 2), (2, 3), (3, 5)]
+    """
+    total = offsets(counts)
+    start = 0
+    while start < len(counts):
+        within = int(np.searchsorted(total, total[start] + most, "right")) - 1
+        end = max(start + 1, within)
+        yield start, end
+        start = end
