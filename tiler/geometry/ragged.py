@@ -30,6 +30,25 @@ def spans(starts: Ints, counts: Ints) -> Ints:
     return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))
 
 
+def owners(offsets: Ints) -> Ints:
+    """Which group each member belongs to.
+
+    >>> owners(np.array([0, 2, 2, 5])).tolist()
+    [0, 0, 2, 2, 2]
+    """
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def members(offsets: Ints, groups: Ints) -> tuple[Ints, Ints]:
+    """The members of some groups, in order, and how many each of these groups has.
+
+    >>> members(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([2, 3, 4, 0, 1]), array([3, 2]))
+    """
+    counts = offsets[groups + 1] - offsets[groups]
+    return spans(offsets[groups], counts), counts
+
+
 def firsts(keys: Ints) -> Ints:
     """Where each run of equal keys begins; of sorted keys, the first of each group.
 
