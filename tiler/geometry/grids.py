@@ -15,7 +15,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.geometry.window import Window
 
 if TYPE_CHECKING:
-    from tiler.types import Ints
+    from tiler.types import Floats, Ints
 
 Edge = Literal["shift", "pad", "trim", "balance"]
 
@@ -79,19 +79,19 @@ def spans(length: int, tile: int, overlap: int, edge: Edge) -> list[tuple[int, i
     _check(length, tile, edge)
     if length <= tile:
         return [(0, tile)] if edge == "pad" else [(0, length)]
-    starts = _starts(length, tile, overlap, edge).tolist()
+    starts = _starts(length, tile, overlap, edge).astype(np.int64).tolist()
     if edge == "trim":  # the last one ends at the border, but is no sliver
         starts[-1] = min(starts[-1], length - MIN_SIDE)
         return [(start, min(tile, length - start)) for start in starts]
     return [(start, tile) for start in starts]
 
 
-def _starts(length: int, tile: int, overlap: int, edge: Edge) -> Ints:
-    """Where the windows along an axis start that is longer than one of them."""
+def _starts(length: int, tile: int, overlap: int, edge: Edge) -> Ints | Floats:
+    """Where the windows start, on an axis that is longer than one of them."""
     stride = tile - overlap
     count = math.ceil((length - overlap) / stride)
     if edge == "balance":
-        return np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5).astype(np.int64)
+        return np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5)
     starts = np.arange(count) * stride
     if edge == "shift":
         starts = np.minimum(starts, length - tile)

@@ -302,7 +302,7 @@ def _lines(rings: Rings) -> Ints:
 
 
 def _leaving(line: Ints, u: Ints) -> Ints:
-    """`(C,)` the y at which a line goes from x = u to u + 1, or back: of its two points the upper."""
+    """`(C,)` the y at which a line goes from x = u to u + 1, or back: the upper of two points."""
     dx = line[:, 2] - line[:, 0]
     dy = np.abs(line[:, 3] - line[:, 1])
     flat = dx >= dy
