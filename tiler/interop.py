@@ -74,7 +74,9 @@ def numbers(values: Any, what: str, *shape: int) -> Floats:
     ...
     tiler.errors.TilerError: points: expected (N, 3) numbers, got (2, 2)
     """
-    sides = ", ".join(map(str, ("N", *shape))) if shape else "N,"
+    sides = ", ".join(["N", *map(str, shape)])
+    if not shape:
+        sides = "N,"
     expected = f"{what}: expected ({sides}) numbers"
     try:
         result = np.asarray(array(values), np.float64)

@@ -18,8 +18,27 @@ def area(boxes: Floats) -> Floats:
     >>> area(np.array([[0, 0, 2, 3], [5, 5, 5, 9]], float))
     array([6., 0.])
     """
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
-    return np.asarray(sides[..., 0] * sides[..., 1])
+    width, height = np.moveaxis(np.maximum(sides(boxes), 0.0), -1, 0)
+    return np.asarray(width * height)
+
+
+def sides(boxes: Floats) -> Floats:
+    """`(N, 2)` width and height.
+
+    >>> sides(np.array([[1, 2, 4, 4.0]])).tolist()
+    [[3.0, 2.0]]
+    """
+    return bottom_right(boxes) - top_left(boxes)
+
+
+def top_left(boxes: Floats) -> Floats:
+    """`(N, 2)` x and y of the corner where boxes begin; a view."""
+    return boxes[..., :2]
+
+
+def bottom_right(boxes: Floats) -> Floats:
+    """`(N, 2)` x and y of the corner where boxes end; a view."""
+    return boxes[..., 2:]
 
 
 def intersection(boxes: Floats, others: Floats) -> Floats:
@@ -30,9 +49,9 @@ def intersection(boxes: Floats, others: Floats) -> Floats:
     >>> intersection(np.array([[0, 0, 4, 4.0]]), np.array([2, 1, 9, 9.0]))
     array([[2., 1., 4., 4.]])
     """
-    low = np.maximum(boxes[..., :2], others[..., :2])
-    high = np.minimum(boxes[..., 2:], others[..., 2:])
-    return np.concatenate([low, high], axis=-1)
+    start = np.maximum(top_left(boxes), top_left(others))
+    end = np.minimum(bottom_right(boxes), bottom_right(others))
+    return np.concatenate([start, end], axis=-1)
 
 
 def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
@@ -54,9 +73,9 @@ def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
 
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
-    low_inside = (boxes[..., :2] >= others[..., :2]).all(axis=-1)
-    high_inside = (boxes[..., 2:] <= others[..., 2:]).all(axis=-1)
-    return np.asarray(low_inside & high_inside)
+    begin_inside = (top_left(boxes) >= top_left(others)).all(axis=-1)
+    end_inside = (bottom_right(boxes) <= bottom_right(others)).all(axis=-1)
+    return np.asarray(begin_inside & end_inside)
 
 
 def corners(boxes: Floats) -> Floats:
@@ -78,26 +97,25 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
     ([0], [1])
     """
     step = max(1, CELLS // max(1, len(others)))
-    all_i, all_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(boxes), step):
-        part = boxes[start : start + step, None]
-        ends = np.minimum(part[..., 2:], others[:, 2:])
-        overlap = (ends > np.maximum(part[..., :2], others[:, :2])).all(axis=-1)
-        i, j = np.nonzero(overlap)
-        all_i.append(i + start)
-        all_j.append(j)
-    return np.concatenate(all_i), np.concatenate(all_j)
+    portions = [np.empty((2, 0), np.int64)]
+    for first in range(0, len(boxes), step):
+        part = boxes[first : first + step, None]
+        start = np.maximum(top_left(part), top_left(others))
+        end = np.minimum(bottom_right(part), bottom_right(others))
+        i, j = np.nonzero((end > start).all(axis=-1))
+        portions.append(np.stack([i + first, j]))
+    all_i, all_j = np.concatenate(portions, axis=1)
+    return all_i, all_j
 
 
 def to_cxcywh(boxes: Floats) -> Floats:
-    """Centre, width, height of xyxy boxes."""
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    sides = boxes[..., 2:] - boxes[..., :2]
-    return np.concatenate([centre, sides], axis=-1)
+    """`(N, 4)` centre, width and height of xyxy boxes."""
+    centre = (top_left(boxes) + bottom_right(boxes)) / 2
+    return np.concatenate([centre, sides(boxes)], axis=-1)
 
 
 def from_cxcywh(boxes: Floats) -> Floats:
-    """xyxy of boxes given as centre, width, height.
+    """`(N, 4)` xyxy of boxes given as centre, width and height.
 
     >>> from_cxcywh(np.array([[5, 5, 4, 2.0]]))
     array([[3., 4., 7., 6.]])

@@ -60,8 +60,8 @@ def largest_share(boxes: Floats, rects: Floats) -> Floats:
     1 for an object that fits; one that is longer than the tile only ever shows a part, and a
     threshold on the visible part is meant relative to that.
     """
-    sides = boxes[:, 2:] - boxes[:, :2]
-    room = rects[:, 2:] - rects[:, :2]
+    sides = box.sides(boxes)
+    room = box.sides(rects)
     shown = np.divide(room, sides, out=np.ones_like(sides), where=sides > 0)
     return np.asarray(np.minimum(1.0, shown).prod(axis=1))
 
@@ -99,8 +99,8 @@ def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPo
 def _within(rings: Rings, rects: Floats) -> Rings:
     """Clipped outlines without what the rounding of crossing points added to their rectangles."""
     owner = rings.owners()
-    low = rects[:, :2][owner]
-    high = rects[:, 2:][owner]
+    low = box.top_left(rects)[owner]
+    high = box.bottom_right(rects)[owner]
     return replace(rings, coords=np.clip(rings.coords, low, high))
 
 

@@ -185,9 +185,8 @@ def concatenate(many: Iterable[Masks]) -> Masks:
     none = np.empty(0, np.int64)
     starts = np.concatenate([none, *(m.starts for m in masks)])
     ends = np.concatenate([none, *(m.ends for m in masks)])
-    counts = np.concatenate([none, *(np.diff(m.offsets) for m in masks)])
     sizes = np.concatenate([none.reshape(0, 2), *(m.sizes for m in masks)])
-    return Masks(starts, ends, ragged.offsets(counts), sizes)
+    return Masks(starts, ends, ragged.chained(m.offsets for m in masks), sizes)
 
 
 def common(masks: Masks, others: Masks, i: Ints, j: Ints) -> Floats:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.columns import Columns
 
@@ -64,9 +65,9 @@ def neighbours(
     if group is not None and int(group.max()) >= GROUPS:
         _, group = np.unique(group, return_inverse=True)
     levels = _levels(boxes, reach)
-    for level, grid in _grids(boxes, levels, reach):
-        own = grid.entered(boxes, np.flatnonzero(levels == level), group).in_order()
-        finer = grid.entered(boxes, np.flatnonzero(levels < level), group)
+    for grid in _grids(boxes, levels, reach):
+        own, finer = grid.own_and_finer(boxes, levels, group)
+        own = own.in_order()
         for stretches in (own.among_themselves(), own.looked_up(finer)):
             for i, j in _compared(grid, boxes, boxes, stretches, own.box, label):
                 yield np.minimum(i, j), np.maximum(i, j)
@@ -82,12 +83,11 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
         return
     levels = _levels(boxes, reach)
     other_levels = _levels(others, reach)
-    both = np.concatenate([boxes, others])
-    for level, grid in _grids(both, np.concatenate([levels, other_levels]), reach):
-        own = grid.entered(boxes, np.flatnonzero(levels == level))
-        finer = grid.entered(boxes, np.flatnonzero(levels < level))
-        other_own = grid.entered(others, np.flatnonzero(other_levels == level)).in_order()
-        other_finer = grid.entered(others, np.flatnonzero(other_levels < level))
+    all_levels = np.concatenate([levels, other_levels])
+    for grid in _grids(np.concatenate([boxes, others]), all_levels, reach):
+        own, finer = grid.own_and_finer(boxes, levels)
+        other_own, other_finer = grid.own_and_finer(others, other_levels)
+        other_own = other_own.in_order()
         for asking in (own, finer):
             stretches = other_own.looked_up(asking)
             yield from _compared(grid, boxes, others, stretches, other_own.box)
@@ -255,23 +255,35 @@ class _Entries(Columns):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Grid:
-    """Cells of one size. Boxes are taken half the reach larger."""
+    """Cells of one size. Boxes are taken half the reach larger.
 
+    Attributes:
+        level: each level is coarser than the one before.
+        origin: `(2,)` x and y where the first cell begins.
+        side: of a cell, px.
+        reach: see `neighbours`.
+    """
+
+    level: int
     origin: Floats
-    cell: float
+    side: float
     reach: float
 
-    def cells(self, values: Floats, axis: int) -> Ints:
-        """In which column (axis 0) or row of cells values lie."""
-        return np.asarray((values - self.origin[axis]) / self.cell, np.int64)
+    def own_and_finer(
+        self, boxes: Floats, levels: Ints, group: Ints | None = None
+    ) -> tuple[_Entries, _Entries]:
+        """The boxes of this level, and those of finer ones."""
+        own = self.entered(boxes, np.flatnonzero(levels == self.level), group)
+        finer = self.entered(boxes, np.flatnonzero(levels < self.level), group)
+        return own, finer
 
-    def entered(self, boxes: Floats, index: Ints, group: Ints | None = None) -> _Entries:
+    def entered(self, boxes: Floats, index: Ints, group: Ints | None) -> _Entries:
         """The cells that the boxes at `index` cover: at most four, as no box is larger than one."""
         half = self.reach / 2
-        left = self.cells(boxes[index, 0] - half, 0)
-        top = self.cells(boxes[index, 1] - half, 1)
-        wide = self.cells(boxes[index, 2] + half, 0) > left
-        tall = self.cells(boxes[index, 3] + half, 1) > top
+        left = self.places(boxes[index, 0] - half, 0)
+        top = self.places(boxes[index, 1] - half, 1)
+        wide = self.places(boxes[index, 2] + half, 0) > left
+        tall = self.places(boxes[index, 3] + half, 1) > top
         corner = _cell(left, top)
         if group is not None:
             corner = group[index] * ROW**2 + corner
@@ -282,37 +294,42 @@ class _Grid:
             covering.append(index[where])
         return _Entries(np.concatenate(keys), np.concatenate(covering))
 
-    def begin_in(self, cell: int, boxes: Floats, index: Ints) -> bool:
-        """Whether all boxes at `index` have their top left corner in a cell."""
-        x = self.cells(boxes[index, 0] - self.reach / 2, 0)
-        y = self.cells(boxes[index, 1] - self.reach / 2, 1)
-        return bool((_cell(x, y) == cell).all())
+    def places(self, values: Floats, axis: int) -> Ints:
+        """In which column (axis 0) or row (axis 1) of cells values lie."""
+        return np.asarray((values - self.origin[axis]) / self.side, np.int64)
+
+    def beginning(self, x: Floats, y: Floats) -> Ints:
+        """The cells in which boxes begin that have these top left corners."""
+        half = self.reach / 2
+        return _cell(self.places(x - half, 0), self.places(y - half, 1))
+
+    def all_begin_in(self, cell: int, boxes: Floats) -> bool:
+        return bool((self.beginning(boxes[:, 0], boxes[:, 1]) == cell).all())
 
     def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, cell: Ints | int) -> Bools:
         """Whether a pair counts in a cell: one that shares several does in that with the corner
         where both begin.
         """
-        left = np.maximum(boxes[i, 0], others[j, 0])
-        top = np.maximum(boxes[i, 1], others[j, 1])
-        x = self.cells(left - self.reach / 2, 0)
-        y = self.cells(top - self.reach / 2, 1)
-        return np.asarray(_cell(x, y) == cell)
+        x = np.maximum(boxes[i, 0], others[j, 0])
+        y = np.maximum(boxes[i, 1], others[j, 1])
+        return np.asarray(self.beginning(x, y) == cell)
 
 
-def _grids(boxes: Floats, levels: Ints, reach: float) -> Iterator[tuple[int, _Grid]]:
-    """The levels of boxes, and the grid of each."""
-    origin = boxes[:, :2].min(axis=0) - reach
-    end = boxes[:, 2:].max(axis=0) + reach
+def _grids(boxes: Floats, levels: Ints, reach: float) -> Iterator[_Grid]:
+    """The grid of each level that boxes are of, from fine to coarse."""
+    origin = box.top_left(boxes).min(axis=0) - reach
+    end = box.bottom_right(boxes).max(axis=0) + reach
     smallest = float((end - origin).max()) / CELLS
     for level in np.unique(levels).tolist():
-        yield level, _Grid(origin, max(FINEST * COARSER ** float(level), smallest), reach)
+        side = FINEST * COARSER ** float(level)
+        yield _Grid(level, origin, max(side, smallest), reach)
 
 
 def _levels(boxes: Floats, reach: float) -> Ints:
     """`(N,)` the finest grid whose cells are no smaller than the box."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) + reach
-    coarse = np.log(np.maximum(sides, FINEST) / FINEST) / np.log(COARSER)
-    return np.asarray(np.ceil(coarse - 1e-9), np.int64)
+    side = box.sides(boxes).max(axis=1) + reach
+    level = np.log(np.maximum(side, FINEST) / FINEST) / np.log(COARSER)
+    return np.asarray(np.ceil(level - 1e-9), np.int64)
 
 
 def _cell(x: Ints, y: Ints) -> Ints:
@@ -355,18 +372,20 @@ def _compared_in_blocks(
     """The same for crowded cells, in blocks: boxes of a cell with a stretch of the others there."""
     by_cell = stretches.take(np.argsort(stretches.key, kind="stable"))
     for block in by_cell.blocks():
-        # all stretches of a cell end in one place
         start = int(block.first[0])
-        partners = candidates[start : start + int(block.count[0])]
+        end = start + int(block.count[0])  # where all stretches of a cell end
+        partners = candidates[start:end]
         if label is not None and _of_one_label(label, block.box, partners):
             continue
-        near = _all_met(boxes[block.box], others[partners], grid.reach)
+        box_here = boxes[block.box]
+        other_here = others[partners]
+        near = _all_met(box_here, other_here, grid.reach)
         if block.first[-1] > start:  # of two boxes of one cell, only one asks
-            near &= np.arange(start, start + len(partners)) >= block.first[:, None]
+            near &= np.arange(start, end) >= block.first[:, None]
         row, column = np.nonzero(near)
         i, j = block.box[row], partners[column]
         cell = int(block.key[0] % ROW**2)
-        if not (grid.begin_in(cell, boxes, block.box) and grid.begin_in(cell, others, partners)):
+        if not (grid.all_begin_in(cell, box_here) and grid.all_begin_in(cell, other_here)):
             once = grid.counts(boxes, others, i, j, cell)
             i, j = i[once], j[once]
         if len(i):
@@ -406,6 +425,10 @@ class _Members(Columns):
     box: Ints
     group: Ints
 
+    def groups(self) -> int:
+        """How many groups there are; the boxes are in their order."""
+        return int(self.group[-1]) + 1
+
 
 def _members(
     boxes: Floats, others: Floats, group: Ints, other_group: Ints
@@ -425,7 +448,7 @@ def _members(
 
 def _sized(boxes: Floats) -> Ints:
     """The indices of boxes whose area is not 0."""
-    return np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    return np.flatnonzero((box.bottom_right(boxes) > box.top_left(boxes)).all(axis=1))
 
 
 def _stretches(
@@ -441,7 +464,7 @@ def _stretches(
     span = max(float(high.max()), float(left.max())) - origin + 1
     keys = candidates.group * span + (left - origin)
     base = asking.group * span
-    rounding = span * 2.0**-40 * (int(candidates.group[-1]) + 1)  # what the keys may have lost
+    rounding = span * 2.0**-40 * candidates.groups()  # what the keys may have lost
     first = np.searchsorted(keys, base + (low - origin) - rounding)
     end = np.searchsorted(keys, base + (high - origin) + rounding, "right")
     return _Stretches(asking.box, asking.group, first, end - first)
@@ -451,9 +474,9 @@ def _reachable(
     boxes: Floats, others: Floats, asking: _Members, candidates: _Members, iou: float
 ) -> tuple[Floats, Floats]:
     """`(K,)` the least and the largest left side of candidates that an IoU with each box allows."""
-    widths = others[candidates.box, 2] - others[candidates.box, 0]
-    widest = np.zeros(int(candidates.group[-1]) + 1)
-    np.maximum.at(widest, candidates.group, widths)
+    other_width = others[candidates.box, 2] - others[candidates.box, 0]
+    widest = np.zeros(candidates.groups())
+    np.maximum.at(widest, candidates.group, other_width)
     left = boxes[asking.box, 0]
     width = boxes[asking.box, 2] - left
     before = widest[asking.group]
@@ -497,8 +520,9 @@ def _overlap_along(axis: int, boxes: Floats, others: Floats, i: Ints, j: Ints) -
 
 def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints) -> bool:
     """Whether boxes meet a good part of their candidates; a few of them are tried."""
-    tried = np.linspace(0, len(stretches.box) - 1, min(len(stretches.box), SAMPLED))
-    i, j = stretches.take(tried.astype(np.int64)).pairs(candidates)
+    count = len(stretches.box)
+    tried = np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64)
+    i, j = stretches.take(tried).pairs(candidates)
     return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
 
 

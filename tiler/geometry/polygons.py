@@ -184,11 +184,9 @@ class Rings(Columns):
 def concatenate(many: Iterable[Rings]) -> Rings:
     """The objects of all, in order."""
     outlines = list(many)
-    none = np.empty(0, np.int64)
     coords = np.concatenate([np.empty((0, 2)), *(rings.coords for rings in outlines)])
-    points = np.concatenate([none, *(np.diff(rings.ring_offsets) for rings in outlines)])
-    counts = np.concatenate([none, *(np.diff(rings.offsets) for rings in outlines)])
-    return Rings(coords, ragged.offsets(points), ragged.offsets(counts))
+    ring_offsets = ragged.chained(rings.ring_offsets for rings in outlines)
+    return Rings(coords, ring_offsets, ragged.chained(rings.offsets for rings in outlines))
 
 
 def shifts(count: int, dx: float | Floats, dy: float | Floats) -> Floats:
@@ -470,21 +468,27 @@ def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools)
     """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32
     operations.
     """
-    single = points.astype(np.float32)
+    areas = np.where(equal, _areas_in_float32(points, step, u, v), np.float32(np.inf))
+    least = areas == areas.min(axis=1, keepdims=True)
     x, y = np.moveaxis(step, -1, 0)
-    # of points on one spot, which are not `equal` then
+    turn = np.arctan2(y, x) % (np.pi / 2)
+    return np.asarray(np.where(least, turn, -1.0).argmax(axis=1))
+
+
+def _areas_in_float32(points: Floats, step: Floats, u: Floats, v: Floats) -> NDArray[np.float32]:
+    """`(N, D)` areas of the rectangles, from the points that each of them touches."""
+    points32 = points.astype(np.float32)
+    x, y = np.moveaxis(step, -1, 0)
+    # where two points are on one spot there is no direction
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (1 / np.hypot(x, y)).astype(np.float32)
         a = x.astype(np.float32) * scale
         b = y.astype(np.float32) * scale
-    dx, dy = _span(single, u)
-    ex, ey = _span(single, v)
+    dx, dy = _span(points32, u)
+    ex, ey = _span(points32, v)
     width = dx * a + dy * b
     height = ey * a - ex * b
-    area = np.where(equal, width * height, np.float32(np.inf))
-    least = area == area.min(axis=1, keepdims=True)
-    turn = np.arctan2(y, x) % (np.pi / 2)
-    return np.asarray(np.where(least, turn, -1.0).argmax(axis=1))
+    return np.asarray(width * height)
 
 
 def _span(points: NDArray[np.float32], values: Floats) -> NDArray[np.float32]:

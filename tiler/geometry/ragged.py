@@ -30,6 +30,16 @@ def spans(starts: Ints, counts: Ints) -> Ints:
     return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))
 
 
+def chained(parts: Iterable[Ints]) -> Ints:
+    """Offsets of all groups, from the offsets of several parts that follow each other.
+
+    >>> chained([np.array([0, 2]), np.array([0, 1, 4])]).tolist()
+    [0, 2, 3, 6]
+    """
+    counts = [np.diff(part) for part in parts]
+    return offsets(np.concatenate([np.empty(0, np.int64), *counts]))
+
+
 def owners(offsets: Ints) -> Ints:
     """Which group each member belongs to.
 
