@@ -24,34 +24,35 @@ WHOLE = 1 - 1e-9  # from this visible part on an object is whole; the rest is ro
 def clip(instances: Instances, rects: Floats, obb: ObbPolicy = "aligned") -> Instances:
     """Each instance as its rectangle shows it, in the same frame and order.
 
-    An instance that lies inside its rectangle is returned untouched, to the last bit.
-    Of others the outline is intersected and the box is that of the clipped outline; a
-    plain box is intersected. Keypoints outside become 0 0 0.
+    An instance inside its rectangle is returned unchanged, to the last bit. Otherwise the
+    outline is intersected, and the box is that of the clipped outline; without an outline
+    the box is intersected. Keypoints outside become 0 0 0.
 
     Args:
         instances: N instances.
         rects: `(N, 4)` or `(4,)` float64 xyxy in the same frame.
         obb: what becomes of a cut OBB. `aligned`: the rectangle of its own orientation
             around the visible part, as the trainer's augmentations do; `minrect`: the
-            smallest rectangle around it; `full`: its corners stay, outside the rectangle.
+            smallest rectangle around that part; `full`: its corners stay, even outside.
 
     Returns:
         N instances with `visible` set to the part of `area` inside the rectangle. Where
-        that is 0 (touching is not being in) the other columns mean nothing.
+        that is 0 (touching is not being inside) the other columns mean nothing.
 
     >>> two = Instances(class_id=np.array([0, 0]), boxes=np.array([[0, 0, 4, 4], [8, 0, 12, 4.0]]))
-    >>> seen = clip(two, np.array([0, 0, 10, 10.0]))
-    >>> seen.boxes[1].tolist(), seen.visible.tolist()
+    >>> clipped = clip(two, np.array([0, 0, 10, 10.0]))
+    >>> clipped.boxes[1].tolist(), clipped.visible.tolist()
     ([8.0, 0.0, 10.0, 4.0], [1.0, 0.5])
     """
     rects = np.broadcast_to(rects, (len(instances), 4))
     if instances.rings is None:
-        seen = _clip_boxes(instances, rects)
+        clipped = _clip_boxes(instances, rects)
     else:
-        seen = _clip_outlines(instances, instances.rings, rects, obb)
-    if seen.keypoints is not None:
-        seen = replace(seen, keypoints=_clip_keypoints(seen.keypoints, instances.boxes, rects))
-    return seen
+        clipped = _clip_outlines(instances, instances.rings, rects, obb)
+    if clipped.keypoints is None:
+        return clipped
+    keypoints = _clip_keypoints(clipped.keypoints, instances.boxes, rects)
+    return replace(clipped, keypoints=keypoints)
 
 
 def largest_share(boxes: Floats, rects: Floats) -> Floats:

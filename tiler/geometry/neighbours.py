@@ -1,9 +1,9 @@
-"""Which boxes meet which: one pair search for tiles, labels and detections, in bounded steps.
+"""Which boxes meet: one pair search for tiles, labels and detections, in bounded memory.
 
-A grid hash in numpy: each box is entered into the cells that it covers, in a grid of cells
-no smaller than itself, so into four at most. Boxes of very unequal size have grids of
-their own (the cells of one are six times those of the one before); a small box asks the
-grids of the larger ones too.
+A grid hash in numpy: each box is entered into the cells that it covers, in a grid whose cells
+are no smaller than the box, so into four at most. There is a grid for each level of size, with
+cells six times as wide as those of the one before; a small box is also looked up in the grids of
+the larger ones.
 """
 
 from __future__ import annotations
@@ -172,13 +172,13 @@ def room(boxes: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretches(Columns):
-    """Boxes, each with a stretch of a row of candidates to compare it with.
+    """Boxes, each with a stretch of a list of candidates to compare it with.
 
     Attributes:
         box: `(K,)` the box.
         key: `(K,)` the cell, or the group, that it is looked up in.
-        first: `(K,)` where its candidates begin in the row.
-        count: `(K,)` how many these are.
+        first: `(K,)` where its candidates begin in the list.
+        count: `(K,)` how many candidates it has.
     """
 
     box: Ints
@@ -202,8 +202,13 @@ class _Stretches(Columns):
         j = candidates[ragged.spans(self.first, self.count)]
         return i, j
 
+    def whole_stretch(self) -> slice:
+        """The stretch of the first box, which holds those of all in a block of the grid."""
+        start = int(self.first[0])
+        return slice(start, start + int(self.count[0]))
+
     def blocks(self) -> Iterator[_Stretches]:
-        """Parts with about `BLOCK` pairs of one key, which is in order."""
+        """Parts with about `BLOCK` pairs, each of one key; the keys must be in order."""
         firsts = ragged.firsts(self.key).tolist()
         for start, end in pairwise([*firsts, len(self.key)]):
             rows = max(1, BLOCK // int(self.count[start]))
@@ -372,24 +377,31 @@ def _compared_in_blocks(
     """The same for crowded cells, in blocks: boxes of a cell with a stretch of the others there."""
     by_cell = stretches.take(np.argsort(stretches.key, kind="stable"))
     for block in by_cell.blocks():
-        start = int(block.first[0])
-        end = start + int(block.count[0])  # where all stretches of a cell end
-        partners = candidates[start:end]
+        partners = candidates[block.whole_stretch()]
         if label is not None and _of_one_label(label, block.box, partners):
             continue
-        box_here = boxes[block.box]
-        other_here = others[partners]
-        near = _all_met(box_here, other_here, grid.reach)
-        if block.first[-1] > start:  # of two boxes of one cell, only one asks
-            near &= np.arange(start, end) >= block.first[:, None]
-        row, column = np.nonzero(near)
-        i, j = block.box[row], partners[column]
-        cell = int(block.key[0] % ROW**2)
-        if not (grid.all_begin_in(cell, box_here) and grid.all_begin_in(cell, other_here)):
-            once = grid.counts(boxes, others, i, j, cell)
-            i, j = i[once], j[once]
+        i, j = _pairs_of_block(grid, boxes, others, block, partners)
         if len(i):
             yield i, j
+
+
+def _pairs_of_block(
+    grid: _Grid, boxes: Floats, others: Floats, block: _Stretches, partners: Ints
+) -> tuple[Ints, Ints]:
+    """Boxes of one cell with those of their partners that they meet, if the pair counts there."""
+    box_here = boxes[block.box]
+    other_here = others[partners]
+    near = _all_met(box_here, other_here, grid.reach)
+    skipped = block.first - block.first[0]
+    if skipped[-1]:  # of two boxes of one cell, only one asks
+        near &= np.arange(len(partners)) >= skipped[:, None]
+    row, column = np.nonzero(near)
+    i, j = block.box[row], partners[column]
+    cell = int(block.key[0] % ROW**2)
+    if grid.all_begin_in(cell, box_here) and grid.all_begin_in(cell, other_here):
+        return i, j
+    once = grid.counts(boxes, others, i, j, cell)
+    return i[once], j[once]
 
 
 def _of_one_label(label: Ints, boxes: Ints, partners: Ints) -> bool:
@@ -519,7 +531,7 @@ def _overlap_along(axis: int, boxes: Floats, others: Floats, i: Ints, j: Ints) -
 
 
 def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints) -> bool:
-    """Whether boxes meet a good part of their candidates; a few of them are tried."""
+    """Whether boxes meet a good part of their candidates, as a sample of them tells."""
     count = len(stretches.box)
     tried = np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64)
     i, j = stretches.take(tried).pairs(candidates)

@@ -1,8 +1,8 @@
 """Areas: every call into GEOS that makes new shapes of old ones, guarded in one place.
 
-Outlines that touch, that run along each other or that differ in the last bit only give lines and
-points beside areas, and now and then an error instead of either. What leaves this module is
-polygons: where GEOS cannot do it in full precision, it is done on a grid of `GRAIN` px.
+For outlines that touch, run along each other or differ in the last bit only, GEOS returns lines and
+points beside areas, and sometimes raises an error. This module returns polygons only: where GEOS
+fails in full precision, the operation is done on a grid of `GRAIN` px.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Rings(Columns):
 
     @classmethod
     def from_geometry(cls, geometry: Objects) -> Rings:
-        """From `(N,)` shapely geometries; what is not an area is left out."""
+        """From `(N,)` shapely geometries; lines and points in them are left out."""
         polygons, owner = shapely.get_parts(overlay.areal(geometry), return_index=True)
         rings, polygon = shapely.get_rings(polygons, return_index=True)
         coords, ring = shapely.get_coordinates(rings, return_index=True)
@@ -319,8 +319,8 @@ def _approach(points: Floats, rest: Ints, newly: Ints, distance: Floats, nearest
 
 
 def axes(quads: Floats) -> tuple[Floats, Floats]:
-    """`(N, 2)` unit vectors along the first side of each quad's rectangle, and towards its fourth
-    corner.
+    """`(N, 2)` unit vectors of each quad's rectangle: from its first corner to the second, and to
+    the fourth.
     """
     corners = rectangles(quads)
     first = corners[:, 1] - corners[:, 0]
@@ -356,11 +356,11 @@ def fitted(quads: Floats, room: Floats) -> Floats:
 
 
 def rectangles(quads: Floats) -> Floats:
-    """`(N, 4, 2)` the rectangle that the corners of each OBB mean: the smallest one around them.
+    """`(N, 4, 2)` the rectangle of each OBB: the smallest one around its corners.
 
-    That is how the trainer reads corners which are no rectangle (most labels of DOTA). One that is,
-    to a millionth of its size, stays what it is to the last bit; the corners of others come in the
-    order of those given.
+    So the trainer reads corners that are no rectangle (most labels of DOTA). Corners that are one,
+    to a millionth of its size, are returned unchanged to the last bit; those of other rectangles
+    come in the order of the corners given.
 
     >>> rectangles(np.array([[[0, 0], [9, 0], [8, 2], [0, 2.0]]])).round(6)[0].tolist()
     [[0.0, 0.0], [9.0, 0.0], [9.0, 2.0], [0.0, 2.0]]
@@ -401,8 +401,8 @@ def smallest_rectangles(points: Floats) -> Floats:
 
     One of its sides runs along two of the points. Of several equally small ones (to a millionth;
     common among small labels with whole-numbered corners) it is the one that OpenCV's `minAreaRect`
-    takes, as the trainer does: the smallest as computed in float32, of equal ones that which is
-    turned furthest.
+    takes, as the trainer does: the smallest as computed in float32, and of equal ones the one that
+    is turned furthest.
     """
     count = points.shape[1]
     if count <= MANY:
