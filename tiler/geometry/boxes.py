@@ -18,49 +18,64 @@ def area(boxes: Floats) -> Floats:
     >>> area(np.array([[0, 0, 2, 3], [5, 5, 5, 9]], float))
     array([6., 0.])
     """
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
-    return np.asarray(sides[..., 0] * sides[..., 1])
+    width, height = np.moveaxis(np.maximum(sides(boxes), 0.0), -1, 0)
+    return np.asarray(width * height)
+
+
+def sides(boxes: Floats) -> Floats:
+    """`(N, 2)` width and height.
+
+    >>> sides(np.array([[1, 2, 4, 4.0]])).tolist()
+    [[3.0, 2.0]]
+    """
+    return bottom_right(boxes) - top_left(boxes)
+
+
+def top_left(boxes: Floats) -> Floats:
+    """`(N, 2)` x and y of the corner where boxes begin; a view."""
+    return boxes[..., :2]
+
+
+def bottom_right(boxes: Floats) -> Floats:
+    """`(N, 2)` x and y of the corner where boxes end; a view."""
+    return boxes[..., 2:]
 
 
 def intersection(boxes: Floats, others: Floats) -> Floats:
     """`(N, 4)` common part of each box with its partner (shapes broadcast).
 
-    Boxes that do not meet give one whose right lies left of its left: its `area` is 0.
+    Boxes that do not meet give one whose right side lies left of its left side: its `area` is 0.
 
     >>> intersection(np.array([[0, 0, 4, 4.0]]), np.array([2, 1, 9, 9.0]))
     array([[2., 1., 4., 4.]])
     """
-    return np.concatenate(
-        [np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])],
-        axis=-1,
-    )
+    start = np.maximum(top_left(boxes), top_left(others))
+    end = np.minimum(bottom_right(boxes), bottom_right(others))
+    return np.concatenate([start, end], axis=-1)
 
 
 def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     """`(P,)` px² that boxes i share with others j: the area of their intersection.
 
-    >>> common_area(np.array([[0, 0, 4, 4.0]]), np.array([[2, 1, 9, 9.0]]), np.array([0]), np.array([0])).tolist()
+    >>> boxes, others = np.array([[0, 0, 4, 4.0]]), np.array([[2, 1, 9, 9.0]])
+    >>> common_area(boxes, others, np.array([0]), np.array([0])).tolist()
     [6.0]
     """
-    # looked up twice as fast
-    one, other = (np.ascontiguousarray(columns.T) for columns in (boxes, others))
-    wide, high = (
-        np.maximum(
-            np.minimum(one[axis + 2][i], other[axis + 2][j])
-            - np.maximum(one[axis][i], other[axis][j]),
-            0.0,
-        )
-        for axis in (0, 1)
-    )
-    return np.asarray(wide * high)
+    # contiguous columns are looked up twice as fast
+    x0, y0, x1, y1 = np.ascontiguousarray(boxes.T)
+    other_x0, other_y0, other_x1, other_y1 = np.ascontiguousarray(others.T)
+    width = np.minimum(x1[i], other_x1[j])
+    width -= np.maximum(x0[i], other_x0[j])
+    height = np.minimum(y1[i], other_y1[j])
+    height -= np.maximum(y0[i], other_y0[j])
+    return np.asarray(np.maximum(width, 0.0) * np.maximum(height, 0.0))
 
 
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
-    return np.asarray(
-        (boxes[..., :2] >= others[..., :2]).all(axis=-1)
-        & (boxes[..., 2:] <= others[..., 2:]).all(axis=-1)
-    )
+    begin_inside = (top_left(boxes) >= top_left(others)).all(axis=-1)
+    end_inside = (bottom_right(boxes) <= bottom_right(others)).all(axis=-1)
+    return np.asarray(begin_inside & end_inside)
 
 
 def corners(boxes: Floats) -> Floats:
@@ -75,40 +90,39 @@ def corners(boxes: Floats) -> Floats:
 def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
     """Indices `(i, j)` of every box and other whose common area is > 0, ordered by i, then j.
 
-    Touching is not meeting. Memory is bounded whatever the number of boxes.
+    Touching is not overlapping. Memory is bounded whatever the number of boxes.
 
     >>> i, j = pairs(np.array([[0, 0, 4, 4.0]]), np.array([[4, 0, 9, 9], [3, 3, 9, 9.0]]))
     >>> i.tolist(), j.tolist()
     ([0], [1])
     """
     step = max(1, CELLS // max(1, len(others)))
-    found_i, found_j = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(boxes), step):
-        part = boxes[start : start + step, None]
-        meets = (
-            np.minimum(part[..., 2:], others[:, 2:]) > np.maximum(part[..., :2], others[:, :2])
-        ).all(axis=-1)
-        i, j = np.nonzero(meets)
-        found_i.append(i + start)
-        found_j.append(j)
-    return np.concatenate(found_i), np.concatenate(found_j)
+    portions = [np.empty((2, 0), np.int64)]
+    for first in range(0, len(boxes), step):
+        part = boxes[first : first + step, None]
+        start = np.maximum(top_left(part), top_left(others))
+        end = np.minimum(bottom_right(part), bottom_right(others))
+        i, j = np.nonzero((end > start).all(axis=-1))
+        portions.append(np.stack([i + first, j]))
+    all_i, all_j = np.concatenate(portions, axis=1)
+    return all_i, all_j
 
 
 def to_cxcywh(boxes: Floats) -> Floats:
-    """Centre, width, height of xyxy boxes."""
-    return np.concatenate(
-        [(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1
-    )
+    """`(N, 4)` centre, width and height of xyxy boxes."""
+    centre = (top_left(boxes) + bottom_right(boxes)) / 2
+    return np.concatenate([centre, sides(boxes)], axis=-1)
 
 
 def from_cxcywh(boxes: Floats) -> Floats:
-    """xyxy of boxes given as centre, width, height.
+    """`(N, 4)` xyxy of boxes given as centre, width and height.
 
     >>> from_cxcywh(np.array([[5, 5, 4, 2.0]]))
     array([[3., 4., 7., 6.]])
     """
+    centre = boxes[..., :2]
     half = boxes[..., 2:] / 2
-    return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+    return np.concatenate([centre - half, centre + half], axis=-1)
 
 
 def centres(boxes: Floats) -> Floats:

@@ -24,8 +24,8 @@ def rows(*columns: Any) -> Iterator[tuple[Any, ...]]:
 class Columns:
     """Base of frozen dataclasses whose arrays are columns.
 
-    Arrays are columns, and so are values of this kind; all else holds for every row. What has
-    several values a row (outlines, masks) overrides `take`.
+    Fields that are arrays, or `Columns` themselves, have one value for each row; other fields hold
+    for all rows. A class with several values for a row (outlines, masks) overrides `take`.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Columns:
         given = np.asarray(index)
         rows = np.flatnonzero(given) if given.dtype == bool else given.astype(np.int64)
         taken: dict[str, Any] = {}
-        for item in fields(self):  # type: ignore[arg-type]  # every heir is a dataclass
+        for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
                 taken[item.name] = value[rows]

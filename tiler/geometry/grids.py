@@ -1,18 +1,21 @@
 """Grids: where the windows go.
 
 Every grid covers every pixel, has no window twice, and neighbours share at least the
-overlap that was asked for. No window is under 10 px, which trainers refuse.
+overlap that was asked for. No window is smaller than 10 px, which trainers reject.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.geometry.window import Window
+
+if TYPE_CHECKING:
+    from tiler.types import Floats, Ints
 
 Edge = Literal["shift", "pad", "trim", "balance"]
 
@@ -44,7 +47,9 @@ def grid(
     >>> [(w.x, w.width) for w in grid(1500, 640, tile=640, overlap=128)]
     [(0, 640), (512, 640), (860, 640)]
     """
-    tile_width, tile_height = tile if isinstance(tile, tuple) else (tile, tile)
+    if not isinstance(tile, tuple):
+        tile = (tile, tile)
+    tile_width, tile_height = tile
     columns = spans(width, tile_width, overlap_px(overlap, tile_width), edge)
     rows = spans(height, tile_height, overlap_px(overlap, tile_height), edge)
     return [Window(x, y, w, h) for y, h in rows for x, w in columns]
@@ -71,27 +76,38 @@ def spans(length: int, tile: int, overlap: int, edge: Edge) -> list[tuple[int, i
     >>> spans(645, 640, 128, "balance"), spans(645, 640, 0, "trim")
     ([(0, 640), (5, 640)], [(0, 640), (635, 10)])
     """
-    if edge not in get_args(Edge):
+    _check(length, tile, edge)
+    if length <= tile:
+        return [(0, tile)] if edge == "pad" else [(0, length)]
+    starts = _starts(length, tile, overlap, edge).astype(np.int64).tolist()
+    if edge == "trim":  # the last one ends at the border, but is no sliver
+        starts[-1] = min(starts[-1], length - MIN_SIDE)
+        return [(start, min(tile, length - start)) for start in starts]
+    return [(start, tile) for start in starts]
+
+
+def _starts(length: int, tile: int, overlap: int, edge: Edge) -> Ints | Floats:
+    """Where the windows start, on an axis that is longer than one of them."""
+    stride = tile - overlap
+    count = math.ceil((length - overlap) / stride)
+    if edge == "balance":
+        return np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5)
+    starts = np.arange(count) * stride
+    if edge == "shift":
+        starts = np.minimum(starts, length - tile)
+    return starts
+
+
+def _check(length: int, tile: int, edge: Edge) -> None:
+    edges = get_args(Edge)
+    if edge not in edges:
         raise TilerError(
-            f"edge is one of {', '.join(get_args(Edge))}{did_you_mean(edge, get_args(Edge))}, got "
-            f"{edge!r}"
+            f"edge is one of {', '.join(edges)}{did_you_mean(edge, edges)}, got {edge!r}"
         )
     if int(length) != length or int(tile) != tile:
         raise TilerError(f"sizes are whole pixels, got an image of {length} and a tile of {tile}")
     if tile < MIN_SIDE:
         raise TilerError(f"a tile has at least {MIN_SIDE} px a side, got {tile}")
-    if length < MIN_SIDE and not (edge == "pad" and length > 0):
+    shortest = 1 if edge == "pad" else MIN_SIDE
+    if length < shortest:
         raise TilerError(f"an image has at least {MIN_SIDE} px a side, got {length}")
-    if length <= tile:
-        return [(0, tile if edge == "pad" else length)]
-    count = math.ceil((length - overlap) / (tile - overlap))
-    if edge == "balance":
-        starts = np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5).astype(int)
-        return [(int(start), tile) for start in starts]
-    starts = np.arange(count) * (tile - overlap)
-    if edge == "shift":
-        starts = np.minimum(starts, length - tile)
-    if edge == "trim":  # the last one ends at the border, but is no sliver
-        starts[-1] = min(starts[-1], length - MIN_SIDE)
-        return [(int(start), min(tile, length - int(start))) for start in starts]
-    return [(int(start), tile) for start in starts]

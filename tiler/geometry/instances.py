@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instances(Columns):
-    """Columns of equal length N, in pixels of the frame they belong to. A detection has a `conf`.
+    """Columns of equal length N, in pixels of their frame. Detections have a `conf`.
 
     Attributes:
         class_id: `(N,)` int64.
@@ -65,10 +65,7 @@ class Instances(Columns):
             object.__setattr__(self, "visible", np.ones(n))
         if self.area is None:
             object.__setattr__(self, "area", measured_area(self))
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        wrong = [f"{name} {len(c)}" for name, c in columns.items() if c is not None and len(c) != n]
-        if wrong:
-            raise TilerError(f"columns of one length are needed: class_id {n}, {', '.join(wrong)}")
+        _require_length(self, n)
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -96,21 +93,18 @@ class Instances(Columns):
 
     def moved(self, dx: float | Floats, dy: float | Floats) -> Instances:
         """Shifted; keypoints that are not labelled (0, 0, 0) stay what they are."""
-        shift = np.stack(np.broadcast_arrays(dx, dy, np.empty(len(self)))[:2], axis=-1)
-        keypoints = self.keypoints
-        if keypoints is not None:
-            keypoints = keypoints.copy()
+        shift = polygons.shifts(len(self), dx, dy)
+        columns: dict[str, Any] = {"boxes": self.boxes + np.concatenate([shift, shift], axis=-1)}
+        if self.rings is not None:
+            columns["rings"] = self.rings.moved(dx, dy)
+        if self.keypoints is not None:
+            keypoints = self.keypoints.copy()
             keypoints[..., :2] += np.where(labelled(keypoints)[..., None], shift[:, None], 0.0)
-        return replace(
-            self,
-            boxes=self.boxes + np.concatenate([shift, shift], axis=-1),
-            rings=None if self.rings is None else self.rings.moved(dx, dy),
-            keypoints=keypoints,
-        )
+            columns["keypoints"] = keypoints
+        return replace(self, **columns)
 
 
-# What each column holds, and the shape of one row; None for any length. Rings are a type of their
-# own.
+# the type of each column, and the shape of one row: None for any length
 COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {
     "class_id": (np.int64, ()),
     "boxes": (np.float64, (4,)),
@@ -123,6 +117,16 @@ COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {
 }
 
 
+def _require_length(instances: Instances, n: int) -> None:
+    wrong = []
+    for name in COLUMNS:
+        column = getattr(instances, name)
+        if column is not None and len(column) != n:
+            wrong.append(f"{name} {len(column)}")
+    if wrong:
+        raise TilerError(f"columns of one length are needed: class_id {n}, {', '.join(wrong)}")
+
+
 def _is_column(given: Any, kind: Any, shape: tuple[int | None, ...]) -> bool:
     if kind is Rings:
         return isinstance(given, Rings)
@@ -130,60 +134,57 @@ def _is_column(given: Any, kind: Any, shape: tuple[int | None, ...]) -> bool:
 
 
 def _fits(given: Any, shape: tuple[int | None, ...]) -> bool:
-    return given.ndim == 1 + len(shape) and all(
-        side in (None, n) for side, n in zip(shape, given.shape[1:], strict=True)
-    )
+    if given.ndim != 1 + len(shape):
+        return False
+    sides = zip(shape, given.shape[1:], strict=True)
+    return all(side in (None, actual) for side, actual in sides)
 
 
 def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> Any:
     """A list, or an array of other numbers, as the array that a column is.
 
     Raises:
-        TilerError: it has another shape, or what is to be whole is not.
+        TilerError: it has another shape, or numbers that must be whole are not.
     """
-    expected = (
-        f"{name}: expected "
-        f"({', '.join(['N', *('K' if side is None else str(side) for side in shape)])}) numbers"
-    )
+    sides = ["N", *("K" if side is None else str(side) for side in shape)]
+    expected = f"{name}: expected ({', '.join(sides)}) numbers"
     try:
         if kind is Rings:
             return Rings.of(given)
-        result = np.asarray(given)
-        if not result.size:
-            result = np.empty((0, *(side or 0 for side in shape)))
-        whole = kind is not np.int64 or bool((result == np.rint(result)).all())
-        result = result.astype(kind)
+        numbers = np.asarray(given)
+        if not numbers.size:
+            numbers = np.empty((0, *(side or 0 for side in shape)))
+        whole = kind is not np.int64 or bool((numbers == np.rint(numbers)).all())
+        column = numbers.astype(kind)
     except (TypeError, ValueError) as error:
         raise TilerError(f"{expected}: {error}") from None
     if not whole:
         raise TilerError(f"{expected} that are whole")
-    if not _fits(result, shape):
-        raise TilerError(f"{expected}, got {result.shape}")
-    return result
+    if not _fits(column, shape):
+        raise TilerError(f"{expected}, got {column.shape}")
+    return column
 
 
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
     """No instances at all."""
-    return Instances(
-        class_id=np.empty(0, np.int64),
-        boxes=np.empty((0, 4)),
-        rings=Rings.of([]) if task in ("segment", "obb") else None,
-        keypoints=np.empty((0, keypoints, 3)) if task == "pose" else None,
-        task=task,
-    )
+    columns: dict[str, Any] = {"class_id": np.empty(0, np.int64), "boxes": np.empty((0, 4))}
+    if task in ("segment", "obb"):
+        columns["rings"] = Rings.of([])
+    if task == "pose":
+        columns["keypoints"] = np.empty((0, keypoints, 3))
+    return Instances(**columns, task=task)
 
 
 def concatenate(many: Sequence[Instances]) -> Instances:
-    """The instances of all, in order; all have the same columns."""
-    first = many[0]
+    """All instances, in order; all have the same columns."""
     columns: dict[str, Any] = {}
     for name in COLUMNS:
-        values = [getattr(m, name) for m in many]
-        if values[0] is not None:
-            columns[name] = (
-                polygons.concatenate(values) if name == "rings" else np.concatenate(values)
-            )
-    return replace(first, **columns)
+        values = [getattr(instances, name) for instances in many]
+        if name == "rings" and values[0] is not None:
+            columns[name] = polygons.concatenate(values)
+        elif values[0] is not None:
+            columns[name] = np.concatenate(values)
+    return replace(many[0], **columns)
 
 
 def measured_area(instances: Instances) -> Floats:
@@ -194,8 +195,9 @@ def measured_area(instances: Instances) -> Floats:
 
 
 def triples(keypoints: Floats) -> Floats:
-    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints: visible where that is not said, and 0, 0, 0 at the
-    origin: not there.
+    """`(N, K, 3)` of `(N, K, 2 or 3)` keypoints.
+
+    Without a visibility they are visible; a point at the origin is not labelled: 0, 0, 0.
 
     >>> triples(np.array([[[5, 6.0], [0, 0]]])).tolist()
     [[[5.0, 6.0, 2.0], [0.0, 0.0, 0.0]]]
@@ -207,5 +209,5 @@ def triples(keypoints: Floats) -> Floats:
 
 
 def labelled(keypoints: Floats) -> Bools:
-    """`(N, K)` False for a keypoint that nobody set: 0, 0, 0 by COCO's convention."""
+    """`(N, K)` False for a keypoint that is not labelled: 0, 0, 0 by COCO's convention."""
     return np.asarray((keypoints != 0).any(axis=-1))

@@ -1,14 +1,13 @@
-"""Masks as COCO evaluates them: the same pixels as pycocotools' C code draws, for many objects at
-once.
+"""Masks as COCO evaluates them: exactly the pixels of pycocotools' C code, for many objects.
 
 The formulas are those of `common/maskApi.c` of cocoapi, in the order of its floating-point
-operations (without fused multiply-add, as on x86-64), so that no pixel differs. What C does
-point by point along an outline is here done once for each column that an edge crosses.
+operations (without fused multiply-add, as on x86-64), so that no pixel differs. C goes along an
+outline point by point; here each column that an edge crosses is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from tiler.geometry.polygons import Rings
     from tiler.types import Bools, Floats, Ints
 
-MOST = 100_000_000  # columns of pixels that outlines cross all together; each takes a run or more
+MOST = 100_000_000  # columns of pixels that all outlines cross; each takes a run or more
 STEP = 2_000_000  # crossings, or runs, held in memory at once
 FINE = 5  # rleFrPoly draws an outline on a grid of fifths of a pixel,
 MIDDLE = 2  # and a column of pixels begins or ends where the line leaves its third fifth
@@ -36,10 +35,10 @@ class Masks(Columns):
     own size.
 
     Attributes:
-        starts: `(R,)` int64, number of the first pixel of each run; that of pixel (x, y) is x *
-            height + y.
-        ends: `(R,)` int64, one past the last. The runs of a mask are not empty and do not touch,
-            and ascend.
+        starts: `(R,)` int64, number of the first pixel of each run; pixel (x, y) has the number
+            x * height + y.
+        ends: `(R,)` int64, one past the last. The runs of a mask are not empty, do not touch and
+            ascend.
         offsets: `(N + 1,)` int64, mask i owns the runs `offsets[i]` to `offsets[i + 1]`.
         sizes: `(N, 2)` int64, width and height of each frame in pixels.
 
@@ -59,34 +58,38 @@ class Masks(Columns):
 
         Args:
             rings: N outlines in finite pixels of their frames. What lies outside the frame is cut
-                off, whatever its size; only beyond 2**31 / 5 px, where C's int overflows, are
-                points moved back to there.
+                off, whatever its size; only points beyond 2**31 / 5 px, where C's int overflows,
+                are moved back to there.
             sizes: `(N, 2)` int64 width and height of the frames.
-            united: what is in any ring of an object belongs to it, as COCO has it (`rleMerge`).
-                Otherwise the rings are filled even-odd together.
+            united: the rings of an object are united, as COCO has it (`rleMerge`). Otherwise they
+                are filled even-odd together.
 
         Raises:
-            TilerError: they are wider, all together, than memory is good for.
+            TilerError: together they are too wide for the memory.
 
         >>> from tiler.geometry.polygons import Rings
-        >>> square, hole = np.array([[0, 0], [5, 0], [5, 5], [0, 5]]), np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
+        >>> square = np.array([[0, 0], [5, 0], [5, 5], [0, 5]])
+        >>> hole = np.array([[1, 1], [3, 1], [3, 3], [1, 3]])
         >>> rings, sizes = Rings.of([[square, hole]]), np.array([[9, 9]])
-        >>> Masks.of_rings(rings, sizes).area().tolist(), Masks.of_rings(rings, sizes, united=True).area().tolist()
-        ([21.0], [25.0])
+        >>> Masks.of_rings(rings, sizes).area().tolist()
+        [21.0]
+        >>> Masks.of_rings(rings, sizes, united=True).area().tolist()
+        [25.0]
         """
         x0, _, x1, _ = rings.bounds().T
-        columns = np.nan_to_num(np.clip(x1, 0, sizes[:, 0]) - np.clip(x0, 0, sizes[:, 0]))
+        width = sizes[:, 0]
+        columns = np.nan_to_num(np.clip(x1, 0, width) - np.clip(x0, 0, width))
         if columns.sum() > MOST:
             raise TilerError(
-                f"outlines of {columns.sum():.3g} px width together are more than memory is good "
-                "for as masks"
+                f"the outlines are {columns.sum():.3g} px wide together, too much to hold as masks "
+                f"in memory, expected at most {MOST:.3g}"
             )
-        points = np.diff(rings.ring_offsets[rings.offsets])
-        portions = _portions((points * (columns + 2)).astype(np.int64))
-        empty = cls.of_counts([], np.empty((0, 2), np.int64))
-        return concatenate(
-            [empty, *(_drawn(rings.take(np.arange(a, b)), sizes[a:b], united) for a, b in portions)]
-        )
+        crossings = (rings.point_counts() * (columns + 2)).astype(np.int64)
+        drawn = [cls.of_counts([], np.empty((0, 2), np.int64))]
+        for start, end in ragged.portions(crossings, STEP):
+            portion = rings.take(np.arange(start, end))
+            drawn.append(_drawn(portion, sizes[start:end], united))
+        return concatenate(drawn)
 
     @classmethod
     def of_counts(cls, counts: Sequence[Sequence[int]], sizes: Ints) -> Masks:
@@ -96,25 +99,26 @@ class Masks(Columns):
         >>> Masks.of_counts([[0, 2, 2], [4]], np.array([[2, 2], [2, 2]])).area().tolist()
         [2.0, 0.0]
         """
-        numbers = ragged.offsets([len(runs) for runs in counts])
-        return cls.of_lengths(
-            np.fromiter(chain.from_iterable(counts), np.int64, numbers[-1]), numbers, sizes
-        )
+        offsets = ragged.offsets(map(len, counts))
+        lengths = np.fromiter(chain.from_iterable(counts), np.int64, offsets[-1])
+        return cls.of_lengths(lengths, offsets, sizes)
 
     @classmethod
-    def of_lengths(cls, lengths: Ints, numbers: Ints, sizes: Ints) -> Masks:
-        """The same from one array: the run lengths of mask i are `lengths[numbers[i]:numbers[i +
-        1]]`.
+    def of_lengths(cls, lengths: Ints, offsets: Ints, sizes: Ints) -> Masks:
+        """The same from one array: mask i has the run lengths `offsets[i]` to `offsets[i + 1]`.
 
-        >>> Masks.of_lengths(np.array([0, 2, 2, 4]), np.array([0, 3, 4]), np.array([[2, 2], [2, 2]])).area().tolist()
+        >>> lengths, sizes = np.array([0, 2, 2, 4]), np.array([[2, 2], [2, 2]])
+        >>> Masks.of_lengths(lengths, np.array([0, 3, 4]), sizes).area().tolist()
         [2.0, 0.0]
         """
-        owner = np.repeat(np.arange(len(sizes)), np.diff(numbers))
+        owner = ragged.owners(offsets)
+        first = offsets[:-1][owner]  # of the mask of each run
         edges = ragged.offsets(lengths)
-        first = edges[numbers[:-1]][owner]
-        is_object = (np.arange(len(lengths)) - numbers[:-1][owner]) % 2 == 1
-        starts, ends = edges[:-1] - first, edges[1:] - first
-        return _united(starts[is_object], ends[is_object], owner[is_object], sizes)
+        origin = edges[first]
+        starts = edges[:-1] - origin
+        ends = edges[1:] - origin
+        of_object = (np.arange(len(lengths)) - first) % 2 == 1
+        return _united(starts[of_object], ends[of_object], owner[of_object], sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -122,12 +126,12 @@ class Masks(Columns):
     def take(self, index: Ints | Bools) -> Masks:
         """The masks at the given indices, or where a mask of booleans is True.
 
-        >>> Masks.of_counts([[0, 2, 2], [4]], np.array([[2, 2], [4, 1]])).take(np.array([1])).sizes.tolist()
+        >>> masks = Masks.of_counts([[0, 2, 2], [4]], np.array([[2, 2], [4, 1]]))
+        >>> masks.take(np.array([1])).sizes.tolist()
         [[4, 1]]
         """
         index = np.arange(len(self))[index]
-        counts = self.offsets[index + 1] - self.offsets[index]
-        runs = ragged.spans(self.offsets[index], counts)
+        runs, counts = ragged.members(self.offsets, index)
         return Masks(self.starts[runs], self.ends[runs], ragged.offsets(counts), self.sizes[index])
 
     def area(self) -> Floats:
@@ -149,21 +153,25 @@ class Masks(Columns):
         """
         result = np.zeros((len(self), 4))
         filled = np.diff(self.offsets) > 0
-        if filled.any():
-            height = self.sizes[self._owners(), 1]
-            left, right = self.starts // height, (self.ends - 1) // height
-            one = left == right
-            top = np.where(one, self.starts % height, 0)
-            bottom = np.where(one, (self.ends - 1) % height + 1, height)
-            first = self.offsets[:-1][filled]
-            last = self.offsets[1:][filled] - 1
-            low, high = np.minimum.reduceat(top, first), np.maximum.reduceat(bottom, first)
-            result[filled] = np.stack([left[first], low, right[last] + 1, high], axis=1)
+        if not filled.any():
+            return result
+        first = self.offsets[:-1][filled]
+        last = self.offsets[1:][filled] - 1
+        height = self.sizes[self.owners(), 1]
+        left = self.starts // height
+        right = (self.ends - 1) // height
+        one_column = left == right
+        top = np.where(one_column, self.starts % height, 0)
+        bottom = np.where(one_column, (self.ends - 1) % height + 1, height)
+        result[filled, 0] = left[first]
+        result[filled, 1] = np.minimum.reduceat(top, first)
+        result[filled, 2] = right[last] + 1
+        result[filled, 3] = np.maximum.reduceat(bottom, first)
         return result
 
-    def _owners(self) -> Ints:
+    def owners(self) -> Ints:
         """`(R,)` the mask that each run belongs to."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return ragged.owners(self.offsets)
 
 
 def concatenate(many: Iterable[Masks]) -> Masks:
@@ -173,14 +181,12 @@ def concatenate(many: Iterable[Masks]) -> Masks:
     >>> concatenate([one, one]).area().tolist()
     [2.0, 2.0]
     """
-    parts = list(many)
+    masks = list(many)
     none = np.empty(0, np.int64)
-    return Masks(
-        np.concatenate([none, *(m.starts for m in parts)]),
-        np.concatenate([none, *(m.ends for m in parts)]),
-        ragged.offsets(np.concatenate([none, *(np.diff(m.offsets) for m in parts)])),
-        np.concatenate([none.reshape(0, 2), *(m.sizes for m in parts)]),
-    )
+    starts = np.concatenate([none, *(m.starts for m in masks)])
+    ends = np.concatenate([none, *(m.ends for m in masks)])
+    sizes = np.concatenate([none.reshape(0, 2), *(m.sizes for m in masks)])
+    return Masks(starts, ends, ragged.chained(m.offsets for m in masks), sizes)
 
 
 def common(masks: Masks, others: Masks, i: Ints, j: Ints) -> Floats:
@@ -197,47 +203,86 @@ def common(masks: Masks, others: Masks, i: Ints, j: Ints) -> Floats:
     """
     if not np.array_equal(masks.sizes[i], others.sizes[j]):
         raise ValueError("masks in frames of different size share no pixels")
-    base = _bases(others.sizes)  # numbers the pixels of all the others through
-    starts = np.concatenate([[-1], others.starts + base[others._owners()]])
-    lengths = np.concatenate([[0], others.ends - others.starts])
-    before = ragged.offsets(lengths)
-
-    def covered(pixel: Ints) -> Ints:
-        """How many pixels of all the others come before."""
-        run = np.searchsorted(starts, pixel, "right") - 1
-        return np.asarray(before[run] + np.minimum(pixel - starts[run], lengths[run]))
-
+    base = _bases(others.sizes)
+    runs = _NumberedRuns.of(others, base)
     result = np.zeros(len(i))
     counts = np.diff(masks.offsets)[i]
-    for a, b in _portions(counts):
-        runs = ragged.spans(masks.offsets[i[a:b]], counts[a:b])
-        shift = np.repeat(base[j[a:b]], counts[a:b])
-        shared = covered(masks.ends[runs] + shift) - covered(masks.starts[runs] + shift)
-        result[a:b] = _sums(shared, ragged.offsets(counts[a:b]))
+    for start, end in ragged.portions(counts, STEP):
+        part = counts[start:end]
+        run = ragged.spans(masks.offsets[i[start:end]], part)
+        shift = np.repeat(base[j[start:end]], part)
+        shared = runs.before(masks.ends[run] + shift) - runs.before(masks.starts[run] + shift)
+        result[start:end] = _sums(shared, ragged.offsets(part))
     return result
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _NumberedRuns:
+    """The runs of all masks, with their pixels numbered through.
+
+    Attributes:
+        starts: `(R + 1,)` where each begins, ascending; an empty run before all comes first.
+        lengths: `(R + 1,)` number of pixels.
+        offsets: `(R + 2,)` number of pixels of all runs before each.
+    """
+
+    starts: Ints
+    lengths: Ints
+    offsets: Ints
+
+    @classmethod
+    def of(cls, masks: Masks, base: Ints) -> _NumberedRuns:
+        starts = np.concatenate([[-1], masks.starts + base[masks.owners()]])
+        lengths = np.concatenate([[0], masks.ends - masks.starts])
+        return cls(starts, lengths, ragged.offsets(lengths))
+
+    def before(self, pixel: Ints) -> Ints:
+        """How many pixels of the runs come before each pixel."""
+        run = np.searchsorted(self.starts, pixel, "right") - 1
+        in_run = np.minimum(pixel - self.starts[run], self.lengths[run])
+        return np.asarray(self.offsets[run] + in_run)
+
+
 def _drawn(rings: Rings, sizes: Ints, united: bool) -> Masks:
-    """The masks of one portion of outlines."""
-    owner = np.repeat(np.arange(len(rings)), np.diff(rings.offsets))  # of each ring
-    # of each ring: what is filled even-odd together
-    group = np.arange(len(owner)) if united else owner
-    whose = owner if united else np.arange(len(rings))  # of each group: the object
-    group = np.repeat(group, np.diff(rings.ring_offsets))
-    line = _lines(rings)
-    width, height = sizes[whose[group]].T
-    left, right = np.sort(line[:, 0::2], axis=1).T
-    # the columns k that have left <= FINE * k + MIDDLE < right
-    first, end = (np.clip((x + MIDDLE) // FINE, 0, width) for x in (left, right))
-    edge = np.repeat(np.arange(len(line)), end - first)
-    k = ragged.spans(first, end - first)
-    row = np.clip((_leaving(line[edge], FINE * k + MIDDLE) + MIDDLE) // FINE, 0, height[edge])
-    base = _bases(sizes[whose])
-    # in each column of each ring, an even number
-    toggles = np.sort(base[group[edge]] + k * height[edge] + row)
-    starts, ends = toggles[0::2], toggles[1::2]
-    of = np.searchsorted(base, starts, "right") - 1
-    return _united(starts - base[of], ends - base[of], whose[of], sizes)
+    """The masks of one portion of outlines.
+
+    What is filled even-odd together is a layer: a ring if rings are united, else an object. Where
+    the edges of a layer cross a column of pixels, they toggle between outside and inside.
+    """
+    ring_owner = ragged.owners(rings.offsets)
+    if united:
+        layer = np.arange(len(ring_owner))
+        owner = ring_owner
+    else:
+        layer = ring_owner
+        owner = np.arange(len(rings))
+    layer = np.repeat(layer, np.diff(rings.ring_offsets))  # of each edge
+    base = _bases(sizes[owner])
+    edge, pixel = _crossings(_lines(rings), sizes[owner[layer]])
+    toggles = np.sort(base[layer[edge]] + pixel)  # an even number in each column of a layer
+    starts = toggles[0::2]
+    ends = toggles[1::2]
+    drawn = np.searchsorted(base, starts, "right") - 1
+    return _united(starts - base[drawn], ends - base[drawn], owner[drawn], sizes)
+
+
+def _crossings(lines: Ints, frames: Ints) -> tuple[Ints, Ints]:
+    """Where edges cross columns of pixels: `(C,)` which edge, and the first pixel that is below it.
+
+    Args:
+        lines: `(V, 4)` edges in fifths of a pixel.
+        frames: `(V, 2)` width and height of the frame of each.
+    """
+    width, height = frames.T
+    left, right = np.sort(lines[:, 0::2], axis=1).T
+    # the columns that have left <= FINE * column + MIDDLE < right
+    first = np.clip((left + MIDDLE) // FINE, 0, width)
+    end = np.clip((right + MIDDLE) // FINE, 0, width)
+    edge = np.repeat(np.arange(len(lines)), end - first)
+    column = ragged.spans(first, end - first)
+    y = _leaving(lines[edge], FINE * column + MIDDLE)
+    row = np.clip((y + MIDDLE) // FINE, 0, height[edge])
+    return edge, column * height[edge] + row
 
 
 def _lines(rings: Rings) -> Ints:
@@ -256,47 +301,58 @@ def _lines(rings: Rings) -> Ints:
 
 
 def _leaving(line: Ints, u: Ints) -> Ints:
-    """`(C,)` the upper of the two points of a line between which its x goes from u to u + 1, or
-    back.
-    """
-    flat = line[:, 2] - line[:, 0] >= np.abs(line[:, 3] - line[:, 1])
-    v = np.empty(len(u), np.int64)
-    xs, ys, xe, ye = line[flat].T
-    slope, t = (ye - ys) / (xe - xs), u[flat] - xs
-    # cut to whole numbers as in C
-    v[flat] = np.minimum(ys + slope * t + 0.5, ys + slope * (t + 1) + 0.5)
-    xs, ys, xe, ye = line[~flat].T
-    slope, limit = (xe - xs) / (ye - ys), u[~flat] + 1
+    """`(C,)` the y at which a line goes from x = u to u + 1, or back: the upper of two points."""
+    dx = line[:, 2] - line[:, 0]
+    dy = np.abs(line[:, 3] - line[:, 1])
+    flat = dx >= dy
+    y = np.empty(len(u), np.int64)
+    y[flat] = _leaving_flat(line[flat], u[flat])
+    y[~flat] = _leaving_steep(line[~flat], u[~flat])
+    return y
 
-    def gone(t: Floats) -> Bools:
-        return np.asarray((xs + slope * t + 0.5 >= limit) == (slope > 0))
 
-    # the first t that is gone: solved, and put right where rounding moves it by one
+def _leaving_flat(line: Ints, u: Ints) -> Floats:
+    xs, ys, xe, ye = line.T
+    slope = (ye - ys) / (xe - xs)
+    t = u - xs
+    return np.asarray(np.minimum(ys + slope * t + 0.5, ys + slope * (t + 1) + 0.5))
+
+
+def _leaving_steep(line: Ints, u: Ints) -> Floats:
+    xs, ys, xe, ye = line.T
+    slope = (xe - xs) / (ye - ys)
+    limit = u + 1
+    # the first t at which the line has left: solved, and put right where rounding moves it by one
     t = np.clip(np.ceil((limit - 0.5 - xs) / slope), 1, ye - ys)
-    v[~flat] = ys + t - 2 + ~gone(t - 1) + ~gone(t)
-    return v
+    left_before = (xs + slope * (t - 1) + 0.5 >= limit) == (slope > 0)
+    left = (xs + slope * t + 0.5 >= limit) == (slope > 0)
+    return np.asarray(ys + t - 2 + ~left_before + ~left)
 
 
 def _united(starts: Ints, ends: Ints, owner: Ints, sizes: Ints) -> Masks:
-    """Masks of runs in any order, that may be empty or touch or overlap (`rleMerge`)."""
-    some = ends > starts
+    """Masks of runs in any order, that may be empty, touch or overlap (`rleMerge`)."""
     base = _bases(sizes)
-    shift = base[owner[some]]
-    starts, ends, owner = starts[some] + shift, ends[some] + shift, owner[some]
+    filled = ends > starts
+    owner = owner[filled]
+    origin = base[owner]
+    starts = starts[filled] + origin
+    ends = ends[filled] + origin
     order = np.argsort(starts, kind="stable")
     starts, ends, owner = starts[order], np.maximum.accumulate(ends[order]), owner[order]
-    # whether a run begins at this one, and the one before ends
+    # between which runs there is a gap; so it is before the first and after the last
     apart = np.ones(len(starts) + 1, bool)
     apart[1:-1] = starts[1:] > ends[:-1]
-    first, last = np.flatnonzero(apart[:-1]), np.flatnonzero(apart[1:])
-    shift = base[owner[first]]
-    counts = np.bincount(owner[first], minlength=len(sizes))
-    return Masks(starts[first] - shift, ends[last] - shift, ragged.offsets(counts), sizes)
+    first = np.flatnonzero(apart[:-1])
+    last = np.flatnonzero(apart[1:])
+    owner = owner[first]
+    counts = np.bincount(owner, minlength=len(sizes))
+    origin = base[owner]
+    return Masks(starts[first] - origin, ends[last] - origin, ragged.offsets(counts), sizes)
 
 
 def _bases(sizes: Ints) -> Ints:
-    """`(N,)` where the pixels of each frame begin if all are numbered through, with a gap of one
-    between frames.
+    """`(N,)` where the pixels of each frame begin when all are numbered through, one number left
+    out between frames.
     """
     return np.asarray(ragged.offsets(sizes.prod(axis=1) + 1)[:-1])
 
@@ -305,14 +361,3 @@ def _sums(values: Ints, offsets: Ints) -> Floats:
     """`(N,)` float64 sum of each group of values."""
     total = ragged.offsets(values)
     return np.asarray(total[offsets[1:]] - total[offsets[:-1]], np.float64)
-
-
-def _portions(costs: Ints) -> Iterator[tuple[int, int]]:
-    """From and to, over all items in order, each portion costing STEP at most if it is not a single
-    item.
-    """
-    total, a = ragged.offsets(costs), 0
-    while a < len(costs):
-        b = max(a + 1, int(np.searchsorted(total, total[a] + STEP, "right")) - 1)
-        yield a, b
-        a = b

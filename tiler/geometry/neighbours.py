@@ -1,40 +1,43 @@
-"""Which boxes meet which: one pair search for tiles, labels and detections, in bounded steps.
+"""Which boxes meet: one pair search for tiles, labels and detections, in bounded memory.
 
-A grid hash in numpy: each box is entered into the cells that it covers, in a grid of cells
-no smaller than itself, so into four at most. Boxes of very unequal size have grids of
-their own (the cells of one are six times those of the one before); a small box asks the
-grids of the larger ones too.
+A grid hash in numpy: each box is entered into the cells that it covers, in a grid whose cells
+are no smaller than the box, so into four at most. There is a grid for each level of size, with
+cells six times as wide as those of the one before; a small box is also looked up in the grids of
+the larger ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tiler.geometry import boxes as box
 from tiler.geometry import ragged
+from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-Found = TypeVar("Found", bound=tuple[Any, ...])
+Portion = TypeVar("Portion", bound=tuple[Any, ...])
 
-MOST = 40_000_000  # pairs that are held in memory at most
-ROOM = 1_000_000  # of few boxes
-ROOM_EACH = 40  # and so many for each box more
+MOST = 40_000_000  # pairs held in memory, at most
+ROOM = 1_000_000  # pairs held in memory for few boxes
+ROOM_EACH = 40  # pairs more for each box
 STEP = 2_000_000  # candidates held in memory at once
-CROWD = 256  # partners of a box in one cell from which on the cell is compared in blocks
-BLOCK = 2**16  # pairs of a block
+CROWD = 256  # candidates of a box in one cell, from which on the cell is compared in blocks
+BLOCK = 2**16  # pairs in a block
 COARSER = 6.0  # ratio of the cells of one grid to those of the next finer one
-ROW = 2**22  # from a cell's key to that of the cell below
+ROW = 2**22  # from the key of a cell to that of the cell below
 CELLS = 2**21  # at most, each way
-GROUPS = 2**19  # numbers of groups that have room in a key beside the cell
-LONG = 1_000_000  # candidates of one group from which the grid is the better way
+GROUPS = 2**19  # group numbers that fit into a key beside the cell
+LONG = 1_000_000  # candidates of one group from which on the grid is faster than the sweep
 SLACK = 1e-9  # of a side, for rounding
-# boxes of a crowded group that are tried, and the part of a stretch that they meet in a crowd
-SAMPLED, MOSTLY = 64, 1 / 8
+SAMPLED = 64  # boxes of a long group that are tried,
+MOSTLY = 1 / 8  # and the share of their candidates that they meet in a crowd
 FINEST = 1.0  # px; smaller boxes share the first grid
 
 
@@ -57,28 +60,17 @@ def neighbours(
     >>> [(i.tolist(), j.tolist()) for i, j in pairs]
     [([0, 1], [1, 2])]
     """
-    for i, j in _joined(boxes, boxes, group, reach, True, label):
-        yield np.minimum(i, j), np.maximum(i, j)
-
-
-def held(found: Iterator[Found], most: int) -> list[Found] | None:
-    """All of it, unless there are more pairs than these: None then, for many boxes on one spot.
-
-    >>> held(iter([(np.arange(3),), (np.arange(4),)]), 7)
-    [(array([0, 1, 2]),), (array([0, 1, 2, 3]),)]
-    """
-    total, kept = 0, []
-    for columns in found:
-        total += len(columns[0])
-        if total > most:
-            return None
-        kept.append(columns)
-    return kept
-
-
-def room(boxes: int) -> int:
-    """How many pairs of so many boxes are held in memory: large images have many without any crowd."""
-    return min(MOST, ROOM + ROOM_EACH * boxes)
+    if not len(boxes):
+        return
+    if group is not None and int(group.max()) >= GROUPS:
+        _, group = np.unique(group, return_inverse=True)
+    levels = _levels(boxes, reach)
+    for grid in _grids(boxes, levels, reach):
+        own, finer = grid.own_and_finer(boxes, levels, group)
+        own = own.in_order()
+        for stretches in (own.among_themselves(), own.looked_up(finer)):
+            for i, j in _compared(grid, boxes, boxes, stretches, own.box, label):
+                yield np.minimum(i, j), np.maximum(i, j)
 
 
 def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tuple[Ints, Ints]]:
@@ -87,13 +79,27 @@ def meetings(boxes: Floats, others: Floats, reach: float = 0.0) -> Iterator[tupl
     >>> list(meetings(np.array([[0, 0, 4, 4.0]]), np.array([[4, 0, 9, 9], [3, 3, 9, 9.0]])))
     [(array([0]), array([1]))]
     """
-    yield from _joined(boxes, others, None, reach, False)
+    if not len(boxes) or not len(others):
+        return
+    levels = _levels(boxes, reach)
+    other_levels = _levels(others, reach)
+    all_levels = np.concatenate([levels, other_levels])
+    for grid in _grids(np.concatenate([boxes, others]), all_levels, reach):
+        own, finer = grid.own_and_finer(boxes, levels)
+        other_own, other_finer = grid.own_and_finer(others, other_levels)
+        other_own = other_own.in_order()
+        for asking in (own, finer):
+            stretches = other_own.looked_up(asking)
+            yield from _compared(grid, boxes, others, stretches, other_own.box)
+        own = own.in_order()
+        for j, i in _compared(grid, others, boxes, own.looked_up(other_finer), own.box):
+            yield i, j
 
 
 def alike(
     boxes: Floats, others: Floats, group: Ints, other_group: Ints, iou: float = 0.0
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Every box with the others of its group that it may overlap by so much, in portions; with 0,
+    """Every box with the others of its group that may reach an IoU with it, in portions; with 0,
     all that it meets.
 
     A sweep: the others of a group in the order of their left sides, of which an IoU leaves a
@@ -102,264 +108,257 @@ def alike(
     Args:
         boxes: `(N, 4)`, others: `(M, 4)`, both finite; those without size meet none.
         group: `(N,)` and `(M,)` only boxes of the same group are paired.
-        iou: pairs of less may be left out; that they have as much is for the caller to see.
+        iou: pairs below it may be left out; the caller computes which are.
 
     Yields:
         Indices i of boxes, ascending but for those of long groups, and j of others.
 
-    >>> pairs = alike(np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 3], [3, 0, 7, 4.0]]), np.array([0]), np.array([0, 0]), 0.5)
+    >>> boxes, others = np.array([[0, 0, 4, 4.0]]), np.array([[0, 0, 4, 3], [3, 0, 7, 4.0]])
+    >>> pairs = alike(boxes, others, np.array([0]), np.array([0, 0]), iou=0.5)
     >>> [(i.tolist(), j.tolist()) for i, j in pairs]
     [([0], [0])]
     """
-    here, there = _sized(boxes), _sized(others)
-    if not len(here) or not len(there):
+    asking, candidates = _members(boxes, others, group, other_group)
+    if not len(asking.box):
         return
-    numbers, dense = np.unique(other_group[there], return_inverse=True)
-    at = np.minimum(np.searchsorted(numbers, group[here]), len(numbers) - 1)
-    known = numbers[at] == group[here]
-    here, at = here[known], at[known]
-    if not len(here):
-        return
-    widest = np.zeros(len(numbers))
-    wide = boxes[here, 2] - boxes[here, 0]
-    wide_others = others[there, 2] - others[there, 0]
-    np.maximum.at(widest, dense, wide_others)
-    order = np.lexsort((others[there, 0], dense))
-    dense, there = dense[order], there[order]
-    left = boxes[here, 0]
-    # x of another begins no further left than an IoU allows, and no further right
-    low = (
-        left
-        - (np.minimum(widest[at], wide * (1 / iou - 1)) if iou > 0 else widest[at])
-        - SLACK * wide
-    )
-    high = left + wide * (1 - iou) + SLACK * wide
-    origin = min(float(low.min()), float(others[there, 0].min()))
-    span = max(float(high.max()), float(others[there, 0].max())) - origin + 1
-    key = dense * span + (others[there, 0] - origin)
-    near = span * 2.0**-40 * len(numbers)  # what the keys may have lost
-    first = np.searchsorted(key, at * span + (low - origin) - near)
-    count = np.searchsorted(key, at * span + (high - origin) + near, "right") - first
-    total = np.bincount(at, count, minlength=len(numbers))
-    crowded = (total > LONG) & (
-        total > LONG / 1000 * (np.bincount(at, minlength=len(numbers)) + np.bincount(dense))
-    )
-    swept = ~crowded[at]
-    yield from _swept(
-        boxes, others, here[swept], there, first[swept], count[swept], group, other_group
-    )
-    for number in np.flatnonzero(crowded):
-        one, other = here[at == number], there[dense == number]
-        spans = first[at == number] - np.searchsorted(dense, number), count[at == number]
-        if _mostly(boxes, others, one, other, spans):
-            found = _in_blocks(boxes, others, one, other, spans)
-        else:
-            found = meetings(boxes[one], others[other])
-        for i, j in found:
-            yield one[i], other[j]
+    candidates = candidates.take(np.lexsort((others[candidates.box, 0], candidates.group)))
+    stretches = _stretches(boxes, others, asking, candidates, iou)
+    long = _long_groups(stretches, candidates)
+    short = stretches.take(~long[stretches.key])
+    yield from _swept(boxes, others, short, candidates.box, group, other_group)
+    for number in np.flatnonzero(long):
+        of_group = stretches.take(stretches.key == number)
+        if _crowd(boxes, others, of_group, candidates.box):
+            yield from _in_blocks(boxes, others, of_group, candidates.box)
+            continue
+        members = candidates.box[candidates.group == number]
+        for i, j in meetings(boxes[of_group.box], others[members]):
+            yield of_group.box[i], members[j]
 
 
-def _mostly(
-    boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]
-) -> bool:
-    """Whether boxes meet a good part of others in their stretches, by a few of them."""
-    some = np.linspace(0, len(one) - 1, min(len(one), SAMPLED)).astype(np.int64)
-    first, count = spans[0][some], spans[1][some]
-    i, j = np.repeat(one[some], count), other[ragged.spans(first, count)]
-    return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
+def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
+    """`(P,)` whether boxes i meet others j: as near as `reach` on both axes, or overlapping."""
+    result = np.ones(len(i), bool)
+    for axis in (0, 1):
+        gap = np.maximum(boxes[i, axis], others[j, axis])
+        gap -= np.minimum(boxes[i, axis + 2], others[j, axis + 2])
+        result &= _near(gap, reach)
+    return result
 
 
-def _in_blocks(
-    boxes: Floats, others: Floats, one: Ints, other: Ints, spans: tuple[Ints, Ints]
-) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes and others that meet, by their places, all of some boxes after the other, each with a
-    stretch of others.
+def held(found: Iterator[Portion], most: int) -> list[Portion] | None:
+    """All portions, or None if they have more pairs than `most` together: many boxes on one spot.
+
+    >>> held(iter([(np.arange(3),), (np.arange(4),)]), 7)
+    [(array([0, 1, 2]),), (array([0, 1, 2, 3]),)]
     """
-    first, end = spans[0], spans[0] + spans[1]
-    step = max(1, BLOCK // max(1, int(spans[1].max())))
-    for at in range(0, len(one), step):
-        rows = slice(at, at + step)
-        low, high = int(first[rows].min()), int(end[rows].max())
-        i, j = np.nonzero(_meet(boxes[one[rows]], others[other[low:high]], 0.0))
-        if len(i):
-            yield i + at, j + low
+    total = 0
+    portions = []
+    for portion in found:
+        total += len(portion[0])
+        if total > most:
+            return None
+        portions.append(portion)
+    return portions
 
 
-def _sized(boxes: Floats) -> Ints:
-    return np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+def room(boxes: int) -> int:
+    """How many pairs to hold in memory for this number of boxes.
 
-
-def _swept(
-    boxes: Floats,
-    others: Floats,
-    here: Ints,
-    there: Ints,
-    first: Ints,
-    count: Ints,
-    group: Ints,
-    other_group: Ints,
-) -> Iterator[tuple[Ints, Ints]]:
-    """Each box with `count` others from `first` on, as far as they meet."""
-    for at, end in _portions(ragged.offsets(count)):
-        i = np.repeat(here[at:end], count[at:end])
-        j = there[ragged.spans(first[at:end], count[at:end])]
-        met = np.minimum(boxes[i, 3], others[j, 3]) > np.maximum(boxes[i, 1], others[j, 1])
-        i, j = i[met], j[met]
-        met = (np.minimum(boxes[i, 2], others[j, 2]) > np.maximum(boxes[i, 0], others[j, 0])) & (
-            group[i] == other_group[j]
-        )
-        yield i[met], j[met]
-
-
-def _portions(total: Ints) -> Iterator[tuple[int, int]]:
-    """Stretches of groups that have about `STEP` elements together, or are one group; `total` are
-    offsets.
+    Large images have many pairs without any crowd.
     """
-    at, end = 0, len(total) - 1
-    while at < end:
-        then = max(at + 1, int(np.searchsorted(total, total[at] + STEP, "right")) - 1)
-        yield at, then
-        at = then
+    return min(MOST, ROOM + ROOM_EACH * boxes)
 
 
-def _joined(
-    boxes: Floats,
-    others: Floats,
-    group: Ints | None,
-    reach: float,
-    same: bool,
-    label: Ints | None = None,
-) -> Iterator[tuple[Ints, Ints]]:
-    if not len(boxes) or not len(others):
-        return
-    if group is not None and int(group.max()) >= GROUPS:
-        _, group = np.unique(group, return_inverse=True)
-    origin = np.minimum(boxes[:, :2].min(axis=0), others[:, :2].min(axis=0)) - reach
-    ends = np.maximum(boxes[:, 2:].max(axis=0), others[:, 2:].max(axis=0)) + reach
-    span = float((ends - origin).max())
-    left = _levels(boxes, reach)
-    right = left if same else _levels(others, reach)
-    for level in sorted({*left.tolist(), *right.tolist()}):
-        grid = _Grid(origin, max(FINEST * COARSER ** float(level), span / CELLS), reach)
-        here, coarse = np.flatnonzero(right == level), np.flatnonzero(left == level)
-        finer = np.flatnonzero(left < level)
-        entries = _sorted(grid.entered(others, here, group))
-        # the boxes of this grid and of finer ones ask it; of two sets, the coarse ones' grid is
-        # asked as well
-        asked = entries if same else grid.entered(boxes, coarse, group)
-        yield from _matched(grid, boxes, others, asked, entries, same, label)
-        yield from _matched(
-            grid, boxes, others, grid.entered(boxes, finer, group), entries, False, label
-        )
-        if not same:
-            small = grid.entered(others, np.flatnonzero(right < level), group)
-            for j, i in _matched(
-                grid, others, boxes, small, _sorted(grid.entered(boxes, coarse, group)), False
-            ):
-                yield i, j
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stretches(Columns):
+    """Boxes, each with a stretch of a list of candidates to compare it with.
+
+    Attributes:
+        box: `(K,)` the box.
+        key: `(K,)` the cell, or the group, that it is looked up in.
+        first: `(K,)` where its candidates begin in the list.
+        count: `(K,)` how many candidates it has.
+    """
+
+    box: Ints
+    key: Ints
+    first: Ints
+    count: Ints
+
+    def part(self, start: int, end: int) -> _Stretches:
+        """Those from `start` to `end`, without copying."""
+        rows = slice(start, end)
+        return _Stretches(self.box[rows], self.key[rows], self.first[rows], self.count[rows])
+
+    def portions(self) -> Iterator[_Stretches]:
+        """Parts with about `STEP` candidates together, or of one box."""
+        for start, end in ragged.portions(self.count, STEP):
+            yield self.part(start, end)
+
+    def pairs(self, candidates: Ints) -> tuple[Ints, Ints]:
+        """Each box with each of its candidates."""
+        i = np.repeat(self.box, self.count)
+        j = candidates[ragged.spans(self.first, self.count)]
+        return i, j
+
+    def whole_stretch(self) -> slice:
+        """The stretch of the first box, which holds those of all in a block of the grid."""
+        start = int(self.first[0])
+        return slice(start, start + int(self.count[0]))
+
+    def blocks(self) -> Iterator[_Stretches]:
+        """Parts with about `BLOCK` pairs, each of one key; the keys must be in order."""
+        firsts = ragged.firsts(self.key).tolist()
+        for start, end in pairwise([*firsts, len(self.key)]):
+            rows = max(1, BLOCK // int(self.count[start]))
+            for at in range(start, end, rows):
+                yield self.part(at, min(at + rows, end))
 
 
-def _levels(boxes: Floats, reach: float) -> Ints:
-    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) + reach
-    coarse = np.log(np.maximum(sides, FINEST) / FINEST) / np.log(COARSER)
-    return np.asarray(np.ceil(coarse - 1e-9), np.int64)
+# The grid
 
 
-Entries = tuple["Ints", "Ints"]  # keys, and the box of each
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entries(Columns):
+    """Boxes entered into cells.
+
+    Attributes:
+        key: `(E,)` the number of the cell, with that of the group.
+        box: `(E,)` the box that covers it.
+    """
+
+    key: Ints
+    box: Ints
+
+    def in_order(self) -> _Entries:
+        """In the order of their cells."""
+        return self.take(np.argsort(self.key, kind="stable"))
+
+    def among_themselves(self) -> _Stretches:
+        """Each of these entries with those after it in its cell."""
+        first = np.arange(1, len(self.key) + 1)
+        return _Stretches(self.box, self.key, first, self._cell_ends() - first)
+
+    def looked_up(self, asking: _Entries) -> _Stretches:
+        """Other entries with those of these, which are in order, that share their cells."""
+        if not len(self.key) or not len(asking.key):
+            none = np.empty(0, np.int64)
+            return _Stretches(none, none, none, none)
+        first = np.minimum(np.searchsorted(self.key, asking.key), len(self.key) - 1)
+        shared = self.key[first] == asking.key
+        first = first[shared]
+        count = self._cell_ends()[first] - first
+        return _Stretches(asking.box[shared], asking.key[shared], first, count)
+
+    def _cell_ends(self) -> Ints:
+        """`(E,)` where the cell of each entry ends."""
+        firsts = ragged.firsts(self.key)
+        edges = np.append(firsts, len(self.key))
+        return np.repeat(edges[1:], np.diff(edges))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Grid:
-    """Cells of one size. Boxes are taken half the reach larger."""
+    """Cells of one size. Boxes are taken half the reach larger.
 
+    Attributes:
+        level: each level is coarser than the one before.
+        origin: `(2,)` x and y where the first cell begins.
+        side: of a cell, px.
+        reach: see `neighbours`.
+    """
+
+    level: int
     origin: Floats
-    cell: float
+    side: float
     reach: float
 
-    def cells(self, values: Floats, axis: int) -> Ints:
-        """In which column (axis 0) or row of cells values lie."""
-        return np.asarray((values - self.origin[axis]) / self.cell, np.int64)
+    def own_and_finer(
+        self, boxes: Floats, levels: Ints, group: Ints | None = None
+    ) -> tuple[_Entries, _Entries]:
+        """The boxes of this level, and those of finer ones."""
+        own = self.entered(boxes, np.flatnonzero(levels == self.level), group)
+        finer = self.entered(boxes, np.flatnonzero(levels < self.level), group)
+        return own, finer
 
-    def entered(self, boxes: Floats, index: Ints, group: Ints | None) -> Entries:
-        """The cells that the boxes at `index` cover, and which box covers each."""
+    def entered(self, boxes: Floats, index: Ints, group: Ints | None) -> _Entries:
+        """The cells that the boxes at `index` cover: at most four, as no box is larger than one."""
         half = self.reach / 2
-        x0, y0 = (self.cells(boxes[index, axis] - half, axis) for axis in (0, 1))
-        x1, y1 = (self.cells(boxes[index, axis + 2] + half, axis) for axis in (0, 1))
-        first = _key(x0, y0, None if group is None else group[index])
-        wide, tall = x1 > x0, y1 > y0
-        keys, owners = [first], [index]
-        for there, step in ((wide, 1), (tall, ROW), (wide & tall, ROW + 1)):
-            keys.append(first[there] + step)
-            owners.append(index[there])
-        return np.concatenate(keys), np.concatenate(owners)
+        left = self.places(boxes[index, 0] - half, 0)
+        top = self.places(boxes[index, 1] - half, 1)
+        wide = self.places(boxes[index, 2] + half, 0) > left
+        tall = self.places(boxes[index, 3] + half, 1) > top
+        corner = _cell(left, top)
+        if group is not None:
+            corner = group[index] * ROW**2 + corner
+        keys = [corner]
+        covering = [index]
+        for where, step in ((wide, 1), (tall, ROW), (wide & tall, ROW + 1)):
+            keys.append(corner[where] + step)
+            covering.append(index[where])
+        return _Entries(np.concatenate(keys), np.concatenate(covering))
 
-    def corners(self, boxes: Floats, index: Ints) -> Ints:
-        """The keys of the cells in which boxes begin."""
-        x, y = (self.cells(boxes[index, axis] - self.reach / 2, axis) for axis in (0, 1))
-        return _key(x, y, None)
+    def places(self, values: Floats, axis: int) -> Ints:
+        """In which column (axis 0) or row (axis 1) of cells values lie."""
+        return np.asarray((values - self.origin[axis]) / self.side, np.int64)
 
-    def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, key: Ints | int) -> Bools:
+    def beginning(self, x: Floats, y: Floats) -> Ints:
+        """The cells in which boxes begin that have these top left corners."""
+        half = self.reach / 2
+        return _cell(self.places(x - half, 0), self.places(y - half, 1))
+
+    def all_begin_in(self, cell: int, boxes: Floats) -> bool:
+        return bool((self.beginning(boxes[:, 0], boxes[:, 1]) == cell).all())
+
+    def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, cell: Ints | int) -> Bools:
         """Whether a pair counts in a cell: one that shares several does in that with the corner
         where both begin.
         """
-        x, y = (
-            self.cells(np.maximum(boxes[i, axis], others[j, axis]) - self.reach / 2, axis)
-            for axis in (0, 1)
-        )
-        return np.asarray(_key(x, y, None) == key)
+        x = np.maximum(boxes[i, 0], others[j, 0])
+        y = np.maximum(boxes[i, 1], others[j, 1])
+        return np.asarray(self.beginning(x, y) == cell)
 
 
-def _sorted(entries: Entries) -> Entries:
-    key, owner = entries
-    order = np.argsort(key, kind="stable")
-    return key[order], owner[order]
+def _grids(boxes: Floats, levels: Ints, reach: float) -> Iterator[_Grid]:
+    """The grid of each level that boxes are of, from fine to coarse."""
+    origin = box.top_left(boxes).min(axis=0) - reach
+    end = box.bottom_right(boxes).max(axis=0) + reach
+    smallest = float((end - origin).max()) / CELLS
+    for level in np.unique(levels).tolist():
+        side = FINEST * COARSER ** float(level)
+        yield _Grid(level, origin, max(side, smallest), reach)
 
 
-def _key(x: Ints, y: Ints, group: Ints | None) -> Ints:
-    """One number for a cell of a group: 22 bits each way leave 19 for the group."""
-    key = y * ROW + x
-    return key if group is None else group * ROW**2 + key
+def _levels(boxes: Floats, reach: float) -> Ints:
+    """`(N,)` the finest grid whose cells are no smaller than the box."""
+    side = box.sides(boxes).max(axis=1) + reach
+    level = np.log(np.maximum(side, FINEST) / FINEST) / np.log(COARSER)
+    return np.asarray(np.ceil(level - 1e-9), np.int64)
 
 
-def _matched(
+def _cell(x: Ints, y: Ints) -> Ints:
+    """One number for a cell: 22 bits each way, which leaves 19 for the group."""
+    return y * ROW + x
+
+
+def _compared(
     grid: _Grid,
     boxes: Floats,
     others: Floats,
-    asked: Entries,
-    entries: Entries,
-    same: bool,
+    stretches: _Stretches,
+    candidates: Ints,
     label: Ints | None = None,
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes with the entered others of their cells that they meet. `same`: those that ask are the
-    entries themselves.
-    """
-    keys, owners = entries
-    wanted, asking = asked
-    if not len(wanted) or not len(keys):
-        return
-    starts = ragged.firsts(keys)
-    # of each one's cell
-    ends = np.repeat(np.append(starts[1:], len(keys)), np.diff(np.append(starts, len(keys))))
-    if same:
-        first = np.arange(1, len(keys) + 1)
-        count = ends - first
-    else:
-        first = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        there = keys[first] == wanted
-        wanted, asking, first = wanted[there], asking[there], first[there]
-        count = ends[first] - first
-    crowded = count >= CROWD
+    """Boxes with those candidates among the others of their cells that they meet."""
+    crowded = stretches.count >= CROWD
     if crowded.any():
-        asked = (wanted[crowded], asking[crowded])
-        spans = (first[crowded], count[crowded])
-        yield from _compared(grid, boxes, others, asked, owners, spans, label)
-        few = ~crowded
-        wanted, asking, first, count = wanted[few], asking[few], first[few], count[few]
-    for at, end in _portions(ragged.offsets(count)):
-        part = count[at:end]
-        i = np.repeat(asking[at:end], part)
-        j = owners[ragged.spans(first[at:end], part)]
-        key = np.repeat(wanted[at:end], part)
+        crowds = stretches.take(crowded)
+        yield from _compared_in_blocks(grid, boxes, others, crowds, candidates, label)
+        stretches = stretches.take(~crowded)
+    for part in stretches.portions():
+        i, j = part.pairs(candidates)
+        key = np.repeat(part.key, part.count)
         near = met(boxes, others, i, j, grid.reach)
         i, j, key = i[near], j[near], key[near]
         once = grid.counts(boxes, others, i, j, key % ROW**2)
@@ -367,73 +366,191 @@ def _matched(
             yield i[once], j[once]
 
 
-def _compared(
+def _compared_in_blocks(
     grid: _Grid,
     boxes: Floats,
     others: Floats,
-    asked: Entries,
-    owners: Ints,
-    spans: tuple[Ints, Ints],
+    stretches: _Stretches,
+    candidates: Ints,
     label: Ints | None,
 ) -> Iterator[tuple[Ints, Ints]]:
-    """The same for crowded cells: in blocks, each box of a cell with a stretch of the others there.
-
-    Args:
-        spans: the first of its others of each that asks, and how many these are; those of one cell
-            end in one place.
-    """
-    order = np.argsort(asked[0], kind="stable")
-    (key, asking), (first, count) = (
-        tuple(column[order] for column in columns) for columns in (asked, spans)
-    )
-    begin = ragged.firsts(key)
-    for at, end in zip(begin.tolist(), [*begin[1:].tolist(), len(key)], strict=True):
-        last = int(first[at] + count[at])
-        step = max(1, BLOCK // int(count[at]))
-        for low in range(at, end, step):
-            rows = slice(low, min(low + step, end))
-            start = int(first[low])
-            i, j = asking[rows], owners[start:last]
-            if (
-                label is not None
-                and (label[i] == label[i[0]]).all()
-                and (label[j] == label[i[0]]).all()
-            ):
-                continue
-            met = _meet(boxes[i], others[j], grid.reach)
-            if first[rows][-1] > start:  # of two boxes of one cell, only one asks
-                met &= np.arange(start, last) >= first[rows, None]
-            row, column = np.nonzero(met)
-            here = key[low] % ROW**2
-            at_home = all(
-                bool((grid.corners(b, k) == here).all()) for b, k in ((boxes, i), (others, j))
-            )
-            i, j = i[row], j[column]
-            if not at_home:
-                once = grid.counts(boxes, others, i, j, here)
-                i, j = i[once], j[once]
-            if len(i):
-                yield i, j
+    """The same for crowded cells, in blocks: boxes of a cell with a stretch of the others there."""
+    by_cell = stretches.take(np.argsort(stretches.key, kind="stable"))
+    for block in by_cell.blocks():
+        partners = candidates[block.whole_stretch()]
+        if label is not None and _of_one_label(label, block.box, partners):
+            continue
+        i, j = _pairs_of_block(grid, boxes, others, block, partners)
+        if len(i):
+            yield i, j
 
 
-def _meet(boxes: Floats, others: Floats, reach: float) -> Bools:
-    """`(N, M)` which boxes meet which."""
-    met = np.ones((len(boxes), len(others)), bool)
+def _pairs_of_block(
+    grid: _Grid, boxes: Floats, others: Floats, block: _Stretches, partners: Ints
+) -> tuple[Ints, Ints]:
+    """Boxes of one cell with those of their partners that they meet, if the pair counts there."""
+    box_here = boxes[block.box]
+    other_here = others[partners]
+    near = _all_met(box_here, other_here, grid.reach)
+    skipped = block.first - block.first[0]
+    if skipped[-1]:  # of two boxes of one cell, only one asks
+        near &= np.arange(len(partners)) >= skipped[:, None]
+    row, column = np.nonzero(near)
+    i, j = block.box[row], partners[column]
+    cell = int(block.key[0] % ROW**2)
+    if grid.all_begin_in(cell, box_here) and grid.all_begin_in(cell, other_here):
+        return i, j
+    once = grid.counts(boxes, others, i, j, cell)
+    return i[once], j[once]
+
+
+def _of_one_label(label: Ints, boxes: Ints, partners: Ints) -> bool:
+    """Whether boxes and partners all have the same label."""
+    first = label[boxes[0]]
+    return bool((label[boxes] == first).all() and (label[partners] == first).all())
+
+
+def _all_met(boxes: Floats, others: Floats, reach: float) -> Bools:
+    """`(N, M)` whether each box meets each of the others, as `met` has it."""
+    result = np.ones((len(boxes), len(others)), bool)
     for axis in (0, 1):
         gap = np.maximum(boxes[:, axis, None], others[:, axis])
         gap -= np.minimum(boxes[:, axis + 2, None], others[:, axis + 2])
-        met &= (gap <= reach) if reach > 0 else (gap < 0)
-    return met
+        result &= _near(gap, reach)
+    return result
 
 
-def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
-    met = np.ones(len(i), bool)
-    for axis in (0, 1):
-        gap = np.maximum(boxes[i, axis], others[j, axis]) - np.minimum(
-            boxes[i, axis + 2], others[j, axis + 2]
-        )
-        met &= (gap <= reach) if reach > 0 else (gap < 0)
-    return met
+def _near(gap: Floats, reach: float) -> Bools:
+    """Whether a gap is within reach; without a reach boxes must overlap, not only touch."""
+    if reach > 0:
+        return gap <= reach
+    return gap < 0
+
+
+# The sweep
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Members(Columns):
+    """Boxes with the numbers of their groups, counted from 0."""
+
+    box: Ints
+    group: Ints
+
+    def groups(self) -> int:
+        """How many groups there are; the boxes are in their order."""
+        return int(self.group[-1]) + 1
+
+
+def _members(
+    boxes: Floats, others: Floats, group: Ints, other_group: Ints
+) -> tuple[_Members, _Members]:
+    """The boxes that have any others in their group, and those others; only boxes of some size."""
+    sized = _sized(boxes)
+    other_sized = _sized(others)
+    groups, numbers = np.unique(other_group[other_sized], return_inverse=True)
+    candidates = _Members(other_sized, numbers)
+    if not len(groups):
+        none = np.empty(0, np.int64)
+        return _Members(none, none), candidates
+    number = np.minimum(np.searchsorted(groups, group[sized]), len(groups) - 1)
+    known = groups[number] == group[sized]
+    return _Members(sized, number).take(known), candidates
+
+
+def _sized(boxes: Floats) -> Ints:
+    """The indices of boxes whose area is not 0."""
+    return np.flatnonzero((box.bottom_right(boxes) > box.top_left(boxes)).all(axis=1))
+
+
+def _stretches(
+    boxes: Floats, others: Floats, asking: _Members, candidates: _Members, iou: float
+) -> _Stretches:
+    """Each box with the candidates of its group that begin where an IoU allows it.
+
+    A key holds group and left side, so that one search answers for all groups.
+    """
+    low, high = _reachable(boxes, others, asking, candidates, iou)
+    left = others[candidates.box, 0]
+    origin = min(float(low.min()), float(left.min()))
+    span = max(float(high.max()), float(left.max())) - origin + 1
+    keys = candidates.group * span + (left - origin)
+    base = asking.group * span
+    rounding = span * 2.0**-40 * candidates.groups()  # what the keys may have lost
+    first = np.searchsorted(keys, base + (low - origin) - rounding)
+    end = np.searchsorted(keys, base + (high - origin) + rounding, "right")
+    return _Stretches(asking.box, asking.group, first, end - first)
+
+
+def _reachable(
+    boxes: Floats, others: Floats, asking: _Members, candidates: _Members, iou: float
+) -> tuple[Floats, Floats]:
+    """`(K,)` the least and the largest left side of candidates that an IoU with each box allows."""
+    other_width = others[candidates.box, 2] - others[candidates.box, 0]
+    widest = np.zeros(candidates.groups())
+    np.maximum.at(widest, candidates.group, other_width)
+    left = boxes[asking.box, 0]
+    width = boxes[asking.box, 2] - left
+    before = widest[asking.group]
+    if iou > 0:
+        before = np.minimum(before, width * (1 / iou - 1))
+    slack = SLACK * width
+    return left - before - slack, left + width * (1 - iou) + slack
+
+
+def _long_groups(stretches: _Stretches, candidates: _Members) -> Bools:
+    """`(G,)` the groups with so long stretches that the sweep would be slow."""
+    members = np.bincount(candidates.group)
+    asking = np.bincount(stretches.key, minlength=len(members))
+    total = np.bincount(stretches.key, stretches.count, minlength=len(members))
+    return np.asarray((total > LONG) & (total > LONG / 1000 * (asking + members)))
+
+
+def _swept(
+    boxes: Floats,
+    others: Floats,
+    stretches: _Stretches,
+    candidates: Ints,
+    group: Ints,
+    other_group: Ints,
+) -> Iterator[tuple[Ints, Ints]]:
+    """Each box with its candidates, as far as they meet; y first, which leaves the fewest."""
+    for part in stretches.portions():
+        i, j = part.pairs(candidates)
+        near = _overlap_along(1, boxes, others, i, j)
+        i, j = i[near], j[near]
+        near = _overlap_along(0, boxes, others, i, j) & (group[i] == other_group[j])
+        yield i[near], j[near]
+
+
+def _overlap_along(axis: int, boxes: Floats, others: Floats, i: Ints, j: Ints) -> Bools:
+    """`(P,)` whether boxes i and others j overlap in x (axis 0) or in y."""
+    end = np.minimum(boxes[i, axis + 2], others[j, axis + 2])
+    start = np.maximum(boxes[i, axis], others[j, axis])
+    return np.asarray(end > start)
+
+
+def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints) -> bool:
+    """Whether boxes meet a good part of their candidates, as a sample of them tells."""
+    count = len(stretches.box)
+    tried = np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64)
+    i, j = stretches.take(tried).pairs(candidates)
+    return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
+
+
+def _in_blocks(
+    boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints
+) -> Iterator[tuple[Ints, Ints]]:
+    """Boxes with their candidates that they meet, all of some boxes after the other."""
+    step = max(1, BLOCK // max(1, int(stretches.count.max())))
+    for start in range(0, len(stretches.box), step):
+        block = stretches.part(start, start + step)
+        low = int(block.first.min())
+        high = int((block.first + block.count).max())
+        partners = candidates[low:high]
+        row, column = np.nonzero(_all_met(boxes[block.box], others[partners], 0.0))
+        if len(row):
+            yield block.box[row], partners[column]
 
 
 def collected(portions: Iterator[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:

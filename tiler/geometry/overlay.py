@@ -1,8 +1,8 @@
 """Areas: every call into GEOS that makes new shapes of old ones, guarded in one place.
 
-Outlines that touch, that run along each other or that differ in the last bit only give lines and
-points beside areas, and now and then an error instead of either. What leaves this module is
-polygons: where GEOS cannot do it in full precision, it is done on a grid of `GRAIN` px.
+For outlines that touch, run along each other or differ in the last bit only, GEOS returns lines and
+points beside areas, and sometimes raises an error. This module returns polygons only: where GEOS
+fails in full precision, the operation is done on a grid of `GRAIN` px.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.geometry import neighbours
+from tiler.geometry import neighbours, ragged
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
 POLYGON, MULTIPOLYGON = 3, 6  # shapely's type ids
 GRAIN = 2.0**-16  # px; coordinates are rounded to it where GEOS needs that
-MANY = 256  # rings of one object, from which on those that meet no other are put aside
+MANY = 256  # rings of one object; of more, those that meet no other are put aside
 TOUCH = 1e-9  # px
-CELLS = 1_000_000  # points beside faces held in memory at once
+CELLS = 1_000_000  # comparisons of faces with edges held in memory at once
 
 # Each crossing makes a face, and faces are compared with all edges: an outline of some hundred
-# points at random would take gigabytes. Masks traced by a detector cross themselves a few times.
+# random points would take gigabytes. Masks traced by a detector cross themselves a few times.
 CROSSINGS = 100  # that any outline may have, and one more for each of its points,
-MOST_CROSSINGS = 2000  # up to these
-FEW = 16  # points, which cannot cross more often
-# pairs of edges that are near each other, from which on it is not worth the search
-CLOSE = 5_000_000
+MOST_CROSSINGS = 2000  # up to this number
+FEW = 16  # points, whose edges cannot cross that often
+CLOSE = 5_000_000  # pairs of edges near each other, after which the search ends
 TANGLED = (
     f"the outline crosses itself too often, expected at most {CROSSINGS} times and once more a "
     "point"
@@ -40,18 +39,22 @@ TANGLED = (
 def areal(shapes: Objects) -> Objects:
     """`(N,)` the areas of geometries, without their lines and points.
 
-    >>> mixed = shapely.from_wkt("GEOMETRYCOLLECTION (LINESTRING (0 0, 1 1), POLYGON ((0 0, 4 0, 4 2, 0 0)))")
+    >>> triangle = "POLYGON ((0 0, 4 0, 4 2, 0 0))"
+    >>> mixed = shapely.from_wkt(f"GEOMETRYCOLLECTION (LINESTRING (0 0, 1 1), {triangle})")
     >>> areal(np.array([mixed, shapely.Point(1, 1)])).tolist()
     [<MULTIPOLYGON (((0 0, 4 0, 4 2, 0 0)))>, <POLYGON EMPTY>]
     """
     kind = shapely.get_type_id(shapes)
-    other = np.flatnonzero((kind != POLYGON) & (kind != MULTIPOLYGON))
-    if not len(other):
+    mixed = np.flatnonzero((kind != POLYGON) & (kind != MULTIPOLYGON))
+    if not len(mixed):
         return shapes
     result = shapes.copy()
-    for i in other:
+    for i in mixed:
         polygons = _polygons(shapes[i])
-        result[i] = shapely.multipolygons(polygons) if len(polygons) else shapely.Polygon()
+        if len(polygons):
+            result[i] = shapely.multipolygons(polygons)
+        else:
+            result[i] = shapely.Polygon()
     return result
 
 
@@ -71,11 +74,11 @@ def common(shapes: Objects, others: Objects) -> Objects:
     """
     try:
         shared = areal(shapely.intersection(shapes, others))
-    except shapely.GEOSException:  # of one of them, which one is not said
+    except shapely.GEOSException:  # because of one of them, unknown which
         shared = _one_by_one(shapely.intersection, shapes, others)
-    # GEOS finds no common area at all of some shapes that differ in the last bit only
-    none = np.flatnonzero(shapely.area(shared) <= 0)
-    for i in none[shapely.intersects(shapes[none], others[none])]:
+    # GEOS finds no common area of some shapes that differ in the last bit only
+    empty = np.flatnonzero(shapely.area(shared) <= 0)
+    for i in empty[shapely.intersects(shapes[empty], others[empty])]:
         shared[i] = _on_grid(shapely.intersection, shapes[i], others[i])
     return shared
 
@@ -92,18 +95,21 @@ def united(shapes: Objects, starts: Ints) -> Objects:
         shapes: one group after the other.
         starts: `(G,)` where each group begins; none is empty.
 
-    >>> united(np.array([shapely.box(0, 0, 2, 2), shapely.box(2, 0, 4, 2)]), np.array([0]))[0].bounds
+    >>> squares = np.array([shapely.box(0, 0, 2, 2), shapely.box(2, 0, 4, 2)])
+    >>> united(squares, np.array([0]))[0].bounds
     (0.0, 0.0, 4.0, 2.0)
     """
-    owner = np.repeat(np.arange(len(starts)), np.diff([*starts, len(shapes)]))
+    owner = ragged.owners(np.append(starts, len(shapes)))
     groups = shapely.geometrycollections(shapes, indices=owner)
     try:
         whole = areal(shapely.union_all(groups[:, None], axis=1))
-        # both of some two that differ in the last bit only, one over the other
-        wrong = ~shapely.is_valid(whole)
-    except shapely.GEOSException:  # of one of them, which one is not said
-        whole, wrong = groups, np.ones(len(groups), bool)
-    whole[wrong] = [_united(shapely.get_parts(group)) for group in groups[wrong]]
+        # of two that differ in the last bit only GEOS may return both, one over the other
+        wrong = np.flatnonzero(~shapely.is_valid(whole))
+    except shapely.GEOSException:  # because of one of them, unknown which
+        whole = groups.copy()
+        wrong = np.arange(len(groups))
+    for i in wrong:
+        whole[i] = _united(shapely.get_parts(groups[i]))
     return whole
 
 
@@ -116,8 +122,10 @@ def even_odd(shapes: Objects) -> shapely.Geometry:
     >>> float(even_odd(np.array([shapely.box(0, 0, 4, 4), shapely.box(1, 1, 2, 2)])).area)
     15.0
     """
-    alone = _alone(shapely.bounds(shapes)) if len(shapes) > MANY else np.zeros(len(shapes), bool)
-    meeting = shapes[~alone]
+    apart = np.zeros(len(shapes), bool)
+    if len(shapes) > MANY:
+        apart = _apart(shapely.bounds(shapes))
+    meeting = shapes[~apart]
     if len(meeting) > 1:
         _require_untangled(shapely.get_rings(meeting))
     # by halves, so that each point is looked at a few times, not once a ring
@@ -126,21 +134,24 @@ def even_odd(shapes: Objects) -> shapely.Geometry:
         joined = odd.copy()
         joined[: len(even)] = _difference(odd[: len(even)], even)
         meeting = joined
-    if alone.any():
-        parts = [part for shape in (*meeting, *shapes[alone]) for part in _polygons(shape)]
-        return shapely.multipolygons(parts)
-    return meeting[0] if len(meeting) else shapely.Polygon()
+    if apart.any():
+        parts = [_polygons(shape) for shape in (*meeting, *shapes[apart])]
+        return shapely.multipolygons(np.concatenate(parts))
+    if len(meeting):
+        return meeting[0]
+    return shapely.Polygon()
 
 
-def _alone(bounds: Floats) -> Bools:
+def _apart(bounds: Floats) -> Bools:
     """`(N,)` the rings whose bounds meet those of others in a corner at most."""
     result = np.asarray(~np.isnan(bounds).any(axis=1))
-    some = np.flatnonzero(result)
-    for a, b in neighbours.neighbours(bounds[some], reach=TOUCH):
-        i, j = some[a], some[b]
+    filled = np.flatnonzero(result)
+    for a, b in neighbours.neighbours(bounds[filled], reach=TOUCH):
+        i, j = filled[a], filled[b]
         gap = np.maximum(bounds[i, :2], bounds[j, :2]) - np.minimum(bounds[i, 2:], bounds[j, 2:])
         meet = (gap <= 0).all(axis=1) & (gap < 0).any(axis=1)
-        result[i[meet]] = result[j[meet]] = False
+        result[i[meet]] = False
+        result[j[meet]] = False
     return result
 
 
@@ -148,8 +159,7 @@ def filled(polygons: Objects) -> Objects:
     """Valid areas of polygons that may cross themselves, by the even-odd rule.
 
     A bow-tie becomes its two wings and a key-hole a polygon with a hole. Neither `buffer(0)`
-    nor `make_valid` does that: the one loses a wing, the other fills what a line that is
-    run along there and back closes off.
+    nor `make_valid` does that: the former loses a wing, the latter fills the hole.
 
     Raises:
         TilerError: one crosses itself too often.
@@ -172,36 +182,41 @@ def _faces(polygon: shapely.Polygon) -> shapely.Geometry:
     faces = shapely.get_parts(shapely.polygonize([_noded(rings)]))
     if not len(faces):
         return shapely.Polygon()
-    inside = shapely.get_coordinates(shapely.point_on_surface(faces))
-    edges = np.concatenate([_edges(ring) for ring in rings])
+    points = shapely.get_coordinates(shapely.point_on_surface(faces))
+    edges = _all_edges(rings)
     step = max(1, CELLS // len(edges))
-    crossings = [_crossed(inside[k : k + step], edges) for k in range(0, len(faces), step)]
-    odd = faces[np.concatenate(crossings) % 2 == 1]
-    # they meet in common edges: 30 times quicker than any areas
-    return _area_of(shapely.coverage_union_all(odd))
+    crossings = [_crossed(points[k : k + step], edges) for k in range(0, len(faces), step)]
+    inside = np.concatenate(crossings) % 2 == 1
+    # faces meet in common edges: 30 times faster than a union of any areas
+    return _area_of(shapely.coverage_union_all(faces[inside]))
 
 
 def _noded(lines: Objects) -> shapely.Geometry:
-    """Lines, cut wherever they meet."""
+    """Lines, cut wherever they meet, on a grid if GEOS fails."""
     try:
         return shapely.union_all(lines)
     except shapely.GEOSException:
         return shapely.union_all(lines, grid_size=GRAIN)
 
 
-def _edges(ring: shapely.Geometry) -> Floats:
-    """`(E, 2, 2)` start and end of each edge of a ring."""
-    points = shapely.get_coordinates(ring)
-    return np.stack([points[:-1], points[1:]], axis=1)
+def _all_edges(rings: Objects) -> Floats:
+    """`(E, 2, 2)` start and end of each edge, ring after ring."""
+    edges = []
+    for ring in rings:
+        points = shapely.get_coordinates(ring)
+        edges.append(np.stack([points[:-1], points[1:]], axis=1))
+    return np.concatenate(edges)
 
 
 def _crossed(points: Floats, edges: Floats) -> Floats:
     """`(P,)` how many edges a line from each point to the right crosses."""
     x, y = points.T[:, :, None]
-    (x0, y0), (x1, y1) = edges[:, 0].T, edges[:, 1].T
+    x0, y0 = edges[:, 0].T
+    x1, y1 = edges[:, 1].T
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
-    return np.asarray((((y0 > y) != (y1 > y)) & left).sum(axis=1))
+        right = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+    at_height = (y0 > y) != (y1 > y)
+    return np.asarray((at_height & right).sum(axis=1))
 
 
 def _require_untangled(rings: Objects) -> None:
@@ -209,7 +224,7 @@ def _require_untangled(rings: Objects) -> None:
         return
     if len(rings) > 1 and shapely.is_simple(shapely.multilinestrings(rings)):
         return
-    if tangled(np.concatenate([_edges(ring) for ring in rings])):
+    if tangled(_all_edges(rings)):
         raise TilerError(TANGLED)
 
 
@@ -227,47 +242,50 @@ def tangled(edges: Floats) -> bool:
     >>> tangled(np.stack([points, np.roll(points, -1, axis=0)], axis=1))
     True
     """
-    most = 2 * min(CROSSINGS + len(edges), MOST_CROSSINGS)
-    cuts = near = 0
+    most_cuts = 2 * min(CROSSINGS + len(edges), MOST_CROSSINGS)
+    cuts = 0
+    near = 0
     bounds = np.concatenate([edges.min(axis=1), edges.max(axis=1)], axis=1)
     for i, j in neighbours.neighbours(bounds, reach=GRAIN):
         cuts += _cuts(edges[i], edges[j]) + _cuts(edges[j], edges[i])
         near += len(i)
-        if cuts > most or near > CLOSE:
+        if cuts > most_cuts or near > CLOSE:
             return True
     return False
 
 
 def _cuts(edges: Floats, others: Floats) -> int:
     """How many edges their partner cuts, by crossing them or with its start."""
-    (a, b), (c, d) = edges.swapaxes(0, 1), others.swapaxes(0, 1)
-    start, end = _side(a, b, c), _side(a, b, d)
+    a, b = edges.swapaxes(0, 1)
+    c, d = others.swapaxes(0, 1)
+    start = _side(a, b, c)
+    end = _side(a, b, d)
     crossing = (start * end < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
-    on = (start == 0) & (((a - c) * (b - c)).sum(axis=1) < 0)
-    return int(crossing.sum() + on.sum())
+    between = ((a - c) * (b - c)).sum(axis=1) < 0
+    touching = (start == 0) & between
+    return int(crossing.sum() + touching.sum())
 
 
 def _side(a: Floats, b: Floats, c: Floats) -> Floats:
-    """`(P,)` on which side of the line from a to b each point c lies: the sign of its turn, 0 on
-    it.
-    """
-    along, to = b - a, c - a
+    """`(P,)` on which side of the line from a to b each point c lies: a sign, 0 on the line."""
+    along = b - a
+    to = c - a
     return np.sign(along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0])
 
 
 def hull(points: Floats) -> Floats:
-    """`(H, 2)` the corners of the smallest convex outline around points `(P, 2)`; of points on a
-    line its ends.
-    """
+    """`(H, 2)` the corners of the convex hull of points `(P, 2)`; of points on a line its ends."""
     corners = shapely.get_coordinates(shapely.convex_hull(shapely.multipoints(points)))
-    return np.asarray(corners[:-1] if len(corners) > 2 else corners)
+    if len(corners) > 2:
+        corners = corners[:-1]  # the last repeats the first
+    return np.asarray(corners)
 
 
-# Where GEOS gives up
+# Where GEOS fails in full precision
 
 
 def _united(shapes: Objects) -> shapely.Geometry:
-    """The area of one group, on a grid if it must be."""
+    """The area of one group, on a grid if GEOS fails."""
     try:
         whole = _area_of(shapely.union_all(shapes))
         if shapely.is_valid(whole):
@@ -289,7 +307,7 @@ def _difference(shapes: Objects, others: Objects) -> Objects:
 
 
 def _one_by_one(operation: np.ufunc, shapes: Objects, others: Objects) -> Objects:
-    """The same, each by itself, on a grid if it must be."""
+    """An operation on each two areas by themselves, on a grid if GEOS fails."""
     result = np.empty(len(shapes), dtype=object)
     for i, (one, other) in enumerate(zip(shapes, others, strict=True)):
         try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import chain, combinations, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,28 @@ from tiler.geometry.overlay import POLYGON
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tiler.types import Bools, Floats, Ints, Objects
 
 CELLS = 2_000_000  # distances held in memory at once
-EXACT = 1e-6  # of its size that corners may be off a rectangle and still are one
-# of its area that a rectangle may be larger than the smallest one and still be as small
-TIED = 1e-6
-MANY = 8  # points, of which a convex hull is taken first
+EXACT = 1e-6  # of its size: corners no further off a rectangle are one
+TIED = 1e-6  # of its area: a rectangle no larger than this is as small as the smallest one
+MANY = 8  # points; of more the convex hull is taken first
+
+# the eight orders in which four corners follow each other round a rectangle
+ORDERS = np.array(
+    [
+        [0, 1, 2, 3],
+        [1, 2, 3, 0],
+        [2, 3, 0, 1],
+        [3, 0, 1, 2],
+        [0, 3, 2, 1],
+        [1, 0, 3, 2],
+        [2, 1, 0, 3],
+        [3, 2, 1, 0],
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,14 +64,10 @@ class Rings(Columns):
     @classmethod
     def of(cls, objects: Sequence[Sequence[Floats]]) -> Rings:
         """From a list of rings for each object."""
-        rings = [ring for obj in objects for ring in obj]
-        return cls(
-            np.concatenate(
-                [np.empty((0, 2)), *(np.asarray(r, np.float64).reshape(-1, 2) for r in rings)]
-            ),
-            ragged.offsets([len(ring) for ring in rings]),
-            ragged.offsets([len(obj) for obj in objects]),
-        )
+        rings = list(chain.from_iterable(objects))
+        points = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
+        coords = np.concatenate([np.empty((0, 2)), *points])
+        return cls(coords, ragged.offsets(map(len, rings)), ragged.offsets(map(len, objects)))
 
     @classmethod
     def from_quads(cls, quads: Floats) -> Rings:
@@ -66,32 +77,29 @@ class Rings(Columns):
 
     @classmethod
     def from_geometry(cls, geometry: Objects) -> Rings:
-        """From `(N,)` shapely geometries; what is not an area is left out."""
+        """From `(N,)` shapely geometries; lines and points in them are left out."""
         polygons, owner = shapely.get_parts(overlay.areal(geometry), return_index=True)
         rings, polygon = shapely.get_rings(polygons, return_index=True)
         coords, ring = shapely.get_coordinates(rings, return_index=True)
-        last = np.ones(len(coords), bool)
-        last[:-1] = ring[1:] != ring[:-1]
-        coords, ring = coords[~last], ring[~last]
-        return cls(
-            coords,
-            ragged.offsets(np.bincount(ring, minlength=len(rings))),
-            ragged.offsets(np.bincount(owner[polygon], minlength=len(geometry))),
-        )
+        closing = np.ones(len(coords), bool)  # the first point, repeated
+        closing[:-1] = ring[1:] != ring[:-1]
+        points = np.bincount(ring[~closing], minlength=len(rings))
+        parts = np.bincount(owner[polygon], minlength=len(geometry))
+        return cls(coords[~closing], ragged.offsets(points), ragged.offsets(parts))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> list[Floats]:
         """The rings of object i."""
-        at = self.ring_offsets[self.offsets[i] : self.offsets[i + 1] + 1]
-        return [self.coords[a:b] for a, b in pairwise(at)]
+        edges = self.ring_offsets[self.offsets[i] : self.offsets[i + 1] + 1]
+        return [self.coords[start:end] for start, end in pairwise(edges)]
 
     def take(self, index: Ints | Bools) -> Rings:
         """The outlines at the given indices, or where a mask is True."""
         index = np.arange(len(self))[index]
-        rings, counts = _expand(self.offsets, index)
-        points, sizes = _expand(self.ring_offsets, rings)
+        rings, counts = ragged.members(self.offsets, index)
+        points, sizes = ragged.members(self.ring_offsets, rings)
         return Rings(self.coords[points], ragged.offsets(sizes), ragged.offsets(counts))
 
     def put(self, index: Ints, other: Rings) -> Rings:
@@ -103,23 +111,27 @@ class Rings(Columns):
 
     def moved(self, dx: float | Floats, dy: float | Floats) -> Rings:
         """Shifted by a number, or by one number for each object."""
-        shift = np.stack(np.broadcast_arrays(dx, dy, np.empty(len(self)))[:2], axis=-1)
+        shift = shifts(len(self), dx, dy)
         return Rings(self.coords + shift[self.owners()], self.ring_offsets, self.offsets)
 
     def owners(self) -> Ints:
         """`(V,)` the object that each point belongs to."""
-        ring = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        return np.repeat(ring, np.diff(self.ring_offsets))
+        return np.repeat(np.arange(len(self)), self.point_counts())
+
+    def point_counts(self) -> Ints:
+        """`(N,)` how many points each object has."""
+        return np.diff(self.ring_offsets[self.offsets])
 
     def following(self) -> Ints:
         """`(V,)` which point comes after each in its ring."""
         following = np.arange(len(self.coords)) + 1
-        some = np.diff(self.ring_offsets) > 0
-        following[self.ring_offsets[1:][some] - 1] = self.ring_offsets[:-1][some]
+        filled = np.diff(self.ring_offsets) > 0
+        last = self.ring_offsets[1:][filled] - 1
+        following[last] = self.ring_offsets[:-1][filled]
         return following
 
     def edges(self) -> Floats:
-        """`(V, 2, 2)` from each point to the next one of its ring."""
+        """`(V, 2, 2)` start and end of the edge from each point to the next one of its ring."""
         return np.stack([self.coords, self.coords[self.following()]], axis=1)
 
     def bounds(self) -> Floats:
@@ -127,12 +139,12 @@ class Rings(Columns):
         return self.extent(self.coords)
 
     def extent(self, values: Floats) -> Floats:
-        """`(N, 4)` smallest and largest of two values that are given for each point."""
+        """`(N, 4)` smallest and largest of `(V, 2)` two values for each point."""
         result = np.full((len(self), 4), np.nan)
-        points = np.bincount(self.owners(), minlength=len(self))
-        filled = points > 0
+        starts = self.ring_offsets[self.offsets]
+        filled = np.diff(starts) > 0
         if filled.any():
-            starts = ragged.offsets(points)[:-1][filled]
+            starts = starts[:-1][filled]
             result[filled, :2] = np.minimum.reduceat(values, starts)
             result[filled, 2:] = np.maximum.reduceat(values, starts)
         return result
@@ -142,14 +154,14 @@ class Rings(Columns):
         return self.coords.reshape(-1, 4, 2)
 
     def lines(self) -> tuple[Objects, Bools]:
-        """The closed lines of rings of three points and more, and `(R,)` which rings these are."""
-        ring = np.repeat(np.arange(len(self.ring_offsets) - 1), np.diff(self.ring_offsets))
+        """The closed lines of rings of at least three points, and `(R,)` which rings these are."""
         usable = np.diff(self.ring_offsets) >= 3
-        keep = usable[ring]
-        dense = np.cumsum(usable)[ring[keep]] - 1
-        return shapely.linearrings(self.coords[keep], indices=dense) if keep.any() else np.empty(
-            0, object
-        ), usable
+        ring = ragged.owners(self.ring_offsets)
+        kept = usable[ring]
+        if not kept.any():
+            return np.empty(0, object), usable
+        line = np.cumsum(usable)[ring[kept]] - 1
+        return shapely.linearrings(self.coords[kept], indices=line), usable
 
     def geometry(self) -> Objects:
         """`(N,)` valid shapely areas, filled even-odd.
@@ -171,26 +183,31 @@ class Rings(Columns):
 
 def concatenate(many: Iterable[Rings]) -> Rings:
     """The objects of all, in order."""
-    parts = list(many)
-    return Rings(
-        np.concatenate([np.empty((0, 2)), *(r.coords for r in parts)]),
-        ragged.offsets(
-            np.concatenate([np.empty(0, np.int64), *(np.diff(r.ring_offsets) for r in parts)])
-        ),
-        ragged.offsets(
-            np.concatenate([np.empty(0, np.int64), *(np.diff(r.offsets) for r in parts)])
-        ),
-    )
+    outlines = list(many)
+    coords = np.concatenate([np.empty((0, 2)), *(rings.coords for rings in outlines)])
+    ring_offsets = ragged.chained(rings.ring_offsets for rings in outlines)
+    return Rings(coords, ring_offsets, ragged.chained(rings.offsets for rings in outlines))
+
+
+def shifts(count: int, dx: float | Floats, dy: float | Floats) -> Floats:
+    """`(N, 2)` how far each object is moved: all by one number, or each by its own.
+
+    >>> shifts(2, 5.0, np.array([1.0, 2.0])).tolist()
+    [[5.0, 1.0], [5.0, 2.0]]
+    """
+    x = np.broadcast_to(dx, count)
+    y = np.broadcast_to(dy, count)
+    return np.stack([x, y], axis=-1)
 
 
 def self_crossing(rings: Rings) -> Bools:
     """`(N,)` True where an outline is not a plain polygon: bow-ties, and key-holes too."""
     result = np.zeros(len(rings), bool)
-    one = (np.diff(rings.offsets) == 1) & (np.bincount(rings.owners(), minlength=len(rings)) >= 3)
-    if one.any():
-        plain = rings.take(one)
-        shapes = shapely.polygons(shapely.linearrings(plain.coords, indices=plain.owners()))
-        result[one] = ~shapely.is_valid(shapes)
+    simple = (np.diff(rings.offsets) == 1) & (rings.point_counts() >= 3)
+    if simple.any():
+        single = rings.take(simple)
+        shapes = shapely.polygons(shapely.linearrings(single.coords, indices=single.owners()))
+        result[simple] = ~shapely.is_valid(shapes)
     return result
 
 
@@ -199,26 +216,28 @@ def tangled(rings: Rings) -> Bools:
     area.
 
     That is more than 100 times and once more for each point, or more than 2000 times. Ask this
-    of what comes from outside before `Rings.geometry`, which refuses such outlines with all others.
+    of outlines from outside before `Rings.geometry`, which raises for all if one is tangled.
     """
     result = np.zeros(len(rings), bool)
-    many = np.flatnonzero(np.bincount(rings.owners(), minlength=len(rings)) > overlay.FEW)
+    many = np.flatnonzero(rings.point_counts() > overlay.FEW)
     if not len(many):
         return result
     large = rings.take(many)
     lines, usable = large.lines()
-    owner = np.repeat(np.arange(len(large)), np.diff(large.offsets))[usable]
-    tied = ~shapely.is_simple(shapely.multilinestrings(lines, indices=owner))
-    edges, first = large.edges(), large.ring_offsets[large.offsets]
-    for k, which in zip(np.unique(owner)[tied], many[np.unique(owner)[tied]], strict=True):
-        result[which] = overlay.tangled(edges[first[k] : first[k + 1]])
+    owner = ragged.owners(large.offsets)[usable]
+    crossing = ~shapely.is_simple(shapely.multilinestrings(lines, indices=owner))
+    edges = large.edges()
+    starts = large.ring_offsets[large.offsets]
+    for k in np.unique(owner)[crossing]:
+        result[many[k]] = overlay.tangled(edges[starts[k] : starts[k + 1]])
     return result
 
 
 def parts(rings: Rings) -> tuple[Rings, Ints]:
     """Each polygon of each object as an object of its own (outer ring, then its holes).
 
-    Returns the parts and, for each, the index of the object it belongs to.
+    Returns:
+        The parts and, for each, the index of the object it belongs to.
     """
     polygons, owner = shapely.get_parts(rings.geometry(), return_index=True)
     areal = (shapely.get_type_id(polygons) == POLYGON) & (shapely.area(polygons) > 0)
@@ -229,9 +248,9 @@ def single_ring(rings: Sequence[Floats]) -> Floats:
     """One ring that fills the same area: `(V, 2)`, joined by there-and-back bridges.
 
     YOLO text has one ring an object. A bridge has no width, so under the even-odd rule
-    the area is unchanged; holes become key-holes, parts become a chain. Each time the
-    ring nearest to what is joined so far follows, at the nearest pair of points (ties:
-    the first), so that a rasteriser that paints bridges paints as little as can be.
+    the area is unchanged; holes become key-holes, parts become a chain. The next ring is
+    always the nearest to those joined so far, at the nearest pair of points (ties: the
+    first), so that a rasteriser that paints bridges paints as little as possible.
 
     >>> outer = np.array([[0, 0], [9, 0], [9, 9], [0, 9.0]])
     >>> hole = np.array([[3, 3], [6, 3], [6, 6], [3, 6.0]])
@@ -243,76 +262,84 @@ def single_ring(rings: Sequence[Floats]) -> Floats:
         return np.asarray(rings[0], np.float64)
     starts = ragged.offsets([len(ring) for ring in rings])
     points = np.concatenate(rings).astype(np.float64)
-    # at which point which rings hang, by which point of theirs
-    loops: dict[int, list[tuple[int, int]]] = {}
-    for ring, at, own in _bridges(points, starts):
-        loops.setdefault(at, []).append((ring, own))
-    order: list[int] = []
-    walks = [iter(range(starts[1]))]
+    hanging: dict[int, list[_Bridge]] = {}  # by the point they hang on
+    for bridge in _bridges(points, starts):
+        hanging.setdefault(bridge.end, []).append(bridge)
+    walked: list[int] = []
+    walks = [iter(range(starts[1]))]  # the innermost is last
     while walks:
         point = next(walks[-1], None)
         if point is None:
             walks.pop()
             continue
-        order.append(point)
-        if hanging := loops.pop(point, None):
-            for ring, own in reversed(hanging):
-                first, end = int(starts[ring]), int(starts[ring + 1])
-                walks += [iter([point]), iter([own]), iter([*range(own, end), *range(first, own)])]
-    return points[order]
+        walked.append(point)
+        for bridge in reversed(hanging.pop(point, [])):
+            first, end = starts[bridge.ring : bridge.ring + 2].tolist()
+            around = [*range(bridge.start, end), *range(first, bridge.start)]
+            walks.append(iter([*around, bridge.start, point]))
+    return points[walked]
 
 
-def _bridges(points: Floats, starts: Ints) -> Iterator[tuple[int, int, int]]:
-    """Rings in the order they are joined to the first: ring, point of the joined ones, own point."""
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    # of each point that is not joined, to the nearest joined one
-    gap = np.full(len(points), np.inf)
+class _Bridge(NamedTuple):
+    """How a ring is joined to those before it: from a point of its own to one of theirs."""
+
+    ring: int
+    start: int
+    end: int
+
+
+def _bridges(points: Floats, starts: Ints) -> Iterator[_Bridge]:
+    """The bridges of all rings but the first, in the order in which they are joined."""
+    owner = ragged.owners(starts)
+    # of each point that is not joined: the nearest joined one, and how far it is (squared)
+    distance = np.full(len(points), np.inf)
     nearest = np.zeros(len(points), np.int64)
+    joined = np.zeros(len(points), bool)
     newest = 0
     for _ in range(len(starts) - 2):
-        gap[owner == newest] = np.nan
-        rest = np.flatnonzero(~np.isnan(gap))
-        fresh = np.arange(starts[newest], starts[newest + 1])
+        joined[owner == newest] = True
+        rest = np.flatnonzero(~joined)
+        newly = np.arange(starts[newest], starts[newest + 1])
         step = max(1, CELLS // len(rest))
-        for k in range(0, len(fresh), step):
-            part = fresh[k : k + step]
-            distance = ((points[rest, None] - points[part]) ** 2).sum(axis=-1)
-            best = distance.argmin(axis=1)
-            found = distance[np.arange(len(rest)), best]
-            closer = found < gap[rest]
-            gap[rest[closer]], nearest[rest[closer]] = found[closer], part[best[closer]]
-        own = int(rest[np.argmin(gap[rest])])
-        newest = int(owner[own])
-        yield newest, int(nearest[own]), own
+        for k in range(0, len(newly), step):
+            _approach(points, rest, newly[k : k + step], distance, nearest)
+        start = int(rest[np.argmin(distance[rest])])
+        newest = int(owner[start])
+        yield _Bridge(newest, start, int(nearest[start]))
+
+
+def _approach(points: Floats, rest: Ints, newly: Ints, distance: Floats, nearest: Ints) -> None:
+    """Update the distance and the nearest point of the rest where a newly joined one is nearer."""
+    squared = ((points[rest, None] - points[newly]) ** 2).sum(axis=-1)
+    best = squared.argmin(axis=1)
+    least = squared[np.arange(len(rest)), best]
+    closer = least < distance[rest]
+    distance[rest[closer]] = least[closer]
+    nearest[rest[closer]] = newly[best[closer]]
 
 
 def axes(quads: Floats) -> tuple[Floats, Floats]:
-    """`(N, 2)` unit vectors along the first side of each quad's rectangle, and towards its fourth
-    corner.
+    """`(N, 2)` unit vectors of each quad's rectangle: from its first corner to the second, and to
+    the fourth.
     """
     corners = rectangles(quads)
     first = corners[:, 1] - corners[:, 0]
     last = corners[:, 3] - corners[:, 0]
     flat = (first == 0).all(axis=1)
-    first[flat] = np.stack([last[flat, 1], -last[flat, 0]], axis=1)
-    size = np.hypot(*first.T)
-    along = np.divide(
-        first, size[:, None], out=np.tile([1.0, 0.0], (len(quads), 1)), where=size[:, None] > 0
-    )
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    return along, across * np.where((across * last).sum(axis=1) < 0, -1.0, 1.0)[:, None]
+    first[flat] = -_quarter_turn(last[flat])
+    along = _units(first)
+    across = _quarter_turn(along)
+    mirrored = (across * last).sum(axis=1) < 0
+    return along, across * np.where(mirrored, -1.0, 1.0)[:, None]
 
 
 def bounding_rectangles(rings: Rings, along: Floats, across: Floats) -> Floats:
     """`(N, 4, 2)` the rectangle with the given axes around each outline."""
     owner = rings.owners()
-    local = np.stack(
-        [(rings.coords * along[owner]).sum(axis=1), (rings.coords * across[owner]).sum(axis=1)],
-        axis=1,
-    )
-    u0, v0, u1, v1 = rings.extent(local).T
-    corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
-    return np.stack([u[:, None] * along + v[:, None] * across for u, v in corners], axis=1)
+    u = (rings.coords * along[owner]).sum(axis=1)
+    v = (rings.coords * across[owner]).sum(axis=1)
+    u0, v0, u1, v1 = rings.extent(np.stack([u, v], axis=1)).T
+    return _corners(along, across, (u0, u1), (v0, v1))
 
 
 def fitted(quads: Floats, room: Floats) -> Floats:
@@ -329,24 +356,22 @@ def fitted(quads: Floats, room: Floats) -> Floats:
 
 
 def rectangles(quads: Floats) -> Floats:
-    """`(N, 4, 2)` the rectangle that the corners of each OBB mean: the smallest one around them.
+    """`(N, 4, 2)` the rectangle of each OBB: the smallest one around its corners.
 
-    That is how the trainer reads corners which are no rectangle (most labels of DOTA). One that is,
-    to a millionth of its size, stays what it is to the last bit; the corners of others come in the
-    order of those given.
+    So the trainer reads corners that are no rectangle (most labels of DOTA). Corners that are one,
+    to a millionth of its size, are returned unchanged to the last bit; those of other rectangles
+    come in the order of the corners given.
 
     >>> rectangles(np.array([[[0, 0], [9, 0], [8, 2], [0, 2.0]]])).round(6)[0].tolist()
     [[0.0, 0.0], [9.0, 0.0], [9.0, 2.0], [0.0, 2.0]]
     """
     smallest = smallest_rectangles(quads)
-    ways = np.array(
-        [[(start + step * k) % 4 for k in range(4)] for step in (1, -1) for start in range(4)]
-    )
-    off = ((smallest[:, ways] - quads[:, None]) ** 2).sum(axis=(2, 3))  # (N, 8)
-    nearest = np.argmin(off, axis=1)
-    ordered = np.take_along_axis(smallest, ways[nearest][:, :, None], axis=1)
-    reach = np.ptp(quads, axis=1).max(axis=1, initial=0.0)
-    exact = np.abs(ordered - quads).max(axis=(1, 2), initial=0.0) <= EXACT * reach
+    distance = ((smallest[:, ORDERS] - quads[:, None]) ** 2).sum(axis=(2, 3))  # (N, 8)
+    order = ORDERS[np.argmin(distance, axis=1)]
+    ordered = np.take_along_axis(smallest, order[:, :, None], axis=1)
+    size = np.ptp(quads, axis=1).max(axis=1, initial=0.0)
+    off = np.abs(ordered - quads).max(axis=(1, 2), initial=0.0)
+    exact = off <= EXACT * size
     return np.where(exact[:, None, None], quads, ordered)
 
 
@@ -362,11 +387,13 @@ def xywhr(quads: Floats) -> Floats:
     corners = rectangles(quads)
     first = corners[:, 1] - corners[:, 0]
     second = corners[:, 2] - corners[:, 1]
-    width, height = np.hypot(*first.T), np.hypot(*second.T)
-    longer = np.where((width >= height)[:, None], first, second)
-    angle = (np.arctan2(longer[:, 1], longer[:, 0]) + np.pi / 4) % np.pi - np.pi / 4
-    sides = np.stack([np.maximum(width, height), np.minimum(width, height), angle], axis=1)
-    return np.concatenate([corners.mean(axis=1), sides], axis=1)
+    width = np.hypot(*first.T)
+    height = np.hypot(*second.T)
+    x, y = np.where((width >= height)[:, None], first, second).T  # of the longer side
+    angle = (np.arctan2(y, x) + np.pi / 4) % np.pi - np.pi / 4
+    longer = np.maximum(width, height)
+    shorter = np.minimum(width, height)
+    return np.column_stack([corners.mean(axis=1), longer, shorter, angle])
 
 
 def smallest_rectangles(points: Floats) -> Floats:
@@ -374,19 +401,17 @@ def smallest_rectangles(points: Floats) -> Floats:
 
     One of its sides runs along two of the points. Of several equally small ones (to a millionth;
     common among small labels with whole-numbered corners) it is the one that OpenCV's `minAreaRect`
-    takes, as the trainer does: the smallest as computed in float32, of equal ones that which is
-    turned furthest.
+    takes, as the trainer does: the smallest as computed in float32, and of equal ones the one that
+    is turned furthest.
     """
     count = points.shape[1]
-    if count > MANY:
-        hulls = [overlay.hull(one) for one in points]
-        return np.concatenate(
-            [np.empty((0, 4, 2)), *(_smallest(hull[None], _sides(len(hull))) for hull in hulls)]
-        )
-    pairs = _sides(count) + [
-        (i, j) for i in range(count) for j in range(i + 2, count) if (i, j) != (0, count - 1)
-    ]
-    return _smallest(points, pairs)
+    if count <= MANY:
+        return _smallest(points, _sides(count) + _diagonals(count))
+    found = [np.empty((0, 4, 2))]
+    for outline in points:
+        hull = overlay.hull(outline)
+        found.append(_smallest(hull[None], _sides(len(hull))))
+    return np.concatenate(found)
 
 
 def _sides(count: int) -> list[tuple[int, int]]:
@@ -394,63 +419,106 @@ def _sides(count: int) -> list[tuple[int, int]]:
     return [(k, (k + 1) % count) for k in range(count)]
 
 
+def _diagonals(count: int) -> list[tuple[int, int]]:
+    """Every two points of a ring that are not the ends of one side."""
+    sides = {tuple(sorted(side)) for side in _sides(count)}
+    return [pair for pair in combinations(range(count), 2) if pair not in sides]
+
+
 def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
-    """The smallest of the rectangles around points that run along a pair of them."""
+    """The smallest of the rectangles around `(N, P, 2)` points that run along a pair of them."""
     middle = points.mean(axis=1, keepdims=True)
     local = points - middle
     start, end = np.array(pairs).T
-    step = local[:, end] - local[:, start]
-    length = np.hypot(step[..., 0], step[..., 1])[..., None]
-    # (N, D, 2)
-    along = np.divide(
-        step, length, out=np.broadcast_to([1.0, 0.0], step.shape).copy(), where=length > 0
-    )
-    across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
-    u, v = np.einsum("npk,ndk->ndp", local, along), np.einsum("npk,ndk->ndp", local, across)
-    area = np.ptp(u, axis=2) * np.ptp(v, axis=2)
-    # two points on one spot point nowhere
-    area[(length[..., 0] == 0) & (length > 0).any(axis=1)] = np.inf
-    rows, best = np.arange(len(points)), np.argmin(area, axis=1)
-    tied = np.flatnonzero((area <= area[rows, best, None] * (1 + TIED)).sum(axis=1) > 1)
-    equal = area[tied] <= area[tied, best[tied], None] * (1 + TIED)
-    best[tied] = _as_opencv(points[tied], step[tied], u[tied], v[tied], equal)
-    along = along[rows, best]
-    across = across[rows, best]
+    step = local[:, end] - local[:, start]  # (N, D, 2)
+    along = _units(step)
+    across = _quarter_turn(along)
+    u = np.einsum("npk,ndk->ndp", local, along)
+    v = np.einsum("npk,ndk->ndp", local, across)
+    best = _least_area(points, step, u, v)
+    rows = np.arange(len(points))
     u = u[rows, best]
     v = v[rows, best]
-    low, high = u.min(axis=1), u.max(axis=1)
-    near, far = v.min(axis=1), v.max(axis=1)
-    corners = [(low, near), (high, near), (high, far), (low, far)]
-    return np.asarray(
-        middle + np.stack([a[:, None] * along + b[:, None] * across for a, b in corners], axis=1)
-    )
+    u_range = (u.min(axis=1), u.max(axis=1))
+    v_range = (v.min(axis=1), v.max(axis=1))
+    return np.asarray(middle + _corners(along[rows, best], across[rows, best], u_range, v_range))
+
+
+def _least_area(points: Floats, step: Floats, u: Floats, v: Floats) -> Ints:
+    """`(N,)` which of D rectangles around the points is the smallest.
+
+    Args:
+        points: `(N, P, 2)`.
+        step: `(N, D, 2)` the direction of each rectangle.
+        u, v: `(N, D, P)` the points along it and across it.
+    """
+    area = np.ptp(u, axis=2) * np.ptp(v, axis=2)
+    nowhere = (step == 0).all(axis=2)  # from two points on one spot
+    area[nowhere & ~nowhere.all(axis=1, keepdims=True)] = np.inf
+    best: Ints = np.argmin(area, axis=1)
+    least = area[np.arange(len(area)), best]
+    equal = area <= least[:, None] * (1 + TIED)
+    tied = np.flatnonzero(equal.sum(axis=1) > 1)
+    if len(tied):
+        best[tied] = _as_opencv(points[tied], step[tied], u[tied], v[tied], equal[tied])
+    return best
 
 
 def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools) -> Ints:
     """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32
     operations.
     """
-    single, (x, y) = points.astype(np.float32), np.moveaxis(step, -1, 0)
-    # of points on one spot, which are not `equal` then
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a, b = (x.astype(np.float32), y.astype(np.float32)) * (1 / np.hypot(x, y)).astype(
-            np.float32
-        )
-
-    def between(values: Floats) -> Floats:
-        """x and y, `(2, N, D)`, from the first to the last point along an axis."""
-        rows = np.arange(len(points))[:, None]
-        return np.moveaxis(
-            single[rows, values.argmax(axis=2)] - single[rows, values.argmin(axis=2)], -1, 0
-        )
-
-    (dx, dy), (ex, ey) = between(u), between(v)
-    area = np.where(equal, (dx * a + dy * b) * (ey * a - ex * b), np.float32(np.inf))
+    areas = np.where(equal, _areas_in_float32(points, step, u, v), np.float32(np.inf))
+    least = areas == areas.min(axis=1, keepdims=True)
+    x, y = np.moveaxis(step, -1, 0)
     turn = np.arctan2(y, x) % (np.pi / 2)
-    return np.asarray(np.where(area == area.min(axis=1, keepdims=True), turn, -1.0).argmax(axis=1))
+    return np.asarray(np.where(least, turn, -1.0).argmax(axis=1))
 
 
-def _expand(starts: Ints, index: Ints) -> tuple[Ints, Ints]:
-    """Members of the groups at `index`, in order, and how many each has."""
-    counts = starts[index + 1] - starts[index]
-    return ragged.spans(starts[index], counts), counts
+def _areas_in_float32(points: Floats, step: Floats, u: Floats, v: Floats) -> NDArray[np.float32]:
+    """`(N, D)` areas of the rectangles, from the points that each of them touches."""
+    points32 = points.astype(np.float32)
+    x, y = np.moveaxis(step, -1, 0)
+    # where two points are on one spot there is no direction
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = (1 / np.hypot(x, y)).astype(np.float32)
+        a = x.astype(np.float32) * scale
+        b = y.astype(np.float32) * scale
+    dx, dy = _span(points32, u)
+    ex, ey = _span(points32, v)
+    width = dx * a + dy * b
+    height = ey * a - ex * b
+    return np.asarray(width * height)
+
+
+def _span(points: NDArray[np.float32], values: Floats) -> NDArray[np.float32]:
+    """`(2, N, D)` x and y from the first to the last of the points along each direction."""
+    rows = np.arange(len(points))[:, None]
+    first = points[rows, values.argmin(axis=2)]
+    last = points[rows, values.argmax(axis=2)]
+    return np.moveaxis(last - first, -1, 0)
+
+
+def _units(vectors: Floats) -> Floats:
+    """`(..., 2)` vectors of length 1; (1, 0) where there is no direction."""
+    length = np.hypot(vectors[..., 0], vectors[..., 1])[..., None]
+    result = np.broadcast_to([1.0, 0.0], vectors.shape).copy()
+    np.divide(vectors, length, out=result, where=length > 0)
+    return result
+
+
+def _quarter_turn(vectors: Floats) -> Floats:
+    """`(..., 2)` vectors turned from the x axis towards the y axis."""
+    return np.stack([-vectors[..., 1], vectors[..., 0]], axis=-1)
+
+
+def _corners(
+    along: Floats, across: Floats, u: tuple[Floats, Floats], v: tuple[Floats, Floats]
+) -> Floats:
+    """`(N, 4, 2)` the corners of rectangles that range from and to `u` along their first axis, and
+    `v` across it.
+    """
+    (u0, u1), (v0, v1) = u, v
+    x = np.stack([u0, u1, u1, u0], axis=1)[:, :, None]
+    y = np.stack([v0, v0, v1, v1], axis=1)[:, :, None]
+    return x * along[:, None] + y * across[:, None]

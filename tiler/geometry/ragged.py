@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,35 @@ def spans(starts: Ints, counts: Ints) -> Ints:
     return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))
 
 
+def chained(parts: Iterable[Ints]) -> Ints:
+    """Offsets of all groups, from the offsets of several parts that follow each other.
+
+    >>> chained([np.array([0, 2]), np.array([0, 1, 4])]).tolist()
+    [0, 2, 3, 6]
+    """
+    counts = [np.diff(part) for part in parts]
+    return offsets(np.concatenate([np.empty(0, np.int64), *counts]))
+
+
+def owners(offsets: Ints) -> Ints:
+    """Which group each member belongs to.
+
+    >>> owners(np.array([0, 2, 2, 5])).tolist()
+    [0, 0, 2, 2, 2]
+    """
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def members(offsets: Ints, groups: Ints) -> tuple[Ints, Ints]:
+    """The members of some groups, in order, and how many each of these groups has.
+
+    >>> members(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([2, 3, 4, 0, 1]), array([3, 2]))
+    """
+    counts = offsets[groups + 1] - offsets[groups]
+    return spans(offsets[groups], counts), counts
+
+
 def firsts(keys: Ints) -> Ints:
     """Where each run of equal keys begins; of sorted keys, the first of each group.
 
@@ -39,3 +68,19 @@ def firsts(keys: Ints) -> Ints:
     begins = np.ones(len(keys), bool)
     begins[1:] = keys[1:] != keys[:-1]
     return np.flatnonzero(begins)
+
+
+def portions(counts: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Where portions of consecutive groups begin and end, each of at most `most` members or of one
+    group.
+
+    >>> list(portions(np.array([2, 2, 9, 1, 1]), 4))
+    [(0, 2), (2, 3), (3, 5)]
+    """
+    total = offsets(counts)
+    start = 0
+    while start < len(counts):
+        within = int(np.searchsorted(total, total[start] + most, "right")) - 1
+        end = max(start + 1, within)
+        yield start, end
+        start = end

@@ -57,10 +57,13 @@ class Window:
 
     def intersection(self, other: Window) -> Window | None:
         """The pixels of both, or None if they share none."""
-        x, y = max(self.x, other.x), max(self.y, other.y)
+        x = max(self.x, other.x)
+        y = max(self.y, other.y)
         width = min(self.right, other.right) - x
         height = min(self.bottom, other.bottom) - y
-        return Window(x, y, width, height) if width > 0 and height > 0 else None
+        if width <= 0 or height <= 0:
+            return None
+        return Window(x, y, width, height)
 
     def clip(
         self, instances: Instances, min_visible: float = 0.0, obb: ObbPolicy = "aligned"
@@ -69,12 +72,13 @@ class Window:
 
         Args:
             instances: in source pixels.
-            min_visible: leave out what shows less than this part of itself (0..1).
+            min_visible: leave out instances of which a smaller part is visible (0..1).
             obb: see `clipping.clip`.
 
         Returns:
             Those with a visible part of area > 0, in the order given, moved so that the
-            window's corner is the origin; `row` and `visible` tell where they came from.
+            window's corner is the origin. `row` tells where each came from, `visible` which
+            part of it is left.
 
         >>> car = Instances(class_id=np.array([3]), boxes=np.array([[630, 10, 650, 30.0]]))
         >>> part = Window(512, 0, 128, 128).clip(car)
@@ -83,6 +87,7 @@ class Window:
         """
         if not 0 <= min_visible <= 1:
             raise TilerError(f"min_visible is a part, 0 to 1, got {min_visible!r}")
-        met, _ = box.pairs(instances.boxes, self.bounds[None])
-        seen = clip(instances.take(met), self.bounds, obb)
-        return seen.take((seen.visible > 0) & (seen.visible >= min_visible)).moved(-self.x, -self.y)
+        overlapping, _ = box.pairs(instances.boxes, self.bounds[None])
+        clipped = clip(instances.take(overlapping), self.bounds, obb)
+        kept = (clipped.visible > 0) & (clipped.visible >= min_visible)
+        return clipped.take(kept).moved(-self.x, -self.y)
