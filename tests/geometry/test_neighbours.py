@@ -294,9 +294,7 @@ def test_many_boxes_that_are_alike(monkeypatch, iou, offset, way):
 @pytest.mark.parametrize("side", [0.3, 4.0, 7.7])
 @pytest.mark.parametrize("offset", [0, 0.1, 1e3, -1e6])
 def test_as_far_apart_as_an_iou_allows(monkeypatch, offset, side, way):
-    """One within the other, or shifted: alike by just as much as asked, or by a hair more or
-    less.
-    """
+    """One within the other, or shifted: an IoU just as asked, or a hair higher or lower."""
     for name, value in SETTINGS[way].items():
         monkeypatch.setattr(module, name, value)
     zero = np.zeros(1, int)

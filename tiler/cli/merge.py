@@ -102,34 +102,48 @@ def command(
     if tiles is None and images is None:
         tiles = places.get("tiles")
         images = places.get("images")
+    chosen |= {"tiles": tiles, "images": images, "data": data}
     if only_predicted and data is None:
         raise TilerError("--only-predicted needs --data, whose labels are scored")
-    where: dict[str, Any] = {"tiles": tiles, "images": images, "data": data}
     if explain is not None:
-        _explain(preds, explain, json=json, **where, **chosen)
+        _explain(preds, explain, json=json, **chosen)
         return
-    from tiler.merging import default, merge
-
-    if not os.path.exists(preds):
-        raise TilerError(f"{preds}: no such file or folder")
-    target = default(preds) if out is None else out
-    with progress("merged", quiet or json) as show:
-        merged = merge(preds, out=target, strict=strict, progress=show, **where, **chosen)
-    report = merged.report
+    out = _target(preds, out)
+    report = _merged(preds, out, strict, quiet or json, chosen)
     score = _MergeScore()
     if data is not None and report.out:
-        reading = {name: chosen[name] for name in option_names(ReadingOptions) & set(chosen)}
-        score = _score(
-            target, data, tiles=tiles, tile_preds=preds, only_predicted=only_predicted, **reading
-        )
+        score = _score(out, data, preds, only_predicted, chosen)
     if json:
         emit(_json(report, score))
     elif not quiet:
         _summary(report)
         score.print_tables(verbose)
-    score.print_findings(target, verbose, quiet)
+    score.print_findings(out, verbose, quiet)
     findings(report.findings, str(preds), verbose, quiet)
     raise typer.Exit(max(report.exit_code(), score.exit_code()))
+
+
+def _target(preds: Path, out: Path | None) -> Path:
+    """The output folder.
+
+    Raises:
+        TilerError: there are no predictions.
+    """
+    from tiler.merging import default
+
+    if not os.path.exists(preds):
+        raise TilerError(f"{preds}: no such file or folder")
+    return default(preds) if out is None else out
+
+
+def _merged(
+    preds: Path, out: Path, strict: bool, silent: bool, options: dict[str, Any]
+) -> MergeReport:
+    """Merge, with a progress bar."""
+    from tiler.merging import merge
+
+    with progress("merged", silent) as show:
+        return merge(preds, out=out, strict=strict, progress=show, **options).report
 
 
 def _configured_places(chosen: dict[str, Any], config: Path | None) -> dict[str, Path]:
@@ -171,12 +185,21 @@ class _MergeScore:
             print_findings(self.metrics, merged, verbose, quiet)
 
 
-def _score(merged: Path, data: Path, **options: Any) -> _MergeScore:
-    """What `tiler score` says of the merged detections, or why it cannot."""
+def _score(
+    merged: Path, data: Path, preds: Path, only_predicted: bool, options: dict[str, Any]
+) -> _MergeScore:
+    """What `tiler score` says of the merged detections, or why it cannot.
+
+    Args:
+        options: of the merge; the score reads the predictions on tiles in the same way.
+    """
     from tiler.scoring import score
 
+    shared = {*option_names(ReadingOptions), "tiles"}
+    same = {name: value for name, value in options.items() if name in shared}
     try:
-        return _MergeScore(score(merged, data, **options))
+        metrics = score(merged, data, tile_preds=preds, only_predicted=only_predicted, **same)
+        return _MergeScore(metrics)
     except TilerError as error:
         return _MergeScore(problem=str(error))
 

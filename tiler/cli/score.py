@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,40 +139,94 @@ def command(
     **options: Any,
 ) -> None:
     """Score detections on full images against labels: exact mAP, by the named protocols."""
-    chosen = configured(config, options, option_names(ScoreOptions, ReadingOptions))
     if data is None:
         raise TilerError("--data is needed: a dataset.yaml, or a COCO ground truth JSON")
     if json and csv:
         raise TilerError("--json or --csv, not both")
+    chosen = configured(config, options, option_names(ScoreOptions, ReadingOptions))
+    chosen |= {"split": split, "tiles": tiles, "images": images}
+    result = _scored(preds, data, tile_preds, compare, chosen)
+    result.gates = _gates(result.metrics, fail_under, baseline)
+    if out is not None:
+        result.write(out, overwrite)
+    if json or csv:
+        emit(result.json() if json else result.csv())
+    elif not quiet:
+        result.print_tables(verbose)
+    print_findings(result.metrics, preds, verbose, quiet)
+    raise typer.Exit(result.exit_code())
+
+
+@dataclass(slots=True)
+class _Result:
+    """A score, and what is to be said of it.
+
+    Attributes:
+        comparison: with other predictions, if --compare names some.
+        gates: the conditions of --fail-under and --baseline.
+        folder: where the output of --out lies.
+    """
+
+    metrics: Metrics
+    comparison: dict[str, Comparison] | None
+    gates: list[Gate] = field(default_factory=list)
+    folder: Path | None = None
+
+    def write(self, out: Path, overwrite: bool) -> None:
+        """Write the output folder."""
+        from tiler.scoring.output import write
+
+        self.folder = write(self.metrics, out, overwrite)
+
+    def print_tables(self, verbose: bool) -> None:
+        """All tables, to stdout."""
+        print_score(self.metrics, verbose)
+        if self.comparison is not None:
+            print_comparison(self.comparison)
+        if self.folder is not None:
+            tell(str(self.folder))
+
+    def csv(self) -> str:
+        """The table of classes."""
+        from tiler.scoring.output import per_class
+
+        return per_class(self.metrics)
+
+    def json(self) -> str:
+        """All numbers."""
+        from tiler.formats import report_json
+        from tiler.scoring import comparing
+
+        content = self.metrics.plain()
+        if self.gates:
+            content["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
+        if self.comparison is not None:
+            content["comparison"] = comparing.plain(self.comparison)
+        return report_json.indented(content).decode()
+
+    def exit_code(self) -> int:
+        """1 with findings or a failed gate, which is printed; else 0."""
+        failed = [gate for gate in self.gates if not gate.passed]
+        _print_failed(failed)
+        return max(self.metrics.exit_code(), int(bool(failed)))
+
+
+def _scored(
+    preds: Path,
+    data: Path,
+    tile_preds: Path | None,
+    compare: Path | None,
+    options: dict[str, Any],
+) -> _Result:
+    """The score, and the comparison with other predictions on the same split."""
     from tiler.scoring import score
     from tiler.scoring.comparing import compared
-    from tiler.scoring.output import per_class, write
 
-    where: dict[str, Any] = {"split": split, "tiles": tiles, "images": images}
-    metrics = score(preds, data, tile_preds=tile_preds, **where, **chosen)
-    gates = _gates(metrics, fail_under, baseline)
-    comparison = None
-    if compare is not None:
-        where["split"] = metrics.card["split"]
-        other = score(compare, data, **where, **chosen)
-        comparison = compared(metrics, other, (str(preds), str(compare)))
-    folder = None
-    if out is not None:
-        folder = write(metrics, out, overwrite)
-    if json:
-        emit(_json(metrics, gates, comparison))
-    elif csv:
-        emit(per_class(metrics))
-    elif not quiet:
-        print_score(metrics, verbose)
-        if comparison is not None:
-            print_comparison(comparison)
-        if folder is not None:
-            tell(str(folder))
-    print_findings(metrics, preds, verbose, quiet)
-    failed = [gate for gate in gates if not gate.passed]
-    _print_failed(failed)
-    raise typer.Exit(max(metrics.exit_code(), int(bool(failed))))
+    metrics = score(preds, data, tile_preds=tile_preds, **options)
+    if compare is None:
+        return _Result(metrics, None)
+    other = score(compare, data, **{**options, "split": metrics.card["split"]})
+    return _Result(metrics, compared(metrics, other, (str(preds), str(compare))))
 
 
 def _gates(metrics: Metrics, fail_under: str, baseline: Path | None) -> list[Gate]:
@@ -191,17 +246,3 @@ def _print_failed(failed: Sequence[Gate]) -> None:
     for gate in failed:
         value = "n/a" if gate.value is None else f"{gate.value:.4f}"
         print(f"below: {gate.name} is {value}, expected {gate.least:g} or more", file=sys.stderr)
-
-
-def _json(metrics: Metrics, gates: list[Gate], comparison: dict[str, Comparison] | None) -> str:
-    from dataclasses import asdict
-
-    from tiler.formats import report_json
-    from tiler.scoring import comparing
-
-    content = metrics.plain()
-    if gates:
-        content["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in gates]
-    if comparison is not None:
-        content["comparison"] = comparing.plain(comparison)
-    return report_json.indented(content).decode()

@@ -133,13 +133,13 @@ def in_turn(
     >>> [(pairs.tolist(), labels.tolist()) for pairs, labels in matched]
     [([7, 5], [0, 1]), ([7], [0])]
     """
-    turns = _Turns(thresholds, labels, last, shared)
+    turns = _FreeLabels(thresholds, labels, last, shared)
     for row in rows:
         turns.take(row)
     return turns.matched()
 
 
-class _Turns:
+class _FreeLabels:
     """The labels that are still free at each threshold, and what was matched so far."""
 
     def __init__(

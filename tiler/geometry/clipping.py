@@ -56,10 +56,10 @@ def clip(instances: Instances, rects: Floats, obb: ObbPolicy = "aligned") -> Ins
 
 
 def largest_share(boxes: Floats, rects: Floats) -> Floats:
-    """`(N,)` the part of an object of this size that a rectangle of this size can show at best.
+    """`(N,)` the largest part of each box that a rectangle of the size of its own can show.
 
-    1 for an object that fits; one that is longer than the tile only ever shows a part, and a
-    threshold on the visible part is meant relative to that.
+    1 for a box that fits. Of one that is longer than the tile only a part is ever visible, so a
+    threshold on the visible part applies relative to that.
     """
     sides = box.sides(boxes)
     room = box.sides(rects)

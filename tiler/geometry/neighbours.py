@@ -445,7 +445,7 @@ class _Members(Columns):
 def _members(
     boxes: Floats, others: Floats, group: Ints, other_group: Ints
 ) -> tuple[_Members, _Members]:
-    """The boxes that have any others in their group, and those others; only boxes of some size."""
+    """The boxes in whose group there are others, and those others; without boxes of no size."""
     sized = _sized(boxes)
     other_sized = _sized(others)
     groups, numbers = np.unique(other_group[other_sized], return_inverse=True)
@@ -541,7 +541,7 @@ def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Int
 def _in_blocks(
     boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Boxes with their candidates that they meet, all of some boxes after the other."""
+    """Boxes with their candidates that they meet: a block of boxes with all their candidates."""
     step = max(1, BLOCK // max(1, int(stretches.count.max())))
     for start in range(0, len(stretches.box), step):
         block = stretches.part(start, start + step)

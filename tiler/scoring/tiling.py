@@ -309,7 +309,7 @@ def _unchanged(preds: Path, merged: Mapping[int, provenance.MergedImage]) -> boo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _MergedRows:
+class _MergedOrigins:
     """The M detections of merged.jsonl, image after image, and the tiles they come from.
 
     Attributes:
@@ -327,7 +327,7 @@ class _MergedRows:
     @classmethod
     def of(
         cls, merged: Mapping[int, provenance.MergedImage], layout: TileLayout
-    ) -> _MergedRows | None:
+    ) -> _MergedOrigins | None:
         """None if a detection comes from a tile that the image does not have."""
         first = np.full(len(layout.sizes), -1)
         count = np.zeros(len(layout.sizes), np.int64)
@@ -355,7 +355,7 @@ def _origins(
     merged: Mapping[int, provenance.MergedImage], layout: TileLayout, detections: Predicted
 ) -> Origins | None:
     """The tiles that each detection comes from; None if merged.jsonl is of other detections."""
-    rows = _MergedRows.of(merged, layout)
+    rows = _MergedOrigins.of(merged, layout)
     if rows is None or not rows.hold(detections):
         return None
     which = rows.first[detections.image] + detections.instances.row
