@@ -9,7 +9,7 @@ n² pairs only those that may be joined are put in order.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -32,44 +32,36 @@ TABLES = 8  # of shapes, which their tiles share out
 EXACT = -1  # in place of a position: the key of this pair is exact
 ROUNDED = 1e-9  # an IoU from the sides of shapes is off by less
 
-# Where a pair stands in the order of joining: evidence, agreement, tie-break, and both indices.
+# Where a pair stands in the order of joining: evidence, agreement, tie-break, and both detections.
 # The first three are negative, so that the strongest pair has the lowest key.
 Key = tuple[int, float, float, int, int]
+EVIDENCE: Final = 0
+OTHER: Final = 4
 
-
-class _Queued(NamedTuple):
-    """The next pair of a short list: its key, whether it is a piece, whose list and at what
-    position, and the other detection.
-    """
-
-    key: Key
-    piece: bool
-    one: int
-    place: int
-    other: int
+# The next pair of a short list: its key, whether it is a piece, whose list, and at what position.
+# (Plain tuples: the garbage collector leaves them alone.)
+Queued = tuple[Key, bool, int, int]
 
 
 class _Shortlist(NamedTuple):
     """The strongest pairs of one detection with later ones, in order.
 
     Attributes:
-        others: the later detections.
         exact: whether a pair's key is exact; otherwise the pair comes no earlier than its key.
         more: other pairs follow these.
     """
 
     keys: list[Key]
-    others: list[int]
     piece: list[bool]
     exact: list[bool]
     more: bool
 
-    def pair(self, one: int, place: int) -> _Queued:
-        return _Queued(self.keys[place], self.piece[place], one, place, self.others[place])
+    def pair(self, one: int, place: int) -> Queued:
+        return self.keys[place], self.piece[place], one, place
 
-    def end(self, one: int) -> _Queued:
+    def end(self, one: int) -> Queued:
         """Where more pairs may follow the last one."""
-        return _Queued(self.keys[-1], False, one, len(self.keys), self.others[-1])
+        return self.keys[-1], False, one, len(self.keys)
 
 
 def join(matcher: ViewMatcher, members: Ints, label: Ints, joins: Joins) -> None:
@@ -90,7 +82,7 @@ class _JoinQueue:
     def __init__(self, crowds: _Crowds, joins: Joins) -> None:
         self.crowds, self.joins = crowds, joins
         self.lists: dict[int, _Shortlist] = {}
-        self.queue: list[_Queued] = []
+        self.queue: list[Queued] = []
 
     def fill(self, members: Ints) -> None:
         """Make the list of each."""
@@ -105,14 +97,15 @@ class _JoinQueue:
     def run(self) -> None:
         """Join pair after pair until no list has any more."""
         while self.queue:
-            next_ = heapq.heappop(self.queue)
-            if next_.place == EXACT:
-                self._join(next_)
-            elif next_.place == len(self.lists[next_.one].keys):
-                self._refill(next_)
+            pair = heapq.heappop(self.queue)
+            _, _, one, place = pair
+            if place == EXACT:
+                self._join(pair)
+            elif place == len(self.lists[one].keys):
+                self._refill(pair)
             else:
-                self._push_exact(next_)
-                self._push(next_.one, next_.place + 1)
+                self._push_exact(pair)
+                self._push(one, place + 1)
 
     def _push(self, one: int, place: int) -> None:
         """Queue the next pair of a list that may be joined, from a position on; or the list's end,
@@ -124,7 +117,7 @@ class _JoinQueue:
         listed = self.lists[one]
         end = len(listed.keys)
         may_join = self.joins.may_join
-        while place < end and not may_join(one, listed.others[place], listed.piece[place]):
+        while place < end and not may_join(one, listed.keys[place][OTHER], listed.piece[place]):
             place += 1
         if place < end:
             heapq.heappush(self.queue, listed.pair(one, place))
@@ -133,27 +126,29 @@ class _JoinQueue:
         else:
             del self.lists[one]
 
-    def _push_exact(self, pair: _Queued) -> None:
+    def _push_exact(self, pair: Queued) -> None:
         """Queue a pair by its exact key, if it may still be joined."""
-        one, other = pair.one, pair.other
-        if self.crowds.is_complete(one) or not self.joins.may_join(one, other, pair.piece):
+        key, piece, one, place = pair
+        if self.crowds.is_complete(one) or not self.joins.may_join(one, key[OTHER], piece):
             return
-        exact: tuple[Key, bool] | None = (pair.key, pair.piece)
-        if not self.lists[one].exact[pair.place]:
-            exact = self.crowds.exact_key(one, other)
+        exact: tuple[Key, bool] | None = (key, piece)
+        if not self.lists[one].exact[place]:
+            exact = self.crowds.exact_key(one, key[OTHER])
         if exact is not None:
-            heapq.heappush(self.queue, _Queued(*exact, one, EXACT, other))
+            heapq.heappush(self.queue, (*exact, one, EXACT))
 
-    def _refill(self, last: _Queued) -> None:
+    def _refill(self, last: Queued) -> None:
         """Look up the pairs that follow the last one of a list."""
-        if not self.crowds.is_complete(last.one):
-            self.lists[last.one] = self.crowds.shortlist(last.one, after=last.key)
-        self._push(last.one, 0)
+        key, _, one, _ = last
+        if not self.crowds.is_complete(one):
+            self.lists[one] = self.crowds.shortlist(one, after=key)
+        self._push(one, 0)
 
-    def _join(self, pair: _Queued) -> None:
-        evidence = -pair.key[0]
-        if self.joins.join(pair.one, pair.other, pair.piece, evidence < CLEAR):
-            group = self.joins.home[pair.one]
+    def _join(self, pair: Queued) -> None:
+        key, piece, one, _ = pair
+        evidence = -key[EVIDENCE]
+        if self.joins.join(one, key[OTHER], piece, evidence < CLEAR):
+            group = self.joins.home[one]
             self.crowds.joined(self.joins.members[group], len(self.joins.tiles(group)))
 
 
@@ -320,7 +315,6 @@ def _listed(one: int, matches: _Matches, order: Ints) -> _Shortlist:
     first = np.full(len(order), one)
     return _Shortlist(
         keys=list(rows(-evidence, -agreement, -tiebreak, first, others)),
-        others=others.tolist(),
         piece=matches.piece[order].tolist(),
         exact=matches.exact[order].tolist(),
         more=len(order) < len(matches.other),
