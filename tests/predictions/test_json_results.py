@@ -332,3 +332,10 @@ def test_what_is_no_results_file_is_said_with_its_path(tmp_path, text):
     path.write_text(text)
     with pytest.raises(TilerError, match=r"predictions\.json: "):
         read(path)
+
+
+def test_an_id_beyond_all_floats_is_shown_where_ids_are_ambiguous(tmp_path):
+    entries = [{**BOX, "category_id": 1}, {**BOX, "category_id": 10**400}]
+    (tmp_path / "a.json").write_text(json.dumps(entries))
+    with pytest.raises(TilerError, match=r"category ids 1 to 1000.* may count from 0 or from 1"):
+        read(tmp_path / "a.json", names=("a", "b", "c"))

@@ -9,7 +9,7 @@ import pytest
 
 import tiler
 from tests.cli.test_cli import run
-from tests.conftest import Dataset
+from tests.conftest import Dataset, picture
 from tests.merging import predicted
 from tests.scoring.test_score import dumped
 from tiler.errors import TilerError
@@ -291,3 +291,19 @@ def test_the_places_of_a_config_are_from_where_it_lies(made, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("predictions.json", "merged.jsonl"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "work/one" / name).read_bytes()
+
+
+def test_boxes_of_outlines_are_those_of_the_images_that_count(tmp_path):
+    """The image with predictions is not the first one, so its labels get another number."""
+    outline = ".2 .2 .6 .2 .6 .6"
+    data = Dataset(tmp_path / "data")
+    for split in ("train", "val"):
+        for name in ("a.png", "b.png"):
+            data.add(name, f"0 {outline}\n", picture(100, 100), split)
+    (tmp_path / "preds").mkdir()
+    (tmp_path / "preds/b.txt").write_text(f"0 {outline} .9\n")
+    metrics = tiler.score(
+        tmp_path / "preds", data.yaml, split="val", only_predicted=True, replicates=0
+    )
+    assert metrics.card["images"] == 1
+    assert metrics.plain()["boxes"]["coco"]["AP"] == metrics.coco["AP"] == pytest.approx(1)

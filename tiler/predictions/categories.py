@@ -132,7 +132,7 @@ def _deduced(entries: Sequence[Entry], reading: Reading, path: str) -> Categorie
     if any(entry.file_name is not None for entry in entries):
         return Categories("category ids from 1 (as Ultralytics writes them with file_name)", 1)
     raise TilerError(
-        f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 0 or from 1: say "
+        f"{path}: category ids {_range(ids)} may count from 0 or from 1: say "
         "--preds-base 0, 1 or coco91"
     )
 
@@ -154,7 +154,7 @@ def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, path
         return bool(ids) and ids <= table.keys() and not from_one and not from_zero
     if from_one and (0 in table or not ids <= table.keys()):
         raise TilerError(
-            f"{path}: category ids {min(ids):g} to {max(ids):g} may count from 1, or be those of "
+            f"{path}: category ids {_range(ids)} may count from 1, or be those of "
             f"the ground truth ({min(table)} to {max(table)}): say --preds-base 0, 1 or coco91"
         )
     return 0 not in ids or 0 in table
@@ -169,3 +169,11 @@ def _numbers(ids: Sequence[Any]) -> set[float]:
     if {*map(type, ids)} <= {int, float}:
         return {*ids}
     return {i for i in ids if isinstance(i, int | float)}
+
+
+def _range(ids: set[float]) -> str:
+    """The lowest and highest id; a JSON number may be beyond all floats."""
+    try:
+        return f"{min(ids):g} to {max(ids):g}"
+    except OverflowError:
+        return f"{short(min(ids))} to {short(max(ids))}"

@@ -111,11 +111,15 @@ def chosen_keys(keys: Sequence[str], chosen: Bools) -> list[str]:
 
 def only(chosen: Bools, labelled: LabelledImages) -> LabelledImages:
     """Some of the images and their labels, numbered anew."""
+    boxes = labelled.boxes
+    if boxes is not None:
+        boxes = renumbered(boxes, chosen)
     return replace(
         labelled,
         keys=chosen_keys(labelled.keys, chosen),
         sizes=labelled.sizes[chosen],
         labels=renumbered(labelled.labels, chosen),
+        boxes=boxes,
     )
 
 
