@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import re
+from typing import get_args
 
 import pytest
 import yaml
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tiler.errors import TilerError
+from tiler.evaluation import bins
 from tiler.formats import plain_yaml
+from tiler.geometry import grids
 from tiler.options import (
     CheckOptions,
     MergeOptions,
@@ -19,6 +23,9 @@ from tiler.options import (
     SplitOptions,
 )
 from tiler.options.fields import option_fields
+from tiler.options.scoring import PROTOCOLS
+from tiler.options.values import BINS
+from tiler.scoring import card
 
 ALL = (SplitOptions, MergeOptions, ReadingOptions, PredictionOptions, RunOptions, CheckOptions)
 
@@ -300,3 +307,13 @@ def test_an_overlap_is_a_fraction_or_whole_pixels(given):
 def test_an_export_that_is_always_written_is_answered_with_its_name(given, file):
     with pytest.raises(TilerError, match=f"--export: .*{file}.* is always written"):
         PredictionOptions(export=given)
+
+
+def test_names_that_options_offer_are_those_that_are_there():
+    """Options may not import what they configure, so these names stand in two places."""
+    assert set(BINS) == set(bins.PRESETS)
+    for edge in get_args(grids.Edge):
+        assert SplitOptions(edge=edge).edge == edge
+    with pytest.raises(TilerError, match=re.escape(", ".join(["shift", "balance", "trim", "pad"]))):
+        SplitOptions(edge="none")
+    assert set(PROTOCOLS) == set(card.PROTOCOLS)

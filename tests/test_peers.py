@@ -303,7 +303,7 @@ def test_13_one_missing_label_or_an_empty_test_split_skips_nothing(tmp_path):
         "b__0_0_64_64": [],
     }
     assert report.splits["train"].counts.unlabelled == 1
-    assert [f.code for f in report.findings] == ["Y01"]
+    assert [f.code for f in report.findings] == ["Y05"]
     assert not (tmp_path / "out/images/test").exists()
 
 

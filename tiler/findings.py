@@ -18,10 +18,14 @@ from tiler.errors import printable
 Level = Literal["error", "warning", "note"]
 
 CODES: dict[str, tuple[Level, str]] = {
-    "Y01": ("error", "a split that the dataset names is missing or empty"),
+    "Y01": ("error", "a split that the dataset names, train or val, is missing or empty"),
     "Y02": ("warning", "two classes have the same name"),
     "Y03": ("warning", "no val split"),
     "Y04": ("error", "an image list names a file that does not exist"),
+    "Y05": (
+        "warning",
+        "a split that the trainer does not need (test, minival) is missing or empty",
+    ),
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),

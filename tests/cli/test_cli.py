@@ -380,3 +380,15 @@ def test_json_has_the_real_path_and_the_terminal_the_printable_one(dataset, tmp_
     assert json.loads(split.stdout)["findings"][0]["path"] == real
     assert len(split.stderr.splitlines()) == 1
     assert split.stderr.strip().isprintable()
+
+
+@pytest.mark.parametrize("split", ["test", "minival"])
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "missing"])
+def test_a_split_that_the_trainer_does_not_need_is_a_warning(tmp_path, split, there):
+    data = Dataset(tmp_path / "data", **{split: f"images/{split}"}).filled()
+    if there:
+        (data.root / "images" / split).mkdir()
+    done = run("split", data.yaml, "--tile", 128, "--out", tmp_path / "out")
+    assert done.returncode == 0
+    assert f"Y05 split {split}: no " in done.stderr
+    assert (tmp_path / "out/dataset.yaml").read_text().count("images/") == 2

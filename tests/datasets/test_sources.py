@@ -352,7 +352,7 @@ def test_a_split_without_images_is_an_error(folder, split):
 def test_a_test_split_without_images_is_a_finding(folder):
     folder.add("images/a.jpg", "empty/readme.md")
     assert folder.said("train: images\nval: images\ntest: empty\n") == [
-        f"dataset.yaml: Y01 test: no images in {folder.root}/empty"
+        f"dataset.yaml: Y05 split test: no images in {folder.root}/empty"
     ]
 
 

@@ -81,6 +81,6 @@ def test_one_side_makes_two():
 )
 def test_what_is_neither(given):
     with pytest.raises(
-        TilerError, match="--bins is one of coco, aitod, tinyperson, soda, or rising sides in px"
+        TilerError, match="--bins is one of coco, aitod, tinyperson, soda, or increasing sides in px"
     ):
         bins(given)

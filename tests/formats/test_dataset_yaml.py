@@ -183,7 +183,7 @@ def test_every_place_that_was_tried_is_named(root, tmp_path):
 def test_a_missing_test_split_is_a_finding_and_a_missing_val_split_an_error(root):
     found = read(root, SPLITS + "test: images/nowhere\nnames: [car]\n")
     assert [str(f) for f in found.findings] == [
-        f"dataset.yaml: Y01 split test: no such file or folder: {root}/images/nowhere"
+        f"dataset.yaml: Y05 split test: no such file or folder: {root}/images/nowhere"
     ]
     assert found.splits["test"] == ()
     assert (

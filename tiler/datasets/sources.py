@@ -128,7 +128,8 @@ def _yaml(given: DatasetYaml, needed: tuple[str, ...]) -> Dataset:
             if split in needed:
                 raise TilerError(f"{given.file}: {split}: no images in {where}")
             if entries:
-                findings.append(Finding(given.file.name, "Y01", f"{split}: no images in {where}"))
+                why = f"no images in {where}"
+                findings.append(dataset_yaml.missing_split(given.file.name, split, why))
         sources += [Source(key, split, bytes=size) for key, size in images.items()]
         folders += [entry for entry in entries if entry.is_dir()]
     findings += _orphans(folders, sources, given.root)

@@ -111,7 +111,7 @@ def bins(given: str | Sequence[float]) -> Bins:
     sides = _sides(given)
     if not _are_valid(sides):
         raise TilerError(
-            f"--bins is one of {', '.join(PRESETS)}, or rising sides in px such as 16,32,96; got "
+            f"--bins is one of {', '.join(PRESETS)}, or increasing sides in px such as 16,32,96; got "
             f"{given!r}"
         )
     made = []

@@ -244,10 +244,19 @@ def _existing(
             if _exists(path):
                 there.append(path)
             else:
-                message = f"split {split}: no such file or folder: {path}"
-                findings.append(Finding(label, "Y01", message))
+                findings.append(missing_split(label, split, f"no such file or folder: {path}"))
         existing[split] = tuple(there)
     return existing, findings
+
+
+def missing_split(label: str, split: str, why: str) -> Finding:
+    """A finding for a split without images: of train or val an error, since a trainer needs both.
+
+    Args:
+        label: the name of the YAML in findings.
+    """
+    code = "Y01" if split in ("train", "val") else "Y05"
+    return Finding(label, code, f"split {split}: {why}")
 
 
 def _exists(path: Path) -> bool:
