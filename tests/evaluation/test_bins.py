@@ -80,7 +80,6 @@ def test_one_side_makes_two():
     ],
 )
 def test_what_is_neither(given):
-    with pytest.raises(
-        TilerError, match="--bins is one of coco, aitod, tinyperson, soda, or increasing sides in px"
-    ):
+    expected = "--bins: expected coco, aitod, tinyperson, soda, or increasing sides in px"
+    with pytest.raises(TilerError, match=expected):
         bins(given)

@@ -110,10 +110,9 @@ def bins(given: str | Sequence[float]) -> Bins:
         return PRESETS[given]
     sides = _sides(given)
     if not _are_valid(sides):
-        raise TilerError(
-            f"--bins is one of {', '.join(PRESETS)}, or increasing sides in px such as 16,32,96; got "
-            f"{given!r}"
-        )
+        names = ", ".join(PRESETS)
+        expected = f"expected {names}, or increasing sides in px such as 16,32,96"
+        raise TilerError(f"--bins: {expected}, got {given!r}")
     made = []
     for low, high in pairwise([0.0, *sides, ENDLESS]):
         name = f"{low:g}-{high:g}"
