@@ -398,7 +398,7 @@ def test_score_tells_classes_of_results_by_their_names(tmp_path):
         results("detect", [[100, 75, 300, 225]]), path="p0.png", names={0: "lorry", 1: "car"}
     )
     with pytest.raises(
-        TilerError, match="the detections: merged with class 'lorry', which .* has not"
+        TilerError, match="the detections: merged with class 'lorry', which .* does not have"
     ):
         tiler.score([other], data.yaml, split="val")
 

@@ -158,7 +158,7 @@ def command(
 
 
 @dataclass(slots=True)
-class _Result:
+class _ScoreResult:
     """A score, and what is to be said of it.
 
     Attributes:
@@ -217,16 +217,16 @@ def _scored(
     tile_preds: Path | None,
     compare: Path | None,
     options: dict[str, Any],
-) -> _Result:
+) -> _ScoreResult:
     """The score, and the comparison with other predictions on the same split."""
     from tiler.scoring import score
     from tiler.scoring.comparing import compared
 
     metrics = score(preds, data, tile_preds=tile_preds, **options)
     if compare is None:
-        return _Result(metrics, None)
+        return _ScoreResult(metrics, None)
     other = score(compare, data, **{**options, "split": metrics.card["split"]})
-    return _Result(metrics, compared(metrics, other, (str(preds), str(compare))))
+    return _ScoreResult(metrics, compared(metrics, other, (str(preds), str(compare))))
 
 
 def _gates(metrics: Metrics, fail_under: str, baseline: Path | None) -> list[Gate]:
