@@ -14,7 +14,7 @@ from tiler.cli.parameters import Config, JsonReport, Quiet, Verbose, configured,
 from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.cli.score_tables import print_findings, print_score
 from tiler.errors import TilerError, printable
-from tiler.formats.locations import PLACES, located
+from tiler.formats.input_paths import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 from tiler.options.fields import option_names
 

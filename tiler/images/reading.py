@@ -18,10 +18,10 @@ from tiler.errors import SourceRefused
 from tiler.formats.text_files import reason
 from tiler.geometry.window import Window
 from tiler.images import codecs, gdal, memory, row_reader, stretch, vips
+from tiler.images.band_pages import Pages, stand_for_bands
 from tiler.images.encoding import BANDS
 from tiler.images.header import Header, probe
-from tiler.images.limit import WHOLE, allowed
-from tiler.images.pages import Pages, stand_for_bands
+from tiler.images.pillow_limit import WHOLE, allowed
 from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.row_reader import Later, RowReader
 

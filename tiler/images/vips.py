@@ -15,7 +15,7 @@ import numpy as np
 
 from tiler.errors import SourceRefused
 from tiler.images.header import JPEG_IN_TIFF
-from tiler.images.limit import WHOLE
+from tiler.images.pillow_limit import WHOLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from tiler.images import codecs, deep
+from tiler.images import beyond_pillow, codecs
 from tiler.images.encoding import BEYOND_PILLOW, Encoding
 from tiler.images.geo import Tag, for_pillow
 from tiler.images.pixels import Pixels
@@ -37,7 +37,7 @@ def save(
         OSError: the disk is full, or cannot be written.
     """
     if encoding.mode in BEYOND_PILLOW and isinstance(tile, np.ndarray):
-        return store(path, deep.encode(tile, encoding, tags), opener)
+        return store(path, beyond_pillow.encode(tile, encoding, tags), opener)
     if encoding.direct or isinstance(tile, np.ndarray):
         pixels = np.atleast_3d(np.asarray(tile))
         return store(path, codecs.encode(pixels, encoding.format, encoding.options), opener)

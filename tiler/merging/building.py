@@ -13,7 +13,7 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import jsonl, plain_yaml, provenance
-from tiler.formats.locations import PLACES, relative
+from tiler.formats.input_paths import PLACES, relative
 from tiler.merging.output import Record, Writer, owned_in
 from tiler.merging.planning import MergePlan
 from tiler.merging.report import MergeReport

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tiler.errors import TilerError
 from tiler.formats import plain_yaml
-from tiler.formats.locations import located
+from tiler.formats.input_paths import located
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.scoring.tiling import provenance_of
 

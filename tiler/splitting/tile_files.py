@@ -19,7 +19,7 @@ from tiler.errors import Unfinished
 from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
 from tiler.geometry.window import Window
-from tiler.images import deep, geo, lossless, memory, pixels, reading, writing
+from tiler.images import beyond_pillow, geo, lossless, memory, pixels, reading, writing
 from tiler.images.encoding import Encoding, encoding
 from tiler.images.header import Header
 from tiler.images.reading import Crop, SourceImage
@@ -83,7 +83,7 @@ def write(
         stretched = _stretched(job, image)
         how = _encoding(job, file, header, image)
         made = Made(how.suffix, notes=_notes(image, how, stretched))
-        made.channels = image.bands if deep.paged(how, image.bands) else COLOUR
+        made.channels = image.bands if beyond_pillow.paged(how, image.bands) else COLOUR
         located = geo.located(file, header, job.root / source.key)
         if located is not None:
             made.geo = located.geo
@@ -109,7 +109,7 @@ def _encoding(job: SplitJob, file: BufferedReader, header: Header, image: Source
     """How the tiles are encoded."""
     tables = reading.tables(file, header) if _keeps_jpeg(job) else None
     how = encoding(image, header, job.options.format, job.options.quality, tables)
-    deep.require(how)
+    beyond_pillow.require(how)
     return how
 
 

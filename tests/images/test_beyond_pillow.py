@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms
 
 from tiler.geometry.window import Window
-from tiler.images import deep, pixels
+from tiler.images import beyond_pillow, pixels
 from tiler.images.encoding import BANDS, Encoding
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -47,11 +47,11 @@ def values(dtype, bands, size=(13, 9)):
 
 def tif(array, mode=BANDS, compression="tiff_adobe_deflate", **options):
     options |= {"compression": compression} if compression else {}
-    return deep.encode(array, Encoding("TIFF", ".tif", mode, options, direct=True))
+    return beyond_pillow.encode(array, Encoding("TIFF", ".tif", mode, options, direct=True))
 
 
 def png(array, mode, **options):
-    return deep.encode(array, Encoding("PNG", ".png", mode, options, direct=True))
+    return beyond_pillow.encode(array, Encoding("PNG", ".png", mode, options, direct=True))
 
 
 def pages(tifffile, data):
@@ -203,7 +203,7 @@ def test_turned_and_padded(tifffile, pyvips, orientation):
     for mode in ("RGBA;16", BANDS):
         encoding = Encoding("TIFF", ".tif", mode, {"compression": "tiff_lzw"}, direct=True)
         tile = pixels.fitted(shown, mode, inner, window, (window.width, window.height), encoding)
-        found = pages(tifffile, deep.encode(tile, encoding))
+        found = pages(tifffile, beyond_pillow.encode(tile, encoding))
         same(found, tile)
         same(found[3 : 3 + height, 2 : 2 + width], shown)
     found = pyvips.Image.new_from_buffer(png(tile, "RGBA;16"), "").numpy()

@@ -12,7 +12,7 @@ from PIL import Image
 from tiler.errors import SourceRefused
 from tiler.images import tiff
 from tiler.images.header import Header
-from tiler.images.limit import allowed
+from tiler.images.pillow_limit import allowed
 
 EQUAL = (tiff.WIDTH, tiff.HEIGHT, tiff.BITS, tiff.BANDS, tiff.SAMPLE_FORMAT)
 

@@ -7,8 +7,8 @@ from PIL import Image
 from tiler.errors import SourceRefused
 from tiler.geometry.window import Window
 from tiler.images import reading
+from tiler.images.band_pages import Pages, stand_for_bands
 from tiler.images.header import probe
-from tiler.images.pages import Pages, stand_for_bands
 from tiler.images.row_reader import bands_of
 from tiler.run.work_sharing import done
 
