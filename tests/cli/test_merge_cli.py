@@ -436,8 +436,8 @@ def test_explain_is_a_table_of_every_row(here):
         r for r in lines(here / "preds-merged/merged.jsonl") if r["source"].endswith("p0.jpg")
     )
     assert len(rows) == sum(tile[-1] for tile in record["tiles"])
-    assert sum("refused (D04)" in row for row in rows) == 1
-    assert "refused (D04)" in rows[-1]
+    assert sum("rejected (D04)" in row for row in rows) == 1
+    assert "rejected (D04)" in rows[-1]
 
 
 def test_explain_as_json(here):

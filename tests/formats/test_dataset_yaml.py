@@ -394,8 +394,8 @@ def test_download_is_never_run(root, tmp_path, key):
             "1: not YAML: found character '\\t' that cannot start any token",
         ),
         (b"names: [caf\xe9]\n", "1: not UTF-8 text (byte 0xe9)"),
-        (b"names: " + b"[" * 5000 + b"]" * 5000, "nested more than 32 deep; refused"),
-        (b"names: &a [x]\ntrain: [" + b"*a," * 100 + b"]", "more than 64 aliases; refused"),
+        (b"names: " + b"[" * 5000 + b"]" * 5000, "nested more than 32 deep; rejected"),
+        (b"names: &a [x]\ntrain: [" + b"*a," * 100 + b"]", "more than 64 aliases; rejected"),
     ],
 )
 def test_a_file_that_is_not_a_dataset_yaml_is_an_error_in_one_line(root, content, line):
@@ -524,7 +524,7 @@ REFUSED = {
     "not_a_map": ": expected keys and values, found list",
     "python_tag": (
         ":4: could not determine a constructor for the tag "
-        "'tag:yaml.org,2002:python/object/apply:os.getcwd'; refused"
+        "'tag:yaml.org,2002:python/object/apply:os.getcwd'; rejected"
     ),
     "roboflow": ": train: no such file or folder: ",
     "tabs": ":2: not YAML: found character '\\t' that cannot start any token",

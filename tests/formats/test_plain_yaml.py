@@ -148,7 +148,7 @@ def hostile_tags(canary):
 def test_no_tag_builds_an_object_or_runs_code(file, tmp_path, which):
     canary = tmp_path / "canary"
     content = hostile_tags(canary)[which]
-    assert refusal(file, content).endswith("; refused")
+    assert refusal(file, content).endswith("; rejected")
     assert not canary.exists()
 
 
@@ -184,11 +184,11 @@ def test_keys_are_plain(file, content):
     ids=["lists", "mappings", "open", "dashes", "keys", "indents"],
 )
 def test_deep_nesting_is_refused(file, content):
-    assert refusal(file, content) == ": nested more than 32 deep; refused"
+    assert refusal(file, content) == ": nested more than 32 deep; rejected"
 
 
 def test_many_aliases_are_refused(file):
-    assert refusal(file, "a: &a x\nb: [" + "*a, " * 65 + "]\n") == ": more than 64 aliases; refused"
+    assert refusal(file, "a: &a x\nb: [" + "*a, " * 65 + "]\n") == ": more than 64 aliases; rejected"
     assert loaded(file, "a: &a x\nb: [" + "*a, " * 64 + "]\n")["b"] == ["x"] * 64
 
 

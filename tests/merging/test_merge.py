@@ -1858,7 +1858,7 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
             if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
         } == dropped
         assert {f.fate for f in fates if f.class_id is None} == {
-            f"refused ({code})" for *_, code in record["refused"]
+            f"rejected ({code})" for *_, code in record["refused"]
         }
     with pytest.raises(
         TilerError, match="--explain q: no such image among 5, such as images/train/none.png"

@@ -90,10 +90,10 @@ def load(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a SafeLoader)
     except _Rejected as error:
-        raise TilerError(f"{path}: {error}; refused") from None
+        raise TilerError(f"{path}: {error}; rejected") from None
     except yaml.constructor.ConstructorError as error:
         problem = error.problem or "not plain YAML"
-        raise TilerError(f"{path}{_line(error)}: {problem}; refused") from None
+        raise TilerError(f"{path}{_line(error)}: {problem}; rejected") from None
     except yaml.YAMLError as error:
         why = getattr(error, "problem", None) or getattr(error, "reason", None)
         problem = why or "cannot be parsed"

@@ -21,7 +21,7 @@ class Fate:
     Attributes:
         tile, row: where it stands; rows count from 0, without blank lines.
         class_id, conf, box: None for a rejected row.
-        fate: one of `stitching.FATES`, or refused with the finding's code.
+        fate: one of `stitching.FATES`, or rejected with the finding's code.
         into: the merged detection it is part of, or lost to; None for none.
     """
 
@@ -58,7 +58,7 @@ def explain(
     fates = _fates(merge, piece.frames.names)
     for tile, row, code in merge.tile_detections.rejected:
         name = piece.frames.names[tile]
-        fates.append(Fate(name, row, None, None, None, f"refused ({code})", None))
+        fates.append(Fate(name, row, None, None, None, f"rejected ({code})", None))
     return sorted(fates, key=partial(_order, len(merge.result.instances)))
 
 
