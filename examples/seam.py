@@ -64,7 +64,7 @@ def scene() -> tuple[Image.Image, tiler.Instances]:
 def detected(
     truth: tiler.Instances, window: tiler.Window, rng: np.random.Generator
 ) -> tiler.Instances:
-    """What a tile shows of each object, sides off by 2 px, with less confidence the less it shows."""
+    """What a tile shows of each object: sides off by 2 px, less confidence the less it shows."""
     shown = window.clip(truth)
     boxes = np.clip(
         shown.boxes + rng.normal(0, 2, shown.boxes.shape), 0, [window.width, window.height] * 2

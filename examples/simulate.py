@@ -60,7 +60,7 @@ def predicted(
     size: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """`(M, 6)` class, box and confidence, highest confidence first, for `(N, 5)` labels of a tile of this
+    """`(M, 6)` class, box and confidence, the highest first, for `(N, 5)` labels of a tile of this
     size in px.
     """
     edge = np.array([0, 0, *size])

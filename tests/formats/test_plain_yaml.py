@@ -188,7 +188,8 @@ def test_deep_nesting_is_refused(file, content):
 
 
 def test_many_aliases_are_refused(file):
-    assert refusal(file, "a: &a x\nb: [" + "*a, " * 65 + "]\n") == ": more than 64 aliases; rejected"
+    aliases = "a: &a x\nb: [" + "*a, " * 65 + "]\n"
+    assert refusal(file, aliases) == ": more than 64 aliases; rejected"
     assert loaded(file, "a: &a x\nb: [" + "*a, " * 64 + "]\n")["b"] == ["x"] * 64
 
 
