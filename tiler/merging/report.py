@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class MergeCounts(msgspec.Struct):
     """Numbers of one image, or of all.
 
-    Every row that was read counts once: as rejected (`refused`), as dropped (by fate), or as one of those that
-    `detections` are made of: kept + fused + orphan.
+    Every row that was read counts once: as rejected (`refused`), as dropped (by fate), or as one of
+    those that `detections` are made of: kept + fused + orphan.
 
     Attributes:
         empty: images without detections.
