@@ -53,16 +53,30 @@ def assigned(detection: Ints, label: Ints, labels: int, shared: Bools | None = N
             free = shared[asking]
             settled.append(asking[free])
             asking = asking[~free]
-        wanted = label[asking]
-        before = holder[wanted]
-        np.minimum.at(holder, wanted, asking)
-        after = holder[wanted]
-        declined = asking[after != asking]
-        displaced = np.unique(before[(before < count) & (before != after)])
-        following = np.concatenate([declined, displaced]) + 1
+        following = _turned_away(asking, label, holder) + 1
         following = following[following < count]
-        asking = np.sort(following[~is_first[following]])
-    return np.sort(np.concatenate([*settled, holder[holder < count]]))
+        following = following[~is_first[following]]
+        asking = np.sort(following)
+    settled.append(holder[holder < count])
+    return np.sort(np.concatenate(settled))
+
+
+def _turned_away(asking: Ints, label: Ints, holder: Ints) -> Ints:
+    """The pairs that do not get their label, or lose it, once each label keeps the first that asks.
+
+    Args:
+        asking: numbers of pairs.
+        label: `(P,)` of each pair.
+        holder: the pair that each label keeps, P for none; is updated.
+    """
+    wanted = label[asking]
+    before = holder[wanted]
+    np.minimum.at(holder, wanted, asking)
+    after = holder[wanted]
+    declined = asking[after != asking]
+    is_displaced = (before < len(label)) & (before != after)
+    displaced = np.unique(before[is_displaced])
+    return np.concatenate([declined, displaced])
 
 
 def bounds(detection: Ints, detections: int) -> Ints:
@@ -213,7 +227,8 @@ def preferred(detection: Ints, label: Ints, iou: Floats, last: bool = False) -> 
         places = np.flatnonzero(several[detection[order]])  # most detections have but one pair
         pairs = order[places]
         ties = _ties(label[pairs], last)
-        order[places] = pairs[np.lexsort((ties, -iou[pairs], detection[pairs]))]
+        by_iou = np.lexsort((ties, -iou[pairs], detection[pairs]))
+        order[places] = pairs[by_iou]
     ends = ragged.offsets(count)
     for d in np.flatnonzero(count >= MANY).tolist():
         own = slice(ends[d], ends[d + 1])
@@ -234,7 +249,9 @@ def falling(iou: Floats, label: Ints) -> Ints:
     values = iou[order]
     equal = values[1:] == values[:-1]
     if equal.any():
-        tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
+        is_tied = np.append(equal, False) | np.append(False, equal)
+        tied = np.flatnonzero(is_tied)
         pairs = order[tied]
-        order[tied] = pairs[np.lexsort((label[pairs], -iou[pairs]))]
+        by_label = np.lexsort((label[pairs], -iou[pairs]))
+        order[tied] = pairs[by_label]
     return order

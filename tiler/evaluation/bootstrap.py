@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,8 @@ def weights(images: int, replicates: int, seed: int = 0) -> Ints:
     result = np.zeros((replicates, images), np.int64)
     if images:
         for row in result:
-            row += np.bincount(rng.integers(images, size=images), minlength=images)
+            drawn = rng.integers(images, size=images)
+            row += np.bincount(drawn, minlength=images)
     return result
 
 
@@ -93,11 +95,14 @@ class Draws:
     def counts(self, bin: str) -> tuple[int, int]:
         """Numbers of labels that count in a bin, and of the images with such labels."""
         a = self.bin(bin)
-        return int(self.labels[:, a].sum()), int(self.images[a])
+        labels = int(self.labels[:, a].sum())
+        images = int(self.images[a])
+        return labels, images
 
     def bin(self, name: str) -> int:
         """The column of a bin."""
-        return [size.name for size in self.bins].index(name)
+        names = [size.name for size in self.bins]
+        return names.index(name)
 
 
 def draws(
@@ -135,31 +140,62 @@ def draws(
             f"weights of shape {weights.shape}, expected one for each of {sample.images} images "
             "in every row"
         )
-    # the first row is the estimate
-    rows = np.concatenate([np.ones((1, sample.images), np.int64), weights])
-    ap, ap50 = np.empty((2, len(rows), len(bins)))
-    per_class = np.full((len(rows), sample.classes), np.nan)
-    labels = np.zeros((sample.classes, len(bins)), np.int64)
-    images = np.zeros(len(bins), np.int64)
+    as_it_is = np.ones((1, sample.images), np.int64)
+    rows = np.concatenate([as_it_is, weights])
+    result = _MeasuredBins.unfilled(len(rows), sample.classes, len(bins))
     for a, size in enumerate(bins):
         counts = _WeightedCounts.of(sample, pairs, size, max_dets, thresholds)
         measured = _MeasuredBin.of(counts, rows, thresholds)
-        ap[:, a] = measured.ap
-        ap50[:, a] = measured.ap50
-        labels[:, a] = np.bincount(counts.label_class, minlength=sample.classes)
-        images[a] = len(np.unique(counts.label_image))
+        result.fill(a, counts, measured)
         if a == 0 or size.name == ALL.name:
-            per_class = measured.per_class
-    return Draws(
-        bins=tuple(bins),
-        weights=weights,
-        ap=ap[1:],
-        ap50=ap50[1:],
-        per_class=per_class[1:],
-        estimate=Estimate(ap[0], ap50[0], per_class[0]),
-        labels=labels,
-        images=images,
-    )
+            result.per_class[:] = measured.per_class
+    return result.draws(tuple(bins), weights)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MeasuredBins:
+    """AP in all size bins: in the first row of the sample as it is, then of each replicate.
+
+    Attributes:
+        ap, ap50: `(1 + R, A)`.
+        per_class: `(1 + R, K)` of one bin.
+        labels, images: as in `Draws`.
+    """
+
+    ap: Floats
+    ap50: Floats
+    per_class: Floats
+    labels: Ints
+    images: Ints
+
+    @classmethod
+    def unfilled(cls, rows: int, classes: int, bins: int) -> _MeasuredBins:
+        ap, ap50 = np.empty((2, rows, bins))
+        per_class = np.full((rows, classes), np.nan)
+        labels = np.zeros((classes, bins), np.int64)
+        images = np.zeros(bins, np.int64)
+        return cls(ap, ap50, per_class, labels, images)
+
+    def fill(self, a: int, counts: _WeightedCounts, measured: _MeasuredBin) -> None:
+        """Write all of bin a but the AP of each class."""
+        self.ap[:, a] = measured.ap
+        self.ap50[:, a] = measured.ap50
+        self.labels[:, a] = np.bincount(counts.label_class, minlength=len(self.labels))
+        self.images[a] = len(np.unique(counts.label_image))
+
+    def draws(self, bins: tuple[Bin, ...], weights: Ints) -> Draws:
+        """The result, with the first row as the estimate."""
+        estimate = Estimate(self.ap[0], self.ap50[0], self.per_class[0])
+        return Draws(
+            bins=bins,
+            weights=weights,
+            ap=self.ap[1:],
+            ap50=self.ap50[1:],
+            per_class=self.per_class[1:],
+            estimate=estimate,
+            labels=self.labels,
+            images=self.images,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,17 +250,20 @@ class _ClassGroups:
         detections = [np.empty(0, np.int64)]
         counts = [np.empty(0, np.int64)]
         for part in parts:
+            bounds = np.searchsorted(part, class_bounds)
             detections.append(part)
-            counts.append(np.diff(np.searchsorted(part, class_bounds)))
-        return cls(np.concatenate(detections), ragged.offsets(np.concatenate(counts)))
+            counts.append(np.diff(bounds))
+        begin = ragged.offsets(np.concatenate(counts))
+        return cls(np.concatenate(detections), begin)
 
     def slices_from_end(self) -> list[slice]:
         """Where groups that are not empty stand, counted from the end on."""
         end = int(self.begin[-1])
-        starts = self.begin[:-1].tolist()
-        ends = self.begin[1:].tolist()
-        groups = zip(starts, ends, strict=True)
-        return [slice(end - last, end - first) for first, last in groups if last > first]
+        slices = []
+        for first, last in pairwise(self.begin.tolist()):
+            if last > first:
+                slices.append(slice(end - last, end - first))
+        return slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,8 +336,9 @@ class _WeightedCounts:
         class_bounds = sample.class_bounds()
         matched = _ClassGroups.of(matched_parts, class_bounds)
         right = _ClassGroups.of(right_parts, class_bounds)
-        thresholds = len(right_parts)
+        shape = (len(right_parts), sample.classes)
         before = ragged.offsets(within)
+        class_begin = before[class_bounds[:-1]]
         return cls(
             label_image=sample.labels.image[positive],
             label_class=sample.labels.class_id[positive],
@@ -308,10 +348,10 @@ class _WeightedCounts:
             within_at=before[right.detection + 1],
             matched_at=_matched_at(matched_parts, right_parts),
             begin=right.begin,
-            within_begin=np.tile(before[class_bounds[:-1]], thresholds),
+            within_begin=np.tile(class_begin, len(right_parts)),
             matched_begin=matched.begin[:-1],
             envelopes=right.slices_from_end(),
-            shape=(thresholds, sample.classes),
+            shape=shape,
         )
 
     def average_precision(self, weights: Ints) -> Floats:
@@ -320,7 +360,8 @@ class _WeightedCounts:
         right = _sums(weight[self.right])
         precision = self._envelope(weight, right)
         label_weight = weight[self.label_image]
-        labels = np.bincount(self.label_class, label_weight, self.shape[1]).astype(np.int64)
+        labels = np.bincount(self.label_class, label_weight, self.shape[1])
+        labels = labels.astype(np.int64)
         labelled = np.flatnonzero(labels)
         begin = right[self.begin[:-1]].reshape(self.shape)
         end = right[self.begin[1:]].reshape(self.shape)
@@ -345,9 +386,11 @@ class _WeightedCounts:
         within = _sums(weight[self.within])
         matched = _sums(weight[self.matched])
         number = np.diff(self.begin)
-        true = right[1:] - np.repeat(right[self.begin[:-1]], number)
+        right_begin = right[self.begin[:-1]]
+        true = right[1:] - np.repeat(right_begin, number)
+        counted_begin = within[self.within_begin] - matched[self.matched_begin]
         counted = within[self.within_at] - matched[self.matched_at]
-        counted -= np.repeat(within[self.within_begin] - matched[self.matched_begin], number)
+        counted -= np.repeat(counted_begin, number)
         counted += true
         counted += np.spacing(1)
         precision = np.divide(true, counted, out=true)
@@ -400,7 +443,8 @@ def interval(
     >>> interval(0.5, np.array([0.5, 0.75, 1, np.nan]), level=1.0)
     Interval(estimate=0.5, low=0.25, high=0.75, labels=None)
     """
-    low, high = np.clip(moved(estimate, replicates, level), 0, 1).tolist()
+    ends = moved(estimate, replicates, level)
+    low, high = np.clip(ends, 0, 1).tolist()
     return Interval(float(estimate), low, high, labels)
 
 
@@ -419,7 +463,8 @@ def moved(estimate: float, replicates: Floats, level: float = LEVEL) -> Floats:
     if not len(known) or np.isnan(estimate):
         return np.full(2, np.nan)
     tail = (1 - level) / 2
-    percentiles = np.quantile(known - known.mean(), [tail, 1 - tail])
+    away = known - known.mean()
+    percentiles = np.quantile(away, [tail, 1 - tail])
     return np.asarray(percentiles + estimate)
 
 
@@ -479,25 +524,36 @@ def compare(
     >>> compare(run, run).verdict
     'no difference is shown (p = 1; the interval contains 0)'
     """
-    if not np.array_equal(a.weights, b.weights):
-        raise TilerError(
-            "runs are compared by the same weights of the same images: those "
-            f"{a.weights.shape} of {names[0]} and {b.weights.shape} of {names[1]} differ"
-        )
+    _check_same_weights(a, b, names)
     labels, images = np.minimum(a.counts(bin), b.counts(bin)).tolist()
-    i = a.bin(bin)
-    j = b.bin(bin)
-    difference = float(a.estimate.ap[i] - b.estimate.ap[j])
+    difference, drawn = _differences(a, b, bin)
     reason = few(a.weights.shape[1], images)
     if reason is not None:
         return Comparison(difference, NAN, NAN, NAN, reason)
-    drawn = a.ap[:, i] - b.ap[:, j]
     low, high = moved(difference, drawn, level).tolist()
     p = _significance(difference, drawn[~np.isnan(drawn)])
     verdict = _verdict(difference, low <= 0 <= high, p, 1 - level, names)
     if labels < FEWEST_LABELS:
         verdict = f"too few labels ({labels}) to tell"
     return Comparison(difference, low, high, p, verdict)
+
+
+def _check_same_weights(a: Draws, b: Draws, names: tuple[str, str]) -> None:
+    if np.array_equal(a.weights, b.weights):
+        return
+    first, second = names
+    raise TilerError(
+        "runs are compared by the same weights of the same images: those "
+        f"{a.weights.shape} of {first} and {b.weights.shape} of {second} differ"
+    )
+
+
+def _differences(a: Draws, b: Draws, bin: str) -> tuple[float, Floats]:
+    """By how much the AP of a is above that of b: of the samples, and `(R,)` of the replicates."""
+    i = a.bin(bin)
+    j = b.bin(bin)
+    estimate = float(a.estimate.ap[i] - b.estimate.ap[j])
+    return estimate, a.ap[:, i] - b.ap[:, j]
 
 
 def _verdict(
@@ -517,5 +573,6 @@ def _significance(difference: float, drawn: Floats) -> float:
     as_far = 0
     if len(drawn):
         away = np.abs(drawn - drawn.mean())
-        as_far = (away >= abs(difference) - ROUNDING).sum()
+        least = abs(difference) - ROUNDING
+        as_far = (away >= least).sum()
     return float((1 + as_far) / (1 + len(drawn)))

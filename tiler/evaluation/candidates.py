@@ -98,8 +98,10 @@ NO_PAIRS: Part = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 def _is_ascending(parts: list[Ints]) -> bool:
     """Whether detections ascend within each part, and from the end of one to the next."""
-    within = all((np.diff(part) >= 0).all() for part in parts)
-    return within and all(part[-1] < following[0] for part, following in pairwise(parts))
+    for part in parts:
+        if (np.diff(part) < 0).any():
+            return False
+    return all(part[-1] < following[0] for part, following in pairwise(parts))
 
 
 def _ordered(part: Part) -> Part:
@@ -143,22 +145,33 @@ def _alike(
     """Pairs of equal group with enough IoU. Those with crowds come last, since only a share of the
     detection counts there.
     """
-    labels = sample.labels
-    boxes = sample.detections.boxes
     overlap = _overlap(sample)
     for is_crowd in (False, True):
-        chosen = np.flatnonzero(labels.crowd == is_crowd)
+        chosen = np.flatnonzero(sample.labels.crowd == is_crowd)
         # the areas of outlines say little about their boxes
         box_iou = 0.0
         if sample.task == "detect" and not is_crowd:
             box_iou = least
-        group = label_group[chosen]
-        near = neighbours.alike(boxes, labels.boxes[chosen], detection_group, group, box_iou)
-        for detection, number in near:
-            label = chosen[number]
+        for detection, label in _near(sample, chosen, label_group, detection_group, box_iou):
             iou = overlap.measured(detection, label, is_crowd)
-            enough = iou >= least
-            yield detection[enough], label[enough], iou[enough]
+            yield _at_least(least, detection, label, iou)
+
+
+def _near(
+    sample: EvaluationInputs, chosen: Ints, label_group: Ints, detection_group: Ints, iou: float
+) -> Iterator[tuple[Ints, Ints]]:
+    """Detections and chosen labels of equal group whose boxes may have this IoU."""
+    boxes = sample.detections.boxes
+    label_boxes = sample.labels.boxes[chosen]
+    group = label_group[chosen]
+    for detection, number in neighbours.alike(boxes, label_boxes, detection_group, group, iou):
+        yield detection, chosen[number]
+
+
+def _at_least(least: float, detection: Ints, label: Ints, iou: Floats) -> Part:
+    """The pairs with enough IoU."""
+    enough = iou >= least
+    return detection[enough], label[enough], iou[enough]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,16 +238,12 @@ def _alike_keypoints(
     points = sample.detections.instances.keypoints
     label_points = sample.labels.instances.keypoints
     assert points is not None and label_points is not None
-    boxes = sample.labels.boxes
-    area = sample.labels.area
+    labels = sample.labels
     partners = _GroupPartners.of(label_group, detection_group)
-    most = label_points.shape[1] * int(partners.count.max(initial=1))
-    step = max(1, STEP // max(1, most))
-    for begin in range(0, len(points), step):
-        detection, label = partners.pairs(slice(begin, begin + step))
-        oks = _oks(points[detection], label_points[label], boxes[label], area[label])
-        enough = oks >= least
-        yield detection[enough], label[enough], oks[enough]
+    for rows in partners.slices(label_points.shape[1]):
+        detection, label = partners.pairs(rows)
+        oks = _oks(points[detection], label_points[label], labels.boxes[label], labels.area[label])
+        yield _at_least(least, detection, label, oks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,12 +268,21 @@ class _GroupPartners:
         end = np.searchsorted(by_group, detection_group, "right")
         return cls(order, first, end - first)
 
+    def slices(self, keypoints: int) -> Iterator[slice]:
+        """The detections, a number at once that has at most `STEP` keypoints to compare."""
+        most_labels = int(self.count.max(initial=1))
+        most_points = max(1, keypoints * most_labels)
+        step = max(1, STEP // most_points)
+        for begin in range(0, len(self.count), step):
+            yield slice(begin, begin + step)
+
     def pairs(self, rows: slice) -> tuple[Ints, Ints]:
         """Some detections with each of their labels."""
         count = self.count[rows]
-        detection = np.repeat(np.arange(len(self.count))[rows], count)
-        label = self.order[ragged.spans(self.first[rows], count)]
-        return detection, label
+        detections = np.arange(len(self.count))
+        detection = np.repeat(detections[rows], count)
+        places = ragged.spans(self.first[rows], count)
+        return detection, self.order[places]
 
 
 def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
@@ -274,11 +292,13 @@ def _oks(points: Floats, labels: Floats, boxes: Floats, area: Floats) -> Floats:
     box, doubled in size.
     """
     counted = labels[..., 2] > 0
-    offset = points[..., :2] - labels[..., :2]
+    xy = points[..., :2]
+    offset = xy - labels[..., :2]
     unlabelled = ~counted.any(axis=1)
-    offset[unlabelled] = _outside(points[unlabelled, :, :2], boxes[unlabelled])
+    offset[unlabelled] = _outside(xy[unlabelled], boxes[unlabelled])
     counted[unlabelled] = True
-    return similarity.oks_of_distances((offset**2).sum(axis=-1), counted, area)
+    squares = (offset**2).sum(axis=-1)
+    return similarity.oks_of_distances(squares, counted, area)
 
 
 def _outside(points: Floats, boxes: Floats) -> Floats:
@@ -287,4 +307,6 @@ def _outside(points: Floats, boxes: Floats) -> Floats:
     side = boxes[:, 2:] - corner
     low = (corner - side)[:, None]
     high = (corner + 2 * side)[:, None]
-    return np.maximum(0, low - points) + np.maximum(0, points - high)
+    below = np.maximum(0, low - points)
+    above = np.maximum(0, points - high)
+    return below + above

@@ -67,8 +67,10 @@ class Curves:
             iou: one threshold. Default: all.
             class_id: one class. Default: all.
         """
-        values = self.precision[:, :, :, self._bin(bin), self._limit(max_dets)]
-        return _mean(self._selected(values, iou, class_id))
+        a = self._bin(bin)
+        m = self._limit(max_dets)
+        values = self._selected(self.precision[:, :, :, a, m], iou, class_id)
+        return _mean(values)
 
     def ar(
         self,
@@ -78,11 +80,14 @@ class Curves:
         class_id: int | None = None,
     ) -> float:
         """Average recall, with the same arguments."""
-        values = self.recall[:, None, :, self._bin(bin), self._limit(max_dets)]
-        return _mean(self._selected(values, iou, class_id))
+        a = self._bin(bin)
+        m = self._limit(max_dets)
+        values = self._selected(self.recall[:, None, :, a, m], iou, class_id)
+        return _mean(values)
 
     def _bin(self, name: str) -> int:
-        return [size.name for size in self.bins].index(name)
+        names = [size.name for size in self.bins]
+        return names.index(name)
 
     def _limit(self, max_dets: int | None) -> int:
         if max_dets is None:
@@ -92,7 +97,8 @@ class Curves:
     def _selected(self, values: Floats, iou: float | None, class_id: int | None) -> Floats:
         """Of values `(T, ..., K)` those of one threshold, or of one class."""
         if iou is not None:
-            values = values[np.flatnonzero(np.isclose(self.thresholds, iou))]
+            is_chosen = np.isclose(self.thresholds, iou)
+            values = values[np.flatnonzero(is_chosen)]
         if class_id is not None:
             values = values[:, :, class_id]
         return values
@@ -149,6 +155,7 @@ def _unfilled(
     per_bin = (sample.classes, len(bins))
     recall = (len(thresholds), *per_bin, len(limits))
     precision = (len(thresholds), len(RECALLS), *per_bin, len(limits))
+    labels = np.zeros(per_bin, np.int64)
     return Curves(
         bins=bins,
         max_dets=limits,
@@ -156,7 +163,7 @@ def _unfilled(
         precision=np.full(precision, -1.0),
         recall=np.full(recall, -1.0),
         scores=np.full(precision, -1.0),
-        labels=np.zeros(per_bin, np.int64),
+        labels=labels,
     )
 
 
@@ -170,7 +177,8 @@ def _rankings(
     binding = int(np.searchsorted(limits, highest, "right"))
     result = []
     for m, limit in enumerate(limits[:binding]):
-        result.append((_RankedDetections.of(sample, within, limit), slice(m, m + 1)))
+        limited = _RankedDetections.of(sample, within, limit)
+        result.append((limited, slice(m, m + 1)))
     if binding < len(limits):
         unlimited = _RankedDetections.of(sample, within, limits[binding])
         result.append((unlimited, slice(binding, None)))
@@ -224,7 +232,9 @@ class CountedInBin:
 
     def matched(self, detection: Ints, label: Ints) -> _MatchedDetections:
         """Matched detections, with what they and their labels count for."""
-        return _MatchedDetections(detection, ~self.ignored[label], self.within[detection])
+        positive = ~self.ignored[label]
+        within = self.within[detection]
+        return _MatchedDetections(detection, positive, within)
 
 
 def outside(area: Floats, size: Bin) -> Bools:
@@ -249,7 +259,8 @@ def matches(
     others = pairs_of(begin, ~crowded)
     in_rounds = _matched_in_rounds(sample, pairs.take(others), ignored, minimum)
     for chosen, more in zip(in_crowds, in_rounds, strict=True):
-        yield np.sort(np.concatenate([chosen, others[more]]))
+        both = np.concatenate([chosen, others[more]])
+        yield np.sort(both)
 
 
 def _matched_in_turn(
@@ -278,7 +289,8 @@ def _rows_of_crowds(pairs: Candidates, begin: Ints, crowded: Bools) -> Iterator[
     starts = begin[:-1][crowded].tolist()
     ends = begin[1:][crowded].tolist()
     for start, end in zip(starts, ends, strict=True):
-        yield pairs.label[start:end], pairs.iou[start:end], np.arange(start, end)
+        numbers = np.arange(start, end)
+        yield pairs.label[start:end], pairs.iou[start:end], numbers
 
 
 def _matched_in_rounds(
@@ -294,7 +306,8 @@ def _matched_in_rounds(
         certain = alone[ordered.iou[alone] >= threshold]
         enough = contested[ordered.iou[contested] >= threshold]
         taken = _taken(sample, ordered, enough)
-        yield np.sort(order[np.concatenate([certain, taken])])
+        chosen = np.concatenate([certain, taken])
+        yield np.sort(order[chosen])
 
 
 def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
@@ -347,7 +360,8 @@ def needed(counts: Ints) -> Ints:
     result = np.maximum(guess - 1, 1)
     for number in (result, result + 1):
         reached = number / labels >= RECALLS
-        result = np.where((number == result) & ~reached, number + 1, result)
+        is_too_low = (number == result) & ~reached
+        result = np.where(is_too_low, number + 1, result)
     return np.asarray(result)
 
 
@@ -398,11 +412,13 @@ class _RankedDetections:
         number = np.diff(begin)
         # false positives: of the right size and not matched, from the class's first detection on
         matched_before = ragged.offsets(matched.within)
-        false = self.before[at + 1] - matched_before[1:][matched.positive]
+        matched_here = matched_before[1:][matched.positive]
         class_begin = np.searchsorted(matched.detection, self.begin)
         earlier = self.before[self.begin] - matched_before[class_begin]
+        false = self.before[at + 1] - matched_here
         false = false - np.repeat(earlier[:-1], number)
-        true = np.arange(1, len(at) + 1) - np.repeat(begin[:-1], number)
+        earlier_true = np.repeat(begin[:-1], number)
+        true = np.arange(1, len(at) + 1) - earlier_true
         precision = true / (false + true + np.spacing(1))
         return _TruePositives(at, precision, begin, self)
 
@@ -412,7 +428,8 @@ class _RankedDetections:
             return np.zeros(len(classes))
         begin = self.begin[classes]
         has_any = begin < self.begin[classes + 1]
-        return np.where(has_any, self.conf[np.minimum(begin, len(self.conf) - 1)], 0.0)
+        first = np.minimum(begin, len(self.conf) - 1)
+        return np.where(has_any, self.conf[first], 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -458,8 +475,10 @@ class _TruePositives:
             number = self.number[classes][:, None]
             reached = needed <= number
             place = np.where(reached, begin + needed - 1, 0)
-            precision = np.where(reached, self.envelope(classes)[place], 0.0)
-            conf = np.where(reached, self.ranking.conf[self.at[place]], 0.0)
+            envelope = self.envelope(classes)
+            detection = self.at[place]
+            precision = np.where(reached, envelope[place], 0.0)
+            conf = np.where(reached, self.ranking.conf[detection], 0.0)
         # a recall of 0 is reached by the first detection, right or wrong
         conf[:, 0] = self.ranking.highest(classes)
         return precision.T, conf.T

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.evaluation.assignment import assigned, bounds, crowds, pairs_of, preferred
+from tiler.evaluation.assignment import assigned, preferred
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.evaluation.ultralytics import CrowdPairs, iou_of_pairs, meeting, probious
@@ -47,8 +47,8 @@ def confusion(
     classes = sample.classes
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
     np.add.at(matrix, (predicted[detection], true[label]), 1)
-    matrix[-1, :-1] += np.bincount(true[missed], minlength=classes)
-    matrix[:-1, -1] += np.bincount(predicted[false], minlength=classes)
+    matrix[-1, :-1] = np.bincount(true[missed], minlength=classes)
+    matrix[:-1, -1] = np.bincount(predicted[false], minlength=classes)
     return matrix
 
 
@@ -62,22 +62,21 @@ def _matched(
     """
     detections = sample.detections
     order = np.lexsort((detections.place, -detections.conf))
-    begin = bounds(pairs.detection, len(detections))
-    crowded = crowds(begin, detections.image) & (sample.task == "detect")
-    chosen = order[(crowded & confident)[order]]
-    crowd = CrowdPairs(sample, pairs, begin, chosen, counted)
+    order = order[confident[order]]
+    crowd, others = CrowdPairs.apart(sample, pairs, order, counted)
     crowd_detection, crowd_label = _in_turn(crowd, iou)
-    if crowded.any():
-        pairs = pairs.take(pairs_of(begin, ~crowded))
-    detection, label = _overlapping(sample, pairs, iou)
+    detection, label = _overlapping(sample, others, iou)
     counts = confident[detection] & counted[label]
     detection, label = _in_rounds(sample, order, detection[counts], label[counts], iou)
-    return np.concatenate([detection, crowd_detection]), np.concatenate([label, crowd_label])
+    detection = np.concatenate([detection, crowd_detection])
+    label = np.concatenate([label, crowd_label])
+    return detection, label
 
 
 def _in_turn(crowd: CrowdPairs, iou: float) -> tuple[Ints, Ints]:
     """The pairs that are matched in crowds."""
-    above = np.nextafter(np.array([iou], np.float32), np.float32(1))
+    threshold = np.array([iou], np.float32)
+    above = np.nextafter(threshold, np.float32(1))
     (matched,) = crowd.matched(above)
     return matched
 
@@ -95,14 +94,18 @@ def _overlapping(sample: EvaluationInputs, pairs: Candidates, iou: float) -> tup
 def _in_rounds(
     sample: EvaluationInputs, order: Ints, detection: Ints, label: Ints, iou: float
 ) -> tuple[Ints, Ints]:
-    """The pairs that are matched when detections choose in this order."""
+    """The pairs that are matched when detections choose in this order.
+
+    Args:
+        order: all detections that take part.
+    """
     if sample.task == "obb":
         measured = probious(sample, detection, label)
     else:
         boxes = sample.detections.boxes
         label_boxes = sample.labels.boxes
         measured = iou_of_pairs(boxes, label_boxes, detection, label)
-    turns = np.empty(len(order), np.int64)
+    turns = np.empty(len(sample.detections), np.int64)
     turns[order] = np.arange(len(order))
     above = np.flatnonzero(measured > iou)
     turn = turns[detection[above]]

@@ -36,7 +36,7 @@ at a seam, or is a part of a label (by .8 of its area), is decided by boxes for 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +93,8 @@ LABEL_KINDS = (
 UNCOUNTED, MATCHED, SEAM_SPLIT, LOST_IN_MERGE, NOT_COVERED, LOW_CONF, MISS, EXPLAINED = range(
     len(LABEL_KINDS)
 )
+# errors, in the order of their rows
+ERROR_KINDS = (*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:EXPLAINED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Diagnosis:
 
     def plain(self) -> dict[str, Any]:
         """The figures of the whole sample, by name."""
-        rows = [{"name": row.name, "count": row.count, "cost": row.cost} for row in self.rows]
+        rows = [asdict(row) for row in self.rows]
         return {"conf": self.conf, "ap": self.ap, "rows": rows, "untold": list(self.untold)}
 
 
@@ -181,16 +183,14 @@ def diagnose(
         raw = unmerged(sample, origins, layout)
     errors = _errors(sample, pairs, kept, layout, origins)
     missed = _missed(errors, raw, layout, conf)
-    unknown = _unknown(layout, origins, raw)
-    names = [*FOUND_KINDS[SEAM_DUP:], *LABEL_KINDS[SEAM_SPLIT:EXPLAINED]]
-    ap, rows = _rows(errors, missed, [name for name in names if name not in unknown])
-    untold = tuple(name for name in names if name in unknown)
+    untold = _untold(layout, origins, raw)
+    ap, rows = _rows(errors, missed, [name for name in ERROR_KINDS if name not in untold])
     return Diagnosis(conf, errors.kind, missed.kind, rows, untold, errors.about, ap)
 
 
-def _unknown(
+def _untold(
     layout: TileLayout | None, origins: Origins | None, raw: EvaluationInputs | None
-) -> set[str]:
+) -> tuple[str, ...]:
     """The kinds of errors that cannot be known."""
     names = set()
     if origins is None:
@@ -199,7 +199,7 @@ def _unknown(
         names.add("LostInMerge")
     if layout is None:
         names |= {"SeamTrunc", "SeamSplit", "NotCovered"}
-    return names
+    return tuple(name for name in ERROR_KINDS if name in names)
 
 
 def unmerged(
@@ -257,7 +257,7 @@ def _errors(
     layout: TileLayout | None,
     origins: Origins | None,
 ) -> _Errors:
-    well = pairs.take((pairs.iou >= WELL) & same_class(sample, pairs))
+    well = _well_placed(sample, pairs)
     kept_well = well.take(kept[well.detection])
     about = coco.matched(sample, kept_well, np.array([WELL]))[:, 0]
     owner = _owners(sample, about)
@@ -275,13 +275,20 @@ def _errors(
     return _Errors(sample, kind, about, owner, kept, well, cuts)
 
 
+def _well_placed(sample: EvaluationInputs, pairs: Candidates) -> Candidates:
+    """The candidates of one class that are well placed."""
+    is_well = pairs.iou >= WELL
+    return pairs.take(is_well & same_class(sample, pairs))
+
+
 def _explain(kind: Ints, about: Ints, pairs: Candidates, fits: dict[int, Bools]) -> None:
     """Write the kind of each detection of these pairs, and which label it is about."""
     for code in sorted(fits, reverse=True):  # the first kind that fits is the last to be written
         explained = np.flatnonzero(fits[code])
         best = explained[ragged.firsts(pairs.detection[explained])]
-        kind[pairs.detection[best]] = code
-        about[pairs.detection[best]] = pairs.label[best]
+        detection = pairs.detection[best]
+        kind[detection] = code
+        about[detection] = pairs.label[best]
 
 
 def _owners(sample: EvaluationInputs, matched: Ints) -> Ints:
@@ -308,8 +315,9 @@ def _explanations(sample: EvaluationInputs, pairs: Candidates, owner: Ints) -> d
     well = pairs.iou >= WELL
     counts = ~sample.labels.ignored[pairs.label]
     poorly = (pairs.iou >= BARELY) & ~well & counts
+    is_owned = owner[pairs.label] >= 0
     return {
-        DUP: same & well & (owner[pairs.label] >= 0),
+        DUP: same & well & is_owned,
         LOC: same & poorly,
         CLS: ~same & well & counts,
         BOTH: ~same & poorly,
@@ -323,8 +331,9 @@ def _seam_duplicates(
     result = np.zeros(len(pairs), bool)
     if origins is not None:
         duplicate = np.flatnonzero(is_duplicate)
+        detection = pairs.detection[duplicate]
         owners = owner[pairs.label[duplicate]]
-        result[duplicate] = _no_common_tile(origins, pairs.detection[duplicate], owners)
+        result[duplicate] = _no_common_tile(origins, detection, owners)
     return result
 
 
@@ -337,8 +346,9 @@ def _no_common_tile(origins: Origins, one: Ints, other: Ints) -> Bools:
     detection = np.repeat(np.arange(len(count)), count)
     sources = detection * tiles + origins.tile
     pair = np.repeat(np.arange(len(one)), count[one])
-    tile = origins.tile[ragged.spans(origins.offsets[one], count[one])]
-    is_common = np.isin(other[pair] * tiles + tile, sources)
+    place = ragged.spans(origins.offsets[one], count[one])
+    asked = other[pair] * tiles + origins.tile[place]
+    is_common = np.isin(asked, sources)
     result = (count[one] > 0) & (count[other] > 0)
     result[pair[is_common]] = False
     return result
@@ -384,7 +394,8 @@ def _cuts(
 def _is_part(sample: EvaluationInputs, detection: Ints, label: Ints) -> Bools:
     """`(P,)` detections that lie within their label for the most part."""
     boxes = sample.detections.boxes[detection]
-    common = box.area(box.intersection(boxes, sample.labels.boxes[label]))
+    label_boxes = sample.labels.boxes[label]
+    common = box.area(box.intersection(boxes, label_boxes))
     return np.asarray(common >= PART * box.area(boxes))
 
 
@@ -392,10 +403,12 @@ def _is_cut(sample: EvaluationInputs, cuts: _SeamCuts, layout: TileLayout) -> Bo
     """`(C,)` detections that end at an interior side of the tile, while their label goes on."""
     rects = layout.rects[cuts.tile]
     sides = rects[:, 2:] - rects[:, :2]
-    near = np.maximum(NEAR, NEAR_SHARE * sides)[:, [0, 1, 0, 1]]
-    away = np.abs(rects - sample.detections.boxes[cuts.detection])
-    ends = layout.interior[cuts.tile] & (away <= near)
-    goes_on = (sample.labels.boxes[cuts.label] - rects) * OUTWARDS > 0
+    boxes = sample.detections.boxes[cuts.detection]
+    label_boxes = sample.labels.boxes[cuts.label]
+    near = np.maximum(NEAR, NEAR_SHARE * sides)
+    away = np.abs(rects - boxes)
+    ends = layout.interior[cuts.tile] & (away <= np.tile(near, 2))
+    goes_on = (label_boxes - rects) * OUTWARDS > 0
     return np.asarray((ends & goes_on).any(axis=1))
 
 
@@ -412,9 +425,7 @@ def _sources(
 ) -> _DetectionTiles:
     """The tiles of some detections; where they are unknown, those that hold their centre."""
     if origins is not None:
-        count = np.diff(origins.offsets)[detection]
-        tile = origins.tile[ragged.spans(origins.offsets[detection], count)]
-        return _DetectionTiles(np.repeat(detection, count), tile)
+        return _known_sources(detection, origins)
     boxes = sample.detections.boxes[detection]
     image = sample.detections.image[detection]
     meetings = neighbours.alike(boxes, layout.rects, image, layout.image())
@@ -422,7 +433,16 @@ def _sources(
     centre = box.centres(boxes[number])
     inside = box.inside(np.tile(centre, 2), layout.rects[tile])
     sources = _DetectionTiles(detection[number[inside]], tile[inside])
-    return sources.take(np.lexsort((sources.tile, sources.detection)))
+    order = np.lexsort((sources.tile, sources.detection))
+    return sources.take(order)
+
+
+def _known_sources(detection: Ints, origins: Origins) -> _DetectionTiles:
+    """The tiles that some detections come from."""
+    count = np.diff(origins.offsets)[detection]
+    places = ragged.spans(origins.offsets[detection], count)
+    repeated = np.repeat(detection, count)
+    return _DetectionTiles(repeated, origins.tile[places])
 
 
 # --- labels
@@ -454,24 +474,30 @@ def _missed(
     left_out = errors.well.take(~errors.kept[errors.well.detection])
     confident = doubtful = errors.well.take(np.empty(0, np.int64))
     if raw is not None:
-        on_tiles = candidates(raw, WELL)
-        is_confident = raw.detections.conf[on_tiles.detection] >= conf
-        confident = on_tiles.take(is_confident)
-        doubtful = on_tiles.take(~is_confident)
+        confident, doubtful = _candidates_on_tiles(raw, conf)
     # the first kind that fits is the last to be written
     kind = np.full(len(labels), MISS)
-    kind[errors.about[np.isin(errors.kind, EXPLAINING)]] = EXPLAINED
+    is_explaining = np.isin(errors.kind, EXPLAINING)
+    kind[errors.about[is_explaining]] = EXPLAINED
     kind[left_out.label] = LOW_CONF
     kind[doubtful.label] = LOW_CONF
     if layout is not None:
         kind[_not_covered(errors.sample, layout)] = NOT_COVERED
-    kind[np.setdiff1d(confident.label, errors.well.label)] = LOST_IN_MERGE
+    lost_labels = np.setdiff1d(confident.label, errors.well.label)
+    kind[lost_labels] = LOST_IN_MERGE
     kind[_split(errors)] = SEAM_SPLIT
     kind[errors.owner >= 0] = MATCHED
     kind[labels.ignored] = UNCOUNTED
     (lost,) = _best([confident], kind == LOST_IN_MERGE)
     weak, weak_raw = _best([left_out, doubtful], kind == LOW_CONF)
     return _Missed(kind, lost, weak, weak_raw, None if raw is None else raw.detections)
+
+
+def _candidates_on_tiles(raw: EvaluationInputs, conf: float) -> tuple[Candidates, Candidates]:
+    """Those of predictions on tiles that are confident enough, and the others."""
+    pairs = candidates(raw, WELL)
+    is_confident = raw.detections.conf[pairs.detection] >= conf
+    return pairs.take(is_confident), pairs.take(~is_confident)
 
 
 def _not_covered(sample: EvaluationInputs, layout: TileLayout) -> Bools:
@@ -500,10 +526,11 @@ def _split(errors: _Errors) -> Ints:
 
 def _bounds(boxes: Floats, group: Ints, groups: int) -> Floats:
     """`(groups, 4)` the bounds of the boxes of each group."""
-    result = np.tile([np.inf, np.inf, -np.inf, -np.inf], (groups, 1))
-    np.minimum.at(result[:, :2], group, boxes[:, :2])
-    np.maximum.at(result[:, 2:], group, boxes[:, 2:])
-    return result
+    low = np.full((groups, 2), np.inf)
+    high = np.full((groups, 2), -np.inf)
+    np.minimum.at(low, group, boxes[:, :2])
+    np.maximum.at(high, group, boxes[:, 2:])
+    return np.concatenate([low, high], axis=1)
 
 
 def _most_of_one_tile(group: Ints, tile: Ints, groups: int) -> Ints:
@@ -524,9 +551,11 @@ def _best(many: Sequence[Candidates], wanted: Bools) -> list[Ints]:
     label = np.concatenate([pairs.label for pairs in many])
     iou = np.concatenate([pairs.iou for pairs in many])
     detection = np.concatenate([pairs.detection for pairs in many])
-    origin = np.repeat(np.arange(len(many)), [len(pairs) for pairs in many])
+    counts = [len(pairs) for pairs in many]
+    origin = np.repeat(np.arange(len(many)), counts)
     order = np.flatnonzero(wanted[label])
-    order = order[np.lexsort((detection[order], origin[order], -iou[order], label[order]))]
+    by_label = np.lexsort((detection[order], origin[order], -iou[order], label[order]))
+    order = order[by_label]
     best = order[ragged.firsts(label[order])]
     result = []
     for k in range(len(many)):
@@ -573,16 +602,28 @@ def _corrected(errors: _Errors, code: int) -> Fixed:
     if code not in EXPLAINING:
         return _changed(errors, rest)
     conf = sample.detections.conf
-    wrong = np.flatnonzero(errors.kind == code)
-    free = wrong[errors.owner[errors.about[wrong]] < 0]
-    free = free[np.lexsort((free, -conf[free], errors.about[free]))]
-    chosen = np.sort(free[ragged.firsts(errors.about[free])])
+    chosen = _first_of_labels(errors, code)
     label = errors.about[chosen]
     if code == CLS:
         part = _part(sample, sample.detections, chosen)
-        instances = replace(part.instances, class_id=sample.labels.class_id[label])
-        return _changed(errors, rest, replace(part, instances=instances))
-    return _changed(errors, rest, _as_detections(sample, label, conf[chosen], chosen))
+        class_id = sample.labels.class_id[label]
+        instances = replace(part.instances, class_id=class_id)
+        corrected = replace(part, instances=instances)
+    else:
+        corrected = _as_detections(sample, label, conf[chosen], chosen)
+    return _changed(errors, rest, corrected)
+
+
+def _first_of_labels(errors: _Errors, code: int) -> Ints:
+    """The most confident detection of one kind for each label that none owns, ascending."""
+    conf = errors.sample.detections.conf
+    wrong = np.flatnonzero(errors.kind == code)
+    is_owned = errors.owner[errors.about[wrong]] >= 0
+    free = wrong[~is_owned]
+    by_label = np.lexsort((free, -conf[free], errors.about[free]))
+    free = free[by_label]
+    first = ragged.firsts(errors.about[free])
+    return np.sort(free[first])
 
 
 def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
@@ -601,7 +642,8 @@ def _found(errors: _Errors, missed: _Missed, code: int) -> Fixed:
     if missed.raw is None:
         return _changed(errors, kept)
     last = np.full(len(raw), len(errors.sample.detections))
-    added = replace(_part(errors.sample, missed.raw, raw), place=last)
+    part = _part(errors.sample, missed.raw, raw)
+    added = replace(part, place=last)
     return _changed(errors, kept, added)
 
 
@@ -611,7 +653,8 @@ def _without(errors: _Errors, label: Ints) -> Fixed:
     ignored = labels.ignored.copy()
     ignored[label] = True  # no detection is matched to it: this is as good as removed
     fixed, pairs = _changed(errors, errors.kept)
-    return replace(fixed, labels=replace(labels, ignored=ignored)), pairs
+    fixed = replace(fixed, labels=replace(labels, ignored=ignored))
+    return fixed, pairs
 
 
 def _with_pieces_joined(errors: _Errors, label: Ints) -> Fixed:
@@ -623,7 +666,8 @@ def _with_pieces_joined(errors: _Errors, label: Ints) -> Fixed:
     leading = pieces[first]
     conf = errors.sample.detections.conf[leading]
     joined = _as_detections(errors.sample, label, conf, leading)
-    return _changed(errors, errors.kept & ~is_piece, joined)
+    rest = errors.kept & ~is_piece
+    return _changed(errors, rest, joined)
 
 
 def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fixed:
@@ -641,9 +685,12 @@ def _changed(errors: _Errors, keep: Bools, added: Predicted | None = None) -> Fi
     pairs = _renumbered(errors.well, keep, number[: len(kept)])
     if added is not None and len(added):
         more = candidates(replace(sample, detections=added), WELL)
-        pairs = _joined(pairs, replace(more, detection=number[len(kept) :][more.detection]))
+        added_number = number[len(kept) :]
+        more = replace(more, detection=added_number[more.detection])
+        pairs = _joined(pairs, more)
     if (pairs.detection[1:] < pairs.detection[:-1]).any():
-        pairs = pairs.take(np.argsort(pairs.detection, kind="stable"))
+        order = np.argsort(pairs.detection, kind="stable")
+        pairs = pairs.take(order)
     return replace(sample, detections=detections), pairs
 
 
@@ -654,10 +701,12 @@ def _together(sample: EvaluationInputs, parts: list[Predicted]) -> tuple[Predict
     box_area = np.concatenate([part.box_area for part in parts])
     instances = inst.concatenate([part.instances for part in parts])
     order = np.argsort(place, kind="stable")
+    ordered = instances.take(order)
     masks = None
     if sample.task == "segment":
-        masks = concatenate([part.masks for part in parts if part.masks is not None]).take(order)
-    detections = Predicted.of(instances.take(order), image[order], box_area[order], masks)
+        masks = concatenate([part.masks for part in parts if part.masks is not None])
+        masks = masks.take(order)
+    detections = Predicted.of(ordered, image[order], box_area[order], masks)
     number = np.empty(len(order), np.int64)
     number[order[detections.place]] = np.arange(len(order))
     return detections, number
@@ -682,7 +731,8 @@ def _joined(pairs: Candidates, more: Candidates) -> Candidates:
 def _part(sample: EvaluationInputs, detections: Predicted, index: Ints) -> Predicted:
     """Some detections, not ranked anew, with `place` their own numbers."""
     part = Columns.take(detections, index)
-    return replace(part, instances=_compared(sample, part.instances), place=index)
+    instances = _compared(sample, part.instances)
+    return replace(part, instances=instances, place=index)
 
 
 def _as_detections(sample: EvaluationInputs, label: Ints, conf: Floats, place: Ints) -> Predicted:
@@ -691,12 +741,17 @@ def _as_detections(sample: EvaluationInputs, label: Ints, conf: Floats, place: I
     masks = labels.masks
     if masks is not None:
         masks = masks.take(label)
-    instances = replace(_compared(sample, labels.instances.take(label)), conf=conf)
+    instances = _compared(sample, labels.instances.take(label))
+    instances = replace(instances, conf=conf)
     return Predicted(instances, labels.image[label], place, place, labels.box_area[label], masks)
 
 
 def _compared(sample: EvaluationInputs, instances: Instances) -> Instances:
     """Only what the task compares, so that labels and detections have the same columns."""
-    rings = instances.rings if sample.task == "obb" else None
-    keypoints = instances.keypoints if sample.task == "pose" else None
+    rings = None
+    if sample.task == "obb":
+        rings = instances.rings
+    keypoints = None
+    if sample.task == "pose":
+        keypoints = instances.keypoints
     return replace(instances, rings=rings, keypoints=keypoints)

@@ -153,7 +153,8 @@ def _tiles_of_detections(layout: TileLayout, per_tile: EvaluationInputs) -> Ints
     """`(D,)` the number of tiles that show the place of each detection on tiles, at least 1."""
     detections = per_tile.detections
     image = layout.image()[detections.image]
-    return np.maximum(visibility(detections.boxes, image, layout, SHOWN).tiles, 1)
+    shown = visibility(detections.boxes, image, layout, SHOWN)
+    return np.maximum(shown.tiles, 1)
 
 
 def _tiles_of_labels(
@@ -167,16 +168,16 @@ def _tiles_of_labels(
     labels = per_tile.labels
     full = sample.labels
     image = layout.image()[labels.image]
-    tiles = np.maximum(visibility(labels.boxes, image, layout, SHOWN).tiles, 1)
+    tiles = visibility(labels.boxes, image, layout, SHOWN).tiles
     tiles_of_whole = visibility(full.boxes, full.image, layout, SHOWN).tiles
-    highest = np.zeros(len(labels))
+    highest = np.full(len(labels), WELL)
     for whole, label, iou in _parts(sample, layout, per_tile):
         order = np.lexsort((-iou, label))
         best = order[ragged.firsts(label[order])]
-        best = best[iou[best] > np.maximum(highest[label[best]], WELL)]
+        best = best[iou[best] > highest[label[best]]]
         highest[label[best]] = iou[best]
-        tiles[label[best]] = np.maximum(tiles_of_whole[whole[best]], 1)
-    return tiles
+        tiles[label[best]] = tiles_of_whole[whole[best]]
+    return np.maximum(tiles, 1)
 
 
 def _parts(
@@ -189,7 +190,8 @@ def _parts(
     full = sample.labels
     group = labels.image * sample.classes + labels.class_id
     for whole, tile in neighbours.alike(full.boxes, layout.rects, full.image, layout.image()):
-        parts = box.intersection(full.boxes[whole], layout.rects[tile])
+        rects = layout.rects[tile]
+        parts = box.intersection(full.boxes[whole], rects)
         part_group = tile * sample.classes + full.class_id[whole]
         for label, part in neighbours.alike(labels.boxes, parts, group, part_group, WELL):
             iou = similarity.of_boxes(labels.boxes[label], parts[part])
@@ -246,7 +248,8 @@ def _averages(
     result = []
     for k in classes:
         of_class = slice(begin[k], begin[k + 1])
-        result.append(_average(true[of_class], false[of_class], total[k]))
+        average = _average(true[of_class], false[of_class], total[k])
+        result.append(average)
     return result
 
 
@@ -254,7 +257,8 @@ def _average(true: Floats, false: Floats, labels: float) -> float:
     """AP of one class, its detections in the order of confidence."""
     tp = true.cumsum()
     fp = false.cumsum()
-    precision = np.append(tp / (tp + fp + np.spacing(1)), 0.0)
+    precision = tp / (tp + fp + np.spacing(1))
+    precision = np.append(precision, 0.0)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     place = np.searchsorted(tp / labels, coco.RECALLS - EXACT)
     return float(envelope[place].mean())

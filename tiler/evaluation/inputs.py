@@ -136,7 +136,8 @@ class Predicted(InstanceColumns):
         themselves.
         """
         taken = Columns.take(self, index)
-        return replace(taken, rank=places(taken.class_id, taken.image))
+        rank = places(taken.class_id, taken.image)
+        return replace(taken, rank=rank)
 
 
 def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
@@ -145,8 +146,10 @@ def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
         order = np.arange(len(conf))
     else:
         order = np.argsort(image, kind="stable")
-    order = order[np.argsort(-conf[order], kind="stable")]
-    return np.asarray(order[by_number(class_id[order])])
+    by_conf = np.argsort(-conf[order], kind="stable")
+    order = order[by_conf]
+    by_class = by_number(class_id[order])
+    return np.asarray(order[by_class])
 
 
 def by_number(numbers: Ints) -> Ints:
@@ -163,12 +166,15 @@ def places(*keys: Ints) -> Ints:
     [0, 1, 0, 2]
     """
     order = np.lexsort(keys)
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    is_first = np.zeros(len(order), bool)
+    is_first[:1] = True
+    for key in keys:
+        is_first[1:] |= np.diff(key[order]) != 0
     starts = np.flatnonzero(is_first)
     counts = np.diff(np.append(starts, len(order)))
+    start = np.repeat(starts, counts)
     result = np.empty(len(order), np.int64)
-    result[order] = np.arange(len(order)) - np.repeat(starts, counts)
+    result[order] = np.arange(len(order)) - start
     return result
 
 
@@ -207,13 +213,14 @@ class EvaluationInputs:
 
     def class_bounds(self) -> Ints:
         """`(classes + 1,)` where the detections of each class begin, and the end of the last."""
-        class_id = self.detections.class_id
-        return np.searchsorted(class_id, np.arange(self.classes + 1))
+        numbers = np.arange(self.classes + 1)
+        return np.searchsorted(self.detections.class_id, numbers)
 
     def most(self) -> int:
         """The largest number of detections or labels of one class in one image: a `max_dets` of
         this or more leaves all in.
         """
         rank = places(self.labels.class_id, self.labels.image)
-        highest = max(rank.max(initial=-1), self.detections.rank.max(initial=-1))
-        return int(highest) + 1
+        most_labels = rank.max(initial=-1) + 1
+        most_detections = self.detections.rank.max(initial=-1) + 1
+        return int(max(most_labels, most_detections))

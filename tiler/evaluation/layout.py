@@ -45,13 +45,18 @@ class TileLayout:
         ([[False, False, True, False]], 1)
         """
         interior = [np.empty((0, 4), bool)]
-        for tiles, (width, height) in zip(rects, sizes, strict=True):
-            interior.append(Tiles.of(tiles, (float(width), float(height))).interior)
+        counts = []
+        for rect, (width, height) in zip(rects, sizes.tolist(), strict=True):
+            tiles = Tiles.of(rect, (float(width), float(height)))
+            interior.append(tiles.interior)
+            counts.append(len(rect))
+        all_rects = np.concatenate([np.empty((0, 4)), *rects])
+        scale = np.concatenate([np.empty(0), *scales])
         return cls(
-            rects=np.concatenate([np.empty((0, 4)), *rects]),
+            rects=all_rects,
             interior=np.concatenate(interior),
-            scale=np.concatenate([np.empty(0), *scales]),
-            offsets=ragged.offsets([len(tiles) for tiles in rects]),
+            scale=scale,
+            offsets=ragged.offsets(counts),
             sizes=np.asarray(sizes, np.float64),
         )
 
@@ -61,7 +66,8 @@ class TileLayout:
 
     def image(self) -> Ints:
         """`(T,)` the image of each tile."""
-        return np.repeat(np.arange(len(self.sizes)), np.diff(self.offsets))
+        images = np.arange(len(self.sizes))
+        return np.repeat(images, np.diff(self.offsets))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,18 +37,36 @@ def dropped(
     [True, False, False]
     """
     area = box.area(boxes)
-    centre = np.tile(box.centres(boxes), 2)
-    # where there is no area, a square about the centre finds the regions it may lie in
-    square = centre + np.array([-0.5, -0.5, 0.5, 0.5])
-    extent = np.where(area[:, None] > 0, boxes, square)
+    extent = _extent(boxes, area)
     number, region = _meetings(extent, image, regions, region_image)
     flat = area[number] == 0
-    is_inside = box.inside(centre[number[flat]], regions[region[flat]])
-    result = np.zeros(len(boxes), bool)
-    result[number[flat][is_inside]] = True
+    inside = _with_centre_inside(boxes, number[flat], regions[region[flat]])
     chosen, covered = _covered(boxes, number[~flat], regions[region[~flat]])
+    result = np.zeros(len(boxes), bool)
+    result[inside] = True
     result[chosen] = covered >= share * area[chosen]
     return result
+
+
+def _extent(boxes: Floats, area: Floats) -> Floats:
+    """`(N, 4)` the boxes; in place of one without area a square about its centre, which finds the
+    regions it may lie in.
+    """
+    centre = np.tile(box.centres(boxes), 2)
+    square = centre + np.array([-0.5, -0.5, 0.5, 0.5])
+    return np.where(area[:, None] > 0, boxes, square)
+
+
+def _with_centre_inside(boxes: Floats, number: Ints, regions: Floats) -> Ints:
+    """The boxes whose centre lies in their region.
+
+    Args:
+        number: `(P,)` box of each region.
+        regions: `(P, 4)`.
+    """
+    centre = box.centres(boxes[number])
+    is_inside = box.inside(np.tile(centre, 2), regions)
+    return number[is_inside]
 
 
 def _covered(boxes: Floats, number: Ints, regions: Floats) -> tuple[Ints, Floats]:
@@ -58,13 +76,16 @@ def _covered(boxes: Floats, number: Ints, regions: Floats) -> tuple[Ints, Floats
         number: `(P,)` box of each region, ascending.
         regions: `(P, 4)`.
     """
-    pieces = shapely.box(*box.intersection(boxes[number], regions).T)
+    common = box.intersection(boxes[number], regions)
+    pieces = shapely.box(*common.T)
     chosen, first = np.unique(number, return_index=True)
-    return chosen, shapely.area(overlay.united(pieces, first))
+    united = overlay.united(pieces, first)
+    return chosen, shapely.area(united)
 
 
 def _meetings(boxes: Floats, image: Ints, regions: Floats, region_image: Ints) -> tuple[Ints, Ints]:
     """Boxes, ascending, and the regions of their image that they meet."""
-    number, region = neighbours.collected(neighbours.alike(boxes, regions, image, region_image))
+    meetings = neighbours.alike(boxes, regions, image, region_image)
+    number, region = neighbours.collected(meetings)
     order = np.argsort(number, kind="stable")
     return number[order], region[order]

@@ -18,6 +18,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.evaluation import bootstrap, coco
 from tiler.evaluation.bins import Bin
+from tiler.evaluation.bootstrap import NAN, Interval
 from tiler.evaluation.candidates import same_class
 from tiler.geometry import boxes as box
 from tiler.geometry import neighbours, ragged
@@ -91,8 +92,8 @@ def visibility(
     for number, tile in _meetings(boxes, area, image, layout):
         rects = layout.rects[tile]
         inwards = (rects - boxes[number]) * OUTWARDS
-        least = np.where(layout.interior[tile], inwards, np.inf).min(axis=1)
-        np.maximum.at(margin, number, least)
+        inwards = np.where(layout.interior[tile], inwards, np.inf)
+        np.maximum.at(margin, number, inwards.min(axis=1))
         common = box.area(box.intersection(boxes[number], rects))
         part = _share(common, area[number])
         np.maximum.at(share, number, part)
@@ -118,7 +119,8 @@ def _meetings(
     # the search leaves out what has no size
     around = np.concatenate([centre - 1, centre + 1], axis=1)
     for number, tile in neighbours.alike(around, layout.rects, image[flat], tile_image):
-        inside = box.inside(np.tile(centre[number], 2), layout.rects[tile])
+        points = np.tile(centre[number], 2)
+        inside = box.inside(points, layout.rects[tile])
         yield flat[number[inside]], tile[inside]
 
 
@@ -199,11 +201,18 @@ def _table_columns(
     right = matched[pairs.detection, 0] == pairs.label
     labels = _totals(margin)
     found50 = _totals(margin, found[:, 0].astype(float))
-    recall50 = _over(found50, labels)
-    recall = _over(_totals(margin, found.mean(axis=1)), labels)
-    duplicates = _over(_totals(margin[_duplicated(sample, pairs, matched)]), labels)
-    iou = _over(_totals(margin[pairs.label[right]], pairs.iou[right]), found50)
-    return [column.tolist() for column in (labels, recall50, recall, duplicates, iou)]
+    found_mean = _totals(margin, found.mean(axis=1))
+    duplicated = _duplicated(sample, pairs, matched)
+    duplicates = _totals(margin[duplicated])
+    iou = _totals(margin[pairs.label[right]], pairs.iou[right])
+    columns = [
+        labels,
+        _over(found50, labels),
+        _over(found_mean, labels),
+        _over(duplicates, labels),
+        _over(iou, found50),
+    ]
+    return [column.tolist() for column in columns]
 
 
 def _totals(margin: Ints, values: Floats | None = None) -> Floats:
@@ -321,18 +330,18 @@ def gap(
     total = counts.total()
     seam, inside = total.labels.sum(axis=0).astype(int).tolist()
     recall_seam, recall_inside = total.recall().tolist()
-    (low, high), (matched_low, matched_high) = _intervals(counts, replicates, seed)
+    plain, size_matched = _intervals(counts, replicates, seed)
     return Gap(
         seam=seam,
         inside=inside,
         recall_seam=recall_seam,
         recall_inside=recall_inside,
-        gap=float(total.gap()),
-        low=low,
-        high=high,
-        size_matched=float(total.size_matched()),
-        size_matched_low=matched_low,
-        size_matched_high=matched_high,
+        gap=plain.estimate,
+        low=plain.low,
+        high=plain.high,
+        size_matched=size_matched.estimate,
+        size_matched_low=size_matched.low,
+        size_matched_high=size_matched.high,
         covered=int(total.covered()),
     )
 
@@ -353,11 +362,15 @@ class _SeamCounts:
 
     def drawn(self, weights: Floats) -> _SeamCounts:
         """`(R, S, 2)` of replicates, by `(R, I)` weights of the images."""
-        return _SeamCounts(_weighted(weights, self.labels), _weighted(weights, self.found))
+        labels = _weighted(weights, self.labels)
+        found = _weighted(weights, self.found)
+        return _SeamCounts(labels, found)
 
     def recall(self) -> Floats:
         """`(..., 2)` at seams and inside."""
-        return _over(self.found.sum(axis=-2), self.labels.sum(axis=-2))
+        found = self.found.sum(axis=-2)
+        labels = self.labels.sum(axis=-2)
+        return _over(found, labels)
 
     def gap(self) -> Floats:
         """How much lower recall is at seams."""
@@ -365,9 +378,11 @@ class _SeamCounts:
 
     def size_matched(self) -> Floats:
         """The same between labels of one size, weighted by the labels at seams."""
-        lost = np.diff(_over(self.found, self.labels))[..., 0]
+        recall = _over(self.found, self.labels)
+        lost = np.diff(recall)[..., 0]
         lost = np.where(self._comparable(), lost, 0.0)
-        return _over((self._weight() * lost).sum(axis=-1), self.covered())
+        weighted = self._weight() * lost
+        return _over(weighted.sum(axis=-1), self.covered())
 
     def covered(self) -> Floats:
         """Number of labels at seams whose size occurs inside too."""
@@ -405,26 +420,24 @@ def _seam_counts(
     return _SeamCounts(labels_in_cell.reshape(shape), found_in_cell.reshape(shape))
 
 
-def _intervals(counts: _SeamCounts, replicates: int, seed: int) -> tuple[list[float], list[float]]:
-    """The ends of the intervals of the plain and the size-matched gap; NaN with labels in too few
-    images.
-    """
+def _intervals(counts: _SeamCounts, replicates: int, seed: int) -> tuple[Interval, Interval]:
+    """The plain and the size-matched gap; their ends are NaN with labels in too few images."""
     images = len(counts.labels)
     labelled = np.count_nonzero(counts.labels.sum(axis=(1, 2)))
-    if bootstrap.few(images, int(labelled)) is not None:
-        unknown = [float("nan"), float("nan")]
-        return unknown, unknown
     total = counts.total()
-    drawn = counts.drawn(bootstrap.weights(images, replicates, seed).astype(float))
-    plain = _interval(total.gap(), drawn.gap())
-    size_matched = _interval(total.size_matched(), drawn.size_matched())
-    return plain, size_matched
+    gap = float(total.gap())
+    size_matched = float(total.size_matched())
+    if bootstrap.few(images, int(labelled)) is not None:
+        return Interval(gap, NAN, NAN), Interval(size_matched, NAN, NAN)
+    weights = bootstrap.weights(images, replicates, seed)
+    drawn = counts.drawn(weights.astype(float))
+    return _interval(gap, drawn.gap()), _interval(size_matched, drawn.size_matched())
 
 
-def _interval(estimate: Floats, replicates: Floats) -> list[float]:
-    ends = bootstrap.moved(float(estimate), replicates)
-    within: list[float] = np.clip(ends, -1, 1).tolist()
-    return within
+def _interval(gap: float, replicates: Floats) -> Interval:
+    ends = bootstrap.moved(gap, replicates)
+    low, high = np.clip(ends, -1, 1).tolist()
+    return Interval(gap, low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +491,8 @@ def density(
     wrong = np.flatnonzero((detections.conf >= conf) & ~is_matched)
     image = detections.image[wrong]
     centre = box.centres(detections.boxes[wrong])
-    inside = ((centre >= 0) & (centre < layout.sizes[image])).all(axis=1)
+    is_within = (centre >= 0) & (centre < layout.sizes[image])
+    inside = is_within.all(axis=1)
     groups = _alike_images(layout, image[inside], centre[inside])
     return [_density(layout, groups, distance) for distance in DISTANCES]
 
@@ -529,13 +543,15 @@ def _density(layout: TileLayout, groups: list[_AlikeImages], distance: float) ->
     in_band = []
     areas = []
     for group in groups:
-        bands = _Cover.of(_bands(layout, group.image, distance), layout.sizes[group.image])
-        in_band.append(bands.count(group.points))
-        areas.append(bands.area() * group.images)
+        bands = _bands(layout, group.image, distance)
+        cover = _Cover.of(bands, layout.sizes[group.image])
+        in_band.append(cover.count(group.points))
+        areas.append(cover.area() * group.images)
     hits = sum(in_band)
     others = sum(len(group.points) for group in groups) - hits
     area = float(sum(areas))
-    rest = max(0.0, float(layout.sizes.prod(axis=1).sum()) - area)
+    total = float(layout.sizes.prod(axis=1).sum())
+    rest = max(0.0, total - area)
     ratio = float("nan")
     if others and area and rest:
         ratio = hits * rest / (others * area)
@@ -549,12 +565,14 @@ def _bands(layout: TileLayout, image: int, distance: float) -> Floats:
     tiles = slice(layout.offsets[image], layout.offsets[image + 1])
     bands = [np.empty((0, 4))]
     for side in range(4):
-        band = layout.rects[tiles][layout.interior[tiles, side]]
+        is_interior = layout.interior[tiles, side]
+        band = layout.rects[tiles][is_interior]
         across = band[:, side].copy()
         band[:, side % 2] = across - distance
         band[:, side % 2 + 2] = across + distance
         bands.append(band)
-    return np.clip(np.concatenate(bands), 0, np.tile(layout.sizes[image], 2))
+    ends = np.tile(layout.sizes[image], 2)
+    return np.clip(np.concatenate(bands), 0, ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -590,12 +608,15 @@ class _Cover:
 
     def area(self) -> float:
         """px²."""
-        return float(np.diff(self.y) @ self.filled @ np.diff(self.x))
+        widths = np.diff(self.x)
+        heights = np.diff(self.y)
+        return float(heights @ self.filled @ widths)
 
     def count(self, points: Floats) -> int:
         """How many of the points, all within the grid, are covered."""
-        column = np.searchsorted(self.x, points[:, 0], "right") - 1
-        row = np.searchsorted(self.y, points[:, 1], "right") - 1
+        x, y = points.T
+        column = np.searchsorted(self.x, x, "right") - 1
+        row = np.searchsorted(self.y, y, "right") - 1
         return int(self.filled[row, column].sum())
 
 
@@ -657,7 +678,8 @@ def by_resolution(
 def _rescaled(rows: Rows, scale: Floats) -> Rows:
     """Labels or detections with their areas in network px²."""
     area = rows.area * scale[rows.image] ** 2
-    return replace(rows, instances=replace(rows.instances, area=area))
+    instances = replace(rows.instances, area=area)
+    return replace(rows, instances=instances)
 
 
 def _network_bins() -> list[Bin]:
@@ -667,5 +689,6 @@ def _network_bins() -> list[Bin]:
         if high == np.inf:
             name = f"{low:g}+"
         # COCO's bins include both ends: this one ends at the last number before the next
-        bins.append(Bin(name, low**2, float(np.nextafter(high**2, 0))))
+        end = float(np.nextafter(high**2, 0))
+        bins.append(Bin(name, low**2, end))
     return bins

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 MAX_DET = 300
+EPS64 = 1e-7
 EPS32 = np.float32(1e-7)
 EPS = 1e-16
 PX = np.linspace(0, 1, 1000)
@@ -126,7 +127,11 @@ class Results:
 
     def class_result(self, i: int) -> tuple[float, float, float, float]:
         """P, R, AP50, AP of row i."""
-        return float(self.p[i]), float(self.r[i]), float(self.ap50[i]), float(self.ap[i])
+        p = float(self.p[i])
+        r = float(self.r[i])
+        ap50 = float(self.ap50[i])
+        ap = float(self.ap[i])
+        return p, r, ap50, ap
 
     def fitness(self) -> float:
         """mAP50-95, as since 8.3.200."""
@@ -168,7 +173,8 @@ def evaluate(
         if not legacy:
             max_det = max(max_det, _most_labels(sample, counted))
     order = by_image(sample)
-    order = order[places(sample.detections.image[order]) < max_det]
+    place = places(sample.detections.image[order])
+    order = order[place < max_det]
     kept = np.zeros(len(sample.detections), bool)
     kept[order] = True
     correct = _correct(sample, pairs, kept, counted, legacy)
@@ -185,8 +191,10 @@ def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
     detections = sample.detections
     order = np.argsort(detections.place)
-    order = order[np.argsort(-detections.conf[order], kind="stable")]
-    return np.asarray(order[by_number(detections.image[order])])
+    by_conf = np.argsort(-detections.conf[order], kind="stable")
+    order = order[by_conf]
+    in_images = by_number(detections.image[order])
+    return np.asarray(order[in_images])
 
 
 def _correct(
@@ -194,14 +202,9 @@ def _correct(
 ) -> Bools:
     """`(D, T)` the true positives at each threshold."""
     thresholds: Any = THRESHOLDS.astype(np.float32)
-    begin = bounds(pairs.detection, len(sample.detections))
-    crowded = crowds(begin, sample.detections.image) & (sample.task == "detect")
-    ordinary = pairs
-    if crowded.any():
-        ordinary = pairs.take(pairs_of(begin, ~crowded))
+    crowd, ordinary = CrowdPairs.apart(sample, pairs, np.flatnonzero(kept), counted)
     ordinary = _measured(sample, ordinary)
     ordinary = ordinary.take(kept[ordinary.detection] & counted[ordinary.label])
-    crowd = CrowdPairs(sample, pairs, begin, np.flatnonzero(crowded & kept), counted)
     if legacy:
         matched = _matched_to_best(ordinary, thresholds)
         matched_in_crowds = crowd.matched_to_best(thresholds)
@@ -272,7 +275,8 @@ def _poses(sample: EvaluationInputs, least: float) -> Candidates:
     instances = replace(labels.instances, area=labels.box_area * POSE_AREA)
     sample = replace(sample, labels=replace(labels, instances=instances))
     pairs = candidates(sample, least)
-    return pairs.take((points[pairs.label, :, 2] != 0).any(axis=1))
+    visible = points[pairs.label, :, 2] != 0
+    return pairs.take(visible.any(axis=1))
 
 
 def meeting(
@@ -290,8 +294,10 @@ def probious(sample: EvaluationInputs, detection: Ints, label: Ints) -> Floats:
     rings = sample.detections.instances.rings
     label_rings = sample.labels.instances.rings
     assert rings is not None and label_rings is not None
-    one = _Gaussians.of(rings.quads()).take(detection)
-    other = _Gaussians.of(label_rings.quads()).take(label)
+    gaussians = _Gaussians.of(rings.quads())
+    label_gaussians = _Gaussians.of(label_rings.quads())
+    one = gaussians.take(detection)
+    other = label_gaussians.take(label)
     return _probiou(one, other)
 
 
@@ -315,9 +321,7 @@ def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     for begin in range(0, len(i), STEP):
         part = slice(begin, begin + STEP)
         a, b = i[part], j[part]
-        width = _common_side(one, other, 0, a, b)
-        height = _common_side(one, other, 1, a, b)
-        common = width * height
+        common = _common_area(one, other, a, b)
         result[part] = common / (area[a] + other_area[b] - common + EPS32)
     return np.asarray(result)
 
@@ -335,10 +339,21 @@ def _area(sides: Sides) -> Floats:
     return (right - left) * (bottom - top)
 
 
+def _common_area(one: Sides, other: Sides, i: Ints, j: Ints) -> Floats:
+    """`(P,)` of what box i and the other box j have in common."""
+    width = _common_side(one, other, 0, i, j)
+    height = _common_side(one, other, 1, i, j)
+    return width * height
+
+
 def _common_side(one: Sides, other: Sides, axis: int, i: Ints, j: Ints) -> Floats:
     """`(P,)` width (axis 0) or height of what box i and the other box j have in common."""
-    begin = np.maximum(one[axis][i], other[axis][j])
-    end = np.minimum(one[axis + 2][i], other[axis + 2][j])
+    low = one[axis]
+    other_low = other[axis]
+    high = one[axis + 2]
+    other_high = other[axis + 2]
+    begin = np.maximum(low[i], other_low[j])
+    end = np.minimum(high[i], other_high[j])
     return np.asarray(np.maximum(end - begin, np.float32(0)))
 
 
@@ -374,7 +389,8 @@ class _Gaussians(Columns):
     @classmethod
     def of(cls, quads: Floats) -> _Gaussians:
         x, y, width, height, angle = polygons.xywhr(quads).T
-        cos, sin = np.cos(angle), np.sin(angle)
+        cos = np.cos(angle)
+        sin = np.sin(angle)
         along = width**2 / 12
         across = height**2 / 12
         a = along * cos**2 + across * sin**2
@@ -388,9 +404,14 @@ class _Gaussians(Columns):
 
 
 def _probiou(one: _Gaussians, other: _Gaussians) -> Floats:
-    """1 less the Hellinger distance; t1 to t3 are the terms of the Bhattacharyya distance, named as
-    in batch_probiou.
-    """
+    """1 less the Hellinger distance."""
+    distance = np.clip(_bhattacharyya(one, other), EPS64, 100.0)
+    hellinger = np.sqrt(1 - np.exp(-distance) + EPS64)
+    return np.asarray(1 - hellinger)
+
+
+def _bhattacharyya(one: _Gaussians, other: _Gaussians) -> Floats:
+    """The Bhattacharyya distance, its terms t1 to t3 named as in batch_probiou."""
     a = one.a + other.a
     b = one.b + other.b
     c = one.c + other.c
@@ -398,12 +419,12 @@ def _probiou(one: _Gaussians, other: _Gaussians) -> Floats:
     dy = one.y - other.y
     determinant = a * b - c**2
     determinants = one.determinant() * other.determinant()
-    t1 = (a * dy**2 + b * dx**2) / (determinant + 1e-7) * 0.25
-    t2 = c * -dx * dy / (determinant + 1e-7) * 0.5
-    t3 = np.log(determinant / (4 * np.sqrt(determinants) + 1e-7) + 1e-7) * 0.5
-    bhattacharyya = np.clip(t1 + t2 + t3, 1e-7, 100.0)
-    hellinger = np.sqrt(1 - np.exp(-bhattacharyya) + 1e-7)
-    return np.asarray(1 - hellinger)
+    divisor = determinant + EPS64
+    t1 = (a * dy**2 + b * dx**2) / divisor * 0.25
+    t2 = c * -dx * dy / divisor * 0.5
+    ratio = determinant / (4 * np.sqrt(determinants) + EPS64)
+    t3 = np.log(ratio + EPS64) * 0.5
+    return np.asarray(t1 + t2 + t3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -424,6 +445,23 @@ class CrowdPairs:
     which: Ints
     counted: Bools
 
+    @classmethod
+    def apart(
+        cls, sample: EvaluationInputs, pairs: Candidates, turns: Ints, counted: Bools
+    ) -> tuple[CrowdPairs, Candidates]:
+        """The pairs in crowds of boxes, and all others.
+
+        Args:
+            turns: the detections that take part, in their turn.
+        """
+        begin = bounds(pairs.detection, len(sample.detections))
+        is_crowded = crowds(begin, sample.detections.image) & (sample.task == "detect")
+        crowd = cls(sample, pairs, begin, turns[is_crowded[turns]], counted)
+        if is_crowded.any():
+            ordinary = pairs_of(begin, ~is_crowded)
+            pairs = pairs.take(ordinary)
+        return crowd, pairs
+
     def __iter__(self) -> Iterator[Row]:
         """Each detection's labels by falling IoU, of equals the first; their IoU; and the
         detection, once for each.
@@ -438,7 +476,8 @@ class CrowdPairs:
             box = boxes[detection : detection + 1]
             iou = iou_of_pairs(box, labels, first[: len(label)], label)
             order = falling(iou, label)
-            yield label[order], iou[order], np.full(len(label), detection)
+            numbers = np.full(len(label), detection)
+            yield label[order], iou[order], numbers
 
     def matched(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:
         """The detections that get a label at each threshold, and the label of each."""
@@ -452,7 +491,8 @@ class CrowdPairs:
         for label, iou, detection in self:
             last = 0
             if len(iou):
-                last = int(np.searchsorted(-iou, -iou[0], "right")) - 1
+                equal = np.searchsorted(-iou, -iou[0], "right")
+                last = int(equal) - 1
             yield label[last : last + 1], iou[:1], detection[:1]
 
 
@@ -473,7 +513,8 @@ def _results(
     labels = sample.positives(counted)
     classes = np.flatnonzero(labels)
     curves = _ClassCurves.of(sample, correct, order, classes, labels[classes], legacy)
-    f1_curve = 2 * curves.p * curves.r / (curves.p + curves.r + EPS)
+    sums = curves.p + curves.r
+    f1_curve = 2 * curves.p * curves.r / (sums + EPS)
     best = 0
     if len(classes):
         mean_f1 = smooth(f1_curve.mean(axis=0), 0.1)
@@ -523,11 +564,10 @@ class _ClassCurves:
         legacy: bool,
     ) -> _ClassCurves:
         conf: Any = sample.detections.conf.astype(np.float32)
-        order = order[np.argsort(-conf[order])]
-        class_id = sample.detections.class_id
-        order = order[by_number(class_id[order])]
-        begin = np.searchsorted(class_id[order], classes)
-        end = np.searchsorted(class_id[order], classes, "right")
+        order = _by_class(order, sample.detections.class_id, conf)
+        class_id = sample.detections.class_id[order]
+        begin = np.searchsorted(class_id, classes)
+        end = np.searchsorted(class_id, classes, "right")
         curves = cls._unfilled(len(classes))
         for row, count in enumerate(labels.tolist()):
             detections = order[begin[row] : end[row]]
@@ -556,6 +596,14 @@ class _ClassCurves:
             self.ap[row, t] = _trapezoid(np.interp(RECALLS, recall, envelope))
             if t == 0:
                 self.precision[row] = np.interp(PX, recall, envelope)
+
+
+def _by_class(order: Ints, class_id: Ints, conf: Floats) -> Ints:
+    """The same detections by class, then confidence as Ultralytics sorts it."""
+    by_conf = np.argsort(-conf[order])
+    order = order[by_conf]
+    by_class = by_number(class_id[order])
+    return order[by_class]
 
 
 def _envelope(hits: Ints, count: int, labels: int, legacy: bool) -> tuple[Floats, Floats]:
@@ -587,7 +635,8 @@ def _steps(hits: Ints, count: int) -> tuple[Ints, Ints]:
 def _trapezoid(values: Floats) -> float:
     """The area under values at the 101 recalls."""
     sums = values[1:] + values[:-1]
-    return float((np.diff(RECALLS) * sums / 2.0).sum())
+    areas = np.diff(RECALLS) * sums / 2.0
+    return float(areas.sum())
 
 
 def smooth(values: Floats, part: float) -> Floats:
@@ -598,5 +647,8 @@ def smooth(values: Floats, part: float) -> Floats:
     """
     width = round(len(values) * part * 2) // 2 + 1
     ends = np.ones(width // 2)
-    padded = np.concatenate([ends * values[0], values, ends * values[-1]])
-    return np.convolve(padded, np.ones(width) / width, mode="valid")
+    before = ends * values[0]
+    after = ends * values[-1]
+    padded = np.concatenate([before, values, after])
+    weights = np.ones(width) / width
+    return np.convolve(padded, weights, mode="valid")

@@ -53,17 +53,26 @@ def ap(
     ([0.5, nan], [0.0, nan])
     """
     enough = pairs.iou > iou if strict else pairs.iou >= iou
-    true, counted = _outcome(sample, pairs.take(enough))
-    counted_before = ragged.offsets(counted)
-    begin = sample.class_bounds()
-    ends = np.searchsorted(true, begin)
+    ranks = _ranks(sample, pairs.take(enough))
     labels = sample.positives(~sample.labels.difficult)
     result = np.full(sample.classes, np.nan)
     for k in np.flatnonzero(labels):
-        of_class = true[ends[k] : ends[k + 1]]
-        rank = counted_before[of_class + 1] - counted_before[begin[k]]
-        result[k] = _average(rank, int(labels[k]), points)
+        result[k] = _average(ranks[k], int(labels[k]), points)
     return result
+
+
+def _ranks(sample: EvaluationInputs, pairs: Candidates) -> list[Ints]:
+    """For each class the ranks of its true positives among its detections that count, from 1 on."""
+    true, counted = _outcome(sample, pairs)
+    counted_before = ragged.offsets(counted)
+    begin = sample.class_bounds()
+    ends = np.searchsorted(true, begin)
+    ranks = []
+    for k in range(sample.classes):
+        of_class = true[ends[k] : ends[k + 1]]
+        earlier = counted_before[begin[k]]
+        ranks.append(counted_before[of_class + 1] - earlier)
+    return ranks
 
 
 def _outcome(sample: EvaluationInputs, pairs: Candidates) -> tuple[Ints, Bools]:
@@ -72,9 +81,11 @@ def _outcome(sample: EvaluationInputs, pairs: Candidates) -> tuple[Ints, Bools]:
     is_difficult = sample.labels.difficult[label]
     counted = np.ones(len(sample.detections), bool)
     counted[detection[is_difficult]] = False
+    detection = detection[~is_difficult]
+    label = label[~is_difficult]
     # of each label the first detection, since those of a class are in the order of confidence
-    _, first = np.unique(label[~is_difficult], return_index=True)
-    true = np.sort(detection[~is_difficult][first])
+    _, first = np.unique(label, return_index=True)
+    true = np.sort(detection[first])
     return true, counted
 
 
@@ -98,4 +109,5 @@ def _average(rank: Ints, labels: int, points: Literal[11] | None) -> float:
 def _sampled(envelope: Floats, recall: Floats) -> float:
     """The mean of the precision at 11 recalls, 0 where a recall is not reached."""
     place = np.searchsorted(recall, RECALLS)
-    return float(np.append(envelope, 0.0)[place].mean())
+    precision = np.append(envelope, 0.0)
+    return float(precision[place].mean())

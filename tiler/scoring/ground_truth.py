@@ -282,26 +282,33 @@ def _of_yolo(
     task: Task,
     known: Callable[[], Mapping[str, Size]],
 ) -> LabelledImages:
-    found = _sources_of(dataset, ground.split_names(split))
-    sizes = np.empty((len(found), 2))
-    parts = []
-    findings: list[Finding] = []
-    for i, source in enumerate(found):
-        size = _size(dataset.root, source, known)
-        part, noticed = _labels_of(ground, dataset, source, size)
-        sizes[i] = size
-        parts.append(part)
-        findings += noticed
+    images = _sources_of(dataset, ground.split_names(split))
+    sizes = [_size(dataset.root, source, known) for source in images]
+    parts, findings = _labels_of_all(ground, dataset, images, sizes)
     instances = joined(parts, ground.task, ground.kpt_shape)
     image = numbers_of(parts)
+    size_array = np.array(sizes, np.float64).reshape(-1, 2)
     return LabelledImages(
-        keys=[source.key for source in found],
-        sizes=sizes,
-        labels=_yolo_truth(instances, image, sizes, task, ground.file),
+        keys=[source.key for source in images],
+        sizes=size_array,
+        labels=_yolo_truth(instances, image, size_array, task, ground.file),
         findings=findings,
         area=AREAS.get(task, "width times height of the box"),
         boxes=_yolo_boxes(instances, image, task),
     )
+
+
+def _labels_of_all(
+    ground: GroundTruthFiles, dataset: Dataset, images: Sequence[Source], sizes: Sequence[Size]
+) -> tuple[list[Instances], list[Finding]]:
+    """The labels of each image, in its px, and what is wrong with any of them."""
+    parts = []
+    findings: list[Finding] = []
+    for source, size in zip(images, sizes, strict=True):
+        part, of_image = _labels_of(ground, dataset, source, size)
+        parts.append(part)
+        findings += of_image
+    return parts, findings
 
 
 def _yolo_boxes(instances: Instances, image: Ints, task: Task) -> GroundTruth | None:

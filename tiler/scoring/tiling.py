@@ -198,10 +198,13 @@ def _merged_tiles(source: provenance.MergedImage) -> ImageTiles:
     scales = []
     for tile in source.tiles:
         names.append(tile.name)
-        corners.append((tile.x, tile.y, tile.x + tile.w, tile.y + tile.h))
+        right = tile.x + tile.w
+        bottom = tile.y + tile.h
+        corners.append((tile.x, tile.y, right, bottom))
         scales.append(tile.scale)
     rects = np.array(corners, np.float64).reshape(-1, 4)
-    return ImageTiles(names, rects, np.array(scales, np.float64))
+    scale = np.array(scales, np.float64)
+    return ImageTiles(names, rects, scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +231,8 @@ class _TiledSample:
             rects.append(own.rects)
             scales.append(own.scales)
             names += own.names
-        return cls(scored, TileLayout.of(rects, scales, scored.sizes), names)
+        layout = TileLayout.of(rects, scales, scored.sizes)
+        return cls(scored, layout, names)
 
     def counted(self, instances: Instances, tile: Ints) -> TileInstances:
         """The labels or predictions that count, in px of the images, given the tile of each."""

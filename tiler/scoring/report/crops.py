@@ -315,7 +315,8 @@ def _view(box: Floats, zoom: int, size: tuple[int, int]) -> tuple[int, int, int,
     width, height = size
     w = min(across, width)
     h = min(across, height)
-    corner = np.round((box[:2] + box[2:] - (w, h)) / 2)
+    spare = box[:2] + box[2:] - (w, h)
+    corner = np.round(spare / 2)
     last = (width - w, height - h)
     x, y = np.clip(corner, 0, last).astype(int).tolist()
     return x, y, x + w, y + h
@@ -330,7 +331,8 @@ def _described(metrics: Metrics, errors: Diagnosis, mistake: Mistake) -> str:
         name += f" {instances.conf[i]:.2f}"
     what = f"{mistake.kind}: {name}, {WORDS[mistake.kind]}"
     if mistake.kind in ("Cls", "Both") and errors.about[i] >= 0:
-        true = metrics.sample.labels.instances.class_id[errors.about[i]]
+        label = errors.about[i]
+        true = metrics.sample.labels.class_id[label]
         what += f" ({metrics.names[true]})"
     return what
 

@@ -98,8 +98,9 @@ class Canvas:
     def _rectangle(self, box: Floats, colour: Colour, width: int) -> None:
         half = width // 2
         left, top, right, bottom = self.scaled(box).round().tolist()
-        corners = (left - half, top - half, right + half - 1, bottom + half - 1)
-        self.draw.rectangle(corners, outline=colour, width=width)
+        start = (left - half, top - half)
+        end = (right + half - 1, bottom + half - 1)
+        self.draw.rectangle([start, end], outline=colour, width=width)
 
     def brackets(self, box: Floats) -> None:
         """Corners around what the crop is about."""
@@ -114,7 +115,9 @@ class Canvas:
         self, x: float, y: float, dx: int, dy: int, fill: tuple[int, int, int, int]
     ) -> None:
         """Two arms from a point."""
-        self.draw.line([(x + dx, y), (x, y), (x, y + dy)], fill=fill, width=2)
+        across = (x + dx, y)
+        down = (x, y + dy)
+        self.draw.line([across, (x, y), down], fill=fill, width=2)
 
     def caption(self, caption: Caption) -> None:
         """On a dark ground at a corner of the box, within the crop: above it, or below."""

@@ -93,8 +93,9 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
     mixed_up = among_classes.sum(axis=0) + among_classes.sum(axis=1)
     missed = wrong[-1, :-1]
     false = wrong[:-1, -1]
-    worst = np.lexsort((np.arange(classes), -(missed + false), -mixed_up))[:most]
-    return [*sorted(worst.tolist()), classes]
+    by_mistakes = np.lexsort((np.arange(classes), -(missed + false), -mixed_up))
+    worst = by_mistakes[:most].tolist()
+    return [*sorted(worst), classes]
 
 
 # --- the seven figures
