@@ -50,7 +50,9 @@ def cvm(rivals: Competition) -> Result:
     fate = np.where(leader == np.arange(n), KEPT, FUSED)
     fate[orphan] = ORPHAN
     if rivals.options.orphans == "drop":
-        leader = np.where(orphan, -1, leader)
+        dropped = orphan[leader]  # with the fragments that they absorbed
+        fate[dropped] = ORPHAN
+        leader = np.where(dropped, -1, leader)
     conf = np.where(orphan, DECAY, 1.0) * merged.instances.confidence
     out = replace(merged.instances, conf=conf)
     return Result(leader, fate, out.take(leader == np.arange(n)))
