@@ -127,7 +127,8 @@ def _clip_keypoints(keypoints: Floats, boxes: Floats, rects: Floats) -> Floats:
     low = rects[:, None, :2]
     high = rects[:, None, 2:]
     goes_on = boxes[:, None, 2:] > high
-    outside = (xy < low) | (xy > high) | ((xy == high) & goes_on)
+    outside = (xy < low) | (xy > high)
+    outside |= (xy == high) & goes_on
     return np.where(outside.any(axis=-1, keepdims=True), 0.0, keypoints)
 
 

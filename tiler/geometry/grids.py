@@ -94,8 +94,8 @@ def _starts(length: int, tile: int, overlap: int, edge: Edge) -> Ints | Floats:
     stride = tile - overlap
     count = math.ceil((length - overlap) / stride)
     if edge == "balance":
-        starts = np.arange(count) * (length - tile) / (count - 1)
-        return np.floor(starts + 0.5)
+        evenly = np.arange(count) * (length - tile) / (count - 1)
+        return np.floor(evenly + 0.5)
     starts = np.arange(count) * stride
     if edge == "shift":
         starts = np.minimum(starts, length - tile)

@@ -8,7 +8,7 @@ the larger ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -554,8 +554,8 @@ def _overlap_along(axis: int, boxes: Floats, others: Floats, i: Ints, j: Ints) -
 def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints) -> bool:
     """Whether boxes meet a good part of their candidates, as a sample of them tells."""
     count = len(stretches.box)
-    tried = np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64)
-    i, j = stretches.take(tried).pairs(candidates)
+    spread = np.linspace(0, count - 1, min(count, SAMPLED))
+    i, j = stretches.take(spread.astype(np.int64)).pairs(candidates)
     near = met(boxes, others, i, j, 0.0)
     return bool(near.sum() > MOSTLY * len(i))
 
@@ -576,9 +576,11 @@ def _in_blocks(
             yield block.box[row], partners[column]
 
 
-def collected(portions: Iterator[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    """The pairs of all portions, as two arrays.
+def collected(portions: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """The pairs of all portions, one after the other.
 
+    >>> collected([])
+    (array([], dtype=int64), array([], dtype=int64))
     >>> i, j = collected(neighbours(np.array([[0, 0, 4, 4], [3, 3, 9, 9.0]])))
     >>> i.tolist(), j.tolist()
     ([0], [1])

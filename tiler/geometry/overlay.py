@@ -278,7 +278,7 @@ def _side(a: Floats, b: Floats, c: Floats) -> Floats:
     """`(P,)` on which side of the line from a to b each point c lies: a sign, 0 on the line."""
     along_x, along_y = (b - a).T
     to_x, to_y = (c - a).T
-    return np.sign(along_x * to_y - along_y * to_x)
+    return np.asarray(np.sign(along_x * to_y - along_y * to_x))
 
 
 def hull(points: Floats) -> Floats:

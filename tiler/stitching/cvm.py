@@ -10,9 +10,9 @@ import numpy as np
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances
-from tiler.geometry.neighbours import meetings
+from tiler.geometry.neighbours import collected, meetings
 from tiler.matching import common_view
-from tiler.matching.groups import followed, one_portion
+from tiler.matching.groups import followed
 from tiler.matching.tiles import Tiles, cut_sides, sizes
 from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
@@ -46,7 +46,8 @@ def cvm(rivals: Competition) -> Result:
     alone &= leader == np.arange(n)
     orphan = np.zeros(n, bool)
     if rivals.options.orphans != "keep":
-        orphan = _orphans(detections, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
+        lone_cut = alone & cut.any(axis=1)
+        orphan = _orphans(detections, rivals.tile, rivals.tiles, lone_cut)
     fate = np.where(leader == np.arange(n), KEPT, FUSED)
     fate[orphan] = ORPHAN
     if rivals.options.orphans == "drop":
@@ -148,8 +149,9 @@ def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, I
     for a, b in meetings(shown, held_by):
         held = _lies_in(shown[a], held_by[b], HELD)
         held &= box.area(held_by[b]) > box.area(shown[a])
-        portions.append((fragments[a[held]], holders[b[held]]))
-    i, j = one_portion(portions)
+        a, b = a[held], b[held]
+        portions.append((fragments[a], holders[b]))
+    i, j = collected(portions)
     may_be_same = rivals.kind[i] == rivals.kind[j]
     may_be_same &= _may_be_same(merged, rivals, i, j)
     return i[may_be_same], j[may_be_same]
