@@ -103,7 +103,8 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
         part = boxes[first : first + step, None]
         start = np.maximum(top_left(part), top_left(others))
         end = np.minimum(bottom_right(part), bottom_right(others))
-        i, j = np.nonzero((end > start).all(axis=-1))
+        overlap = (end > start).all(axis=-1)
+        i, j = np.nonzero(overlap)
         portions.append(np.stack([i + first, j]))
     all_i, all_j = np.concatenate(portions, axis=1)
     return all_i, all_j

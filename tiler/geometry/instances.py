@@ -156,7 +156,9 @@ def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> 
         numbers = np.asarray(given)
         if not numbers.size:
             numbers = np.empty((0, *(side or 0 for side in shape)))
-        whole = kind is not np.int64 or bool((numbers == np.rint(numbers)).all())
+        whole = True
+        if kind is np.int64:
+            whole = bool((numbers == np.rint(numbers)).all())
         column = numbers.astype(kind)
     except (TypeError, ValueError) as error:
         raise TilerError(f"{expected}: {error}") from None

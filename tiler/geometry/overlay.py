@@ -208,7 +208,8 @@ def _all_edges(rings: Objects) -> Floats:
     edges = []
     for ring in rings:
         points = shapely.get_coordinates(ring)
-        edges.append(np.stack([points[:-1], points[1:]], axis=1))
+        start, end = points[:-1], points[1:]
+        edges.append(np.stack([start, end], axis=1))
     return np.concatenate(edges)
 
 

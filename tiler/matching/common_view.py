@@ -80,7 +80,8 @@ def _grouped(matcher: ViewMatcher, matches: ViewMatches) -> Ints:
 def _in_order(matches: ViewMatches) -> Pairs:
     """Pairs in the order in which they are joined: by evidence, agreement, tie-break, indices."""
     i, j, evidence = matches.i, matches.j, matches.evidence
-    order = np.lexsort((j, i, -matches.tiebreak, -matches.agreement, -evidence))
+    agreement, tiebreak = matches.agreement, matches.tiebreak
+    order = np.lexsort((j, i, -tiebreak, -agreement, -evidence))
     doubtful = evidence < CLEAR
     return Pairs(i, j, matches.piece, doubtful).take(order)
 

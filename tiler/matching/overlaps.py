@@ -75,7 +75,8 @@ class Sides:
 
     def sides_of(self, k: int) -> list[_Side]:
         """The sides of shape k."""
-        index = self._by_owner[self._begin[k] : self._begin[k + 1]]
+        start, end = self._begin[k], self._begin[k + 1]
+        index = self._by_owner[start:end]
         columns = (self.x, self.end, self.y, self.slope, self.sign)
         of_shape = [column[index] for column in columns]
         return [_Side(*side) for side in rows(*of_shape)]

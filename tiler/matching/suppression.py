@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.columns import rows
 from tiler.matching.similarity import of_boxes
@@ -77,8 +78,9 @@ def grown(boxes: Floats, suppressor: Ints, metric: Metric, threshold: Floats) ->
         fits = overlap >= threshold[winner]
         winner, loser = winner[fits], loser[fits]
         one, other = result[winner], boxes[loser]
-        result[winner, :2] = np.minimum(one[:, :2], other[:, :2])
-        result[winner, 2:] = np.maximum(one[:, 2:], other[:, 2:])
+        start = np.minimum(box.top_left(one), box.top_left(other))
+        end = np.maximum(box.bottom_right(one), box.bottom_right(other))
+        result[winner] = np.concatenate([start, end], axis=1)
     return result
 
 

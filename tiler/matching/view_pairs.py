@@ -109,6 +109,7 @@ def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
     evidence = np.where(blind_axis == NO_AXIS, CLEAR, SEAM)
     evidence[filled] = FILLED
     iou = _iou_in_view(detections, i, j, view, x, y)
+    agreement = _agreement(iou, blind_axis, x, y)
     pairs = ViewPairs(
         i=i,
         j=j,
@@ -116,7 +117,7 @@ def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
         blind_axis=blind_axis,
         thin=x.seam | y.seam,
         evidence=evidence,
-        agreement=_agreement(iou, blind_axis, x, y),
+        agreement=agreement,
         tiebreak=iou,
         piece=np.zeros(len(i), bool),
     )

@@ -199,7 +199,8 @@ def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
         shapes = sorted((_shape(instances, k), k) for k in run.tolist())
         run[:] = [k for _, k in shapes]
         numbers = [shape for shape, _ in shapes]
-        again[first + 1 : last + 1] = [one == other for one, other in pairwise(numbers)]
+        repeats = [one == other for one, other in pairwise(numbers)]
+        again[first + 1 : last + 1] = repeats
     return again
 
 

@@ -82,7 +82,9 @@ class _MergedGroups:
 
     def spanning(self) -> Bools:
         """`(N, 2)` it fills its tile from side to side, on each axis."""
-        return np.asarray(self.unseen[:, :2] & self.unseen[:, 2:])
+        left_and_top = self.unseen[:, :2]
+        right_and_bottom = self.unseen[:, 2:]
+        return np.asarray(left_and_top & right_and_bottom)
 
 
 def _merged(rivals: Competition, group: Ints, cut: Bools) -> _MergedGroups:
@@ -135,7 +137,8 @@ def _absorbed(merged: _MergedGroups, rivals: Competition) -> Ints:
     holder = np.arange(n)
     holder[i[smallest]] = j[smallest]
     holder = followed(holder)  # a fragment in a fragment in an object
-    return np.where(holder != np.arange(n), holder, holder[merged.leader])
+    is_held = holder != np.arange(n)
+    return np.where(is_held, holder, holder[merged.leader])
 
 
 def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, Ints]:
@@ -165,7 +168,8 @@ def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
     boxes, unseen = merged.instances.boxes, merged.unseen
     edge = rivals.tiles.edge[rivals.tile]
     thin = sizes(boxes) < THIN * edge[:, None]
-    sliver = thin & (unseen[:, :2] | unseen[:, 2:])
+    one_end_unseen = unseen[:, :2] | unseen[:, 2:]
+    sliver = thin & one_end_unseen
     leaders = merged.leaders()
     fragment = np.asarray((sliver | merged.spanning()).any(axis=1))
     no_objects = np.flatnonzero(merged.no_side_seen()[merged.leader])
@@ -205,8 +209,9 @@ def _orphans(detections: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bo
     result = np.zeros(len(detections), bool)
     for a, t in meetings(detections.boxes[index], tiles.rects):
         k = index[a]
-        shown = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
-        unreported = shown & (t != tile[k]) & tiles.witness[t]
+        unreported = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
+        unreported &= t != tile[k]
+        unreported &= tiles.witness[t]
         result[k[unreported]] = True
     return result
 

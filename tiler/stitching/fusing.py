@@ -44,10 +44,11 @@ def sides(
     """
     outermost = np.maximum.reduceat(boxes * OUTWARDS, starts, axis=0)
     owner = _owners(starts, len(boxes))
-    short = _short(boxes, tile, tiles, outermost[owner])
-    unseen = cut_sides(boxes, tile, tiles) | short
+    unseen = cut_sides(boxes, tile, tiles)
+    unseen |= _short(boxes, tile, tiles, outermost[owner])
     # relative to a side that was seen: where all members agree, the mean is exact
-    base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
+    seen_sides = np.where(unseen, -np.inf, boxes)
+    base = np.maximum.reduceat(seen_sides, starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
     member_trust = trust(boxes, conf, tile, tiles)[:, None]
     weight = np.where(unseen, 0.0, member_trust)
@@ -129,7 +130,8 @@ def _bounds(corners: Floats) -> Floats:
 def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
     """`(G,)` the member of each group with most sides seen, then the most confident."""
     sides_seen = seen.sum(axis=1)
-    order = np.lexsort((np.arange(len(conf)), -conf, -sides_seen, owner))
+    index = np.arange(len(conf))
+    order = np.lexsort((index, -conf, -sides_seen, owner))
     return np.asarray(order[starts])
 
 
@@ -167,8 +169,10 @@ def _inside_share(corners: Floats, tile: Ints, tiles: Tiles) -> Floats:
 def _inner_windows(tile: Ints, tiles: Tiles) -> Floats:
     """`(N, 4)` the tile of each without the zone at cut edges; endless at the image's border."""
     edge = tiles.edge[tile][:, None]
-    inner = tiles.rects[tile] + np.concatenate([edge, edge, -edge, -edge], axis=1)
-    return np.where(tiles.interior[tile], inner, OUTWARDS * np.inf)
+    inset = np.concatenate([edge, edge, -edge, -edge], axis=1)
+    inner = tiles.rects[tile] + inset
+    endless = OUTWARDS * np.inf
+    return np.where(tiles.interior[tile], inner, endless)
 
 
 def _crossings(low: Floats, high: Floats, step: Floats) -> tuple[Floats, Floats]:
@@ -274,10 +278,11 @@ def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: In
     n, count = points.shape[:2]
     owner = _owners(starts, n)
     rank = _keypoint_ranks(points, tile, tiles)
+    index = np.arange(n)
     result = np.empty((len(starts), count, 3))
     for k in range(count):
         visibility = points[:, k, 2]
-        order = np.lexsort((np.arange(n), -conf, -visibility, -rank[:, k], owner))
+        order = np.lexsort((index, -conf, -visibility, -rank[:, k], owner))
         result[:, k] = points[order[starts], k]
     return result
 

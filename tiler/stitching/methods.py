@@ -51,8 +51,8 @@ def nmm(rivals: Competition) -> Result:
     leader = rivals.components()
     boxes = rivals.detections.boxes
     grown = boxes.copy()
-    np.minimum.at(grown[:, :2], leader, boxes[:, :2])
-    np.maximum.at(grown[:, 2:], leader, boxes[:, 2:])
+    np.minimum.at(box.top_left(grown), leader, box.top_left(boxes))
+    np.maximum.at(box.bottom_right(grown), leader, box.bottom_right(boxes))
     return _united(rivals, leader, grown)
 
 
