@@ -760,6 +760,58 @@ def test_a_cut_detection_that_another_tile_should_have_seen(orphans, conf):
     ]
 
 
+ROW_OF_TILES = [(0, 0, 640, 640), (512, 0, 640, 640), (624, 0, 640, 640)]
+
+
+def test_a_fragment_goes_with_the_orphan_that_absorbed_it():
+    """The second tile shows both whole and reported nothing; the fragment lies in the orphan."""
+    left = [[520, 100, 640, 200, 0.9, 0], [10, 10, 50, 50, 0.8, 0]]
+    parts = list(zip(ROW_OF_TILES, (left, [], [[0, 120, 12, 140, 0.5, 0]]), strict=True))
+    kept = stitch(parts, (1264, 640), orphans="keep")
+    assert kept.fate.tolist() == [KEPT, KEPT, FUSED]
+    decayed = stitch(parts, (1264, 640), orphans="decay")
+    assert decayed.fate.tolist() == [ORPHAN, KEPT, FUSED]
+    assert decayed.into.tolist() == [1, 0, 1]
+    dropped = stitch(parts, (1264, 640), orphans="drop")
+    assert dropped.fate.tolist() == [ORPHAN, KEPT, ORPHAN]
+    assert dropped.into.tolist() == [-1, 0, -1]
+    assert dropped.instances.conf.tolist() == [0.8]
+
+
+# cut and not cut, some of them fragments that lie in others
+NEAR_EDGES = [
+    (520, 100, 640, 200),
+    (0, 100, 128, 200),
+    (0, 120, 12, 140),
+    (600, 120, 640, 140),
+    (10, 10, 50, 50),
+]
+
+
+@st.composite
+def rows_near_edges(draw):
+    """Detections of one tile."""
+    chosen = draw(st.lists(st.sampled_from(NEAR_EDGES), max_size=2))
+    return [[*corners, draw(st.sampled_from([0.2, 0.5, 0.9])), 0] for corners in chosen]
+
+
+@quick
+@given(
+    st.tuples(rows_near_edges(), rows_near_edges(), rows_near_edges()),
+    st.sampled_from(["decay", "drop"]),
+)
+def test_every_row_has_one_fate(rows, orphans):
+    parts = list(zip(ROW_OF_TILES, rows, strict=True))
+    out = stitch(parts, (1264, 640), conf=0.0, orphans=orphans)
+    assert len(out.fate) == len(out.into) == sum(map(len, rows))
+    gone = out.into == -1
+    assert set(out.into[~gone].tolist()) == set(range(len(out.instances)))
+    first_rows = out.fate != DUPLICATE
+    assert set(out.fate[first_rows & ~gone].tolist()) <= {KEPT, FUSED, ORPHAN}
+    assert set(out.fate[first_rows & gone].tolist()) <= {ORPHAN}
+    assert orphans == "drop" or not gone.any()
+
+
 def test_the_default_is_to_halve():
     assert both(ALONE, seen()).instances.conf.min() == 0.4
     assert MergeOptions().orphans == "decay"

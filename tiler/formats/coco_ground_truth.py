@@ -135,10 +135,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     images, findings = _images(content.images, file.name)
 
     problems: Problems = {}
-    points = None
-    if decided == "pose" and kpt_shape is not None:
-        points = kpt_shape[0]
-    table = _table(annotations, images, categories, points, problems)
+    table = _table(annotations, images, categories, _points(decided, kpt_shape), problems)
     segmentations = None
     if decided == "segment":
         segmentations = _segmentations(annotations, problems)
@@ -148,7 +145,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     valid = valid[np.argsort(table.image[valid], kind="stable")]
     table = table.take(valid)
     if segmentations is not None:
-        segmentations = [segmentations[i] for i in valid.tolist()]
+        segmentations = _at(valid, segmentations)
     return CocoTruth(
         names=names,
         categories=categories,
@@ -249,6 +246,18 @@ class _AnnotationTable(Columns):
             area=self.area,
             task=task,
         )
+
+
+def _points(task: Task, kpt_shape: tuple[int, int] | None) -> int | None:
+    """The number of keypoints to read, None if the task has none."""
+    if task != "pose" or kpt_shape is None:
+        return None
+    return kpt_shape[0]
+
+
+def _at(index: Ints, values: list[Any]) -> list[Any]:
+    """The values at an index."""
+    return [values[i] for i in index.tolist()]
 
 
 def _table(

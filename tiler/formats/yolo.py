@@ -294,14 +294,7 @@ def _keypoints(
     points = given[..., :2]
     result = np.zeros((len(rows), spec.points, 3))
     result[..., :2] = points.clip(-trainer_rules.HUGE, trainer_rules.HUGE) * size
-    result[..., 2] = _visibility(given)
-
-    unknown = ~np.isin(result[..., 2], (0.0, 1.0, 2.0))
-    for i in np.flatnonzero(unknown.any(axis=1)):
-        value = result[i, unknown[i], 2][0]
-        message = f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"
-        problems.append((int(places[i]), "L11", message))
-    result[unknown, 2] = 2.0
+    result[..., 2] = _valid_visibility(given, places, problems)
 
     beyond = (points < trainer_rules.LOW) | (points > trainer_rules.HIGH)
     outside: Bools = np.any(beyond, axis=-1)
@@ -311,6 +304,17 @@ def _keypoints(
     at_zero = (result[..., :2] <= 0).all(axis=-1)
     result[outside | (invisible & at_zero)] = 0.0
     return result
+
+
+def _valid_visibility(given: Floats, places: Ints, problems: list[Problem]) -> Floats:
+    """`(M, K)` the visibility of keypoints; one other than 0, 1 and 2 is reported and becomes 2."""
+    visibility = _visibility(given)
+    unknown = ~np.isin(visibility, (0.0, 1.0, 2.0))
+    for i in np.flatnonzero(unknown.any(axis=1)):
+        value = visibility[i, unknown[i]][0]
+        message = f"visibility {value:g}, expected 0, 1 or 2; 2 is taken"
+        problems.append((int(places[i]), "L11", message))
+    return np.where(unknown, 2.0, visibility)
 
 
 def _visibility(given: Floats) -> Floats:

@@ -18,7 +18,8 @@ def area(boxes: Floats) -> Floats:
     >>> area(np.array([[0, 0, 2, 3], [5, 5, 5, 9]], float))
     array([6., 0.])
     """
-    width, height = np.moveaxis(np.maximum(sides(boxes), 0.0), -1, 0)
+    extent = np.maximum(sides(boxes), 0.0)
+    width, height = np.moveaxis(extent, -1, 0)
     return np.asarray(width * height)
 
 
@@ -102,7 +103,8 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
         part = boxes[first : first + step, None]
         start = np.maximum(top_left(part), top_left(others))
         end = np.minimum(bottom_right(part), bottom_right(others))
-        i, j = np.nonzero((end > start).all(axis=-1))
+        overlap = (end > start).all(axis=-1)
+        i, j = np.nonzero(overlap)
         portions.append(np.stack([i + first, j]))
     all_i, all_j = np.concatenate(portions, axis=1)
     return all_i, all_j
@@ -131,4 +133,4 @@ def centres(boxes: Floats) -> Floats:
     >>> centres(np.array([[0, 0, 4, 2.0]])).tolist()
     [[2.0, 1.0]]
     """
-    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2)
+    return (top_left(boxes) + bottom_right(boxes)) / 2

@@ -80,7 +80,8 @@ def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPo
     if not len(cut):
         return instances
     outlines = rings.take(cut)
-    shown = overlay.common(outlines.geometry(), shapely.box(*rects[cut].T))
+    frames = shapely.box(*rects[cut].T)
+    shown = overlay.common(outlines.geometry(), frames)
     visible = instances.visible.copy()
     visible[cut] = _share(shapely.area(shown), instances.area[cut])
     visible = np.where(visible >= WHOLE, 1.0, visible)
@@ -91,7 +92,8 @@ def _clip_outlines(instances: Instances, rings: Rings, rects: Floats, obb: ObbPo
     cut = cut[changed]
     clipped = _within(Rings.from_geometry(shown[changed]), rects[cut])
     if instances.task == "obb":
-        clipped = Rings.from_quads(_obb_corners(outlines.take(changed).quads(), clipped, obb))
+        quads = outlines.take(changed).quads()
+        clipped = Rings.from_quads(_obb_corners(quads, clipped, obb))
     boxes = instances.boxes.copy()
     boxes[cut] = clipped.bounds()
     return replace(instances, boxes=boxes, rings=rings.put(cut, clipped), visible=visible)
@@ -127,7 +129,8 @@ def _clip_keypoints(keypoints: Floats, boxes: Floats, rects: Floats) -> Floats:
     low = rects[:, None, :2]
     high = rects[:, None, 2:]
     goes_on = boxes[:, None, 2:] > high
-    outside = (xy < low) | (xy > high) | ((xy == high) & goes_on)
+    outside = (xy < low) | (xy > high)
+    outside |= (xy == high) & goes_on
     return np.where(outside.any(axis=-1, keepdims=True), 0.0, keypoints)
 
 

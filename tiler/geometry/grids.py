@@ -52,7 +52,10 @@ def grid(
     tile_width, tile_height = tile
     columns = spans(width, tile_width, overlap_px(overlap, tile_width), edge)
     rows = spans(height, tile_height, overlap_px(overlap, tile_height), edge)
-    return [Window(x, y, w, h) for y, h in rows for x, w in columns]
+    windows = []
+    for y, h in rows:
+        windows += [Window(x, y, w, h) for x, w in columns]
+    return windows
 
 
 def overlap_px(overlap: float, tile: int) -> int:
@@ -91,7 +94,8 @@ def _starts(length: int, tile: int, overlap: int, edge: Edge) -> Ints | Floats:
     stride = tile - overlap
     count = math.ceil((length - overlap) / stride)
     if edge == "balance":
-        return np.floor(np.arange(count) * (length - tile) / (count - 1) + 0.5)
+        evenly = np.arange(count) * (length - tile) / (count - 1)
+        return np.floor(evenly + 0.5)
     starts = np.arange(count) * stride
     if edge == "shift":
         starts = np.minimum(starts, length - tile)

@@ -94,12 +94,14 @@ class Instances(Columns):
     def moved(self, dx: float | Floats, dy: float | Floats) -> Instances:
         """Shifted; keypoints that are not labelled (0, 0, 0) stay what they are."""
         shift = polygons.shifts(len(self), dx, dy)
-        columns: dict[str, Any] = {"boxes": self.boxes + np.concatenate([shift, shift], axis=-1)}
+        of_corners = np.concatenate([shift, shift], axis=-1)
+        columns: dict[str, Any] = {"boxes": self.boxes + of_corners}
         if self.rings is not None:
             columns["rings"] = self.rings.moved(dx, dy)
         if self.keypoints is not None:
             keypoints = self.keypoints.copy()
-            keypoints[..., :2] += np.where(labelled(keypoints)[..., None], shift[:, None], 0.0)
+            is_labelled = labelled(keypoints)[..., None]
+            keypoints[..., :2] += np.where(is_labelled, shift[:, None], 0.0)
             columns["keypoints"] = keypoints
         return replace(self, **columns)
 
@@ -154,7 +156,9 @@ def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> 
         numbers = np.asarray(given)
         if not numbers.size:
             numbers = np.empty((0, *(side or 0 for side in shape)))
-        whole = kind is not np.int64 or bool((numbers == np.rint(numbers)).all())
+        whole = True
+        if kind is np.int64:
+            whole = bool((numbers == np.rint(numbers)).all())
         column = numbers.astype(kind)
     except (TypeError, ValueError) as error:
         raise TilerError(f"{expected}: {error}") from None
@@ -167,12 +171,13 @@ def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> 
 
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
     """No instances at all."""
-    columns: dict[str, Any] = {"class_id": np.empty(0, np.int64), "boxes": np.empty((0, 4))}
+    class_id = np.empty(0, np.int64)
+    columns: dict[str, Any] = {}
     if task in ("segment", "obb"):
         columns["rings"] = Rings.of([])
     if task == "pose":
         columns["keypoints"] = np.empty((0, keypoints, 3))
-    return Instances(**columns, task=task)
+    return Instances(class_id, np.empty((0, 4)), **columns, task=task)
 
 
 def concatenate(many: Sequence[Instances]) -> Instances:

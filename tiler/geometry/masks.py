@@ -78,7 +78,8 @@ class Masks(Columns):
         """
         x0, _, x1, _ = rings.bounds().T
         width = sizes[:, 0]
-        columns = np.nan_to_num(np.clip(x1, 0, width) - np.clip(x0, 0, width))
+        columns = np.clip(x1, 0, width) - np.clip(x0, 0, width)
+        columns = np.nan_to_num(columns)
         if columns.sum() > MOST:
             raise TilerError(
                 f"the outlines are {columns.sum():.3g} px wide together, too much to hold as masks "
@@ -132,7 +133,9 @@ class Masks(Columns):
         """
         index = np.arange(len(self))[index]
         runs, counts = ragged.members(self.offsets, index)
-        return Masks(self.starts[runs], self.ends[runs], ragged.offsets(counts), self.sizes[index])
+        starts = self.starts[runs]
+        ends = self.ends[runs]
+        return Masks(starts, ends, ragged.offsets(counts), self.sizes[index])
 
     def area(self) -> Floats:
         """`(N,)` float64 number of pixels (`rleArea`).
@@ -158,11 +161,12 @@ class Masks(Columns):
         first = self.offsets[:-1][filled]
         last = self.offsets[1:][filled] - 1
         height = self.sizes[self.owners(), 1]
+        last_pixel = self.ends - 1
         left = self.starts // height
-        right = (self.ends - 1) // height
+        right = last_pixel // height
         one_column = left == right
         top = np.where(one_column, self.starts % height, 0)
-        bottom = np.where(one_column, (self.ends - 1) % height + 1, height)
+        bottom = np.where(one_column, last_pixel % height + 1, height)
         result[filled, 0] = left[first]
         result[filled, 1] = np.minimum.reduceat(top, first)
         result[filled, 2] = right[last] + 1
@@ -211,7 +215,8 @@ def common(masks: Masks, others: Masks, i: Ints, j: Ints) -> Floats:
         part = counts[start:end]
         run = ragged.spans(masks.offsets[i[start:end]], part)
         shift = np.repeat(base[j[start:end]], part)
-        shared = runs.before(masks.ends[run] + shift) - runs.before(masks.starts[run] + shift)
+        shared = runs.before(masks.ends[run] + shift)
+        shared -= runs.before(masks.starts[run] + shift)
         result[start:end] = _sums(shared, ragged.offsets(part))
     return result
 
@@ -232,7 +237,8 @@ class _NumberedRuns:
 
     @classmethod
     def of(cls, masks: Masks, base: Ints) -> _NumberedRuns:
-        starts = np.concatenate([[-1], masks.starts + base[masks.owners()]])
+        origin = base[masks.owners()]
+        starts = np.concatenate([[-1], masks.starts + origin])
         lengths = np.concatenate([[0], masks.ends - masks.starts])
         return cls(starts, lengths, ragged.offsets(lengths))
 
@@ -263,7 +269,8 @@ def _drawn(rings: Rings, sizes: Ints, united: bool) -> Masks:
     starts = toggles[0::2]
     ends = toggles[1::2]
     drawn = np.searchsorted(base, starts, "right") - 1
-    return _united(starts - base[drawn], ends - base[drawn], owner[drawn], sizes)
+    origin = base[drawn]
+    return _united(starts - origin, ends - origin, owner[drawn], sizes)
 
 
 def _crossings(lines: Ints, frames: Ints) -> tuple[Ints, Ints]:
@@ -278,8 +285,9 @@ def _crossings(lines: Ints, frames: Ints) -> tuple[Ints, Ints]:
     # the columns that have left <= FINE * column + MIDDLE < right
     first = np.clip((left + MIDDLE) // FINE, 0, width)
     end = np.clip((right + MIDDLE) // FINE, 0, width)
-    edge = np.repeat(np.arange(len(lines)), end - first)
-    column = ragged.spans(first, end - first)
+    count = end - first
+    edge = np.repeat(np.arange(len(lines)), count)
+    column = ragged.spans(first, count)
     y = _leaving(lines[edge], FINE * column + MIDDLE)
     row = np.clip((y + MIDDLE) // FINE, 0, height[edge])
     return edge, column * height[edge] + row
@@ -291,11 +299,13 @@ def _lines(rings: Rings) -> Ints:
 
     They run to the right, or down if they are more steep than flat.
     """
-    points = np.trunc(np.clip(FINE * rings.coords + 0.5, -FURTHEST, FURTHEST)).astype(np.int64)
+    fifths = np.clip(FINE * rings.coords + 0.5, -FURTHEST, FURTHEST)
+    points = np.trunc(fifths).astype(np.int64)
     line = np.concatenate([points, points[rings.following()]], axis=1)
     dx = line[:, 2] - line[:, 0]
     dy = line[:, 3] - line[:, 1]
-    back = np.where(np.abs(dx) >= np.abs(dy), dx, dy) < 0
+    flat = np.abs(dx) >= np.abs(dy)
+    back = np.where(flat, dx, dy) < 0
     line[back] = line[back][:, [2, 3, 0, 1]]
     return line
 
@@ -315,7 +325,9 @@ def _leaving_flat(line: Ints, u: Ints) -> Floats:
     xs, ys, xe, ye = line.T
     slope = (ye - ys) / (xe - xs)
     t = u - xs
-    return np.asarray(np.minimum(ys + slope * t + 0.5, ys + slope * (t + 1) + 0.5))
+    here = ys + slope * t + 0.5
+    there = ys + slope * (t + 1) + 0.5
+    return np.asarray(np.minimum(here, there))
 
 
 def _leaving_steep(line: Ints, u: Ints) -> Floats:
@@ -323,9 +335,11 @@ def _leaving_steep(line: Ints, u: Ints) -> Floats:
     slope = (xe - xs) / (ye - ys)
     limit = u + 1
     # the first t at which the line has left: solved, and put right where rounding moves it by one
-    t = np.clip(np.ceil((limit - 0.5 - xs) / slope), 1, ye - ys)
-    left_before = (xs + slope * (t - 1) + 0.5 >= limit) == (slope > 0)
-    left = (xs + slope * t + 0.5 >= limit) == (slope > 0)
+    t = np.ceil((limit - 0.5 - xs) / slope)
+    t = np.clip(t, 1, ye - ys)
+    rightwards = slope > 0
+    left_before = (xs + slope * (t - 1) + 0.5 >= limit) == rightwards
+    left = (xs + slope * t + 0.5 >= limit) == rightwards
     return np.asarray(ys + t - 2 + ~left_before + ~left)
 
 
@@ -338,7 +352,9 @@ def _united(starts: Ints, ends: Ints, owner: Ints, sizes: Ints) -> Masks:
     starts = starts[filled] + origin
     ends = ends[filled] + origin
     order = np.argsort(starts, kind="stable")
-    starts, ends, owner = starts[order], np.maximum.accumulate(ends[order]), owner[order]
+    starts = starts[order]
+    ends = np.maximum.accumulate(ends[order])
+    owner = owner[order]
     # between which runs there is a gap; so it is before the first and after the last
     apart = np.ones(len(starts) + 1, bool)
     apart[1:-1] = starts[1:] > ends[:-1]
@@ -347,7 +363,9 @@ def _united(starts: Ints, ends: Ints, owner: Ints, sizes: Ints) -> Masks:
     owner = owner[first]
     counts = np.bincount(owner, minlength=len(sizes))
     origin = base[owner]
-    return Masks(starts[first] - origin, ends[last] - origin, ragged.offsets(counts), sizes)
+    starts = starts[first] - origin
+    ends = ends[last] - origin
+    return Masks(starts, ends, ragged.offsets(counts), sizes)
 
 
 def _bases(sizes: Ints) -> Ints:
@@ -360,4 +378,6 @@ def _bases(sizes: Ints) -> Ints:
 def _sums(values: Ints, offsets: Ints) -> Floats:
     """`(N,)` float64 sum of each group of values."""
     total = ragged.offsets(values)
-    return np.asarray(total[offsets[1:]] - total[offsets[:-1]], np.float64)
+    at_start = total[offsets[:-1]]
+    at_end = total[offsets[1:]]
+    return np.asarray(at_end - at_start, np.float64)

@@ -8,7 +8,7 @@ the larger ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +39,7 @@ SLACK = 1e-9  # of a side, for rounding
 SAMPLED = 64  # boxes of a long group that are tried,
 MOSTLY = 1 / 8  # and the share of their candidates that they meet in a crowd
 FINEST = 1.0  # px; smaller boxes share the first grid
+SIDES = ((0, 2), (1, 3))  # of a box: left and right, top and bottom
 
 
 def neighbours(
@@ -121,7 +122,8 @@ def alike(
     asking, candidates = _members(boxes, others, group, other_group)
     if not len(asking.box):
         return
-    candidates = candidates.take(np.lexsort((others[candidates.box, 0], candidates.group)))
+    left = others[candidates.box, 0]
+    candidates = candidates.take(np.lexsort((left, candidates.group)))
     stretches = _stretches(boxes, others, asking, candidates, iou)
     long = _long_groups(stretches, candidates)
     short = stretches.take(~long[stretches.key])
@@ -130,18 +132,25 @@ def alike(
         of_group = stretches.take(stretches.key == number)
         if _crowd(boxes, others, of_group, candidates.box):
             yield from _in_blocks(boxes, others, of_group, candidates.box)
-            continue
-        members = candidates.box[candidates.group == number]
-        for i, j in meetings(boxes[of_group.box], others[members]):
-            yield of_group.box[i], members[j]
+        else:
+            members = candidates.box[candidates.group == number]
+            yield from _met_members(boxes, others, of_group.box, members)
+
+
+def _met_members(
+    boxes: Floats, others: Floats, asking: Ints, members: Ints
+) -> Iterator[tuple[Ints, Ints]]:
+    """The boxes and the others at two indices that meet."""
+    for i, j in meetings(boxes[asking], others[members]):
+        yield asking[i], members[j]
 
 
 def met(boxes: Floats, others: Floats, i: Ints, j: Ints, reach: float) -> Bools:
     """`(P,)` whether boxes i meet others j: as near as `reach` on both axes, or overlapping."""
     result = np.ones(len(i), bool)
-    for axis in (0, 1):
-        gap = np.maximum(boxes[i, axis], others[j, axis])
-        gap -= np.minimum(boxes[i, axis + 2], others[j, axis + 2])
+    for low, high in SIDES:
+        gap = np.maximum(boxes[i, low], others[j, low])
+        gap -= np.minimum(boxes[i, high], others[j, high])
         result &= _near(gap, reach)
     return result
 
@@ -245,7 +254,8 @@ class _Entries(Columns):
         if not len(self.key) or not len(asking.key):
             none = np.empty(0, np.int64)
             return _Stretches(none, none, none, none)
-        first = np.minimum(np.searchsorted(self.key, asking.key), len(self.key) - 1)
+        first = np.searchsorted(self.key, asking.key)
+        first = np.minimum(first, len(self.key) - 1)
         shared = self.key[first] == asking.key
         first = first[shared]
         count = self._cell_ends()[first] - first
@@ -309,7 +319,8 @@ class _Grid:
         return _cell(self.places(x - half, 0), self.places(y - half, 1))
 
     def all_begin_in(self, cell: int, boxes: Floats) -> bool:
-        return bool((self.beginning(boxes[:, 0], boxes[:, 1]) == cell).all())
+        cells = self.beginning(boxes[:, 0], boxes[:, 1])
+        return bool((cells == cell).all())
 
     def counts(self, boxes: Floats, others: Floats, i: Ints, j: Ints, cell: Ints | int) -> Bools:
         """Whether a pair counts in a cell: one that shares several does in that with the corner
@@ -333,7 +344,8 @@ def _grids(boxes: Floats, levels: Ints, reach: float) -> Iterator[_Grid]:
 def _levels(boxes: Floats, reach: float) -> Ints:
     """`(N,)` the finest grid whose cells are no smaller than the box."""
     side = box.sides(boxes).max(axis=1) + reach
-    level = np.log(np.maximum(side, FINEST) / FINEST) / np.log(COARSER)
+    ratio = np.maximum(side, FINEST) / FINEST
+    level = np.log(ratio) / np.log(COARSER)
     return np.asarray(np.ceil(level - 1e-9), np.int64)
 
 
@@ -407,15 +419,17 @@ def _pairs_of_block(
 def _of_one_label(label: Ints, boxes: Ints, partners: Ints) -> bool:
     """Whether boxes and partners all have the same label."""
     first = label[boxes[0]]
-    return bool((label[boxes] == first).all() and (label[partners] == first).all())
+    if not (label[boxes] == first).all():
+        return False
+    return bool((label[partners] == first).all())
 
 
 def _all_met(boxes: Floats, others: Floats, reach: float) -> Bools:
     """`(N, M)` whether each box meets each of the others, as `met` has it."""
     result = np.ones((len(boxes), len(others)), bool)
-    for axis in (0, 1):
-        gap = np.maximum(boxes[:, axis, None], others[:, axis])
-        gap -= np.minimum(boxes[:, axis + 2, None], others[:, axis + 2])
+    for low, high in SIDES:
+        gap = np.maximum(boxes[:, low, None], others[:, low])
+        gap -= np.minimum(boxes[:, high, None], others[:, high])
         result &= _near(gap, reach)
     return result
 
@@ -453,8 +467,10 @@ def _members(
     if not len(groups):
         none = np.empty(0, np.int64)
         return _Members(none, none), candidates
-    number = np.minimum(np.searchsorted(groups, group[sized]), len(groups) - 1)
-    known = groups[number] == group[sized]
+    own = group[sized]
+    number = np.searchsorted(groups, own)
+    number = np.minimum(number, len(groups) - 1)
+    known = groups[number] == own
     return _Members(sized, number).take(known), candidates
 
 
@@ -495,7 +511,9 @@ def _reachable(
     if iou > 0:
         before = np.minimum(before, width * (1 / iou - 1))
     slack = SLACK * width
-    return left - before - slack, left + width * (1 - iou) + slack
+    low = left - before - slack
+    high = left + width * (1 - iou) + slack
+    return low, high
 
 
 def _long_groups(stretches: _Stretches, candidates: _Members) -> Bools:
@@ -503,7 +521,8 @@ def _long_groups(stretches: _Stretches, candidates: _Members) -> Bools:
     members = np.bincount(candidates.group)
     asking = np.bincount(stretches.key, minlength=len(members))
     total = np.bincount(stretches.key, stretches.count, minlength=len(members))
-    return np.asarray((total > LONG) & (total > LONG / 1000 * (asking + members)))
+    slow = total > LONG / 1000 * (asking + members)
+    return np.asarray((total > LONG) & slow)
 
 
 def _swept(
@@ -519,23 +538,26 @@ def _swept(
         i, j = part.pairs(candidates)
         near = _overlap_along(1, boxes, others, i, j)
         i, j = i[near], j[near]
-        near = _overlap_along(0, boxes, others, i, j) & (group[i] == other_group[j])
+        near = _overlap_along(0, boxes, others, i, j)
+        near &= group[i] == other_group[j]
         yield i[near], j[near]
 
 
 def _overlap_along(axis: int, boxes: Floats, others: Floats, i: Ints, j: Ints) -> Bools:
     """`(P,)` whether boxes i and others j overlap in x (axis 0) or in y."""
-    end = np.minimum(boxes[i, axis + 2], others[j, axis + 2])
-    start = np.maximum(boxes[i, axis], others[j, axis])
+    low, high = SIDES[axis]
+    end = np.minimum(boxes[i, high], others[j, high])
+    start = np.maximum(boxes[i, low], others[j, low])
     return np.asarray(end > start)
 
 
 def _crowd(boxes: Floats, others: Floats, stretches: _Stretches, candidates: Ints) -> bool:
     """Whether boxes meet a good part of their candidates, as a sample of them tells."""
     count = len(stretches.box)
-    tried = np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64)
-    i, j = stretches.take(tried).pairs(candidates)
-    return bool(met(boxes, others, i, j, 0.0).sum() > MOSTLY * len(i))
+    spread = np.linspace(0, count - 1, min(count, SAMPLED))
+    i, j = stretches.take(spread.astype(np.int64)).pairs(candidates)
+    near = met(boxes, others, i, j, 0.0)
+    return bool(near.sum() > MOSTLY * len(i))
 
 
 def _in_blocks(
@@ -548,19 +570,23 @@ def _in_blocks(
         low = int(block.first.min())
         high = int((block.first + block.count).max())
         partners = candidates[low:high]
-        row, column = np.nonzero(_all_met(boxes[block.box], others[partners], 0.0))
+        near = _all_met(boxes[block.box], others[partners], 0.0)
+        row, column = np.nonzero(near)
         if len(row):
             yield block.box[row], partners[column]
 
 
-def collected(portions: Iterator[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    """The pairs of all portions, as two arrays.
+def collected(portions: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    """The pairs of all portions, one after the other.
 
+    >>> collected([])
+    (array([], dtype=int64), array([], dtype=int64))
     >>> i, j = collected(neighbours(np.array([[0, 0, 4, 4], [3, 3, 9, 9.0]])))
     >>> i.tolist(), j.tolist()
     ([0], [1])
     """
-    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    none = np.empty(0, np.int64)
+    first, second = [none], [none]
     for i, j in portions:
         first.append(i)
         second.append(j)

@@ -67,13 +67,16 @@ class Rings(Columns):
         rings = list(chain.from_iterable(objects))
         points = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
         coords = np.concatenate([np.empty((0, 2)), *points])
-        return cls(coords, ragged.offsets(map(len, rings)), ragged.offsets(map(len, objects)))
+        ring_offsets = ragged.offsets(map(len, rings))
+        offsets = ragged.offsets(map(len, objects))
+        return cls(coords, ring_offsets, offsets)
 
     @classmethod
     def from_quads(cls, quads: Floats) -> Rings:
         """From `(N, 4, 2)` corners, one ring each."""
-        n = len(quads)
-        return cls(quads.reshape(-1, 2), np.arange(n + 1) * 4, np.arange(n + 1))
+        coords = quads.reshape(-1, 2)
+        offsets = np.arange(len(quads) + 1)
+        return cls(coords, offsets * 4, offsets)
 
     @classmethod
     def from_geometry(cls, geometry: Objects) -> Rings:
@@ -83,16 +86,21 @@ class Rings(Columns):
         coords, ring = shapely.get_coordinates(rings, return_index=True)
         closing = np.ones(len(coords), bool)  # the first point, repeated
         closing[:-1] = ring[1:] != ring[:-1]
-        points = np.bincount(ring[~closing], minlength=len(rings))
-        parts = np.bincount(owner[polygon], minlength=len(geometry))
-        return cls(coords[~closing], ragged.offsets(points), ragged.offsets(parts))
+        kept = ~closing
+        point_counts = np.bincount(ring[kept], minlength=len(rings))
+        ring_counts = np.bincount(owner[polygon], minlength=len(geometry))
+        ring_offsets = ragged.offsets(point_counts)
+        offsets = ragged.offsets(ring_counts)
+        return cls(coords[kept], ring_offsets, offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> list[Floats]:
         """The rings of object i."""
-        edges = self.ring_offsets[self.offsets[i] : self.offsets[i + 1] + 1]
+        first = self.offsets[i]
+        last = self.offsets[i + 1]
+        edges = self.ring_offsets[first : last + 1]
         return [self.coords[start:end] for start, end in pairwise(edges)]
 
     def take(self, index: Ints | Bools) -> Rings:
@@ -100,7 +108,9 @@ class Rings(Columns):
         index = np.arange(len(self))[index]
         rings, counts = ragged.members(self.offsets, index)
         points, sizes = ragged.members(self.ring_offsets, rings)
-        return Rings(self.coords[points], ragged.offsets(sizes), ragged.offsets(counts))
+        ring_offsets = ragged.offsets(sizes)
+        offsets = ragged.offsets(counts)
+        return Rings(self.coords[points], ring_offsets, offsets)
 
     def put(self, index: Ints, other: Rings) -> Rings:
         """A copy in which the outlines at `index` are those of `other`."""
@@ -177,16 +187,20 @@ class Rings(Columns):
         result = np.full(len(self), shapely.Polygon(), dtype=object)
         result[single] = shapes[self.offsets[:-1][single]]
         for i in np.flatnonzero(~single):
-            result[i] = overlay.even_odd(shapes[self.offsets[i] : self.offsets[i + 1]])
+            first = self.offsets[i]
+            end = self.offsets[i + 1]
+            result[i] = overlay.even_odd(shapes[first:end])
         return result
 
 
 def concatenate(many: Iterable[Rings]) -> Rings:
     """The objects of all, in order."""
     outlines = list(many)
-    coords = np.concatenate([np.empty((0, 2)), *(rings.coords for rings in outlines)])
+    coords = [np.empty((0, 2))]
+    coords += [rings.coords for rings in outlines]
     ring_offsets = ragged.chained(rings.ring_offsets for rings in outlines)
-    return Rings(coords, ring_offsets, ragged.chained(rings.offsets for rings in outlines))
+    offsets = ragged.chained(rings.offsets for rings in outlines)
+    return Rings(np.concatenate(coords), ring_offsets, offsets)
 
 
 def shifts(count: int, dx: float | Floats, dy: float | Floats) -> Floats:
@@ -206,8 +220,8 @@ def self_crossing(rings: Rings) -> Bools:
     simple = (np.diff(rings.offsets) == 1) & (rings.point_counts() >= 3)
     if simple.any():
         single = rings.take(simple)
-        shapes = shapely.polygons(shapely.linearrings(single.coords, indices=single.owners()))
-        result[simple] = ~shapely.is_valid(shapes)
+        lines = shapely.linearrings(single.coords, indices=single.owners())
+        result[simple] = ~shapely.is_valid(shapely.polygons(lines))
     return result
 
 
@@ -225,11 +239,13 @@ def tangled(rings: Rings) -> Bools:
     large = rings.take(many)
     lines, usable = large.lines()
     owner = ragged.owners(large.offsets)[usable]
-    crossing = ~shapely.is_simple(shapely.multilinestrings(lines, indices=owner))
+    outlines = shapely.multilinestrings(lines, indices=owner)
+    crossing = ~shapely.is_simple(outlines)
     edges = large.edges()
     starts = large.ring_offsets[large.offsets]
     for k in np.unique(owner)[crossing]:
-        result[many[k]] = overlay.tangled(edges[starts[k] : starts[k + 1]])
+        start, end = starts[k : k + 2]
+        result[many[k]] = overlay.tangled(edges[start:end])
     return result
 
 
@@ -338,7 +354,8 @@ def bounding_rectangles(rings: Rings, along: Floats, across: Floats) -> Floats:
     owner = rings.owners()
     u = (rings.coords * along[owner]).sum(axis=1)
     v = (rings.coords * across[owner]).sum(axis=1)
-    u0, v0, u1, v1 = rings.extent(np.stack([u, v], axis=1)).T
+    extent = rings.extent(np.stack([u, v], axis=1))
+    u0, v0, u1, v1 = extent.T
     return _corners(along, across, (u0, u1), (v0, v1))
 
 
@@ -350,9 +367,11 @@ def fitted(quads: Floats, room: Floats) -> Floats:
     [[1.0, 0.5], [3.0, 0.5], [3.0, 1.5], [1.0, 1.5]]
     """
     sides = quads.max(axis=1) - quads.min(axis=1)
-    scale = np.divide(room, sides, out=np.ones_like(sides), where=sides > room).min(axis=1)
+    scales = np.ones_like(sides)
+    np.divide(room, sides, out=scales, where=sides > room)
+    scale = scales.min(axis=1)[:, None, None]
     centre = quads.mean(axis=1, keepdims=True)
-    return np.asarray(centre + (quads - centre) * scale[:, None, None])
+    return np.asarray(centre + (quads - centre) * scale)
 
 
 def rectangles(quads: Floats) -> Floats:
@@ -366,7 +385,8 @@ def rectangles(quads: Floats) -> Floats:
     [[0.0, 0.0], [9.0, 0.0], [9.0, 2.0], [0.0, 2.0]]
     """
     smallest = smallest_rectangles(quads)
-    distance = ((smallest[:, ORDERS] - quads[:, None]) ** 2).sum(axis=(2, 3))  # (N, 8)
+    offset = smallest[:, ORDERS] - quads[:, None]  # (N, 8, 4, 2)
+    distance = (offset**2).sum(axis=(2, 3))
     order = ORDERS[np.argmin(distance, axis=1)]
     ordered = np.take_along_axis(smallest, order[:, :, None], axis=1)
     size = np.ptp(quads, axis=1).max(axis=1, initial=0.0)
@@ -389,8 +409,10 @@ def xywhr(quads: Floats) -> Floats:
     second = corners[:, 2] - corners[:, 1]
     width = np.hypot(*first.T)
     height = np.hypot(*second.T)
-    x, y = np.where((width >= height)[:, None], first, second).T  # of the longer side
-    angle = (np.arctan2(y, x) + np.pi / 4) % np.pi - np.pi / 4
+    first_is_longer = width >= height
+    x, y = np.where(first_is_longer[:, None], first, second).T
+    turn = np.arctan2(y, x)
+    angle = (turn + np.pi / 4) % np.pi - np.pi / 4
     longer = np.maximum(width, height)
     shorter = np.minimum(width, height)
     return np.column_stack([corners.mean(axis=1), longer, shorter, angle])
@@ -437,11 +459,16 @@ def _smallest(points: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
     v = np.einsum("npk,ndk->ndp", local, across)
     best = _least_area(points, step, u, v)
     rows = np.arange(len(points))
-    u = u[rows, best]
-    v = v[rows, best]
-    u_range = (u.min(axis=1), u.max(axis=1))
-    v_range = (v.min(axis=1), v.max(axis=1))
-    return np.asarray(middle + _corners(along[rows, best], across[rows, best], u_range, v_range))
+    u_range = _range(u[rows, best])
+    v_range = _range(v[rows, best])
+    along = along[rows, best]
+    across = across[rows, best]
+    return np.asarray(middle + _corners(along, across, u_range, v_range))
+
+
+def _range(values: Floats) -> tuple[Floats, Floats]:
+    """`(N,)` the lowest and the highest value of each row."""
+    return values.min(axis=1), values.max(axis=1)
 
 
 def _least_area(points: Floats, step: Floats, u: Floats, v: Floats) -> Ints:
@@ -454,7 +481,8 @@ def _least_area(points: Floats, step: Floats, u: Floats, v: Floats) -> Ints:
     """
     area = np.ptp(u, axis=2) * np.ptp(v, axis=2)
     nowhere = (step == 0).all(axis=2)  # from two points on one spot
-    area[nowhere & ~nowhere.all(axis=1, keepdims=True)] = np.inf
+    all_nowhere = nowhere.all(axis=1, keepdims=True)
+    area[nowhere & ~all_nowhere] = np.inf
     best: Ints = np.argmin(area, axis=1)
     least = area[np.arange(len(area)), best]
     equal = area <= least[:, None] * (1 + TIED)
@@ -468,7 +496,8 @@ def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools)
     """`(N,)` which of equally small rectangles rotcalipers.cpp takes, in the order of its float32
     operations.
     """
-    areas = np.where(equal, _areas_in_float32(points, step, u, v), np.float32(np.inf))
+    areas = _areas_in_float32(points, step, u, v)
+    areas = np.where(equal, areas, np.float32(np.inf))
     least = areas == areas.min(axis=1, keepdims=True)
     x, y = np.moveaxis(step, -1, 0)
     turn = np.arctan2(y, x) % (np.pi / 2)
@@ -478,17 +507,22 @@ def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools)
 def _areas_in_float32(points: Floats, step: Floats, u: Floats, v: Floats) -> NDArray[np.float32]:
     """`(N, D)` areas of the rectangles, from the points that each of them touches."""
     points32 = points.astype(np.float32)
-    x, y = np.moveaxis(step, -1, 0)
-    # where two points are on one spot there is no direction
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = (1 / np.hypot(x, y)).astype(np.float32)
-        a = x.astype(np.float32) * scale
-        b = y.astype(np.float32) * scale
+    a, b = _directions_in_float32(step)
     dx, dy = _span(points32, u)
     ex, ey = _span(points32, v)
     width = dx * a + dy * b
     height = ey * a - ex * b
     return np.asarray(width * height)
+
+
+def _directions_in_float32(step: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`(N, D)` x and y of unit vectors; NaN from two points on one spot."""
+    x, y = np.moveaxis(step, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = (1 / np.hypot(x, y)).astype(np.float32)
+        a = x.astype(np.float32) * scale
+        b = y.astype(np.float32) * scale
+    return a, b
 
 
 def _span(points: NDArray[np.float32], values: Floats) -> NDArray[np.float32]:
@@ -501,7 +535,8 @@ def _span(points: NDArray[np.float32], values: Floats) -> NDArray[np.float32]:
 
 def _units(vectors: Floats) -> Floats:
     """`(..., 2)` vectors of length 1; (1, 0) where there is no direction."""
-    length = np.hypot(vectors[..., 0], vectors[..., 1])[..., None]
+    x, y = np.moveaxis(vectors, -1, 0)
+    length = np.hypot(x, y)[..., None]
     result = np.broadcast_to([1.0, 0.0], vectors.shape).copy()
     np.divide(vectors, length, out=result, where=length > 0)
     return result
@@ -509,7 +544,8 @@ def _units(vectors: Floats) -> Floats:
 
 def _quarter_turn(vectors: Floats) -> Floats:
     """`(..., 2)` vectors turned from the x axis towards the y axis."""
-    return np.stack([-vectors[..., 1], vectors[..., 0]], axis=-1)
+    x, y = np.moveaxis(vectors, -1, 0)
+    return np.stack([-y, x], axis=-1)
 
 
 def _corners(

@@ -17,8 +17,10 @@ def offsets(counts: Iterable[int] | Ints) -> Ints:
     >>> offsets([2, 0, 3]).tolist()
     [0, 2, 2, 5]
     """
-    sizes = counts if isinstance(counts, np.ndarray) else np.fromiter(counts, np.int64)
-    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+    if not isinstance(counts, np.ndarray):
+        counts = np.fromiter(counts, np.int64)
+    ends = np.cumsum(counts, dtype=np.int64)
+    return np.concatenate([[0], ends]).astype(np.int64)
 
 
 def spans(starts: Ints, counts: Ints) -> Ints:
@@ -27,7 +29,10 @@ def spans(starts: Ints, counts: Ints) -> Ints:
     >>> spans(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
-    return np.asarray(np.repeat(starts - offsets(counts)[:-1], counts) + np.arange(counts.sum()))
+    shift = starts - offsets(counts)[:-1]
+    numbers = np.repeat(shift, counts)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 def chained(parts: Iterable[Ints]) -> Ints:

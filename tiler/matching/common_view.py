@@ -80,8 +80,10 @@ def _grouped(matcher: ViewMatcher, matches: ViewMatches) -> Ints:
 def _in_order(matches: ViewMatches) -> Pairs:
     """Pairs in the order in which they are joined: by evidence, agreement, tie-break, indices."""
     i, j, evidence = matches.i, matches.j, matches.evidence
-    order = np.lexsort((j, i, -matches.tiebreak, -matches.agreement, -evidence))
-    return Pairs(i[order], j[order], matches.piece[order], evidence[order] < CLEAR)
+    agreement, tiebreak = matches.agreement, matches.tiebreak
+    order = np.lexsort((j, i, -tiebreak, -agreement, -evidence))
+    doubtful = evidence < CLEAR
+    return Pairs(i, j, matches.piece, doubtful).take(order)
 
 
 def _groups_of_crowds(matcher: ViewMatcher) -> Ints:
@@ -89,19 +91,18 @@ def _groups_of_crowds(matcher: ViewMatcher) -> Ints:
     crowd joined pair by pair.
     """
     tile, candidates = matcher.tile, matcher.candidates
-    step = None if matcher.instances.rings is None else STEP_SHAPES
-    connected = joined(
-        matcher.snapped[candidates],
-        matcher.kind[candidates],
-        matcher.matching_candidates,
-        matcher.reach,
-        step,
-    )
+    step = None
+    if matcher.instances.rings is not None:
+        step = STEP_SHAPES
+    boxes = matcher.snapped[candidates]
+    kind = matcher.kind[candidates]
+    connected = joined(boxes, kind, matcher.matching_candidates, matcher.reach, step)
     label = np.arange(len(tile))
     label[candidates] = candidates[connected]
     crowded = crowded_groups(label, tile)
     members = np.flatnonzero(crowded[label])
-    joins = Joins(tile, _extents(matcher.instances, tile, matcher.tiles), matcher.piece_test())
+    extents = _extents(matcher.instances, tile, matcher.tiles)
+    joins = Joins(tile, extents, matcher.piece_test())
     crowded_view.join(matcher, members, label, joins)
     label[members] = members
     joins.write(label)
@@ -118,5 +119,7 @@ def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
         return Extents(reach, np.full_like(reach, np.inf))
     rects = tiles.rects[tile]
     near = SHORT * sizes(rects).min(axis=1, keepdims=True)
-    open_ = tiles.interior[tile] & (rects * OUTWARDS - reach < near)
-    return Extents(reach, np.where(open_, np.inf, reach + near))
+    to_edge = rects * OUTWARDS - reach
+    open_ = tiles.interior[tile] & (to_edge < near)
+    end = np.where(open_, np.inf, reach + near)
+    return Extents(reach, end)

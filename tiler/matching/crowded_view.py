@@ -149,7 +149,8 @@ class _JoinQueue:
         evidence = -key[EVIDENCE]
         if self.joins.join(one, key[OTHER], piece, evidence < CLEAR):
             group = self.joins.home[one]
-            self.crowds.joined(self.joins.members[group], len(self.joins.tiles(group)))
+            tiles = self.joins.tiles(group)
+            self.crowds.joined(self.joins.members[group], len(tiles))
 
 
 class _Crowds:
@@ -184,7 +185,8 @@ class _Crowds:
             self.shapes.search(members)
         snapped = self.matcher.snapped
         reach = self.matcher.reach * np.array([-1.0, -1.0, 1.0, 1.0])
-        self.order = members[np.lexsort((snapped[members, 0], self.label[members]))]
+        order = np.lexsort((snapped[members, 0], self.label[members]))
+        self.order = members[order]
         self.begin, self.end = stretches(snapped + reach, self.label, self.order)
 
     def joined(self, members: list[int], tiles: int) -> None:
@@ -251,13 +253,9 @@ class _Crowds:
         i = np.full(len(others), one)
         near = met(snapped, snapped, i, others, self.matcher.reach)
         pairs = self.matcher.matches(i[near], others[near])
+        exact = np.ones(len(pairs.j), bool)
         return _Matches(
-            other=pairs.j,
-            agreement=pairs.agreement,
-            tiebreak=pairs.tiebreak,
-            evidence=pairs.evidence,
-            piece=pairs.piece,
-            exact=np.ones(len(pairs.j), bool),
+            pairs.j, pairs.agreement, pairs.tiebreak, pairs.evidence, pairs.piece, exact
         )
 
     def _deep_matches(self, one: int, others: Ints) -> _Matches:
@@ -273,14 +271,9 @@ class _Crowds:
             iou, exact = self.shapes.highest_iou(one, others)
             good = iou >= self.matcher.least_agreement(one, others)
         iou = iou[good]
-        return _Matches(
-            other=others[good],
-            agreement=iou,
-            tiebreak=iou,
-            evidence=np.full(len(iou), CLEAR),
-            piece=np.zeros(len(iou), bool),
-            exact=exact[good],
-        )
+        clear = np.full(len(iou), CLEAR)
+        no_piece = np.zeros(len(iou), bool)
+        return _Matches(others[good], iou, iou, clear, no_piece, exact[good])
 
     def _share_no_tile(self, one: int, others: Ints) -> Bools:
         """Which of the others are in groups that have no tile in common with that of one."""
@@ -313,19 +306,19 @@ def _listed(one: int, matches: _Matches, order: Ints) -> _Shortlist:
     agreement = matches.agreement[order]
     tiebreak = matches.tiebreak[order]
     first = np.full(len(order), one)
-    return _Shortlist(
-        keys=list(rows(-evidence, -agreement, -tiebreak, first, others)),
-        piece=matches.piece[order].tolist(),
-        exact=matches.exact[order].tolist(),
-        more=len(order) < len(matches.other),
-    )
+    keys = rows(-evidence, -agreement, -tiebreak, first, others)
+    piece = matches.piece[order].tolist()
+    exact = matches.exact[order].tolist()
+    more = len(order) < len(matches.other)
+    return _Shortlist(list(keys), piece, exact, more)
 
 
 def _numbered_tiles(crowd: Ints, tile: Ints) -> tuple[Ints, Ints]:
     """The tiles of each crowd are numbered from 0: the number of each detection's tile, and how
     many tiles its crowd has.
     """
-    seen, at = np.unique(np.stack([crowd, tile]), axis=1, return_inverse=True)
+    both = np.stack([crowd, tile])
+    seen, at = np.unique(both, axis=1, return_inverse=True)
     at = at.reshape(-1)  # numpy 2.0 gives it another shape
     first = np.searchsorted(seen[0], seen[0], "left")[at]
     last = np.searchsorted(seen[0], seen[0], "right")[at]
@@ -345,7 +338,8 @@ class _CrowdShapes:
         self.shapes[members] = matcher.instances.rings.take(members).geometry()
         self.area = shapely.area(self.shapes)
         # a number for shapes that are the same to the last bit
-        _, number = np.unique(shapely.to_wkb(self.shapes[members]), return_inverse=True)
+        binary = shapely.to_wkb(self.shapes[members])
+        _, number = np.unique(binary, return_inverse=True)
         self.equal = np.zeros(n, np.int64)
         self.equal[members] = number
         # which table each shape is in, and at what place
@@ -367,7 +361,8 @@ class _CrowdShapes:
     def highest_iou(self, one: int, others: Ints) -> tuple[Floats, Bools]:
         """The most that the IoU of a shape with others may be, and whether that is exact."""
         common = self._common(one, others)
-        iou = similarity.share(common, self.area[others], self.area[one], "iou") + ROUNDED
+        iou = similarity.share(common, self.area[others], self.area[one], "iou")
+        iou += ROUNDED
         exact = np.zeros(len(others), bool)
         # of many equal shapes all would be computed, since nothing comes before the next of them
         for other, value in self.known.get(self._key(one), ()):
@@ -379,7 +374,8 @@ class _CrowdShapes:
 
     def learn(self, one: int, other: int, iou: float) -> None:
         """Remember the IoU of a pair."""
-        self.known.setdefault(self._key(one), []).append((other, iou))
+        known = self.known.setdefault(self._key(one), [])
+        known.append((other, iou))
 
     def known_iou(self, one: int, other: int) -> float | None:
         """The IoU of a pair, if it is known of one that equals it."""
@@ -408,8 +404,10 @@ class _CrowdShapes:
 def _best(matches: _Matches) -> Ints:
     """The positions of the matches that are joined first, in order."""
     first = _strongest(matches)
-    evidence, agreement = matches.evidence[first], matches.agreement[first]
-    order = np.lexsort((matches.other[first], -matches.tiebreak[first], -agreement, -evidence))
+    evidence = matches.evidence[first]
+    agreement = matches.agreement[first]
+    tiebreak = matches.tiebreak[first]
+    order = np.lexsort((matches.other[first], -tiebreak, -agreement, -evidence))
     return np.asarray(first[order[:LISTED]])
 
 

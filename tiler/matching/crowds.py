@@ -16,11 +16,11 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
 from tiler.geometry import ragged
-from tiler.geometry.neighbours import neighbours
+from tiler.geometry.neighbours import collected, neighbours
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 from tiler.matching import similarity
-from tiler.matching.groups import components, one_portion
+from tiler.matching.groups import components
 from tiler.matching.overlaps import Sides
 from tiler.matching.similarity import share
 from tiler.matching.suppression import suppressors
@@ -69,13 +69,16 @@ class _Turns:
         between: Callable[[Ints, Ints], Iterator[IndexPairs]],
         few: int,
     ) -> None:
-        self.suppressor, self.among, self.between, self.few = suppressor, among, between, few
+        self.suppressor = suppressor
+        self.among, self.between = among, between
+        self.few = few
 
     def compete(self, detections: Ints) -> None:
         """Find the suppressors of some detections, which suppress each other only."""
         if len(detections) <= self.few:
             pairs = _numbered(self.among(detections), detections)
-            self.suppressor[detections] = detections[suppressors(len(detections), *pairs)]
+            suppressor = suppressors(len(detections), *pairs)
+            self.suppressor[detections] = detections[suppressor]
             return
         turn = max(self.few, -(-len(detections) // TURNS))
         while len(detections):
@@ -98,7 +101,7 @@ class _Turns:
 
 def _numbered(pairs: Iterator[IndexPairs], index: Ints) -> IndexPairs:
     """Pairs as positions in an ascending index, ordered."""
-    i, j = one_portion(pairs)
+    i, j = collected(pairs)
     i = np.searchsorted(index, i)
     j = np.searchsorted(index, j)
     order = np.lexsort((j, i))
@@ -127,7 +130,8 @@ def joined(
             apart = label[i] != label[j]
             if apart.any():
                 i, j = matching(i[apart], j[apart])
-                label[:] = components(n, label[i], label[j])[label]
+                connected = components(n, label[i], label[j])
+                label[:] = connected[label]
     return label
 
 
@@ -136,8 +140,9 @@ def _portions(i: Ints, j: Ints, step: int | None) -> Iterator[IndexPairs]:
     if step is None:
         yield i, j
         return
-    for at in range(0, len(i), step):
-        yield i[at : at + step], j[at : at + step]
+    for start in range(0, len(i), step):
+        rows = slice(start, start + step)
+        yield i[rows], j[rows]
 
 
 class _Overlaps:
@@ -240,8 +245,10 @@ class ShapeOverlaps(_Overlaps):
     def of(self, k: int) -> tuple[Ints, Floats]:
         common = self.sides.common(int(self.place[k]))
         overlap = share(common, self.area[self.order], self.area[k], self.metric)
-        same_kind = self.kind[self.order] == self.kind[k]
-        hits = np.flatnonzero((overlap > SOME) & same_kind & (self.order != k))
+        is_hit = overlap > SOME
+        is_hit &= self.kind[self.order] == self.kind[k]
+        is_hit &= self.order != k
+        hits = np.flatnonzero(is_hit)
         return self.order[hits], overlap[hits]
 
 
@@ -254,7 +261,8 @@ def stretches(boxes: Floats, kind: Ints, order: Ints) -> tuple[Ints, Ints]:
     starts = ragged.firsts(kind[order])
     for first, last in pairwise([*starts.tolist(), len(order)]):
         of_kind = order[first:last]
-        left, right = boxes[of_kind, 0], boxes[of_kind, 2]
+        left = boxes[of_kind, 0]
+        right = boxes[of_kind, 2]
         widest = float((right - left).max()) * (1 + 1e-9)
         begin[of_kind] = first + np.searchsorted(left, left - widest, "left")
         end[of_kind] = first + np.searchsorted(left, right, "right")
@@ -276,6 +284,8 @@ class Shapes:
     def may_reach(self, i: Ints, j: Ints, metric: Metric, threshold: Floats) -> Bools:
         """`(P,)` False for pairs whose boxes and areas already tell that they overlap less."""
         area, other_area = self.area[i], self.area[j]
-        common = box.area(box.intersection(self.boxes[i], self.boxes[j]))
-        most = np.minimum(common, np.minimum(area, other_area))
-        return np.asarray(share(most, area, other_area, metric) >= threshold - SLACK)
+        common = box.intersection(self.boxes[i], self.boxes[j])
+        smaller = np.minimum(area, other_area)
+        most_common = np.minimum(box.area(common), smaller)
+        most = share(most_common, area, other_area, metric)
+        return np.asarray(most >= threshold - SLACK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,20 +45,6 @@ def followed(pointer: Ints) -> Ints:
         if np.array_equal(further, pointer):
             return pointer
         pointer = further
-
-
-def one_portion(portions: Iterable[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    """The pairs of all portions, one after the other.
-
-    >>> one_portion([]), one_portion([(np.array([0]), np.array([1]))])
-    ((array([], dtype=int64), array([], dtype=int64)), (array([0]), array([1])))
-    """
-    none = np.empty(0, np.int64)
-    left, right = [none], [none]
-    for i, j in portions:
-        left.append(i)
-        right.append(j)
-    return np.concatenate(left), np.concatenate(right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +103,7 @@ def one_a_tile(
     if not crowded.any():
         return label
     in_crowd = crowded[label]
-    pairs = pairs.take(crowded[label[pairs.i]])
+    pairs = pairs.take(in_crowd[pairs.i])
     label[in_crowd] = np.flatnonzero(in_crowd)
     joins = Joins(tile, extents, piece_test)
     for one, other, piece, doubtful in rows(pairs.i, pairs.j, pairs.piece, pairs.doubtful):
@@ -132,7 +118,8 @@ def crowded_groups(label: Ints, tile: Ints) -> Bools:
     joined = np.zeros(n, bool)  # at labels of groups of two or more
     joined[label[label != np.arange(n)]] = True
     members = np.flatnonzero(joined[label])
-    order = members[np.lexsort((tile[members], label[members]))]
+    order = np.lexsort((tile[members], label[members]))
+    order = members[order]
     group = label[order]
     same_group = group[1:] == group[:-1]
     group_tile = tile[order]
@@ -170,7 +157,9 @@ class Joins:
         """
         a = self.home.get(one, one)
         b = self.home.get(other, other)
-        return a != b and (piece or self.tiles(a).isdisjoint(self.tiles(b)))
+        if a == b:
+            return False
+        return piece or self.tiles(a).isdisjoint(self.tiles(b))
 
     def join(self, one: int, other: int, piece: bool, doubtful: bool) -> bool:
         """Join the groups of two detections if they differ and are compatible; whether they were

@@ -25,6 +25,7 @@ def canonical(conf: Floats, boxes: Floats, class_id: Ints, tile: Ints) -> Ints:
     tied[:-1] |= equal
     if tied.any():  # few, mostly: sorting by all columns costs eight times as much
         index = order[tied]
-        keys = (tile[index], class_id[index], *boxes[index].T[::-1], -conf[index])
+        coordinates = boxes[index].T[::-1]
+        keys = (tile[index], class_id[index], *coordinates, -conf[index])
         order[tied] = index[np.lexsort(keys)]
     return order

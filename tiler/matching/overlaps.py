@@ -52,32 +52,39 @@ class Sides:
         self.x = left[:, 0].copy()
         self.y = left[:, 1].copy()
         self.end = right[:, 0].copy()
-        self.slope = (right[:, 1] - self.y) / (self.end - self.x)
-        self.widest = float((self.end - self.x).max(initial=0.0))
+        width = self.end - self.x
+        self.slope = (right[:, 1] - self.y) / width
+        self.widest = float(width.max(initial=0.0))
         self._by_owner = np.argsort(self.owner, kind="stable")
-        self._begin = np.searchsorted(self.owner[self._by_owner], np.arange(self.count + 1))
+        owners = self.owner[self._by_owner]
+        self._begin = np.searchsorted(owners, np.arange(self.count + 1))
 
     def common(self, k: int, of: Sides | None = None) -> Floats:
         """`(N,)` px² that each shape shares with shape k of these, or of others."""
-        of = self if of is None else of
+        if of is None:
+            of = self
         result = np.zeros(self.count)
         for side in of.sides_of(k):
             near = np.searchsorted(self.x, [side.x - self.widest, side.end])
             others = slice(*near.tolist())
             area = self._between(others, side)
             area *= self.sign[others]
-            result -= np.bincount(self.owner[others], area, self.count) * (side.sign / 2)
+            doubled = np.bincount(self.owner[others], area, self.count)
+            result -= doubled * (side.sign / 2)
         return np.maximum(result, 0.0)
 
     def sides_of(self, k: int) -> list[_Side]:
         """The sides of shape k."""
-        index = self._by_owner[self._begin[k] : self._begin[k + 1]]
+        start, end = self._begin[k], self._begin[k + 1]
+        index = self._by_owner[start:end]
         columns = (self.x, self.end, self.y, self.slope, self.sign)
-        return [_Side(*side) for side in rows(*(column[index] for column in columns))]
+        of_shape = [column[index] for column in columns]
+        return [_Side(*side) for side in rows(*of_shape)]
 
     def _between(self, others: slice, side: _Side) -> Floats:
         """The area between others and a side, where they lie above each other."""
-        x, slopes = self.x[others], self.slope[others]
+        x = self.x[others]
+        slopes = self.slope[others]
         low = np.maximum(x, side.x)
         width = np.minimum(self.end[others], side.end)
         width -= low
@@ -146,5 +153,7 @@ def _edges(shapes: Objects) -> _Edges:
 
 def _anticlockwise(start: Floats, end: Floats, ring: Ints, count: int) -> Bools:
     """Which of the rings run anticlockwise, by their edges (the shoelace formula)."""
-    doubled_area = start[:, 0] * end[:, 1] - end[:, 0] * start[:, 1]
+    x0, y0 = start.T
+    x1, y1 = end.T
+    doubled_area = x0 * y1 - x1 * y0
     return np.asarray(np.bincount(ring, doubled_area, count) > 0)

@@ -29,7 +29,10 @@ def share(common: Floats, area: Floats, other: Floats, metric: Metric) -> Floats
     >>> share(np.array([2.0]), np.array([4.0]), np.array([6.0]), "iou").tolist()
     [0.25]
     """
-    whole = np.minimum(area, other) if metric == "ios" else area + other - common
+    if metric == "ios":
+        whole = np.minimum(area, other)
+    else:
+        whole = area + other - common
     return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
 
 
@@ -72,7 +75,8 @@ def used_by_pairs(i: Ints, j: Ints) -> tuple[Ints, Ints, Ints]:
     >>> [index.tolist() for index in used_by_pairs(np.array([7, 2]), np.array([9, 7]))]
     [[2, 7, 9], [1, 0], [2, 1]]
     """
-    used, at = np.unique(np.concatenate([i, j]), return_inverse=True)
+    both = np.concatenate([i, j])
+    used, at = np.unique(both, return_inverse=True)
     return used, at[: len(i)], at[len(i) :]
 
 
@@ -95,8 +99,10 @@ def oks_of_distances(squared: Floats, counted: Bools, area: Floats) -> Floats:
     # an annotation's area may be anything
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         variance = (2 * sigmas) ** 2
-        exponent = squared / variance / (area[:, None] + np.spacing(1.0)) / 2
-        total = np.where(counted, np.exp(-exponent), 0.0).sum(axis=1)
+        scale = area[:, None] + np.spacing(1.0)
+        exponent = squared / variance / scale / 2
+        similarity = np.where(counted, np.exp(-exponent), 0.0)
+        total = similarity.sum(axis=1)
     number = counted.sum(axis=1)
     mean = np.zeros(len(squared))
     np.divide(total, number, out=mean, where=number > 0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.columns import rows
 from tiler.matching.similarity import of_boxes
@@ -73,11 +74,13 @@ def grown(boxes: Floats, suppressor: Ints, metric: Metric, threshold: Floats) ->
     """
     result = boxes.copy()
     for winner, loser in _turns(suppressor):
-        fits = of_boxes(result[winner], boxes[loser], metric) >= threshold[winner]
+        overlap = of_boxes(result[winner], boxes[loser], metric)
+        fits = overlap >= threshold[winner]
         winner, loser = winner[fits], loser[fits]
         one, other = result[winner], boxes[loser]
-        result[winner, :2] = np.minimum(one[:, :2], other[:, :2])
-        result[winner, 2:] = np.maximum(one[:, 2:], other[:, 2:])
+        start = np.minimum(box.top_left(one), box.top_left(other))
+        end = np.maximum(box.bottom_right(one), box.bottom_right(other))
+        result[winner] = np.concatenate([start, end], axis=1)
     return result
 
 
@@ -88,7 +91,8 @@ def _turns(suppressor: Ints) -> Iterator[tuple[Ints, Ints]]:
     losers = np.flatnonzero(suppressor != np.arange(len(suppressor)))
     losers = losers[np.argsort(suppressor[losers], kind="stable")]
     winner = suppressor[losers]
-    turn = np.arange(len(losers)) - np.searchsorted(winner, winner, "left")
+    first = np.searchsorted(winner, winner, "left")
+    turn = np.arange(len(losers)) - first
     order = np.argsort(turn, kind="stable")
     winner = winner[order]
     losers = losers[order]
@@ -176,7 +180,8 @@ class _Clusters:
         weight = 0.5
         if total > 0:
             weight = self.conf[k] / total
-        self.mean[cluster] += weight * (self.boxes[k] - self.mean[cluster])
+        offset = self.boxes[k] - self.mean[cluster]
+        self.mean[cluster] += weight * offset
         self.total[cluster] = total
         self.number[cluster] += 1
         self.home[k] = cluster
@@ -232,8 +237,9 @@ class _Partners(NamedTuple):
         order = np.argsort(both, kind="stable")
         partner = np.concatenate([j, i])[order]
         overlap = np.concatenate([iou, iou])[order]
+        factor = np.exp(-(overlap**2) / sigma)
         start = ragged.offsets(np.bincount(both, minlength=n))
-        return cls(partner, np.exp(-(overlap**2) / sigma), start.tolist())
+        return cls(partner, factor, start.tolist())
 
     def which(self) -> list[int]:
         """The detections that have partners."""
@@ -242,7 +248,7 @@ class _Partners(NamedTuple):
     def of(self, k: int) -> Iterator[tuple[int, float]]:
         """The partners of detection k, and their factors."""
         row = slice(self.start[k], self.start[k + 1])
-        return zip(self.partner[row].tolist(), self.factor[row].tolist(), strict=True)
+        return rows(self.partner[row], self.factor[row])
 
 
 def softened(

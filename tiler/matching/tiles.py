@@ -48,7 +48,8 @@ class Tiles:
         right_and_bottom = rects[:, 2:] < np.asarray(size)
         interior = np.concatenate([left_and_top, right_and_bottom], axis=1)
         side = sizes(rects).min(axis=1, initial=np.inf)
-        edge = np.minimum(np.maximum(EDGE, side * PART), side / 16)
+        edge = np.maximum(EDGE, side * PART)
+        edge = np.minimum(edge, side / 16)
         return cls(rects, interior, edge, np.ones(len(rects), bool))
 
 
@@ -70,7 +71,8 @@ def depth(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
     """`(N,)` how far inside its tile a box lies: its distance to the nearest interior side, px; inf
     where there is none.
     """
-    margin = np.where(tiles.interior[tile], inwards(boxes, tile, tiles), np.inf)
+    margin = inwards(boxes, tile, tiles)
+    margin = np.where(tiles.interior[tile], margin, np.inf)
     return np.asarray(margin.min(axis=1, initial=np.inf))
 
 

@@ -39,7 +39,7 @@ class ViewMatches(NamedTuple):
         """Matches of one or more portions, one after the other."""
         return cls._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
-    def take(self, index: Ints) -> ViewMatches:
+    def take(self, index: Ints | Bools) -> ViewMatches:
         return ViewMatches._make(column[index] for column in self)
 
 
@@ -57,13 +57,15 @@ class ViewMatcher:
         self.detections, self.kind, self.threshold = detections, kind, threshold
         self.instances, self.snapped = detections.instances, detections.snapped
         self.tile, self.tiles = detections.tile, detections.tiles
-        in_core = box.inside(self.snapped, _cores(self.tiles)[self.tile])
+        core = _cores(self.tiles)[self.tile]
+        in_core = box.inside(self.snapped, core)
         self.candidates = np.flatnonzero(~in_core)
         self.reach = float(detections.edge[self.candidates].max(initial=0.0))
 
     def close_pairs(self) -> Iterator[tuple[Ints, Ints]]:
         """Pairs of candidates of one kind whose boxes meet, i < j, in portions."""
-        boxes, kind = self.snapped[self.candidates], self.kind[self.candidates]
+        boxes = self.snapped[self.candidates]
+        kind = self.kind[self.candidates]
         for a, b in neighbours(boxes, kind, self.reach):
             yield self.candidates[a], self.candidates[b]
 
@@ -73,15 +75,10 @@ class ViewMatcher:
         pairs = compare(self.detections, i, j)
         agree = pairs.agreement >= self.least_agreement(pairs.i, pairs.j)
         evidence = np.where(agree, pairs.evidence, PIECE)
-        good = agree | pairs.piece
-        return ViewMatches(
-            i=pairs.i[good],
-            j=pairs.j[good],
-            agreement=pairs.agreement[good],
-            tiebreak=pairs.tiebreak[good],
-            evidence=evidence[good],
-            piece=pairs.piece[good],
+        compared = ViewMatches(
+            pairs.i, pairs.j, pairs.agreement, pairs.tiebreak, evidence, pairs.piece
         )
+        return compared.take(agree | pairs.piece)
 
     def matching_candidates(self, a: Ints, b: Ints) -> tuple[Ints, Ints]:
         """The pairs that `matches` finds; both they and the given ones are positions in
@@ -99,7 +96,8 @@ class ViewMatcher:
         i, j = self._of_two_tiles(i, j)
         deep = self.deep_pairs(i, j)
         one, other = i[deep], j[deep]
-        boxes, others = self.snapped[one], self.snapped[other]
+        boxes = self.snapped[one]
+        others = self.snapped[other]
         _, good = self.match_deep(boxes.T, others.T, one, other)
         rest = self.matches(i[~deep], j[~deep])
         i = np.concatenate([one[good], rest.i])
@@ -156,9 +154,7 @@ class ViewMatcher:
         boxes = self.snapped[whole]
         for other in np.unique(self.tile[self.candidates]).tolist():
             view = _thick_views(self.tiles, other)[self.tile[whole]]
-            begins = (boxes[:, 0] > view[:, 0]) & (boxes[:, 1] > view[:, 1])
-            ends = (boxes[:, 2] < view[:, 2]) & (boxes[:, 3] < view[:, 3])
-            result[whole, other] = begins & ends
+            result[whole, other] = _within_sides(boxes, view)
         return result
 
     def piece_test(self) -> PieceTest | None:
@@ -183,6 +179,15 @@ class ViewMatcher:
 def _overlap(start: Any, end: Any, other_start: Any, other_end: Any) -> Any:
     """How far intervals overlap; negative where they do not."""
     return np.minimum(other_end, end) - np.maximum(other_start, start)
+
+
+def _within_sides(boxes: Floats, views: Floats) -> Bools:
+    """`(N,)` whether each box lies in its view and off its sides."""
+    x0, y0, x1, y1 = boxes.T
+    left, top, right, bottom = views.T
+    begins = (x0 > left) & (y0 > top)
+    ends = (x1 < right) & (y1 < bottom)
+    return np.asarray(begins & ends)
 
 
 def _thick_views(tiles: Tiles, other: int) -> Floats:

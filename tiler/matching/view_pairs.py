@@ -102,11 +102,14 @@ def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
     y = _AxisView.of(detections, i, j, edge, Y_AXIS)
     view = np.stack([x.low, y.low, x.high, y.high], axis=1)
     x, y = _one_axis_tells(x, y)
-    blind_axis = np.where(x.blind, X_AXIS, np.where(y.blind, Y_AXIS, NO_AXIS))
+    blind_axis = np.where(y.blind, Y_AXIS, NO_AXIS)
+    blind_axis[x.blind] = X_AXIS
     # two parts that both fill the view agree whatever they belong to
     filled = (x.filled | x.blind) & (y.filled | y.blind)
-    evidence = np.where(filled, FILLED, np.where(blind_axis == NO_AXIS, CLEAR, SEAM))
+    evidence = np.where(blind_axis == NO_AXIS, CLEAR, SEAM)
+    evidence[filled] = FILLED
     iou = _iou_in_view(detections, i, j, view, x, y)
+    agreement = _agreement(iou, blind_axis, x, y)
     pairs = ViewPairs(
         i=i,
         j=j,
@@ -114,7 +117,7 @@ def _by_boxes(detections: TileDetections, i: Ints, j: Ints) -> ViewPairs:
         blind_axis=blind_axis,
         thin=x.seam | y.seam,
         evidence=evidence,
-        agreement=_agreement(iou, blind_axis, x, y),
+        agreement=agreement,
         tiebreak=iou,
         piece=np.zeros(len(i), bool),
     )
@@ -136,17 +139,23 @@ class _Intervals:
 
     def within(self, other: _Intervals) -> _Intervals:
         """What they have in common with others; it ends before it starts where that is nothing."""
-        return _Intervals(np.maximum(self.start, other.start), np.minimum(self.end, other.end))
+        start = np.maximum(self.start, other.start)
+        end = np.minimum(self.end, other.end)
+        return _Intervals(start, end)
 
     def length(self) -> Floats:
         return np.maximum(self.end - self.start, 0.0)
 
     def gap(self, other: _Intervals) -> Floats:
         """The distance between them and others; negative where they overlap."""
-        return np.maximum(self.start, other.start) - np.minimum(self.end, other.end)
+        last_start = np.maximum(self.start, other.start)
+        first_end = np.minimum(self.end, other.end)
+        return last_start - first_end
 
     def is_same(self, other: _Intervals) -> Bools:
-        return np.asarray((self.start == other.start) & (self.end == other.end))
+        same_start = self.start == other.start
+        same_end = self.end == other.end
+        return np.asarray(same_start & same_end)
 
     def reaches_end_of(self, view: _Intervals) -> Bools:
         return (self.start <= view.start) | (self.end >= view.end)
@@ -183,8 +192,9 @@ class _AxisView:
         gap = one.gap(other)
         one_length = one.length()
         other_length = other.length()
-        cut_by_view = one.reaches_end_of(view) | other.reaches_end_of(view)
-        sliver = cut_by_view & (np.minimum(one_length, other_length) < THIN / 2 * edge)
+        shorter = np.minimum(one_length, other_length)
+        sliver = one.reaches_end_of(view) | other.reaches_end_of(view)
+        sliver &= shorter < THIN / 2 * edge
         seam = view.end - view.start <= THIN * edge
         return cls(
             low=view.start,
@@ -230,7 +240,9 @@ def _iou_in_view(
     every box that ends near its tile's edge is cut by it.
     """
     common = x.common * y.common
-    iou = similarity.share(common, x.one * y.one, x.other * y.other, "iou")
+    one_area = x.one * y.one
+    other_area = x.other * y.other
+    iou = similarity.share(common, one_area, other_area, "iou")
     moved = np.flatnonzero(detections.moved[i] | detections.moved[j])
     given = detections.instances.boxes
     one = box.intersection(given[i[moved]], view[moved])
@@ -259,7 +271,9 @@ def _by_distance(detections: TileDetections, pairs: ViewPairs) -> ViewPairs:
     k = np.flatnonzero(pairs.blind_axis != NO_AXIS)
     i, j = pairs.i[k], pairs.j[k]
     across = pairs.blind_axis[k]
-    gap = _Intervals.of(boxes, i, across).gap(_Intervals.of(boxes, j, across))
+    one = _Intervals.of(boxes, i, across)
+    other = _Intervals.of(boxes, j, across)
+    gap = one.gap(other)
     tiebreak = pairs.tiebreak.copy()
     tiebreak[k] = -np.maximum(gap, 0.0)
     near = np.ones(len(pairs.i), bool)
@@ -290,11 +304,9 @@ def _with_clear_slivers(pairs: ViewPairs) -> ViewPairs:
     """Slivers of boxes are blind, but the shapes in them can be compared; seams stay blind."""
     sliver = (pairs.blind_axis != NO_AXIS) & ~pairs.thin
     cleared = sliver & (pairs.evidence == SEAM)
-    return replace(
-        pairs,
-        blind_axis=np.where(sliver, NO_AXIS, pairs.blind_axis),
-        evidence=np.where(cleared, CLEAR, pairs.evidence),
-    )
+    blind_axis = np.where(sliver, NO_AXIS, pairs.blind_axis)
+    evidence = np.where(cleared, CLEAR, pairs.evidence)
+    return replace(pairs, blind_axis=blind_axis, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,7 +328,8 @@ class _ShapeParts:
         one = _in_view(first, pairs.view, pairs.blind_axis, LINE)
         other = _in_view(second, pairs.view, pairs.blind_axis, LINE)
         stop_short = np.flatnonzero(shapely.is_empty(one) | shapely.is_empty(other))
-        view, blind_axis = pairs.view[stop_short], pairs.blind_axis[stop_short]
+        view = pairs.view[stop_short]
+        blind_axis = pairs.blind_axis[stop_short]
         one[stop_short] = _in_view(first[stop_short], view, blind_axis, EDGE)
         other[stop_short] = _in_view(second[stop_short], view, blind_axis, EDGE)
         return cls(one, other, stop_short)
@@ -366,7 +379,8 @@ def _turns(rings: Rings, pairs: ViewPairs) -> Floats:
     along, _ = polygons.axes(rings.take(used).quads())
     angle = np.arctan2(along[:, 1], along[:, 0])
     between = angle[at_i] - angle[at_j]
-    return np.abs((between + QUARTER / 2) % QUARTER - QUARTER / 2)
+    turned = (between + QUARTER / 2) % QUARTER
+    return np.abs(turned - QUARTER / 2)
 
 
 def _pieces(detections: TileDetections, pairs: ViewPairs, parts: _ShapeParts) -> Bools:
@@ -385,18 +399,17 @@ def _pieces(detections: TileDetections, pairs: ViewPairs, parts: _ShapeParts) ->
 def _by_keypoints(instances: Instances, keypoints: Floats, pairs: ViewPairs) -> ViewPairs:
     """Pairs compared by the OKS of the keypoints that both have in the view, if there are any."""
     one, other = keypoints[pairs.i], keypoints[pairs.j]
-    both_labelled = labelled(one) & labelled(other)
-    counted = both_labelled & _points_in_view(one, pairs.view) & _points_in_view(other, pairs.view)
+    counted = labelled(one) & labelled(other)
+    counted &= _points_in_view(one, pairs.view)
+    counted &= _points_in_view(other, pairs.view)
     one_area = box.area(instances.boxes[pairs.i])
     other_area = box.area(instances.boxes[pairs.j])
     area = np.maximum(one_area, other_area)
     oks = similarity.oks(one[..., :2], other[..., :2], counted, area)
     shared = counted.any(axis=1)
-    return replace(
-        pairs,
-        agreement=np.where(shared, oks, pairs.agreement),
-        evidence=np.where(shared, CLEAR, pairs.evidence),
-    )
+    agreement = np.where(shared, oks, pairs.agreement)
+    evidence = np.where(shared, CLEAR, pairs.evidence)
+    return replace(pairs, agreement=agreement, evidence=evidence)
 
 
 def _points_in_view(points: Floats, view: Floats) -> Bools:
@@ -404,4 +417,5 @@ def _points_in_view(points: Floats, view: Floats) -> Bools:
     low = view[:, None, :2]
     high = view[:, None, 2:]
     xy = points[..., :2]
-    return np.asarray(((xy >= low) & (xy <= high)).all(axis=-1))
+    in_view = (xy >= low) & (xy <= high)
+    return np.asarray(in_view.all(axis=-1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
@@ -108,7 +109,7 @@ def stitch(
     for window, detections in zip(windows, seen, strict=True):
         inputs.require_same_frame(window, detections, width, height)
     given = list(map(inputs.in_image, windows, seen))
-    tile = np.repeat(np.arange(len(given)), list(map(len, given)))
+    tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
     tiles = Tiles.of(rects, (width, height))
     return merged(inputs.all_of(given), tile, tiles, chosen, known)
@@ -132,12 +133,18 @@ def merged(
     out, place = _ranked(result, options)
     fate = np.full(len(instances), LOW_CONF)
     fate[order[again]] = DUPLICATE
-    fate[competing] = np.where((result.leader >= 0) & (place < 0), OVER_MAX, result.fate)
+    fate[competing] = _fates(result, place)
     into = np.full(len(instances), -1)
     into[competing] = place
     into[order[again]] = into[_first_of(order, again)]
     cut = np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
     return Stitched(out, fate, into, tile, cut)
+
+
+def _fates(result: Result, place: Ints) -> Ints:
+    """The fates of those that compete, where the places beyond --max-det are -1."""
+    over_max = (result.leader >= 0) & (place < 0)
+    return np.where(over_max, OVER_MAX, result.fate)
 
 
 def _competing_order(
@@ -191,7 +198,9 @@ def _repeated(instances: Instances, tile: Ints, order: Ints) -> Bools:
         run = order[first : last + 1]
         shapes = sorted((_shape(instances, k), k) for k in run.tolist())
         run[:] = [k for _, k in shapes]
-        again[first + 1 : last + 1] = [one == other for (one, _), (other, _) in pairwise(shapes)]
+        numbers = [shape for shape, _ in shapes]
+        repeats = [one == other for one, other in pairwise(numbers)]
+        again[first + 1 : last + 1] = repeats
     return again
 
 
@@ -227,12 +236,14 @@ def _shape(instances: Instances, k: int) -> list[float]:
     assert instances.rings is not None
     rings = instances.rings[k]
     sizes = [len(ring) for ring in rings]
-    return [len(rings), *sizes, *np.concatenate(rings).ravel().tolist()]
+    coords = np.concatenate(rings).ravel()
+    return [len(rings), *sizes, *coords.tolist()]
 
 
 def _first_of(order: Ints, again: Bools) -> Ints:
     """For each repeated detection the one that it repeats."""
-    position = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
+    position = np.where(again, 0, np.arange(len(order)))
+    position = np.maximum.accumulate(position)
     return order[position[again]]
 
 
@@ -247,7 +258,8 @@ def _ranked(result: Result, options: MergeOptions) -> tuple[Instances, Ints]:
         order = order[: options.max_det]
     place = np.full(len(result.leader) + 1, -1)  # the last is for a leader of -1
     place[leaders[order]] = np.arange(len(order))
-    return replace(out.take(order), row=np.arange(len(order))), place[result.leader]
+    ranked = replace(out.take(order), row=np.arange(len(order)))
+    return ranked, place[result.leader]
 
 
 _METHODS: dict[str, Callable[[Competition], Result]] = {

@@ -83,7 +83,9 @@ class Competition:
         options: MergeOptions,
         names: Sequence[str] | None,
     ) -> None:
-        self.detections, self.tile, self.tiles, self.options = detections, tile, tiles, options
+        self.detections = detections
+        self.tile, self.tiles = tile, tiles
+        self.options = options
         self.conf = detections.confidence
         self.metric = cast("Metric", options.metric)
         self.threshold = _thresholds(options, names, detections.class_id)
@@ -105,11 +107,13 @@ class Competition:
         limit = room(len(self.detections))
         if most is not None:
             limit = min(most, limit)
-        portions = held((self.overlaps(i, j, least) for i, j in self.close_pairs()), limit)
+        overlaps = (self.overlaps(i, j, least) for i, j in self.close_pairs())
+        portions = held(overlaps, limit)
         if portions is None:
             return None
-        none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        i, j, overlap = (np.concatenate(column) for column in zip(none, *portions, strict=True))
+        no_index = np.empty(0, np.int64)
+        columns = zip((no_index, no_index, np.empty(0)), *portions, strict=True)
+        i, j, overlap = map(np.concatenate, columns)
         order = np.lexsort((j, i))
         return i[order], j[order], overlap[order]
 
@@ -120,7 +124,8 @@ class Competition:
         most = ALL_SHAPES
         if least:
             most = SHAPES
-        return held(self.close_pairs(), most + SHAPES_EACH * len(self.detections)) is None
+        most += SHAPES_EACH * len(self.detections)
+        return held(self.close_pairs(), most) is None
 
     def close_pairs(self) -> Iterator[tuple[Ints, Ints]]:
         """All pairs that compete and whose boxes meet, i < j, in portions."""
@@ -176,9 +181,8 @@ class Competition:
     def _overlapping(self, i: Ints, j: Ints) -> tuple[Ints, Ints]:
         """The pairs of a crowd that overlap enough."""
         if self.detections.rings is None:
-            overlap = similarity.of_boxes(
-                self.detections.boxes[i], self.detections.boxes[j], self.metric
-            )
+            boxes = self.detections.boxes
+            overlap = similarity.of_boxes(boxes[i], boxes[j], self.metric)
         else:
             may = self._shapes.may_reach(i, j, self.metric, self.threshold[i])
             i, j = i[may], j[may]

@@ -10,9 +10,9 @@ import numpy as np
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances
-from tiler.geometry.neighbours import meetings
+from tiler.geometry.neighbours import collected, meetings
 from tiler.matching import common_view
-from tiler.matching.groups import followed, one_portion
+from tiler.matching.groups import followed
 from tiler.matching.tiles import Tiles, cut_sides, sizes
 from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
@@ -46,11 +46,14 @@ def cvm(rivals: Competition) -> Result:
     alone &= leader == np.arange(n)
     orphan = np.zeros(n, bool)
     if rivals.options.orphans != "keep":
-        orphan = _orphans(detections, rivals.tile, rivals.tiles, alone & cut.any(axis=1))
+        lone_cut = alone & cut.any(axis=1)
+        orphan = _orphans(detections, rivals.tile, rivals.tiles, lone_cut)
     fate = np.where(leader == np.arange(n), KEPT, FUSED)
     fate[orphan] = ORPHAN
     if rivals.options.orphans == "drop":
-        leader = np.where(orphan, -1, leader)
+        dropped = orphan[leader]  # with the fragments that they absorbed
+        fate[dropped] = ORPHAN
+        leader = np.where(dropped, -1, leader)
     conf = np.where(orphan, DECAY, 1.0) * merged.instances.confidence
     out = replace(merged.instances, conf=conf)
     return Result(leader, fate, out.take(leader == np.arange(n)))
@@ -79,7 +82,9 @@ class _MergedGroups:
 
     def spanning(self) -> Bools:
         """`(N, 2)` it fills its tile from side to side, on each axis."""
-        return np.asarray(self.unseen[:, :2] & self.unseen[:, 2:])
+        left_and_top = self.unseen[:, :2]
+        right_and_bottom = self.unseen[:, 2:]
+        return np.asarray(left_and_top & right_and_bottom)
 
 
 def _merged(rivals: Competition, group: Ints, cut: Bools) -> _MergedGroups:
@@ -132,7 +137,8 @@ def _absorbed(merged: _MergedGroups, rivals: Competition) -> Ints:
     holder = np.arange(n)
     holder[i[smallest]] = j[smallest]
     holder = followed(holder)  # a fragment in a fragment in an object
-    return np.where(holder != np.arange(n), holder, holder[merged.leader])
+    is_held = holder != np.arange(n)
+    return np.where(is_held, holder, holder[merged.leader])
 
 
 def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, Ints]:
@@ -146,8 +152,9 @@ def _held_fragments(merged: _MergedGroups, rivals: Competition) -> tuple[Ints, I
     for a, b in meetings(shown, held_by):
         held = _lies_in(shown[a], held_by[b], HELD)
         held &= box.area(held_by[b]) > box.area(shown[a])
-        portions.append((fragments[a[held]], holders[b[held]]))
-    i, j = one_portion(portions)
+        a, b = a[held], b[held]
+        portions.append((fragments[a], holders[b]))
+    i, j = collected(portions)
     may_be_same = rivals.kind[i] == rivals.kind[j]
     may_be_same &= _may_be_same(merged, rivals, i, j)
     return i[may_be_same], j[may_be_same]
@@ -161,7 +168,8 @@ def _fragments(merged: _MergedGroups, rivals: Competition) -> Ints:
     boxes, unseen = merged.instances.boxes, merged.unseen
     edge = rivals.tiles.edge[rivals.tile]
     thin = sizes(boxes) < THIN * edge[:, None]
-    sliver = thin & (unseen[:, :2] | unseen[:, 2:])
+    one_end_unseen = unseen[:, :2] | unseen[:, 2:]
+    sliver = thin & one_end_unseen
     leaders = merged.leaders()
     fragment = np.asarray((sliver | merged.spanning()).any(axis=1))
     no_objects = np.flatnonzero(merged.no_side_seen()[merged.leader])
@@ -201,8 +209,9 @@ def _orphans(detections: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bo
     result = np.zeros(len(detections), bool)
     for a, t in meetings(detections.boxes[index], tiles.rects):
         k = index[a]
-        shown = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
-        unreported = shown & (t != tile[k]) & tiles.witness[t]
+        unreported = _lies_in(detections.boxes[k], tiles.rects[t], SHOWN)
+        unreported &= t != tile[k]
+        unreported &= tiles.witness[t]
         result[k[unreported]] = True
     return result
 

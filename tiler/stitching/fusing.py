@@ -44,10 +44,11 @@ def sides(
     """
     outermost = np.maximum.reduceat(boxes * OUTWARDS, starts, axis=0)
     owner = _owners(starts, len(boxes))
-    short = _short(boxes, tile, tiles, outermost[owner])
-    unseen = cut_sides(boxes, tile, tiles) | short
+    unseen = cut_sides(boxes, tile, tiles)
+    unseen |= _short(boxes, tile, tiles, outermost[owner])
     # relative to a side that was seen: where all members agree, the mean is exact
-    base = np.maximum.reduceat(np.where(unseen, -np.inf, boxes), starts, axis=0)
+    seen_sides = np.where(unseen, -np.inf, boxes)
+    base = np.maximum.reduceat(seen_sides, starts, axis=0)
     offset = np.where(unseen, 0.0, boxes - base[owner])
     member_trust = trust(boxes, conf, tile, tiles)[:, None]
     weight = np.where(unseen, 0.0, member_trust)
@@ -87,7 +88,7 @@ def _weighted_mean(values: Floats, weight: Floats, starts: Ints) -> tuple[Floats
 
 def _owners(starts: Ints, n: int) -> Ints:
     """`(N,)` the group of each member."""
-    return np.repeat(np.arange(len(starts)), np.diff([*starts, n]))
+    return ragged.owners(np.append(starts, n))
 
 
 # --- OBBs
@@ -114,7 +115,8 @@ def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints)
     facing = _facing_sides(frame[owner], normal)
     inside = np.take_along_axis(inside, facing, axis=1)
     offset = _side_offsets(corners, winner[owner], frame[owner], facing)
-    weight = trust(_bounds(corners), conf, tile, tiles)[:, None] * (inside >= WHOLE)
+    weight = trust(_bounds(corners), conf, tile, tiles)[:, None]
+    weight = weight * (inside >= WHOLE)
     mean, known = _weighted_mean(offset, weight, starts)
     offset = np.where(known, mean, _outermost(offset, inside, starts))
     return _moved_sides(corners[winner], frame, offset)
@@ -128,14 +130,15 @@ def _bounds(corners: Floats) -> Floats:
 def _winners(seen: Bools, conf: Floats, owner: Ints, starts: Ints) -> Ints:
     """`(G,)` the member of each group with most sides seen, then the most confident."""
     sides_seen = seen.sum(axis=1)
-    order = np.lexsort((np.arange(len(conf)), -conf, -sides_seen, owner))
+    index = np.arange(len(conf))
+    order = np.lexsort((index, -conf, -sides_seen, owner))
     return np.asarray(order[starts])
 
 
 def _outward(corners: Floats) -> Floats:
     """`(N, 4, 2)` unit normals of the sides, away from the middle; 0 for a side without length."""
     along = np.roll(corners, -1, axis=1) - corners
-    x, y = along[..., 0], along[..., 1]
+    x, y = np.moveaxis(along, -1, 0)
     normal = np.stack([y, -x], axis=-1)
     from_middle = corners + along / 2 - corners.mean(axis=1, keepdims=True)
     out = (from_middle * normal).sum(axis=-1, keepdims=True)
@@ -167,8 +170,9 @@ def _inner_windows(tile: Ints, tiles: Tiles) -> Floats:
     """`(N, 4)` the tile of each without the zone at cut edges; endless at the image's border."""
     edge = tiles.edge[tile][:, None]
     inset = np.concatenate([edge, edge, -edge, -edge], axis=1)
-    endless = np.array([-np.inf, -np.inf, np.inf, np.inf])
-    return np.where(tiles.interior[tile], tiles.rects[tile] + inset, endless)
+    inner = tiles.rects[tile] + inset
+    endless = OUTWARDS * np.inf
+    return np.where(tiles.interior[tile], inner, endless)
 
 
 def _crossings(low: Floats, high: Floats, step: Floats) -> tuple[Floats, Floats]:
@@ -183,8 +187,10 @@ def _crossings(low: Floats, high: Floats, step: Floats) -> tuple[Floats, Floats]
     with np.errstate(divide="ignore", invalid="ignore"):
         first = low / step
         second = high / step
-    first = np.where(still, np.where(low <= 0, -np.inf, np.inf), first)
-    second = np.where(still, np.where(high >= 0, np.inf, -np.inf), second)
+    first_along = np.where(low <= 0, -np.inf, np.inf)
+    second_along = np.where(high >= 0, np.inf, -np.inf)
+    first = np.where(still, first_along, first)
+    second = np.where(still, second_along, second)
     return first, second
 
 
@@ -210,9 +216,9 @@ def _outermost(offset: Floats, inside: Floats, starts: Ints) -> Floats:
 
 def _moved_sides(corners: Floats, normal: Floats, offset: Floats) -> Floats:
     """Quads whose sides are moved outwards; corners are where neighbouring sides meet then."""
-    nx, ny = normal[..., 0], normal[..., 1]
+    nx, ny = np.moveaxis(normal, -1, 0)
     before = np.roll(normal, 1, axis=1)
-    before_x, before_y = before[..., 0], before[..., 1]
+    before_x, before_y = np.moveaxis(before, -1, 0)
     offset_before = np.roll(offset, 1, axis=1)
     cross = (before_x * ny - before_y * nx)[..., None]
     shift_x = offset_before * ny - offset * before_y
@@ -253,7 +259,8 @@ def _drawn_out(rings: Rings, tile: Ints, tiles: Tiles) -> Rings:
     for side in range(4):
         axis = side % 2
         edge = tiles.rects[point_tile, side]
-        near = np.abs(coords[:, axis] - edge) < tiles.edge[point_tile]
+        distance = np.abs(coords[:, axis] - edge)
+        near = distance < tiles.edge[point_tile]
         near &= tiles.interior[point_tile, side]
         coords[near, axis] = edge[near]
     return replace(rings, coords=coords)
@@ -271,9 +278,11 @@ def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: In
     n, count = points.shape[:2]
     owner = _owners(starts, n)
     rank = _keypoint_ranks(points, tile, tiles)
+    index = np.arange(n)
     result = np.empty((len(starts), count, 3))
     for k in range(count):
-        order = np.lexsort((np.arange(n), -conf, -points[:, k, 2], -rank[:, k], owner))
+        visibility = points[:, k, 2]
+        order = np.lexsort((index, -conf, -visibility, -rank[:, k], owner))
         result[:, k] = points[order[starts], k]
     return result
 
@@ -283,10 +292,13 @@ def _keypoint_ranks(points: Floats, tile: Ints, tiles: Tiles) -> Ints:
     for none.
     """
     rects = tiles.rects[tile][:, None]
-    inside_by = (rects - np.tile(points[..., :2], 2)) * OUTWARDS
-    margin = np.where(tiles.interior[tile][:, None], inside_by, np.inf)
+    xyxy = np.tile(points[..., :2], 2)
+    inside_by = (rects - xyxy) * OUTWARDS
+    interior = tiles.interior[tile][:, None]
+    margin = np.where(interior, inside_by, np.inf)
+    edge = tiles.edge[tile][:, None, None]
     inside = (margin >= 0).all(axis=-1)
-    away = (margin >= tiles.edge[tile][:, None, None]).all(axis=-1)
+    away = (margin >= edge).all(axis=-1)
     return np.where(labelled(points), inside.astype(int) + away, -1)
 
 

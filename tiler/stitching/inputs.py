@@ -95,11 +95,10 @@ def require_same_frame(window: Window, detections: Any, width: float, height: fl
     if shape is None:
         return
     carried = (int(shape[1]), int(shape[0]))
-    inside = (
-        min(window.right, width) - max(window.x, 0),
-        min(window.bottom, height) - max(window.y, 0),
-    )
-    if carried not in ((window.width, window.height), inside):
+    inside_width = min(window.right, width) - max(window.x, 0)
+    inside_height = min(window.bottom, height) - max(window.y, 0)
+    allowed = ((window.width, window.height), (inside_width, inside_height))
+    if carried not in allowed:
         raise TilerError(
             f"detections of an image of {carried[0]} x {carried[1]} px, in a window of "
             f"{window.width} x {window.height} px: "

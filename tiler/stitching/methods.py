@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.geometry import boxes as box
 from tiler.geometry.neighbours import meetings
 from tiler.matching import crowds, suppression
 from tiler.matching.tiles import depth
@@ -41,7 +42,8 @@ def nms(rivals: Competition) -> Result:
 
 def greedy_nmm(rivals: Competition) -> Result:
     leader = rivals.suppressors()
-    grown = suppression.grown(rivals.detections.boxes, leader, rivals.metric, rivals.threshold)
+    boxes = rivals.detections.boxes
+    grown = suppression.grown(boxes, leader, rivals.metric, rivals.threshold)
     return _united(rivals, leader, grown)
 
 
@@ -49,8 +51,8 @@ def nmm(rivals: Competition) -> Result:
     leader = rivals.components()
     boxes = rivals.detections.boxes
     grown = boxes.copy()
-    np.minimum.at(grown[:, :2], leader, boxes[:, :2])
-    np.maximum.at(grown[:, 2:], leader, boxes[:, 2:])
+    np.minimum.at(box.top_left(grown), leader, box.top_left(boxes))
+    np.maximum.at(box.bottom_right(grown), leader, box.bottom_right(boxes))
     return _united(rivals, leader, grown)
 
 
@@ -117,8 +119,7 @@ def soft_nms(rivals: Competition) -> Result:
 def center(rivals: Competition) -> Result:
     """A detection counts if its centre lies deeper in its own tile than in any other tile."""
     tile, tiles = rivals.tile, rivals.tiles
-    boxes = rivals.detections.boxes
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = box.centres(rivals.detections.boxes)
     points = np.concatenate([centre, centre], axis=1)
     own_depth = depth(points, tile, tiles)
     place = places(tiles)
@@ -126,7 +127,8 @@ def center(rivals: Competition) -> Result:
     for i, other in meetings(points, tiles.rects, reach=1e-9):
         other_depth = depth(points[i], other, tiles)
         first = place[other] < place[tile[i]]
-        deeper = (other_depth > own_depth[i]) | (other_depth == own_depth[i]) & first
+        deeper = other_depth > own_depth[i]
+        deeper |= (other_depth == own_depth[i]) & first
         owned[i[deeper & (other != tile[i])]] = False
     leader = np.where(owned, np.arange(len(points)), -1)
     return rivals.result(leader, KEPT)
