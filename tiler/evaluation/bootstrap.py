@@ -339,16 +339,19 @@ class _WeightedCounts:
         shape = (len(right_parts), sample.classes)
         before = ragged.offsets(within)
         class_begin = before[class_bounds[:-1]]
+        within_begin = np.tile(class_begin, len(right_parts))
+        within_at = before[right.detection + 1]
+        matched_at = _matched_at(matched_parts, right_parts)
         return cls(
             label_image=sample.labels.image[positive],
             label_class=sample.labels.class_id[positive],
             within=image[within],
             matched=image[matched.detection],
             right=image[right.detection],
-            within_at=before[right.detection + 1],
-            matched_at=_matched_at(matched_parts, right_parts),
+            within_at=within_at,
+            matched_at=matched_at,
             begin=right.begin,
-            within_begin=np.tile(class_begin, len(right_parts)),
+            within_begin=within_begin,
             matched_begin=matched.begin[:-1],
             envelopes=right.slices_from_end(),
             shape=shape,

@@ -479,20 +479,23 @@ def _tiff(file: BinaryIO) -> Header:
     pillow_only = ""
     if last_extra == (PREMULTIPLIED,) and bits[0] == 8:
         pillow_only = "premultiplied alpha"
+    alpha = last_extra in ((PREMULTIPLIED,), (UNASSOCIATED,))
+    colour = COLOURS.get(_colour(tags), "raw")
+    bands = one(tags, tiff.BANDS, 1)
     return Header(
         "TIFF",
         one(tags, tiff.WIDTH, 0),
         one(tags, tiff.HEIGHT, 0),
         _orientation(tags),
         max(bits, default=1),
-        one(tags, tiff.BANDS, 1),
+        bands,
         frames,
         lossless=compression != JPEG_IN_TIFF,
         compression=compression,
         problem=_tiff_problem(tags),
         kind=_kind(tags),
-        colour=COLOURS.get(_colour(tags), "raw"),
-        alpha=last_extra in ((PREMULTIPLIED,), (UNASSOCIATED,)),
+        colour=colour,
+        alpha=alpha,
         planar=_planar(tags),
         pillow_only=pillow_only,
     )

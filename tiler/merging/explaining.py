@@ -85,15 +85,18 @@ def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
     rows, result = merge.tile_detections.instances, merge.result
     fates = []
     for i, tile in enumerate(merge.tile_detections.tile.tolist()):
-        into = int(result.into[i])
+        into: int | None = int(result.into[i])
+        if into == -1:
+            into = None
+        box = tuple(rows.boxes[i].tolist())
         fate = Fate(
             names[tile],
             int(rows.row[i]),
             int(rows.class_id[i]),
             float(rows.confidence[i]),
-            box=tuple(rows.boxes[i].tolist()),
+            box=box,
             fate=FATES[result.fate[i]],
-            into=into if into >= 0 else None,
+            into=into,
         )
         fates.append(fate)
     return fates

@@ -317,6 +317,10 @@ def _plan(
     ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, truth_name)
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
     findings = [*predictions.findings, *index.findings, *assigned.findings, *ids.findings]
+    findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in findings]
+    kpt_shape = None
+    if predictions.kpt_shape is not None:
+        kpt_shape = list(predictions.kpt_shape)
     report = MergeReport(
         task=predictions.task,
         predictions=predictions.kind,
@@ -324,8 +328,8 @@ def _plan(
         names=list(job.names or ()),
         counts=MergeCounts(),
         left_out=covered.left_out,
-        findings=[replace(f, path=inside(f.path, job.preds)) for f in findings],
-        kpt_shape=None if predictions.kpt_shape is None else list(predictions.kpt_shape),
+        findings=findings,
+        kpt_shape=kpt_shape,
         where=str(index.where),
     )
     pieces = _pieces(covered, ids, predictions)
@@ -437,6 +441,8 @@ def _piece(
             lost.append(tile)
         else:
             silent.append(tile)
+    numbers = [tiles[tile] for tile in predicted]
+    batch = predictions.batch(numbers)
     return Piece(
         image.key,
         *names,
@@ -445,7 +451,7 @@ def _piece(
         frames=_frames(image, predicted),
         silent=_frames(image, silent),
         unread=_frames(image, lost),
-        batch=predictions.batch([tiles[tile] for tile in predicted]),
+        batch=batch,
         predicted=bool(tiles),
         geo=image.geo,
     )

@@ -78,19 +78,25 @@ def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) ->
     fates = np.bincount(result.fate, minlength=len(FATES)).tolist()
     members = np.bincount(result.into[stays(result)], minlength=len(merged))
     classes, number = np.unique(merged.class_id, return_counts=True)
+    by_fate = {name: count for name, count in zip(FATES, fates, strict=True) if count}
+    by_class = dict(zip(classes.tolist(), number.tolist(), strict=True))
+    has_rows = rows > 0
+    is_full = rows == FULL
+    is_joined = members > 1
+    rejected = len(detections.rejected)
     return MergeCounts(
         images=1,
         empty=int(len(merged) == 0),
         tiles=tiles,
-        predicted=int((rows > 0).sum()),
-        full=int((rows == FULL).sum()),
-        rows=len(result.fate) + len(detections.rejected),
-        refused=len(detections.rejected),
+        predicted=int(has_rows.sum()),
+        full=int(is_full.sum()),
+        rows=len(result.fate) + rejected,
+        refused=rejected,
         cut=int(result.cut.sum()),
-        joined=int((members > 1).sum()),
+        joined=int(is_joined.sum()),
         detections=len(merged),
-        fates={name: count for name, count in zip(FATES, fates, strict=True) if count},
-        classes=dict(zip(classes.tolist(), number.tolist(), strict=True)),
+        fates=by_fate,
+        classes=by_class,
     )
 
 

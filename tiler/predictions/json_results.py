@@ -153,10 +153,11 @@ def _records(
     shapes = _shapes(entries, task, reading.exact)
     poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
+    zeros = np.zeros(len(entries), np.int64)  # one file, without lines
     records = Records(
         row=named.index,
-        file=np.zeros(len(entries), np.int64),
-        line=np.zeros(len(entries), np.int64),
+        file=zeros,
+        line=zeros,
         class_id=class_id,
         conf=conf,
         numbers=shapes.boxes,

@@ -160,15 +160,22 @@ class ValueCounts:
         second = values[starts + min(1, count - 1)]
         whole_after_conf = (last == np.floor(last)) & _in_unit(before)
         coordinates = np.minimum(np.arange(1, 6), count - 1)
-        beyond = np.abs(values[starts[:, None] + coordinates]) > PIXELS
+        sizes = np.abs(values[starts[:, None] + coordinates])
+        beyond = sizes > PIXELS
+        pixels = beyond[:, :4].any(axis=1)
+        pixels_conf_first = beyond[:, 1:].any(axis=1)
+        is_id = whole_after_conf & (last >= 1)
+        is_above_one = whole_after_conf & (last > 1)
+        outside = ~_in_unit(last)
+        inside = _in_unit(second)
         return cls(
             rows=len(starts),
-            ids=_number(whole_after_conf & (last >= 1)),
-            ids_above_one=_number(whole_after_conf & (last > 1)),
-            last_outside=_number(~_in_unit(last)),
-            second_inside=_number(_in_unit(second)),
-            pixels=_number(beyond[:, :4].any(axis=1)),
-            pixels_conf_first=_number(beyond[:, 1:].any(axis=1)),
+            ids=_number(is_id),
+            ids_above_one=_number(is_above_one),
+            last_outside=_number(outside),
+            second_inside=_number(inside),
+            pixels=_number(pixels),
+            pixels_conf_first=_number(pixels_conf_first),
         )
 
     def __add__(self, other: ValueCounts) -> ValueCounts:

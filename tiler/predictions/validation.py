@@ -330,13 +330,16 @@ def _detections(
     )
     rejected = sorted(checked.rejected, key=lambda r: (r.file, r.line, r.row))
     findings = [_finding(paths[r.file], r.line, r.row, r.code, r.message) for r in rejected]
-    segmentations = rows.segmentations
+    segmentations = None
+    if rows.segmentations is not None:
+        segmentations = rows.segmentations.tolist()
+    rejected_rows = sorted((r.tile, r.row, r.code) for r in rejected)
     return Detections(
         instances,
         rows.tile,
-        rejected=sorted((r.tile, r.row, r.code) for r in rejected),
+        rejected=rejected_rows,
         findings=condensed(findings) + notes,
         digest=digest,
-        segmentations=None if segmentations is None else segmentations.tolist(),
+        segmentations=segmentations,
         box_area=rows.box_area,
     )

@@ -136,6 +136,10 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
             kept.clear()
     row_format = decide(tally, reading, folder)
     kind = _kind(tally, row_format)
+    rules = replace(RowRules.of(reading), confidence_hint=row_format.hint)
+    held = None
+    if size <= KEPT:
+        held = concatenate(kept)
     return TextFolder(
         kind=f"{kind}: {len(files.keys)} files, {sum(counts)} rows{note}",
         keys=files.keys,
@@ -143,8 +147,8 @@ def open_folder(folder: str, names: Sequence[str], reading: Reading, note: str =
         findings=files.findings,
         paths=files.paths,
         row_format=row_format,
-        rules=replace(RowRules.of(reading), confidence_hint=row_format.hint),
-        rows=concatenate(kept) if size <= KEPT else None,
+        rules=rules,
+        rows=held,
     )
 
 

@@ -226,13 +226,15 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
     if inputs.predicted.unsure.any():
         # of some images it is not known whether they count
         metrics = _with_predicted_only(metrics, inputs.predicted, job.options)
+    findings = [*_findings(job, images), *findings, *metrics.findings]
+    speed = {"reading": reading, **metrics.speed}
     return replace(
         metrics,
-        findings=[*_findings(job, images), *findings, *metrics.findings],
+        findings=findings,
         root=job.ground.root,
         listed=job.ground.coco is None,
         inputs=_folders(job),
-        speed={"reading": reading, **metrics.speed},
+        speed=speed,
     )
 
 

@@ -269,14 +269,17 @@ def open_held(
     shown = [_image_name(key) for key in keys]
     if hasattr(given, "by_names"):  # what tiler.merge returned
         split = split or PREDICTED
+    counts = [len(part) for part in held]
     named = _NamedPredictions(
         keys=[image_key(name) for name in shown],
         shown=shown,
-        counts=[len(part) for part in held],
+        counts=counts,
         numbers=list(range(len(keys))),
     )
     placed = _placed(named, ground, split, "the detections")
     task = _task_of(held, options.task, ground)
+    objects = [given[key] for key in keys]
+    classes = _classes_by_name(objects, held, ground)
     return Opened(
         kind=MEMORY,
         task=task,
@@ -286,7 +289,7 @@ def open_held(
         findings=placed.findings,
         reading=Reading(names=ground.names),
         held=held,
-        classes=_classes_by_name([given[key] for key in keys], held, ground),
+        classes=classes,
         areas=areas,
     )
 
