@@ -1855,7 +1855,7 @@ def test_explain_tells_of_every_row_what_merged_jsonl_tells(noisy, tmp_path):
         assert {
             (f.tile, f.row): f.fate
             for f in fates
-            if f.fate not in ("kept", "fused", "orphan") and "refused" not in f.fate
+            if f.fate not in ("kept", "fused", "orphan") and "rejected" not in f.fate
         } == dropped
         assert {f.fate for f in fates if f.class_id is None} == {
             f"rejected ({code})" for *_, code in record["refused"]

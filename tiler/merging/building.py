@@ -92,7 +92,7 @@ def build(
     first_line = jsonl.line(head)
     journal = staging.begin(first_line.decode().strip())
     tree = staging.tree
-    with_csv = "csv" in plan.job.files.export
+    with_csv = "csv" in plan.job.files.export.split(",")
     writer = Writer(tree, report.task, first_line, with_csv)  # type: ignore[arg-type]
     kept = list(_still_good(plan, journal, writer, execution)) if journal else []
     writer.begin()

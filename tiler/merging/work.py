@@ -211,7 +211,11 @@ def _findings(
     findings = []
     for finding in merge.tile_detections.findings:
         findings.append(replace(finding, path=inside(finding.path, job.preds)))
-    if frame.affine is None and job.files.affine == "world" and "geojson" in job.files.export:
+    if (
+        frame.affine is None
+        and job.files.affine == "world"
+        and "geojson" in job.files.export.split(",")
+    ):
         message = f"{piece.key}: no world file beside it; its GeoJSON is in pixels"
         findings.append(Finding("", "D13", message))
     repeated = int((merge.result.fate == DUPLICATE).sum())

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiler.options.fields import Checked, choice_option, flag_option, option, when
 from tiler.options.values import (
+    BINS,
     choices,
     described,
     detection_limits,
@@ -54,11 +55,9 @@ class ScoreOptions(Checked):
         "coco",
         "Size bins: those of a benchmark, or increasing sides of squares in pixels of the full "
         "image.",
-        described(
-            size_bins, "coco, aitod, tinyperson, soda, or increasing sides in px such as 16,32,96"
-        ),
+        described(size_bins, f"{', '.join(BINS)}, or increasing sides in px such as 16,32,96"),
         SCORING,
-        "coco|aitod|tinyperson|soda|16,32,96",
+        "|".join([*BINS, "16,32,96"]),
     )
     max_dets: str = option(
         "auto",
