@@ -85,5 +85,9 @@ def test_a_value_with_an_equals_sign_is_a_value(tmp_path):
 
 def test_a_file_may_have_an_equals_sign_in_its_name(tmp_path):
     (tmp_path / "a=b").mkdir()
-    assert "options are not written" not in said("split", str(tmp_path / "a=b"))
+    assert "options are written" not in said("split", str(tmp_path / "a=b"))
     assert {command for command, _ in REASONS} <= set(COMMANDS) == set(FIRST)
+
+
+def test_a_missing_path_with_an_equals_sign_is_a_missing_path():
+    assert "lr=0.1/dataset.yaml: no such file" in said("split", "lr=0.1/dataset.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import os
 import sys
@@ -138,9 +139,13 @@ def _require_our_style(arguments: Sequence[str]) -> None:
         TilerError: they are; it says how to write them.
     """
     command, *rest = arguments or [""]
-    better = hints.rewritten(command, rest) if command in COMMANDS else None
+    if command not in COMMANDS or "=" not in "".join(rest):
+        return
+    module = import_module(f"tiler.cli.{command}")
+    signature = inspect.signature(module.command)
+    better = hints.rewritten(command, rest, signature.parameters)
     if better is not None:
-        raise TilerError(f"options are not written like that here; write: {better}")
+        raise TilerError(f"options are written with dashes; write: {better}")
 
 
 def _explained(error: Exception) -> tuple[str, int]:

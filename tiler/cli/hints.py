@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tiler.errors import did_you_mean
 
@@ -90,12 +90,15 @@ def unknown_option(command: str, given: str, known: Iterable[str]) -> str:
     return f"there is no {given}{did_you_mean(f'--{word}', known)}"
 
 
-def rewritten(command: str, arguments: Sequence[str]) -> str | None:
+def rewritten(command: str, arguments: Sequence[str], known: Collection[str]) -> str | None:
     """A command in the style of Ultralytics (`data=a.yaml imgsz=640`) in ours; None if it is not.
 
-    The value of an option may look like that (`--iou car=0.4`), and so may a file.
+    The value of an option may look like that (`--iou car=0.4`), and so may a path.
 
-    >>> rewritten("split", ["data=a.yaml", "imgsz=640", "exist_ok=True"])
+    Args:
+        known: the names of the command's parameters.
+
+    >>> rewritten("split", ["data=a.yaml", "imgsz=640", "exist_ok=True"], ["data", "tile"])
     'tiler split a.yaml --tile 640 --overwrite'
     """
     first: list[str] = []
@@ -106,14 +109,15 @@ def rewritten(command: str, arguments: Sequence[str]) -> str | None:
         key, equals, value = argument.partition("=")
         is_value = before.startswith("-") and "=" not in before
         before = argument
-        if not equals or not key.isidentifier() or is_value or os.path.exists(argument):
+        word = key.replace("_", "-")
+        is_ours = key in FIRST[command] or word in OURS or key in known
+        if not equals or not is_ours or is_value or os.path.exists(argument):
             options.append(argument)
             continue
         changed = True
         if key in FIRST[command]:
             first.append(value)
             continue
-        word = key.replace("_", "-")
         options.append(OURS.get(word, f"--{word}").split(",")[0])
         if value.lower() != "true":
             options.append(value)

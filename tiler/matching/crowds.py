@@ -7,6 +7,7 @@ confident detections against all others, then the next of those that are left.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -145,7 +146,7 @@ def _portions(i: Ints, j: Ints, step: int | None) -> Iterator[IndexPairs]:
         yield i[rows], j[rows]
 
 
-class _Overlaps:
+class _Overlaps(ABC):
     """Which detections of its kind each one overlaps, row by row."""
 
     def __init__(self, kind: Ints, metric: Metric) -> None:
@@ -156,12 +157,13 @@ class _Overlaps:
         """Leave the others out of all rows from now on."""
         self._arrange(self.order[which[self.order]])
 
+    @abstractmethod
     def _arrange(self, order: Ints) -> None:
-        raise NotImplementedError
+        """Hold these detections, and leave out the others."""
 
+    @abstractmethod
     def of(self, k: int) -> tuple[Ints, Floats]:
         """The others that detection k overlaps, in any order, and by how much."""
-        raise NotImplementedError
 
     def waiting(self, k: int, waits: Bools) -> tuple[Ints, Floats]:
         """Those of the others that still wait, and how much detection k overlaps each. What does
