@@ -1,0 +1,75 @@
+"""CSV of boxes or WKT outlines: what is read, and what is rejected by line."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import SHARED, needs_shared
+from tiler.errors import TilerError
+from tiler.formats import annotation_csv
+
+HEAD = "image_path,xmin,ymin,xmax,ymax,label\n"
+WKT = 'image_path,label,geometry\na.jpg,Tree,"{}"\n'
+
+
+def test_rows_are_gathered_by_image_in_order():
+    text = HEAD + "b.tif,5,6,9,8,Tree\na.tif,1,2,3,4,Bush\nb.tif,0,0,1.5,1,Bush\n"
+    images = annotation_csv.read(text, "a.csv")
+    assert [image.file_name for image in images] == ["b.tif", "a.tif"]
+    assert [a.bbox for a in images[0].annotations] == [[5, 6, 4, 2], [0, 0, 1.5, 1]]
+    assert [a.index for a in images[0].annotations] == [0, 2]
+    assert [a.category_id for a in images[0].annotations] == ["Tree", "Bush"]
+
+
+def test_outlines_in_wkt_go_before_boxes():
+    (image,) = annotation_csv.read(WKT.format("POLYGON ((0 0, 4 0, 4 2, 0 0))"), "a.csv")
+    assert image.annotations[0].segmentation == [[0, 0, 4, 0, 4, 2]]
+    two = "MULTIPOLYGON (((0 0, 4 0, 4 2, 0 0)), ((9 9, 8 9, 8 8, 9 9)))"
+    (image,) = annotation_csv.read(WKT.format(two), "a.csv")
+    assert image.annotations[0].segmentation == [[0, 0, 4, 0, 4, 2], [9, 9, 8, 9, 8, 8]]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (HEAD + "a.tif,5,6,9,,Tree\n", "L02"),
+        (HEAD + "a.tif,5,6,9,nan,Tree\n", "L02"),
+        (HEAD + "a.tif,5,6,9\n", "L04"),
+        (HEAD + "a.tif,5,6,9,8,\n", "L04"),
+        (WKT.format("POINT (3 4)"), "L03"),
+        (WKT.format("POLYGON ((0 0, 4"), "L03"),
+        (WKT.format("POLYGON ((0 0, 9 0, 9 9, 0 0), (2 1, 3 1, 3 2, 2 1))"), "L03"),
+        (WKT.format("POLYGON EMPTY"), "L06"),
+    ],
+)
+def test_an_invalid_row_is_reported_by_its_line(text, code):
+    (image,) = annotation_csv.read(text, "a.csv")
+    assert [(f.code, f.line, f.path) for f in image.findings] == [(code, 2, "a.csv")]
+    assert image.annotations == []
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image_path,label\na,b\n", '"a\x00'])
+def test_other_columns_are_an_error_that_names_those_wanted(text):
+    with pytest.raises(TilerError, match="^a.csv"):
+        annotation_csv.read(text, "a.csv")
+
+
+@needs_shared
+def test_real_boxes_outlines_and_points():
+    folder = SHARED / "data" / "trees_voc"
+    read = {
+        kind: annotation_csv.read(path.read_text(), path.name)[0]
+        for kind in ("bbox", "polygon", "keypoints")
+        for path in folder.glob(f"*_{kind}.csv")
+        if kind != "keypoints"
+    }
+    assert not any(image.findings for image in read.values())
+    boxes = [a.segmentation for a in read["bbox"].annotations]
+    outlines = [a.segmentation for a in read["polygon"].annotations]
+    assert len(boxes) == len(outlines) == 4
+    for box, outline in zip(boxes, outlines, strict=True):
+        box, outline = (np.array(rings[0]).reshape(-1, 2) for rings in (box, outline))
+        assert np.abs(box.min(axis=0) - outline.min(axis=0)).max() < 2
+        assert np.abs(box.max(axis=0) - outline.max(axis=0)).max() < 2
+    with pytest.raises(TilerError, match="xmin"):
+        path = next(folder.glob("*_keypoints.csv"))
+        annotation_csv.read(path.read_text().replace("geometry", "where"), path.name)
