@@ -36,6 +36,8 @@ class Annotation(msgspec.Struct):
         index: its place in the file.
         line: its line, in formats that have one object a line.
         class_id: the class in the dataset; -1 if the category is unknown.
+        difficult: DOTA's and Pascal VOC's mark of objects that need not be found.
+        kind: what the format calls it.
     """
 
     id: Any = None
@@ -50,26 +52,41 @@ class Annotation(msgspec.Struct):
     index: int = msgspec.field(default=0, name="tiler:index")
     line: int | None = msgspec.field(default=None, name="tiler:line")
     class_id: int = msgspec.field(default=-1, name="tiler:class_id")
+    difficult: bool = msgspec.field(default=False, name="tiler:difficult")
+    kind: str = msgspec.field(default="annotation", name="tiler:kind")
 
     @property
     def name(self) -> str:
+        """What it is called in findings, beside its line if it has one."""
+        if self.line is not None:
+            return f"the {self.kind}"
         if self.id is None:
-            return f"annotation {self.index}"
-        return f"annotation {str(self.id)[:40]}"
+            return f"{self.kind} {self.index}"
+        return f"{self.kind} {str(self.id)[:40]}"
+
+    @property
+    def crowd(self) -> bool:
+        """Whether it is marked as a region of objects that are not told apart."""
+        return coco_values.flag(self.iscrowd) is True
 
     @property
     def ignored(self) -> bool:
-        return bool(self.iscrowd) or bool(self.ignore)
+        return self.crowd or coco_values.flag(self.ignore) is True or self.difficult
+
+    @property
+    def boxed(self) -> bool:
+        """Whether it has a bbox at all."""
+        return self.bbox not in (None, "", [], ())
 
     @property
     def outlined(self) -> bool:
         """Whether it has an outline at all."""
-        return bool(self.segmentation)
+        return self.given is not None
 
     @property
     def given(self) -> Any:
-        """The outline as COCO writes it."""
-        return self.segmentation
+        """The outline as COCO writes it; None if there is none."""
+        return coco_values.plain(self.segmentation)
 
 
 @dataclass(slots=True)
@@ -117,6 +134,7 @@ def instances(
     findings: list[Finding] = []
     for annotation in annotations:
         try:
+            _require_flags(annotation)
             xyxy, rings = _geometry(annotation, size)
             if annotation.ignored:
                 ignored.append(_corners(xyxy) if rings is None else rings)
@@ -126,6 +144,13 @@ def instances(
             message = f"{annotation.name}: {error.message}"
             findings.append(Finding(path, error.code, message, annotation.line))
     return _columns(objects, spec), concatenate(ignored), condensed(findings)
+
+
+def _require_flags(annotation: Annotation) -> None:
+    for name in ("iscrowd", "ignore"):
+        value = getattr(annotation, name)
+        if coco_values.flag(value) is None:
+            raise InvalidAnnotation("L03", f"{name} is {short(value)}, expected 0 or 1")
 
 
 def task_of(annotations: Iterable[Annotation]) -> tuple[Task, str]:
@@ -260,16 +285,13 @@ def _outlines(objects: Sequence[_ValidObject], task: Task) -> Rings | None:
 
 def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline; its bounds are the box where none is given."""
-    xyxy = None
-    if annotation.bbox is not None or not annotation.outlined:
-        xyxy = _xyxy(annotation.bbox)
-    if not annotation.outlined:
-        assert xyxy is not None
-        return xyxy, None
-    rings = _outline(annotation.segmentation, size)
-    if xyxy is None:
-        xyxy = rings.bounds()[0]
-    return xyxy, rings
+    given = annotation.given
+    if given is None:
+        return _xyxy(annotation.bbox), None
+    rings = _outline(given, size)
+    if not annotation.boxed:
+        return rings.bounds()[0], rings
+    return _xyxy(annotation.bbox), rings
 
 
 def _xyxy(bbox: Any) -> Floats:
@@ -289,7 +311,9 @@ def _outline(segmentation: Any, size: tuple[int, int] | None) -> Rings:
         found = segmentation.get("size")
         expected = [size[1], size[0]]
         if found != expected:
-            message = f"segmentation: a mask of {short(found)}, the image's is {expected}"
+            message = (
+                f"segmentation: a mask of {short(found)}, the image's is {expected} (height, width)"
+            )
             raise InvalidAnnotation("L03", message)
     try:
         return outline(segmentation)
