@@ -134,7 +134,8 @@ def instances(
     findings: list[Finding] = []
     for annotation in annotations:
         try:
-            _require_flags(annotation)
+            coco_values.mark(annotation.iscrowd, "iscrowd")
+            coco_values.mark(annotation.ignore, "ignore")
             xyxy, rings = _geometry(annotation, size)
             if annotation.ignored:
                 ignored.append(_corners(xyxy) if rings is None else rings)
@@ -144,13 +145,6 @@ def instances(
             message = f"{annotation.name}: {error.message}"
             findings.append(Finding(path, error.code, message, annotation.line))
     return _columns(objects, spec), concatenate(ignored), condensed(findings)
-
-
-def _require_flags(annotation: Annotation) -> None:
-    for name in ("iscrowd", "ignore"):
-        value = getattr(annotation, name)
-        if coco_values.flag(value) is None:
-            raise InvalidAnnotation("L03", f"{name} is {short(value)}, expected 0 or 1")
 
 
 def task_of(annotations: Iterable[Annotation]) -> tuple[Task, str]:

@@ -461,8 +461,8 @@ def _flags(annotations: Sequence[_ScoredAnnotation], name: str, problems: Proble
         value = getattr(annotation, name)
         if value == 0:  # as nearly all are
             continue
-        known = coco_values.flag(value)
-        if known is None:
-            problems.setdefault(i, ("L03", f"{name} is {short(value)}, expected 0 or 1"))
-        flags[i] = known is True
+        try:
+            flags[i] = coco_values.mark(value, name)
+        except InvalidAnnotation as error:
+            problems.setdefault(i, (error.code, error.message))
     return flags

@@ -92,7 +92,7 @@ def side(value: Any) -> int | None:
 
 
 def flag(value: Any) -> bool | None:
-    """Whether `iscrowd` or `ignore` is set; None for what is neither yes nor no.
+    """Whether `iscrowd`, `ignore` or `difficult` is set; None for what is neither yes nor no.
 
     >>> [flag(value) for value in (1, 0.0, "0", "true", None, "often")]
     [True, False, False, True, False, None]
@@ -105,6 +105,18 @@ def flag(value: Any) -> bool | None:
     if given is None:
         return None
     return given != 0
+
+
+def mark(value: Any, what: str) -> bool:
+    """Whether `iscrowd`, `ignore` or `difficult` is set.
+
+    Raises:
+        InvalidAnnotation: it is neither yes nor no.
+    """
+    known = flag(value)
+    if known is None:
+        raise InvalidAnnotation("L03", f"{what} is {short(value)}, expected 0 or 1")
+    return known
 
 
 def xywh(bbox: Any) -> Floats:
