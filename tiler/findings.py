@@ -57,6 +57,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "L13": ("error", "every row was rejected, so the image is not used as background"),
     "L14": ("note", "a region to be ignored (iscrowd, ignore)"),
     "L15": ("error", "an outline that crosses itself too often"),
+    "L16": ("warning", "keypoints that few annotations have, left out"),
     "P01": ("warning", "no label file: the image counts as background"),
     "P02": ("warning", "a label file without an image"),
     "P03": ("warning", "two images share one label file"),

@@ -252,7 +252,7 @@ def keypoints_read(file, *lists):
 
 
 def test_keypoints_of_a_minority_make_no_pose_set_and_are_told(file):
-    said = "instances.json: Y07 keypoints of 1 of 3 annotations are left out"
+    said = "instances.json: L16 keypoints of 1 of 3 annotations are left out"
     assert keypoints_read(file, [1, 2, 2], None, []) == (None, [said])
     assert keypoints_read(file, [1, 2, 2], None) == ((1, 3), [])
 
@@ -426,7 +426,9 @@ def test_annotations_go_to_their_images_in_the_order_of_the_file(file):
 
 
 def test_an_image_listed_twice_counts_once(file):
-    found = read(file, content([annotation(), annotation(id=2, image_id=2)], [image(), image(id=2)]))
+    found = read(
+        file, content([annotation(), annotation(id=2, image_id=2)], [image(), image(id=2)])
+    )
     assert [p.file_name for p in found.images] == ["a.jpg"]
     assert [str(f) for f in found.findings] == [
         "instances.json: P05 image 2: a.jpg is listed twice; the first entry counts",

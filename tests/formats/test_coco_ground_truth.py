@@ -177,7 +177,7 @@ def test_images(file):
     "bad, code, said",
     [
         ({"image_id": 2}, "L03", "no image has image_id 2"),
-        ({"image_id": "a.jpg"}, "L03", "no image has image_id 'a.jpg'"),
+        ({"image_id": "a.jpg"}, "L03", "no image has image_id 'a.jpg'; ids of images are 1"),
         ({"image_id": "01"}, "L03", "no image has image_id '01'"),
         ({"image_id": []}, "L03", "no image has image_id []"),
         ({"category_id": 8}, "L04", "no category has id 8"),
@@ -308,3 +308,15 @@ def test_errors_are_those_of_reading_labels(file, text):
     assert str(of_truth.value) == str(of_labels.value) and str(file) in str(of_truth.value)
     with pytest.raises(TilerError, match="cannot be read"):
         coco_ground_truth.read(file.parent / "nowhere.json")
+
+
+@pytest.mark.parametrize("task", ["auto", "detect", "segment"])
+def test_an_outline_that_is_not_utf8_is_reported(file, task):
+    mask = annotation(id=8, segmentation={"size": [80, 100], "counts": "0~"})
+    data = json.dumps(content([annotation(segmentation=[SQUARE]), mask])).encode()
+    truth = read(file, data.replace(b"0~", b"0\xe9"), task)
+    messages = [str(finding) for finding in truth.findings]
+    if truth.task == "segment":
+        assert len(messages) == 1 and "annotation 8: segmentation: expected polygons" in messages[0]
+    else:
+        assert messages == [] and len(truth.instances) == 2

@@ -29,6 +29,10 @@ def shape(points, kind="polygon", label="car"):
     return {"label": label, "points": points, "shape_type": kind, "group_id": None}
 
 
+def flat(points):
+    return [value for point in points for value in point]
+
+
 def test_rectangles_by_any_two_corners_and_polygons():
     image = read(
         shape([[9, 2], [5, 8]], "rectangle"),
@@ -94,7 +98,7 @@ def test_turned_rectangles_difficult_shapes_and_numbers_as_text():
         imageHeight=300.0,
     )
     assert (image.size, image.findings, image.file) == ((400, 300), [], "a.json")
-    assert [a.segmentation for a in image.annotations] == [[sum(corners, [])]] * 3
+    assert [a.segmentation for a in image.annotations] == [[flat(corners)]] * 3
     assert [a.difficult for a in image.annotations] == [False, True, False]
     assert [a.name for a in image.annotations] == ["shape 1", "shape 2", "shape 3"]
 
@@ -113,7 +117,7 @@ def test_shapes_of_one_label_and_group_are_the_parts_of_one_object():
     assert image.findings == []
     parts = [len(a.segmentation or ()) for a in image.annotations]
     assert parts == [2, 1, 1, 0, 0, 1, 1]
-    assert image.annotations[0].segmentation == [sum(first, []), sum(second, [])]
+    assert image.annotations[0].segmentation == [flat(first), flat(second)]
     objects, _, findings = annotated.instances(
         [replace(a, class_id=0) for a in image.annotations[:3]], Spec("segment", 1), "a.json"
     )

@@ -76,7 +76,7 @@ class Annotation(msgspec.Struct):
     @property
     def boxed(self) -> bool:
         """Whether it has a bbox at all."""
-        return self.bbox not in (None, "", [], ())
+        return coco_values.decoded(self.bbox) not in (None, "", [], ())
 
     @property
     def outlined(self) -> bool:

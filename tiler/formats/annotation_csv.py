@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
 from tiler.formats import coco_values
@@ -124,7 +126,8 @@ def _polygons(wkt: str) -> list[list[float]]:
     """The outer rings of a POLYGON or MULTIPOLYGON, as COCO has polygons: x, y, x, y, ..."""
     if not wkt.upper().startswith(POLYGONS):
         raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected a polygon in WKT")
-    geometry: Any = shapely.from_wkt(wkt, on_invalid="ignore")
+    with np.errstate(all="ignore"):  # numbers beyond floats are reported when they are used
+        geometry: Any = shapely.from_wkt(wkt, on_invalid="ignore")
     if geometry is None:
         raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
     if geometry.is_empty:

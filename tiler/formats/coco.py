@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,20 +111,31 @@ def read(file: Path, label: str = "", corners: bool = False) -> CocoFile:
     annotations = content.annotations
     require_keys(annotations, file)
     classes, names = classes_of(content.categories, file)
-    kpt_shape = kpt_shape_of(content.categories, annotations)
-    for index, annotation in enumerate(annotations):
-        _prepare(annotation, index, classes, corners)
+    _prepare(annotations, classes, corners)
     by_id, invalid = _images(content.images, label)
     findings += invalid
     findings += _assign(annotations, by_id, label)
-    others = sum(a.outlined and a.given is not a.segmentation for a in annotations)
-    findings += other_forms(others, label)
+    kpt_shape = kpt_shape_of(content.categories, annotations)
     findings += unused_keypoints(annotations, kpt_shape, label)
-    images = list(by_id.values())
-    parents = {c.supercategory for c in content.categories if isinstance(c.supercategory, str)}
+    findings += other_forms(sum(map(_in_other_form, annotations)), label)
     return CocoFile(
-        tuple(classes), names, frozenset(parents), images, kpt_shape, condensed(findings)
+        ids=tuple(classes),
+        names=names,
+        parents=_parents(content.categories),
+        images=list(by_id.values()),
+        kpt_shape=kpt_shape,
+        findings=condensed(findings),
     )
+
+
+def _in_other_form(annotation: Annotation) -> bool:
+    given = annotation.given
+    return given is not None and given is not annotation.segmentation
+
+
+def _parents(categories: Sequence[Category]) -> frozenset[str]:
+    names = [category.supercategory for category in categories]
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 def decoded(file: Path, kind: type[T], label: str) -> tuple[T, list[Finding]]:
@@ -263,24 +275,30 @@ def _images(
             names.add(name)
     for id in shared:
         del by_id[id]
-    aliases = sum(image.file_name is None and image.filename is not None for image in images)
-    if aliases:
-        message = f"takes filename for file_name in {aliases} of {len(images)} images"
-        findings.append(Finding(label, "Y07", message))
-    return by_id, findings
+    return by_id, findings + _other_names(images, label)
+
+
+def _other_names(images: Sequence[CocoImage], label: str) -> list[Finding]:
+    """A note about images that have a filename in place of file_name."""
+    others = [image for image in images if image.file_name is None and image.filename is not None]
+    if not others:
+        return []
+    message = f"takes filename for file_name in {len(others)} of {len(images)} images"
+    return [Finding(label, "Y07", message)]
 
 
 def _prepare(
-    annotation: Annotation, index: int, classes: Mapping[int | str, int], corners: bool
+    annotations: Sequence[Annotation], classes: Mapping[int | str, int], corners: bool
 ) -> None:
-    """Give an annotation what the file has no say in: its place, its class and our marks."""
-    annotation.index = index
-    annotation.line = None
-    annotation.difficult = False
-    annotation.kind = "annotation"
-    annotation.class_id = _class_of(annotation.category_id, classes)
-    if corners and annotation.boxed:
-        annotation.bbox = _of_corners(annotation.bbox)
+    """Give annotations what the file has no say in: their place, their class and our marks."""
+    for index, annotation in enumerate(annotations):
+        annotation.index = index
+        annotation.line = None
+        annotation.difficult = False
+        annotation.kind = "annotation"
+        annotation.class_id = _class_of(annotation.category_id, classes)
+        if corners and annotation.boxed:
+            annotation.bbox = _of_corners(annotation.bbox)
 
 
 def _of_corners(bbox: Any) -> Any:
@@ -347,29 +365,31 @@ def other_forms(count: int, label: str) -> list[Finding]:
 def unused_keypoints(
     annotations: Sequence[Annotation], kpt_shape: tuple[int, int] | None, label: str
 ) -> list[Finding]:
-    """A note about the keypoints of a minority."""
+    """A warning about the keypoints of a minority."""
     if kpt_shape is not None:
         return []
     posed = sum(map(_any_labelled, _with_keypoints(annotations)))
     if not posed:
         return []
     message = f"keypoints of {posed} of {len(annotations)} annotations are left out"
-    return [Finding(label, "Y07", message)]
+    return [Finding(label, "L16", message)]
 
 
 def require_keys(annotations: Sequence[Annotation], file: Path) -> None:
-    """Stop if a key that COCO needs is in no annotation, but others that may be meant.
+    """Stop if a key that COCO needs is in no annotation.
 
     Raises:
         TilerError: it names the keys that were found.
     """
+    if not annotations:
+        return
     missing = [key for key in ("image_id", "category_id") if not _any_has(annotations, key)]
     if not any(annotation.boxed or annotation.outlined for annotation in annotations):
         missing.append("bbox")
-    if not annotations or not missing:
+    if not missing:
         return
     content, _ = decoded(file, _KeyedContent, file.name)
-    found = list(dict.fromkeys(key for entry in content.annotations for key in entry))
+    found = list(dict.fromkeys(chain.from_iterable(content.annotations)))
     for key in missing:
         if key not in found:
             names = ", ".join(short(name) for name in found[:12])

@@ -51,8 +51,11 @@ class _ScoredAnnotation(Annotation, gc=False):
 
     @property
     def decoded(self) -> Any:
-        """The outline as it stands in the file."""
-        return msgspec.json.decode(self.segmentation)
+        """The outline as it stands in the file; its bytes if they are not UTF-8."""
+        try:
+            return msgspec.json.decode(self.segmentation)
+        except UnicodeDecodeError:  # which is not seen when the file is decoded around it
+            return bytes(self.segmentation)
 
 
 class _ScoredFile(msgspec.Struct):
@@ -137,8 +140,7 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     coco.require_keys(annotations, file)
     classes, names = coco.classes_of(content.categories, file)
     categories = _numbered(classes, file)
-    least = 0.0 if task == "pose" else 0.5
-    kpt_shape = coco.kpt_shape_of(content.categories, annotations, least)
+    kpt_shape = _kpt_shape(task, content)
     findings += coco.unused_keypoints(annotations, kpt_shape, file.name)
     decided = _task(task, annotations, kpt_shape, file)
     images, invalid = _images(content.images, file.name)
@@ -172,6 +174,12 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
         kpt_shape=kpt_shape,
         findings=condensed(findings),
     )
+
+
+def _kpt_shape(task: str, content: _ScoredFile) -> tuple[int, int] | None:
+    """As the file says; those of a minority count if they are asked for."""
+    least = 0.0 if task == "pose" else 0.5
+    return coco.kpt_shape_of(content.categories, content.annotations, least)
 
 
 def _task(
@@ -308,7 +316,9 @@ def _table(
         problems: is added to.
     """
     image_ids = [a.image_id for a in annotations]
-    image = _looked_up(image_ids, _indices(images), "L03", "no image has image_id", problems)
+    table = _indices(images)
+    image = _looked_up(image_ids, table, "L03", "no image has image_id", problems)
+    _add_ids(problems, image, coco.some_ids(table))
     category_ids = [a.category_id for a in annotations]
     class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
     xywh = _matrix([_box_of(a) for a in annotations], 4, coco_values.xywh, problems)
@@ -374,6 +384,13 @@ def _looked_up(
     for i in np.flatnonzero(indices < 0).tolist():
         problems.setdefault(i, (code, f"{problem} {short(ids[i])}"))
     return indices
+
+
+def _add_ids(problems: Problems, image: Ints, known: str) -> None:
+    """Say which ids the images have, where an annotation fits none."""
+    for i in np.flatnonzero(image < 0).tolist():
+        code, message = problems[i]
+        problems[i] = code, message + known
 
 
 def _matrix(

@@ -13,7 +13,7 @@ import numpy as np
 from tiler.formats.coco_values import InvalidAnnotation
 
 if TYPE_CHECKING:
-    from tiler.types import Bools
+    from tiler.types import Bools, Ints
 
 MAX_PIXELS = 100_000_000
 MAX_RUNS = 1_000_000  # a PNG of a few kilobytes may hold a run for each pixel
@@ -34,22 +34,32 @@ def run_lengths(
     Raises:
         InvalidAnnotation: it is no mask, or not between the corners, or not within the image.
     """
-    left, top = (int(value) for value in corners[0])
-    right, bottom = (int(value) for value in corners[1])
-    width, height = size
+    left, top = _pixel(corners[0])
+    right, bottom = _pixel(corners[1])
     pixels = _pixels(png, right - left + 1, bottom - top + 1)
     rows, columns = pixels.shape
+    width, height = size
     if min(left, top) < 0 or left + columns > width or top + rows > height:
         raise InvalidAnnotation("L05", "the mask reaches out of the image")
+    column, row = _changes(pixels)
+    places = (left + column) * height + top + row
+    ends = np.concatenate([[0], places, [width * height]])
+    return {"size": [height, width], "counts": np.diff(ends).tolist()}
 
-    edge = np.zeros((1, columns), bool)
+
+def _pixel(point: tuple[float, float]) -> tuple[int, int]:
+    x, y = point
+    return int(x), int(y)
+
+
+def _changes(pixels: Bools) -> tuple[Ints, Ints]:
+    """Column and row where a run of pixels begins or has ended, column by column."""
+    edge = np.zeros((1, pixels.shape[1]), bool)
     changes = np.diff(np.concatenate([edge, pixels, edge]), axis=0)
     column, row = np.nonzero(changes.T)
     if len(row) > MAX_RUNS:
         raise InvalidAnnotation("L15", f"the mask has {len(row) // 2} runs")
-    places = (left + column) * height + top + row
-    counts = np.diff(np.concatenate([[0], places, [width * height]]))
-    return {"size": [height, width], "counts": counts.tolist()}
+    return column, row
 
 
 def _pixels(png: Any, width: int, height: int) -> Bools:
@@ -68,10 +78,10 @@ def _pixels(png: Any, width: int, height: int) -> Bools:
 
 def _require_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
     """That of the corners, or one pixel less where the mask ends with the image."""
-    cut = [whole - part for whole, part in zip(expected, found, strict=True)]
-    if not {*cut} <= {0, 1}:
-        between = f"{expected[0]} x {expected[1]}"
-        message = f"the mask is {found[0]} x {found[1]} px, its corners hold {between} px"
-        raise InvalidAnnotation("L03", message)
+    size = f"the mask is {found[0]} x {found[1]} px"
+    for given, whole in zip(found, expected, strict=True):
+        if given not in (whole - 1, whole):
+            between = f"its corners hold {expected[0]} x {expected[1]} px"
+            raise InvalidAnnotation("L03", f"{size}, {between}")
     if found[0] * found[1] > MAX_PIXELS:
-        raise InvalidAnnotation("L03", f"the mask is {found[0]} x {found[1]} px, too large")
+        raise InvalidAnnotation("L03", f"{size}, expected at most {MAX_PIXELS} px")
