@@ -22,6 +22,7 @@ from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
+from tiler.options.values import optional_path, path
 from tiler.run import workers
 from tiler.run.rejecting import refusal
 from tiler.types import Task
@@ -102,7 +103,7 @@ def check(
         TilerError: the dataset cannot be read at all.
     """
     chosen = CheckOptions.of(options)
-    dataset = find(Path(data), None if images is None else Path(images), chosen)
+    dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     ignoring.decide(dataset, chosen.ignored)

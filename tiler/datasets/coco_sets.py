@@ -71,8 +71,8 @@ def _labels(files: Sequence[Path]) -> list[str]:
 
 def _split(file: Path, data: Path, options: DatasetOptions) -> str:
     """The split that a file or one of its folders within the dataset is named after; else train."""
-    if options.as_ != "auto":
-        return options.as_
+    if options.as_split != "auto":
+        return options.as_split
     inside = relative(str(file.absolute().parent), data.absolute().parent)
     if file == data:
         inside = file.absolute().parent.name

@@ -49,8 +49,8 @@ def of_folder(data: Path, options: DatasetOptions) -> Dataset:
         found = dict(_of_folders(root))
     sources = []
     for key, split in sorted(found.items()):
-        if options.as_ != "auto":
-            split = options.as_
+        if options.as_split != "auto":
+            split = options.as_split
         sources.append(Source(key, split, bytes=file_size(root / key)))
     if not sources:
         raise TilerError(f"{data}: no images there{because(findings)}")

@@ -139,8 +139,8 @@ def _image_sets(base: Path) -> dict[str, str]:
 
 
 def _split(options: DatasetOptions, splits: dict[str, str], stem: str, label: str) -> str:
-    if options.as_ != "auto":
-        return options.as_
+    if options.as_split != "auto":
+        return options.as_split
     return splits.get(stem) or split_of_folder(os.path.dirname(label)) or "train"
 
 

@@ -48,7 +48,7 @@ def folders_of(split: str, stem: str) -> list[str]:
     """Folders that may hold the images of a file such as instances_train2017.json.
 
     >>> folders_of("train", "instances_train2017")
-    ['train2017', 'images/train2017', 'train', 'images/train']
+    ['train2017', 'images/train2017', 'train', 'images/train', 'training', 'images/training']
     """
     words = [name for name, meant in SPLIT_NAMES.items() if meant == split]
     numbered = re.findall(rf"(?:{'|'.join(words)})[0-9]*", stem.lower())

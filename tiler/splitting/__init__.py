@@ -15,6 +15,7 @@ from tiler.findings import Finding
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
+from tiler.options.values import optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.output import stands, target_of
@@ -64,10 +65,10 @@ def split(
     chosen.require_in_effect()
     check_grid(chosen)
     _require_jpeg_library(chosen)
-    dataset = find(Path(data), None if images is None else Path(images), chosen)
+    dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
     dataset.findings.extend(_unlabelled(dataset, chosen))
-    target = target_of(dataset, chosen, out)
+    target = target_of(dataset, chosen, optional_path(out, "out"))
     work = SplitRun(dataset, chosen, run, target, progress)
     if run.dry_run:
         return work.dry_run()

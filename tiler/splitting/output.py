@@ -19,15 +19,15 @@ from tiler.version import __version__
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
-def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
+def target_of(dataset: Dataset, options: SplitOptions, out: Path | None) -> Path:
     """The output folder, links resolved.
 
     Raises:
         TilerError: it holds the source, or lies in it.
     """
     if out is None:
-        out = f"{_stem(dataset)}-tiles-{_tile_name(options)}"
-    target = resolved(Path(out))
+        out = Path(f"{_stem(dataset)}-tiles-{_tile_name(options)}")
+    target = resolved(out)
     images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for source in [dataset.file, *_with_labels(images)]:
         if target == source or target in source.parents:
