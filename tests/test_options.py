@@ -50,7 +50,7 @@ GOOD = {
     "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
     "truncated": [(way, way, way) for way in ("drop", "keep", "mask", "skip-tile")],
     "rescue": [("true", True, True), ("no", False, False), ("ON", 1, True), ("0", 0, False)],
-    "as_": [(split, split, split) for split in ("auto", "train", "val", "test")],
+    "as_split": [(split, split, split) for split in ("auto", "train", "val", "test")],
     "ignored": [(way, way, way) for way in ("auto", "mask", "skip", "objects")],
     "frame": [(frame, frame, frame) for frame in ("auto", "stored", "upright")],
     "bbox": [(form, form, form) for form in ("auto", "xywh", "xyxy")],
@@ -118,7 +118,7 @@ BAD = {
     "min_size": ["-1", "nan", "inf", "x", None, True],
     "truncated": ["dorp", "", None],
     "rescue": ["maybe", "", None, 2, "y", []],
-    "as_": ["valid", "", None],
+    "as_split": ["valid", "", None],
     "ignored": ["drop", None],
     "frame": ["turned", "", None],
     "bbox": ["cxcywh", "", None],
@@ -275,7 +275,7 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
     assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
-    assert [(f.name, f.default, f.metadata) for f in predictions[:4]] == [
+    assert [(f.name, f.default, f.metadata) for f in predictions[-4:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):

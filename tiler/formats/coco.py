@@ -134,8 +134,12 @@ def _in_other_form(annotation: Annotation) -> bool:
 
 
 def _parents(categories: Sequence[Category]) -> frozenset[str]:
-    names = [category.supercategory for category in categories]
-    return frozenset(name for name in names if isinstance(name, str))
+    """Names that are the supercategory of another category."""
+    parents = set()
+    for category in categories:
+        if isinstance(category.supercategory, str) and category.supercategory != category.name:
+            parents.add(category.supercategory)
+    return frozenset(parents)
 
 
 def decoded(file: Path, kind: type[T], label: str) -> tuple[T, list[Finding]]:
