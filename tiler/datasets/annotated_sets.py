@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import file_size, has_image_suffix, walk
-from tiler.datasets.locating import Located, Locator, NotLocated
+from tiler.datasets.locating import Located, Locator, NotLocated, parts_of
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
 from tiler.formats import manifest
@@ -36,11 +36,29 @@ class Listed:
     stem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the images of annotation files are.
+
+    Attributes:
+        images: their folder; None looks beside the files.
+        absent: they may be absent, as long as nobody reads them.
+    """
+
+    images: Path | None = None
+    absent: bool = False
+
+
 @dataclass(slots=True)
 class Sources:
-    """The images that were found, by key and split, and what was noticed."""
+    """The images that were found, by key and split, and what was noticed.
+
+    Attributes:
+        absent: an image that is not found is taken nevertheless, if its size is declared.
+    """
 
     locator: Locator
+    absent: bool = False
     found: dict[tuple[str, str], Source] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     moved: list[tuple[str, str]] = field(default_factory=list)
@@ -64,9 +82,17 @@ class Sources:
         try:
             located = self._located(listed)
         except NotLocated as error:
+            if self.absent and image.file_name and image.size is not None:
+                located = Located("/".join(parts_of(image.file_name)), as_named=True)
+                self._take(located, listed)
+                return
             what = f"{image.file_name}: " if image.file_name else ""
             self.findings.append(Finding(image.file, "I01", f"{what}{error}"))
             return
+        self._take(located, listed)
+
+    def _take(self, located: Located, listed: Listed) -> None:
+        image = listed.image
         key = located.key
         first = self.found.get((key, listed.split))
         if first is not None:

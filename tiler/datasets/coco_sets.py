@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiler.datasets.annotated_sets import Listed, Sources, root_of
+from tiler.datasets.annotated_sets import Listed, Place, Sources, root_of
 from tiler.datasets.dataset import Dataset, relative
 from tiler.datasets.locating import Locator
 from tiler.datasets.split_names import folders_of, split_of_file, split_of_folder
@@ -18,19 +18,17 @@ from tiler.formats.coco import CocoFile
 from tiler.options import DatasetOptions
 
 
-def of_files(
-    data: Path, files: Sequence[Path], images: Path | None, options: DatasetOptions
-) -> Dataset:
+def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of some COCO files.
 
     Args:
         data: what was given: a file, or the folder of all.
-        images: the folder of the images; None looks beside the files.
+        place: where the images are.
 
     Raises:
         TilerError: a file is not COCO's, or none of its images could be cut.
     """
-    root = root_of(data, images)
+    root = root_of(data, place.images)
     labels = _labels(files)
     contents = [coco.read(file, label) for file, label in zip(files, labels, strict=True)]
     findings = [finding for content in contents for finding in content.findings]
@@ -38,7 +36,7 @@ def of_files(
     splits = [_split(file, data, options) for file in files]
     kpt_shape = _one_kpt_shape(contents, labels)
 
-    sources = Sources(Locator(root), findings=findings)
+    sources = Sources(Locator(root), place.absent, findings=findings)
     for file, content, split in zip(files, contents, splits, strict=True):
         near = _near(file, root, split)
         sources.add_all(Listed(image, split, near) for image in content.images)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiler.datasets.annotated_sets import Listed, Sources, root_of
+from tiler.datasets.annotated_sets import Listed, Place, Sources, root_of
 from tiler.datasets.dataset import Dataset, Kind, Source, relative
 from tiler.datasets.image_files import file_size, has_image_suffix
 from tiler.datasets.locating import Locator
@@ -33,7 +33,7 @@ MAX_LIST = 1_000_000  # bytes
 
 
 def of_files(
-    kind: Kind, data: Path, files: Sequence[Path], images: Path | None, options: DatasetOptions
+    kind: Kind, data: Path, files: Sequence[Path], place: Place, options: DatasetOptions
 ) -> Dataset:
     """The dataset of annotation files of which each is for one image.
 
@@ -45,7 +45,7 @@ def of_files(
     Raises:
         TilerError: none of their images was found.
     """
-    root = root_of(data, images)
+    root = root_of(data, place.images)
     base = data.absolute() if data.is_dir() else data.absolute().parent
     splits = _image_sets(base)
     listed = []
@@ -56,7 +56,7 @@ def of_files(
         folder = relative(str(file.absolute().parent), root)
         near = _near(folder)
         listed.append(Listed(image, split, near, file.stem))
-    sources = Sources(Locator(root))
+    sources = Sources(Locator(root), place.absent)
     sources.add_all(listed)
     sources.require(data)
     _add_background(sources, options, splits)
@@ -76,15 +76,15 @@ def _near(folder: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((folder, *beside, *IMAGE_FOLDERS)))
 
 
-def of_csv(data: Path, images: Path | None, options: DatasetOptions) -> Dataset:
+def of_csv(data: Path, place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of a CSV with a row for each object.
 
     Raises:
         TilerError: it is no such CSV, or none of its images was found.
     """
-    root = root_of(data, images)
+    root = root_of(data, place.images)
     text = read_text(data, annotation_csv.MAX_BYTES)
-    sources = Sources(Locator(root))
+    sources = Sources(Locator(root), place.absent)
     for image in annotation_csv.read(text, data.name):
         split = _split(options, {}, "", f"{data.name}/{image.file_name}")
         sources.add(Listed(image, split))

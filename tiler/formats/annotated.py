@@ -123,12 +123,14 @@ def instances(
     spec: Spec,
     path: str,
     size: tuple[int, int] | None = None,
+    marked: bool = False,
 ) -> tuple[Instances, Rings, list[Finding]]:
     """The objects of an image, the regions to be ignored in it (crowds), and what was noticed.
 
     Args:
         path: the name of the file in findings.
         size: width and height of the image, which masks must have.
+        marked: return what is marked iscrowd, ignore or difficult among the objects.
 
     `row` of an object is the index of its annotation in the file.
     """
@@ -140,7 +142,7 @@ def instances(
             coco_values.mark(annotation.iscrowd, "iscrowd")
             coco_values.mark(annotation.ignore, "ignore")
             xyxy, rings = _geometry(annotation, size)
-            if annotation.ignored:
+            if annotation.ignored and not marked:
                 ignored.append(_corners(xyxy) if rings is None else rings)
             else:
                 objects.append(_object(annotation, xyxy, rings, spec))
