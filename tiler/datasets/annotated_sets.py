@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import file_size, has_image_suffix, walk
-from tiler.datasets.locating import Located, Locator, NotLocated, parts_of
+from tiler.datasets.locating import LocatedImage, Locator, NotLocated, parts_of
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
 from tiler.formats import manifest
@@ -83,7 +83,7 @@ class Sources:
             located = self._located(listed)
         except NotLocated as error:
             if self.absent and image.file_name and image.size is not None:
-                located = Located("/".join(parts_of(image.file_name)), as_named=True)
+                located = LocatedImage("/".join(parts_of(image.file_name)), as_named=True)
                 self._take(located, listed)
                 return
             what = f"{image.file_name}: " if image.file_name else ""
@@ -91,7 +91,7 @@ class Sources:
             return
         self._take(located, listed)
 
-    def _take(self, located: Located, listed: Listed) -> None:
+    def _take(self, located: LocatedImage, listed: Listed) -> None:
         image = listed.image
         key = located.key
         first = self.found.get((key, listed.split))
@@ -103,7 +103,7 @@ class Sources:
         size = file_size(os.path.join(self.locator.root, key))
         self.found[key, listed.split] = Source(key, listed.split, bytes=size, entry=image)
 
-    def _located(self, listed: Listed) -> Located:
+    def _located(self, listed: Listed) -> LocatedImage:
         """The image as it is named, else the one with the annotation file's own name."""
         image = listed.image
         missing = None
