@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiler.datasets.annotated_sets import Listed, Place, Sources, root_of
-from tiler.datasets.dataset import Dataset, Kind, Source, relative
+from tiler.datasets.dataset import Dataset, Kind, Source, label_of, relative
 from tiler.datasets.image_files import file_size, has_image_suffix
 from tiler.datasets.locating import Locator
-from tiler.datasets.split_names import SPLIT_NAMES, split_of_folder
+from tiler.datasets.split_names import SPLIT_NAMES, split_of_file, split_of_folder
 from tiler.errors import TilerError
-from tiler.findings import Finding
+from tiler.findings import Finding, because
 from tiler.formats import annotation_csv, dota_labels, labelme, voc, yolo
 from tiler.formats.annotated import AnnotatedImage
 from tiler.formats.text_files import read_bytes, read_text, reason
@@ -50,16 +50,16 @@ def of_files(
     splits = _image_sets(base)
     listed = []
     for file in files:
-        label = relative(str(file.absolute()), base)
-        image = read_annotations(kind, file, label)
-        split = _split(options, splits, file.stem, label)
+        image = read_annotations(kind, file, label_of(file, root))
+        split = _split(options, splits, file.stem, relative(str(file.absolute()), base))
         folder = relative(str(file.absolute().parent), root)
         near = _near(folder)
         listed.append(Listed(image, split, near, file.stem))
     sources = Sources(Locator(root), place.absent)
     sources.add_all(listed)
     sources.require(data)
-    _add_background(sources, options, splits)
+    if data.is_dir():
+        _add_background(sources, options, splits)
     return _dataset(kind, data, root, sources, base)
 
 
@@ -85,9 +85,10 @@ def of_csv(data: Path, place: Place, options: DatasetOptions) -> Dataset:
     root = root_of(data, place.images)
     text = read_text(data, annotation_csv.MAX_BYTES)
     sources = Sources(Locator(root), place.absent)
-    for image in annotation_csv.read(text, data.name):
-        split = _split(options, {}, "", f"{data.name}/{image.file_name}")
-        sources.add(Listed(image, split))
+    for image in annotation_csv.read(text, label_of(data, root)):
+        image.file = label_of(data, root)
+        split = _split(options, {}, "", "") or split_of_file(data.name) or ""
+        sources.add(Listed(image, split, IMAGE_FOLDERS))
     sources.report_moved()
     sources.require(data)
     return _dataset("CSV", data, root, sources, data.absolute().parent)
@@ -104,7 +105,7 @@ def _dataset(kind: Kind, data: Path, root: Path, sources: Sources, base: Path) -
         (),
         sources.findings,
         kind=kind,
-        splits=tuple(dict.fromkeys(source.split for source in found)),
+        splits=sources.splits,
     )
 
 
@@ -141,7 +142,7 @@ def _image_sets(base: Path) -> dict[str, str]:
 def _split(options: DatasetOptions, splits: dict[str, str], stem: str, label: str) -> str:
     if options.as_split != "auto":
         return options.as_split
-    return splits.get(stem) or split_of_folder(os.path.dirname(label)) or "train"
+    return splits.get(stem) or split_of_folder(os.path.dirname(label)) or ""
 
 
 def _add_background(sources: Sources, options: DatasetOptions, splits: dict[str, str]) -> None:
@@ -153,7 +154,7 @@ def _add_background(sources: Sources, options: DatasetOptions, splits: dict[str,
             key = f"{folder}/{name}" if folder else name
             if key in known:
                 continue
-            split = _split(options, splits, os.path.splitext(name)[0], key)
+            split = _split(options, splits, os.path.splitext(name)[0], key) or "train"
             size = file_size(root / key)
             entry = AnnotatedImage(key, None)
             sources.found[key, split] = Source(key, split, bytes=size, entry=entry)
@@ -182,7 +183,9 @@ def _numbered(
         findings.append(Finding("", "Y07", message))
     names = (*names, *missing)
     if not names:
-        raise TilerError(f"{base}: no objects, and no classes.txt: the classes are not known")
+        rejected = [finding for image in images for finding in image.findings]
+        why = because(rejected)
+        raise TilerError(f"{base}: no objects, and no classes.txt that names classes{why}")
     number_by_name(images, names)
     return names
 

@@ -146,10 +146,10 @@ def _findings(dataset: Dataset, decisions: _Decisions) -> list[Finding]:
     findings = []
     if decisions.stored:
         message = f"{_some(decisions.stored)}: annotations of the stored image, turned with it"
-        findings.append(Finding(dataset.file.name, "Y07", message))
+        findings.append(Finding(dataset.label, "Y07", message))
     if decisions.redeclared:
         message = f"{_some(decisions.redeclared)}: the declared size is that of the stored image"
-        findings.append(Finding(dataset.file.name, "Y07", message))
+        findings.append(Finding(dataset.label, "Y07", message))
     return findings
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiler.datasets import (
+    box_layouts,
     coco_sets,
     darknet_sets,
     file_sets,
@@ -51,6 +52,8 @@ def find(
     """
     options = options or DatasetOptions()
     dataset = _opened(data, Place(images, absent), options, needed)
+    if dataset.kind == "COCO" and options.bbox == "auto":
+        box_layouts.require_pixels(dataset)
     dataset.findings.extend(frames.settle(dataset, options.frame))
     return named(dataset)
 
