@@ -61,7 +61,7 @@ def _boxes(dataset: Dataset, source: Source) -> Iterator[Floats]:
         except SourceRefused:
             return  # reported when it is cut
     for annotation in entry.annotations:
-        if annotation.bbox is None:
+        if not annotation.boxed:
             continue
         try:
             yield np.array([*coco_values.xywh(annotation.bbox), *size])

@@ -30,7 +30,10 @@ def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOp
     """
     root = root_of(data, place.images)
     labels = [label_of(file, root) for file in files]
-    contents = [coco.read(file, label) for file, label in zip(files, labels, strict=True)]
+    corners = options.bbox == "xyxy"
+    contents = []
+    for file, label in zip(files, labels, strict=True):
+        contents.append(coco.read(file, label, corners))
     findings = [finding for content in contents for finding in content.findings]
     names, ids = _one_numbering(contents, labels, findings)
     splits = [_split(file, data, options) for file in files]

@@ -65,7 +65,8 @@ class _ScoredFile(msgspec.Struct):
 
 
 class ImageEntry(NamedTuple):
-    """An image; width and height are 0, and the name "", where the file has none."""
+    """An image with its id as in the file; width and height are 0, and the name "", where the file
+    has none."""
 
     id: int | str
     name: str
@@ -235,7 +236,7 @@ def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEnt
             findings.append(Finding(label, "P05", message))
         else:
             name = image.name if isinstance(image.name, str) else ""
-            by_id[id] = ImageEntry(id, name, _side(image.width), _side(image.height))
+            by_id[id] = ImageEntry(image.id, name, _side(image.width), _side(image.height))
     return sorted(by_id.values(), key=_numbers_first), findings
 
 
@@ -355,7 +356,12 @@ def _box_of(annotation: _ScoredAnnotation) -> Any:
 
 def _indices(images: Sequence[ImageEntry]) -> dict[int | str, int]:
     """The index of each image by its id."""
-    return {image.id: index for index, image in enumerate(images)}
+    indices = {}
+    for index, image in enumerate(images):
+        id = coco.as_id(image.id)
+        assert id is not None
+        indices[id] = index
+    return indices
 
 
 def _findings(
