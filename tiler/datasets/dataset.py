@@ -15,6 +15,7 @@ from tiler.findings import Finding
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
+    from tiler.types import Task
 
 Kind = Literal["YOLO", "COCO", "Pascal VOC", "labelme", "DOTA", "CSV", "NDJSON", "GIS", "images"]
 
@@ -67,6 +68,7 @@ class Dataset:
         categories: the id of each class, in a COCO set.
         splits: those that have images.
         labelled: False for images alone.
+        task: as the format or the file declares it, if it does.
     """
 
     file: Path
@@ -82,6 +84,7 @@ class Dataset:
     categories: tuple[int, ...] | None = None
     splits: tuple[str, ...] = ()
     labelled: bool = True
+    task: Task | None = None
 
     @property
     def pages(self) -> int:

@@ -105,6 +105,7 @@ def _dataset(kind: Kind, data: Path, root: Path, sources: Sources, base: Path) -
         (),
         sources.findings,
         kind=kind,
+        task="obb" if kind == "DOTA" else None,
         splits=sources.splits,
     )
 

@@ -15,13 +15,14 @@ from tiler.datasets import (
     file_sets,
     frames,
     image_sets,
+    ndjson_sets,
     yolo_sets,
 )
 from tiler.datasets.annotated_sets import Place
 from tiler.datasets.dataset import Dataset, Kind, named
 from tiler.datasets.image_files import has_image_suffix
 from tiler.errors import TilerError
-from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest
+from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest, ndjson
 from tiler.formats.text_files import open_regular
 from tiler.options import DatasetOptions
 
@@ -82,6 +83,8 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
         return file_sets.of_files("Pascal VOC", file, [file], place, options)
     if suffix == ".csv":
         return file_sets.of_csv(file, place, options)
+    if suffix == ".ndjson" or ndjson.is_ndjson(_head(file)):
+        return ndjson_sets.of_file(file, place, options)
     if suffix in (".yaml", ".yml"):
         _reject_images(place.images)
         return yolo_sets.of_yaml(dataset_yaml.read(file), needed)
@@ -195,6 +198,7 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
         "Pascal VOC": listing.of(".xml", _is_voc),
         "DOTA": listing.of(".txt", _is_dota, every=True),
         "CSV": listing.of(".csv", _is_csv, every=True),
+        "NDJSON": listing.of(".ndjson", _is_ndjson, every=True),
         "YOLO": listing.of(".txt", yolo_sets.holds_rows),
     }
     kinds = [kind for kind, files in readings.items() if files]
@@ -218,10 +222,10 @@ def _of_kind(
 ) -> Dataset:
     if kind == "COCO":
         return coco_sets.of_files(data, files, place, options)
-    if kind == "CSV":
+    if kind in ("CSV", "NDJSON"):
         if len(files) > 1:
-            raise TilerError(f"{data}: {len(files)} CSV files; name one")
-        return file_sets.of_csv(files[0], place, options)
+            raise TilerError(f"{data}: {len(files)} {kind} files; name one")
+        return _of_file(files[0], place, options, ())
     if kind == "YOLO":
         _reject_images(place.images)
         return darknet_sets.of_folder(data, options)
@@ -254,6 +258,10 @@ def _is_voc(file: Path) -> bool:
 
 def _is_dota(file: Path) -> bool:
     return dota_labels.is_dota(_head(file))
+
+
+def _is_ndjson(file: Path) -> bool:
+    return ndjson.is_ndjson(_head(file))
 
 
 def _is_csv(file: Path) -> bool:
