@@ -133,6 +133,9 @@ def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
+    if counts.without_data:
+        left_out = "have too little data and no label: left out (--min-data)"
+        tell(f"{counts.without_data} tiles {left_out}")
     for kind, limits in report.stretch.items():
         ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
         tell(f"{kind}: {', '.join(ranges)} became 0..255")

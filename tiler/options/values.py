@@ -204,6 +204,23 @@ def background(value: Any) -> str | float:
     return number(0)(value)
 
 
+def nodata(value: Any) -> str:
+    """auto, none, or the number that stands for no data, as text since NaN equals nothing.
+
+    >>> nodata("auto"), nodata(-9999), nodata("0.0"), nodata("-1e3"), nodata("NaN")
+    ('auto', '-9999', '0', '-1000', 'nan')
+    """
+    if value in ("auto", "none"):
+        return cast(str, value)
+    try:
+        return str(int(str(value)))
+    except ValueError:
+        result = float(value)
+    if result.is_integer():
+        return str(int(result))
+    return repr(result)
+
+
 def per_class(value: Any) -> float | str:
     """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5,
     "car": 0.4}.

@@ -58,8 +58,9 @@ class TileCounts(msgspec.Struct):
         sources: images of the dataset, those that were rejected (`refused`) and those without a
             label file (`unlabelled`) among them.
         tiles: tiles that were written; `background` of them hold no object.
-        left_out: tiles that were not written, by --background or --truncated skip-tile.
-        clean: tiles, written or not, that show nothing of any object.
+        left_out: tiles that were not written, by --background, --truncated skip-tile or --min-data.
+        without_data: those of them that --min-data left out.
+        clean: tiles with data, written or not, that show nothing of any object.
         rows_refused, rows_repaired: label rows.
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
@@ -72,6 +73,7 @@ class TileCounts(msgspec.Struct):
     tiles: int = 0
     background: int = 0
     left_out: int = 0
+    without_data: int = 0
     clean: int = 0
     rows_refused: int = 0
     rows_repaired: int = 0

@@ -88,6 +88,7 @@ def write(
         if located is not None:
             made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
+        tiles.nodata = _nodata_tags(image, how)
         if _keeps_jpeg(job) and not stretched:
             made.copied = _copy(tiles, file)
         try:
@@ -131,6 +132,14 @@ def kind_of(image: SourceImage) -> str:
     return f"{image.mode.removesuffix('B')} {image.dtype.str[1:]}x{image.bands}"
 
 
+def _nodata_tags(image: SourceImage, how: Encoding) -> list[geo.Tag]:
+    """The value without data, as the tag of tiles that keep the image's values."""
+    same_mode = image.mode in (how.mode, how.mode + "B")  # of another byte order
+    if image.limits is not None or not same_mode:
+        return []
+    return image.nodata.tags
+
+
 def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str, str]]:
     """Code and message of what is to be known of the tiles' pixels."""
     notes = []
@@ -140,6 +149,9 @@ def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str
     if image.by_rows and header.pillow_only and header.problem is None:
         why = "is not supported in an image of this size; its pixels are as stored"
         notes.append(("I12", f"{header.pillow_only} {why}"))
+    if header.nodata and header.colour == "palette" and image.by_rows:
+        why = "stands for an index; indices of an image of this size are read as colours"
+        notes.append(("I15", f"no-data value {header.nodata} {why}"))
     if image.dtype.itemsize > 1 and not stretched:
         bits = image.dtype.itemsize * 8
         text = f"{bits}-bit {KINDS[image.dtype.kind]} samples are kept"
@@ -204,6 +216,7 @@ class SourceTilesWriter:
 
     Attributes:
         mode: of the source's pixels.
+        nodata: the TIFF tag that declares a value of pixels without data.
         copied: the stamps of the tiles that were made without decoding, by number.
     """
 
@@ -215,6 +228,7 @@ class SourceTilesWriter:
     how: Encoding
     mode: str
     located: geo.Located | None
+    nodata: list[geo.Tag] = field(default_factory=list)
     copied: dict[int, Stamps] = field(default_factory=dict)
 
     @property
@@ -241,6 +255,7 @@ class SourceTilesWriter:
         tags = []
         if self.located is not None:
             tags = self.located.tags(planned.window, self.zoom(t))
+        tags += self.nodata
         return self._written(
             t, lambda path, opener: writing.save(tile, path, self.how, tags, opener)
         )
