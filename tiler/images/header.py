@@ -341,7 +341,7 @@ def _bmp_alpha(file: BinaryIO) -> bool:
     file.seek(14)
     header = file.read(56)
     length, compression, mask = struct.unpack("<I12xI32xI", header.ljust(56, b"\0"))
-    return length >= 56 and compression == BITFIELDS and mask != 0
+    return bool(length >= 56 and compression == BITFIELDS and mask)
 
 
 # --- JPEG 2000
@@ -474,7 +474,6 @@ COLOURS = {
 }
 COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000)
 JPEG_IN_TIFF = 7
-LONGEST_NODATA = 50  # characters
 
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # sample formats
 KINDS = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f", UNDEFINED: "u"}
@@ -539,7 +538,7 @@ def _nodata(file: BinaryIO) -> str:
     if kind != tiff.ASCII:
         return ""
     text, _, _ = content.partition(b"\0")
-    return text.decode("latin-1").strip()[:LONGEST_NODATA]
+    return text.decode("latin-1").strip()
 
 
 def _bits(tags: Tags) -> tuple[int, ...]:

@@ -7,24 +7,35 @@ is a tilted square among them.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tiler.geometry.window import Window
-from tiler.images.encoding import BANDS
+from tiler.images.encoding import BANDS, BEYOND_PILLOW
 from tiler.images.header import Header
-from tiler.images.pixels import WITH_ALPHA
+from tiler.images.pixels import (
+    WITH_ALPHA,
+    Pixels,
+    as_image,
+    from_lowest,
+    resampled,
+    resampled_plane,
+)
 from tiler.images.tiff import ASCII, NODATA
 
 if TYPE_CHECKING:
     from tiler.images.geo import Tag
-    from tiler.types import Bools, Ints
+    from tiler.types import Bools, Floats, Ints
 
 AUTO, IGNORED = "auto", "none"  # of --nodata: what the file says, and nothing but alpha and NaN
+UNMIXED = ("1", "P", "LAB")  # modes that are not resampled by weights
+HALF = 0.5  # the weight of pixels with data, below which a resampled one has none
 Number = int | float
 
 
@@ -70,7 +81,8 @@ def problem(header: Header, chosen: str) -> str | None:
     if not header.nodata:
         return None
     if number(header.nodata) is None:
-        return f"GDAL_NODATA: found '{header.nodata}', expected a number; it is not looked for"
+        found = reprlib.repr(header.nodata)
+        return f"GDAL_NODATA: found {found}, expected a number; it is not looked for"
     if chosen == AUTO or _can_occur(header):
         return None
     return f"--nodata {chosen}: no sample of {_dtype(header)} has this value"
@@ -84,11 +96,7 @@ def possible(header: Header) -> bool:
 def _can_occur(header: Header) -> bool:
     """Whether samples may have the declared value."""
     value = number(header.nodata)
-    if value is None:
-        return False
-    if math.isnan(value):
-        return header.kind == "f"
-    return _in_dtype(value, _dtype(header)) is not None
+    return value is not None and _in_dtype(value, _dtype(header)) is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,17 +130,26 @@ class NoData:
         if header.colour == "palette" and bands > 1:  # indices became colours
             return cls(bands, alpha, (), "")
         colours = _transparent(header, mode)
-        value = number(header.nodata)
-        text = ""
-        if value is not None:
-            text = header.nodata
-            decoded = _decoded(value, header, mode)
-            if decoded != value and decoded == decoded:
-                text = str(decoded)
-            matched = _in_dtype(decoded, dtype)
-            if matched is not None:
-                colours = [*colours, (matched,) * bands]
+        stored = number(header.nodata)
+        if stored is None:
+            return cls(bands, alpha, tuple(colours), "")
+        value = _decoded(stored, header, mode)
+        text = header.nodata if value == stored or math.isnan(value) else str(value)
+        matched = _in_dtype(value, dtype)
+        if matched is not None:
+            colours.append((matched,) * bands)
         return cls(bands, alpha, tuple(colours), text)
+
+    @property
+    def blank(self) -> Number | tuple[Number, ...] | None:
+        """The colour that stands for no data where it is declared by a value, as Pillow takes it.
+
+        None where there is none, and for an image with alpha.
+        """
+        if self.alpha or not self.text or not self.colours:
+            return None
+        colour = self.colours[-1]
+        return colour[0] if self.bands == 1 else colour
 
     @property
     def tags(self) -> list[Tag]:
@@ -178,6 +195,56 @@ class NoData:
         return tile
 
 
+def resampled_data(tile: Pixels, mode: str, nodata: NoData, size: tuple[int, int]) -> Pixels:
+    """A tile at another size (width, height), each pixel from those that have data.
+
+    A pixel has no data where most of what it is made from has none. So -9999 and 1000 do not
+    become something between, and one NaN takes no neighbours with it.
+
+    Args:
+        tile: in the image's values.
+        mode: of the tile.
+    """
+    if isinstance(tile, np.ndarray) and mode not in BEYOND_PILLOW:
+        tile = as_image(tile, mode)
+    if mode in UNMIXED:
+        return resampled(tile, size)
+    values = np.atleast_3d(np.asarray(tile))
+    has_data = nodata.has_data(values)
+    if nodata.alpha or has_data.all():  # Pillow weighs colours by their alpha
+        return resampled(tile, size)
+    result = np.stack(
+        [_from_data(values[..., band], has_data, size) for band in range(nodata.bands)], axis=-1
+    )
+    result[_weight(has_data, size) < HALF] = nodata.colours[-1] if nodata.colours else math.nan
+    if isinstance(tile, Image.Image):
+        return as_image(result, mode)
+    return result
+
+
+def _weight(counted: Bools, size: tuple[int, int]) -> Floats:
+    """How much of each resampled pixel comes from those that are counted."""
+    return resampled_plane(counted.astype(np.float32), size).astype(np.float64)
+
+
+def _from_data(values: NDArray[Any], has_data: Bools, size: tuple[int, int]) -> NDArray[Any]:
+    """A band resampled from finite values of pixels with data; without any, of any value."""
+    values = values.astype(values.dtype.newbyteorder("="))
+    counted = has_data & np.isfinite(values)
+    if not counted.any():
+        return np.full(size[::-1], values.flat[0])
+    low = values[counted].min()
+    high = values[counted].max()
+    # as differences, since Pillow has float32 at best
+    above = np.where(counted, values, low).astype(np.float64) - np.float64(low)
+    summed = resampled_plane(above.astype(np.float32), size).astype(np.float64)
+    weight = _weight(counted, size)
+    result = from_lowest(summed / np.maximum(weight, HALF), low, high)
+    if values.dtype.kind == "f":
+        result[weight < HALF] = math.nan
+    return result
+
+
 def _transparent(header: Header, mode: str) -> list[tuple[Number, ...]]:
     """The colours that a PNG makes transparent without an alpha band."""
     if header.colour == "palette":
@@ -207,9 +274,7 @@ def _dtype(header: Header) -> np.dtype[Any]:
 
 
 def _in_dtype(value: Number, dtype: np.dtype[Any]) -> Number | None:
-    """The value that pixels of this type have for it; None where they can have none, or for NaN."""
-    if math.isnan(value):
-        return None
+    """The value that pixels of this type have for it; None where they can have none."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             rounded = float(dtype.type(float(value)))
@@ -217,7 +282,7 @@ def _in_dtype(value: Number, dtype: np.dtype[Any]) -> Number | None:
             return None
         return rounded
     limits = np.iinfo(dtype)
-    if not limits.min <= value <= limits.max or int(value) != value:
+    if not limits.min <= value <= limits.max or int(value) != value:  # nor NaN
         return None
     return int(value)
 

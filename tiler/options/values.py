@@ -14,6 +14,7 @@ from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
 CLUSTERS = ("dask", "ray")
+EXACT = 1e15  # below it every whole number is exact as a float
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 
@@ -216,7 +217,7 @@ def nodata(value: Any) -> str:
         return str(int(str(value)))
     except ValueError:
         result = float(value)
-    if result.is_integer():
+    if abs(result) < EXACT and result.is_integer():
         return str(int(result))
     return repr(result)
 

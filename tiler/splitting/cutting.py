@@ -139,6 +139,7 @@ def _cut(
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
+    counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
     visible = most_visible(plan, labels.instances)
     return SplitOutcome(

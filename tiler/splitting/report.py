@@ -65,6 +65,8 @@ class TileCounts(msgspec.Struct):
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
         copied: tiles that have the source's JPEG coefficients.
+        flat: tiles that were written, without a label and of one value only, of images that declare
+            no value as no data; those that were copied are not looked at.
     """
 
     sources: int = 0
@@ -80,6 +82,7 @@ class TileCounts(msgspec.Struct):
     ignored_regions: int = 0
     bytes: int = 0
     copied: int = 0
+    flat: int = 0
 
     def add(self, other: TileCounts) -> None:
         for name in self.__struct_fields__:
