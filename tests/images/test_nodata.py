@@ -148,7 +148,15 @@ def test_a_tag_of_another_type_says_nothing(kind):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("-9999", -9999), ("1e3", 1000.0), ("inf", math.inf), ("-1.#IND", None), ("1.#QNAN0", "no")],
+    [
+        ("-9999", -9999),
+        ("1e3", 1000.0),
+        ("9" * 400, math.inf),
+        ("9" * 5000, math.inf),
+        ("inf", math.inf),
+        ("-1.#IND", None),
+        ("1.#QNAN0", "no"),
+    ],
 )
 def test_numbers(text, value):
     found = number(text)
@@ -170,7 +178,8 @@ def test_what_is_no_number_is_named_once_and_shortly(text):
 @pytest.mark.parametrize(
     ("dtype", "text", "found"),
     [("u1", "-9999", False), ("u1", "255", True), ("u1", "nan", False), ("i2", "-9999", True)]
-    + [("u2", "0.5", False), ("f4", "0.5", True), ("f4", "1e300", False), ("f8", "1e300", True)],
+    + [("u2", "0.5", False), ("f4", "0.5", True), ("f4", "1e300", False), ("f8", "1e300", True)]
+    + [("f4", "9" * 30, True), ("i4", "9" * 400, False)],
 )
 def test_a_value_that_no_sample_can_have_is_said_if_it_was_chosen(dtype, text, found):
     header = header_of(dtype, text)

@@ -138,7 +138,9 @@ def _remarks(report: SplitReport) -> None:
         left_out = "have too little data and no label: left out (--min-data)"
         tell(f"{counts.without_data} tiles {left_out}")
     if counts.flat * MANY >= counts.tiles > 0:
-        tell(f"background tiles of a single value: {counts.flat}; if that is no data, --nodata VALUE")
+        tell(
+            f"background tiles of a single value: {counts.flat}; if that is no data, --nodata VALUE"
+        )
     for kind, limits in report.stretch.items():
         ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
         tell(f"{kind}: {', '.join(ranges)} became 0..255")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,14 @@ def number(text: str) -> Number | None:
     if text.upper().endswith(("#IND", "#QNAN")):
         return math.nan
     try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    with suppress(ValueError):  # whole numbers of 64 bits are not rounded
+        whole = int(text)
+        if abs(whole) < 1 << 64:
+            return whole
+    return value
 
 
 def problem(header: Header, chosen: str) -> str | None:
