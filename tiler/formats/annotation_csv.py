@@ -13,8 +13,7 @@ from typing import Any
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage
-from tiler.formats.coco import Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.lazy import shapely
 
