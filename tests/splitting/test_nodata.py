@@ -10,10 +10,11 @@ import tiler
 from tests.cli.test_cli import run
 from tests.conftest import Dataset, needs_big, picture, tree
 from tests.images import encoded, oriented, tiff
+from tests.splitting.test_placed import NORTH_UP, tags
 from tests.splitting.test_split import split
 from tests.splitting.test_stretch import ends, mapped
 from tiler.formats import manifest
-from tiler.images import lossless, reading
+from tiler.images import geo, lossless, reading
 from tiler.images.header import probe
 
 TAG = 42113
@@ -322,6 +323,34 @@ def test_gdal_reads_it(dataset, tmp_path, dtype, bands):
         assert set(tile.nodatavals) == {0}
 
 
+def test_it_stands_beside_the_tags_of_the_place(dataset, tmp_path):
+    image = Image.fromarray(field("f4", -9999))
+    for where in ("train", "val"):
+        info = tags(NORTH_UP)
+        info[TAG] = "-9999"
+        dataset.add("a.tif", LABEL, image, where, tiffinfo=info)
+    split(dataset, tmp_path / "out")
+    for _, _, path in tiles(tmp_path / "out", ".tif"):
+        with open(path, "rb") as file:
+            header = probe(file)
+            assert header.nodata == "-9999"
+            assert geo.located(file, header, path).geo.crs == "EPSG:32632"
+
+
+@needs_big
+def test_bands_on_pages_are_measured_too(dataset, tmp_path):
+    """Tiles of many bands, cut again."""
+    pixels = np.stack([field("u2", 65535, seed) for seed in range(5)], axis=-1)
+    filled(dataset, [tagged(pixels, "65535")] * 2)
+    first = split(dataset, tmp_path / "out", tile=256, edge="trim", overlap=0)
+    assert (first.channels, first.total.counts.tiles) == (5, 4)
+    again = tiler.split(tmp_path / "out", out=tmp_path / "again", tile=64, overlap=0, workers=1)
+    assert again.bands == {"5": 4}
+    assert again.total.counts.without_data > 0
+    for _, _, path in tiles(tmp_path / "again", ".tif"):
+        assert nodata_of(path) == "65535"
+
+
 def test_a_chosen_value_is_that_of_tiles(dataset, tmp_path):
     data = [tagged(field("f4", -9999), "-1"), encoded(picture(300, 256), "PNG")]
     split(filled(dataset, data), tmp_path / "out", nodata=-9999, format="tif")
@@ -341,6 +370,17 @@ def test_beyond_the_image_tiles_have_no_data(dataset, tmp_path, by_rows):
         inside = shown(pixels, tile)
         height, width = inside.shape
         assert (found[height:] == -9999).all() and (found[:, width:] == -9999).all()
+
+
+def test_a_palette_becomes_colours_before_it_is_scaled(dataset, tmp_path):
+    image = picture(128, 128).quantize(16)
+    for where in ("train", "val"):
+        dataset.add("a.png", LABEL, image, where, transparency=3)
+    split(dataset, tmp_path / "out", scale=0.5, format="tif", nodata=0)
+    for _, _, path in tiles(tmp_path / "out", ".tif"):
+        image.info["transparency"] = 3
+        want = image.convert("RGBA").resize((64, 64), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(pixels_of(path), np.asarray(want))
 
 
 def test_scaled_tiles_are_made_of_data(dataset, tmp_path, by_rows):

@@ -93,7 +93,7 @@ def write(
         if located is not None:
             made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
-        if not stretched:
+        if not stretched and image.mode in (how.mode, how.mode + "B"):  # of another byte order
             tiles.nodata = image.nodata
         if _keeps_jpeg(job) and not stretched:
             made.copied = _copy(tiles, file)
@@ -285,10 +285,7 @@ class SourceTilesWriter:
     @property
     def declared(self) -> NoData | None:
         """Which pixels have no data, if tiles declare it: TIFFs that keep the source's values."""
-        same_mode = self.mode in (self.how.mode, self.how.mode + "B")  # of another byte order
-        if self.how.format == "TIFF" and same_mode:
-            return self.nodata
-        return None
+        return self.nodata if self.how.format == "TIFF" else None
 
     @property
     def blank(self) -> Any:
