@@ -44,6 +44,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "I12": ("warning", "pixels were converted, since the format cannot hold them"),
     "I13": ("warning", "more than 8 bits are kept; of 16 the trainer takes the high byte only"),
     "I14": ("warning", "images differ in their number of bands; the trainer takes one number only"),
+    "I15": ("warning", "a no-data value that no pixel can have, or that is not a number"),
     "L01": ("error", "the label file cannot be read"),
     "L02": ("error", "not a number"),
     "L03": ("error", "wrong number of values"),
