@@ -96,6 +96,8 @@ HARMLESS = {
     "area",
     "bounds",
     "box",
+    "from_wkb",
+    "from_wkt",
     "get_coordinates",
     "get_num_geometries",
     "get_parts",
@@ -113,7 +115,7 @@ HARMLESS |= {
     "multilinestrings",
     "polygons",
 }
-HARMLESS |= {"Polygon", "STRtree", "to_wkb"}
+HARMLESS |= {"GEOSException", "Geometry", "Polygon", "STRtree", "to_wkb", "transform"}
 
 
 def test_areas_are_made_of_others_in_one_place():

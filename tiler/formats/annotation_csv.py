@@ -13,7 +13,7 @@ from typing import Any
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage
+from tiler.formats.annotated import AnnotatedImage, segmentation
 from tiler.formats.coco import Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.lazy import shapely
@@ -104,17 +104,9 @@ def _number(row: Row, column: str) -> float:
 
 
 def _polygons(wkt: str) -> list[list[float]]:
-    """The outer rings of a POLYGON or MULTIPOLYGON, as COCO has polygons: x, y, x, y, ..."""
+    """The outlines of a POLYGON or MULTIPOLYGON, as COCO has polygons."""
     try:
         geometry: Any = shapely.from_wkt(wkt)
     except shapely.GEOSException:
         raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected WKT") from None
-    if geometry is None or geometry.geom_type not in ("Polygon", "MultiPolygon"):
-        kind = "nothing" if geometry is None else geometry.geom_type
-        raise InvalidAnnotation("L03", f"geometry is a {kind}, expected a polygon")
-    if geometry.is_empty:
-        raise InvalidAnnotation("L06", "geometry is an empty polygon")
-    parts = shapely.get_parts(geometry)
-    if any(shapely.get_num_interior_rings(parts)):
-        raise InvalidAnnotation("L03", "a polygon with holes is not supported")
-    return [shapely.get_coordinates(part)[:-1].ravel().tolist() for part in parts]
+    return segmentation(geometry)

@@ -1,0 +1,403 @@
+"""Labels of a GIS: the features of a vector file, in pixels of each image that they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.errors import TilerError
+from tiler.findings import Finding, condensed
+from tiler.formats import reprojection, vectors
+from tiler.formats.affine import Affine
+from tiler.formats.annotated import AnnotatedImage, segmentation
+from tiler.formats.coco import Annotation
+from tiler.formats.coco_values import InvalidAnnotation
+from tiler.geometry import overlay, polygons
+from tiler.geometry.polygons import Rings
+from tiler.lazy import shapely
+
+if TYPE_CHECKING:
+    from tiler.formats.manifest import Geo
+    from tiler.formats.reprojection import Reprojection
+    from tiler.formats.vectors import VectorLayer
+    from tiler.types import Bools, Floats, Ints, Objects
+
+POINT, POLYGON, MULTIPOINT, MULTIPOLYGON = 0, 3, 4, 6  # shapely's type ids
+FIRST = 5  # features that a message names
+LONG = 64  # px; a straight edge no longer than this is straight in any reference system
+BEND = 0.1  # px that an edge may lie beside the curve that it is in the image's system
+MOST_PIECES = 1000  # of one edge
+CROSSING = "its outline crosses or touches itself; read by the even-odd rule"
+
+
+@dataclass(frozen=True, slots=True)
+class MapImage:
+    """An image that features may lie in.
+
+    Attributes:
+        file_name: as findings name it.
+        size: width and height in px.
+        geo: where it lies; None if it does not say.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    geo: Geo | None
+
+
+@dataclass(frozen=True, slots=True)
+class MapLabels:
+    """The features of a vector file, by image.
+
+    Attributes:
+        images: those with a place on the map, in the given order, each with its objects. An outline
+            is whole, also where it reaches past the image.
+        findings: what is not about a feature of one image. An image without a place is named
+            here (G01) and is none of `images`: nobody knows whether it is background.
+        said: what was read, in one line.
+    """
+
+    images: list[AnnotatedImage]
+    findings: list[Finding]
+    said: str
+
+
+def read(
+    path: Path,
+    images: Sequence[MapImage],
+    class_field: str = "",
+    layer: str = "",
+    point_size: float | None = None,
+) -> MapLabels:
+    """The labels of images, from a vector file.
+
+    `index` of an annotation is the feature's place in the file, from 0; `id` is the number that a
+    GIS shows.
+
+    Args:
+        class_field: the field that names the class; "": all are of one class, named like the layer.
+        layer: needed if the file has several.
+        point_size: side in px of the box that is made of a point; None: points are rejected.
+
+    Raises:
+        TilerError: the file cannot be read, no image has a place, or no feature lies in any image.
+    """
+    return placed(vectors.read(path, class_field, layer), images, point_size)
+
+
+def placed(
+    layer: VectorLayer, images: Sequence[MapImage], point_size: float | None = None
+) -> MapLabels:
+    """The features of a layer in pixels of the images; see `read`."""
+    _require_objects(layer, point_size)
+    places, findings = _places(images)
+    if not places:
+        raise TilerError(f"{layer.path}: no image has a place on the map; {findings[0]}")
+    result: dict[int, AnnotatedImage] = {}
+    met = np.zeros(len(layer), bool)
+    ways: dict[str, Reprojection] = {}
+    for crs, group in _by_system(places).items():
+        way = reprojection.between(layer.crs, crs, _corners(group))
+        pixel = min(place.pixel for place in group)
+        features = _Features.moved(layer, way, pixel, point_size)
+        for place in group:
+            found, shapes = features.within(place)
+            met[found] = True
+            result[place.order] = features.annotated(place, found, shapes)
+        findings += _inaccuracy(layer, crs, way, pixel)
+        ways[crs] = way
+    if not met.any():
+        raise TilerError(_nowhere(layer, places, ways))
+    findings += layer.findings + _left_over(layer, met)
+    return MapLabels([result[place.order] for place in places], findings, _said(layer))
+
+
+def _require_objects(layer: VectorLayer, point_size: float | None) -> None:
+    """Reject a layer of points without a size at once, not point by point."""
+    if point_size is None and _are_points(layer.shapes).all():
+        raise TilerError(
+            f"{layer.path}: all {len(layer)} features are points, expected outlines; "
+            "--point-size PX makes boxes of that size of them"
+        )
+
+
+def _are_points(shapes: Objects) -> Bools:
+    return np.isin(shapely.get_type_id(shapes), (POINT, MULTIPOINT))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """An image with a place in a known reference system.
+
+    Attributes:
+        order: its index among all images.
+        corners: `(4, 2)` in units of that system, in order around the image.
+        pixel: side of a square of a pixel's area in these units.
+    """
+
+    order: int
+    name: str
+    size: tuple[int, int]
+    affine: Affine
+    crs: str
+    corners: Floats
+    pixel: float
+
+
+def _places(images: Sequence[MapImage]) -> tuple[list[_Place], list[Finding]]:
+    """The images with a place, and findings for the others."""
+    places: list[_Place] = []
+    findings: list[Finding] = []
+    known: dict[str, bool] = {}
+    for order, image in enumerate(images):
+        geo = image.geo
+        if geo is None:
+            findings.append(Finding(image.file_name, "G01", "no place on the map"))
+            continue
+        crs = geo.crs or ""
+        if crs not in known:
+            known[crs] = bool(crs) and reprojection.known(crs)
+        if not known[crs]:
+            what = f"{crs}, which PROJ does not know" if crs else "none with an EPSG code"
+            findings.append(Finding(image.file_name, "G01", f"its reference system is {what}"))
+            continue
+        affine = Affine(*geo.transform)
+        width, height = image.size
+        corners = affine.apply(np.array([[0, 0], [width, 0], [width, height], [0, height]], float))
+        pixel = abs(affine.determinant) ** 0.5
+        places.append(_Place(order, image.file_name, image.size, affine, crs, corners, pixel))
+    return places, findings
+
+
+def _by_system(places: Sequence[_Place]) -> dict[str, list[_Place]]:
+    groups: dict[str, list[_Place]] = {}
+    for place in places:
+        groups.setdefault(place.crs, []).append(place)
+    return groups
+
+
+def _corners(places: Sequence[_Place]) -> Floats:
+    return np.concatenate([place.corners for place in places])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Features:
+    """The features of a layer in the reference system of some images.
+
+    Attributes:
+        shapes: `(N,)`; None where there is no geometry, or the system does not reach.
+        tree: of the shapes.
+        are_points: `(N,)`.
+        point_size: px; 0 if points are rejected.
+    """
+
+    layer: VectorLayer
+    shapes: Objects
+    tree: Any
+    are_points: Bools
+    point_size: float
+
+    @classmethod
+    def moved(
+        cls, layer: VectorLayer, way: Reprojection, pixel: float, point_size: float | None
+    ) -> _Features:
+        """Into the system of images whose smallest pixel has the side `pixel`."""
+        shapes = _densified(layer.shapes, way, pixel)
+        if way.transformer is not None:
+            shapes = shapely.transform(shapes, way.apply)
+        finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+        shapes = shapes.copy()
+        shapes[~finite] = None
+        tree = shapely.STRtree(shapes)
+        return cls(layer, shapes, tree, _are_points(shapes), point_size or 0.0)
+
+    def within(self, place: _Place) -> tuple[Ints, Objects]:
+        """`(K,)` the features that show in an image, and their shapes in its pixels."""
+        width, height = place.size
+        reach = self.point_size / 2
+        around = shapely.box(-reach, -reach, width + reach, height + reach)
+        near = np.sort(self.tree.query(shapely.transform(around, place.affine.apply)))
+        shapes = shapely.transform(self.shapes[near], place.affine.pixels)
+        bounds = shapely.bounds(shapes)
+        bounds[self.are_points[near]] += [-reach, -reach, reach, reach]
+        shown = _shown(shapes, bounds, place.size)
+        return near[shown], shapes[shown]
+
+    def annotated(self, place: _Place, found: Ints, shapes: Objects) -> AnnotatedImage:
+        """An image with the features that show in it, in the order of the file."""
+        image = AnnotatedImage(place.name, place.size)
+        valid = shapely.is_valid(shapes).tolist()
+        for k, shape, plain in zip(found.tolist(), shapes, valid, strict=True):
+            try:
+                image.annotations.append(self._annotation(k, shape))
+            except InvalidAnnotation as error:
+                image.findings.append(self._finding(k, error.code, error.message))
+                continue
+            if not plain:
+                image.findings.append(self._finding(k, "L09", CROSSING))
+        image.findings[:] = condensed(image.findings)
+        return image
+
+    def _finding(self, k: int, code: str, message: str) -> Finding:
+        return Finding(self.layer.path, code, f"feature {self.layer.fids[k]}: {message}")
+
+    def _annotation(self, k: int, shape: shapely.Geometry) -> Annotation:
+        """Feature `k` as an object, its shape in pixels.
+
+        Raises:
+            InvalidAnnotation: it has no class, or is neither an outline nor, with a size, a point.
+        """
+        name = self.layer.classes[k]
+        id = int(self.layer.fids[k])
+        if name is None:
+            raise InvalidAnnotation("L04", "no class: its field is empty")
+        if not self.are_points[k]:
+            return Annotation(id, category_id=name, segmentation=segmentation(shape), index=k)
+        return Annotation(id, category_id=name, bbox=self._box(shape), index=k)
+
+    def _box(self, point: shapely.Geometry) -> list[float]:
+        """COCO's `bbox` around a point."""
+        side = self.point_size
+        if not side:
+            raise InvalidAnnotation("L03", "a point; --point-size PX makes a box of it")
+        points = shapely.get_coordinates(point)
+        if len(points) != 1:
+            raise InvalidAnnotation("L03", f"a MultiPoint of {len(points)} points, expected one")
+        x, y = (points[0] - side / 2).tolist()
+        return [x, y, side, side]
+
+
+def _shown(shapes: Objects, bounds: Floats, size: tuple[int, int]) -> Bools:
+    """`(N,)` True where a shape shows in an image: by its bounds, and for an outline across the
+    border by its area inside.
+    """
+    left, top, right, bottom = bounds.T
+    shown = (right > 0) & (bottom > 0) & (left < size[0]) & (top < size[1])
+    inside = (left >= 0) & (top >= 0) & (right <= size[0]) & (bottom <= size[1])
+    kinds = shapely.get_type_id(shapes)
+    areal = (kinds == POLYGON) | (kinds == MULTIPOLYGON)
+    across = np.flatnonzero(shown & ~inside & areal)
+    rings = Rings.from_geometry(shapes[across])
+    clear = ~polygons.tangled(rings)  # the others are rejected later, by name
+    across = across[clear]
+    if len(across):
+        frame = np.full(len(across), shapely.box(0, 0, *size))
+        shown[across] = overlay.common_area(rings.take(clear).geometry(), frame) > 0
+    return np.asarray(shown)
+
+
+def _densified(shapes: Objects, way: Reprojection, pixel: float) -> Objects:
+    """The shapes with more points on edges that are curves in the image.
+
+    A straight edge of degrees is none of metres, but those of objects are so short that it does
+    not show: 100 m at 45 degrees north bend by 0.2 mm. Only edges that bend by more than BEND get
+    more points, so a rectangle keeps its four corners.
+    """
+    if way.transformer is None:
+        return shapes
+    points, owner = shapely.get_coordinates(shapes, return_index=True)
+    moved = way.apply(points)
+    with np.errstate(invalid="ignore"):
+        length = np.hypot(*np.diff(moved, axis=0).T)
+    edges = np.flatnonzero((np.diff(owner) == 0) & (length > LONG * pixel) & np.isfinite(length))
+    middle = way.apply((points[edges] + points[edges + 1]) / 2)
+    straight = (moved[edges] + moved[edges + 1]) / 2
+    bend = np.hypot(*(middle - straight).T) / pixel
+    bent = np.isfinite(bend) & (bend > BEND)
+    if not bent.any():
+        return shapes
+    pieces = np.minimum(np.ceil(np.sqrt(bend[bent] / BEND)), MOST_PIECES)
+    piece = np.hypot(*(points[edges + 1] - points[edges])[bent].T) / pieces
+    longest = np.full(len(shapes), np.inf)
+    np.minimum.at(longest, owner[edges[bent]], piece)
+    result = shapes.copy()
+    curved = np.isfinite(longest)
+    result[curved] = overlay.densified(shapes[curved], longest[curved])
+    return result
+
+
+def _inaccuracy(layer: VectorLayer, crs: str, way: Reprojection, pixel: float) -> list[Finding]:
+    """A finding if labels may lie beside their objects, and would not if PROJ had all its files."""
+    off = way.accuracy / (pixel * way.metres)
+    if not way.lacking or off <= 1:
+        return []
+    message = (
+        f"to {crs} within {way.accuracy:g} m ({off:.0f} px) only, as PROJ lacks "
+        f"{', '.join(way.lacking)}; save the file in {crs} with a GIS if labels are shifted"
+    )
+    return [Finding(layer.path, "G03", message)]
+
+
+def _left_over(layer: VectorLayer, met: Bools) -> list[Finding]:
+    """Findings for the features that lie in no image."""
+    absent = np.array([shape is None or shape.is_empty for shape in layer.shapes], bool)
+    findings = []
+    if absent.any():
+        what = f"{absent.sum()} of {len(layer)} features have no geometry"
+        findings.append(Finding(layer.path, "L06", f"{what}: {_named(layer, absent)}"))
+    outside = ~met & ~absent
+    if outside.any():
+        what = f"{outside.sum()} of {len(layer)} features lie in no image"
+        findings.append(Finding(layer.path, "G02", f"{what}: {_named(layer, outside)}"))
+    return findings
+
+
+def _named(layer: VectorLayer, which: Bools) -> str:
+    """The numbers of the first of some features."""
+    numbers = layer.fids[which]
+    text = ", ".join(map(str, numbers[:FIRST].tolist()))
+    return f"feature {text}" + (", ..." if len(numbers) > FIRST else "")
+
+
+def _nowhere(layer: VectorLayer, places: Sequence[_Place], ways: dict[str, Reprojection]) -> str:
+    """Why no feature lies in any image: both extents, and whether x and y look swapped."""
+    features = _extent(shapely.get_coordinates(layer.shapes))
+    lines = []
+    swapped = False
+    for crs, group in _by_system(places).items():
+        corners = _corners(group)
+        there = _extent(ways[crs].back(corners))
+        lines.append(f"the images are in {crs} at {_range(_extent(corners))}")
+        if crs != layer.crs:
+            lines[-1] += f", which is {_range(there)} in {_short_crs(layer)}"
+        swapped |= _overlap(features[[1, 0, 3, 2]], there)
+    found = f"the features are in {_short_crs(layer)} at {_range(features)}"
+    message = f"{layer.path}: no feature lies in any image: {found}; {'; '.join(lines[:FIRST])}"
+    if swapped:
+        message += "; x and y of the features seem to be swapped"
+    return message
+
+
+def _short_crs(layer: VectorLayer) -> str:
+    return layer.crs if len(layer.crs) < 20 else "the file's system"
+
+
+def _extent(points: Floats) -> Floats:
+    """`(4,)` xyxy around the finite ones of `(N, 2)` points; NaN if there are none."""
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return np.full(4, np.nan)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _overlap(one: Floats, other: Floats) -> bool:
+    return bool((one[:2] <= other[2:]).all() and (other[:2] <= one[2:]).all())
+
+
+def _range(extent: Floats) -> str:
+    x0, y0, x1, y1 = extent.tolist()
+    return f"x {x0:.8g} to {x1:.8g}, y {y0:.8g} to {y1:.8g}"
+
+
+def _said(layer: VectorLayer) -> str:
+    """What was read, and where the classes come from."""
+    names = {name for name in layer.classes if name is not None}
+    what = f"{len(layer)} features of layer {layer.name} in {layer.path}"
+    if names == {layer.name}:
+        fields = ", ".join(layer.fields[: vectors.MAX_NAMED]) or "none"
+        return f"{what}: one class, {layer.name} (--class-field takes one of: {fields})"
+    return f"{what}: {len(names)} classes"

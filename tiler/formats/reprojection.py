@@ -1,0 +1,134 @@
+"""Points from one reference system into another, by PROJ (the extra `gis`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.errors import TilerError
+
+if TYPE_CHECKING:
+    from tiler.types import Floats
+
+DEGREES = "OGC:CRS84"  # longitude and latitude
+EARTH = 6_371_000.0  # m, its mean radius
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reprojection:
+    """The way from one reference system to another.
+
+    x is east and y north in both (longitude, latitude), as GIS files and GeoTIFF have them whatever
+    a system's own order is.
+
+    Attributes:
+        accuracy: m; 0 if the systems differ by a formula only, NaN if it is not known.
+        lacking: names of the grids, not installed, by which it would be more accurate.
+        metres: length of the target's unit.
+        transformer: pyproj's; None if the systems are the same.
+    """
+
+    accuracy: float
+    lacking: tuple[str, ...]
+    metres: float
+    transformer: Any
+
+    def apply(self, points: Floats) -> Floats:
+        """`(N, 2)` points in the target system; not finite where it does not reach."""
+        return self._moved(points, "FORWARD")
+
+    def back(self, points: Floats) -> Floats:
+        """`(N, 2)` points of the target system in the source's."""
+        return self._moved(points, "INVERSE")
+
+    def _moved(self, points: Floats, direction: str) -> Floats:
+        if self.transformer is None:
+            return points
+        x, y = self.transformer.transform(points[:, 0], points[:, 1], direction=direction)
+        return np.stack([x, y], axis=-1)
+
+
+def between(source: str, target: str, corners: Floats) -> Reprojection:
+    """The most accurate way that needs no file which is not installed.
+
+    Args:
+        source, target: EPSG codes or well-known text.
+        corners: `(N, 2)` points around the area of interest, in the target system.
+
+    Raises:
+        TilerError: a system is unknown, or no way is known that is better than a guess.
+
+    >>> same = between("EPSG:32633", "EPSG:32633", np.array([[4e5, 5e6]]))  # doctest: +SKIP
+    >>> same.apply(np.array([[4e5, 5e6]])).tolist()  # doctest: +SKIP
+    [[400000.0, 5000000.0]]
+    """
+    from pyproj.transformer import TransformerGroup
+
+    start, end = _horizontal(source), _horizontal(target)
+    metres = _unit(end)
+    if start == end:
+        return Reprojection(0.0, (), metres, None)
+    group = TransformerGroup(
+        start, end, always_xy=True, area_of_interest=_area(end, corners), allow_ballpark=False
+    )
+    if not group.transformers:
+        raise TilerError(
+            f"no transformation from {_named(start)} to {_named(end)} is known; save the file in "
+            f"{_named(end)} with a GIS"
+        )
+    best = group.transformers[0]
+    lacking: tuple[str, ...] = ()
+    if not group.best_available and group.unavailable_operations:
+        grids = group.unavailable_operations[0].grids
+        lacking = tuple(grid.short_name for grid in grids if not grid.available)
+    accuracy = best.accuracy if best.accuracy >= 0 else np.nan
+    return Reprojection(accuracy, lacking, metres, best)
+
+
+def known(crs: str) -> bool:
+    """Whether PROJ knows a reference system."""
+    try:
+        _horizontal(crs)
+    except TilerError:
+        return False
+    return True
+
+
+def _horizontal(crs: str) -> Any:
+    """A reference system without its heights."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        system = CRS.from_user_input(crs).to_2d()
+    except CRSError:
+        raise TilerError(f"{crs[:100]} is no reference system that PROJ knows") from None
+    if not system.axis_info:
+        raise TilerError(f"{crs[:100]} is a reference system without axes")
+    return system
+
+
+def _named(crs: Any) -> str:
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.name)
+
+
+def _unit(crs: Any) -> float:
+    """m; of degrees at the equator."""
+    factor = float(crs.axis_info[0].unit_conversion_factor)  # to m, or to radians
+    return factor * EARTH if crs.is_geographic else factor
+
+
+def _area(crs: Any, corners: Floats) -> Any:
+    """The area of interest as pyproj has it; None if it has no bounds in degrees."""
+    from pyproj import Transformer
+    from pyproj.aoi import AreaOfInterest
+
+    to_degrees = Transformer.from_crs(crs, DEGREES, always_xy=True)
+    x, y = to_degrees.transform(corners[:, 0], corners[:, 1])
+    bounds = np.array([x.min(), y.min(), x.max(), y.max()])
+    if not np.isfinite(bounds).all():
+        return None
+    return AreaOfInterest(*bounds.tolist())

@@ -1,0 +1,301 @@
+"""Vector files of a GIS: GeoPackage, GeoJSON and Shapefile, read by GDAL (the extra `gis`).
+
+GDAL recognises formats by content, and some name other files, servers or commands. So the content
+is looked at first: nothing but a local file of these three formats comes before GDAL.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiler.errors import TilerError, did_you_mean
+from tiler.findings import Finding, condensed, short
+from tiler.formats.text_files import lenient_text, open_regular, reason, without_bom
+from tiler.lazy import shapely
+
+if TYPE_CHECKING:
+    from tiler.types import Ints, Objects
+
+SUFFIXES = (".gpkg", ".geojson", ".json", ".shp")
+EXPECTED = "a GeoPackage (.gpkg), GeoJSON (.geojson) or Shapefile (.shp)"
+MAX_BYTES = 16_000_000_000
+HEAD = 64  # bytes that tell the format
+MAGIC = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a"}
+DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
+BESIDE = (".dbf", ".shx", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".idm", ".ind")  # a .shp
+UNSAVED = ("-wal", "-journal")  # what SQLite has not yet written into a .gpkg
+MAX_NAMED = 20  # names in a message
+# Warnings of GDAL about what is read rightly: heights and measures are left out, rings are closed,
+# and a number that two features share is replaced in one of them
+RIGHTLY_READ = ("Measured (M) geometry", "Non closed ring", "Several features with id")
+
+VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' AND name LIKE 'gpkg_%'"
+TABLES = """
+    SELECT layers.table_name FROM gpkg_geometry_columns AS layers JOIN sqlite_master AS master
+    ON lower(master.name) = lower(layers.table_name)
+    WHERE master.type = 'table' AND master.sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY layers.rowid
+"""
+
+TEXT, WHOLE, REAL = "OFTString", ("OFTInteger", "OFTInteger64"), "OFTReal"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorLayer:
+    """The features of one layer, in the order of the file.
+
+    Attributes:
+        path: the name of the file in findings.
+        name: of the layer.
+        crs: the reference system of the coordinates, as an EPSG code or well-known text.
+        shapes: `(N,)` shapely geometries of two dimensions; None where a feature has none.
+        fids: `(N,)` the numbers by which a GIS shows the features.
+        classes: the class of each; None where a feature names none.
+        fields: the names of all fields.
+        findings: what GDAL warned of.
+    """
+
+    path: str
+    name: str
+    crs: str
+    shapes: Objects
+    fids: Ints
+    classes: Sequence[str | None]
+    fields: tuple[str, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.fids)
+
+
+def missing() -> bool:
+    """Whether a library of the extra `gis` is not installed."""
+    return find_spec("pyogrio") is None or find_spec("pyproj") is None
+
+
+def read(path: Path, class_field: str = "", layer: str = "") -> VectorLayer:
+    """A layer of a vector file.
+
+    Args:
+        class_field: the field with the class of each feature; "": the layer is one class.
+        layer: needed if the file has several.
+
+    Raises:
+        TilerError: not such a file, no such layer or field, no features, or no reference system.
+    """
+    if missing():
+        raise TilerError(f"{path}: reading it needs pip install 'tilestitch[gis]'")
+    path = path.absolute()
+    suffix = path.suffix.lower()
+    _require_format(path, suffix)
+    target, options = str(path), {}
+    names = []
+    if suffix == ".gpkg":
+        _require_saved(path)
+        names = _tables(path)
+        options["IMMUTABLE"] = "YES"  # SQLite creates no files beside it
+    elif suffix == ".shp":
+        _require_regular_parts(path)
+    else:
+        target = f"GeoJSON:{path}"  # not one of the other formats that JSON may be
+    with _gdal(path) as (library, warned):
+        if suffix != ".gpkg":
+            names = [str(name) for name, _ in library.list_layers(target)]
+        name = _layer_name(names, layer, path)
+        about = library.read_info(target, layer=name, **options)
+        _require_driver(about, suffix, path)
+        fields = tuple(map(str, about["fields"]))
+        _require_field(fields, class_field, f"{path}, layer {name}")
+        columns = [class_field] if class_field else []
+        meta, fids, wkb, values = library.raw.read(
+            target, layer=name, columns=columns, force_2d=True, return_fids=True, **options
+        )
+    if not len(fids):
+        raise TilerError(f"{path}: layer {name} has no features")
+    crs = _known_crs(meta["crs"], path)
+    shapes = shapely.from_wkb(wkb, on_invalid="fix")  # closes rings
+    classes: list[str | None] = [name] * len(fids)
+    if class_field:
+        classes = _classes(values[0], meta, f"{path}: field {class_field}")
+    findings = condensed(Finding(path.name, "G04", text) for text in dict.fromkeys(warned))
+    return VectorLayer(path.name, name, crs, shapes, fids, classes, fields, findings)
+
+
+def _require_format(path: Path, suffix: str) -> None:
+    """Check that a file is what its suffix says."""
+    if suffix not in SUFFIXES:
+        raise TilerError(f"{path}: expected {EXPECTED}; a GIS exports any layer as GeoPackage")
+    if "!" in str(path):  # the library takes what is before it for an archive
+        raise TilerError(f"{path}: a path with '!' in it cannot be given to GDAL; rename it")
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(HEAD)
+    except FileNotFoundError:
+        raise TilerError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TilerError(f"{path}: cannot be read: {reason(error)}") from None
+    if size > MAX_BYTES:
+        raise TilerError(f"{path}: more than {MAX_BYTES} bytes")
+    magic = MAGIC.get(suffix, b"{")
+    if suffix not in MAGIC:
+        head = without_bom(head).lstrip()
+    if not head.startswith(magic):
+        raise TilerError(f"{path}: its content is not that of a {suffix} file: {short(head[:16])}")
+
+
+def _require_saved(path: Path) -> None:
+    """Reject a GeoPackage that another program has not finished writing."""
+    for ending in UNSAVED:
+        beside = path.with_name(path.name + ending)
+        try:
+            unsaved = beside.stat().st_size > 0
+        except OSError:
+            continue
+        if unsaved:
+            message = f"{path}: {beside.name} holds changes that are not in it yet"
+            raise TilerError(f"{message}; close it in the program that has it open")
+
+
+def _tables(path: Path) -> list[str]:
+    """The layers of a GeoPackage that are tables. Views are none: they run code when they are read.
+
+    Raises:
+        TilerError: the file is no GeoPackage, or its own lists are views.
+    """
+    address = f"{path.as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.text_factory = lenient_text
+            views = database.execute(VIEWS).fetchall()
+            if views:
+                raise TilerError(f"{path}: {views[0][0]} is a view, expected a table")
+            return [str(name) for (name,) in database.execute(TABLES)]
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # its messages may hold any bytes
+        raise TilerError(f"{path}: not a GeoPackage: {error}") from None
+
+
+def _require_regular_parts(path: Path) -> None:
+    """Reject a Shapefile of which a part is no file: GDAL would wait for a fifo."""
+    for suffix in BESIDE:
+        for part in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
+            if not os.path.lexists(part):
+                continue
+            try:
+                open_regular(part).close()
+            except OSError as error:
+                raise TilerError(f"{part}: cannot be read: {reason(error)}") from None
+
+
+@contextmanager
+def _gdal(path: Path) -> Iterator[tuple[Any, list[str]]]:
+    """The library, and a list that its warnings are written to; its errors become ours."""
+    import pyogrio
+
+    warned: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield pyogrio, warned
+            texts = [_short_line(str(each.message)) for each in caught]
+            warned += [text for text in texts if not text.startswith(RIGHTLY_READ)]
+    except (RuntimeError, ValueError, pyogrio._err.CPLE_BaseError) as error:
+        message = str(error).split("; It might help")[0]
+        raise TilerError(f"{path}: cannot be read: {_short_line(message)}") from None
+
+
+def _short_line(text: str) -> str:
+    """The beginning of a message of another library."""
+    return " ".join(text.split())[:300]
+
+
+def _layer_name(names: list[str], wanted: str, path: Path) -> str:
+    """The layer to read: the one asked for, or the only one."""
+    if wanted in names:
+        return wanted
+    found = _listed(names)
+    if wanted:
+        raise TilerError(f"--layer {wanted}: {path} has {found}{did_you_mean(wanted, names)}")
+    if not names:
+        raise TilerError(f"{path}: no table has geometry")
+    if len(names) > 1:
+        raise TilerError(f"{path} has several layers, choose one by --layer: {found}")
+    return names[0]
+
+
+def _require_driver(about: dict[str, Any], suffix: str, path: Path) -> None:
+    expected = DRIVERS.get(suffix, "GeoJSON")
+    found = about["driver"]
+    if found != expected:
+        raise TilerError(f"{path}: GDAL reads it as {found}, expected {expected}")
+
+
+def _require_field(fields: tuple[str, ...], wanted: str, where: str) -> None:
+    if wanted and wanted not in fields:
+        hint = did_you_mean(wanted, fields)
+        raise TilerError(f"--class-field {wanted}: {where} has {_listed(fields)}{hint}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED]) or "none"
+    if len(names) > MAX_NAMED:
+        shown += f" and {len(names) - MAX_NAMED} more"
+    return shown
+
+
+def _known_crs(crs: str | None, path: Path) -> str:
+    """The reference system; GDAL names those of a GeoPackage that are none `Undefined ...`."""
+    if crs and '["Undefined ' not in crs:
+        return crs
+    message = f"{path}: no reference system (CRS), so its place in the images is unknown"
+    raise TilerError(f"{message}; set it in a GIS and save the file again")
+
+
+def _classes(values: Any, meta: dict[str, Any], where: str) -> list[str | None]:
+    """The class of each feature: its text, or its whole number as text.
+
+    Raises:
+        TilerError: the field holds something else.
+    """
+    (kind,), (subtype,) = meta["ogr_types"], meta["ogr_subtypes"]
+    if kind == TEXT:
+        names = [_text(value) for value in values]
+        return _as_utf8(names) if meta["encoding"] == "ISO-8859-1" else names
+    if kind not in (*WHOLE, REAL) or subtype == "OFSTBoolean":
+        raise TilerError(f"{where} holds {kind} {subtype}, expected text or whole numbers")
+    if kind in WHOLE and values.dtype.kind == "i":
+        return list(map(str, values.tolist()))
+    numbers = np.asarray(values, np.float64)  # NaN where there is none
+    broken = np.isfinite(numbers) & (numbers != np.floor(numbers))
+    if broken.any():
+        found = numbers[broken][0]
+        raise TilerError(f"{where} holds {found:g}, expected text or whole numbers")
+    return [f"{number:.0f}" if np.isfinite(number) else None for number in numbers.tolist()]
+
+
+def _text(value: Any) -> str | None:
+    """A name without spaces around it; None if nothing is left."""
+    return str(value).strip() or None if value is not None else None
+
+
+def _as_utf8(names: list[str | None]) -> list[str | None]:
+    """Names of a Shapefile that does not say its encoding, which GDAL takes for Latin-1.
+
+    Most are in UTF-8 all the same; if all are, as only UTF-8 is by its form, they are read so.
+
+    >>> _as_utf8(["Ã¤", "oak", None]), _as_utf8(["ä", "Ã¤"])
+    (['ä', 'oak', None], ['ä', 'Ã¤'])
+    """
+    try:
+        return [name and name.encode("latin-1").decode("utf-8") for name in names]
+    except UnicodeError:
+        return names
