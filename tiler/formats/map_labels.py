@@ -30,6 +30,7 @@ POINT, POLYGON, MULTIPOINT, MULTIPOLYGON = 0, 3, 4, 6  # shapely's type ids
 FIRST = 5  # features that a message names
 LONG = 64  # px; a straight edge no longer than this is straight in any reference system
 BEND = 0.1  # px that an edge may lie beside the curve that it is in the image's system
+SPECK = 1e-3  # px²; an outline that shows less of itself only touches the image
 MOST_PIECES = 1000  # of one edge
 CROSSING = "its outline crosses or touches itself; read by the even-odd rule"
 
@@ -96,7 +97,8 @@ def placed(
     _require_objects(layer, point_size)
     places, findings = _places(images)
     if not places:
-        raise TilerError(f"{layer.path}: no image has a place on the map; {findings[0]}")
+        first = f"; {findings[0]}" if findings else ""
+        raise TilerError(f"{layer.path}: no image has a place on the map{first}")
     result: dict[int, AnnotatedImage] = {}
     met = np.zeros(len(layer), bool)
     ways: dict[str, Reprojection] = {}
@@ -162,7 +164,7 @@ def _places(images: Sequence[MapImage]) -> tuple[list[_Place], list[Finding]]:
         if crs not in known:
             known[crs] = bool(crs) and reprojection.known(crs)
         if not known[crs]:
-            what = f"{crs}, which PROJ does not know" if crs else "none with an EPSG code"
+            what = f"{crs}, which PROJ cannot place" if crs else "none with an EPSG code"
             findings.append(Finding(image.file_name, "G01", f"its reference system is {what}"))
             continue
         affine = Affine(*geo.transform)
@@ -286,7 +288,7 @@ def _shown(shapes: Objects, bounds: Floats, size: tuple[int, int]) -> Bools:
     across = across[clear]
     if len(across):
         frame = np.full(len(across), shapely.box(0, 0, *size))
-        shown[across] = overlay.common_area(rings.take(clear).geometry(), frame) > 0
+        shown[across] = overlay.common_area(rings.take(clear).geometry(), frame) > SPECK
     return np.asarray(shown)
 
 

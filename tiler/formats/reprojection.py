@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,12 @@ def between(source: str, target: str, corners: Floats) -> Reprojection:
     metres = _unit(end)
     if start == end:
         return Reprojection(0.0, (), metres, None)
-    group = TransformerGroup(
-        start, end, always_xy=True, area_of_interest=_area(end, corners), allow_ballpark=False
-    )
+    area = _area(end, corners)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a better way, see `lacking`
+        group = TransformerGroup(
+            start, end, always_xy=True, area_of_interest=area, allow_ballpark=False
+        )
     if not group.transformers:
         raise TilerError(
             f"no transformation from {_named(start)} to {_named(end)} is known; save the file in "
@@ -88,9 +92,9 @@ def between(source: str, target: str, corners: Floats) -> Reprojection:
 
 
 def known(crs: str) -> bool:
-    """Whether PROJ knows a reference system."""
+    """Whether PROJ knows where on earth the coordinates of a reference system are."""
     try:
-        _horizontal(crs)
+        _to_degrees(_horizontal(crs))
     except TilerError:
         return False
     return True
@@ -121,13 +125,22 @@ def _unit(crs: Any) -> float:
     return factor * EARTH if crs.is_geographic else factor
 
 
+def _to_degrees(crs: Any) -> Any:
+    """pyproj's transformer to longitude and latitude, roughly."""
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        return Transformer.from_crs(crs, DEGREES, always_xy=True)
+    except ProjError:
+        raise TilerError(f"{_named(crs)} has no place on earth that PROJ knows") from None
+
+
 def _area(crs: Any, corners: Floats) -> Any:
     """The area of interest as pyproj has it; None if it has no bounds in degrees."""
-    from pyproj import Transformer
     from pyproj.aoi import AreaOfInterest
 
-    to_degrees = Transformer.from_crs(crs, DEGREES, always_xy=True)
-    x, y = to_degrees.transform(corners[:, 0], corners[:, 1])
+    x, y = _to_degrees(crs).transform(corners[:, 0], corners[:, 1])
     bounds = np.array([x.min(), y.min(), x.max(), y.max()])
     if not np.isfinite(bounds).all():
         return None

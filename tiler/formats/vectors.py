@@ -122,7 +122,8 @@ def read(path: Path, class_field: str = "", layer: str = "") -> VectorLayer:
     if not len(fids):
         raise TilerError(f"{path}: layer {name} has no features")
     crs = _known_crs(meta["crs"], path)
-    shapes = shapely.from_wkb(wkb, on_invalid="fix")  # closes rings
+    with np.errstate(invalid="ignore"):  # of coordinates that are NaN
+        shapes = shapely.from_wkb(wkb, on_invalid="fix")  # closes rings
     classes: list[str | None] = [name] * len(fids)
     if class_field:
         classes = _classes(values[0], meta, f"{path}: field {class_field}")
