@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from tiler.errors import TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import reprojection, vectors
 from tiler.formats.affine import Affine
-from tiler.formats.annotated import AnnotatedImage, segmentation
+from tiler.formats.annotated import AnnotatedImage, segmentations
 from tiler.formats.coco import Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.geometry import overlay, polygons
+from tiler.geometry.overlay import MULTIPOLYGON, POLYGON
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tiler.formats.vectors import VectorLayer
     from tiler.types import Bools, Floats, Ints, Objects
 
-POINT, POLYGON, MULTIPOINT, MULTIPOLYGON = 0, 3, 4, 6  # shapely's type ids
+POINT, MULTIPOINT = 0, 4  # shapely's type ids
 FIRST = 5  # features that a message names
 LONG = 64  # px; a straight edge no longer than this is straight in any reference system
 BEND = 0.1  # px that an edge may lie beside the curve that it is in the image's system
@@ -233,12 +234,12 @@ class _Features:
         """An image with the features that show in it, in the order of the file."""
         image = AnnotatedImage(place.name, place.size)
         valid = shapely.is_valid(shapes).tolist()
-        for k, shape, plain in zip(found.tolist(), shapes, valid, strict=True):
-            try:
-                image.annotations.append(self._annotation(k, shape))
-            except InvalidAnnotation as error:
-                image.findings.append(self._finding(k, error.code, error.message))
+        objects = self._objects(found, shapes)
+        for k, given, plain in zip(found.tolist(), objects, valid, strict=True):
+            if isinstance(given, InvalidAnnotation):
+                image.findings.append(self._finding(k, given.code, given.message))
                 continue
+            image.annotations.append(given)
             if not plain:
                 image.findings.append(self._finding(k, "L09", CROSSING))
         image.findings[:] = condensed(image.findings)
@@ -247,28 +248,32 @@ class _Features:
     def _finding(self, k: int, code: str, message: str) -> Finding:
         return Finding(self.layer.path, code, f"feature {self.layer.fids[k]}: {message}")
 
-    def _annotation(self, k: int, shape: shapely.Geometry) -> Annotation:
-        """Feature `k` as an object, its shape in pixels.
-
-        Raises:
-            InvalidAnnotation: it has no class, or is neither an outline nor, with a size, a point.
+    def _objects(self, found: Ints, shapes: Objects) -> Iterator[Annotation | InvalidAnnotation]:
+        """Each feature as an object, or why it is none: it has no class, or is neither an outline
+        nor, with a size, a point.
         """
-        name = self.layer.classes[k]
-        id = int(self.layer.fids[k])
-        if name is None:
-            raise InvalidAnnotation("L04", "no class: its field is empty")
-        if not self.are_points[k]:
-            return Annotation(id, category_id=name, segmentation=segmentation(shape), index=k)
-        return Annotation(id, category_id=name, bbox=self._box(shape), index=k)
+        outlines = segmentations(shapes)
+        for k, shape, outline in zip(found.tolist(), shapes, outlines, strict=True):
+            name = self.layer.classes[k]
+            id = int(self.layer.fids[k])
+            where = self._box(shape) if self.are_points[k] else outline
+            if name is None:
+                yield InvalidAnnotation("L04", "no class: its field is empty")
+            elif isinstance(where, InvalidAnnotation):
+                yield where
+            elif self.are_points[k]:
+                yield Annotation(id, category_id=name, bbox=where, index=k)
+            else:
+                yield Annotation(id, category_id=name, segmentation=where, index=k)
 
-    def _box(self, point: shapely.Geometry) -> list[float]:
+    def _box(self, point: shapely.Geometry) -> list[float] | InvalidAnnotation:
         """COCO's `bbox` around a point."""
         side = self.point_size
         if not side:
-            raise InvalidAnnotation("L03", "a point; --point-size PX makes a box of it")
+            return InvalidAnnotation("L03", "a point; --point-size PX makes a box of it")
         points = shapely.get_coordinates(point)
         if len(points) != 1:
-            raise InvalidAnnotation("L03", f"a MultiPoint of {len(points)} points, expected one")
+            return InvalidAnnotation("L03", f"a MultiPoint of {len(points)} points, expected one")
         x, y = (points[0] - side / 2).tolist()
         return [x, y, side, side]
 

@@ -46,7 +46,7 @@ TABLES = """
     WHERE master.type = 'table' AND master.sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY layers.rowid
 """
 
-TEXT, WHOLE, REAL = "OFTString", ("OFTInteger", "OFTInteger64"), "OFTReal"
+NUMBERS = ("int", "uint", "float")  # types of fields
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,20 +267,18 @@ def _classes(values: Any, meta: dict[str, Any], where: str) -> list[str | None]:
     Raises:
         TilerError: the field holds something else.
     """
-    (kind,), (subtype,) = meta["ogr_types"], meta["ogr_subtypes"]
-    if kind == TEXT:
+    kind = str(meta["dtypes"][0])  # of the field; `values` are floats also where one has no number
+    if kind == "object" and all(isinstance(value, str | None) for value in values):
         names = [_text(value) for value in values]
         return _as_utf8(names) if meta["encoding"] == "ISO-8859-1" else names
-    if kind not in (*WHOLE, REAL) or subtype == "OFSTBoolean":
-        raise TilerError(f"{where} holds {kind} {subtype}, expected text or whole numbers")
-    if kind in WHOLE and values.dtype.kind == "i":
+    if not kind.startswith(NUMBERS):
+        raise TilerError(f"{where} holds {kind}, expected text or whole numbers")
+    if values.dtype.kind in "iu":
         return list(map(str, values.tolist()))
-    numbers = np.asarray(values, np.float64)  # NaN where there is none
-    broken = np.isfinite(numbers) & (numbers != np.floor(numbers))
+    broken = np.isfinite(values) & (values != np.floor(values))
     if broken.any():
-        found = numbers[broken][0]
-        raise TilerError(f"{where} holds {found:g}, expected text or whole numbers")
-    return [f"{number:.0f}" if np.isfinite(number) else None for number in numbers.tolist()]
+        raise TilerError(f"{where} holds {values[broken][0]:g}, expected text or whole numbers")
+    return [f"{value:.0f}" if np.isfinite(value) else None for value in values.tolist()]
 
 
 def _text(value: Any) -> str | None:
