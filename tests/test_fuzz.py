@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiler.errors import SourceRefused, TilerError
-from tiler.formats import coco, dataset_yaml, plain_yaml, trainer_rules, yolo
+from tiler.formats import annotated, coco, dataset_yaml, plain_yaml, trainer_rules, yolo
 from tiler.types import TASKS
 
 pytestmark = pytest.mark.slow
@@ -321,9 +321,9 @@ def test_coco_files(tmp_path, batch):
                 task, len(found.names), (found.kpt_shape or (2, 3)) if task == "pose" else None
             )
             for picture in found.images:
-                given = (picture.annotations, found.classes, spec, "f.json")
+                given = (picture.annotations, spec, "f.json")
                 instances, ignored, findings = only_promised(
-                    lambda given=given: coco.instances(*given), data
+                    lambda given=given: annotated.instances(*given), data
                 )
                 assert_sound(instances, findings, data)
                 assert np.isfinite(ignored.coords).all(), data

@@ -11,7 +11,9 @@ from itertools import chain
 from pathlib import Path
 
 from tiler.datasets import labels, tasks
-from tiler.datasets.sources import Dataset, Source, find, label_path, opened
+from tiler.datasets.dataset import Dataset, Source, label_path
+from tiler.datasets.image_files import opened
+from tiler.datasets.opening import find
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest, yolo
@@ -55,15 +57,11 @@ class _CheckJob:
 
     Attributes:
         spec: what label rows mean.
-        classes: of a COCO dataset, the class of each category id.
-        coco_name: its file.
         pages: the number of pages of a TIFF, where they are the bands of one image; else 0.
     """
 
     root: Path
     spec: yolo.Spec
-    classes: dict[int, int] | None
-    coco_name: str
     max_pixels: int | None
     pages: int
 
@@ -104,7 +102,7 @@ def check(
         TilerError: the dataset cannot be read at all.
     """
     chosen = CheckOptions.of(options)
-    dataset = find(Path(data), None if images is None else Path(images))
+    dataset = find(Path(data), None if images is None else Path(images), chosen)
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     findings = list(dataset.findings)
@@ -123,8 +121,7 @@ def check(
 def _job(dataset: Dataset, task: Task, max_pixels: int | None) -> _CheckJob:
     kpt_shape = dataset.kpt_shape if task == "pose" else None
     spec = yolo.Spec(task, len(dataset.names), kpt_shape)
-    classes = None if dataset.coco is None else dataset.coco.classes
-    return _CheckJob(dataset.root, spec, classes, dataset.file.name, max_pixels, dataset.pages)
+    return _CheckJob(dataset.root, spec, max_pixels, dataset.pages)
 
 
 def _checked(job: _CheckJob, sources: Sequence[Source], count: int) -> Iterator[_CheckedImage]:
@@ -189,17 +186,17 @@ def _of_header(job: _CheckJob, source: Source, header: Header) -> Iterator[Findi
 
 def _check_labels(job: _CheckJob, source: Source, header: Header, checked: _CheckedImage) -> None:
     """The labels of an image."""
-    file = labels.label_file(job.root, source, job.coco_name)
+    file = labels.label_file(job.root, source)
     if file.data is None:
         checked.findings.append(Finding(source.key, "P01", "no label file"))
-    read = labels.read(source, file, job.spec, job.classes, *header.size)
+    read = labels.read(source, file, job.spec, *header.size)
     checked.findings += read.findings
     checked.rows = len(read.instances) + read.refused
 
 
 def _shared_labels(dataset: Dataset) -> Iterator[Finding]:
     """Images that share a label file, since they differ in their suffix only."""
-    if dataset.coco is not None:
+    if dataset.kind != "YOLO":
         return
     owner: dict[str, str] = {}
     for source in dataset.sources:

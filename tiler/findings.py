@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,6 +26,8 @@ CODES: dict[str, tuple[Level, str]] = {
         "warning",
         "a split that the trainer does not need (test, minival) is missing or empty",
     ),
+    "Y06": ("error", "a split without any label file"),
+    "Y07": ("note", "read in another way than the format says, where only one way makes sense"),
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),
@@ -55,15 +57,18 @@ CODES: dict[str, tuple[Level, str]] = {
     "L13": ("error", "every row was rejected, so the image is not used as background"),
     "L14": ("note", "a region to be ignored (iscrowd, ignore)"),
     "L15": ("error", "an outline that crosses itself too often"),
-    "G01": ("error", "the image has no known place on the map, so labels of a GIS file miss it"),
-    "G02": ("warning", "features of a GIS file that lie in no image"),
-    "G03": ("warning", "reprojected less accurately than to a pixel, as PROJ lacks a file"),
-    "G04": ("warning", "what GDAL warned of when it read the labels"),
+    "G01": ("warning", "features of a GIS file that lie in no image"),
+    "G02": ("warning", "reprojected less accurately than to a pixel, as PROJ lacks a file"),
+    "G03": ("warning", "what GDAL warned of when it read the labels"),
     "P01": ("warning", "no label file: the image counts as background"),
     "P02": ("warning", "a label file without an image"),
     "P03": ("warning", "two images share one label file"),
     "P04": ("warning", "the same image is in two splits"),
     "P05": ("warning", "an image is listed twice"),
+    "P06": (
+        "error",
+        "an image without annotations, while annotations fit no image: not taken for background",
+    ),
     "D01": ("error", "a prediction file cannot be read"),
     "D02": ("error", "not a number"),
     "D03": ("error", "wrong number of values"),
@@ -159,6 +164,21 @@ def short(value: object) -> str:
     "['a', 'a', 'a', 'a', 'a', 'a', ...]"
     """
     return printable(reprlib.repr(value))[:100]
+
+
+def because(findings: Sequence[Finding], limit: int = 3) -> str:
+    """The first findings, as the reasons at the end of a message; "" if there are none.
+
+    >>> because([Finding("a.png", "I01", "cannot be opened")])
+    ': a.png: I01 cannot be opened'
+    """
+    if not findings:
+        return ""
+    reasons = "; ".join(str(finding) for finding in findings[:limit])
+    more = sum(finding.count for finding in findings[limit:])
+    if more:
+        reasons += f"; and {more} more"
+    return f": {reasons}"
 
 
 def together(findings: Iterable[Finding]) -> list[Finding]:

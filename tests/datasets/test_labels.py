@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tiler.datasets import labels
+from tiler.datasets.dataset import Source
 from tiler.datasets.labels import LabelFile
-from tiler.datasets.sources import Source
 from tiler.errors import SourceRefused
-from tiler.formats import coco, yolo
+from tiler.formats import yolo
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.yolo import Spec
 
 DETECT, SEGMENT, OBB = (Spec(task, 2) for task in ("detect", "segment", "obb"))
@@ -20,7 +21,7 @@ SOURCE = Source("images/a.jpg", "train")
 
 def read(text, spec=DETECT, width=100, height=100):
     data = text if isinstance(text, bytes) else text.encode()
-    return labels.read(SOURCE, LabelFile("labels/a.txt", data), spec, None, width, height)
+    return labels.read(SOURCE, LabelFile("labels/a.txt", data), spec, width, height)
 
 
 def said(found):
@@ -33,17 +34,17 @@ def said(found):
 def test_a_file_lies_where_the_trainer_looks_for_it(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_bytes(b"0 1")
-    assert labels.label_file(tmp_path, SOURCE, "") == LabelFile("labels/a.txt", b"0 1")
+    assert labels.label_file(tmp_path, SOURCE) == LabelFile("labels/a.txt", b"0 1")
     outside = Source(f"{tmp_path}/images/a.jpg", "train")
-    assert labels.label_file(tmp_path / "root", outside, "") == LabelFile(
+    assert labels.label_file(tmp_path / "root", outside) == LabelFile(
         f"{tmp_path}/labels/a.txt", b"0 1"
     )
 
 
 def test_no_file_is_background(tmp_path):
-    file = labels.label_file(tmp_path, SOURCE, "")
+    file = labels.label_file(tmp_path, SOURCE)
     assert file == LabelFile("labels/a.txt", None)
-    found = labels.read(SOURCE, file, DETECT, None, 100, 100)
+    found = labels.read(SOURCE, file, DETECT, 100, 100)
     assert (len(found.instances), len(found.ignored), found.findings, found.refused) == (
         0,
         0,
@@ -70,7 +71,7 @@ def place(path, kind):
 def test_an_image_is_rejected_if_its_label_file_is_not_a_file(tmp_path, kind):
     place(tmp_path / "labels/a.txt", kind)
     with pytest.raises(SourceRefused) as refused:
-        labels.label_file(tmp_path, SOURCE, "")
+        labels.label_file(tmp_path, SOURCE)
     assert (refused.value.code, refused.value.path) == ("L01", "labels/a.txt")
     assert "\n" not in str(refused.value)
 
@@ -80,7 +81,7 @@ def test_an_image_is_rejected_if_its_label_file_is_too_large(tmp_path, monkeypat
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_bytes(b"0 1 2")
     with pytest.raises(SourceRefused, match="more than 4 bytes"):
-        labels.label_file(tmp_path, SOURCE, "")
+        labels.label_file(tmp_path, SOURCE)
 
 
 tokens = st.sampled_from([b"0", b".5", b"x", b"\xe9", b"1e3"])
@@ -222,16 +223,17 @@ def test_a_file_of_rows_past_the_frame_is_not_parsed_for_each(monkeypatch):
 
 
 def entry(annotations, **given):
-    image = coco.CocoImage(**({"id": 1, "file_name": "a.jpg", "width": 100, "height": 80} | given))
+    image = AnnotatedImage("a.jpg", **({"size": (100, 80), "file": "f.json", "id": 1} | given))
     image.annotations = [
-        coco.Annotation(image_id=1, category_id=7, index=i, **a) for i, a in enumerate(annotations)
+        Annotation(image_id=1, category_id=7, class_id=0, index=i, **a)
+        for i, a in enumerate(annotations)
     ]
     return Source("a.jpg", "train", entry=image)
 
 
 def read_coco(annotations, spec=DETECT, size=(100, 80), **given):
     source = entry(annotations, **given)
-    return labels.read(source, labels.label_file(None, source, "f.json"), spec, {7: 0}, *size)
+    return labels.read(source, labels.label_file(None, source), spec, *size)
 
 
 def test_coco_annotations_are_read_cut_and_counted():
@@ -285,8 +287,6 @@ def test_a_mask_made_for_an_image_of_another_size_is_rejected():
 
 
 def test_the_words_of_a_coco_entry_change_with_its_annotations():
-    given = [
-        labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n), "f.json") for n in (0, 1, 1)
-    ]
+    given = [labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n)) for n in (0, 1, 1)]
     assert given[0].words() != given[1].words() == given[2].words()
     assert given[1].lines() is None

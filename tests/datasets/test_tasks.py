@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import SHARED
 from tests.strategies import quick
-from tiler.datasets import sources, tasks
+from tiler.datasets import tasks
+from tiler.datasets.dataset import Dataset, Source
+from tiler.datasets.opening import find
 from tiler.errors import TilerError
-from tiler.formats import coco, dataset_yaml
+from tiler.formats import dataset_yaml
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.types import TASKS
 
 DATA = SHARED / "data"
@@ -172,10 +175,9 @@ def test_missing_files_and_folders_decide_nothing(folder):
 # What the dataset says comes first
 
 
-def dataset(root, kpt_shape=None, coco_file=None):
-    return sources.Dataset(
-        root / "dataset.yaml", root, ("car",), [], (), [], kpt_shape, coco=coco_file
-    )
+def dataset(root, kpt_shape=None, kind="YOLO", entry=None):
+    sources = [] if entry is None else [Source("a.jpg", "train", entry=entry)]
+    return Dataset(root / "dataset.yaml", root, ("car",), sources, (), [], kpt_shape, kind=kind)
 
 
 def test_keypoints_mean_pose(tmp_path):
@@ -196,12 +198,39 @@ def test_pose_needs_the_number_of_keypoints(tmp_path):
     )
 
 
-def test_a_coco_file_knows_its_task(tmp_path):
-    given = coco.CocoFile({1: 0}, ("car",), [], "segment", None, [])
-    assert tasks.decide(dataset(tmp_path, coco_file=given), "auto") == (
-        "segment",
-        "by the annotations",
-    )
+SQUARE = [10, 10, 20, 10, 20, 20, 10, 20]
+DIAMOND = [15, 10, 20, 15, 15, 20, 10, 15]
+KITE = [15, 10, 20, 13, 15, 30, 10, 13]
+
+
+@pytest.mark.parametrize(
+    ("outlines", "task"),
+    [
+        ([KITE] * 19 + [None], "segment"),
+        ([KITE] * 11 + [None] * 9, "segment"),
+        ([KITE] * 10 + [None] * 10, "detect"),
+        ([KITE] * 3 + [SQUARE] * 17, "segment"),
+        ([SQUARE] * 20, "detect"),
+        ([SQUARE] * 10 + [DIAMOND] * 10, "obb"),
+        ([DIAMOND] * 19 + [KITE], "obb"),
+        ([DIAMOND + [15, 10]] * 3, "obb"),
+        ([DIAMOND] * 17 + [KITE] * 3, "segment"),
+        ([DIAMOND] * 9 + [None] * 11, "detect"),
+        ([], "detect"),
+    ],
+)
+def test_the_more_frequent_kind_of_annotation_decides(tmp_path, outlines, task):
+    entry = AnnotatedImage("a.jpg", None)
+    for outline in outlines:
+        polygons = None if outline is None else [outline]
+        entry.annotations.append(Annotation(bbox=[10, 10, 10, 10], segmentation=polygons))
+    crowd = Annotation(bbox=[10, 10, 10, 10], iscrowd=1)
+    entry.annotations += [crowd] * 30  # which are no objects
+    assert tasks.decide(dataset(tmp_path, kind="COCO", entry=entry), "auto")[0] == task
+
+
+def test_dota_says_what_its_labels_are(tmp_path):
+    assert tasks.decide(dataset(tmp_path, kind="DOTA"), "auto")[0] == "obb"
 
 
 def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
@@ -214,7 +243,7 @@ def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
     (tmp_path / "dataset.yaml").write_text(
         dataset_yaml.dump(("car",), {"train": "images/train", "val": "images/val"})
     )
-    found = sources.find(Path("dataset.yaml"), None)
+    found = find(Path("dataset.yaml"), None)
     assert tasks.decide(found, "auto") == (
         "segment",
         "2 outlines, 0 of them with four corners, 1 boxes",
@@ -233,4 +262,4 @@ def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
     ],
 )
 def test_real_datasets(name, task):
-    assert tasks.decide(sources.find(DATA / name / "dataset.yaml", None), "auto")[0] == task
+    assert tasks.decide(find(DATA / name / "dataset.yaml", None), "auto")[0] == task

@@ -6,7 +6,7 @@ import shapely
 
 from tests.conftest import SHARED, needs_shared
 from tiler.errors import TilerError
-from tiler.formats import annotation_csv, coco
+from tiler.formats import annotated, annotation_csv
 
 HEAD = "image_path,xmin,ymin,xmax,ymax,label\n"
 WKT = 'image_path,label,geometry\na.jpg,Tree,"{}"\n'
@@ -50,7 +50,7 @@ def test_an_invalid_row_is_reported_by_its_line(text, code):
 def test_holes_are_kept():
     text = WKT.format("POLYGON ((0 0, 9 0, 9 9, 0 9, 0 0), (2 1, 4 1, 4 3, 2 3, 2 1))")
     (image,) = annotation_csv.read(text, "a.csv")
-    rings = coco.outline(image.annotations[0].segmentation)
+    rings = annotated.outline(image.annotations[0].segmentation)
     assert shapely.area(rings.geometry()).tolist() == [81 - 4]
 
 

@@ -10,10 +10,9 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import quick, simple_rings
 from tiler.errors import TilerError
-from tiler.formats import coco
+from tiler.formats import annotated, coco
 from tiler.formats.yolo import Spec
 
-CLASSES = {7: 0, 9: 1}
 DETECT, SEGMENT, OBB = (Spec(task, 2) for task in ("detect", "segment", "obb"))
 POSE = Spec("pose", 2, (2, 3))
 BOX = [10, 20, 30, 40]
@@ -52,7 +51,7 @@ def read(file, given):
 def objects(file, annotations, spec=DETECT):
     """What is read of one image's annotations, through the file."""
     found = read(file, content(annotations))
-    return coco.instances(found.images[0].annotations, CLASSES, spec, "f.json")
+    return annotated.instances(found.images[0].annotations, spec, "f.json")
 
 
 def refusal(file, given):
@@ -137,16 +136,16 @@ def test_masks_are_those_of_pycocotools(file, mask, compressed):
 
 def test_a_part_within_a_part_is_no_hole():
     inner = [15, 25, 20, 25, 20, 30, 15, 30]
-    found, _, _ = coco.instances(
-        [coco.Annotation(1, 1, 7, BOX, [SQUARE, inner])], CLASSES, SEGMENT, "f.json"
+    found, _, _ = annotated.instances(
+        [annotated.Annotation(1, 1, 7, BOX, [SQUARE, inner], class_id=0)], SEGMENT, "f.json"
     )
     assert found.area.tolist() == [30 * 40]
 
 
 def test_a_polygon_that_crosses_itself_is_even_odd():
     bow_tie = [0, 0, 40, 40, 40, 0, 0, 40]
-    found, _, _ = coco.instances(
-        [coco.Annotation(1, 1, 7, [0, 0, 40, 40], [bow_tie])], CLASSES, SEGMENT, "f.json"
+    found, _, _ = annotated.instances(
+        [annotated.Annotation(1, 1, 7, [0, 0, 40, 40], [bow_tie], class_id=0)], SEGMENT, "f.json"
     )
     assert found.area.tolist() == [800]
 
@@ -368,7 +367,7 @@ def test_every_bad_annotation_is_named(file):
 
 def test_no_annotations_are_no_instances():
     for spec in (DETECT, SEGMENT, OBB, POSE):
-        found, ignored, findings = coco.instances([], CLASSES, spec, "f.json")
+        found, ignored, findings = annotated.instances([], spec, "f.json")
         assert (len(found), len(ignored), findings, found.task) == (0, 0, [], spec.task)
         assert (found.rings is None) == (spec.task in ("detect", "pose"))
 
@@ -435,7 +434,7 @@ def test_classes_follow_the_rising_ids(file):
         {"id": 3, "name": "b", "supercategory": "x"},
     ]
     found = read(file, content([], categories=categories))
-    assert (found.names, found.classes) == (("background", "b", "z"), {0: 0, 3: 1, 90: 2})
+    assert (found.names, found.ids) == (("background", "b", "z"), (0, 3, 90))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shapely
 
 from tests.formats.gis import feature, geojson, write
 from tiler.errors import TilerError
-from tiler.formats import coco, map_labels, vectors
+from tiler.formats import annotated, map_labels, vectors
 from tiler.formats.affine import Affine
 from tiler.formats.manifest import Geo
 from tiler.formats.map_labels import MapImage
@@ -131,7 +131,7 @@ def test_each_image_gets_what_shows_in_it(tmp_path):
     assert [a.index for a in labels.images[-1].annotations] == [500]
     outside = len(shapes) - 1 - len(met)
     (finding,) = labels.findings
-    assert finding.code == "G02"
+    assert finding.code == "G01"
     assert finding.message.startswith(f"{outside} of {len(shapes)} features lie in no image")
 
 
@@ -147,7 +147,7 @@ def test_holes_and_parts_are_kept(tmp_path):
     path = write(tmp_path / "a.gpkg", [shape, many], UTM)
     found = map_labels.read(path, [image()]).images[0]
     for annotation, area in zip(found.annotations, (100 - 6, 100 - 6 + 1), strict=True):
-        rings = coco.outline(annotation.segmentation)
+        rings = annotated.outline(annotation.segmentation)
         assert shapely.area(rings.geometry()) == pytest.approx([area * 100])
 
 
@@ -198,18 +198,20 @@ def test_what_cannot_be_an_object_is_named(tmp_path):
     assert str(rejected) == "a.gpkg: L03 feature 2: a point; --point-size PX makes a box of it"
 
 
-def test_images_without_a_place_are_named_and_left_out(tmp_path):
+def test_images_without_a_place_are_no_background(tmp_path):
     path = write(tmp_path / "a.gpkg", [polygon()], UTM)
     images = [MapImage("b.tif", SIZE, None), image(crs=None, name="c.tif"), image()]
     images.append(image(crs="EPSG:32600", name="d.tif"))
     labels = map_labels.read(path, images)
-    assert [found.file_name for found in labels.images] == ["a.tif"]
-    assert [str(finding) for finding in labels.findings] == [
-        "b.tif: G01 no place on the map",
-        "c.tif: G01 its reference system is none with an EPSG code",
-        "d.tif: G01 its reference system is EPSG:32600, which PROJ cannot place",
+    assert [(found.file_name, found.doubt) for found in labels.images] == [
+        ("b.tif", "has no place on the map (GeoTIFF tags or a world file)"),
+        ("c.tif", "is in a reference system without an EPSG code"),
+        ("a.tif", ""),
+        ("d.tif", "is in EPSG:32600, which PROJ cannot place"),
     ]
-    with pytest.raises(TilerError, match="no image has a place on the map; b.tif: G01"):
+    assert [len(found.annotations) for found in labels.images] == [0, 0, 1, 0]
+    assert labels.findings == []
+    with pytest.raises(TilerError, match="no image has a known place on the map: b.tif: has no"):
         map_labels.read(path, images[:2])
     with pytest.raises(TilerError, match="no image"):
         map_labels.read(path, [])
@@ -246,7 +248,7 @@ def test_datums_without_an_exact_way_are_an_error_or_named(tmp_path):
     shape = polygon(OUTLINES[0], britain, "EPSG:27700", "EPSG:4326")
     path = write(tmp_path / "b.gpkg", [shape], "EPSG:4326")
     (finding,) = map_labels.read(path, [image(britain, "EPSG:27700")]).findings
-    assert finding.code == "G03"
+    assert finding.code == "G02"
     assert "to EPSG:27700 within 2 m (20 px) only, as PROJ lacks" in finding.message
     coarse = (10.0, 0.0, 472100.0, 0.0, -10.0, 239600.0)
     assert map_labels.read(path, [image(coarse, "EPSG:27700")]).findings == []

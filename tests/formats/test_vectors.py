@@ -138,7 +138,7 @@ def test_what_gdal_warns_of_is_a_finding(tmp_path):
         findings = vectors.read(path, "c").findings
     except TilerError:
         return
-    assert [finding.code for finding in findings] == ["G04"]
+    assert [finding.code for finding in findings] == ["G03"]
 
 
 def test_empty_files_and_others_are_errors(tmp_path):

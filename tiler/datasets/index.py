@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets.sources import image_size, relative, walk
+from tiler.datasets.dataset import relative
+from tiler.datasets.image_files import image_size, walk
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest, plain_yaml, tile_names

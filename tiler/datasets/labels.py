@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from tiler.datasets.sources import Source, label_path, relative
+from tiler.datasets.dataset import Source, label_path, relative
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import yolo
@@ -21,7 +22,7 @@ from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 
 if TYPE_CHECKING:
-    from tiler.formats.coco import CocoImage
+    from tiler.formats.annotated import AnnotatedImage
     from tiler.types import Bools, Floats, Ints
 
 ROUNDING = 0.5  # px past the frame that are not reported: labels of four decimals reach that far
@@ -56,10 +57,8 @@ class LabelFile:
     key: str
     data: bytes | None
 
-    def lines(self) -> list[int] | None:
-        """For each row its line, from 1, since blank lines are no rows; None for COCO."""
-        if self.key.lower().endswith(".json"):
-            return None
+    def lines(self) -> list[int]:
+        """For each row its line, from 1, since blank lines are no rows."""
         return yolo.parse(self.data or b"").lines
 
     def words(self) -> bytes:
@@ -72,14 +71,14 @@ class LabelFile:
         return b"\n".join(rows)
 
 
-def label_file(root: Path, source: Source, coco_name: str) -> LabelFile:
-    """The labels of a source: its text file, or its entry of the COCO file.
+def label_file(root: Path, source: Source) -> LabelFile:
+    """The labels of a source: its text file, or its entry in a file of annotations.
 
     Raises:
         SourceRefused: the text file cannot be read.
     """
     if source.entry is not None:
-        return LabelFile(coco_name, msgspec.json.encode(source.entry))
+        return LabelFile(source.entry.file, msgspec.json.encode(source.entry))
     name = label_path(os.path.join(root, source.key))
     key = relative(name, root)
     try:
@@ -96,14 +95,10 @@ def read(
     source: Source,
     file: LabelFile,
     spec: yolo.Spec,
-    classes: dict[int, int] | None,
     width: int,
     height: int,
 ) -> Labels:
     """The labels of an image of `width` x `height` px, without the rows that cannot be used.
-
-    Args:
-        classes: the class of each category id, for a COCO set.
 
     Raises:
         SourceRefused: they were made for an image of another size.
@@ -111,8 +106,8 @@ def read(
     if source.entry is None:
         labels = _of_text(file, spec, width, height)
     else:
-        labels = _of_entry(source, source.entry, file, spec, classes or {}, (width, height))
-    instances, outside, findings = within_frame(labels.instances, width, height, file)
+        labels = _of_entry(source, source.entry, spec, (width, height))
+    instances, outside, findings = within_frame(source, labels.instances, width, height, file)
     findings = labels.findings + findings
     regions = len(labels.ignored)
     if regions:
@@ -129,24 +124,22 @@ def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Label
 
 
 def _of_entry(
-    source: Source,
-    entry: CocoImage,
-    file: LabelFile,
-    spec: yolo.Spec,
-    classes: dict[int, int],
-    size: tuple[int, int],
+    source: Source, entry: AnnotatedImage, spec: yolo.Spec, size: tuple[int, int]
 ) -> Labels:
-    """The valid annotations of an image in a COCO file."""
-    from tiler.formats import coco
+    """The valid annotations of an image."""
+    from tiler.formats import annotated
 
-    if (entry.width, entry.height) != size:
-        message = (
-            f"declared as {entry.width} x {entry.height} px, the image is {size[0]} x {size[1]}"
-        )
+    if entry.size is not None and entry.size != size:
+        width, height = entry.size
+        message = f"declared as {width} x {height} px, the image is {size[0]} x {size[1]}"
         raise SourceRefused("L03", message, source.key)
     annotations = entry.annotations
-    instances, ignored, findings = coco.instances(annotations, classes, spec, file.key, size)
+    if entry.doubt and not annotations:
+        raise SourceRefused("P06", f"{entry.doubt}; not cut as background", source.key)
+    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, size)
     rejected = len(annotations) - len(instances) - len(ignored)
+    findings = [*entry.findings, *findings]
+    rejected += sum(finding.count for finding in entry.findings if finding.level == "error")
     return Labels(instances, ignored, findings, rejected)
 
 
@@ -167,7 +160,7 @@ def require_usable(labels: Labels, path: str) -> None:
 
 
 def within_frame(
-    instances: Instances, width: int, height: int, file: LabelFile
+    source: Source, instances: Instances, width: int, height: int, file: LabelFile
 ) -> tuple[Instances, int, list[Finding]]:
     """Labels cut to the image, how many lie outside, and findings for those that reach out.
 
@@ -182,7 +175,7 @@ def within_frame(
         return instances, 0, []
     clipped = clip(instances, frame, obb="full")
     outside = clipped.visible <= 0
-    findings = _frame_findings(instances.row, outside, farthest, file)
+    findings = _frame_findings(source, instances.row, outside, farthest, file)
     if instances.task == "obb":
         inside = np.where(outside, 1.0, clipped.visible)
         clipped = replace(clipped, area=instances.area * inside)
@@ -195,7 +188,9 @@ def within_frame(
     return clipped.take(~outside), int(outside.sum()), findings
 
 
-def _frame_findings(rows: Ints, outside: Bools, farthest: Floats, file: LabelFile) -> list[Finding]:
+def _frame_findings(
+    source: Source, rows: Ints, outside: Bools, farthest: Floats, file: LabelFile
+) -> list[Finding]:
     """Findings for labels that lie outside the image, or reach more than ROUNDING past its frame.
 
     Args:
@@ -204,23 +199,30 @@ def _frame_findings(rows: Ints, outside: Bools, farthest: Floats, file: LabelFil
         farthest: `(N,)` how far it reaches past the frame, px.
     """
     reaching = (farthest > ROUNDING) & ~outside
+    if source.entry is not None and source.entry.cropped:
+        reaching[:] = False  # as it should be
     if not (outside | reaching).any():
         return []
-    lines = file.lines()
-    findings = []
-    for i in np.flatnonzero(outside):
-        message = "lies outside the image"
-        findings.append(_row_finding(file, lines, int(rows[i]), "L05", message))
+    at_row = _finding_maker(source, file)
+    findings = [
+        at_row(int(rows[i]), "L05", "lies outside the image") for i in np.flatnonzero(outside)
+    ]
     for i in np.flatnonzero(reaching):
         message = f"reaches {farthest[i]:.1f} px past the frame; cut there"
-        findings.append(_row_finding(file, lines, int(rows[i]), "L08", message))
+        findings.append(at_row(int(rows[i]), "L08", message))
     return condensed(findings)
 
 
-def _row_finding(
-    file: LabelFile, lines: list[int] | None, row: int, code: str, message: str
-) -> Finding:
-    """A finding with the row's line, or with its number where a row has no line of its own."""
-    if lines is None:
-        return Finding(file.key, code, f"annotation {row} {message}")
-    return Finding(file.key, code, message, lines[row])
+def _finding_maker(source: Source, file: LabelFile) -> Callable[[int, str, str], Finding]:
+    """Makes a finding of a row, a code and a message: with the row's line where it has one of its
+    own, else with its name."""
+    if source.entry is None:
+        lines = file.lines()
+        return lambda row, code, message: Finding(file.key, code, message, lines[row])
+    by_row = {annotation.index: annotation for annotation in source.entry.annotations}
+
+    def of_annotation(row: int, code: str, message: str) -> Finding:
+        annotation = by_row[row]
+        return Finding(file.key, code, f"{annotation.name} {message}", annotation.line)
+
+    return of_annotation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tiler.datasets.sources import Dataset, label_path
+from tiler.datasets.dataset import Dataset, label_path
 from tiler.errors import SourceRefused, TilerError
 from tiler.formats import yolo
 from tiler.formats.text_files import read_bytes
@@ -34,13 +34,21 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
         if wanted == "pose" and dataset.kpt_shape is None:
             raise TilerError(f"{dataset.file}: --task pose needs kpt_shape in the dataset.yaml")
         return cast("Task", wanted), "as asked"
-    if dataset.coco is not None:
-        return dataset.coco.task, "by the annotations"
     if dataset.kpt_shape is not None:
-        return "pose", "kpt_shape is set"
+        return "pose", "kpt_shape is set" if dataset.kind == "YOLO" else "keypoints"
+    if dataset.kind == "DOTA":
+        return "obb", "DOTA's labels are oriented boxes"
+    if dataset.kind != "YOLO":
+        return _of_annotations(dataset)
     return count_rows(
         label_path(os.path.join(dataset.root, source.key)) for source in dataset.sources
     )
+
+
+def _of_annotations(dataset: Dataset) -> tuple[Task, str]:
+    from tiler.formats import annotated
+
+    return annotated.task_of(a for a in dataset.annotations if not a.ignored)
 
 
 @dataclass(slots=True)

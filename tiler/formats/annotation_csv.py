@@ -13,9 +13,9 @@ from typing import Any
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage, segmentation
-from tiler.formats.coco import Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
+from tiler.formats.map_shapes import segmentation
 from tiler.lazy import shapely
 
 MAX_BYTES = 1_000_000_000

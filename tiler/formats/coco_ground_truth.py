@@ -14,7 +14,8 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats import coco, coco_values
+from tiler.formats import annotated, coco, coco_values
+from tiler.formats.annotated import Annotation
 from tiler.formats.coco_values import FAR, InvalidAnnotation
 from tiler.formats.json_numbers import dense
 from tiler.geometry.columns import Columns
@@ -30,7 +31,7 @@ BRIEF = 64  # bytes; an outline in fewer may be an empty list
 Problems = dict[int, tuple[str, str]]
 
 
-class _ScoredAnnotation(coco.Annotation, gc=False):
+class _ScoredAnnotation(Annotation, gc=False):
     """One annotation, its outline not yet decoded: outlines are most of the file, and few tasks
     use them.
     """
@@ -127,12 +128,14 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     >>> truth.instances.area.tolist(), truth.box_area.tolist(), truth.crowd.tolist()
     ([900.0], [1200.0], [True])
     """
-    content = coco.decoded(file, _ScoredFile)
+    content, findings = coco.decoded(file, _ScoredFile, file.name)
     annotations = content.annotations
-    categories, names = coco.classes_of(content.categories, file)
+    classes, names = coco.classes_of(content.categories, file)
+    categories = _numbered(classes, file)
     kpt_shape = coco.kpt_shape_of(content.categories, annotations)
     decided = _task(task, annotations, kpt_shape, file)
-    images, findings = _images(content.images, file.name)
+    images, invalid = _images(content.images, file.name)
+    findings += invalid
 
     problems: Problems = {}
     table = _table(annotations, images, categories, _points(decided, kpt_shape), problems)
@@ -171,7 +174,7 @@ def _task(
 ) -> Task:
     """The task asked for, or for auto the task of the annotations."""
     if task == "auto":
-        return coco.task_of(annotations, kpt_shape)
+        return _of_objects(annotations, kpt_shape)
     if task not in TASKS:
         raise TilerError(
             f"{file}: COCO's ground truth is for auto, {', '.join(TASKS)}, got --task {task}"
@@ -181,20 +184,42 @@ def _task(
     return task
 
 
+def _numbered(classes: Mapping[int | str, int], file: Path) -> dict[int, int]:
+    """The class of each category id, which results refer to by a number."""
+    categories = {}
+    for id, class_id in classes.items():
+        if isinstance(id, str):
+            raise TilerError(f"{file}: category ids are whole numbers, got {short(id)}")
+        categories[id] = class_id
+    return categories
+
+
+def _of_objects(
+    annotations: Sequence[_ScoredAnnotation], kpt_shape: tuple[int, int] | None
+) -> Task:
+    if kpt_shape is not None:
+        return "pose"
+    task, _ = annotated.task_of(a for a in annotations if not a.ignored)
+    if task == "obb":  # which COCO does not know: it scores pixels
+        return "segment"
+    return task
+
+
 def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEntry], list[Finding]]:
     """The images by rising id; of several with the same id the first."""
     by_id: dict[int | str, ImageEntry] = {}
     findings: list[Finding] = []
     for image in images:
         what = f"image {short(image.id)}"
-        if not isinstance(image.id, int | str) or isinstance(image.id, bool):
+        id = coco.as_id(image.id)
+        if id is None:
             findings.append(Finding(label, "I01", f"{what}: no id that annotations could refer to"))
-        elif image.id in by_id:
+        elif id in by_id:
             message = f"{what} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
         else:
-            name = image.file_name if isinstance(image.file_name, str) else ""
-            by_id[image.id] = ImageEntry(image.id, name, _side(image.width), _side(image.height))
+            name = image.name if isinstance(image.name, str) else ""
+            by_id[id] = ImageEntry(id, name, _side(image.width), _side(image.height))
     return sorted(by_id.values(), key=_numbers_first), findings
 
 
@@ -263,7 +288,7 @@ def _at(index: Ints, values: list[Any]) -> list[Any]:
 def _table(
     annotations: Sequence[_ScoredAnnotation],
     images: Sequence[ImageEntry],
-    categories: dict[int, int],
+    categories: Mapping[int, int],
     points: int | None,
     problems: Problems,
 ) -> _AnnotationTable:
@@ -277,7 +302,7 @@ def _table(
     image = _looked_up(image_ids, _indices(images), "L03", "no image has image_id", problems)
     category_ids = [a.category_id for a in annotations]
     class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
-    xywh = _matrix([a.bbox for a in annotations], 4, coco_values.xywh, problems)
+    xywh = _matrix([_box_of(a) for a in annotations], 4, coco_values.xywh, problems)
     keypoints = None
     num_keypoints = None
     if points is not None:
@@ -298,6 +323,17 @@ def _table(
     )
 
 
+def _box_of(annotation: _ScoredAnnotation) -> Any:
+    """The bbox as it stands in the file; where there is none, that of the outline."""
+    if annotation.bbox is not None or not annotation.outlined:
+        return annotation.bbox
+    try:
+        left, top, right, bottom = annotated.outline(annotation.given).bounds()[0].tolist()
+    except (InvalidAnnotation, ValueError):
+        return None
+    return [left, top, right - left, bottom - top]
+
+
 def _indices(images: Sequence[ImageEntry]) -> dict[int | str, int]:
     """The index of each image by its id."""
     return {image.id: index for index, image in enumerate(images)}
@@ -314,10 +350,17 @@ def _findings(
 
 
 def _looked_up(
-    ids: Sequence[Any], table: Mapping[Any, int], code: str, problem: str, problems: Problems
+    ids: Sequence[Any],
+    table: Mapping[Any, int],
+    code: str,
+    problem: str,
+    problems: Problems,
 ) -> Ints:
     """`(N,)` the index that a table has for each id; -1 for an id that it does not have."""
-    known = [table.get(id, -1) if isinstance(id, int | float | str) else -1 for id in ids]
+    known = []
+    for given in ids:
+        id = given if type(given) is int else coco.as_id(given)
+        known.append(-1 if id is None else table.get(id, -1))
     indices = np.array(known, np.int64)
     for i in np.flatnonzero(indices < 0).tolist():
         problems.setdefault(i, (code, f"{problem} {short(ids[i])}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from tiler.findings import short
@@ -29,14 +30,37 @@ def numbers(value: Any, what: str) -> Floats:
     Raises:
         InvalidAnnotation: it is not.
     """
+    if isinstance(value, str):
+        value = _decoded(value)
     if not isinstance(value, list):
         raise InvalidAnnotation("L03", f"{what} is a list of numbers, got {short(value)}")
+    given = value
+    if any(isinstance(v, str) for v in value):
+        value = [_number(v) for v in value]
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        raise InvalidAnnotation("L02", f"{what} is a list of numbers, got {short(value)}")
+        raise InvalidAnnotation("L02", f"{what} is a list of numbers, got {short(given)}")
     # also false for NaN, and for whole numbers beyond the range of floats
     if not all(abs(v) < FAR for v in value):
         raise InvalidAnnotation("L02", f"{what} holds {short(value)}, expected finite pixels")
     return np.array(value, np.float64)
+
+
+def _decoded(text: str) -> Any:
+    """A list that is written as text; the text itself if it is something else."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _number(value: Any) -> Any:
+    """A number that is written as text; the value itself if it is something else."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def xywh(bbox: Any) -> Floats:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage
-from tiler.formats.coco import Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.formats.text_files import lenient_text
 

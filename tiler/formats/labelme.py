@@ -9,8 +9,8 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage
-from tiler.formats.coco import NOT_JSON, Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
+from tiler.formats.coco import NOT_JSON
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.formats.text_files import without_bom
 

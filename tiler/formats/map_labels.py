@@ -13,9 +13,9 @@ from tiler.errors import TilerError
 from tiler.findings import Finding, condensed
 from tiler.formats import reprojection, vectors
 from tiler.formats.affine import Affine
-from tiler.formats.annotated import AnnotatedImage, segmentations
-from tiler.formats.coco import Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
+from tiler.formats.map_shapes import segmentations
 from tiler.geometry import overlay, polygons
 from tiler.geometry.overlay import MULTIPOLYGON, POLYGON
 from tiler.geometry.polygons import Rings
@@ -56,10 +56,9 @@ class MapLabels:
     """The features of a vector file, by image.
 
     Attributes:
-        images: those with a place on the map, in the given order, each with its objects. An outline
-            is whole, also where it reaches past the image.
-        findings: what is not about a feature of one image. An image without a place is named
-            here (G01) and is none of `images`: nobody knows whether it is background.
+        images: as they were given, each with its objects. An outline is whole, also where it
+            reaches past the image. An image without a place on the map has a `doubt`.
+        findings: what is not about a feature of one image.
         said: what was read, in one line.
     """
 
@@ -96,11 +95,11 @@ def placed(
 ) -> MapLabels:
     """The features of a layer in pixels of the images; see `read`."""
     _require_objects(layer, point_size)
-    places, findings = _places(images)
+    places, result = _places(images, layer)
     if not places:
-        first = f"; {findings[0]}" if findings else ""
-        raise TilerError(f"{layer.path}: no image has a place on the map{first}")
-    result: dict[int, AnnotatedImage] = {}
+        first = f": {result[0].file_name}: {result[0].doubt}" if result else ""
+        raise TilerError(f"{layer.path}: no image has a known place on the map{first}")
+    findings: list[Finding] = []
     met = np.zeros(len(layer), bool)
     ways: dict[str, Reprojection] = {}
     for crs, group in _by_system(places).items():
@@ -110,13 +109,13 @@ def placed(
         for place in group:
             found, shapes = features.within(place)
             met[found] = True
-            result[place.order] = features.annotated(place, found, shapes)
+            features.annotate(result[place.order], found, shapes)
         findings += _inaccuracy(layer, crs, way, pixel)
         ways[crs] = way
     if not met.any():
         raise TilerError(_nowhere(layer, places, ways))
     findings += layer.findings + _left_over(layer, met)
-    return MapLabels([result[place.order] for place in places], findings, _said(layer))
+    return MapLabels(result, findings, _said(layer))
 
 
 def _require_objects(layer: VectorLayer, point_size: float | None) -> None:
@@ -143,37 +142,44 @@ class _Place:
     """
 
     order: int
-    name: str
     size: tuple[int, int]
     affine: Affine
     crs: str
     corners: Floats
     pixel: float
 
+    @classmethod
+    def of(cls, order: int, image: MapImage, affine: Affine, crs: str) -> _Place:
+        """The place of an image, by the map from its pixels."""
+        width, height = image.size
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+        pixel = abs(affine.determinant) ** 0.5
+        return cls(order, image.size, affine, crs, affine.apply(corners), pixel)
 
-def _places(images: Sequence[MapImage]) -> tuple[list[_Place], list[Finding]]:
-    """The images with a place, and findings for the others."""
+
+def _places(
+    images: Sequence[MapImage], layer: VectorLayer
+) -> tuple[list[_Place], list[AnnotatedImage]]:
+    """The images with a place, and all images, still without objects."""
     places: list[_Place] = []
-    findings: list[Finding] = []
+    annotated: list[AnnotatedImage] = []
     known: dict[str, bool] = {}
     for order, image in enumerate(images):
+        entry = AnnotatedImage(image.file_name, image.size, file=layer.path, cropped=True)
+        annotated.append(entry)
         geo = image.geo
+        crs = geo.crs if geo else None
+        if crs is not None and crs not in known:
+            known[crs] = reprojection.known(crs)
         if geo is None:
-            findings.append(Finding(image.file_name, "G01", "no place on the map"))
-            continue
-        crs = geo.crs or ""
-        if crs not in known:
-            known[crs] = bool(crs) and reprojection.known(crs)
-        if not known[crs]:
-            what = f"{crs}, which PROJ cannot place" if crs else "none with an EPSG code"
-            findings.append(Finding(image.file_name, "G01", f"its reference system is {what}"))
-            continue
-        affine = Affine(*geo.transform)
-        width, height = image.size
-        corners = affine.apply(np.array([[0, 0], [width, 0], [width, height], [0, height]], float))
-        pixel = abs(affine.determinant) ** 0.5
-        places.append(_Place(order, image.file_name, image.size, affine, crs, corners, pixel))
-    return places, findings
+            entry.doubt = "has no place on the map (GeoTIFF tags or a world file)"
+        elif crs is None:
+            entry.doubt = "is in a reference system without an EPSG code"
+        elif not known[crs]:
+            entry.doubt = f"is in {crs}, which PROJ cannot place"
+        else:
+            places.append(_Place.of(order, image, Affine(*geo.transform), crs))
+    return places, annotated
 
 
 def _by_system(places: Sequence[_Place]) -> dict[str, list[_Place]]:
@@ -230,9 +236,8 @@ class _Features:
         shown = _shown(shapes, bounds, place.size)
         return near[shown], shapes[shown]
 
-    def annotated(self, place: _Place, found: Ints, shapes: Objects) -> AnnotatedImage:
-        """An image with the features that show in it, in the order of the file."""
-        image = AnnotatedImage(place.name, place.size)
+    def annotate(self, image: AnnotatedImage, found: Ints, shapes: Objects) -> None:
+        """Give an image the features that show in it, in the order of the file."""
         valid = shapely.is_valid(shapes).tolist()
         objects = self._objects(found, shapes)
         for k, given, plain in zip(found.tolist(), objects, valid, strict=True):
@@ -243,7 +248,6 @@ class _Features:
             if not plain:
                 image.findings.append(self._finding(k, "L09", CROSSING))
         image.findings[:] = condensed(image.findings)
-        return image
 
     def _finding(self, k: int, code: str, message: str) -> Finding:
         return Finding(self.layer.path, code, f"feature {self.layer.fids[k]}: {message}")
@@ -336,7 +340,7 @@ def _inaccuracy(layer: VectorLayer, crs: str, way: Reprojection, pixel: float) -
         f"to {crs} within {way.accuracy:g} m ({off:.0f} px) only, as PROJ lacks "
         f"{', '.join(way.lacking)}; save the file in {crs} with a GIS if labels are shifted"
     )
-    return [Finding(layer.path, "G03", message)]
+    return [Finding(layer.path, "G02", message)]
 
 
 def _left_over(layer: VectorLayer, met: Bools) -> list[Finding]:
@@ -349,7 +353,7 @@ def _left_over(layer: VectorLayer, met: Bools) -> list[Finding]:
     outside = ~met & ~absent
     if outside.any():
         what = f"{outside.sum()} of {len(layer)} features lie in no image"
-        findings.append(Finding(layer.path, "G02", f"{what}: {_named(layer, outside)}"))
+        findings.append(Finding(layer.path, "G01", f"{what}: {_named(layer, outside)}"))
     return findings
 
 

@@ -127,7 +127,7 @@ def read(path: Path, class_field: str = "", layer: str = "") -> VectorLayer:
     classes: list[str | None] = [name] * len(fids)
     if class_field:
         classes = _classes(values[0], meta, f"{path}: field {class_field}")
-    findings = condensed(Finding(path.name, "G04", text) for text in dict.fromkeys(warned))
+    findings = condensed(Finding(path.name, "G03", text) for text in dict.fromkeys(warned))
     return VectorLayer(path.name, name, crs, shapes, fids, classes, fields, findings)
 
 

@@ -14,8 +14,7 @@ from defusedxml.common import DefusedXmlException
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats.annotated import AnnotatedImage
-from tiler.formats.coco import Annotation
+from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tiler.options.checking import CheckOptions
+from tiler.options.datasets import DatasetOptions
 from tiler.options.merging import METHODS, MergeOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
@@ -13,6 +14,7 @@ from tiler.options.splitting import SplitOptions
 __all__ = [
     "METHODS",
     "CheckOptions",
+    "DatasetOptions",
     "MergeOptions",
     "PredictionOptions",
     "ReadingOptions",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiler.options.fields import Checked
+from tiler.options.datasets import DatasetOptions
 from tiler.options.shared import max_pixels_option, task_option, workers_option
 
 
 @dataclass(frozen=True, slots=True)
-class CheckOptions(Checked):
+class CheckOptions(DatasetOptions):
     """How `tiler check` reads a dataset."""
 
     task: str = task_option(

@@ -85,10 +85,10 @@ def _does_not_use(name: str, value: Any) -> str:
 def flag_name(name: str) -> str:
     """An option as it is spelled on the command line.
 
-    >>> flag_name("min_visible")
-    '--min-visible'
+    >>> flag_name("min_visible"), flag_name("as_")  # as is a word of Python
+    ('--min-visible', '--as')
     """
-    return "--" + name.replace("_", "-")
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiler.options.fields import Checked, choice_option, flag_option, option, unless, when
+from tiler.options.datasets import DatasetOptions
+from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
 from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
 
@@ -12,7 +13,7 @@ GRID, LABELS = "Grid", "Labels"
 
 
 @dataclass(frozen=True, slots=True)
-class SplitOptions(Checked):
+class SplitOptions(DatasetOptions):
     """How `tiler split` cuts a dataset. The same values give the same bytes.
 
     Raises:
@@ -77,13 +78,6 @@ class SplitOptions(Checked):
         "it.",
         LABELS,
         idle=when("truncated", "keep"),
-    )
-    ignored: str = choice_option(
-        "mask",
-        "Regions that COCO marks as iscrowd or ignore: mask their pixels, or skip them (leave the "
-        "pixels).",
-        ("mask", "skip"),
-        LABELS,
     )
     obb: str = choice_option(
         "aligned",

@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import short
-from tiler.formats import coco
+from tiler.formats import annotated
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.formats.json_numbers import dense
 from tiler.geometry import ragged
@@ -363,7 +363,7 @@ def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
     if isinstance(segmentation, dict):
         _require_mask_size(segmentation.get("size"), tile, frames)
     try:
-        return coco.outline(segmentation)
+        return annotated.outline(segmentation)
     except InvalidAnnotation as bad:
         code = {"L06": "D06", "L02": "D02", "L15": "D15"}.get(bad.code, "D03")
         raise _InvalidRecord(code, bad.message) from None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets import labels, sources, tasks
+from tiler.datasets import labels, opening, tasks
+from tiler.datasets.dataset import Dataset, Source, label_path
+from tiler.datasets.image_files import image_size
 from tiler.datasets.index import WHOLE, Index, TiledImage
-from tiler.datasets.sources import Dataset, Source
 from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.inputs import GroundTruth
 from tiler.findings import Finding
@@ -83,7 +84,7 @@ class GroundTruthFiles:
         if self.dataset is None:
             return ()
         images = self.dataset.folders
-        beside = [Path(sources.label_path(f"{folder}/x")).parent for folder in images]
+        beside = [Path(label_path(f"{folder}/x")).parent for folder in images]
         return (*images, *beside)
 
     @property
@@ -132,7 +133,7 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     """
     if data.suffix.lower() == ".json":
         return _find_coco(data, images, task)
-    dataset = sources.find(data, images, needed=())
+    dataset = opening.find(data, images, needed=())
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
     decided, _ = tasks.decide(dataset, "auto")
@@ -333,8 +334,8 @@ def _labels_of(
         kpt_shape = ground.kpt_shape
     spec = yolo.Spec(ground.task, len(ground.names), kpt_shape)
     try:
-        file = labels.label_file(dataset.root, source, dataset.file.name)
-        rows = labels.read(source, file, spec, None, *size)
+        file = labels.label_file(dataset.root, source)
+        rows = labels.read(source, file, spec, *size)
     except Exception as error:  # whatever it is, the labels of the others are read
         refused = refusal(error)
         finding = Finding(refused.path or source.key, refused.code, refused.message)
@@ -390,7 +391,7 @@ def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -
     them.
     """
     try:
-        return sources.image_size(os.path.join(root, source.key))
+        return image_size(os.path.join(root, source.key))
     except SourceRefused as error:
         reason = error.message
     sizes = known()

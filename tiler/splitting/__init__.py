@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiler.datasets.sources import find
+from tiler.datasets.opening import find
 from tiler.errors import TilerError
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
@@ -59,7 +59,7 @@ def split(
     chosen.require_in_effect()
     check_grid(chosen)
     _require_jpeg_library(chosen)
-    dataset = find(Path(data), None if images is None else Path(images))
+    dataset = find(Path(data), None if images is None else Path(images), chosen)
     target = target_of(dataset, chosen, out)
     work = SplitRun(dataset, chosen, run, target, progress)
     if run.dry_run:

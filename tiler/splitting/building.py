@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tiler.datasets import tasks
-from tiler.datasets.sources import Dataset
+from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import jsonl, manifest, plain_yaml, yolo
@@ -76,8 +76,8 @@ class SplitRun:
         task, reason = tasks.decide(dataset, chosen.task)
         decided = replace(chosen, task=task)
         decided.require_in_effect()
-        if chosen.ignored != "mask" and dataset.coco is None:
-            only = "only COCO JSON marks regions to be ignored"
+        if chosen.ignored != "auto" and dataset.kind == "YOLO":
+            only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
         job = _job(dataset, decided)
         if isinstance(chosen.background, float):
@@ -212,8 +212,6 @@ def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
         dataset.root,
         spec,
         options,
-        classes=None if dataset.coco is None else dataset.coco.classes,
-        coco_name=dataset.file.name,
         pages=dataset.pages,
     )
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
-from tiler.datasets.sources import Source
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import WHOLE
 from tiler.geometry.instances import Instances

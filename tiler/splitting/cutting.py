@@ -10,9 +10,10 @@ from io import BufferedReader
 import msgspec
 import numpy as np
 
+from tiler.datasets.dataset import Source
+from tiler.datasets.image_files import opened
 from tiler.datasets.labels import LabelFile, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
-from tiler.datasets.sources import Source, opened
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats.manifest import SourceTiles
@@ -50,7 +51,7 @@ def cut(
     fingerprint = "unreadable"
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            labels = label_file(job.root, source, job.coco_name)
+            labels = label_file(job.root, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
                 outcome = _kept(job, source, earlier, fingerprint)
@@ -67,7 +68,7 @@ def fingerprint_of(job: SplitJob, source: Source) -> str:
     """The fingerprint of the source's present content."""
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            return _fingerprint(job, source, file, label_file(job.root, source, job.coco_name))
+            return _fingerprint(job, source, file, label_file(job.root, source))
     except Exception as error:
         refusal(error)
         return "unreadable"
@@ -125,7 +126,7 @@ def _cut(
     """Cut a source whose tiles are not there yet."""
     header = probe(file)
     _require_cuttable(job, source, header)
-    labels = read_labels(source, labels_from, job.spec, job.classes, *header.size)
+    labels = read_labels(source, labels_from, job.spec, *header.size)
     require_usable(labels, labels_from.key)
     plan = planned(job, source, labels, *header.size)
     made = Made()

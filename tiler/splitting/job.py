@@ -19,8 +19,6 @@ class SplitJob:
         root: the dataset's root.
         spec: what label rows mean.
         tree: the folder that tiles are written to; None writes nothing.
-        classes: of a COCO dataset, the class of each category id.
-        coco_name: its file.
         quotas: for each split, which background tiles are taken, where --background is a ratio.
         limits: with --stretch, for each kind of image deeper than 8 bits the values of each band
             that become 0 and 255.
@@ -32,8 +30,6 @@ class SplitJob:
     spec: yolo.Spec
     options: SplitOptions
     tree: Folder | None = None
-    classes: dict[int, int] | None = None
-    coco_name: str = ""
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tiler.datasets.sources import Dataset, label_path
+from tiler.datasets.dataset import Dataset, label_path
 from tiler.errors import TilerError
 from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
@@ -135,10 +135,7 @@ def require_whole(folder: Folder, total: int) -> None:
 def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.ManifestHead:
     """The first line of the manifest."""
     shape = None if spec.out_shape is None else list(spec.out_shape)
-    categories = None
-    if dataset.coco is not None:
-        class_of = dataset.coco.classes
-        categories = sorted(class_of, key=class_of.__getitem__)
+    categories = None if dataset.categories is None else list(dataset.categories)
     names, options = list(dataset.names), chosen.plain()
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, spec.task, names, options, shape, categories

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
-from tiler.datasets.sources import Source
 from tiler.formats.manifest import TileEntry
 from tiler.splitting.job import SplitJob
 from tiler.splitting.planning import PlannedTile, planned_tiles

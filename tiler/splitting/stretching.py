@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tiler.datasets.sources import Dataset, Source, opened
+from tiler.datasets.dataset import Dataset, Source
+from tiler.datasets.image_files import opened
 from tiler.images import reading
 from tiler.images.header import probe
 from tiler.images.reading import SourceImage

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
-from tiler.datasets.sources import Source
 from tiler.errors import Unfinished
 from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
@@ -290,7 +290,7 @@ class SourceTilesWriter:
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
         ignored = self.labels.ignored
-        if self.job.options.ignored != "mask":
+        if self.job.options.ignored == "skip":
             ignored = ignored.take(np.empty(0, np.int64))
         plan = self.plan
         return masked_outlines(plan.views, plan.rows, t, plan.windows[t], ignored)

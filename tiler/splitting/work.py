@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tiler.datasets.sources import Source
+from tiler.datasets.dataset import Source
 from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.work_sharing import SharedThreads

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.datasets import sources
+from tiler.datasets import coco_sets, dataset, image_files, yolo_sets
+from tiler.datasets.opening import find
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import CODES
 
@@ -30,7 +31,7 @@ class Folder:
 
     def find(self, splits="train: images\nval: images\n"):
         (self.root / "dataset.yaml").write_text(splits + "names: [car]\n")
-        return sources.find(self.root / "dataset.yaml", None)
+        return find(self.root / "dataset.yaml", None)
 
     def keys(self, splits="train: images\nval: images\n", split="train"):
         return [s.key for s in self.find(splits).sources if s.split == split]
@@ -66,7 +67,7 @@ parts = st.lists(
 def test_the_label_path_is_the_trainers(folders, name, absolute):
     path = "/" * absolute + "/".join([*folders, name])
     theirs = "/labels/".join(path.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
-    assert sources.label_path(path) == theirs
+    assert dataset.label_path(path) == theirs
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_the_label_path_is_the_trainers(folders, name, absolute):
     ],
 )
 def test_label_paths(path, label):
-    assert sources.label_path(path) == label
+    assert dataset.label_path(path) == label
 
 
 # Stems
@@ -106,28 +107,28 @@ def plain(stem):
 @quick
 @given(st.lists(keys, max_size=12, unique=True))
 def test_no_two_images_have_one_stem_on_any_file_system(keys):
-    stems = sources.stems_of(keys)
+    stems = dataset.stems_of(keys)
     assert list(stems) == keys
     assert len({plain(stem) for stem in stems.values()}) == len(keys)
     assert all(stem and "/" not in stem for stem in stems.values())
-    assert all(len(stem.encode()) <= sources.LONGEST_STEM for stem in stems.values())
+    assert all(len(stem.encode()) <= dataset.LONGEST_STEM for stem in stems.values())
 
 
 @quick
 @given(st.lists(keys, max_size=12, unique=True), st.randoms())
 def test_stems_do_not_depend_on_the_order(keys, random):
     shuffled = random.sample(keys, len(keys))
-    assert sources.stems_of(shuffled) == sources.stems_of(keys)
+    assert dataset.stems_of(shuffled) == dataset.stems_of(keys)
 
 
 @quick
 @given(st.lists(keys, min_size=1, max_size=8, unique=True))
 def test_a_stem_of_its_own_is_left_alone(keys):
-    stems = sources.stems_of(keys)
+    stems = dataset.stems_of(keys)
     own = {key: os.path.splitext(key.rpartition("/")[2])[0] for key in keys}
     for key in keys:
         alone = sum(plain(stem) == plain(own[key]) for stem in own.values()) == 1
-        short = len(own[key].encode()) <= sources.LONGEST_STEM
+        short = len(own[key].encode()) <= dataset.LONGEST_STEM
         if (
             alone
             and short
@@ -151,13 +152,13 @@ def test_a_stem_of_its_own_is_left_alone(keys):
     ],
 )
 def test_stems(keys, stems):
-    found = sources.stems_of(keys).values()
+    found = dataset.stems_of(keys).values()
     assert [re.sub(r"-[0-9a-f]{8}$", "-HASH", stem) for stem in found] == stems
 
 
 def test_a_long_stem_is_cut_with_a_hash_between_letters():
     long = "é" * 125 + "x"
-    stems = sources.stems_of([f"{long}.jpg", f"{long[:-1]}y.jpg"])
+    stems = dataset.stems_of([f"{long}.jpg", f"{long[:-1]}y.jpg"])
     assert all(
         re.fullmatch(r"é+-[0-9a-f]{8}", stem) and len(stem.encode()) <= 180
         for stem in stems.values()
@@ -245,7 +246,7 @@ def test_an_image_is_listed_with_its_size_and_a_folder_named_like_one_too(folder
     assert found["images/a.jpg"] == 5
     assert set(found) == {"images/a.jpg", "images/dir.jpg", "images/dir.jpg/b.jpg"}
     with pytest.raises(SourceRefused, match=r"not a regular file|cannot be opened"):
-        sources.opened(str(folder.root / "images/dir.jpg"))
+        image_files.opened(str(folder.root / "images/dir.jpg"))
 
 
 def test_a_link_is_followed_and_a_dangling_one_is_a_source_that_cannot_be_opened(folder):
@@ -260,7 +261,7 @@ def test_a_link_is_followed_and_a_dangling_one_is_a_source_that_cannot_be_opened
         "images/none.jpg",
     ]
     with pytest.raises(SourceRefused, match="cannot be opened: No such file"):
-        sources.opened(str(folder.root / "images/none.jpg"))
+        image_files.opened(str(folder.root / "images/none.jpg"))
 
 
 def test_loops_of_links_end(folder):
@@ -290,7 +291,7 @@ def test_a_fifo_is_refused_without_waiting(folder):
     os.mkfifo(folder.root / "images/b.jpg")
     assert folder.keys() == ["images/a.jpg", "images/b.jpg"]
     with pytest.raises(SourceRefused, match="not a regular file"):
-        sources.opened(str(folder.root / "images/b.jpg"))
+        image_files.opened(str(folder.root / "images/b.jpg"))
 
 
 def test_sources_come_by_key_and_then_by_split(folder):
@@ -505,7 +506,7 @@ def coco(folder, *file_names, name="instances.json", root="images"):
     images = [{"id": i, "file_name": f, "width": 9, "height": 9} for i, f in enumerate(file_names)]
     content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "car"}]}
     (folder.root / name).write_text(json.dumps(content))
-    return sources.find(folder.root / name, folder.root / root)
+    return find(folder.root / name, folder.root / root)
 
 
 def test_the_images_of_a_coco_file(folder):
@@ -577,14 +578,15 @@ def test_images_and_json_go_together(folder):
     folder.add("images/a.jpg")
     coco(folder, "a.jpg")
     with pytest.raises(TilerError, match="needs --images"):
-        sources.find(folder.root / "instances.json", None)
+        find(folder.root / "instances.json", None)
     folder.find()
     with pytest.raises(TilerError, match="--images goes with a COCO JSON"):
-        sources.find(folder.root / "dataset.yaml", folder.root / "images")
+        find(folder.root / "dataset.yaml", folder.root / "images")
 
 
-def test_every_code_used_is_known():
-    text = Path(sources.__file__).read_text()
+@pytest.mark.parametrize("module", [coco_sets, dataset, image_files, yolo_sets])
+def test_every_code_used_is_known(module):
+    text = Path(module.__file__).read_text()
     assert set(re.findall(r'"([A-Z]\d\d)"', text)) <= set(CODES)
 
 
@@ -601,4 +603,4 @@ def test_a_listed_image_in_a_folder_that_is_not_utf8_is_reported(tmp_path):
     Image.new("RGB", (20, 20)).save(plain / "v.png")
     (root / "list.txt").write_text("images/train/a.png\n")
     data.yaml.write_text(f"train: {plain}\nval: {plain}\ntest: list.txt\nnames: [a]\n")
-    assert "I08" in [finding.code for finding in sources.find(data.yaml, None).findings]
+    assert "I08" in [finding.code for finding in find(data.yaml, None).findings]

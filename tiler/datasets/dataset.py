@@ -1,0 +1,175 @@
+"""A dataset: its images, where their labels are, and what their tiles are called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tiler.findings import Finding
+
+if TYPE_CHECKING:
+    from tiler.formats.annotated import AnnotatedImage, Annotation
+
+Kind = Literal["YOLO", "COCO", "Pascal VOC", "labelme", "DOTA", "CSV", "NDJSON", "GIS", "images"]
+
+LONGEST_STEM = 180  # bytes; a tile's name adds its window, and file systems allow 255
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image.
+
+    Attributes:
+        key: its path relative to the root (with `/`), or absolute when it lies outside.
+        split: train, val, test or minival.
+        stem: the beginning of the names of its tiles, unique in the dataset.
+        bytes: size of the file.
+        entry: its objects, where they are not in a label file of its own.
+    """
+
+    key: str
+    split: str
+    stem: str = ""
+    bytes: int = 0
+    entry: AnnotatedImage | None = None
+
+    @property
+    def image_id(self) -> int | str | None:
+        """The id that COCO results refer to it by; None if there is none that JSON readers can
+        hold.
+        """
+        if self.entry is None:
+            return None
+        id = self.entry.id
+        if isinstance(id, str):
+            return id
+        if isinstance(id, int) and not isinstance(id, bool) and abs(id) < 2**63:
+            return id
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset and all of its images.
+
+    Attributes:
+        file: the YAML or JSON, or the folder.
+        root: the folder that the keys are relative to.
+        sources: by key, then by split.
+        folders: those that were searched for images.
+        kind: the format of the annotations.
+        categories: the id of each class, in a COCO set.
+        splits: those that have images.
+        labelled: False for images alone.
+    """
+
+    file: Path
+    root: Path
+    names: tuple[str, ...]
+    sources: list[Source]
+    folders: tuple[Path, ...]
+    findings: list[Finding]
+    kpt_shape: tuple[int, int] | None = None
+    flip_idx: tuple[int, ...] | None = None
+    channels: int | None = None
+    kind: Kind = "YOLO"
+    categories: tuple[int, ...] | None = None
+    splits: tuple[str, ...] = ()
+    labelled: bool = True
+
+    @property
+    def pages(self) -> int:
+        """Number of TIFF pages that the trainer reads as the bands of one image, else 0."""
+        if self.channels in (None, 1, 3):
+            return 0
+        return self.channels
+
+    @property
+    def annotations(self) -> Iterator[Annotation]:
+        """The objects of all images, where they are not in label files."""
+        for source in self.sources:
+            if source.entry is not None:
+                yield from source.entry.annotations
+
+
+def relative(path: str, root: Path) -> str:
+    """A path as in findings and in the manifest: relative to the root, with `/`; unchanged if it
+    lies outside.
+
+    >>> relative("/data/a/b.jpg", Path("/data")), relative("/other/b.jpg", Path("/data"))
+    ('a/b.jpg', '/other/b.jpg')
+    """
+    return path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
+
+
+def label_path(path: str) -> str:
+    """The label file of an image, by the trainer's rule: the last `/images/` becomes `/labels/`.
+
+    >>> label_path("/data/images/train/a.b.jpg")
+    '/data/labels/train/a.b.txt'
+    """
+    path = path.replace(os.sep, "/")
+    return os.path.splitext("/labels/".join(path.rsplit("/images/", 1)))[0] + ".txt"
+
+
+def named(dataset: Dataset) -> Dataset:
+    """The same with a stem for each source."""
+    stems = stems_of([source.key for source in dataset.sources])
+    sources = [replace(source, stem=stems[source.key]) for source in dataset.sources]
+    return replace(dataset, sources=sources)
+
+
+def stems_of(keys: list[str]) -> dict[str, str]:
+    """A stem for each image that no other image has, on any file system.
+
+    This is the file's own stem, if no other file has it. Otherwise its folders are put in front
+    (`site1-a`), then its suffix is added (`site1-a-png`), and finally a hash of its path
+    (`site1-a-png-1f3a9c02`). Long stems are cut and get a hash.
+
+    >>> stems_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
+    {'a/x.jpg': 'a-x', 'b/x.jpg': 'b-x', 'b/y.jpg': 'y'}
+    """
+    levels = dict.fromkeys(keys, 0)
+    while True:
+        stems = {key: _stem(key, level) for key, level in levels.items()}
+        same: dict[str, list[str]] = {}
+        for key, stem in stems.items():
+            same.setdefault(_comparable(stem), []).append(key)
+        clash = False
+        for group in same.values():
+            for key in group:
+                if len(group) > 1 and levels[key] < 3:
+                    levels[key] += 1
+                    clash = True
+        if not clash:
+            return stems
+
+
+def _comparable(stem: str) -> str:
+    """A stem as it may be compared: file systems may ignore case and Unicode form, and `a__s50` at
+    full size is `a` at half size.
+    """
+    return re.sub(r"(__s\d+)+$", "", unicodedata.normalize("NFC", stem).casefold())
+
+
+def _stem(key: str, level: int) -> str:
+    """The stem of an image: 0 its own, 1 with its folders, 2 with its suffix, 3 with a hash."""
+    path, suffix = os.path.splitext(key)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    folders, _, stem = path.rpartition("/")
+    if level >= 1 and folders:
+        parts = [folder for folder in folders.split("/") if folder not in ("", "images")]
+        stem = "-".join([*parts, stem])
+    if level >= 2:
+        stem += "-" + suffix[1:]
+    if level >= 3:
+        stem += "-" + digest
+    if len(stem.encode()) > LONGEST_STEM:
+        stem = stem.encode()[: LONGEST_STEM - 9].decode(errors="ignore") + "-" + digest
+    return stem
