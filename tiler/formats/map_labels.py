@@ -42,12 +42,12 @@ class MapImage:
 
     Attributes:
         file_name: as findings name it.
-        size: width and height in px.
+        size: width and height in px; None if it cannot be read.
         geo: where it lies; None if it does not say.
     """
 
     file_name: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     geo: Geo | None
 
 
@@ -149,12 +149,12 @@ class _Place:
     pixel: float
 
     @classmethod
-    def of(cls, order: int, image: MapImage, affine: Affine, crs: str) -> _Place:
+    def of(cls, order: int, size: tuple[int, int], affine: Affine, crs: str) -> _Place:
         """The place of an image, by the map from its pixels."""
-        width, height = image.size
+        width, height = size
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
         pixel = abs(affine.determinant) ** 0.5
-        return cls(order, image.size, affine, crs, affine.apply(corners), pixel)
+        return cls(order, size, affine, crs, affine.apply(corners), pixel)
 
 
 def _places(
@@ -171,14 +171,14 @@ def _places(
         crs = geo.crs if geo else None
         if crs is not None and crs not in known:
             known[crs] = reprojection.known(crs)
-        if geo is None:
+        if geo is None or image.size is None:
             entry.doubt = "has no place on the map (GeoTIFF tags or a world file)"
         elif crs is None:
             entry.doubt = "is in a reference system without an EPSG code"
         elif not known[crs]:
             entry.doubt = f"is in {crs}, which PROJ cannot place"
         else:
-            places.append(_Place.of(order, image, Affine(*geo.transform), crs))
+            places.append(_Place.of(order, image.size, Affine(*geo.transform), crs))
     return places, annotated
 
 
