@@ -217,6 +217,19 @@ def test_images_without_a_place_are_no_background(tmp_path):
         map_labels.read(path, [])
 
 
+def test_an_image_outside_the_area_of_all_features_is_no_background(tmp_path):
+    far = shapely.box(400100, 4999900, 400101, 4999901)
+    path = write(tmp_path / "a.gpkg", [polygon(), far], UTM)
+    between = image((0.1, 0, 400050.0, 0, -0.1, 4999950.0), name="b.tif")  # empty, as it seems
+    beyond = image((0.1, 0, 400102.0, 0, -0.1, 4999950.0), name="c.tif")
+    found = map_labels.read(path, [image(), between, beyond]).images
+    assert [(len(one.annotations), one.doubt) for one in found] == [
+        (1, ""),
+        (0, ""),
+        (0, "lies outside the area of all features of a.gpkg"),
+    ]
+
+
 def test_swapped_axes_are_suspected(tmp_path):
     ring = on_the_map(OUTLINES[0], NORTH_UP, UTM, "EPSG:4326")
     path = geojson(tmp_path / "a.geojson", [feature([ring[:, ::-1].tolist()])])

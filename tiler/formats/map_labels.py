@@ -57,7 +57,8 @@ class MapLabels:
 
     Attributes:
         images: as they were given, each with its objects. An outline is whole, also where it
-            reaches past the image. An image without a place on the map has a `doubt`.
+            reaches past the image. An image without a place on the map, or far from all features,
+            has a `doubt`.
         findings: what is not about a feature of one image.
         said: what was read, in one line.
     """
@@ -110,6 +111,8 @@ def placed(
             found, shapes = features.within(place)
             met[found] = True
             features.annotate(result[place.order], found, shapes)
+            if not _overlap(features.extent, _extent(place.corners)):
+                result[place.order].doubt = f"lies outside the area of all features of {layer.path}"
         findings += _inaccuracy(layer, crs, way, pixel)
         ways[crs] = way
     if not met.any():
@@ -200,6 +203,7 @@ class _Features:
     Attributes:
         shapes: `(N,)`; None where there is no geometry, or the system does not reach.
         tree: of the shapes.
+        extent: `(4,)` xyxy around all.
         are_points: `(N,)`.
         point_size: px; 0 if points are rejected.
     """
@@ -207,6 +211,7 @@ class _Features:
     layer: VectorLayer
     shapes: Objects
     tree: Any
+    extent: Floats
     are_points: Bools
     point_size: float
 
@@ -218,11 +223,13 @@ class _Features:
         shapes = _densified(layer.shapes, way, pixel)
         if way.transformer is not None:
             shapes = shapely.transform(shapes, way.apply)
-        finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+        bounds = shapely.bounds(shapes)
+        finite = np.isfinite(bounds).all(axis=1)
         shapes = shapes.copy()
         shapes[~finite] = None
         tree = shapely.STRtree(shapes)
-        return cls(layer, shapes, tree, _are_points(shapes), point_size or 0.0)
+        extent = _extent(bounds[finite].reshape(-1, 2))
+        return cls(layer, shapes, tree, extent, _are_points(shapes), point_size or 0.0)
 
     def within(self, place: _Place) -> tuple[Ints, Objects]:
         """`(K,)` the features that show in an image, and their shapes in its pixels."""
