@@ -5,13 +5,17 @@ import random
 import numpy as np
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.formats.gis import feature, geojson, write
+from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.formats import annotated, map_labels, vectors
 from tiler.formats.affine import Affine
 from tiler.formats.manifest import Geo
 from tiler.formats.map_labels import MapImage
+from tiler.formats.vectors import VectorLayer
 
 if vectors.missing():
     pytest.skip("the extra `gis` is not installed", allow_module_level=True)
@@ -84,6 +88,30 @@ def test_outlines_come_back_to_a_millionth_of_a_pixel(tmp_path, name, to, transf
     ]
     for annotation, outline in zip(annotations, OUTLINES, strict=True):
         assert same_ring(points_of(annotation), outline) < 1e-6
+
+
+@quick
+@given(
+    st.floats(-3, 3),
+    st.floats(1e-3, 100),
+    st.floats(-0.9, 0.9),
+    st.lists(st.tuples(st.floats(5, 390), st.floats(5, 290), st.floats(0.5, 5)), min_size=1),
+)
+def test_any_map_is_inverted_and_images_do_not_depend_on_each_other(turn, pixel, shear, places):
+    cos, sin = pixel * np.cos(turn), pixel * np.sin(turn)
+    transform = (cos, shear * cos - sin, 4e5, sin, shear * sin + cos, 5e6)
+    boxes = [shapely.box(x, y, x + side, y + side) for x, y, side in places]
+    shapes = shapely.transform(np.array(boxes), Affine(*transform).apply)
+    fids = np.arange(len(shapes))
+    layer = VectorLayer("a.gpkg", "a", UTM, shapes, fids, ["a"] * len(shapes))
+    images = [image(transform), image((pixel, 0, 4e5, 0, -pixel, 5e6), name="b.tif")]
+    labels = map_labels.placed(layer, images)
+    assert map_labels.placed(layer, images[::-1]).images == labels.images[::-1]
+    annotations = labels.images[0].annotations
+    assert [a.index for a in annotations] == fids.tolist()
+    for annotation, box in zip(annotations, boxes, strict=True):
+        expected = shapely.get_coordinates(box)[:-1]
+        assert same_ring(points_of(annotation), expected) < 2e-9 / pixel + 1e-6
 
 
 def test_a_geotiff_is_where_rasterio_says(tmp_path):
@@ -192,8 +220,11 @@ def test_what_cannot_be_an_object_is_named(tmp_path):
         "a.gpkg: L03 feature 9: a MultiPoint of 2 points, expected one",
     ]
     assert [str(finding) for finding in labels.findings] == [
-        "a.gpkg: L06 2 of 9 features have no geometry: feature 7, 8"
+        "a.gpkg: L06 2 of 9 features have no geometry that can be read: feature 7, 8"
     ]
+    nothing = write(tmp_path / "b.gpkg", [None, shapely.Polygon()], UTM)
+    with pytest.raises(TilerError, match="no feature has a geometry that can be read"):
+        map_labels.read(nothing, [image()])
     rejected = map_labels.read(path, [image()], "c").images[0].findings[0]
     assert str(rejected) == "a.gpkg: L03 feature 2: a point; --point-size PX makes a box of it"
 

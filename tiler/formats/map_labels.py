@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
 POINT, MULTIPOINT = 0, 4  # shapely's type ids
 FIRST = 5  # features that a message names
-LONG = 64  # px; a straight edge no longer than this is straight in any reference system
-BEND = 0.1  # px that an edge may lie beside the curve that it is in the image's system
 SPECK = 1e-3  # px²; an outline that shows less of itself only touches the image
-MOST_PIECES = 1000  # of one edge
 CROSSING = "its outline crosses or touches itself; read by the even-odd rule"
 
 
@@ -105,15 +102,14 @@ def placed(
     ways: dict[str, Reprojection] = {}
     for crs, group in _by_system(places).items():
         way = reprojection.between(layer.crs, crs, _corners(group))
-        pixel = min(place.pixel for place in group)
-        features = _Features.moved(layer, way, pixel, point_size)
+        features = _Features.moved(layer, way, group, point_size)
         for place in group:
             found, shapes = features.within(place)
             met[found] = True
             features.annotate(result[place.order], found, shapes)
             if not _overlap(features.extent, _extent(place.corners)):
                 result[place.order].doubt = f"lies outside the area of all features of {layer.path}"
-        findings += _inaccuracy(layer, crs, way, pixel)
+        findings += _inaccuracy(layer, way, group)
         ways[crs] = way
     if not met.any():
         raise TilerError(_nowhere(layer, places, ways))
@@ -122,7 +118,9 @@ def placed(
 
 
 def _require_objects(layer: VectorLayer, point_size: float | None) -> None:
-    """Reject a layer of points without a size at once, not point by point."""
+    """Reject a layer of nothing, or of points without a size, at once and not one by one."""
+    if _absent(layer).all():
+        raise TilerError(f"{layer.path}: no feature has a geometry that can be read")
     if point_size is None and _are_points(layer.shapes).all():
         raise TilerError(
             f"{layer.path}: all {len(layer)} features are points, expected outlines; "
@@ -192,6 +190,10 @@ def _by_system(places: Sequence[_Place]) -> dict[str, list[_Place]]:
     return groups
 
 
+def _smallest_pixel(places: Sequence[_Place]) -> float:
+    return min(place.pixel for place in places)
+
+
 def _corners(places: Sequence[_Place]) -> Floats:
     return np.concatenate([place.corners for place in places])
 
@@ -217,12 +219,14 @@ class _Features:
 
     @classmethod
     def moved(
-        cls, layer: VectorLayer, way: Reprojection, pixel: float, point_size: float | None
+        cls,
+        layer: VectorLayer,
+        way: Reprojection,
+        group: Sequence[_Place],
+        point_size: float | None,
     ) -> _Features:
-        """Into the system of images whose smallest pixel has the side `pixel`."""
-        shapes = _densified(layer.shapes, way, pixel)
-        if way.transformer is not None:
-            shapes = shapely.transform(shapes, way.apply)
+        """Into the system of some images."""
+        shapes = way.shapes(layer.shapes, _extent(_corners(group)), _smallest_pixel(group))
         bounds = shapely.bounds(shapes)
         finite = np.isfinite(bounds).all(axis=1)
         shapes = shapes.copy()
@@ -308,39 +312,10 @@ def _shown(shapes: Objects, bounds: Floats, size: tuple[int, int]) -> Bools:
     return np.asarray(shown)
 
 
-def _densified(shapes: Objects, way: Reprojection, pixel: float) -> Objects:
-    """The shapes with more points on edges that are curves in the image.
-
-    A straight edge of degrees is none of metres, but those of objects are so short that it does
-    not show: 100 m at 45 degrees north bend by 0.2 mm. Only edges that bend by more than BEND get
-    more points, so a rectangle keeps its four corners.
-    """
-    if way.transformer is None:
-        return shapes
-    points, owner = shapely.get_coordinates(shapes, return_index=True)
-    moved = way.apply(points)
-    with np.errstate(invalid="ignore"):
-        length = np.hypot(*np.diff(moved, axis=0).T)
-    edges = np.flatnonzero((np.diff(owner) == 0) & (length > LONG * pixel) & np.isfinite(length))
-    middle = way.apply((points[edges] + points[edges + 1]) / 2)
-    straight = (moved[edges] + moved[edges + 1]) / 2
-    bend = np.hypot(*(middle - straight).T) / pixel
-    bent = np.isfinite(bend) & (bend > BEND)
-    if not bent.any():
-        return shapes
-    pieces = np.minimum(np.ceil(np.sqrt(bend[bent] / BEND)), MOST_PIECES)
-    piece = np.hypot(*(points[edges + 1] - points[edges])[bent].T) / pieces
-    longest = np.full(len(shapes), np.inf)
-    np.minimum.at(longest, owner[edges[bent]], piece)
-    result = shapes.copy()
-    curved = np.isfinite(longest)
-    result[curved] = overlay.densified(shapes[curved], longest[curved])
-    return result
-
-
-def _inaccuracy(layer: VectorLayer, crs: str, way: Reprojection, pixel: float) -> list[Finding]:
+def _inaccuracy(layer: VectorLayer, way: Reprojection, group: Sequence[_Place]) -> list[Finding]:
     """A finding if labels may lie beside their objects, and would not if PROJ had all its files."""
-    off = way.accuracy / (pixel * way.metres)
+    crs = group[0].crs
+    off = way.accuracy / (_smallest_pixel(group) * way.metres)
     if not way.lacking or off <= 1:
         return []
     message = (
@@ -352,16 +327,21 @@ def _inaccuracy(layer: VectorLayer, crs: str, way: Reprojection, pixel: float) -
 
 def _left_over(layer: VectorLayer, met: Bools) -> list[Finding]:
     """Findings for the features that lie in no image."""
-    absent = np.array([shape is None or shape.is_empty for shape in layer.shapes], bool)
+    absent = _absent(layer)
     findings = []
     if absent.any():
-        what = f"{absent.sum()} of {len(layer)} features have no geometry"
+        what = f"{absent.sum()} of {len(layer)} features have no geometry that can be read"
         findings.append(Finding(layer.path, "L06", f"{what}: {_named(layer, absent)}"))
     outside = ~met & ~absent
     if outside.any():
         what = f"{outside.sum()} of {len(layer)} features lie in no image"
         findings.append(Finding(layer.path, "G01", f"{what}: {_named(layer, outside)}"))
     return findings
+
+
+def _absent(layer: VectorLayer) -> Bools:
+    """`(N,)` True for features without geometry."""
+    return np.asarray(np.isnan(shapely.bounds(layer.shapes)).any(axis=1))
 
 
 def _named(layer: VectorLayer, which: Bools) -> str:

@@ -57,7 +57,8 @@ class VectorLayer:
         path: the name of the file in findings.
         name: of the layer.
         crs: the reference system of the coordinates, as an EPSG code or well-known text.
-        shapes: `(N,)` shapely geometries of two dimensions; None where a feature has none.
+        shapes: `(N,)` shapely geometries of two dimensions; None where a feature has none, or one
+            that cannot be read.
         fids: `(N,)` the numbers by which a GIS shows the features.
         classes: the class of each; None where a feature names none.
         fields: the names of all fields.
@@ -94,41 +95,86 @@ def read(path: Path, class_field: str = "", layer: str = "") -> VectorLayer:
     """
     if missing():
         raise TilerError(f"{path}: reading it needs pip install 'tilestitch[gis]'")
-    path = path.absolute()
-    suffix = path.suffix.lower()
-    _require_format(path, suffix)
-    target, options = str(path), {}
-    names = []
-    if suffix == ".gpkg":
-        _require_saved(path)
-        names = _tables(path)
-        options["IMMUTABLE"] = "YES"  # SQLite creates no files beside it
-    elif suffix == ".shp":
-        _require_regular_parts(path)
-    else:
-        target = f"GeoJSON:{path}"  # not one of the other formats that JSON may be
+    opening = _Opening.of(path.absolute())
     with _gdal(path) as (library, warned):
-        if suffix != ".gpkg":
-            names = [str(name) for name, _ in library.list_layers(target)]
-        name = _layer_name(names, layer, path)
-        about = library.read_info(target, layer=name, **options)
-        _require_driver(about, suffix, path)
-        fields = tuple(map(str, about["fields"]))
+        name = _layer_name(opening.layers(library), layer, path)
+        fields = opening.fields(library, name)
         _require_field(fields, class_field, f"{path}, layer {name}")
         columns = [class_field] if class_field else []
-        meta, fids, wkb, values = library.raw.read(
-            target, layer=name, columns=columns, force_2d=True, return_fids=True, **options
-        )
+        meta, fids, wkb, values = opening.content(library, name, columns)
     if not len(fids):
         raise TilerError(f"{path}: layer {name} has no features")
-    crs = _known_crs(meta["crs"], path)
-    with np.errstate(invalid="ignore"):  # of coordinates that are NaN
-        shapes = shapely.from_wkb(wkb, on_invalid="fix")  # closes rings
+    shapes = _shapes(wkb)
     classes: list[str | None] = [name] * len(fids)
     if class_field:
         classes = _classes(values[0], meta, f"{path}: field {class_field}")
     findings = condensed(Finding(path.name, "G03", text) for text in dict.fromkeys(warned))
+    crs = _known_crs(meta["crs"], path)
     return VectorLayer(path.name, name, crs, shapes, fids, classes, fields, findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How GDAL opens a file that has been looked at.
+
+    Attributes:
+        target: what GDAL is given.
+        tables: the layers of a GeoPackage.
+        options: of GDAL's driver.
+    """
+
+    path: Path
+    target: str
+    tables: list[str] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path) -> _Opening:
+        """For an absolute path.
+
+        Raises:
+            TilerError: it is no such file, or not one that may come before GDAL.
+        """
+        suffix = path.suffix.lower()
+        _require_format(path, suffix)
+        if suffix == ".gpkg":
+            _require_saved(path)
+            # SQLite creates no files beside it
+            return cls(path, str(path), _tables(path), {"IMMUTABLE": "YES"})
+        if suffix == ".shp":
+            _require_regular_parts(path)
+            return cls(path, str(path))
+        return cls(path, f"GeoJSON:{path}")  # not one of the other formats that JSON may be
+
+    def layers(self, library: Any) -> list[str]:
+        """The names of the layers."""
+        if self.tables is not None:
+            return self.tables
+        return [str(name) for name, _ in library.list_layers(self.target)]
+
+    def fields(self, library: Any, layer: str) -> tuple[str, ...]:
+        """The names of a layer's fields.
+
+        Raises:
+            TilerError: GDAL takes the file for another format.
+        """
+        about = library.read_info(self.target, layer=layer, **self.options)
+        expected = DRIVERS.get(self.path.suffix.lower(), "GeoJSON")
+        found = about["driver"]
+        if found != expected:
+            raise TilerError(f"{self.path}: GDAL reads it as {found}, expected {expected}")
+        return tuple(map(str, about["fields"]))
+
+    def content(self, library: Any, layer: str, columns: list[str]) -> Any:
+        """What GDAL says of a layer; numbers, WKB and the given fields of its features."""
+        return library.raw.read(
+            self.target,
+            layer=layer,
+            columns=columns,
+            force_2d=True,
+            return_fids=True,
+            **self.options,
+        )
 
 
 def _require_format(path: Path, suffix: str) -> None:
@@ -233,13 +279,6 @@ def _layer_name(names: list[str], wanted: str, path: Path) -> str:
     return names[0]
 
 
-def _require_driver(about: dict[str, Any], suffix: str, path: Path) -> None:
-    expected = DRIVERS.get(suffix, "GeoJSON")
-    found = about["driver"]
-    if found != expected:
-        raise TilerError(f"{path}: GDAL reads it as {found}, expected {expected}")
-
-
 def _require_field(fields: tuple[str, ...], wanted: str, where: str) -> None:
     if wanted and wanted not in fields:
         hint = did_you_mean(wanted, fields)
@@ -259,6 +298,16 @@ def _known_crs(crs: str | None, path: Path) -> str:
         return crs
     message = f"{path}: no reference system (CRS), so its place in the images is unknown"
     raise TilerError(f"{message}; set it in a GIS and save the file again")
+
+
+def _shapes(wkb: Objects) -> Objects:
+    """Geometries of well-known binary, rings closed; None where one cannot be read."""
+    with np.errstate(invalid="ignore"):  # of coordinates that are NaN
+        shapes = np.asarray(shapely.from_wkb(wkb, on_invalid="fix"))
+    points, owner = shapely.get_coordinates(shapes, return_index=True)
+    finite = np.isfinite(points).all(axis=1)
+    shapes[owner[~finite]] = None
+    return shapes
 
 
 def _classes(values: Any, meta: dict[str, Any], where: str) -> list[str | None]:
