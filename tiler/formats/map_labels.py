@@ -101,7 +101,7 @@ def placed(
     met = np.zeros(len(layer), bool)
     ways: dict[str, Reprojection] = {}
     for crs, group in _by_system(places).items():
-        way = reprojection.between(layer.crs, crs, _corners(group))
+        way = _way(layer, crs, group)
         features = _Features.moved(layer, way, group, point_size)
         for place in group:
             found, shapes = features.within(place)
@@ -310,6 +310,14 @@ def _shown(shapes: Objects, bounds: Floats, size: tuple[int, int]) -> Bools:
         frame = np.full(len(across), shapely.box(0, 0, *size))
         shown[across] = overlay.common_area(rings.take(clear).geometry(), frame) > SPECK
     return np.asarray(shown)
+
+
+def _way(layer: VectorLayer, crs: str, group: Sequence[_Place]) -> Reprojection:
+    """From the reference system of a layer to that of some images."""
+    try:
+        return reprojection.between(layer.crs, crs, _corners(group))
+    except TilerError as error:
+        raise TilerError(f"{layer.path}: {error}") from None
 
 
 def _inaccuracy(layer: VectorLayer, way: Reprojection, group: Sequence[_Place]) -> list[Finding]:

@@ -109,19 +109,12 @@ def between(source: str, target: str, corners: Floats) -> Reprojection:
     Raises:
         TilerError: a system is unknown, or no way is known that is better than a guess.
     """
-    from pyproj.transformer import TransformerGroup
-
     start, end = _horizontal(source), _horizontal(target)
     metres = _unit(end)
     if start == end:
         return Reprojection(0.0, (), metres, None)
-    area = _area(end, corners)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a better way, see `lacking`
-        group = TransformerGroup(
-            start, end, always_xy=True, area_of_interest=area, allow_ballpark=False
-        )
-    if not group.transformers:
+    group = _group(start, end, _area(end, corners))
+    if group is None or not group.transformers:
         raise TilerError(
             f"no transformation from {_named(start)} to {_named(end)} is known; save the file in "
             f"{_named(end)} with a GIS"
@@ -133,6 +126,21 @@ def between(source: str, target: str, corners: Floats) -> Reprojection:
         lacking = tuple(grid.short_name for grid in grids if not grid.available)
     accuracy = best.accuracy if best.accuracy >= 0 else np.nan
     return Reprojection(accuracy, lacking, metres, best)
+
+
+def _group(start: Any, end: Any, area: Any) -> Any:
+    """pyproj's ways from one system to the other, best first; None if it fails on them."""
+    from pyproj.exceptions import ProjError
+    from pyproj.transformer import TransformerGroup
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a better way, see `lacking`
+        try:
+            return TransformerGroup(
+                start, end, always_xy=True, area_of_interest=area, allow_ballpark=False
+            )
+        except (ProjError, IndexError):  # the latter where a way is missing, but for no grid
+            return None
 
 
 def known(crs: str) -> bool:

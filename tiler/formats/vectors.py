@@ -34,6 +34,9 @@ MAGIC = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a"}
 DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
 BESIDE = (".dbf", ".shx", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".idm", ".ind")  # a .shp
 UNSAVED = ("-wal", "-journal")  # what SQLite has not yet written into a .gpkg
+# Of the library; the last one is a slip of its own, at reference systems that are no UTF-8
+FAILURES = (RuntimeError, ValueError, UnboundLocalError)
+FARTHEST = 1e15  # units; no coordinate lies beyond
 MAX_NAMED = 20  # names in a message
 # Warnings of GDAL about what is read rightly: heights and measures are left out, rings are closed,
 # and a number that two features share is replaced in one of them
@@ -255,7 +258,7 @@ def _gdal(path: Path) -> Iterator[tuple[Any, list[str]]]:
             yield pyogrio, warned
             texts = [_short_line(str(each.message)) for each in caught]
             warned += [text for text in texts if not text.startswith(RIGHTLY_READ)]
-    except (RuntimeError, ValueError, pyogrio._err.CPLE_BaseError) as error:
+    except (*FAILURES, pyogrio._err.CPLE_BaseError) as error:
         message = str(error).split("; It might help")[0]
         raise TilerError(f"{path}: cannot be read: {_short_line(message)}") from None
 
@@ -305,8 +308,8 @@ def _shapes(wkb: Objects) -> Objects:
     with np.errstate(invalid="ignore"):  # of coordinates that are NaN
         shapes = np.asarray(shapely.from_wkb(wkb, on_invalid="fix"))
     points, owner = shapely.get_coordinates(shapes, return_index=True)
-    finite = np.isfinite(points).all(axis=1)
-    shapes[owner[~finite]] = None
+    near = (np.abs(points) < FARTHEST).all(axis=1)  # also false for NaN
+    shapes[owner[~near]] = None
     return shapes
 
 
