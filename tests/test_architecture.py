@@ -100,6 +100,7 @@ HARMLESS = {
     "from_wkt",
     "get_coordinates",
     "get_num_geometries",
+    "get_num_interior_rings",
     "get_parts",
     "get_rings",
     "get_type_id",

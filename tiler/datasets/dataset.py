@@ -91,11 +91,25 @@ class Dataset:
         return self.channels
 
     @property
+    def label(self) -> str:
+        """What the dataset is called in findings: its path from the root."""
+        return label_of(self.file, self.root)
+
+    @property
     def annotations(self) -> Iterator[Annotation]:
         """The objects of all images, where they are not in label files."""
         for source in self.sources:
             if source.entry is not None:
                 yield from source.entry.annotations
+
+
+def label_of(file: Path, root: Path) -> str:
+    """What a file of labels is called in findings: its path from the root, which may lead out.
+
+    >>> label_of(Path("/data/train.json"), Path("/data/images"))
+    '../train.json'
+    """
+    return os.path.relpath(file, root).replace(os.sep, "/")
 
 
 def relative(path: str, root: Path) -> str:

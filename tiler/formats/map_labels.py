@@ -133,7 +133,7 @@ def _are_points(shapes: Objects) -> Bools:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Place:
+class _Footprint:
     """An image with a place in a known reference system.
 
     Attributes:
@@ -150,7 +150,7 @@ class _Place:
     pixel: float
 
     @classmethod
-    def of(cls, order: int, size: tuple[int, int], affine: Affine, crs: str) -> _Place:
+    def of(cls, order: int, size: tuple[int, int], affine: Affine, crs: str) -> _Footprint:
         """The place of an image, by the map from its pixels."""
         width, height = size
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
@@ -160,9 +160,9 @@ class _Place:
 
 def _places(
     images: Sequence[MapImage], layer: VectorLayer
-) -> tuple[list[_Place], list[AnnotatedImage]]:
+) -> tuple[list[_Footprint], list[AnnotatedImage]]:
     """The images with a place, and all images, still without objects."""
-    places: list[_Place] = []
+    places: list[_Footprint] = []
     annotated: list[AnnotatedImage] = []
     known: dict[str, bool] = {}
     for order, image in enumerate(images):
@@ -179,22 +179,22 @@ def _places(
         elif not known[crs]:
             entry.doubt = f"is in {crs}, which PROJ cannot place"
         else:
-            places.append(_Place.of(order, image.size, Affine(*geo.transform), crs))
+            places.append(_Footprint.of(order, image.size, Affine(*geo.transform), crs))
     return places, annotated
 
 
-def _by_system(places: Sequence[_Place]) -> dict[str, list[_Place]]:
-    groups: dict[str, list[_Place]] = {}
+def _by_system(places: Sequence[_Footprint]) -> dict[str, list[_Footprint]]:
+    groups: dict[str, list[_Footprint]] = {}
     for place in places:
         groups.setdefault(place.crs, []).append(place)
     return groups
 
 
-def _smallest_pixel(places: Sequence[_Place]) -> float:
+def _smallest_pixel(places: Sequence[_Footprint]) -> float:
     return min(place.pixel for place in places)
 
 
-def _corners(places: Sequence[_Place]) -> Floats:
+def _corners(places: Sequence[_Footprint]) -> Floats:
     return np.concatenate([place.corners for place in places])
 
 
@@ -222,7 +222,7 @@ class _Features:
         cls,
         layer: VectorLayer,
         way: Reprojection,
-        group: Sequence[_Place],
+        group: Sequence[_Footprint],
         point_size: float | None,
     ) -> _Features:
         """Into the system of some images."""
@@ -235,7 +235,7 @@ class _Features:
         extent = _extent(bounds[finite].reshape(-1, 2))
         return cls(layer, shapes, tree, extent, _are_points(shapes), point_size or 0.0)
 
-    def within(self, place: _Place) -> tuple[Ints, Objects]:
+    def within(self, place: _Footprint) -> tuple[Ints, Objects]:
         """`(K,)` the features that show in an image, and their shapes in its pixels."""
         width, height = place.size
         reach = self.point_size / 2
@@ -312,7 +312,7 @@ def _shown(shapes: Objects, bounds: Floats, size: tuple[int, int]) -> Bools:
     return np.asarray(shown)
 
 
-def _way(layer: VectorLayer, crs: str, group: Sequence[_Place]) -> Reprojection:
+def _way(layer: VectorLayer, crs: str, group: Sequence[_Footprint]) -> Reprojection:
     """From the reference system of a layer to that of some images."""
     try:
         return reprojection.between(layer.crs, crs, _corners(group))
@@ -320,7 +320,9 @@ def _way(layer: VectorLayer, crs: str, group: Sequence[_Place]) -> Reprojection:
         raise TilerError(f"{layer.path}: {error}") from None
 
 
-def _inaccuracy(layer: VectorLayer, way: Reprojection, group: Sequence[_Place]) -> list[Finding]:
+def _inaccuracy(
+    layer: VectorLayer, way: Reprojection, group: Sequence[_Footprint]
+) -> list[Finding]:
     """A finding if labels may lie beside their objects, and would not if PROJ had all its files."""
     crs = group[0].crs
     off = way.accuracy / (_smallest_pixel(group) * way.metres)
@@ -359,7 +361,9 @@ def _named(layer: VectorLayer, which: Bools) -> str:
     return f"feature {text}" + (", ..." if len(numbers) > FIRST else "")
 
 
-def _nowhere(layer: VectorLayer, places: Sequence[_Place], ways: dict[str, Reprojection]) -> str:
+def _nowhere(
+    layer: VectorLayer, places: Sequence[_Footprint], ways: dict[str, Reprojection]
+) -> str:
     """Why no feature lies in any image: both extents, and whether x and y look swapped."""
     features = _extent(shapely.get_coordinates(layer.shapes))
     lines = []

@@ -16,6 +16,7 @@ from tiler.datasets.labels import LabelFile, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
+from tiler.formats import manifest
 from tiler.formats.manifest import SourceTiles
 from tiler.formats.text_files import reason
 from tiler.geometry.grids import MIN_SIDE
@@ -26,7 +27,7 @@ from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
-from tiler.splitting.job import SplitJob, tile_paths
+from tiler.splitting.job import SplitJob
 from tiler.splitting.report import SplitOutcome
 from tiler.splitting.source_plan import SourcePlan, planned
 from tiler.splitting.tile_files import Made, stamped, write
@@ -105,7 +106,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = manifest.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -183,7 +184,8 @@ def _entry(
 
 def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
+    files = 2 if source.split else 1  # image and labels, without a world file
+    written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     if written:
         return written
     pixels = 0
