@@ -104,11 +104,7 @@ def placed(
         way = _way(layer, crs, group)
         features = _Features.moved(layer, way, group, point_size)
         for place in group:
-            found, shapes = features.within(place)
-            met[found] = True
-            features.annotate(result[place.order], found, shapes)
-            if not _overlap(features.extent, _extent(place.corners)):
-                result[place.order].doubt = f"lies outside the area of all features of {layer.path}"
+            met[features.annotate(result[place.order], place)] = True
         findings += _inaccuracy(layer, way, group)
         ways[crs] = way
     if not met.any():
@@ -247,8 +243,9 @@ class _Features:
         shown = _shown(shapes, bounds, place.size)
         return near[shown], shapes[shown]
 
-    def annotate(self, image: AnnotatedImage, found: Ints, shapes: Objects) -> None:
-        """Give an image the features that show in it, in the order of the file."""
+    def annotate(self, image: AnnotatedImage, place: _Footprint) -> Ints:
+        """Give an image the features that show in it, in the order of the file; which these are."""
+        found, shapes = self.within(place)
         valid = shapely.is_valid(shapes).tolist()
         objects = self._objects(found, shapes)
         for k, given, plain in zip(found.tolist(), objects, valid, strict=True):
@@ -259,6 +256,9 @@ class _Features:
             if not plain:
                 image.findings.append(self._finding(k, "L09", CROSSING))
         image.findings[:] = condensed(image.findings)
+        if not _overlap(self.extent, _extent(place.corners)):
+            image.doubt = f"lies outside the area of all features of {self.layer.path}"
+        return found
 
     def _finding(self, k: int, code: str, message: str) -> Finding:
         return Finding(self.layer.path, code, f"feature {self.layer.fids[k]}: {message}")

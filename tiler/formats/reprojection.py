@@ -18,7 +18,7 @@ from tiler.geometry import overlay
 from tiler.lazy import shapely
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Objects
+    from tiler.types import Bools, Floats, Objects
 
 DEGREES = "OGC:CRS84"  # longitude and latitude
 EARTH = 6_371_000.0  # m, its mean radius
@@ -76,21 +76,29 @@ class Reprojection:
     def _longest_edges(self, shapes: Objects, pixel: float) -> Floats:
         """`(N,)` how long edges may be, in the source's unit; infinity where none bends."""
         points, owner = shapely.get_coordinates(shapes, return_index=True)
-        moved = self.apply(points)
         follows = np.diff(owner) == 0  # also from one ring to the next, which does no harm
         length = np.hypot(*np.diff(points, axis=0).T) * follows
-        moved_length = np.hypot(*np.diff(moved, axis=0).T) * follows
-        edges = np.flatnonzero(moved_length > LONG * pixel)
-        middle = self.apply((points[edges] + points[edges + 1]) / 2)
-        straight = (moved[edges] + moved[edges + 1]) / 2
-        bend = np.hypot(*(middle - straight).T) / pixel
-        bent = edges[bend > BEND]
-        pieces = np.ceil(np.sqrt(bend[bend > BEND] / BEND))  # a piece bends by its length squared
+        bend = self._bend(points, follows, pixel)
+        bent = np.flatnonzero(bend > BEND)
+        pieces = np.ceil(np.sqrt(bend[bent] / BEND))  # a piece bends by its length squared
         longest = np.full(len(shapes), np.inf)
         np.minimum.at(longest, owner[bent], length[bent] / pieces)
         sides = np.zeros(len(shapes))
         np.maximum.at(sides, owner[:-1], length)
         return np.asarray(np.maximum(longest, sides / MOST_PIECES))
+
+    def _bend(self, points: Floats, follows: Bools, pixel: float) -> Floats:
+        """`(P - 1,)` px by which the middle of the way from each point to the next lies beside the
+        straight line in the target; 0 for short ways, and where there is none.
+        """
+        moved = self.apply(points)
+        length = np.hypot(*np.diff(moved, axis=0).T) * follows
+        edges = np.flatnonzero(length > LONG * pixel)
+        middle = self.apply((points[edges] + points[edges + 1]) / 2)
+        straight = (moved[edges] + moved[edges + 1]) / 2
+        bend = np.zeros(len(length))
+        bend[edges] = np.hypot(*(middle - straight).T) / pixel
+        return bend
 
     def _moved(self, points: Floats, direction: str) -> Floats:
         if self.transformer is None:

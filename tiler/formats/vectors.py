@@ -11,7 +11,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,16 +104,25 @@ def read(path: Path, class_field: str = "", layer: str = "") -> VectorLayer:
         fields = opening.fields(library, name)
         _require_field(fields, class_field, f"{path}, layer {name}")
         columns = [class_field] if class_field else []
-        meta, fids, wkb, values = opening.content(library, name, columns)
+        content = opening.content(library, name, columns)
+    result = _layer(path, name, fields, content)
+    if class_field:
+        result = replace(result, classes=_classes(content, f"{path}: field {class_field}"))
+    findings = condensed(Finding(path.name, "G03", text) for text in dict.fromkeys(warned))
+    return replace(result, findings=findings)
+
+
+def _layer(path: Path, name: str, fields: tuple[str, ...], content: Any) -> VectorLayer:
+    """A layer of one class, of what GDAL read.
+
+    Raises:
+        TilerError: it has no features, or no reference system.
+    """
+    meta, fids, wkb, _ = content
     if not len(fids):
         raise TilerError(f"{path}: layer {name} has no features")
-    shapes = _shapes(wkb)
-    classes: list[str | None] = [name] * len(fids)
-    if class_field:
-        classes = _classes(values[0], meta, f"{path}: field {class_field}")
-    findings = condensed(Finding(path.name, "G03", text) for text in dict.fromkeys(warned))
     crs = _known_crs(meta["crs"], path)
-    return VectorLayer(path.name, name, crs, shapes, fids, classes, fields, findings)
+    return VectorLayer(path.name, name, crs, _shapes(wkb), fids, [name] * len(fids), fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,12 +322,13 @@ def _shapes(wkb: Objects) -> Objects:
     return shapes
 
 
-def _classes(values: Any, meta: dict[str, Any], where: str) -> list[str | None]:
+def _classes(content: Any, where: str) -> list[str | None]:
     """The class of each feature: its text, or its whole number as text.
 
     Raises:
         TilerError: the field holds something else.
     """
+    meta, _, _, (values,) = content
     kind = str(meta["dtypes"][0])  # of the field; `values` are floats also where one has no number
     if kind == "object" and all(isinstance(value, str | None) for value in values):
         names = [_text(value) for value in values]
