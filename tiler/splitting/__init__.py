@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiler.datasets.sources import find
-from tiler.errors import TilerError
+from tiler.errors import TilerError, did_you_mean
+from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
+from tiler.options.values import background_shares
 from tiler.run.transaction import produced
+from tiler.splitting import roi
 from tiler.splitting.building import SplitRun
-from tiler.splitting.output import stands, target_of
+from tiler.splitting.output import recorded, stands, target_of
 from tiler.splitting.planning import check_grid
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
@@ -33,10 +36,11 @@ def split(
 
     Args:
         data: a dataset.yaml, a folder with one, or a COCO instances JSON.
-        out: the output folder; default `<dataset root>-tiles-<tile>`, beside the root.
+        out: the output folder; default `<dataset root>-tiles-<tile>` (or `-tiles-grid-3x4`), beside
+            the root.
         images: the images' folder, of a COCO JSON.
         progress: called as sources are done.
-        options: any of `SplitOptions` (tile, overlap, edge, scale, task, min_visible, ...)
+        options: any of `SplitOptions` (tile, grid, overlap, edge, scale, roi, task, ...)
             and `RunOptions` (workers, backend, overwrite, dry_run).
 
     Returns:
@@ -57,18 +61,42 @@ def split(
     chosen = SplitOptions.of(split_options)
     run = RunOptions.of(run_options)
     chosen.require_in_effect()
+    _require_one_grid(split_options, chosen)
     check_grid(chosen)
     _require_jpeg_library(chosen)
+    regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(Path(data), None if images is None else Path(images))
+    _require_known_splits(chosen, dataset.splits)
     target = target_of(dataset, chosen, out)
-    work = SplitRun(dataset, chosen, run, target, progress)
+    work = SplitRun(dataset, chosen, run, target, regions, progress)
     if run.dry_run:
         return work.dry_run()
 
     def output_stands() -> bool:
-        return stands(target, chosen, run.overwrite)
+        return stands(target, recorded(chosen, regions), run.overwrite)
 
     return produced(target, output_stands, work.unchanged, work.build)
+
+
+def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:
+    """Raises:
+    TilerError: the size of a tile is given beside the number of tiles.
+    """
+    if chosen.grid is not None and given.get("tile") is not None:
+        tile = "x".join(map(str, dict.fromkeys(by_axis(chosen.tile))))
+        raise TilerError(f"--tile {tile}: {chosen.idle()['tile']}; give one of the two")
+
+
+def _require_known_splits(chosen: SplitOptions, splits: Sequence[str]) -> None:
+    """Raises:
+    TilerError: --background names a split that the dataset does not have.
+    """
+    _, by_split = background_shares(chosen.background)
+    for name in by_split:
+        if name not in splits:
+            hint = did_you_mean(name, splits)
+            there = f"the dataset has {', '.join(splits)}"
+            raise TilerError(f"--background {chosen.background}: no split {name!r}; {there}{hint}")
 
 
 def _require_jpeg_library(chosen: SplitOptions) -> None:

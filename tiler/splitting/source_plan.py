@@ -10,7 +10,8 @@ import numpy as np
 
 from tiler.datasets.labels import Labels
 from tiler.datasets.sources import Source
-from tiler.formats.manifest import TileEntry
+from tiler.formats.manifest import Geo, TileEntry
+from tiler.options.values import background_share
 from tiler.splitting.job import SplitJob
 from tiler.splitting.planning import PlannedTile, planned_tiles
 from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
@@ -27,6 +28,7 @@ class SourcePlan:
         tiles: all T tiles; `windows` `(T, 4)` and `scales` `(T,)` are theirs.
         views: what the tiles show.
         rows: the label rows.
+        inside: `(T,)` True for the tiles that meet a region of --roi; without it, for all.
         written: `(T,)` True for the tiles that are written.
     """
 
@@ -35,6 +37,7 @@ class SourcePlan:
     scales: Floats
     views: Views
     rows: LabelRows
+    inside: Bools
     written: Bools
 
     @cached_property
@@ -55,8 +58,9 @@ class SourcePlan:
 
     @property
     def clean(self) -> Bools:
-        """`(T,)` True for tiles that show nothing of any object."""
-        return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+        """`(T,)` True for tiles in the regions of --roi that show nothing of any object."""
+        shown = np.bincount(self.views.tile, minlength=len(self.tiles))
+        return np.asarray(self.inside & (shown == 0))
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""
@@ -78,23 +82,41 @@ class SourcePlan:
         )
 
 
-def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
-    """The tiles of an image of `width` x `height` px, and their label rows."""
+def planned(
+    job: SplitJob,
+    source: Source,
+    labels: Labels,
+    width: int,
+    height: int,
+    place: Geo | None = None,
+) -> SourcePlan:
+    """The tiles of an image of `width` x `height` px, and their label rows.
+
+    Args:
+        place: the location of the image, for a --roi in map coordinates.
+
+    Raises:
+        SourceRefused: --grid or --roi is not possible in this image.
+    """
     options = job.options
     tiles = planned_tiles(source.stem, width, height, options)
     windows = np.array([tile.window.bounds for tile in tiles])
     scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
-    plan = SourcePlan(tiles, windows, scales, shown, rows, np.ones(len(tiles), bool))
+    inside = np.ones(len(tiles), bool)
+    if job.roi is not None:
+        in_image = np.minimum(windows, [width, height, width, height])
+        inside = job.roi.meets(source.key, in_image, place)
+    plan = SourcePlan(tiles, windows, scales, shown, rows, inside, inside)
     return replace(plan, written=_written(job, source, plan))
 
 
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
-    """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
-    written = plan.written
-    if job.options.background != "all":
-        written = plan.labelled | _background(job, source, plan)
+    """`(T,)` True for the tiles that --roi, --background and --truncated skip-tile leave."""
+    written = plan.inside
+    if background_share(job.options.background, source.split) != "all":
+        written = written & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
         skipped = np.zeros(len(plan.tiles), bool)
         skipped[plan.views.tile[plan.views.below]] = True
@@ -105,7 +127,7 @@ def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
 def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the clean tiles that the quota of the split takes."""
     result = np.zeros(len(plan.tiles), bool)
-    if job.quotas:
+    if job.quotas and source.split in job.quotas:
         clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
         taken = job.quotas[source.split].take(source.key, clean)
         result[:] = [tile.name in taken for tile in plan.tiles]
