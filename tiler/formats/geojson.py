@@ -108,7 +108,7 @@ def read(data: bytes, where: str) -> GeoAreas:
     """
     try:
         content = msgspec.json.decode(without_bom(data), type=_Content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TilerError(f"{where}: expected GeoJSON of polygons: {error}") from None
     features = list(_features(content))
     images: list[str] = []

@@ -45,7 +45,7 @@ def placed(
     if not wanted:
         raise TilerError("; ".join(finding.message for finding in findings[:NAMED]))
     frames = [frame for frame in mapped(job, _frames, wanted, run) if frame is not None]
-    return _Reading(file, roi, frames).decided(), findings
+    return _Coordinates(file, roi, frames).decided(), findings
 
 
 def _keys(file: RoiFile, sources: Sequence[Source]) -> tuple[dict[str, str], list[Finding]]:
@@ -132,7 +132,7 @@ def _frame(job: SplitJob, source: Source) -> _Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Reading:
+class _Coordinates:
     """The question of which coordinates the regions are in.
 
     Attributes:
