@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from tiler.datasets import labels, tasks
-from tiler.datasets.dataset import Dataset, Source, label_path
+from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
@@ -106,6 +106,8 @@ def check(
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     findings = list(dataset.findings)
+    if dataset.kind == "YOLO" and "val" not in dataset.splits:
+        findings.append(without_split(dataset, "val", "tiler split --val 0.2 makes one"))
     total = len(dataset.sources)
     rows = 0
     for done, checked in enumerate(_checked(job, dataset.sources, chosen.workers), 1):

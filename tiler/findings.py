@@ -20,7 +20,7 @@ Level = Literal["error", "warning", "note"]
 CODES: dict[str, tuple[Level, str]] = {
     "Y01": ("error", "a split that the dataset names, train or val, is missing or empty"),
     "Y02": ("warning", "two classes have the same name"),
-    "Y03": ("warning", "no val split"),
+    "Y03": ("warning", "no val split, or no train split"),
     "Y04": ("error", "an image list names a file that does not exist"),
     "Y05": (
         "warning",
@@ -28,6 +28,7 @@ CODES: dict[str, tuple[Level, str]] = {
     ),
     "Y06": ("error", "a split without any label file"),
     "Y07": ("note", "read in another way than the format says, where only one way makes sense"),
+    "Y08": ("warning", "a split that --val or --test made is not as it was asked for"),
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),

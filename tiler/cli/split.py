@@ -37,7 +37,12 @@ Out = Annotated[
         show_default="ROOT-tiles-TILE, beside the dataset",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if an object is in no tile.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit 1 if an object is in no tile (a guard band of --val aside)."
+    ),
+]
 
 
 @with_options(SplitOptions, RunOptions)
@@ -131,6 +136,11 @@ def _lost(report: SplitReport, dry_run: bool) -> None:
 
 def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
+    if report.split_by == "images":
+        tell(f"{', '.join(report.splits)} by whole images")
+    if report.split_by == "blocks":
+        bands = f"{counts.guard} tiles and {report.in_guard_bands} objects are left out there"
+        tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {bands}")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
     for kind, limits in report.stretch.items():

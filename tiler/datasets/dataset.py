@@ -154,6 +154,11 @@ def label_path(path: str) -> str:
     return os.path.splitext("/labels/".join(path.rsplit("/images/", 1)))[0] + ".txt"
 
 
+def without_split(dataset: Dataset, split: str, remedy: str) -> Finding:
+    """A finding for a dataset that has no train or no val split."""
+    return Finding(dataset.file.name, "Y03", f"no {split} split, which the trainer needs: {remedy}")
+
+
 def named(dataset: Dataset) -> Dataset:
     """The same with a stem for each source."""
     stems = stems_of([source.key for source in dataset.sources])

@@ -132,8 +132,9 @@ def of_manifest(path: Path) -> Index:
         except TilerError as error:
             raise TilerError(f"{path}: {source.source}: {error}") from None
         known = images.get(image.key)
-        if known is not None:  # an image in two splits has its tiles twice
-            images[image.key] = replace(known, splits=(*known.splits, source.split))
+        if known is not None:
+            images[image.key] = _joined(known, image)
+            findings += [Finding(name, "D12", "it lies outside its image") for name in outside]
         elif source.width:
             images[image.key] = image
             findings += [Finding(name, "D12", "it lies outside its image") for name in outside]
@@ -180,6 +181,20 @@ def _of_source(source: SourceTiles) -> tuple[TiledImage, list[str]]:
         source.image_id,
     )
     return image, outside
+
+
+def _joined(image: TiledImage, other: TiledImage) -> TiledImage:
+    """An image with its tiles of several splits: the same ones, or other ones where it was divided
+    in blocks."""
+    known = set(image.names)
+    new = [i for i, name in enumerate(other.names) if name not in known]
+    return replace(
+        image,
+        names=image.names + [other.names[i] for i in new],
+        rects=np.concatenate([image.rects, other.rects[new]]),
+        scale=np.concatenate([image.scale, other.scale[new]]),
+        splits=image.splits + other.splits,
+    )
 
 
 def _rects(source: SourceTiles) -> tuple[Floats, Floats]:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tiler.options.datasets import DatasetOptions
 from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
-from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
+from tiler.options.values import (
+    OVERLAP,
+    SHARE,
+    TILE_SIZE,
+    background,
+    described,
+    number,
+    scales,
+    whole,
+)
 
-GRID, LABELS = "Grid", "Labels"
+GRID, SPLITTING, LABELS = "Grid", "Splits", "Labels"
+
+
+def _nothing_drawn(options: Any) -> str:
+    """Why the seed has no effect, if neither splits nor background tiles are drawn."""
+    if options.val or options.test:
+        return ""
+    return when("background", "all", "none")(options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,17 @@ class SplitOptions(DatasetOptions):
         described(scales, "factors from 0.01 to 16, such as 1,0.5"),
         GRID,
         "1,0.5",
+    )
+    val: float = option(
+        0.0,
+        "Make a val split of the train images, with this share of their objects (0: none). By "
+        "whole images; where they are too few, by blocks with guard bands of one tile between.",
+        SHARE,
+        SPLITTING,
+        "FRACTION",
+    )
+    test: float = option(
+        0.0, "Likewise, make a test split of the train images.", SHARE, SPLITTING, "FRACTION"
     )
     task: str = task_option(
         "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
@@ -104,11 +132,12 @@ class SplitOptions(DatasetOptions):
     )
     seed: int = option(
         0,
-        "Random seed for the background tiles that a ratio selects.",
+        "Random seed for the splits of --val and --test, and for the background tiles that a ratio "
+        "selects.",
         whole(0),
         LABELS,
         "INT",
-        idle=when("background", "all", "none"),
+        idle=_nothing_drawn,
     )
     format: str = choice_option(
         "same",

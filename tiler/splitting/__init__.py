@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
-from tiler.splitting.output import stands, target_of
+from tiler.splitting.dividing import divided
+from tiler.splitting.output import stands, stood_in, target_of
 from tiler.splitting.planning import check_grid
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
@@ -60,6 +62,8 @@ def split(
     check_grid(chosen)
     _require_jpeg_library(chosen)
     dataset = find(Path(data), None if images is None else Path(images), chosen)
+    dataset = divided(dataset, chosen, run)
+    dataset = replace(dataset, findings=[*dataset.findings, *stood_in(dataset)])
     target = target_of(dataset, chosen, out)
     work = SplitRun(dataset, chosen, run, target, progress)
     if run.dry_run:

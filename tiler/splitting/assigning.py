@@ -20,9 +20,8 @@ NEAR = 0.1  # of its share that a split may be short of without any image being 
 def assigned(amounts: Floats, shares: Floats) -> Ints:
     """`(I,)` the split of each image. No split is empty if there are as many images.
 
-    Class after class, that of the fewest images first: its images, those of most objects first,
-    each go to the split that is shortest of the class (ties: of sizes, then the first split). This
-    rounds each class by itself; where the sizes then do not add up, images are moved.
+    Stratification rounds each class by itself; where the sizes of the splits then are not near to
+    their shares, images are moved.
 
     Args:
         amounts: `(I, C + 1)` the objects of each class in each image, and the image's size, which
@@ -33,18 +32,24 @@ def assigned(amounts: Floats, shares: Floats) -> Ints:
     >>> assigned(cars_and_size, np.array([2 / 3, 1 / 3])).tolist()
     [0, 0, 1, 0, 0, 1]
     """
+    return _evened(stratified(amounts, shares), _parts(amounts), shares)
+
+
+def _parts(amounts: Floats) -> Floats:
+    """What each image has of the total of each column."""
     totals = amounts.sum(axis=0)
-    parts = amounts / np.where(totals > 0, totals, 1)  # of all that there is of a column
-    splits = _by_rarest_class(parts, shares)
-    return _evened(splits, parts, shares)
+    return np.asarray(amounts / np.where(totals > 0, totals, 1))
 
 
-def _by_rarest_class(parts: Floats, shares: Floats) -> Ints:
-    """`(I,)` the split of each image, by stratification alone.
+def stratified(amounts: Floats, shares: Floats) -> Ints:
+    """`(I,)` the split of each image, class after class, that of the fewest images first: its
+    images, those of most objects first, each go to the split that is shortest of the class (ties:
+    of sizes, then the first split). The size comes last, as a class that all images have.
 
-    Args:
-        parts: `(I, C + 1)` the part that each image has of a column's total.
+    >>> stratified(np.array([[1, 1], [1, 1.0]]), np.array([0.5, 0.5])).tolist()
+    [0, 1]
     """
+    parts = _parts(amounts)
     splits = np.full(len(parts), -1)
     missing = np.outer(shares, parts.any(axis=0).astype(float))  # (S, C + 1)
     images_left = np.count_nonzero(parts, axis=0)

@@ -9,15 +9,16 @@ from pathlib import Path
 import msgspec
 
 from tiler.datasets import tasks
-from tiler.datasets.dataset import Dataset
+from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import jsonl, manifest, plain_yaml, yolo
+from tiler.formats import jsonl, manifest, plain_yaml
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
+from tiler.splitting.dividing import way_of
 from tiler.splitting.job import SplitJob
 from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
 from tiler.splitting.planning import Quota, quota
@@ -79,12 +80,13 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        job = _job(dataset, decided)
+        job = SplitJob.of(dataset, decided)
         if isinstance(chosen.background, float):
             job = replace(job, quotas=self._quotas(job, chosen.background))
         report = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
         report.root = str(dataset.root)
         report.out = str(self.target)
+        report.split_by = way_of(dataset, chosen)
         return job, report
 
     def _quotas(self, job: SplitJob, ratio: float) -> dict[str, Quota]:
@@ -160,7 +162,7 @@ class SplitRun:
         target = self.target
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
-            job = _job(self.dataset, replace(self.chosen, task=head.task))
+            job = SplitJob.of(self.dataset, replace(self.chosen, task=head.task))
             report = _report_of(folder)
             if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
                 raise changed(target, "its dataset.yaml would be another one now")
@@ -191,9 +193,7 @@ class SplitRun:
         for done, (source, fingerprint) in enumerate(zip(sources, prints, strict=True), 1):
             entry = next(entries, None)
             if entry is None or (entry.source, entry.split) != (source.key, source.split):
-                if entry is None or source.key < entry.source:
-                    raise changed(self.target, f"{source.key} was added since")
-                raise changed(self.target, f"{entry.source} was removed since")
+                raise changed(self.target, _other_source(entry, source))
             if entry.fingerprint != fingerprint:
                 raise changed(self.target, f"{source.key} or its labels changed since")
             tiles += len(entry.tiles)
@@ -204,16 +204,13 @@ class SplitRun:
             raise changed(self.target, f"{extra.source} was removed since")
 
 
-def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    """The job, with the task decided; nothing is written yet."""
-    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-    return SplitJob(
-        dataset.root,
-        spec,
-        options,
-        pages=dataset.pages,
-    )
+def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
+    """Why a source is not the one that the manifest has in its place."""
+    if entry is None or source.key < entry.source:
+        return f"{source.key} was added since"
+    if source.key == entry.source:
+        return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
+    return f"{entry.source} was removed since"
 
 
 def _mixed_bands(report: SplitReport, dataset: Dataset) -> list[Finding]:

@@ -28,6 +28,9 @@ class SourcePlan:
         views: what the tiles show.
         rows: the label rows.
         written: `(T,)` True for the tiles that are written.
+        own: `(T,)` True for the tiles of the source's split: all, unless it has a block only.
+        guard: `(T,)` True for the tiles that no split has, and that count for this one.
+        home: `(N,)` True for the objects that count for the split.
     """
 
     tiles: list[PlannedTile]
@@ -36,6 +39,9 @@ class SourcePlan:
     views: Views
     rows: LabelRows
     written: Bools
+    own: Bools
+    guard: Bools
+    home: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -86,15 +92,25 @@ def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: i
     scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
-    plan = SourcePlan(tiles, windows, scales, shown, rows, np.ones(len(tiles), bool))
+    own, guard, home = _shares(source, windows, labels.instances.boxes)
+    plan = SourcePlan(tiles, windows, scales, shown, rows, own, own, guard, home)
     return replace(plan, written=_written(job, source, plan))
+
+
+def _shares(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bools, Bools]:
+    """`own` and `guard` of windows, and `home` of the boxes of objects: see `SourcePlan`."""
+    block = source.block
+    if block is None:
+        return np.ones(len(windows), bool), np.zeros(len(windows), bool), np.ones(len(boxes), bool)
+    own = block.holds(windows)
+    return own, block.is_home(windows) & ~own, block.is_home(boxes)
 
 
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
     written = plan.written
     if job.options.background != "all":
-        written = plan.labelled | _background(job, source, plan)
+        written = plan.own & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
         skipped = np.zeros(len(plan.tiles), bool)
         skipped[plan.views.tile[plan.views.below]] = True
@@ -106,7 +122,7 @@ def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the clean tiles that the quota of the split takes."""
     result = np.zeros(len(plan.tiles), bool)
     if job.quotas:
-        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
+        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean & plan.own)]
         taken = job.quotas[source.split].take(source.key, clean)
         result[:] = [tile.name in taken for tile in plan.tiles]
     return result
