@@ -28,7 +28,7 @@ CODES: dict[str, tuple[Level, str]] = {
     ),
     "Y06": ("error", "a split without any label file"),
     "Y07": ("note", "read in another way than the format says, where only one way makes sense"),
-    "Y08": ("warning", "a split that --val or --test made is not as it was asked for"),
+    "Y09": ("warning", "a split that --val or --test made is not as it was asked for"),
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),
@@ -85,6 +85,7 @@ CODES: dict[str, tuple[Level, str]] = {
         "images that are not in the ground truth; predictions.json has their names as ids",
     ),
     "D15": ("error", "an outline that crosses itself too often"),
+    "D16": ("warning", "an image divided in blocks, with predictions for some of its splits only"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of their tiles"),
     "S03": (

@@ -125,10 +125,11 @@ def _rows(report: SplitReport) -> list[list[Any]]:
 
 
 def _lost(report: SplitReport, dry_run: bool) -> None:
-    """The first objects that are in no tile."""
-    for lost in report.lost[:LISTED]:
+    """The first objects that are in no tile, but for those in guard bands."""
+    shown = report.lost_elsewhere
+    for lost in shown[:LISTED]:
         tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
-    more = len(report.lost) - LISTED
+    more = len(shown) - LISTED
     if more > 0:
         where = "" if dry_run else ", in report.json"
         tell(f"lost: {more} more{where}")
@@ -139,8 +140,9 @@ def _remarks(report: SplitReport) -> None:
     if report.split_by == "images":
         tell(f"{', '.join(report.splits)} by whole images")
     if report.split_by == "blocks":
-        bands = f"{counts.guard} tiles and {report.in_guard_bands} objects are left out there"
-        tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {bands}")
+        objects = len(report.lost) - len(report.lost_elsewhere)
+        left_out = f"{counts.guard} tiles and {objects} objects are left out there"
+        tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {left_out}")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
     for kind, limits in report.stretch.items():

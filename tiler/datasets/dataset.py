@@ -127,9 +127,14 @@ class Dataset:
         return self.channels
 
     @property
+    def images(self) -> list[Source]:
+        """Each image once, whichever splits have it or a block of it."""
+        return list({source.key: source for source in self.sources}.values())
+
+    @property
     def annotations(self) -> Iterator[Annotation]:
         """The objects of all images, where they are not in label files."""
-        for source in self.sources:
+        for source in self.images:
             if source.entry is not None:
                 yield from source.entry.annotations
 

@@ -19,7 +19,7 @@ from tiler.datasets.image_files import opened
 from tiler.datasets.labels import Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import TilerError
-from tiler.findings import Finding, because
+from tiler.findings import Finding
 from tiler.images.header import probe
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.rejecting import refusal
@@ -191,7 +191,7 @@ def _remarks(division: Division, result: Result) -> Iterable[Finding]:
         why = "whole images allow no better, and they are too small for blocks"
         if result.blocks:
             why = "blocks with guard bands allow no better"
-        yield Finding(division.file, "Y08", f"{message}; {why}")
+        yield Finding(division.file, "Y09", f"{message}; {why}")
     objects = result.counts[:, :-1]
     for split, name in enumerate(division.names):
         absent = np.flatnonzero((objects[split] == 0) & (objects.sum(axis=0) > 0))
@@ -200,7 +200,7 @@ def _remarks(division: Division, result: Result) -> Iterable[Finding]:
             named = ", ".join(division.class_names[i] for i in ids)
             if len(absent) > LISTED:
                 named += f" and {len(absent) - LISTED} more"
-            yield Finding(division.file, "Y08", f"split {name}: no object of {named}")
+            yield Finding(division.file, "Y09", f"split {name}: no object of {named}")
 
 
 # --- what is known of each image

@@ -194,9 +194,9 @@ class SplitReport(msgspec.Struct):
         return int(next(iter(self.bands)))
 
     @property
-    def in_guard_bands(self) -> int:
-        """Number of objects that are lost in the guard bands between blocks."""
-        return sum(lost.reason == IN_GUARD_BAND for lost in self.lost)
+    def lost_elsewhere(self) -> list[Lost]:
+        """The objects that are lost, but for those in guard bands."""
+        return [lost for lost in self.lost if lost.reason != IN_GUARD_BAND]
 
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
@@ -205,7 +205,7 @@ class SplitReport(msgspec.Struct):
     def exit_code(self, strict: bool = False) -> int:
         """1 if something of the source is not in the output: an image or row that was rejected;
         with `strict`, also an object in no tile, unless a guard band was asked for there."""
-        if strict and len(self.lost) > self.in_guard_bands:
+        if strict and self.lost_elsewhere:
             return 1
         return int(self.levels()["error"] > 0)
 
