@@ -134,7 +134,7 @@ class Division:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class DividedImages:
     """Which split each image goes to.
 
     Attributes:
@@ -158,7 +158,7 @@ class Result:
         return np.asarray(counts / counts.sum())
 
 
-def _with_splits(dataset: Dataset, division: Division, result: Result) -> Dataset:
+def _with_splits(dataset: Dataset, division: Division, result: DividedImages) -> Dataset:
     """The dataset with its new splits, and what is to be said of them."""
     sources = []
     for source in dataset.sources:
@@ -180,7 +180,7 @@ def _with_splits(dataset: Dataset, division: Division, result: Result) -> Datase
     )
 
 
-def _remarks(division: Division, result: Result) -> Iterable[Finding]:
+def _remarks(division: Division, result: DividedImages) -> Iterable[Finding]:
     """What a user who asked for these shares would not expect."""
     if missed(result.achieved, division.shares):
         shares = [
@@ -299,7 +299,7 @@ def _digests(job: SplitJob, sources: Sequence[Source]) -> list[str]:
 # --- by whole images
 
 
-def _of_images(division: Division, groups: Sequence[SameImages]) -> Result | None:
+def _of_images(division: Division, groups: Sequence[SameImages]) -> DividedImages | None:
     """Whole images for each split; None if there are fewer than splits."""
     if len(groups) < len(division.names):
         return None
@@ -329,14 +329,14 @@ def _amounts(groups: Sequence[SameImages], classes: Ints) -> Floats:
 
 def _result(
     groups: Sequence[SameImages], classes: Ints, amounts: Floats, splits: Ints, count: int
-) -> Result:
+) -> DividedImages:
     """What whole images come to, given the split of each. `count`: of splits."""
     by_key: dict[str, int] = {}
     counts = np.zeros((count, amounts.shape[1]))
     for group, row, split in zip(groups, amounts, splits.tolist(), strict=True):
         counts[split] += row
         by_key.update((source.key, split) for source in group.sources)
-    return Result(by_key, {}, classes, counts)
+    return DividedImages(by_key, {}, classes, counts)
 
 
 # --- by blocks
@@ -347,7 +347,7 @@ Blocks = tuple[list[Block], "Ints"]  # of an image, and `(S, C)` the objects of 
 
 def _of_blocks(
     division: Division, groups: Sequence[SameImages], job: SplitJob, run: RunOptions
-) -> Result | None:
+) -> DividedImages | None:
     """A block of each image for each split, and whole images where they are too small for that;
     None if all are."""
     work = partial(_blocks, division.shares)
