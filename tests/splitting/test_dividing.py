@@ -385,7 +385,7 @@ def test_whole_images_that_miss_the_share_are_a_finding(tmp_path):
     data = only_train(tmp_path / "data", images=2)
     report = split(data, tmp_path / "out", tile=300, val=0.1)
     assert report.split_by == "images"
-    (finding, *_) = [f for f in report.findings if f.code == "Y09"]
+    (finding, *_) = [f for f in report.findings if f.code == "Y10"]
     assert "--val 0.1: objects are shared as train 50%, val 50%" in finding.message
     assert report.exit_code() == 0
 

@@ -15,7 +15,7 @@ from tiler.findings import Finding
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
-    from tiler.types import Bools, Floats
+    from tiler.types import Bools, Floats, Task
 
 Kind = Literal["YOLO", "COCO", "Pascal VOC", "labelme", "DOTA", "CSV", "NDJSON", "GIS", "images"]
 
@@ -103,6 +103,7 @@ class Dataset:
         categories: the id of each class, in a COCO set.
         splits: those that have images.
         labelled: False for images alone.
+        task: as the format or the file declares it, if it does.
     """
 
     file: Path
@@ -118,6 +119,7 @@ class Dataset:
     categories: tuple[int, ...] | None = None
     splits: tuple[str, ...] = ()
     labelled: bool = True
+    task: Task | None = None
 
     @property
     def pages(self) -> int:
@@ -132,11 +134,25 @@ class Dataset:
         return list({source.key: source for source in self.sources}.values())
 
     @property
+    def label(self) -> str:
+        """What the dataset is called in findings: its path from the root."""
+        return label_of(self.file, self.root)
+
+    @property
     def annotations(self) -> Iterator[Annotation]:
         """The objects of all images, where they are not in label files."""
         for source in self.images:
             if source.entry is not None:
                 yield from source.entry.annotations
+
+
+def label_of(file: Path, root: Path) -> str:
+    """What a file of labels is called in findings: its path from the root, which may lead out.
+
+    >>> label_of(Path("/data/train.json"), Path("/data/images"))
+    '../train.json'
+    """
+    return os.path.relpath(file, root).replace(os.sep, "/")
 
 
 def relative(path: str, root: Path) -> str:
@@ -161,7 +177,7 @@ def label_path(path: str) -> str:
 
 def without_split(dataset: Dataset, split: str, remedy: str) -> Finding:
     """A finding for a dataset that has no train or no val split."""
-    return Finding(dataset.file.name, "Y03", f"no {split} split, which the trainer needs: {remedy}")
+    return Finding(dataset.label, "Y03", f"no {split} split, which the trainer needs: {remedy}")
 
 
 def named(dataset: Dataset) -> Dataset:

@@ -35,6 +35,7 @@ def tile_counts(plan: SourcePlan) -> TileCounts:
         tiles=int(plan.written.sum()),
         background=int(background.sum()),
         left_out=int((plan.own & ~plan.written).sum()),
+        without_data=int((plan.own & ~plan.has_data).sum()),
         guard=int(plan.guard.sum()),
         clean=int((plan.clean & plan.own).sum()),
     )

@@ -125,7 +125,7 @@ class Division:
         origin = "train" if "train" in dataset.splits else dataset.splits[0]
         return cls(
             option,
-            dataset.file.name,
+            dataset.label,
             (origin, *wanted),
             np.array([rest, *wanted.values()]),
             [source for source in dataset.sources if source.split == origin],
@@ -191,7 +191,7 @@ def _remarks(division: Division, result: DividedImages) -> Iterable[Finding]:
         why = "whole images allow no better, and they are too small for blocks"
         if result.blocks:
             why = "blocks with guard bands allow no better"
-        yield Finding(division.file, "Y09", f"{message}; {why}")
+        yield Finding(division.file, "Y10", f"{message}; {why}")
     objects = result.counts[:, :-1]
     for split, name in enumerate(division.names):
         absent = np.flatnonzero((objects[split] == 0) & (objects.sum(axis=0) > 0))
@@ -200,7 +200,7 @@ def _remarks(division: Division, result: DividedImages) -> Iterable[Finding]:
             named = ", ".join(division.class_names[i] for i in ids)
             if len(absent) > LISTED:
                 named += f" and {len(absent) - LISTED} more"
-            yield Finding(division.file, "Y09", f"split {name}: no object of {named}")
+            yield Finding(division.file, "Y10", f"split {name}: no object of {named}")
 
 
 # --- what is known of each image

@@ -42,8 +42,3 @@ class SplitJob:
         kpt_shape = dataset.kpt_shape if options.task == "pose" else None
         spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
         return cls(dataset.root, spec, options, pages=dataset.pages)
-
-
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's image and labels are in an output."""
-    return f"images/{split}/{name}{suffix}", f"labels/{split}/{name}.txt"

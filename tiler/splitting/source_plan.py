@@ -28,6 +28,7 @@ class SourcePlan:
         views: what the tiles show.
         rows: the label rows.
         written: `(T,)` True for the tiles that are written.
+        has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
         own: `(T,)` True for the tiles of the source's split: all, unless it has a block only.
         guard: `(T,)` True for the tiles that no split has, and that count for this one.
         home: `(N,)` True for the objects that count for the split.
@@ -39,6 +40,7 @@ class SourcePlan:
     views: Views
     rows: LabelRows
     written: Bools
+    has_data: Bools
     own: Bools
     guard: Bools
     home: Bools
@@ -61,8 +63,9 @@ class SourcePlan:
 
     @property
     def clean(self) -> Bools:
-        """`(T,)` True for tiles that show nothing of any object."""
-        return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+        """`(T,)` True for tiles with data that show nothing of any object."""
+        views = np.bincount(self.views.tile, minlength=len(self.tiles))
+        return np.asarray(self.has_data & (views == 0))
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""
@@ -85,19 +88,30 @@ class SourcePlan:
 
 
 def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
-    """The tiles of an image of `width` x `height` px, and their label rows."""
+    """All tiles of an image of `width` x `height` px, as if all were written, and their label
+    rows."""
     options = job.options
     tiles = planned_tiles(source.stem, width, height, options)
     windows = np.array([tile.window.bounds for tile in tiles])
     scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
-    own, guard, home = _shares(source, windows, labels.instances.boxes)
-    plan = SourcePlan(tiles, windows, scales, shown, rows, own, own, guard, home)
+    every = np.ones(len(tiles), bool)
+    territory = _territory(source, windows, labels.instances.boxes)
+    return SourcePlan(tiles, windows, scales, shown, rows, territory[0], every, *territory)
+
+
+def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
+    """The plan with the tiles that --min-data, --background and --truncated skip-tile leave.
+
+    Args:
+        has_data: `(T,)` False for tiles without a label that have too little data.
+    """
+    plan = replace(plan, has_data=has_data)
     return replace(plan, written=_written(job, source, plan))
 
 
-def _shares(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bools, Bools]:
+def _territory(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bools, Bools]:
     """`own` and `guard` of windows, and `home` of the boxes of objects: see `SourcePlan`."""
     block = source.block
     if block is None:
@@ -107,8 +121,8 @@ def _shares(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bool
 
 
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
-    """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
-    written = plan.written
+    """`(T,)` True for the tiles that are to be written."""
+    written = plan.own & plan.has_data
     if job.options.background != "all":
         written = plan.own & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
