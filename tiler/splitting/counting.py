@@ -68,14 +68,11 @@ def object_counts(
     for class_id in np.unique(instances.class_id):
         mine = plan.home & (instances.class_id == class_id)
         rows = row_class == class_id
-        mine_whole = mine & whole
-        mine_truncated = mine & ~whole & ~lost
-        mine_lost = mine & lost
         counts[int(class_id)] = ObjectCounts(
             objects=int(mine.sum()),
-            whole=int(mine_whole.sum()),
-            truncated=int(mine_truncated.sum()),
-            lost=int(mine_lost.sum()),
+            whole=int((mine & whole).sum()),
+            truncated=int((mine & ~whole & ~lost).sum()),
+            lost=int((mine & lost).sum()),
             rows=int(rows.sum()),
             before=_sizes(instances.area[mine]),
             after=_sizes(row_area[rows]),
