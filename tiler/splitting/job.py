@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
@@ -36,3 +38,10 @@ class SplitJob:
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
     roi: Roi | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, options: SplitOptions) -> Self:
+        """A job of which nothing is written yet. The task of the options is decided."""
+        kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+        spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+        return cls(dataset.root, spec, options, pages=dataset.pages)
