@@ -47,7 +47,7 @@ LONGEST = 26  # letters of a name and a confidence
 ARM = 10  # px, of a corner of the brackets
 LEAST = 3  # px: a smaller object is drawn as one of this side around its middle
 SHADE = 150  # of 255: how dark the halo of an outline is
-DASH = 3  # px
+DASH = 4  # px
 HATCH = 7  # px from one line to the next
 GAP = 2  # px around a caption
 TEXT = 13  # px, the size of letters; and of those beside small objects
@@ -107,10 +107,12 @@ class Silhouette(NamedTuple):
     Attributes:
         mask: of mode L, 255 on the object.
         corner: of the mask, px of the crop.
+        rings: `(V, 2)` each, the object's boundary, px of the mask.
     """
 
     mask: Image.Image
     corner: tuple[int, int]
+    rings: Sequence[Floats]
 
     def grown(self, by: int) -> Image.Image:
         """With what lies at most this many pixels away, also diagonally."""
@@ -121,6 +123,25 @@ class Silhouette(NamedTuple):
     def around(self, start: int, end: int) -> Image.Image:
         """The pixels that lie between these distances from the object."""
         return ImageChops.subtract(self.grown(end), self.grown(start))
+
+    def dashes(self, reach: int) -> Image.Image:
+        """Every other stretch of the boundary, and what is as near to it."""
+        mask = Image.new("L", self.mask.size, 0)
+        draw = ImageDraw.Draw(mask)
+        for ring in self.rings:
+            for corners in _dashes(ring, reach).tolist():
+                draw.polygon([tuple(corner) for corner in corners], fill=255)
+        return mask
+
+    def stripes(self) -> Image.Image:
+        """Slanted lines over all of it, the same on every part of a crop."""
+        across, down = self.mask.size
+        left, top = self.corner
+        x = np.arange(left, left + across)
+        y = np.arange(top, top + down)
+        on = (x + y[:, None]) % HATCH == 0
+        lines = Image.fromarray(on.astype(np.uint8) * 255)
+        return ImageChops.darker(self.mask, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +218,14 @@ class Canvas:
             self._paint(shape, shade.point(_shaded), (0, 0, 0))
         line = shape.around(start, end)
         if stroke.dashed:
-            line = ImageChops.darker(line, _stripes(shape, 2 * DASH, DASH))
+            line = ImageChops.darker(line, shape.dashes(end + 1))
         self._paint(shape, line, stroke.colour)
 
     def hatch(self, box: Floats, rings: Sequence[Floats]) -> None:
         """Grey lines across a region that is ignored, and around it."""
         shape = self._silhouette(box, rings, 1)
         if shape is not None:
-            lines = ImageChops.darker(shape.mask, _stripes(shape, HATCH, 1))
-            self._paint(shape, lines, GREY)
+            self._paint(shape, shape.stripes(), GREY)
             self._paint(shape, shape.around(0, 1), GREY)
 
     def _paint(self, shape: Silhouette, mask: Image.Image, colour: Colour) -> None:
@@ -225,11 +245,13 @@ class Canvas:
         if len(rings) and sides.max() > LEAST:
             scaled = [(ring - self.origin) * self.scale - corner for ring in rings]
             inside = covered(size, [scaled], []).astype(np.uint8)
-            return Silhouette(Image.fromarray(inside * 255), (left, top))
+            return Silhouette(Image.fromarray(inside * 255), (left, top), scaled)
         mask = Image.new("L", size, 0)
-        first, last = pixels[:2] - corner, pixels[2:] - corner
-        mask.paste(255, (*first.tolist(), *last.tolist()))
-        return Silhouette(mask, (left, top))
+        within = pixels - np.tile(corner, 2)
+        mask.paste(255, tuple(within.tolist()))
+        x0, y0, x1, y1 = within.astype(np.float64)
+        around = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        return Silhouette(mask, (left, top), [around])
 
     def keypoints(self, points: Floats, colour: Colour) -> None:
         """Dots where keypoints are: full if visible, hollow if hidden.
@@ -369,14 +391,21 @@ def _shaded(value: int) -> int:
     return value * SHADE // 255
 
 
-def _stripes(shape: Silhouette, period: int, width: int) -> Image.Image:
-    """Slanted stripes over a silhouette, the same on every part of a crop."""
-    across, down = shape.mask.size
-    left, top = shape.corner
-    x = np.arange(left, left + across)
-    y = np.arange(top, top + down)
-    on = (x + y[:, None]) % period < width
-    return Image.fromarray(on.astype(np.uint8) * 255)
+def _dashes(ring: Floats, reach: int) -> Floats:
+    """`(D, 4, 2)` corners of what lies beside every other stretch of a ring."""
+    closed = np.concatenate([ring, ring[:1]])
+    steps = np.hypot(*np.diff(closed, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(1, round(along[-1] / (2 * DASH)))
+    places = np.linspace(0, along[-1], 2 * count + 1)
+    x = np.interp(places, along, closed[:, 0])
+    y = np.interp(places, along, closed[:, 1])
+    points = np.stack([x, y], axis=1) - 0.5  # Pillow draws from centre to centre of pixels
+    start, end = points[:-1:2], points[1::2]
+    direction = end - start
+    length = np.maximum(np.hypot(*direction.T), 1e-9)[:, None]
+    aside = direction[:, ::-1] * [-1, 1] / length * reach
+    return np.stack([start + aside, end + aside, end - aside, start - aside], axis=1)
 
 
 def _whole_pixels(box: Floats) -> Ints:

@@ -246,7 +246,7 @@ def _candidate(number: int, image: ShownImage, objects: ShownObjects, cut: int) 
         image.split,
         image.origin,
         len(instances),
-        side_of(instances.boxes),
+        side_of(instances.area, 50),
         frozenset(instances.class_id.tolist()),
         cut,
     )

@@ -3,7 +3,7 @@
 Images are taken in turn by these criteria:
 
 - crowded: the most objects;
-- small: the smallest objects, by the side under which a tenth of them are;
+- small: the smallest objects, by the side under which half of them are;
 - rare: the most classes that no image before it has;
 - cut: of tiles, the most objects that the tile's edge cuts.
 
@@ -28,7 +28,7 @@ class Candidate:
     Attributes:
         number: in a list of all.
         origin: the image that a tile was cut from.
-        side: px, under which a tenth of the objects are.
+        side: px, under which half of the objects are.
         cut: objects that the tile's edge cuts.
     """
 

@@ -13,28 +13,29 @@ from tiler.geometry.window import Window
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
-LEGIBLE = 24  # px on the screen that an object should have
+LEGIBLE = 32  # px on the screen that an object should have
 CLOSEST = 4  # times enlarged
 PARTS = 4  # a window is so many cells wide
+LEAST = 2  # objects of a window, but for the first
 TRIES = 20  # for each window that is wanted
 CELLS = 1 << 22  # at most; of a huge image they are larger
 
 
-def side_of(boxes: Floats, percent: float = 10) -> float:
-    """The side (root of width times height) under which a tenth of some boxes are, px.
+def side_of(area: Floats, percent: float) -> float:
+    """The side (root of the area) that a part of some objects does not exceed, px.
 
-    >>> side_of(np.array([[0, 0, 4, 9.0]]))
+    >>> side_of(np.array([100.0, 36.0]), 50)
     6.0
     """
-    if not len(boxes):
+    if not len(area):
         return math.inf
-    return float(np.percentile(np.sqrt(box.area(boxes)), percent, method="inverted_cdf"))
+    return float(np.percentile(np.sqrt(area), percent, method="inverted_cdf"))
 
 
 def zoom_for(side: float) -> int:
     """How many times objects of a side are enlarged.
 
-    >>> zoom_for(100.0), zoom_for(12.0), zoom_for(2.0)
+    >>> zoom_for(100.0), zoom_for(16.0), zoom_for(2.0)
     (1, 2, 4)
     """
     return int(np.clip(math.ceil(LEGIBLE / max(side, 1)), 1, CLOSEST))
@@ -42,7 +43,8 @@ def zoom_for(side: float) -> int:
 
 def densest(boxes: Floats, size: tuple[int, int], side: int, count: int) -> list[Window]:
     """Windows with the most objects (by their middle), none of which meets another; the first is
-    the densest. Of equals, the upper one and then the left one comes first.
+    the densest, and others have at least a quarter of its objects, and two. Of equals, the upper
+    one and then the left one comes first.
 
     Args:
         boxes: `(N, 4)` in an image of this width and height.
@@ -50,11 +52,12 @@ def densest(boxes: Floats, size: tuple[int, int], side: int, count: int) -> list
 
     >>> boxes = np.array([[80, 80, 90, 90], [84, 90, 94, 100], [10, 10, 20, 20.0]])
     >>> densest(boxes, (100, 100), 30, 2)
-    [Window(x=70, y=70, width=30, height=30), Window(x=0, y=0, width=30, height=30)]
+    [Window(x=70, y=70, width=30, height=30)]
     """
     cell = max(side / PARTS, math.sqrt(size[0] * size[1] / CELLS))
     middles = box.centres(boxes)
     windows: list[Window] = []
+    least = 0.0
     for _ in range(TRIES * count):
         if not len(middles) or len(windows) == count:
             break
@@ -63,8 +66,13 @@ def densest(boxes: Floats, size: tuple[int, int], side: int, count: int) -> list
         highest = middles[inside].max(axis=0)
         window = _window_at((lowest + highest) / 2, size, side)
         if not any(window.intersection(other) for other in windows):
+            there = _within(middles, window)
+            if there.sum() < least:
+                break
+            if not windows:
+                least = max(LEAST, there.sum() / 4)
             windows.append(window)
-            inside |= _within(middles, window)
+            inside |= there
         middles = middles[~inside]
     return windows
 

@@ -4,6 +4,7 @@ and a legend; all on one sheet, or each on a page of its own.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,6 @@ GROUND = (28, 28, 28)
 BRIGHT = (235, 235, 235)
 PALE = (165, 165, 165)
 ENTRIES = 40  # classes in a legend
-LABEL = Stroke(PALE, away=2, halo=1, dashed=True)  # of labels beside detections, in their colours
 
 
 class PageFormat(NamedTuple):
@@ -61,7 +61,7 @@ class PageFormat(NamedTuple):
 
 
 ONE = PageFormat((1600, 1200), 4, 480)
-SEVERAL = PageFormat((800, 600), 2, 400)
+SEVERAL = PageFormat((800, 640), 2, 400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def planned(
     width, height = objects.size
     shown = objects.main
     boxes = np.empty((0, 4)) if shown is None else shown.boxes
-    side = side_of(boxes, 25)
-    zoom = zoom_for(side) if len(boxes) else 1
+    side = math.inf if shown is None else side_of(shown.area, 25)
+    zoom = zoom_for(side)
     room = min(page.whole[0] / width, page.whole[1] / height)
     scale = min(room, zoom)
     if scale > 1:
@@ -155,7 +155,8 @@ def drawn(plan: ImagePlan, legend: ClassLegend, max_pixels: int | None, pages: i
         view = _crop_view(plan, window, part, legend)
         count = _count_in(plan.objects.main, window)
         enlarged = f", enlarged {plan.zoom} times" if plan.zoom > 1 else ""
-        text = f"{number}: {count} objects at {window.x}, {window.y}{enlarged}"
+        objects = f"{count} object{'s' if count != 1 else ''}"
+        text = f"{number}: {objects} at {window.x}, {window.y}{enlarged}"
         crops.append(_titled(view, [(text, PALE)]))
     body = _beside(whole, crops)
     return _titled(body, _head(plan))
@@ -191,8 +192,8 @@ def _sides(instances: Instances) -> str:
     """The extent of objects, in words."""
     if not len(instances):
         return ""
-    least = side_of(instances.boxes, 0)
-    most = side_of(instances.boxes, 100)
+    least = side_of(instances.area, 0)
+    most = side_of(instances.area, 100)
     return f" of {least:.0f} to {most:.0f} px"
 
 
@@ -363,20 +364,35 @@ def composed(
         counts: class and number of its objects, of the classes that are shown.
     """
     width = max([WIDE if len(images) > 1 else 0, *(image.width for image in images)])
+    rows = _rows(images, width)
+    width = max(sum(image.width + SPACE for image in row) - SPACE for row in rows)
     head = _legend(title, legend, counts, width)
-    parts = [(head, SPACE, SPACE)]
-    left, top, tallest = SPACE, head.height + 2 * SPACE, 0
-    for image in images:
-        if left > SPACE and left + image.width > width + SPACE:
-            top += tallest + SPACE
-            left, tallest = SPACE, 0
-        parts.append((image, left, top))
-        left += image.width + 2 * SPACE
-        tallest = max(tallest, image.height)
+    parts = [(head, 0, 0)]
+    top = head.height + SPACE
+    for row in rows:
+        left = 0
+        for image in row:
+            parts.append((image, left, top))
+            left += image.width + SPACE
+        top += max(image.height for image in row) + SPACE
     body = _pasted(parts)
-    page = Image.new("RGB", (body.width + SPACE, body.height + SPACE), GROUND)
-    page.paste(body, (0, 0))
+    page = Image.new("RGB", (body.width + 2 * SPACE, body.height + 2 * SPACE), GROUND)
+    page.paste(body, (SPACE, SPACE))
     return page
+
+
+def _rows(images: Sequence[Image.Image], width: int) -> list[list[Image.Image]]:
+    """Images in rows of at most a width, in order."""
+    rows: list[list[Image.Image]] = []
+    used = 0
+    for image in images:
+        if rows and used + SPACE + image.width <= width:
+            rows[-1].append(image)
+            used += SPACE + image.width
+        else:
+            rows.append([image])
+            used = image.width
+    return rows
 
 
 def _legend(
