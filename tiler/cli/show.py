@@ -90,7 +90,8 @@ def command(
         emit(dumps({"out": str(path), **showing.plain()}, indent=1) + "\n")
     elif not quiet:
         _summary(showing, path)
-    findings(showing.findings, str(showing.collection.root), verbose, quiet)
+    root = str(showing.collection.root)
+    findings(showing.findings, root, verbose, quiet, "with --verbose")
     raise typer.Exit(showing.exit_code())
 
 

@@ -218,7 +218,7 @@ class Canvas:
             self._paint(shape, shade.point(_shaded), (0, 0, 0))
         line = shape.around(start, end)
         if stroke.dashed:
-            line = ImageChops.darker(line, shape.dashes(end + 1))
+            line = ImageChops.darker(line, shape.dashes(2 * end))
         self._paint(shape, line, stroke.colour)
 
     def hatch(self, box: Floats, rings: Sequence[Floats]) -> None:
@@ -234,6 +234,7 @@ class Canvas:
     def _silhouette(self, box: Floats, rings: Sequence[Floats], reach: int) -> Silhouette | None:
         """The pixels that an object touches, with room around it; None outside of the crop."""
         pixels = _whole_pixels(self.scaled(box))
+        reach += 1  # Pillow may fill a pixel more
         room = np.array([-reach, -reach, reach, reach])
         limit = np.tile(self.size, 2)
         left, top, right, bottom = np.clip(pixels + room, 0, limit).tolist()

@@ -77,7 +77,7 @@ class Detected:
         return cls(predictions, dataset.names, _numbers(predictions, dataset))
 
     def read(self, number: int | None, size: tuple[int, int]) -> tuple[Instances, list[Finding]]:
-        """The detections of an image of this size, the most confident first.
+        """The detections of an image of this size.
 
         Args:
             number: None for an image without predictions.
@@ -90,8 +90,7 @@ class Detected:
         instances = found.instances
         if self.classes is not None:
             instances = replace(instances, class_id=self.classes[instances.class_id])
-        order = np.argsort(-instances.confidence, kind="stable")
-        return instances.take(order), found.findings
+        return instances, found.findings
 
 
 def _joined(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:

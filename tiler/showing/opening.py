@@ -19,7 +19,7 @@ from tiler.datasets.image_names import by_name
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding
-from tiler.formats import manifest, plain_yaml, provenance, yolo
+from tiler.formats import dataset_yaml, manifest, plain_yaml, provenance, yolo
 from tiler.formats.input_paths import located
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
@@ -122,7 +122,7 @@ class Collection:
             if shown.key == image or shown.path == full:
                 return shown
         fitting = [shown for shown in self.images if _fits(shown.key, image)]
-        if len(fitting) > 1:
+        if len({shown.key for shown in fitting}) > 1:
             several = ", ".join(shown.key for shown in fitting[:3])
             raise TilerError(f"{image}: {len(fitting)} images have this name ({several}); name one")
         if not fitting:
@@ -236,7 +236,9 @@ def _require_no_predictions(what: Path) -> None:
         with what.open("rb") as file:
             predictions = file.read(100).lstrip()[:1] == b"["
     else:
-        predictions = (what / "predictions.json").is_file()
+        rows_alone = (what / "labels").is_dir() and not (what / "images").is_dir()
+        predictions = (what / "predictions.json").is_file() or rows_alone
+        predictions &= not any((what / name).is_file() for name in dataset_yaml.NAMES)
     if predictions:
         raise TilerError(f"{what}: these are predictions: --data names the dataset they are for")
 

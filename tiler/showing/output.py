@@ -19,7 +19,7 @@ from tiler.run.staging import Staging, writing
 from tiler.run.transaction import produced
 
 if TYPE_CHECKING:
-    from tiler.showing import Showing
+    from tiler.showing.selection import Showing
 
 NAME = "show.json"  # what a folder of pages shows
 SUFFIX = ".png"
@@ -104,7 +104,7 @@ def _write_pages(showing: Showing, out: Path, progress: Progress | None) -> Path
     def files() -> dict[str, bytes]:
         pages = {name: encoded(page) for name, page in showing.pages(progress)}
         if not pages:
-            raise TilerError("no image can be shown")
+            raise showing.nothing()
         listed = {"files": sorted(pages), **showing.plain()}
         pages[NAME] = json.dumps(listed, indent=1).encode() + b"\n"
         return pages

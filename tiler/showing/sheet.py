@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MARGIN = 4  # px around a view, for lines around objects at its edge
 SPACE = 12  # px between what stands on a sheet
 LINE = 18  # px, of text
+NARROW = 240  # px that a caption has at least
 WIDE = 1800  # px of a sheet, unless one image needs more
 GROUND = (28, 28, 28)
 BRIGHT = (235, 235, 235)
@@ -243,7 +244,7 @@ def _framed(
 
 
 def _draw(canvas: Canvas, objects: ShownObjects) -> None:
-    """Regions that are ignored, labels, detections; the least confident first, below the others."""
+    """Regions that are ignored, then labels, then detections."""
     ignored = objects.ignored
     for i, bounds in enumerate(ignored.bounds() if len(ignored) else ()):
         canvas.hatch(bounds, ignored[i])
@@ -255,7 +256,7 @@ def _draw(canvas: Canvas, objects: ShownObjects) -> None:
 
 
 def _draw_instances(canvas: Canvas, instances: Instances, dashed: bool) -> None:
-    for i in _in_view(canvas, instances)[::-1].tolist():
+    for i in _in_view(canvas, instances).tolist():
         colour = class_colour(int(instances.class_id[i]))
         stroke = Stroke(colour, halo=1)
         if dashed:
@@ -267,11 +268,15 @@ def _draw_instances(canvas: Canvas, instances: Instances, dashed: bool) -> None:
 
 
 def _in_view(canvas: Canvas, instances: Instances) -> Ints:
-    """The objects of which a part is on the canvas."""
+    """The objects of which a part is on the canvas: the larger first, below the smaller; whatever
+    the order of rows.
+    """
     boxes = canvas.scaled(instances.boxes)
     size = np.array(canvas.size)
     there = (boxes[:, :2] < size + MARGIN) & (boxes[:, 2:] > -MARGIN)
-    return np.flatnonzero(there.all(axis=1))
+    found = np.flatnonzero(there.all(axis=1))
+    keys = [instances.class_id, *instances.boxes.T, -instances.area]
+    return found[np.lexsort([key[found] for key in keys])]
 
 
 def _write_captions(
@@ -284,7 +289,10 @@ def _write_captions(
     if shown is None:
         return
     captions = []
-    for i in _in_view(canvas, shown).tolist():
+    found = _in_view(canvas, shown)
+    if shown.conf is not None:
+        found = found[np.argsort(-shown.conf[found], kind="stable")]
+    for i in found.tolist():
         class_id = int(shown.class_id[i])
         words = []
         if legend.ambiguous:
@@ -305,10 +313,11 @@ def _write_captions(
 def _titled(body: Image.Image, lines: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """Lines of text above."""
     top = LINE * len(lines)
-    page = Image.new("RGB", (body.width, body.height + top), GROUND)
+    width = max(body.width, NARROW)
+    page = Image.new("RGB", (width, body.height + top), GROUND)
     draw = ImageDraw.Draw(page)
     for number, (text, colour) in enumerate(lines):
-        write(draw, (1, number * LINE), _shortened(text, body.width), colour)
+        write(draw, (1, number * LINE), _shortened(text, width), colour)
     page.paste(body, (0, top))
     return page
 
