@@ -236,8 +236,9 @@ class Canvas:
         pixels = _whole_pixels(self.scaled(box))
         reach += 1  # Pillow may fill a pixel more
         room = np.array([-reach, -reach, reach, reach])
-        limit = np.tile(self.size, 2)
-        left, top, right, bottom = np.clip(pixels + room, 0, limit).tolist()
+        # also what lies just beyond the crop: the line around it may not
+        limit = np.tile(self.size, 2) + reach
+        left, top, right, bottom = np.clip(pixels + room, -reach, limit).tolist()
         size = (right - left, bottom - top)
         if min(size) <= 0:
             return None
