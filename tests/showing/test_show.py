@@ -140,11 +140,11 @@ def test_merged_detections_with_images_or_with_their_dataset(merged):
     for _, objects in alone.shown:
         assert objects.labels is None
         assert (objects.detections.conf >= 0.25).all()
-        assert objects.unsure > 0
+        assert objects.below > 0
     both = prepared(merged / "out", data=merged / "data", conf=0.0)
     for image, objects in both.shown:
         assert len(objects.labels) == 12
-        assert objects.unsure == 0
+        assert objects.below == 0
         assert len(both.tiles[image.key]) == 6
     assert both.sheet().mode == "RGB"
 
@@ -153,7 +153,7 @@ def test_predictions_on_tiles_with_the_tiles_as_their_dataset(merged):
     showing = prepared(merged / "preds", data=merged / "tiles", n=3)
     for _, objects in showing.shown:
         assert objects.detections is not None
-        assert len(objects.labels) == len(objects.detections) + objects.unsure
+        assert len(objects.labels) == len(objects.detections) + objects.below
 
 
 def test_coco_with_results_by_id(tmp_path):
@@ -238,6 +238,8 @@ def test_damaged_images_are_findings_and_the_others_are_shown(filled):
 def test_what_cannot_be_shown_is_an_error(filled, tmp_path):
     with pytest.raises(TilerError, match="no such file"):
         prepared(tmp_path / "nothing")
+    with pytest.raises(TilerError, match="--n 3: one image is named, p0"):
+        prepared(filled.root, "p0", n=3)
     with pytest.raises(TilerError, match="--conf 0.5: there are no detections"):
         prepared(filled.root, conf=0.5)
     for path in (filled.root / "images").rglob("*.jpg"):

@@ -142,10 +142,11 @@ def views(
             parts = _parts(image, windows)
     display = DisplayRange.of(small)
     whole = display.shown(small)
-    enlarged = size[0] > header.size[0]
-    resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
     if whole.size != size:
-        whole = whole.resize(size, resample)
+        enlarged = size[0] > header.size[0]
+        resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+        extent = (0, 0, header.size[0] / factor, header.size[1] / factor)
+        whole = whole.resize(size, resample, extent)
     return ImageViews(whole, [display.shown(part) for part in parts])
 
 

@@ -61,7 +61,7 @@ class ShownObjects:
         size: width and height of the image.
         labels, detections: None where there cannot be any.
         ignored: regions to be ignored.
-        unsure: detections that are not shown, since their confidence is too low.
+        below: detections that are not shown, since their confidence is too low.
         findings: what was noticed.
     """
 
@@ -69,7 +69,7 @@ class ShownObjects:
     labels: Instances | None
     detections: Instances | None
     ignored: Rings
-    unsure: int
+    below: int
     findings: list[Finding]
 
     @property
@@ -177,14 +177,14 @@ class Collection:
             found, ignored = read.instances, read.ignored
             findings += read.findings
         detections = None
-        unsure = 0
+        below = 0
         if self.detected is not None:
             detections, noticed = self.detected.read(image.number, size)
             findings += noticed
-            sure = detections.confidence >= conf
-            unsure = int((~sure).sum())
-            detections = detections.take(sure)
-        return ShownObjects(size, found, detections, ignored, unsure, findings)
+            kept = detections.confidence >= conf
+            below = int((~kept).sum())
+            detections = detections.take(kept)
+        return ShownObjects(size, found, detections, ignored, below, findings)
 
 
 def _fits(key: str, image: str) -> bool:
@@ -246,22 +246,18 @@ def _require_no_predictions(what: Path) -> None:
 def _of_dataset(data: Path, images: Path | None, options: ShowOptions) -> Collection:
     """A dataset, which may be one of tiles."""
     dataset = find(data, images, options, needed=())
-    origins: dict[str, str] = {}
-    cut: dict[str, int] | None = None
     what = f"{dataset.kind} dataset"
+    origins: dict[str, str] = {}
+    cut = None
     path = dataset.root / manifest.NAME
     if dataset.kind == "YOLO" and path.is_file():
         what = "tiles"
-        cut = {}
-        for entry in manifest.read_sources(path):
-            for tile in entry.tiles:
-                origins[tile.name] = entry.source
-                cut[tile.name] = sum(visible < 1 for _, visible in tile.rows)
+        origins, cut = _of_tiles(path)
     shown = []
     for source in dataset.sources:
         name, _ = os.path.splitext(os.path.basename(source.key))
-        origin = origins.get(name, source.key)
         file = os.path.join(dataset.root, source.key)
+        origin = origins.get(name, source.key)
         shown.append(ShownImage(source.key, file, source.split, origin, source))
     return Collection(
         what,
@@ -272,6 +268,17 @@ def _of_dataset(data: Path, images: Path | None, options: ShowOptions) -> Collec
         cut=cut,
         findings=tuple(dataset.findings),
     )
+
+
+def _of_tiles(path: Path) -> tuple[dict[str, str], dict[str, int]]:
+    """The image that each tile was cut from, and how many objects its edge cuts."""
+    origins = {}
+    cut = {}
+    for entry in manifest.read_sources(path):
+        for tile in entry.tiles:
+            origins[tile.name] = entry.source
+            cut[tile.name] = sum(visible < 1 for _, visible in tile.rows)
+    return origins, cut
 
 
 def _with_detections(collection: Collection, preds: Path, options: ShowOptions) -> Collection:

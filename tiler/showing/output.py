@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, PngImagePlugin
 
 from tiler.errors import TilerError
-from tiler.formats.text_files import open_regular
+from tiler.formats.text_files import read_bytes
 from tiler.run.folders import Folder
 from tiler.run.output_folder import HINT, changed, content, occupied, resolved
 from tiler.run.staging import Staging, writing
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "show.json"  # what a folder of pages shows
 SUFFIX = ".png"
+MOST = 1 << 30  # bytes of a sheet
 MAKER = "tiler show"  # in each PNG, by which it is known as ours
 
 Progress = Callable[[int, int], None]
@@ -77,8 +78,7 @@ def _write_sheet(showing: Showing, out: Path, progress: Progress | None) -> Path
 def _ours(path: Path) -> bytes | None:
     """The content of a PNG that this verb made; None of anything else."""
     try:
-        with open_regular(path) as file:
-            data = file.read()
+        data = read_bytes(path, MOST)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             made_here = image.info.get("Software") == MAKER
     except Exception:  # whatever a decoder says of it

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LEGIBLE = 32  # px on the screen that an object should have
 CLOSEST = 4  # times enlarged
-PARTS = 4  # a window is so many cells wide
+PARTS = 4  # cells across a window
 LEAST = 2  # objects of a window, but for the first
 TRIES = 20  # for each window that is wanted
 CELLS = 1 << 22  # at most; of a huge image they are larger

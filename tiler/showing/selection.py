@@ -43,17 +43,17 @@ class Showing:
     """What is to be drawn.
 
     Attributes:
-        shown: the images that were chosen, in order, and what is on them.
-        looked: how many images were looked at to choose them.
+        looked: how many images were looked at to choose from.
+        shown: those that were chosen, in order, and what is on them.
         tiles: `(T, 4)` of full images, by key.
         findings: what was noticed; drawing adds images that cannot be decoded.
     """
 
     collection: Collection
     options: ShowOptions
-    shown: list[Shown]
     looked: int
-    tiles: dict[str, Floats]
+    shown: list[Shown] = field(default_factory=list)
+    tiles: dict[str, Floats] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -75,7 +75,7 @@ class Showing:
         collection = self.collection
         total = len(collection.images)
         title = f"{collection.what}: {len(self.shown)} of {total} images"
-        if self.looked < total and len(self.shown) > 1:
+        if 1 < self.looked < total:
             title += f", chosen from {self.looked} of them"
         if collection.detected is not None:
             title += f"; detections of confidence {self.options.conf:g} and more"
@@ -203,24 +203,30 @@ def prepared(
     for name, place in (("images", images), ("data", data), ("tiles", tiles)):
         places[name] = None if place is None else path(place, name)
     collection = opened(path(what, "what"), **places, options=chosen_options)
-    if collection.detected is None and chosen_options.conf != ShowOptions().conf:
-        raise TilerError(f"--conf {chosen_options.conf:g}: there are no detections, but labels")
-    looked = collection.sample()
+    _require_in_effect(chosen_options, collection, image)
+    sample = collection.sample()
+    looked = sample
     if image is not None:
-        named = collection.named(image)
-        collection = collection.decided([named, *looked], chosen_options.task)
-        showing = Showing(collection, chosen_options, [], 1, {})
-        showing.shown = [(named, collection.objects(named, chosen_options.conf))]
-    else:
-        collection = collection.decided(looked, chosen_options.task)
-        showing = Showing(collection, chosen_options, [], len(looked), {})
-        _choose(showing, looked)
+        looked = [collection.named(image)]
+    collection = collection.decided([*looked, *sample], chosen_options.task)
+    showing = Showing(collection, chosen_options, len(looked))
+    _choose(showing, looked)
     sizes = {shown.key: objects.size for shown, objects in showing.shown}
     showing.tiles = windows_of(collection, sizes)
     for _, objects in showing.shown:
         showing.findings += objects.findings
     showing.findings += collection.findings
     return showing
+
+
+def _require_in_effect(options: ShowOptions, collection: Collection, image: str | None) -> None:
+    """Raises:
+    TilerError: an option was set that has no effect.
+    """
+    if collection.detected is None and options.conf != ShowOptions().conf:
+        raise TilerError(f"--conf {options.conf:g}: there are no detections, but labels")
+    if image is not None and options.n != ShowOptions().n:
+        raise TilerError(f"--n {options.n}: one image is named, {image}")
 
 
 def _choose(showing: Showing, looked: list[ShownImage]) -> None:

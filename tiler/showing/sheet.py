@@ -154,13 +154,19 @@ def drawn(plan: ImagePlan, legend: ClassLegend, max_pixels: int | None, pages: i
     crops = []
     for number, (window, part) in enumerate(zip(plan.crops, seen.parts, strict=True), 1):
         view = _crop_view(plan, window, part, legend)
-        count = _count_in(plan.objects.main, window)
-        enlarged = f", enlarged {plan.zoom} times" if plan.zoom > 1 else ""
-        objects = f"{count} object{'s' if count != 1 else ''}"
-        text = f"{number}: {objects} at {window.x}, {window.y}{enlarged}"
-        crops.append(_titled(view, [(text, PALE)]))
+        crops.append(_titled(view, [(f"{number}: {_crop_words(plan, window)}", PALE)]))
     body = _beside(whole, crops)
     return _titled(body, _head(plan))
+
+
+def _crop_words(plan: ImagePlan, window: Window) -> str:
+    """The line above a crop."""
+    count = _count_in(plan.objects.main, window)
+    words = f"{count} objects" if count != 1 else "1 object"
+    words += f" at {window.x}, {window.y}"
+    if plan.zoom > 1:
+        words += f", enlarged {plan.zoom} times"
+    return words
 
 
 def _head(plan: ImagePlan) -> list[tuple[str, tuple[int, int, int]]]:
@@ -178,8 +184,8 @@ def _head(plan: ImagePlan) -> list[tuple[str, tuple[int, int, int]]]:
         facts.append(f"{len(objects.labels)} labels{_sides(objects.labels)}")
     if objects.detections is not None:
         facts.append(f"{len(objects.detections)} detections{_sides(objects.detections)}")
-    if objects.unsure:
-        facts.append(f"{objects.unsure} below the confidence")
+    if objects.below:
+        facts.append(f"{objects.below} below the confidence")
     if len(objects.ignored):
         facts.append(f"{len(objects.ignored)} regions ignored")
     if plan.cut:
@@ -413,21 +419,29 @@ def _legend(
         entries.append((f"{legend.name(class_id)[:40]} {count}", class_colour(class_id)))
     if len(counts) > ENTRIES:
         entries.append((f"and {len(counts) - ENTRIES} more classes", GROUND))
-    places = []
-    left, top = 0, LINE + 6
-    for text, _ in entries:
-        room = text_size(printable(text))[0] + 3 * SPACE
-        if left and left + room > width:
-            left, top = 0, top + LINE
-        places.append((left, top))
-        left += room
-    page = Image.new("RGB", (width, top + LINE), GROUND)
+    places = _flowed([text for text, _ in entries], width)
+    page = Image.new("RGB", (width, places[-1][1] + 2 * LINE + 6), GROUND)
     draw = ImageDraw.Draw(page)
     write(draw, (0, 0), _shortened(title, width), BRIGHT)
-    for (text, colour), (x, y) in zip(entries, places, strict=True):
+    for (text, colour), (x, row) in zip(entries, places, strict=False):
+        y = row + LINE + 6
         draw.rectangle((x, y + 3, x + 9, y + 12), fill=colour)
         write(draw, (x + 14, y), printable(text), BRIGHT)
     return page
+
+
+def _flowed(texts: Sequence[str], width: int) -> list[tuple[int, int]]:
+    """Where texts begin that stand in lines of a width, and where one more would."""
+    places = []
+    left = top = 0
+    for text in texts:
+        room = text_size(printable(text))[0] + 3 * SPACE
+        if left and left + room > width:
+            left = 0
+            top += LINE
+        places.append((left, top))
+        left += room
+    return [*places, (left, top)]
 
 
 def page_name(number: int, image: ShownImage) -> str:
