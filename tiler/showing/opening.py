@@ -21,6 +21,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest, plain_yaml, provenance, yolo
 from tiler.formats.input_paths import located
+from tiler.formats.text_files import open_regular
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.options import ShowOptions
@@ -233,7 +234,7 @@ def _require_no_predictions(what: Path) -> None:
     TilerError: a file or folder of predictions, which need the images that they are for.
     """
     if what.suffix.lower() == ".json" and what.is_file():
-        with what.open("rb") as file:
+        with open_regular(what) as file:
             predictions = file.read(100).lstrip()[:1] == b"["
     else:
         rows_alone = (what / "labels").is_dir() and not (what / "images").is_dir()
