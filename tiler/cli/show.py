@@ -24,7 +24,7 @@ What = Annotated[
 ]
 OneImage = Annotated[
     str | None,
-    typer.Argument(metavar="[IMAGE]", help="Show this one, by its path or name.", show_default=""),
+    typer.Argument(metavar="IMAGE", help="Show this one, by its path or name.", show_default=False),
 ]
 Out = Annotated[
     Path | None,
