@@ -33,8 +33,3 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
-
-
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's image and labels are in an output."""
-    return f"images/{split}/{name}{suffix}", f"labels/{split}/{name}.txt"
