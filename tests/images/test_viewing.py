@@ -87,3 +87,17 @@ def test_transparent_pixels_are_grey_and_many_bands_are_three(tmp_path):
     assert coloured(palette).getpixel((0, 0)) == (200, 100, 50)
     palette.info["transparency"] = 3
     assert coloured(palette).getpixel((0, 0)) == (114, 114, 114)
+
+
+def test_what_has_no_data_is_black_and_does_not_count(tmp_path):
+    values = np.full((100, 300), -9999, np.float32)
+    values[:, 150:] = np.linspace(0, 1, 150)
+    path = tmp_path / "x.tif"
+    Image.fromarray(values).save(path, tiffinfo={42113: "-9999"})
+    whole, (part,) = seen(path, (300, 100), [Window(140, 0, 100, 50)])
+    shown = np.asarray(whole)[50, :, 0].astype(int)
+    assert (shown[:150] == 0).all()
+    assert shown[151] < 10
+    assert shown[-1] == 255
+    assert (np.diff(shown[150:]) >= 0).all()
+    assert part == whole.crop((140, 0, 240, 50))

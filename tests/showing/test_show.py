@@ -235,6 +235,13 @@ def test_damaged_images_are_findings_and_the_others_are_shown(filled):
     assert showing.exit_code() == 1
 
 
+def test_images_alone_and_one_by_one(filled):
+    showing = prepared(filled.root / "images" / "train", n=2)
+    assert showing.title() == "images: 2 of 3 images"
+    assert [objects.labels for _, objects in showing.shown] == [None, None]
+    assert showing.sheet().mode == "RGB"
+
+
 def test_what_cannot_be_shown_is_an_error(filled, tmp_path):
     with pytest.raises(TilerError, match="no such file"):
         prepared(tmp_path / "nothing")

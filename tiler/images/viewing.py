@@ -156,7 +156,7 @@ def _reduced(image: SourceImage, factor: int) -> Samples:
     strips = []
     if image.by_rows:
         for band in image.bands_of_rows(rows):
-            strips.append(_mean(samples(band, image.mode), factor))
+            strips.append(_mean(_data(image, band), factor))
         stored = np.concatenate(strips)
         return np.ascontiguousarray(turned(stored, image.header.orientation))
     width, height = image.header.size
@@ -174,8 +174,17 @@ def _parts(image: SourceImage, windows: Sequence[Window]) -> list[Samples]:
     if windows:
         for crop, numbers in image.sweep(windows, _at_once):
             for number in numbers:
-                found[number] = samples(crop(windows[number]), image.mode).copy()
+                found[number] = _data(image, crop(windows[number])).copy()
     return [found[number] for number in range(len(windows))]
+
+
+def _data(image: SourceImage, part: Pixels) -> Samples:
+    """What is shown of an image's pixels: of deep ones NaN where there is no data."""
+    values = samples(part, image.mode)
+    if values.dtype != np.uint8:
+        pixels = part if isinstance(part, np.ndarray) else np.atleast_3d(np.asarray(part))
+        values[~image.nodata.has_data(pixels)] = np.nan
+    return values
 
 
 def _at_once(work: Callable[[], Result]) -> Future[Result]:

@@ -210,8 +210,6 @@ def opened(
     Raises:
         TilerError: it cannot be used.
     """
-    if not os.path.lexists(what):
-        raise TilerError(f"{what}: no such file or folder")
     merged = provenance.of_output(what)
     if data is not None:
         collection = _with_detections(_of_dataset(data, images, options), what, options)
@@ -247,7 +245,7 @@ def _require_no_predictions(what: Path) -> None:
 def _of_dataset(data: Path, images: Path | None, options: ShowOptions) -> Collection:
     """A dataset, which may be one of tiles."""
     dataset = find(data, images, options, needed=())
-    what = f"{dataset.kind} dataset"
+    what = f"{dataset.kind} dataset" if dataset.labelled else "images"
     origins: dict[str, str] = {}
     cut = None
     path = dataset.root / manifest.NAME
