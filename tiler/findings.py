@@ -64,6 +64,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "G01": ("warning", "features of a GIS file that lie in no image"),
     "G02": ("warning", "reprojected less accurately than to a pixel, as PROJ lacks a file"),
     "G03": ("warning", "what GDAL warned of when it read the labels"),
+    "G04": ("note", "what was read of a GIS file"),
     "P01": ("warning", "no label file: the image counts as background"),
     "P02": ("warning", "a label file without an image"),
     "P03": ("warning", "two images share one label file"),
