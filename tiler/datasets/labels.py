@@ -18,8 +18,7 @@ from tiler.formats import yolo
 from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
-from tiler.geometry.instances import Instances
-from tiler.geometry.polygons import Rings
+from tiler.geometry.instances import Instances, empty
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage
@@ -34,13 +33,13 @@ class Labels:
 
     Attributes:
         instances: the objects.
-        ignored: regions to be ignored (COCO's crowds).
+        ignored: regions to be ignored (COCO's crowds), as outlines; class -1 if it is unknown.
         findings: what was noticed.
         refused: number of rejected rows.
     """
 
     instances: Instances
-    ignored: Rings
+    ignored: Instances
     findings: list[Finding]
     refused: int
 
@@ -120,7 +119,7 @@ def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Label
     """The valid rows of a YOLO label file."""
     instances, findings = yolo.read(file.data or b"", spec, width, height, file.key)
     rejected = sum(finding.count for finding in findings if finding.level == "error")
-    return Labels(instances, Rings.of([]), findings, rejected)
+    return Labels(instances, empty("segment"), findings, rejected)
 
 
 def _of_entry(

@@ -7,9 +7,20 @@ from dataclasses import dataclass
 from tiler.options.datasets import DatasetOptions
 from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
-from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
+from tiler.options.values import (
+    OVERLAP,
+    TILE_SIZE,
+    background,
+    choices,
+    described,
+    number,
+    scales,
+    whole,
+)
 
 GRID, LABELS = "Grid", "Labels"
+TILE_EXPORTS = ("coco", "coco-roboflow")
+ALWAYS_YOLO = {"yolo": "labels/ with YOLO's rows is always written"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,14 @@ class SplitOptions(DatasetOptions):
         LABELS,
         "INT",
         idle=when("background", "all", "none"),
+    )
+    export: str = option(
+        "",
+        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
+        "for it (train/_annotations.coco.json, valid/...).",
+        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
+        LABELS,
+        "coco,coco-roboflow",
     )
     format: str = choice_option(
         "same",

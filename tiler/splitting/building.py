@@ -12,12 +12,13 @@ from tiler.datasets import tasks
 from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import jsonl, manifest, plain_yaml, yolo
+from tiler.formats import coco_writing, jsonl, manifest, plain_yaml, yolo
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
-from tiler.run.output_folder import changed, content
+from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
+from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.job import SplitJob
 from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
 from tiler.splitting.planning import Quota, quota
@@ -111,6 +112,10 @@ class SplitRun:
             folders += [f"{kind}/{split}" for split in self.dataset.splits]
         return folders
 
+    def _coco_places(self) -> list[CocoPlace]:
+        """The files of --export."""
+        return places(self.chosen.export, self.dataset.splits)
+
     def _write_tiles(
         self,
         job: SplitJob,
@@ -122,11 +127,13 @@ class SplitRun:
         """Write tiles and manifest; of a resumed run, the suffix of each split's tiles."""
         suffixes: dict[tuple[str, str], str] = {}
         names = reports.labels(self.dataset.names)
+        coco = self._coco_writer(job, staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
             for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):
                 entry = outcome.entry
                 report.add(outcome, names)
+                coco.add(outcome)
                 file.write(jsonl.line(entry))
                 if staging.resumed:
                     for tile in entry.tiles:
@@ -134,7 +141,13 @@ class SplitRun:
                 if not outcome.kept:
                     record = msgspec.json.encode(outcome)
                     staging.note(key(entry.split, entry.source), record)
+        report.exports = coco.finish()
         return suffixes
+
+    def _coco_writer(self, job: SplitJob, tree: Folder) -> CocoWriter:
+        """The files of --export, begun in a tree."""
+        head = coco_writing.head(self.dataset.names, job.categories, job.spec.points)
+        return CocoWriter.begun(tree, self._coco_places(), head)
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
@@ -149,7 +162,10 @@ class SplitRun:
         """Every option in effect, as it was given: a valid --config."""
         idle = job.options.idle()  # where the task is decided
         in_effect = self.chosen.in_effect().items()
-        return plain_yaml.dump({n: value for n, value in in_effect if n not in idle}).encode()
+        options = {n: value for n, value in in_effect if n not in idle}
+        if not self.chosen.export:
+            del options["export"]
+        return plain_yaml.dump(options).encode()
 
     def unchanged(self) -> SplitReport:
         """The report of a complete output, if the sources still are what it was made from.
@@ -173,6 +189,7 @@ class SplitRun:
                 first = missing[0].path
                 raise changed(target, f"{len(missing)} files of tiles are missing ({first})")
             require_whole(folder, report.total.counts.bytes)
+            self._require_exports(folder, report)
         known = self.dataset.findings
         if report.findings[: len(known)] != known:
             raise changed(target, "the dataset has other findings than when it was made")
@@ -180,6 +197,17 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_exports(self, folder: Folder, report: SplitReport) -> None:
+        """Raises:
+        TilerError: a file of --export is missing, or has another size.
+        """
+        sizes = {}
+        for place in self._coco_places():
+            if place.path not in report.exports:
+                raise changed(self.target, f"its report.json does not name {place.path}")
+            sizes[place.path] = report.exports[place.path]
+        require_files(folder, sizes)
 
     def _require_same_sources(self, entries: Iterator[manifest.SourceTiles], job: SplitJob) -> None:
         """Raises:
@@ -213,6 +241,7 @@ def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
         spec,
         options,
         pages=dataset.pages,
+        categories=dataset.categories or tuple(range(1, len(dataset.names) + 1)),
     )
 
 

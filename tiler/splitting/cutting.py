@@ -25,6 +25,7 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
+from tiler.splitting.coco_export import described
 from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
 from tiler.splitting.job import SplitJob, tile_paths
 from tiler.splitting.report import SplitOutcome
@@ -54,7 +55,7 @@ def cut(
             labels = label_file(job.root, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
-                outcome = _kept(job, source, earlier, fingerprint)
+                outcome = _kept(job, source, earlier, fingerprint, labels)
                 if outcome is not None:
                     return outcome
             return _cut(job, source, file, labels, fingerprint, later)
@@ -84,7 +85,9 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
     return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
 
 
-def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> SplitOutcome | None:
+def _kept(
+    job: SplitJob, source: Source, earlier: bytes, fingerprint: str, labels_from: LabelFile
+) -> SplitOutcome | None:
     """The outcome of an earlier run, if it still holds."""
     outcome = msgspec.json.decode(earlier, type=SplitOutcome)
     if outcome.entry.fingerprint != fingerprint:
@@ -94,6 +97,11 @@ def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> Sp
     if not _still_there(job, source, outcome):
         return None
     outcome.kept = True
+    if job.options.export:
+        size = outcome.entry.width, outcome.entry.height
+        labels = read_labels(source, labels_from, job.spec, *size)
+        plan = planned(job, source, labels, *size)
+        outcome.annotations = described(plan, labels, job.categories)
     return outcome
 
 
@@ -140,6 +148,9 @@ def _cut(
     counts.copied = made.copied
     counts.bytes = _bytes(source, header, plan, made)
     visible = most_visible(plan, labels.instances)
+    annotations = None
+    if job.options.export and job.tree is not None:
+        annotations = described(plan, labels, job.categories)
     return SplitOutcome(
         _entry(source, header, plan, made, fingerprint),
         counts,
@@ -149,6 +160,7 @@ def _cut(
         made.suffix,
         made.stamps,
         made.channels,
+        annotations=annotations,
     )
 
 

@@ -22,6 +22,7 @@ class SplitJob:
         quotas: for each split, which background tiles are taken, where --background is a ratio.
         limits: with --stretch, for each kind of image deeper than 8 bits the values of each band
             that become 0 and 255.
+        categories: the category id of each class in COCO files.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
     """
@@ -33,6 +34,7 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    categories: tuple[int, ...] = ()
 
 
 def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:

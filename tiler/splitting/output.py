@@ -14,6 +14,7 @@ from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, occupied, require_same, resolved
+from tiler.splitting.coco_export import places
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -67,7 +68,8 @@ def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
         return False
     with Folder(target) as folder:
         head = manifest.read_head(target / manifest.NAME, folder.opened)
-    require_same(target, head.tiler, head.options, chosen.plain())
+    before = {"export": "", **head.options}
+    require_same(target, head.tiler, before, chosen.plain())
     return True
 
 
@@ -84,8 +86,12 @@ def owned_in(
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
     names: set[tuple[str, str]] = set()
+    splits: set[str] = set()
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
         names.update((entry.split, tile.name) for tile in entry.tiles)
+        splits.add(entry.split)
+    export = manifest.read_head(folder.path / manifest.NAME, folder.opened).options.get("export")
+    files = {*FILES, *(place.path for place in places(str(export), splits))}
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -93,7 +99,7 @@ def owned_in(
         return (suffixes[split, stem], manifest.WORLD)
 
     def owned(path: str) -> bool:
-        if path in FILES:
+        if path in files:
             return True
         *folders, name = path.split("/")
         stem, suffix = os.path.splitext(name)
@@ -137,6 +143,8 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
     names, options = list(dataset.names), chosen.plain()
+    if not chosen.export:
+        del options["export"]
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, spec.task, names, options, shape, categories
     )

@@ -289,7 +289,8 @@ class SourceTilesWriter:
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        ignored = self.labels.ignored
+        ignored = self.labels.ignored.rings
+        assert ignored is not None
         if self.job.options.ignored == "skip":
             ignored = ignored.take(np.empty(0, np.int64))
         plan = self.plan
