@@ -9,6 +9,7 @@ import signal
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -365,17 +366,25 @@ def test_cut_again_the_tiles_have_the_same_annotations(filled, outlines, tmp_pat
         del copy
 
 
-def test_roboflows_layout_finds_every_tile_from_its_own_folder(filled, tmp_path):
+def test_roboflows_layout_has_every_tile_in_the_folder_of_its_split(filled, tmp_path):
     split(filled, tmp_path / "out", export=BOTH)
+    split(filled, tmp_path / "yolo", export="")
     for name, folder in NAMES.items():
         robo = loaded(tmp_path / "out" / folder / "_annotations.coco.json").dataset
         plain = instances(tmp_path / "out", name).dataset
         assert robo["annotations"] == plain["annotations"]
         assert robo["categories"] == plain["categories"]
         for image, other in zip(robo["images"], plain["images"], strict=True):
-            path = tmp_path / "out" / folder / image["file_name"]
-            assert path.samefile(tmp_path / "out/images" / name / other["file_name"])
-            assert {**image, "file_name": ""} == {**other, "file_name": ""}
+            assert image == {**other, "file_name": f"images/{other['file_name']}"}
+        assert len(plain["images"]) > 0
+        for kind in ("images", "labels"):
+            moved = tree(tmp_path / "out" / folder / kind)
+            assert moved == tree(tmp_path / "yolo" / kind / name)
+    config = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
+    assert (config["train"], config["val"]) == ("train/images", "valid/images")
+    assert tiler.check(tmp_path / "out").exit_code() == 0
+    again = tiler.split(tmp_path / "out", out=tmp_path / "again", tile=128, workers=1)
+    assert again.total.objects.objects == again.total.objects.whole
 
 
 @pytest.mark.parametrize("export", ["coco", "coco-roboflow"])
@@ -391,8 +400,7 @@ def test_supervision_reads_it(outlines, tmp_path, export):
         found = supervision.DetectionDataset.from_coco(
             str(tmp_path / "out" / images), str(tmp_path / "out" / annotations), force_masks=True
         )
-        tiles = list((tmp_path / "out/images" / name).iterdir())
-        assert len(found) == len(tiles)
+        assert len(found) == 4
         for _, image, detections in found:
             assert image.shape == (100, 100, 3)
             x0, y0, x1, y1 = detections.xyxy.T
@@ -473,7 +481,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(filled, tmp_path, monkey
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 5])
 def test_killed_while_the_files_are_put_together(filled, tmp_path, monkeypatch, when):
     split(filled, tmp_path / "sound", export=BOTH)
-    real = coco_export.CocoFile.finish
+    real = coco_export.CocoTilesFile.finish
     count = 0
 
     def finish(file):
@@ -484,7 +492,7 @@ def test_killed_while_the_files_are_put_together(filled, tmp_path, monkeypatch, 
         return real(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(coco_export.CocoFile, "finish", finish)
+        patch.setattr(coco_export.CocoTilesFile, "finish", finish)
         child = in_child(lambda: split(filled, tmp_path / "out", export=BOTH))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == (-signal.SIGKILL if when <= 4 else 0)

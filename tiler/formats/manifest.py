@@ -12,6 +12,7 @@ import msgspec
 from tiler.findings import Finding, short
 from tiler.formats import jsonl
 from tiler.formats.text_files import plain_name, too_long
+from tiler.formats.tile_folders import TileFolders
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
@@ -24,6 +25,15 @@ class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
 
     kpt_shape: list[int] | None = None
     categories: list[int] | None = None
+
+    @property
+    def export(self) -> str:
+        """What else was written of the tiles; see `SplitOptions.export`."""
+        return str(self.options.get("export", ""))
+
+    @property
+    def folders(self) -> TileFolders:
+        return TileFolders.exported(self.export)
 
 
 class TileEntry(msgspec.Struct, frozen=True):
@@ -100,10 +110,11 @@ read_sources = FILE.read_records
 def missing(out: Path) -> list[Finding]:
     """Files of tiles that the manifest of an output names and that do not exist."""
     findings = []
+    tile_folders = read_head(out / NAME).folders
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
         for kind in ("images", "labels"):
-            folder = f"{kind}/{entry.split}"
+            folder = tile_folders.of(kind, entry.split)
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import coco_writing, jsonl, manifest, plain_yaml, yolo
+from tiler.formats.tile_folders import TileFolders
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content, require_files
@@ -107,10 +109,12 @@ class SplitRun:
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
-        folders = ["images", "labels"]
+        folders = TileFolders.exported(self.chosen.export)
+        result = []
         for kind in ("images", "labels"):
-            folders += [f"{kind}/{split}" for split in self.dataset.splits]
-        return folders
+            for split in self.dataset.splits:
+                result.append(folders.of(kind, split))
+        return sorted({os.path.dirname(folder) for folder in result}) + result
 
     def _coco_places(self) -> list[CocoPlace]:
         """The files of --export."""
@@ -156,7 +160,7 @@ class SplitRun:
             tree.write("report.json", report.encoded())
 
     def _dataset_yaml(self, job: SplitJob, report: SplitReport) -> bytes:
-        return dataset_yaml_of(job.spec, self.dataset, report.channels).encode()
+        return dataset_yaml_of(job.spec, self.dataset, job.folders, report.channels).encode()
 
     def _args_yaml(self, job: SplitJob) -> bytes:
         """Every option in effect, as it was given: a valid --config."""

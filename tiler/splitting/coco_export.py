@@ -16,6 +16,7 @@ import numpy as np
 
 from tiler.datasets.labels import Labels
 from tiler.formats import coco_writing
+from tiler.formats.tile_folders import TileFolders
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
@@ -28,7 +29,6 @@ from tiler.splitting.tile_labels import in_view
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
-ROBOFLOW = {"val": "valid"}  # Roboflow's name of a split, where it is another one
 BLOCK = 1 << 20  # bytes
 
 
@@ -38,7 +38,7 @@ class CocoPlace:
 
     Attributes:
         split: whose tiles it describes.
-        images: the folder of the tiles, as `file_name` begins.
+        images: how the `file_name` of a tile begins.
     """
 
     path: str
@@ -53,8 +53,7 @@ class CocoPlace:
 def places(export: str, splits: Iterable[str]) -> list[CocoPlace]:
     """The COCO files of an output.
 
-    Those for Roboflow's layout name tiles from their own folder, where readers look for them, so
-    that no tile is on the disk twice.
+    Those of Roboflow's layout are in the folder of their split, in which readers look for images.
 
     >>> [place.path for place in places("coco,coco-roboflow", ["val"])]
     ['annotations/instances_val.json', 'valid/_annotations.coco.json']
@@ -65,9 +64,8 @@ def places(export: str, splits: Iterable[str]) -> list[CocoPlace]:
         if "coco" in chosen:
             result.append(CocoPlace(f"annotations/instances_{split}.json", split, ""))
         if "coco-roboflow" in chosen:
-            folder = ROBOFLOW.get(split, split)
-            images = f"../images/{split}/"
-            result.append(CocoPlace(f"{folder}/_annotations.coco.json", split, images))
+            folder = TileFolders(roboflow=True).of_split(split)
+            result.append(CocoPlace(f"{folder}/_annotations.coco.json", split, "images/"))
     return result
 
 
@@ -150,7 +148,7 @@ def _zoomed(instances: Instances, zoom: Floats) -> Instances:
 
 
 @dataclass(slots=True)
-class CocoFile:
+class CocoTilesFile:
     """A JSON that grows by sources: its images, and in a second file its annotations, until both
     are put together."""
 
@@ -200,7 +198,7 @@ class CocoWriter:
         images, annotations: how many all files have; the ids that are taken.
     """
 
-    files: dict[str, list[CocoFile]]
+    files: dict[str, list[CocoTilesFile]]
     images: int = 0
     annotations: int = 0
 
@@ -210,7 +208,7 @@ class CocoWriter:
         writer = cls({})
         with writing():
             for place in wanted:
-                file = CocoFile(tree, place)
+                file = CocoTilesFile(tree, place)
                 file.begin(head)
                 writer.files.setdefault(place.split, []).append(file)
         return writer

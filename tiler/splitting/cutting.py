@@ -27,7 +27,7 @@ from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.coco_export import described
 from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
-from tiler.splitting.job import SplitJob, tile_paths
+from tiler.splitting.job import SplitJob
 from tiler.splitting.report import SplitOutcome
 from tiler.splitting.source_plan import SourcePlan, planned
 from tiler.splitting.tile_files import Made, stamped, write
@@ -113,7 +113,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = job.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiler.formats import yolo
+from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.splitting.planning import Quota
@@ -36,7 +37,12 @@ class SplitJob:
     pages: int = 0
     categories: tuple[int, ...] = ()
 
+    @property
+    def folders(self) -> TileFolders:
+        return TileFolders.exported(self.options.export)
 
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's image and labels are in an output."""
-    return f"images/{split}/{name}{suffix}", f"labels/{split}/{name}.txt"
+    def tile_paths(self, split: str, name: str, suffix: str) -> tuple[str, str]:
+        """Where a tile's image and labels are in the output."""
+        images = self.folders.of("images", split)
+        labels = self.folders.of("labels", split)
+        return f"{images}/{name}{suffix}", f"{labels}/{name}.txt"

@@ -10,6 +10,7 @@ from pathlib import Path
 from tiler.datasets.dataset import Dataset, label_path
 from tiler.errors import TilerError
 from tiler.formats import dataset_yaml, manifest
+from tiler.formats.tile_folders import TileFolders
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
@@ -85,13 +86,15 @@ def owned_in(
         suffixes: of each split's tiles, while an output is built. Without it, any suffix that
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
-    names: set[tuple[str, str]] = set()
-    splits: set[str] = set()
+    names: dict[str, set[str]] = {}
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
-        names.update((entry.split, tile.name) for tile in entry.tiles)
-        splits.add(entry.split)
-    export = manifest.read_head(folder.path / manifest.NAME, folder.opened).options.get("export")
-    files = {*FILES, *(place.path for place in places(str(export), splits))}
+        names.setdefault(entry.split, set()).update(tile.name for tile in entry.tiles)
+    head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
+    files = {*FILES, *(place.path for place in places(head.export, names))}
+    images = {head.folders.of("images", split): split for split in names}
+    labels = {head.folders.of("labels", split): split for split in names}
+    if suffixes is None:
+        files.update(f"{labels_folder}.cache" for labels_folder in labels)
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -101,16 +104,13 @@ def owned_in(
     def owned(path: str) -> bool:
         if path in files:
             return True
-        *folders, name = path.split("/")
+        here, _, name = path.rpartition("/")
         stem, suffix = os.path.splitext(name)
-        if folders == ["labels"]:
-            return suffixes is None and suffix == ".cache"
-        if len(folders) != 2 or (folders[1], stem) not in names:
+        if here in labels:
+            return suffix == ".txt" and stem in names[labels[here]]
+        if here not in images or stem not in names[images[here]]:
             return False
-        kind, split = folders
-        if kind == "labels":
-            return suffix == ".txt"
-        return kind == "images" and suffix in image_suffixes(split, stem)
+        return suffix in image_suffixes(images[here], stem)
 
     return owned
 
@@ -150,14 +150,15 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
     )
 
 
-def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
+def dataset_yaml_of(spec: Spec, dataset: Dataset, folders: TileFolders, channels: int = 0) -> str:
     """The text of the output's dataset.yaml.
 
     Args:
+        folders: of the tiles.
         channels: bands of a tile, if the trainer must be told; the dataset's own number takes
             precedence.
     """
-    splits = {name: f"images/{name}" for name in dataset.splits}
+    splits = {name: folders.of("images", name) for name in dataset.splits}
     for name in ("train", "val"):  # the trainer does not start without both
         splits.setdefault(name, next(iter(splits.values())))
     flip_idx = dataset.flip_idx if spec.task == "pose" else None

@@ -27,7 +27,7 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
-from tiler.splitting.job import SplitJob, tile_paths
+from tiler.splitting.job import SplitJob
 from tiler.splitting.source_plan import SourcePlan
 from tiler.splitting.tile_labels import masked_outlines
 
@@ -280,7 +280,7 @@ class SourceTilesWriter:
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, str]:
-        return tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
+        return self.job.tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source, across and down."""
