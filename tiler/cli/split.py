@@ -109,7 +109,7 @@ def _rows(report: SplitReport) -> list[list[Any]]:
         sources = f"{counts.sources}"
         if counts.refused:
             sources += f" ({counts.refused} rejected)"
-        row = [name, sources, counts.tiles, counts.background]
+        row = [name or "images", sources, counts.tiles, counts.background]
         row += [objects.objects, objects.whole, objects.truncated, objects.lost]
         for size in ("small", "medium", "large"):
             before = getattr(objects.before, size)
@@ -136,5 +136,7 @@ def _remarks(report: SplitReport) -> None:
     for kind, limits in report.stretch.items():
         ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
         tell(f"{kind}: {', '.join(ranges)} became 0..255")
-    if counts.unlabelled:
+    if counts.ignored_regions:
+        tell(f"{counts.ignored_regions} regions are marked iscrowd or ignore; see --ignored")
+    if counts.unlabelled and "" not in report.splits:
         tell(f"{counts.unlabelled} images have no label file; they count as background")

@@ -19,6 +19,7 @@ from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
 from tiler.geometry.instances import Instances, empty
+from tiler.geometry.turning import SWAPPED, turned_instances
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage
@@ -77,6 +78,8 @@ def label_file(root: Path, source: Source) -> LabelFile:
         SourceRefused: the text file cannot be read.
     """
     if source.entry is not None:
+        if not source.entry.file:
+            return LabelFile(source.key, None)
         return LabelFile(source.entry.file, msgspec.json.encode(source.entry))
     name = label_path(os.path.join(root, source.key))
     key = relative(name, root)
@@ -128,17 +131,21 @@ def _of_entry(
     """The valid annotations of an image."""
     from tiler.formats import annotated
 
-    if entry.size is not None and entry.size != size:
-        width, height = entry.size
-        message = f"declared as {width} x {height} px, the image is {size[0]} x {size[1]}"
-        raise SourceRefused("L03", message, source.key)
     annotations = entry.annotations
     if entry.doubt and not annotations:
         raise SourceRefused("P06", f"{entry.doubt}; not cut as background", source.key)
-    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, size)
+    frame = size if entry.turn not in SWAPPED else size[::-1]
+    if entry.size is not None and entry.size != frame:
+        width, height = entry.size
+        message = f"declared as {width} x {height} px, the image is {frame[0]} x {frame[1]}"
+        raise SourceRefused("L03", message, source.key)
+    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, frame)
     rejected = len(annotations) - len(instances) - len(ignored)
     findings = [*entry.findings, *findings]
     rejected += sum(finding.count for finding in entry.findings if finding.level == "error")
+    if entry.turn != 1:
+        instances = turned_instances(instances, entry.turn, *frame)
+        ignored = turned_instances(ignored, entry.turn, *frame)
     return Labels(instances, ignored, findings, rejected)
 
 

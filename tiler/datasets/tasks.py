@@ -38,6 +38,8 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
         return "pose", "kpt_shape is set" if dataset.kind == "YOLO" else "keypoints"
     if dataset.kind == "DOTA":
         return "obb", "DOTA's labels are oriented boxes"
+    if not dataset.labelled:
+        return "detect", "images without labels"
     if dataset.kind != "YOLO":
         return _of_annotations(dataset)
     return count_rows(

@@ -36,6 +36,7 @@ class Annotation(msgspec.Struct):
         index: its place in the file.
         line: its line, in formats that have one object a line.
         class_id: the class in the dataset; -1 if the category is unknown.
+        difficult: marked as hard to see, in formats that have such a mark.
     """
 
     id: Any = None
@@ -50,6 +51,7 @@ class Annotation(msgspec.Struct):
     index: int = msgspec.field(default=0, name="tiler:index")
     line: int | None = msgspec.field(default=None, name="tiler:line")
     class_id: int = msgspec.field(default=-1, name="tiler:class_id")
+    difficult: bool = msgspec.field(default=False, name="tiler:difficult")
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ class Annotation(msgspec.Struct):
 
     @property
     def ignored(self) -> bool:
-        return bool(self.iscrowd) or bool(self.ignore)
+        return bool(self.iscrowd) or bool(self.ignore) or self.difficult
 
     @property
     def outlined(self) -> bool:
@@ -86,6 +88,8 @@ class AnnotatedImage:
         findings: objects that were rejected, and what else was noticed.
         file: the annotation file, as it is called in findings.
         id: what annotations and results refer to the image by, in COCO.
+        turn: the EXIF orientation by which the coordinates are still to be turned; 1 where they are
+            those of the upright image.
         doubt: why an image without objects may not be taken for background; "" if it may.
     """
 
@@ -95,6 +99,7 @@ class AnnotatedImage:
     findings: list[Finding] = field(default_factory=list)
     file: str = ""
     id: int | str | None = None
+    turn: int = 1
     doubt: str = ""
 
 
@@ -223,7 +228,7 @@ class _ValidObject:
 
 def _object(annotation: Annotation, xyxy: Floats, rings: Rings | None, spec: Spec) -> _ValidObject:
     if annotation.class_id < 0:
-        raise InvalidAnnotation("L04", f"no category has id {short(annotation.category_id)}")
+        raise InvalidAnnotation("L04", _no_class(annotation.category_id))
     if rings is None and spec.task in ("segment", "obb"):
         raise InvalidAnnotation("L10", f"no segmentation, which a {spec.task} set needs")
     keypoints = None
@@ -246,6 +251,12 @@ def _regions(regions: Sequence[_ValidObject]) -> Instances:
     class_id = np.array([each.class_id for each in regions], np.int64)
     row = np.array([each.row for each in regions], np.int64)
     return Instances(class_id, rings.bounds(), rings=rings, row=row, task="segment")
+
+
+def _no_class(category: Any) -> str:
+    if isinstance(category, str):
+        return f"no class is called {short(category)}"
+    return f"no category has id {short(category)}"
 
 
 def _columns(objects: Sequence[_ValidObject], spec: Spec) -> Instances:

@@ -62,6 +62,17 @@ def read(text: str, path: str) -> list[AnnotatedImage]:
     return list(images.values())
 
 
+def has_columns(line: str) -> bool:
+    """Whether the first line of a CSV names an image, a class and a shape.
+
+    >>> has_columns("image_path,xmin,ymin,xmax,ymax,label"), has_columns("epoch,loss")
+    (True, False)
+    """
+    columns = {name.strip(' "\r\ufeff') for name in line.split(",")}
+    has_shape = GEOMETRY in columns or columns.issuperset(SIDES)
+    return has_shape and not columns.isdisjoint(IMAGE) and not columns.isdisjoint(CLASS)
+
+
 def _column(columns: list[str], names: tuple[str, ...], path: str) -> str:
     for name in names:
         if name in columns:

@@ -108,7 +108,10 @@ def read(file: Path, label: str = "") -> CocoFile:
     findings += invalid
     findings += _assign(content.annotations, by_id, classes, label)
     images = list(by_id.values())
-    parents = {c.supercategory for c in content.categories if isinstance(c.supercategory, str)}
+    parents = set()
+    for category in content.categories:
+        if isinstance(category.supercategory, str) and category.supercategory != category.name:
+            parents.add(category.supercategory)
     return CocoFile(
         tuple(classes), names, frozenset(parents), images, kpt_shape, condensed(findings)
     )

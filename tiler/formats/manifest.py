@@ -16,6 +16,7 @@ from tiler.formats.tile_folders import TileFolders
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
+KINDS = ("images", "labels")  # of a tile's files, each in its folder
 WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
 PLACED = ".tif"  # tiles that hold their location themselves
 
@@ -71,6 +72,7 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     """A source image and its tiles.
 
     Attributes:
+        split: "" for images without labels.
         width: of the upright image, px; like `height` 0 when the image was rejected.
         geo: its location, if known.
         image_id: its id in a COCO set.
@@ -92,8 +94,9 @@ def _problem(entry: SourceTiles) -> str:
         return f"source {short(entry.source)}: no image has such a name"
     if too_long(entry.source):
         return f"source {short(entry.source)}: {len(entry.source)} characters, longer than any path"
-    names = [("split", entry.split)]
-    names += [("tile", tile.name) for tile in entry.tiles]
+    names = [("tile", tile.name) for tile in entry.tiles]
+    if entry.split:
+        names.insert(0, ("split", entry.split))
     for what, name in names:
         if too_long(name):
             return f"{what} {short(name)}: {len(name)} characters, longer than any name"
@@ -113,8 +116,7 @@ def missing(out: Path) -> list[Finding]:
     tile_folders = read_head(out / NAME).folders
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for kind in ("images", "labels"):
-            folder = tile_folders.of(kind, entry.split)
+        for folder, kind in zip(tile_folders.of(entry.split), KINDS, strict=False):
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

@@ -26,7 +26,7 @@ from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
-from tiler.options.values import path
+from tiler.options.values import optional_path, path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
 from tiler.predictions.records import places_of
@@ -82,9 +82,9 @@ class _MergeInputs:
     def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _MergeInputs:
         return cls(
             path(preds, "preds"),
-            _optional_path(tiles, "tiles"),
-            _optional_path(images, "images"),
-            _optional_path(data, "data"),
+            optional_path(tiles, "tiles"),
+            optional_path(images, "images"),
+            optional_path(data, "data"),
         )
 
     def manifest(self) -> Path | None:
@@ -100,10 +100,6 @@ class _MergeInputs:
         if self.data.suffix.lower() == ".json":
             return coco_ground_truth.read(self.data)
         return dataset_yaml.read(self.data)
-
-
-def _optional_path(value: Any, name: str) -> Path | None:
-    return None if value is None else path(value, name)
 
 
 def planned(

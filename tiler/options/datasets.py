@@ -17,7 +17,7 @@ class DatasetOptions(Checked):
         TilerError: an invalid value, with what is expected.
     """
 
-    as_: str = choice_option(
+    as_split: str = choice_option(
         "auto",
         "The split that all images belong to; auto takes it from the names of folders and files.",
         ("auto", "train", "val", "test"),

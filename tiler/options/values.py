@@ -6,6 +6,7 @@ A check raises ValueError with what is expected.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -324,10 +325,15 @@ def _items(value: Any, separator: str = ",") -> list[Any]:
 
 
 def path(value: Any, what: str) -> Path:
-    """The path that a script gave.
+    """The path on this machine that a script gave.
 
     Raises:
-        TilerError: it is not a path.
+        TilerError: it is not a path, or that of an object store or a web server.
+
+    >>> path("s3://bucket/tiles", "out")
+    Traceback (most recent call last):
+    ...
+    tiler.errors.TilerError: out: s3://bucket/tiles is not a path on this machine; mount or copy it
 
     >>> path([1], "tiles")
     Traceback (most recent call last):
@@ -335,6 +341,16 @@ def path(value: Any, what: str) -> Path:
     tiler.errors.TilerError: tiles: expected a path, got list
     """
     try:
-        return Path(value)
+        result = Path(value)
     except TypeError:
         raise TilerError(f"{what}: expected a path, got {type(value).__name__}") from None
+    # a Path has one slash for two, and C:/ is a drive of Windows
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
+        url = re.sub(":/+", "://", str(value), count=1)
+        raise TilerError(f"{what}: {url} is not a path on this machine; mount or copy it")
+    return result
+
+
+def optional_path(value: Any, what: str) -> Path | None:
+    """The path that a script may have given."""
+    return None if value is None else path(value, what)

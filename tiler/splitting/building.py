@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +81,8 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
+        if chosen.export and not dataset.labelled:
+            raise TilerError(f"--export {chosen.export}: these images have no labels")
         job = _job(dataset, decided)
         if isinstance(chosen.background, float):
             job = replace(job, quotas=self._quotas(job, chosen.background))
@@ -109,12 +110,12 @@ class SplitRun:
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
-        folders = TileFolders.exported(self.chosen.export)
         result = []
-        for kind in ("images", "labels"):
-            for split in self.dataset.splits:
-                result.append(folders.of(kind, split))
-        return sorted({os.path.dirname(folder) for folder in result}) + result
+        folders = TileFolders.exported(self.chosen.export)
+        for split in self.dataset.splits:
+            for folder in folders.of(split):
+                result += [folder.partition("/")[0], folder]
+        return list(dict.fromkeys(result))
 
     def _coco_places(self) -> list[CocoPlace]:
         """The files of --export."""
@@ -155,7 +156,8 @@ class SplitRun:
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
-            tree.write("dataset.yaml", self._dataset_yaml(job, report))
+            if self.dataset.labelled:
+                tree.write("dataset.yaml", self._dataset_yaml(job, report))
             tree.write("args.yaml", self._args_yaml(job))
             tree.write("report.json", report.encoded())
 
@@ -180,10 +182,10 @@ class SplitRun:
         target = self.target
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
-            job = _job(self.dataset, replace(self.chosen, task=head.task))
+            task = head.task if self.dataset.labelled else "detect"
+            job = _job(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
-            if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
-                raise changed(target, "its dataset.yaml would be another one now")
+            self._require_same_yaml(folder, job, report)
             if content(folder, "args.yaml") != self._args_yaml(job):
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
@@ -212,6 +214,15 @@ class SplitRun:
                 raise changed(self.target, f"its report.json does not name {place.path}")
             sizes[place.path] = report.exports[place.path]
         require_files(folder, sizes)
+
+    def _require_same_yaml(self, folder: Folder, job: SplitJob, report: SplitReport) -> None:
+        """Raises:
+        TilerError: the dataset.yaml would be another one now.
+        """
+        if not self.dataset.labelled:
+            return
+        if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
+            raise changed(self.target, "its dataset.yaml would be another one now")
 
     def _require_same_sources(self, entries: Iterator[manifest.SourceTiles], job: SplitJob) -> None:
         """Raises:

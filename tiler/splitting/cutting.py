@@ -113,7 +113,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = job.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = job.folders.paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -195,7 +195,8 @@ def _entry(
 
 def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
+    files = 2 if source.split else 1  # image and labels, without a world file
+    written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     if written:
         return written
     pixels = 0

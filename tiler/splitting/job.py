@@ -39,10 +39,5 @@ class SplitJob:
 
     @property
     def folders(self) -> TileFolders:
+        """Where tiles are in the output."""
         return TileFolders.exported(self.options.export)
-
-    def tile_paths(self, split: str, name: str, suffix: str) -> tuple[str, str]:
-        """Where a tile's image and labels are in the output."""
-        images = self.folders.of("images", split)
-        labels = self.folders.of("labels", split)
-        return f"{images}/{name}{suffix}", f"{labels}/{name}.txt"

@@ -21,15 +21,15 @@ from tiler.version import __version__
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
-def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
+def target_of(dataset: Dataset, options: SplitOptions, out: Path | None) -> Path:
     """The output folder, links resolved.
 
     Raises:
         TilerError: it holds the source, or lies in it.
     """
     if out is None:
-        out = f"{dataset.root}-tiles-{_tile_name(options)}"
-    target = resolved(Path(out))
+        out = Path(f"{_stem(dataset)}-tiles-{_tile_name(options)}")
+    target = resolved(out)
     images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for source in [dataset.file, *_with_labels(images)]:
         if target == source or target in source.parents:
@@ -43,6 +43,14 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
                     f"--out {target}: it lies inside the source ({folder}); choose another folder"
                 )
     return target
+
+
+def _stem(dataset: Dataset) -> str:
+    """What the output is named after: the root, and the image where there is only one."""
+    if dataset.labelled or dataset.file == dataset.root:
+        return str(dataset.root)
+    stem, _ = os.path.splitext(dataset.file.name)
+    return f"{dataset.root}-{stem}"
 
 
 def _tile_name(options: SplitOptions) -> str:
@@ -91,8 +99,8 @@ def owned_in(
         names.setdefault(entry.split, set()).update(tile.name for tile in entry.tiles)
     head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
     files = {*FILES, *(place.path for place in places(head.export, names))}
-    images = {head.folders.of("images", split): split for split in names}
-    labels = {head.folders.of("labels", split): split for split in names}
+    images = {head.folders.of(split)[0]: split for split in names}
+    labels = {folder: split for split in names for folder in head.folders.of(split)[1:]}
     if suffixes is None:
         files.update(f"{labels_folder}.cache" for labels_folder in labels)
 
@@ -145,8 +153,9 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
     names, options = list(dataset.names), chosen.plain()
     if not chosen.export:
         del options["export"]
+    task = spec.task if dataset.labelled else "auto"
     return manifest.ManifestHead(
-        __version__, manifest.SCHEMA, spec.task, names, options, shape, categories
+        __version__, manifest.SCHEMA, task, names, options, shape, categories
     )
 
 
@@ -158,7 +167,7 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, folders: TileFolders, channels
         channels: bands of a tile, if the trainer must be told; the dataset's own number takes
             precedence.
     """
-    splits = {name: folders.of("images", name) for name in dataset.splits}
+    splits = {name: folders.of(name)[0] for name in dataset.splits}
     for name in ("train", "val"):  # the trainer does not start without both
         splits.setdefault(name, next(iter(splits.values())))
     flip_idx = dataset.flip_idx if spec.task == "pose" else None

@@ -253,7 +253,7 @@ class SourceTilesWriter:
         """Write image, labels and world file of a tile."""
         rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
         text = yolo.text(rows, self.job.spec.task).encode()
-        image, labels = self._paths(t)
+        image, *labels = self._paths(t)
         tree = self.tree
         placed = False
         with staging.writing():  # into the staging tree: what is torn there is made again
@@ -262,14 +262,15 @@ class SourceTilesWriter:
                 world = self.located.world(self.plan.tiles[t].window, self.zoom(t))
                 writing.store(world_path(image), world.encode(), tree.opener)
             save(image, tree.opener)
-            writing.store(labels, text, tree.opener)
-            return stamped(tree, (image, labels), placed)
+            for path in labels:
+                writing.store(path, text, tree.opener)
+            return stamped(tree, (image, *labels), placed)
 
     def remove(self) -> None:
         """Delete what was written of the tiles."""
         for t in self.numbers:
-            image, labels = self._paths(t)
-            for path in (image, labels, world_path(image)):
+            paths = self._paths(t)
+            for path in (*paths, world_path(paths[0])):
                 with suppress(OSError):
                     self.tree.remove(path)
 
@@ -279,8 +280,9 @@ class SourceTilesWriter:
         assert self.job.tree is not None
         return self.job.tree
 
-    def _paths(self, t: int) -> tuple[str, str]:
-        return self.job.tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
+    def _paths(self, t: int) -> tuple[str, ...]:
+        name = self.plan.tiles[t].name
+        return self.job.folders.paths(self.source.split, name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source, across and down."""
@@ -315,7 +317,7 @@ class SourceTilesWriter:
         return not hidden
 
 
-def stamped(tree: Folder, paths: tuple[str, str], placed: bool) -> Stamps:
+def stamped(tree: Folder, paths: tuple[str, ...], placed: bool) -> Stamps:
     """Size and time of change of a tile's files, with its world file if it is `placed` by one."""
     files = [*paths, world_path(paths[0])] if placed else paths
     return [tree.stamp(path) for path in files]
