@@ -533,7 +533,8 @@ def test_a_file_name_that_leads_out_of_the_images_is_rejected(folder, name):
     assert [s.key for s in found.sources] == ["a.jpg"]
     images = folder.root / "images"
     assert [str(f) for f in found.findings] == [
-        f"instances.json: I01 {name}: no such image in {images}, nor any secret.jpg in its folders"
+        f"../instances.json: I01 {name}: no such image in {images}, "
+        "nor any secret.jpg in its folders"
     ]
 
 

@@ -477,6 +477,34 @@ def test_killed_and_run_again_it_ends_in_the_same_bytes(filled, tmp_path, monkey
         shutil.rmtree(tmp_path / "out")
 
 
+def test_resumed_it_names_the_tiles_that_hold_data(tmp_path, monkeypatch):
+    data = Dataset(tmp_path / "data")
+    for i, name in enumerate(("train", "train", "val")):
+        image = picture(200, 200, i, "RGBA")
+        image.paste((0, 0, 0, 0), (100, 0, 200, 200))
+        data.add(f"p{i}.png", "0 .2 .2 .1 .1\n", image, name)
+    options = {"tile": 50, "overlap": 0}
+    report = split(data, tmp_path / "sound", **options)
+    assert report.total.counts.tiles == 24  # of 48
+    real = writing.save
+    count = 0
+
+    def failing(*args):
+        nonlocal count
+        count += 1
+        if count == 18:
+            raise OSError(28, "No space left on device")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "save", failing)
+        with pytest.raises(tiler.Unfinished):
+            split(data, tmp_path / "out", **options)
+    split(data, tmp_path / "out", **options)
+    assert tree(tmp_path / "out") == tree(tmp_path / "sound")
+    assert len(instances(tmp_path / "out").imgs) == 16
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 5])
 def test_killed_while_the_files_are_put_together(filled, tmp_path, monkeypatch, when):
@@ -576,6 +604,12 @@ def test_a_rejected_source_has_no_images(filled, tmp_path):
     names = [i["file_name"] for i in instances(tmp_path / "out").dataset["images"]]
     assert len(names) == report.splits["train"].counts.tiles
     assert not any(name.startswith("broken") for name in names)
+
+
+def test_images_without_labels_have_nothing_to_export(filled, tmp_path):
+    with pytest.raises(tiler.TilerError, match="these images have no labels"):
+        tiler.split(filled.root / "images/val", out=tmp_path / "out", tile=64, export="coco")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_format_is_rejected(filled, tmp_path):

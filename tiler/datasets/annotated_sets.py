@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import file_size, has_image_suffix, walk
-from tiler.datasets.locating import Located, Locator, NotLocated
+from tiler.datasets.locating import LocatedImage, Locator, NotLocated, parts_of
+from tiler.datasets.split_names import split_of_folder
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
 from tiler.formats import manifest
+from tiler.types import SPLITS
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage
@@ -24,7 +26,7 @@ class Listed:
     """An image as an annotation file lists it.
 
     Attributes:
-        split: "" if it belongs to all.
+        split: as the annotations say; "" leaves it to the folder of the image, else it is train.
         near: folders in which the image may be, relative to the root; the first is that of the
             annotation file.
         stem: of the annotation file, where it is for this image alone: the image may have it.
@@ -36,14 +38,32 @@ class Listed:
     stem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the images of annotation files are.
+
+    Attributes:
+        images: their folder; None looks beside the files.
+        absent: they may be absent, as long as nobody reads them.
+    """
+
+    images: Path | None = None
+    absent: bool = False
+
+
 @dataclass(slots=True)
 class Sources:
-    """The images that were found, by key and split, and what was noticed."""
+    """The images that were found, by key and split, and what was noticed.
+
+    Attributes:
+        absent: an image that is not found is taken nevertheless, if its size is declared.
+    """
 
     locator: Locator
+    absent: bool = False
     found: dict[tuple[str, str], Source] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    moved: list[tuple[str, str]] = field(default_factory=list)
+    moved: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add_all(self, images: Iterable[Listed]) -> None:
         """Find each image.
@@ -64,20 +84,29 @@ class Sources:
         try:
             located = self._located(listed)
         except NotLocated as error:
+            if self.absent and image.file_name and image.size is not None:
+                located = LocatedImage("/".join(parts_of(image.file_name)), as_named=True)
+                self._take(located, listed)
+                return
             what = f"{image.file_name}: " if image.file_name else ""
             self.findings.append(Finding(image.file, "I01", f"{what}{error}"))
             return
+        self._take(located, listed)
+
+    def _take(self, located: LocatedImage, listed: Listed) -> None:
+        image = listed.image
         key = located.key
-        first = self.found.get((key, listed.split))
+        split = listed.split or split_of_folder(os.path.dirname(key)) or "train"
+        first = self.found.get((key, split))
         if first is not None:
             self._repeated(key, listed, first)
             return
         if not located.as_named:
-            self.moved.append((image.file_name, key))
+            self.moved.append((image.file, image.file_name or listed.stem, key))
         size = file_size(os.path.join(self.locator.root, key))
-        self.found[key, listed.split] = Source(key, listed.split, bytes=size, entry=image)
+        self.found[key, split] = Source(key, split, bytes=size, entry=image)
 
-    def _located(self, listed: Listed) -> Located:
+    def _located(self, listed: Listed) -> LocatedImage:
         """The image as it is named, else the one with the annotation file's own name."""
         image = listed.image
         missing = None
@@ -114,11 +143,11 @@ class Sources:
         """One finding for all images that were found under another path than the one given."""
         if not self.moved:
             return
-        name, key = self.moved[0]
+        file, name, key = self.moved[0]
         count = len(self.moved)
         others = "" if count == 1 else f", and {count - 1} more"
         message = f"{name} was found as {key} by the end of its path{others}"
-        self.findings.append(Finding("", "Y07", message))
+        self.findings.append(Finding(file, "Y07", message))
 
     def require(self, data: Path) -> None:
         """Raises:
@@ -128,6 +157,12 @@ class Sources:
             why = because([f for f in self.findings if f.level == "error"])
             hint = "" if why else ": it lists none"
             raise TilerError(f"{data}: no images that could be cut{why}{hint}")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that have images: train first, then val, then others."""
+        found = {split for _, split in self.found}
+        return tuple(sorted(found, key=SPLITS.index))
 
     def sorted(self) -> list[Source]:
         """By key, then by split."""

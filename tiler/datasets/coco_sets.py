@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiler.datasets.annotated_sets import Listed, Sources, root_of
-from tiler.datasets.dataset import Dataset, relative
+from tiler.datasets.annotated_sets import Listed, Place, Sources, root_of
+from tiler.datasets.dataset import Dataset, label_of, relative
 from tiler.datasets.locating import Locator
 from tiler.datasets.split_names import folders_of, split_of_file, split_of_folder
 from tiler.errors import TilerError
@@ -18,27 +18,28 @@ from tiler.formats.coco import CocoFile
 from tiler.options import DatasetOptions
 
 
-def of_files(
-    data: Path, files: Sequence[Path], images: Path | None, options: DatasetOptions
-) -> Dataset:
+def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of some COCO files.
 
     Args:
         data: what was given: a file, or the folder of all.
-        images: the folder of the images; None looks beside the files.
+        place: where the images are.
 
     Raises:
         TilerError: a file is not COCO's, or none of its images could be cut.
     """
-    root = root_of(data, images)
-    labels = _labels(files)
-    contents = [coco.read(file, label) for file, label in zip(files, labels, strict=True)]
+    root = root_of(data, place.images)
+    labels = [label_of(file, root) for file in files]
+    corners = options.bbox == "xyxy"
+    contents = []
+    for file, label in zip(files, labels, strict=True):
+        contents.append(coco.read(file, label, corners))
     findings = [finding for content in contents for finding in content.findings]
     names, ids = _one_numbering(contents, labels, findings)
     splits = [_split(file, data, options) for file in files]
     kpt_shape = _one_kpt_shape(contents, labels)
 
-    sources = Sources(Locator(root), findings=findings)
+    sources = Sources(Locator(root), place.absent, findings=findings)
     for file, content, split in zip(files, contents, splits, strict=True):
         near = _near(file, root, split)
         sources.add_all(Listed(image, split, near) for image in content.images)
@@ -53,30 +54,18 @@ def of_files(
         kpt_shape,
         kind="COCO",
         categories=ids,
-        splits=tuple(dict.fromkeys(splits)),
+        splits=sources.splits,
     )
 
 
-def _labels(files: Sequence[Path]) -> list[str]:
-    """What the files are called in findings: their names, with the folder where names repeat."""
-    count = Counter(file.name for file in files)
-    labels = []
-    for file in files:
-        label = file.name
-        if count[label] > 1:
-            label = f"{file.absolute().parent.name}/{label}"
-        labels.append(label)
-    return labels
-
-
 def _split(file: Path, data: Path, options: DatasetOptions) -> str:
-    """The split that a file or one of its folders within the dataset is named after; else train."""
+    """The split that a file or one of its folders within the dataset is named after; else ""."""
     if options.as_split != "auto":
         return options.as_split
     inside = relative(str(file.absolute().parent), data.absolute().parent)
     if file == data:
         inside = file.absolute().parent.name
-    return split_of_file(file.name) or split_of_folder(inside) or "train"
+    return split_of_file(file.name) or split_of_folder(inside) or ""
 
 
 def _near(file: Path, root: Path, split: str) -> tuple[str, ...]:
@@ -84,7 +73,7 @@ def _near(file: Path, root: Path, split: str) -> tuple[str, ...]:
     folder = relative(str(file.absolute().parent), root)
     if os.path.isabs(folder):  # the file lies elsewhere
         folder = ""
-    named = folders_of(split, file.stem)
+    named = folders_of(split, file.stem) if split else ()
     return (folder, *named, "images")
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiler.datasets.annotated_sets import Listed, Sources, root_of
-from tiler.datasets.dataset import Dataset, Kind, Source, relative
+from tiler.datasets.annotated_sets import Listed, Place, Sources, root_of
+from tiler.datasets.dataset import Dataset, Kind, Source, label_of, relative
 from tiler.datasets.image_files import file_size, has_image_suffix
 from tiler.datasets.locating import Locator
-from tiler.datasets.split_names import SPLIT_NAMES, split_of_folder
+from tiler.datasets.split_names import SPLIT_NAMES, split_of_file, split_of_folder
 from tiler.errors import TilerError
-from tiler.findings import Finding
+from tiler.findings import Finding, because
 from tiler.formats import annotation_csv, dota_labels, labelme, voc, yolo
 from tiler.formats.annotated import AnnotatedImage
 from tiler.formats.text_files import read_bytes, read_text, reason
@@ -33,7 +33,7 @@ MAX_LIST = 1_000_000  # bytes
 
 
 def of_files(
-    kind: Kind, data: Path, files: Sequence[Path], images: Path | None, options: DatasetOptions
+    kind: Kind, data: Path, files: Sequence[Path], place: Place, options: DatasetOptions
 ) -> Dataset:
     """The dataset of annotation files of which each is for one image.
 
@@ -45,21 +45,21 @@ def of_files(
     Raises:
         TilerError: none of their images was found.
     """
-    root = root_of(data, images)
+    root = root_of(data, place.images)
     base = data.absolute() if data.is_dir() else data.absolute().parent
     splits = _image_sets(base)
     listed = []
     for file in files:
-        label = relative(str(file.absolute()), base)
-        image = read_annotations(kind, file, label)
-        split = _split(options, splits, file.stem, label)
+        image = read_annotations(kind, file, label_of(file, root))
+        split = _split(options, splits, file.stem, relative(str(file.absolute()), base))
         folder = relative(str(file.absolute().parent), root)
         near = _near(folder)
         listed.append(Listed(image, split, near, file.stem))
-    sources = Sources(Locator(root))
+    sources = Sources(Locator(root), place.absent)
     sources.add_all(listed)
     sources.require(data)
-    _add_background(sources, options, splits)
+    if data.is_dir():
+        _add_background(sources, options, splits)
     return _dataset(kind, data, root, sources, base)
 
 
@@ -76,18 +76,19 @@ def _near(folder: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((folder, *beside, *IMAGE_FOLDERS)))
 
 
-def of_csv(data: Path, images: Path | None, options: DatasetOptions) -> Dataset:
+def of_csv(data: Path, place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of a CSV with a row for each object.
 
     Raises:
         TilerError: it is no such CSV, or none of its images was found.
     """
-    root = root_of(data, images)
+    root = root_of(data, place.images)
     text = read_text(data, annotation_csv.MAX_BYTES)
-    sources = Sources(Locator(root))
-    for image in annotation_csv.read(text, data.name):
-        split = _split(options, {}, "", f"{data.name}/{image.file_name}")
-        sources.add(Listed(image, split))
+    sources = Sources(Locator(root), place.absent)
+    for image in annotation_csv.read(text, label_of(data, root)):
+        image.file = label_of(data, root)
+        split = _split(options, {}, "", "") or split_of_file(data.name) or ""
+        sources.add(Listed(image, split, IMAGE_FOLDERS))
     sources.report_moved()
     sources.require(data)
     return _dataset("CSV", data, root, sources, data.absolute().parent)
@@ -104,7 +105,8 @@ def _dataset(kind: Kind, data: Path, root: Path, sources: Sources, base: Path) -
         (),
         sources.findings,
         kind=kind,
-        splits=tuple(dict.fromkeys(source.split for source in found)),
+        task="obb" if kind == "DOTA" else None,
+        splits=sources.splits,
     )
 
 
@@ -141,7 +143,7 @@ def _image_sets(base: Path) -> dict[str, str]:
 def _split(options: DatasetOptions, splits: dict[str, str], stem: str, label: str) -> str:
     if options.as_split != "auto":
         return options.as_split
-    return splits.get(stem) or split_of_folder(os.path.dirname(label)) or "train"
+    return splits.get(stem) or split_of_folder(os.path.dirname(label)) or ""
 
 
 def _add_background(sources: Sources, options: DatasetOptions, splits: dict[str, str]) -> None:
@@ -153,7 +155,7 @@ def _add_background(sources: Sources, options: DatasetOptions, splits: dict[str,
             key = f"{folder}/{name}" if folder else name
             if key in known:
                 continue
-            split = _split(options, splits, os.path.splitext(name)[0], key)
+            split = _split(options, splits, os.path.splitext(name)[0], key) or "train"
             size = file_size(root / key)
             entry = AnnotatedImage(key, None)
             sources.found[key, split] = Source(key, split, bytes=size, entry=entry)
@@ -182,7 +184,9 @@ def _numbered(
         findings.append(Finding("", "Y07", message))
     names = (*names, *missing)
     if not names:
-        raise TilerError(f"{base}: no objects, and no classes.txt: the classes are not known")
+        rejected = [finding for image in images for finding in image.findings]
+        why = because(rejected)
+        raise TilerError(f"{base}: no objects, and no classes.txt that names classes{why}")
     number_by_name(images, names)
     return names
 

@@ -127,11 +127,12 @@ def _points(annotation: Annotation) -> Sequence[Floats]:
     """Corners and outline of an annotation, as far as they are valid."""
     points = []
     try:
-        if annotation.bbox is not None:
+        if annotation.boxed:
             x, y, width, height = coco_values.xywh(annotation.bbox)
             points.append(np.array([[x, y], [x + width, y + height]]))
-        if isinstance(annotation.segmentation, list):
-            points += coco_values.polygons(annotation.segmentation)
+        outline = annotation.given
+        if isinstance(outline, list):
+            points += coco_values.polygons(outline)
     except (InvalidAnnotation, ValueError):
         pass  # reported when it is read
     return points
@@ -145,10 +146,10 @@ def _findings(dataset: Dataset, decisions: _Decisions) -> list[Finding]:
     findings = []
     if decisions.stored:
         message = f"{_some(decisions.stored)}: annotations of the stored image, turned with it"
-        findings.append(Finding(dataset.file.name, "Y07", message))
+        findings.append(Finding(dataset.label, "Y07", message))
     if decisions.redeclared:
         message = f"{_some(decisions.redeclared)}: the declared size is that of the stored image"
-        findings.append(Finding(dataset.file.name, "Y07", message))
+        findings.append(Finding(dataset.label, "Y07", message))
     return findings
 
 

@@ -16,7 +16,7 @@ def decide(dataset: Dataset, ignored: str) -> str:
         _report_difficult(dataset)
         if _only_crowds(dataset):
             message = "every annotation is marked iscrowd or ignore: they are taken as objects"
-            dataset.findings.append(Finding(dataset.file.name, "Y07", message))
+            dataset.findings.append(Finding(dataset.label, "Y07", message))
             ignored = "objects"
     if ignored == "objects":
         for annotation in dataset.annotations:
@@ -34,7 +34,7 @@ def _report_difficult(dataset: Dataset) -> None:
         annotation.difficult = False
     if count:
         message = f"{count} objects are marked difficult; they are taken as the others are"
-        dataset.findings.append(Finding(dataset.file.name, "Y09", message))
+        dataset.findings.append(Finding(dataset.label, "Y09", message))
 
 
 def _only_crowds(dataset: Dataset) -> bool:

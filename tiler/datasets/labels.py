@@ -99,8 +99,12 @@ def read(
     spec: yolo.Spec,
     width: int,
     height: int,
+    marked: bool = False,
 ) -> Labels:
     """The labels of an image of `width` x `height` px, without the rows that cannot be used.
+
+    Args:
+        marked: return what is marked iscrowd, ignore or difficult among the objects.
 
     Raises:
         SourceRefused: they were made for an image of another size.
@@ -108,7 +112,7 @@ def read(
     if source.entry is None:
         labels = _of_text(file, spec, width, height)
     else:
-        labels = _of_entry(source, source.entry, spec, (width, height))
+        labels = _of_entry(source, source.entry, spec, (width, height), marked)
     instances, outside, findings = within_frame(source, labels.instances, width, height, file)
     findings = labels.findings + findings
     regions = len(labels.ignored)
@@ -126,7 +130,7 @@ def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Label
 
 
 def _of_entry(
-    source: Source, entry: AnnotatedImage, spec: yolo.Spec, size: tuple[int, int]
+    source: Source, entry: AnnotatedImage, spec: yolo.Spec, size: tuple[int, int], marked: bool
 ) -> Labels:
     """The valid annotations of an image."""
     from tiler.formats import annotated
@@ -139,7 +143,7 @@ def _of_entry(
         width, height = entry.size
         message = f"declared as {width} x {height} px, the image is {frame[0]} x {frame[1]}"
         raise SourceRefused("L03", message, source.key)
-    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, frame)
+    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, frame, marked)
     rejected = len(annotations) - len(instances) - len(ignored)
     findings = [*entry.findings, *findings]
     rejected += sum(finding.count for finding in entry.findings if finding.level == "error")

@@ -22,7 +22,7 @@ class NotLocated(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedImage:
     """An image that was found: its path relative to the root, and whether that is as it is named
     in the annotations."""
 
@@ -40,7 +40,7 @@ class Locator:
 
     root: Path
 
-    def locate(self, name: str, size: Size | None = None, near: Sequence[str] = ()) -> Located:
+    def locate(self, name: str, size: Size | None = None, near: Sequence[str] = ()) -> LocatedImage:
         """The image of a name: as it is written, else by the end of its path.
 
         Args:
@@ -55,16 +55,16 @@ class Locator:
             raise NotLocated("it names no file")
         inside = self._inside(name)
         if inside is not None and self._is_there(inside):
-            return Located(inside, as_named=True)
+            return LocatedImage(inside, as_named=True)
         if ".." not in parts:
             for folder in dict.fromkeys(("", *near)):
                 key = _joined(folder, parts)
                 if self._is_there(key):
                     plain = "\\" not in name and not _is_absolute(name)
-                    return Located(key, as_named=plain)
+                    return LocatedImage(key, as_named=plain)
         return self._by_tail(name, parts, size)
 
-    def by_stem(self, stem: str, beside: str = "") -> Located:
+    def by_stem(self, stem: str, beside: str = "") -> LocatedImage:
         """The image whose name without suffix is `stem`, in the annotations' folder or anywhere.
 
         Raises:
@@ -77,7 +77,7 @@ class Locator:
             raise NotLocated(f"no image {stem}.* in {self.root}")
         if len(keys) > 1:
             raise NotLocated(f"several images could be {stem}: {_listed(keys)}")
-        return Located(keys[0], as_named=False)
+        return LocatedImage(keys[0], as_named=False)
 
     def _inside(self, name: str) -> str | None:
         """A full path that lies under the root, relative to it."""
@@ -92,7 +92,7 @@ class Locator:
     def _is_there(self, key: str) -> bool:
         return os.path.lexists(os.path.join(self.root, key))
 
-    def _by_tail(self, name: str, parts: list[str], size: Size | None) -> Located:
+    def _by_tail(self, name: str, parts: list[str], size: Size | None) -> LocatedImage:
         """The one image that has the longest end of the path in common with the name."""
         candidates = self._by_name.get(parts[-1].casefold(), [])
         ends = [_common_end(self._full_parts(key), parts) for key in candidates]
@@ -105,7 +105,7 @@ class Locator:
         key = keys[0]
         if size is not None:
             self._require_size(key, size)
-        return Located(key, as_named=False)
+        return LocatedImage(key, as_named=False)
 
     def _require_size(self, key: str, size: Size) -> None:
         try:

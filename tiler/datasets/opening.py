@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiler.datasets import (
+    box_layouts,
     coco_sets,
     darknet_sets,
     file_sets,
     frames,
     image_sets,
+    ndjson_sets,
     yolo_sets,
 )
+from tiler.datasets.annotated_sets import Place
 from tiler.datasets.dataset import Dataset, Kind, named
 from tiler.datasets.image_files import has_image_suffix
 from tiler.errors import TilerError
-from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest
+from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest, ndjson
 from tiler.formats.text_files import open_regular
 from tiler.options import DatasetOptions
 
@@ -34,6 +37,7 @@ def find(
     images: Path | None = None,
     options: DatasetOptions | None = None,
     needed: Sequence[str] = ("train", "val"),
+    absent: bool = False,
 ) -> Dataset:
     """A dataset and its images.
 
@@ -42,79 +46,78 @@ def find(
             images alone.
         images: the folder of the images, where annotation files do not lie with them.
         needed: splits that must have images if the dataset has them.
+        absent: images that annotations describe may be absent, as long as nobody reads them.
 
     Raises:
         TilerError: it cannot be used, or could be several kinds of dataset.
     """
     options = options or DatasetOptions()
-    dataset = _opened(data, images, options, needed)
+    dataset = _opened(data, Place(images, absent), options, needed)
+    if dataset.kind == "COCO" and options.bbox == "auto":
+        box_layouts.require_pixels(dataset)
     dataset.findings.extend(frames.settle(dataset, options.frame))
     return named(dataset)
 
 
-def _opened(
-    data: Path, images: Path | None, options: DatasetOptions, needed: Sequence[str]
-) -> Dataset:
+def _opened(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
     if os.path.isdir(data):
-        return _of_folder(data, images, options, needed)
+        return _of_folder(data, place, options, needed)
     if os.path.exists(data):
-        return _of_file(data, images, options, needed)
+        return _of_file(data, place, options, needed)
     matches = sorted(map(Path, glob.glob(str(data), recursive=True)))
     if not matches:
         raise TilerError(f"{data}: no such file or folder")
-    return _of_glob(data, matches, images, options)
+    return _of_glob(data, matches, place, options)
 
 
-def _of_file(
-    file: Path, images: Path | None, options: DatasetOptions, needed: Sequence[str]
-) -> Dataset:
+def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
     """The dataset of one file."""
     suffix = file.suffix.lower()
     if has_image_suffix(file.name):
         return image_sets.of_images(file, [file])
-    if suffix == ".json" and not _is_labelme(file):
-        return coco_sets.of_files(file, [file], images, options)
+    if suffix == ".json" and not is_labelme(file):
+        return coco_sets.of_files(file, [file], place, options)
     if suffix == ".json":
-        return file_sets.of_files("labelme", file, [file], images, options)
+        return file_sets.of_files("labelme", file, [file], place, options)
     if suffix == ".xml":
-        return file_sets.of_files("Pascal VOC", file, [file], images, options)
+        return file_sets.of_files("Pascal VOC", file, [file], place, options)
     if suffix == ".csv":
-        return file_sets.of_csv(file, images, options)
+        return file_sets.of_csv(file, place, options)
+    if suffix == ".ndjson" or ndjson.is_ndjson(_head(file)):
+        return ndjson_sets.of_file(file, place, options)
     if suffix in (".yaml", ".yml"):
-        _reject_images(images)
+        _reject_images(place.images)
         return yolo_sets.of_yaml(dataset_yaml.read(file), needed)
-    return _of_text(file, images, options)
+    return _of_text(file, place, options)
 
 
-def _of_text(file: Path, images: Path | None, options: DatasetOptions) -> Dataset:
+def _of_text(file: Path, place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of a text file: a list of images, labels of DOTA, a list of classes, or YAML."""
     head = _head(file)
     if file.suffix == ".data":
         return darknet_sets.of_folder(file.parent, options)
     if dota_labels.is_dota(head):
-        return file_sets.of_files("DOTA", file, [file], images, options)
+        return file_sets.of_files("DOTA", file, [file], place, options)
     lines = [line.strip() for line in head.decode("utf-8", "replace").splitlines()]
     if any(map(has_image_suffix, lines)):
-        _reject_images(images)
+        _reject_images(place.images)
         return image_sets.of_list(file)
     if file.name in (*file_sets.CLASS_LISTS, *darknet_sets.NAMES):
         raise TilerError(f"{file}: a list of classes; give its folder, {file.parent}")
-    _reject_images(images)
+    _reject_images(place.images)
     return yolo_sets.of_yaml(dataset_yaml.read(file))
 
 
-def _of_glob(
-    data: Path, matches: Sequence[Path], images: Path | None, options: DatasetOptions
-) -> Dataset:
+def _of_glob(data: Path, matches: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of the files that a pattern matches; all are of one kind."""
     if all(has_image_suffix(path.name) for path in matches):
-        _reject_images(images)
+        _reject_images(place.images)
         return image_sets.of_images(data, matches)
     listing = _Listing()
     for path in matches:
         if path.is_file():
             listing.add(path)
-    return _of_listing(data, listing, images, options)
+    return _of_listing(data, listing, place, options)
 
 
 def _reject_images(images: Path | None) -> None:
@@ -151,18 +154,24 @@ class _Listing:
 
 
 def _of_folder(
-    folder: Path, images: Path | None, options: DatasetOptions, needed: Sequence[str]
+    folder: Path, place: Place, options: DatasetOptions, needed: Sequence[str]
 ) -> Dataset:
     """The dataset in a folder."""
-    if any(path.suffix.lower() in (".yaml", ".yml") for path in sorted(folder.iterdir())):
-        _reject_images(images)
+    if has_yaml(folder):
+        _reject_images(place.images)
         return yolo_sets.of_yaml(dataset_yaml.read(folder), needed)
     listing = _Listing()
     for number, path in enumerate(_files(folder)):
         if number >= MOST_FILES:
             raise TilerError(f"{folder}: more than {MOST_FILES} files; name the annotations")
         listing.add(path)
-    return _of_listing(folder, listing, images, options)
+    return _of_listing(folder, listing, place, options)
+
+
+def has_yaml(data: Path) -> bool:
+    """Whether it is a YAML file, or a folder with one: a dataset in YOLO's layout."""
+    paths = data.iterdir() if os.path.isdir(data) else [data]
+    return any(path.suffix.lower() in (".yaml", ".yml") for path in paths)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -177,9 +186,7 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(here, name)
 
 
-def _of_listing(
-    data: Path, listing: _Listing, images: Path | None, options: DatasetOptions
-) -> Dataset:
+def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of some files, of the one kind that they can be.
 
     Raises:
@@ -187,17 +194,18 @@ def _of_listing(
     """
     readings: dict[Kind, list[Path]] = {
         "COCO": listing.of(".json", _is_coco, every=True),
-        "labelme": listing.of(".json", _is_labelme, every=True),
+        "labelme": listing.of(".json", is_labelme, every=True),
         "Pascal VOC": listing.of(".xml", _is_voc),
         "DOTA": listing.of(".txt", _is_dota, every=True),
         "CSV": listing.of(".csv", _is_csv, every=True),
+        "NDJSON": listing.of(".ndjson", _is_ndjson, every=True),
         "YOLO": listing.of(".txt", yolo_sets.holds_rows),
     }
     kinds = [kind for kind, files in readings.items() if files]
     if kinds == [] and darknet_sets.has_classes(data):
         return darknet_sets.of_folder(data, options)
     if kinds == [] and listing.images:
-        _reject_images(images)
+        _reject_images(place.images)
         return image_sets.of_folder(data)
     if kinds == []:
         raise TilerError(
@@ -206,22 +214,22 @@ def _of_listing(
     if len(kinds) > 1:
         found = ", ".join(f"{kind} ({readings[kind][0]})" for kind in kinds)
         raise TilerError(f"{data}: annotations of several kinds: {found}; name those to be read")
-    return _of_kind(kinds[0], data, readings[kinds[0]], images, options)
+    return _of_kind(kinds[0], data, readings[kinds[0]], place, options)
 
 
 def _of_kind(
-    kind: Kind, data: Path, files: list[Path], images: Path | None, options: DatasetOptions
+    kind: Kind, data: Path, files: list[Path], place: Place, options: DatasetOptions
 ) -> Dataset:
     if kind == "COCO":
-        return coco_sets.of_files(data, files, images, options)
-    if kind == "CSV":
+        return coco_sets.of_files(data, files, place, options)
+    if kind in ("CSV", "NDJSON"):
         if len(files) > 1:
-            raise TilerError(f"{data}: {len(files)} CSV files; name one")
-        return file_sets.of_csv(files[0], images, options)
+            raise TilerError(f"{data}: {len(files)} {kind} files; name one")
+        return _of_file(files[0], place, options, ())
     if kind == "YOLO":
-        _reject_images(images)
+        _reject_images(place.images)
         return darknet_sets.of_folder(data, options)
-    return file_sets.of_files(kind, data, files, images, options)
+    return file_sets.of_files(kind, data, files, place, options)
 
 
 def _head(file: Path) -> bytes:
@@ -236,10 +244,10 @@ def _head(file: Path) -> bytes:
 def _is_coco(file: Path) -> bool:
     head = _head(file)
     is_object = head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{")
-    return is_object and any(key in head for key in COCO_KEYS) and not _is_labelme(file)
+    return is_object and any(key in head for key in COCO_KEYS) and not is_labelme(file)
 
 
-def _is_labelme(file: Path) -> bool:
+def is_labelme(file: Path) -> bool:
     head = _head(file)
     return b'"shapes"' in head and b'"images"' not in head
 
@@ -250,6 +258,10 @@ def _is_voc(file: Path) -> bool:
 
 def _is_dota(file: Path) -> bool:
     return dota_labels.is_dota(_head(file))
+
+
+def _is_ndjson(file: Path) -> bool:
+    return ndjson.is_ndjson(_head(file))
 
 
 def _is_csv(file: Path) -> bool:

@@ -28,7 +28,7 @@ def findings(dataset: Dataset) -> list[Finding]:
             continue
         code = "Y06" if split in TRAINED_ON else "Y08"
         message = f"split {split}: {_message(dataset, sources)}"
-        found.append(Finding(dataset.file.name, code, message))
+        found.append(Finding(dataset.label, code, message))
     return found
 
 

@@ -36,7 +36,8 @@ class Annotation(msgspec.Struct):
         index: its place in the file.
         line: its line, in formats that have one object a line.
         class_id: the class in the dataset; -1 if the category is unknown.
-        difficult: marked as hard to see, in formats that have such a mark.
+        difficult: DOTA's and Pascal VOC's mark of objects that need not be found.
+        kind: what the format calls it.
     """
 
     id: Any = None
@@ -52,26 +53,40 @@ class Annotation(msgspec.Struct):
     line: int | None = msgspec.field(default=None, name="tiler:line")
     class_id: int = msgspec.field(default=-1, name="tiler:class_id")
     difficult: bool = msgspec.field(default=False, name="tiler:difficult")
+    kind: str = msgspec.field(default="annotation", name="tiler:kind")
 
     @property
     def name(self) -> str:
+        """What it is called in findings, beside its line if it has one."""
+        if self.line is not None:
+            return f"the {self.kind}"
         if self.id is None:
-            return f"annotation {self.index}"
-        return f"annotation {str(self.id)[:40]}"
+            return f"{self.kind} {self.index}"
+        return f"{self.kind} {str(self.id)[:40]}"
+
+    @property
+    def crowd(self) -> bool:
+        """Whether it is marked as a region of objects that are not told apart."""
+        return coco_values.flag(self.iscrowd) is True
 
     @property
     def ignored(self) -> bool:
-        return bool(self.iscrowd) or bool(self.ignore) or self.difficult
+        return self.crowd or coco_values.flag(self.ignore) is True or self.difficult
+
+    @property
+    def boxed(self) -> bool:
+        """Whether it has a bbox at all."""
+        return coco_values.decoded(self.bbox) not in (None, "", [], ())
 
     @property
     def outlined(self) -> bool:
         """Whether it has an outline at all."""
-        return bool(self.segmentation)
+        return self.given is not None
 
     @property
     def given(self) -> Any:
-        """The outline as COCO writes it."""
-        return self.segmentation
+        """The outline as COCO writes it; None if there is none."""
+        return coco_values.plain(self.segmentation)
 
 
 @dataclass(slots=True)
@@ -108,6 +123,7 @@ def instances(
     spec: Spec,
     path: str,
     size: tuple[int, int] | None = None,
+    marked: bool = False,
 ) -> tuple[Instances, Instances, list[Finding]]:
     """The objects of an image, the regions to be ignored in it (crowds), and what was noticed.
 
@@ -116,6 +132,7 @@ def instances(
     Args:
         path: the name of the file in findings.
         size: width and height of the image, which masks must have.
+        marked: return what is marked iscrowd, ignore or difficult among the objects.
 
     `row` of an object is the index of its annotation in the file.
     """
@@ -124,8 +141,10 @@ def instances(
     findings: list[Finding] = []
     for annotation in annotations:
         try:
+            coco_values.mark(annotation.iscrowd, "iscrowd")
+            coco_values.mark(annotation.ignore, "ignore")
             xyxy, rings = _geometry(annotation, size)
-            if annotation.ignored:
+            if annotation.ignored and not marked:
                 ignored.append(_region(annotation, xyxy, rings))
             else:
                 objects.append(_object(annotation, xyxy, rings, spec))
@@ -289,16 +308,13 @@ def _outlines(objects: Sequence[_ValidObject], task: Task) -> Rings | None:
 
 def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline; its bounds are the box where none is given."""
-    xyxy = None
-    if annotation.bbox is not None or not annotation.outlined:
-        xyxy = _xyxy(annotation.bbox)
-    if not annotation.outlined:
-        assert xyxy is not None
-        return xyxy, None
-    rings = _outline(annotation.segmentation, size)
-    if xyxy is None:
-        xyxy = rings.bounds()[0]
-    return xyxy, rings
+    given = annotation.given
+    if given is None:
+        return _xyxy(annotation.bbox), None
+    rings = _outline(given, size)
+    if not annotation.boxed:
+        return rings.bounds()[0], rings
+    return _xyxy(annotation.bbox), rings
 
 
 def _xyxy(bbox: Any) -> Floats:
@@ -318,7 +334,9 @@ def _outline(segmentation: Any, size: tuple[int, int] | None) -> Rings:
         found = segmentation.get("size")
         expected = [size[1], size[0]]
         if found != expected:
-            message = f"segmentation: a mask of {short(found)}, the image's is {expected}"
+            message = (
+                f"segmentation: a mask of {short(found)}, the image's is {expected} (height, width)"
+            )
             raise InvalidAnnotation("L03", message)
     try:
         return outline(segmentation)

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 
 from tiler.datasets import index as indexes
+from tiler.datasets import opening
+from tiler.datasets.dataset import Dataset
 from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
 from tiler.findings import Finding, inside
@@ -93,13 +95,15 @@ class _MergeInputs:
             return None
         return indexes.manifest_of(self.preds, self.tiles)
 
-    def ground_truth(self) -> DatasetYaml | CocoTruth | None:
-        """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
+    def ground_truth(self) -> DatasetYaml | Dataset | CocoTruth | None:
+        """What tells class names and keypoints: a dataset, or a COCO ground truth."""
         if self.data is None:
             return None
-        if self.data.suffix.lower() == ".json":
+        if self.data.suffix.lower() == ".json" and not opening.is_labelme(self.data):
             return coco_ground_truth.read(self.data)
-        return dataset_yaml.read(self.data)
+        if opening.has_yaml(self.data):
+            return dataset_yaml.read(self.data)
+        return opening.find(self.data, needed=(), absent=True)
 
 
 def planned(
@@ -225,7 +229,7 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
 
 
 def _reading(
-    files: PredictionOptions, index: Index | None, truth: DatasetYaml | CocoTruth | None
+    files: PredictionOptions, index: Index | None, truth: DatasetYaml | Dataset | CocoTruth | None
 ) -> Reading:
     """How predictions are read: by the options, else as the tiles or the ground truth say."""
     task = files.task
@@ -301,7 +305,7 @@ def _plan(
     job: MergeJob,
     predictions: Predictions,
     index: Index,
-    truth: DatasetYaml | CocoTruth | None,
+    truth: DatasetYaml | Dataset | CocoTruth | None,
     truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""

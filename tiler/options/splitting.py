@@ -13,6 +13,7 @@ from tiler.options.values import (
     background,
     choices,
     described,
+    nodata,
     number,
     scales,
     whole,
@@ -129,6 +130,14 @@ class SplitOptions(DatasetOptions):
         LABELS,
         "coco,coco-roboflow",
     )
+    min_data: float = option(
+        0.1,
+        "Minimum fraction of a tile that holds data, below which it is left out unless it has a "
+        "label. Without data are NaN, transparent pixels, and those of --nodata.",
+        number(0, 1),
+        LABELS,
+        "0..1",
+    )
     format: str = choice_option(
         "same",
         "Image format of the tiles; same = that of the source image.",
@@ -157,5 +166,13 @@ class SplitOptions(DatasetOptions):
         "with the same mapping for the whole dataset.",
         ("none", "minmax", "percentile"),
         PIXELS,
+    )
+    nodata: str = option(
+        "auto",
+        "Value of pixels without data: a number or nan; auto takes it from the GDAL_NODATA tag of "
+        "a TIFF, none ignores that tag.",
+        described(nodata, "auto, none, a number or nan"),
+        PIXELS,
+        "auto|none|VALUE",
     )
     max_pixels: str | int = max_pixels_option()

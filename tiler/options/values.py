@@ -15,6 +15,7 @@ from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
 CLUSTERS = ("dask", "ray")
+EXACT = 1e15  # below it every whole number is exact as a float
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 
@@ -203,6 +204,23 @@ def background(value: Any) -> str | float:
     if value in ("all", "none"):
         return cast(str, value)
     return number(0)(value)
+
+
+def nodata(value: Any) -> str:
+    """auto, none, or the number that stands for no data, as text since NaN equals nothing.
+
+    >>> nodata("auto"), nodata(-9999), nodata("0.0"), nodata("-1e3"), nodata("NaN")
+    ('auto', '-9999', '0', '-1000', 'nan')
+    """
+    if value in ("auto", "none"):
+        return cast(str, value)
+    try:
+        return str(int(str(value)))
+    except ValueError:
+        result = float(value)
+    if abs(result) < EXACT and result.is_integer():
+        return str(int(result))
+    return repr(result)
 
 
 def per_class(value: Any) -> float | str:

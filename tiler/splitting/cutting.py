@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BufferedReader
 
 import msgspec
@@ -12,14 +13,14 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import LabelFile, label_file, require_usable
+from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats.manifest import SourceTiles
 from tiler.formats.text_files import reason
 from tiler.geometry.grids import MIN_SIDE
-from tiler.images import geo, reading
+from tiler.images import geo, nodata, reading
 from tiler.images.header import Header, probe
 from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
@@ -27,9 +28,10 @@ from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.coco_export import described
 from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
+from tiler.splitting.data_share import has_data
 from tiler.splitting.job import SplitJob
-from tiler.splitting.report import SplitOutcome
-from tiler.splitting.source_plan import SourcePlan, planned
+from tiler.splitting.report import SplitOutcome, TileAnnotations
+from tiler.splitting.source_plan import SourcePlan, planned, selected
 from tiler.splitting.tile_files import Made, stamped, write
 
 REPAIRED = ("L07", "L08", "L09", "L11")
@@ -98,11 +100,20 @@ def _kept(
         return None
     outcome.kept = True
     if job.options.export:
-        size = outcome.entry.width, outcome.entry.height
-        labels = read_labels(source, labels_from, job.spec, *size)
-        plan = planned(job, source, labels, *size)
-        outcome.annotations = described(plan, labels, job.categories)
+        outcome.annotations = _described_again(job, source, labels_from, outcome.entry)
     return outcome
+
+
+def _described_again(
+    job: SplitJob, source: Source, labels_from: LabelFile, entry: SourceTiles
+) -> TileAnnotations:
+    """What COCO files say of the tiles that an earlier run had written."""
+    size = entry.width, entry.height
+    labels = read_labels(source, labels_from, job.spec, *size)
+    plan = planned(job, source, labels, *size)
+    names = {tile.name for tile in entry.tiles}
+    written = np.array([tile.name in names for tile in plan.tiles])
+    return described(replace(plan, written=written), labels, job.categories)
 
 
 def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
@@ -132,11 +143,12 @@ def _cut(
     later: Later,
 ) -> SplitOutcome:
     """Cut a source whose tiles are not there yet."""
-    header = probe(file)
+    header = nodata.declared(probe(file), job.options.nodata)
     _require_cuttable(job, source, header)
     labels = read_labels(source, labels_from, job.spec, *header.size)
     require_usable(labels, labels_from.key)
     plan = planned(job, source, labels, *header.size)
+    plan = selected(job, source, plan, has_data(job, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
@@ -146,11 +158,9 @@ def _cut(
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
+    counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
     visible = most_visible(plan, labels.instances)
-    annotations = None
-    if job.options.export and job.tree is not None:
-        annotations = described(plan, labels, job.categories)
     return SplitOutcome(
         _entry(source, header, plan, made, fingerprint),
         counts,
@@ -160,8 +170,15 @@ def _cut(
         made.suffix,
         made.stamps,
         made.channels,
-        annotations=annotations,
+        annotations=_annotations(job, plan, labels),
     )
+
+
+def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotations | None:
+    """What COCO files say of the tiles, if there are to be any."""
+    if job.tree is None or not job.options.export:
+        return None
+    return described(plan, labels, job.categories)
 
 
 def _require_cuttable(job: SplitJob, source: Source, header: Header) -> None:
@@ -179,6 +196,9 @@ def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Itera
     """Findings about the image."""
     if header.frames > 1 and job.pages < 2:
         yield Finding(source.key, "I11", "several pages or frames; the first one is cut")
+    unseen = nodata.problem(header, job.options.nodata)
+    if unseen is not None:
+        yield Finding(source.key, "I15", unseen)
     for code, message in made.notes:
         yield Finding(source.key, code, message)
 
