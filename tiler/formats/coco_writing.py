@@ -107,28 +107,32 @@ def _xywh(boxes: Floats) -> list[list[float]]:
 def _add_outlines(entries: list[Entry], rings: Rings, boxes: Floats, sizes: Ints) -> None:
     """Add the outlines of objects to their annotations, and the areas of these."""
     areas, owner = areas_of(rings, boxes)
+    has_hole = np.diff(areas.offsets) > 1
     with_hole = np.zeros(len(rings), bool)
-    with_hole[owner[np.diff(areas.offsets) > 1]] = True
+    with_hole[owner[has_hole]] = True
     plain = ~with_hole[owner]
-    for i, polygon, area in _polygons(areas.take(plain), owner[plain]):
-        entry = entries[i]
-        if not entry["segmentation"]:
-            entry["area"] = 0.0
-        entry["segmentation"].append(polygon)
-        entry["area"] += area
-    holed = np.flatnonzero(with_hole)
-    masks = _masks(rings.take(holed), sizes[holed])
-    for i, (mask, _, area) in zip(holed.tolist(), masks, strict=True):
-        entries[i] |= {"area": area, "segmentation": mask}
+    _add_polygons(entries, areas.take(plain), owner[plain])
+    _add_masks(entries, rings, sizes, np.flatnonzero(with_hole))
 
 
-def _polygons(rings: Rings, owner: Ints) -> Iterator[tuple[int, list[float], float]]:
-    """Polygons of one ring each: the object that each is of, its x and y in turn, its area."""
-    numbers = pixels(rings.coords).ravel().tolist()
-    areas = pixels(shapely.area(rings.geometry())).tolist()
-    ends = pairwise((2 * rings.ring_offsets).tolist())
+def _add_polygons(entries: list[Entry], parts: Rings, owner: Ints) -> None:
+    """Add parts of one ring each to the annotations that own them."""
+    numbers = pixels(parts.coords).ravel().tolist()
+    areas = pixels(shapely.area(parts.geometry())).tolist()
+    ends = pairwise((2 * parts.ring_offsets).tolist())
+    for i in np.unique(owner).tolist():
+        entries[i]["area"] = 0.0
     for i, (start, end), area in zip(owner.tolist(), ends, areas, strict=True):
-        yield i, numbers[start:end], area
+        entries[i]["segmentation"].append(numbers[start:end])
+        entries[i]["area"] += area
+
+
+def _add_masks(entries: list[Entry], rings: Rings, sizes: Ints, of: Ints) -> None:
+    """Add the outlines of some objects as masks."""
+    masks = _masks(rings.take(of), sizes[of])
+    for i, (mask, _, area) in zip(of.tolist(), masks, strict=True):
+        entries[i]["segmentation"] = mask
+        entries[i]["area"] = area
 
 
 def _masks(rings: Rings, sizes: Ints) -> Iterator[tuple[Entry, Floats, float]]:
@@ -137,10 +141,9 @@ def _masks(rings: Rings, sizes: Ints) -> Iterator[tuple[Entry, Floats, float]]:
     for start, end in ragged.portions(sizes[:, 0], COLUMNS):
         portion = np.arange(start, end)
         masks = Masks.of_rings(rings.take(portion), sizes[portion])
-        bounds, areas = masks.bounds(), masks.area().tolist()
-        for k, counts in enumerate(masks.counts()):
-            width, height = masks.sizes[k].tolist()
-            yield {"size": [height, width], "counts": counts}, bounds[k], areas[k]
+        columns = (masks.sizes.tolist(), masks.counts(), masks.bounds(), masks.area().tolist())
+        for (width, height), counts, xyxy, area in zip(*columns, strict=True):
+            yield {"size": [height, width], "counts": counts}, xyxy, area
 
 
 def _keypoints(points: Floats) -> list[float]:
