@@ -103,6 +103,7 @@ def check(
         TilerError: the dataset cannot be read at all.
     """
     chosen = CheckOptions.of(options)
+    chosen.require_in_effect()
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))

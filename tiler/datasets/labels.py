@@ -209,6 +209,8 @@ def _frame_findings(
         farthest: `(N,)` how far it reaches past the frame, px.
     """
     reaching = (farthest > ROUNDING) & ~outside
+    if source.entry is not None and source.entry.cropped:
+        reaching[:] = False  # as it should be
     if not (outside | reaching).any():
         return []
     at_row = _finding_maker(source, file)

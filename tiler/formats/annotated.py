@@ -106,6 +106,7 @@ class AnnotatedImage:
         turn: the EXIF orientation by which the coordinates are still to be turned; 1 where they are
             those of the upright image.
         doubt: why an image without objects may not be taken for background; "" if it may.
+        cropped: it shows a part of what was annotated, so objects reach past its frame.
     """
 
     file_name: str
@@ -116,6 +117,7 @@ class AnnotatedImage:
     id: int | str | None = None
     turn: int = 1
     doubt: str = ""
+    cropped: bool = False
 
 
 def instances(
