@@ -17,7 +17,7 @@ from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats.manifest import SourceTiles
+from tiler.formats.manifest import Geo, SourceTiles
 from tiler.formats.text_files import reason
 from tiler.geometry.grids import MIN_SIDE
 from tiler.images import geo, nodata, reading
@@ -27,7 +27,7 @@ from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.coco_export import described
-from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
+from tiler.splitting.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.splitting.data_share import has_data
 from tiler.splitting.job import SplitJob
 from tiler.splitting.report import SplitOutcome, TileAnnotations
@@ -110,7 +110,7 @@ def _described_again(
     """What COCO files say of the tiles that an earlier run had written."""
     size = entry.width, entry.height
     labels = read_labels(source, labels_from, job.spec, *size)
-    plan = planned(job, source, labels, *size)
+    plan = planned(replace(job, roi=None), source, labels, *size)
     names = {tile.name for tile in entry.tiles}
     written = np.array([tile.name in names for tile in plan.tiles])
     return described(replace(plan, written=written), labels, job.categories)
@@ -147,25 +147,29 @@ def _cut(
     _require_cuttable(job, source, header)
     labels = read_labels(source, labels_from, job.spec, *header.size)
     require_usable(labels, labels_from.key)
-    plan = planned(job, source, labels, *header.size)
-    plan = selected(job, source, plan, has_data(job, file, header, plan))
+    plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
+    plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
     findings = [*labels.findings, *_noticed(job, source, header, made)]
     counts = tile_counts(plan, labels)
+    if job.roi is not None:
+        counts.outside = int((~plan.inside).sum())
+        if not plan.inside.any():
+            findings.append(Finding(source.key, "W05", "no region of --roi meets it"))
     counts.unlabelled = int(labels_from.data is None)
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
     counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
-    visible = most_visible(plan, labels.instances)
+    fates = Fates.of(plan, labels.instances, job.roi is not None)
     return SplitOutcome(
         _entry(source, header, plan, made, fingerprint),
         counts,
-        object_counts(plan, labels.instances, visible),
-        lost_objects(source, plan, labels.instances, visible),
+        object_counts(plan, labels.instances, fates),
+        lost_objects(source, plan, labels.instances, fates),
         findings,
         made.suffix,
         made.stamps,
@@ -179,6 +183,14 @@ def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotat
     if job.tree is None or not job.options.export:
         return None
     return described(plan, labels, job.categories)
+
+
+def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) -> Geo | None:
+    """The location of an image, if regions in map coordinates need it."""
+    if job.roi is None or not job.roi.on_map:
+        return None
+    located = geo.located(file, header, job.root / source.key)
+    return None if located is None else located.geo
 
 
 def _require_cuttable(job: SplitJob, source: Source, header: Header) -> None:

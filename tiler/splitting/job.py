@@ -10,6 +10,7 @@ from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.splitting.planning import Quota
+from tiler.splitting.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class SplitJob:
         categories: the category id of each class in COCO files.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
+        roi: the regions that tiles are wanted of; None for all of each image.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class SplitJob:
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
     categories: tuple[int, ...] = ()
+    roi: Roi | None = None
 
     @property
     def folders(self) -> TileFolders:
