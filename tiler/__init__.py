@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tiler.merging import Merged, MergeReport, merge
     from tiler.options import MergeOptions, ScoreOptions, SplitOptions
     from tiler.scoring import Metrics, score
+    from tiler.showing import show
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
 
@@ -49,6 +50,7 @@ HOMES = {
     "grid": "tiler.geometry.grids",
     "merge": "tiler.merging",
     "score": "tiler.scoring",
+    "show": "tiler.showing",
     "split": "tiler.splitting",
     "stitch": "tiler.stitching",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "grid",
     "merge",
     "score",
+    "show",
     "split",
     "stitch",
 ]

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from tiler.datasets import tasks
-from tiler.datasets.dataset import Dataset
+from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import coco_writing, jsonl, manifest, plain_yaml, yolo
+from tiler.formats import coco_writing, jsonl, manifest, plain_yaml
 from tiler.formats.input_paths import relative
 from tiler.formats.tile_folders import TileFolders
 from tiler.geometry.grids import by_axis
@@ -23,6 +23,7 @@ from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
 from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
+from tiler.splitting.dividing import way_of
 from tiler.splitting.job import SplitJob
 from tiler.splitting.output import (
     PATHS,
@@ -103,7 +104,7 @@ class SplitRun:
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
         if chosen.export and not dataset.labelled:
             raise TilerError(f"--export {chosen.export}: these images have no labels")
-        job = _job(dataset, decided)
+        job = SplitJob.of(dataset, decided)
         noticed = _crowded(chosen)
         if self.roi is not None:
             roi, unknown = placed(self.roi, job, dataset.sources, self.run)
@@ -116,6 +117,7 @@ class SplitRun:
         report = reports.new(task, reason, dataset.splits, dataset.names, findings)
         report.root = str(dataset.root)
         report.out = str(self.target)
+        report.split_by = way_of(dataset, chosen)
         return job, report
 
     def _ratios(self) -> dict[str, float]:
@@ -221,7 +223,7 @@ class SplitRun:
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
             task = head.task if self.dataset.labelled else "detect"
-            job = _job(self.dataset, replace(self.chosen, task=task))
+            job = SplitJob.of(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
             self._require_same_yaml(folder, job, report)
             if without_paths(content(folder, "args.yaml")) != without_paths(self._args_yaml(job)):
@@ -272,9 +274,7 @@ class SplitRun:
         for done, (source, fingerprint) in enumerate(zip(sources, prints, strict=True), 1):
             entry = next(entries, None)
             if entry is None or (entry.source, entry.split) != (source.key, source.split):
-                if entry is None or source.key < entry.source:
-                    raise changed(self.target, f"{source.key} was added since")
-                raise changed(self.target, f"{entry.source} was removed since")
+                raise changed(self.target, _other_source(entry, source))
             if entry.fingerprint != fingerprint:
                 raise changed(self.target, f"{source.key} or its labels changed since")
             tiles += len(entry.tiles)
@@ -285,17 +285,13 @@ class SplitRun:
             raise changed(self.target, f"{extra.source} was removed since")
 
 
-def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    """The job, with the task decided; nothing is written yet."""
-    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-    return SplitJob(
-        dataset.root,
-        spec,
-        options,
-        pages=dataset.pages,
-        categories=dataset.categories or tuple(range(1, len(dataset.names) + 1)),
-    )
+def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
+    """Why a source is not the one that the manifest has in its place."""
+    if entry is None or source.key < entry.source:
+        return f"{source.key} was added since"
+    if source.key == entry.source:
+        return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
+    return f"{entry.source} was removed since"
 
 
 def _crowded(chosen: SplitOptions) -> list[Finding]:

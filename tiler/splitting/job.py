@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
 from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
@@ -39,6 +41,14 @@ class SplitJob:
     pages: int = 0
     categories: tuple[int, ...] = ()
     roi: Roi | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, options: SplitOptions) -> Self:
+        """A job of which nothing is written yet. The task of the options is decided."""
+        kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+        spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+        categories = dataset.categories or tuple(range(1, len(dataset.names) + 1))
+        return cls(dataset.root, spec, options, pages=dataset.pages, categories=categories)
 
     @property
     def folders(self) -> TileFolders:

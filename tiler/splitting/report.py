@@ -14,6 +14,7 @@ from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
 from tiler.version import __version__
 
+IN_GUARD_BAND = "in the guard band between splits"
 SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
 
 
@@ -73,8 +74,9 @@ class TileCounts(msgspec.Struct):
         left_out: tiles that were not written, by --roi, --background, --truncated skip-tile or
             --min-data.
         without_data: those of them that --min-data left out.
-        clean: tiles with data, written or not, that show nothing of any object (with --roi, of its
-            regions).
+        guard: tiles in guard bands between the blocks of splits (--val), which are not written.
+        clean: other tiles with data, written or not, that show nothing of any object (and meet a
+            region of --roi).
         rows_refused, rows_repaired: label rows.
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
@@ -91,6 +93,7 @@ class TileCounts(msgspec.Struct):
     background: int = 0
     left_out: int = 0
     without_data: int = 0
+    guard: int = 0
     clean: int = 0
     rows_refused: int = 0
     rows_repaired: int = 0
@@ -180,6 +183,7 @@ class SplitReport(msgspec.Struct):
         bands: the number of images that were cut, for each number of bands that the trainer takes
             (3 also for grey, and colour with alpha).
         exports: the files of --export and their bytes, if there are any.
+        split_by: images or blocks, where --val or --test divided a split; else "".
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -194,6 +198,7 @@ class SplitReport(msgspec.Struct):
     stretch: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, int] = {}
     exports: dict[str, int] = {}
+    split_by: str = ""
     root: str = ""
     out: str = ""
     unchanged: bool = False
@@ -227,14 +232,19 @@ class SplitReport(msgspec.Struct):
             return 0
         return int(next(iter(self.bands)))
 
+    @property
+    def lost_elsewhere(self) -> list[Lost]:
+        """The objects that are lost, but for those in guard bands."""
+        return [lost for lost in self.lost if lost.reason != IN_GUARD_BAND]
+
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
         return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
         """1 if something of the source is not in the output: an image or row that was rejected;
-        with `strict`, also an object in no tile."""
-        if strict and self.lost:
+        with `strict`, also an object in no tile, unless a guard band was asked for there."""
+        if strict and self.lost_elsewhere:
             return 1
         return int(self.levels()["error"] > 0)
 
