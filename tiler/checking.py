@@ -223,16 +223,16 @@ def _manifest(root: Path) -> list[Finding]:
     try:
         findings = manifest.missing(root)
         sources = list(manifest.read_sources(path))
+        folders = manifest.read_head(path).folders
     except TilerError as error:
         return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
     missing = {finding.path for finding in findings}
     for source in sources:
-        if not source.split:
-            continue  # images without labels
-        for tile in source.tiles:
-            stem = f"labels/{source.split}/{tile.name}"
-            if stem not in missing:
-                findings += _rows_of_tile(root, f"{stem}.txt", len(tile.rows))
+        for folder in folders.of(source.split)[1:]:  # none for images without labels
+            for tile in source.tiles:
+                stem = f"{folder}/{tile.name}"
+                if stem not in missing:
+                    findings += _rows_of_tile(root, f"{stem}.txt", len(tile.rows))
     return findings
 
 

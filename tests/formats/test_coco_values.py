@@ -146,7 +146,13 @@ def split_reads(file, task):
         rows.append(
             [
                 *(image.file_name, objects.class_id.tolist(), objects.boxes.tolist()),
-                *(objects.row.tolist(), rings, crowds.coords.tolist()),
+                *(
+                    objects.row.tolist(),
+                    rings,
+                    crowds.rings.coords.tolist(),
+                    crowds.class_id.tolist(),
+                    crowds.class_id.tolist(),
+                ),
                 [(finding.code, finding.message) for finding in findings],
             ]
         )

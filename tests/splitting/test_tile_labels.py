@@ -27,7 +27,7 @@ def label_rows(*arguments):
 
 
 def masked_outlines(found, tile, bounds, ignored):
-    none = LabelRows(np.empty(0, int), [], np.empty(0), np.zeros(len(found.tile), bool))
+    none = LabelRows(np.empty(0, int), [], np.empty(0), np.zeros(len(found.tile), bool), empty())
     return views_module.masked_outlines(found, none, tile, bounds, ignored)
 
 

@@ -13,6 +13,7 @@ from tiler.options.values import (
     SHARE,
     background,
     background_shares,
+    choices,
     described,
     file_path,
     grid_counts,
@@ -25,6 +26,8 @@ from tiler.options.values import (
 )
 
 GRID, SPLITTING, LABELS = "Grid", "Splits", "Labels"
+TILE_EXPORTS = ("coco", "coco-roboflow")
+ALWAYS_YOLO = {"yolo": "labels/ with YOLO's rows is always written"}
 
 
 def _nothing_drawn(options: Any) -> str:
@@ -198,6 +201,14 @@ class SplitOptions(DatasetOptions):
         LABELS,
         "INT",
         idle=_nothing_drawn,
+    )
+    export: str = option(
+        "",
+        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
+        "for it (train/_annotations.coco.json, valid/...).",
+        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
+        LABELS,
+        "coco,coco-roboflow",
     )
     min_data: float = option(
         0.1,

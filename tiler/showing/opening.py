@@ -175,7 +175,9 @@ class Collection:
         if self.spec is not None and self.dataset is not None and image.source is not None:
             file = labels.label_file(self.dataset.root, image.source)
             read = labels.read(image.source, file, self.spec, *size)
-            found, ignored = read.instances, read.ignored
+            found = read.instances
+            assert read.ignored.rings is not None
+            ignored = read.ignored.rings
             findings += read.findings
         detections = None
         below = 0

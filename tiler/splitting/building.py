@@ -12,15 +12,17 @@ from tiler.datasets import tasks
 from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import jsonl, manifest, plain_yaml
+from tiler.formats import coco_writing, jsonl, manifest, plain_yaml
 from tiler.formats.input_paths import relative
+from tiler.formats.tile_folders import TileFolders
 from tiler.geometry.grids import by_axis
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.values import background_share
 from tiler.run.folders import Folder
-from tiler.run.output_folder import changed, content
+from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
+from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.dividing import way_of
 from tiler.splitting.job import SplitJob
 from tiler.splitting.output import (
@@ -100,6 +102,8 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
+        if chosen.export and not dataset.labelled:
+            raise TilerError(f"--export {chosen.export}: these images have no labels")
         job = SplitJob.of(dataset, decided)
         noticed = _crowded(chosen)
         if self.roi is not None:
@@ -144,12 +148,16 @@ class SplitRun:
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
-        folders = ["images"]
-        if self.dataset.labelled:
-            folders.append("labels")
+        result = []
+        folders = TileFolders.exported(self.chosen.export)
         for split in self.dataset.splits:
-            folders += manifest.tile_folders(split)
-        return list(dict.fromkeys(folders))
+            for folder in folders.of(split):
+                result += [folder.partition("/")[0], folder]
+        return list(dict.fromkeys(result))
+
+    def _coco_places(self) -> list[CocoPlace]:
+        """The files of --export."""
+        return places(self.chosen.export, self.dataset.splits)
 
     def _write_tiles(
         self,
@@ -162,11 +170,13 @@ class SplitRun:
         """Write tiles and manifest; of a resumed run, the suffix of each split's tiles."""
         suffixes: dict[tuple[str, str], str] = {}
         names = reports.labels(self.dataset.names)
+        coco = self._coco_writer(job, staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
             for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):
                 entry = outcome.entry
                 report.add(outcome, names)
+                coco.add(outcome)
                 file.write(jsonl.line(entry))
                 if staging.resumed:
                     for tile in entry.tiles:
@@ -174,7 +184,13 @@ class SplitRun:
                 if not outcome.kept:
                     record = msgspec.json.encode(outcome)
                     staging.note(key(entry.split, entry.source), record)
+        report.exports = coco.finish()
         return suffixes
+
+    def _coco_writer(self, job: SplitJob, tree: Folder) -> CocoWriter:
+        """The files of --export, begun in a tree."""
+        head = coco_writing.head(self.dataset.names, job.categories, job.spec.points)
+        return CocoWriter.begun(tree, self._coco_places(), head)
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
@@ -184,13 +200,15 @@ class SplitRun:
             tree.write("report.json", report.encoded())
 
     def _dataset_yaml(self, job: SplitJob, report: SplitReport) -> bytes:
-        return dataset_yaml_of(job.spec, self.dataset, report.channels).encode()
+        return dataset_yaml_of(job.spec, self.dataset, job.folders, report.channels).encode()
 
     def _args_yaml(self, job: SplitJob) -> bytes:
         """Every option in effect, as it was given: a valid --config."""
         idle = job.options.idle()  # where the task is decided
         in_effect = self.chosen.in_effect().items()
         content = {n: value for n, value in in_effect if n not in idle and n not in PATHS}
+        if not self.chosen.export:
+            content.pop("export", None)
         if self.chosen.roi is not None:
             content |= relative({"roi": Path(self.chosen.roi)}, self.target)
         return plain_yaml.dump(content).encode()
@@ -217,6 +235,7 @@ class SplitRun:
                 first = missing[0].path
                 raise changed(target, f"{len(missing)} files of tiles are missing ({first})")
             require_whole(folder, report.total.counts.bytes)
+            self._require_exports(folder, report)
         known = self.dataset.findings
         if report.findings[: len(known)] != known:
             raise changed(target, "the dataset has other findings than when it was made")
@@ -224,6 +243,17 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_exports(self, folder: Folder, report: SplitReport) -> None:
+        """Raises:
+        TilerError: a file of --export is missing, or has another size.
+        """
+        sizes = {}
+        for place in self._coco_places():
+            if place.path not in report.exports:
+                raise changed(self.target, f"its report.json does not name {place.path}")
+            sizes[place.path] = report.exports[place.path]
+        require_files(folder, sizes)
 
     def _require_same_yaml(self, folder: Folder, job: SplitJob, report: SplitReport) -> None:
         """Raises:

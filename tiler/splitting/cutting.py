@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BufferedReader
 
 import msgspec
@@ -12,11 +13,10 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import LabelFile, label_file, require_usable
+from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats import manifest
 from tiler.formats.manifest import Geo, SourceTiles
 from tiler.formats.text_files import reason
 from tiler.geometry.grids import MIN_SIDE
@@ -26,10 +26,11 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
+from tiler.splitting.coco_export import described
 from tiler.splitting.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.splitting.data_share import has_data
 from tiler.splitting.job import SplitJob
-from tiler.splitting.report import SplitOutcome
+from tiler.splitting.report import SplitOutcome, TileAnnotations
 from tiler.splitting.source_plan import SourcePlan, planned, selected
 from tiler.splitting.tile_files import Made, stamped, write
 
@@ -56,7 +57,7 @@ def cut(
             labels = label_file(job.root, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
-                outcome = _kept(job, source, earlier, fingerprint)
+                outcome = _kept(job, source, earlier, fingerprint, labels)
                 if outcome is not None:
                     return outcome
             return _cut(job, source, file, labels, fingerprint, later)
@@ -87,7 +88,9 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
     return hashlib.sha256(image + labels.words() + place + block).hexdigest()[:32]
 
 
-def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> SplitOutcome | None:
+def _kept(
+    job: SplitJob, source: Source, earlier: bytes, fingerprint: str, labels_from: LabelFile
+) -> SplitOutcome | None:
     """The outcome of an earlier run, if it still holds."""
     outcome = msgspec.json.decode(earlier, type=SplitOutcome)
     if outcome.entry.fingerprint != fingerprint:
@@ -97,7 +100,21 @@ def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> Sp
     if not _still_there(job, source, outcome):
         return None
     outcome.kept = True
+    if job.options.export:
+        outcome.annotations = _described_again(job, source, labels_from, outcome.entry)
     return outcome
+
+
+def _described_again(
+    job: SplitJob, source: Source, labels_from: LabelFile, entry: SourceTiles
+) -> TileAnnotations:
+    """What COCO files say of the tiles that an earlier run had written."""
+    size = entry.width, entry.height
+    labels = read_labels(source, labels_from, job.spec, *size)
+    plan = planned(replace(job, roi=None), source, labels, *size)
+    names = {tile.name for tile in entry.tiles}
+    written = np.array([tile.name in names for tile in plan.tiles])
+    return described(replace(plan, written=written), labels, job.categories)
 
 
 def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
@@ -108,7 +125,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = manifest.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = job.folders.paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -161,7 +178,15 @@ def _cut(
         made.suffix,
         made.stamps,
         made.channels,
+        annotations=_annotations(job, plan, labels),
     )
+
+
+def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotations | None:
+    """What COCO files say of the tiles, if there are to be any."""
+    if job.tree is None or not job.options.export:
+        return None
+    return described(plan, labels, job.categories)
 
 
 def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) -> Geo | None:

@@ -8,6 +8,7 @@ from typing import Self
 
 from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
+from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.splitting.planning import Quota
@@ -25,6 +26,7 @@ class SplitJob:
         quotas: for each split, which background tiles are taken, where --background is a ratio.
         limits: with --stretch, for each kind of image deeper than 8 bits the values of each band
             that become 0 and 255.
+        categories: the category id of each class in COCO files.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
         roi: the regions that tiles are wanted of; None for all of each image.
@@ -37,6 +39,7 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    categories: tuple[int, ...] = ()
     roi: Roi | None = None
 
     @classmethod
@@ -44,4 +47,10 @@ class SplitJob:
         """A job of which nothing is written yet. The task of the options is decided."""
         kpt_shape = dataset.kpt_shape if options.task == "pose" else None
         spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-        return cls(dataset.root, spec, options, pages=dataset.pages)
+        categories = dataset.categories or tuple(range(1, len(dataset.names) + 1))
+        return cls(dataset.root, spec, options, pages=dataset.pages, categories=categories)
+
+    @property
+    def folders(self) -> TileFolders:
+        """Where tiles are in the output."""
+        return TileFolders.exported(self.options.export)

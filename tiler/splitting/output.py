@@ -12,10 +12,12 @@ from tiler.datasets.dataset import Dataset, label_path, without_split
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest
+from tiler.formats.tile_folders import TileFolders
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, occupied, require_same, resolved
+from tiler.splitting.coco_export import places
 from tiler.splitting.roi import RoiFile
 from tiler.version import __version__
 
@@ -77,6 +79,8 @@ def recorded(chosen: SplitOptions, roi: RoiFile | None) -> dict[str, Any]:
     """The options that are set, as the manifest records them: of a file what is in it, not where
     it is."""
     options = {name: value for name, value in chosen.plain().items() if value is not None}
+    if not chosen.export:
+        del options["export"]
     if roi is not None:
         options["roi"] = f"{roi.name} {roi.digest}"
     return options
@@ -118,9 +122,15 @@ def owned_in(
         suffixes: of each split's tiles, while an output is built. Without it, any suffix that
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
-    names: set[tuple[str, str]] = set()
+    names: dict[str, set[str]] = {}
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
-        names.update((entry.split, tile.name) for tile in entry.tiles)
+        names.setdefault(entry.split, set()).update(tile.name for tile in entry.tiles)
+    head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
+    files = {*FILES, *(place.path for place in places(head.export, names))}
+    images = {head.folders.of(split)[0]: split for split in names}
+    labels = {folder: split for split in names for folder in head.folders.of(split)[1:]}
+    if suffixes is None:
+        files.update(f"{labels_folder}.cache" for labels_folder in labels)
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -128,21 +138,15 @@ def owned_in(
         return (suffixes[split, stem], manifest.WORLD)
 
     def owned(path: str) -> bool:
-        if path in FILES:
+        if path in files:
             return True
-        *folders, name = path.split("/")
+        here, _, name = path.rpartition("/")
         stem, suffix = os.path.splitext(name)
-        if folders == ["labels"]:
-            return suffixes is None and suffix == ".cache"
-        if not 1 <= len(folders) <= 2:
+        if here in labels:
+            return suffix == ".txt" and stem in names[labels[here]]
+        if here not in images or stem not in names[images[here]]:
             return False
-        kind = folders[0]
-        split = "/".join(folders[1:])
-        if (split, stem) not in names:
-            return False
-        if kind == "labels":
-            return suffix == ".txt"
-        return kind == "images" and suffix in image_suffixes(split, stem)
+        return suffix in image_suffixes(images[here], stem)
 
     return owned
 
@@ -181,16 +185,17 @@ def head_of(spec: Spec, dataset: Dataset, options: dict[str, Any]) -> manifest.M
     )
 
 
-def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
+def dataset_yaml_of(spec: Spec, dataset: Dataset, folders: TileFolders, channels: int = 0) -> str:
     """The text of the output's dataset.yaml.
 
     Args:
+        folders: of the tiles.
         channels: bands of a tile, if the trainer must be told; the dataset's own number takes
             precedence.
     """
-    splits = {name: f"images/{name}" for name in dataset.splits}
+    splits = {name: folders.of(name)[0] for name in dataset.splits}
     for name, other in _stand_ins(dataset).items():
-        splits[name] = f"images/{other}"
+        splits[name] = folders.of(other)[0]
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
     return dataset_yaml.dump(
         dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None

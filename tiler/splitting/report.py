@@ -118,6 +118,20 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
+class TileAnnotations(msgspec.Struct):
+    """What COCO files say of the tiles of a source.
+
+    Attributes:
+        sizes: width and height of each written tile, px.
+        tile: of each annotation, the place of its tile among these, in rising order.
+        text: each annotation as JSON, without its ids.
+    """
+
+    sizes: list[tuple[int, int]]
+    tile: list[int]
+    text: list[bytes]
+
+
 class SplitOutcome(msgspec.Struct):
     """What became of one source.
 
@@ -126,6 +140,7 @@ class SplitOutcome(msgspec.Struct):
             image, labels, and a world file if it has one.
         channels: the bands of a tile as the trainer takes them; 0 where no tile was written.
         kept: whether an earlier run had made it.
+        annotations: for --export; they are in no journal, but made again.
     """
 
     entry: SourceTiles
@@ -137,6 +152,7 @@ class SplitOutcome(msgspec.Struct):
     stamps: list[list[tuple[int, int]]] = []
     channels: int = 0
     kept: bool = False
+    annotations: TileAnnotations | None = None
 
     @classmethod
     def rejected(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
@@ -166,6 +182,7 @@ class SplitReport(msgspec.Struct):
             and 255.
         bands: the number of images that were cut, for each number of bands that the trainer takes
             (3 also for grey, and colour with alpha).
+        exports: the files of --export and their bytes, if there are any.
         split_by: images or blocks, where --val or --test divided a split; else "".
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
@@ -180,6 +197,7 @@ class SplitReport(msgspec.Struct):
     schema: int = 1
     stretch: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, int] = {}
+    exports: dict[str, int] = {}
     split_by: str = ""
     root: str = ""
     out: str = ""
@@ -232,7 +250,10 @@ class SplitReport(msgspec.Struct):
 
     def encoded(self) -> bytes:
         """report.json."""
-        return report_json.encoded(self, self.findings, ("root", "out", "unchanged"))
+        without = ["root", "out", "unchanged"]
+        if not self.exports:
+            without.append("exports")
+        return report_json.encoded(self, self.findings, without)
 
 
 def labels(names: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.errors import Unfinished
-from tiler.formats import manifest, yolo
+from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
 from tiler.geometry.window import Window
 from tiler.images import beyond_pillow, geo, lossless, memory, nodata, pixels, reading, writing
@@ -331,7 +331,8 @@ class SourceTilesWriter:
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, ...]:
-        return manifest.tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
+        name = self.plan.tiles[t].name
+        return self.job.folders.paths(self.source.split, name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source, across and down."""
@@ -340,7 +341,8 @@ class SourceTilesWriter:
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        ignored = self.labels.ignored
+        ignored = self.labels.ignored.rings
+        assert ignored is not None
         if self.job.options.ignored == "skip":
             ignored = ignored.take(np.empty(0, np.int64))
         plan = self.plan
