@@ -14,9 +14,9 @@ from tiler.options.fields import partition
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.output import stands, target_of
-from tiler.splitting.planning import check_grid
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
+from tiler.tiling.planning import check_grid
 
 __all__ = ["Progress", "SplitReport", "split"]
 

@@ -12,18 +12,18 @@ from tiler.datasets import tasks
 from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import jsonl, manifest, plain_yaml, yolo
+from tiler.formats import jsonl, manifest, plain_yaml
 from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
-from tiler.splitting.job import SplitJob
 from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
-from tiler.splitting.planning import Quota, quota
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.tiling.job import SplitJob, job_of
+from tiler.tiling.planning import Quota, quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        job = _job(dataset, decided)
+        job = job_of(dataset, decided)
         if isinstance(chosen.background, float):
             job = replace(job, quotas=self._quotas(job, chosen.background))
         report = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
@@ -160,7 +160,7 @@ class SplitRun:
         target = self.target
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
-            job = _job(self.dataset, replace(self.chosen, task=head.task))
+            job = job_of(self.dataset, replace(self.chosen, task=head.task))
             report = _report_of(folder)
             if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
                 raise changed(target, "its dataset.yaml would be another one now")
@@ -202,18 +202,6 @@ class SplitRun:
         extra = next(entries, None)
         if extra is not None:
             raise changed(self.target, f"{extra.source} was removed since")
-
-
-def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    """The job, with the task decided; nothing is written yet."""
-    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-    return SplitJob(
-        dataset.root,
-        spec,
-        options,
-        pages=dataset.pages,
-    )
 
 
 def _mixed_bands(report: SplitReport, dataset: Dataset) -> list[Finding]:

@@ -11,8 +11,8 @@ from tiler.datasets.labels import Labels
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import WHOLE
 from tiler.geometry.instances import Instances
-from tiler.splitting.report import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCounts
-from tiler.splitting.source_plan import SourcePlan
+from tiler.tiling.counts import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCounts
+from tiler.tiling.source_plan import SourcePlan
 
 if TYPE_CHECKING:
     from tiler.types import Floats

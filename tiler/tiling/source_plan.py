@@ -11,9 +11,9 @@ import numpy as np
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.formats.manifest import TileEntry
-from tiler.splitting.job import SplitJob
-from tiler.splitting.planning import PlannedTile, planned_tiles
-from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import PlannedTile, planned_tiles
+from tiler.tiling.tile_labels import LabelRows, Views, label_rows, views
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -57,6 +57,12 @@ class SourcePlan:
     def clean(self) -> Bools:
         """`(T,)` True for tiles that show nothing of any object."""
         return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tiles that are written."""
+        sizes = np.array([tile.size for tile in self.tiles])
+        return int(sizes[self.written].prod(axis=1).sum())
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.splitting.planning import Quota
+from tiler.tiling.planning import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,18 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+
+
+def job_of(dataset: Dataset, options: SplitOptions) -> SplitJob:
+    """The job, with the task decided; nothing is written yet."""
+    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+    return SplitJob(
+        dataset.root,
+        spec,
+        options,
+        pages=dataset.pages,
+    )
 
 
 def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:

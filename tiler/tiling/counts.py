@@ -1,0 +1,87 @@
+"""Numbers of objects and tiles."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tiler.evaluation import bins
+
+SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
+
+
+class Sizes(msgspec.Struct):
+    """Numbers of objects by area: small under 32² px, large from 96² px."""
+
+    small: int = 0
+    medium: int = 0
+    large: int = 0
+
+    def add(self, other: Sizes) -> None:
+        self.small += other.small
+        self.medium += other.medium
+        self.large += other.large
+
+
+class ObjectCounts(msgspec.Struct):
+    """Objects of one class (or of all) in a split.
+
+    objects = whole + truncated + lost. `rows` are label rows in tiles; `before` counts the
+    objects by their area in the source, `after` the rows by theirs in the tile.
+    """
+
+    objects: int = 0
+    whole: int = 0
+    truncated: int = 0
+    lost: int = 0
+    rows: int = 0
+    before: Sizes = msgspec.field(default_factory=Sizes)
+    after: Sizes = msgspec.field(default_factory=Sizes)
+
+    def add(self, other: ObjectCounts) -> None:
+        for name in ("objects", "whole", "truncated", "lost", "rows"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.before.add(other.before)
+        self.after.add(other.after)
+
+
+class TileCounts(msgspec.Struct):
+    """Images and tiles of a split.
+
+    Attributes:
+        sources: images of the dataset, those that were rejected (`refused`) and those without a
+            label file (`unlabelled`) among them.
+        tiles: tiles that were written; `background` of them hold no object.
+        left_out: tiles that were not written, by --background or --truncated skip-tile.
+        clean: tiles, written or not, that show nothing of any object.
+        rows_refused, rows_repaired: label rows.
+        ignored_regions: regions that COCO marks as iscrowd or ignore.
+        bytes: of images and labels of tiles.
+        copied: tiles that have the source's JPEG coefficients.
+    """
+
+    sources: int = 0
+    refused: int = 0
+    unlabelled: int = 0
+    tiles: int = 0
+    background: int = 0
+    left_out: int = 0
+    clean: int = 0
+    rows_refused: int = 0
+    rows_repaired: int = 0
+    ignored_regions: int = 0
+    bytes: int = 0
+    copied: int = 0
+
+    def add(self, other: TileCounts) -> None:
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """An object that is in no tile, and why. `row` is its row in the source's labels, from 0."""
+
+    source: str
+    split: str
+    row: int
+    class_id: int
+    reason: str
