@@ -22,6 +22,7 @@ from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_w
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob, job_of
 from tiler.tiling.planning import Quota, quota
 
@@ -45,7 +46,7 @@ class SplitRun:
     def dry_run(self) -> SplitReport:
         """Cut everything and write nothing."""
         job, report = self._begin()
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
         return report
@@ -121,7 +122,7 @@ class SplitRun:
     ) -> dict[tuple[str, str], str]:
         """Write tiles and manifest; of a resumed run, the suffix of each split's tiles."""
         suffixes: dict[tuple[str, str], str] = {}
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
             for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):

@@ -10,7 +10,7 @@ import msgspec
 from tiler.findings import Finding
 from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
-from tiler.tiling.counts import Lost, ObjectCounts, TileCounts
+from tiler.tiling.counts import Lost, ObjectCounts, TileCounts, labels
 from tiler.version import __version__
 
 
@@ -122,16 +122,6 @@ class SplitReport(msgspec.Struct):
     def encoded(self) -> bytes:
         """report.json."""
         return report_json.encoded(self, self.findings, ("root", "out", "unchanged"))
-
-
-def labels(names: Sequence[str]) -> list[str]:
-    """The name of each class, with its id where two classes share the name.
-
-    >>> labels(["car", "bus", "car"])
-    ['car (0)', 'bus', 'car (2)']
-    """
-    count = Counter(names)
-    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
 
 
 def new(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import msgspec
 
 from tiler.evaluation import bins
@@ -85,3 +88,13 @@ class Lost(msgspec.Struct, frozen=True):
     row: int
     class_id: int
     reason: str
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """The name of each class, with its id where two classes share the name.
+
+    >>> labels(["car", "bus", "car"])
+    ['car (0)', 'bus', 'car (2)']
+    """
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]

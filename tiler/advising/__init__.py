@@ -1,0 +1,74 @@
+"""`tiler plan`: which tile and overlap suit a dataset, counted on its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tiler.advising import wording
+from tiler.advising.building import report_of
+from tiler.advising.counting import count_all
+from tiler.advising.reading import Reading, drawn
+from tiler.advising.report import PlanReport, recommended
+from tiler.advising.settings import SmallObjects, settings
+from tiler.advising.survey import gathered, survey_all
+from tiler.datasets import tasks
+from tiler.datasets.opening import find
+from tiler.options import DatasetOptions, PlanOptions, SplitOptions
+from tiler.options.fields import option_names
+from tiler.tiling.job import job_of
+
+__all__ = ["PlanReport", "plan"]
+
+SPLIT_TOO = option_names(DatasetOptions) | {"task", "max_pixels"}  # options of split as well
+
+
+def plan(
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> PlanReport:
+    """Which tile and overlap suit a dataset: what several make of its labels, and the best of them.
+
+    Only labels and the headers of images are read. The numbers are those of `tiler.split` with the
+    same tile and overlap.
+
+    Args:
+        data: as of `tiler.split`.
+        images: the images' folder, of a COCO JSON.
+        progress: called with the number of readings done, and of all: two for each image.
+        options: any of `PlanOptions` (imgsz, keep, min_px, tile, overlap, sample, ...).
+
+    Raises:
+        TilerError: the dataset cannot be read at all, or an overlap leaves no stride.
+        Unfinished: a label file or image was changed meanwhile.
+
+    >>> report = plan("examples/scenes", tile=(320, 640), overlap=(0, 0.2))
+    >>> report.command
+    'tiler split examples/scenes --tile 640 --overlap 0.2'
+    """
+    chosen = PlanOptions.of(options)
+    chosen.require_in_effect()
+    folder = None if images is None else Path(images)
+    dataset = find(Path(data), folder, chosen)
+    task, task_reason = tasks.decide(dataset, chosen.task)
+    split = SplitOptions(**{name: getattr(chosen, name) for name in SPLIT_TOO})
+    sources = drawn(dataset.sources, chosen)
+    reading = Reading(job_of(dataset, replace(split, task=task)), chosen, len(sources), progress)
+    survey = gathered(sources, reading.each(survey_all, sources))
+    small = SmallObjects.among(survey.objects.area)
+    compared = settings(survey, survey.objects.take(small.of(survey.objects.area)), chosen)
+    counted = reading.each(partial(count_all, compared, small), survey.sources)
+    report = report_of(dataset, chosen, survey, small, compared, counted)
+    report.task, report.task_reason = task, task_reason
+    report.recommended = recommended(report.settings)
+    if report.choice is not None and report.choice.tile is not None:
+        report.command = wording.command_line(Path(data), folder, split, report.choice)
+    report.reason = wording.reason(report)
+    report.remarks = wording.remarks(report)
+    return report
