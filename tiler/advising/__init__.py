@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiler.advising import wording
+from tiler.advising import plotting, wording
 from tiler.advising.building import report_of
 from tiler.advising.counting import count_all
 from tiler.advising.reading import Reading, drawn
@@ -30,6 +30,7 @@ def plan(
     data: str | Path,
     *,
     images: str | Path | None = None,
+    plot: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> PlanReport:
@@ -41,19 +42,23 @@ def plan(
     Args:
         data: as of `tiler.split`.
         images: the images' folder, of a COCO JSON.
+        plot: a PNG file to make, in which the comparison is drawn; needs the extra `plot`.
         progress: called with the number of readings done, and of all: two for each image.
         options: any of `PlanOptions` (imgsz, keep, min_px, tile, overlap, sample, ...).
 
     Raises:
-        TilerError: the dataset cannot be read at all, or an overlap leaves no stride.
+        TilerError: the dataset cannot be read at all, an overlap leaves no stride, or the plot
+            cannot be made.
         Unfinished: a label file or image was changed meanwhile.
 
-    >>> report = plan("examples/scenes", tile=(320, 640), overlap=(0, 0.2))
+    >>> report = plan("examples/scenes", tile=(512, 640), overlap=(0, 0.1))
     >>> report.command
-    'tiler split examples/scenes --tile 640 --overlap 0.2'
+    'tiler split examples/scenes --tile 512 --overlap 0.1'
     """
     chosen = PlanOptions.of(options)
     chosen.require_in_effect()
+    if plot is not None:
+        plotting.require(Path(plot))
     folder = None if images is None else Path(images)
     dataset = find(Path(data), folder, chosen)
     task, task_reason = tasks.decide(dataset, chosen.task)
@@ -71,4 +76,6 @@ def plan(
         report.command = wording.command_line(Path(data), folder, split, report.choice)
     report.reason = wording.reason(report)
     report.remarks = wording.remarks(report)
+    if plot is not None:
+        plotting.write(report, Path(plot))
     return report

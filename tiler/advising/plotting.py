@@ -18,12 +18,14 @@ SIZE = (10.0, 4.2)  # inches
 DASHES = (0, (4, 3))
 
 
-def require_new(path: Path) -> None:
-    """Check that a file can be made.
+def require(path: Path) -> None:
+    """Check that a figure can be made, before anything is counted.
 
     Raises:
-        TilerError: there is one already.
+        TilerError: matplotlib is not installed, or there is such a file already.
     """
+    with styled():
+        pass
     if os.path.lexists(path):
         raise TilerError(f"{path}: exists; remove it, or name another file")
 
@@ -34,7 +36,6 @@ def write(report: PlanReport, path: Path) -> None:
     Raises:
         TilerError: matplotlib is not installed, or the file cannot be made.
     """
-    require_new(path)
     with styled() as new:
         figure = new(SIZE)
         left, right = figure.subplots(1, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -172,16 +171,6 @@ class PlanReport(msgspec.Struct):
     def encoded(self) -> bytes:
         """As JSON."""
         return report_json.encoded(self, self.findings, ("root",))
-
-    def plot(self, path: str | Path) -> None:
-        """Draw the settings into a new PNG file; needs the extra `plot` (matplotlib).
-
-        Raises:
-            TilerError: matplotlib is not installed, or the file cannot be made.
-        """
-        from tiler.advising.plotting import write
-
-        write(self, Path(path))
 
 
 def recommended(settings: Sequence[PlannedSetting]) -> int | None:

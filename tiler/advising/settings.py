@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 TILES = (640, 960, 1280, 1920)  # px
-FINER = (160, 320, 512)
+FINER = (512, 320, 160)
 COARSER = (2560, 3840)
 COCO_RULE, SMALLEST_THIRD = "area under 32² px", "the smallest third"
 USUAL = 0.2  # the default of tiler split
@@ -138,8 +138,8 @@ def _overlap_px(setting: Setting) -> int:
 def _tiles(survey: Survey, small: ObjectTable, chosen: PlanOptions) -> list[int]:
     """The sides of tiles, which the largest image exceeds.
 
-    Tiles that the trainer enlarges only repeat pixels, so they are listed only if the small objects
-    are too small in others; and very large ones, if they are large enough in those.
+    Enlarging a tile adds no detail, so tiles under --imgsz are listed only until the small objects
+    are large enough in one; and very large tiles only if they are in those.
     """
     if not isinstance(chosen.tile, str):
         return list(chosen.tile)
@@ -150,10 +150,11 @@ def _tiles(survey: Survey, small: ObjectTable, chosen: PlanOptions) -> list[int]
 
     sides = {chosen.imgsz, *TILES}
     sides.update(side for side in COARSER if enough(side))
-    if enough(chosen.imgsz):
-        sides = {side for side in sides if side >= chosen.imgsz}
-    else:
-        sides.update(FINER)
+    sides = {side for side in sides if side >= chosen.imgsz}
+    for side in FINER:
+        if enough(min(sides)):
+            break
+        sides.add(min(side, chosen.imgsz))
     largest = int(survey.sizes.max(initial=0))
     return sorted(side for side in sides if side < largest)
 

@@ -136,9 +136,9 @@ def _against(report: PlanReport, choice: PlannedSetting) -> Iterator[str]:
         )
     cut = choice.objects - choice.whole
     if cut:
-        text = f"{cut} of all {choice.objects} objects are whole in no tile"
+        text = f"Whole in no tile: {cut} of {choice.objects} objects"
         if choice.longer:
-            text += f", {choice.longer} of them since they are longer than it (--scale 1,0.5 helps)"
-        yield f"{text}; {choice.lost} are in no tile."
+            text += f", {choice.longer} of them longer than a tile (--scale 1,0.5 helps)"
+        yield f"{text}. In no tile at all: {choice.lost}."
     if choice.tile is not None and choice.tile > report.imgsz:
         yield f"The trainer shrinks its tiles to imgsz {report.imgsz}, which takes pixels away."

@@ -47,14 +47,8 @@ def command(
     """
     from tiler.advising import plan
 
-    if plot is not None:
-        from tiler.advising.plotting import require_new
-
-        require_new(plot)
     with progress("counted", quiet or json) as show:
-        report = plan(data, images=images, progress=show, **options)
-    if plot is not None:
-        report.plot(plot)
+        report = plan(data, images=images, plot=plot, progress=show, **options)
     if json:
         emit(report.encoded().decode())
     elif quiet:
@@ -77,6 +71,8 @@ def _summary(report: PlanReport) -> None:
     tell("")
     _sure_overlap(report)
     tell(table(_head(report), _setting_rows(report)))
+    if not all(setting.suits for setting in report.settings):
+        tell(f"✗: below --keep {report.keep:g} or --min-px {report.min_px:g}")
     tell("")
     tell(report.reason)
     for remark in report.remarks:
