@@ -16,10 +16,11 @@ from tiler.advising.report import PlanReport, recommended
 from tiler.advising.settings import SmallObjects, settings
 from tiler.advising.survey import gathered, survey_all
 from tiler.datasets import tasks
+from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
-from tiler.tiling.job import job_of
+from tiler.tiling.job import SplitJob, job_of
 
 __all__ = ["PlanReport", "plan"]
 
@@ -63,13 +64,7 @@ def plan(
     dataset = find(Path(data), folder, chosen)
     task, task_reason = tasks.decide(dataset, chosen.task)
     split = SplitOptions(**{name: getattr(chosen, name) for name in SPLIT_TOO})
-    sources = drawn(dataset.sources, chosen)
-    reading = Reading(job_of(dataset, replace(split, task=task)), chosen, len(sources), progress)
-    survey = gathered(sources, reading.each(survey_all, sources))
-    small = SmallObjects.among(survey.objects.area)
-    compared = settings(survey, survey.objects.take(small.of(survey.objects.area)), chosen)
-    counted = reading.each(partial(count_all, compared, small), survey.sources)
-    report = report_of(dataset, chosen, survey, small, compared, counted)
+    report = _compared(dataset, job_of(dataset, replace(split, task=task)), chosen, progress)
     report.task, report.task_reason = task, task_reason
     report.recommended = recommended(report.settings)
     if report.choice is not None and report.choice.tile is not None:
@@ -79,3 +74,19 @@ def plan(
     if plot is not None:
         plotting.write(report, Path(plot))
     return report
+
+
+def _compared(
+    dataset: Dataset,
+    job: SplitJob,
+    chosen: PlanOptions,
+    progress: Callable[[int, int], None] | None,
+) -> PlanReport:
+    """Read all labels once to know what to compare, and once more to count it."""
+    sources = drawn(dataset.sources, chosen)
+    reading = Reading(job, chosen, len(sources), progress)
+    survey = gathered(sources, reading.each(survey_all, sources))
+    small = SmallObjects.among(survey.objects.area)
+    compared = settings(survey, survey.objects.take(small.of(survey.objects.area)), chosen)
+    counted = reading.each(partial(count_all, compared, small), survey.sources)
+    return report_of(dataset, chosen, survey, small, compared, counted)

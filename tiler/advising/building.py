@@ -9,7 +9,7 @@ import numpy as np
 
 from tiler.advising.counting import CountedSource, SettingCounts
 from tiler.advising.report import ImageNumbers, ObjectSizes, Percentiles, PlannedSetting, PlanReport
-from tiler.advising.settings import Setting, SmallObjects, at_imgsz, required, sure_overlap
+from tiler.advising.settings import Setting, SmallObjects, at_imgsz, guaranteed_overlap, required
 from tiler.advising.survey import ObjectTable, Survey
 from tiler.datasets.dataset import Dataset
 from tiler.geometry import boxes as box
@@ -43,7 +43,7 @@ def report_of(
         small_below=small.below,
         small=len(small_ones.area),
         small_unlabelled=int((~small_ones.labelled).sum()),
-        sure_overlap=sure_overlap(small_ones, chosen.keep),
+        guaranteed_overlap=guaranteed_overlap(small_ones, chosen.keep),
         sizes=_sizes(objects, small),
         classes=_sizes_by_class(dataset, objects, small),
         settings=_planned(survey, small_ones, chosen, compared, counted),

@@ -126,7 +126,7 @@ class PlanReport(msgspec.Struct):
         small_rule: which objects are small, and `small_below` the area, px², that theirs is below.
         small: how many there are; `small_unlabelled` of them get no label even where they are
             whole.
-        sure_overlap: the overlap, px, with which enough of them are whole wherever they lie.
+        guaranteed_overlap: the overlap, px, with which enough of them are whole wherever they lie.
         sizes: of all objects, and of each class.
         settings: what was compared.
         recommended: the place of the recommended setting among them, from 0; None if none suits.
@@ -146,7 +146,7 @@ class PlanReport(msgspec.Struct):
     small_below: float
     small: int
     small_unlabelled: int
-    sure_overlap: int
+    guaranteed_overlap: int
     sizes: ObjectSizes
     classes: dict[str, ObjectSizes]
     settings: list[PlannedSetting]

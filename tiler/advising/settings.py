@@ -91,7 +91,7 @@ def required(keep: float, objects: int) -> int:
     return math.ceil(keep / 100 * objects - 1e-9)
 
 
-def sure_overlap(small: ObjectTable, keep: float) -> int:
+def guaranteed_overlap(small: ObjectTable, keep: float) -> int:
     """The overlap, px, with which `keep` percent of the objects are whole in a tile wherever they
     lie: that part of them is no longer than this.
     """
@@ -166,10 +166,10 @@ def _overlaps(
     if not isinstance(chosen.overlap, str):
         return chosen.overlap
     found = {0.0, USUAL}
-    sure = sure_overlap(small, chosen.keep)
-    if sure <= tile // 2:
-        found.add(float(sure))
-    least = least_overlap(survey, small, tile, chosen.keep, min(sure, tile // 2))
+    guaranteed = guaranteed_overlap(small, chosen.keep)
+    if guaranteed <= tile // 2:
+        found.add(float(guaranteed))
+    least = least_overlap(survey, small, tile, chosen.keep, min(guaranteed, tile // 2))
     if least is not None:
         found.add(float(least))
     return tuple(sorted(found, key=lambda overlap: (overlap_px(overlap, tile), overlap)))

@@ -122,11 +122,11 @@ def _of_small_objects(report: PlanReport) -> Iterator[str]:
 
 
 def _against(report: PlanReport, choice: PlannedSetting) -> Iterator[str]:
-    if report.sure_overlap > choice.overlap_px:
+    if report.guaranteed_overlap > choice.overlap_px:
         yield (
             f"An overlap of {choice.overlap_px} px does for these labels as they lie; to keep "
             f"{report.keep:g} % of such objects whole wherever they lie takes "
-            f"{report.sure_overlap} px."
+            f"{report.guaranteed_overlap} px."
         )
     if choice.background > MANY * choice.tiles:
         share = choice.background / choice.tiles

@@ -69,7 +69,7 @@ def _summary(report: PlanReport) -> None:
     tell("")
     tell(table(SIZES_HEAD, _size_rows(report)))
     tell("")
-    _sure_overlap(report)
+    _guaranteed_overlap(report)
     tell(table(_head(report), _setting_rows(report)))
     if not all(setting.suits for setting in report.settings):
         tell(f"✗: below --keep {report.keep:g} or --min-px {report.min_px:g}")
@@ -102,12 +102,12 @@ def _size_row(name: str, sizes: ObjectSizes) -> list[Any]:
     return [name, sizes.objects, sizes.small, *(f"{length:.1f}" for length in lengths)]
 
 
-def _sure_overlap(report: PlanReport) -> None:
+def _guaranteed_overlap(report: PlanReport) -> None:
     if not report.small:
         return
     tell(
         f"{report.keep:g} % of the {report.small} small objects ({report.small_rule}) are at most "
-        f"{report.sure_overlap} px long:"
+        f"{report.guaranteed_overlap} px long:"
     )
     tell("with this overlap they are whole in a tile wherever they lie.")
     tell("")
