@@ -69,7 +69,7 @@ def test_the_least_overlap_is_enough_and_none_less_is(boxes, tile, keep, data):
 @given(box_arrays(max_size=12), st.sampled_from([50, 80, 100]), st.integers(10, 200))
 def test_the_guaranteed_overlap_keeps_enough_wherever_they_lie(boxes, keep, tile):
     overlap = guaranteed_overlap(table(boxes), keep)
-    assume(overlap < tile)
+    assume(overlap <= tile // 2)
     for shift in (0.0, 0.3, 7.7, 31.9):
         moved = boxes + shift
         size = (SIDE + 32, SIDE + 32)

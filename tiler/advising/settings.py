@@ -143,7 +143,7 @@ def _tiles(survey: Survey, small: ObjectTable, chosen: PlanOptions) -> list[int]
     """
     if not isinstance(chosen.tile, str):
         return list(chosen.tile)
-    median = float(np.median(small.sides)) if len(small.sides) else 0.0
+    median = float(np.median(small.sides)) if len(small.sides) else math.inf
 
     def enough(side: int) -> bool:
         return median * chosen.imgsz / side >= chosen.min_px
