@@ -17,7 +17,7 @@ def test_the_table_the_reason_and_the_command_at_last(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[-1] == f"tiler split {SCENES} --tile 512 --overlap 23"
     assert [line for line in lines if line.endswith("recommended")] == [
-        "512           23     60       0.0 %  15.7  2.1   98.1 %       99.0 %             19.7  "
+        "512          23     60       0.0 %  15.7  2.1   98.1 %       99.0 %             19.7  "
         "recommended"
     ]
     rows = [line for line in lines if line.split()[:1] in (["none"], ["512"], ["640"])]
@@ -64,7 +64,7 @@ def test_a_sample_marks_what_is_scaled(filled, tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["--imgsz", "0"], "--imgsz: expected a whole number of at least 32"),
+        (["--imgsz", "0"], "--imgsz: expected a whole number from 32 to 65500"),
         (["--keep", "101"], "--keep: expected a number from 0 to 100"),
         (["--tile", "640,x"], "--tile: expected auto, or sides of 10 px or more"),
         (["--overlap", "0.2;3"], "--overlap: expected auto, or fractions of the tile below 1"),
