@@ -43,7 +43,9 @@ def reason(report: PlanReport) -> str:
             f"{report.min_px:g} px were asked for."
         )
     suitable = sum(setting.suits for setting in report.settings)
-    pixels = f"{choice.pixels / 1e6:.1f} million"
+    scale = report.images.scale
+    mark = "~" if scale > 1 else ""
+    pixels = f"{mark}{choice.pixels * scale / 1e6:.1f} million"
     return (
         f"{suitable} of the {len(report.settings)} settings keep {report.keep:g} % of the small "
         f"objects whole and show them with a median side of {report.min_px:g} px at imgsz "

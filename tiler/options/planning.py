@@ -63,7 +63,7 @@ class PlanOptions(DatasetOptions):
         "Type of the labels; auto infers it for the whole dataset and reports it.", COMPARED
     )
     sample: int = option(
-        500,
+        1000,
         "Number of images to count on at most, drawn at random; 0 = all.",
         whole(0),
         RUN,
