@@ -16,7 +16,7 @@ from tiler.tiling.planning import draw
 Result = TypeVar("Result")
 
 PASSES = 2  # over the images
-MANY = 50  # images: from so many on, processes are worth their start, since no pixels are read
+MANY = 50  # images: from this number on, processes are worth their start, since no pixels are read
 
 
 def drawn(sources: Sequence[Source], chosen: PlanOptions) -> list[Source]:
