@@ -3,12 +3,25 @@
 import copy
 import json
 import random
+import re
 
 import numpy as np
 import pytest
 
 from tiler.errors import SourceRefused, TilerError
-from tiler.formats import annotated, coco, dataset_yaml, plain_yaml, trainer_rules, yolo
+from tiler.formats import (
+    annotated,
+    annotation_csv,
+    coco,
+    coco_ground_truth,
+    dataset_yaml,
+    dota_labels,
+    labelme,
+    plain_yaml,
+    trainer_rules,
+    voc,
+    yolo,
+)
 from tiler.types import TASKS
 
 pytestmark = pytest.mark.slow
@@ -18,7 +31,7 @@ SPECS = {task: yolo.Spec(task, CLASSES, (4, 3) if task == "pose" else None) for 
 SIZE = (480, 320)
 BATCHES = range(4)
 # mutants: of labels for each task, of the others for each batch
-LABELS, YAMLS, COCOS = 3500, 1500, 750
+LABELS, YAMLS, COCOS, OTHERS = 3500, 1500, 750, 450
 
 SEEDS = {
     "detect": [
@@ -262,6 +275,12 @@ JUNK = [
     [SQUARE],
     HUGE,
     [[[1]]],
+    "0",
+    "often",
+    "[10, 20, 30, 40]",
+    ["10", "20", 30.0, " 40"],
+    [[10, 20], [40, 20], [40, 60]],
+    [{"x": 1, "y": 2}, {"x": 9, "y": "2"}, {"x": 9, "y": 8}],
 ]
 
 
@@ -311,8 +330,13 @@ def test_coco_files(tmp_path, batch):
             coco_mutant(chance) if i % 4 else mutant(json.dumps(COCO_SEED).encode(), chance, BYTES)
         )
         file.write_bytes(data)
-        found = only_promised(lambda: coco.read(file), data)
+        corners = i % 2 == 0
+        found = only_promised(lambda corners=corners: coco.read(file, corners=corners), data)
+        truth = only_promised(lambda: coco_ground_truth.read(file), data)
         file.unlink()
+        if truth is not None:
+            assert np.isfinite(truth.instances.boxes).all(), data
+            assert not [f for f in truth.findings if not str(f).isprintable()], data
         if found is None:
             continue
         assert not [finding for finding in found.findings if not str(finding).isprintable()], data
@@ -332,3 +356,101 @@ def test_coco_files(tmp_path, batch):
                 ), data
                 read += len(instances)
     assert read > COCOS
+
+
+VOC_SEED = (
+    "<annotation><folder>x</folder><filename>a.jpg</filename><size><width>480</width><height>320"
+    "</height><depth>3</depth></size><object><name>car</name><difficult>1</difficult><bndbox><xmin>"
+    "10</xmin><ymin>20.5</ymin><xmax>40</xmax><ymax>60</ymax></bndbox></object><object><name>bus"
+    "</name><robndbox><cx>99</cx><cy>80</cy><w>40</w><h>20</h><angle>0.5</angle></robndbox></object>"
+    "<object><name>car</name><polygon><x1>1</x1><y1>2</y1><x2>30</x2><y2>2</y2><x3>30</x3><y3>40</y3>"
+    "</polygon></object><object><name>car</name><polygon><pt><x>1</x><y>2</y></pt><pt><x>9</x><y>2</y>"
+    "</pt><pt><x>9</x><y>7</y></pt></polygon></object></annotation>"
+)
+MASK = (  # 3 x 2 px, all set
+    "iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAAAAAC4HznGAAAAEElEQVR4nGNkZGBgYmBgAAAAHwAFMx1KnwAAAABJRU5E"
+    "rkJggg=="
+)
+LABELME_SEED = json.dumps(
+    {
+        "version": "5.4.1",
+        "flags": {},
+        "imagePath": "a.jpg",
+        "imageWidth": 480,
+        "imageHeight": 320,
+        "shapes": [
+            {"label": "car", "points": [[9, 2], [50, 80.5]], "shape_type": "rectangle"},
+            {"label": "car", "points": [[0, 0], [40, 0], [40, 20]], "group_id": 1},
+            {"label": "car", "points": [[90, 0], [60, 0], [60, 20]], "group_id": 1},
+            {"label": "bus", "points": [[50, 60], [53, 64]], "shape_type": "circle"},
+            {"label": "bus", "points": [[5, 6], [7, 7]], "shape_type": "mask", "mask": MASK},
+            {"label": "bus", "points": [[5, 6]], "shape_type": "point", "difficult": True},
+        ],
+    }
+)
+DOTA_SEED = (
+    "imagesource:GoogleEarth\ngsd:0.146343\n129.0 105.0 190.0 113.0 186.0 147.0 125.0 139.0 plane "
+    "0\n207 131 230 124 237 149 213 156 small-vehicle 1\n\n1 2 30 2 30 4 1 4 ship\n"
+)
+BOXES_SEED = (
+    "image_path,width,height,xmin,ymin,xmax,ymax,label\na.tif,480,320,5,6,9,8,Tree\nb.tif,,,0,0,1.5,1,"
+    "Bush\na.tif,480,320,50,60,90,80,Tree\nc.tif,9,9,,,,,\n"
+)
+WKT_SEED = (
+    'image_path,label,geometry\na.jpg,Tree,"POLYGON ((0 0, 4 0, 4 2, 0 0))"\nb.jpg,Tree,'
+    '"MULTIPOLYGON (((0 0, 4 0, 4 2, 0 0)), ((9 9, 8 9, 8 8, 9 9)))"\n'
+)
+
+
+def csv_images(data, path):
+    try:
+        return annotation_csv.read(data.decode(), path)
+    except UnicodeDecodeError:
+        return []
+
+
+# what is read: of which texts, and how as a list of images
+FORMATS = {
+    "voc": ([VOC_SEED], lambda *given: [voc.read(*given)]),
+    "labelme": ([LABELME_SEED], lambda *given: [labelme.read(*given)]),
+    "dota": ([DOTA_SEED], lambda *given: [dota_labels.read(*given)]),
+    "csv": ([BOXES_SEED, WKT_SEED], csv_images),
+}
+OTHER_WORDS = [
+    *LABEL_WORDS,
+    *b"< > </ /> & &#0; <!ENTITY <![CDATA[ ]]> \" ' { } [ ] : , null true 10e400 ( ) ((".split(),
+    *b"EMPTY Z ))".split(),
+]
+
+
+def other_mutant(data, chance):
+    """As the first kind, and often one number for another, so that the form stays whole."""
+    if chance.random() < 0.5:
+        parts = re.split(rb"([\d.]+)", data)
+        for _ in range(chance.choice([1, 2, 4])):
+            parts[chance.randrange(1, len(parts), 2)] = chance.choice(NUMBERS.encode().split())
+        return b"".join(parts)
+    return mutant(data, chance, OTHER_WORDS)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_of_other_formats(name, batch):
+    chance = random.Random(f"{name} {batch}")
+    texts, read = FORMATS[name]
+    objects = 0
+    for _ in range(OTHERS):
+        data = other_mutant(chance.choice(texts).encode(), chance)
+        for image in only_promised(lambda data=data: read(data, "a.txt"), data) or ():
+            for annotation in image.annotations:
+                annotation.class_id = 0
+            for task in ("detect", "segment", "obb"):
+                given = (image.annotations, SPECS[task], image.file, image.size)
+                instances, ignored, findings = only_promised(
+                    lambda given=given: annotated.instances(*given), data
+                )
+                assert_sound(instances, [*image.findings, *findings], data)
+                assert np.isfinite(ignored.coords).all(), data
+                assert len(instances) + len(ignored) + len(findings) == len(image.annotations), data
+                objects += len(instances)
+    assert objects > OTHERS

@@ -22,7 +22,7 @@ from tiler.options import (
     ScoreOptions,
     SplitOptions,
 )
-from tiler.options.fields import option_fields
+from tiler.options.fields import flag_name, option_fields
 from tiler.options.scoring import PROTOCOLS
 from tiler.options.values import BINS
 from tiler.scoring import card
@@ -50,7 +50,15 @@ GOOD = {
     "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
     "truncated": [(way, way, way) for way in ("drop", "keep", "mask", "skip-tile")],
     "rescue": [("true", True, True), ("no", False, False), ("ON", 1, True), ("0", 0, False)],
-    "ignored": [(way, way, way) for way in ("mask", "skip")],
+    "as_split": [(split, split, split) for split in ("auto", "train", "val", "test")],
+    "ignored": [(way, way, way) for way in ("auto", "mask", "skip", "objects")],
+    "frame": [(frame, frame, frame) for frame in ("auto", "stored", "upright")],
+    "bbox": [(form, form, form) for form in ("auto", "xywh", "xyxy")],
+    "labels": [("trees.gpkg", " trees.gpkg", "trees.gpkg"), ("", "", "")],
+    "class_field": [("species", "species ", "species")],
+    "layer": [("2024", 2024, "2024")],
+    "point_size": [("0", 0, 0), ("12.5", 12.5, 12.5)],
+    "unlabelled": [("true", True, True), ("no", False, False), ("on", 1, True)],
     "obb": [(way, way, way) for way in ("aligned", "minrect", "full")],
     "parts": [(way, way, way) for way in ("separate", "bridge", "largest")],
     "background": [("all", "all", "all"), ("none", "none", "none"), ("0.5", 0.5, 0.5), ("2", 2, 2)],
@@ -59,10 +67,21 @@ GOOD = {
         ("12345678901", 12345678901, 12345678901),
         ("9007199254740993", 2**53 + 1, 2**53 + 1),
     ],
+    "min_data": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
     "format": [(form, form, form) for form in ("same", "jpg", "png", "webp", "tif")],
     "quality": [("1", 1, 1), ("100", 100.0, 100)],
     "jpeg": [(way, way, way) for way in ("encode", "keep")],
     "stretch": [(way, way, way) for way in ("none", "minmax", "percentile")],
+    "nodata": [
+        ("auto", "auto", "auto"),
+        ("none", "none", "none"),
+        ("-9999", -9999, "-9999"),
+        ("0", 0.0, "0"),
+        ("nan", math.nan, "nan"),
+        ("9223372036854775807", 2**63 - 1, "9223372036854775807"),
+        ("-3.4028234663852886e+38", -3.4028234663852886e38, "-3.4028234663852886e+38"),
+        ("0.5", 0.5, "0.5"),
+    ],
     "max_pixels": [
         ("1", 1, 1),
         ("4000000000", 4_000_000_000, 4_000_000_000),
@@ -114,15 +133,25 @@ BAD = {
     "min_size": ["-1", "nan", "inf", "x", None, True],
     "truncated": ["dorp", "", None],
     "rescue": ["maybe", "", None, 2, "y", []],
+    "as_split": ["valid", "", None],
     "ignored": ["drop", None],
+    "frame": ["turned", "", None],
+    "bbox": ["cxcywh", "", None],
+    "labels": [],
+    "class_field": [],
+    "layer": [],
+    "point_size": ["-1", "nan", "x", None, True],
+    "unlabelled": ["maybe", "", None, 2],
     "obb": [None],
     "parts": ["bridged", None],
     "background": ["-1", "some", "nan", "inf", None, True, []],
     "seed": ["-1", "1.5", "x", None, True, "1e3", math.inf],
+    "min_data": ["-0.1", "1.1", "nan", "x", None, True],
     "format": ["jpeg", ".png", None],
     "quality": ["0", "101", "95.5", None, "high"],
     "jpeg": ["lossless", "", None],
     "stretch": ["max", "", None],
+    "nodata": ["", "black", None, True, [], "1;2"],
     "max_pixels": ["0", "-1", "many", None, "1e6"],
 }
 
@@ -138,7 +167,7 @@ def test_an_option_as_text_and_as_a_value(name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_wrong_value_is_refused_by_name_with_what_is_expected(name):
-    shown = f"--{name.replace('_', '-')}: expected "
+    shown = f"{flag_name(name)}: expected "
     for value in BAD[name]:
         with pytest.raises(TilerError) as error:
             SplitOptions.of({name: value})
@@ -267,7 +296,7 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
     assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
-    assert [(f.name, f.default, f.metadata) for f in predictions[:4]] == [
+    assert [(f.name, f.default, f.metadata) for f in predictions[-4:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):

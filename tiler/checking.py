@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from tiler.datasets import labels, tasks
+from tiler.datasets import ignoring, labels, tasks, unlabelled
 from tiler.datasets.dataset import Dataset, Source, label_path
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
@@ -22,6 +22,7 @@ from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
+from tiler.options.values import optional_path, path
 from tiler.run import workers
 from tiler.run.rejecting import refusal
 from tiler.types import Task
@@ -102,10 +103,14 @@ def check(
         TilerError: the dataset cannot be read at all.
     """
     chosen = CheckOptions.of(options)
-    dataset = find(Path(data), None if images is None else Path(images), chosen)
+    chosen.require_in_effect()
+    dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
+    ignoring.decide(dataset, chosen.ignored)
     findings = list(dataset.findings)
+    if not chosen.unlabelled:
+        findings += unlabelled.findings(dataset)
     total = len(dataset.sources)
     rows = 0
     for done, checked in enumerate(_checked(job, dataset.sources, chosen.workers), 1):
@@ -220,6 +225,8 @@ def _manifest(root: Path) -> list[Finding]:
         return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
     missing = {finding.path for finding in findings}
     for source in sources:
+        if not source.split:
+            continue  # images without labels
         for tile in source.tiles:
             stem = f"labels/{source.split}/{tile.name}"
             if stem not in missing:

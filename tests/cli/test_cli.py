@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT, Dataset, picture, tree
 from tiler.options import CheckOptions, RunOptions, SplitOptions
-from tiler.options.fields import option_fields
+from tiler.options.fields import flag_name, option_fields
 
 TILER = [sys.executable, "-m", "tiler"]
 
@@ -75,7 +75,7 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         (["split", "data", "--edge", "shft"], "did you mean 'shift'?"),
         (["split", "data", "--task", "pose"], "--task pose needs kpt_shape"),
         (["split", "data", "--out", "data/images/train"], "it holds the source"),
-        (["split", "data", "--images", "x"], "--images goes with a COCO JSON"),
+        (["split", "data", "--images", "x"], "--images goes with annotations"),
         (["split", "data", "--config", "bad.yaml"], "unknown option 'tiel'; did you mean 'tile'?"),
         (
             ["split", "data", "--backend", "ray"],
@@ -308,7 +308,7 @@ def test_help_names_every_option(command, classes):
     shown = run(command, "--help", env={"COLUMNS": "200", "TERM": "dumb"}).stdout
     for cls in classes:
         for field in option_fields(cls):
-            assert f"--{field.name.replace('_', '-')}" in shown
+            assert flag_name(field.name) in shown
 
 
 # --- check

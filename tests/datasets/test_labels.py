@@ -222,8 +222,8 @@ def test_a_file_of_rows_past_the_frame_is_not_parsed_for_each(monkeypatch):
 # COCO
 
 
-def entry(annotations, **given):
-    image = AnnotatedImage("a.jpg", **({"size": (100, 80), "file": "f.json", "id": 1} | given))
+def entry(annotations, declared=(100, 80), **given):
+    image = AnnotatedImage("a.jpg", declared, file="f.json", id=1, **given)
     image.annotations = [
         Annotation(image_id=1, category_id=7, class_id=0, index=i, **a)
         for i, a in enumerate(annotations)
@@ -249,6 +249,13 @@ def test_coco_annotations_are_read_cut_and_counted():
     assert found.refused == 2
 
 
+def test_objects_reach_past_a_cropped_image_without_a_word():
+    boxes = [[10, 10, 20, 20], [90, 10, 20, 20]]
+    found = read_coco([{"id": 40 + i, "bbox": box} for i, box in enumerate(boxes)], cropped=True)
+    assert found.instances.boxes.tolist() == [[10, 10, 30, 30], [90, 10, 100, 30]]
+    assert (found.findings, found.refused) == ([], 0)
+
+
 def test_coco_crowds_are_regions_and_a_note():
     found = read_coco([{"id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 1}, {"id": 2, "bbox": [1, 1, 5]}])
     assert (len(found.instances), len(found.ignored), found.refused) == (0, 1, 1)
@@ -263,12 +270,34 @@ def test_a_coco_image_of_bad_annotations_only_is_not_background():
         labels.require_usable(read_coco([{"id": 9, "bbox": [1, 1, 0, 5]}]), "f.json")
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 100), (100, 81), (None, None), ("100", "80")])
+@pytest.mark.parametrize(("width", "height"), [(80, 100), (100, 81), (1, 1)])
 def test_annotations_for_an_image_of_another_size_are_rejected(width, height):
     with pytest.raises(SourceRefused) as refused:
-        read_coco([], width=width, height=height)
+        read_coco([], size=(100, 80), declared=(width, height))
     assert (refused.value.code, refused.value.path) == ("L03", "a.jpg")
     assert str(refused.value) == f"declared as {width} x {height} px, the image is 100 x 80"
+
+
+def test_annotations_of_an_image_whose_size_is_not_declared_are_read():
+    found = read_coco([{"id": 1, "bbox": [1, 1, 5, 5]}], declared=None)
+    assert found.instances.boxes.tolist() == [[1, 1, 6, 6]]
+
+
+def test_an_image_without_annotations_is_no_background_while_others_fit_no_image():
+    with pytest.raises(SourceRefused, match="3 annotations fit no image; not cut as background"):
+        read_coco([], doubt="has no annotations, while 3 annotations fit no image")
+    assert len(read_coco([{"bbox": [1, 1, 5, 5]}], doubt="a reason").instances) == 1
+
+
+def test_what_is_noticed_about_a_row_has_its_line():
+    boxes = [[1, 1, 0, 5], [200, 0, 5, 5], [90, 10, 20, 20]]
+    rows = [{"bbox": box, "line": 7 + i, "kind": "object"} for i, box in enumerate(boxes)]
+    found = read_coco(rows)
+    assert said(found) == [
+        "f.json:7: L06 the object: bbox is 0 x 5, expected more than 0",
+        "f.json:8: L05 the object lies outside the image",
+        "f.json:9: L08 the object reaches 10.0 px past the frame; cut there",
+    ]
 
 
 def test_a_mask_made_for_an_image_of_another_size_is_rejected():
@@ -289,4 +318,5 @@ def test_a_mask_made_for_an_image_of_another_size_is_rejected():
 def test_the_words_of_a_coco_entry_change_with_its_annotations():
     given = [labels.label_file(None, entry([{"bbox": [1, 1, 5, 5]}] * n)) for n in (0, 1, 1)]
     assert given[0].words() != given[1].words() == given[2].words()
-    assert given[1].lines() is None
+    by_hand = labels.label_file(None, entry([{"bbox": [1, 1, 5, 5], "difficult": True}]))
+    assert by_hand.words() != given[1].words()

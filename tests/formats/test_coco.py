@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import quick, simple_rings
 from tiler.errors import TilerError
-from tiler.formats import annotated, coco
+from tiler.formats import annotated, coco, coco_ground_truth
 from tiler.formats.yolo import Spec
 
 DETECT, SEGMENT, OBB = (Spec(task, 2) for task in ("detect", "segment", "obb"))
@@ -207,7 +207,7 @@ def test_keypoints(file):
         [1, 2, 2],
         [1, 2, 2, 3],
         [1, 2, 2] * 3,
-        [1, 2, 2, 3, 4, "2"],
+        [1, 2, 2, 3, 4, "2 or so"],
         {"a": 1},
         [[1, 2, 2], [3, 4, 2]],
     ],
@@ -225,7 +225,8 @@ def test_the_task_follows_the_annotations(file):
     crowd = annotation(iscrowd=1)
 
     def task(*annotations):
-        return read(file, content(annotations)).task
+        objects = read(file, content(annotations)).images[0].annotations
+        return annotated.task_of(a for a in objects if not a.ignored)[0]
 
     assert (
         task()
@@ -237,8 +238,28 @@ def test_the_task_follows_the_annotations(file):
     )
     assert task(outline) == task(outline, box) == task(outline, crowd) == "segment"
     assert task(annotation(segmentation={"size": [80, 100], "counts": [8000]})) == "segment"
-    assert task(annotation(keypoints=[1, 2, 2]), outline) == "pose"
     assert task(outline | {"keypoints": []}) == "segment"
+    assert task(*[outline] * 19, annotation()) == "segment"  # one without does not decide
+    empty = [annotation(segmentation=given) for given in ([], [[]], {}, "", "[]", None)]
+    assert task(*[outline] * 7, *empty) == "segment"
+    assert task(*empty) == task(*empty, outline) == "detect"
+
+
+def keypoints_read(file, *lists):
+    """kpt_shape and the findings of annotations with these keypoints."""
+    found = read(file, content([annotation(keypoints=each) for each in lists]))
+    return found.kpt_shape, [str(finding) for finding in found.findings]
+
+
+def test_keypoints_of_a_minority_make_no_pose_set_and_are_told(file):
+    said = "instances.json: L16 keypoints of 1 of 3 annotations are left out"
+    assert keypoints_read(file, [1, 2, 2], None, []) == (None, [said])
+    assert keypoints_read(file, [1, 2, 2], None) == ((1, 3), [])
+
+
+@pytest.mark.parametrize("keypoints", [[0, 0, 0], [], None, ["0", 0.0, 0]])
+def test_keypoints_without_any_place_are_none(file, keypoints):
+    assert keypoints_read(file, keypoints, keypoints) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +279,11 @@ def test_the_number_of_keypoints(file, listed, expected):
 
 
 @pytest.mark.parametrize(
-    "mark", [{"iscrowd": 1}, {"ignore": 1}, {"iscrowd": True}, {"iscrowd": 0, "ignore": 1}]
+    "mark",
+    [
+        *({"iscrowd": value} for value in (1, True, 1.0, "1", "true", "YES", 2)),
+        *({"iscrowd": 0, "ignore": value} for value in (1, "1")),
+    ],
 )
 def test_crowds_are_regions_to_be_ignored_and_no_objects(file, mark):
     mask = {"size": [80, 100], "counts": [5, 10, 7985]}
@@ -272,7 +297,11 @@ def test_crowds_are_regions_to_be_ignored_and_no_objects(file, mark):
 
 
 @pytest.mark.parametrize(
-    "mark", [{"iscrowd": 0}, {"iscrowd": None}, {"ignore": 0}, {"iscrowd": False}]
+    "mark",
+    [
+        *({"iscrowd": value} for value in (0, None, False, 0.0, "0", "0.0", "", "false", "No")),
+        *({"ignore": value} for value in (0, "0", "")),
+    ],
 )
 def test_what_is_no_crowd_is_an_object(file, mark):
     found, ignored, _ = objects(file, [annotation(**mark)])
@@ -288,12 +317,16 @@ def test_only_crowds_are_no_objects_and_no_fault(file):
 # Invalid annotations: each is reported with its id
 
 BAD = {
-    "no bbox": ({"bbox": None}, "L03"),
+    "no bbox": ({"bbox": None, "segmentation": None}, "L03"),
     "three values": ({"bbox": [1, 2, 3]}, "L03"),
     "five values": ({"bbox": [1, 2, 3, 4, 5]}, "L03"),
     "a mapping": ({"bbox": {"x": 1}}, "L03"),
     "a text": ({"bbox": "1 2 3 4"}, "L03"),
-    "a text in it": ({"bbox": [1, 2, "3", 4]}, "L02"),
+    "a text in it": ({"bbox": [1, 2, "3 px", 4]}, "L02"),
+    "a number of underscores": ({"bbox": [1, 2, "3_0", 4]}, "L02"),
+    "a crowd of a word": ({"iscrowd": "often"}, "L03"),
+    "a crowd of a list": ({"iscrowd": [0]}, "L03"),
+    "ignored by a mapping": ({"ignore": {"by": "all"}}, "L03"),
     "a null in it": ({"bbox": [1, 2, None, 4]}, "L02"),
     "a truth in it": ({"bbox": [1, 2, True, 4]}, "L02"),
     "a list in it": ({"bbox": [[1, 2], [3, 4]]}, "L03 L02"),
@@ -309,7 +342,12 @@ BAD = {
     "two points": ({"segmentation": [[1, 2, 3, 4]]}, "L03"),
     "an odd number of values": ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "L03"),
     "an empty part": ({"segmentation": [SQUARE, []]}, "L03"),
-    "points as pairs": ({"segmentation": [[[1, 2], [3, 4], [5, 9]]]}, "L02"),
+    "two rings of pairs": (
+        {"segmentation": [[[1, 2], [3, 4], [5, 9]], [[1, 2], [3, 4], [5, 9]]]},
+        "L02",
+    ),
+    "pairs of other things": ({"segmentation": [[[1, 2], [3, "x"], [5, 9]]]}, "L02"),
+    "two pairs": ({"segmentation": [[1, 2], [3, 4]]}, "L03"),
     "a flat polygon": ({"segmentation": SQUARE}, "L03"),
     "a text for polygons": ({"segmentation": "1 2 3"}, "L03"),
     "a number for polygons": ({"segmentation": 5}, "L03"),
@@ -388,21 +426,32 @@ def test_annotations_go_to_their_images_in_the_order_of_the_file(file):
 
 
 def test_an_image_listed_twice_counts_once(file):
-    images = [image(), image(file_name="b.jpg"), image(id=2)]
-    found = read(file, content([annotation(), annotation(id=2, image_id=2)], images))
+    found = read(
+        file, content([annotation(), annotation(id=2, image_id=2)], [image(), image(id=2)])
+    )
     assert [p.file_name for p in found.images] == ["a.jpg"]
     assert [str(f) for f in found.findings] == [
-        "instances.json: P05 image 1: b.jpg is listed twice; the first entry counts",
         "instances.json: P05 image 2: a.jpg is listed twice; the first entry counts",
-        "instances.json: L03 annotation 2: no image has image_id 2",
+        "instances.json: L03 annotation 2: no image has image_id 2; ids of images are 1",
     ]
 
 
-@pytest.mark.parametrize("image_id", [None, 5, "1", [1], {"a": 1}, 1.5])
+@pytest.mark.parametrize("id", [1, "1", 1.0])
+def test_annotations_of_two_images_with_one_id_are_given_to_neither(file, id):
+    images = [image(), image(id=id, file_name="b.jpg"), image(id=3, file_name="c.jpg")]
+    found = read(file, content([annotation(), annotation(id=2, image_id=3)], images))
+    assert [(p.file_name, len(p.annotations)) for p in found.images] == [("c.jpg", 1)]
+    assert [f.code for f in found.findings] == ["I01", "L03"]
+    assert "b.jpg has the id of a.jpg; neither is used" in found.findings[0].message
+
+
+@pytest.mark.parametrize("image_id", [None, 5, "01", "b.jpg", [1], {"a": 1}, 1.5, True])
 def test_an_annotation_of_no_image_is_reported(file, image_id):
     found = read(file, content([annotation(id=8, image_id=image_id)]))
     assert [f.code for f in found.findings] == ["L03"]
     assert found.findings[0].message.startswith("annotation 8: no image has image_id ")
+    assert found.findings[0].message.endswith("; ids of images are 1")
+    assert found.images[0].doubt == "has no annotations, while 1 annotations fit no image"
     assert found.images[0].annotations == []
 
 
@@ -440,15 +489,19 @@ def test_classes_follow_the_rising_ids(file):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([], "expected categories with different ids, got []"),
+        ([], "expected categories, found none"),
         (
             [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}],
-            "expected categories with different ids, got [1, 1]",
+            "expected categories with different ids, two have 1",
         ),
-        ([{"id": "1", "name": "a"}], "a category has a whole-number id and a name, got '1', 'a'"),
-        ([{"id": 1}], "a category has a whole-number id and a name, got 1, None"),
-        ([{"name": "a"}], "a category has a whole-number id and a name, got None, 'a'"),
-        ([{"id": 1.5, "name": "a"}], "a category has a whole-number id and a name, got 1.5, 'a'"),
+        (
+            [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}],
+            "expected categories with different ids, two have 1",
+        ),
+        ([{"id": 1}], "a category has an id and a name, got 1, None"),
+        ([{"name": "a"}], "a category has an id and a name, got None, 'a'"),
+        ([{"id": 1.5, "name": "a"}], "a category has an id and a name, got 1.5, 'a'"),
+        ([{"id": True, "name": "a"}], "a category has an id and a name, got True, 'a'"),
     ],
 )
 def test_categories_that_are_invalid(file, categories, message):
@@ -497,12 +550,40 @@ def test_a_file_that_is_not_coco_instances_is_an_error_in_one_line(file, given):
     assert refusal(file, given).startswith("not COCO instances JSON: ")
 
 
+def test_keys_that_are_nearly_cocos_are_taken_and_told(file):
+    given = content([annotation()])
+    plain = read(file, given)
+    given["annotation"] = given.pop("annotations")
+    given["images"] = [image(filename="a.jpg") | {"file_name": None}]
+    found = read(file, given)
+    assert found.images[0].annotations == plain.images[0].annotations != []
+    assert [str(f) for f in found.findings] == [
+        "instances.json: Y07 takes annotation for annotations",
+        "instances.json: Y07 takes filename for file_name in 1 of 1 images",
+    ]
+
+
 def test_misspelt_keys_are_guessed(file):
     given = content()
-    given["annotation"] = given.pop("annotations")
-    assert refusal(file, given).endswith(
-        "missing required field `annotations`; for annotations, did you mean 'annotation'?"
+    given["anotations"] = given.pop("annotations")
+    assert refusal(file, given) == (
+        "not COCO instances JSON: expected the keys images, annotations, categories; found "
+        "'images', 'categories', 'anotations'; for annotations, did you mean 'anotations'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "found"), [("image_id", "imageid"), ("category_id", "category"), ("bbox", "box")]
+)
+def test_keys_that_no_annotation_has_are_named_beside_those_found(file, key, found):
+    given = [annotation(id=i) for i in range(3)]
+    for each in given:
+        each[found] = each.pop(key)
+    message = refusal(file, content(given))
+    assert message.startswith(f"no annotation has {key}; their keys are ")
+    assert f"'{found}'" in message
+    with pytest.raises(TilerError, match=f"no annotation has {key}; their keys"):
+        coco_ground_truth.read(file)
 
 
 def test_a_byte_order_mark_and_unknown_keys_are_no_matter(file):
@@ -520,6 +601,34 @@ def test_no_such_file(tmp_path):
         coco.read(tmp_path)
 
 
-def test_an_image_knows_its_size(file):
-    image = read(file, content()).images[0]
-    assert (image.id, image.file_name, image.width, image.height) == (1, "a.jpg", 100, 80)
+SIZES = [
+    ((100, 80), (100, 80)),
+    (("100", "80"), (100, 80)),
+    ((100.0, " 80 "), (100, 80)),
+    ((None, 80), None),
+    ((100, 0), None),
+    ((100.5, 80), None),
+    ((True, 80), None),
+    (("wide", 80), None),
+    (([100], {}), None),
+    ((10**400, 1e300), None),
+]
+
+
+@pytest.mark.parametrize(("given", "size"), SIZES)
+def test_an_image_knows_its_size(file, given, size):
+    found = read(file, content(images=[image(width=given[0], height=given[1])])).images[0]
+    assert (found.id, found.file_name, found.size, found.file) == (1, "a.jpg", size, file.name)
+
+
+def test_two_corners_become_a_size(file):
+    boxes = [[10, 20, 40, 60], "[10, 20, 40, 60]", ["10", 20, 40, 60.0], [9, 9, 9, 12], [1, 2, 3]]
+    given = content([annotation(id=i, bbox=box) for i, box in enumerate(boxes)])
+    given["annotations"].append(annotation(id=5, bbox=None, segmentation=[SQUARE]))
+    file.unlink(missing_ok=True)
+    file.write_text(json.dumps(given))
+    found = coco.read(file, corners=True)
+    objects, _, findings = annotated.instances(found.images[0].annotations, DETECT, "f.json")
+    assert objects.row.tolist() == [0, 1, 2, 5]
+    assert objects.boxes.tolist() == [[10, 20, 40, 60]] * 4
+    assert [f.code for f in findings] == ["L06", "L03"]

@@ -14,7 +14,7 @@ from tests.conftest import SHARED, needs_shared
 from tests.formats.test_coco import SQUARE, annotation, content, image
 from tests.strategies import quick
 from tiler.errors import TilerError
-from tiler.formats import coco, coco_ground_truth
+from tiler.formats import annotated, coco, coco_ground_truth
 
 SCORE = SHARED / "oracles" / "score"
 INSTANCES = SHARED / "data/preds/cocoapi_fakebbox100/instances_val2014_100.json"
@@ -46,6 +46,15 @@ def as_pycocotools_reads(file):
         [a for id in places for a in oracle.loadAnns(oracle.getAnnIds(imgIds=[id]))],
         places,
     )
+
+
+def task_of_split(file):
+    """What splitting makes of the objects, in the words of score, which has no OBB."""
+    content = coco.read(file)
+    if content.kpt_shape is not None:
+        return "pose"
+    objects = [a for image in content.images for a in image.annotations if not a.ignored]
+    return annotated.task_of(objects)[0].replace("obb", "segment")
 
 
 @needs_shared
@@ -85,7 +94,7 @@ def test_real_files_as_pycocotools_reads_them(path):
     ]
     file = json.loads(path.read_text())["annotations"]
     assert [file[row]["id"] for row in truth.instances.row] == [a["id"] for a in annotations]
-    assert truth.task == coco.read(path).task == ("segment" if path == INSTANCES else "detect")
+    assert truth.task == task_of_split(path) == ("segment" if path == INSTANCES else "detect")
     if truth.segmentations is not None:
         assert truth.segmentations == [a["segmentation"] for a in annotations]
         assert any(isinstance(given, dict) for given in truth.segmentations)
@@ -168,13 +177,17 @@ def test_images(file):
     "bad, code, said",
     [
         ({"image_id": 2}, "L03", "no image has image_id 2"),
-        ({"image_id": "1"}, "L03", "no image has image_id '1'"),
+        ({"image_id": "a.jpg"}, "L03", "no image has image_id 'a.jpg'; ids of images are 1"),
+        ({"image_id": "01"}, "L03", "no image has image_id '01'"),
         ({"image_id": []}, "L03", "no image has image_id []"),
         ({"category_id": 8}, "L04", "no category has id 8"),
         ({"category_id": None}, "L04", "no category has id None"),
         ({"bbox": None}, "L03", "bbox is a list of numbers, got None"),
         ({"bbox": [1, 2, 3]}, "L03", "bbox is [x, y, width, height], got 3 values"),
-        ({"bbox": [1, 2, 3, "4"]}, "L02", "bbox is a list of numbers, got [1, 2, 3, '4']"),
+        ({"bbox": [1, 2, 3, "4 px"]}, "L02", "bbox is a list of numbers, got [1, 2, 3, '4 px']"),
+        ({"bbox": "1 2 3 4"}, "L03", "bbox is a list of numbers, got '1 2 3 4'"),
+        ({"iscrowd": "often"}, "L03", "iscrowd is 'often', expected 0 or 1"),
+        ({"ignore": [1]}, "L03", "ignore is [1], expected 0 or 1"),
         ({"bbox": [1, 2, 3, 1e9]}, "L02", "expected finite pixels"),
         ({"bbox": [1, 2, 3, 10**400]}, "L02", "expected finite pixels"),
         ({"bbox": {}}, "L03", "bbox is a list of numbers, got {}"),
@@ -222,13 +235,16 @@ def test_outlines_of_segment(file):
         [[SQUARE], [SQUARE]],
         [[SQUARE], None],
         [[[10, 20, 40, 20, 40, 60]], []],
+        [[[10, 20, 40, 20, 40, 60]], [[]], {}, ""],
+        [[[[10, 20], [40, 20], [40, 60]]]],
+        [[[20, 10, 40, 30, 30, 40, 10, 20]]],
         [{}, [[10, 20, 40, 20, 40, 60]]],
         [None],
     ],
 )
 def test_the_task_is_the_one_that_splitting_sees(file, segmentations):
     truth = of(file, *(annotation(segmentation=given) for given in segmentations))
-    assert truth.task == coco.read(file).task
+    assert truth.task == task_of_split(file)
 
 
 def test_keypoints(file):
@@ -292,3 +308,15 @@ def test_errors_are_those_of_reading_labels(file, text):
     assert str(of_truth.value) == str(of_labels.value) and str(file) in str(of_truth.value)
     with pytest.raises(TilerError, match="cannot be read"):
         coco_ground_truth.read(file.parent / "nowhere.json")
+
+
+@pytest.mark.parametrize("task", ["auto", "detect", "segment"])
+def test_an_outline_that_is_not_utf8_is_reported(file, task):
+    mask = annotation(id=8, segmentation={"size": [80, 100], "counts": "0~"})
+    data = json.dumps(content([annotation(segmentation=[SQUARE]), mask])).encode()
+    truth = read(file, data.replace(b"0~", b"0\xe9"), task)
+    messages = [str(finding) for finding in truth.findings]
+    if truth.task == "segment":
+        assert len(messages) == 1 and "annotation 8: segmentation: expected polygons" in messages[0]
+    else:
+        assert messages == [] and len(truth.instances) == 2

@@ -236,7 +236,7 @@ def test_masks_of_all_kinds_are_those_of_pycocotools(many):
         (None, "expected polygons or a mask, got None"),
         ([], "expected polygons or a mask, got []"),
         ([0, 0, 4, 0, 4, 4], "a polygon is a list of numbers, got 0"),
-        ([[0, 0, 4, 0, 4, "4"]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, '4']"),
+        ([[0, 0, 4, 0, 4, "x"]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, 'x']"),
         ([[0, 0, 4, 0, 4, True]], "a polygon is a list of numbers, got [0, 0, 4, 0, 4, True]"),
         (
             [[0, 0, 4, 0, 4, float("nan")]],

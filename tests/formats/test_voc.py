@@ -29,7 +29,53 @@ def test_a_box_a_difficult_one_and_the_declared_size():
     image = voc.read(document(BOX, BOX + "<difficult>1</difficult>", head=head), "a.xml")
     assert (image.file_name, image.size, image.findings) == ("a.jpg", (400, 300), [])
     assert [a.bbox for a in image.annotations] == [[5, 6.5, 4, 1.5]] * 2
+    assert [a.difficult for a in image.annotations] == [False, True]
     assert [a.ignored for a in image.annotations] == [False, True]
+    assert [a.name for a in image.annotations] == ["object 1", "object 2"]
+    assert image.file == "a.xml"
+
+
+@pytest.mark.parametrize(
+    ("word", "difficult"), [("0", False), ("", False), ("1", True), ("true", True), ("1.0", True)]
+)
+def test_difficult_objects(word, difficult):
+    image = voc.read(document(BOX + f"<difficult>{word}</difficult>"), "a.xml")
+    assert [a.difficult for a in image.annotations] == [difficult]
+    assert [a.iscrowd or a.ignore for a in image.annotations] == [0]
+
+
+@pytest.mark.parametrize(
+    ("sides", "size"),
+    [
+        ("<width>400.0</width><height> 300 </height>", (400, 300)),
+        ("<width>0</width><height>0</height>", None),
+        ("<width>400</width>", None),
+        ("<width>400.5</width><height>300</height>", None),
+        ("<width>1e400</width><height>nan</height>", None),
+        ("", None),
+    ],
+)
+def test_the_declared_size(sides, size):
+    assert voc.read(document(BOX, head=f"<size>{sides}</size>"), "a.xml").size == size
+
+
+def test_an_empty_element_is_none_and_deleted_objects_are_no_objects():
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((1, 2), (3, 2), (3, 4)))
+    outline = f"<polygon>{points}</polygon>"
+    image = voc.read(
+        document(
+            "<bndbox/>" + outline, BOX + "<polygon/><robndbox/>", BOX + "<deleted>1</deleted>"
+        ),
+        "a.xml",
+    )
+    assert image.findings == []
+    assert [a.boxed for a in image.annotations] == [False, True]
+    assert [a.outlined for a in image.annotations] == [True, False]
+
+
+def test_parts_of_an_object_are_no_objects():
+    part = "<part><name>head</name>" + BOX + "</part>"
+    assert [a.category_id for a in voc.read(document(part + BOX), "a.xml").annotations] == ["car"]
 
 
 def test_polygons_of_both_kinds():
@@ -60,6 +106,8 @@ def test_a_rotated_box_has_its_sides_and_angle(angle, width, height):
         ("<bndbox><xmin>1</xmin></bndbox>", "L02"),
         (BOX.replace("9", "nan"), "L02"),
         (BOX.replace("9", "wide"), "L02"),
+        ("<bndbox/><polygon/>", "L03"),
+        (BOX + "<difficult>very</difficult>", "L03"),
         ("<robndbox><cx>1</cx></robndbox>", "L02"),
     ],
 )

@@ -512,3 +512,9 @@ def test_many_rings_fill_the_same_two_by_two(rings, times):
     expected = reduce(shapely.symmetric_difference, Rings.of([[ring] for ring in moved]).geometry())
     assert got.is_valid
     assert shapely.area(shapely.symmetric_difference(got, expected)) <= 1e-6
+
+
+def test_the_rectangle_around_points_that_float32_cannot_tell_apart():
+    (quad,) = polygons.smallest_rectangles(np.array([[[0, 0], [4, 0], [4, 1e-300]]]))
+    np.testing.assert_allclose(quad.min(axis=0), [0, 0], atol=1e-9)
+    np.testing.assert_allclose(quad.max(axis=0), [4, 0], atol=1e-9)

@@ -726,7 +726,7 @@ def test_crowds_are_painted_where_they_are_though_a_side_is_raised_to_ten_pixels
     crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 800, 100, 200], "iscrowd": 1}
     content = {
         "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 2000}],
-        "annotations": [crowd],
+        "annotations": [crowd, {**crowd, "id": 3, "bbox": [0, 1900, 90, 90], "iscrowd": 0}],
     }
     (tmp_path / "t.json").write_text(
         json.dumps({**content, "categories": [{"id": 1, "name": "a"}]})
@@ -827,6 +827,7 @@ def test_a_coco_set_of_one_split_makes_a_dataset_that_loads(filled, tmp_path, na
         out=tmp_path / "out",
         tile=128,
         workers=1,
+        unlabelled=True,
     )
     yaml_text = yaml.safe_load((tmp_path / "out/dataset.yaml").read_text())
     assert {yaml_text["train"], yaml_text["val"]} == {f"images/{where}"}

@@ -78,7 +78,7 @@ def shown_path(path: str, root: str) -> str:
     full = os.path.join(root, path) if path else root
     relative = os.path.relpath(full)
     if relative.startswith(".."):
-        return full
+        return os.path.normpath(full)
     return relative
 
 

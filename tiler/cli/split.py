@@ -25,6 +25,7 @@ from tiler.options.values import YES
 if TYPE_CHECKING:
     from tiler.splitting import SplitReport
 
+MANY = 20  # of so many tiles, one of a single value is worth a word
 LISTED = 5  # lost objects printed; all of them are in the report
 
 Out = Annotated[
@@ -109,7 +110,7 @@ def _rows(report: SplitReport) -> list[list[Any]]:
         sources = f"{counts.sources}"
         if counts.refused:
             sources += f" ({counts.refused} rejected)"
-        row = [name, sources, counts.tiles, counts.background]
+        row = [name or "images", sources, counts.tiles, counts.background]
         row += [objects.objects, objects.whole, objects.truncated, objects.lost]
         for size in ("small", "medium", "large"):
             before = getattr(objects.before, size)
@@ -133,8 +134,17 @@ def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
+    if counts.without_data:
+        left_out = "have too little data and no label: left out (--min-data)"
+        tell(f"{counts.without_data} tiles {left_out}")
+    if counts.flat * MANY >= counts.tiles > 0:
+        tell(
+            f"background tiles of a single value: {counts.flat}; if that is no data, --nodata VALUE"
+        )
     for kind, limits in report.stretch.items():
         ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
         tell(f"{kind}: {', '.join(ranges)} became 0..255")
-    if counts.unlabelled:
+    if counts.ignored_regions:
+        tell(f"{counts.ignored_regions} regions are marked iscrowd or ignore; see --ignored")
+    if counts.unlabelled and "" not in report.splits:
         tell(f"{counts.unlabelled} images have no label file; they count as background")

@@ -15,6 +15,7 @@ from tiler.findings import Finding
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
+    from tiler.types import Task
 
 Kind = Literal["YOLO", "COCO", "Pascal VOC", "labelme", "DOTA", "CSV", "NDJSON", "GIS", "images"]
 
@@ -67,6 +68,7 @@ class Dataset:
         categories: the id of each class, in a COCO set.
         splits: those that have images.
         labelled: False for images alone.
+        task: as the format or the file declares it, if it does.
     """
 
     file: Path
@@ -82,6 +84,7 @@ class Dataset:
     categories: tuple[int, ...] | None = None
     splits: tuple[str, ...] = ()
     labelled: bool = True
+    task: Task | None = None
 
     @property
     def pages(self) -> int:
@@ -91,11 +94,25 @@ class Dataset:
         return self.channels
 
     @property
+    def label(self) -> str:
+        """What the dataset is called in findings: its path from the root."""
+        return label_of(self.file, self.root)
+
+    @property
     def annotations(self) -> Iterator[Annotation]:
         """The objects of all images, where they are not in label files."""
         for source in self.sources:
             if source.entry is not None:
                 yield from source.entry.annotations
+
+
+def label_of(file: Path, root: Path) -> str:
+    """What a file of labels is called in findings: its path from the root, which may lead out.
+
+    >>> label_of(Path("/data/train.json"), Path("/data/images"))
+    '../train.json'
+    """
+    return os.path.relpath(file, root).replace(os.sep, "/")
 
 
 def relative(path: str, root: Path) -> str:

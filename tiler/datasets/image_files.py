@@ -37,8 +37,12 @@ def file_size(path: str | Path) -> int:
         return 0
 
 
-def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[Listed]:
-    """Every image under a folder, as the trainer finds them; links are followed, once."""
+def walk(folder: Path, findings: list[Finding], root: Path, without: str = "") -> Iterator[Listed]:
+    """Every image under a folder, as the trainer finds them; links are followed, once.
+
+    Args:
+        without: folders below that hold a file of this name are passed over.
+    """
     folders = [str(folder)]
     links: list[str] = []
     visited: set[tuple[int, int]] = set()
@@ -54,6 +58,8 @@ def walk(folder: Path, findings: list[Finding], root: Path) -> Iterator[Listed]:
         except OSError as error:
             message = f"the folder cannot be read: {reason(error)}"
             findings.append(Finding(relative(here, root), "I01", message))
+            continue
+        if without and here != str(folder) and any(e.name == without for e in entries):
             continue
         for entry in entries:
             if _is_image(entry, root, findings):

@@ -20,6 +20,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
+from tiler.geometry.turning import SWAPPED, turned_instances, turned_rings
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage
@@ -78,6 +79,8 @@ def label_file(root: Path, source: Source) -> LabelFile:
         SourceRefused: the text file cannot be read.
     """
     if source.entry is not None:
+        if not source.entry.file:
+            return LabelFile(source.key, None)
         return LabelFile(source.entry.file, msgspec.json.encode(source.entry))
     name = label_path(os.path.join(root, source.key))
     key = relative(name, root)
@@ -97,8 +100,12 @@ def read(
     spec: yolo.Spec,
     width: int,
     height: int,
+    marked: bool = False,
 ) -> Labels:
     """The labels of an image of `width` x `height` px, without the rows that cannot be used.
+
+    Args:
+        marked: return what is marked iscrowd, ignore or difficult among the objects.
 
     Raises:
         SourceRefused: they were made for an image of another size.
@@ -106,7 +113,7 @@ def read(
     if source.entry is None:
         labels = _of_text(file, spec, width, height)
     else:
-        labels = _of_entry(source, source.entry, spec, (width, height))
+        labels = _of_entry(source, source.entry, spec, (width, height), marked)
     instances, outside, findings = within_frame(source, labels.instances, width, height, file)
     findings = labels.findings + findings
     regions = len(labels.ignored)
@@ -124,22 +131,26 @@ def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Label
 
 
 def _of_entry(
-    source: Source, entry: AnnotatedImage, spec: yolo.Spec, size: tuple[int, int]
+    source: Source, entry: AnnotatedImage, spec: yolo.Spec, size: tuple[int, int], marked: bool
 ) -> Labels:
     """The valid annotations of an image."""
     from tiler.formats import annotated
 
-    if entry.size is not None and entry.size != size:
-        width, height = entry.size
-        message = f"declared as {width} x {height} px, the image is {size[0]} x {size[1]}"
-        raise SourceRefused("L03", message, source.key)
     annotations = entry.annotations
     if entry.doubt and not annotations:
         raise SourceRefused("P06", f"{entry.doubt}; not cut as background", source.key)
-    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, size)
+    frame = size if entry.turn not in SWAPPED else size[::-1]
+    if entry.size is not None and entry.size != frame:
+        width, height = entry.size
+        message = f"declared as {width} x {height} px, the image is {frame[0]} x {frame[1]}"
+        raise SourceRefused("L03", message, source.key)
+    instances, ignored, findings = annotated.instances(annotations, spec, entry.file, frame, marked)
     rejected = len(annotations) - len(instances) - len(ignored)
     findings = [*entry.findings, *findings]
     rejected += sum(finding.count for finding in entry.findings if finding.level == "error")
+    if entry.turn != 1:
+        instances = turned_instances(instances, entry.turn, *frame)
+        ignored = turned_rings(ignored, entry.turn, *frame)
     return Labels(instances, ignored, findings, rejected)
 
 
@@ -199,6 +210,8 @@ def _frame_findings(
         farthest: `(N,)` how far it reaches past the frame, px.
     """
     reaching = (farthest > ROUNDING) & ~outside
+    if source.entry is not None and source.entry.cropped:
+        reaching[:] = False  # as it should be
     if not (outside | reaching).any():
         return []
     at_row = _finding_maker(source, file)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tiler.datasets import coco_sets, yolo_sets
-from tiler.datasets.dataset import Dataset, named
+from tiler.datasets import (
+    box_layouts,
+    coco_sets,
+    darknet_sets,
+    file_sets,
+    frames,
+    gis_sets,
+    image_sets,
+    ndjson_sets,
+    yolo_sets,
+)
+from tiler.datasets.annotated_sets import Place
+from tiler.datasets.dataset import Dataset, Kind, named
+from tiler.datasets.image_files import has_image_suffix
 from tiler.errors import TilerError
-from tiler.formats import dataset_yaml
+from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest, ndjson
+from tiler.formats.text_files import open_regular
 from tiler.options import DatasetOptions
+
+HEAD = 65_536  # bytes of a file by which its format is told
+MOST_FILES = 2_000_000  # looked at in a folder
+EXAMPLES = 20  # files of a suffix that are opened to tell their format
+COCO_KEYS = (b'"images"', b'"annotations"', b'"annotation"', b'"bbox"')
 
 
 def find(
@@ -17,22 +38,235 @@ def find(
     images: Path | None = None,
     options: DatasetOptions | None = None,
     needed: Sequence[str] = ("train", "val"),
+    absent: bool = False,
 ) -> Dataset:
     """A dataset and its images.
 
     Args:
-        data: a dataset.yaml, a folder with one, or a COCO instances JSON.
-        images: the folder of the images, for COCO.
+        data: a dataset.yaml, annotation files of another format, a folder with any of these, or
+            images alone.
+        images: the folder of the images, where annotation files do not lie with them.
         needed: splits that must have images if the dataset has them.
+        absent: images that annotations describe may be absent, as long as nobody reads them.
 
     Raises:
-        TilerError: it cannot be used.
+        TilerError: it cannot be used, or could be several kinds of dataset.
     """
     options = options or DatasetOptions()
-    if data.suffix.lower() == ".json":
-        if images is None:
-            raise TilerError(f"{data}: a COCO file needs --images, the folder of its images")
-        return named(coco_sets.of_files([data], images, options))
+    dataset = _opened(data, Place(images, absent), options, needed)
+    if options.labels:
+        dataset = gis_sets.labelled(dataset, options)
+    if dataset.kind == "COCO" and options.bbox == "auto":
+        box_layouts.require_pixels(dataset)
+    dataset.findings.extend(frames.settle(dataset, options.frame))
+    return named(dataset)
+
+
+def _opened(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
+    if os.path.isdir(data):
+        return _of_folder(data, place, options, needed)
+    if os.path.exists(data):
+        return _of_file(data, place, options, needed)
+    matches = sorted(map(Path, glob.glob(str(data), recursive=True)))
+    if not matches:
+        raise TilerError(f"{data}: no such file or folder")
+    return _of_glob(data, matches, place, options)
+
+
+def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
+    """The dataset of one file."""
+    suffix = file.suffix.lower()
+    if has_image_suffix(file.name):
+        return image_sets.of_images(file, [file])
+    if suffix == ".json" and not is_labelme(file):
+        return coco_sets.of_files(file, [file], place, options)
+    if suffix == ".json":
+        return file_sets.of_files("labelme", file, [file], place, options)
+    if suffix == ".xml":
+        return file_sets.of_files("Pascal VOC", file, [file], place, options)
+    if suffix == ".csv":
+        return file_sets.of_csv(file, place, options)
+    if suffix == ".ndjson" or ndjson.is_ndjson(_head(file)):
+        return ndjson_sets.of_file(file, place, options)
+    if suffix in (".yaml", ".yml"):
+        _reject_images(place.images)
+        return yolo_sets.of_yaml(dataset_yaml.read(file), needed)
+    return _of_text(file, place, options)
+
+
+def _of_text(file: Path, place: Place, options: DatasetOptions) -> Dataset:
+    """The dataset of a text file: a list of images, labels of DOTA, a list of classes, or YAML."""
+    head = _head(file)
+    if file.suffix == ".data":
+        return darknet_sets.of_folder(file.parent, options)
+    if dota_labels.is_dota(head):
+        return file_sets.of_files("DOTA", file, [file], place, options)
+    lines = [line.strip() for line in head.decode("utf-8", "replace").splitlines()]
+    if any(map(has_image_suffix, lines)):
+        _reject_images(place.images)
+        return image_sets.of_list(file)
+    if file.name in (*file_sets.CLASS_LISTS, *darknet_sets.NAMES):
+        raise TilerError(f"{file}: a list of classes; give its folder, {file.parent}")
+    _reject_images(place.images)
+    return yolo_sets.of_yaml(dataset_yaml.read(file))
+
+
+def _of_glob(data: Path, matches: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
+    """The dataset of the files that a pattern matches; all are of one kind."""
+    if all(has_image_suffix(path.name) for path in matches):
+        _reject_images(place.images)
+        return image_sets.of_images(data, matches)
+    listing = _Listing()
+    for path in matches:
+        if path.is_file():
+            listing.add(path)
+    return _of_listing(data, listing, place, options)
+
+
+def _reject_images(images: Path | None) -> None:
     if images is not None:
-        raise TilerError("--images goes with a COCO JSON; a dataset.yaml names its folders itself")
-    return named(yolo_sets.of_yaml(dataset_yaml.read(data), needed))
+        raise TilerError(
+            "--images goes with annotations such as COCO's; this dataset names its images itself"
+        )
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The files of a dataset, by their suffix.
+
+    Attributes:
+        images: whether there is any image.
+    """
+
+    by_suffix: dict[str, list[Path]] = field(default_factory=dict)
+    images: bool = False
+
+    def add(self, path: Path) -> None:
+        if has_image_suffix(path.name):
+            self.images = True
+        else:
+            self.by_suffix.setdefault(path.suffix.lower(), []).append(path)
+
+    def of(self, suffix: str, is_kind: Callable[[Path], bool], every: bool = False) -> list[Path]:
+        """The files of a suffix, if the first ones are of a kind; only those that are with
+        `every`."""
+        files = self.by_suffix.get(suffix, [])
+        if every:
+            return [file for file in files if is_kind(file)]
+        return files if any(map(is_kind, files[:EXAMPLES])) else []
+
+
+def _of_folder(
+    folder: Path, place: Place, options: DatasetOptions, needed: Sequence[str]
+) -> Dataset:
+    """The dataset in a folder."""
+    if has_yaml(folder):
+        _reject_images(place.images)
+        return yolo_sets.of_yaml(dataset_yaml.read(folder), needed)
+    listing = _Listing()
+    for number, path in enumerate(_files(folder)):
+        if number >= MOST_FILES:
+            raise TilerError(f"{folder}: more than {MOST_FILES} files; name the annotations")
+        listing.add(path)
+    return _of_listing(folder, listing, place, options)
+
+
+def has_yaml(data: Path) -> bool:
+    """Whether it is a YAML file, or a folder with one: a dataset in YOLO's layout."""
+    paths = data.iterdir() if os.path.isdir(data) else [data]
+    return any(path.suffix.lower() in (".yaml", ".yml") for path in paths)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file under a folder, in order; outputs of tiler are passed over."""
+    for here, folders, names in os.walk(folder):
+        if manifest.NAME in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(here, name)
+
+
+def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOptions) -> Dataset:
+    """The dataset of some files, of the one kind that they can be.
+
+    Raises:
+        TilerError: they can be several, or none.
+    """
+    readings: dict[Kind, list[Path]] = {
+        "COCO": listing.of(".json", _is_coco, every=True),
+        "labelme": listing.of(".json", is_labelme, every=True),
+        "Pascal VOC": listing.of(".xml", _is_voc),
+        "DOTA": listing.of(".txt", _is_dota, every=True),
+        "CSV": listing.of(".csv", _is_csv, every=True),
+        "NDJSON": listing.of(".ndjson", _is_ndjson, every=True),
+        "YOLO": listing.of(".txt", yolo_sets.holds_rows),
+    }
+    kinds = [kind for kind, files in readings.items() if files]
+    if kinds == [] and darknet_sets.has_classes(data):
+        return darknet_sets.of_folder(data, options)
+    if kinds == [] and listing.images:
+        _reject_images(place.images)
+        return image_sets.of_folder(data)
+    if kinds == []:
+        raise TilerError(
+            f"{data}: no dataset.yaml there, and no annotations or images of another kind"
+        )
+    if len(kinds) > 1:
+        found = ", ".join(f"{kind} ({readings[kind][0]})" for kind in kinds)
+        raise TilerError(f"{data}: annotations of several kinds: {found}; name those to be read")
+    return _of_kind(kinds[0], data, readings[kinds[0]], place, options)
+
+
+def _of_kind(
+    kind: Kind, data: Path, files: list[Path], place: Place, options: DatasetOptions
+) -> Dataset:
+    if kind == "COCO":
+        return coco_sets.of_files(data, files, place, options)
+    if kind in ("CSV", "NDJSON"):
+        if len(files) > 1:
+            raise TilerError(f"{data}: {len(files)} {kind} files; name one")
+        return _of_file(files[0], place, options, ())
+    if kind == "YOLO":
+        _reject_images(place.images)
+        return darknet_sets.of_folder(data, options)
+    return file_sets.of_files(kind, data, files, place, options)
+
+
+def _head(file: Path) -> bytes:
+    """The beginning of a file; nothing of one that cannot be read."""
+    try:
+        with open_regular(file) as opened:
+            return opened.read(HEAD)
+    except OSError:
+        return b""
+
+
+def _is_coco(file: Path) -> bool:
+    head = _head(file)
+    is_object = head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{")
+    return is_object and any(key in head for key in COCO_KEYS) and not is_labelme(file)
+
+
+def is_labelme(file: Path) -> bool:
+    head = _head(file)
+    return b'"shapes"' in head and b'"images"' not in head
+
+
+def _is_voc(file: Path) -> bool:
+    return b"<annotation" in _head(file)
+
+
+def _is_dota(file: Path) -> bool:
+    return dota_labels.is_dota(_head(file))
+
+
+def _is_ndjson(file: Path) -> bool:
+    return ndjson.is_ndjson(_head(file))
+
+
+def _is_csv(file: Path) -> bool:
+    first = _head(file).decode("utf-8", "replace").partition("\n")[0]
+    return annotation_csv.has_columns(first)

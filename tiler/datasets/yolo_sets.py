@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiler.datasets.dataset import Dataset, Source, label_path, relative
-from tiler.datasets.image_files import listed, walk
+from tiler.datasets.file_sets import number_by_name, read_annotations
+from tiler.datasets.image_files import SEEN, listed, walk
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
-from tiler.formats import dataset_yaml
+from tiler.formats import dataset_yaml, dota_labels
+from tiler.formats.annotated import AnnotatedImage
 from tiler.formats.text_files import open_regular
 
 if TYPE_CHECKING:
@@ -43,7 +46,9 @@ def of_yaml(given: DatasetYaml, needed: Sequence[str] = ()) -> Dataset:
                 findings.append(dataset_yaml.missing_split(given.file.name, split, why))
         sources += [Source(key, split, bytes=size) for key, size in images.items()]
         folders += [entry for entry in entries if entry.is_dir()]
-    findings += _orphans(folders, sources, given.root)
+    findings += orphans(folders, sources, given.root)
+    if _is_dota(sources, given.root):
+        return _of_dota(given, sources, folders, findings)
     return Dataset(
         given.file,
         given.root,
@@ -55,6 +60,49 @@ def of_yaml(given: DatasetYaml, needed: Sequence[str] = ()) -> Dataset:
         given.flip_idx,
         given.channels,
         splits=tuple(dict.fromkeys(source.split for source in sources)),
+    )
+
+
+def _is_dota(sources: Sequence[Source], root: Path) -> bool:
+    """Whether the first label file with content is DOTA's."""
+    for source in sources:
+        file = Path(label_path(os.path.join(root, source.key)))
+        try:
+            with open_regular(file) as opened:
+                head = opened.read(4096)
+        except OSError:
+            continue
+        if head.strip():
+            return dota_labels.is_dota(head)
+    return False
+
+
+def _of_dota(
+    given: DatasetYaml, sources: Sequence[Source], folders: Sequence[Path], findings: list[Finding]
+) -> Dataset:
+    """A dataset.yaml whose label files have DOTA's pixels and class names."""
+    read = []
+    for source in sources:
+        path = label_path(os.path.join(given.root, source.key))
+        label = relative(path, given.root)
+        if os.path.lexists(path):
+            entry = read_annotations("DOTA", Path(path), label)
+        else:
+            entry = AnnotatedImage("", None)
+        read.append(replace(source, entry=entry))
+    number_by_name([source.entry for source in read if source.entry is not None], given.names)
+    message = "the label files are DOTA's: pixels and class names"
+    findings.append(Finding(given.file.name, "Y07", message))
+    return Dataset(
+        given.file,
+        given.root,
+        given.names,
+        sorted(read, key=lambda source: (source.key, source.split)),
+        tuple(folders),
+        findings,
+        kind="DOTA",
+        task="obb",
+        splits=tuple(dict.fromkeys(source.split for source in read)),
     )
 
 
@@ -80,17 +128,35 @@ def _images(
     return sizes
 
 
-def _orphans(folders: Sequence[Path], sources: Sequence[Source], root: Path) -> list[Finding]:
-    """Label files that hold rows but have no image, in the label folders of some image folders."""
-    label_folders = {os.path.dirname(label_path(f"{folder}/x")) for folder in folders}
+def orphans(folders: Sequence[Path], sources: Sequence[Source], root: Path) -> list[Finding]:
+    """Label files that hold rows but have no image, in the label folders of some image folders and
+    beside these.
+    """
+    label_folders = {_label_root(str(folder)) for folder in folders}
     paths = set().union(*map(_text_files, label_folders))
     known = {label_path(os.path.join(root, source.key)) for source in sources}
     findings = []
     for path in sorted(paths - known):
-        if _holds_rows(path):
+        if holds_rows(path) and not _has_image(path):
             message = f"a label file without an image{_twin(path)}"
             findings.append(Finding(relative(path, root), "P02", message))
     return findings
+
+
+def _label_root(folder: str) -> str:
+    """The folder of all labels, such as labels/ for images/train; else that of this folder."""
+    path = os.path.dirname(label_path(f"{folder}/x"))
+    labels = f"{path}/".rpartition("/labels/")[0]
+    if path == folder or not labels:
+        return path
+    return f"{labels}/labels"
+
+
+def _has_image(path: str) -> bool:
+    """Whether the image of a label file is there, perhaps in a split that the dataset does not
+    name."""
+    stem = "/images/".join(path.rsplit("/labels/", 1)).removesuffix(".txt")
+    return any(os.path.exists(stem + suffix) for suffix in SEEN)
 
 
 def _text_files(folder: str) -> set[str]:
@@ -103,7 +169,7 @@ def _text_files(folder: str) -> set[str]:
     return paths
 
 
-def _holds_rows(path: str) -> bool:
+def holds_rows(path: str | Path) -> bool:
     """Whether the first line looks like a label: class lists and notes lie among labels too."""
     try:
         with open_regular(path) as file:

@@ -36,6 +36,8 @@ class Annotation(msgspec.Struct):
         index: its place in the file.
         line: its line, in formats that have one object a line.
         class_id: the class in the dataset; -1 if the category is unknown.
+        difficult: DOTA's and Pascal VOC's mark of objects that need not be found.
+        kind: what the format calls it.
     """
 
     id: Any = None
@@ -50,26 +52,41 @@ class Annotation(msgspec.Struct):
     index: int = msgspec.field(default=0, name="tiler:index")
     line: int | None = msgspec.field(default=None, name="tiler:line")
     class_id: int = msgspec.field(default=-1, name="tiler:class_id")
+    difficult: bool = msgspec.field(default=False, name="tiler:difficult")
+    kind: str = msgspec.field(default="annotation", name="tiler:kind")
 
     @property
     def name(self) -> str:
+        """What it is called in findings, beside its line if it has one."""
+        if self.line is not None:
+            return f"the {self.kind}"
         if self.id is None:
-            return f"annotation {self.index}"
-        return f"annotation {str(self.id)[:40]}"
+            return f"{self.kind} {self.index}"
+        return f"{self.kind} {str(self.id)[:40]}"
+
+    @property
+    def crowd(self) -> bool:
+        """Whether it is marked as a region of objects that are not told apart."""
+        return coco_values.flag(self.iscrowd) is True
 
     @property
     def ignored(self) -> bool:
-        return bool(self.iscrowd) or bool(self.ignore)
+        return self.crowd or coco_values.flag(self.ignore) is True or self.difficult
+
+    @property
+    def boxed(self) -> bool:
+        """Whether it has a bbox at all."""
+        return coco_values.decoded(self.bbox) not in (None, "", [], ())
 
     @property
     def outlined(self) -> bool:
         """Whether it has an outline at all."""
-        return bool(self.segmentation)
+        return self.given is not None
 
     @property
     def given(self) -> Any:
-        """The outline as COCO writes it."""
-        return self.segmentation
+        """The outline as COCO writes it; None if there is none."""
+        return coco_values.plain(self.segmentation)
 
 
 @dataclass(slots=True)
@@ -86,7 +103,10 @@ class AnnotatedImage:
         findings: objects that were rejected, and what else was noticed.
         file: the annotation file, as it is called in findings.
         id: what annotations and results refer to the image by, in COCO.
+        turn: the EXIF orientation by which the coordinates are still to be turned; 1 where they are
+            those of the upright image.
         doubt: why an image without objects may not be taken for background; "" if it may.
+        cropped: it shows a part of what was annotated, so objects reach past its frame.
     """
 
     file_name: str
@@ -95,7 +115,9 @@ class AnnotatedImage:
     findings: list[Finding] = field(default_factory=list)
     file: str = ""
     id: int | str | None = None
+    turn: int = 1
     doubt: str = ""
+    cropped: bool = False
 
 
 def instances(
@@ -103,12 +125,14 @@ def instances(
     spec: Spec,
     path: str,
     size: tuple[int, int] | None = None,
+    marked: bool = False,
 ) -> tuple[Instances, Rings, list[Finding]]:
     """The objects of an image, the regions to be ignored in it (crowds), and what was noticed.
 
     Args:
         path: the name of the file in findings.
         size: width and height of the image, which masks must have.
+        marked: return what is marked iscrowd, ignore or difficult among the objects.
 
     `row` of an object is the index of its annotation in the file.
     """
@@ -117,8 +141,10 @@ def instances(
     findings: list[Finding] = []
     for annotation in annotations:
         try:
+            coco_values.mark(annotation.iscrowd, "iscrowd")
+            coco_values.mark(annotation.ignore, "ignore")
             xyxy, rings = _geometry(annotation, size)
-            if annotation.ignored:
+            if annotation.ignored and not marked:
                 ignored.append(_corners(xyxy) if rings is None else rings)
             else:
                 objects.append(_object(annotation, xyxy, rings, spec))
@@ -221,13 +247,19 @@ class _ValidObject:
 
 def _object(annotation: Annotation, xyxy: Floats, rings: Rings | None, spec: Spec) -> _ValidObject:
     if annotation.class_id < 0:
-        raise InvalidAnnotation("L04", f"no category has id {short(annotation.category_id)}")
+        raise InvalidAnnotation("L04", _no_class(annotation.category_id))
     if rings is None and spec.task in ("segment", "obb"):
         raise InvalidAnnotation("L10", f"no segmentation, which a {spec.task} set needs")
     keypoints = None
     if spec.task == "pose" and spec.kpt_shape is not None:
         keypoints = coco_values.triples(annotation.keypoints, spec.kpt_shape[0])
     return _ValidObject(annotation.class_id, xyxy, rings, keypoints, annotation.index)
+
+
+def _no_class(category: Any) -> str:
+    if isinstance(category, str):
+        return f"no class is called {short(category)}"
+    return f"no category has id {short(category)}"
 
 
 def _columns(objects: Sequence[_ValidObject], spec: Spec) -> Instances:
@@ -260,16 +292,13 @@ def _outlines(objects: Sequence[_ValidObject], task: Task) -> Rings | None:
 
 def _geometry(annotation: Annotation, size: tuple[int, int] | None) -> tuple[Floats, Rings | None]:
     """xyxy and, if there is one, the outline; its bounds are the box where none is given."""
-    xyxy = None
-    if annotation.bbox is not None or not annotation.outlined:
-        xyxy = _xyxy(annotation.bbox)
-    if not annotation.outlined:
-        assert xyxy is not None
-        return xyxy, None
-    rings = _outline(annotation.segmentation, size)
-    if xyxy is None:
-        xyxy = rings.bounds()[0]
-    return xyxy, rings
+    given = annotation.given
+    if given is None:
+        return _xyxy(annotation.bbox), None
+    rings = _outline(given, size)
+    if not annotation.boxed:
+        return rings.bounds()[0], rings
+    return _xyxy(annotation.bbox), rings
 
 
 def _xyxy(bbox: Any) -> Floats:
@@ -289,7 +318,9 @@ def _outline(segmentation: Any, size: tuple[int, int] | None) -> Rings:
         found = segmentation.get("size")
         expected = [size[1], size[0]]
         if found != expected:
-            message = f"segmentation: a mask of {short(found)}, the image's is {expected}"
+            message = (
+                f"segmentation: a mask of {short(found)}, the image's is {expected} (height, width)"
+            )
             raise InvalidAnnotation("L03", message)
     try:
         return outline(segmentation)

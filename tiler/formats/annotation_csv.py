@@ -11,23 +11,31 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
+from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
+from tiler.formats.map_shapes import segmentation
 from tiler.lazy import shapely
 
 MAX_BYTES = 1_000_000_000
 IMAGE = ("image_path", "filename", "file_name", "image", "image_name")
 CLASS = ("label", "class", "class_name", "name", "category")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+SIZE = ("width", "height")
 GEOMETRY = "geometry"
+
+POLYGONS = ("POLYGON", "MULTIPOLYGON")
 
 Row = Mapping[str, str | None]
 
 
 def read(text: str, path: str) -> list[AnnotatedImage]:
-    """The images of a CSV in the order they are first named, with their objects.
+    """The images of a CSV in the order they are first named, with their objects. A row that only
+    names an image means that nothing is in it.
 
     Args:
         path: the name of the file in findings.
@@ -49,9 +57,13 @@ def read(text: str, path: str) -> list[AnnotatedImage]:
         _require_shape(columns, path)
         for index, row in enumerate(reader):
             name = (row[image_column] or "").strip()
-            image = images.setdefault(name, AnnotatedImage(name, None))
+            image = images.setdefault(name, AnnotatedImage(name, _size(row), file=path))
+            if _is_empty(row, class_column):
+                continue
             try:
-                image.annotations.append(_object(row, class_column, index))
+                annotation = _object(row, class_column)
+                annotation.index, annotation.line = index, reader.line_num
+                image.annotations.append(annotation)
             except InvalidAnnotation as error:
                 line = reader.line_num
                 image.findings.append(Finding(path, error.code, error.message, line))
@@ -60,6 +72,17 @@ def read(text: str, path: str) -> list[AnnotatedImage]:
     for image in images.values():
         image.findings[:] = condensed(image.findings)
     return list(images.values())
+
+
+def has_columns(line: str) -> bool:
+    """Whether the first line of a CSV names an image, a class and a shape.
+
+    >>> has_columns("image_path,xmin,ymin,xmax,ymax,label"), has_columns("epoch,loss")
+    (True, False)
+    """
+    columns = {name.strip(' "\r\ufeff') for name in line.split(",")}
+    has_shape = GEOMETRY in columns or columns.issuperset(SIDES)
+    return has_shape and not columns.isdisjoint(IMAGE) and not columns.isdisjoint(CLASS)
 
 
 def _column(columns: list[str], names: tuple[str, ...], path: str) -> str:
@@ -78,42 +101,45 @@ def _require_shape(columns: list[str], path: str) -> None:
     raise TilerError(f"{path}: expected {expected}; found {found}")
 
 
-def _object(row: Row, class_column: str, index: int) -> Annotation:
+def _size(row: Row) -> tuple[int, int] | None:
+    """Width and height of the image, where a row has them."""
+    width, height = (coco_values.side(row.get(column)) for column in SIZE)
+    if width is None or height is None:
+        return None
+    return width, height
+
+
+def _is_empty(row: Row, class_column: str) -> bool:
+    return not any(row.get(column) for column in (class_column, GEOMETRY, *SIDES))
+
+
+def _object(row: Row, class_column: str) -> Annotation:
     name = (row[class_column] or "").strip()
     if not name:
         raise InvalidAnnotation("L04", f"no {class_column}")
     geometry = (row.get(GEOMETRY) or "").strip()
     if geometry:
         polygons = _polygons(geometry)
-        return Annotation(category_id=name, segmentation=polygons, index=index)
+        return Annotation(category_id=name, segmentation=polygons, kind="object")
     left, top, right, bottom = (_number(row, side) for side in SIDES)
     bbox = [left, top, right - left, bottom - top]
-    return Annotation(category_id=name, bbox=bbox, index=index)
+    return Annotation(category_id=name, bbox=bbox, kind="object")
 
 
 def _number(row: Row, column: str) -> float:
     found = row.get(column)
-    try:
-        value = float(found or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = coco_values.number(found)
+    if value is None or not math.isfinite(value):
         raise InvalidAnnotation("L02", f"{column} is {short(found)}, expected a number")
     return value
 
 
 def _polygons(wkt: str) -> list[list[float]]:
-    """The outer rings of a POLYGON or MULTIPOLYGON, as COCO has polygons: x, y, x, y, ..."""
-    try:
-        geometry: Any = shapely.from_wkt(wkt)
-    except shapely.GEOSException:
-        raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected WKT") from None
-    if geometry is None or geometry.geom_type not in ("Polygon", "MultiPolygon"):
-        kind = "nothing" if geometry is None else geometry.geom_type
-        raise InvalidAnnotation("L03", f"geometry is a {kind}, expected a polygon")
-    if geometry.is_empty:
-        raise InvalidAnnotation("L06", "geometry is an empty polygon")
-    parts = shapely.get_parts(geometry)
-    if any(shapely.get_num_interior_rings(parts)):
-        raise InvalidAnnotation("L03", "a polygon with holes is not supported")
-    return [shapely.get_coordinates(part)[:-1].ravel().tolist() for part in parts]
+    """The outlines of a POLYGON or MULTIPOLYGON, as COCO has polygons."""
+    if not wkt.upper().startswith(POLYGONS):
+        raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected a polygon in WKT")
+    with np.errstate(all="ignore"):  # numbers beyond floats are reported when they are used
+        geometry: Any = shapely.from_wkt(wkt, on_invalid="ignore")
+        if geometry is None:
+            raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
+        return segmentation(geometry)

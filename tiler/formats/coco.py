@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import msgspec
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, condensed, short
+from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.text_files import read_bytes, reason, without_bom
 
@@ -45,16 +47,11 @@ class CocoImage(msgspec.Struct):
     @property
     def size(self) -> tuple[int, int] | None:
         """Declared width and height; None if they are missing or are no whole numbers above 0."""
-        sides = []
-        for side in (self.width, self.height):
-            try:
-                number = float(side)
-            except (TypeError, ValueError, OverflowError):
-                return None
-            if not 0 < number < 1e9 or number != int(number):
-                return None
-            sides.append(int(number))
-        return sides[0], sides[1]
+        width = coco_values.side(self.width)
+        height = coco_values.side(self.height)
+        if width is None or height is None:
+            return None
+        return width, height
 
 
 class Category(msgspec.Struct):
@@ -66,10 +63,18 @@ class Category(msgspec.Struct):
     supercategory: Any = None
 
 
-class _File(msgspec.Struct):
+class _CocoContent(msgspec.Struct):
     images: list[CocoImage]
     annotations: list[Annotation]
     categories: list[Category]
+
+
+class _KeyedContent(msgspec.Struct):
+    """Annotations of which only the keys are of interest."""
+
+    annotations: list[dict[str, msgspec.Raw]]
+    images: msgspec.Raw = msgspec.Raw()
+    categories: msgspec.Raw = msgspec.Raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +96,50 @@ class CocoFile:
     findings: list[Finding]
 
 
-def read(file: Path, label: str = "") -> CocoFile:
+def read(file: Path, label: str = "", corners: bool = False) -> CocoFile:
     """Read a COCO instances JSON.
 
     Args:
         label: what the file is called in findings; its name by default.
+        corners: whether bbox holds two corners, x and y each, in place of x, y, width, height.
 
     Raises:
         TilerError: not JSON, or not COCO instances.
     """
     label = label or file.name
-    content, findings = decoded(file, _File, label)
+    content, findings = decoded(file, _CocoContent, label)
+    annotations = content.annotations
+    require_keys(annotations, file)
     classes, names = classes_of(content.categories, file)
-    kpt_shape = kpt_shape_of(content.categories, content.annotations)
+    _prepare(annotations, classes, corners)
     by_id, invalid = _images(content.images, label)
     findings += invalid
-    findings += _assign(content.annotations, by_id, classes, label)
-    images = list(by_id.values())
-    parents = {c.supercategory for c in content.categories if isinstance(c.supercategory, str)}
+    findings += _assign(annotations, by_id, label)
+    kpt_shape = kpt_shape_of(content.categories, annotations)
+    findings += unused_keypoints(annotations, kpt_shape, label)
+    findings += other_forms(sum(map(_in_other_form, annotations)), label)
     return CocoFile(
-        tuple(classes), names, frozenset(parents), images, kpt_shape, condensed(findings)
+        ids=tuple(classes),
+        names=names,
+        parents=_parents(content.categories),
+        images=list(by_id.values()),
+        kpt_shape=kpt_shape,
+        findings=condensed(findings),
     )
+
+
+def _in_other_form(annotation: Annotation) -> bool:
+    given = annotation.given
+    return given is not None and given is not annotation.segmentation
+
+
+def _parents(categories: Sequence[Category]) -> frozenset[str]:
+    """Names that are the supercategory of another category."""
+    parents = set()
+    for category in categories:
+        if isinstance(category.supercategory, str) and category.supercategory != category.name:
+            parents.add(category.supercategory)
+    return frozenset(parents)
 
 
 def decoded(file: Path, kind: type[T], label: str) -> tuple[T, list[Finding]]:
@@ -228,6 +256,7 @@ def _images(
     """Images that can be found and named, by their id and in the order of the file."""
     by_id: dict[int | str, AnnotatedImage] = {}
     names: set[str] = set()
+    shared: set[int | str] = set()
     findings: list[Finding] = []
     for image in images:
         name = image.name
@@ -238,32 +267,63 @@ def _images(
         elif id is None:
             message = f"{what}: {name} has no id that annotations could refer to"
             findings.append(Finding(label, "I01", message))
-        elif id in by_id or name in names:
+        elif name in names:
             message = f"{what}: {name} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
+        elif id in by_id:
+            shared.add(id)
+            message = f"{what}: {name} has the id of {by_id[id].file_name}; neither is used"
+            findings.append(Finding(label, "I01", message))
         else:
             by_id[id] = AnnotatedImage(name, image.size, file=label, id=image.id)
             names.add(name)
-    return by_id, findings
+    for id in shared:
+        del by_id[id]
+    return by_id, findings + _other_names(images, label)
 
 
-def _assign(
-    annotations: Sequence[Annotation],
-    images: Mapping[int | str, AnnotatedImage],
-    classes: Mapping[int | str, int],
-    label: str,
-) -> list[Finding]:
-    """Give each annotation its place in the file and its class, and each image its annotations;
-    report annotations without an image.
-    """
-    by_name = {image.file_name: image for image in images.values()}
-    findings: list[Finding] = []
-    named = 0
-    lost = 0
+def _other_names(images: Sequence[CocoImage], label: str) -> list[Finding]:
+    """A note about images that have a filename in place of file_name."""
+    others = [image for image in images if image.file_name is None and image.filename is not None]
+    if not others:
+        return []
+    message = f"takes filename for file_name in {len(others)} of {len(images)} images"
+    return [Finding(label, "Y07", message)]
+
+
+def _prepare(
+    annotations: Sequence[Annotation], classes: Mapping[int | str, int], corners: bool
+) -> None:
+    """Give annotations what the file has no say in: their place, their class and our marks."""
     for index, annotation in enumerate(annotations):
         annotation.index = index
         annotation.line = None
+        annotation.difficult = False
+        annotation.kind = "annotation"
         annotation.class_id = _class_of(annotation.category_id, classes)
+        if corners and annotation.boxed:
+            annotation.bbox = _of_corners(annotation.bbox)
+
+
+def _of_corners(bbox: Any) -> Any:
+    """x, y, width and height of two corners; what is invalid stays, and is reported when used."""
+    try:
+        left, top, right, bottom = coco_values.xywh(bbox).tolist()
+    except coco_values.InvalidAnnotation:
+        return bbox
+    return [left, top, right - left, bottom - top]
+
+
+def _assign(
+    annotations: Sequence[Annotation], images: Mapping[int | str, AnnotatedImage], label: str
+) -> list[Finding]:
+    """Give each image its annotations; report annotations without an image."""
+    by_name = {image.file_name: image for image in images.values()}
+    known = some_ids(images)
+    findings: list[Finding] = []
+    named = 0
+    lost = 0
+    for annotation in annotations:
         id = as_id(annotation.image_id)
         owner = None if id is None else images.get(id)
         if owner is None and isinstance(id, str):
@@ -272,7 +332,7 @@ def _assign(
         if owner is None:
             lost += 1
             message = f"{annotation.name}: no image has image_id {short(annotation.image_id)}"
-            findings.append(Finding(label, "L03", message))
+            findings.append(Finding(label, "L03", message + known))
         else:
             owner.annotations.append(annotation)
     if named:
@@ -281,6 +341,68 @@ def _assign(
     if lost:
         _doubt(images.values(), lost)
     return findings
+
+
+def some_ids(ids: Iterable[int | str]) -> str:
+    """The first ids, as the end of a message about one that is not among them.
+
+    >>> some_ids([1, "b", 3, 4]), some_ids([])
+    ("; ids of images are 1, 'b', 3, ...", '; there are no images')
+    """
+    known = list(ids)
+    if not known:
+        return "; there are no images"
+    examples = ", ".join(short(id) for id in known[:3])
+    if len(known) > 3:
+        examples += ", ..."
+    return f"; ids of images are {examples}"
+
+
+def other_forms(count: int, label: str) -> list[Finding]:
+    """A note about outlines that are written in another way than COCO's."""
+    if not count:
+        return []
+    message = f"segmentation holds points as pairs, or is text, in {count} annotations"
+    return [Finding(label, "Y07", message)]
+
+
+def unused_keypoints(
+    annotations: Sequence[Annotation], kpt_shape: tuple[int, int] | None, label: str
+) -> list[Finding]:
+    """A warning about the keypoints of a minority."""
+    if kpt_shape is not None:
+        return []
+    posed = sum(map(_any_labelled, _with_keypoints(annotations)))
+    if not posed:
+        return []
+    message = f"keypoints of {posed} of {len(annotations)} annotations are left out"
+    return [Finding(label, "L16", message)]
+
+
+def require_keys(annotations: Sequence[Annotation], file: Path) -> None:
+    """Stop if a key that COCO needs is in no annotation.
+
+    Raises:
+        TilerError: it names the keys that were found.
+    """
+    if not annotations:
+        return
+    missing = [key for key in ("image_id", "category_id") if not _any_has(annotations, key)]
+    if not any(annotation.boxed or annotation.outlined for annotation in annotations):
+        missing.append("bbox")
+    if not missing:
+        return
+    content, _ = decoded(file, _KeyedContent, file.name)
+    found = list(dict.fromkeys(chain.from_iterable(content.annotations)))
+    for key in missing:
+        if key not in found:
+            names = ", ".join(short(name) for name in found[:12])
+            hint = did_you_mean(key, found)
+            raise TilerError(f"{file}: no annotation has {key}; their keys are {names}{hint}")
+
+
+def _any_has(annotations: Sequence[Annotation], key: str) -> bool:
+    return any(getattr(annotation, key) is not None for annotation in annotations)
 
 
 def _class_of(category: Any, classes: Mapping[int | str, int]) -> int:
@@ -297,13 +419,13 @@ def _doubt(images: Iterable[AnnotatedImage], lost: int) -> None:
 
 
 def kpt_shape_of(
-    categories: Sequence[Category], annotations: Sequence[Annotation]
+    categories: Sequence[Category], annotations: Sequence[Annotation], least: float = 0.5
 ) -> tuple[int, int] | None:
     """Number of keypoints and of values each, as the categories or else the annotations say; None
-    if most annotations have none.
+    if less than `least` of the annotations have any, or all of these are at 0, 0.
     """
-    lists = [a.keypoints for a in annotations if isinstance(a.keypoints, list) and a.keypoints]
-    if not lists or 2 * len(lists) < len(annotations):
+    lists = _with_keypoints(annotations)
+    if len(lists) < least * len(annotations) or not any(map(_any_labelled, lists)):
         return None
     counts = [len(c.keypoints) for c in categories if isinstance(c.keypoints, list)]
     if not any(counts):
@@ -311,3 +433,12 @@ def kpt_shape_of(
     if max(counts) == 0:
         return None
     return max(counts), 3
+
+
+def _with_keypoints(annotations: Iterable[Annotation]) -> list[list[Any]]:
+    """Their keypoints, where they have a list of some."""
+    return [a.keypoints for a in annotations if isinstance(a.keypoints, list) and a.keypoints]
+
+
+def _any_labelled(keypoints: list[Any]) -> bool:
+    return any(coco_values.number(value) != 0 for value in keypoints)

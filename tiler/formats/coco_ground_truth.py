@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,7 +47,15 @@ class _ScoredAnnotation(Annotation, gc=False):
 
     @property
     def given(self) -> Any:
-        return msgspec.json.decode(self.segmentation)
+        return coco_values.plain(self.decoded)
+
+    @property
+    def decoded(self) -> Any:
+        """The outline as it stands in the file; its bytes if they are not UTF-8."""
+        try:
+            return msgspec.json.decode(self.segmentation)
+        except UnicodeDecodeError:  # which is not seen when the file is decoded around it
+            return bytes(self.segmentation)
 
 
 class _ScoredFile(msgspec.Struct):
@@ -58,7 +65,8 @@ class _ScoredFile(msgspec.Struct):
 
 
 class ImageEntry(NamedTuple):
-    """An image; width and height are 0, and the name "", where the file has none."""
+    """An image with its id as in the file; width and height are 0, and the name "", where the file
+    has none."""
 
     id: int | str
     name: str
@@ -130,9 +138,11 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     """
     content, findings = coco.decoded(file, _ScoredFile, file.name)
     annotations = content.annotations
+    coco.require_keys(annotations, file)
     classes, names = coco.classes_of(content.categories, file)
     categories = _numbered(classes, file)
-    kpt_shape = coco.kpt_shape_of(content.categories, annotations)
+    kpt_shape = _kpt_shape(task, content)
+    findings += coco.unused_keypoints(annotations, kpt_shape, file.name)
     decided = _task(task, annotations, kpt_shape, file)
     images, invalid = _images(content.images, file.name)
     findings += invalid
@@ -141,7 +151,8 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     table = _table(annotations, images, categories, _points(decided, kpt_shape), problems)
     segmentations = None
     if decided == "segment":
-        segmentations = _segmentations(annotations, problems)
+        segmentations, others = _segmentations(annotations, problems)
+        findings += coco.other_forms(others, file.name)
     findings += _findings(annotations, problems, file.name)
 
     valid = np.delete(np.arange(len(annotations)), list(problems))
@@ -164,6 +175,12 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
         kpt_shape=kpt_shape,
         findings=condensed(findings),
     )
+
+
+def _kpt_shape(task: str, content: _ScoredFile) -> tuple[int, int] | None:
+    """As the file says; those of a minority count if they are asked for."""
+    least = 0.0 if task == "pose" else 0.5
+    return coco.kpt_shape_of(content.categories, content.annotations, least)
 
 
 def _task(
@@ -219,7 +236,7 @@ def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEnt
             findings.append(Finding(label, "P05", message))
         else:
             name = image.name if isinstance(image.name, str) else ""
-            by_id[id] = ImageEntry(id, name, _side(image.width), _side(image.height))
+            by_id[id] = ImageEntry(image.id, name, _side(image.width), _side(image.height))
     return sorted(by_id.values(), key=_numbers_first), findings
 
 
@@ -229,9 +246,10 @@ def _numbers_first(image: ImageEntry) -> tuple[bool, int | str]:
 
 def _side(value: Any) -> int:
     """Width or height of an image; 0 for what cannot be one."""
-    if isinstance(value, int | float) and 0 < value < FAR:
-        return int(value)
-    return 0
+    length = coco_values.number(value)
+    if length is None or not 0 < length < FAR:
+        return 0
+    return int(length)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +317,9 @@ def _table(
         problems: is added to.
     """
     image_ids = [a.image_id for a in annotations]
-    image = _looked_up(image_ids, _indices(images), "L03", "no image has image_id", problems)
+    table = _indices(images)
+    image = _looked_up(image_ids, table, "L03", "no image has image_id", problems)
+    _add_ids(problems, image, coco.some_ids(table))
     category_ids = [a.category_id for a in annotations]
     class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
     xywh = _matrix([_box_of(a) for a in annotations], 4, coco_values.xywh, problems)
@@ -315,8 +335,8 @@ def _table(
         xywh=xywh,
         box_area=box_area,
         area=_areas(annotations, box_area, problems),
-        crowd=_flags(annotations, "iscrowd"),
-        ignore=_flags(annotations, "ignore"),
+        crowd=_flags(annotations, "iscrowd", problems),
+        ignore=_flags(annotations, "ignore", problems),
         keypoints=keypoints,
         num_keypoints=num_keypoints,
         row=np.arange(len(annotations)),
@@ -325,7 +345,7 @@ def _table(
 
 def _box_of(annotation: _ScoredAnnotation) -> Any:
     """The bbox as it stands in the file; where there is none, that of the outline."""
-    if annotation.bbox is not None or not annotation.outlined:
+    if annotation.boxed or not annotation.outlined:
         return annotation.bbox
     try:
         left, top, right, bottom = annotated.outline(annotation.given).bounds()[0].tolist()
@@ -336,7 +356,12 @@ def _box_of(annotation: _ScoredAnnotation) -> Any:
 
 def _indices(images: Sequence[ImageEntry]) -> dict[int | str, int]:
     """The index of each image by its id."""
-    return {image.id: index for index, image in enumerate(images)}
+    indices = {}
+    for index, image in enumerate(images):
+        id = coco.as_id(image.id)
+        assert id is not None
+        indices[id] = index
+    return indices
 
 
 def _findings(
@@ -365,6 +390,13 @@ def _looked_up(
     for i in np.flatnonzero(indices < 0).tolist():
         problems.setdefault(i, (code, f"{problem} {short(ids[i])}"))
     return indices
+
+
+def _add_ids(problems: Problems, image: Ints, known: str) -> None:
+    """Say which ids the images have, where an annotation fits none."""
+    for i in np.flatnonzero(image < 0).tolist():
+        code, message = problems[i]
+        problems[i] = code, message + known
 
 
 def _matrix(
@@ -405,35 +437,55 @@ def _areas(
     """`(N,)` the annotation's own `area`, else that of its box."""
     areas = box_area.copy()
     for i, annotation in enumerate(annotations):
-        area = annotation.area
-        if isinstance(area, int | float) and abs(area) < FAR**2:
+        if annotation.area is None:
+            continue
+        area = coco_values.number(annotation.area)
+        if area is not None and abs(area) < FAR**2:
             areas[i] = area
-        elif area is not None:
-            problems.setdefault(i, ("L02", f"area is {short(area)}, expected px²"))
+        else:
+            found = short(annotation.area)
+            problems.setdefault(i, ("L02", f"area is {found}, expected px²"))
     return areas
 
 
-def _segmentations(annotations: Sequence[_ScoredAnnotation], problems: Problems) -> list[Any]:
-    """The outline of each annotation as COCO writes it, None for an empty one."""
+def _segmentations(
+    annotations: Sequence[_ScoredAnnotation], problems: Problems
+) -> tuple[list[Any], int]:
+    """The outline of each annotation as COCO writes it, None for an empty one; and how many are
+    written in another way.
+    """
     result = []
+    others = 0
     for i, annotation in enumerate(annotations):
-        given = annotation.given or None
+        decoded = annotation.decoded
+        given = coco_values.plain(decoded)
         if given is not None and not isinstance(given, list | dict):
             message = f"segmentation: expected polygons or a mask, got {short(given)}"
             problems.setdefault(i, ("L03", message))
+        elif given is not None and given is not decoded:
+            others += 1
         result.append(given)
-    return result
+    return result, others
 
 
 def _counts(annotations: Sequence[_ScoredAnnotation], keypoints: Floats) -> Ints:
     """`(N,)` the annotation's `num_keypoints`, else the number of those with a visibility."""
     counts: Ints = (keypoints[..., 2] > 0).sum(axis=1)
     for i, annotation in enumerate(annotations):
-        given = annotation.num_keypoints
-        if isinstance(given, int) and 0 <= given < FAR:
+        given = coco_values.number(annotation.num_keypoints)
+        if given is not None and 0 <= given < FAR:
             counts[i] = given
     return counts
 
 
-def _flags(annotations: Sequence[_ScoredAnnotation], name: str) -> Bools:
-    return np.fromiter(map(bool, map(attrgetter(name), annotations)), bool, len(annotations))
+def _flags(annotations: Sequence[_ScoredAnnotation], name: str, problems: Problems) -> Bools:
+    flags = np.zeros(len(annotations), bool)
+    for i, annotation in enumerate(annotations):
+        value = getattr(annotation, name)
+        if value == 0:  # as nearly all are
+            continue
+        try:
+            flags[i] = coco_values.mark(value, name)
+        except InvalidAnnotation as error:
+            problems.setdefault(i, (error.code, error.message))
+    return flags

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 FAR = 1e9  # px; no image is that large
 
+YES = ("true", "yes")
+NO = ("false", "no", "")
+
 
 class InvalidAnnotation(Exception):
     """An annotation that cannot be used: the code of the finding, and why."""
@@ -30,37 +33,90 @@ def numbers(value: Any, what: str) -> Floats:
     Raises:
         InvalidAnnotation: it is not.
     """
-    if isinstance(value, str):
-        value = _decoded(value)
-    if not isinstance(value, list):
+    given = decoded(value)
+    if not isinstance(given, list):
         raise InvalidAnnotation("L03", f"{what} is a list of numbers, got {short(value)}")
-    given = value
-    if any(isinstance(v, str) for v in value):
-        value = [_number(v) for v in value]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        raise InvalidAnnotation("L02", f"{what} is a list of numbers, got {short(given)}")
+    values = given
+    if not set(map(type, given)) <= {int, float}:
+        values = [number(each) for each in given]
+    if None in values:
+        raise InvalidAnnotation("L02", f"{what} is a list of numbers, got {short(value)}")
     # also false for NaN, and for whole numbers beyond the range of floats
-    if not all(abs(v) < FAR for v in value):
+    if not all(abs(each) < FAR for each in values):
         raise InvalidAnnotation("L02", f"{what} holds {short(value)}, expected finite pixels")
-    return np.array(value, np.float64)
+    return np.array(values, np.float64)
 
 
-def _decoded(text: str) -> Any:
-    """A list that is written as text; the text itself if it is something else."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
+def decoded(value: Any) -> Any:
+    """What stands in a text of JSON; the value itself if it is something else.
 
-
-def _number(value: Any) -> Any:
-    """A number that is written as text; the value itself if it is something else."""
+    >>> decoded("[1, 2.5]"), decoded("1 2"), decoded([3])
+    ([1, 2.5], '1 2', [3])
+    """
     if not isinstance(value, str):
         return value
     try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return value
+
+
+def number(value: Any) -> int | float | None:
+    """A number, also one written as text; None for what is none.
+
+    >>> number("2.5"), number(3), number("x"), number(True)
+    (2.5, 3, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    if not isinstance(value, str) or "_" in value:  # which Python reads between digits
+        return None
+    try:
         return float(value)
     except ValueError:
-        return value
+        return None
+
+
+def side(value: Any) -> int | None:
+    """Width or height of an image in px; None for what is no whole number above 0.
+
+    >>> side("640"), side(640.0), side(0), side(1.5)
+    (640, 640, None, None)
+    """
+    length = number(value)
+    if length is None or not 0 < length < FAR or length != int(length):
+        return None
+    return int(length)
+
+
+def flag(value: Any) -> bool | None:
+    """Whether `iscrowd`, `ignore` or `difficult` is set; None for what is neither yes nor no.
+
+    >>> [flag(value) for value in (1, 0.0, "0", "true", None, "often")]
+    [True, False, False, True, False, None]
+    """
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in YES + NO:
+        return value.strip().lower() in YES
+    given = number(value)
+    if given is None:
+        return None
+    return given != 0
+
+
+def mark(value: Any, what: str) -> bool:
+    """Whether `iscrowd`, `ignore` or `difficult` is set.
+
+    Raises:
+        InvalidAnnotation: it is neither yes nor no.
+    """
+    known = flag(value)
+    if known is None:
+        raise InvalidAnnotation("L03", f"{what} is {short(value)}, expected 0 or 1")
+    return known
 
 
 def xywh(bbox: Any) -> Floats:
@@ -91,6 +147,48 @@ def triples(keypoints: Any, count: int) -> Floats:
     points = values.reshape(count, 3)
     unlabelled = (points == 0).all(axis=1, keepdims=True)
     return np.where(unlabelled, 0.0, points)  # not -0.0
+
+
+def plain(segmentation: Any) -> Any:
+    """An outline as COCO writes it, of one that tools write in another way; None for an empty one.
+
+    Read are JSON as text, and one polygon of points `[x, y]` or `{"x": x, "y": y}`. Several such
+    polygons stay as they are: they may be parts, or holes as in GeoJSON.
+
+    >>> plain([[[0, 0], [4, 0], [4, 2]]]), plain('[[0, 0, 4, 0, 4, 2]]')
+    ([[0, 0, 4, 0, 4, 2]], [[0, 0, 4, 0, 4, 2]])
+    >>> plain([{"x": 0, "y": 0}, {"x": 4, "y": 0}, {"x": 4, "y": 2}]), plain([[]])
+    ([[0, 0, 4, 0, 4, 2]], None)
+    """
+    segmentation = decoded(segmentation)
+    if not segmentation:
+        return None
+    if not isinstance(segmentation, list):
+        return segmentation
+    if not any(segmentation) and all(part == [] for part in segmentation):
+        return None
+    points = segmentation
+    if len(segmentation) == 1 and isinstance(segmentation[0], list):
+        points = segmentation[0]
+    if not _are_points(points):
+        return segmentation
+    return [_flat(points)]
+
+
+def _are_points(values: list[Any]) -> bool:
+    """Whether all are [x, y], or all {"x": x, "y": y}. No polygon of COCO has two values."""
+    if len(values) < 3 or isinstance(values[0], int | float):
+        return False
+    pairs = all(isinstance(value, list) and len(value) == 2 for value in values)
+    return pairs or all(isinstance(value, dict) and {*value} == {"x", "y"} for value in values)
+
+
+def _flat(points: list[Any]) -> list[Any]:
+    values = []
+    for point in points:
+        x, y = (point["x"], point["y"]) if isinstance(point, dict) else point
+        values += [x, y]
+    return values
 
 
 def polygons(segmentation: Any) -> list[Floats]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tiler.findings import Finding, condensed, short
+from tiler.findings import Finding, condensed
+from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 from tiler.formats.text_files import lenient_text
@@ -44,31 +45,33 @@ def read(data: bytes, path: str) -> AnnotatedImage:
         path: the name of the file in findings.
 
     >>> image = read(b"gsd:0.5\\n1 2 3 2 3 4 1 4 plane 1\\n", "a.txt")
-    >>> image.annotations[0].segmentation, image.annotations[0].ignored
+    >>> image.annotations[0].segmentation, image.annotations[0].difficult
     ([[1.0, 2.0, 3.0, 2.0, 3.0, 4.0, 1.0, 4.0]], True)
     """
-    image = AnnotatedImage("", None)
+    image = AnnotatedImage("", None, file=path)
     for number, line in enumerate(lenient_text(data).splitlines(), 1):
         words = line.split()
         if not words or words[0].split(":")[0].lower() in HEADERS:
             continue
         try:
-            image.annotations.append(_object(words, number - 1))
+            image.annotations.append(_object(words, number))
         except InvalidAnnotation as error:
             image.findings.append(Finding(path, error.code, error.message, number))
     image.findings[:] = condensed(image.findings)
     return image
 
 
-def _object(words: list[str], index: int) -> Annotation:
+def _object(words: list[str], line: int) -> Annotation:
     if len(words) not in (9, 10):
         message = f"expected 8 coordinates, a class and a difficulty, got {len(words)} values"
         raise InvalidAnnotation("L03", message)
-    try:
-        corners = [float(word) for word in words[:8]]
-    except ValueError:
-        raise InvalidAnnotation("L02", f"found {short(words[:8])}, expected numbers") from None
-    if not all(map(math.isfinite, corners)):
-        raise InvalidAnnotation("L02", f"found {short(words[:8])}, expected finite pixels")
-    difficult = words[9:] == ["1"]
-    return Annotation(category_id=words[8], segmentation=[corners], ignore=difficult, index=index)
+    corners = coco_values.numbers(words[:8], "the corners").tolist()
+    difficult = len(words) == 10 and coco_values.mark(words[9], "the difficulty")
+    return Annotation(
+        category_id=words[8],
+        segmentation=[corners],
+        index=line - 1,
+        line=line,
+        difficult=difficult,
+        kind="object",
+    )

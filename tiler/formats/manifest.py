@@ -61,6 +61,7 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     """A source image and its tiles.
 
     Attributes:
+        split: "" for images without labels.
         width: of the upright image, px; like `height` 0 when the image was rejected.
         geo: its location, if known.
         image_id: its id in a COCO set.
@@ -82,8 +83,9 @@ def _problem(entry: SourceTiles) -> str:
         return f"source {short(entry.source)}: no image has such a name"
     if too_long(entry.source):
         return f"source {short(entry.source)}: {len(entry.source)} characters, longer than any path"
-    names = [("split", entry.split)]
-    names += [("tile", tile.name) for tile in entry.tiles]
+    names = [("tile", tile.name) for tile in entry.tiles]
+    if entry.split:
+        names.insert(0, ("split", entry.split))
     for what, name in names:
         if too_long(name):
             return f"{what} {short(name)}: {len(name)} characters, longer than any name"
@@ -97,13 +99,37 @@ read_head = FILE.read_head
 read_sources = FILE.read_records
 
 
+def tile_folders(split: str) -> tuple[str, ...]:
+    """The folders of a split's tiles and of their labels; images without labels have no split.
+
+    >>> tile_folders("train"), tile_folders("")
+    (('images/train', 'labels/train'), ('images',))
+    """
+    if not split:
+        return ("images",)
+    return f"images/{split}", f"labels/{split}"
+
+
+def tile_paths(split: str, name: str, suffix: str) -> tuple[str, ...]:
+    """Where a tile's image and its labels are in an output.
+
+    >>> tile_paths("val", "a__0_0_640_640", ".png")
+    ('images/val/a__0_0_640_640.png', 'labels/val/a__0_0_640_640.txt')
+    """
+    suffixes = (suffix, ".txt")
+    folders = tile_folders(split)
+    return tuple(
+        f"{folder}/{name}{ending}" for folder, ending in zip(folders, suffixes, strict=False)
+    )
+
+
 def missing(out: Path) -> list[Finding]:
     """Files of tiles that the manifest of an output names and that do not exist."""
     findings = []
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for kind in ("images", "labels"):
-            folder = f"{kind}/{entry.split}"
+        for folder in tile_folders(entry.split):
+            kind = folder.split("/")[0]
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

@@ -14,6 +14,7 @@ from defusedxml.common import DefusedXmlException
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
+from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
 
@@ -41,8 +42,10 @@ def read(data: bytes, path: str) -> AnnotatedImage:
     ('a.jpg', 'car', [5.0, 6.0, 4.0, 2.0])
     """
     root = _root(data, path)
-    image = AnnotatedImage(_text(root, "filename"), _size(root))
+    image = AnnotatedImage(_text(root, "filename"), _size(root), file=path)
     for index, element in enumerate(root.iter("object")):
+        if _text(element, "deleted") == "1":  # LabelMe's XML keeps them
+            continue
         try:
             image.annotations.append(_object(element, index))
         except InvalidAnnotation as error:
@@ -68,34 +71,39 @@ def _root(data: bytes, path: str) -> Element:
 
 def _size(root: Element) -> tuple[int, int] | None:
     """Declared width and height; None if they are missing or 0, as some tools write."""
-    sides = []
-    for name in ("width", "height"):
-        try:
-            sides.append(int(float(_text(root, f"size/{name}"))))
-        except (ValueError, OverflowError):
-            return None
-    if min(sides) <= 0:
+    width, height = (coco_values.side(_text(root, f"size/{name}")) for name in ("width", "height"))
+    if width is None or height is None:
         return None
-    return sides[0], sides[1]
+    return width, height
 
 
 def _object(element: Element, index: int) -> Annotation:
     name = _text(element, "name")
     if not name:
         raise InvalidAnnotation("L04", "no <name>")
-    box = segmentation = None
-    if element.find("bndbox") is not None:
-        box = _box(element)
-    if element.find("robndbox") is not None:
+    box = _box(element) if _has(element, "bndbox") else None
+    segmentation = None
+    if _has(element, "robndbox"):
         segmentation = [_rotated(element)]
-    elif element.find("polygon") is not None:
+    elif _has(element, "polygon"):
         segmentation = [_polygon(element)]
     if box is None and segmentation is None:
         raise InvalidAnnotation("L03", "no <bndbox>, <robndbox> or <polygon>")
-    difficult = _text(element, "difficult") == "1"
     return Annotation(
-        category_id=name, bbox=box, segmentation=segmentation, ignore=difficult, index=index
+        id=index + 1,
+        category_id=name,
+        bbox=box,
+        segmentation=segmentation,
+        index=index,
+        difficult=coco_values.mark(_text(element, "difficult"), "<difficult>"),
+        kind="object",
     )
+
+
+def _has(element: Element, tag: str) -> bool:
+    """Whether there is such a child with something in it."""
+    inner = element.find(tag)
+    return inner is not None and len(inner) > 0
 
 
 def _box(element: Element) -> list[float]:
@@ -138,11 +146,8 @@ def _numbers(element: Element, tag: str, names: tuple[str, ...]) -> list[float]:
 
 def _number(element: Element, name: str) -> float:
     found = _text(element, name)
-    try:
-        value = float(found)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = coco_values.number(found)
+    if value is None or not math.isfinite(value):
         raise InvalidAnnotation("L02", f"<{name}> is {short(found)}, expected a number")
     return value
 

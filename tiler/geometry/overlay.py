@@ -282,6 +282,15 @@ def _side(a: Floats, b: Floats, c: Floats) -> Floats:
     return np.asarray(np.sign(along_x * to_y - along_y * to_x))
 
 
+def densified(shapes: Objects, longest: Floats) -> Objects:
+    """`(N,)` the same shapes with more points, so that no edge is longer than `longest` `(N,)`.
+
+    >>> densified(np.array([shapely.box(0, 0, 2, 1)]), np.array([1.0]))[0].length
+    6.0
+    """
+    return np.asarray(shapely.segmentize(shapes, longest))
+
+
 def hull(points: Floats) -> Floats:
     """`(H, 2)` the corners of the convex hull of points `(P, 2)`; of points on a line its ends."""
     corners = shapely.get_coordinates(shapely.convex_hull(shapely.multipoints(points)))

@@ -507,12 +507,13 @@ def _as_opencv(points: Floats, step: Floats, u: Floats, v: Floats, equal: Bools)
 def _areas_in_float32(points: Floats, step: Floats, u: Floats, v: Floats) -> NDArray[np.float32]:
     """`(N, D)` areas of the rectangles, from the points that each of them touches."""
     points32 = points.astype(np.float32)
-    a, b = _directions_in_float32(step)
     dx, dy = _span(points32, u)
     ex, ey = _span(points32, v)
-    width = dx * a + dy * b
-    height = ey * a - ex * b
-    return np.asarray(width * height)
+    with np.errstate(over="ignore", invalid="ignore"):  # points closer than float32 can tell
+        a, b = _directions_in_float32(step)
+        width = dx * a + dy * b
+        height = ey * a - ex * b
+        return np.asarray(width * height)
 
 
 def _directions_in_float32(step: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -24,7 +24,7 @@ from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, planned
 from tiler.merging.report import MergeReport
-from tiler.options.values import path
+from tiler.options.values import optional_path, path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
 from tiler.run.output_folder import occupied, require_apart, resolved
@@ -125,14 +125,14 @@ def merge(
     ...
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
-    target = None if out is None else path(out, "out")
+    target = optional_path(out, "out")
     plan, run = planned(preds, tiles, images, data, options)
     execution = MergeExecution(run, strict, progress)
     require_none(plan.report.findings, strict)
     if target is None or run.dry_run:
         return _in_memory(plan, execution)
     target = resolved(target)
-    require_apart(target, Path(preds))
+    require_apart(target, path(preds, "preds"))
     head = plan.head()
     report = produced(
         target,

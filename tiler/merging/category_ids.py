@@ -20,6 +20,7 @@ from tiler.merging.output import ids_of
 from tiler.predictions.categories import COCO91
 
 if TYPE_CHECKING:
+    from tiler.datasets.dataset import Dataset
     from tiler.formats.dataset_yaml import DatasetYaml
 
 Id = int | str
@@ -49,7 +50,7 @@ def chosen(
     predicted: Sequence[bool],
     names: Sequence[str] | None,
     index: Index,
-    truth: DatasetYaml | CocoTruth | None,
+    truth: DatasetYaml | Dataset | CocoTruth | None,
     truth_name: str,
 ) -> Ids:
     """The ids of these images and of all classes.

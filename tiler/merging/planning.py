@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 
 from tiler.datasets import index as indexes
+from tiler.datasets import opening
+from tiler.datasets.dataset import Dataset
 from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
 from tiler.findings import Finding, inside
@@ -26,7 +28,7 @@ from tiler.merging.output import ids_of, labels_of
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
-from tiler.options.values import path
+from tiler.options.values import optional_path, path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
 from tiler.predictions.records import places_of
@@ -82,9 +84,9 @@ class _MergeInputs:
     def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _MergeInputs:
         return cls(
             path(preds, "preds"),
-            _optional_path(tiles, "tiles"),
-            _optional_path(images, "images"),
-            _optional_path(data, "data"),
+            optional_path(tiles, "tiles"),
+            optional_path(images, "images"),
+            optional_path(data, "data"),
         )
 
     def manifest(self) -> Path | None:
@@ -93,17 +95,15 @@ class _MergeInputs:
             return None
         return indexes.manifest_of(self.preds, self.tiles)
 
-    def ground_truth(self) -> DatasetYaml | CocoTruth | None:
-        """What tells class names and keypoints: a dataset.yaml, or a COCO ground truth."""
+    def ground_truth(self) -> DatasetYaml | Dataset | CocoTruth | None:
+        """What tells class names and keypoints: a dataset, or a COCO ground truth."""
         if self.data is None:
             return None
-        if self.data.suffix.lower() == ".json":
+        if self.data.suffix.lower() == ".json" and not opening.is_labelme(self.data):
             return coco_ground_truth.read(self.data)
-        return dataset_yaml.read(self.data)
-
-
-def _optional_path(value: Any, name: str) -> Path | None:
-    return None if value is None else path(value, name)
+        if opening.has_yaml(self.data):
+            return dataset_yaml.read(self.data)
+        return opening.find(self.data, needed=(), absent=True)
 
 
 def planned(
@@ -229,7 +229,7 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
 
 
 def _reading(
-    files: PredictionOptions, index: Index | None, truth: DatasetYaml | CocoTruth | None
+    files: PredictionOptions, index: Index | None, truth: DatasetYaml | Dataset | CocoTruth | None
 ) -> Reading:
     """How predictions are read: by the options, else as the tiles or the ground truth say."""
     task = files.task
@@ -305,7 +305,7 @@ def _plan(
     job: MergeJob,
     predictions: Predictions,
     index: Index,
-    truth: DatasetYaml | CocoTruth | None,
+    truth: DatasetYaml | Dataset | CocoTruth | None,
     truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""

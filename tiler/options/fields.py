@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from tiler.errors import TilerError, did_you_mean
 from tiler.options.values import Check, choice, flag
 
+SPELLED = {"as_split": "--as"}  # as alone is a word of Python
+
 Options = TypeVar("Options", bound="Checked")
 
 
@@ -85,10 +87,10 @@ def _does_not_use(name: str, value: Any) -> str:
 def flag_name(name: str) -> str:
     """An option as it is spelled on the command line.
 
-    >>> flag_name("min_visible"), flag_name("as_")  # as is a word of Python
+    >>> flag_name("min_visible"), flag_name("as_split")
     ('--min-visible', '--as')
     """
-    return "--" + name.rstrip("_").replace("_", "-")
+    return SPELLED.get(name, "--" + name.replace("_", "-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +199,10 @@ def _as_given(name: str, value: Any) -> str:
 
 
 def option_fields(cls: type[Checked]) -> tuple[Field[Any], ...]:
-    """The fields of an options class, in order."""
-    return fields(cls)
+    """The fields of an options class: its own in order, then those of the class it is based on."""
+    own = [item for item in fields(cls) if item.name in cls.__annotations__]
+    based_on = [item for item in fields(cls) if item.name not in cls.__annotations__]
+    return (*own, *based_on)
 
 
 def option_names(*classes: type[Checked]) -> set[str]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from tiler.options.datasets import DatasetOptions
 from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
-from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
+from tiler.options.values import (
+    OVERLAP,
+    TILE_SIZE,
+    background,
+    described,
+    nodata,
+    number,
+    scales,
+    whole,
+)
 
 GRID, LABELS = "Grid", "Labels"
 
@@ -110,6 +119,14 @@ class SplitOptions(DatasetOptions):
         "INT",
         idle=when("background", "all", "none"),
     )
+    min_data: float = option(
+        0.1,
+        "Minimum fraction of a tile that holds data, below which it is left out unless it has a "
+        "label. Without data are NaN, transparent pixels, and those of --nodata.",
+        number(0, 1),
+        LABELS,
+        "0..1",
+    )
     format: str = choice_option(
         "same",
         "Image format of the tiles; same = that of the source image.",
@@ -138,5 +155,13 @@ class SplitOptions(DatasetOptions):
         "with the same mapping for the whole dataset.",
         ("none", "minmax", "percentile"),
         PIXELS,
+    )
+    nodata: str = option(
+        "auto",
+        "Value of pixels without data: a number or nan; auto takes it from the GDAL_NODATA tag of "
+        "a TIFF, none ignores that tag.",
+        described(nodata, "auto, none, a number or nan"),
+        PIXELS,
+        "auto|none|VALUE",
     )
     max_pixels: str | int = max_pixels_option()

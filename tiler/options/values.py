@@ -6,6 +6,7 @@ A check raises ValueError with what is expected.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -14,6 +15,7 @@ from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
 CLUSTERS = ("dask", "ray")
+EXACT = 1e15  # below it every whole number is exact as a float
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 
@@ -230,6 +232,23 @@ def background(value: Any) -> str | float:
     return number(0)(value)
 
 
+def nodata(value: Any) -> str:
+    """auto, none, or the number that stands for no data, as text since NaN equals nothing.
+
+    >>> nodata("auto"), nodata(-9999), nodata("0.0"), nodata("-1e3"), nodata("NaN")
+    ('auto', '-9999', '0', '-1000', 'nan')
+    """
+    if value in ("auto", "none"):
+        return cast(str, value)
+    try:
+        return str(int(str(value)))
+    except ValueError:
+        result = float(value)
+    if abs(result) < EXACT and result.is_integer():
+        return str(int(result))
+    return repr(result)
+
+
 def per_class(value: Any) -> float | str:
     """One number in 0..1 for all classes, and others for some: 0.5, "0.5,car=0.4" or {"": 0.5,
     "car": 0.4}.
@@ -350,10 +369,15 @@ def _items(value: Any, separator: str = ",") -> list[Any]:
 
 
 def path(value: Any, what: str) -> Path:
-    """The path that a script gave.
+    """The path on this machine that a script gave.
 
     Raises:
-        TilerError: it is not a path.
+        TilerError: it is not a path, or that of an object store or a web server.
+
+    >>> path("s3://bucket/tiles", "out")
+    Traceback (most recent call last):
+    ...
+    tiler.errors.TilerError: out: s3://bucket/tiles is not a path on this machine; mount or copy it
 
     >>> path([1], "tiles")
     Traceback (most recent call last):
@@ -361,6 +385,16 @@ def path(value: Any, what: str) -> Path:
     tiler.errors.TilerError: tiles: expected a path, got list
     """
     try:
-        return Path(value)
+        result = Path(value)
     except TypeError:
         raise TilerError(f"{what}: expected a path, got {type(value).__name__}") from None
+    # a Path has one slash for two, and C:/ is a drive of Windows
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
+        url = re.sub(":/+", "://", str(value), count=1)
+        raise TilerError(f"{what}: {url} is not a path on this machine; mount or copy it")
+    return result
+
+
+def optional_path(value: Any, what: str) -> Path | None:
+    """The path that a script may have given."""
+    return None if value is None else path(value, what)

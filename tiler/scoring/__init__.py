@@ -14,7 +14,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.evaluation.inputs import EvaluationInputs, Predicted
 from tiler.findings import Finding
-from tiler.options.values import path
+from tiler.options.values import optional_path, path
 from tiler.scoring import detections, ground_truth, opening
 from tiler.scoring.arguments import (
     MergeRecord,
@@ -85,7 +85,7 @@ def score(
     chosen.require_in_effect()
     _require_analysis(chosen, {"tiles": tiles, "tile-preds": tile_preds})
     given = predictions(preds)
-    ground = ground_truth.find(path(data, "data"), _path(images, "images"), reading.task)
+    ground = ground_truth.find(path(data, "data"), optional_path(images, "images"), reading.task)
     if isinstance(given, Path):
         opened = opening.open_files(given, ground, split, reading, merge.reading, chosen.areas)
     else:
@@ -95,7 +95,13 @@ def score(
             "--areas mask: boxes are compared here, and only outlines and poses have another area"
         )
     job = _ScoreJob(
-        given, chosen, ground, opened, merge, _path(tiles, "tiles"), _path(tile_preds, "tile_preds")
+        given,
+        chosen,
+        ground,
+        opened,
+        merge,
+        optional_path(tiles, "tiles"),
+        optional_path(tile_preds, "tile_preds"),
     )
     inputs = _read(job)
     return _scored(job, inputs, start)
@@ -110,10 +116,6 @@ def _require_analysis(options: ScoreOptions, given: Mapping[str, object]) -> Non
     for name, value in given.items():
         if value is not None:
             raise TilerError(f"--{name} {value}: --analysis none does not use it")
-
-
-def _path(value: str | Path | None, name: str) -> Path | None:
-    return None if value is None else path(value, name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -126,14 +126,14 @@ class LabelledImages:
 
 
 def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFiles:
-    """The ground truth at a path: a COCO JSON, a dataset.yaml, or a folder with one.
+    """The ground truth at a path: a COCO JSON, or a dataset of any kind.
 
     Raises:
         TilerError: it cannot be used.
     """
-    if data.suffix.lower() == ".json":
+    if data.suffix.lower() == ".json" and not opening.is_labelme(data):
         return _find_coco(data, images, task)
-    dataset = opening.find(data, images, needed=())
+    dataset = opening.find(data, images, needed=(), absent=True)
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
     decided, _ = tasks.decide(dataset, "auto")
@@ -289,14 +289,45 @@ def _of_yolo(
     instances = joined(parts, ground.task, ground.kpt_shape)
     image = numbers_of(parts)
     size_array = np.array(sizes, np.float64).reshape(-1, 2)
+    marks = _marks(images, parts)
+    truth = _yolo_truth(instances, image, size_array, task, ground.file)
     return LabelledImages(
         keys=[source.key for source in images],
         sizes=size_array,
-        labels=_yolo_truth(instances, image, size_array, task, ground.file),
+        labels=_marked(truth, marks),
         findings=findings,
         area=AREAS.get(task, "width times height of the box"),
-        boxes=_yolo_boxes(instances, image, task),
+        boxes=_yolo_boxes(instances, image, task, marks),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Marks:
+    """Which labels are marked: `(N,)` each."""
+
+    crowd: Bools
+    ignored: Bools
+
+
+def _marks(images: Sequence[Source], parts: Sequence[Instances]) -> _Marks:
+    """The marks of annotations; label files have none."""
+    crowd = []
+    ignored = []
+    for source, part in zip(images, parts, strict=True):
+        by_row = {}
+        if source.entry is not None:
+            by_row = {annotation.index: annotation for annotation in source.entry.annotations}
+        for row in part.row.tolist():
+            annotation = by_row.get(row)
+            crowd.append(annotation is not None and bool(annotation.iscrowd))
+            ignored.append(annotation is not None and annotation.ignored)
+    return _Marks(np.array(crowd, bool), np.array(ignored, bool))
+
+
+def _marked(truth: GroundTruth, marks: _Marks) -> GroundTruth:
+    """The same labels with their marks: crowds and others to be ignored."""
+    ignored = marks.ignored if truth.ignored is None else truth.ignored | marks.ignored
+    return replace(truth, crowd=marks.crowd, ignored=ignored, difficult=ignored)
 
 
 def _labels_of_all(
@@ -312,11 +343,11 @@ def _labels_of_all(
     return parts, findings
 
 
-def _yolo_boxes(instances: Instances, image: Ints, task: Task) -> GroundTruth | None:
+def _yolo_boxes(instances: Instances, image: Ints, task: Task, marks: _Marks) -> GroundTruth | None:
     """The boxes of outlines or poses."""
     if task not in ("segment", "pose"):
         return None
-    return GroundTruth(boxes_of(instances), image)
+    return _marked(GroundTruth(boxes_of(instances), image), marks)
 
 
 def _sources_of(dataset: Dataset, splits: Sequence[str]) -> list[Source]:
@@ -335,7 +366,7 @@ def _labels_of(
     spec = yolo.Spec(ground.task, len(ground.names), kpt_shape)
     try:
         file = labels.label_file(dataset.root, source)
-        rows = labels.read(source, file, spec, *size)
+        rows = labels.read(source, file, spec, *size, marked=True)
     except Exception as error:  # whatever it is, the labels of the others are read
         refused = refusal(error)
         finding = Finding(refused.path or source.key, refused.code, refused.message)
@@ -397,4 +428,6 @@ def _size(root: Path, source: Source, known: Callable[[], Mapping[str, Size]]) -
     sizes = known()
     if source.key in sizes:
         return sizes[source.key]
+    if source.entry is not None and source.entry.size is not None:
+        return source.entry.size
     raise TilerError(f"{source.key}: its size is needed: {reason}")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiler.datasets import ignoring, unlabelled
+from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
+from tiler.findings import Finding
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
+from tiler.options.values import optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.output import stands, target_of
@@ -32,7 +37,8 @@ def split(
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset.
 
     Args:
-        data: a dataset.yaml, a folder with one, or a COCO instances JSON.
+        data: a dataset.yaml; annotations of another format, such as COCO's; a folder with either;
+            or images alone.
         out: the output folder; default `<dataset root>-tiles-<tile>`, beside the root.
         images: the images' folder, of a COCO JSON.
         progress: called as sources are done.
@@ -59,8 +65,10 @@ def split(
     chosen.require_in_effect()
     check_grid(chosen)
     _require_jpeg_library(chosen)
-    dataset = find(Path(data), None if images is None else Path(images), chosen)
-    target = target_of(dataset, chosen, out)
+    dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
+    chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
+    dataset.findings.extend(_unlabelled(dataset, chosen))
+    target = target_of(dataset, chosen, optional_path(out, "out"))
     work = SplitRun(dataset, chosen, run, target, progress)
     if run.dry_run:
         return work.dry_run()
@@ -69,6 +77,23 @@ def split(
         return stands(target, chosen, run.overwrite)
 
     return produced(target, output_stands, work.unchanged, work.build)
+
+
+def _unlabelled(dataset: Dataset, chosen: SplitOptions) -> list[Finding]:
+    """What to say of splits without labels.
+
+    Raises:
+        TilerError: train or val is such a split, and that was not asked for.
+    """
+    if chosen.unlabelled:
+        return []
+    found = unlabelled.findings(dataset)
+    for finding in found:
+        if finding.level == "error":
+            raise TilerError(
+                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
+            )
+    return found
 
 
 def _require_jpeg_library(chosen: SplitOptions) -> None:

@@ -107,10 +107,12 @@ class SplitRun:
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
-        folders = ["images", "labels"]
-        for kind in ("images", "labels"):
-            folders += [f"{kind}/{split}" for split in self.dataset.splits]
-        return folders
+        folders = ["images"]
+        if self.dataset.labelled:
+            folders.append("labels")
+        for split in self.dataset.splits:
+            folders += manifest.tile_folders(split)
+        return list(dict.fromkeys(folders))
 
     def _write_tiles(
         self,
@@ -139,7 +141,8 @@ class SplitRun:
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
-            tree.write("dataset.yaml", self._dataset_yaml(job, report))
+            if self.dataset.labelled:
+                tree.write("dataset.yaml", self._dataset_yaml(job, report))
             tree.write("args.yaml", self._args_yaml(job))
             tree.write("report.json", report.encoded())
 
@@ -161,10 +164,10 @@ class SplitRun:
         target = self.target
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
-            job = job_of(self.dataset, replace(self.chosen, task=head.task))
+            task = head.task if self.dataset.labelled else "detect"
+            job = job_of(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
-            if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
-                raise changed(target, "its dataset.yaml would be another one now")
+            self._require_same_yaml(folder, job, report)
             if content(folder, "args.yaml") != self._args_yaml(job):
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
@@ -181,6 +184,15 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_same_yaml(self, folder: Folder, job: SplitJob, report: SplitReport) -> None:
+        """Raises:
+        TilerError: the dataset.yaml would be another one now.
+        """
+        if not self.dataset.labelled:
+            return
+        if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
+            raise changed(self.target, "its dataset.yaml would be another one now")
 
     def _require_same_sources(self, entries: Iterator[manifest.SourceTiles], job: SplitJob) -> None:
         """Raises:

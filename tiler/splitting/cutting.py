@@ -14,18 +14,20 @@ from tiler.datasets.image_files import opened
 from tiler.datasets.labels import LabelFile, label_file
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
+from tiler.formats import manifest
 from tiler.formats.manifest import SourceTiles
 from tiler.formats.text_files import reason
-from tiler.images import geo
+from tiler.images import geo, nodata
 from tiler.images.header import Header, probe
 from tiler.images.row_reader import Later
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
+from tiler.splitting.data_share import has_data
 from tiler.splitting.report import SplitOutcome
 from tiler.splitting.tile_files import Made, stamped, write
 from tiler.tiling.counting import lost_objects, most_visible, object_counts, tile_counts
-from tiler.tiling.job import SplitJob, tile_paths
-from tiler.tiling.source_plan import SourcePlan, planned
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan, planned, selected
 from tiler.tiling.sources import estimated_bytes, require_cuttable, usable_labels
 
 REPAIRED = ("L07", "L08", "L09", "L11")
@@ -102,7 +104,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = manifest.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -121,10 +123,11 @@ def _cut(
     later: Later,
 ) -> SplitOutcome:
     """Cut a source whose tiles are not there yet."""
-    header = probe(file)
+    header = nodata.declared(probe(file), job.options.nodata)
     require_cuttable(job, source, header)
     labels = usable_labels(job, source, labels_from, header)
     plan = planned(job, source, labels, *header.size)
+    plan = selected(job, source, plan, has_data(job, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
@@ -134,6 +137,7 @@ def _cut(
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
+    counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
     visible = most_visible(plan, labels.instances)
     return SplitOutcome(
@@ -152,6 +156,9 @@ def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Itera
     """Findings about the image."""
     if header.frames > 1 and job.pages < 2:
         yield Finding(source.key, "I11", "several pages or frames; the first one is cut")
+    unseen = nodata.problem(header, job.options.nodata)
+    if unseen is not None:
+        yield Finding(source.key, "I15", unseen)
     for code, message in made.notes:
         yield Finding(source.key, code, message)
 
@@ -168,5 +175,6 @@ def _entry(
 
 def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    written = sum(size for stamps in made.stamps for size, _ in stamps[:2])
+    files = 2 if source.split else 1  # image and labels, without a world file
+    written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     return written or estimated_bytes(source, header, plan)

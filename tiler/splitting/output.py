@@ -19,15 +19,15 @@ from tiler.version import __version__
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
 
-def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -> Path:
+def target_of(dataset: Dataset, options: SplitOptions, out: Path | None) -> Path:
     """The output folder, links resolved.
 
     Raises:
         TilerError: it holds the source, or lies in it.
     """
     if out is None:
-        out = f"{dataset.root}-tiles-{_tile_name(options)}"
-    target = resolved(Path(out))
+        out = Path(f"{_stem(dataset)}-tiles-{_tile_name(options)}")
+    target = resolved(out)
     images = {os.path.join(dataset.root, os.path.dirname(source.key)) for source in dataset.sources}
     for source in [dataset.file, *_with_labels(images)]:
         if target == source or target in source.parents:
@@ -41,6 +41,14 @@ def target_of(dataset: Dataset, options: SplitOptions, out: str | Path | None) -
                     f"--out {target}: it lies inside the source ({folder}); choose another folder"
                 )
     return target
+
+
+def _stem(dataset: Dataset) -> str:
+    """What the output is named after: the root, and the image where there is only one."""
+    if dataset.labelled or dataset.file == dataset.root:
+        return str(dataset.root)
+    stem, _ = os.path.splitext(dataset.file.name)
+    return f"{dataset.root}-{stem}"
 
 
 def _tile_name(options: SplitOptions) -> str:
@@ -99,9 +107,12 @@ def owned_in(
         stem, suffix = os.path.splitext(name)
         if folders == ["labels"]:
             return suffixes is None and suffix == ".cache"
-        if len(folders) != 2 or (folders[1], stem) not in names:
+        if not 1 <= len(folders) <= 2:
             return False
-        kind, split = folders
+        kind = folders[0]
+        split = "/".join(folders[1:])
+        if (split, stem) not in names:
+            return False
         if kind == "labels":
             return suffix == ".txt"
         return kind == "images" and suffix in image_suffixes(split, stem)
@@ -137,8 +148,9 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
     names, options = list(dataset.names), chosen.plain()
+    task = spec.task if dataset.labelled else "auto"
     return manifest.ManifestHead(
-        __version__, manifest.SCHEMA, spec.task, names, options, shape, categories
+        __version__, manifest.SCHEMA, task, names, options, shape, categories
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.image_files import opened
-from tiler.images import reading
+from tiler.images import nodata, reading
 from tiler.images.header import probe
 from tiler.images.reading import SourceImage
 from tiler.images.stretch import Histogram, limits
@@ -53,7 +53,7 @@ def _histograms(job: SplitJob, source: Source) -> Histograms:
     """The values of an image, if it is deeper than 8 bits."""
     limit = pixel_limit(job.options.max_pixels)
     with opened(os.path.join(job.root, source.key)) as file:
-        header = probe(file)
+        header = nodata.declared(probe(file), job.options.nodata)
         if header.bits <= 8:
             return {}
         with reading.opened(file, header, limit, job.pages) as image:
@@ -61,11 +61,11 @@ def _histograms(job: SplitJob, source: Source) -> Histograms:
 
 
 def _counted(image: SourceImage) -> Histogram:
-    """The values of the bands but for alpha."""
+    """The values of the bands but for alpha, where there is data."""
     bands = image.bands - (image.mode in WITH_ALPHA)
     histogram = Histogram.of_kind(image.dtype, bands)
     for rows in image.bands_of_rows():
-        histogram.count(rows[..., :bands])
+        histogram.count(rows[..., :bands], image.nodata.has_data(rows))
     return histogram
 
 

@@ -28,6 +28,7 @@ def tile_counts(plan: SourcePlan, labels: Labels) -> TileCounts:
         tiles=int(plan.written.sum()),
         background=int(background.sum()),
         left_out=int((~plan.written).sum()),
+        without_data=int((~plan.has_data).sum()),
         clean=int(plan.clean.sum()),
         ignored_regions=len(labels.ignored),
     )

@@ -54,12 +54,15 @@ class TileCounts(msgspec.Struct):
         sources: images of the dataset, those that were rejected (`refused`) and those without a
             label file (`unlabelled`) among them.
         tiles: tiles that were written; `background` of them hold no object.
-        left_out: tiles that were not written, by --background or --truncated skip-tile.
-        clean: tiles, written or not, that show nothing of any object.
+        left_out: tiles that were not written, by --background, --truncated skip-tile or --min-data.
+        without_data: those of them that --min-data left out.
+        clean: tiles with data, written or not, that show nothing of any object.
         rows_refused, rows_repaired: label rows.
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
         copied: tiles that have the source's JPEG coefficients.
+        flat: tiles that were written, without a label and of one value only, of images that declare
+            no value as no data; those that were copied are not looked at.
     """
 
     sources: int = 0
@@ -68,12 +71,14 @@ class TileCounts(msgspec.Struct):
     tiles: int = 0
     background: int = 0
     left_out: int = 0
+    without_data: int = 0
     clean: int = 0
     rows_refused: int = 0
     rows_repaired: int = 0
     ignored_regions: int = 0
     bytes: int = 0
     copied: int = 0
+    flat: int = 0
 
     def add(self, other: TileCounts) -> None:
         for name in self.__struct_fields__:

@@ -46,8 +46,3 @@ def job_of(dataset: Dataset, options: SplitOptions) -> SplitJob:
         options,
         pages=dataset.pages,
     )
-
-
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, str]:
-    """Where a tile's image and labels are in an output."""
-    return f"images/{split}/{name}{suffix}", f"labels/{split}/{name}.txt"

@@ -28,6 +28,7 @@ class SourcePlan:
         views: what the tiles show.
         rows: the label rows.
         written: `(T,)` True for the tiles that are written.
+        has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
     """
 
     tiles: list[PlannedTile]
@@ -36,6 +37,7 @@ class SourcePlan:
     views: Views
     rows: LabelRows
     written: Bools
+    has_data: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -55,8 +57,9 @@ class SourcePlan:
 
     @property
     def clean(self) -> Bools:
-        """`(T,)` True for tiles that show nothing of any object."""
-        return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+        """`(T,)` True for tiles with data that show nothing of any object."""
+        views = np.bincount(self.views.tile, minlength=len(self.tiles))
+        return np.asarray(self.has_data & (views == 0))
 
     @property
     def pixels(self) -> int:
@@ -85,20 +88,31 @@ class SourcePlan:
 
 
 def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
-    """The tiles of an image of `width` x `height` px, and their label rows."""
+    """All tiles of an image of `width` x `height` px, as if all were written, and their label
+    rows."""
     options = job.options
     tiles = planned_tiles(source.stem, width, height, options)
     windows = np.array([tile.window.bounds for tile in tiles])
     scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
-    plan = SourcePlan(tiles, windows, scales, shown, rows, np.ones(len(tiles), bool))
+    every = np.ones(len(tiles), bool)
+    return SourcePlan(tiles, windows, scales, shown, rows, every, every)
+
+
+def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
+    """The plan with the tiles that --min-data, --background and --truncated skip-tile leave.
+
+    Args:
+        has_data: `(T,)` False for tiles without a label that have too little data.
+    """
+    plan = replace(plan, has_data=has_data)
     return replace(plan, written=_written(job, source, plan))
 
 
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
-    """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
-    written = plan.written
+    """`(T,)` True for the tiles that are to be written."""
+    written = plan.has_data
     if job.options.background != "all":
         written = plan.labelled | _background(job, source, plan)
     if job.options.truncated == "skip-tile":
