@@ -16,7 +16,7 @@ from tiler.errors import Unfinished
 from tiler.geometry.clipping import WHOLE
 from tiler.images.header import Header
 from tiler.run.rejecting import refusal
-from tiler.tiling.counting import most_visible, object_counts, tile_counts
+from tiler.tiling.counting import Fates, object_counts, tile_counts
 from tiler.tiling.counts import ObjectCounts, TileCounts
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan, planned
@@ -107,14 +107,14 @@ def _plan(
 def _counts(
     source: Source, header: Header, labels: Labels, plan: SourcePlan, small: SmallObjects
 ) -> SettingCounts:
-    visible = most_visible(plan, labels.instances)
+    fates = Fates.of(plan, labels.instances, in_regions=False)
     tiles = tile_counts(plan, labels)
     tiles.bytes = estimated_bytes(source, header, plan)
     objects = ObjectCounts()
-    for of_class in object_counts(plan, labels.instances, visible).values():
+    for of_class in object_counts(plan, labels.instances, fates).values():
         objects.add(of_class)
     return SettingCounts(
-        tiles, objects, plan.pixels, _small_whole(visible, labels.instances.area, small)
+        tiles, objects, plan.pixels, _small_whole(fates.visible, labels.instances.area, small)
     )
 
 

@@ -17,7 +17,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry.columns import Columns
 from tiler.images.header import Header, probe
 from tiler.run.rejecting import refusal
-from tiler.tiling.counting import most_visible
+from tiler.tiling.counting import Fates
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan, planned
 from tiler.tiling.sources import require_cuttable, usable_labels
@@ -125,13 +125,13 @@ def _objects(job: SplitJob, source: Source, header: Header, labels: Labels) -> O
     instances = labels.instances
     count = len(instances)
     frame = np.array([0.0, 0.0, *header.size])
-    visible = most_visible(untiled(job, source, header, labels), instances)
+    fates = Fates.of(untiled(job, source, header, labels), instances, in_regions=False)
     return ObjectTable(
         image=np.zeros(count, np.int64),
         class_id=instances.class_id,
         boxes=box.intersection(instances.boxes, frame),  # corners of an OBB may lie outside
         area=instances.area,
-        labelled=visible > 0,
+        labelled=fates.visible > 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,7 @@ def command(
     to train.
     """
     chosen = configured(config, options, option_names(SplitOptions, RunOptions))
+    _prefer_given(chosen, options, config)
     from tiler.images import memory
     from tiler.splitting import split
 
@@ -77,10 +79,21 @@ def command(
     raise typer.Exit(report.exit_code(strict))
 
 
+def _prefer_given(chosen: dict[str, Any], given: dict[str, Any], config: Path | None) -> None:
+    """Of a config: its --tile or --grid ends where the other one is given on the command line, and
+    its paths are relative to its folder."""
+    for name, other in (("tile", "grid"), ("grid", "tile")):
+        if name in given and other not in given:
+            chosen.pop(other, None)
+    if config is not None and "roi" in chosen and "roi" not in given:
+        chosen["roi"] = os.path.join(os.path.dirname(config), str(chosen["roi"]))
+
+
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    tell(table(HEAD, _rows(report)))
+    head = [*HEAD, "outside"] if _in_regions(report) else HEAD
+    tell(table(head, _rows(report)))
     _lost(report, dry_run)
     _remarks(report)
     if dry_run:
@@ -91,6 +104,11 @@ def _summary(report: SplitReport, dry_run: bool) -> None:
         tell(f"already complete: {report.out}")
     else:
         tell(report.out)
+
+
+def _in_regions(report: SplitReport) -> bool:
+    """Whether --roi left out what is outside its regions."""
+    return isinstance(report.total.counts.outside, int)
 
 
 HEAD = (
@@ -116,6 +134,8 @@ def _rows(report: SplitReport) -> list[list[Any]]:
             before = getattr(objects.before, size)
             after = getattr(objects.after, size)
             row.append(f"{before} → {after}")
+        if _in_regions(report):
+            row.append(objects.outside or 0)
         rows.append(row)
     return rows
 
@@ -132,6 +152,12 @@ def _lost(report: SplitReport, dry_run: bool) -> None:
 
 def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
+    if _in_regions(report):
+        objects = report.total.objects.outside or 0
+        tell(f"outside --roi: {counts.outside} tiles, and {objects} objects that are only there")
+    without = sum(finding.code == "W05" for finding in report.findings)
+    if without:
+        tell(f"{without} of {counts.sources} images meet no region of --roi: they have no tiles")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
     if counts.without_data:

@@ -195,6 +195,8 @@ def _as_given(name: str, value: Any) -> str:
         return flag_name(name)
     if value is False:
         return flag_name(f"no_{name}")
+    if isinstance(value, tuple):
+        value = "x".join(map(str, value))
     return f"{flag_name(name)} {value}"
 
 

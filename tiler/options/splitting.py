@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tiler.options.datasets import DatasetOptions
 from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
 from tiler.options.values import (
     OVERLAP,
-    TILE_SIZE,
     background,
+    background_shares,
     described,
+    file_path,
+    grid_counts,
     nodata,
     number,
+    optional,
     scales,
+    tile_size,
     whole,
 )
 
 GRID, LABELS = "Grid", "Labels"
+
+
+def _divided(options: Any) -> str:
+    if options.grid is None:
+        return ""
+    columns, rows = options.grid
+    return f"--grid {columns}x{rows} takes its place"
+
+
+def _spread_evenly(options: Any) -> str:
+    return "--grid spreads its tiles evenly" if options.grid is not None else ""
+
+
+def _without_ratio(options: Any) -> str:
+    if not has_ratio(options.background):
+        return f"--background {options.background} does not use it"
+    return ""
+
+
+def has_ratio(background: str | float) -> bool:
+    """Whether --background asks for a ratio, in any split.
+
+    >>> has_ratio("all"), has_ratio(0.5), has_ratio("train=0.5,val=all")
+    (False, True, True)
+    """
+    general, by_split = background_shares(background)
+    return any(isinstance(share, float) for share in (general, *by_split.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +65,29 @@ class SplitOptions(DatasetOptions):
     """
 
     tile: int | tuple[int, int] = option(
-        640, "Tile size in pixels: one side, or WIDTHxHEIGHT.", TILE_SIZE, GRID, "640|1024x768"
+        640,
+        "Tile size in pixels: one side, or WIDTHxHEIGHT.",
+        described(
+            tile_size, "a side of 10 px or more, or WIDTHxHEIGHT (for a number of tiles: --grid)"
+        ),
+        GRID,
+        "640|1024x768",
+        idle=_divided,
     )
-    overlap: float = option(
+    grid: tuple[int, int] | None = option(
+        None,
+        "Number of tiles in each image, in place of their size: COLUMNSxROWS.",
+        optional(described(grid_counts, "COLUMNSxROWS, such as 3x4")),
+        GRID,
+        "3x4",
+    )
+    overlap: float | tuple[float, float] = option(
         0.2,
-        "Overlap of neighbouring tiles: a fraction of the tile (below 1), or pixels (1 or more).",
+        "Overlap of neighbouring tiles: a fraction of the tile (below 1), or pixels (1 or more); "
+        "one for both axes, or one for x and one for y.",
         OVERLAP,
         GRID,
-        "0.2|128",
+        "0.2|128|0.2x64",
     )
     edge: str = choice_option(
         "shift",
@@ -48,6 +95,7 @@ class SplitOptions(DatasetOptions):
         "or pad it with grey.",
         ("shift", "balance", "trim", "pad"),
         GRID,
+        idle=_spread_evenly,
     )
     scale: tuple[float, ...] = option(
         (1.0,),
@@ -55,6 +103,14 @@ class SplitOptions(DatasetOptions):
         described(scales, "factors from 0.01 to 16, such as 1,0.5"),
         GRID,
         "1,0.5",
+    )
+    roi: str | None = option(
+        None,
+        "GeoJSON of regions, in pixels or in the image's map coordinates: only tiles that meet "
+        "one are written.",
+        optional(described(file_path, "the path of a GeoJSON file")),
+        GRID,
+        "FILE",
     )
     task: str = task_option(
         "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
@@ -106,10 +162,14 @@ class SplitOptions(DatasetOptions):
     )
     background: str | float = option(
         "all",
-        "Tiles without objects: all, none, or how many for each tile with objects, per split.",
-        described(background, "all, none or a ratio of 0 or more"),
+        "Tiles without objects: all, none, or how many for each tile with objects, per split; or "
+        "a choice for each split (others: all).",
+        described(
+            background,
+            "all, none or a ratio of 0 or more, or one by split, such as train=0.5,val=all",
+        ),
         LABELS,
-        "all|none|RATIO",
+        "all|none|RATIO|train=0.5,val=all",
     )
     seed: int = option(
         0,
@@ -117,7 +177,7 @@ class SplitOptions(DatasetOptions):
         whole(0),
         LABELS,
         "INT",
-        idle=when("background", "all", "none"),
+        idle=_without_ratio,
     )
     min_data: float = option(
         0.1,

@@ -13,18 +13,31 @@ from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import jsonl, manifest, plain_yaml
+from tiler.formats.input_paths import relative
+from tiler.geometry.grids import by_axis
 from tiler.options import RunOptions, SplitOptions
+from tiler.options.values import background_share
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
-from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
+from tiler.splitting.output import (
+    PATHS,
+    dataset_yaml_of,
+    head_of,
+    owned_in,
+    recorded,
+    require_whole,
+    without_paths,
+)
+from tiler.splitting.placing import placed
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob, job_of
-from tiler.tiling.planning import Quota, quota
+from tiler.tiling.planning import Quota, crowding, quota
+from tiler.tiling.roi import RoiFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,7 @@ class SplitRun:
     Attributes:
         chosen: the options as they were given; the task may be auto.
         target: the output folder.
+        roi: the regions of --roi.
         progress: called as sources are done.
     """
 
@@ -41,6 +55,7 @@ class SplitRun:
     chosen: SplitOptions
     run: RunOptions
     target: Path
+    roi: RoiFile | None
     progress: Callable[[Progress], None] | None
 
     def dry_run(self) -> SplitReport:
@@ -49,6 +64,7 @@ class SplitRun:
         names = labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
+        report.findings += _empty_splits(report, self.roi)
         return report
 
     def build(self, staging: Staging) -> SplitReport:
@@ -57,8 +73,11 @@ class SplitRun:
         if self.chosen.stretch != "none":
             job = replace(job, limits=mapping(job, self.dataset, self.run))
             report.stretch = job.limits or {}
-        head = jsonl.line(head_of(job.spec, self.dataset, self.chosen))
-        earlier = staging.begin(head.decode().strip() + f"\t{job.quotas}\t{job.limits}")
+        head = jsonl.line(head_of(job.spec, self.dataset, recorded(self.chosen, self.roi)))
+        decided = f"\t{job.quotas}\t{job.limits}"
+        if job.roi is not None:
+            decided += f"\t{job.roi.frame}"
+        earlier = staging.begin(head.decode().strip() + decided)
         job = replace(job, tree=staging.tree)
         folders = self._folders()
         with writing():
@@ -66,6 +85,7 @@ class SplitRun:
                 staging.tree.make(folder)
         suffixes = self._write_tiles(job, head, staging, earlier, report)
         report.findings += _mixed_bands(report, self.dataset)
+        report.findings += _empty_splits(report, self.roi)
         self._write_files(job, staging.tree, report)
         if staging.resumed:
             staging.keep_only(owned_in(staging.tree, suffixes), folders)
@@ -81,26 +101,42 @@ class SplitRun:
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
         job = job_of(dataset, decided)
-        if isinstance(chosen.background, float):
-            job = replace(job, quotas=self._quotas(job, chosen.background))
-        report = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
+        noticed = _crowded(chosen)
+        if self.roi is not None:
+            roi, unknown = placed(self.roi, job, dataset.sources, self.run)
+            job = replace(job, roi=roi)
+            noticed += unknown
+        ratios = self._ratios()
+        if ratios:
+            job = replace(job, quotas=self._quotas(job, ratios))
+        findings = [*dataset.findings, *noticed]
+        report = reports.new(task, reason, dataset.splits, dataset.names, findings)
         report.root = str(dataset.root)
         report.out = str(self.target)
         return job, report
 
-    def _quotas(self, job: SplitJob, ratio: float) -> dict[str, Quota]:
-        """Which background tiles each split takes: a first pass over labels and headers counts
-        them."""
-        splits = self.dataset.splits
-        background: dict[str, dict[str, int]] = {split: {} for split in splits}
-        labelled = dict.fromkeys(splits, 0)
+    def _ratios(self) -> dict[str, float]:
+        """The splits whose background is a ratio."""
+        ratios = {}
+        for split in self.dataset.splits:
+            share = background_share(self.chosen.background, split)
+            if isinstance(share, float):
+                ratios[split] = share
+        return ratios
+
+    def _quotas(self, job: SplitJob, ratios: dict[str, float]) -> dict[str, Quota]:
+        """Which background tiles each of these splits takes: a first pass over labels and headers
+        counts them."""
+        background: dict[str, dict[str, int]] = {split: {} for split in ratios}
+        labelled = dict.fromkeys(ratios, 0)
         run = replace(self.run, dry_run=True)
-        for outcome in outcomes(job, self.dataset.sources, run, {}, None):
+        sources = [source for source in self.dataset.sources if source.split in ratios]
+        for outcome in outcomes(job, sources, run, {}, None):
             split = outcome.entry.split
             background[split][outcome.entry.source] = outcome.counts.clean
             labelled[split] += outcome.counts.tiles - outcome.counts.background
         quotas = {}
-        for split in splits:
+        for split, ratio in ratios.items():
             wanted = round(ratio * labelled[split])
             quotas[split] = quota(job.options.seed, wanted, background[split])
         return quotas
@@ -153,7 +189,10 @@ class SplitRun:
         """Every option in effect, as it was given: a valid --config."""
         idle = job.options.idle()  # where the task is decided
         in_effect = self.chosen.in_effect().items()
-        return plain_yaml.dump({n: value for n, value in in_effect if n not in idle}).encode()
+        content = {n: value for n, value in in_effect if n not in idle and n not in PATHS}
+        if self.chosen.roi is not None:
+            content |= relative({"roi": Path(self.chosen.roi)}, self.target)
+        return plain_yaml.dump(content).encode()
 
     def unchanged(self) -> SplitReport:
         """The report of a complete output, if the sources still are what it was made from.
@@ -168,7 +207,7 @@ class SplitRun:
             job = job_of(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
             self._require_same_yaml(folder, job, report)
-            if content(folder, "args.yaml") != self._args_yaml(job):
+            if without_paths(content(folder, "args.yaml")) != without_paths(self._args_yaml(job)):
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
             self._require_same_sources(entries, job)
@@ -215,6 +254,23 @@ class SplitRun:
         extra = next(entries, None)
         if extra is not None:
             raise changed(self.target, f"{extra.source} was removed since")
+
+
+def _crowded(chosen: SplitOptions) -> list[Finding]:
+    """That the overlap leaves nearly no stride, if it does."""
+    said = crowding(chosen)
+    if not said:
+        return []
+    overlap = "x".join(f"{share:g}" for share in dict.fromkeys(by_axis(chosen.overlap)))
+    return [Finding("", "W01", f"--overlap {overlap}: {said}")]
+
+
+def _empty_splits(report: SplitReport, roi: RoiFile | None) -> list[Finding]:
+    """The splits that have no tile because of --roi."""
+    if roi is None:
+        return []
+    empty = [name for name, split in report.splits.items() if not split.counts.tiles]
+    return [Finding("", "W06", f"no tile of {name} is in the regions of --roi") for name in empty]
 
 
 def _mixed_bands(report: SplitReport, dataset: Dataset) -> list[Finding]:

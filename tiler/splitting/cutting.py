@@ -15,7 +15,7 @@ from tiler.datasets.labels import LabelFile, label_file
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest
-from tiler.formats.manifest import SourceTiles
+from tiler.formats.manifest import Geo, SourceTiles
 from tiler.formats.text_files import reason
 from tiler.images import geo, nodata
 from tiler.images.header import Header, probe
@@ -25,7 +25,7 @@ from tiler.run.work_sharing import done as at_once
 from tiler.splitting.data_share import has_data
 from tiler.splitting.report import SplitOutcome
 from tiler.splitting.tile_files import Made, stamped, write
-from tiler.tiling.counting import lost_objects, most_visible, object_counts, tile_counts
+from tiler.tiling.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan, planned, selected
 from tiler.tiling.sources import estimated_bytes, require_cuttable, usable_labels
@@ -126,30 +126,42 @@ def _cut(
     header = nodata.declared(probe(file), job.options.nodata)
     require_cuttable(job, source, header)
     labels = usable_labels(job, source, labels_from, header)
-    plan = planned(job, source, labels, *header.size)
-    plan = selected(job, source, plan, has_data(job, file, header, plan))
+    plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
+    plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
     findings = [*labels.findings, *_noticed(job, source, header, made)]
     counts = tile_counts(plan, labels)
+    if job.roi is not None:
+        counts.outside = int((~plan.inside).sum())
+        if not plan.inside.any():
+            findings.append(Finding(source.key, "W05", "no region of --roi meets it"))
     counts.unlabelled = int(labels_from.data is None)
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
     counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
-    visible = most_visible(plan, labels.instances)
+    fates = Fates.of(plan, labels.instances, job.roi is not None)
     return SplitOutcome(
         _entry(source, header, plan, made, fingerprint),
         counts,
-        object_counts(plan, labels.instances, visible),
-        lost_objects(source, plan, labels.instances, visible),
+        object_counts(plan, labels.instances, fates),
+        lost_objects(source, plan, labels.instances, fates),
         findings,
         made.suffix,
         made.stamps,
         made.channels,
     )
+
+
+def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) -> Geo | None:
+    """The location of an image, if regions in map coordinates need it."""
+    if job.roi is None or not job.roi.on_map:
+        return None
+    located = geo.located(file, header, job.root / source.key)
+    return None if located is None else located.geo
 
 
 def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from tiler.datasets.dataset import Dataset, label_path
 from tiler.errors import TilerError
@@ -14,6 +15,7 @@ from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, occupied, require_same, resolved
+from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -52,7 +54,9 @@ def _stem(dataset: Dataset) -> str:
 
 
 def _tile_name(options: SplitOptions) -> str:
-    """640, or 1024x768."""
+    """640, 1024x768, or grid-3x4."""
+    if options.grid is not None:
+        return "grid-" + "x".join(map(str, options.grid))
     if isinstance(options.tile, int):
         return str(options.tile)
     return "x".join(map(str, options.tile))
@@ -65,8 +69,29 @@ def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
     return [Path(os.path.realpath(folder)) for folder in (*images, *labels)]
 
 
-def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
+PATHS = ("roi",)  # options that are paths: args.yaml has them relative to its own folder
+
+
+def recorded(chosen: SplitOptions, roi: RoiFile | None) -> dict[str, Any]:
+    """The options that are set, as the manifest records them: of a file what is in it, not where
+    it is."""
+    options = {name: value for name, value in chosen.plain().items() if value is not None}
+    if roi is not None:
+        options["roi"] = f"{roi.name} {roi.digest}"
+    return options
+
+
+def without_paths(args: bytes) -> list[bytes]:
+    """The lines of an args.yaml but for paths: that an input was moved makes no difference."""
+    lines = args.splitlines()
+    return [line for line in lines if line.partition(b":")[0].decode("latin-1") not in PATHS]
+
+
+def stands(target: Path, options: dict[str, Any], overwrite: bool) -> bool:
     """Whether the complete output of such a run is there already; False if nothing is in the way.
+
+    Args:
+        options: those of the run, by `recorded`.
 
     Raises:
         TilerError: the folder holds something else; says what.
@@ -75,7 +100,8 @@ def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
         return False
     with Folder(target) as folder:
         head = manifest.read_head(target / manifest.NAME, folder.opened)
-    require_same(target, head.tiler, head.options, chosen.plain())
+    unset: dict[str, Any] = dict.fromkeys(head.options)
+    require_same(target, head.tiler, head.options, unset | options)
     return True
 
 
@@ -143,11 +169,11 @@ def require_whole(folder: Folder, total: int) -> None:
         raise changed(folder.path, why)
 
 
-def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.ManifestHead:
-    """The first line of the manifest."""
+def head_of(spec: Spec, dataset: Dataset, options: dict[str, Any]) -> manifest.ManifestHead:
+    """The first line of the manifest. `options`: by `recorded`."""
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
-    names, options = list(dataset.names), chosen.plain()
+    names = list(dataset.names)
     task = spec.task if dataset.labelled else "auto"
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, task, names, options, shape, categories

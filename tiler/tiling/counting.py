@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
@@ -15,7 +17,7 @@ from tiler.tiling.counts import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCo
 from tiler.tiling.source_plan import SourcePlan
 
 if TYPE_CHECKING:
-    from tiler.types import Floats
+    from tiler.types import Bools, Floats, Ints
 
 SKIPPED = "its tiles were skipped (--truncated skip-tile)"
 
@@ -34,24 +36,57 @@ def tile_counts(plan: SourcePlan, labels: Labels) -> TileCounts:
     )
 
 
-def most_visible(plan: SourcePlan, instances: Instances) -> Floats:
-    """`(N,)` the largest part of each object that a written tile has a label for; 0: it is lost."""
-    view = plan.rows.view[plan.written[plan.row_tile]]
-    result = np.zeros(len(instances))
-    np.maximum.at(result, plan.views.object[view], plan.views.seen.visible[view])
-    return result
+@dataclass(frozen=True, slots=True, eq=False)
+class Fates:
+    """What became of N objects.
 
-
-def object_counts(
-    plan: SourcePlan, instances: Instances, visible: Floats
-) -> dict[int, ObjectCounts]:
-    """The objects of each class.
-
-    Args:
-        visible: `(N,)` by `most_visible`.
+    Attributes:
+        visible: `(N,)` the largest part of each that a written tile has a label for; 0: none has.
+        outside: `(N,)` True for objects that --roi leaves out: tiles outside the regions show or
+            label them, and none inside has a label. None without --roi.
     """
-    whole = visible >= WHOLE
-    lost = visible == 0
+
+    visible: Floats
+    outside: Bools | None
+
+    @classmethod
+    def of(cls, plan: SourcePlan, instances: Instances, in_regions: bool) -> Fates:
+        """The fates of an image's objects. `in_regions`: whether there is a --roi."""
+        view = plan.rows.view[plan.written[plan.row_tile]]
+        visible = np.zeros(len(instances))
+        np.maximum.at(visible, plan.views.object[view], plan.views.seen.visible[view])
+        return cls(visible, _outside(plan, len(instances)) if in_regions else None)
+
+    @property
+    def lost(self) -> Bools:
+        """`(N,)` True for objects that should be in a tile, and are in none."""
+        lost: Bools = self.visible == 0
+        if self.outside is not None:
+            lost = lost & ~self.outside
+        return lost
+
+
+def _outside(plan: SourcePlan, count: int) -> Bools:
+    """`(N,)` as in `Fates`."""
+
+    def has(view: Ints, inside: bool) -> Bools:
+        """Which objects have one of these views inside (or outside) the regions."""
+        result = np.zeros(count, bool)
+        here = plan.inside[plan.views.tile[view]] == inside
+        result[plan.views.object[view[here]]] = True
+        return result
+
+    every_view = np.arange(len(plan.views.tile))
+    labelled = plan.rows.view
+    only_outside = has(every_view, False) & ~has(every_view, True)
+    return ~has(labelled, True) & (has(labelled, False) | only_outside)
+
+
+def object_counts(plan: SourcePlan, instances: Instances, fates: Fates) -> dict[int, ObjectCounts]:
+    """The objects of each class."""
+    whole = fates.visible >= WHOLE
+    lost = fates.lost
+    none = fates.visible == 0
     in_tile = plan.written[plan.row_tile]
     view = plan.rows.view[in_tile]
     row_class = instances.class_id[plan.views.object[view]]
@@ -62,8 +97,11 @@ def object_counts(
         mine = instances.class_id == class_id
         rows = row_class == class_id
         mine_whole = mine & whole
-        mine_truncated = mine & ~whole & ~lost
+        mine_truncated = mine & ~whole & ~none
         mine_lost = mine & lost
+        outside: int | UnsetType = UNSET
+        if fates.outside is not None:
+            outside = int((mine & fates.outside).sum())
         counts[int(class_id)] = ObjectCounts(
             objects=int(mine.sum()),
             whole=int(mine_whole.sum()),
@@ -72,6 +110,7 @@ def object_counts(
             rows=int(rows.sum()),
             before=_sizes(instances.area[mine]),
             after=_sizes(row_area[rows]),
+            outside=outside,
         )
     return counts
 
@@ -83,15 +122,11 @@ def _sizes(areas: Floats) -> Sizes:
 
 
 def lost_objects(
-    source: Source, plan: SourcePlan, instances: Instances, visible: Floats
+    source: Source, plan: SourcePlan, instances: Instances, fates: Fates
 ) -> list[Lost]:
-    """The objects that are in no tile, and why.
-
-    Args:
-        visible: `(N,)` by `most_visible`.
-    """
+    """The objects that are in no tile, and why."""
     lost = []
-    for i in np.flatnonzero(visible == 0):
+    for i in np.flatnonzero(fates.lost):
         row, class_id = int(instances.row[i]), int(instances.class_id[i])
         reason = _why_lost(plan, instances, int(i))
         lost.append(Lost(source.key, source.split, row, class_id, reason))
@@ -99,7 +134,8 @@ def lost_objects(
 
 
 def _why_lost(plan: SourcePlan, instances: Instances, i: int) -> str:
-    here = np.flatnonzero(plan.views.object == i)
+    in_regions = plan.inside[plan.views.tile]
+    here = np.flatnonzero((plan.views.object == i) & in_regions)
     if not len(here):
         width, height = box.to_cxcywh(instances.boxes[i : i + 1])[0, 2:]
         return f"no tile shows any of it ({width:.3g} x {height:.3g} px)"

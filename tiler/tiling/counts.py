@@ -6,10 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tiler.evaluation import bins
 
 SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
+
+
+def _sum(count: int | UnsetType, more: int | UnsetType) -> int | UnsetType:
+    """The sum of two counts, either of which may not be counted at all."""
+    if isinstance(count, UnsetType):
+        return more
+    if isinstance(more, UnsetType):
+        return count
+    return count + more
 
 
 class Sizes(msgspec.Struct):
@@ -28,8 +38,9 @@ class Sizes(msgspec.Struct):
 class ObjectCounts(msgspec.Struct):
     """Objects of one class (or of all) in a split.
 
-    objects = whole + truncated + lost. `rows` are label rows in tiles; `before` counts the
-    objects by their area in the source, `after` the rows by theirs in the tile.
+    objects = whole + truncated + lost + outside. `rows` are label rows in tiles; `before` counts
+    the objects by their area in the source, `after` the rows by theirs in the tile. `outside` are
+    those that --roi leaves out; they are not counted without it.
     """
 
     objects: int = 0
@@ -39,10 +50,11 @@ class ObjectCounts(msgspec.Struct):
     rows: int = 0
     before: Sizes = msgspec.field(default_factory=Sizes)
     after: Sizes = msgspec.field(default_factory=Sizes)
+    outside: int | UnsetType = UNSET
 
     def add(self, other: ObjectCounts) -> None:
-        for name in ("objects", "whole", "truncated", "lost", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("objects", "whole", "truncated", "lost", "rows", "outside"):
+            setattr(self, name, _sum(getattr(self, name), getattr(other, name)))
         self.before.add(other.before)
         self.after.add(other.after)
 
@@ -54,15 +66,18 @@ class TileCounts(msgspec.Struct):
         sources: images of the dataset, those that were rejected (`refused`) and those without a
             label file (`unlabelled`) among them.
         tiles: tiles that were written; `background` of them hold no object.
-        left_out: tiles that were not written, by --background, --truncated skip-tile or --min-data.
+        left_out: tiles that were not written, by --roi, --background, --truncated skip-tile or
+            --min-data.
         without_data: those of them that --min-data left out.
-        clean: tiles with data, written or not, that show nothing of any object.
+        clean: tiles with data, written or not, that show nothing of any object (with --roi, of its
+            regions).
         rows_refused, rows_repaired: label rows.
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
         copied: tiles that have the source's JPEG coefficients.
         flat: tiles that were written, without a label and of one value only, of images that declare
             no value as no data; those that were copied are not looked at.
+        outside: tiles that meet no region of --roi; not counted without it.
     """
 
     sources: int = 0
@@ -79,10 +94,11 @@ class TileCounts(msgspec.Struct):
     bytes: int = 0
     copied: int = 0
     flat: int = 0
+    outside: int | UnsetType = UNSET
 
     def add(self, other: TileCounts) -> None:
         for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            setattr(self, name, _sum(getattr(self, name), getattr(other, name)))
 
 
 class Lost(msgspec.Struct, frozen=True):

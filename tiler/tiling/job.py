@@ -10,6 +10,7 @@ from tiler.formats import yolo
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.tiling.planning import Quota
+from tiler.tiling.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class SplitJob:
             that become 0 and 255.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
+        roi: the regions that tiles are wanted of; None for all of each image.
     """
 
     root: Path
@@ -34,6 +36,7 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    roi: Roi | None = None
 
 
 def job_of(dataset: Dataset, options: SplitOptions) -> SplitJob:

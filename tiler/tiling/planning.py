@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from tiler.errors import TilerError
-from tiler.geometry.grids import MIN_SIDE, Edge, grid, overlap_px
+from tiler.errors import SourceRefused, TilerError
+from tiler.geometry.grids import MIN_SIDE, Edge, by_axis, grid, overlap_px
 from tiler.geometry.window import Window
 from tiler.options import SplitOptions
 
 WEBP_SIDE = 16_383
+LARGEST_SIDE = 65_500  # as of --tile
+LEAST_STRIDE = 0.1  # of the tile's side; with less, tiles show nearly the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +33,58 @@ def planned_tiles(stem: str, width: int, height: int, options: SplitOptions) -> 
 
     A scaled grid is laid out in source pixels: at 0.5, a tile of 640 px shows 1280.
 
+    Raises:
+        SourceRefused: the image has no room for the tiles of --grid.
+
     >>> tiles = planned_tiles("a", 1000, 640, SplitOptions(overlap=0, scale="1,0.5"))
     >>> [tile.name for tile in tiles]
     ['a__0_0_640_640', 'a__360_0_640_640', 'a__s50__0_0_1000_640']
     """
-    tile = _sides(options)
-    edge = cast(Edge, options.edge)
     result = []
     for scale in options.scale:
-        shown = (_scaled(tile[0], 1 / scale), _scaled(tile[1], 1 / scale))  # source pixels
         mark = "" if scale == 1 else f"__s{round(scale * 100)}"
-        for window in grid(width, height, shown, _overlap(options, scale), edge):
+        for window, size in _scaled_grid(width, height, options, scale):
             name = f"{stem}{mark}__{window.x}_{window.y}_{window.width}_{window.height}"
-            size = _size(window, scale, tile, shown)
             result.append(PlannedTile(window, scale, size, name))
     return result
+
+
+Sized = Iterator[tuple[Window, tuple[int, int]]]  # windows, with width and height of their tiles
+
+
+def _scaled_grid(width: int, height: int, options: SplitOptions, scale: float) -> Sized:
+    if options.grid is not None:
+        return _divided(width, height, options, scale)
+    return _of_size(width, height, options, scale)
+
+
+def _of_size(width: int, height: int, options: SplitOptions, scale: float) -> Sized:
+    """The grid of tiles of a given size."""
+    tile = by_axis(options.tile)
+    shown = (_scaled(tile[0], 1 / scale), _scaled(tile[1], 1 / scale))  # source pixels
+    edge = cast(Edge, options.edge)
+    for window in grid(width, height, shown, _overlap(options, scale), edge):
+        yield window, _size(window, scale, tile, shown)
+
+
+def _divided(width: int, height: int, options: SplitOptions, scale: float) -> Sized:
+    """The grid of a given number of tiles, the same at every scale but for an overlap in pixels.
+
+    Raises:
+        SourceRefused: the image is too small for it, or so large that its tiles are.
+    """
+    overlap = _overlap(options, scale)
+    try:
+        windows = grid(width, height, grid=options.grid, overlap=overlap)
+    except TilerError as error:
+        raise SourceRefused("W02", f"{width} x {height} px: {error}") from None
+    sides = (round(windows[0].width * scale), round(windows[0].height * scale))
+    largest = WEBP_SIDE if options.format == "webp" else LARGEST_SIDE
+    if min(sides) < MIN_SIDE or max(sides) > largest:
+        tiles = f"tiles of {sides[0]} x {sides[1]} px, expected sides of {MIN_SIDE} to {largest}"
+        raise SourceRefused("W02", f"{width} x {height} px: {tiles}")
+    for window in windows:
+        yield window, sides
 
 
 def check_grid(options: SplitOptions) -> None:
@@ -54,31 +93,51 @@ def check_grid(options: SplitOptions) -> None:
     Raises:
         TilerError: an overlap that leaves no stride, or a tile that its format cannot hold.
     """
-    sides = _sides(options)
-    for side in sides:
-        overlap_px(options.overlap, side)
+    if options.grid is not None:
+        return
+    sides = by_axis(options.tile)
+    for side, overlap in zip(sides, by_axis(options.overlap), strict=True):
+        overlap_px(overlap, side)
         for scale in options.scale:
-            if options.overlap >= 1 and _overlap(options, scale) >= _scaled(side, 1 / scale):
+            if overlap >= 1 and _source_px(overlap, scale) >= _scaled(side, 1 / scale):
                 raise TilerError(
-                    f"--overlap {options.overlap:g} leaves no stride in a tile of {side} px at "
+                    f"--overlap {overlap:g} leaves no stride in a tile of {side} px at "
                     f"scale {scale:g}"
                 )
     if options.format == "webp" and max(sides) > WEBP_SIDE:
         raise TilerError(f"--tile {max(sides)}: WebP holds at most {WEBP_SIDE} px a side")
 
 
-def _sides(options: SplitOptions) -> tuple[int, int]:
-    """Width and height of a tile."""
-    if isinstance(options.tile, int):
-        return options.tile, options.tile
-    return options.tile
+def crowding(options: SplitOptions) -> str:
+    """What is to be said of an overlap that leaves nearly no stride; "" of others.
+
+    >>> crowding(SplitOptions(tile=200, overlap=0.99))
+    'tiles of 200 x 200 px lie 2 x 2 px apart: a pixel of a large image is in about 10000 of them'
+    """
+    if options.grid is not None:
+        return ""
+    sides = by_axis(options.tile)
+    axes = list(zip(sides, by_axis(options.overlap), strict=True))
+    strides = [side - overlap_px(overlap, side) for side, overlap in axes]
+    shares = [stride / side for stride, side in zip(strides, sides, strict=True)]
+    if min(shares) >= LEAST_STRIDE:
+        return ""
+    tiles = 1 / (shares[0] * shares[1])
+    apart = f"tiles of {sides[0]} x {sides[1]} px lie {strides[0]} x {strides[1]} px apart"
+    return f"{apart}: a pixel of a large image is in about {tiles:.0f} of them"
 
 
-def _overlap(options: SplitOptions, scale: float) -> float:
-    """The overlap of tiles: a fraction, or source pixels."""
-    if options.overlap < 1:
-        return options.overlap
-    return math.ceil(options.overlap / scale - 1e-6)
+def _overlap(options: SplitOptions, scale: float) -> tuple[float, float]:
+    """The overlap of tiles in x and y: a fraction, or source pixels."""
+    across, down = by_axis(options.overlap)
+    return _source_px(across, scale), _source_px(down, scale)
+
+
+def _source_px(overlap: float, scale: float) -> float:
+    """An overlap in px of the tile as source pixels; a fraction stays as it is."""
+    if overlap < 1:
+        return overlap
+    return math.ceil(overlap / scale - 1e-6)
 
 
 def _size(

@@ -10,7 +10,8 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
-from tiler.formats.manifest import TileEntry
+from tiler.formats.manifest import Geo, TileEntry
+from tiler.options.values import background_share
 from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import PlannedTile, planned_tiles
 from tiler.tiling.tile_labels import LabelRows, Views, label_rows, views
@@ -27,6 +28,7 @@ class SourcePlan:
         tiles: all T tiles; `windows` `(T, 4)` and `scales` `(T,)` are theirs.
         views: what the tiles show.
         rows: the label rows.
+        inside: `(T,)` True for the tiles that meet a region of --roi; without it, for all.
         written: `(T,)` True for the tiles that are written.
         has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
     """
@@ -36,6 +38,7 @@ class SourcePlan:
     scales: Floats
     views: Views
     rows: LabelRows
+    inside: Bools
     written: Bools
     has_data: Bools
 
@@ -57,9 +60,10 @@ class SourcePlan:
 
     @property
     def clean(self) -> Bools:
-        """`(T,)` True for tiles with data that show nothing of any object."""
-        views = np.bincount(self.views.tile, minlength=len(self.tiles))
-        return np.asarray(self.has_data & (views == 0))
+        """`(T,)` True for tiles with data in the regions of --roi that show nothing of any
+        object."""
+        shown = np.bincount(self.views.tile, minlength=len(self.tiles))
+        return np.asarray(self.inside & self.has_data & (shown == 0))
 
     @property
     def pixels(self) -> int:
@@ -87,9 +91,23 @@ class SourcePlan:
         )
 
 
-def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
-    """All tiles of an image of `width` x `height` px, as if all were written, and their label
-    rows."""
+def planned(
+    job: SplitJob,
+    source: Source,
+    labels: Labels,
+    width: int,
+    height: int,
+    place: Geo | None = None,
+) -> SourcePlan:
+    """All tiles of an image of `width` x `height` px, and their label rows. Those that meet no
+    region of --roi are not written; the others still may be.
+
+    Args:
+        place: the location of the image, for a --roi in map coordinates.
+
+    Raises:
+        SourceRefused: --grid or --roi is not possible in this image.
+    """
     options = job.options
     tiles = planned_tiles(source.stem, width, height, options)
     windows = np.array([tile.window.bounds for tile in tiles])
@@ -97,11 +115,15 @@ def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: i
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
     every = np.ones(len(tiles), bool)
-    return SourcePlan(tiles, windows, scales, shown, rows, every, every)
+    inside = every
+    if job.roi is not None:
+        in_image = np.minimum(windows, [width, height, width, height])
+        inside = job.roi.meets(source.key, in_image, place)
+    return SourcePlan(tiles, windows, scales, shown, rows, inside, inside, every)
 
 
 def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
-    """The plan with the tiles that --min-data, --background and --truncated skip-tile leave.
+    """The plan with the tiles that --roi, --min-data, --background and --truncated skip-tile leave.
 
     Args:
         has_data: `(T,)` False for tiles without a label that have too little data.
@@ -112,9 +134,9 @@ def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -
 
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the tiles that are to be written."""
-    written = plan.has_data
-    if job.options.background != "all":
-        written = plan.labelled | _background(job, source, plan)
+    written = plan.inside & plan.has_data
+    if background_share(job.options.background, source.split) != "all":
+        written = written & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
         skipped = np.zeros(len(plan.tiles), bool)
         skipped[plan.views.tile[plan.views.below]] = True
@@ -125,7 +147,7 @@ def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
 def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the clean tiles that the quota of the split takes."""
     result = np.zeros(len(plan.tiles), bool)
-    if job.quotas:
+    if job.quotas and source.split in job.quotas:
         clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
         taken = job.quotas[source.split].take(source.key, clean)
         result[:] = [tile.name in taken for tile in plan.tiles]
