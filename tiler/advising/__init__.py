@@ -15,11 +15,12 @@ from tiler.advising.reading import Reading, drawn
 from tiler.advising.report import PlanReport, recommended
 from tiler.advising.settings import SmallObjects, settings
 from tiler.advising.survey import gathered, survey_all
-from tiler.datasets import tasks
+from tiler.datasets import ignoring, tasks, unlabelled
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
+from tiler.options.values import optional_path, path
 from tiler.tiling.job import SplitJob, job_of
 
 __all__ = ["PlanReport", "plan"]
@@ -60,15 +61,18 @@ def plan(
     chosen.require_in_effect()
     if plot is not None:
         plotting.require(Path(plot))
-    folder = None if images is None else Path(images)
-    dataset = find(Path(data), folder, chosen)
-    task, task_reason = tasks.decide(dataset, chosen.task)
+    source, folder = path(data, "data"), optional_path(images, "images")
+    dataset = find(source, folder, chosen)
     split = SplitOptions(**{name: getattr(chosen, name) for name in SPLIT_TOO})
-    report = _compared(dataset, job_of(dataset, replace(split, task=task)), chosen, progress)
+    ignored = ignoring.decide(dataset, chosen.ignored)
+    task, task_reason = tasks.decide(dataset, chosen.task)
+    decided = replace(split, task=task, ignored=ignored)
+    dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
+    report = _compared(dataset, job_of(dataset, decided), chosen, progress)
     report.task, report.task_reason = task, task_reason
     report.recommended = recommended(report.settings)
     if report.choice is not None and report.choice.tile is not None:
-        report.command = wording.command_line(Path(data), folder, split, report.choice)
+        report.command = wording.command_line(source, folder, split, report.choice)
     report.reason = wording.reason(report)
     report.remarks = wording.remarks(report)
     if plot is not None:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tiler.datasets import ignoring, unlabelled
-from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding
 from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
@@ -73,7 +71,7 @@ def split(
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     _require_known_splits(chosen, dataset.splits)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
-    dataset.findings.extend(_unlabelled(dataset, chosen))
+    dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
     target = target_of(dataset, chosen, optional_path(out, "out"))
     work = SplitRun(dataset, chosen, run, target, regions, progress)
     if run.dry_run:
@@ -83,23 +81,6 @@ def split(
         return stands(target, recorded(chosen, regions), run.overwrite)
 
     return produced(target, output_stands, work.unchanged, work.build)
-
-
-def _unlabelled(dataset: Dataset, chosen: SplitOptions) -> list[Finding]:
-    """What to say of splits without labels.
-
-    Raises:
-        TilerError: train or val is such a split, and that was not asked for.
-    """
-    if chosen.unlabelled:
-        return []
-    found = unlabelled.findings(dataset)
-    for finding in found:
-        if finding.level == "error":
-            raise TilerError(
-                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
-            )
-    return found
 
 
 def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:
