@@ -11,7 +11,7 @@ from typing import Any
 from tiler.advising import plotting, wording
 from tiler.advising.building import report_of
 from tiler.advising.counting import count_all
-from tiler.advising.reading import Reading, drawn
+from tiler.advising.passes import Passes, drawn
 from tiler.advising.report import PlanReport, recommended
 from tiler.advising.settings import SmallObjects, settings
 from tiler.advising.survey import gathered, survey_all
@@ -88,9 +88,9 @@ def _compared(
 ) -> PlanReport:
     """Read all labels once to know what to compare, and once more to count it."""
     sources = drawn(dataset.sources, chosen)
-    reading = Reading(job, chosen, len(sources), progress)
-    survey = gathered(sources, reading.each(survey_all, sources))
+    passes = Passes(job, chosen, len(sources), progress)
+    survey = gathered(sources, passes.each(survey_all, sources))
     small = SmallObjects.among(survey.objects.area)
     compared = settings(survey, survey.objects.take(small.of(survey.objects.area)), chosen)
-    counted = reading.each(partial(count_all, compared, small), survey.sources)
+    counted = passes.each(partial(count_all, compared, small), survey.sources)
     return report_of(dataset, chosen, survey, small, compared, counted)

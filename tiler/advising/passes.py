@@ -15,7 +15,7 @@ from tiler.tiling.planning import draw
 
 Result = TypeVar("Result")
 
-PASSES = 2  # over the images
+READINGS = 2  # over the images
 MANY = 50  # images: from this number on, processes are worth their start, since no pixels are read
 
 
@@ -32,7 +32,7 @@ def drawn(sources: Sequence[Source], chosen: PlanOptions) -> list[Source]:
 
 
 @dataclass(slots=True)
-class Reading:
+class Passes:
     """The passes over the images.
 
     Attributes:
@@ -55,5 +55,5 @@ class Reading:
         for result in mapped(self.job, work, sources, run):
             self.done += 1
             if self.progress is not None:
-                self.progress(self.done, PASSES * self.images)
+                self.progress(self.done, READINGS * self.images)
             yield result
