@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tiler.merging import Merged, MergeReport, merge
     from tiler.options import MergeOptions, PlanOptions, ScoreOptions, SplitOptions
     from tiler.scoring import Metrics, score
+    from tiler.showing import show
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
 
@@ -53,6 +54,7 @@ HOMES = {
     "merge": "tiler.merging",
     "plan": "tiler.advising",
     "score": "tiler.scoring",
+    "show": "tiler.showing",
     "split": "tiler.splitting",
     "stitch": "tiler.stitching",
 }
@@ -82,6 +84,7 @@ __all__ = [
     "merge",
     "plan",
     "score",
+    "show",
     "split",
     "stitch",
 ]

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from tiler.datasets import ignoring, labels, tasks, unlabelled
-from tiler.datasets.dataset import Dataset, Source, label_path
+from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
@@ -109,6 +109,8 @@ def check(
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     ignoring.decide(dataset, chosen.ignored)
     findings = list(dataset.findings)
+    if dataset.kind == "YOLO" and "val" not in dataset.splits:
+        findings.append(without_split(dataset, "val", "tiler split --val 0.2 makes one"))
     if not chosen.unlabelled:
         findings += unlabelled.findings(dataset)
     total = len(dataset.sources)

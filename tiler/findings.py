@@ -20,7 +20,7 @@ Level = Literal["error", "warning", "note"]
 CODES: dict[str, tuple[Level, str]] = {
     "Y01": ("error", "a split that the dataset names, train or val, is missing or empty"),
     "Y02": ("warning", "two classes have the same name"),
-    "Y03": ("warning", "no val split"),
+    "Y03": ("warning", "no val split, or no train split"),
     "Y04": ("error", "an image list names a file that does not exist"),
     "Y05": (
         "warning",
@@ -30,6 +30,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "Y07": ("warning", "read in another way than the format says, where only one way makes sense"),
     "Y08": ("warning", "a split that the trainer does not need has no label file"),
     "Y09": ("note", "objects marked difficult are taken as the others are"),
+    "Y10": ("warning", "a split that --val or --test made is not as it was asked for"),
     "I01": ("error", "the image cannot be opened"),
     "I02": ("error", "the content is not an image of a known format"),
     "I03": ("error", "the image is truncated or damaged"),
@@ -98,6 +99,7 @@ CODES: dict[str, tuple[Level, str]] = {
         "images that are not in the ground truth; predictions.json has their names as ids",
     ),
     "D15": ("error", "an outline that crosses itself too often"),
+    "D16": ("warning", "an image divided in blocks, with predictions for some of its splits only"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S02": ("error", "detections that seem to be in pixels of their tiles"),
     "S03": (

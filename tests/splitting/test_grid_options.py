@@ -34,7 +34,7 @@ def test_a_scalar_stays_a_scalar_and_nothing_new_is_recorded(filled, tmp_path):
     assert not {"grid", "roi"} & set(options)
     assert (options["overlap"], options["background"]) == (0.2, "all")
     args = (tmp_path / "out/args.yaml").read_text()
-    assert args.startswith("tile: 128\noverlap: 0.2\nedge: shift\nscale:\n- 1.0\ntask: auto\n")
+    assert args.startswith("tile: 128\noverlap: 0.2\nedge: shift\nscale:\n- 1.0\n")
     split(filled, tmp_path / "twice", overlap="0.2x0.2")
     assert tree(tmp_path / "out") == tree(tmp_path / "twice")
 

@@ -21,7 +21,7 @@ from tiler.datasets.opening import find
 from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
 from tiler.options.values import optional_path, path
-from tiler.tiling.job import SplitJob, job_of
+from tiler.tiling.job import SplitJob
 
 __all__ = ["PlanReport", "plan"]
 
@@ -68,7 +68,7 @@ def plan(
     task, task_reason = tasks.decide(dataset, chosen.task)
     decided = replace(split, task=task, ignored=ignored)
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
-    report = _compared(dataset, job_of(dataset, decided), chosen, progress)
+    report = _compared(dataset, SplitJob.of(dataset, decided), chosen, progress)
     report.task, report.task_reason = task, task_reason
     report.recommended = recommended(report.settings)
     if report.choice is not None and report.choice.tile is not None:

@@ -108,7 +108,7 @@ def _counts(
     source: Source, header: Header, labels: Labels, plan: SourcePlan, small: SmallObjects
 ) -> SettingCounts:
     fates = Fates.of(plan, labels.instances, in_regions=False)
-    tiles = tile_counts(plan, labels)
+    tiles = tile_counts(plan)
     tiles.bytes = estimated_bytes(source, header, plan)
     objects = ObjectCounts()
     for of_class in object_counts(plan, labels.instances, fates).values():

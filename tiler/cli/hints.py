@@ -73,6 +73,7 @@ FIRST = {
     "check": ("data", "source"),
     "merge": ("preds", "source"),
     "score": ("preds", "source"),
+    "show": ("what", "source"),
 }
 # Where we have no such option, and say why
 REASONS = {

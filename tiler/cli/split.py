@@ -39,7 +39,12 @@ Out = Annotated[
         show_default="ROOT-tiles-TILE, beside the dataset",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if an object is in no tile.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit 1 if an object is in no tile (a guard band of --val aside)."
+    ),
+]
 
 
 @with_options(SplitOptions, RunOptions)
@@ -141,10 +146,11 @@ def _rows(report: SplitReport) -> list[list[Any]]:
 
 
 def _lost(report: SplitReport, dry_run: bool) -> None:
-    """The first objects that are in no tile."""
-    for lost in report.lost[:LISTED]:
+    """The first objects that are in no tile, but for those in guard bands."""
+    shown = report.lost_elsewhere
+    for lost in shown[:LISTED]:
         tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
-    more = len(report.lost) - LISTED
+    more = len(shown) - LISTED
     if more > 0:
         where = "" if dry_run else ", in report.json"
         tell(f"lost: {more} more{where}")
@@ -158,6 +164,12 @@ def _remarks(report: SplitReport) -> None:
     without = sum(finding.code == "W05" for finding in report.findings)
     if without:
         tell(f"{without} of {counts.sources} images meet no region of --roi: they have no tiles")
+    if report.split_by == "images":
+        tell(f"{', '.join(report.splits)} by whole images")
+    if report.split_by == "blocks":
+        objects = len(report.lost) - len(report.lost_elsewhere)
+        left_out = f"{counts.guard} tiles and {objects} objects are left out there"
+        tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {left_out}")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
     if counts.without_data:

@@ -10,6 +10,7 @@ from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
 from tiler.options.scoring import ScoreOptions
 from tiler.options.shared import pixel_limit
+from tiler.options.showing import ShowOptions
 from tiler.options.splitting import SplitOptions
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ReadingOptions",
     "RunOptions",
     "ScoreOptions",
+    "ShowOptions",
     "SplitOptions",
     "pixel_limit",
 ]

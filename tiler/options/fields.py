@@ -126,7 +126,8 @@ class Checked:
 
     def plain(self) -> dict[str, Any]:
         """Names and values as YAML and JSON can hold them."""
-        content = asdict(self)
+        values = asdict(self)
+        content = {item.name: values[item.name] for item in option_fields(type(self))}
         for name, value in content.items():
             if isinstance(value, tuple):
                 content[name] = list(value)
@@ -154,7 +155,7 @@ class Checked:
         content = self.plain()
         for name in self.idle():
             del content[name]
-        return {name: value for name, value in content.items() if value is not None}
+        return {name: value for name, value in content.items() if value not in (None, "")}
 
     def changed(self) -> dict[str, str]:
         """The options that differ from their defaults, by name: each as on the command line.

@@ -10,6 +10,7 @@ from tiler.options.fields import choice_option, flag_option, option, unless, whe
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
 from tiler.options.values import (
     OVERLAP,
+    SHARE,
     background,
     background_shares,
     described,
@@ -23,7 +24,14 @@ from tiler.options.values import (
     whole,
 )
 
-GRID, LABELS = "Grid", "Labels"
+GRID, SPLITTING, LABELS = "Grid", "Splits", "Labels"
+
+
+def _nothing_drawn(options: Any) -> str:
+    """Why the seed has no effect, if neither splits nor background tiles are drawn."""
+    if options.val or options.test:
+        return ""
+    return _without_ratio(options)
 
 
 def _divided(options: Any) -> str:
@@ -112,6 +120,17 @@ class SplitOptions(DatasetOptions):
         GRID,
         "FILE",
     )
+    val: float = option(
+        0.0,
+        "Make a val split of the train images, with this share of their objects (0: none). By "
+        "whole images; where they are too few, by blocks with guard bands of one tile between.",
+        SHARE,
+        SPLITTING,
+        "FRACTION",
+    )
+    test: float = option(
+        0.0, "Likewise, make a test split of the train images.", SHARE, SPLITTING, "FRACTION"
+    )
     task: str = task_option(
         "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
     )
@@ -173,11 +192,12 @@ class SplitOptions(DatasetOptions):
     )
     seed: int = option(
         0,
-        "Random seed for the background tiles that a ratio selects.",
+        "Random seed for the splits of --val and --test, and for the background tiles that a ratio "
+        "selects.",
         whole(0),
         LABELS,
         "INT",
-        idle=_without_ratio,
+        idle=_nothing_drawn,
     )
     min_data: float = option(
         0.1,

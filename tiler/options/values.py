@@ -160,6 +160,21 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
     return described(check, f"a whole number {_range(low, high)}")
 
 
+def share(value: Any) -> float:
+    """A part of the whole: from 0 to below 1.
+
+    >>> share("0.2")
+    0.2
+    """
+    result = number(0, 1)(value)
+    if result == 1:
+        raise ValueError
+    return result
+
+
+SHARE = described(share, "a fraction of at least 0, and below 1")
+
+
 def _range(low: float, high: float) -> str:
     if high == math.inf:
         return f"of at least {low:g}"

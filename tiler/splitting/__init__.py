@@ -17,7 +17,8 @@ from tiler.options.fields import partition
 from tiler.options.values import background_shares, optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
-from tiler.splitting.output import recorded, stands, target_of
+from tiler.splitting.dividing import divided
+from tiler.splitting.output import recorded, stands, stood_in, target_of
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
 from tiler.tiling import roi
@@ -69,9 +70,11 @@ def split(
     _require_jpeg_library(chosen)
     regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
-    _require_known_splits(chosen, dataset.splits)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
+    dataset = divided(dataset, chosen, run)
+    _require_known_splits(chosen, dataset.splits)
+    dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
     work = SplitRun(dataset, chosen, run, target, regions, progress)
     if run.dry_run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tiler.datasets import tasks
-from tiler.datasets.dataset import Dataset
+from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import jsonl, manifest, plain_yaml
@@ -21,6 +21,7 @@ from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
+from tiler.splitting.dividing import way_of
 from tiler.splitting.output import (
     PATHS,
     dataset_yaml_of,
@@ -35,7 +36,7 @@ from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
-from tiler.tiling.job import SplitJob, job_of
+from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import Quota, crowding, quota
 from tiler.tiling.roi import RoiFile
 
@@ -100,7 +101,7 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        job = job_of(dataset, decided)
+        job = SplitJob.of(dataset, decided)
         noticed = _crowded(chosen)
         if self.roi is not None:
             roi, unknown = placed(self.roi, job, dataset.sources, self.run)
@@ -113,6 +114,7 @@ class SplitRun:
         report = reports.new(task, reason, dataset.splits, dataset.names, findings)
         report.root = str(dataset.root)
         report.out = str(self.target)
+        report.split_by = way_of(dataset, chosen)
         return job, report
 
     def _ratios(self) -> dict[str, float]:
@@ -204,7 +206,7 @@ class SplitRun:
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
             task = head.task if self.dataset.labelled else "detect"
-            job = job_of(self.dataset, replace(self.chosen, task=task))
+            job = SplitJob.of(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
             self._require_same_yaml(folder, job, report)
             if without_paths(content(folder, "args.yaml")) != without_paths(self._args_yaml(job)):
@@ -243,9 +245,7 @@ class SplitRun:
         for done, (source, fingerprint) in enumerate(zip(sources, prints, strict=True), 1):
             entry = next(entries, None)
             if entry is None or (entry.source, entry.split) != (source.key, source.split):
-                if entry is None or source.key < entry.source:
-                    raise changed(self.target, f"{source.key} was added since")
-                raise changed(self.target, f"{entry.source} was removed since")
+                raise changed(self.target, _other_source(entry, source))
             if entry.fingerprint != fingerprint:
                 raise changed(self.target, f"{source.key} or its labels changed since")
             tiles += len(entry.tiles)
@@ -254,6 +254,15 @@ class SplitRun:
         extra = next(entries, None)
         if extra is not None:
             raise changed(self.target, f"{extra.source} was removed since")
+
+
+def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
+    """Why a source is not the one that the manifest has in its place."""
+    if entry is None or source.key < entry.source:
+        return f"{source.key} was added since"
+    if source.key == entry.source:
+        return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
+    return f"{entry.source} was removed since"
 
 
 def _crowded(chosen: SplitOptions) -> list[Finding]:

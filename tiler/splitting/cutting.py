@@ -80,7 +80,8 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
-    return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
+    block = b"" if source.block is None else repr(source.block).encode()
+    return hashlib.sha256(image + labels.words() + place + block).hexdigest()[:32]
 
 
 def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> SplitOutcome | None:
@@ -131,15 +132,18 @@ def _cut(
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
-    findings = [*labels.findings, *_noticed(job, source, header, made)]
-    counts = tile_counts(plan, labels)
+    counts = tile_counts(plan)
+    findings: list[Finding] = []
+    if source.block is None or source.block.first:  # what is about the whole image counts once
+        findings = [*labels.findings, *_noticed(job, source, header, made)]
+        counts.unlabelled = int(labels_from.data is None)
+        counts.ignored_regions = len(labels.ignored)
+        counts.rows_refused = labels.refused
+        counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     if job.roi is not None:
-        counts.outside = int((~plan.inside).sum())
+        counts.outside = int((plan.own & ~plan.inside).sum())
         if not plan.inside.any():
             findings.append(Finding(source.key, "W05", "no region of --roi meets it"))
-    counts.unlabelled = int(labels_from.data is None)
-    counts.rows_refused = labels.refused
-    counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
     counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)

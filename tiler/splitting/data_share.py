@@ -33,7 +33,7 @@ def has_data(
         SourceRefused: the image is damaged.
     """
     result = np.ones(len(plan.tiles), bool)
-    undecided = np.flatnonzero(~plan.labelled)
+    undecided = np.flatnonzero(plan.own & ~plan.labelled)
     options = job.options
     wanted = background_share(options.background, source.split) != "none"
     if options.min_data == 0 or not wanted or not undecided.size:

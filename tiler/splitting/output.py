@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tiler.datasets.dataset import Dataset, label_path
+from tiler.datasets.dataset import Dataset, label_path, without_split
 from tiler.errors import TilerError
+from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
@@ -188,9 +189,27 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
             precedence.
     """
     splits = {name: f"images/{name}" for name in dataset.splits}
-    for name in ("train", "val"):  # the trainer does not start without both
-        splits.setdefault(name, next(iter(splits.values())))
+    for name, other in _stand_ins(dataset).items():
+        splits[name] = f"images/{other}"
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
     return dataset_yaml.dump(
         dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None
     )
+
+
+def _stand_ins(dataset: Dataset) -> dict[str, str]:
+    """The split that dataset.yaml names for a missing train or val, without which the trainer does
+    not start."""
+    first = dataset.splits[0]
+    return {name: first for name in ("train", "val") if name not in dataset.splits}
+
+
+def stood_in(dataset: Dataset) -> list[Finding]:
+    """A finding for each split that another one stands in for."""
+    if not dataset.labelled:
+        return []
+    findings = []
+    for name, other in _stand_ins(dataset).items():
+        remedy = "; --val 0.2 makes one" if name == "val" else ""
+        findings.append(without_split(dataset, name, f"dataset.yaml names {other} for it{remedy}"))
+    return findings

@@ -10,7 +10,7 @@ import msgspec
 from tiler.findings import Finding
 from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
-from tiler.tiling.counts import Lost, ObjectCounts, TileCounts, labels
+from tiler.tiling.counts import IN_GUARD_BAND, Lost, ObjectCounts, TileCounts, labels
 from tiler.version import __version__
 
 
@@ -62,6 +62,7 @@ class SplitReport(msgspec.Struct):
             and 255.
         bands: the number of images that were cut, for each number of bands that the trainer takes
             (3 also for grey, and colour with alpha).
+        split_by: images or blocks, where --val or --test divided a split; else "".
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -75,6 +76,7 @@ class SplitReport(msgspec.Struct):
     schema: int = 1
     stretch: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, int] = {}
+    split_by: str = ""
     root: str = ""
     out: str = ""
     unchanged: bool = False
@@ -108,14 +110,19 @@ class SplitReport(msgspec.Struct):
             return 0
         return int(next(iter(self.bands)))
 
+    @property
+    def lost_elsewhere(self) -> list[Lost]:
+        """The objects that are lost, but for those in guard bands."""
+        return [lost for lost in self.lost if lost.reason != IN_GUARD_BAND]
+
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
         return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
         """1 if something of the source is not in the output: an image or row that was rejected;
-        with `strict`, also an object in no tile."""
-        if strict and self.lost:
+        with `strict`, also an object in no tile, unless a guard band was asked for there."""
+        if strict and self.lost_elsewhere:
             return 1
         return int(self.levels()["error"] > 0)
 

@@ -27,7 +27,7 @@ def mapping(
 ) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Histograms = {}
-    for histograms in mapped(job, count, dataset.sources, run):
+    for histograms in mapped(job, count, dataset.images, run):
         for kind, histogram in histograms.items():
             if kind in total:
                 total[kind].add(histogram)

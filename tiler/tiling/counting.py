@@ -9,11 +9,10 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from tiler.datasets.dataset import Source
-from tiler.datasets.labels import Labels
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import WHOLE
 from tiler.geometry.instances import Instances
-from tiler.tiling.counts import MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCounts
+from tiler.tiling.counts import IN_GUARD_BAND, MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCounts
 from tiler.tiling.source_plan import SourcePlan
 
 if TYPE_CHECKING:
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 SKIPPED = "its tiles were skipped (--truncated skip-tile)"
 
 
-def tile_counts(plan: SourcePlan, labels: Labels) -> TileCounts:
+def tile_counts(plan: SourcePlan) -> TileCounts:
     """The tiles of a source."""
     background = plan.written & ~plan.labelled
     return TileCounts(
         sources=1,
         tiles=int(plan.written.sum()),
         background=int(background.sum()),
-        left_out=int((~plan.written).sum()),
-        without_data=int((~plan.has_data).sum()),
-        clean=int(plan.clean.sum()),
-        ignored_regions=len(labels.ignored),
+        left_out=int((plan.own & ~plan.written).sum()),
+        without_data=int((plan.own & ~plan.has_data).sum()),
+        guard=int(plan.guard.sum()),
+        clean=int((plan.clean & plan.own).sum()),
     )
 
 
@@ -94,19 +93,16 @@ def object_counts(plan: SourcePlan, instances: Instances, fates: Fates) -> dict[
     row_area = plan.rows.area[in_tile] * scale**2  # px² of the tile
     counts = {}
     for class_id in np.unique(instances.class_id):
-        mine = instances.class_id == class_id
+        mine = plan.home & (instances.class_id == class_id)
         rows = row_class == class_id
-        mine_whole = mine & whole
-        mine_truncated = mine & ~whole & ~none
-        mine_lost = mine & lost
         outside: int | UnsetType = UNSET
         if fates.outside is not None:
             outside = int((mine & fates.outside).sum())
         counts[int(class_id)] = ObjectCounts(
             objects=int(mine.sum()),
-            whole=int(mine_whole.sum()),
-            truncated=int(mine_truncated.sum()),
-            lost=int(mine_lost.sum()),
+            whole=int((mine & whole).sum()),
+            truncated=int((mine & ~whole & ~none).sum()),
+            lost=int((mine & lost).sum()),
             rows=int(rows.sum()),
             before=_sizes(instances.area[mine]),
             after=_sizes(row_area[rows]),
@@ -126,7 +122,7 @@ def lost_objects(
 ) -> list[Lost]:
     """The objects that are in no tile, and why."""
     lost = []
-    for i in np.flatnonzero(fates.lost):
+    for i in np.flatnonzero(plan.home & fates.lost):
         row, class_id = int(instances.row[i]), int(instances.class_id[i])
         reason = _why_lost(plan, instances, int(i))
         lost.append(Lost(source.key, source.split, row, class_id, reason))
@@ -146,9 +142,11 @@ def _why_lost(plan: SourcePlan, instances: Instances, i: int) -> str:
         width, height = sides[np.argmax(sides.min(axis=1))]
         return f"{width:.3g} x {height:.3g} px at best, under --min-size"
     if not views.kept.any():
-        if not plan.written[views.tile].all():
+        if (plan.own & ~plan.written)[views.tile].any():
             return SKIPPED
         return f"{views.seen.visible.max():.0%} visible at best, under --min-visible"
+    if not plan.own[views.tile[views.kept]].any():
+        return IN_GUARD_BAND
     if not plan.written[views.tile[views.kept]].any():
         return SKIPPED
     return "the trainer would reject its row, or take it for a duplicate"

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from tiler.evaluation import bins
 
+IN_GUARD_BAND = "in the guard band between splits"
 SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
 
 
@@ -69,8 +70,9 @@ class TileCounts(msgspec.Struct):
         left_out: tiles that were not written, by --roi, --background, --truncated skip-tile or
             --min-data.
         without_data: those of them that --min-data left out.
-        clean: tiles with data, written or not, that show nothing of any object (with --roi, of its
-            regions).
+        guard: tiles in guard bands between the blocks of splits (--val), which are not written.
+        clean: other tiles with data, written or not, that show nothing of any object (and meet a
+            region of --roi).
         rows_refused, rows_repaired: label rows.
         ignored_regions: regions that COCO marks as iscrowd or ignore.
         bytes: of images and labels of tiles.
@@ -87,6 +89,7 @@ class TileCounts(msgspec.Struct):
     background: int = 0
     left_out: int = 0
     without_data: int = 0
+    guard: int = 0
     clean: int = 0
     rows_refused: int = 0
     rows_repaired: int = 0

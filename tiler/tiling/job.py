@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
@@ -38,14 +39,9 @@ class SplitJob:
     pages: int = 0
     roi: Roi | None = None
 
-
-def job_of(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    """The job, with the task decided; nothing is written yet."""
-    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-    return SplitJob(
-        dataset.root,
-        spec,
-        options,
-        pages=dataset.pages,
-    )
+    @classmethod
+    def of(cls, dataset: Dataset, options: SplitOptions) -> Self:
+        """A job of which nothing is written yet. The task of the options is decided."""
+        kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+        spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+        return cls(dataset.root, spec, options, pages=dataset.pages)

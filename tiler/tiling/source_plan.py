@@ -31,6 +31,9 @@ class SourcePlan:
         inside: `(T,)` True for the tiles that meet a region of --roi; without it, for all.
         written: `(T,)` True for the tiles that are written.
         has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
+        own: `(T,)` True for the tiles of the source's split: all, unless it has a block only.
+        guard: `(T,)` True for the tiles that no split has, and that count for this one.
+        home: `(N,)` True for the objects that count for the split.
     """
 
     tiles: list[PlannedTile]
@@ -41,6 +44,9 @@ class SourcePlan:
     inside: Bools
     written: Bools
     has_data: Bools
+    own: Bools
+    guard: Bools
+    home: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -119,7 +125,9 @@ def planned(
     if job.roi is not None:
         in_image = np.minimum(windows, [width, height, width, height])
         inside = job.roi.meets(source.key, in_image, place)
-    return SourcePlan(tiles, windows, scales, shown, rows, inside, inside, every)
+    own, guard, home = _territory(source, windows, labels.instances.boxes)
+    written = inside & own
+    return SourcePlan(tiles, windows, scales, shown, rows, inside, written, every, own, guard, home)
 
 
 def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
@@ -132,9 +140,18 @@ def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -
     return replace(plan, written=_written(job, source, plan))
 
 
+def _territory(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bools, Bools]:
+    """`own` and `guard` of windows, and `home` of the boxes of objects: see `SourcePlan`."""
+    block = source.block
+    if block is None:
+        return np.ones(len(windows), bool), np.zeros(len(windows), bool), np.ones(len(boxes), bool)
+    own = block.holds(windows)
+    return own, block.is_home(windows) & ~own, block.is_home(boxes)
+
+
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the tiles that are to be written."""
-    written = plan.inside & plan.has_data
+    written = plan.inside & plan.own & plan.has_data
     if background_share(job.options.background, source.split) != "all":
         written = written & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
@@ -148,7 +165,7 @@ def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the clean tiles that the quota of the split takes."""
     result = np.zeros(len(plan.tiles), bool)
     if job.quotas and source.split in job.quotas:
-        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
+        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean & plan.own)]
         taken = job.quotas[source.split].take(source.key, clean)
         result[:] = [tile.name in taken for tile in plan.tiles]
     return result
