@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.splitting.test_planning import cuts
 from tests.strategies import quick
+from tests.tiling.test_planning import cuts
 from tiler.options import SplitOptions
 from tiler.splitting.blocks import blocks_of, counts_in
-from tiler.splitting.planning import planned_tiles
+from tiler.tiling.planning import planned_tiles
 
 SHARES = [(0.8, 0.2), (0.7, 0.15, 0.15), (0.5, 0.5), (0.6, 0.1, 0.3)]
 

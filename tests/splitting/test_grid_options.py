@@ -13,7 +13,7 @@ from tests.splitting.test_roi import tiles_of
 from tests.splitting.test_split import split
 from tiler.formats import manifest
 from tiler.options import SplitOptions
-from tiler.splitting.planning import crowding
+from tiler.tiling.planning import crowding
 
 
 def head_of(out):

@@ -17,7 +17,7 @@ from tests.splitting.test_split import split
 from tests.strategies import quick
 from tiler.formats import geojson, manifest
 from tiler.geometry.grids import grid
-from tiler.splitting.roi import Roi
+from tiler.tiling.roi import Roi
 
 UTM = "EPSG:32632"
 

@@ -69,6 +69,7 @@ OURS = {
 # Keys of other tools for what comes first here, without an option
 FIRST = {
     "split": ("data", "source"),
+    "plan": ("data", "source"),
     "check": ("data", "source"),
     "merge": ("preds", "source"),
     "score": ("preds", "source"),
@@ -78,10 +79,41 @@ FIRST = {
 REASONS = {
     ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
     ("split", "data"): "the dataset comes first, without an option",
+    ("plan", "data"): "the dataset comes first, without an option",
     ("check", "data"): "the dataset comes first, without an option",
     ("merge", "preds"): "the predictions come first, without an option",
     ("score", "preds"): "the predictions come first, without an option",
 }
+# What other tools call what our commands do
+VERBS = {
+    "advise": "plan",
+    "analyse": "plan",
+    "analyze": "plan",
+    "crop": "split",
+    "cut": "split",
+    "eval": "score",
+    "evaluate": "score",
+    "slice": "split",
+    "stats": "plan",
+    "stitch": "merge",
+    "suggest": "plan",
+    "tile": "split",
+    "val": "score",
+    "validate": "check",
+    "verify": "check",
+}
+
+
+def unknown_command(given: str, known: Iterable[str]) -> str:
+    """What to use in place of a command that does not exist.
+
+    >>> unknown_command("suggest", ["plan", "split"]), unknown_command("splt", ["plan", "split"])
+    ("there is no command 'suggest'; use plan", "there is no command 'splt'; did you mean 'split'?")
+    """
+    ours = VERBS.get(given.lower())
+    if ours is not None:
+        return f"there is no command {given!r}; use {ours}"
+    return f"there is no command {given!r}{did_you_mean(given, known)}"
 
 
 def unknown_option(command: str, given: str, known: Iterable[str]) -> str:
@@ -128,7 +160,10 @@ def rewritten(command: str, arguments: Sequence[str], known: Collection[str]) ->
         if key in FIRST[command]:
             first.append(value)
             continue
-        options.append(OURS.get(word, f"--{word}").split(",")[0])
+        ours = f"--{word}"
+        if word.replace("-", "_") not in known:
+            ours = OURS.get(word, ours).split(",")[0]
+        options.append(ours)
         if value.lower() != "true":
             options.append(value)
     return " ".join(["tiler", command, *first, *options]) if changed else None

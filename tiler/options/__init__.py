@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiler.options.checking import CheckOptions
 from tiler.options.datasets import DatasetOptions
 from tiler.options.merging import METHODS, MergeOptions
+from tiler.options.planning import PlanOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
 from tiler.options.scoring import ScoreOptions
@@ -17,6 +18,7 @@ __all__ = [
     "CheckOptions",
     "DatasetOptions",
     "MergeOptions",
+    "PlanOptions",
     "PredictionOptions",
     "ReadingOptions",
     "RunOptions",

@@ -157,6 +157,20 @@ class Checked:
             del content[name]
         return {name: value for name, value in content.items() if value not in (None, "")}
 
+    def changed(self) -> dict[str, str]:
+        """The options that differ from their defaults, by name: each as on the command line.
+
+        >>> from tiler.options import SplitOptions
+        >>> SplitOptions(tile=320, rescue=False).changed()
+        {'tile': '--tile 320', 'rescue': '--no-rescue'}
+        """
+        given = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                given[item.name] = _as_given(item.name, value)
+        return given
+
     def require_in_effect(self) -> None:
         """Reject an option that has no effect but was set, that is, differs from its default.
 

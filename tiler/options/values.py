@@ -223,6 +223,32 @@ def tile_size(value: Any) -> int | tuple[int, int]:
 TILE_SIZE = described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")
 
 
+def tile_sides(value: Any) -> str | tuple[int, ...]:
+    """auto, or sides of square tiles: "1280,640" or (1280, 640); each once, smallest first.
+
+    >>> tile_sides("1280,640"), tile_sides("auto")
+    ((640, 1280), 'auto')
+    """
+    if value == "auto":
+        return "auto"
+    check = whole(10, 65500)
+    return tuple(sorted({check(side) for side in _items(value)}))
+
+
+def overlaps(value: Any) -> str | tuple[float, ...]:
+    """auto, or some overlaps: "0.2,64" or (0.2, 64); each once.
+
+    >>> overlaps("64,0.2,0.2")
+    (0.2, 64.0)
+    """
+    if value == "auto":
+        return "auto"
+    given = {OVERLAP(item) for item in _items(value)}
+    if not all(isinstance(item, float) for item in given):
+        raise ValueError
+    return tuple(sorted(given))
+
+
 def grid_counts(value: Any) -> tuple[int, int]:
     """ "3x4" or (3, 4): columns and rows.
 

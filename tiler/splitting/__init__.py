@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from tiler.datasets import ignoring, unlabelled
-from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
-from tiler.findings import Finding
 from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
 from tiler.options.values import background_shares, optional_path, path
 from tiler.run.transaction import produced
-from tiler.splitting import roi
 from tiler.splitting.building import SplitRun
 from tiler.splitting.dividing import divided
 from tiler.splitting.output import recorded, stands, stood_in, target_of
-from tiler.splitting.planning import check_grid
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
+from tiler.tiling import roi
+from tiler.tiling.planning import check_grid
 
 __all__ = ["Progress", "SplitReport", "split"]
 
@@ -73,7 +71,7 @@ def split(
     regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
-    dataset.findings.extend(_unlabelled(dataset, chosen))
+    dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
     dataset = divided(dataset, chosen, run)
     _require_known_splits(chosen, dataset.splits)
     dataset.findings.extend(stood_in(dataset))
@@ -86,23 +84,6 @@ def split(
         return stands(target, recorded(chosen, regions), run.overwrite)
 
     return produced(target, output_stands, work.unchanged, work.build)
-
-
-def _unlabelled(dataset: Dataset, chosen: SplitOptions) -> list[Finding]:
-    """What to say of splits without labels.
-
-    Raises:
-        TilerError: train or val is such a split, and that was not asked for.
-    """
-    if chosen.unlabelled:
-        return []
-    found = unlabelled.findings(dataset)
-    for finding in found:
-        if finding.level == "error":
-            raise TilerError(
-                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
-            )
-    return found
 
 
 def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:

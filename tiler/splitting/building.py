@@ -24,7 +24,6 @@ from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
 from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.dividing import way_of
-from tiler.splitting.job import SplitJob
 from tiler.splitting.output import (
     PATHS,
     dataset_yaml_of,
@@ -35,11 +34,13 @@ from tiler.splitting.output import (
     without_paths,
 )
 from tiler.splitting.placing import placed
-from tiler.splitting.planning import Quota, crowding, quota
 from tiler.splitting.report import SplitReport
-from tiler.splitting.roi import RoiFile
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.tiling.counts import labels
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import Quota, crowding, quota
+from tiler.tiling.roi import RoiFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class SplitRun:
     def dry_run(self) -> SplitReport:
         """Cut everything and write nothing."""
         job, report = self._begin()
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
         report.findings += _empty_splits(report, self.roi)
@@ -169,7 +170,7 @@ class SplitRun:
     ) -> dict[tuple[str, str], str]:
         """Write tiles and manifest; of a resumed run, the suffix of each split's tiles."""
         suffixes: dict[tuple[str, str], str] = {}
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
         coco = self._coco_writer(job, staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)

@@ -23,8 +23,8 @@ from tiler.geometry.polygons import Rings
 from tiler.run.folders import Folder
 from tiler.run.staging import writing
 from tiler.splitting.report import SplitOutcome, TileAnnotations
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import in_view
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import in_view
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints

@@ -13,26 +13,25 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
+from tiler.datasets.labels import LabelFile, Labels, label_file
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats.manifest import Geo, SourceTiles
 from tiler.formats.text_files import reason
-from tiler.geometry.grids import MIN_SIDE
-from tiler.images import geo, nodata, reading
+from tiler.images import geo, nodata
 from tiler.images.header import Header, probe
 from tiler.images.row_reader import Later
-from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
 from tiler.splitting.coco_export import described
-from tiler.splitting.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.splitting.data_share import has_data
-from tiler.splitting.job import SplitJob
 from tiler.splitting.report import SplitOutcome, TileAnnotations
-from tiler.splitting.source_plan import SourcePlan, planned, selected
 from tiler.splitting.tile_files import Made, stamped, write
+from tiler.tiling.counting import Fates, lost_objects, object_counts, tile_counts
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan, planned, selected
+from tiler.tiling.sources import estimated_bytes, require_cuttable, usable_labels
 
 REPAIRED = ("L07", "L08", "L09", "L11")
 
@@ -145,9 +144,8 @@ def _cut(
 ) -> SplitOutcome:
     """Cut a source whose tiles are not there yet."""
     header = nodata.declared(probe(file), job.options.nodata)
-    _require_cuttable(job, source, header)
-    labels = read_labels(source, labels_from, job.spec, *header.size)
-    require_usable(labels, labels_from.key)
+    require_cuttable(job, source, header)
+    labels = usable_labels(job, source, labels_from, header)
     plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
     plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     made = Made()
@@ -197,17 +195,6 @@ def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) 
     return None if located is None else located.geo
 
 
-def _require_cuttable(job: SplitJob, source: Source, header: Header) -> None:
-    """Raises:
-    SourceRefused: the image is too large, or too small.
-    """
-    reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
-    width, height = header.size
-    if min(width, height) < MIN_SIDE and job.options.edge != "pad":
-        why = f"the trainer drops images under {MIN_SIDE} px a side"
-        raise SourceRefused("I05", f"{width} x {height} px; {why}")
-
-
 def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Iterator[Finding]:
     """Findings about the image."""
     if header.frames > 1 and job.pages < 2:
@@ -233,10 +220,4 @@ def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
     files = 2 if source.split else 1  # image and labels, without a world file
     written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
-    if written:
-        return written
-    pixels = 0
-    for number in np.flatnonzero(plan.written).tolist():
-        width, height = plan.tiles[number].size
-        pixels += width * height
-    return round(source.bytes * pixels / (header.size[0] * header.size[1]))
+    return written or estimated_bytes(source, header, plan)

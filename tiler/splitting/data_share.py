@@ -13,9 +13,9 @@ from tiler.images import nodata, reading
 from tiler.images.header import Header
 from tiler.options import pixel_limit
 from tiler.options.values import background_share
-from tiler.splitting.job import SplitJob
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import ROUNDED
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import ROUNDED
 
 if TYPE_CHECKING:
     from tiler.types import Bools

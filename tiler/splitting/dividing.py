@@ -25,9 +25,9 @@ from tiler.options import RunOptions, SplitOptions
 from tiler.run.rejecting import refusal
 from tiler.splitting.assigning import assigned, missed, stratified
 from tiler.splitting.blocks import blocks_of, counts_in
-from tiler.splitting.job import SplitJob
-from tiler.splitting.planning import draw, planned_tiles
-from tiler.splitting.work import mapped
+from tiler.tiling.chunks import mapped
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import draw, planned_tiles
 from tiler.types import SPLITS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, occupied, require_same, resolved
 from tiler.splitting.coco_export import places
-from tiler.splitting.roi import RoiFile
+from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")

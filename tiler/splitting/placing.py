@@ -21,9 +21,9 @@ from tiler.images import geo
 from tiler.images.header import probe
 from tiler.options import RunOptions
 from tiler.run.rejecting import refusal
-from tiler.splitting.job import SplitJob
-from tiler.splitting.roi import Roi, RoiFile, extent
-from tiler.splitting.work import mapped
+from tiler.tiling.chunks import mapped
+from tiler.tiling.job import SplitJob
+from tiler.tiling.roi import Roi, RoiFile, extent
 
 if TYPE_CHECKING:
     from tiler.types import Floats

@@ -13,9 +13,9 @@ from tiler.images.reading import SourceImage
 from tiler.images.stretch import Histogram, limits
 from tiler.options import RunOptions, pixel_limit
 from tiler.run.rejecting import refusal
-from tiler.splitting.job import SplitJob
 from tiler.splitting.tile_files import kind_of
-from tiler.splitting.work import mapped
+from tiler.tiling.chunks import mapped
+from tiler.tiling.job import SplitJob
 
 Histograms = dict[str, Histogram]  # by kind of image
 WITH_ALPHA = ("LA;16", "RGBA;16")

@@ -29,9 +29,9 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
-from tiler.splitting.job import SplitJob
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import masked_outlines
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import masked_outlines
 
 if TYPE_CHECKING:
     from tiler.types import Floats

@@ -12,16 +12,8 @@ from tiler.datasets.dataset import Source
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import WHOLE
 from tiler.geometry.instances import Instances
-from tiler.splitting.report import (
-    IN_GUARD_BAND,
-    MEDIUM,
-    SMALL,
-    Lost,
-    ObjectCounts,
-    Sizes,
-    TileCounts,
-)
-from tiler.splitting.source_plan import SourcePlan
+from tiler.tiling.counts import IN_GUARD_BAND, MEDIUM, SMALL, Lost, ObjectCounts, Sizes, TileCounts
+from tiler.tiling.source_plan import SourcePlan
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints

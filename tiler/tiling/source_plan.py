@@ -12,9 +12,9 @@ from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.formats.manifest import Geo, TileEntry
 from tiler.options.values import background_share
-from tiler.splitting.job import SplitJob
-from tiler.splitting.planning import PlannedTile, planned_tiles
-from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import PlannedTile, planned_tiles
+from tiler.tiling.tile_labels import LabelRows, Views, label_rows, views
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -70,6 +70,12 @@ class SourcePlan:
         object."""
         shown = np.bincount(self.views.tile, minlength=len(self.tiles))
         return np.asarray(self.inside & self.has_data & (shown == 0))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tiles that are written."""
+        sizes = np.array([tile.size for tile in self.tiles])
+        return int(sizes[self.written].prod(axis=1).sum())
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""

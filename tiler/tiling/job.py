@@ -11,8 +11,8 @@ from tiler.formats import yolo
 from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.splitting.planning import Quota
-from tiler.splitting.roi import Roi
+from tiler.tiling.planning import Quota
+from tiler.tiling.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
