@@ -41,7 +41,7 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="DIR",
-        help="Image folder of a COCO JSON, or of merged detections.",
+        help="Folder of the images of annotations, or of merged detections.",
         show_default=False,
     ),
 ]

@@ -26,7 +26,7 @@ from tiler.options.values import YES
 if TYPE_CHECKING:
     from tiler.splitting import SplitReport
 
-MANY = 20  # of so many tiles, one of a single value is worth a word
+MANY = 20  # tiles, of which one of a single value is worth a word
 LISTED = 5  # lost objects printed; all of them are in the report
 
 Out = Annotated[
