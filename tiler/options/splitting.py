@@ -202,14 +202,6 @@ class SplitOptions(DatasetOptions):
         "INT",
         idle=_nothing_drawn,
     )
-    export: str = option(
-        "",
-        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
-        "for it (train/_annotations.coco.json, valid/...).",
-        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
-        LABELS,
-        "coco,coco-roboflow",
-    )
     min_data: float = option(
         0.1,
         "Minimum fraction of a tile that holds data, below which it is left out unless it has a "
@@ -217,6 +209,14 @@ class SplitOptions(DatasetOptions):
         number(0, 1),
         LABELS,
         "0..1",
+    )
+    export: str = option(
+        "",
+        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
+        "for it (train/_annotations.coco.json, valid/...).",
+        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
+        LABELS,
+        "coco,coco-roboflow",
     )
     format: str = choice_option(
         "same",
