@@ -80,7 +80,11 @@ def command(
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    tell(table(HEAD, _rows(report)))
+    rows = _rows(report)
+    columns = len(HEAD)
+    if report.task == "semantic":  # there are no objects to count
+        columns = HEAD.index("objects")
+    tell(table(HEAD[:columns], [row[:columns] for row in rows]))
     _lost(report, dry_run)
     _remarks(report)
     if dry_run:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tiler.findings import Finding
+from tiler.formats.mask_spec import MaskSpec
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
@@ -32,6 +33,7 @@ class Source:
         stem: the beginning of the names of its tiles, unique in the dataset.
         bytes: size of the file.
         entry: its objects, where they are not in a label file of its own.
+        mask: path of its class mask, like `key`; "" where none is used.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Source:
     stem: str = ""
     bytes: int = 0
     entry: AnnotatedImage | None = None
+    mask: str = ""
 
     @property
     def image_id(self) -> int | str | None:
@@ -69,6 +72,8 @@ class Dataset:
         splits: those that have images.
         labelled: False for images alone.
         task: as the format or the file declares it, if it does.
+        masks: class masks beside the images, see `mask_sets.settled`.
+        rows: False where masks are the only labels.
     """
 
     file: Path
@@ -85,6 +90,8 @@ class Dataset:
     splits: tuple[str, ...] = ()
     labelled: bool = True
     task: Task | None = None
+    masks: MaskSpec | None = None
+    rows: bool = True
 
     @property
     def pages(self) -> int:

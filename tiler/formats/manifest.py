@@ -16,6 +16,7 @@ from tiler.formats.text_files import plain_name, too_long
 NAME = "tiles.jsonl"
 SCHEMA = 1
 WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
+SUFFIXES = {"labels": ".txt", "masks": ".png"}
 PLACED = ".tif"  # tiles that hold their location themselves
 
 
@@ -65,6 +66,8 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
         width: of the upright image, px; like `height` 0 when the image was rejected.
         geo: its location, if known.
         image_id: its id in a COCO set.
+        labels: whether its tiles have label files.
+        masks: whether its tiles have class masks.
     """
 
     source: str
@@ -75,6 +78,8 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     tiles: list[TileEntry]
     geo: Geo | None = None
     image_id: int | str | None = None
+    labels: bool = True
+    masks: bool = False
 
 
 def _problem(entry: SourceTiles) -> str:
@@ -99,28 +104,37 @@ read_head = FILE.read_head
 read_sources = FILE.read_records
 
 
-def tile_folders(split: str) -> tuple[str, ...]:
-    """The folders of a split's tiles and of their labels; images without labels have no split.
+def tile_folders(split: str, labels: bool = True, masks: bool = False) -> tuple[str, ...]:
+    """The folders of a split's tiles, and of their labels and class masks if they have some; images
+    without labels have no split.
 
-    >>> tile_folders("train"), tile_folders("")
-    (('images/train', 'labels/train'), ('images',))
+    >>> tile_folders("train"), tile_folders("train", labels=False, masks=True), tile_folders("")
+    (('images/train', 'labels/train'), ('images/train', 'masks/train'), ('images',))
     """
     if not split:
         return ("images",)
-    return f"images/{split}", f"labels/{split}"
+    kinds = ["images"]
+    if labels:
+        kinds.append("labels")
+    if masks:
+        kinds.append("masks")
+    return tuple(f"{kind}/{split}" for kind in kinds)
 
 
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, ...]:
-    """Where a tile's image and its labels are in an output.
+def tile_paths(
+    split: str, name: str, suffix: str, labels: bool = True, masks: bool = False
+) -> tuple[str, ...]:
+    """Where a tile's image, its labels and its mask are in an output.
 
-    >>> tile_paths("val", "a__0_0_640_640", ".png")
-    ('images/val/a__0_0_640_640.png', 'labels/val/a__0_0_640_640.txt')
+    >>> tile_paths("val", "a__0_0_640_640", ".jpg")
+    ('images/val/a__0_0_640_640.jpg', 'labels/val/a__0_0_640_640.txt')
     """
-    suffixes = (suffix, ".txt")
-    folders = tile_folders(split)
-    return tuple(
-        f"{folder}/{name}{ending}" for folder, ending in zip(folders, suffixes, strict=False)
-    )
+    suffixes = {"images": suffix, **SUFFIXES}
+    paths = []
+    for folder in tile_folders(split, labels, masks):
+        kind = folder.split("/")[0]
+        paths.append(f"{folder}/{name}{suffixes[kind]}")
+    return tuple(paths)
 
 
 def missing(out: Path) -> list[Finding]:
@@ -128,7 +142,7 @@ def missing(out: Path) -> list[Finding]:
     findings = []
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for folder in tile_folders(entry.split):
+        for folder in tile_folders(entry.split, entry.labels, entry.masks):
             kind = folder.split("/")[0]
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tiler.options.datasets import DatasetOptions
-from tiler.options.fields import choice_option, flag_option, option, unless, when
+from tiler.options.fields import choice_option, either, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
 from tiler.options.values import (
     OVERLAP,
@@ -57,7 +57,9 @@ class SplitOptions(DatasetOptions):
         "1,0.5",
     )
     task: str = task_option(
-        "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
+        "Type of the labels; auto infers it for the whole dataset and reports it.",
+        LABELS,
+        "semantic",
     )
     min_visible: float = option(
         0.25,
@@ -66,6 +68,7 @@ class SplitOptions(DatasetOptions):
         number(0, 1),
         LABELS,
         "0..1",
+        idle=when("task", "semantic"),
     )
     min_size: float = option(
         2.0,
@@ -73,6 +76,7 @@ class SplitOptions(DatasetOptions):
         number(0),
         LABELS,
         "PX",
+        idle=when("task", "semantic"),
     )
     truncated: str = choice_option(
         "drop",
@@ -80,13 +84,14 @@ class SplitOptions(DatasetOptions):
         "the tile.",
         ("drop", "keep", "mask", "skip-tile"),
         LABELS,
+        idle=when("task", "semantic"),
     )
     rescue: bool = flag_option(
         True,
         "Label an object that is below --min-visible in every tile in the tile that shows most of "
         "it.",
         LABELS,
-        idle=when("truncated", "keep"),
+        idle=either(when("truncated", "keep"), when("task", "semantic")),
     )
     obb: str = choice_option(
         "aligned",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiler.datasets import ignoring, unlabelled
+from tiler.datasets import ignoring, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
@@ -18,6 +18,7 @@ from tiler.options.fields import partition
 from tiler.options.values import optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
+from tiler.splitting.mask_tiles import require_blank
 from tiler.splitting.output import stands, target_of
 from tiler.splitting.planning import check_grid
 from tiler.splitting.report import SplitReport
@@ -66,6 +67,8 @@ def split(
     check_grid(chosen)
     _require_jpeg_library(chosen)
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
+    dataset = mask_sets.settled(dataset, chosen.task, chosen.frame)
+    require_blank(dataset, chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
     dataset.findings.extend(_unlabelled(dataset, chosen))
     target = target_of(dataset, chosen, optional_path(out, "out"))
@@ -85,7 +88,7 @@ def _unlabelled(dataset: Dataset, chosen: SplitOptions) -> list[Finding]:
     Raises:
         TilerError: train or val is such a split, and that was not asked for.
     """
-    if chosen.unlabelled:
+    if chosen.unlabelled or not dataset.rows:
         return []
     found = unlabelled.findings(dataset)
     for finding in found:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tiler.datasets import tasks
+from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Dataset
 from tiler.errors import TilerError
 from tiler.findings import Finding
@@ -17,6 +17,7 @@ from tiler.options import RunOptions, SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content
 from tiler.run.staging import Staging, writing
+from tiler.splitting import mask_tiles
 from tiler.splitting import report as reports
 from tiler.splitting.job import SplitJob
 from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
@@ -48,6 +49,7 @@ class SplitRun:
         names = reports.labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
+        report.findings += mask_tiles.nothing_shown(self.dataset, report)
         return report
 
     def build(self, staging: Staging) -> SplitReport:
@@ -65,6 +67,7 @@ class SplitRun:
                 staging.tree.make(folder)
         suffixes = self._write_tiles(job, head, staging, earlier, report)
         report.findings += _mixed_bands(report, self.dataset)
+        report.findings += mask_tiles.nothing_shown(self.dataset, report)
         self._write_files(job, staging.tree, report)
         if staging.resumed:
             staging.keep_only(owned_in(staging.tree, suffixes), folders)
@@ -73,7 +76,7 @@ class SplitRun:
     def _begin(self) -> tuple[SplitJob, SplitReport]:
         """The job, and its report, in which nothing is counted yet."""
         dataset, chosen = self.dataset, self.chosen
-        task, reason = tasks.decide(dataset, chosen.task)
+        task, reason = mask_sets.task_of(dataset, chosen.task)
         decided = replace(chosen, task=task)
         decided.require_in_effect()
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
@@ -105,12 +108,13 @@ class SplitRun:
         return quotas
 
     def _folders(self) -> list[str]:
-        """The folders of an output."""
-        folders = ["images"]
-        if self.dataset.labelled:
-            folders.append("labels")
-        for split in self.dataset.splits:
-            folders += manifest.tile_folders(split)
+        """The folders of an output, each after the one that it is in."""
+        dataset = self.dataset
+        masked = {source.split for source in dataset.sources if source.mask}
+        folders = []
+        for split in dataset.splits:
+            for folder in manifest.tile_folders(split, dataset.rows, split in masked):
+                folders += [folder.split("/")[0], folder]
         return list(dict.fromkeys(folders))
 
     def _write_tiles(
@@ -219,12 +223,15 @@ class SplitRun:
 def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
     """The job, with the task decided; nothing is written yet."""
     kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+    rows_task = options.task if dataset.rows else "detect"  # of no rows
+    spec = yolo.Spec(rows_task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
     return SplitJob(
         dataset.root,
         spec,
         options,
         pages=dataset.pages,
+        masks=dataset.masks,
+        rows=dataset.rows,
     )
 
 

@@ -10,6 +10,7 @@ from io import BufferedReader
 import msgspec
 import numpy as np
 
+from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
 from tiler.datasets.labels import LabelFile, label_file, require_usable
@@ -26,6 +27,7 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
+from tiler.splitting import mask_tiles
 from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
 from tiler.splitting.data_share import has_data
 from tiler.splitting.job import SplitJob
@@ -53,7 +55,7 @@ def cut(
     fingerprint = "unreadable"
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            labels = label_file(job.root, source)
+            labels = _label_file(job, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
                 outcome = _kept(job, source, earlier, fingerprint)
@@ -70,10 +72,17 @@ def fingerprint_of(job: SplitJob, source: Source) -> str:
     """The fingerprint of the source's present content."""
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            return _fingerprint(job, source, file, label_file(job.root, source))
+            return _fingerprint(job, source, file, _label_file(job, source))
     except Exception as error:
         refusal(error)
         return "unreadable"
+
+
+def _label_file(job: SplitJob, source: Source) -> LabelFile:
+    """The labels of a source; none where masks are the only ones."""
+    if not job.rows:
+        return LabelFile(source.key, None)
+    return label_file(job.root, source)
 
 
 def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: LabelFile) -> str:
@@ -83,7 +92,10 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
-    return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
+    mask = b""
+    if job.masks is not None:
+        mask = mask_sets.digest(job.root, source, job.masks)
+    return hashlib.sha256(image + labels.words() + place + mask).hexdigest()[:32]
 
 
 def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> SplitOutcome | None:
@@ -104,10 +116,15 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     that they would get now."""
     if job.tree is None:
         return False
-    for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
+    entry = outcome.entry
+    if (entry.labels, entry.masks) != (job.rows, bool(source.mask)):
+        return False
+    for tile, stamps in zip(entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = manifest.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = manifest.tile_paths(
+            entry.split, tile.name, outcome.suffix, entry.labels, entry.masks
+        )
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -130,22 +147,24 @@ def _cut(
     _require_cuttable(job, source, header)
     labels = read_labels(source, labels_from, job.spec, *header.size)
     require_usable(labels, labels_from.key)
-    plan = planned(job, source, labels, *header.size)
+    mask, mask_findings = mask_tiles.read(job, source, header)
+    plan = planned(job, source, labels, *header.size, mask)
     plan = selected(job, source, plan, has_data(job, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
-        made = write(job, source, file, header, plan, labels, later)
-    findings = [*labels.findings, *_noticed(job, source, header, made)]
+        made = write(job, source, file, header, plan, labels, later, mask)
+    findings = [*labels.findings, *mask_findings, *_noticed(job, source, header, made)]
     counts = tile_counts(plan, labels)
-    counts.unlabelled = int(labels_from.data is None)
+    counts.unlabelled = int(job.rows and labels_from.data is None)
     counts.rows_refused = labels.refused
     counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
     counts.copied = made.copied
     counts.flat = made.flat
-    counts.bytes = _bytes(source, header, plan, made)
+    entry = _entry(job, source, header, plan, made, fingerprint)
+    counts.bytes = _bytes(source, entry, plan, made)
     visible = most_visible(plan, labels.instances)
     return SplitOutcome(
-        _entry(source, header, plan, made, fingerprint),
+        entry,
         counts,
         object_counts(plan, labels.instances, visible),
         lost_objects(source, plan, labels.instances, visible),
@@ -179,18 +198,27 @@ def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Itera
 
 
 def _entry(
-    source: Source, header: Header, plan: SourcePlan, made: Made, fingerprint: str
+    job: SplitJob, source: Source, header: Header, plan: SourcePlan, made: Made, fingerprint: str
 ) -> SourceTiles:
     """The source in the manifest."""
-    key, split = source.key, source.split
     return SourceTiles(
-        key, split, *header.size, fingerprint, plan.entries(), made.geo, source.image_id
+        source.key,
+        source.split,
+        *header.size,
+        fingerprint,
+        plan.entries(),
+        made.geo,
+        source.image_id,
+        job.rows,
+        bool(source.mask),
     )
 
 
-def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
+def _bytes(source: Source, entry: SourceTiles, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    files = 2 if source.split else 1  # image and labels, without a world file
+    files = len(
+        manifest.tile_folders(entry.split, entry.labels, entry.masks)
+    )  # without a world file
     written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     if written:
         return written
@@ -198,4 +226,4 @@ def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     for number in np.flatnonzero(plan.written).tolist():
         width, height = plan.tiles[number].size
         pixels += width * height
-    return round(source.bytes * pixels / (header.size[0] * header.size[1]))
+    return round(source.bytes * pixels / (entry.width * entry.height))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiler.formats import yolo
+from tiler.formats.mask_spec import MaskSpec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.splitting.planning import Quota
@@ -24,6 +25,8 @@ class SplitJob:
             that become 0 and 255.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
+        masks: what class masks mean, where there are some.
+        rows: False where masks are the only labels.
     """
 
     root: Path
@@ -33,3 +36,5 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    masks: MaskSpec | None = None
+    rows: bool = True

@@ -92,8 +92,11 @@ def owned_in(
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
     names: set[tuple[str, str]] = set()
+    beside: set[str] = set()
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
         names.update((entry.split, tile.name) for tile in entry.tiles)
+        for kind in manifest.tile_folders(entry.split, entry.labels, entry.masks)[1:]:
+            beside.add(kind)
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -105,7 +108,7 @@ def owned_in(
             return True
         *folders, name = path.split("/")
         stem, suffix = os.path.splitext(name)
-        if folders == ["labels"]:
+        if folders in (["labels"], ["masks"]):
             return suffixes is None and suffix == ".cache"
         if not 1 <= len(folders) <= 2:
             return False
@@ -113,8 +116,8 @@ def owned_in(
         split = "/".join(folders[1:])
         if (split, stem) not in names:
             return False
-        if kind == "labels":
-            return suffix == ".txt"
+        if kind in manifest.SUFFIXES:
+            return "/".join(folders) in beside and suffix == manifest.SUFFIXES[kind]
         return kind == "images" and suffix in image_suffixes(split, stem)
 
     return owned
@@ -148,7 +151,9 @@ def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.Mani
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
     names, options = list(dataset.names), chosen.plain()
-    task = spec.task if dataset.labelled else "auto"
+    task: str = spec.task if dataset.labelled else "auto"
+    if not dataset.rows:
+        task = "semantic"
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, task, names, options, shape, categories
     )
@@ -166,5 +171,10 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
         splits.setdefault(name, next(iter(splits.values())))
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
     return dataset_yaml.dump(
-        dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None
+        dataset.names,
+        splits,
+        spec.out_shape,
+        flip_idx,
+        dataset.channels or channels or None,
+        dataset.masks,
     )

@@ -11,6 +11,8 @@ import numpy as np
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.formats.manifest import TileEntry
+from tiler.images.class_masks import ClassMask
+from tiler.splitting import mask_tiles
 from tiler.splitting.job import SplitJob
 from tiler.splitting.planning import PlannedTile, planned_tiles
 from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
@@ -29,6 +31,7 @@ class SourcePlan:
         rows: the label rows.
         written: `(T,)` True for the tiles that are written.
         has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
+        masked: `(T,)` True for the tiles whose class mask has a class other than the background.
     """
 
     tiles: list[PlannedTile]
@@ -38,6 +41,7 @@ class SourcePlan:
     rows: LabelRows
     written: Bools
     has_data: Bools
+    masked: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -52,14 +56,15 @@ class SourcePlan:
 
     @property
     def labelled(self) -> Bools:
-        """`(T,)` True for tiles with a label row."""
-        return np.asarray(np.bincount(self.row_tile, minlength=len(self.tiles)) > 0)
+        """`(T,)` True for tiles with a label row, or a class in their mask."""
+        rows = np.bincount(self.row_tile, minlength=len(self.tiles))
+        return np.asarray(self.masked | (rows > 0))
 
     @property
     def clean(self) -> Bools:
         """`(T,)` True for tiles with data that show nothing of any object."""
         views = np.bincount(self.views.tile, minlength=len(self.tiles))
-        return np.asarray(self.has_data & (views == 0))
+        return np.asarray(self.has_data & (views == 0) & ~self.masked)
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""
@@ -81,7 +86,14 @@ class SourcePlan:
         )
 
 
-def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
+def planned(
+    job: SplitJob,
+    source: Source,
+    labels: Labels,
+    width: int,
+    height: int,
+    mask: ClassMask | None = None,
+) -> SourcePlan:
     """All tiles of an image of `width` x `height` px, as if all were written, and their label
     rows."""
     options = job.options
@@ -91,7 +103,8 @@ def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: i
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
     every = np.ones(len(tiles), bool)
-    return SourcePlan(tiles, windows, scales, shown, rows, every, every)
+    masked = mask_tiles.shown(job, mask, tiles)
+    return SourcePlan(tiles, windows, scales, shown, rows, every, every, masked)
 
 
 def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
