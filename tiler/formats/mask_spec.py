@@ -60,19 +60,18 @@ class MaskSpec:
     @property
     def invalid(self) -> Bools:
         """`(256,)` True for values that are no class: the trainer drops an image with such ones."""
-        return (self.classes > self.last) & (self.classes != IGNORED)
+        return np.asarray((self.classes > self.last) & (self.classes != IGNORED))
 
     @property
     def objects(self) -> Bools:
         """`(256,)` True for values that make a tile more than background: of all classes but the
         background, which is 0 beside a single class, else the class of that name."""
-        result = (self.classes <= self.last) & (self.classes != IGNORED)
+        background = [IGNORED]
         if len(self.names) == 1:
-            return result & (self.classes != 0)
-        for class_id, name in enumerate(self.names[:IGNORED]):
-            if name.casefold() == BACKGROUND:
-                result &= self.classes != class_id
-        return result
+            background.append(0)
+        else:
+            background += [i for i, name in enumerate(self.names) if name.casefold() == BACKGROUND]
+        return np.asarray((self.classes <= self.last) & ~np.isin(self.classes, background))
 
     @property
     def blank(self) -> int | None:

@@ -216,9 +216,8 @@ def _entry(
 
 def _bytes(source: Source, entry: SourceTiles, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    files = len(
-        manifest.tile_folders(entry.split, entry.labels, entry.masks)
-    )  # without a world file
+    folders = manifest.tile_folders(entry.split, entry.labels, entry.masks)
+    files = len(folders)  # without a world file
     written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     if written:
         return written

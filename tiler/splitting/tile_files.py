@@ -326,11 +326,15 @@ class SourceTilesWriter:
         if path.startswith("labels/"):
             rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
             return yolo.text(rows, self.job.spec.task).encode()
+        return self._mask(t).png()
+
+    def _mask(self, t: int) -> ClassMask:
+        """The class mask of a tile; what is painted out of its image is ignored."""
         assert self.mask is not None
-        hidden, shown = self.masked(t)
         tile = mask_tiles.of_tile(self.job, self.mask, self.plan.tiles[t])
-        hidden, shown = self._in_tile(t, hidden), self._in_tile(t, shown)
-        return tile.painted(hidden, shown, mask_tiles.blank(self.job)).png()
+        hidden, shown = self.masked(t)
+        blank = mask_tiles.blank(self.job)
+        return tile.painted(self._in_tile(t, hidden), self._in_tile(t, shown), blank)
 
     def remove(self) -> None:
         """Delete what was written of the tiles."""
