@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiler
+from tests.cli.test_cli import run
 from tests.conftest import picture, tree
+from tests.run.test_planting import killed_after
 from tiler.errors import TilerError
 from tiler.formats import manifest
+from tiler.images.class_masks import ClassMask
 
 NAMES = ["background", "road", "car"]
 SIZE = (130, 90)
@@ -401,6 +404,32 @@ def test_the_same_bytes_for_any_number_of_workers(tmp_path, masked):
     assert tree(tmp_path / "one") == tree(tmp_path / "four") == tree(tmp_path / "loky")
 
 
+@pytest.mark.parametrize("count", [3, 6, 7, 8, 20, 31, 44, 58])
+def test_killed_and_run_again(tmp_path, masked, monkeypatch, count):
+    """Wherever it is killed, the next run ends in the same bytes, also with another mask by then."""
+    masked.filled()
+    options = {"tile": 64, "workers": 1}
+    with killed_after(count, monkeypatch):
+        tiler.split(masked.yaml, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    Image.fromarray(classes(seed=50)).save(masked.root / "masks/train/t0.png")
+    tiler.split(masked.yaml, out=tmp_path / "out", **options)
+    tiler.split(masked.yaml, out=tmp_path / "clean", **options)
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
+
+
+def test_a_resumed_run_takes_what_is_done(tmp_path, masked, monkeypatch):
+    masked.filled()
+    options = {"tile": 64, "workers": 1}
+    with killed_after(40, monkeypatch):
+        tiler.split(masked.yaml, out=tmp_path / "out", **options)
+    written = []
+    real = ClassMask.png
+    monkeypatch.setattr(ClassMask, "png", lambda mask: written.append(mask) or real(mask))
+    report = tiler.split(masked.yaml, out=tmp_path / "out", **options)
+    assert 0 < len(written) < report.total.counts.tiles
+
+
 def test_what_changed_since_is_noticed(tmp_path, masked):
     masked.filled()
     out = tmp_path / "out"
@@ -458,3 +487,23 @@ def test_a_yaml_that_is_wrong(tmp_path, keys, message):
     masked.add("v.jpg", classes(), "val")
     with pytest.raises(TilerError, match=message):
         tiler.split(masked.yaml, out=tmp_path / "out")
+
+
+def test_from_the_command_line(tmp_path, masked):
+    masked.filled()
+    done = run("split", masked.yaml, "--tile", 64, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, head, *rows, last = done.stdout.splitlines()
+    assert first == f"semantic dataset (masks, and no label files) in {masked.root}"
+    assert head.split() == ["split", "sources", "tiles", "background"]
+    assert [row.split()[0] for row in rows] == ["train", "val", "all"]
+    assert last == str(tmp_path / "out")
+    done = run("check", tmp_path / "out")
+    assert done.returncode == 0
+    done = run(
+        "split", masked.yaml, "--config", tmp_path / "out/args.yaml", "--out", tmp_path / "b"
+    )
+    assert done.returncode == 0
+    assert tree(tmp_path / "b") == tree(tmp_path / "out")
+    done = run("merge", tmp_path, "--task", "semantic")
+    assert done.returncode == 2

@@ -69,7 +69,8 @@ def settled(dataset: Dataset, wanted: str, frame: str) -> Dataset:
 def task_of(dataset: Dataset, wanted: str) -> tuple[str, str]:
     """The task of a dataset that was `settled`, and how it was decided."""
     if dataset.rows:
-        return tasks.decide(dataset, wanted)
+        task, reason = tasks.decide(dataset, wanted)
+        return task, f"{reason}; with masks" if dataset.masks is not None else reason
     if wanted == "semantic":
         return wanted, "as asked"
     return "semantic", "masks, and no label files"
@@ -214,15 +215,9 @@ def read(
         SourceRefused: the trainer would ignore the image because of its mask.
         MemoryError: it does not fit.
     """
-    path = os.path.join(root, source.mask)
-    if not os.path.lexists(path):
+    if not os.path.lexists(os.path.join(root, source.mask)):
         raise SourceRefused("M01", f"no mask, expected {source.mask}")
-    try:
-        with opened(path) as file:
-            mask = class_masks.read(file, max_pixels)
-    except SourceRefused as error:
-        raise SourceRefused("M02", error.message, source.mask) from None
-    _require_classes(mask, source, spec)
+    mask = _of_classes(root, source, spec, max_pixels)
     stored = (header.width, header.height)
     is_stored = frame == "stored" or (frame == "auto" and mask.size != header.size)
     if header.orientation != 1 and is_stored and mask.size == stored:
@@ -235,7 +230,24 @@ def read(
     return mask, []
 
 
-def _require_classes(mask: ClassMask, source: Source, spec: MaskSpec) -> None:
+def _of_classes(root: Path, source: Source, spec: MaskSpec, max_pixels: int | None) -> ClassMask:
+    """A mask as its file has it.
+
+    Raises:
+        SourceRefused: it cannot be read, or has a value that is no class.
+    """
+    try:
+        with opened(os.path.join(root, source.mask)) as file:
+            mask = class_masks.read(file, max_pixels)
+        _require_classes(mask, spec)
+    except SourceRefused as error:
+        code = "M04" if error.code == "M04" else "M02"
+        hint = "" if spec.declared else "; --task leaves masks out that are not meant for training"
+        raise SourceRefused(code, error.message + hint, source.mask) from None
+    return mask
+
+
+def _require_classes(mask: ClassMask, spec: MaskSpec) -> None:
     """Raises:
     SourceRefused: the mask has a value that is no class.
     """
@@ -248,4 +260,4 @@ def _require_classes(mask: ClassMask, source: Source, spec: MaskSpec) -> None:
     if len(wrong) > MOST_VALUES:
         listed += f" and {len(wrong) - MOST_VALUES} more"
     expected = f"expected classes 0 to {spec.last}, or {IGNORED} for what is ignored"
-    raise SourceRefused("M04", f"values {listed}; {expected}", source.mask)
+    raise SourceRefused("M04", f"values {listed}; {expected}")

@@ -21,6 +21,7 @@ Values = NDArray[np.uint8]  # (H, W)
 
 COLOURS = 256 * 3
 HIGHEST = 255
+LAST_COLOUR = bytes((224, 224, 192))  # VOC's for pixels that are ignored, unless 255 has another
 WITHOUT_ALPHA = {"LA": 1, "RGB": 3, "RGBA": 3}  # bands that must be alike, by mode
 
 
@@ -134,6 +135,8 @@ def _of_palette(image: Image.Image) -> ClassMask:
     given = bytes(image.getpalette("RGB") or [])
     palette = given.ljust(COLOURS, b"\0")
     colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
-    if (colours != colours[:, :1]).any():
-        return ClassMask(indices, palette)
-    return ClassMask(colours[indices, 0])
+    if (colours == colours[:, :1]).all():
+        return ClassMask(colours[indices, 0])
+    if len(given) < COLOURS:
+        palette = palette[: -len(LAST_COLOUR)] + LAST_COLOUR
+    return ClassMask(indices, palette)
