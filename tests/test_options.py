@@ -45,7 +45,9 @@ GOOD = {
         ("1", 1, (1,)),
         ("0.333", 1 / 3, (0.33,)),
     ],
-    "task": [(task, task, task) for task in ("auto", "detect", "segment", "obb", "pose")],
+    "task": [
+        (task, task, task) for task in ("auto", "detect", "segment", "obb", "pose", "semantic")
+    ],
     "min_visible": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
     "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
     "truncated": [(way, way, way) for way in ("drop", "keep", "mask", "skip-tile")],
