@@ -14,7 +14,7 @@ from tests.run.test_planting import killed_after
 from tiler.errors import TilerError
 from tiler.formats import manifest
 from tiler.images.class_masks import ClassMask
-from tiler.splitting import work
+from tiler.tiling import chunks
 
 NAMES = ["background", "road", "car"]
 SIZE = (130, 90)
@@ -310,6 +310,52 @@ def test_labels_and_masks_are_both_cut(tmp_path, masked):
     assert not (tmp_path / "only/labels").exists()
 
 
+def test_labels_and_masks_in_the_layout_of_roboflow(tmp_path, masked):
+    masked.filled(1)
+    masked.labelled("t0.jpg", ROWS)
+    masked.labelled("v.jpg", ROWS, "val")
+    out = tmp_path / "out"
+    options = {"tile": 64, "export": "coco-roboflow", "workers": 1}
+    report = tiler.split(masked.yaml, out=out, **options)
+    assert len(list(out.glob("*/masks/*.png"))) == report.total.counts.tiles
+    assert len(list(out.glob("*/labels/*.txt"))) == report.total.counts.tiles
+    (out / "valid/masks.cache").write_bytes(b"the trainer's")
+    assert tiler.split(masked.yaml, out=out, **options).unchanged
+    checked = tiler.check(out)
+    assert (checked.exit_code(), checked.task) == (0, "detect")
+    (out / "train/images").joinpath("other.txt").write_text("not ours")
+    with pytest.raises(TilerError, match="other.txt"):
+        tiler.split(masked.yaml, out=out, overwrite=True, **options)
+    with pytest.raises(TilerError, match="--export coco: --task semantic does not use it"):
+        tiler.split(masked.yaml, out=tmp_path / "b", task="semantic", export="coco")
+
+
+def test_a_val_split_is_made_with_its_masks(tmp_path):
+    masked = Masked(tmp_path / "data")
+    masked.yaml.write_text("train: images/train\nnames: [background, road, car]\n")
+    for i in range(5):
+        masked.add(f"t{i}.jpg", classes(seed=i))
+    out = tmp_path / "out"
+    report = tiler.split(masked.yaml, out=out, tile=64, val=0.2, workers=1)
+    assert (report.exit_code(), report.splits["val"].counts.sources) == (0, 1)
+    for source, tile, mask in tiles_of(out):
+        assert np.array_equal(mask, window_of(classes(seed=int(source.source[-5])), tile))
+    assert tiler.check(out).exit_code() == 0
+
+
+def test_a_val_split_of_blocks_has_its_part_of_the_mask(tmp_path):
+    masked = Masked(tmp_path / "data")
+    masked.yaml.write_text("train: images/train\nnames: [background, road, car]\n")
+    mask = classes(900, 300)
+    masked.add("big.jpg", mask, image=picture(900, 300))
+    out = tmp_path / "out"
+    report = tiler.split(masked.yaml, out=out, tile=64, val=0.2, workers=1)
+    assert all(split.counts.tiles for split in report.splits.values())
+    assert len(report.splits) == 2
+    for _, tile, values in tiles_of(out):
+        assert np.array_equal(values, window_of(mask, tile))
+
+
 def test_what_is_painted_out_is_ignored(tmp_path, masked):
     mask = np.ones(SIZE[::-1], np.uint8)
     for name, split in (("a.png", "train"), ("v.png", "val")):
@@ -409,7 +455,7 @@ def test_the_same_bytes_for_any_number_of_workers(tmp_path, masked):
 @pytest.mark.parametrize("count", [3, 6, 7, 8, 20, 31, 44, 50])
 def test_killed_and_run_again(tmp_path, masked, monkeypatch, count):
     """The next run ends in the same bytes, wherever it was killed, and with another mask."""
-    monkeypatch.setattr(work, "CHUNK_FILES", 1)
+    monkeypatch.setattr(chunks, "CHUNK_FILES", 1)
     masked.filled()
     options = {"tile": 64, "workers": 1}
     with killed_after(count, monkeypatch):
@@ -422,7 +468,7 @@ def test_killed_and_run_again(tmp_path, masked, monkeypatch, count):
 
 
 def test_a_resumed_run_takes_what_is_done(tmp_path, masked, monkeypatch):
-    monkeypatch.setattr(work, "CHUNK_FILES", 1)
+    monkeypatch.setattr(chunks, "CHUNK_FILES", 1)
     masked.filled()
     options = {"tile": 64, "workers": 1}
     with killed_after(40, monkeypatch):

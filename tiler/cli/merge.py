@@ -51,7 +51,7 @@ ScoreData = Annotated[
     typer.Option(
         "--data",
         metavar="YAML|JSON",
-        help="dataset.yaml or COCO JSON: gives class names, and labels to score against.",
+        help="A dataset, as split reads it: gives class names, and labels to score against.",
         show_default=False,
     ),
 ]

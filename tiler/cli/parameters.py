@@ -15,12 +15,19 @@ from tiler.options.fields import Checked, flag_name, option_fields
 
 Data = Annotated[
     Path,
-    typer.Argument(metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON."),
+    typer.Argument(
+        metavar="DATA",
+        help="dataset.yaml; annotations of COCO, Pascal VOC, labelme, DOTA or CSV; a folder with "
+        "any of these; or images alone.",
+    ),
 ]
 CocoImages = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="DIR", help="Image folder of a COCO JSON.", show_default=False
+        "--images",
+        metavar="DIR",
+        help="Folder of the images, if annotations do not lie with them.",
+        show_default=False,
     ),
 ]
 Config = Annotated[

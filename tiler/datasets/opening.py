@@ -14,6 +14,7 @@ from tiler.datasets import (
     darknet_sets,
     file_sets,
     frames,
+    gis_sets,
     image_sets,
     ndjson_sets,
     yolo_sets,
@@ -53,6 +54,8 @@ def find(
     """
     options = options or DatasetOptions()
     dataset = _opened(data, Place(images, absent), options, needed)
+    if options.labels:
+        dataset = gis_sets.labelled(dataset, options)
     if dataset.kind == "COCO" and options.bbox == "auto":
         box_layouts.require_pixels(dataset)
     dataset.findings.extend(frames.settle(dataset, options.frame))

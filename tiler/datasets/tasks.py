@@ -43,7 +43,7 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
     if dataset.kind != "YOLO":
         return _of_annotations(dataset)
     return count_rows(
-        label_path(os.path.join(dataset.root, source.key)) for source in dataset.sources
+        label_path(os.path.join(dataset.root, source.key)) for source in dataset.images
     )
 
 

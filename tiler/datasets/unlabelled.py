@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tiler.datasets.dataset import Dataset, Source, label_path, relative
+from tiler.errors import TilerError
 from tiler.findings import Finding
 
 TRAINED_ON = ("train", "val")
@@ -19,7 +20,7 @@ FIRST = 100  # images whose labels are looked for
 
 def findings(dataset: Dataset) -> list[Finding]:
     """An error for train or val, and a warning for another split, that has no labels at all."""
-    if not dataset.labelled:
+    if not dataset.labelled or not dataset.rows:
         return []
     found = []
     for split in dataset.splits:
@@ -53,6 +54,8 @@ def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
     elsewhere = _elsewhere(dataset, sources)
+    if dataset.masks is not None:
+        elsewhere += "; class masks are for tiler split and check"
     return f"no label file for any of its images ({len(sources)}), such as {example}{elsewhere}"
 
 
@@ -82,3 +85,20 @@ def _files(root: Path) -> Iterator[str]:
         folders.sort()
         for name in sorted(names):
             yield os.path.join(here, name)
+
+
+def settle(dataset: Dataset, as_background: bool) -> list[Finding]:
+    """What to say of splits without labels, where --unlabelled does not take them for background.
+
+    Raises:
+        TilerError: train or val is such a split.
+    """
+    if as_background:
+        return []
+    found = findings(dataset)
+    for finding in found:
+        if finding.level == "error":
+            raise TilerError(
+                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
+            )
+    return found

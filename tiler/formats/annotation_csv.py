@@ -18,6 +18,7 @@ from tiler.findings import Finding, condensed, short
 from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
+from tiler.formats.map_shapes import segmentation
 from tiler.lazy import shapely
 
 MAX_BYTES = 1_000_000_000
@@ -134,16 +135,11 @@ def _number(row: Row, column: str) -> float:
 
 
 def _polygons(wkt: str) -> list[list[float]]:
-    """The outer rings of a POLYGON or MULTIPOLYGON, as COCO has polygons: x, y, x, y, ..."""
+    """The outlines of a POLYGON or MULTIPOLYGON, as COCO has polygons."""
     if not wkt.upper().startswith(POLYGONS):
         raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected a polygon in WKT")
     with np.errstate(all="ignore"):  # numbers beyond floats are reported when they are used
         geometry: Any = shapely.from_wkt(wkt, on_invalid="ignore")
-    if geometry is None:
-        raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
-    if geometry.is_empty:
-        raise InvalidAnnotation("L06", "geometry is an empty polygon")
-    parts = shapely.get_parts(geometry)
-    if any(shapely.get_num_interior_rings(parts)):
-        raise InvalidAnnotation("L03", "a polygon with holes is not supported")
-    return [shapely.get_coordinates(part)[:-1].ravel().tolist() for part in parts]
+        if geometry is None:
+            raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
+        return segmentation(geometry)

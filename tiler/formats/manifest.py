@@ -12,11 +12,11 @@ import msgspec
 from tiler.findings import Finding, short
 from tiler.formats import jsonl
 from tiler.formats.text_files import plain_name, too_long
+from tiler.formats.tile_folders import TileFolders
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
 WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
-SUFFIXES = {"labels": ".txt", "masks": ".png"}
 PLACED = ".tif"  # tiles that hold their location themselves
 
 
@@ -25,6 +25,15 @@ class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
 
     kpt_shape: list[int] | None = None
     categories: list[int] | None = None
+
+    @property
+    def export(self) -> str:
+        """What else was written of the tiles; see `SplitOptions.export`."""
+        return str(self.options.get("export", ""))
+
+    @property
+    def folders(self) -> TileFolders:
+        return TileFolders.exported(self.export)
 
 
 class TileEntry(msgspec.Struct, frozen=True):
@@ -104,46 +113,16 @@ read_head = FILE.read_head
 read_sources = FILE.read_records
 
 
-def tile_folders(split: str, labels: bool = True, masks: bool = False) -> tuple[str, ...]:
-    """The folders of a split's tiles, and of their labels and class masks if they have some; images
-    without labels have no split.
-
-    >>> tile_folders("train"), tile_folders("train", labels=False, masks=True), tile_folders("")
-    (('images/train', 'labels/train'), ('images/train', 'masks/train'), ('images',))
-    """
-    if not split:
-        return ("images",)
-    kinds = ["images"]
-    if labels:
-        kinds.append("labels")
-    if masks:
-        kinds.append("masks")
-    return tuple(f"{kind}/{split}" for kind in kinds)
-
-
-def tile_paths(
-    split: str, name: str, suffix: str, labels: bool = True, masks: bool = False
-) -> tuple[str, ...]:
-    """Where a tile's image, its labels and its mask are in an output.
-
-    >>> tile_paths("val", "a__0_0_640_640", ".jpg")
-    ('images/val/a__0_0_640_640.jpg', 'labels/val/a__0_0_640_640.txt')
-    """
-    suffixes = {"images": suffix, **SUFFIXES}
-    paths = []
-    for folder in tile_folders(split, labels, masks):
-        kind = folder.split("/")[0]
-        paths.append(f"{folder}/{name}{suffixes[kind]}")
-    return tuple(paths)
-
-
 def missing(out: Path) -> list[Finding]:
     """Files of tiles that the manifest of an output names and that do not exist."""
     findings = []
+    tile_folders = read_head(out / NAME).folders
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for folder in tile_folders(entry.split, entry.labels, entry.masks):
-            kind = folder.split("/")[0]
+        kinds = (entry.labels, entry.masks)
+        for folder, kind in zip(
+            tile_folders.of(entry.split, *kinds), tile_folders.kinds(*kinds), strict=False
+        ):
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.datasets.dataset import Source
 from tiler.geometry.window import Window
 from tiler.images import nodata, reading
 from tiler.images.header import Header
 from tiler.options import pixel_limit
-from tiler.splitting.job import SplitJob
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import ROUNDED
+from tiler.options.values import background_share
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import ROUNDED
 
 if TYPE_CHECKING:
     from tiler.types import Bools
 
 
-def has_data(job: SplitJob, file: BufferedReader, header: Header, plan: SourcePlan) -> Bools:
+def has_data(
+    job: SplitJob, source: Source, file: BufferedReader, header: Header, plan: SourcePlan
+) -> Bools:
     """`(T,)` False for tiles without a label that have less than --min-data of data.
 
     What a tile shows beyond the image is no data. An image that declares no pixels without data,
@@ -29,9 +33,10 @@ def has_data(job: SplitJob, file: BufferedReader, header: Header, plan: SourcePl
         SourceRefused: the image is damaged.
     """
     result = np.ones(len(plan.tiles), bool)
-    undecided = np.flatnonzero(~plan.labelled)
+    undecided = np.flatnonzero(plan.own & ~plan.labelled)
     options = job.options
-    if options.min_data == 0 or options.background == "none" or not undecided.size:
+    wanted = background_share(options.background, source.split) != "none"
+    if options.min_data == 0 or not wanted or not undecided.size:
         return result
     if not nodata.possible(header):
         return result

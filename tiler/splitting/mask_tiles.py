@@ -13,9 +13,9 @@ from tiler.findings import Finding
 from tiler.images.class_masks import ClassMask
 from tiler.images.header import Header
 from tiler.options import SplitOptions, pixel_limit
-from tiler.splitting.job import SplitJob
-from tiler.splitting.planning import PlannedTile
 from tiler.splitting.report import SplitReport
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import PlannedTile
 
 if TYPE_CHECKING:
     from tiler.types import Bools

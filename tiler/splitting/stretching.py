@@ -13,9 +13,9 @@ from tiler.images.reading import SourceImage
 from tiler.images.stretch import Histogram, limits
 from tiler.options import RunOptions, pixel_limit
 from tiler.run.rejecting import refusal
-from tiler.splitting.job import SplitJob
 from tiler.splitting.tile_files import kind_of
-from tiler.splitting.work import mapped
+from tiler.tiling.chunks import mapped
+from tiler.tiling.job import SplitJob
 
 Histograms = dict[str, Histogram]  # by kind of image
 WITH_ALPHA = ("LA;16", "RGBA;16")
@@ -27,7 +27,7 @@ def mapping(
 ) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Histograms = {}
-    for histograms in mapped(job, count, dataset.sources, run):
+    for histograms in mapped(job, count, dataset.images, run):
         for kind, histogram in histograms.items():
             if kind in total:
                 total[kind].add(histogram)

@@ -16,8 +16,9 @@ import numpy as np
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.errors import Unfinished
-from tiler.formats import manifest, yolo
+from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
+from tiler.formats.tile_folders import SUFFIXES
 from tiler.geometry.window import Window
 from tiler.images import beyond_pillow, geo, lossless, memory, nodata, pixels, reading, writing
 from tiler.images.class_masks import ClassMask
@@ -31,9 +32,9 @@ from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
 from tiler.splitting import mask_tiles
-from tiler.splitting.job import SplitJob
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import masked_outlines
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import masked_outlines
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -323,7 +324,7 @@ class SourceTilesWriter:
 
     def _beside(self, t: int, path: str) -> bytes:
         """The content of a file beside a tile's image: its labels, or its mask."""
-        if path.startswith("labels/"):
+        if path.endswith(SUFFIXES["labels"]):
             rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
             return yolo.text(rows, self.job.spec.task).encode()
         return self._mask(t).png()
@@ -351,7 +352,7 @@ class SourceTilesWriter:
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, ...]:
-        return manifest.tile_paths(
+        return self.job.folders.paths(
             self.source.split,
             self.plan.tiles[t].name,
             self.how.suffix,
@@ -366,7 +367,8 @@ class SourceTilesWriter:
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        ignored = self.labels.ignored
+        ignored = self.labels.ignored.rings
+        assert ignored is not None
         if self.job.options.ignored == "skip":
             ignored = ignored.take(np.empty(0, np.int64))
         plan = self.plan
