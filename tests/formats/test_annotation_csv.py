@@ -108,3 +108,13 @@ def test_real_boxes_outlines_and_points():
     with pytest.raises(TilerError, match="xmin"):
         path = next(folder.glob("*_keypoints.csv"))
         annotation_csv.read(path.read_text().replace("geometry", "where"), path.name)
+
+
+@pytest.mark.parametrize("wkt", ["POINT (10 20)", "POINT(10.0 20)", "point (1e1 20)"])
+def test_points_are_boxes_of_the_size_that_is_asked_for(wkt):
+    rows = f'image_path,label,geometry\na.tif,Tree,"{wkt}"\n'
+    (found,) = annotation_csv.read(rows, "a.csv", point_size=4)
+    assert [a.bbox for a in found.annotations] == [[8, 18, 4, 4]]
+    (rejected,) = annotation_csv.read(rows, "a.csv")
+    assert not rejected.annotations
+    assert "--point-size makes boxes" in rejected.findings[0].message

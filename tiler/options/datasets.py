@@ -73,11 +73,10 @@ class DatasetOptions(Checked):
     )
     point_size: float = option(
         0.0,
-        "Side in pixels of the box that is made of a point; 0 rejects points.",
+        "Side in pixels of the box that is made of a point (GIS, labelme, CSV); 0 rejects points.",
         number(0),
-        GIS,
+        READING,
         "PX",
-        idle=_labels_only,
     )
     unlabelled: bool = flag_option(
         False, "Take images without any label file for background.", READING

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiler.datasets import ignoring, mask_sets, unlabelled
+from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
 from tiler.geometry.grids import by_axis
@@ -75,6 +76,7 @@ def split(
     require_blank(dataset, chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
+    _require_labels(dataset, chosen)
     dataset = divided(dataset, chosen, run)
     _require_known_splits(chosen, dataset.splits)
     dataset.findings.extend(stood_in(dataset))
@@ -96,6 +98,15 @@ def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:
     if chosen.grid is not None and given.get("tile") is not None:
         tile = "x".join(map(str, dict.fromkeys(by_axis(chosen.tile))))
         raise TilerError(f"--tile {tile}: {chosen.idle()['tile']}; give one of the two")
+
+
+def _require_labels(dataset: Dataset, chosen: SplitOptions) -> None:
+    """Raises:
+    TilerError: --background would leave out tiles of images that have no labels at all.
+    """
+    if not dataset.labelled and chosen.background != "all":
+        why = "these images have no labels, so all tiles are background"
+        raise TilerError(f"--background {chosen.background}: {why}")
 
 
 def _require_known_splits(chosen: SplitOptions, splits: Sequence[str]) -> None:

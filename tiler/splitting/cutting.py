@@ -166,7 +166,7 @@ def _cut(
         counts.unlabelled = int(job.rows and labels_from.data is None)
         counts.ignored_regions = len(labels.ignored)
         counts.rows_refused = labels.refused
-        counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+        counts.rows_repaired = _repaired(findings)
     if job.roi is not None:
         counts.outside = int((plan.own & ~plan.inside).sum())
         if not plan.inside.any():
@@ -186,6 +186,11 @@ def _cut(
         made.channels,
         annotations=_annotations(job, plan, labels),
     )
+
+
+def _repaired(findings: list[Finding]) -> int:
+    """The number of label rows that were repaired."""
+    return sum(finding.count for finding in findings if finding.code in REPAIRED)
 
 
 def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotations | None:
