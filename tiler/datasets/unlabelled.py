@@ -20,7 +20,7 @@ FIRST = 100  # images whose labels are looked for
 
 def findings(dataset: Dataset) -> list[Finding]:
     """An error for train or val, and a warning for another split, that has no labels at all."""
-    if not dataset.labelled:
+    if not dataset.labelled or not dataset.rows:
         return []
     found = []
     for split in dataset.splits:
@@ -54,6 +54,8 @@ def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
     elsewhere = _elsewhere(dataset, sources)
+    if dataset.masks is not None:
+        elsewhere += "; class masks are for tiler split and check"
     return f"no label file for any of its images ({len(sources)}), such as {example}{elsewhere}"
 
 

@@ -60,6 +60,7 @@ def of_yaml(given: DatasetYaml, needed: Sequence[str] = ()) -> Dataset:
         given.flip_idx,
         given.channels,
         splits=tuple(dict.fromkeys(source.split for source in sources)),
+        masks=given.masks,
     )
 
 

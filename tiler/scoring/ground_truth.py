@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets import labels, opening, tasks
+from tiler.datasets import labels, mask_sets, opening, tasks
 from tiler.datasets.dataset import Dataset, Source, label_path
 from tiler.datasets.image_files import image_size
 from tiler.datasets.image_names import by_name
@@ -137,6 +137,7 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     dataset = opening.find(data, images, needed=(), absent=True)
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
+    mask_sets.require_rows(dataset)
     decided, _ = tasks.decide(dataset, "auto")
     return GroundTruthFiles(
         file=dataset.file,
