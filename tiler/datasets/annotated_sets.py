@@ -129,7 +129,7 @@ class Sources:
         files = {first.entry.file, listed.image.file}
         if len(files) > 1:
             both = " and ".join(sorted(files))
-            raise TilerError(f"{key}: both {both} describe it; name one of the files")
+            raise TilerError(f"{key}: both {both} describe it; name the one to be read")
         if listed.image.annotations:
             names = f"{first.entry.file_name} and {listed.image.file_name}"
             count = len(listed.image.annotations)

@@ -28,6 +28,7 @@ from tiler.options import DatasetOptions
 HEAD = 65_536  # bytes of a file by which its format is told
 MOST_FILES = 2_000_000  # looked at in a folder
 EXAMPLES = 20  # files of a suffix that are opened to tell their format
+ALONE = "images without labels belong to no split"
 COCO_KEYS = (b'"images"', b'"annotations"', b'"annotation"', b'"bbox"')
 
 
@@ -52,10 +53,21 @@ def find(
     """
     options = options or DatasetOptions()
     dataset = _opened(data, Place(images, absent), options, needed)
+    _require_in_effect(dataset, options)
     if dataset.kind == "COCO" and options.bbox == "auto":
         box_layouts.require_pixels(dataset)
     dataset.findings.extend(frames.settle(dataset, options.frame))
     return named(dataset)
+
+
+def _require_in_effect(dataset: Dataset, options: DatasetOptions) -> None:
+    """Raises:
+    TilerError: an option that says nothing about such a dataset.
+    """
+    if options.bbox != "auto" and dataset.kind != "COCO":
+        raise TilerError(f"--bbox {options.bbox}: only the boxes of COCO can be two corners")
+    if options.frame != "auto" and dataset.kind in ("YOLO", "images"):
+        raise TilerError(f"--frame {options.frame}: labels of YOLO are for the upright image")
 
 
 def _opened(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
@@ -73,6 +85,7 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
     """The dataset of one file."""
     suffix = file.suffix.lower()
     if has_image_suffix(file.name):
+        _require_no_split(options, ALONE)
         return image_sets.of_images(file, [file])
     if suffix == ".json" and not is_labelme(file):
         return coco_sets.of_files(file, [file], place, options)
@@ -83,8 +96,7 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
     if suffix == ".csv":
         return file_sets.of_csv(file, place, options)
     if suffix in (".yaml", ".yml"):
-        _reject_images(place.images)
-        return yolo_sets.of_yaml(dataset_yaml.read(file), needed)
+        return _of_yaml(file, place, options, needed)
     return _of_text(file, place, options)
 
 
@@ -98,17 +110,25 @@ def _of_text(file: Path, place: Place, options: DatasetOptions) -> Dataset:
     lines = [line.strip() for line in head.decode("utf-8", "replace").splitlines()]
     if any(map(has_image_suffix, lines)):
         _reject_images(place.images)
+        _require_no_split(options, ALONE)
         return image_sets.of_list(file)
     if file.name in (*file_sets.CLASS_LISTS, *darknet_sets.NAMES):
         raise TilerError(f"{file}: a list of classes; give its folder, {file.parent}")
+    return _of_yaml(file, place, options, ())
+
+
+def _of_yaml(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
+    """The dataset of a dataset.yaml, or of the one in a folder."""
     _reject_images(place.images)
-    return yolo_sets.of_yaml(dataset_yaml.read(file))
+    _require_no_split(options, "the dataset.yaml says which images are train and val")
+    return yolo_sets.of_yaml(dataset_yaml.read(data), needed)
 
 
 def _of_glob(data: Path, matches: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of the files that a pattern matches; all are of one kind."""
     if all(has_image_suffix(path.name) for path in matches):
         _reject_images(place.images)
+        _require_no_split(options, ALONE)
         return image_sets.of_images(data, matches)
     listing = _Listing()
     for path in matches:
@@ -122,6 +142,11 @@ def _reject_images(images: Path | None) -> None:
         raise TilerError(
             "--images goes with annotations such as COCO's; this dataset names its images itself"
         )
+
+
+def _require_no_split(options: DatasetOptions, why: str) -> None:
+    if options.as_split != "auto":
+        raise TilerError(f"--as {options.as_split}: {why}")
 
 
 @dataclass(slots=True)
@@ -155,8 +180,7 @@ def _of_folder(
 ) -> Dataset:
     """The dataset in a folder."""
     if has_yaml(folder):
-        _reject_images(place.images)
-        return yolo_sets.of_yaml(dataset_yaml.read(folder), needed)
+        return _of_yaml(folder, place, options, needed)
     listing = _Listing()
     for number, path in enumerate(_files(folder)):
         if number >= MOST_FILES:
@@ -202,6 +226,7 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
         return darknet_sets.of_folder(data, options)
     if kinds == [] and listing.images:
         _reject_images(place.images)
+        _require_no_split(options, ALONE)
         return image_sets.of_folder(data)
     if kinds == []:
         raise TilerError(

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tiler.datasets.dataset import Dataset, Source, label_path, relative
-from tiler.findings import Finding
+from tiler.findings import Finding, because
 
 TRAINED_ON = ("train", "val")
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
@@ -49,7 +49,8 @@ def _has_labels(dataset: Dataset, sources: Sequence[Source]) -> bool:
 
 def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
     if sources[0].entry is not None:
-        return f"no annotation for any of its images ({len(sources)})"
+        why = because([finding for finding in dataset.findings if finding.level == "error"])
+        return f"no annotation for any of its images ({len(sources)}){why}"
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
     elsewhere = _elsewhere(dataset, sources)
