@@ -723,7 +723,7 @@ def test_images_alone_and_merge(data, tmp_path):
             tile = entry.tiles[0]
             text(preds / f"{tile.name}.txt", "0 0.5 0.5 0.2 0.2 0.9\n")
         report = tiler.merge(preds, out=tmp_path / f"merged{number}", tiles=out)
-        assert report.exit_code() == 0
+        assert report.report.exit_code() == 0
         rows = (tmp_path / f"merged{number}").rglob("a.txt")
         assert [len(file.read_text().splitlines()) for file in rows] == [1]
 

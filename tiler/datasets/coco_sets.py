@@ -77,10 +77,10 @@ def _require_annotations(data: Path, sources: Sources) -> None:
     """Raises:
     TilerError: there are annotations, but none is of an image that was found.
     """
-    if any(source.entry is not None and source.entry.annotations for source in sources.sorted()):
-        return
-    errors = [finding for finding in sources.findings if finding.level == "error"]
-    if errors:
+    entries = [source.entry for source in sources.sorted() if source.entry is not None]
+    doubted = any(entry.doubt for entry in entries)
+    if doubted and not any(entry.annotations for entry in entries):
+        errors = [finding for finding in sources.findings if finding.level == "error"]
         raise TilerError(f"{data}: no annotation is of an image that was found{because(errors)}")
 
 
