@@ -610,6 +610,17 @@ def test_dota_with_label_txt(data, out):
     assert ran.code == 0
     assert ran.objects == {"train/images/Ptrain.png": [CAR], "val/images/Pval.png": [CAR]}
     assert list(ran.splits) == ["train", "val"]
+    assert ran.said == ""
+
+
+def test_dota_whose_images_of_train_and_val_have_the_same_names(data, out):
+    for seed, name in enumerate(("train", "val")):
+        image(data / f"{name}/images/P0.png", seed=seed)
+    text(data / "train/labelTxt/P0.txt", DOTA)
+    text(data / "val/labelTxt/P0.txt", DOTA.replace("car", "bus"))
+    ran = split(data, out)
+    assert (ran.code, ran.said) == (0, "")
+    assert ran.objects == {"train/images/P0.png": [CAR], "val/images/P0.png": [("bus", *CAR[1:])]}
 
 
 def test_dota_in_a_yolo_layout_knows_only_the_classes_of_the_yaml(data, out):
