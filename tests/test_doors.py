@@ -637,7 +637,7 @@ def test_dota_in_a_yolo_layout_knows_only_the_classes_of_the_yaml(data, out):
     "content",
     [
         "image_path,xmin,ymin,xmax,ymax,label\na.jpg,50,50,90,80,car\n",
-        "image_path,geometry,label\na.jpg,\"POLYGON ((50 50, 90 50, 90 80, 50 80, 50 50))\",car\n",
+        'image_path,geometry,label\na.jpg,"POLYGON ((50 50, 90 50, 90 80, 50 80, 50 50))",car\n',
         "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,400,300,car,50,50,90,80\n",
     ],
 )

@@ -60,9 +60,7 @@ def things(task, seed, width, height):
         keypoints = np.round(keypoints * 8) / 8
         visible = rng.integers(1, 3, (KEYPOINTS, 1))
         turn = (*centre, w, h, angle)
-        made.append(
-            Thing(NAMES[number % 3], points, np.hstack([keypoints, visible]), turn)
-        )
+        made.append(Thing(NAMES[number % 3], points, np.hstack([keypoints, visible]), turn))
     return made
 
 
@@ -156,7 +154,9 @@ def write_voc(root, task, objects):
 
 def _voc_shape(task, thing):
     if task == "obb":
-        return _tagged("robndbox", dict(zip(("cx", "cy", "w", "h", "angle"), thing.turn, strict=True)))
+        return _tagged(
+            "robndbox", dict(zip(("cx", "cy", "w", "h", "angle"), thing.turn, strict=True))
+        )
     box = _tagged("bndbox", dict(zip(("xmin", "ymin", "xmax", "ymax"), thing.xyxy, strict=True)))
     if task == "detect":
         return box

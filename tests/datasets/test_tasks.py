@@ -13,7 +13,6 @@ from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
 from tiler.formats import dataset_yaml
-
 from tiler.formats.annotated import MISFITS, AnnotatedImage, Annotation
 from tiler.types import TASKS
 
@@ -55,7 +54,11 @@ def told(folder, *files):
         ([[BOX], [BOX, BOX]], "detect", "3 boxes, 0 outlines"),
         ([[TRIANGLE]], "segment", "1 outlines, 0 of them with four corners, 0 boxes"),
         ([[TRAPEZOID]], "segment", "1 outlines, 1 of them with four corners, 0 boxes"),
-        ([[rectangle()]], "obb", "1 of 1 outlines have four corners, 1 of 1 are rectangles, 0 boxes"),
+        (
+            [[rectangle()]],
+            "obb",
+            "1 of 1 outlines have four corners, 1 of 1 are rectangles, 0 boxes",
+        ),
         ([[TRIANGLE, BOX]], "detect", "1 boxes, 1 outlines"),
         (
             [[TRIANGLE, TRIANGLE, BOX]],

@@ -33,7 +33,9 @@ def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOp
     root = root_of(data, place.images)
     labels = [label_of(file, root) for file in files]
     corners = options.bbox == "xyxy"
-    contents = [_read(file, label, corners, len(files)) for file, label in zip(files, labels, strict=True)]
+    contents = [
+        _read(file, label, corners, len(files)) for file, label in zip(files, labels, strict=True)
+    ]
     findings = [finding for content in contents for finding in content.findings]
     names, ids = _one_numbering(contents, labels, findings)
     splits = [_split(file, data, options) for file in files]

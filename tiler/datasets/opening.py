@@ -15,6 +15,7 @@ from tiler.datasets import (
     file_sets,
     frames,
     image_sets,
+    unlabelled,
     yolo_sets,
 )
 from tiler.datasets.annotated_sets import Place
@@ -28,7 +29,6 @@ from tiler.options import DatasetOptions
 HEAD = 65_536  # bytes of a file by which its format is told
 MOST_FILES = 2_000_000  # looked at in a folder
 EXAMPLES = 20  # files of a suffix that are opened to tell their format
-ALONE = "images without labels belong to no split"
 COCO_KEYS = (b'"images"', b'"annotations"', b'"annotation"', b'"bbox"')
 
 
@@ -85,7 +85,7 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
     """The dataset of one file."""
     suffix = file.suffix.lower()
     if has_image_suffix(file.name):
-        _require_no_split(options, ALONE)
+        _require_alone(place, options)
         return image_sets.of_images(file, [file])
     if suffix == ".json" and not is_labelme(file):
         return coco_sets.of_files(file, [file], place, options)
@@ -109,8 +109,7 @@ def _of_text(file: Path, place: Place, options: DatasetOptions) -> Dataset:
         return file_sets.of_files("DOTA", file, [file], place, options)
     lines = [line.strip() for line in head.decode("utf-8", "replace").splitlines()]
     if any(map(has_image_suffix, lines)):
-        _reject_images(place.images)
-        _require_no_split(options, ALONE)
+        _require_alone(place, options)
         return image_sets.of_list(file)
     if file.name in (*file_sets.CLASS_LISTS, *darknet_sets.NAMES):
         raise TilerError(f"{file}: a list of classes; give its folder, {file.parent}")
@@ -127,8 +126,7 @@ def _of_yaml(data: Path, place: Place, options: DatasetOptions, needed: Sequence
 def _of_glob(data: Path, matches: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of the files that a pattern matches; all are of one kind."""
     if all(has_image_suffix(path.name) for path in matches):
-        _reject_images(place.images)
-        _require_no_split(options, ALONE)
+        _require_alone(place, options)
         return image_sets.of_images(data, matches)
     listing = _Listing()
     for path in matches:
@@ -142,6 +140,31 @@ def _reject_images(images: Path | None) -> None:
         raise TilerError(
             "--images goes with annotations such as COCO's; this dataset names its images itself"
         )
+
+
+def _of_images(folder: Path, place: Place, options: DatasetOptions) -> Dataset:
+    """The images in a folder, which are meant to have no labels.
+
+    Raises:
+        TilerError: there are files with their names, which may be labels.
+    """
+    _require_alone(place, options)
+    dataset = image_sets.of_folder(folder)
+    others = unlabelled.elsewhere(dataset, dataset.sources)
+    if others and not options.unlabelled:
+        raise TilerError(
+            f"{folder}: no labels of a format that is read{others}; --unlabelled cuts the images "
+            "alone"
+        )
+    return dataset
+
+
+def _require_alone(place: Place, options: DatasetOptions) -> None:
+    """Raises:
+    TilerError: an option that says nothing about images without labels.
+    """
+    _reject_images(place.images)
+    _require_no_split(options, "images without labels belong to no split")
 
 
 def _require_no_split(options: DatasetOptions, why: str) -> None:
@@ -225,9 +248,7 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
     if kinds == [] and darknet_sets.has_classes(data):
         return darknet_sets.of_folder(data, options)
     if kinds == [] and listing.images:
-        _reject_images(place.images)
-        _require_no_split(options, ALONE)
-        return image_sets.of_folder(data)
+        return _of_images(data, place, options)
     if kinds == []:
         raise TilerError(
             f"{data}: no dataset.yaml there, and no annotations or images of another kind"

@@ -53,12 +53,12 @@ def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
         return f"no annotation for any of its images ({len(sources)}){why}"
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
-    elsewhere = _elsewhere(dataset, sources)
-    return f"no label file for any of its images ({len(sources)}), such as {example}{elsewhere}"
+    others = elsewhere(dataset, sources)
+    return f"no label file for any of its images ({len(sources)}), such as {example}{others}"
 
 
-def _elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
-    """Where files with the names of these images are instead, in words."""
+def elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
+    """Where files with the names of these images are instead, in words; "" if there are none."""
     stems = set()
     for source in sources[:FIRST]:
         stems.add(os.path.splitext(os.path.basename(source.key))[0])
@@ -67,7 +67,7 @@ def _elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
         folder, name = os.path.split(path)
         stem, suffix = os.path.splitext(name)
         if stem in stems and suffix.lower() in LABEL_SUFFIXES:
-            places[f"{relative(folder, dataset.root)}/*{suffix}"] += 1
+            places[relative(f"{folder}{os.sep}*{suffix}", dataset.root)] += 1
     if not places:
         return ""
     images = {os.path.dirname(source.key) for source in sources[:FIRST]}
