@@ -746,6 +746,13 @@ def test_images_alone_as_val(data, out):
     assert "--as" in ran.said
 
 
+@pytest.mark.parametrize("given", ["images/train", "images/train/*.jpg", "images/train/p0.jpg"])
+def test_labels_of_images_alone_are_not_looked_for(filled, out, given):
+    ran = split(filled.root / given, out)
+    assert (ran.code, ran.said) == (0, "")
+    assert ran.background == ran.report.total.counts.tiles > 0
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

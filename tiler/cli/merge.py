@@ -50,8 +50,8 @@ ScoreData = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="YAML|JSON",
-        help="dataset.yaml or COCO JSON: gives class names, and labels to score against.",
+        metavar="DATA",
+        help="dataset.yaml, COCO JSON or another dataset: class names, and labels to score against.",
         show_default=False,
     ),
 ]

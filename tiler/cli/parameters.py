@@ -16,12 +16,12 @@ from tiler.options.values import path
 
 Data = Annotated[
     Path,
-    typer.Argument(metavar="DATA", help="dataset.yaml, a folder with one, or COCO instances JSON."),
+    typer.Argument(metavar="DATA", help="dataset.yaml, annotations of another format, a folder, or images."),
 ]
 CocoImages = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="DIR", help="Image folder of a COCO JSON.", show_default=False
+        "--images", metavar="DIR", help="Where the annotations' images are.", show_default=False
     ),
 ]
 Config = Annotated[

@@ -30,8 +30,8 @@ Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="YAML|JSON",
-        help="dataset.yaml, or COCO ground truth JSON.",
+        metavar="DATA",
+        help="dataset.yaml, COCO ground truth JSON, or another dataset.",
         show_default="must be given",
     ),
 ]
