@@ -5,6 +5,8 @@ cure. Nothing comes out wrong in silence.
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 import tiler
 from tests import doors
-from tests.conftest import Dataset, tree
+from tests.conftest import SHARED, Dataset, needs_shared, tree
 from tests.doors import annotation, check, coco, image, labelme, split, text, voc
 from tiler.errors import TilerError
 
@@ -136,6 +138,28 @@ def test_only_one_of_two_coco_files_has_annotations(data, out):
     ran = split(data, out)
     assert ran.code == 2
     assert "split val: no annotation" in ran.said
+
+
+@pytest.mark.parametrize("place", ["labels/train/p1.TXT", "images/train/p1.txt"])
+def test_one_label_file_is_in_another_place(data, out, place):
+    Dataset(data).filled(train=2, val=1)
+    os.rename(data / "labels/train/p1.txt", data / place)
+    ran = split(data, out)
+    assert (
+        f"{place}: P02 a label file that the trainer does not find; it looks for "
+        "labels/train/p1.txt" in ran.said
+    )
+
+
+@pytest.mark.parametrize("name", ["annotations/instances.json", "anno.csv", "all/of them.xml"])
+def test_annotations_of_another_kind_beside_a_yaml(data, out, name):
+    dataset = Dataset(data)
+    for split_name in ("train", "val"):
+        dataset.add(f"{split_name}.jpg", None, split=split_name)
+    text(data / name, "{}")
+    ran = split(data, out)
+    assert ran.code == 2
+    assert f"but there is {name}" in ran.said
 
 
 def test_a_coco_image_without_annotations_is_background(data, out):
@@ -265,7 +289,7 @@ def test_parts_of_the_sides_are_not_pixels(data, out):
     coco(data / "train.json", ["a.png"], [(1, [0.2, 0.2, 0.1, 0.1])])
     ran = split(data / "train.json", out)
     assert ran.code == 2
-    assert "parts of the image's sides; COCO's are pixels" in ran.said
+    assert "parts of the image's sides; those of COCO are pixels" in ran.said
 
 
 def test_a_size_of_another_image(data, out):
@@ -341,6 +365,18 @@ def test_half_turns_are_of_the_upright_image_unless_said(data, out, orientation)
     stored = split(data / "train.json", out.with_name("stored"), frame="stored")
     expected = {2: (310, 50, 350, 80), 3: (310, 220, 350, 250), 4: (50, 220, 90, 250)}
     assert stored.objects == {"a.jpg": [("car", *map(float, expected[orientation]))]}
+
+
+def test_merge_needs_the_names_only(data, tmp_path):
+    """Which frame labels are for is not asked where nobody reads them."""
+    turned(data / "a.jpg", 6)
+    voc(data / "a.xml", [CAR], "a.jpg")
+    assert split(data, tmp_path / "none").code == 2
+    split(data, tmp_path / "tiles", frame="upright")
+    text(tmp_path / "preds/a__0_0_200_200.txt", "0 0.5 0.5 0.2 0.2 0.9\n")
+    merged = tiler.merge(tmp_path / "preds", tiles=tmp_path / "tiles", data=data)
+    assert merged.report.names == ["car"]
+    assert merged.report.exit_code() == 0
 
 
 # Where images are
@@ -739,6 +775,30 @@ def test_images_alone_and_merge(data, tmp_path):
         assert [len(file.read_text().splitlines()) for file in rows] == [1]
 
 
+def test_images_alone_are_no_ground_truth(data, tmp_path):
+    image(data / "a.jpg")
+    text(tmp_path / "preds/a.txt", "0 0.5 0.5 0.2 0.2 0.9\n")
+    with pytest.raises(TilerError, match="images without labels"):
+        tiler.score(tmp_path / "preds", data)
+
+
+def test_results_are_no_dataset(data, out):
+    image(data / "a.jpg")
+    text(data / "results.json", '[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]')
+    ran = split(data / "results.json", out)
+    assert ran.code == 2
+    assert "results.json: not COCO instances JSON" in ran.said
+
+
+def test_image_sets_beside_the_folder_that_is_named(data, out):
+    for name in ("a", "b"):
+        image(data / f"JPEGImages/{name}.jpg", seed=ord(name))
+        voc(data / f"Annotations/{name}.xml", [CAR], f"{name}.jpg")
+    text(data / "ImageSets/Main/val.txt", "b\n")
+    ran = split(data / "Annotations", out)
+    assert {name: len(keys) for name, keys in ran.splits.items()} == {"train": 1, "val": 1}
+
+
 def test_images_alone_as_val(data, out):
     image(data / "a.jpg")
     ran = split(data, out, as_split="val")
@@ -815,6 +875,76 @@ def test_urls_of_score(tmp_path, place, monkeypatch):
 def test_urls_of_check(tmp_path, place):
     with pytest.raises(TilerError, match=r"is not a path on this machine"):
         tiler.check(**({"data": tmp_path} | {place: "gs://bucket/x"}))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["split", "s3://b/x"],
+        ["split", "data", "--out", "s3://b/x"],
+        ["split", "data", "--images", "gs://b/x"],
+        ["split", "data", "--config", "https://h/x.yaml"],
+        ["check", "http://h/x"],
+        ["merge", "s3://b/x"],
+        ["merge", "p", "--tiles", "s3://b/x"],
+        ["score", "p", "--data", "s3://b/x"],
+        ["score", "p", "--data", "d", "--out", "s3://b/x"],
+        ["score", "p", "--data", "d", "--compare", "s3://b/x"],
+        ["score", "p", "--data", "d", "--baseline", "s3://b/x.json"],
+    ],
+)
+def test_urls_on_the_command_line(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "tiler", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "is not a path on this machine" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# Real sets
+
+DATA = SHARED / "data"
+
+
+@needs_shared
+def test_cells_as_voc_and_as_yolo(tmp_path):
+    """The original files of Pascal VOC and the labels that were made from them."""
+    images = DATA / "cells_detect/images"
+    given = split(DATA / "cells_detect/original_voc", tmp_path / "voc", images=images)
+    yolo = split(DATA / "cells_detect", tmp_path / "yolo")
+    assert (given.code, yolo.code) == (0, 0)
+    theirs = {key.removeprefix("images/"): objects for key, objects in yolo.objects.items()}
+    assert set(given.objects) == set(theirs)
+    for key, objects in given.objects.items():
+        assert [name.lower() for name, *_ in objects] == [n.lower() for n, *_ in theirs[key]]
+        mine = np.array([box for _, *box in objects])
+        np.testing.assert_allclose(mine, [box for _, *box in theirs[key]], atol=1.01)
+
+
+@needs_shared
+def test_trees_as_voc_and_as_csv(tmp_path):
+    xml = split(DATA / "trees_voc/OSBS_029.xml", tmp_path / "xml")
+    csv = split(DATA / "trees_voc/OSBS_029.csv", tmp_path / "csv")
+    assert (xml.code, csv.code) == (0, 0)
+    assert xml.report.total.objects.objects == csv.report.total.objects.objects == 61
+    assert xml.objects == csv.objects
+    wkt = "2019_BLAN_3_751000_4330000_image_crop_polygon.csv"
+    assert split(DATA / "trees_voc" / wkt, tmp_path / "wkt").report.task == "segment"
+    both = split(DATA / "trees_voc", tmp_path / "both")
+    assert (both.code, "several kinds" in both.said) == (2, True)
+
+
+@needs_shared
+def test_hituav_as_published(tmp_path):
+    images = DATA / "hituav_coco/images"
+    mended = split(DATA / "hituav_coco/annotations.json", tmp_path / "a", images=images)
+    published = DATA / "hituav_coco/annotations_as_published.json"
+    taken = split(published, tmp_path / "b", images=images)
+    assert (mended.code, taken.code) == (0, 0)
+    assert mended.objects == taken.objects
+    assert "takes annotation for annotations" in taken.said
+    assert "takes filename for file_name in 6 of 6 images" in taken.said
 
 
 # Nothing is left to cut

@@ -14,11 +14,11 @@ from tiler.formats.annotated import AnnotatedImage, Annotation
 SIZE = (400, 300)
 
 
-def require(boxes, size=SIZE):
+def require(boxes, size=SIZE, kind="COCO"):
     entry = AnnotatedImage("a.jpg", size, [Annotation(bbox=box) for box in boxes])
     source = Source("a.jpg", "train", entry=entry)
     root = Path("/none")
-    found = Dataset(root / "a.json", root, ("car",), [source], (), [], kind="COCO")
+    found = Dataset(root / "a.json", root, ("car",), [source], (), [], kind=kind)
     box_layouts.require_pixels(found)
 
 
@@ -58,6 +58,12 @@ def test_parts_of_the_sides(box):
     with pytest.raises(TilerError, match="parts of the image's sides"):
         require([box] * 3)
     require([box, [10, 10, 20, 20]])
+    with pytest.raises(TilerError, match="those of Pascal VOC are pixels"):
+        require([box], kind="Pascal VOC")
+
+
+def test_only_coco_has_two_layouts():
+    require([[350, 250, 390, 290]] * 10, kind="CSV")
 
 
 def test_nothing_to_judge():

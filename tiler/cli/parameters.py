@@ -16,7 +16,9 @@ from tiler.options.values import path
 
 Data = Annotated[
     Path,
-    typer.Argument(metavar="DATA", help="dataset.yaml, annotations of another format, a folder, or images."),
+    typer.Argument(
+        metavar="DATA", help="dataset.yaml, annotations of another format, a folder, or images."
+    ),
 ]
 CocoImages = Annotated[
     Path | None,

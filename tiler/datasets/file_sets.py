@@ -47,7 +47,7 @@ def of_files(
     """
     root = root_of(data, place.images)
     base = data.absolute() if data.is_dir() else data.absolute().parent
-    splits = _image_sets(base)
+    splits = _image_sets(base) or _image_sets(base.parent)
     listed = []
     for file in files:
         image = read_annotations(kind, file, label_of(file, root))

@@ -54,10 +54,18 @@ def find(
     options = options or DatasetOptions()
     dataset = _opened(data, Place(images, absent), options, needed)
     _require_in_effect(dataset, options)
-    if dataset.kind == "COCO" and options.bbox == "auto":
-        box_layouts.require_pixels(dataset)
+    box_layouts.require_pixels(dataset, corners=options.bbox == "auto")
     dataset.findings.extend(frames.settle(dataset, options.frame))
     return named(dataset)
+
+
+def listed(data: Path) -> Dataset:
+    """A dataset as it describes itself: no image is looked at, and images may be absent.
+
+    Raises:
+        TilerError: it cannot be read, or could be several kinds of dataset.
+    """
+    return named(_opened(data, Place(absent=True), DatasetOptions(), ()))
 
 
 def _require_in_effect(dataset: Dataset, options: DatasetOptions) -> None:

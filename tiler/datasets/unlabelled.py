@@ -13,6 +13,7 @@ from tiler.findings import Finding, because
 
 TRAINED_ON = ("train", "val")
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
+ANNOTATIONS = (".json", ".xml", ".csv")
 MOST_FILES = 200_000  # looked at, to find labels in other places
 FIRST = 100  # images whose labels are looked for
 
@@ -53,7 +54,7 @@ def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
         return f"no annotation for any of its images ({len(sources)}){why}"
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
-    others = elsewhere(dataset, sources)
+    others = elsewhere(dataset, sources) or _other_annotations(dataset.root)
     return f"no label file for any of its images ({len(sources)}), such as {example}{others}"
 
 
@@ -76,6 +77,14 @@ def elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
     if os.path.dirname(place) in images:
         where = f"{place}, beside the images"
     return f"; but {count} files have the names of images in {where}"
+
+
+def _other_annotations(root: Path) -> str:
+    """The first file that may hold annotations of many images, in words; "" if there is none."""
+    for path in islice(_files(root), MOST_FILES):
+        if os.path.splitext(path)[1].lower() in ANNOTATIONS:
+            return f"; but there is {relative(path, root)}"
+    return ""
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -136,6 +136,8 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     dataset = opening.find(data, images, needed=(), absent=True)
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
+    if not dataset.labelled:
+        raise TilerError(f"{dataset.file}: images without labels, which nothing can be scored by")
     decided, _ = tasks.decide(dataset, "auto")
     return GroundTruthFiles(
         file=dataset.file,
