@@ -367,6 +367,23 @@ def test_half_turns_are_of_the_upright_image_unless_said(data, out, orientation)
     assert stored.objects == {"a.jpg": [("car", *map(float, expected[orientation]))]}
 
 
+def test_a_ground_truth_for_the_stored_image_is_not_scored_as_it_is(data, tmp_path):
+    turned(data / "a.jpg", 6)
+    coco(data / "train.json", ["a.jpg"], [(1, [350, 50, 40, 30]), (1, [20, 200, 40, 30])])
+    split(data, tmp_path / "tiles")
+    for path in (tmp_path / "tiles/labels/train").iterdir():
+        rows = [f"{row} 0.9\n" for row in path.read_text().splitlines()]
+        text(tmp_path / "preds" / path.name, "".join(rows))
+    merged = tmp_path / "merged"
+    tiler.merge(tmp_path / "preds", tiles=tmp_path / "tiles", out=merged)
+    with pytest.raises(TilerError, match=r"a.jpg: its annotations are for the stored image"):
+        tiler.score(merged, data / "train.json", analysis="none")
+    metrics = tiler.score(merged, data, analysis="none")
+    assert metrics.coco["AP"] == 1
+    coco(data / "train.json", ["a.jpg"], [(1, [220, 350, 30, 40]), (1, [70, 20, 30, 40])])
+    assert tiler.score(merged, data / "train.json", analysis="none").coco["AP"] == 1
+
+
 def test_merge_needs_the_names_only(data, tmp_path):
     """Which frame labels are for is not asked where nobody reads them."""
     turned(data / "a.jpg", 6)

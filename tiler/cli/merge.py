@@ -51,7 +51,7 @@ ScoreData = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="dataset.yaml, COCO JSON or another dataset: class names, and labels to score against.",
+        help="dataset.yaml, COCO JSON, another dataset: class names, labels to score against.",
         show_default=False,
     ),
 ]
