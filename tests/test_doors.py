@@ -566,7 +566,45 @@ def test_the_split_may_be_named(data, out):
     assert ran.splits == {"val": ["a.jpg"]}
 
 
+def test_the_folders_of_images_tell_the_split(data, out):
+    for folder in ("train", "val"):
+        image(data / f"images/{folder}/{folder}.png", seed=len(folder))
+    names = ["images/train/train.png", "images/val/val.png"]
+    coco(data / "instances_default.json", names, [(1, BOX), (2, BOX)])
+    ran = split(data, out)
+    assert (ran.code, ran.splits) == (0, {"train": [names[0]], "val": [names[1]]})
+
+
+def test_lost_annotations_are_no_background_though_asked_for(data, out):
+    image(data / "a.png")
+    coco(data / "train.json", ["a.png"], [(7, BOX)])
+    assert split(data / "train.json", out, unlabelled=True).code == 2
+
+
 # Pascal VOC, labelme, DOTA, CSV
+
+
+@pytest.mark.parametrize("write", [voc, labelme])
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_exif_and_a_file_for_each_image(data, out, write, orientation):
+    turned(data / "a.jpg", orientation)
+    suffix = "xml" if write is voc else "json"
+    write(data / f"a.{suffix}", [("car", 350, 50, 390, 80)], "a.jpg", (400, 300))
+    ran = split(data, out)
+    box = (220, 350, 250, 390) if orientation == 6 else (50, 10, 80, 50)
+    assert (ran.code, ran.objects) == (0, {"a.jpg": [("car", *map(float, box))]})
+    write(data / f"a.{suffix}", [CAR], "a.jpg", (400, 300))
+    ran = split(data, out.with_name("both"))
+    assert (ran.code, "--frame stored or --frame upright" in ran.said) == (2, True)
+
+
+def test_two_files_describe_one_image(data, out):
+    image(data / "a.jpg")
+    voc(data / "a.xml", [CAR], "a.jpg")
+    voc(data / "a (1).xml", [CAR], "a.jpg")
+    ran = split(data, out)
+    assert ran.code == 2
+    assert "a.jpg: both a (1).xml and a.xml describe it" in ran.said
 
 
 def test_voc_with_image_sets(data, out):

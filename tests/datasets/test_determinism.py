@@ -9,6 +9,7 @@ import pytest
 import tiler
 from tests.conftest import tree
 from tests.test_matrix import DOORS, made
+from tiler.errors import TilerError
 
 KINDS = [door for door in DOORS if door != "yolo"]
 
@@ -78,6 +79,28 @@ def test_a_second_run_has_nothing_to_do(tmp_path, door):
     before = tree(tmp_path / "out")
     again = cut(tmp_path / "data", tmp_path / "out")
     assert again.unchanged
+    assert tree(tmp_path / "out") == before
+
+
+CHANGES = {
+    "coco": ("annotations/instances_train.json", '"bbox": [', '"bbox": [1'),
+    "voc": ("annotations/train/a.xml", "<xmin>", "<xmin>1"),
+    "labelme": ("images/train/a.json", '"points": [[', '"points": [[1'),
+    "dota": ("labelTxt/train/a.txt", "gsd:0.5\n", "gsd:0.5\n1"),
+    "csv": ("objects.csv", ".png,", ".png,1"),
+}
+
+
+@pytest.mark.parametrize("door", KINDS)
+def test_changed_annotations_are_noticed(tmp_path, door):
+    made(tmp_path / "data", door, "obb" if door == "dota" else "detect")
+    cut(tmp_path / "data", tmp_path / "out")
+    before = tree(tmp_path / "out")
+    name, old, new = CHANGES[door]
+    file = tmp_path / "data" / name
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(TilerError, match="--overwrite"):
+        cut(tmp_path / "data", tmp_path / "out")
     assert tree(tmp_path / "out") == before
 
 
