@@ -350,7 +350,7 @@ def test_coco_files(tmp_path, batch):
                     lambda given=given: annotated.instances(*given), data
                 )
                 assert_sound(instances, findings, data)
-                assert np.isfinite(ignored.coords).all(), data
+                assert np.isfinite(ignored.rings.coords).all(), data
                 assert len(instances) + len(ignored) + sum(f.count for f in findings) == len(
                     picture.annotations
                 ), data
@@ -450,7 +450,7 @@ def test_files_of_other_formats(name, batch):
                     lambda given=given: annotated.instances(*given), data
                 )
                 assert_sound(instances, [*image.findings, *findings], data)
-                assert np.isfinite(ignored.coords).all(), data
+                assert np.isfinite(ignored.rings.coords).all(), data
                 assert len(instances) + len(ignored) + len(findings) == len(image.annotations), data
                 objects += len(instances)
     assert objects > OTHERS

@@ -21,6 +21,10 @@ from tiler.options import METHODS, MergeOptions, PredictionOptions, ScoreOptions
 SPLIT = [
     ({"background": "all"}, {"seed": 3}),
     ({"background": "none"}, {"seed": 3}),
+    ({"background": "train=none,val=all"}, {"seed": 3}),
+    ({"grid": "3x4"}, {"tile": 320}),
+    ({"grid": "3x4"}, {"tile": 640}),  # its default, but given
+    ({"grid": "3x4"}, {"edge": "balance"}),
     ({"format": "png"}, {"quality": 80}),
     ({"format": "tif"}, {"quality": 80}),
     ({"format": "webp"}, {"jpeg": "keep"}),

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -37,7 +38,16 @@ GOOD = {
         ("640X640", [640, 640], 640),
         ("10", 10.0, 10),
     ],
-    "overlap": [("0.2", 0.2, 0.2), ("128", 128, 128), ("0", 0, 0), ("1e2", 100.0, 100)],
+    "grid": [("3x4", (3, 4), (3, 4)), ("45X55", [45, 55], (45, 55)), ("1x1", (1.0, 1), (1, 1))],
+    "overlap": [
+        ("0.2", 0.2, 0.2),
+        ("128", 128, 128),
+        ("0", 0, 0),
+        ("1e2", 100.0, 100),
+        ("0.2x64", (0.2, 64), (0.2, 64.0)),
+        ("0x0.5", [0, 0.5], (0.0, 0.5)),
+        ("0.1X0.1", (0.1, 0.1), 0.1),
+    ],
     "edge": [(edge, edge, edge) for edge in ("shift", "balance", "trim", "pad")],
     "scale": [
         ("1,0.5", (1, 0.5), (1, 0.5)),
@@ -45,7 +55,10 @@ GOOD = {
         ("1", 1, (1,)),
         ("0.333", 1 / 3, (0.33,)),
     ],
+    "roi": [("a.geojson", Path("a.geojson"), "a.geojson")],
     "task": [(task, task, task) for task in ("auto", "detect", "segment", "obb", "pose")],
+    "val": [("0", 0, 0), ("0.2", 0.2, 0.2)],
+    "test": [("0.05", 0.05, 0.05)],
     "min_visible": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
     "min_size": [("0", 0, 0), ("2.5", 2.5, 2.5)],
     "truncated": [(way, way, way) for way in ("drop", "keep", "mask", "skip-tile")],
@@ -54,19 +67,47 @@ GOOD = {
     "ignored": [(way, way, way) for way in ("auto", "mask", "skip", "objects")],
     "frame": [(frame, frame, frame) for frame in ("auto", "stored", "upright")],
     "bbox": [(form, form, form) for form in ("auto", "xywh", "xyxy")],
+    "labels": [("trees.gpkg", " trees.gpkg", "trees.gpkg"), ("", "", "")],
+    "class_field": [("species", "species ", "species")],
+    "layer": [("2024", 2024, "2024")],
+    "point_size": [("0", 0, 0), ("12.5", 12.5, 12.5)],
     "unlabelled": [("true", True, True), ("no", False, False), ("on", 1, True)],
     "obb": [(way, way, way) for way in ("aligned", "minrect", "full")],
     "parts": [(way, way, way) for way in ("separate", "bridge", "largest")],
-    "background": [("all", "all", "all"), ("none", "none", "none"), ("0.5", 0.5, 0.5), ("2", 2, 2)],
+    "background": [
+        ("all", "all", "all"),
+        ("none", "none", "none"),
+        ("0.5", 0.5, 0.5),
+        ("2", 2, 2),
+        ("val=all, train=0.50", {"train": 0.5, "val": "all"}, "train=0.5,val=all"),
+        ("none,val=1", {"": "none", "val": 1}, "none,val=1.0"),
+        ("all,test=none", {"test": "none"}, "test=none"),
+    ],
     "seed": [
         ("0", 0, 0),
         ("12345678901", 12345678901, 12345678901),
         ("9007199254740993", 2**53 + 1, 2**53 + 1),
     ],
+    "export": [
+        ("", "", ""),
+        ("coco", ["coco"], "coco"),
+        ("coco-roboflow, coco", ("coco-roboflow", "coco"), "coco,coco-roboflow"),
+    ],
+    "min_data": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],
     "format": [(form, form, form) for form in ("same", "jpg", "png", "webp", "tif")],
     "quality": [("1", 1, 1), ("100", 100.0, 100)],
     "jpeg": [(way, way, way) for way in ("encode", "keep")],
     "stretch": [(way, way, way) for way in ("none", "minmax", "percentile")],
+    "nodata": [
+        ("auto", "auto", "auto"),
+        ("none", "none", "none"),
+        ("-9999", -9999, "-9999"),
+        ("0", 0.0, "0"),
+        ("nan", math.nan, "nan"),
+        ("9223372036854775807", 2**63 - 1, "9223372036854775807"),
+        ("-3.4028234663852886e+38", -3.4028234663852886e38, "-3.4028234663852886e+38"),
+        ("0.5", 0.5, "0.5"),
+    ],
     "max_pixels": [
         ("1", 1, 1),
         ("4000000000", 4_000_000_000, 4_000_000_000),
@@ -92,7 +133,29 @@ BAD = {
         (1, 2),
         {},
     ],
-    "overlap": ["-0.1", -1, "nan", "inf", math.inf, "x", "", None, True, [0.2], "20%", "0,2"],
+    "overlap": [
+        "-0.1",
+        -1,
+        "nan",
+        "inf",
+        math.inf,
+        "x",
+        "",
+        None,
+        True,
+        [0.2],
+        "20%",
+        "0,2",
+        "0.1,0.4",
+        "0.2x",
+        "x",
+        "1x2x3",
+        (0.1, -1),
+        (0.1, True),
+        (),
+        {},
+    ],
+    "grid": ["3", "3x", "x4", "3x4x5", "0x4", "3x-1", "3,4", "3.5x4", "10001x1", 3, (3,), True, {}],
     "edge": ["", None, 1, [], "shfit"],
     "scale": [
         "0",
@@ -113,7 +176,10 @@ BAD = {
         [[1]],
         "1;2",
     ],
+    "roi": ["", " ", 5, True, b"a.geojson", "a\0b", ["a"]],
     "task": ["detection", "", None],
+    "val": ["1", "-0.1", "1.5", "20%", "nan", "x", "", None, True, [0.2]],
+    "test": ["1", 1, "-1", "inf", None],
     "min_visible": ["-0.1", "1.1", "nan", "x", None, False],
     "min_size": ["-1", "nan", "inf", "x", None, True],
     "truncated": ["dorp", "", None],
@@ -122,15 +188,36 @@ BAD = {
     "ignored": ["drop", None],
     "frame": ["turned", "", None],
     "bbox": ["cxcywh", "", None],
+    "labels": [],
+    "class_field": [],
+    "layer": [],
+    "point_size": ["-1", "nan", "x", None, True],
     "unlabelled": ["maybe", "", None, 2],
     "obb": [None],
     "parts": ["bridged", None],
-    "background": ["-1", "some", "nan", "inf", None, True, []],
+    "background": [
+        "-1",
+        "some",
+        "nan",
+        "inf",
+        None,
+        True,
+        [],
+        {},
+        "train=",
+        "train=-1",
+        "train=some",
+        "train=1,train=2",
+        "train=1,0.5",
+    ],
     "seed": ["-1", "1.5", "x", None, True, "1e3", math.inf],
+    "export": ["voc", "yolo", ["coco", "dota"], "csv"],
+    "min_data": ["-0.1", "1.1", "nan", "x", None, True],
     "format": ["jpeg", ".png", None],
     "quality": ["0", "101", "95.5", None, "high"],
     "jpeg": ["lossless", "", None],
     "stretch": ["max", "", None],
+    "nodata": ["", "black", None, True, [], "1;2"],
     "max_pixels": ["0", "-1", "many", None, "1e6"],
 }
 
@@ -244,7 +331,13 @@ def test_options_do_not_change(cls):
 def test_plain_values_are_those_of_yaml():
     plain = SplitOptions(tile="1024x768", scale="1,.5").plain()
     assert (plain["tile"], plain["scale"]) == ([1024, 768], [1.0, 0.5])
-    assert all(isinstance(value, str | int | float | bool | list) for value in plain.values())
+    unset = {name for name, value in plain.items() if value is None}
+    assert unset == {"grid", "roi"}
+    assert all(
+        isinstance(value, str | int | float | bool | list)
+        for name, value in plain.items()
+        if name not in unset
+    )
 
 
 def test_run_and_check_options():
@@ -298,7 +391,7 @@ def test_words_may_be_in_any_case(options, name, given, value):
     assert getattr(options(**{name: given}), name) == value
 
 
-@pytest.mark.parametrize("given", [1.5, "1.5", "2.25", "0.2x0.1", -1, "20%", "nan", True])
+@pytest.mark.parametrize("given", [1.5, "1.5", "2.25", "0.2x1.5", -1, "20%", "nan", True])
 def test_an_overlap_is_a_fraction_or_whole_pixels(given):
     with pytest.raises(TilerError, match="--overlap: expected a fraction of the tile below 1, or"):
         SplitOptions(overlap=given)

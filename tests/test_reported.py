@@ -234,6 +234,8 @@ def test_there_is_one_split_only(run):
     (ran,) = run("c41_only_train")
     assert ran.code == 0
     assert ran.report.total.objects.objects == 12
-    assert "Y03 no val split, which the trainer needs" in ran.said
+    (said,) = map(str, ran.report.findings)
+    assert "Y03 no val split, which the trainer needs: dataset.yaml names train for it" in said
+    assert "--val 0.2 makes one" in said
     report = json.loads((ran.out / "report.json").read_text())
     assert list(report["splits"]) == ["train"]

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+import yaml
 from PIL import Image, ImageDraw
 
 import tiler
-from tests.conftest import SHARED, needs_shared, rows_of
+from tests.conftest import SHARED, needs_shared, rows_of, tree
 from tiler.formats import manifest, yolo
 from tiler.images import codecs, gdal, vips
 
@@ -155,12 +156,53 @@ def test_coco_json_of_thermal_pictures(tmp_path):
         report.total.objects.objects,
         report.total.objects.lost,
     ) == ("detect", 0, 60, 0)
-    with pytest.raises(tiler.TilerError, match="did you mean 'annotation'"):
-        tiler.split(
-            DATA / "hituav_coco/annotations_as_published.json",
-            images=DATA / "hituav_coco/images",
-            out=tmp_path / "p",
-        )
+    published = tiler.split(
+        DATA / "hituav_coco/annotations_as_published.json",
+        images=DATA / "hituav_coco/images",
+        out=tmp_path / "p",
+        tile=320,
+    )
+    assert {f.code for f in published.findings} == {"Y03", "Y07"}
+    for name in ("labels", "images"):
+        assert tree(tmp_path / "p" / name) == tree(tmp_path / "o" / name)
+
+
+def test_cells_by_their_own_voc_files(tmp_path):
+    data = DATA / "cells_detect"
+    voc = tiler.split(data / "original_voc", images=data / "images", out=tmp_path / "v", tile=320)
+    yolo = tiler.split(data / "dataset.yaml", out=tmp_path / "y", tile=320)
+    assert (voc.task, voc.exit_code(), voc.total.objects.objects) == ("detect", 0, 137)
+    assert voc.total.objects == yolo.total.objects
+    names = [yaml.safe_load((tmp_path / o / "dataset.yaml").read_text())["names"] for o in "vy"]
+    for split in ("train", "val"):
+        ours, theirs = rows_of(tmp_path / "v", split), rows_of(tmp_path / "y", split)
+        assert list(ours) == list(theirs)
+        for tile, rows in theirs.items():
+            boxes = [[names[0][row[0]], *row[1:]] for row in ours[tile]]
+            expected = [[names[1][row[0]], *row[1:]] for row in rows]
+            assert [box[0] for box in boxes] == [box[0] for box in expected]
+            for box, other in zip(boxes, expected, strict=True):
+                assert box[1:] == pytest.approx(other[1:], abs=1e-5)
+
+
+def test_trees_by_voc_csv_and_outlines(tmp_path):
+    data = DATA / "trees_voc"
+    for name, task, count in (
+        ("OSBS_029.xml", "detect", 61),
+        ("OSBS_029.csv", "detect", 61),
+        ("2019_BLAN_3_751000_4330000_image_crop_bbox.csv", "detect", 4),
+        ("2019_BLAN_3_751000_4330000_image_crop_polygon.csv", "segment", 4),
+    ):
+        report = tiler.split(data / name, out=tmp_path / name, tile=256)
+        counts = report.total.objects
+        assert (report.task, report.exit_code(), counts.objects, counts.lost) == (task, 0, count, 0)
+        assert tiler.check(data / name).exit_code() == 0
+    xml, csv = (rows_of(tmp_path / f"OSBS_029.{suffix}") for suffix in ("xml", "csv"))
+    assert {tile: sorted(rows) for tile, rows in xml.items()} == {
+        tile: sorted(rows) for tile, rows in csv.items()
+    }
+    with pytest.raises(tiler.TilerError, match="of several kinds: Pascal VOC"):
+        tiler.split(data, out=tmp_path / "all")
 
 
 # --- odd.tar

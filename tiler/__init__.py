@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tiler.advising import PlanReport, plan
     from tiler.checking import CheckReport, check
     from tiler.errors import SourceRefused, TilerError, Unfinished
     from tiler.findings import Finding
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from tiler.geometry.polygons import Rings
     from tiler.geometry.window import Window
     from tiler.merging import Merged, MergeReport, merge
-    from tiler.options import MergeOptions, ScoreOptions, SplitOptions
+    from tiler.options import MergeOptions, PlanOptions, ScoreOptions, SplitOptions
     from tiler.scoring import Metrics, score
+    from tiler.showing import show
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
 
@@ -36,6 +38,8 @@ HOMES = {
     "MergeReport": "tiler.merging",
     "Merged": "tiler.merging",
     "Metrics": "tiler.scoring",
+    "PlanOptions": "tiler.options",
+    "PlanReport": "tiler.advising",
     "Rings": "tiler.geometry.polygons",
     "ScoreOptions": "tiler.options",
     "SourceRefused": "tiler.errors",
@@ -48,7 +52,9 @@ HOMES = {
     "check": "tiler.checking",
     "grid": "tiler.geometry.grids",
     "merge": "tiler.merging",
+    "plan": "tiler.advising",
     "score": "tiler.scoring",
+    "show": "tiler.showing",
     "split": "tiler.splitting",
     "stitch": "tiler.stitching",
 }
@@ -61,6 +67,8 @@ __all__ = [
     "MergeReport",
     "Merged",
     "Metrics",
+    "PlanOptions",
+    "PlanReport",
     "Rings",
     "ScoreOptions",
     "SourceRefused",
@@ -74,7 +82,9 @@ __all__ = [
     "check",
     "grid",
     "merge",
+    "plan",
     "score",
+    "show",
     "split",
     "stitch",
 ]

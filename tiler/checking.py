@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from tiler.datasets import ignoring, labels, tasks, unlabelled
-from tiler.datasets.dataset import Dataset, Source, label_path
+from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
@@ -103,11 +103,14 @@ def check(
         TilerError: the dataset cannot be read at all.
     """
     chosen = CheckOptions.of(options)
+    chosen.require_in_effect()
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     task, reason = tasks.decide(dataset, chosen.task)
     job = _job(dataset, task, pixel_limit(chosen.max_pixels))
     ignoring.decide(dataset, chosen.ignored)
     findings = list(dataset.findings)
+    if dataset.kind == "YOLO" and "val" not in dataset.splits:
+        findings.append(without_split(dataset, "val", "tiler split --val 0.2 makes one"))
     if not chosen.unlabelled:
         findings += unlabelled.findings(dataset)
     total = len(dataset.sources)
@@ -220,16 +223,16 @@ def _manifest(root: Path) -> list[Finding]:
     try:
         findings = manifest.missing(root)
         sources = list(manifest.read_sources(path))
+        folders = manifest.read_head(path).folders
     except TilerError as error:
         return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
     missing = {finding.path for finding in findings}
     for source in sources:
-        if not source.split:
-            continue  # images without labels
-        for tile in source.tiles:
-            stem = f"labels/{source.split}/{tile.name}"
-            if stem not in missing:
-                findings += _rows_of_tile(root, f"{stem}.txt", len(tile.rows))
+        for folder in folders.of(source.split)[1:]:  # none for images without labels
+            for tile in source.tiles:
+                stem = f"{folder}/{tile.name}"
+                if stem not in missing:
+                    findings += _rows_of_tile(root, f"{stem}.txt", len(tile.rows))
     return findings
 
 

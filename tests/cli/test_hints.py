@@ -9,7 +9,7 @@ from tests.cli.test_cli import run
 from tiler.cli import app
 from tiler.cli.hints import FIRST, OURS, REASONS, unknown_option
 
-COMMANDS = ("split", "merge", "score", "check")
+COMMANDS = ("split", "plan", "merge", "score", "check", "show")
 
 
 def said(*arguments):
@@ -26,6 +26,10 @@ def said(*arguments):
         ("split", "--slice-height", "--tile"),
         ("split", "--slice_width", "--tile"),
         ("split", "--overlap-height-ratio", "--overlap"),
+        ("split", "--overlap-wh", "--overlap, x and y such as 0.2x64"),
+        ("split", "--rows", "--grid, columns x rows such as 3x4"),
+        ("split", "--slices", "--grid, columns x rows such as 3x4"),
+        ("split", "--aoi", "--roi"),
         ("split", "--project", "--out"),
         ("split", "--name", "--out"),
         ("merge", "--name", "--out"),
@@ -72,10 +76,27 @@ def test_no_answer_names_an_option_that_the_command_does_not_have(command):
         ("merge", ["preds", "data=b.yaml"], "tiler merge preds --data b.yaml"),
         ("score", ["source=preds", "data=b.yaml"], "tiler score preds --data b.yaml"),
         ("check", ["data=a.yaml"], "tiler check a.yaml"),
+        ("plan", ["data=a.yaml", "imgsz=1280"], "tiler plan a.yaml --imgsz 1280"),
+        ("score", ["preds", "max_dets=1,10"], "tiler score preds --max-dets 1,10"),
     ],
 )
 def test_the_style_of_ultralytics_is_answered_with_the_command_to_write(command, arguments, ours):
     assert said(command, *arguments).endswith(f"write: {ours}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ("analyze", "use plan"),
+        ("suggest", "use plan"),
+        ("slice", "use split"),
+        ("val", "use score"),
+        ("paln", "did you mean 'plan'?"),
+    ],
+)
+def test_a_command_of_another_tool_is_answered_with_ours(given, answer):
+    expected = f"tiler: there is no command {given!r}; {answer}; see tiler --help\n"
+    assert said(given, "data") == expected
 
 
 def test_a_value_with_an_equals_sign_is_a_value(tmp_path):

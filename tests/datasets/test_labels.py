@@ -249,6 +249,13 @@ def test_coco_annotations_are_read_cut_and_counted():
     assert found.refused == 2
 
 
+def test_objects_reach_past_a_cropped_image_without_a_word():
+    boxes = [[10, 10, 20, 20], [90, 10, 20, 20]]
+    found = read_coco([{"id": 40 + i, "bbox": box} for i, box in enumerate(boxes)], cropped=True)
+    assert found.instances.boxes.tolist() == [[10, 10, 30, 30], [90, 10, 100, 30]]
+    assert (found.findings, found.refused) == ([], 0)
+
+
 def test_coco_crowds_are_regions_and_a_note():
     found = read_coco([{"id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 1}, {"id": 2, "bbox": [1, 1, 5]}])
     assert (len(found.instances), len(found.ignored), found.refused) == (0, 1, 1)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -234,7 +235,7 @@ def test_the_more_frequent_kind_of_annotation_decides(tmp_path, outlines, task):
 
 
 def test_dota_says_what_its_labels_are(tmp_path):
-    assert tasks.decide(dataset(tmp_path, kind="DOTA"), "auto")[0] == "obb"
+    assert tasks.decide(replace(dataset(tmp_path, kind="DOTA"), task="obb"), "auto")[0] == "obb"
 
 
 def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):

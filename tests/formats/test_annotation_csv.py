@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import shapely
 
 from tests.conftest import SHARED, needs_shared
 from tiler.errors import TilerError
-from tiler.formats import annotation_csv
+from tiler.formats import annotated, annotation_csv
 
 HEAD = "image_path,xmin,ymin,xmax,ymax,label\n"
 WKT = 'image_path,label,geometry\na.jpg,Tree,"{}"\n'
@@ -65,7 +66,6 @@ def test_outlines_in_wkt_go_before_boxes():
         (WKT.format("POLYGON"), "L03"),
         (WKT.format("GEOMETRYCOLLECTION (" * 5000), "L03"),
         (HEAD + "a.tif,5,6,9,1_0,Tree\n", "L02"),
-        (WKT.format("POLYGON ((0 0, 9 0, 9 9, 0 0), (2 1, 3 1, 3 2, 2 1))"), "L03"),
         (WKT.format("POLYGON EMPTY"), "L06"),
     ],
 )
@@ -73,6 +73,13 @@ def test_an_invalid_row_is_reported_by_its_line(text, code):
     (image,) = annotation_csv.read(text, "a.csv")
     assert [(f.code, f.line, f.path) for f in image.findings] == [(code, 2, "a.csv")]
     assert image.annotations == []
+
+
+def test_holes_are_kept():
+    text = WKT.format("POLYGON ((0 0, 9 0, 9 9, 0 9, 0 0), (2 1, 4 1, 4 3, 2 3, 2 1))")
+    (image,) = annotation_csv.read(text, "a.csv")
+    rings = annotated.outline(image.annotations[0].segmentation)
+    assert shapely.area(rings.geometry()).tolist() == [81 - 4]
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image_path,label\na,b\n", '"a\x00'])
@@ -101,3 +108,13 @@ def test_real_boxes_outlines_and_points():
     with pytest.raises(TilerError, match="xmin"):
         path = next(folder.glob("*_keypoints.csv"))
         annotation_csv.read(path.read_text().replace("geometry", "where"), path.name)
+
+
+@pytest.mark.parametrize("wkt", ["POINT (10 20)", "POINT(10.0 20)", "point (1e1 20)"])
+def test_points_are_boxes_of_the_size_that_is_asked_for(wkt):
+    rows = f'image_path,label,geometry\na.tif,Tree,"{wkt}"\n'
+    (found,) = annotation_csv.read(rows, "a.csv", point_size=4)
+    assert [a.bbox for a in found.annotations] == [[8, 18, 4, 4]]
+    (rejected,) = annotation_csv.read(rows, "a.csv")
+    assert not rejected.annotations
+    assert "--point-size makes boxes" in rejected.findings[0].message

@@ -292,7 +292,7 @@ def test_crowds_are_regions_to_be_ignored_and_no_objects(file, mark):
         file, [*given, annotation(id=4, segmentation=[SQUARE], **mark)]
     )
     assert found.row.tolist() == [1]
-    assert shapely.area(ignored.geometry()).tolist() == [1200, 10, 1200]
+    assert shapely.area(ignored.rings.geometry()).tolist() == [1200, 10, 1200]
     assert not findings
 
 

@@ -146,7 +146,13 @@ def split_reads(file, task):
         rows.append(
             [
                 *(image.file_name, objects.class_id.tolist(), objects.boxes.tolist()),
-                *(objects.row.tolist(), rings, crowds.coords.tolist()),
+                *(
+                    objects.row.tolist(),
+                    rings,
+                    crowds.rings.coords.tolist(),
+                    crowds.class_id.tolist(),
+                    crowds.class_id.tolist(),
+                ),
                 [(finding.code, finding.message) for finding in findings],
             ]
         )
@@ -168,7 +174,7 @@ def score_reads(file, task):
         masks, wrong = rle.masks(outlined, np.full((len(outlined), 2), (WIDTH, HEIGHT)))
         pixels = masks.starts.tolist(), masks.ends.tolist(), wrong
     errors = [finding.message for finding in truth.findings if finding.level == "error"]
-    images = [(image.id, image.name) for image in truth.images]
+    images = [(coco.as_id(image.id), image.name) for image in truth.images]
     return [column.tolist() for column in columns], pixels, images, truth.task, errors
 
 

@@ -198,3 +198,13 @@ def test_a_size_that_is_not_declared_is_none(size):
 def test_what_is_not_labelme_is_an_error_with_the_path(data):
     with pytest.raises(TilerError, match="^a.json: not labelme JSON"):
         labelme.read(data, "a.json")
+
+
+def test_points_are_boxes_of_the_size_that_is_asked_for():
+    shape = {"label": "tree", "points": [[10, 20]], "shape_type": "point", "group_id": 1}
+    data = json.dumps({"shapes": [shape, shape]}).encode()
+    found = labelme.read(data, "a.json", point_size=4)
+    assert [a.bbox for a in found.annotations] == [[8, 18, 4, 4]] * 2
+    rejected = labelme.read(data, "a.json")
+    assert not rejected.annotations
+    assert "--point-size makes boxes" in rejected.findings[0].message

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick
 from tiler.errors import TilerError
-from tiler.geometry.grids import MIN_SIDE, grid, overlap_px, spans
+from tiler.geometry.grids import MIN_SIDE, divided, grid, overlap_px, spans
 
 EDGES = ("shift", "pad", "trim", "balance")
 
@@ -195,3 +195,110 @@ def test_spans_do_not_drift_over_a_gigapixel():
 def test_nonsense_is_refused(wrong):
     with pytest.raises(TilerError):
         grid(**{"width": 1000, "height": 1000, "tile": 640, **wrong})
+
+
+# --- overlap by axis
+
+
+@quick
+@given(layouts(), st.one_of(st.floats(0, 0.9), st.integers(1, 9)))
+def test_an_overlap_by_axis_is_that_of_each_axis_alone(layout, down):
+    width, height, tile, across, edge = layout
+    columns, rows = lines(grid(width, height, tile, (across, down), edge))
+    assert columns == lines(grid(width, height, tile, across, edge))[0]
+    assert rows == lines(grid(width, height, tile, down, edge))[1]
+
+
+@quick
+@given(layouts())
+def test_the_same_overlap_twice_is_one_for_both(layout):
+    width, height, tile, overlap, edge = layout
+    assert grid(width, height, tile, (overlap, overlap), edge) == grid(*layout)
+
+
+# --- a number of windows
+
+overlaps = st.one_of(st.floats(0, 0.95), st.integers(1, 60))
+
+
+def smallest(length, count, overlap):
+    """The smallest side of `count` windows that cover the axis, by trying each."""
+    for side in range(1, length + 1):
+        reach = side + (count - 1) * max(0, side - overlap)
+        if reach >= length:
+            return side
+    return length
+
+
+@quick
+@given(st.integers(10, 400), st.integers(1, 12), overlaps)
+def test_exactly_so_many_windows_of_one_size_cover_the_axis_and_overlap(length, count, overlap):
+    try:
+        found = divided(length, count, overlap)
+    except TilerError:
+        assume(False)
+    starts, sizes = zip(*found, strict=True)
+    side = sizes[0]
+    assert len(set(starts)) == len(found) == count
+    assert set(sizes) == {side} and side >= MIN_SIDE
+    assert starts[0] == 0 and starts[-1] + side == length
+    asked = overlap * side if overlap < 1 else overlap
+    for before, after in pairwise(starts):
+        assert before < after
+        assert before + side - after >= asked - 1e-6
+    strides = [after - before for before, after in pairwise(starts)]
+    assert not strides or max(strides) - min(strides) <= 1
+
+
+@quick
+@given(st.integers(10, 200), st.integers(1, 8), st.one_of(st.just(0), st.integers(1, 60)))
+def test_the_side_is_the_smallest_that_does(length, count, overlap):
+    side = smallest(length, count, overlap)
+    try:
+        (_, found), *_ = divided(length, count, overlap)
+    except TilerError:
+        assert side < MIN_SIDE or length - side < count - 1
+    else:
+        assert found == side
+
+
+@quick
+@given(st.integers(10, 300), st.integers(10, 300), st.integers(1, 6), st.integers(1, 6), overlaps)
+def test_a_grid_of_columns_and_rows(width, height, columns, rows, overlap):
+    try:
+        windows = grid(width, height, grid=(columns, rows), overlap=overlap)
+    except TilerError:
+        assume(False)
+    assert len(set(windows)) == len(windows) == columns * rows
+    assert len({(w.width, w.height) for w in windows}) == 1
+    covered = np.zeros((height, width), bool)
+    for w in windows:
+        covered[w.y : w.bottom, w.x : w.right] = True
+    assert covered.all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"grid": (0, 1)},
+        {"grid": (1, -2)},
+        {"grid": (1.5, 2)},
+        {"grid": (200, 1)},  # under 10 px
+        {"grid": (3, 3), "overlap": 999},
+        {"grid": (3, 3), "overlap": -1},
+        {"grid": (3, 3), "overlap": float("nan")},
+        {"grid": (3, 3), "tile": 640},
+        {"grid": (3, 3), "edge": "pad"},
+        {"grid": (1, 1), "width": 9},
+        {"grid": (1, 1), "height": 0},
+    ],
+    ids=str,
+)
+def test_a_number_of_windows_that_cannot_be_is_refused(wrong):
+    with pytest.raises(TilerError):
+        grid(**{"width": 1000, "height": 1000, **wrong})
+
+
+def test_one_window_is_the_whole_image():
+    (window,) = grid(1000, 700, grid=(1, 1), overlap=0.5)
+    assert (window.x, window.y, window.width, window.height) == (0, 0, 1000, 700)

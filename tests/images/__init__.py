@@ -10,6 +10,9 @@ from PIL import Image
 LIMIT = 178_956_970  # Pillow's own
 
 
+FORMS = {1: "B", 2: "B", 3: "H", 4: "I", 12: "d", 16: "Q"}  # types of TIFF; text as its bytes
+
+
 def whole(rows):
     """All pixels of a reader by rows."""
     pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
@@ -158,9 +161,7 @@ def tiff(pixels, order="<", big=False, tile=None, tags=None, second=None, direct
         values_beyond = b""
         for tag in sorted(entries):
             form, values = entries[tag]
-            body = struct.pack(
-                order + len(values) * {1: "B", 3: "H", 4: "I", 16: "Q"}[form], *values
-            )
+            body = struct.pack(order + len(values) * FORMS[form], *values)
             if len(body) > room:
                 body, values_beyond = (
                     struct.pack(order + wide, beyond + len(values_beyond)),

@@ -12,16 +12,15 @@ from PIL import Image
 import tiler
 from tests.conftest import Dataset
 from tiler.geometry.instances import Instances
+from tiler.images.drawing import BLUE, GREEN, RED, Canvas
 from tiler.scoring.report.crops import (
     CLOSEST,
     SIDE,
     WHOLE,
     Crop,
-    _coloured,
     overview,
     worst,
 )
-from tiler.scoring.report.drawing import BLUE, GREEN, RED, Canvas
 
 W, H = 600, 400
 # the first two across a seam
@@ -212,36 +211,6 @@ def test_exif_turns_the_picture(tmp_path):
     made.add("p.jpg", rows([(100, 500, 140, 530)], (H, W)), stored, "val", exif=exif, quality=95)
     (crop,) = worst(tiler.score({}, made.yaml, split="val"))
     assert near(pixels(crop), crop.width // 2, crop.height // 2, (250, 20, 20))
-
-
-@pytest.mark.parametrize(
-    "mode", ["L", "LA", "I;16", "I;16B", "I", "F", "P", "1", "CMYK", "RGBA", "LAB", "YCbCr"]
-)
-def test_any_mode_becomes_colours_of_8_bits(mode):
-    if mode.startswith("I;16"):
-        grey = (
-            np.linspace(1000, 3000, 64 * 48)
-            .reshape(48, 64)
-            .astype("<u2" if mode == "I;16" else ">u2")
-        )
-        image = Image.frombytes(mode, (64, 48), grey.tobytes())
-    elif mode == "LAB":
-        image = Image.new("LAB", (64, 48), (122, 128, 128))
-    else:
-        image = Image.linear_gradient("L").resize((64, 48)).convert(mode)
-    found = _coloured(image)
-    assert found.mode == "RGB"
-    assert found.size == (64, 48)
-    if mode != "LAB":
-        low, high = np.asarray(found).min(), np.asarray(found).max()
-        assert low < 12
-        assert high > 243
-
-
-def test_flat_and_endless_grey():
-    assert np.asarray(_coloured(Image.new("I;16", (8, 8), 4000))).std() == 0
-    values = np.array([[np.nan, np.inf], [-np.inf, 1.0]], np.float32)
-    assert _coloured(Image.fromarray(values)).size == (2, 2)
 
 
 def test_16_bit_pictures(tmp_path):

@@ -167,9 +167,9 @@ def test_the_settings_of_the_user_are_neither_used_nor_changed(seams):
 def test_no_window_system_is_touched(seams):
     code = (
         "import sys, pickle\n"
-        "from tiler.scoring.report import plots\n"
+        "from tiler import plotting\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "with plots._styled() as new: plots._saved(new((2, 2)), 'png', {})\n"
+        "with plotting.styled() as new: plotting.saved(new((2, 2)), 'png', {})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     import subprocess

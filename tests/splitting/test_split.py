@@ -794,7 +794,7 @@ def test_masking_covers_the_parts_that_get_no_row(dataset, tmp_path):
 def test_an_outline_of_many_points_in_many_tiles_takes_little_memory(tmp_path):
     import tracemalloc
 
-    from tiler.splitting.tile_labels import views
+    from tiler.tiling.tile_labels import views
 
     angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
     ring = 5000 + (4000 + 300 * np.sin(40 * angle))[:, None] * np.stack(

@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("split", "merge", "score", "check")
+COMMANDS = ("split", "plan", "merge", "score", "check", "show")
 
 DEBUG = "TILER_DEBUG"  # also in run.rejecting
 LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes
@@ -81,7 +81,7 @@ def run() -> NoReturn:
     except Exception as error:
         wrong_use = getattr(error, "format_message", None)  # an error of the command line's library
         if wrong_use is not None:
-            _misused(_unknown_option(error) or wrong_use())
+            _misused(_unknown_option(error) or _unknown_command() or wrong_use())
         if os.environ.get(DEBUG):
             raise
         _fail(*_explained(error))
@@ -130,6 +130,14 @@ def _unknown_option(error: Exception) -> str | None:
         return None
     known = [name for parameter in context.command.params for name in parameter.opts]
     return hints.unknown_option(context.command.name, given, known)
+
+
+def _unknown_command() -> str | None:
+    """What to use in place of a command that does not exist; None for other errors."""
+    given = "".join(sys.argv[1:2])
+    if not given or given in COMMANDS or given.startswith("-"):
+        return None
+    return hints.unknown_command(given, COMMANDS)
 
 
 def _require_our_style(arguments: Sequence[str]) -> None:

@@ -12,6 +12,9 @@ OURS = {
     "agnostic": "--class-agnostic",
     "agnostic-nms": "--class-agnostic",
     "annotations": "--data",
+    "aoi": "--roi",
+    "cols": "--grid, columns x rows such as 3x4",
+    "columns": "--grid, columns x rows such as 3x4",
     "conf-thres": "--conf",
     "confidence": "--conf",
     "confidence-threshold": "--conf",
@@ -43,6 +46,8 @@ OURS = {
     "output-dir": "--out",
     "overlap-height-ratio": "--overlap",
     "overlap-ratio": "--overlap",
+    "overlap-ratio-wh": "--overlap, x and y such as 0.2x0.1",
+    "overlap-wh": "--overlap, x and y such as 0.2x64",
     "overlap-width-ratio": "--overlap",
     "postprocess-class-agnostic": "--class-agnostic",
     "postprocess-match-metric": "--metric",
@@ -50,28 +55,65 @@ OURS = {
     "postprocess-type": "--method",
     "project": "--out",
     "rates": "--scale",
+    "region": "--roi",
+    "rows": "--grid, columns x rows such as 3x4",
     "save-dir": "--out",
     "score-thr": "--conf",
     "slice-height": "--tile",
     "slice-size": "--tile",
     "slice-width": "--tile",
+    "slice-wh": "--tile",
+    "slices": "--grid, columns x rows such as 3x4",
     "tile-size": "--tile",
 }
 # Keys of other tools for what comes first here, without an option
 FIRST = {
     "split": ("data", "source"),
+    "plan": ("data", "source"),
     "check": ("data", "source"),
     "merge": ("preds", "source"),
     "score": ("preds", "source"),
+    "show": ("what", "source"),
 }
 # Where we have no such option, and say why
 REASONS = {
     ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
     ("split", "data"): "the dataset comes first, without an option",
+    ("plan", "data"): "the dataset comes first, without an option",
     ("check", "data"): "the dataset comes first, without an option",
     ("merge", "preds"): "the predictions come first, without an option",
     ("score", "preds"): "the predictions come first, without an option",
 }
+# What other tools call what our commands do
+VERBS = {
+    "advise": "plan",
+    "analyse": "plan",
+    "analyze": "plan",
+    "crop": "split",
+    "cut": "split",
+    "eval": "score",
+    "evaluate": "score",
+    "slice": "split",
+    "stats": "plan",
+    "stitch": "merge",
+    "suggest": "plan",
+    "tile": "split",
+    "val": "score",
+    "validate": "check",
+    "verify": "check",
+}
+
+
+def unknown_command(given: str, known: Iterable[str]) -> str:
+    """What to use in place of a command that does not exist.
+
+    >>> unknown_command("suggest", ["plan", "split"]), unknown_command("splt", ["plan", "split"])
+    ("there is no command 'suggest'; use plan", "there is no command 'splt'; did you mean 'split'?")
+    """
+    ours = VERBS.get(given.lower())
+    if ours is not None:
+        return f"there is no command {given!r}; use {ours}"
+    return f"there is no command {given!r}{did_you_mean(given, known)}"
 
 
 def unknown_option(command: str, given: str, known: Iterable[str]) -> str:
@@ -118,7 +160,10 @@ def rewritten(command: str, arguments: Sequence[str], known: Collection[str]) ->
         if key in FIRST[command]:
             first.append(value)
             continue
-        options.append(OURS.get(word, f"--{word}").split(",")[0])
+        ours = f"--{word}"
+        if word.replace("-", "_") not in known:
+            ours = OURS.get(word, ours).split(",")[0]
+        options.append(ours)
         if value.lower() != "true":
             options.append(value)
     return " ".join(["tiler", command, *first, *options]) if changed else None

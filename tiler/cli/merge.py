@@ -50,8 +50,8 @@ ScoreData = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="DATA",
-        help="dataset.yaml, COCO JSON, another dataset: class names, labels to score against.",
+        metavar="YAML|JSON",
+        help="A dataset, as split reads it: gives class names, and labels to score against.",
         show_default=False,
     ),
 ]

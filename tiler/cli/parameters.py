@@ -17,13 +17,18 @@ from tiler.options.values import path
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="dataset.yaml, annotations of another format, a folder, or images."
+        metavar="DATA",
+        help="dataset.yaml; annotations of COCO, Pascal VOC, labelme, DOTA or CSV; a folder with "
+        "any of these; or images alone.",
     ),
 ]
 CocoImages = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="DIR", help="Where the annotations' images are.", show_default=False
+        "--images",
+        metavar="DIR",
+        help="Folder of the images, if annotations do not lie with them.",
+        show_default=False,
     ),
 ]
 Config = Annotated[

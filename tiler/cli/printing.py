@@ -56,8 +56,18 @@ def _cell(value: Any) -> str:
     return printable(str(value)).replace("[", r"\[")
 
 
-def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) -> None:
-    """Print findings to stderr: errors first, at most `LISTED`; notes only with --verbose."""
+def findings(
+    found: Sequence[Finding],
+    root: str,
+    verbose: bool,
+    quiet: bool,
+    all_in: str = "in report.json (or with --verbose)",
+) -> None:
+    """Print findings to stderr: errors first, at most `LISTED`; notes only with --verbose.
+
+    Args:
+        all_in: where the others are, in words.
+    """
     if verbose:
         listed = list(found)
     else:
@@ -70,7 +80,7 @@ def findings(found: Sequence[Finding], root: str, verbose: bool, quiet: bool) ->
         print(str(shown), file=sys.stderr)
     more = len(listed) - limit
     if more > 0:
-        print(f"... {more} more findings in report.json (or with --verbose)", file=sys.stderr)
+        print(f"... {more} more findings {all_in}", file=sys.stderr)
 
 
 def shown_path(path: str, root: str) -> str:

@@ -30,8 +30,8 @@ Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="DATA",
-        help="dataset.yaml, COCO ground truth JSON, or another dataset.",
+        metavar="YAML|JSON",
+        help="The labels: a COCO ground truth JSON, or a dataset as split reads it.",
         show_default="must be given",
     ),
 ]
@@ -67,7 +67,7 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="DIR",
-        help="Image folder of a COCO JSON, for the report.",
+        help="Folder of the images, if annotations do not lie with them.",
         show_default=False,
     ),
 ]
@@ -140,7 +140,9 @@ def command(
 ) -> None:
     """Score detections on full images against labels: exact mAP, by the named protocols."""
     if data is None:
-        raise TilerError("--data is needed: a dataset.yaml, or a COCO ground truth JSON")
+        raise TilerError(
+            "--data is needed: a dataset.yaml, a COCO ground truth JSON, or another dataset"
+        )
     if json and csv:
         raise TilerError("--json or --csv, not both")
     chosen = configured(config, options, option_names(ScoreOptions, ReadingOptions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from tiler.options.values import YES
 if TYPE_CHECKING:
     from tiler.splitting import SplitReport
 
+MANY = 20  # tiles, of which one of a single value is worth a word
 LISTED = 5  # lost objects printed; all of them are in the report
 
 Out = Annotated[
@@ -37,7 +39,12 @@ Out = Annotated[
         show_default="ROOT-tiles-TILE, beside the dataset",
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if an object is in no tile.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit 1 if an object is in no tile (a guard band of --val aside)."
+    ),
+]
 
 
 @with_options(SplitOptions, RunOptions)
@@ -56,6 +63,7 @@ def command(
     to train.
     """
     chosen = configured(config, options, option_names(SplitOptions, RunOptions))
+    _prefer_given(chosen, options, config)
     from tiler.images import memory
     from tiler.splitting import split
 
@@ -76,10 +84,21 @@ def command(
     raise typer.Exit(report.exit_code(strict))
 
 
+def _prefer_given(chosen: dict[str, Any], given: dict[str, Any], config: Path | None) -> None:
+    """Of a config: its --tile or --grid ends where the other one is given on the command line, and
+    its paths are relative to its folder."""
+    for name, other in (("tile", "grid"), ("grid", "tile")):
+        if name in given and other not in given:
+            chosen.pop(other, None)
+    if config is not None and "roi" in chosen and "roi" not in given:
+        chosen["roi"] = os.path.join(os.path.dirname(config), str(chosen["roi"]))
+
+
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    tell(table(HEAD, _rows(report)))
+    head = [*HEAD, "outside"] if _in_regions(report) else HEAD
+    tell(table(head, _rows(report)))
     _lost(report, dry_run)
     _remarks(report)
     if dry_run:
@@ -90,6 +109,11 @@ def _summary(report: SplitReport, dry_run: bool) -> None:
         tell(f"already complete: {report.out}")
     else:
         tell(report.out)
+
+
+def _in_regions(report: SplitReport) -> bool:
+    """Whether --roi left out what is outside its regions."""
+    return isinstance(report.total.counts.outside, int)
 
 
 HEAD = (
@@ -115,15 +139,18 @@ def _rows(report: SplitReport) -> list[list[Any]]:
             before = getattr(objects.before, size)
             after = getattr(objects.after, size)
             row.append(f"{before} → {after}")
+        if _in_regions(report):
+            row.append(objects.outside or 0)
         rows.append(row)
     return rows
 
 
 def _lost(report: SplitReport, dry_run: bool) -> None:
-    """The first objects that are in no tile."""
-    for lost in report.lost[:LISTED]:
+    """The first objects that are in no tile, but for those in guard bands."""
+    shown = report.lost_elsewhere
+    for lost in shown[:LISTED]:
         tell(f"lost: {lost.source}, row {lost.row}: {lost.reason}")
-    more = len(report.lost) - LISTED
+    more = len(shown) - LISTED
     if more > 0:
         where = "" if dry_run else ", in report.json"
         tell(f"lost: {more} more{where}")
@@ -131,8 +158,27 @@ def _lost(report: SplitReport, dry_run: bool) -> None:
 
 def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
+    if _in_regions(report):
+        objects = report.total.objects.outside or 0
+        tell(f"outside --roi: {counts.outside} tiles, and {objects} objects that are only there")
+    without = sum(finding.code == "W05" for finding in report.findings)
+    if without:
+        tell(f"{without} of {counts.sources} images meet no region of --roi: they have no tiles")
+    if report.split_by == "images":
+        tell(f"{', '.join(report.splits)} by whole images")
+    if report.split_by == "blocks":
+        objects = len(report.lost) - len(report.lost_elsewhere)
+        left_out = f"{counts.guard} tiles and {objects} objects are left out there"
+        tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {left_out}")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
+    if counts.without_data:
+        left_out = "have too little data and no label: left out (--min-data)"
+        tell(f"{counts.without_data} tiles {left_out}")
+    if counts.flat * MANY >= counts.tiles > 0:
+        tell(
+            f"background tiles of a single value: {counts.flat}; if that is no data, --nodata VALUE"
+        )
     for kind, limits in report.stretch.items():
         ranges = [f"{low:g}..{high:g}" for low, high in dict.fromkeys(limits)]
         tell(f"{kind}: {', '.join(ranges)} became 0..255")

@@ -15,10 +15,44 @@ from tiler.findings import Finding
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
+    from tiler.types import Bools, Floats, Task
 
 Kind = Literal["YOLO", "COCO", "Pascal VOC", "labelme", "DOTA", "CSV", "NDJSON", "GIS", "images"]
 
 LONGEST_STEM = 180  # bytes; a tile's name adds its window, and file systems allow 255
+FAR = 10**9  # px; no image is that large
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a split has of an image that is divided among splits: some of its columns or rows.
+
+    Attributes:
+        axis: 0 for columns, 1 for rows.
+        inside: the first pixel, and the one after the last, between which its tiles lie.
+        home: likewise, where objects and tiles of guard bands count for the split. The homes of an
+            image's blocks leave no gap: they meet in the middle of the bands, and the outer ones
+            end at -FAR and FAR.
+    """
+
+    axis: int
+    inside: tuple[int, int]
+    home: tuple[int, int]
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first one of its image."""
+        return self.home[0] == -FAR
+
+    def holds(self, boxes: Floats) -> Bools:
+        """`(N,)` True for boxes `(N, 4)` xyxy that lie inside as a whole."""
+        starts, ends = boxes[:, self.axis], boxes[:, self.axis + 2]
+        return (starts >= self.inside[0]) & (ends <= self.inside[1])
+
+    def is_home(self, boxes: Floats) -> Bools:
+        """`(N,)` True for boxes `(N, 4)` xyxy whose centre is at home."""
+        centres = (boxes[:, self.axis] + boxes[:, self.axis + 2]) / 2
+        return (centres >= self.home[0]) & (centres < self.home[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +65,7 @@ class Source:
         stem: the beginning of the names of its tiles, unique in the dataset.
         bytes: size of the file.
         entry: its objects, where they are not in a label file of its own.
+        block: the part of it that the split has; None for all of it.
     """
 
     key: str
@@ -38,6 +73,7 @@ class Source:
     stem: str = ""
     bytes: int = 0
     entry: AnnotatedImage | None = None
+    block: Block | None = None
 
     @property
     def image_id(self) -> int | str | None:
@@ -67,6 +103,7 @@ class Dataset:
         categories: the id of each class, in a COCO set.
         splits: those that have images.
         labelled: False for images alone.
+        task: as the format or the file declares it, if it does.
     """
 
     file: Path
@@ -82,6 +119,7 @@ class Dataset:
     categories: tuple[int, ...] | None = None
     splits: tuple[str, ...] = ()
     labelled: bool = True
+    task: Task | None = None
 
     @property
     def pages(self) -> int:
@@ -91,6 +129,11 @@ class Dataset:
         return self.channels
 
     @property
+    def images(self) -> list[Source]:
+        """Each image once, whichever splits have it or a block of it."""
+        return list({source.key: source for source in self.sources}.values())
+
+    @property
     def label(self) -> str:
         """What the dataset is called in findings: its path from the root."""
         return label_of(self.file, self.root)
@@ -98,7 +141,7 @@ class Dataset:
     @property
     def annotations(self) -> Iterator[Annotation]:
         """The objects of all images, where they are not in label files."""
-        for source in self.sources:
+        for source in self.images:
             if source.entry is not None:
                 yield from source.entry.annotations
 
@@ -130,6 +173,11 @@ def label_path(path: str) -> str:
     """
     path = path.replace(os.sep, "/")
     return os.path.splitext("/labels/".join(path.rsplit("/images/", 1)))[0] + ".txt"
+
+
+def without_split(dataset: Dataset, split: str, remedy: str) -> Finding:
+    """A finding for a dataset that has no train or no val split."""
+    return Finding(dataset.label, "Y03", f"no {split} split, which the trainer needs: {remedy}")
 
 
 def named(dataset: Dataset) -> Dataset:

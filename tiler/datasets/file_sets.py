@@ -50,7 +50,7 @@ def of_files(
     splits = _image_sets(base) or _image_sets(base.parent)
     listed = []
     for file in files:
-        image = read_annotations(kind, file, label_of(file, root))
+        image = read_annotations(kind, file, label_of(file, root), options.point_size)
         split = _split(options, splits, file.stem, relative(str(file.absolute()), base))
         folder = relative(str(file.absolute().parent), root)
         near = _near(folder)
@@ -91,7 +91,7 @@ def of_csv(data: Path, place: Place, options: DatasetOptions) -> Dataset:
     root = root_of(data, place.images)
     text = read_text(data, annotation_csv.MAX_BYTES)
     sources = Sources(Locator(root), place.absent)
-    for image in annotation_csv.read(text, label_of(data, root)):
+    for image in annotation_csv.read(text, label_of(data, root), options.point_size):
         image.file = label_of(data, root)
         split = _split(options, {}, "", "") or split_of_file(data.name) or ""
         sources.add(Listed(image, split, IMAGE_FOLDERS))
@@ -111,18 +111,20 @@ def _dataset(kind: Kind, data: Path, root: Path, sources: Sources, base: Path) -
         (),
         sources.findings,
         kind=kind,
+        task="obb" if kind == "DOTA" else None,
         splits=sources.splits,
     )
 
 
-def read_annotations(kind: Kind, file: Path, label: str) -> AnnotatedImage:
+def read_annotations(kind: Kind, file: Path, label: str, point_size: float = 0) -> AnnotatedImage:
     """The content of an annotation file; that of a broken one is a finding, so that its image is
     not taken for background."""
     read, limit = READERS[kind]
     try:
-        image = read(read_bytes(file, limit), label)
-        image.file = label
-        return image
+        data = read_bytes(file, limit)
+        if kind == "labelme":
+            return labelme.read(data, label, point_size)
+        return read(data, label)
     except OSError as error:
         message = f"cannot be read: {reason(error)}"
     except TilerError as error:

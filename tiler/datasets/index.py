@@ -40,6 +40,7 @@ class TiledImage:
         rects: `(T, 4)` float64 xyxy, source pixels.
         scale: `(T,)` tile px per source px.
         splits: those of the manifest, else one without a name.
+        tile_splits: of each tile, if the image was divided among splits in blocks; else empty.
         geo: its location in the world, if the manifest has it.
         image_id: its id in the COCO set that was split.
     """
@@ -51,6 +52,7 @@ class TiledImage:
     rects: Floats
     scale: Floats
     splits: tuple[str, ...] = ("",)
+    tile_splits: tuple[str, ...] = ()
     geo: Geo | None = None
     image_id: int | str | None = None
 
@@ -58,6 +60,16 @@ class TiledImage:
     def stem(self) -> str:
         """The key without suffix."""
         return os.path.splitext(self.key)[0]
+
+    def take(self, tiles: Sequence[int]) -> TiledImage:
+        """The image with some of its tiles."""
+        return replace(
+            self,
+            names=[self.names[t] for t in tiles],
+            rects=self.rects[list(tiles)],
+            scale=self.scale[list(tiles)],
+            tile_splits=tuple(self.tile_splits[t] for t in tiles if self.tile_splits),
+        )
 
 
 @dataclass(slots=True)
@@ -132,8 +144,9 @@ def of_manifest(path: Path) -> Index:
         except TilerError as error:
             raise TilerError(f"{path}: {source.source}: {error}") from None
         known = images.get(image.key)
-        if known is not None:  # an image in two splits has its tiles twice
-            images[image.key] = replace(known, splits=(*known.splits, source.split))
+        if known is not None:
+            images[image.key] = _joined(known, image)
+            findings += [Finding(name, "D12", "it lies outside its image") for name in outside]
         elif source.width:
             images[image.key] = image
             findings += [Finding(name, "D12", "it lies outside its image") for name in outside]
@@ -176,10 +189,27 @@ def _of_source(source: SourceTiles) -> tuple[TiledImage, list[str]]:
         rects[inside],
         scale[inside],
         (source.split,),
-        source.geo,
-        source.image_id,
+        geo=source.geo,
+        image_id=source.image_id,
     )
     return image, outside
+
+
+def _joined(image: TiledImage, other: TiledImage) -> TiledImage:
+    """An image with its tiles of several splits: the same ones, or other ones where it was divided
+    in blocks."""
+    splits = image.splits + other.splits
+    if not set(image.names).isdisjoint(other.names):
+        return replace(image, splits=splits)
+    before = image.tile_splits or image.splits * len(image.names)
+    return replace(
+        image,
+        names=image.names + other.names,
+        rects=np.concatenate([image.rects, other.rects]),
+        scale=np.concatenate([image.scale, other.scale]),
+        splits=splits,
+        tile_splits=before + other.splits * len(other.names),
+    )
 
 
 def _rects(source: SourceTiles) -> tuple[Floats, Floats]:

@@ -18,9 +18,8 @@ from tiler.formats import yolo
 from tiler.formats.text_files import read_bytes, reason, without_bom
 from tiler.geometry import boxes as box
 from tiler.geometry.clipping import clip
-from tiler.geometry.instances import Instances
-from tiler.geometry.polygons import Rings
-from tiler.geometry.turning import SWAPPED, turned_instances, turned_rings
+from tiler.geometry.instances import Instances, empty
+from tiler.geometry.turning import SWAPPED, turned_instances
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage
@@ -35,13 +34,13 @@ class Labels:
 
     Attributes:
         instances: the objects.
-        ignored: regions to be ignored (COCO's crowds).
+        ignored: regions to be ignored (COCO's crowds), as outlines; class -1 if it is unknown.
         findings: what was noticed.
         refused: number of rejected rows.
     """
 
     instances: Instances
-    ignored: Rings
+    ignored: Instances
     findings: list[Finding]
     refused: int
 
@@ -127,7 +126,7 @@ def _of_text(file: LabelFile, spec: yolo.Spec, width: int, height: int) -> Label
     """The valid rows of a YOLO label file."""
     instances, findings = yolo.read(file.data or b"", spec, width, height, file.key)
     rejected = sum(finding.count for finding in findings if finding.level == "error")
-    return Labels(instances, Rings.of([]), findings, rejected)
+    return Labels(instances, empty("segment"), findings, rejected)
 
 
 def _of_entry(
@@ -150,7 +149,7 @@ def _of_entry(
     rejected += sum(finding.count for finding in entry.findings if finding.level == "error")
     if entry.turn != 1:
         instances = turned_instances(instances, entry.turn, *frame)
-        ignored = turned_rings(ignored, entry.turn, *frame)
+        ignored = turned_instances(ignored, entry.turn, *frame)
     return Labels(instances, ignored, findings, rejected)
 
 
@@ -210,6 +209,8 @@ def _frame_findings(
         farthest: `(N,)` how far it reaches past the frame, px.
     """
     reaching = (farthest > ROUNDING) & ~outside
+    if source.entry is not None and source.entry.cropped:
+        reaching[:] = False  # as it should be
     if not (outside | reaching).any():
         return []
     at_row = _finding_maker(source, file)

@@ -14,7 +14,9 @@ from tiler.datasets import (
     darknet_sets,
     file_sets,
     frames,
+    gis_sets,
     image_sets,
+    ndjson_sets,
     unlabelled,
     yolo_sets,
 )
@@ -22,7 +24,7 @@ from tiler.datasets.annotated_sets import Place
 from tiler.datasets.dataset import Dataset, Kind, named
 from tiler.datasets.image_files import has_image_suffix
 from tiler.errors import TilerError
-from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest
+from tiler.formats import annotation_csv, dataset_yaml, dota_labels, manifest, ndjson
 from tiler.formats.text_files import open_regular
 from tiler.options import DatasetOptions
 
@@ -53,6 +55,8 @@ def find(
     """
     options = options or DatasetOptions()
     dataset = _opened(data, Place(images, absent), options, needed)
+    if options.labels:
+        dataset = gis_sets.labelled(dataset, options)
     _require_in_effect(dataset, options)
     box_layouts.require_pixels(dataset, corners=options.bbox == "auto")
     dataset.findings.extend(frames.settle(dataset, options.frame))
@@ -103,6 +107,8 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
         return file_sets.of_files("Pascal VOC", file, [file], place, options)
     if suffix == ".csv":
         return file_sets.of_csv(file, place, options)
+    if suffix == ".ndjson" or ndjson.is_ndjson(_head(file)):
+        return ndjson_sets.of_file(file, place, options)
     if suffix in (".yaml", ".yml"):
         return _of_yaml(file, place, options, needed)
     return _of_text(file, place, options)
@@ -159,7 +165,7 @@ def _of_images(folder: Path, place: Place, options: DatasetOptions) -> Dataset:
     _require_alone(place, options)
     dataset = image_sets.of_folder(folder)
     others = unlabelled.elsewhere(dataset, dataset.sources)
-    if others and not options.unlabelled:
+    if others and not options.unlabelled and not options.labels:
         raise TilerError(
             f"{folder}: no labels of a format that is read{others}; --unlabelled cuts the images "
             "alone"
@@ -172,7 +178,8 @@ def _require_alone(place: Place, options: DatasetOptions) -> None:
     TilerError: an option that says nothing about images without labels.
     """
     _reject_images(place.images)
-    _require_no_split(options, "images without labels belong to no split")
+    if not options.labels:  # a vector file brings labels, and so splits
+        _require_no_split(options, "images without labels belong to no split")
 
 
 def _require_no_split(options: DatasetOptions, why: str) -> None:
@@ -250,6 +257,7 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
         "Pascal VOC": listing.of(".xml", _is_voc),
         "DOTA": listing.of(".txt", _is_dota, every=True),
         "CSV": listing.of(".csv", _is_csv, every=True),
+        "NDJSON": listing.of(".ndjson", _is_ndjson, every=True),
         "YOLO": listing.of(".txt", yolo_sets.holds_rows),
     }
     kinds = [kind for kind, files in readings.items() if files]
@@ -272,10 +280,10 @@ def _of_kind(
 ) -> Dataset:
     if kind == "COCO":
         return coco_sets.of_files(data, files, place, options)
-    if kind == "CSV":
+    if kind in ("CSV", "NDJSON"):
         if len(files) > 1:
-            raise TilerError(f"{data}: {len(files)} CSV files; name one")
-        return file_sets.of_csv(files[0], place, options)
+            raise TilerError(f"{data}: {len(files)} {kind} files; name one")
+        return _of_file(files[0], place, options, ())
     if kind == "YOLO":
         _reject_images(place.images)
         return darknet_sets.of_folder(data, options)
@@ -308,6 +316,10 @@ def _is_voc(file: Path) -> bool:
 
 def _is_dota(file: Path) -> bool:
     return dota_labels.is_dota(_head(file))
+
+
+def _is_ndjson(file: Path) -> bool:
+    return ndjson.is_ndjson(_head(file))
 
 
 def _is_csv(file: Path) -> bool:

@@ -36,14 +36,14 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
         return cast("Task", wanted), "as asked"
     if dataset.kpt_shape is not None:
         return "pose", "kpt_shape is set" if dataset.kind == "YOLO" else "keypoints"
-    if dataset.kind == "DOTA":
-        return "obb", "DOTA's labels are oriented boxes"
+    if dataset.task is not None:
+        return dataset.task, f"as {dataset.kind} declares it"
     if not dataset.labelled:
         return "detect", "images without labels"
     if dataset.kind != "YOLO":
         return _of_annotations(dataset)
     return count_rows(
-        label_path(os.path.join(dataset.root, source.key)) for source in dataset.sources
+        label_path(os.path.join(dataset.root, source.key)) for source in dataset.images
     )
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tiler.datasets.dataset import Dataset, Source, label_path, relative
+from tiler.errors import TilerError
 from tiler.findings import Finding, because
 
 TRAINED_ON = ("train", "val")
@@ -92,3 +93,20 @@ def _files(root: Path) -> Iterator[str]:
         folders.sort()
         for name in sorted(names):
             yield os.path.join(here, name)
+
+
+def settle(dataset: Dataset, as_background: bool) -> list[Finding]:
+    """What to say of splits without labels, where --unlabelled does not take them for background.
+
+    Raises:
+        TilerError: train or val is such a split.
+    """
+    if as_background:
+        return []
+    found = findings(dataset)
+    for finding in found:
+        if finding.level == "error":
+            raise TilerError(
+                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
+            )
+    return found

@@ -101,6 +101,7 @@ def _of_dota(
         tuple(folders),
         findings,
         kind="DOTA",
+        task="obb",
         splits=tuple(dict.fromkeys(source.split for source in read)),
     )
 

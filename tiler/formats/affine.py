@@ -87,6 +87,18 @@ class Affine:
         y = self.d * column + self.e * row + self.f
         return np.stack([x, y], axis=-1)
 
+    def pixels(self, points: Floats) -> Floats:
+        """`(N, 2)` columns and rows, for x and y in the world `(N, 2)`: the inverse of `apply`.
+
+        >>> Affine(0.5, 0, 1000, 0, -0.5, 2000).pixels(np.array([[1005.0, 1998]])).tolist()
+        [[10.0, 4.0]]
+        """
+        x = points[..., 0] - self.c
+        y = points[..., 1] - self.f
+        column = (self.e * x - self.b * y) / self.determinant
+        row = (self.a * y - self.d * x) / self.determinant
+        return np.stack([column, row], axis=-1)
+
     def of_tile(self, x: float, y: float, zoom: tuple[float, float] = (1.0, 1.0)) -> Affine:
         """The map of a tile that begins at column x and row y.
 

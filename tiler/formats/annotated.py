@@ -107,6 +107,7 @@ class AnnotatedImage:
         turn: the EXIF orientation by which the coordinates are still to be turned; 1 where they are
             those of the upright image.
         doubt: why an image without objects may not be taken for background; "" if it may.
+        cropped: it shows a part of what was annotated, so objects reach past its frame.
     """
 
     file_name: str
@@ -117,6 +118,7 @@ class AnnotatedImage:
     id: int | str | None = None
     turn: int = 1
     doubt: str = ""
+    cropped: bool = False
 
 
 def instances(
@@ -125,8 +127,10 @@ def instances(
     path: str,
     size: tuple[int, int] | None = None,
     marked: bool = False,
-) -> tuple[Instances, Rings, list[Finding]]:
+) -> tuple[Instances, Instances, list[Finding]]:
     """The objects of an image, the regions to be ignored in it (crowds), and what was noticed.
+
+    Regions are outlines, whatever the task; their class is -1 where the category is unknown.
 
     Args:
         path: the name of the file in findings.
@@ -136,7 +140,7 @@ def instances(
     `row` of an object is the index of its annotation in the file.
     """
     objects: list[_ValidObject] = []
-    ignored: list[Rings] = []
+    ignored: list[_ValidObject] = []
     findings: list[Finding] = []
     for annotation in annotations:
         try:
@@ -144,13 +148,13 @@ def instances(
             coco_values.mark(annotation.ignore, "ignore")
             xyxy, rings = _geometry(annotation, size)
             if annotation.ignored and not marked:
-                ignored.append(_corners(xyxy) if rings is None else rings)
+                ignored.append(_region(annotation, xyxy, rings))
             else:
                 objects.append(_object(annotation, xyxy, rings, spec))
         except InvalidAnnotation as error:
             message = f"{annotation.name}: {error.message}"
             findings.append(Finding(path, error.code, message, annotation.line))
-    return _columns(objects, spec), concatenate(ignored), condensed(findings)
+    return _columns(objects, spec), _regions(ignored), condensed(findings)
 
 
 def task_of(annotations: Iterable[Annotation]) -> tuple[Task, str]:
@@ -255,6 +259,22 @@ def _object(annotation: Annotation, xyxy: Floats, rings: Rings | None, spec: Spe
     if spec.task == "pose" and spec.kpt_shape is not None:
         keypoints = coco_values.triples(annotation.keypoints, spec.kpt_shape[0])
     return _ValidObject(annotation.class_id, xyxy, rings, keypoints, annotation.index)
+
+
+def _region(annotation: Annotation, xyxy: Floats, rings: Rings | None) -> _ValidObject:
+    """A region to be ignored."""
+    outline = _corners(xyxy) if rings is None else rings
+    return _ValidObject(annotation.class_id, xyxy, outline, None, annotation.index)
+
+
+def _regions(regions: Sequence[_ValidObject]) -> Instances:
+    """The regions of an image as columns."""
+    if not regions:
+        return empty("segment")
+    rings = concatenate([each.rings for each in regions if each.rings is not None])
+    class_id = np.array([each.class_id for each in regions], np.int64)
+    row = np.array([each.row for each in regions], np.int64)
+    return Instances(class_id, rings.bounds(), rings=rings, row=row, task="segment")
 
 
 def _no_class(category: Any) -> str:

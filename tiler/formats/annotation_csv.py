@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from tiler.findings import Finding, condensed, short
 from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
+from tiler.formats.map_shapes import segmentation
 from tiler.lazy import shapely
 
 MAX_BYTES = 1_000_000_000
@@ -26,18 +28,21 @@ CLASS = ("label", "class", "class_name", "name", "category")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 SIZE = ("width", "height")
 GEOMETRY = "geometry"
+NUMBER = r"([-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?)"
+POINT = re.compile(rf"POINT ?\( ?{NUMBER} +{NUMBER} ?\)", re.I)
 
 POLYGONS = ("POLYGON", "MULTIPOLYGON")
 
 Row = Mapping[str, str | None]
 
 
-def read(text: str, path: str) -> list[AnnotatedImage]:
+def read(text: str, path: str, point_size: float = 0) -> list[AnnotatedImage]:
     """The images of a CSV in the order they are first named, with their objects. A row that only
     names an image means that nothing is in it.
 
     Args:
         path: the name of the file in findings.
+        point_size: side in px of the box that is made of a point; with 0, points are reported.
 
     Raises:
         TilerError: it has no such columns, or is no CSV.
@@ -60,7 +65,7 @@ def read(text: str, path: str) -> list[AnnotatedImage]:
             if _is_empty(row, class_column):
                 continue
             try:
-                annotation = _object(row, class_column)
+                annotation = _object(row, class_column, point_size)
                 annotation.index, annotation.line = index, reader.line_num
                 image.annotations.append(annotation)
             except InvalidAnnotation as error:
@@ -112,11 +117,16 @@ def _is_empty(row: Row, class_column: str) -> bool:
     return not any(row.get(column) for column in (class_column, GEOMETRY, *SIDES))
 
 
-def _object(row: Row, class_column: str) -> Annotation:
+def _object(row: Row, class_column: str, point_size: float) -> Annotation:
     name = (row[class_column] or "").strip()
     if not name:
         raise InvalidAnnotation("L04", f"no {class_column}")
     geometry = (row.get(GEOMETRY) or "").strip()
+    point = POINT.fullmatch(geometry)
+    if point is not None:
+        x, y = float(point[1]), float(point[2])
+        bbox = coco_values.point_box(x, y, point_size)
+        return Annotation(category_id=name, bbox=bbox, kind="object")
     if geometry:
         polygons = _polygons(geometry)
         return Annotation(category_id=name, segmentation=polygons, kind="object")
@@ -134,16 +144,11 @@ def _number(row: Row, column: str) -> float:
 
 
 def _polygons(wkt: str) -> list[list[float]]:
-    """The outer rings of a POLYGON or MULTIPOLYGON, as COCO has polygons: x, y, x, y, ..."""
+    """The outlines of a POLYGON or MULTIPOLYGON, as COCO has polygons."""
     if not wkt.upper().startswith(POLYGONS):
         raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, expected a polygon in WKT")
     with np.errstate(all="ignore"):  # numbers beyond floats are reported when they are used
         geometry: Any = shapely.from_wkt(wkt, on_invalid="ignore")
-    if geometry is None:
-        raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
-    if geometry.is_empty:
-        raise InvalidAnnotation("L06", "geometry is an empty polygon")
-    parts = shapely.get_parts(geometry)
-    if any(shapely.get_num_interior_rings(parts)):
-        raise InvalidAnnotation("L03", "a polygon with holes is not supported")
-    return [shapely.get_coordinates(part)[:-1].ravel().tolist() for part in parts]
+        if geometry is None:
+            raise InvalidAnnotation("L03", f"geometry is {short(wkt)}, which is not WKT")
+        return segmentation(geometry)

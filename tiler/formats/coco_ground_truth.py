@@ -241,7 +241,9 @@ def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEnt
 
 
 def _numbers_first(image: ImageEntry) -> tuple[bool, int | str]:
-    return isinstance(image.id, str), image.id
+    id = coco.as_id(image.id)
+    assert id is not None
+    return isinstance(id, str), id
 
 
 def _side(value: Any) -> int:

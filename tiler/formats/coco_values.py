@@ -131,6 +131,21 @@ def xywh(bbox: Any) -> Floats:
     return values
 
 
+def point_box(x: float, y: float, side: float) -> list[float]:
+    """COCO's `bbox` of a point that stands for an object of `side` px.
+
+    Raises:
+        InvalidAnnotation: no side is known.
+
+    >>> point_box(10, 20, 4)
+    [8.0, 18.0, 4, 4]
+    """
+    if side <= 0:
+        message = "a point has no size; --point-size makes boxes of points"
+        raise InvalidAnnotation("L03", message)
+    return [x - side / 2, y - side / 2, side, side]
+
+
 def triples(keypoints: Any, count: int) -> Floats:
     """`(count, 3)` x, y and visibility of COCO's `keypoints`; zeros where there are none.
 

@@ -87,8 +87,6 @@ def read(data: Path) -> DatasetYaml:
     root, splits = _resolve(file, content.get("path"), entries)
     existing, findings = _existing(splits, file.name)
     findings += _repeated(names, file.name)
-    if "val" not in entries:
-        findings.append(Finding(file.name, "Y03", "no val split, which the trainer needs"))
     kpt_shape = _kpt_shape(content, file)
     flip_idx = _flip_idx(content, kpt_shape, file)
     channels = None

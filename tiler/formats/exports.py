@@ -102,7 +102,7 @@ def coco_entries(
     category_ids = _category_ids(instances.class_id, base, categories)
     corner = instances.boxes[:, :2]
     sides = instances.boxes[:, 2:] - corner
-    bboxes = _pixels(np.concatenate([corner, sides], axis=1)).tolist()
+    bboxes = pixels(np.concatenate([corner, sides], axis=1)).tolist()
     entries: list[dict[str, Any]] = []
     for category, bbox, score in zip(category_ids, bboxes, scores, strict=True):
         entries.append(
@@ -124,7 +124,7 @@ def _add_shapes(entries: Sequence[dict[str, Any]], instances: Instances) -> None
         for entry, parts in zip(entries, _segmentations(instances), strict=True):
             entry["segmentation"] = parts
     elif instances.task == "obb":
-        quads = _pixels(_quads(instances).reshape(-1, 8)).tolist()
+        quads = pixels(_quads(instances).reshape(-1, 8)).tolist()
         for entry, corners in zip(entries, quads, strict=True):
             entry["poly"] = corners
             entry["segmentation"] = [corners]
@@ -317,7 +317,7 @@ def _written_keypoints(instances: Instances, affine: Affine | None = None) -> Fl
 def _written_points(points: Floats, affine: Affine | None) -> Floats:
     """x and y as written, in rounded pixels or in the world."""
     if affine is None:
-        return _pixels(points)
+        return pixels(points)
     return _significant(affine.apply(points), 12)
 
 
@@ -372,7 +372,7 @@ def _joined(rings: Rings) -> Rings:
     return rings.put(several, Rings.of(joined))
 
 
-def _areas(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
+def areas_of(rings: Rings, boxes: Floats) -> tuple[Rings, Ints]:
     """Each polygon of each object as an object (outer ring, then holes), and the index of the
     object that it is of, in rising order.
 
@@ -404,10 +404,10 @@ def _segmentations(instances: Instances) -> list[list[list[float]]]:
     rings = outlines.take(~several)
     owner = np.flatnonzero(~several)
     if several.any():
-        areas, whole = _areas(outlines.take(several), instances.boxes[several])
+        areas, whole = areas_of(outlines.take(several), instances.boxes[several])
         rings = polygons.concatenate([rings, _joined(areas)])
         owner = np.concatenate([owner, np.flatnonzero(several)[whole]])
-    numbers = _pixels(rings.coords).ravel().tolist()
+    numbers = pixels(rings.coords).ravel().tolist()
     ends = pairwise((2 * rings.ring_offsets).tolist())
     result: list[list[list[float]]] = [[] for _ in range(len(outlines))]
     for i, (start, end) in zip(owner.tolist(), ends, strict=True):
@@ -424,7 +424,7 @@ def _coordinates(
         areas = Rings.from_quads(_quads(instances))
         owner = np.arange(len(instances))
     else:
-        areas, owner = _areas(outlines, instances.boxes)
+        areas, owner = areas_of(outlines, instances.boxes)
     rings = _closed_rings(areas, affine)
     counts = np.diff(areas.offsets).tolist()
     first = np.searchsorted(owner, np.arange(len(instances) + 1)).tolist()
@@ -457,7 +457,7 @@ def _closed_rings(areas: Rings, affine: Affine | None) -> Iterator[list[list[flo
 # Numbers
 
 
-def _pixels(values: Floats) -> Floats:
+def pixels(values: Floats) -> Floats:
     return np.asarray(np.round(values, PIXEL_DECIMALS) + 0.0)  # -0.0 is 0.0
 
 

@@ -34,8 +34,8 @@ class _Shape(msgspec.Struct):
 
     @property
     def group(self) -> tuple[str, int | str] | None:
-        """What the parts of one object share; rectangles are objects of their own."""
-        if self.shape_type == "rectangle" or not isinstance(self.group_id, int | str):
+        """What the parts of one object share; rectangles and points are objects of their own."""
+        if self.shape_type in ("rectangle", "point") or not isinstance(self.group_id, int | str):
             return None
         return self.label, self.group_id
 
@@ -56,14 +56,15 @@ class _LabelmeContent(msgspec.Struct):
         return width, height
 
 
-def read(data: bytes, path: str) -> AnnotatedImage:
-    """The shapes of a labelme file that have an area; points and lines are reported.
+def read(data: bytes, path: str, point_size: float = 0) -> AnnotatedImage:
+    """The shapes of a labelme file that have an area; lines are reported.
 
     Shapes of the same label and `group_id` are the parts of one object, as labelme's own export to
     COCO has it; rectangles are not grouped.
 
     Args:
         path: the name of the file in findings.
+        point_size: side in px of the box that is made of a point; with 0, points are reported.
 
     Raises:
         TilerError: it is no JSON, or not labelme's.
@@ -81,7 +82,7 @@ def read(data: bytes, path: str) -> AnnotatedImage:
     groups: dict[tuple[str, int | str], Annotation] = {}
     for index, shape in enumerate(content.shapes):
         try:
-            part = _object(shape, index, content.size)
+            part = _object(shape, index, content.size, point_size)
             whole = part if shape.group is None else groups.setdefault(shape.group, part)
             if whole is part:
                 image.annotations.append(part)
@@ -103,7 +104,7 @@ def _add(whole: Annotation, part: Annotation) -> None:
     whole.difficult = whole.difficult and part.difficult
 
 
-def _object(shape: _Shape, index: int, size: Size | None) -> Annotation:
+def _object(shape: _Shape, index: int, size: Size | None, point_size: float) -> Annotation:
     if not isinstance(shape.label, str) or not shape.label:
         raise InvalidAnnotation("L04", f"label is {short(shape.label)}, expected a name")
     annotation = Annotation(id=index + 1, category_id=shape.label, index=index, kind="shape")
@@ -114,6 +115,8 @@ def _object(shape: _Shape, index: int, size: Size | None) -> Annotation:
         annotation.bbox = _box(points)
     elif kind == "mask":
         annotation.segmentation = _mask(shape.mask, points, size)
+    elif kind == "point" and len(points) == 1:
+        annotation.bbox = coco_values.point_box(*points[0], point_size)
     elif kind == "circle":
         annotation.segmentation = [_flat(_circle(points))]
     elif kind in POLYGONS:

@@ -12,9 +12,11 @@ import msgspec
 from tiler.findings import Finding, short
 from tiler.formats import jsonl
 from tiler.formats.text_files import plain_name, too_long
+from tiler.formats.tile_folders import TileFolders
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
+KINDS = ("images", "labels")  # of a tile's files, each in its folder
 WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
 PLACED = ".tif"  # tiles that hold their location themselves
 
@@ -24,6 +26,15 @@ class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
 
     kpt_shape: list[int] | None = None
     categories: list[int] | None = None
+
+    @property
+    def export(self) -> str:
+        """What else was written of the tiles; see `SplitOptions.export`."""
+        return str(self.options.get("export", ""))
+
+    @property
+    def folders(self) -> TileFolders:
+        return TileFolders.exported(self.export)
 
 
 class TileEntry(msgspec.Struct, frozen=True):
@@ -99,37 +110,13 @@ read_head = FILE.read_head
 read_sources = FILE.read_records
 
 
-def tile_folders(split: str) -> tuple[str, ...]:
-    """The folders of a split's tiles and of their labels; images without labels have no split.
-
-    >>> tile_folders("train"), tile_folders("")
-    (('images/train', 'labels/train'), ('images',))
-    """
-    if not split:
-        return ("images",)
-    return f"images/{split}", f"labels/{split}"
-
-
-def tile_paths(split: str, name: str, suffix: str) -> tuple[str, ...]:
-    """Where a tile's image and its labels are in an output.
-
-    >>> tile_paths("val", "a__0_0_640_640", ".png")
-    ('images/val/a__0_0_640_640.png', 'labels/val/a__0_0_640_640.txt')
-    """
-    suffixes = (suffix, ".txt")
-    folders = tile_folders(split)
-    return tuple(
-        f"{folder}/{name}{ending}" for folder, ending in zip(folders, suffixes, strict=False)
-    )
-
-
 def missing(out: Path) -> list[Finding]:
     """Files of tiles that the manifest of an output names and that do not exist."""
     findings = []
+    tile_folders = read_head(out / NAME).folders
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for folder in tile_folders(entry.split):
-            kind = folder.split("/")[0]
+        for folder, kind in zip(tile_folders.of(entry.split), KINDS, strict=False):
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

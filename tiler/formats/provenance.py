@@ -4,6 +4,9 @@ made from.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 
 from tiler.findings import short
@@ -95,6 +98,15 @@ class Brief(msgspec.Struct, frozen=True):
             if name.startswith("labels/"):
                 return name.removeprefix("labels/").removesuffix(".txt")
         return None
+
+
+def of_output(preds: Path | None) -> Path | None:
+    """The merged.jsonl in which `tiler merge` wrote what each detection was made from, if there is
+    one.
+    """
+    if preds is None or not os.path.isfile(preds / NAME):
+        return None
+    return preds / NAME
 
 
 def _problem(entry: MergedImage | Brief) -> str:

@@ -173,6 +173,22 @@ class Masks(Columns):
         result[filled, 3] = np.maximum.reduceat(bottom, first)
         return result
 
+    def counts(self) -> list[list[int]]:
+        """The run lengths of each mask, background first, as COCO writes them.
+
+        >>> Masks.of_counts([[1, 2, 1], [4]], np.array([[2, 2], [2, 2]])).counts()
+        [[1, 2, 1], [4]]
+        """
+        result = []
+        for i, (width, height) in enumerate(self.sizes.tolist()):
+            runs = slice(self.offsets[i], self.offsets[i + 1])
+            edges = np.stack([self.starts[runs], self.ends[runs]], axis=1).ravel()
+            lengths = np.diff(edges, prepend=0, append=width * height).tolist()
+            if lengths[-1] == 0 and len(lengths) > 1:
+                lengths.pop()
+            result.append(lengths)
+        return result
+
     def owners(self) -> Ints:
         """`(R,)` the mask that each run belongs to."""
         return ragged.owners(self.offsets)

@@ -88,6 +88,21 @@ def common_area(shapes: Objects, others: Objects) -> Floats:
     return np.asarray(shapely.area(common(shapes, others)))
 
 
+def met(areas: Objects, others: Objects) -> Bools:
+    """`(M,)` which of the others touch or overlap some area.
+
+    Areas may cross themselves: GEOS prepares each, then counts crossings of rays (the even-odd
+    rule) and looks for edges that meet, which needs no valid polygon.
+
+    >>> met(np.array([shapely.box(0, 0, 4, 4)]), shapely.box([2, 4, 5], 0, [3, 5, 6], 1)).tolist()
+    [True, True, False]
+    """
+    _, found = shapely.STRtree(others).query(areas, predicate="intersects")
+    result = np.zeros(len(others), bool)
+    result[found] = True
+    return result
+
+
 def united(shapes: Objects, starts: Ints) -> Objects:
     """`(G,)` the area that the areas of each group cover together.
 
@@ -280,6 +295,15 @@ def _side(a: Floats, b: Floats, c: Floats) -> Floats:
     along_x, along_y = (b - a).T
     to_x, to_y = (c - a).T
     return np.asarray(np.sign(along_x * to_y - along_y * to_x))
+
+
+def densified(shapes: Objects, longest: Floats) -> Objects:
+    """`(N,)` the same shapes with more points, so that no edge is longer than `longest` `(N,)`.
+
+    >>> densified(np.array([shapely.box(0, 0, 2, 1)]), np.array([1.0]))[0].length
+    6.0
+    """
+    return np.asarray(shapely.segmentize(shapes, longest))
 
 
 def hull(points: Floats) -> Floats:

@@ -65,6 +65,10 @@ class Header:
         pillow_only: what Pillow handles and readers by rows do not: `a transparent colour`,
             `premultiplied alpha`.
         gradual: a progressive JPEG or an interlaced PNG, of which no part can be decoded by itself.
+        nodata: the value of pixels without data, as text (the TIFF tag of GDAL); empty when none is
+            declared.
+        transparent: of a PNG without alpha, the samples of the one transparent colour; of a
+            palette, the indices that are fully transparent.
     """
 
     format: str
@@ -84,6 +88,8 @@ class Header:
     planar: bool = False
     gradual: bool = False
     pillow_only: str = ""
+    nodata: str = ""
+    transparent: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -133,7 +139,7 @@ def read(file: BinaryIO) -> Header:
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return _webp(file)
     if start[:2] == b"BM":
-        return _bmp(start)
+        return _bmp(file, start)
     if start[:12] == JP2_MAGIC or start[:4] == CODESTREAM_MAGIC:
         return _jpeg_2000(file)
     raise _unsupported(start)
@@ -243,6 +249,7 @@ class PngColour(NamedTuple):
 
 
 PNG_GREY, PNG_PALETTE = 0, 3
+PNG_INDICES = 256  # of a palette, at most
 PNG_COLOURS = {
     PNG_GREY: PngColour("grey", 1, "grey"),
     2: PngColour("RGB", 3, "RGB"),
@@ -275,20 +282,31 @@ def _png(file: BinaryIO) -> Header:
         alpha=colour.alpha,
         gradual=bool(interlaced),
     )
-    for name, content in _png_chunks(file, 8 + 8 + length + 4):
+    for name, content, size in _png_chunks(file, 8 + 8 + length + 4):
         if name == b"IEND":
             break
         if name == b"eXIf":
             header = replace(header, orientation=_exif(file, content))
         elif name == b"acTL":
             header = replace(header, frames=2)
-        elif name == b"tRNS" and colour_type != PNG_PALETTE:
-            header = replace(header, pillow_only="a transparent colour")
+        elif name == b"tRNS":
+            header = _with_transparency(header, file.read(min(size, PNG_INDICES)))
     return header
 
 
-def _png_chunks(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int]]:
-    """The name of each chunk from `at` on, and where its content begins.
+def _with_transparency(header: Header, content: bytes) -> Header:
+    """The header of a PNG with the colour or indices that its chunk `tRNS` makes transparent."""
+    if header.colour == "palette":
+        indices = [index for index, alpha in enumerate(content) if alpha == 0]
+        return replace(header, transparent=tuple(indices))
+    header = replace(header, pillow_only="a transparent colour")
+    if len(content) != 2 * header.bands:
+        return header
+    return replace(header, transparent=struct.unpack(f">{header.bands}H", content))
+
+
+def _png_chunks(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each chunk from `at` on, where its content begins, and how long it is.
 
     To the end of the file, since EXIF may follow the pixels.
     """
@@ -296,15 +314,18 @@ def _png_chunks(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int]]:
     while len(start := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", start)
         content = file.tell()
-        yield name, content
+        yield name, content, length
         file.seek(content + length + 4)
 
 
 # --- BMP
 
 
-def _bmp(start: bytes) -> Header:
-    """The header of a BMP, from the file's first bytes."""
+BITFIELDS = 3  # a compression of BMP: masks tell which bits are red, green, blue, alpha
+
+
+def _bmp(file: BinaryIO, start: bytes) -> Header:
+    """The header of a BMP, from the file and its first bytes."""
     if start[14:18] == struct.pack("<I", 12):  # OS/2
         width, height, _, bits = struct.unpack("<HHHH", start[18:26])
     else:
@@ -312,7 +333,15 @@ def _bmp(start: bytes) -> Header:
     height = abs(height)  # below zero when rows are stored from top to bottom
     if bits <= 8:
         return Header("BMP", width, height, bits=bits, bands=1, colour="palette")
-    return Header("BMP", width, height)
+    return Header("BMP", width, height, alpha=bits == 32 and _bmp_alpha(file))
+
+
+def _bmp_alpha(file: BinaryIO) -> bool:
+    """Whether a BMP of 32 bits a pixel has a mask for alpha; older headers are too short for it."""
+    file.seek(14)
+    header = file.read(56)
+    length, compression, mask = struct.unpack("<I12xI32xI", header.ljust(56, b"\0"))
+    return bool(length >= 56 and compression == BITFIELDS and mask)
 
 
 # --- JPEG 2000
@@ -498,7 +527,18 @@ def _tiff(file: BinaryIO) -> Header:
         alpha=alpha,
         planar=_planar(tags),
         pillow_only=pillow_only,
+        nodata=_nodata(file),
     )
+
+
+def _nodata(file: BinaryIO) -> str:
+    """The value that GDAL's tag declares as no data, as text; empty where there is none."""
+    tags = tiff.texts_and_doubles(file, (tiff.NODATA,))
+    kind, _, content = tags.get(tiff.NODATA, (tiff.ASCII, 0, b""))
+    if kind != tiff.ASCII:
+        return ""
+    text, _, _ = content.partition(b"\0")
+    return text.decode("latin-1").strip()
 
 
 def _bits(tags: Tags) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from tiler.images.header import TURNED, Header
 if TYPE_CHECKING:
     from tiler.types import Floats
 
+SPARSE = 64  # px between the few pixels that are looked at first
 FILL = 114  # the trainer's own letterbox grey
 FILLS = {  # the trainer's grey, or the nearest to it, opaque, by Pillow's mode
     "1": 0,
@@ -94,34 +95,36 @@ def fitted(
     window: Window,
     size: tuple[int, int],
     encoding: Encoding,
+    blank: Any = None,
 ) -> Pixels:
     """The pixels of a tile, in the encoding's mode, resampled to `size` (width, height).
 
     Args:
         part: the pixels of the window inside the image, `inner`; beyond lies the fill colour.
         mode: of the part.
+        blank: a colour in place of the fill colour.
     """
     unchanged = inner == window and size == (window.width, window.height) and mode == encoding.mode
     if isinstance(part, np.ndarray):
         if mode in BEYOND_PILLOW:
-            return _fitted_array(part, mode, inner, window, size)
+            padded = _padded_array(part, mode, inner, window, blank)
+            return resampled(padded, size)
         if unchanged and encoding.direct:
             return part
         part = as_image(part, mode)
     if unchanged:
         return part
     if inner != window:
-        part = _padded(part, inner, window)
+        part = _padded(part, inner, window, blank)
     if part.mode != encoding.mode:
         part = _converted(part, encoding.mode)
-    if part.size == size:
-        return part
-    return _resampled(part, size)
+    return resampled(part, size)
 
 
-def _padded(part: Image.Image, inner: Window, window: Window) -> Image.Image:
+def _padded(part: Image.Image, inner: Window, window: Window, blank: Any) -> Image.Image:
     """The window's pixels, of which the part covers `inner`."""
-    padded = Image.new(part.mode, (window.width, window.height), fill(part))
+    colour = fill(part) if blank is None else blank
+    padded = Image.new(part.mode, (window.width, window.height), colour)
     if part.mode == "P":
         mode = part.palette.mode  # type: ignore[union-attr]
         padded.putpalette(part.getpalette(mode), mode)  # type: ignore[arg-type]
@@ -137,28 +140,34 @@ def _converted(part: Image.Image, mode: str) -> Image.Image:
     return part.convert(mode)
 
 
+def resampled(tile: Pixels, size: tuple[int, int]) -> Pixels:
+    """A tile at another size (width, height), or the tile itself if it has this one."""
+    if isinstance(tile, Image.Image):
+        return tile if tile.size == size else _resampled(tile, size)
+    if tile.shape[1::-1] == size:
+        return tile
+    bands = [_resampled_band(tile[..., band], size) for band in range(tile.shape[2])]
+    return np.stack(bands, axis=-1)
+
+
 def _resampled(tile: Image.Image, size: tuple[int, int]) -> Image.Image:
     if tile.mode in ("P", "1"):  # indices cannot be averaged
         return tile.resize(size, Image.Resampling.NEAREST)
     return tile.resize(size, Image.Resampling.LANCZOS)
 
 
-def _fitted_array(
-    part: NDArray[Any], mode: str, inner: Window, window: Window, size: tuple[int, int]
+def _padded_array(
+    part: NDArray[Any], mode: str, inner: Window, window: Window, blank: Any
 ) -> NDArray[Any]:
-    """A tile that shares no memory with the part."""
+    """The window's pixels, which share no memory with the part."""
     if inner == window:
-        tile = part.copy()
-    else:
-        tile = np.empty((window.height, window.width, part.shape[2]), part.dtype)
-        tile[:] = fill(part, mode)
-        x = inner.x - window.x
-        y = inner.y - window.y
-        tile[y : y + inner.height, x : x + inner.width] = part
-    if size == (window.width, window.height):
-        return tile
-    bands = [_resampled_band(tile[..., band], size) for band in range(tile.shape[2])]
-    return np.stack(bands, axis=-1)
+        return part.copy()
+    tile = np.empty((window.height, window.width, part.shape[2]), part.dtype)
+    tile[:] = fill(part, mode) if blank is None else blank
+    x = inner.x - window.x
+    y = inner.y - window.y
+    tile[y : y + inner.height, x : x + inner.width] = part
+    return tile
 
 
 def _resampled_band(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -168,23 +177,28 @@ def _resampled_band(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]
     lowest.
     """
     if values.dtype in (np.uint8, np.uint16, np.float32):
-        return _resampled_plane(np.ascontiguousarray(values), size)
+        return resampled_plane(np.ascontiguousarray(values), size)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return np.full(size[::-1], values.flat[0])
     low = finite.min()
     high = finite.max()
     above = values.astype(np.float64) - np.float64(low)
-    above = _resampled_plane(above.astype(np.float32), size).astype(np.float64)
+    above = resampled_plane(above.astype(np.float32), size).astype(np.float64)
+    return from_lowest(above, low, high)
+
+
+def from_lowest(above: Floats, low: Any, high: Any) -> NDArray[Any]:
+    """Numbers of the type of `low` and `high`, and between these, from differences to `low`."""
     above = np.clip(above, 0, np.float64(high) - np.float64(low))
-    if values.dtype.kind == "f":
-        return np.asarray((above + low).astype(values.dtype))
+    if low.dtype.kind == "f":
+        return np.asarray((above + low).astype(low.dtype))
     whole = np.minimum(np.rint(above), np.nextafter(2.0**64, 0)).astype(np.uint64)
     # modulo 2**64, as integers are
-    return np.asarray((whole + low.astype(np.uint64)).astype(values.dtype))
+    return np.asarray((whole + low.astype(np.uint64)).astype(low.dtype))
 
 
-def _resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resampled_plane(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """`(height, width)` numbers of a type that Pillow has."""
     return np.asarray(_resampled(Image.fromarray(values), size))
 
@@ -238,17 +252,22 @@ def _fill_of_array(tile: NDArray[Any], alpha: bool) -> NDArray[Any]:
 
 
 def paint_out(
-    tile: Pixels, hidden: list[list[Floats]], shown: list[list[Floats]], mode: str = BANDS
+    tile: Pixels,
+    hidden: list[list[Floats]],
+    shown: list[list[Floats]],
+    mode: str = BANDS,
+    blank: Any = None,
 ) -> None:
     """Fill hidden outlines with the fill colour, in place, except where shown outlines lie.
 
     Args:
         hidden, shown: for each object its rings, `(V, 2)` in pixels of the tile.
         mode: of an array.
+        blank: a colour in place of the fill colour.
     """
     from tiler.images.outlines import covered  # its library is slow to load, and seldom needed
 
-    colour = fill(tile, mode)
+    colour = fill(tile, mode) if blank is None else blank
     if isinstance(tile, np.ndarray):
         height, width = tile.shape[:2]
         tile[covered((width, height), hidden, shown)] = colour
@@ -260,3 +279,21 @@ def paint_out(
         tile.paste(Image.fromarray(pixels))
     else:
         tile.paste(colour, (0, 0, *tile.size), Image.fromarray(mask.astype(np.uint8) * 255))
+
+
+def is_flat(tile: Pixels) -> bool:
+    """Whether all pixels of a tile are the same.
+
+    >>> is_flat(np.zeros((20, 30, 3), np.uint8)), is_flat(Image.new("RGB", (20, 30), "red"))
+    (True, True)
+    """
+    # a few pixels first, since these differ in nearly every tile
+    if isinstance(tile, np.ndarray):
+        first = tile[0, 0]
+        few = tile[::SPARSE, ::SPARSE]
+        return not (few != first).any() and not (tile != first).any()
+    corner = tile.getpixel((0, 0))
+    for x in range(0, tile.width, SPARSE):
+        if tile.getpixel((x, x % tile.height)) != corner:
+            return False
+    return all(len(set(band.getextrema())) == 1 for band in tile.split())

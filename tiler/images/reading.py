@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import Any, BinaryIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,13 @@ from tiler.images import codecs, gdal, memory, row_reader, stretch, vips
 from tiler.images.band_pages import Pages, stand_for_bands
 from tiler.images.encoding import BANDS
 from tiler.images.header import Header, probe
+from tiler.images.nodata import NoData, window_counts
 from tiler.images.pillow_limit import WHOLE, allowed
 from tiler.images.pixels import TURNS, Pixels, stored, turned
 from tiler.images.row_reader import Later, RowReader
+
+if TYPE_CHECKING:
+    from tiler.types import Ints
 
 # Pillow's plugins for each format; no other is ever tried on a file, or even imported
 PLUGINS = {
@@ -71,6 +76,7 @@ class SourceImage:
         bands, dtype: of its pixels.
         info: as Pillow has it: a colour profile, a transparent colour.
         limits: of each band the values that become 0 and 255, or None if pixels stay as they are.
+        nodata: which of its pixels, as decoded, have no data.
     """
 
     header: Header
@@ -79,9 +85,13 @@ class SourceImage:
     dtype: np.dtype[Any]
     info: dict[Any, Any] = field(default_factory=dict)
     limits: Limits | None = None
+    nodata: NoData = field(init=False)
     _image: Image.Image | None = None
     _pixels: NDArray[Any] | None = None
     _rows: RowReader | None = None
+
+    def __post_init__(self) -> None:
+        self.nodata = NoData.of(self.header, self.mode, self.bands, self.dtype)
 
     @property
     def by_rows(self) -> bool:
@@ -89,7 +99,9 @@ class SourceImage:
         return self._rows is not None
 
     def stretched(self, limits: Limits) -> None:
-        """From now on map its pixels to 8 bits by these limits, one pair a band."""
+        """From now on map its pixels to 8 bits by these limits, one pair a band; those without data
+        become 0.
+        """
         self.limits = limits
         self.dtype = np.dtype(np.uint8)
         # a transparent colour is one of the old values
@@ -123,12 +135,17 @@ class SourceImage:
         """A window of an image that is whole in memory."""
         if self._pixels is not None:
             return self._crop_rows(self._pixels, 0, window)
-        assert self._image is not None
-        with allowed(window.width * window.height):
-            part = self._image.crop((window.x, window.y, window.right, window.bottom))
+        part = self._part((window.x, window.y, window.right, window.bottom))
         if self.limits is None:
             return part
-        return stretch.stretched(np.atleast_3d(np.asarray(part)), self.limits)
+        return self._mapped(np.atleast_3d(np.asarray(part)), self.limits)
+
+    def _part(self, corners: tuple[int, int, int, int]) -> Image.Image:
+        """What lies between these corners of Pillow's image."""
+        assert self._image is not None
+        left, top, right, bottom = corners
+        with allowed((right - left) * (bottom - top)):
+            return self._image.crop(corners)
 
     def _crop_rows(self, rows: NDArray[Any], top: int, window: Window) -> Pixels:
         """A window, cut out of the stored rows from `top` on."""
@@ -138,16 +155,44 @@ class SourceImage:
             part = np.ascontiguousarray(turned(part, self.header.orientation))
         if self.limits is None:
             return part
-        return stretch.stretched(part, self.limits)
+        return self._mapped(part, self.limits)
+
+    def _mapped(self, part: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
+        """A part in 8 bits, 0 where it has no data."""
+        return self.nodata.blackened(stretch.stretched(part, limits), part)
+
+    def data_counts(self, windows: Sequence[Window]) -> Ints:
+        """`(T,)` how many pixels with data each window has.
+
+        Of an image that is read by rows, this is all that can be read.
+
+        Args:
+            windows: of the upright image, inside it.
+        """
+        if self._image is None:  # which alone is decoded upright
+            windows = [stored(window, self.header) for window in windows]
+        pieces = chain.from_iterable(map(_pieces, self.bands_of_rows()))
+        return window_counts(map(self.nodata.has_data, pieces), windows)
 
     def bands_of_rows(self, height: int = 512) -> Iterator[NDArray[Any]]:
-        """All pixels `(rows, width, bands)` as stored, some rows at a time."""
+        """All pixels `(rows, width, bands)` as decoded, some rows at a time."""
         if self._rows is not None:
             yield from row_reader.bands_of(self._rows, height)
         elif self._pixels is not None:
             yield self._pixels
         else:
-            yield np.atleast_3d(np.asarray(self._image))
+            assert self._image is not None
+            width, bottom = self._image.size
+            for top in range(0, bottom, height):
+                part = self._part((0, top, width, min(top + height, bottom)))
+                yield np.atleast_3d(np.asarray(part))
+
+
+def _pieces(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The same rows, so few at a time that they stay in the cache."""
+    height = max(1, stretch.CHUNK // rows.shape[1])
+    for start in range(0, len(rows), height):
+        yield rows[start : start + height]
 
 
 @contextmanager

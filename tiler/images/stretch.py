@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tiler.types import Floats, Ints
+    from tiler.types import Bools, Floats, Ints
 
 METHODS = ("minmax", "percentile")
 PERCENTS = (1, 99)  # the percentiles that `percentile` takes as limits
@@ -75,12 +75,13 @@ class Histogram:
         high = np.full(bands, -np.inf)
         return cls(dtype, bins, low, high)
 
-    def count(self, pixels: NDArray[Any]) -> None:
+    def count(self, pixels: NDArray[Any], has_data: Bools | None = None) -> None:
         """Count all pixels but NaN and infinities.
 
         Args:
             pixels: `(rows, width, bands)`, or `(rows, width)` of one band, of the histogram's dtype
                 in either byte order.
+            has_data: `(rows, width)` False for pixels that are not counted.
         """
         pixels = _banded(pixels, len(self.bins))
         if pixels.dtype.newbyteorder("=") != self.dtype:
@@ -89,9 +90,10 @@ class Histogram:
         rows = max(1, CHUNK // width)
         for start in range(0, len(pixels), rows):
             block = pixels[start : start + rows]
+            counted = None if has_data is None else has_data[start : start + rows].reshape(-1)
             for band in range(len(self.bins)):
-                values = np.ascontiguousarray(block[..., band], self.dtype)
-                self._count(band, values.reshape(-1))
+                values = np.ascontiguousarray(block[..., band], self.dtype).reshape(-1)
+                self._count(band, values if counted is None else values[counted])
 
     def _count(self, band: int, values: NDArray[Any]) -> None:
         """Count `(N,)` values of a band, contiguous in memory, which is a third faster."""

@@ -11,6 +11,7 @@ Tags = dict[int, tuple[int, ...]]
 # Tags
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 ORIENTATION, BANDS, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 338, 339
+NODATA = 42113  # GDAL's, a number as text
 # Without these a TIFF is not understood
 DECIDING = (
     WIDTH,

@@ -21,7 +21,7 @@ from tiler.merging.work import MergeJob, Piece, Work, digest_of, work
 from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.folders import Folder
-from tiler.run.output_folder import changed, content, require_same
+from tiler.run.output_folder import changed, content, require_files, require_same
 from tiler.run.staging import Staging, writing
 
 Result = TypeVar("Result")
@@ -163,7 +163,7 @@ def unchanged(
         except msgspec.DecodeError as error:
             raise changed(target, f"report.json: {error}") from None
         require_none(report.findings, execution.strict)
-        _require_files(folder, report.files)
+        require_files(folder, report.files)
     report.where = plan.report.where
     report.out = str(target)
     report.unchanged = True
@@ -203,17 +203,5 @@ def _require_sources(
         entry = next(written, None)
         if entry is None or entry.source != piece.key or entry.digest != digest:
             raise changed(target, f"the predictions for {piece.key} changed since")
-        _require_files(folder, entry.files)
+        require_files(folder, entry.files)
         execution.done(number, total)
-
-
-def _require_files(folder: Folder, sizes: dict[str, int]) -> None:
-    """Raises:
-    TilerError: a file of an output is missing, or has another size.
-    """
-    for name, size in sizes.items():
-        if not folder.is_file(name):
-            raise changed(folder.path, f"{name} is missing")
-        now = folder.stat(name).st_size
-        if now != size:
-            raise changed(folder.path, f"{name} has {now} bytes, it had {size}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from tiler.options.checking import CheckOptions
 from tiler.options.datasets import DatasetOptions
 from tiler.options.merging import METHODS, MergeOptions
+from tiler.options.planning import PlanOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
 from tiler.options.scoring import ScoreOptions
 from tiler.options.shared import pixel_limit
+from tiler.options.showing import ShowOptions
 from tiler.options.splitting import SplitOptions
 
 __all__ = [
@@ -16,10 +18,12 @@ __all__ = [
     "CheckOptions",
     "DatasetOptions",
     "MergeOptions",
+    "PlanOptions",
     "PredictionOptions",
     "ReadingOptions",
     "RunOptions",
     "ScoreOptions",
+    "ShowOptions",
     "SplitOptions",
     "pixel_limit",
 ]

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from tiler.options.fields import Checked, choice_option, flag_option
+from tiler.options.fields import Checked, choice_option, flag_option, option
+from tiler.options.values import number, stripped
 
 READING = "Reading the dataset"
+GIS = "Labels of a GIS"
+
+
+def _labels_only(options: Any) -> str:
+    """Why an option of vector files has no effect."""
+    return "" if options.labels else "--labels names no vector file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,31 @@ class DatasetOptions(Checked):
         "xywh, and stops if they look like corners.",
         ("auto", "xywh", "xyxy"),
         READING,
+    )
+    labels: str = option(
+        "",
+        "GIS file with the labels of GeoTIFFs: GeoPackage, GeoJSON or Shapefile (extra 'gis').",
+        stripped,
+        GIS,
+        "FILE",
+    )
+    class_field: str = option(
+        "",
+        "The field of that file that names the class; without it, all features are one class.",
+        stripped,
+        GIS,
+        "NAME",
+        idle=_labels_only,
+    )
+    layer: str = option(
+        "", "The layer of that file, if it has several.", stripped, GIS, "NAME", idle=_labels_only
+    )
+    point_size: float = option(
+        0.0,
+        "Side in pixels of the box that is made of a point (GIS, labelme, CSV); 0 rejects points.",
+        number(0),
+        READING,
+        "PX",
     )
     unlabelled: bool = flag_option(
         False, "Take images without any label file for background.", READING

@@ -126,7 +126,8 @@ class Checked:
 
     def plain(self) -> dict[str, Any]:
         """Names and values as YAML and JSON can hold them."""
-        content = asdict(self)
+        values = asdict(self)
+        content = {item.name: values[item.name] for item in option_fields(type(self))}
         for name, value in content.items():
             if isinstance(value, tuple):
                 content[name] = list(value)
@@ -154,7 +155,21 @@ class Checked:
         content = self.plain()
         for name in self.idle():
             del content[name]
-        return {name: value for name, value in content.items() if value is not None}
+        return {name: value for name, value in content.items() if value not in (None, "")}
+
+    def changed(self) -> dict[str, str]:
+        """The options that differ from their defaults, by name: each as on the command line.
+
+        >>> from tiler.options import SplitOptions
+        >>> SplitOptions(tile=320, rescue=False).changed()
+        {'tile': '--tile 320', 'rescue': '--no-rescue'}
+        """
+        given = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                given[item.name] = _as_given(item.name, value)
+        return given
 
     def require_in_effect(self) -> None:
         """Reject an option that has no effect but was set, that is, differs from its default.
@@ -181,6 +196,8 @@ def _as_given(name: str, value: Any) -> str:
         return flag_name(name)
     if value is False:
         return flag_name(f"no_{name}")
+    if isinstance(value, tuple):
+        value = "x".join(map(str, value))
     return f"{flag_name(name)} {value}"
 
 

@@ -3,13 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tiler.options.datasets import DatasetOptions
 from tiler.options.fields import choice_option, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
-from tiler.options.values import OVERLAP, TILE_SIZE, background, described, number, scales, whole
+from tiler.options.values import (
+    OVERLAP,
+    SHARE,
+    background,
+    background_shares,
+    choices,
+    described,
+    file_path,
+    grid_counts,
+    nodata,
+    number,
+    optional,
+    scales,
+    tile_size,
+    whole,
+)
 
-GRID, LABELS = "Grid", "Labels"
+GRID, SPLITTING, LABELS = "Grid", "Splits", "Labels"
+TILE_EXPORTS = ("coco", "coco-roboflow")
+ALWAYS_YOLO = {"yolo": "labels/ with YOLO's rows is always written"}
+
+
+def _nothing_drawn(options: Any) -> str:
+    """Why the seed has no effect, if neither splits nor background tiles are drawn."""
+    if options.val or options.test:
+        return ""
+    return _without_ratio(options)
+
+
+def _divided(options: Any) -> str:
+    if options.grid is None:
+        return ""
+    columns, rows = options.grid
+    return f"--grid {columns}x{rows} takes its place"
+
+
+def _spread_evenly(options: Any) -> str:
+    return "--grid spreads its tiles evenly" if options.grid is not None else ""
+
+
+def _without_ratio(options: Any) -> str:
+    if not has_ratio(options.background):
+        return f"--background {options.background} does not use it"
+    return ""
+
+
+def has_ratio(background: str | float) -> bool:
+    """Whether --background asks for a ratio, in any split.
+
+    >>> has_ratio("all"), has_ratio(0.5), has_ratio("train=0.5,val=all")
+    (False, True, True)
+    """
+    general, by_split = background_shares(background)
+    return any(isinstance(share, float) for share in (general, *by_split.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +76,29 @@ class SplitOptions(DatasetOptions):
     """
 
     tile: int | tuple[int, int] = option(
-        640, "Tile size in pixels: one side, or WIDTHxHEIGHT.", TILE_SIZE, GRID, "640|1024x768"
+        640,
+        "Tile size in pixels: one side, or WIDTHxHEIGHT.",
+        described(
+            tile_size, "a side of 10 px or more, or WIDTHxHEIGHT (for a number of tiles: --grid)"
+        ),
+        GRID,
+        "640|1024x768",
+        idle=_divided,
     )
-    overlap: float = option(
+    grid: tuple[int, int] | None = option(
+        None,
+        "Number of tiles in each image, in place of their size: COLUMNSxROWS.",
+        optional(described(grid_counts, "COLUMNSxROWS, such as 3x4")),
+        GRID,
+        "3x4",
+    )
+    overlap: float | tuple[float, float] = option(
         0.2,
-        "Overlap of neighbouring tiles: a fraction of the tile (below 1), or pixels (1 or more).",
+        "Overlap of neighbouring tiles: a fraction of the tile (below 1), or pixels (1 or more); "
+        "one for both axes, or one for x and one for y.",
         OVERLAP,
         GRID,
-        "0.2|128",
+        "0.2|128|0.2x64",
     )
     edge: str = choice_option(
         "shift",
@@ -39,6 +106,7 @@ class SplitOptions(DatasetOptions):
         "or pad it with grey.",
         ("shift", "balance", "trim", "pad"),
         GRID,
+        idle=_spread_evenly,
     )
     scale: tuple[float, ...] = option(
         (1.0,),
@@ -46,6 +114,25 @@ class SplitOptions(DatasetOptions):
         described(scales, "factors from 0.01 to 16, such as 1,0.5"),
         GRID,
         "1,0.5",
+    )
+    roi: str | None = option(
+        None,
+        "GeoJSON of regions, in pixels or in the image's map coordinates: only tiles that meet "
+        "one are written.",
+        optional(described(file_path, "the path of a GeoJSON file")),
+        GRID,
+        "FILE",
+    )
+    val: float = option(
+        0.0,
+        "Make a val split of the train images, with this share of their objects (0: none). By "
+        "whole images; where they are too few, by blocks with guard bands of one tile between.",
+        SHARE,
+        SPLITTING,
+        "FRACTION",
+    )
+    test: float = option(
+        0.0, "Likewise, make a test split of the train images.", SHARE, SPLITTING, "FRACTION"
     )
     task: str = task_option(
         "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
@@ -97,18 +184,39 @@ class SplitOptions(DatasetOptions):
     )
     background: str | float = option(
         "all",
-        "Tiles without objects: all, none, or how many for each tile with objects, per split.",
-        described(background, "all, none or a ratio of 0 or more"),
+        "Tiles without objects: all, none, or how many for each tile with objects, per split; or "
+        "a choice for each split (others: all).",
+        described(
+            background,
+            "all, none or a ratio of 0 or more, or one by split, such as train=0.5,val=all",
+        ),
         LABELS,
-        "all|none|RATIO",
+        "all|none|RATIO|train=0.5,val=all",
     )
     seed: int = option(
         0,
-        "Random seed for the background tiles that a ratio selects.",
+        "Random seed for the splits of --val and --test, and for the background tiles that a ratio "
+        "selects.",
         whole(0),
         LABELS,
         "INT",
-        idle=when("background", "all", "none"),
+        idle=_nothing_drawn,
+    )
+    export: str = option(
+        "",
+        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
+        "for it (train/_annotations.coco.json, valid/...).",
+        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
+        LABELS,
+        "coco,coco-roboflow",
+    )
+    min_data: float = option(
+        0.1,
+        "Minimum fraction of a tile that holds data, below which it is left out unless it has a "
+        "label. Without data are NaN, transparent pixels, and those of --nodata.",
+        number(0, 1),
+        LABELS,
+        "0..1",
     )
     format: str = choice_option(
         "same",
@@ -138,5 +246,13 @@ class SplitOptions(DatasetOptions):
         "with the same mapping for the whole dataset.",
         ("none", "minmax", "percentile"),
         PIXELS,
+    )
+    nodata: str = option(
+        "auto",
+        "Value of pixels without data: a number or nan; auto takes it from the GDAL_NODATA tag of "
+        "a TIFF, none ignores that tag.",
+        described(nodata, "auto, none, a number or nan"),
+        PIXELS,
+        "auto|none|VALUE",
     )
     max_pixels: str | int = max_pixels_option()

@@ -6,6 +6,7 @@ A check raises ValueError with what is expected.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
 CLUSTERS = ("dask", "ray")
+EXACT = 1e15  # below it every whole number is exact as a float
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 
@@ -114,19 +116,35 @@ def number(low: float, high: float = math.inf) -> Callable[[Any], float]:
     return described(check, f"a number {_range(low, high)}")
 
 
-def overlap(value: Any) -> float:
-    """A fraction of the tile below 1, or whole pixels.
+def overlap(value: Any) -> float | tuple[float, float]:
+    """A fraction of the tile below 1, or whole pixels: one for both axes, or one for x and one
+    for y.
 
-    >>> overlap("0.2"), overlap(128)
-    (0.2, 128.0)
+    >>> overlap("0.2"), overlap(128), overlap("0.2x64"), overlap((0.1, 0.1))
+    (0.2, 128.0, (0.2, 64.0), 0.1)
     """
+    given = _items(value.lower() if isinstance(value, str) else value, "x")
+    shares = [_share(item) for item in given]
+    if len(shares) == 1 and not isinstance(value, list | tuple):
+        return shares[0]
+    across, down = shares
+    if across == down:
+        return across
+    return (across, down)
+
+
+def _share(value: Any) -> float:
+    """A fraction below 1, or whole pixels."""
     result = number(0)(value)
     if result > 1 and result != int(result):
         raise ValueError
     return result
 
 
-OVERLAP = described(overlap, "a fraction of the tile below 1, or whole pixels")
+OVERLAP = described(
+    overlap,
+    "a fraction of the tile below 1, or whole pixels; for x and y, two of them, such as 0.2x64",
+)
 
 
 def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
@@ -140,6 +158,21 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
         return result
 
     return described(check, f"a whole number {_range(low, high)}")
+
+
+def share(value: Any) -> float:
+    """A part of the whole: from 0 to below 1.
+
+    >>> share("0.2")
+    0.2
+    """
+    result = number(0, 1)(value)
+    if result == 1:
+        raise ValueError
+    return result
+
+
+SHARE = described(share, "a fraction of at least 0, and below 1")
 
 
 def _range(low: float, high: float) -> str:
@@ -190,6 +223,43 @@ def tile_size(value: Any) -> int | tuple[int, int]:
 TILE_SIZE = described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")
 
 
+def tile_sides(value: Any) -> str | tuple[int, ...]:
+    """auto, or sides of square tiles: "1280,640" or (1280, 640); each once, smallest first.
+
+    >>> tile_sides("1280,640"), tile_sides("auto")
+    ((640, 1280), 'auto')
+    """
+    if value == "auto":
+        return "auto"
+    check = whole(10, 65500)
+    return tuple(sorted({check(side) for side in _items(value)}))
+
+
+def overlaps(value: Any) -> str | tuple[float, ...]:
+    """auto, or some overlaps: "0.2,64" or (0.2, 64); each once.
+
+    >>> overlaps("64,0.2,0.2")
+    (0.2, 64.0)
+    """
+    if value == "auto":
+        return "auto"
+    given = {OVERLAP(item) for item in _items(value)}
+    if not all(isinstance(item, float) for item in given):
+        raise ValueError
+    return tuple(sorted(given))
+
+
+def grid_counts(value: Any) -> tuple[int, int]:
+    """ "3x4" or (3, 4): columns and rows.
+
+    >>> grid_counts("3x4")
+    (3, 4)
+    """
+    check = whole(1, 10_000)
+    columns, rows = _items(value.lower() if isinstance(value, str) else value, "x")
+    return check(columns), check(rows)
+
+
 def scales(value: Any) -> tuple[float, ...]:
     """1, "1,0.5" or (1, 0.5): each once, largest first."""
     result = sorted({round(float(item), 2) for item in _items(value)}, reverse=True)
@@ -199,10 +269,61 @@ def scales(value: Any) -> tuple[float, ...]:
 
 
 def background(value: Any) -> str | float:
-    """all, none, or a ratio."""
+    """all, none, or a ratio: for all splits, or by split.
+
+    >>> background("0.50"), background("val=all,train=0.50"), background({"train": 0.5})
+    (0.5, 'train=0.5,val=all', 'train=0.5')
+    """
+    general, by_split = background_shares(value)
+    if not by_split:
+        return general
+    parts = [] if general == "all" else [f"{general}"]
+    parts += [f"{split}={by_split[split]}" for split in sorted(by_split)]
+    return ",".join(parts)
+
+
+def background_shares(value: Any) -> tuple[str | float, dict[str, str | float]]:
+    """What `background` reads: the share of the splits that are not named, and those of splits.
+
+    >>> background_shares("train=0.5"), background_shares("none,val=all")
+    (('all', {'train': 0.5}), ('none', {'val': 'all'}))
+    """
+    given = _given(value)
+    by_split = {split: _one_background(share) for split, share in given.items()}
+    return by_split.pop("", "all"), by_split
+
+
+def background_share(background: str | float, split: str) -> str | float:
+    """The share of one split: all, none or a ratio.
+
+    >>> background_share("train=0.5", "train"), background_share("train=0.5", "val")
+    (0.5, 'all')
+    """
+    general, by_split = background_shares(background)
+    return by_split.get(split, general)
+
+
+def _one_background(value: Any) -> str | float:
     if value in ("all", "none"):
         return cast(str, value)
     return number(0)(value)
+
+
+def nodata(value: Any) -> str:
+    """auto, none, or the number that stands for no data, as text since NaN equals nothing.
+
+    >>> nodata("auto"), nodata(-9999), nodata("0.0"), nodata("-1e3"), nodata("NaN")
+    ('auto', '-9999', '0', '-1000', 'nan')
+    """
+    if value in ("auto", "none"):
+        return cast(str, value)
+    try:
+        return str(int(str(value)))
+    except ValueError:
+        result = float(value)
+    if abs(result) < EXACT and result.is_integer():
+        return str(int(result))
+    return repr(result)
 
 
 def per_class(value: Any) -> float | str:
@@ -226,29 +347,34 @@ def thresholds(value: Any) -> tuple[float | None, dict[str, float]]:
     """What `per_class` reads: the number for all classes (None: the default), and those of single
     classes by name or id.
     """
-    if isinstance(value, str):
-        given = _assignments(value)
-    elif isinstance(value, Mapping):
-        given = {str(name): number for name, number in value.items()}
-    else:
-        given = {"": value}
-    if not given:
-        raise ValueError
     check = number(0, 1)
-    by_class = {name: check(item) for name, item in given.items()}
+    by_class = {name: check(item) for name, item in _given(value).items()}
     general = by_class.pop("", None)
     return general, by_class
 
 
+def _given(value: Any) -> dict[str, Any]:
+    """One value for all, under "", and others by name: from text, a mapping, or the one value."""
+    if isinstance(value, str):
+        given: dict[str, Any] = _assignments(value)
+    elif isinstance(value, Mapping):
+        given = {str(name): item for name, item in value.items()}
+    else:
+        given = {"": value}
+    if not given:
+        raise ValueError
+    return given
+
+
 def _assignments(text: str) -> dict[str, str]:
-    """The numbers of "0.5,car=0.4" by class; only the first may stand without one, under ""."""
+    """The values of "0.5,car=0.4" by name; only the first may stand without one, under ""."""
     given: dict[str, str] = {}
     for position, item in enumerate(text.split(",")):
-        name, _, number = item.rpartition("=")
+        name, _, assigned = item.rpartition("=")
         name = name.strip()
         if name in given or (not name and position > 0):
             raise ValueError
-        given[name] = number
+        given[name] = assigned.strip()
     return given
 
 
@@ -322,6 +448,14 @@ def _items(value: Any, separator: str = ",") -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     return [value]
+
+
+def file_path(value: Any) -> str:
+    """The path of a file, as text."""
+    result = os.fspath(value)
+    if not isinstance(result, str) or not result.strip() or "\0" in result:
+        raise ValueError
+    return result
 
 
 def path(value: Any, what: str) -> Path:

@@ -111,6 +111,18 @@ def content(folder: Folder, name: str) -> bytes:
         return b""
 
 
+def require_files(folder: Folder, sizes: dict[str, int]) -> None:
+    """Raises:
+    TilerError: a file of an output is missing, or has another size.
+    """
+    for name, size in sizes.items():
+        if not folder.is_file(name):
+            raise changed(folder.path, f"{name} is missing")
+        now = folder.stat(name).st_size
+        if now != size:
+            raise changed(folder.path, f"{name} has {now} bytes, it had {size}")
+
+
 def require_same(
     target: Path, tiler: str, options: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tiler.errors import TilerError
-from tiler.formats import plain_yaml
+from tiler.formats import plain_yaml, provenance
 from tiler.formats.input_paths import located
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.options.values import path
-from tiler.scoring.tiling import provenance_of
 
 READING = {item.name for item in fields(ReadingOptions)}
 
@@ -39,7 +38,11 @@ class MergeRecord:
         Raises:
             TilerError: it is no args.yaml of tiler merge.
         """
-        if preds is None or provenance_of(preds) is None or not (preds / "args.yaml").is_file():
+        if (
+            preds is None
+            or provenance.of_output(preds) is None
+            or not (preds / "args.yaml").is_file()
+        ):
             return cls(None, None, ReadingOptions.of(dict(given)))
         file = preds / "args.yaml"
         content = plain_yaml.load(file)

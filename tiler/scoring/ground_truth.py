@@ -13,7 +13,8 @@ import numpy as np
 from tiler.datasets import labels, opening, tasks
 from tiler.datasets.dataset import Dataset, Source, label_path
 from tiler.datasets.image_files import image_size
-from tiler.datasets.index import WHOLE, Index, TiledImage
+from tiler.datasets.image_names import by_name
+from tiler.datasets.index import WHOLE, Index
 from tiler.errors import SourceRefused, TilerError
 from tiler.evaluation.inputs import GroundTruth
 from tiler.findings import Finding
@@ -186,7 +187,7 @@ def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Ind
     """Where to look predictions up among the images of a split: by name, and for a COCO file by id
     too (by id first if `numeric`).
     """
-    index = index_by_name(ground.keys(split), ground.file)
+    index = by_name(ground.keys(split), ground.file)
     if ground.coco is None:
         return index
     by_id = {}
@@ -197,14 +198,6 @@ def index_of(ground: GroundTruthFiles, split: str, numeric: bool = False) -> Ind
     else:
         index.places = by_id | index.places
     return index
-
-
-def index_by_name(keys: Sequence[str], file: Path) -> Index:
-    """Where to look images up by their names."""
-    rects = np.empty((0, 4))
-    scale = np.empty(0)
-    images = [TiledImage(key, 0, 0, [], rects, scale) for key in keys]
-    return Index(images, "names of images", file)
 
 
 def read(

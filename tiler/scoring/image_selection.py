@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from tiler.datasets import index as indexes
+from tiler.datasets.image_names import by_image
 from tiler.evaluation.inputs import GroundTruth, Predicted
 from tiler.formats import provenance
 from tiler.scoring.ground_truth import LabelledImages
-from tiler.scoring.tiling import by_image, provenance_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools
@@ -92,7 +92,7 @@ class _MergedSources:
     def of(cls, preds: Any) -> _MergedSources | None:
         """None of predictions that were not merged."""
         if isinstance(preds, Path):
-            path = provenance_of(preds)
+            path = provenance.of_output(preds)
             if path is None:
                 return None
             by_names = provenance.read_head(path).by_names

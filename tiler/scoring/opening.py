@@ -21,7 +21,6 @@ from tiler.options import ReadingOptions
 from tiler.predictions import Predictions, Reading, open_predictions
 from tiler.predictions.records import image_key
 from tiler.scoring.ground_truth import ALL, PREDICTED, GroundTruthFiles, index_of
-from tiler.scoring.tiling import provenance_of
 
 if TYPE_CHECKING:
     from tiler.predictions.sizing import Sizing
@@ -165,7 +164,7 @@ class _ReadingPlan:
         about the rows on tiles.
         """
         on_tiles = _reading(before, ground)
-        path = provenance_of(preds)
+        path = provenance.of_output(preds)
         if path is None:
             reading = replace(_reading(options, ground), exact=True, categories=ground.categories)
             return cls(reading, on_tiles)

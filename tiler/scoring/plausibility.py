@@ -13,7 +13,6 @@ from tiler.findings import Finding
 from tiler.formats import provenance
 from tiler.predictions import FULL
 from tiler.scoring.image_selection import chosen_keys
-from tiler.scoring.tiling import provenance_of
 
 if TYPE_CHECKING:
     from tiler.types import Ints
@@ -29,7 +28,7 @@ def cut_off(preds: Path | None, detections: Ints, keys: Sequence[str]) -> list[F
     Args:
         detections: `(I,)` how many each image has.
     """
-    path = provenance_of(preds)
+    path = provenance.of_output(preds)
     if path is None:
         return _at_limit("images", chosen_keys(keys, detections == FULL), FULL)
     limit = int(provenance.read_head(path).options.get("max_det") or 0)

@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from tiler.datasets import index as indexes
+from tiler.datasets.image_names import by_image
 from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
@@ -22,14 +23,12 @@ from tiler.geometry import boxes as box
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
-from tiler.scoring.ground_truth import boxes_of, index_by_name, joined, numbers_of
+from tiler.scoring.ground_truth import boxes_of, joined, numbers_of
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
 
 MERGED = "-merged"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,18 +104,9 @@ class TileInstances:
     tile: Ints
 
 
-def provenance_of(preds: Path | None) -> Path | None:
-    """The merged.jsonl in which `tiler merge` wrote what each detection was made from, if there is
-    one.
-    """
-    if preds is None or not os.path.isfile(preds / provenance.NAME):
-        return None
-    return preds / provenance.NAME
-
-
 def sizes_of(preds: Path | None) -> dict[str, tuple[int, int]]:
     """Width and height of the images, as merged predictions have them."""
-    path = provenance_of(preds)
+    path = provenance.of_output(preds)
     if path is None:
         return {}
     return {
@@ -170,7 +160,7 @@ def tiling(scored: Scored, tiles: Path | None, tile_preds: Path | None) -> Tilin
 
 def _merged_images(scored: Scored) -> dict[int, provenance.MergedImage]:
     """What `tiler merge` wrote of each image, by its number; empty where it wrote nothing."""
-    path = provenance_of(scored.preds)
+    path = provenance.of_output(scored.preds)
     if path is None:
         return {}
     sources = {source.source: source for source in provenance.read_sources(path)}
@@ -239,23 +229,6 @@ class _TiledSample:
         renamed = self.scored.renamed(instances)
         counts = self.scored.counted(renamed, self.layout.image()[tile])
         return TileInstances(renamed.take(counts), tile[counts])
-
-
-def by_image(keys: Sequence[str], values: Mapping[str, T]) -> dict[int, T]:
-    """Values by the number of their image. They are named by its path, or by its last part if no
-    other image has the same.
-    """
-    index = index_by_name(keys, Path())
-    number = {key: i for i, key in enumerate(keys)}
-    result = {}
-    for name, value in values.items():
-        place = index.place(os.path.splitext(name)[0])
-        if place is not None:
-            result[place[0]] = value
-    for name, value in values.items():
-        if name in number:
-            result[number[name]] = value
-    return dict(sorted(result.items()))
 
 
 # --- where detections come from

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,20 @@ from typing import Any
 from tiler.datasets import ignoring, unlabelled
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
-from tiler.errors import TilerError
-from tiler.findings import Finding
+from tiler.errors import TilerError, did_you_mean
+from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
-from tiler.options.values import optional_path, path
+from tiler.options.values import background_shares, optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
-from tiler.splitting.output import stands, target_of
-from tiler.splitting.planning import check_grid
+from tiler.splitting.dividing import divided
+from tiler.splitting.output import recorded, stands, stood_in, target_of
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
+from tiler.tiling import roi
+from tiler.tiling.planning import check_grid
 
 __all__ = ["Progress", "SplitReport", "split"]
 
@@ -39,10 +41,11 @@ def split(
     Args:
         data: a dataset.yaml; annotations of another format, such as COCO's; a folder with either;
             or images alone.
-        out: the output folder; default `<dataset root>-tiles-<tile>`, beside the root.
+        out: the output folder; default `<dataset root>-tiles-<tile>` (or `-tiles-grid-3x4`), beside
+            the root.
         images: the images' folder, of a COCO JSON.
         progress: called as sources are done.
-        options: any of `SplitOptions` (tile, overlap, edge, scale, task, min_visible, ...)
+        options: any of `SplitOptions` (tile, grid, overlap, edge, scale, roi, task, ...)
             and `RunOptions` (workers, backend, overwrite, dry_run).
 
     Returns:
@@ -63,37 +66,56 @@ def split(
     chosen = SplitOptions.of(split_options)
     run = RunOptions.of(run_options)
     chosen.require_in_effect()
+    _require_one_grid(split_options, chosen)
     check_grid(chosen)
     _require_jpeg_library(chosen)
+    regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
-    dataset.findings.extend(_unlabelled(dataset, chosen))
+    dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
+    _require_labels(dataset, chosen)
+    dataset = divided(dataset, chosen, run)
+    _require_known_splits(chosen, dataset.splits)
+    dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
-    work = SplitRun(dataset, chosen, run, target, progress)
+    work = SplitRun(dataset, chosen, run, target, regions, progress)
     if run.dry_run:
         return work.dry_run()
 
     def output_stands() -> bool:
-        return stands(target, chosen, run.overwrite)
+        return stands(target, recorded(chosen, regions), run.overwrite)
 
     return produced(target, output_stands, work.unchanged, work.build)
 
 
-def _unlabelled(dataset: Dataset, chosen: SplitOptions) -> list[Finding]:
-    """What to say of splits without labels.
-
-    Raises:
-        TilerError: train or val is such a split, and that was not asked for.
+def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:
+    """Raises:
+    TilerError: the size of a tile is given beside the number of tiles.
     """
-    if chosen.unlabelled:
-        return []
-    found = unlabelled.findings(dataset)
-    for finding in found:
-        if finding.level == "error":
-            raise TilerError(
-                f"{dataset.file}: {finding.message}; --unlabelled takes them for background"
-            )
-    return found
+    if chosen.grid is not None and given.get("tile") is not None:
+        tile = "x".join(map(str, dict.fromkeys(by_axis(chosen.tile))))
+        raise TilerError(f"--tile {tile}: {chosen.idle()['tile']}; give one of the two")
+
+
+def _require_labels(dataset: Dataset, chosen: SplitOptions) -> None:
+    """Raises:
+    TilerError: --background would leave out tiles of images that have no labels at all.
+    """
+    if not dataset.labelled and chosen.background != "all":
+        why = "these images have no labels, so all tiles are background"
+        raise TilerError(f"--background {chosen.background}: {why}")
+
+
+def _require_known_splits(chosen: SplitOptions, splits: Sequence[str]) -> None:
+    """Raises:
+    TilerError: --background names a split that the dataset does not have.
+    """
+    _, by_split = background_shares(chosen.background)
+    for name in by_split:
+        if name not in splits:
+            hint = did_you_mean(name, splits)
+            there = f"the dataset has {', '.join(splits)}"
+            raise TilerError(f"--background {chosen.background}: no split {name!r}; {there}{hint}")
 
 
 def _require_jpeg_library(chosen: SplitOptions) -> None:

@@ -9,21 +9,38 @@ from pathlib import Path
 import msgspec
 
 from tiler.datasets import tasks
-from tiler.datasets.dataset import Dataset
+from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.formats import jsonl, manifest, plain_yaml, yolo
+from tiler.formats import coco_writing, jsonl, manifest, plain_yaml
+from tiler.formats.input_paths import relative
+from tiler.formats.tile_folders import TileFolders
+from tiler.geometry.grids import by_axis
 from tiler.options import RunOptions, SplitOptions
+from tiler.options.values import background_share
 from tiler.run.folders import Folder
-from tiler.run.output_folder import changed, content
+from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
 from tiler.splitting import report as reports
-from tiler.splitting.job import SplitJob
-from tiler.splitting.output import dataset_yaml_of, head_of, owned_in, require_whole
-from tiler.splitting.planning import Quota, quota
+from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
+from tiler.splitting.dividing import way_of
+from tiler.splitting.output import (
+    PATHS,
+    dataset_yaml_of,
+    head_of,
+    owned_in,
+    recorded,
+    require_whole,
+    without_paths,
+)
+from tiler.splitting.placing import placed
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.tiling.counts import labels
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import Quota, crowding, quota
+from tiler.tiling.roi import RoiFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,7 @@ class SplitRun:
     Attributes:
         chosen: the options as they were given; the task may be auto.
         target: the output folder.
+        roi: the regions of --roi.
         progress: called as sources are done.
     """
 
@@ -40,14 +58,16 @@ class SplitRun:
     chosen: SplitOptions
     run: RunOptions
     target: Path
+    roi: RoiFile | None
     progress: Callable[[Progress], None] | None
 
     def dry_run(self) -> SplitReport:
         """Cut everything and write nothing."""
         job, report = self._begin()
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
+        report.findings += _empty_splits(report, self.roi)
         return report
 
     def build(self, staging: Staging) -> SplitReport:
@@ -56,8 +76,11 @@ class SplitRun:
         if self.chosen.stretch != "none":
             job = replace(job, limits=mapping(job, self.dataset, self.run))
             report.stretch = job.limits or {}
-        head = jsonl.line(head_of(job.spec, self.dataset, self.chosen))
-        earlier = staging.begin(head.decode().strip() + f"\t{job.quotas}\t{job.limits}")
+        head = jsonl.line(head_of(job.spec, self.dataset, recorded(self.chosen, self.roi)))
+        decided = f"\t{job.quotas}\t{job.limits}"
+        if job.roi is not None:
+            decided += f"\t{job.roi.frame}"
+        earlier = staging.begin(head.decode().strip() + decided)
         job = replace(job, tree=staging.tree)
         folders = self._folders()
         with writing():
@@ -65,6 +88,7 @@ class SplitRun:
                 staging.tree.make(folder)
         suffixes = self._write_tiles(job, head, staging, earlier, report)
         report.findings += _mixed_bands(report, self.dataset)
+        report.findings += _empty_splits(report, self.roi)
         self._write_files(job, staging.tree, report)
         if staging.resumed:
             staging.keep_only(owned_in(staging.tree, suffixes), folders)
@@ -79,39 +103,62 @@ class SplitRun:
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
             only = "YOLO's labels do not mark regions to be ignored"
             raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        job = _job(dataset, decided)
-        if isinstance(chosen.background, float):
-            job = replace(job, quotas=self._quotas(job, chosen.background))
-        report = reports.new(task, reason, dataset.splits, dataset.names, dataset.findings)
+        if chosen.export and not dataset.labelled:
+            raise TilerError(f"--export {chosen.export}: these images have no labels")
+        job = SplitJob.of(dataset, decided)
+        noticed = _crowded(chosen)
+        if self.roi is not None:
+            roi, unknown = placed(self.roi, job, dataset.sources, self.run)
+            job = replace(job, roi=roi)
+            noticed += unknown
+        ratios = self._ratios()
+        if ratios:
+            job = replace(job, quotas=self._quotas(job, ratios))
+        findings = [*dataset.findings, *noticed]
+        report = reports.new(task, reason, dataset.splits, dataset.names, findings)
         report.root = str(dataset.root)
         report.out = str(self.target)
+        report.split_by = way_of(dataset, chosen)
         return job, report
 
-    def _quotas(self, job: SplitJob, ratio: float) -> dict[str, Quota]:
-        """Which background tiles each split takes: a first pass over labels and headers counts
-        them."""
-        splits = self.dataset.splits
-        background: dict[str, dict[str, int]] = {split: {} for split in splits}
-        labelled = dict.fromkeys(splits, 0)
+    def _ratios(self) -> dict[str, float]:
+        """The splits whose background is a ratio."""
+        ratios = {}
+        for split in self.dataset.splits:
+            share = background_share(self.chosen.background, split)
+            if isinstance(share, float):
+                ratios[split] = share
+        return ratios
+
+    def _quotas(self, job: SplitJob, ratios: dict[str, float]) -> dict[str, Quota]:
+        """Which background tiles each of these splits takes: a first pass over labels and headers
+        counts them."""
+        background: dict[str, dict[str, int]] = {split: {} for split in ratios}
+        labelled = dict.fromkeys(ratios, 0)
         run = replace(self.run, dry_run=True)
-        for outcome in outcomes(job, self.dataset.sources, run, {}, None):
+        sources = [source for source in self.dataset.sources if source.split in ratios]
+        for outcome in outcomes(job, sources, run, {}, None):
             split = outcome.entry.split
             background[split][outcome.entry.source] = outcome.counts.clean
             labelled[split] += outcome.counts.tiles - outcome.counts.background
         quotas = {}
-        for split in splits:
+        for split, ratio in ratios.items():
             wanted = round(ratio * labelled[split])
             quotas[split] = quota(job.options.seed, wanted, background[split])
         return quotas
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
-        folders = ["images"]
-        if self.dataset.labelled:
-            folders.append("labels")
+        result = []
+        folders = TileFolders.exported(self.chosen.export)
         for split in self.dataset.splits:
-            folders += manifest.tile_folders(split)
-        return list(dict.fromkeys(folders))
+            for folder in folders.of(split):
+                result += [folder.partition("/")[0], folder]
+        return list(dict.fromkeys(result))
+
+    def _coco_places(self) -> list[CocoPlace]:
+        """The files of --export."""
+        return places(self.chosen.export, self.dataset.splits)
 
     def _write_tiles(
         self,
@@ -123,12 +170,14 @@ class SplitRun:
     ) -> dict[tuple[str, str], str]:
         """Write tiles and manifest; of a resumed run, the suffix of each split's tiles."""
         suffixes: dict[tuple[str, str], str] = {}
-        names = reports.labels(self.dataset.names)
+        names = labels(self.dataset.names)
+        coco = self._coco_writer(job, staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
             for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):
                 entry = outcome.entry
                 report.add(outcome, names)
+                coco.add(outcome)
                 file.write(jsonl.line(entry))
                 if staging.resumed:
                     for tile in entry.tiles:
@@ -136,7 +185,13 @@ class SplitRun:
                 if not outcome.kept:
                     record = msgspec.json.encode(outcome)
                     staging.note(key(entry.split, entry.source), record)
+        report.exports = coco.finish()
         return suffixes
+
+    def _coco_writer(self, job: SplitJob, tree: Folder) -> CocoWriter:
+        """The files of --export, begun in a tree."""
+        head = coco_writing.head(self.dataset.names, job.categories, job.spec.points)
+        return CocoWriter.begun(tree, self._coco_places(), head)
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
@@ -146,13 +201,18 @@ class SplitRun:
             tree.write("report.json", report.encoded())
 
     def _dataset_yaml(self, job: SplitJob, report: SplitReport) -> bytes:
-        return dataset_yaml_of(job.spec, self.dataset, report.channels).encode()
+        return dataset_yaml_of(job.spec, self.dataset, job.folders, report.channels).encode()
 
     def _args_yaml(self, job: SplitJob) -> bytes:
         """Every option in effect, as it was given: a valid --config."""
         idle = job.options.idle()  # where the task is decided
         in_effect = self.chosen.in_effect().items()
-        return plain_yaml.dump({n: value for n, value in in_effect if n not in idle}).encode()
+        content = {n: value for n, value in in_effect if n not in idle and n not in PATHS}
+        if not self.chosen.export:
+            content.pop("export", None)
+        if self.chosen.roi is not None:
+            content |= relative({"roi": Path(self.chosen.roi)}, self.target)
+        return plain_yaml.dump(content).encode()
 
     def unchanged(self) -> SplitReport:
         """The report of a complete output, if the sources still are what it was made from.
@@ -164,10 +224,10 @@ class SplitRun:
         with Folder(target) as folder:
             head = manifest.read_head(target / manifest.NAME, folder.opened)
             task = head.task if self.dataset.labelled else "detect"
-            job = _job(self.dataset, replace(self.chosen, task=task))
+            job = SplitJob.of(self.dataset, replace(self.chosen, task=task))
             report = _report_of(folder)
             self._require_same_yaml(folder, job, report)
-            if content(folder, "args.yaml") != self._args_yaml(job):
+            if without_paths(content(folder, "args.yaml")) != without_paths(self._args_yaml(job)):
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
             self._require_same_sources(entries, job)
@@ -176,6 +236,7 @@ class SplitRun:
                 first = missing[0].path
                 raise changed(target, f"{len(missing)} files of tiles are missing ({first})")
             require_whole(folder, report.total.counts.bytes)
+            self._require_exports(folder, report)
         known = self.dataset.findings
         if report.findings[: len(known)] != known:
             raise changed(target, "the dataset has other findings than when it was made")
@@ -183,6 +244,17 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_exports(self, folder: Folder, report: SplitReport) -> None:
+        """Raises:
+        TilerError: a file of --export is missing, or has another size.
+        """
+        sizes = {}
+        for place in self._coco_places():
+            if place.path not in report.exports:
+                raise changed(self.target, f"its report.json does not name {place.path}")
+            sizes[place.path] = report.exports[place.path]
+        require_files(folder, sizes)
 
     def _require_same_yaml(self, folder: Folder, job: SplitJob, report: SplitReport) -> None:
         """Raises:
@@ -203,9 +275,7 @@ class SplitRun:
         for done, (source, fingerprint) in enumerate(zip(sources, prints, strict=True), 1):
             entry = next(entries, None)
             if entry is None or (entry.source, entry.split) != (source.key, source.split):
-                if entry is None or source.key < entry.source:
-                    raise changed(self.target, f"{source.key} was added since")
-                raise changed(self.target, f"{entry.source} was removed since")
+                raise changed(self.target, _other_source(entry, source))
             if entry.fingerprint != fingerprint:
                 raise changed(self.target, f"{source.key} or its labels changed since")
             tiles += len(entry.tiles)
@@ -216,16 +286,30 @@ class SplitRun:
             raise changed(self.target, f"{extra.source} was removed since")
 
 
-def _job(dataset: Dataset, options: SplitOptions) -> SplitJob:
-    """The job, with the task decided; nothing is written yet."""
-    kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-    spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
-    return SplitJob(
-        dataset.root,
-        spec,
-        options,
-        pages=dataset.pages,
-    )
+def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
+    """Why a source is not the one that the manifest has in its place."""
+    if entry is None or source.key < entry.source:
+        return f"{source.key} was added since"
+    if source.key == entry.source:
+        return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
+    return f"{entry.source} was removed since"
+
+
+def _crowded(chosen: SplitOptions) -> list[Finding]:
+    """That the overlap leaves nearly no stride, if it does."""
+    said = crowding(chosen)
+    if not said:
+        return []
+    overlap = "x".join(f"{share:g}" for share in dict.fromkeys(by_axis(chosen.overlap)))
+    return [Finding("", "W01", f"--overlap {overlap}: {said}")]
+
+
+def _empty_splits(report: SplitReport, roi: RoiFile | None) -> list[Finding]:
+    """The splits that have no tile because of --roi."""
+    if roi is None:
+        return []
+    empty = [name for name, split in report.splits.items() if not split.counts.tiles]
+    return [Finding("", "W06", f"no tile of {name} is in the regions of --roi") for name in empty]
 
 
 def _mixed_bands(report: SplitReport, dataset: Dataset) -> list[Finding]:

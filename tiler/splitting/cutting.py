@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BufferedReader
 
 import msgspec
@@ -12,25 +13,25 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import LabelFile, label_file, require_usable
+from tiler.datasets.labels import LabelFile, Labels, label_file
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats import manifest
-from tiler.formats.manifest import SourceTiles
+from tiler.formats.manifest import Geo, SourceTiles
 from tiler.formats.text_files import reason
-from tiler.geometry.grids import MIN_SIDE
-from tiler.images import geo, reading
+from tiler.images import geo, nodata
 from tiler.images.header import Header, probe
 from tiler.images.row_reader import Later
-from tiler.options import pixel_limit
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
-from tiler.splitting.counting import lost_objects, most_visible, object_counts, tile_counts
-from tiler.splitting.job import SplitJob
-from tiler.splitting.report import SplitOutcome
-from tiler.splitting.source_plan import SourcePlan, planned
+from tiler.splitting.coco_export import described
+from tiler.splitting.data_share import has_data
+from tiler.splitting.report import SplitOutcome, TileAnnotations
 from tiler.splitting.tile_files import Made, stamped, write
+from tiler.tiling.counting import Fates, lost_objects, object_counts, tile_counts
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan, planned, selected
+from tiler.tiling.sources import estimated_bytes, require_cuttable, usable_labels
 
 REPAIRED = ("L07", "L08", "L09", "L11")
 
@@ -55,7 +56,7 @@ def cut(
             labels = label_file(job.root, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
-                outcome = _kept(job, source, earlier, fingerprint)
+                outcome = _kept(job, source, earlier, fingerprint, labels)
                 if outcome is not None:
                     return outcome
             return _cut(job, source, file, labels, fingerprint, later)
@@ -82,10 +83,13 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
     except OSError as error:
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
-    return hashlib.sha256(image + labels.words() + place).hexdigest()[:32]
+    block = b"" if source.block is None else repr(source.block).encode()
+    return hashlib.sha256(image + labels.words() + place + block).hexdigest()[:32]
 
 
-def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> SplitOutcome | None:
+def _kept(
+    job: SplitJob, source: Source, earlier: bytes, fingerprint: str, labels_from: LabelFile
+) -> SplitOutcome | None:
     """The outcome of an earlier run, if it still holds."""
     outcome = msgspec.json.decode(earlier, type=SplitOutcome)
     if outcome.entry.fingerprint != fingerprint:
@@ -95,7 +99,21 @@ def _kept(job: SplitJob, source: Source, earlier: bytes, fingerprint: str) -> Sp
     if not _still_there(job, source, outcome):
         return None
     outcome.kept = True
+    if job.options.export:
+        outcome.annotations = _described_again(job, source, labels_from, outcome.entry)
     return outcome
+
+
+def _described_again(
+    job: SplitJob, source: Source, labels_from: LabelFile, entry: SourceTiles
+) -> TileAnnotations:
+    """What COCO files say of the tiles that an earlier run had written."""
+    size = entry.width, entry.height
+    labels = read_labels(source, labels_from, job.spec, *size)
+    plan = planned(replace(job, roi=None), source, labels, *size)
+    names = {tile.name for tile in entry.tiles}
+    written = np.array([tile.name in names for tile in plan.tiles])
+    return described(replace(plan, written=written), labels, job.categories)
 
 
 def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
@@ -106,7 +124,7 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = manifest.tile_paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = job.folders.paths(outcome.entry.split, tile.name, outcome.suffix)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -125,49 +143,65 @@ def _cut(
     later: Later,
 ) -> SplitOutcome:
     """Cut a source whose tiles are not there yet."""
-    header = probe(file)
-    _require_cuttable(job, source, header)
-    labels = read_labels(source, labels_from, job.spec, *header.size)
-    require_usable(labels, labels_from.key)
-    plan = planned(job, source, labels, *header.size)
+    header = nodata.declared(probe(file), job.options.nodata)
+    require_cuttable(job, source, header)
+    labels = usable_labels(job, source, labels_from, header)
+    plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
+    plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
         made = write(job, source, file, header, plan, labels, later)
-    findings = [*labels.findings, *_noticed(job, source, header, made)]
-    counts = tile_counts(plan, labels)
-    counts.unlabelled = int(labels_from.data is None)
-    counts.rows_refused = labels.refused
-    counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+    counts = tile_counts(plan)
+    findings: list[Finding] = []
+    if source.block is None or source.block.first:  # what is about the whole image counts once
+        findings = [*labels.findings, *_noticed(job, source, header, made)]
+        counts.unlabelled = int(labels_from.data is None)
+        counts.ignored_regions = len(labels.ignored)
+        counts.rows_refused = labels.refused
+        counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+    if job.roi is not None:
+        counts.outside = int((plan.own & ~plan.inside).sum())
+        if not plan.inside.any():
+            findings.append(Finding(source.key, "W05", "no region of --roi meets it"))
     counts.copied = made.copied
+    counts.flat = made.flat
     counts.bytes = _bytes(source, header, plan, made)
-    visible = most_visible(plan, labels.instances)
+    fates = Fates.of(plan, labels.instances, job.roi is not None)
     return SplitOutcome(
         _entry(source, header, plan, made, fingerprint),
         counts,
-        object_counts(plan, labels.instances, visible),
-        lost_objects(source, plan, labels.instances, visible),
+        object_counts(plan, labels.instances, fates),
+        lost_objects(source, plan, labels.instances, fates),
         findings,
         made.suffix,
         made.stamps,
         made.channels,
+        annotations=_annotations(job, plan, labels),
     )
 
 
-def _require_cuttable(job: SplitJob, source: Source, header: Header) -> None:
-    """Raises:
-    SourceRefused: the image is too large, or too small.
-    """
-    reading.choose(header, source.bytes, pixel_limit(job.options.max_pixels))
-    width, height = header.size
-    if min(width, height) < MIN_SIDE and job.options.edge != "pad":
-        why = f"the trainer drops images under {MIN_SIDE} px a side"
-        raise SourceRefused("I05", f"{width} x {height} px; {why}")
+def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotations | None:
+    """What COCO files say of the tiles, if there are to be any."""
+    if job.tree is None or not job.options.export:
+        return None
+    return described(plan, labels, job.categories)
+
+
+def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) -> Geo | None:
+    """The location of an image, if regions in map coordinates need it."""
+    if job.roi is None or not job.roi.on_map:
+        return None
+    located = geo.located(file, header, job.root / source.key)
+    return None if located is None else located.geo
 
 
 def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Iterator[Finding]:
     """Findings about the image."""
     if header.frames > 1 and job.pages < 2:
         yield Finding(source.key, "I11", "several pages or frames; the first one is cut")
+    unseen = nodata.problem(header, job.options.nodata)
+    if unseen is not None:
+        yield Finding(source.key, "I15", unseen)
     for code, message in made.notes:
         yield Finding(source.key, code, message)
 
@@ -186,10 +220,4 @@ def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
     """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
     files = 2 if source.split else 1  # image and labels, without a world file
     written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
-    if written:
-        return written
-    pixels = 0
-    for number in np.flatnonzero(plan.written).tolist():
-        width, height = plan.tiles[number].size
-        pixels += width * height
-    return round(source.bytes * pixels / (header.size[0] * header.size[1]))
+    return written or estimated_bytes(source, header, plan)

@@ -6,14 +6,19 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from tiler.datasets.dataset import Dataset, label_path
+from tiler.datasets.dataset import Dataset, label_path, without_split
 from tiler.errors import TilerError
+from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest
+from tiler.formats.tile_folders import TileFolders
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, occupied, require_same, resolved
+from tiler.splitting.coco_export import places
+from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
 WRITTEN = (".jpg", ".png", ".webp", ".tif", ".bmp")
@@ -52,7 +57,9 @@ def _stem(dataset: Dataset) -> str:
 
 
 def _tile_name(options: SplitOptions) -> str:
-    """640, or 1024x768."""
+    """640, 1024x768, or grid-3x4."""
+    if options.grid is not None:
+        return "grid-" + "x".join(map(str, options.grid))
     if isinstance(options.tile, int):
         return str(options.tile)
     return "x".join(map(str, options.tile))
@@ -65,8 +72,31 @@ def _with_labels(folders: Iterable[str | Path]) -> list[Path]:
     return [Path(os.path.realpath(folder)) for folder in (*images, *labels)]
 
 
-def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
+PATHS = ("roi",)  # options that are paths: args.yaml has them relative to its own folder
+
+
+def recorded(chosen: SplitOptions, roi: RoiFile | None) -> dict[str, Any]:
+    """The options that are set, as the manifest records them: of a file what is in it, not where
+    it is."""
+    options = {name: value for name, value in chosen.plain().items() if value is not None}
+    if not chosen.export:
+        del options["export"]
+    if roi is not None:
+        options["roi"] = f"{roi.name} {roi.digest}"
+    return options
+
+
+def without_paths(args: bytes) -> list[bytes]:
+    """The lines of an args.yaml but for paths: that an input was moved makes no difference."""
+    lines = args.splitlines()
+    return [line for line in lines if line.partition(b":")[0].decode("latin-1") not in PATHS]
+
+
+def stands(target: Path, options: dict[str, Any], overwrite: bool) -> bool:
     """Whether the complete output of such a run is there already; False if nothing is in the way.
+
+    Args:
+        options: those of the run, by `recorded`.
 
     Raises:
         TilerError: the folder holds something else; says what.
@@ -75,7 +105,8 @@ def stands(target: Path, chosen: SplitOptions, overwrite: bool) -> bool:
         return False
     with Folder(target) as folder:
         head = manifest.read_head(target / manifest.NAME, folder.opened)
-    require_same(target, head.tiler, head.options, chosen.plain())
+    unset: dict[str, Any] = dict.fromkeys(head.options)
+    require_same(target, head.tiler, head.options, unset | options)
     return True
 
 
@@ -91,9 +122,15 @@ def owned_in(
         suffixes: of each split's tiles, while an output is built. Without it, any suffix that
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
-    names: set[tuple[str, str]] = set()
+    names: dict[str, set[str]] = {}
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
-        names.update((entry.split, tile.name) for tile in entry.tiles)
+        names.setdefault(entry.split, set()).update(tile.name for tile in entry.tiles)
+    head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
+    files = {*FILES, *(place.path for place in places(head.export, names))}
+    images = {head.folders.of(split)[0]: split for split in names}
+    labels = {folder: split for split in names for folder in head.folders.of(split)[1:]}
+    if suffixes is None:
+        files.update(f"{labels_folder}.cache" for labels_folder in labels)
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -101,21 +138,15 @@ def owned_in(
         return (suffixes[split, stem], manifest.WORLD)
 
     def owned(path: str) -> bool:
-        if path in FILES:
+        if path in files:
             return True
-        *folders, name = path.split("/")
+        here, _, name = path.rpartition("/")
         stem, suffix = os.path.splitext(name)
-        if folders == ["labels"]:
-            return suffixes is None and suffix == ".cache"
-        if not 1 <= len(folders) <= 2:
+        if here in labels:
+            return suffix == ".txt" and stem in names[labels[here]]
+        if here not in images or stem not in names[images[here]]:
             return False
-        kind = folders[0]
-        split = "/".join(folders[1:])
-        if (split, stem) not in names:
-            return False
-        if kind == "labels":
-            return suffix == ".txt"
-        return kind == "images" and suffix in image_suffixes(split, stem)
+        return suffix in image_suffixes(images[here], stem)
 
     return owned
 
@@ -143,28 +174,47 @@ def require_whole(folder: Folder, total: int) -> None:
         raise changed(folder.path, why)
 
 
-def head_of(spec: Spec, dataset: Dataset, chosen: SplitOptions) -> manifest.ManifestHead:
-    """The first line of the manifest."""
+def head_of(spec: Spec, dataset: Dataset, options: dict[str, Any]) -> manifest.ManifestHead:
+    """The first line of the manifest. `options`: by `recorded`."""
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
-    names, options = list(dataset.names), chosen.plain()
+    names = list(dataset.names)
     task = spec.task if dataset.labelled else "auto"
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, task, names, options, shape, categories
     )
 
 
-def dataset_yaml_of(spec: Spec, dataset: Dataset, channels: int = 0) -> str:
+def dataset_yaml_of(spec: Spec, dataset: Dataset, folders: TileFolders, channels: int = 0) -> str:
     """The text of the output's dataset.yaml.
 
     Args:
+        folders: of the tiles.
         channels: bands of a tile, if the trainer must be told; the dataset's own number takes
             precedence.
     """
-    splits = {name: f"images/{name}" for name in dataset.splits}
-    for name in ("train", "val"):  # the trainer does not start without both
-        splits.setdefault(name, next(iter(splits.values())))
+    splits = {name: folders.of(name)[0] for name in dataset.splits}
+    for name, other in _stand_ins(dataset).items():
+        splits[name] = folders.of(other)[0]
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
     return dataset_yaml.dump(
         dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None
     )
+
+
+def _stand_ins(dataset: Dataset) -> dict[str, str]:
+    """The split that dataset.yaml names for a missing train or val, without which the trainer does
+    not start."""
+    first = dataset.splits[0]
+    return {name: first for name in ("train", "val") if name not in dataset.splits}
+
+
+def stood_in(dataset: Dataset) -> list[Finding]:
+    """A finding for each split that another one stands in for."""
+    if not dataset.labelled:
+        return []
+    findings = []
+    for name, other in _stand_ins(dataset).items():
+        remedy = "; --val 0.2 makes one" if name == "val" else ""
+        findings.append(without_split(dataset, name, f"dataset.yaml names {other} for it{remedy}"))
+    return findings

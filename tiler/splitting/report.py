@@ -7,91 +7,25 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tiler.evaluation import bins
 from tiler.findings import Finding
 from tiler.formats import report_json
 from tiler.formats.manifest import SourceTiles
+from tiler.tiling.counts import IN_GUARD_BAND, Lost, ObjectCounts, TileCounts, labels
 from tiler.version import __version__
 
-SMALL, MEDIUM = bins.SMALL**2, bins.MEDIUM**2  # px²
 
-
-class Sizes(msgspec.Struct):
-    """Numbers of objects by area: small under 32² px, large from 96² px."""
-
-    small: int = 0
-    medium: int = 0
-    large: int = 0
-
-    def add(self, other: Sizes) -> None:
-        self.small += other.small
-        self.medium += other.medium
-        self.large += other.large
-
-
-class ObjectCounts(msgspec.Struct):
-    """Objects of one class (or of all) in a split.
-
-    objects = whole + truncated + lost. `rows` are label rows in tiles; `before` counts the
-    objects by their area in the source, `after` the rows by theirs in the tile.
-    """
-
-    objects: int = 0
-    whole: int = 0
-    truncated: int = 0
-    lost: int = 0
-    rows: int = 0
-    before: Sizes = msgspec.field(default_factory=Sizes)
-    after: Sizes = msgspec.field(default_factory=Sizes)
-
-    def add(self, other: ObjectCounts) -> None:
-        for name in ("objects", "whole", "truncated", "lost", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.before.add(other.before)
-        self.after.add(other.after)
-
-
-class TileCounts(msgspec.Struct):
-    """Images and tiles of a split.
+class TileAnnotations(msgspec.Struct):
+    """What COCO files say of the tiles of a source.
 
     Attributes:
-        sources: images of the dataset, those that were rejected (`refused`) and those without a
-            label file (`unlabelled`) among them.
-        tiles: tiles that were written; `background` of them hold no object.
-        left_out: tiles that were not written, by --background or --truncated skip-tile.
-        clean: tiles, written or not, that show nothing of any object.
-        rows_refused, rows_repaired: label rows.
-        ignored_regions: regions that COCO marks as iscrowd or ignore.
-        bytes: of images and labels of tiles.
-        copied: tiles that have the source's JPEG coefficients.
+        sizes: width and height of each written tile, px.
+        tile: of each annotation, the place of its tile among these, in rising order.
+        text: each annotation as JSON, without its ids.
     """
 
-    sources: int = 0
-    refused: int = 0
-    unlabelled: int = 0
-    tiles: int = 0
-    background: int = 0
-    left_out: int = 0
-    clean: int = 0
-    rows_refused: int = 0
-    rows_repaired: int = 0
-    ignored_regions: int = 0
-    bytes: int = 0
-    copied: int = 0
-
-    def add(self, other: TileCounts) -> None:
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """An object that is in no tile, and why. `row` is its row in the source's labels, from 0."""
-
-    source: str
-    split: str
-    row: int
-    class_id: int
-    reason: str
+    sizes: list[tuple[int, int]]
+    tile: list[int]
+    text: list[bytes]
 
 
 class SplitOutcome(msgspec.Struct):
@@ -102,6 +36,7 @@ class SplitOutcome(msgspec.Struct):
             image, labels, and a world file if it has one.
         channels: the bands of a tile as the trainer takes them; 0 where no tile was written.
         kept: whether an earlier run had made it.
+        annotations: for --export; they are in no journal, but made again.
     """
 
     entry: SourceTiles
@@ -113,6 +48,7 @@ class SplitOutcome(msgspec.Struct):
     stamps: list[list[tuple[int, int]]] = []
     channels: int = 0
     kept: bool = False
+    annotations: TileAnnotations | None = None
 
     @classmethod
     def rejected(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
@@ -142,6 +78,8 @@ class SplitReport(msgspec.Struct):
             and 255.
         bands: the number of images that were cut, for each number of bands that the trainer takes
             (3 also for grey, and colour with alpha).
+        exports: the files of --export and their bytes, if there are any.
+        split_by: images or blocks, where --val or --test divided a split; else "".
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
     """
@@ -155,6 +93,8 @@ class SplitReport(msgspec.Struct):
     schema: int = 1
     stretch: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, int] = {}
+    exports: dict[str, int] = {}
+    split_by: str = ""
     root: str = ""
     out: str = ""
     unchanged: bool = False
@@ -188,30 +128,28 @@ class SplitReport(msgspec.Struct):
             return 0
         return int(next(iter(self.bands)))
 
+    @property
+    def lost_elsewhere(self) -> list[Lost]:
+        """The objects that are lost, but for those in guard bands."""
+        return [lost for lost in self.lost if lost.reason != IN_GUARD_BAND]
+
     def levels(self) -> Counter[str]:
         """How many errors, warnings and notes there are."""
         return report_json.levels(self.findings)
 
     def exit_code(self, strict: bool = False) -> int:
         """1 if something of the source is not in the output: an image or row that was rejected;
-        with `strict`, also an object in no tile."""
-        if strict and self.lost:
+        with `strict`, also an object in no tile, unless a guard band was asked for there."""
+        if strict and self.lost_elsewhere:
             return 1
         return int(self.levels()["error"] > 0)
 
     def encoded(self) -> bytes:
         """report.json."""
-        return report_json.encoded(self, self.findings, ("root", "out", "unchanged"))
-
-
-def labels(names: Sequence[str]) -> list[str]:
-    """The name of each class, with its id where two classes share the name.
-
-    >>> labels(["car", "bus", "car"])
-    ['car (0)', 'bus', 'car (2)']
-    """
-    count = Counter(names)
-    return [name if count[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
+        without = ["root", "out", "unchanged"]
+        if not self.exports:
+            without.append("exports")
+        return report_json.encoded(self, self.findings, without)
 
 
 def new(

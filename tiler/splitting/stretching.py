@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.image_files import opened
-from tiler.images import reading
+from tiler.images import nodata, reading
 from tiler.images.header import probe
 from tiler.images.reading import SourceImage
 from tiler.images.stretch import Histogram, limits
 from tiler.options import RunOptions, pixel_limit
 from tiler.run.rejecting import refusal
-from tiler.splitting.job import SplitJob
 from tiler.splitting.tile_files import kind_of
-from tiler.splitting.work import mapped
+from tiler.tiling.chunks import mapped
+from tiler.tiling.job import SplitJob
 
 Histograms = dict[str, Histogram]  # by kind of image
 WITH_ALPHA = ("LA;16", "RGBA;16")
@@ -27,7 +27,7 @@ def mapping(
 ) -> dict[str, list[tuple[float, float]]]:
     """For each kind of image deeper than 8 bits, the values of each band that become 0 and 255."""
     total: Histograms = {}
-    for histograms in mapped(job, count, dataset.sources, run):
+    for histograms in mapped(job, count, dataset.images, run):
         for kind, histogram in histograms.items():
             if kind in total:
                 total[kind].add(histogram)
@@ -53,7 +53,7 @@ def _histograms(job: SplitJob, source: Source) -> Histograms:
     """The values of an image, if it is deeper than 8 bits."""
     limit = pixel_limit(job.options.max_pixels)
     with opened(os.path.join(job.root, source.key)) as file:
-        header = probe(file)
+        header = nodata.declared(probe(file), job.options.nodata)
         if header.bits <= 8:
             return {}
         with reading.opened(file, header, limit, job.pages) as image:
@@ -61,11 +61,11 @@ def _histograms(job: SplitJob, source: Source) -> Histograms:
 
 
 def _counted(image: SourceImage) -> Histogram:
-    """The values of the bands but for alpha."""
+    """The values of the bands but for alpha, where there is data."""
     bands = image.bands - (image.mode in WITH_ALPHA)
     histogram = Histogram.of_kind(image.dtype, bands)
     for rows in image.bands_of_rows():
-        histogram.count(rows[..., :bands])
+        histogram.count(rows[..., :bands], image.nodata.has_data(rows))
     return histogram
 
 

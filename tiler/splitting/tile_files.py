@@ -9,27 +9,29 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.errors import Unfinished
-from tiler.formats import manifest, yolo
+from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
 from tiler.geometry.window import Window
-from tiler.images import beyond_pillow, geo, lossless, memory, pixels, reading, writing
+from tiler.images import beyond_pillow, geo, lossless, memory, nodata, pixels, reading, writing
 from tiler.images.encoding import Encoding, encoding
 from tiler.images.header import Header
+from tiler.images.nodata import NoData
+from tiler.images.pixels import Pixels
 from tiler.images.reading import Crop, SourceImage
 from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
-from tiler.splitting.job import SplitJob
-from tiler.splitting.source_plan import SourcePlan
-from tiler.splitting.tile_labels import masked_outlines
+from tiler.tiling.job import SplitJob
+from tiler.tiling.source_plan import SourcePlan
+from tiler.tiling.tile_labels import masked_outlines
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -50,6 +52,8 @@ class Made:
         stamps: of each tile, see `report.SplitOutcome`.
         notes: findings, as code and message.
         copied: number of tiles whose JPEG coefficients were copied.
+        flat: number of tiles without a label that are of one value, though none is declared to
+            stand for no data.
         channels: bands of a tile as the trainer takes them: 3, or another number; 0 where nothing
             was made.
         geo: where the source lies in the world.
@@ -59,6 +63,7 @@ class Made:
     stamps: list[Stamps] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     copied: int = 0
+    flat: int = 0
     channels: int = 0
     geo: Geo | None = None
 
@@ -88,6 +93,8 @@ def write(
         if located is not None:
             made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
+        if not stretched and image.mode in (how.mode, how.mode + "B"):  # of another byte order
+            tiles.nodata = image.nodata
         if _keeps_jpeg(job) and not stretched:
             made.copied = _copy(tiles, file)
         try:
@@ -97,6 +104,8 @@ def write(
         except Exception:  # some rows were good, but an image is cut whole or not at all
             tiles.remove()
             raise
+        if not image.nodata.colours:
+            made.flat = len(tiles.flat)
     return made
 
 
@@ -140,6 +149,9 @@ def _notes(image: SourceImage, how: Encoding, stretched: bool) -> list[tuple[str
     if image.by_rows and header.pillow_only and header.problem is None:
         why = "is not supported in an image of this size; its pixels are as stored"
         notes.append(("I12", f"{header.pillow_only} {why}"))
+    if header.nodata and header.colour == "palette" and image.by_rows:
+        why = "stands for an index; indices of an image of this size are read as colours"
+        notes.append(("I15", f"no-data value {header.nodata} {why}"))
     if image.dtype.itemsize > 1 and not stretched:
         bits = image.dtype.itemsize * 8
         text = f"{bits}-bit {KINDS[image.dtype.kind]} samples are kept"
@@ -204,6 +216,8 @@ class SourceTilesWriter:
 
     Attributes:
         mode: of the source's pixels.
+        nodata: which pixels have no data, where tiles keep the source's values.
+        flat: the tiles without a label that are of one value.
         copied: the stamps of the tiles that were made without decoding, by number.
     """
 
@@ -215,6 +229,8 @@ class SourceTilesWriter:
     how: Encoding
     mode: str
     located: geo.Located | None
+    nodata: NoData | None = None
+    flat: list[int] = field(default_factory=list)
     copied: dict[int, Stamps] = field(default_factory=dict)
 
     @property
@@ -231,19 +247,53 @@ class SourceTilesWriter:
 
     def make(self, t: int, crop: Crop, inner: Window) -> Stamps:
         """Cut a tile out and write it."""
-        planned = self.plan.tiles[t]
-        tile = pixels.fitted(crop(inner), self.mode, inner, planned.window, planned.size, self.how)
+        tile = self._fitted(t, crop(inner), inner)
+        if not self.plan.rows_of(t) and pixels.is_flat(tile):
+            self.flat.append(t)
         hidden, shown = self.masked(t)
         if hidden:
             if isinstance(tile, np.ndarray):
                 tile = tile.copy()  # it may be a part of its neighbours, too
-            pixels.paint_out(tile, self._in_tile(t, hidden), self._in_tile(t, shown), self.how.mode)
-        tags = []
-        if self.located is not None:
-            tags = self.located.tags(planned.window, self.zoom(t))
+            hidden, shown = self._in_tile(t, hidden), self._in_tile(t, shown)
+            pixels.paint_out(tile, hidden, shown, self.how.mode, self.blank)
+        tags = self._tags(t)
         return self._written(
             t, lambda path, opener: writing.save(tile, path, self.how, tags, opener)
         )
+
+    def _fitted(self, t: int, part: Pixels, inner: Window) -> Pixels:
+        """A tile's pixels, of its part inside the image."""
+        planned = self.plan.tiles[t]
+        window = planned.window
+        if self.nodata is None:
+            return pixels.fitted(part, self.mode, inner, window, planned.size, self.how)
+        size = (window.width, window.height)
+        tile = pixels.fitted(part, self.mode, inner, window, size, self.how, self.blank)
+        if size == planned.size:
+            return tile
+        return nodata.resampled_data(tile, self.how.mode, self.nodata, planned.size)
+
+    def _tags(self, t: int) -> list[geo.Tag]:
+        """The TIFF tags of a tile, sorted by number."""
+        tags = []
+        if self.located is not None:
+            tags = self.located.tags(self.plan.tiles[t].window, self.zoom(t))
+        if self.declared is not None:
+            tags += self.declared.tags
+        return tags
+
+    @property
+    def declared(self) -> NoData | None:
+        """Which pixels have no data, if tiles declare it: TIFFs that keep the source's values."""
+        return self.nodata if self.how.format == "TIFF" else None
+
+    @property
+    def blank(self) -> Any:
+        """The colour of what a tile shows beyond the image, and of what is painted out, where
+        tiles declare one that stands for no data; else None."""
+        if self.declared is None:
+            return None
+        return self.declared.blank
 
     def store(self, t: int, data: bytes) -> Stamps:
         """Write a tile that is encoded already."""
@@ -281,7 +331,8 @@ class SourceTilesWriter:
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, ...]:
-        return manifest.tile_paths(self.source.split, self.plan.tiles[t].name, self.how.suffix)
+        name = self.plan.tiles[t].name
+        return self.job.folders.paths(self.source.split, name, self.how.suffix)
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source, across and down."""
@@ -290,7 +341,8 @@ class SourceTilesWriter:
 
     def masked(self, t: int) -> tuple[list[list[Floats]], list[list[Floats]]]:
         """Outlines to paint out of a tile, and to leave, in source pixels."""
-        ignored = self.labels.ignored
+        ignored = self.labels.ignored.rings
+        assert ignored is not None
         if self.job.options.ignored == "skip":
             ignored = ignored.take(np.empty(0, np.int64))
         plan = self.plan

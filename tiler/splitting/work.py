@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 import msgspec
 
@@ -15,13 +14,9 @@ from tiler.options import RunOptions
 from tiler.run import workers
 from tiler.run.work_sharing import SharedThreads
 from tiler.splitting.cutting import cut, fingerprint_of
-from tiler.splitting.job import SplitJob
 from tiler.splitting.report import SplitOutcome
-
-Result = TypeVar("Result")
-
-MANY, TINY = 200, 100_000  # from 200 images of fewer bytes on, processes beat threads
-CHUNK_FILES, CHUNK_BYTES = 64, 2_000_000  # what a worker gets at once
+from tiler.tiling.chunks import backend, chunks, mapped
+from tiler.tiling.job import SplitJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +57,6 @@ def fingerprints(job: SplitJob, sources: Sequence[Source], run: RunOptions) -> I
     return mapped(job, _fingerprints, sources, run)
 
 
-def mapped(
-    job: SplitJob,
-    work: Callable[[SplitJob, Sequence[Source]], list[Result]],
-    sources: Sequence[Source],
-    run: RunOptions,
-) -> Iterator[Result]:
-    """What `work` returns for each source, in order."""
-    todo = list(chunks(sources))
-    count = workers.count(run.workers)
-    results = workers.stream(
-        partial(work, job), todo, count, backend(run, sources), lambda chunk: chunk[0].key
-    )
-    return chain.from_iterable(results)
-
-
 def key(split: str, source: str) -> str:
     """A source's name in the journal, on one line whatever the name of its file is."""
     return msgspec.json.encode([split, source]).decode()
@@ -101,28 +81,3 @@ def _describe(chunk: Sequence[tuple[Source, bytes | None]]) -> str:
     if len(chunk) == 1:
         return first.key
     return f"{first.key} (or one of the {len(chunk) - 1} after it)"
-
-
-def chunks(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Small images go to the workers together, so that handing them over costs little."""
-    chunk: list[Source] = []
-    size = 0
-    for source in sources:
-        if chunk and (len(chunk) >= CHUNK_FILES or size + source.bytes > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(source)
-        size += source.bytes
-    if chunk:
-        yield chunk
-
-
-def backend(run: RunOptions, sources: Sequence[Source]) -> str:
-    """Threads, since Pillow works outside the interpreter lock; processes for many tiny images,
-    where Python's own work counts."""
-    if run.backend != "auto":
-        return run.backend
-    total = sum(source.bytes for source in sources)
-    if len(sources) >= MANY and total < TINY * len(sources):
-        return "loky"
-    return "threading"

@@ -25,7 +25,8 @@ from tiler.evaluation.diagnosis import (
 from tiler.evaluation.seams import INSIDE
 from tiler.formats.text_files import open_regular
 from tiler.images import reading
-from tiler.scoring.report.drawing import BLUE, GREEN, GREY, RED, Canvas, Caption
+from tiler.images.drawing import BLUE, GREEN, GREY, RED, Canvas, Caption, Stroke
+from tiler.images.viewing import coloured
 
 if TYPE_CHECKING:
     from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
@@ -386,33 +387,8 @@ def _decoded(metrics: Metrics, image: int) -> Image.Image | None:
         return None
 
 
-def _coloured(part: Image.Image) -> Image.Image:
-    """In colours of 8 bits; what is grey, or deeper, is stretched between its extremes."""
-    if part.mode == "LAB":  # Pillow has no way to RGB
-        part = part.getchannel(0)
-    if part.mode not in ("L", "LA", "F") and not part.mode.startswith("I"):
-        return part.convert("RGB")
-    if part.mode == "LA":
-        part = part.getchannel(0)
-    values = _stretched(np.asarray(part).astype(np.float64))
-    grey = (values * 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _stretched(values: Floats) -> Floats:
-    """From 0 to 1 between their extremes, of which half a per cent is cut off."""
-    finite = values[np.isfinite(values)]
-    low = high = 0.0
-    if finite.size:
-        low, high = np.percentile(finite, (0.5, 99.5))
-    if low == high:
-        return np.full(values.shape, 0.5)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    return np.clip((values - low) / (high - low), 0, 1)
-
-
 def _crop(metrics: Metrics, errors: Diagnosis, image: Image.Image, spot: _Spot) -> Crop:
-    part = _resized(_coloured(image.crop(spot.view)), spot)
+    part = _resized(coloured(image.crop(spot.view)), spot)
     _draw(part, metrics, errors, spot)
     file = io.BytesIO()
     part.save(file, "JPEG", quality=85, subsampling="4:4:4")
@@ -433,8 +409,10 @@ def _resized(part: Image.Image, spot: _Spot) -> Image.Image:
 
 def _draw(part: Image.Image, metrics: Metrics, errors: Diagnosis, spot: _Spot) -> None:
     canvas = Canvas.on(part, spot.view[:2], spot.scale)
-    if metrics.layout is not None:
-        canvas.tiles(metrics.layout, spot.image)
+    layout = metrics.layout
+    if layout is not None:
+        tiles = slice(*layout.offsets[spot.image : spot.image + 2].tolist())
+        canvas.tiles(layout.rects[tiles], layout.interior[tiles])
     captions = _draw_labels(canvas, metrics, spot)
     captions += _draw_detections(canvas, metrics, errors, spot)
     if not np.isnan(spot.box).any():
@@ -453,7 +431,7 @@ def _draw_labels(canvas: Canvas, metrics: Metrics, spot: _Spot) -> list[Caption]
     captions = []
     for i in _in_view(instances, labels.image, spot):
         colour = GREY if labels.ignored[i] else GREEN
-        canvas.outline(instances, i, colour, width)
+        canvas.outline(instances, i, Stroke(colour, width))
         name = metrics.names[instances.class_id[i]]
         captions.append(Caption(instances.boxes[i], name, colour, below=True))
     return captions
@@ -473,7 +451,7 @@ def _draw_detections(
         if kind == LEFT_OUT and not all_shown:
             continue
         colour = _colour_of(kind)
-        canvas.outline(instances, i, colour, width)
+        canvas.outline(instances, i, Stroke(colour, width))
         name = metrics.names[instances.class_id[i]]
         text = f"{name} {instances.confidence[i]:.2f}"
         captions.append(Caption(instances.boxes[i], text, colour, below=False))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.errors import TilerError, printable
+from tiler.plotting import BLUE, COLOURS, INK, PAPER, QUIET, RED, saved, short, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,31 +20,7 @@ if TYPE_CHECKING:
     from tiler.scoring.metrics import Metrics
     from tiler.types import Floats, Ints
 
-INK, QUIET, PAPER = "#222222", "#6b6b6b", "#b8bec4"
-BLUE, RED = "#0072b2", "#d55e00"
-# Okabe and Ito: told apart by the colour-blind too
-COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE: Any = {  # of matplotlib's settings
-    "axes.edgecolor": PAPER,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own
-    "font.size": 10.0,
-    "grid.color": "#e6e8ea",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "tiler",  # ids of the same figure are the same each time
-    "text.parse_math": False,  # names of classes are no formulas
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-}
 SIZE = (6.0, 3.9)  # inches
-DPI = 160
 NAMED = 2  # classes at either end that a crowded figure names
 CONFUSED = 20  # classes that a matrix shows at most
 
@@ -61,7 +33,7 @@ def figures(metrics: Metrics) -> dict[str, bytes]:
     """
     files = {}
     for name, figure in _drawn(metrics):
-        files[f"{name}.png"] = _saved(figure, "png", {"Software": None})
+        files[f"{name}.png"] = saved(figure, "png", {"Software": None})
     return files
 
 
@@ -75,7 +47,7 @@ def svg(metrics: Metrics) -> dict[str, str]:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     elements = {}
     for name, figure in _drawn(metrics):
-        elements[name] = _inline(name, _saved(figure, "svg", nothing).decode())
+        elements[name] = _inline(name, saved(figure, "svg", nothing).decode())
     return elements
 
 
@@ -103,7 +75,7 @@ def confused(matrix: Ints, most: int = CONFUSED) -> list[int]:
 
 def _drawn(metrics: Metrics) -> Iterator[tuple[str, Figure]]:
     """Each figure, while matplotlib has the settings it needs, whatever the user's own are."""
-    with _styled() as new:
+    with styled() as new:
         for name, curves in _curves_of(metrics).items():
             figure = new(SIZE)
             _plot_curves(figure.add_subplot(), curves)
@@ -322,38 +294,7 @@ def _set_ticks(axes: Axes, names: Sequence[str], label: str) -> None:
     axes.grid(False, axis="x")
 
 
-# --- matplotlib, without its global state
-
-
-@contextmanager
-def _styled() -> Iterator[Callable[[tuple[float, float]], Figure]]:
-    """Makes figures of a width and height in inches, by the settings of `STYLE`."""
-    backend = os.environ.pop("MPLBACKEND", None)  # may name one that is not there; none is needed
-    try:
-        import matplotlib
-        from matplotlib import style
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise TilerError("plots need matplotlib: pip install 'tilestitch[plot]'") from None
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-
-    def new(size: tuple[float, float]) -> Figure:
-        figure = Figure(figsize=size)
-        FigureCanvasAgg(figure)
-        return figure
-
-    with warnings.catch_warnings(), style.context("default"), matplotlib.rc_context(STYLE):
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names may be in any script
-        yield new
-
-
-def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
-    return file.getvalue()
+# --- in a page
 
 
 def _inline(name: str, text: str) -> str:
@@ -367,11 +308,3 @@ def _inline(name: str, text: str) -> str:
     element = re.sub(r"<[^>]*>", with_own_ids, element)
     element = element.replace("<svg ", '<svg role="img" style="stroke-linejoin: round" ', 1)
     return element.strip()
-
-
-def short(name: str) -> str:
-    """A name on one line of a figure."""
-    shown = printable(name)
-    if len(shown) > 20:
-        return shown[:19] + "…"
-    return shown

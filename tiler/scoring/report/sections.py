@@ -10,6 +10,7 @@ import numpy as np
 
 from tiler.evaluation.confusion import CONF, IOU
 from tiler.evaluation.seams import INSIDE, SEAM
+from tiler.plotting import short
 from tiler.scoring.metrics import finite
 from tiler.scoring.report import plots
 from tiler.scoring.report.content import COUNTED, Content
@@ -372,7 +373,7 @@ def confusion(content: Content) -> str:
         return paragraph("n/a: Ultralytics' protocol was not asked for")
     shown = plots.confused(matrix)
     names = [*content.metrics.names, "background"]
-    shown_names = [plots.short(names[k]) for k in shown]
+    shown_names = [short(names[k]) for k in shown]
     counts = matrix[np.ix_(shown, shown)].tolist()
     shares = plots.shares(matrix)[np.ix_(shown, shown)].tolist()
     rows: list[list[Any]] = []

@@ -10,10 +10,11 @@ import numpy as np
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
-from tiler.formats.manifest import TileEntry
-from tiler.splitting.job import SplitJob
-from tiler.splitting.planning import PlannedTile, planned_tiles
-from tiler.splitting.tile_labels import LabelRows, Views, label_rows, views
+from tiler.formats.manifest import Geo, TileEntry
+from tiler.options.values import background_share
+from tiler.tiling.job import SplitJob
+from tiler.tiling.planning import PlannedTile, planned_tiles
+from tiler.tiling.tile_labels import LabelRows, Views, label_rows, views
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
@@ -27,7 +28,12 @@ class SourcePlan:
         tiles: all T tiles; `windows` `(T, 4)` and `scales` `(T,)` are theirs.
         views: what the tiles show.
         rows: the label rows.
+        inside: `(T,)` True for the tiles that meet a region of --roi; without it, for all.
         written: `(T,)` True for the tiles that are written.
+        has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
+        own: `(T,)` True for the tiles of the source's split: all, unless it has a block only.
+        guard: `(T,)` True for the tiles that no split has, and that count for this one.
+        home: `(N,)` True for the objects that count for the split.
     """
 
     tiles: list[PlannedTile]
@@ -35,7 +41,12 @@ class SourcePlan:
     scales: Floats
     views: Views
     rows: LabelRows
+    inside: Bools
     written: Bools
+    has_data: Bools
+    own: Bools
+    guard: Bools
+    home: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -55,8 +66,16 @@ class SourcePlan:
 
     @property
     def clean(self) -> Bools:
-        """`(T,)` True for tiles that show nothing of any object."""
-        return np.asarray(np.bincount(self.views.tile, minlength=len(self.tiles)) == 0)
+        """`(T,)` True for tiles with data in the regions of --roi that show nothing of any
+        object."""
+        shown = np.bincount(self.views.tile, minlength=len(self.tiles))
+        return np.asarray(self.inside & self.has_data & (shown == 0))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tiles that are written."""
+        sizes = np.array([tile.size for tile in self.tiles])
+        return int(sizes[self.written].prod(axis=1).sum())
 
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""
@@ -78,23 +97,63 @@ class SourcePlan:
         )
 
 
-def planned(job: SplitJob, source: Source, labels: Labels, width: int, height: int) -> SourcePlan:
-    """The tiles of an image of `width` x `height` px, and their label rows."""
+def planned(
+    job: SplitJob,
+    source: Source,
+    labels: Labels,
+    width: int,
+    height: int,
+    place: Geo | None = None,
+) -> SourcePlan:
+    """All tiles of an image of `width` x `height` px, and their label rows. Those that meet no
+    region of --roi are not written; the others still may be.
+
+    Args:
+        place: the location of the image, for a --roi in map coordinates.
+
+    Raises:
+        SourceRefused: --grid or --roi is not possible in this image.
+    """
     options = job.options
     tiles = planned_tiles(source.stem, width, height, options)
     windows = np.array([tile.window.bounds for tile in tiles])
     scales = np.array([tile.size[0] / tile.window.width for tile in tiles])
     shown = views(labels.instances, windows, scales, options)
     rows = label_rows(shown, windows, scales, options, job.spec)
-    plan = SourcePlan(tiles, windows, scales, shown, rows, np.ones(len(tiles), bool))
+    every = np.ones(len(tiles), bool)
+    inside = every
+    if job.roi is not None:
+        in_image = np.minimum(windows, [width, height, width, height])
+        inside = job.roi.meets(source.key, in_image, place)
+    own, guard, home = _territory(source, windows, labels.instances.boxes)
+    written = inside & own
+    return SourcePlan(tiles, windows, scales, shown, rows, inside, written, every, own, guard, home)
+
+
+def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:
+    """The plan with the tiles that --roi, --min-data, --background and --truncated skip-tile leave.
+
+    Args:
+        has_data: `(T,)` False for tiles without a label that have too little data.
+    """
+    plan = replace(plan, has_data=has_data)
     return replace(plan, written=_written(job, source, plan))
 
 
+def _territory(source: Source, windows: Floats, boxes: Floats) -> tuple[Bools, Bools, Bools]:
+    """`own` and `guard` of windows, and `home` of the boxes of objects: see `SourcePlan`."""
+    block = source.block
+    if block is None:
+        return np.ones(len(windows), bool), np.zeros(len(windows), bool), np.ones(len(boxes), bool)
+    own = block.holds(windows)
+    return own, block.is_home(windows) & ~own, block.is_home(boxes)
+
+
 def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
-    """`(T,)` True for the tiles that --background and --truncated skip-tile leave."""
-    written = plan.written
-    if job.options.background != "all":
-        written = plan.labelled | _background(job, source, plan)
+    """`(T,)` True for the tiles that are to be written."""
+    written = plan.inside & plan.own & plan.has_data
+    if background_share(job.options.background, source.split) != "all":
+        written = written & (plan.labelled | _background(job, source, plan))
     if job.options.truncated == "skip-tile":
         skipped = np.zeros(len(plan.tiles), bool)
         skipped[plan.views.tile[plan.views.below]] = True
@@ -105,8 +164,8 @@ def _written(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
 def _background(job: SplitJob, source: Source, plan: SourcePlan) -> Bools:
     """`(T,)` True for the clean tiles that the quota of the split takes."""
     result = np.zeros(len(plan.tiles), bool)
-    if job.quotas:
-        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean)]
+    if job.quotas and source.split in job.quotas:
+        clean = [plan.tiles[t].name for t in np.flatnonzero(plan.clean & plan.own)]
         taken = job.quotas[source.split].take(source.key, clean)
         result[:] = [tile.name in taken for tile in plan.tiles]
     return result

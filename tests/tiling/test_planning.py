@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.strategies import quick
 from tiler.geometry.grids import grid
 from tiler.options import SplitOptions
-from tiler.splitting.planning import draw, planned_tiles, quota
+from tiler.tiling.planning import draw, planned_tiles, quota
 
 NAME = re.compile(r"stem(?:__s(?P<percent>\d+))?__(?P<x>\d+)_(?P<y>\d+)_(?P<w>\d+)_(?P<h>\d+)")
 SCALES = [0.1, 0.25, 0.29, 0.33, 0.5, 0.6, 0.75, 1, 1.5, 2]

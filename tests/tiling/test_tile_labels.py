@@ -11,9 +11,9 @@ from tiler.formats import trainer_rules, yolo
 from tiler.geometry.instances import Instances, empty
 from tiler.geometry.polygons import Rings
 from tiler.options import SplitOptions
-from tiler.splitting import tile_labels as views_module
-from tiler.splitting.planning import planned_tiles
-from tiler.splitting.tile_labels import LabelRows, views
+from tiler.tiling import tile_labels as views_module
+from tiler.tiling.planning import planned_tiles
+from tiler.tiling.tile_labels import LabelRows, views
 from tiler.types import TASKS
 
 CLASSES = 3
@@ -27,7 +27,7 @@ def label_rows(*arguments):
 
 
 def masked_outlines(found, tile, bounds, ignored):
-    none = LabelRows(np.empty(0, int), [], np.empty(0), np.zeros(len(found.tile), bool))
+    none = LabelRows(np.empty(0, int), [], np.empty(0), np.zeros(len(found.tile), bool), empty())
     return views_module.masked_outlines(found, none, tile, bounds, ignored)
 
 

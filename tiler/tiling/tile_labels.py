@@ -70,7 +70,7 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
         windows: `(T, 4)` float64 xyxy in source pixels.
         scales: `(T,)` tile pixels for a source pixel.
     """
-    tile, objects, seen = _in_view(instances, windows, options.obb)
+    tile, objects, seen = in_view(instances, windows, options.obb)
     sides = (seen.boxes[:, 2:] - seen.boxes[:, :2]) * scales[tile, None]
     large = np.asarray((sides >= options.min_size * ROUNDED).all(axis=1))
     best = largest_share(instances.boxes[objects], windows[tile])
@@ -86,8 +86,11 @@ def views(instances: Instances, windows: Floats, scales: Floats, options: SplitO
     return Views(tile, objects, seen, kept, below, hidden, large, hides)
 
 
-def _in_view(instances: Instances, windows: Floats, obb: str) -> tuple[Ints, Ints, Instances]:
-    """Tile and object of each pair that overlaps, and what the tile shows of the object."""
+def in_view(
+    instances: Instances, windows: Floats, obb: str = "aligned"
+) -> tuple[Ints, Ints, Instances]:
+    """Tile and object of each pair that overlaps, by tile, then by object, and what the tile shows
+    of the object."""
     objects, tile = box.pairs(instances.boxes, windows)
     order = np.lexsort((objects, tile))
     objects = objects[order]
@@ -172,12 +175,14 @@ class LabelRows:
         values: the numbers of each row, class first.
         area: `(R,)` px² of the source that each row covers.
         partial: `(P,)` True for views that are kept, but of which a part got no row.
+        shown: R instances, what each row says before it is rounded, in source pixels.
     """
 
     view: Ints
     values: list[Floats]
     area: Floats
     partial: Bools
+    shown: Instances
 
 
 def label_rows(
@@ -205,7 +210,8 @@ def label_rows(
     accepted = trainer_rules.accepted(rows, spec.task, spec.classes, spec.out_shape)
     partial[view[~accepted]] = True
     good = np.flatnonzero(accepted & _distinct(rows, tile, accepted))
-    return LabelRows(view[good], [rows[i] for i in good], area[good], partial)
+    values = [rows[i] for i in good]
+    return LabelRows(view[good], values, area[good], partial, seen.take(good))
 
 
 def _row_values(seen: Instances, windows: Floats) -> list[Floats]:

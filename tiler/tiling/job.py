@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
+from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
-from tiler.splitting.planning import Quota
+from tiler.tiling.planning import Quota
+from tiler.tiling.roi import Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,10 @@ class SplitJob:
         quotas: for each split, which background tiles are taken, where --background is a ratio.
         limits: with --stretch, for each kind of image deeper than 8 bits the values of each band
             that become 0 and 255.
+        categories: the category id of each class in COCO files.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
+        roi: the regions that tiles are wanted of; None for all of each image.
     """
 
     root: Path
@@ -33,3 +39,18 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    categories: tuple[int, ...] = ()
+    roi: Roi | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, options: SplitOptions) -> Self:
+        """A job of which nothing is written yet. The task of the options is decided."""
+        kpt_shape = dataset.kpt_shape if options.task == "pose" else None
+        spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+        categories = dataset.categories or tuple(range(1, len(dataset.names) + 1))
+        return cls(dataset.root, spec, options, pages=dataset.pages, categories=categories)
+
+    @property
+    def folders(self) -> TileFolders:
+        """Where tiles are in the output."""
+        return TileFolders.exported(self.options.export)

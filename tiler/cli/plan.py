@@ -1,0 +1,159 @@
+"""`tiler plan`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiler.cli.parameters import CocoImages, Data, JsonReport, Quiet, Verbose, with_options
+from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
+from tiler.options import PlanOptions
+
+if TYPE_CHECKING:
+    from tiler.advising import PlanReport
+    from tiler.advising.report import ObjectSizes, PlannedSetting
+
+LISTED = 10  # classes printed; all of them are in the JSON
+LONGEST_NAME = 24  # characters of a class
+
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw the comparison into a new PNG file; needs the extra 'plot'.",
+        show_default=False,
+    ),
+]
+
+
+@with_options(PlanOptions)
+def command(
+    data: Data,
+    images: CocoImages = None,
+    plot: Plot = None,
+    json: JsonReport = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    **options: Any,
+) -> None:
+    """Find which tile and overlap suit a dataset: compare several by its labels, and recommend one.
+
+    Nothing is cut; images are not decoded.
+    """
+    from tiler.advising import plan
+
+    with progress("counted", quiet or json) as show:
+        report = plan(data, images=images, plot=plot, progress=show, **options)
+    if json:
+        emit(report.encoded().decode())
+    elif quiet:
+        tell(report.command or report.reason)
+    else:
+        _summary(report)
+    findings(report.findings, report.root, verbose, quiet)
+    raise typer.Exit(report.exit_code())
+
+
+def _summary(report: PlanReport) -> None:
+    images = report.images
+    counted = f"{images.counted} images"
+    if images.rejected:
+        counted += f" ({images.rejected} rejected)"
+    where = shown_path("", report.root)
+    tell(f"{report.task} dataset ({report.task_reason}) in {where}: {counted}")
+    tell("")
+    tell(table(SIZES_HEAD, _size_rows(report)))
+    tell("")
+    _guaranteed_overlap(report)
+    tell(table(_head(report), _setting_rows(report)))
+    if not all(setting.suits for setting in report.settings):
+        tell(f"✗: below --keep {report.keep:g} or --min-px {report.min_px:g}")
+    tell("")
+    tell(report.reason)
+    for remark in report.remarks:
+        tell(f"- {remark}")
+    if report.command is not None:
+        tell("")
+        tell(report.command)
+
+
+SIZES_HEAD = ("objects, px", "number", "small", "side 10 %", "50 %", "90 %", "longest 99 %")
+
+
+def _size_rows(report: PlanReport) -> Iterator[list[Any]]:
+    """A row for each class (of many, the most frequent), and one for all if there are several."""
+    classes = sorted(report.classes.items(), key=lambda item: -item[1].objects)
+    for name, sizes in classes[:LISTED]:
+        yield _size_row(name, sizes)
+    if len(classes) != 1:
+        yield _size_row("all", report.sizes)
+
+
+def _size_row(name: str, sizes: ObjectSizes) -> list[Any]:
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME - 1] + "…"
+    side = sizes.side
+    lengths = (side.p10, side.p50, side.p90, sizes.longest.p99)
+    return [name, sizes.objects, sizes.small, *(f"{length:.1f}" for length in lengths)]
+
+
+def _guaranteed_overlap(report: PlanReport) -> None:
+    if not report.small:
+        return
+    tell(
+        f"{report.keep:g} % of the {report.small} small objects ({report.small_rule}) are at most "
+        f"{report.guaranteed_overlap} px long:"
+    )
+    tell("with this overlap they are whole in a tile wherever they lie.")
+    tell("")
+
+
+def _head(report: PlanReport) -> tuple[str, ...]:
+    return (
+        *("tile", "overlap", "tiles", "background", "Mpx", "MB"),
+        *("whole", "small whole", f"small px at {report.imgsz}", ""),
+    )
+
+
+def _setting_rows(report: PlanReport) -> Iterator[list[Any]]:
+    for place, setting in enumerate(report.settings):
+        yield _setting_row(report, setting, place == report.recommended)
+
+
+def _setting_row(report: PlanReport, setting: PlannedSetting, recommended: bool) -> list[Any]:
+    scale = report.images.scale
+    mark = "~" if scale > 1 else ""
+    px = setting.small_px
+    return [
+        "none" if setting.tile is None else setting.tile,
+        _overlap(setting),
+        f"{mark}{round(setting.tiles * scale)}",
+        _percent(setting.background, setting.tiles),
+        f"{mark}{setting.pixels * scale / 1e6:.1f}",
+        f"{mark}{setting.bytes * scale / 1e6:.1f}",
+        _percent(setting.whole, setting.objects),
+        _percent(setting.small_whole, report.small) + ("" if setting.keeps else " ✗"),
+        f"{px.p50:.1f}" + ("" if setting.large_enough else " ✗"),
+        "recommended" if recommended else "",
+    ]
+
+
+def _overlap(setting: PlannedSetting) -> str:
+    """Pixels, and the fraction if it is one."""
+    if setting.tile is None:
+        return ""
+    if 0 < setting.overlap < 1:
+        return f"{setting.overlap:g} = {setting.overlap_px}"
+    return str(setting.overlap_px)
+
+
+def _percent(part: int, whole: int) -> str:
+    """A share; rounded down, so that what misses a limit does not seem to reach it."""
+    if not whole:
+        return "-"
+    return f"{math.floor(1000 * part / whole) / 10:.1f} %"
