@@ -209,9 +209,14 @@ def test_the_export_of_label_studio(run):
 
 
 def test_pascal_voc(run):
-    for ran in run("c36_voc_xml"):
+    folder, into_the_same = run("c36_voc_xml")
+    file = doors.split("Annotations/a.xml", "file")
+    for ran in (folder, file):
         assert (ran.code, ran.said) == (0, "")
         assert list(ran.objects.values()) == [[("car", 50.0, 60.0, 90.0, 99.0)]]
+    # another DATA does not end in the output of the first
+    assert into_the_same.code == 2
+    assert "use --overwrite, or another --out" in into_the_same.said
 
 
 def test_labelme(run):
