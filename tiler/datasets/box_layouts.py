@@ -1,4 +1,4 @@
-"""Whether the boxes of a COCO dataset are what COCO says: x, y, width and height in pixels."""
+"""Whether boxes are in pixels, and those of COCO x, y, width and height."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ MANY = 0.2  # of all boxes
 NEARLY_ALL = 0.99
 
 
-def require_pixels(dataset: Dataset) -> None:
-    """Check that boxes are not corners, or parts of the image's sides.
+def require_pixels(dataset: Dataset, corners: bool = True) -> None:
+    """Check that boxes are not parts of the image's sides, nor two corners in COCO.
+
+    Args:
+        corners: whether they could be corners; else the user says what they are.
 
     Raises:
         TilerError: they look like it; says what they seem to be.
@@ -34,11 +37,20 @@ def require_pixels(dataset: Dataset) -> None:
     table = np.array(rows)
     boxes = table[:, :4]
     sizes = table[:, 4:]
-    if (boxes <= 1).all() and (boxes >= 0).all():
+    in_pixels = dataset.kind != "GIS"  # where map coordinates were turned into pixels
+    if in_pixels and (boxes <= 1).all() and (boxes >= 0).all():
         raise TilerError(
-            f"{dataset.file}: no number of any bbox is above 1: they seem to be parts of the "
-            "image's sides; COCO's are pixels"
+            f"{dataset.file}: no number of any box is above 1: they seem to be parts of the "
+            f"image's sides; those of {dataset.kind} are pixels"
         )
+    if corners and dataset.kind == "COCO":
+        _require_no_corners(dataset, boxes, sizes)
+
+
+def _require_no_corners(dataset: Dataset, boxes: Floats, sizes: Floats) -> None:
+    """Raises:
+    TilerError: `(N, 4)` boxes reach out of their images of `(N, 2)` px, and fit as corners.
+    """
     reaching = (boxes[:, :2] + boxes[:, 2:] > sizes * (1 + FAR) + 1).any(axis=1)
     corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1)
     if reaching.mean() >= MANY and corners.all(axis=1).mean() >= NEARLY_ALL:

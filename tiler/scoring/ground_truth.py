@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 
+UPRIGHT_SLACK = 1.0  # px that a box may reach past the image it is for
 ALL = "all"  # in place of a split: the images of all of them
 PREDICTED = "predicted"  # of those that there are predictions for
 AREAS = {"segment": "the outlines' area", "obb": "the rectangles' area"}  # else the box's
@@ -138,6 +139,8 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
     mask_sets.require_rows(dataset)
+    if not dataset.labelled:
+        raise TilerError(f"{dataset.file}: images without labels, which nothing can be scored by")
     decided, _ = tasks.decide(dataset, "auto")
     return GroundTruthFiles(
         file=dataset.file,
@@ -211,7 +214,8 @@ def read(
         TilerError: the size of an image is not known.
     """
     if ground.coco is not None:
-        return _of_coco(ground.coco, task, ground.file)
+        upright = _upright_sizes(ground.coco, sizes(), ground.file)
+        return _of_coco(ground.coco, task, ground.file, upright)
     assert ground.dataset is not None
     return _of_yolo(ground, ground.dataset, split, task, sizes)
 
@@ -219,13 +223,41 @@ def read(
 # --- of a COCO file
 
 
-def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
-    sizes = [(width, height) for _, _, width, height in content.images]
-    size_array = np.array(sizes, np.float64).reshape(-1, 2)
+def _upright_sizes(content: CocoTruth, known: Mapping[str, Size], file: Path) -> Floats:
+    """`(I, 2)` width and height in px of the images that detections were made on: as declared,
+    but turned where EXIF turned the image that was cut.
+
+    Args:
+        known: sizes of the images that were cut, by their names.
+
+    Raises:
+        TilerError: labels reach out of an image whose sides are declared the other way round.
+    """
+    declared = np.array([entry[2:] for entry in content.images], np.float64).reshape(-1, 2)
+    cut = declared.copy()
+    for number, (_, name, *_) in enumerate(content.images):
+        if name in known:
+            cut[number] = known[name]
+    swapped = (cut == declared[:, ::-1]).all(axis=1) & (cut != declared).any(axis=1)
+    upright = np.where(swapped[:, None], cut, declared)
+    limits = upright[content.image] + UPRIGHT_SLACK
+    beyond = (content.instances.boxes[:, 2:] > limits).any(axis=1)
+    wrong = np.flatnonzero(beyond & swapped[content.image])
+    if len(wrong):
+        name = content.images[content.image[wrong[0]]][1]
+        raise TilerError(
+            f"{file}: {name}: its annotations are for the stored image, the detections for the "
+            f"one that EXIF turns upright; as --data, the folder {file.parent} is read with its "
+            "images, and the annotations are turned"
+        )
+    return upright
+
+
+def _of_coco(content: CocoTruth, task: Task, file: Path, sizes: Floats) -> LabelledImages:
     masks = None
     findings: list[Finding] = []
     if task == "segment":
-        masks, findings = _coco_masks(content, size_array, file)
+        masks, findings = _coco_masks(content, sizes, file)
     ignored = content.crowd
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
@@ -245,7 +277,7 @@ def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
     if task in ("segment", "pose"):
         boxes = _coco_boxes(content)
     area = "the annotations' area"
-    return LabelledImages(_coco_keys(content), size_array, truth, findings, area, boxes)
+    return LabelledImages(_coco_keys(content), sizes, truth, findings, area, boxes)
 
 
 def _coco_masks(content: CocoTruth, sizes: Floats, file: Path) -> tuple[Masks, list[Finding]]:
