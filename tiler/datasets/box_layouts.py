@@ -1,4 +1,4 @@
-"""Whether boxes are in pixels, and those of COCO x, y, width and height."""
+"""The boxes of a dataset, held against the sizes of its images."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import numpy as np
 
 from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.image_files import image_size
-from tiler.errors import SourceRefused, TilerError
-from tiler.formats import coco_values
+from tiler.errors import SourceRefused
+from tiler.formats import box_layouts, coco_values
 from tiler.formats.coco_values import InvalidAnnotation
 
 if TYPE_CHECKING:
     from tiler.types import Floats
-
-FAR = 0.02  # of a side: boxes that reach farther out of their image are not rounded ones
-MANY = 0.2  # of all boxes
-NEARLY_ALL = 0.99
 
 
 def require_pixels(dataset: Dataset, corners: bool = True) -> None:
@@ -37,28 +33,10 @@ def require_pixels(dataset: Dataset, corners: bool = True) -> None:
     table = np.array(rows)
     boxes = table[:, :4]
     sizes = table[:, 4:]
-    in_pixels = dataset.kind != "GIS"  # where map coordinates were turned into pixels
-    if in_pixels and (boxes <= 1).all() and (boxes >= 0).all():
-        raise TilerError(
-            f"{dataset.file}: no number of any box is above 1: they seem to be parts of the "
-            f"image's sides; those of {dataset.kind} are pixels"
-        )
+    if dataset.kind != "GIS":  # where map coordinates were turned into pixels
+        box_layouts.require_pixels(dataset.file, dataset.kind, boxes)
     if corners and dataset.kind == "COCO":
-        _require_no_corners(dataset, boxes, sizes)
-
-
-def _require_no_corners(dataset: Dataset, boxes: Floats, sizes: Floats) -> None:
-    """Raises:
-    TilerError: `(N, 4)` boxes reach out of their images of `(N, 2)` px, and fit as corners.
-    """
-    reaching = (boxes[:, :2] + boxes[:, 2:] > sizes * (1 + FAR) + 1).any(axis=1)
-    corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1)
-    if reaching.mean() >= MANY and corners.all(axis=1).mean() >= NEARLY_ALL:
-        raise TilerError(
-            f"{dataset.file}: {int(reaching.sum())} of {len(boxes)} boxes reach out of their "
-            "images as x, y, width, height, and all fit as two corners: choose --bbox xyxy, or "
-            "--bbox xywh if they are right"
-        )
+        box_layouts.require_no_corners(dataset.file, boxes, sizes)
 
 
 def _boxes(dataset: Dataset, source: Source) -> Iterator[Floats]:

@@ -87,7 +87,7 @@ def score(
     chosen.require_in_effect()
     _require_analysis(chosen, {"tiles": tiles, "tile-preds": tile_preds})
     given = predictions(preds)
-    ground = ground_truth.find(labels, folder, reading.task)
+    ground = ground_truth.find(labels, folder, reading.task, chosen)
     if isinstance(given, Path):
         opened = opening.open_files(given, ground, split, reading, merge.reading, chosen.areas)
     else:

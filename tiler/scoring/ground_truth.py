@@ -22,6 +22,7 @@ from tiler.formats import coco_ground_truth, rle, yolo
 from tiler.formats.text_files import within
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
+from tiler.options import DatasetOptions, LabelOptions
 from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
@@ -127,15 +128,19 @@ class LabelledImages:
     boxes: GroundTruth | None = None
 
 
-def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFiles:
+def find(
+    data: Path, images: Path | None, task: str = "auto", options: LabelOptions | None = None
+) -> GroundTruthFiles:
     """The ground truth at a path: a COCO JSON, or a dataset of any kind.
 
     Raises:
         TilerError: it cannot be used.
     """
+    options = options or LabelOptions()
     if data.suffix.lower() == ".json" and not opening.is_labelme(data):
-        return _find_coco(data, images, task)
-    dataset = opening.find(data, images, needed=(), absent=True)
+        return _find_coco(data, images, task, options)
+    reading = DatasetOptions(frame=options.frame, bbox=options.bbox)
+    dataset = opening.find(data, images, reading, needed=(), absent=True)
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
     mask_sets.require_rows(dataset)
@@ -154,10 +159,12 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     )
 
 
-def _find_coco(file: Path, images: Path | None, task: str) -> GroundTruthFiles:
+def _find_coco(
+    file: Path, images: Path | None, task: str, options: LabelOptions
+) -> GroundTruthFiles:
     if task not in coco_ground_truth.TASKS:
         task = "auto"
-    content = coco_ground_truth.read(file, task)
+    content = coco_ground_truth.read(file, task, options.bbox)
     return GroundTruthFiles(
         file=file,
         names=content.names,
