@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import shapely
 import yaml
+from PIL import Image, TiffImagePlugin, TiffTags
 
 import tiler
 from tests.conftest import rows_of
 from tests.doors import image, text
+from tests.formats import gis
 
 NAMES = ("bus", "car", "van")
 IMAGES = {"a": ("train", 500, 400), "b": ("train", 420, 360), "c": ("val", 460, 380)}
@@ -218,6 +221,24 @@ def write_csv(root, task, objects):
     text(root / "objects.csv", "\n".join(lines) + "\n")
 
 
+def write_ndjson(root, task, objects):
+    head = {"type": "dataset", "task": task, "class_names": dict(enumerate(NAMES))}
+    if task == "pose":
+        head["kpt_shape"] = [KEYPOINTS, 3]
+    kind = {"detect": "boxes", "segment": "segments"}.get(task, task)
+    lines = [json.dumps(head)]
+    for stem, of_image in objects.items():
+        split, width, height = IMAGES[stem]
+        rows = []
+        for line in yolo_rows(task, stem, of_image).splitlines():
+            class_id, *values = line.split()
+            rows.append([int(class_id), *map(float, values)])
+        entry = {"type": "image", "file": f"{stem}.png", "split": split}
+        entry |= {"width": width, "height": height, "annotations": {kind: rows}}
+        lines.append(json.dumps(entry))
+    text(root / "set.ndjson", "\n".join(lines))
+
+
 # a format to be added: its writer here, and its tasks below
 DOORS = {
     "yolo": write_yolo,
@@ -226,12 +247,13 @@ DOORS = {
     "labelme": write_labelme,
     "dota": write_dota,
     "csv": write_csv,
+    "ndjson": write_ndjson,
 }
 TASKS = {
-    "detect": ("coco", "voc", "labelme", "dota", "csv"),
-    "segment": ("coco", "voc", "labelme", "csv"),
-    "obb": ("coco", "voc", "labelme", "dota", "csv"),
-    "pose": ("coco",),
+    "detect": ("coco", "voc", "labelme", "dota", "csv", "ndjson"),
+    "segment": ("coco", "voc", "labelme", "csv", "ndjson"),
+    "obb": ("coco", "voc", "labelme", "dota", "csv", "ndjson"),
+    "pose": ("coco", "ndjson"),
 }
 PAIRS = [(task, door) for task, doors in TASKS.items() for door in doors]
 
@@ -298,3 +320,65 @@ def test_every_door_is_checked_and_scored(tmp_path, task, door):
 
 def test_the_table_of_tasks_names_every_door():
     assert {door for doors in TASKS.values() for door in doors} | {"yolo"} == set(DOORS)
+
+
+def write_geotiffs(root):
+    """The images in a row on the map, 0.5 m a pixel, in EPSG:32633."""
+    places = {}
+    for seed, (stem, (split, width, height)) in enumerate(IMAGES.items()):
+        path = image(root / f"images/{split}/{stem}.png", width, height, seed)
+        west, north = 500_000 + 1000 * seed, 5_000_000
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        for tag, kind, values in (
+            (33550, TiffTags.DOUBLE, (0.5, 0.5, 0.0)),
+            (33922, TiffTags.DOUBLE, (0.0, 0.0, 0.0, west, north, 0.0)),
+            (34735, TiffTags.SHORT, (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32633)),
+        ):
+            tags.tagtype[tag] = kind
+            tags[tag] = values
+        with Image.open(path) as opened:
+            opened.save(path.with_suffix(".tif"), tiffinfo=tags)
+        path.unlink()
+        places[stem] = np.array([west, north])
+    return places
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp"])
+@pytest.mark.parametrize("task", ["detect", "segment", "obb"])
+def test_features_of_a_gis_give_the_same_rows(tmp_path, reference, task, suffix):
+    pytest.importorskip("pyogrio", reason="the extra `gis` is not installed")
+    pytest.importorskip("pyproj", reason="the extra `gis` is not installed")
+    places = write_geotiffs(tmp_path / "data")
+    shapes, names = [], []
+    for stem, objects in all_things(task).items():
+        for thing in objects:
+            shapes.append(shapely.Polygon(places[stem] + thing.points * [0.5, -0.5]))
+            names.append(thing.name)
+    file = gis.write(tmp_path / f"objects{suffix}", shapes, "EPSG:32633", kind=names)
+    options = {"labels": str(file), "class_field": "kind"}
+    if suffix == ".geojson":  # GDAL writes seven decimals of a degree there
+        options["task"] = task
+    report = tiler.split(tmp_path / "data", out=tmp_path / "out", tile=200, overlap=50, **options)
+    assert (report.exit_code(), report.task) == (0, task)
+    for split in ("train", "val"):
+        rows = rows_of(tmp_path / "out", split)
+        others = rows_of(reference(task), split)
+        assert list(rows) == list(others)
+        for tile, theirs in others.items():
+            assert [row[0] for row in rows[tile]] == [row[0] for row in theirs], tile
+            close = 1e-4 if suffix == ".geojson" else 1e-6
+            for mine, other in zip(rows[tile], theirs, strict=True):
+                assert len(mine) == len(other)
+                assert same_ring(mine[1:], other[1:], close), tile
+    checked = tiler.check(tmp_path / "data", **options)
+    assert (checked.exit_code(), checked.rows) == (0, 42)
+
+
+def same_ring(values, others, close):
+    """Whether two rows are the same, from whichever corner an outline is written."""
+    if len(values) == 4:
+        return np.allclose(values, others, rtol=0, atol=close)
+    ring = np.reshape(others, (-1, 2))
+    turned = [np.roll(way, k, axis=0) for way in (ring, ring[::-1]) for k in range(len(ring))]
+    mine = np.reshape(values, (-1, 2))
+    return any(np.allclose(mine, other, rtol=0, atol=close) for other in turned)
