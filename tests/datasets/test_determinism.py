@@ -87,6 +87,7 @@ CHANGES = {
     "voc": ("annotations/train/a.xml", "<xmin>", "<xmin>1"),
     "labelme": ("images/train/a.json", '"points": [[', '"points": [[1'),
     "dota": ("labelTxt/train/a.txt", "gsd:0.5\n", "gsd:0.5\n1"),
+    "ndjson": ("set.ndjson", '"boxes": [[0, 0.', '"boxes": [[0, 0.0'),
     "csv": ("objects.csv", ".png,", ".png,1"),
 }
 

@@ -27,14 +27,15 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("truth") / "gt.json"
 
 
-def read(file, given, task="auto"):
+def read(file, given, task="auto", bbox="auto"):
     file.unlink(missing_ok=True)
     file.write_bytes(given if isinstance(given, bytes) else json.dumps(given).encode())
-    return coco_ground_truth.read(file, task)
+    return coco_ground_truth.read(file, task, bbox)
 
 
 def of(file, *annotations, task="auto", **more):
-    return read(file, content(annotations, **more), task)
+    # whatever the numbers look like, they are x, y, width and height
+    return read(file, content(annotations, **more), task, bbox="xywh")
 
 
 def as_pycocotools_reads(file):

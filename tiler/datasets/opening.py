@@ -78,7 +78,8 @@ def _require_in_effect(dataset: Dataset, options: DatasetOptions) -> None:
     """
     if options.bbox != "auto" and dataset.kind != "COCO":
         raise TilerError(f"--bbox {options.bbox}: only the boxes of COCO can be two corners")
-    if options.frame != "auto" and dataset.kind in ("YOLO", "images"):
+    only_labels = dataset.kind in ("YOLO", "images") and dataset.masks is None
+    if options.frame != "auto" and only_labels:
         raise TilerError(f"--frame {options.frame}: labels of YOLO are for the upright image")
 
 

@@ -24,7 +24,8 @@ def require_pixels(file: Path, kind: str, boxes: Floats) -> None:
     Raises:
         TilerError: they look like it.
     """
-    if (boxes <= 1).all() and (boxes >= 0).all():
+    has_size = (boxes[:, 2:] > 0).all()
+    if has_size and (boxes <= 1).all() and (boxes >= 0).all():
         raise TilerError(
             f"{file}: no number of any box is above 1: they seem to be parts of the image's sides; "
             f"those of {kind} are pixels"
