@@ -18,6 +18,8 @@ from tests.conftest import SHARED, Dataset, needs_shared, tree
 from tests.doors import annotation, check, coco, image, labelme, split, text, voc
 from tiler.errors import TilerError
 
+pytestmark = pytest.mark.slow
+
 CAR = ("car", 50.0, 50.0, 90.0, 80.0)
 BOX = [50, 50, 40, 30]
 FAR = [250, 150, 40, 30]

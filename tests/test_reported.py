@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from tests import doors
 from tests.conftest import SHARED, needs_shared
 
-pytestmark = needs_shared
+pytestmark = [needs_shared, pytest.mark.slow]
 
 CAR = ("car", 50.0, 50.0, 90.0, 80.0)
 

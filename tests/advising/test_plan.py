@@ -114,6 +114,7 @@ def test_the_numbers_are_those_of_splits_of_the_scenes(tmp_path):
     assert report.choice is not None
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "options"),
