@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.strategies import quick
 from tiler.datasets import coco_sets
@@ -115,3 +116,24 @@ def test_a_file_alone_may_lie_beside_its_images_or_above_them(tmp_path):
     assert [s.key for s in find(file, tmp_path / "val").sources] == ["val.jpg"]
     with pytest.raises(TilerError, match="no such folder"):
         find(file, tmp_path / "none")
+
+
+@pytest.mark.parametrize("names", list(permutations(["a/x.png", "b/x.png", "c/x.png"])))
+@pytest.mark.parametrize("there", ["d/x.png", "b/x.png"])
+def test_one_file_is_not_the_image_of_several_names(tmp_path, names, there):
+    path = tmp_path / there
+    path.parent.mkdir()
+    Image.new("RGB", (40, 30)).save(path)
+    Image.new("RGB", (40, 30)).save(tmp_path / "y.png")
+    images = [
+        {"id": i, "file_name": name, "width": 40, "height": 30}
+        for i, name in enumerate([*names, "y.png"])
+    ]
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1 + i, 2, 9, 9]} for i in range(4)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    found = find(tmp_path / "set.json")
+    keys = {source.key: source.entry.file_name for source in found.sources}
+    owned = {} if there == "d/x.png" else {"b/x.png": "b/x.png"}
+    assert keys == {"y.png": "y.png", **owned}
+    assert [f.code for f in found.findings] == ["I01"] * (3 - len(owned))

@@ -57,6 +57,8 @@ class Sources:
 
     Attributes:
         absent: an image that is not found is taken nevertheless, if its size is declared.
+        moved: the file, the name, and the key of images that were found by the end of their path.
+        contested: keys that several names end like.
     """
 
     locator: Locator
@@ -64,6 +66,7 @@ class Sources:
     found: dict[tuple[str, str], Source] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     moved: list[tuple[str, str, str]] = field(default_factory=list)
+    contested: set[str] = field(default_factory=set)
 
     def add_all(self, images: Iterable[Listed]) -> None:
         """Find each image.
@@ -97,14 +100,51 @@ class Sources:
         image = listed.image
         key = located.key
         split = listed.split or split_of_folder(os.path.dirname(key)) or "train"
+        if key in self.contested and not located.as_named:
+            self._lose(image, key)
+            return
         first = self.found.get((key, split))
+        if first is not None and self._differ(located, listed, first):
+            self._contested(located, listed, first)
+            return
         if first is not None:
             self._repeated(key, listed, first)
             return
+        self._keep(located, image, split)
+
+    def _keep(self, located: LocatedImage, image: AnnotatedImage, split: str) -> None:
+        key = located.key
         if image.file_name and not located.as_named:
             self.moved.append((image.file, image.file_name, key))
         size = file_size(os.path.join(self.locator.root, key))
         self.found[key, split] = Source(key, split, bytes=size, entry=image)
+
+    def _differ(self, located: LocatedImage, listed: Listed, first: Source) -> bool:
+        """Whether two names of one file are for two images, since it only ends like one of them."""
+        assert first.entry is not None
+        names = {first.entry.file_name, listed.image.file_name}
+        return len(names) > 1 and (not located.as_named or self._was_moved(first))
+
+    def _was_moved(self, source: Source) -> bool:
+        return any(key == source.key for _, _, key in self.moved)
+
+    def _contested(self, located: LocatedImage, listed: Listed, first: Source) -> None:
+        """Of two names for one file, the one that it is called by has it; if that is neither, it
+        is not known whose it is."""
+        assert first.entry is not None
+        self.contested.add(first.key)
+        if self._was_moved(first):
+            self._lose(first.entry, first.key)
+            del self.found[first.key, first.split]
+            self.moved = [entry for entry in self.moved if entry[2] != first.key]
+        if located.as_named:
+            self._keep(located, listed.image, first.split)
+        else:
+            self._lose(listed.image, first.key)
+
+    def _lose(self, image: AnnotatedImage, key: str) -> None:
+        message = f"{image.file_name}: no such image; {key} ends like it, but may be another one's"
+        self.findings.append(Finding(image.file, "I01", message))
 
     def _located(self, listed: Listed) -> LocatedImage:
         """The image as it is named, else the one with the annotation file's own name."""
