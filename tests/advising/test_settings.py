@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import box_arrays, quick
@@ -65,7 +65,7 @@ def test_the_least_overlap_is_enough_and_none_less_is(boxes, tile, keep, data):
     assert least_overlap(survey(objects), objects, tile, keep, most) == expected
 
 
-@quick
+@settings(max_examples=30, deadline=None)
 @given(box_arrays(max_size=12), st.sampled_from([50, 80, 100]), st.integers(10, 200))
 def test_the_guaranteed_overlap_keeps_enough_wherever_they_lie(boxes, keep, tile):
     overlap = guaranteed_overlap(table(boxes), keep)

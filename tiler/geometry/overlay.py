@@ -233,7 +233,7 @@ def _crossed(points: Floats, edges: Floats) -> Floats:
     x, y = points.T[:, :, None]
     x0, y0 = edges[:, 0].T
     x1, y1 = edges[:, 1].T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         x_there = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
     to_the_right = x < x_there
     at_height = (y0 > y) != (y1 > y)
