@@ -42,7 +42,8 @@ def test_a_painted_box_is_where_its_coordinates_are(orientation, width, height, 
 @quick
 @given(orientations, sides, sides, st.data())
 def test_outlines_and_keypoints_turn_with_their_boxes(orientation, width, height, data):
-    corner = st.tuples(st.floats(0, width), st.floats(0, height))
+    x, y = (st.integers(0, 64 * side).map(lambda n: n / 64) for side in (width, height))
+    corner = st.tuples(x, y)
     points = np.array(data.draw(st.lists(corner, min_size=3, max_size=6)))
     rings = Rings.of([[points]])
     keypoints = np.concatenate([points, np.ones((len(points), 1))], axis=1)[None]
