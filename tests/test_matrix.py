@@ -17,6 +17,8 @@ from tests.conftest import rows_of
 from tests.doors import image, text
 from tests.formats import gis
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bus", "car", "van")
 IMAGES = {"a": ("train", 500, 400), "b": ("train", 420, 360), "c": ("val", 460, 380)}
 KEYPOINTS = 3

@@ -16,6 +16,8 @@ from tiler.advising.report import Percentiles, PlannedSetting, recommended
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import manifest
 
+pytestmark = pytest.mark.slow
+
 SCENES = ROOT / "examples/scenes"
 
 
@@ -114,7 +116,6 @@ def test_the_numbers_are_those_of_splits_of_the_scenes(tmp_path):
     assert report.choice is not None
 
 
-@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "options"),
