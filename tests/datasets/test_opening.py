@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from PIL import Image
 
+import tiler
 from tests.doors import coco, image, labelme, text, voc
 from tiler.datasets.opening import find, is_labelme
 from tiler.errors import TilerError
@@ -159,3 +161,22 @@ def test_images_that_name_themselves_need_no_folder(root, name):
     WRITERS["YOLO"](root)
     with pytest.raises(TilerError, match="--images goes with annotations"):
         find(root / name, root / "images")
+
+
+def test_a_broken_file_among_others_of_its_kind_is_not_background(tmp_path):
+    for kind, suffix, good in (
+        (
+            "labelme",
+            ".json",
+            '{"shapes": [{"label": "car", "points": [[1, 2], [9, 8]], "shape_type": "rectangle"}]}',
+        ),
+        ("dota", ".txt", "1 2 9 2 9 8 1 8 car 0\n"),
+    ):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for name, content in (("a", good), ("b", "torn")):
+            Image.new("RGB", (40, 30)).save(folder / f"{name}.png")
+            (folder / f"{name}{suffix}").write_text(content)
+        report = tiler.split(folder, out=tmp_path / f"{kind}-out", tile=20)
+        assert report.exit_code() == 1
+        assert report.total.counts.refused == 1

@@ -193,15 +193,15 @@ class _Listing:
     """The files of a dataset, by their suffix.
 
     Attributes:
-        images: whether there is any image.
+        images: the names of all images, without suffix.
     """
 
     by_suffix: dict[str, list[Path]] = field(default_factory=dict)
-    images: bool = False
+    images: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> None:
         if has_image_suffix(path.name):
-            self.images = True
+            self.images.add(path.stem)
         else:
             self.by_suffix.setdefault(path.suffix.lower(), []).append(path)
 
@@ -212,6 +212,19 @@ class _Listing:
         if every:
             return [file for file in files if is_kind(file)]
         return files if any(map(is_kind, files[:EXAMPLES])) else []
+
+    def of_images(self, suffix: str, is_kind: Callable[[Path], bool]) -> list[Path]:
+        """The files of a kind, with those beside them that have an image's name: a broken one is
+        reported, and its image is not taken for background."""
+        files = self.by_suffix.get(suffix, [])
+        certain = set(filter(is_kind, files))
+        folders = {file.parent for file in certain}
+        chosen = []
+        for file in files:
+            beside = file.parent in folders and file.stem in self.images
+            if file in certain or beside:
+                chosen.append(file)
+        return chosen
 
 
 def _of_folder(
@@ -254,12 +267,12 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
     """
     readings: dict[Kind, list[Path]] = {
         "COCO": listing.of(".json", _is_coco, every=True),
-        "labelme": listing.of(".json", is_labelme, every=True),
+        "labelme": listing.of_images(".json", is_labelme),
         "Pascal VOC": listing.of(".xml", _is_voc),
-        "DOTA": listing.of(".txt", _is_dota, every=True),
+        "DOTA": listing.of_images(".txt", _is_dota),
         "CSV": listing.of(".csv", _is_csv, every=True),
         "NDJSON": listing.of(".ndjson", _is_ndjson, every=True),
-        "YOLO": listing.of(".txt", yolo_sets.holds_rows),
+        "YOLO": listing.of(".txt", _is_yolo),
     }
     kinds = [kind for kind, files in readings.items() if files]
     if kinds == [] and darknet_sets.has_classes(data):
@@ -317,6 +330,10 @@ def _is_voc(file: Path) -> bool:
 
 def _is_dota(file: Path) -> bool:
     return dota_labels.is_dota(_head(file))
+
+
+def _is_yolo(file: Path) -> bool:
+    return yolo_sets.holds_rows(file) and not _is_dota(file)
 
 
 def _is_ndjson(file: Path) -> bool:
