@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from tiler.errors import TilerError, printable
 from tiler.findings import Finding
-from tiler.predictions import dota, json_results, supervision, yolo_folder
+from tiler.formats.text_files import UTF16
+from tiler.predictions import detector_files, detector_text, dota, json_results, yolo_folder
+from tiler.predictions.detector_files import DetectorFile, DetectorFormat, FileEntries
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import content, decoded, listed, whole
-from tiler.predictions.supervision import SinkFile
+from tiler.predictions.recognising import DARKNET_TEXT, KITTI, PICKLED, EMPTY, recognised
 
 if TYPE_CHECKING:
     from tiler.predictions.values import Predictions, Reading
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
-BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
+SUFFIXES = (".csv", ".json", ".xml")  # of files that are told by their content
+PICKLES = (".pkl", ".pickle", ".pth", ".pt", ".npy", ".npz")
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
@@ -29,8 +31,8 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
     all of them at once.
 
     Args:
-        path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
-            CSV or JSON files.
+        path: a folder of txt or a run folder that holds one; a file that holds a detector's JSON,
+            CSV, XML or text, or a folder of these.
 
     Raises:
         TilerError: there are none, or their meaning is ambiguous.
@@ -43,8 +45,8 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
 
 
 def _folder(path: Path, reading: Reading) -> Predictions:
-    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON, DOTA's
-    files, supervision's.
+    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON of a
+    usual name, DOTA's files, those that are told by their content.
     """
     folder = str(path)
     results = _results(path)
@@ -60,24 +62,48 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     if len(results) == 1:
         return _file(results[0], reading)
     if results:
-        raise TilerError(f"{folder}: several files of predictions, say which: {shown_results}")
+        raise TilerError(_several(folder, [result.name for result in results]))
     task1 = os.path.join(folder, DOTA)
     names = listed(task1, ".txt")
     if names:
         return dota.read(task1, names, reading)
-    for suffix in (".csv", ".json"):
-        names = listed(folder, suffix)
-        if names:
-            return _sinks(folder, names, suffix, reading)
+    names = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
+    if names:
+        return _by_content(folder, names, reading)
+    pickles = [name for suffix in PICKLES for name in listed(folder, suffix)]
+    if pickles:
+        raise TilerError(f"{os.path.join(folder, pickles[0])}: {PICKLED}")
     raise TilerError(
-        f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files"
+        f"no predictions found in {folder}: expected .txt files, a predictions.json, or JSON, CSV "
+        "or XML files"
     )
 
 
 def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
     if all(os.path.basename(name).startswith(dota.PREFIX) for name in names):
         return dota.read(folder, names, reading)
+    known = _text_format(folder, names)
+    if known is not None:
+        findings: list[Finding] = []
+        files = []
+        for name in names:
+            path = os.path.join(folder, *name.split("/"))
+            data = content(path, findings) or b""
+            files.append(DetectorFile(path, name.removesuffix(".txt"), known.parse(data, path)))
+        return detector_files.read(known, files, reading, findings)
     return yolo_folder.open_folder(folder, names, reading)
+
+
+def _text_format(folder: str, names: Sequence[str]) -> DetectorFormat | None:
+    """The format of txt by the first file that is not blank; None for YOLO's."""
+    for name in names:
+        data = content(os.path.join(folder, *name.split("/")), []) or b""
+        if not data.strip():
+            continue
+        if detector_text.is_darknet(data):
+            return DARKNET_TEXT
+        return KITTI if detector_text.is_kitti(data) else None
+    return None
 
 
 def _results(path: Path) -> list[Path]:
@@ -91,92 +117,140 @@ def _results(path: Path) -> list[Path]:
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
-    data = whole(path)
-    if data.lstrip()[:1] not in (b"[", b"{"):
-        return _csv_file(path, data, reading)
     name = str(path)
-    keys = _first_keys(data, name)
-    if {*supervision.BOX} <= keys:
-        rows = supervision.of_json(data, name)
-        return supervision.read([SinkFile(name, "", rows)], reading, [])
-    if keys and "image_id" not in keys and "file_name" not in keys:
-        raise TilerError(
-            f"{name}: expected entries with image_id, category_id, bbox and score, got "
-            f"{', '.join(sorted(keys))[:200]}"
-        )
+    data = whole(path)
+    _require_several(path, data)
+    known = recognised(data, name)
+    if known is None:
+        return _results_in(path, data, reading)
+    found = known.parse(data, name)
+    key = "" if known.names_images else path.stem
+    return detector_files.read(known, [DetectorFile(name, key, found)], reading)
+
+
+def _require_several(path: Path, data: bytes) -> None:
+    """Reject one txt file of a folder of many."""
+    lone = path.suffix.lower() == ".txt" and data.lstrip()[:1] not in (b"[", b"{", b"<")
+    if lone and not detector_text.is_darknet(data) and b"x_min" not in data[:1000]:
+        raise TilerError(f"{path}: one txt file is one tile: give the folder that it is in")
+
+
+def _results_in(path: Path, data: bytes, reading: Reading) -> Predictions:
+    """COCO results."""
     if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.Wrapped, name).annotations
+        entries = decoded(data, json_results.Wrapped, str(path)).annotations
         return json_results.read(path, entries, reading, listed=False)
-    entries = decoded(data, list[Entry], name)
+    entries = decoded(data, list[Entry], str(path))
     del data  # as large as the file
     return json_results.read(path, entries, reading)
 
 
-def _csv_file(path: Path, data: bytes, reading: Reading) -> Predictions:
-    suffix = path.suffix.lower()
-    if suffix == ".csv" or b"x_min" in data[:1000]:
-        rows = supervision.of_csv(data, str(path))
-        return supervision.read([SinkFile(str(path), "", rows)], reading, [])
-    if suffix == ".txt":
-        raise TilerError(f"{path}: one txt file is one tile: give the folder that it is in")
-    raise TilerError(f"{path}: not predictions: expected JSON, CSV, or a folder of txt")
+@dataclass(slots=True, eq=False)
+class _ContentFiles:
+    """The files of a folder that are told by their content.
 
-
-def _first_keys(data: bytes, path: str) -> set[str]:
-    """The keys of the first entry of a JSON; none if it has no entries."""
-    keys = _keys_of_first_object(data)
-    if keys is not None:
-        return keys
-    if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.WrappedRaw, path).annotations
-    else:
-        entries = decoded(data, list[msgspec.Raw], path)
-    if not entries:
-        return set()
-    return {*decoded(bytes(entries[0]), dict[str, msgspec.Raw], path)}
-
-
-def _keys_of_first_object(data: bytes) -> set[str] | None:
-    """The keys of the first object of a list, without reading on; None if that does not tell.
-
-    The text from an opening brace on is JSON only as a whole: its end is the first closing brace
-    up to which it can be decoded.
+    Attributes:
+        files: those of each detector's format, by the format and the suffix.
+        results: paths of COCO results.
+        empty: files that hold a list without entries.
+        findings: about the others.
     """
-    start = re.match(rb"\s*\[\s*(?=\{)", data)
-    if start is None:
-        return None
-    end = start.end()
-    for _ in range(BRACES):
-        end = data.find(b"}", end) + 1
-        if not end:
-            break
-        text = data[start.end() : end]
-        try:
-            return {*msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            continue
-    return None
 
+    files: dict[tuple[DetectorFormat, str], list[DetectorFile]] = field(default_factory=dict)
+    results: list[Path] = field(default_factory=list)
+    empty: list[DetectorFile] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
-def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Predictions:
-    """The files of supervision's sinks, one for each tile."""
-    parse = supervision.of_csv if suffix == ".csv" else supervision.of_json
-    findings: list[Finding] = []
-    files = []
-    for name in names:
+    def add(self, folder: str, name: str) -> None:
+        """Read a file as what it is; one that cannot be read becomes a finding."""
         path = os.path.join(folder, *name.split("/"))
-        data = content(path, findings)
-        if data is None or not data.strip():
-            continue
+        key, suffix = os.path.splitext(name)
         try:
-            rows = parse(data, path)
+            data = whole(Path(path))
+            if data.startswith(UTF16):
+                raise TilerError(f"{path}: UTF-16 text, expected UTF-8")
+            if not data.strip():
+                return
+            known = recognised(data, path)
+            if known is not None:
+                read = DetectorFile(path, key, known.parse(data, path))
+                self.files.setdefault((known, suffix), []).append(read)
+            elif data.lstrip()[1:].lstrip()[:1] == b"]":
+                self.empty.append(DetectorFile(path, key, FileEntries()))
+            else:
+                self.results.append(Path(path))
         except TilerError as error:
             message = str(error).removeprefix(printable(path)).lstrip(": ")
-            findings.append(Finding(path, "D01", message))
-        else:
-            files.append(SinkFile(path, name.removesuffix(suffix), rows))
-    if not files:
+            self.findings.append(Finding(path, "D01", message))
+
+    def described(self) -> list[str]:
+        """What there is of each format, in words."""
+        kinds = []
+        for (known, suffix), files in self.files.items():
+            kinds.append(_described(f"{known.title} ({suffix})", [file.path for file in files]))
+        if self.results:
+            kinds.append(_described("COCO results", [*map(str, self.results)]))
+        return kinds
+
+
+def _described(title: str, paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{title}: {os.path.basename(paths[0])}{more}"
+
+
+def _by_content(folder: str, names: list[str], reading: Reading) -> Predictions:
+    """The predictions in files that are told by their content.
+
+    Raises:
+        TilerError: there are none, or they are of several formats.
+    """
+    found = _ContentFiles()
+    for name in names:
+        found.add(folder, name)
+    kinds = found.described()
+    if len(kinds) > 1:
         raise TilerError(
-            f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read"
+            f"{folder}: predictions in several formats, give the files of one: {'; '.join(kinds)}"
         )
-    return supervision.read(files, reading, findings)
+    unused = ", ".join(os.path.basename(finding.path) for finding in found.findings)
+    note = f"; not used: {unused[:200]}" if unused else ""
+    if found.results:
+        return _one_results(folder, found.results, reading, note)
+    if not found.files and not found.empty:
+        raise TilerError(_none_read(folder, names, found.findings))
+    known, files = EMPTY, found.empty
+    if found.files:
+        ((known, _), of_format) = next(iter(found.files.items()))
+        files = sorted([*of_format, *found.empty], key=lambda file: file.path)
+    if known.whole_run:
+        return _one_run(folder, known, files, reading, note)
+    return detector_files.read(known, files, reading, found.findings)
+
+
+def _one_results(folder: str, results: list[Path], reading: Reading, note: str) -> Predictions:
+    if len(results) > 1:
+        raise TilerError(_several(folder, [result.name for result in results]))
+    path = results[0]
+    read = _results_in(path, whole(path), reading)
+    return replace(read, kind=read.kind + note)
+
+
+def _one_run(
+    folder: str, known: DetectorFormat, files: list[DetectorFile], reading: Reading, note: str
+) -> Predictions:
+    if len(files) > 1:
+        raise TilerError(_several(folder, [os.path.basename(file.path) for file in files]))
+    return detector_files.read(known, files, reading, note=note)
+
+
+def _several(folder: str, names: Sequence[str]) -> str:
+    return f"{folder}: several files of predictions, say which: {', '.join(names)}"
+
+
+def _none_read(folder: str, names: Sequence[str], findings: Sequence[Finding]) -> str:
+    """Why no file of a folder can be read."""
+    message = f"no predictions found in {folder}: none of {len(names)} files can be read"
+    if not findings:
+        return message
+    first = findings[0]
+    return f"{message}; {os.path.basename(first.path)}: {first.message}"
