@@ -147,7 +147,7 @@ def _deduced(
         return _coco91()
     if classes in ids:
         return Categories(f"category ids from 1 (there is a {classes}, of {classes} classes)", 1)
-    if any(entry.file_name is not None for entry in entries):
+    if not hint and any(entry.file_name is not None for entry in entries):
         return Categories("category ids from 1 (as Ultralytics writes them with file_name)", 1)
     raise TilerError(
         f"{path}: category ids {_range(ids)} may count from 0 or from 1: say "

@@ -238,7 +238,7 @@ def _nested(value: Any) -> dict[str, Any]:
 
 def _points(columns: Mapping[str, Any], axes: Sequence[str]) -> Any:
     """The numbers of points, one point after the other."""
-    values = [columns.get(axis) for axis in axes]
+    values: list[Any] = [columns.get(axis) for axis in axes]
     if not all(isinstance(value, list) for value in values):
         return short(columns)
     if len({*map(len, values)}) != 1:

@@ -15,9 +15,10 @@ from tiler.predictions import detector_files, detector_text, dota, json_results,
 from tiler.predictions.detector_files import DetectorFile, DetectorFormat, FileEntries
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import content, decoded, listed, whole
-from tiler.predictions.recognising import DARKNET_TEXT, KITTI, PICKLED, EMPTY, recognised
+from tiler.predictions.recognising import DARKNET_TEXT, EMPTY, KITTI, PICKLED, recognised
 
 if TYPE_CHECKING:
+    from tiler.predictions.records import RecordFile
     from tiler.predictions.values import Predictions, Reading
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
@@ -135,7 +136,7 @@ def _require_several(path: Path, data: bytes) -> None:
         raise TilerError(f"{path}: one txt file is one tile: give the folder that it is in")
 
 
-def _results_in(path: Path, data: bytes, reading: Reading) -> Predictions:
+def _results_in(path: Path, data: bytes, reading: Reading) -> RecordFile:
     """COCO results."""
     if data.lstrip()[:1] == b"{":
         entries = decoded(data, json_results.Wrapped, str(path)).annotations

@@ -74,9 +74,9 @@ OBJECTS = (  # of an object
     Keys(frozenset({"annotations"}), None),
 )
 WANTED = (
-    "entries with image_id, category_id, bbox and score (COCO results); box, class, name and confidence "
-    "(Ultralytics); boxes or bboxes, labels and scores (torchvision, MMDetection); x_min to y_max "
-    "(supervision); or another format of the documentation"
+    "entries with image_id, category_id, bbox and score (COCO results); box, class, name and "
+    "confidence (Ultralytics); boxes or bboxes, labels and scores (torchvision, MMDetection); "
+    "x_min to y_max (supervision); or another format of the documentation"
 )
 PICKLED = (
     "holds Python or numpy objects, which may run code when they are opened and are never read: "
