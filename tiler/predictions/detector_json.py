@@ -1,8 +1,9 @@
 """JSON of detectors that is no list of rows or results: one document for a tile, or for all tiles.
 
 The fields are those of torchvision's detection models (`boxes`, `labels`, `scores`, `masks`), of
-MMDetection 3's `DetInferencer` (`preds/*.json`), of Roboflow's inference API, of MegaDetector's
-batch output ("MegaDetector Output Format" in its documentation), of darknet's `-out result.json`
+MMDetection 3's `DetInferencer` (`preds/*.json`), of Roboflow's inference API, of MegaDetector
+("MegaDetector output format" of agentmorris/MegaDetector: one object, parts of the image's sides;
+"Output Format" of microsoft/MegaDetector: a list, pixels), of darknet's `-out result.json`
 (README of AlexeyAB/darknet), and of labelme.
 """
 
@@ -64,9 +65,7 @@ def megadetector(data: bytes, path: str) -> FileEntries:
     categories = names if isinstance(names, dict) else {}
     found = FileEntries(named_by="file")
     for image in _objects(content.get("images"), "images", path):
-        file = image.get("file")
-        if not isinstance(file, str) or not file:
-            raise TilerError(f"{path}: file is {short(file)}, expected an image")
+        file = _name(image, "file", path)
         found.images.append(file)
         if image.get("failure"):
             message = f"{file}: the detector failed: {short(image['failure'])}"
@@ -84,13 +83,37 @@ def megadetector(data: bytes, path: str) -> FileEntries:
     return found
 
 
+def megadetector_list(data: bytes, path: str) -> FileEntries:
+    """The list of images that MegaDetector's newer package writes: names of classes, and corners in
+    pixels.
+    """
+    found = FileEntries(named_by="file")
+    for image in decoded(data, list[dict[str, Any]], path):
+        file = _name(image, "file", path)
+        found.images.append(file)
+        for item in _objects(image.get("detections"), "detections", path):
+            sides = item.get("bbox")
+            if "confidence" not in item:
+                raise TilerError(
+                    f"{path}: {file}: detections without confidence: expected category, "
+                    f"confidence and bbox in pixels, got {', '.join(sorted(item))[:200]}"
+                )
+            found.entries.append(
+                Entry(
+                    file_name=file,
+                    category_name=item.get("category"),
+                    bbox=box(sides) if isinstance(sides, list) else sides,
+                    score=score(item["confidence"]),
+                )
+            )
+    return found
+
+
 def darknet(data: bytes, path: str) -> FileEntries:
     """Frames with `objects`, whose boxes are parts of the image's sides."""
     found = FileEntries(named_by="filename")
     for frame in decoded(data, list[dict[str, Any]], path):
-        file = frame.get("filename")
-        if not isinstance(file, str) or not file:
-            raise TilerError(f"{path}: filename is {short(file)}, expected an image")
+        file = _name(frame, "filename", path)
         found.images.append(file)
         for item in _objects(frame.get("objects"), "objects", path):
             sides = item.get("relative_coordinates")
@@ -185,6 +208,14 @@ def _points(points: Any, axes: tuple[str, ...]) -> Any:
     if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
         return short(points)
     return triples([[point.get(axis) for axis in axes] for point in points])
+
+
+def _name(image: dict[str, Any], key: str, path: str) -> str:
+    """The name of an image."""
+    name = image.get(key)
+    if not isinstance(name, str) or not name:
+        raise TilerError(f"{path}: {key} is {short(name)}, expected an image")
+    return name
 
 
 def _objects(value: Any, what: str, path: str) -> list[dict[str, Any]]:

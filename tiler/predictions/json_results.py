@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
 
 NO_BOX = "no bbox"
+DEEPEST = 8  # levels of lists in an outline; polygons have two
 
 
 class Wrapped(msgspec.Struct):
@@ -217,6 +218,7 @@ def _records(
     categories = Categories.of(entries, reading, path, origin.first_id, origin.base_hint)
     class_id, no_class = categories.classes(entries)
     shapes = _shapes(entries, task, reading.exact)
+    _reject_nested(shapes)
     poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
     records = Records(
@@ -345,6 +347,23 @@ def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _EntryShapes:
         else:
             shapes.rejected[i] = _NO_SEGMENTATION
     return shapes
+
+
+def _reject_nested(shapes: _EntryShapes) -> None:
+    """Reject outlines of lists in lists in lists, which could not be handed to a worker."""
+    for i in [i for i, outline in shapes.outlines.items() if _nested(outline, DEEPEST)]:
+        del shapes.outlines[i]
+        shapes.rejected[i] = "D03", f"segmentation: lists in more than {DEEPEST} lists"
+
+
+def _nested(value: Any, levels: int) -> bool:
+    """Whether there are lists or objects in more than so many others."""
+    inner = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, list | tuple | dict):
+        return False
+    if {*map(type, inner)}.isdisjoint({list, dict}):
+        return False
+    return not levels or any(_nested(each, levels - 1) for each in inner)
 
 
 _NO_SEGMENTATION = ("D03", "no segmentation, which outlines need")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
 SUFFIXES = (".csv", ".json", ".xml")  # of files that are told by their content
+CLASS_LISTS = {"classes.txt", "labels.txt", "obj.names.txt"}  # of labelling tools
 PICKLES = (".pkl", ".pickle", ".pth", ".pt", ".npy", ".npz")
 
 
@@ -58,19 +59,21 @@ def _folder(path: Path, reading: Reading) -> Predictions:
         note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
-    if names:
-        return _txt_folder(folder, names, reading)
+    others = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
+    if names and not (others and {*map(os.path.basename, names)} <= CLASS_LISTS):
+        _require_one_kind(folder, names, others)
+        note = f"; {shown_results} is not used" if results else ""
+        return _txt_folder(folder, names, reading, note)
     if len(results) == 1:
         return _file(results[0], reading)
     if results:
-        raise TilerError(_several(folder, [result.name for result in results]))
+        return _by_content(folder, [result.name for result in results], reading)
     task1 = os.path.join(folder, DOTA)
     names = listed(task1, ".txt")
     if names:
         return dota.read(task1, names, reading)
-    names = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
-    if names:
-        return _by_content(folder, names, reading)
+    if others:
+        return _by_content(folder, others, reading)
     pickles = [name for suffix in PICKLES for name in listed(folder, suffix)]
     if pickles:
         raise TilerError(f"{os.path.join(folder, pickles[0])}: {PICKLED}")
@@ -80,7 +83,18 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     )
 
 
-def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
+def _require_one_kind(folder: str, names: list[str], others: list[str]) -> None:
+    """Reject a folder in which a tile has a txt file and another one of the same name."""
+    by_stem = {os.path.splitext(name)[0]: name for name in others}
+    for name in names:
+        other = by_stem.get(name.removesuffix(".txt"))
+        if other is not None:
+            raise TilerError(
+                f"{folder}: predictions in several formats, give the files of one: {name}, {other}"
+            )
+
+
+def _txt_folder(folder: str, names: list[str], reading: Reading, note: str) -> Predictions:
     if all(os.path.basename(name).startswith(dota.PREFIX) for name in names):
         return dota.read(folder, names, reading)
     known = _text_format(folder, names)
@@ -91,8 +105,10 @@ def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
             path = os.path.join(folder, *name.split("/"))
             data = content(path, findings) or b""
             files.append(DetectorFile(path, name.removesuffix(".txt"), known.parse(data, path)))
-        return detector_files.read(known, files, reading, findings)
-    return yolo_folder.open_folder(folder, names, reading)
+        if known.whole_run:
+            return _one_run(folder, known, files, reading, note)
+        return detector_files.read(known, files, reading, findings, note)
+    return yolo_folder.open_folder(folder, names, reading, note)
 
 
 def _text_format(folder: str, names: Sequence[str]) -> DetectorFormat | None:
@@ -216,7 +232,8 @@ def _by_content(folder: str, names: list[str], reading: Reading) -> Predictions:
     unused = ", ".join(os.path.basename(finding.path) for finding in found.findings)
     note = f"; not used: {unused[:200]}" if unused else ""
     if found.results:
-        return _one_results(folder, found.results, reading, note)
+        empty = [Path(file.path) for file in found.empty]
+        return _one_results(folder, sorted([*found.results, *empty]), reading, note)
     if not found.files and not found.empty:
         raise TilerError(_none_read(folder, names, found.findings))
     known, files = EMPTY, found.empty

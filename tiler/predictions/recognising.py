@@ -36,6 +36,9 @@ ROBOFLOW = DetectorFormat("Roboflow's predictions", detector_json.roboflow)
 MEGADETECTOR = DetectorFormat(
     "MegaDetector", detector_json.megadetector, whole_run=True, normalised=True
 )
+MEGADETECTOR_LIST = DetectorFormat(
+    "MegaDetector, list", detector_json.megadetector_list, whole_run=True
+)
 DARKNET = DetectorFormat(
     "darknet's result.json", detector_json.darknet, whole_run=True, normalised=True
 )
@@ -62,6 +65,7 @@ LISTED = (  # of the first object of a list
     Keys(frozenset(detector_rows.TABLE.box), TABLE),
     Keys(frozenset({"box", "confidence"}), SUMMARY),
     Keys(frozenset({"filename", "objects"}), DARKNET),
+    Keys(frozenset({"file", "detections"}), MEGADETECTOR_LIST),
     Keys(frozenset({"image_id"}), None),
     Keys(frozenset({"file_name"}), None),
 )
