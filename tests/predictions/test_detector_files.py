@@ -310,3 +310,28 @@ def test_regions_of_kitti_are_no_objects(tmp_path):
     assert len(found.instances) == 1
     assert [(f.code, f.line) for f in predictions.findings] == [("D03", 3)]
     assert [(f.code, f.line) for f in found.findings] == [("D08", 4)]
+
+
+def test_coco_results_in_several_files(tmp_path):
+    entry = {"category_id": 0, "bbox": [1, 2, 8, 7], "score": 0.5}
+    (tmp_path / "one.json").write_text(json.dumps([{"image_id": "a", **entry}]))
+    (tmp_path / "two.json").write_text(json.dumps([{"image_id": "b", **entry}]))
+    assert read(tmp_path)[0].keys == ["a", "b"]
+    (tmp_path / "two.json").write_text(json.dumps([{"image_id": "a", **entry}]))
+    with pytest.raises(TilerError, match="several files of predictions, say which: one.json, two"):
+        read(tmp_path)
+
+
+def test_coco_results_that_name_no_image(tmp_path):
+    entry = {"category_id": 0, "bbox": [1, 2, 8, 7], "score": 0.5}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps([entry]))
+    predictions, found = read(tmp_path)
+    assert predictions.keys == ["a", "b"]
+    assert found.instances.boxes.tolist() == 2 * [[1, 2, 9, 9]]
+
+
+def test_a_column_of_numbers_names_no_tiles_among_several_files(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(COLUMNS + '"run": "2026_11_28"}]')
+    assert read(tmp_path)[0].keys == ["a", "b"]

@@ -28,6 +28,7 @@ class FileEntries:
         lines: the line of each entry, from 1; empty in JSON and XML.
         images: names of images that the file is for, also those without detections.
         named_by: what names the image of each entry; empty: the name of the file.
+        doubtful: what names it may be something else, and does not count if there are more files.
         findings: about objects that became no entry.
     """
 
@@ -35,6 +36,7 @@ class FileEntries:
     lines: list[int] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     named_by: str = ""
+    doubtful: bool = False
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -88,7 +90,7 @@ def read(
             confidence, or outlines or keypoints were asked for and are not there.
     """
     named_by = _named_by(known, files)
-    entries = _entries(files)
+    entries = _entries(files, bool(named_by))
     _require_task(known, entries, reading, files[0].path)
     origin = EntryOrigin(
         title=known.title,
@@ -117,8 +119,9 @@ def _named_by(known: DetectorFormat, files: Sequence[DetectorFile]) -> str:
     """
     by_name: dict[str, str] = {}
     for file in files:
+        doubtful = file.found.doubtful and len(files) > 1
         if file.found.entries:
-            by_name.setdefault(file.found.named_by, file.path)
+            by_name.setdefault("" if doubtful else file.found.named_by, file.path)
     if len(by_name) > 1:
         ways = [f"by {name or 'the file name'} in {path}" for name, path in by_name.items()]
         raise TilerError(f"images are named {' and '.join(ways)}: give files of one kind")
@@ -128,12 +131,12 @@ def _named_by(known: DetectorFormat, files: Sequence[DetectorFile]) -> str:
     return named_by
 
 
-def _entries(files: Sequence[DetectorFile]) -> list[Entry]:
-    """All entries, each with the name of its image."""
+def _entries(files: Sequence[DetectorFile], named: bool) -> list[Entry]:
+    """All entries, each with the name of its image. `named`: they have it themselves."""
     entries = []
     for file in files:
         for entry in file.found.entries:
-            if not file.found.named_by:
+            if not named:
                 entry.file_name = file.key
             entries.append(entry)
     return entries

@@ -20,9 +20,22 @@ from tiler.predictions.detector_files import FileEntries
 from tiler.predictions.detector_values import box, centred, columns_of, listed, mask, score, triples
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import decoded
+from tiler.predictions.json_results import Wrapped
 
 CODES = {"L02": "D02", "L04": "D04", "L06": "D06", "L15": "D15"}  # of labels; others are D03
 CENTRED = ("center_x", "center_y", "width", "height")
+
+
+def coco(data: bytes, path: str) -> FileEntries:
+    """COCO results, one file among several."""
+    if data.lstrip()[:1] == b"{":
+        return FileEntries(decoded(data, Wrapped, path).annotations, named_by="image_id")
+    return FileEntries(decoded(data, list[Entry], path), named_by="image_id")
+
+
+def coco_tiles(data: bytes, path: str) -> FileEntries:
+    """COCO results of one tile, which they do not name."""
+    return FileEntries(decoded(data, list[Entry], path))
 
 
 def torchvision(data: bytes, path: str) -> FileEntries:

@@ -128,13 +128,13 @@ def _read(data: bytes, path: str, fields: RowFields, entry: Callable[[Row], Entr
         rows: list[Row] = [*decoded(data, list[dict[str, Any]], path)]
     else:
         lines, rows = _csv_rows(data, path)
-    column = _image_column(rows, fields.all, path)
+    column, doubtful = _image_column(rows, fields.all, path)
     entries = [entry(row) for row in rows]
-    if column is not None:
+    if column:
         for each, row in zip(entries, rows, strict=True):
             each.file_name = row.get(column)
             each.image_id = row.get(column)  # said where it is no name
-    return FileEntries(entries, lines, named_by=column or "")
+    return FileEntries(entries, lines, named_by=column, doubtful=doubtful)
 
 
 def _csv_rows(data: bytes, path: str) -> tuple[list[int], list[Row]]:
@@ -157,9 +157,9 @@ def _unescaped(row: dict[str, Any]) -> Row:
     return {**row, **texts}
 
 
-def _image_column(rows: Sequence[Row], known: set[str], path: str) -> str | None:
-    """The column that names the images: of a usual name, else the one with names of image files or
-    tiles. None if there is none.
+def _image_column(rows: Sequence[Row], known: set[str], path: str) -> tuple[str, bool]:
+    """The column that names the images: of a usual name, else the one with names of image files,
+    else, with doubt, of tiles. Empty if there is none.
 
     Raises:
         TilerError: several columns may be it.
@@ -167,7 +167,7 @@ def _image_column(rows: Sequence[Row], known: set[str], path: str) -> str | None
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     for name in IMAGE_COLUMNS:
         if name in names:
-            return name
+            return name, False
     others = [name for name in names if name not in known]
     for names_image in (_is_image_file, _is_tile):
         found = [name for name in others if all(names_image(row.get(name)) for row in rows)]
@@ -177,8 +177,8 @@ def _image_column(rows: Sequence[Row], known: set[str], path: str) -> str | None
                 "file_name"
             )
         if found:
-            return found[0]
-    return None
+            return found[0], names_image is _is_tile
+    return "", False
 
 
 def _is_image_file(value: Any) -> bool:

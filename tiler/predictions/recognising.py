@@ -25,6 +25,8 @@ FROM_ONE = (
 
 SINK_CSV = DetectorFormat("supervision", detector_rows.supervision, names_images=NO_IMAGE)
 SINK_JSON = DetectorFormat("supervision", detector_rows.supervision, names_images=NO_IMAGE)
+COCO = DetectorFormat("COCO results", detector_json.coco, first_id=None)
+COCO_TILES = DetectorFormat("COCO results of tiles", detector_json.coco_tiles, first_id=None)
 EMPTY = DetectorFormat("JSON without detections", detector_rows.supervision)
 TABLE = DetectorFormat("table of xmin, ymin, xmax, ymax", detector_rows.table)
 SUMMARY = DetectorFormat("Ultralytics' summary", detector_rows.summary)
@@ -68,6 +70,7 @@ LISTED = (  # of the first object of a list
     Keys(frozenset({"file", "detections"}), MEGADETECTOR_LIST),
     Keys(frozenset({"image_id"}), None),
     Keys(frozenset({"file_name"}), None),
+    Keys(frozenset({"bbox", "category_id", "score"}), COCO_TILES),
 )
 OBJECTS = (  # of an object
     Keys(frozenset({"boxes", "labels", "scores"}), TORCHVISION),
