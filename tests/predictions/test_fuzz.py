@@ -172,6 +172,20 @@ def test_deep_nesting(tmp_path, text, task):
         path.unlink()
 
 
+LONG = 200_000
+
+
+def test_long_texts_cost_no_more_than_their_length(tmp_path):
+    path = tmp_path / "result.txt"
+    text = "a.jpg: Predicted in 2 ms\ncar: 5%"
+    path.write_text(text + "(left_x:" * LONG + "\n" + "car: " * LONG)
+    outcome(path, text)
+    path = tmp_path / "d.json"
+    row = {"x_min": 1, "y_min": 2, "x_max": 9, "y_max": 9, "class_id": 0, "confidence": 0.5}
+    path.write_text(json.dumps([{**row, "crop": "1" * LONG, "scene": "1_" * LONG}]))
+    outcome(path, "long")
+
+
 def test_any_bytes_at_all(tmp_path):
     rng = random.Random(1)
     for _ in range(300):

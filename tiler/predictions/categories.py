@@ -158,7 +158,7 @@ def _deduced(
 def _alphabetical(entries: Sequence[Entry]) -> Categories:
     """Classes that nothing but their names tells, in the order of these."""
     names = sorted({*map(_NAME, entries)})
-    shown = ", ".join(names[:5])
+    shown = ", ".join(name[:40] for name in names[:5])
     if len(names) > 5:
         shown += ", ..."
     description = f"classes by name in alphabetical order, as none are known ({shown})"

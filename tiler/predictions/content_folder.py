@@ -62,7 +62,7 @@ class _ContentFiles:
                 return
             known = recognised(data, path)
             if known is not None:
-                file = DetectorFile(path, key, known.parse(data, path))
+                file = DetectorFile(path, key, known.entries(data, path))
                 self.files.setdefault((known, suffix), []).append(file)
             elif data.lstrip()[1:].lstrip()[:1] == b"]":
                 self.empty.append(DetectorFile(path, key, FileEntries()))
@@ -136,7 +136,7 @@ def _all_results(folder: str, found: _ContentFiles, reading: Reading) -> Predict
     files = [*found.empty]
     owners: dict[str, str] = {}
     for path in found.results:
-        entries = COCO.parse(whole(path), str(path))
+        entries = COCO.entries(whole(path), str(path))
         for name in {repr(entry.file_name or entry.image_id) for entry in entries.entries}:
             if owners.setdefault(name, path.name) != path.name:
                 raise TilerError(_several(folder, [owners[name], path.name]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding
+from tiler.formats import coco
 from tiler.predictions import json_results
 from tiler.predictions.entries import Entry
 from tiler.predictions.json_results import EntryOrigin
@@ -52,6 +53,7 @@ class DetectorFormat:
         first_id: the id of the first class, if the format is known to count from it.
         base_hint: what its ids usually count from, where that is not certain.
         normalised: coordinates are parts of the tile's sides, not pixels.
+        max_bytes: of a file.
     """
 
     title: str
@@ -61,6 +63,17 @@ class DetectorFormat:
     first_id: int | None = 0
     base_hint: str = ""
     normalised: bool = False
+    max_bytes: int = coco.MAX_BYTES
+
+    def entries(self, data: bytes, path: str) -> FileEntries:
+        """The detections in the bytes of a file.
+
+        Raises:
+            TilerError: they cannot be read as this format, or are too many.
+        """
+        if len(data) > self.max_bytes:
+            raise TilerError(f"{path}: more than {self.max_bytes} bytes")
+        return self.parse(data, path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +163,9 @@ def _require_task(
         what, there = "outlines", any(entry.segmentation for entry in entries)
     elif reading.task == "pose":
         what, there = "keypoints", any(entry.keypoints for entry in entries)
+    elif reading.task == "obb":
+        what = "corners"
+        there = any(entry.poly or entry.rbox or entry.segmentation for entry in entries)
     else:
         return
     if entries and not there:

@@ -30,7 +30,7 @@ from tiler.predictions.records import SUFFIXES
 IMAGE_COLUMNS = (
     "file_name", "image", "image_name", "filename", "source", "tile", "image_path", "path",
 )  # fmt: skip
-TILE_NAME = re.compile(r"\d+_+\d+")  # its offsets
+TILE_NAME = re.compile(r"\d_{1,3}\d")  # between its offsets
 QUOTED = str.maketrans("'()", '"[]')  # Python's notation of nested numbers, as JSON
 
 Row = Mapping[str, Any]

@@ -23,7 +23,7 @@ NO_OBJECT = "DontCare"  # KITTI's regions that are no objects
 IMAGE = re.compile(r"(?:Enter Image Path:\s*)?(\S.*?): Predicted in [\d.]+")
 PERCENT = re.compile(r"(\S.*): +(\d+)%")
 SIDES = ("left_x", "top_y", "width", "height")
-PLACE = re.compile(r"\(" + r"\s+".join(rf"{side}:\s*(\S+?)" for side in SIDES) + r"\s*\)")
+PLACE = re.compile(r"\(" + r"\s+".join(rf"{side}:\s*(\S{{1,40}}?)" for side in SIDES) + r"\s*\)")
 
 
 def is_kitti(data: bytes) -> bool:

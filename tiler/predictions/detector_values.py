@@ -22,6 +22,8 @@ def number(value: Any) -> Any:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
+    if isinstance(value, str) and "_" in value:  # which Python reads between digits
+        return value
     try:
         return float(value)
     except ValueError:

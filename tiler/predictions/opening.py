@@ -100,7 +100,7 @@ def _txt_folder(folder: str, names: list[str], reading: Reading, note: str) -> P
         for name in names:
             path = os.path.join(folder, *name.split("/"))
             data = content(path, findings) or b""
-            files.append(DetectorFile(path, name.removesuffix(".txt"), known.parse(data, path)))
+            files.append(DetectorFile(path, name.removesuffix(".txt"), known.entries(data, path)))
         if known.whole_run:
             return content_folder.one_run(folder, known, files, reading, note)
         return detector_files.read(known, files, reading, findings, note)
@@ -136,7 +136,7 @@ def _file(path: Path, reading: Reading) -> Predictions:
     known = recognised(data, name)
     if known is None:
         return content_folder.results_in(path, data, reading)
-    found = known.parse(data, name)
+    found = known.entries(data, name)
     key = "" if known.names_images else path.stem
     return detector_files.read(known, [DetectorFile(name, key, found)], reading)
 

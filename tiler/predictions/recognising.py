@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from tiler.errors import TilerError
+from tiler.formats import labelme, voc, yolo
 from tiler.predictions import detector_json, detector_rows, detector_text
 from tiler.predictions.detector_files import DetectorFormat
 from tiler.predictions.files import decoded
@@ -31,9 +32,15 @@ EMPTY = DetectorFormat("JSON without detections", detector_rows.supervision)
 TABLE = DetectorFormat("table of xmin, ymin, xmax, ymax", detector_rows.table)
 SUMMARY = DetectorFormat("Ultralytics' summary", detector_rows.summary)
 TORCHVISION = DetectorFormat(
-    "torchvision's boxes", detector_json.torchvision, first_id=None, base_hint=FROM_ONE
+    "torchvision's boxes",
+    detector_json.torchvision,
+    first_id=None,
+    base_hint=FROM_ONE,
+    max_bytes=yolo.MAX_BYTES,
 )
-MMDETECTION = DetectorFormat("MMDetection's bboxes", detector_json.mmdetection)
+MMDETECTION = DetectorFormat(
+    "MMDetection's bboxes", detector_json.mmdetection, max_bytes=yolo.MAX_BYTES
+)
 ROBOFLOW = DetectorFormat("Roboflow's predictions", detector_json.roboflow)
 MEGADETECTOR = DetectorFormat(
     "MegaDetector", detector_json.megadetector, whole_run=True, normalised=True
@@ -45,9 +52,9 @@ DARKNET = DetectorFormat(
     "darknet's result.json", detector_json.darknet, whole_run=True, normalised=True
 )
 DARKNET_TEXT = DetectorFormat("darknet's output", detector_text.darknet, whole_run=True)
-LABELME = DetectorFormat("labelme", detector_json.labelled)
-VOC = DetectorFormat("Pascal VOC", detector_text.pascal_voc)
-KITTI = DetectorFormat("KITTI", detector_text.kitti)
+LABELME = DetectorFormat("labelme", detector_json.labelled, max_bytes=labelme.MAX_BYTES)
+VOC = DetectorFormat("Pascal VOC", detector_text.pascal_voc, max_bytes=voc.MAX_BYTES)
+KITTI = DetectorFormat("KITTI", detector_text.kitti, max_bytes=yolo.MAX_BYTES)
 
 
 class Keys(NamedTuple):
