@@ -123,8 +123,8 @@ def recognised(data: bytes, path: str) -> DetectorFormat | None:
             return known
     shown = ", ".join(sorted(columns))[:200]
     raise TilerError(
-        f"{path}: expected columns x_min, y_min, x_max, y_max (supervision); xmin, ymin, xmax, "
-        f"ymax; or box, class and confidence (Ultralytics), got {shown}"
+        f"{path}: not predictions: expected columns x_min, y_min, x_max, y_max (supervision); "
+        f"xmin, ymin, xmax, ymax; or box, class and confidence (Ultralytics), got {shown}"
     )
 
 
