@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from tests.predictions import folder, read
+from tests.predictions import folder, read, writers
+from tests.predictions.test_detector_files import SHAPED
 from tests.predictions.test_json_results import BOX, QUAD
 from tiler.errors import TilerError
 from tiler.findings import CODES
@@ -114,6 +115,75 @@ def test_only_errors_of_ours_and_findings(tmp_path, kind):
         target = tmp_path if path.suffix == ".txt" else path
         usable += outcome(target, data, **reading) is not None
     assert usable > 10, "most of the mutations should reach the reader"
+
+
+ROWS = {"t": [(0, 10, 20, 40, 60, 0.5), (1, 5, 6, 30, 22, 0.25)]}
+DETECTORS = [writer for writer in writers.WRITERS if writer is not writers.detectron2_folder]
+
+
+@pytest.mark.parametrize("writer", DETECTORS, ids=lambda writer: writer.__name__)
+def test_detectors_files(tmp_path, writer):
+    written = writer(tmp_path, ROWS)
+    path = next(tmp_path.iterdir())
+    seed = path.read_bytes()
+    rng = random.Random(writer.__name__)
+    usable = 0
+    for _ in range(200):
+        data = mutated(seed, rng)
+        path.write_bytes(data)
+        usable += outcome(written, data, names=writers.NAMES, preds_base="0") is not None
+    assert usable > 10, "most of the mutations should reach the reader"
+
+
+@pytest.mark.parametrize("kind", SHAPED)
+def test_detectors_outlines(tmp_path, kind):
+    name, text, task, _ = SHAPED[kind]
+    path = tmp_path / name
+    given = {"kpt_shape": (2, 3)} if task == "pose" else {}
+    rng = random.Random(kind)
+    for _ in range(150):
+        data = mutated(text.encode(), rng)
+        path.write_bytes(data)
+        outcome(path, data, names=writers.NAMES, task=task, preds_base="0", **given)
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"boxes": [%s], "labels": [0], "scores": [0.5], "masks": [%s]}' % (DEEP, DEEP),
+        '{"bboxes": [[1, 2, 3, 4]], "labels": [%s], "scores": [%s]}' % (DEEP, DEEP),
+        '{"predictions": [{"x": %s, "points": %s, "class": %s}]}' % (DEEP, DEEP, DEEP),
+        '[{"box": %s, "confidence": %s, "segments": {"x": %s}}]' % (DEEP, DEEP, DEEP),
+        '[{"image_id": "a", "category_id": 0, "score": 0.5, "segmentation": %s}]' % DEEP,
+        '[{"x_min": %s, "y_min": 1, "x_max": 2, "y_max": 3, "image": "a"}]' % DEEP,
+        'box,confidence\n"%s",0.5\n' % ("[" * 5000),
+        "<annotation>" + "<object>" * 5000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("task", ["detect", "segment", "obb"])
+def test_deep_nesting(tmp_path, text, task):
+    for name in ("a.json", "a.csv", "a.xml"):
+        path = tmp_path / name
+        path.write_text(text)
+        outcome(path, text[:99], task=task, preds_base="0")
+        path.unlink()
+
+
+LONG = 200_000
+
+
+def test_long_texts_cost_no_more_than_their_length(tmp_path):
+    path = tmp_path / "result.txt"
+    text = "a.jpg: Predicted in 2 ms\ncar: 5%"
+    path.write_text(text + "(left_x:" * LONG + "\n" + "car: " * LONG)
+    outcome(path, text)
+    path = tmp_path / "d.json"
+    row = {"x_min": 1, "y_min": 2, "x_max": 9, "y_max": 9, "class_id": 0, "confidence": 0.5}
+    path.write_text(json.dumps([{**row, "crop": "1" * LONG, "scene": "1_" * LONG}]))
+    outcome(path, "long")
 
 
 def test_any_bytes_at_all(tmp_path):

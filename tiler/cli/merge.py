@@ -26,7 +26,7 @@ DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detectio
 
 Preds = Annotated[
     Path,
-    typer.Argument(metavar="PREDS", help="Folder of YOLO txt files, run folder, or JSON file."),
+    typer.Argument(metavar="PREDS", help="Predictions: a folder, a run folder, or a file."),
 ]
 Tiles = Annotated[
     Path | None,

@@ -39,6 +39,7 @@ class Annotation(msgspec.Struct):
         class_id: the class in the dataset; -1 if the category is unknown.
         difficult: DOTA's and Pascal VOC's mark of objects that need not be found.
         kind: what the format calls it.
+        score: the confidence, where an object of a label format is a detection.
     """
 
     id: Any = None
@@ -55,6 +56,7 @@ class Annotation(msgspec.Struct):
     class_id: int = msgspec.field(default=-1, name="tiler:class_id")
     difficult: bool = msgspec.field(default=False, name="tiler:difficult")
     kind: str = msgspec.field(default="annotation", name="tiler:kind")
+    score: Any = msgspec.field(default=None, name="tiler:score")
 
     @property
     def name(self) -> str:

@@ -31,6 +31,15 @@ class _Shape(msgspec.Struct):
     group_id: Any = None
     mask: Any = None
     difficult: Any = None
+    score: Any = None
+    flags: Any = None
+
+    @property
+    def confidence(self) -> Any:
+        """The confidence of a detection: the shape's score, or a flag with a number."""
+        if self.score is None and isinstance(self.flags, dict):
+            return self.flags.get("confidence", self.flags.get("score"))
+        return self.score
 
     @property
     def group(self) -> tuple[str, int | str] | None:
@@ -108,6 +117,7 @@ def _object(shape: _Shape, index: int, size: Size | None, point_size: float) -> 
     if not isinstance(shape.label, str) or not shape.label:
         raise InvalidAnnotation("L04", f"label is {short(shape.label)}, expected a name")
     annotation = Annotation(id=index + 1, category_id=shape.label, index=index, kind="shape")
+    annotation.score = shape.confidence
     annotation.difficult = coco_values.mark(shape.difficult, "difficult")
     points = _points(shape.points)
     kind = shape.shape_type or "polygon"

@@ -97,6 +97,7 @@ def _object(element: Element, index: int) -> Annotation:
         index=index,
         difficult=coco_values.mark(_text(element, "difficult"), "<difficult>"),
         kind="object",
+        score=_text(element, "confidence") or _text(element, "score"),
     )
 
 

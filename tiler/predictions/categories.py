@@ -56,15 +56,26 @@ class Categories:
     names: dict[str, int] | None = None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
+    def of(
+        cls,
+        entries: Sequence[Entry],
+        reading: Reading,
+        path: str,
+        first_id: int | None = None,
+        hint: str = "",
+    ) -> Categories:
         """What the user says, else what the file leaves no doubt about.
+
+        Args:
+            first_id: what the format's ids count from, if that is certain.
+            hint: what they usually count from, if it is not.
 
         Raises:
             TilerError: both 0 and 1 could be the first id.
         """
         base = reading.preds_base
         if base == "auto":
-            return _deduced(entries, reading, path)
+            return _deduced(entries, reading, path, first_id, hint)
         if base == "coco91":
             return _coco91()
         if base in ("0", "1"):
@@ -109,15 +120,22 @@ class Categories:
         return ClassLookup(np.nan, f"no class is named {short(given)}{hint}")
 
 
-def _deduced(entries: Sequence[Entry], reading: Reading, path: str) -> Categories:
+def _deduced(
+    entries: Sequence[Entry], reading: Reading, path: str, first_id: int | None, hint: str
+) -> Categories:
     """What the file leaves no doubt about.
 
     Raises:
         TilerError: both 0 and 1 could be the first id.
     """
-    if reading.names is not None and {*map(type, map(_NAME, entries))} == {str}:
+    by_name = {*map(type, map(_NAME, entries))} == {str}
+    if by_name and reading.names is not None:
         return Categories("classes by category_name", names=places_of(reading.names))
     ids = _numbers([*map(_ID, entries)])
+    if by_name and not ids:
+        return _alphabetical(entries)
+    if first_id is not None:
+        return Categories("", first_id)
     table = reading.categories
     if table is not None and _ids_of_truth(ids, table, reading.exact, path):
         description = "category ids of the ground truth"
@@ -129,12 +147,22 @@ def _deduced(entries: Sequence[Entry], reading: Reading, path: str) -> Categorie
         return _coco91()
     if classes in ids:
         return Categories(f"category ids from 1 (there is a {classes}, of {classes} classes)", 1)
-    if any(entry.file_name is not None for entry in entries):
+    if not hint and any(entry.file_name is not None for entry in entries):
         return Categories("category ids from 1 (as Ultralytics writes them with file_name)", 1)
     raise TilerError(
         f"{path}: category ids {_range(ids)} may count from 0 or from 1: say "
-        "--preds-base 0, 1 or coco91"
+        f"--preds-base 0, 1 or coco91{hint}"
     )
+
+
+def _alphabetical(entries: Sequence[Entry]) -> Categories:
+    """Classes that nothing but their names tells, in the order of these."""
+    names = sorted({*map(_NAME, entries)})
+    shown = ", ".join(name[:40] for name in names[:5])
+    if len(names) > 5:
+        shown += ", ..."
+    description = f"classes by name in alphabetical order, as none are known ({shown})"
+    return Categories(description, names=places_of(names))
 
 
 def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, path: str) -> bool:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
 
 NO_BOX = "no bbox"
+DEEPEST = 8  # levels of lists in an outline; polygons have two
 
 
 class Wrapped(msgspec.Struct):
@@ -51,6 +52,53 @@ class WrappedRaw(msgspec.Struct):
     """The same, not yet decoded."""
 
     annotations: list[msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryOrigin:
+    """Where N entries are from, and what is known about their format.
+
+    Attributes:
+        title: of the format.
+        paths: of the files.
+        file: `(N,)` index into the paths.
+        row: `(N,)` ordinal of each entry.
+        line: `(N,)` from 1; 0 where the format has no lines.
+        images: names of images that there are predictions for, maybe none.
+        first_id: the first category id, if the format is known to count from it.
+        base_hint: what ids usually count from, where that is not certain.
+        normalised: coordinates are parts of the tile's sides, not pixels.
+        named_by: what names the images, where that is said.
+        note: added to the description.
+    """
+
+    title: str
+    paths: list[str]
+    file: Ints
+    row: Ints
+    line: Ints
+    images: Sequence[str] = ()
+    first_id: int | None = None
+    base_hint: str = ""
+    normalised: bool = False
+    named_by: str = ""
+    note: str = ""
+
+    @classmethod
+    def of_file(cls, path: str, count: int) -> EntryOrigin:
+        """The `count` entries of one file of results."""
+        zeros = np.zeros(count, np.int64)
+        return cls("JSON results", [path], zeros, np.arange(count), zeros)
+
+    def kind(self, task: Task, categories: Categories, images: int) -> str:
+        """What was found, in words."""
+        unit = "entries"
+        parts = [self.title, task, categories.description]
+        if self.named_by:
+            parts.append(f"images by {self.named_by}")
+            unit = "rows"
+        said = ", ".join(part for part in parts if part)
+        return f"{said}: {images} images, {len(self.row)} {unit}{self.note}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,46 +166,65 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     Raises:
         TilerError: category ids or keypoints are ambiguous, or there is no confidence.
     """
-    name = str(path)
+    return read_entries(entries, EntryOrigin.of_file(str(path), len(entries)), reading, (), listed)
+
+
+def read_entries(
+    entries: list[Entry],
+    origin: EntryOrigin,
+    reading: Reading,
+    findings: Sequence[Finding] = (),
+    listed: bool = True,
+) -> RecordFile:
+    """The detections of entries, wherever they are from.
+
+    Args:
+        findings: what was noticed about them before.
+        listed: as in `read`.
+
+    Raises:
+        TilerError: as `read` does.
+    """
     task = _task(entries, reading)
-    named = _named(entries, name)
+    named = _named(entries, origin)
     sized = None
     if reading.exact and task != "obb":  # to be as exact as pycocotools
         sized = sizing.sizing(entries, listed)
-    records, poses, categories = _records(named, task, reading, sized, name)
+    records, poses, categories = _records(named, task, reading, sized, origin)
     counts, ordered = grouped(len(named.keys), named.owner, records)
-    images = f"{len(named.keys)} images, {len(entries)} entries"
     return RecordFile(
-        kind=f"JSON results, {task}, {categories.description}: {images}",
+        kind=origin.kind(task, categories, len(named.keys)),
         task=task,
         keys=named.keys,
         counts=counts,
-        findings=named.findings,
+        findings=[*findings, *named.findings],
         records=ordered,
-        paths=[name],
+        paths=origin.paths,
         rules=RowRules.of(reading),
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
         sizing=sized,
+        normalised=origin.normalised,
     )
 
 
 def _records(
-    named: _NamedEntries, task: Task, reading: Reading, sized: Sizing | None, path: str
+    named: _NamedEntries, task: Task, reading: Reading, sized: Sizing | None, origin: EntryOrigin
 ) -> tuple[Records, _EntryPoses, Categories]:
     """The columns of the entries. `sized`: how pycocotools sizes them, if that matters."""
     entries = named.entries
+    path = origin.paths[0]
     conf, no_score = _confidences(entries, reading, path)
-    categories = Categories.of(entries, reading, path)
+    categories = Categories.of(entries, reading, path, origin.first_id, origin.base_hint)
     class_id, no_class = categories.classes(entries)
     shapes = _shapes(entries, task, reading.exact)
+    _reject_nested(shapes)
     poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
-    zeros = np.zeros(len(entries), np.int64)  # one file, without lines
     records = Records(
-        row=named.index,
-        file=zeros,
-        line=zeros,
+        row=origin.row[named.index],
+        file=origin.file[named.index],
+        line=origin.line[named.index],
         class_id=class_id,
         conf=conf,
         numbers=shapes.boxes,
@@ -192,11 +259,12 @@ def _filled(entries: Sequence[Entry], name: str) -> int:
     return sum(map(bool, map(attrgetter(name), entries)))
 
 
-def _named(entries: list[Entry], path: str) -> _NamedEntries:
+def _named(entries: list[Entry], origin: EntryOrigin) -> _NamedEntries:
     """The entries that name their image; the others become findings."""
     names = _image_names(entries)
     entry_keys = _keys(names)
-    keys = sorted({key for key in entry_keys if key is not None})
+    found = {key for key in entry_keys if key is not None}
+    keys = sorted(found.union(map(image_key, origin.images)))
     places: dict[str | None, int] = {None: -1, **places_of(keys)}
     owner = np.fromiter(map(places.__getitem__, entry_keys), np.int64, len(entries))
     index = np.flatnonzero(owner >= 0)
@@ -204,10 +272,18 @@ def _named(entries: list[Entry], path: str) -> _NamedEntries:
         return _NamedEntries(entries, index, keys, owner, [])
     findings = []
     for i in np.flatnonzero(owner < 0).tolist():
-        message = f"entry {i}: image_id is {short(names[i])}, expected an image"
-        findings.append(Finding(path, "D03", message))
+        findings.append(_unnamed(i, names[i], origin))
     kept = [entries[i] for i in index.tolist()]
     return _NamedEntries(kept, index, keys, owner[index], condensed(findings))
+
+
+def _unnamed(i: int, name: Any, origin: EntryOrigin) -> Finding:
+    """About an entry that names no image."""
+    line = int(origin.line[i])
+    where = "" if line else f"entry {origin.row[i]}: "
+    column = origin.named_by or "image_id"
+    message = f"{where}{column} is {short(name)}, expected an image"
+    return Finding(origin.paths[origin.file[i]], "D03", message, line or None)
 
 
 def _keys(names: list[Any]) -> list[str | None]:
@@ -271,6 +347,23 @@ def _shapes(entries: Sequence[Entry], task: Task, exact: bool) -> _EntryShapes:
         else:
             shapes.rejected[i] = _NO_SEGMENTATION
     return shapes
+
+
+def _reject_nested(shapes: _EntryShapes) -> None:
+    """Reject outlines of lists in lists in lists, which could not be handed to a worker."""
+    for i in [i for i, outline in shapes.outlines.items() if _nested(outline, DEEPEST)]:
+        del shapes.outlines[i]
+        shapes.rejected[i] = "D03", f"segmentation: lists in more than {DEEPEST} lists"
+
+
+def _nested(value: Any, levels: int) -> bool:
+    """Whether there are lists or objects in more than so many others."""
+    inner = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, list | tuple | dict):
+        return False
+    if {*map(type, inner)}.isdisjoint({list, dict}):
+        return False
+    return not levels or any(_nested(each, levels - 1) for each in inner)
 
 
 _NO_SEGMENTATION = ("D03", "no segmentation, which outlines need")

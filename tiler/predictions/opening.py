@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from tiler.errors import TilerError, printable
+from tiler.errors import TilerError
 from tiler.findings import Finding
-from tiler.predictions import dota, json_results, supervision, yolo_folder
-from tiler.predictions.entries import Entry
-from tiler.predictions.files import content, decoded, listed, whole
-from tiler.predictions.supervision import SinkFile
+from tiler.predictions import content_folder, detector_files, detector_text, dota, yolo_folder
+from tiler.predictions.content_folder import SUFFIXES
+from tiler.predictions.detector_files import DetectorFile, DetectorFormat
+from tiler.predictions.files import content, listed, whole
+from tiler.predictions.recognising import DARKNET_TEXT, KITTI, PICKLED, recognised
 
 if TYPE_CHECKING:
     from tiler.predictions.values import Predictions, Reading
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
-BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
+CLASS_LISTS = {"classes.txt", "labels.txt", "obj.names.txt"}  # of labelling tools
+PICKLES = (".pkl", ".pickle", ".pth", ".pt", ".npy", ".npz")
 
 
 def open_predictions(path: Path, reading: Reading) -> Predictions:
@@ -29,8 +29,8 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
     all of them at once.
 
     Args:
-        path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
-            CSV or JSON files.
+        path: a folder of txt or a run folder that holds one; a file that holds a detector's JSON,
+            CSV, XML or text, or a folder of these.
 
     Raises:
         TilerError: there are none, or their meaning is ambiguous.
@@ -43,8 +43,8 @@ def open_predictions(path: Path, reading: Reading) -> Predictions:
 
 
 def _folder(path: Path, reading: Reading) -> Predictions:
-    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON, DOTA's
-    files, supervision's.
+    """The predictions in a folder. In this order: its labels/, its txt files, its one JSON of a
+    usual name, DOTA's files, those that are told by their content.
     """
     folder = str(path)
     results = _results(path)
@@ -55,29 +55,68 @@ def _folder(path: Path, reading: Reading) -> Predictions:
         note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
-    if names:
-        return _txt_folder(folder, names, reading)
+    others = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
+    if names and not (others and {*map(os.path.basename, names)} <= CLASS_LISTS):
+        _require_one_kind(folder, names, others)
+        note = f"; {shown_results} is not used" if results else ""
+        return _txt_folder(folder, names, reading, note)
     if len(results) == 1:
         return _file(results[0], reading)
     if results:
-        raise TilerError(f"{folder}: several files of predictions, say which: {shown_results}")
+        return content_folder.read(folder, [result.name for result in results], reading)
     task1 = os.path.join(folder, DOTA)
     names = listed(task1, ".txt")
     if names:
         return dota.read(task1, names, reading)
-    for suffix in (".csv", ".json"):
-        names = listed(folder, suffix)
-        if names:
-            return _sinks(folder, names, suffix, reading)
+    if others:
+        return content_folder.read(folder, others, reading)
+    pickles = [name for suffix in PICKLES for name in listed(folder, suffix)]
+    if pickles:
+        raise TilerError(f"{os.path.join(folder, pickles[0])}: {PICKLED}")
     raise TilerError(
-        f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files"
+        f"no predictions found in {folder}: expected .txt files, a predictions.json, or JSON, CSV "
+        "or XML files"
     )
 
 
-def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
+def _require_one_kind(folder: str, names: list[str], others: list[str]) -> None:
+    """Reject a folder in which a tile has a txt file and another one of the same name."""
+    by_stem = {os.path.splitext(name)[0]: name for name in others}
+    for name in names:
+        other = by_stem.get(name.removesuffix(".txt"))
+        if other is not None:
+            raise TilerError(
+                f"{folder}: predictions in several formats, give the files of one: {name}, {other}"
+            )
+
+
+def _txt_folder(folder: str, names: list[str], reading: Reading, note: str) -> Predictions:
     if all(os.path.basename(name).startswith(dota.PREFIX) for name in names):
         return dota.read(folder, names, reading)
-    return yolo_folder.open_folder(folder, names, reading)
+    known = _text_format(folder, names)
+    if known is not None:
+        findings: list[Finding] = []
+        files = []
+        for name in names:
+            path = os.path.join(folder, *name.split("/"))
+            data = content(path, findings) or b""
+            files.append(DetectorFile(path, name.removesuffix(".txt"), known.entries(data, path)))
+        if known.whole_run:
+            return content_folder.one_run(folder, known, files, reading, note)
+        return detector_files.read(known, files, reading, findings, note)
+    return yolo_folder.open_folder(folder, names, reading, note)
+
+
+def _text_format(folder: str, names: Sequence[str]) -> DetectorFormat | None:
+    """The format of txt by the first file that is not blank; None for YOLO's."""
+    for name in names:
+        data = content(os.path.join(folder, *name.split("/")), []) or b""
+        if not data.strip():
+            continue
+        if detector_text.is_darknet(data):
+            return DARKNET_TEXT
+        return KITTI if detector_text.is_kitti(data) else None
+    return None
 
 
 def _results(path: Path) -> list[Path]:
@@ -91,92 +130,19 @@ def _results(path: Path) -> list[Path]:
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
-    data = whole(path)
-    if data.lstrip()[:1] not in (b"[", b"{"):
-        return _csv_file(path, data, reading)
     name = str(path)
-    keys = _first_keys(data, name)
-    if {*supervision.BOX} <= keys:
-        rows = supervision.of_json(data, name)
-        return supervision.read([SinkFile(name, "", rows)], reading, [])
-    if keys and "image_id" not in keys and "file_name" not in keys:
-        raise TilerError(
-            f"{name}: expected entries with image_id, category_id, bbox and score, got "
-            f"{', '.join(sorted(keys))[:200]}"
-        )
-    if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.Wrapped, name).annotations
-        return json_results.read(path, entries, reading, listed=False)
-    entries = decoded(data, list[Entry], name)
-    del data  # as large as the file
-    return json_results.read(path, entries, reading)
+    data = whole(path)
+    _require_several(path, data)
+    known = recognised(data, name)
+    if known is None:
+        return content_folder.results_in(path, data, reading)
+    found = known.entries(data, name)
+    key = "" if known.names_images else path.stem
+    return detector_files.read(known, [DetectorFile(name, key, found)], reading)
 
 
-def _csv_file(path: Path, data: bytes, reading: Reading) -> Predictions:
-    suffix = path.suffix.lower()
-    if suffix == ".csv" or b"x_min" in data[:1000]:
-        rows = supervision.of_csv(data, str(path))
-        return supervision.read([SinkFile(str(path), "", rows)], reading, [])
-    if suffix == ".txt":
+def _require_several(path: Path, data: bytes) -> None:
+    """Reject one txt file of a folder of many."""
+    lone = path.suffix.lower() == ".txt" and data.lstrip()[:1] not in (b"[", b"{", b"<")
+    if lone and not detector_text.is_darknet(data) and b"x_min" not in data[:1000]:
         raise TilerError(f"{path}: one txt file is one tile: give the folder that it is in")
-    raise TilerError(f"{path}: not predictions: expected JSON, CSV, or a folder of txt")
-
-
-def _first_keys(data: bytes, path: str) -> set[str]:
-    """The keys of the first entry of a JSON; none if it has no entries."""
-    keys = _keys_of_first_object(data)
-    if keys is not None:
-        return keys
-    if data.lstrip()[:1] == b"{":
-        entries = decoded(data, json_results.WrappedRaw, path).annotations
-    else:
-        entries = decoded(data, list[msgspec.Raw], path)
-    if not entries:
-        return set()
-    return {*decoded(bytes(entries[0]), dict[str, msgspec.Raw], path)}
-
-
-def _keys_of_first_object(data: bytes) -> set[str] | None:
-    """The keys of the first object of a list, without reading on; None if that does not tell.
-
-    The text from an opening brace on is JSON only as a whole: its end is the first closing brace
-    up to which it can be decoded.
-    """
-    start = re.match(rb"\s*\[\s*(?=\{)", data)
-    if start is None:
-        return None
-    end = start.end()
-    for _ in range(BRACES):
-        end = data.find(b"}", end) + 1
-        if not end:
-            break
-        text = data[start.end() : end]
-        try:
-            return {*msgspec.json.decode(text, type=dict[str, msgspec.Raw])}
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            continue
-    return None
-
-
-def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Predictions:
-    """The files of supervision's sinks, one for each tile."""
-    parse = supervision.of_csv if suffix == ".csv" else supervision.of_json
-    findings: list[Finding] = []
-    files = []
-    for name in names:
-        path = os.path.join(folder, *name.split("/"))
-        data = content(path, findings)
-        if data is None or not data.strip():
-            continue
-        try:
-            rows = parse(data, path)
-        except TilerError as error:
-            message = str(error).removeprefix(printable(path)).lstrip(": ")
-            findings.append(Finding(path, "D01", message))
-        else:
-            files.append(SinkFile(path, name.removesuffix(suffix), rows))
-    if not files:
-        raise TilerError(
-            f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read"
-        )
-    return supervision.read(files, reading, findings)

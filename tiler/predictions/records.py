@@ -88,13 +88,18 @@ def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordBatch:
-    """The records of some tiles. See `values.Batch`."""
+    """The records of some tiles. See `values.Batch`.
+
+    Attributes:
+        normalised: coordinates are parts of the tile's sides, not px.
+    """
 
     task: Task
     tile: Ints
     records: Records
     paths: list[str]
     rules: RowRules
+    normalised: bool = False
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
@@ -150,7 +155,7 @@ class RecordBatch:
             return self._placed_outlines(outlines, frames)
         numbers = self._numbers(outlines)
         point_tiles = np.repeat(self.tile, numbers.shape[1] // 2)
-        points = placed(numbers.reshape(-1, 2), point_tiles, frames, False)
+        points = placed(numbers.reshape(-1, 2), point_tiles, frames, self.normalised)
         if self.task == "obb":
             rings = Rings.from_quads(points.reshape(-1, 4, 2))
             return replace(self._with_boxes(rings.bounds()), rings=rings)
@@ -190,7 +195,7 @@ class RecordBatch:
 
     def _placed_outlines(self, outlines: list[Rings | None], frames: Frames) -> PlacedRows:
         rings = concatenated(outline for outline in outlines if outline is not None)
-        coords = placed(rings.coords, self.tile[rings.owners()], frames, False)
+        coords = placed(rings.coords, self.tile[rings.owners()], frames, self.normalised)
         rings = replace(rings, coords=coords)
         return replace(self._with_boxes(rings.bounds()), rings=rings)
 
@@ -198,7 +203,7 @@ class RecordBatch:
         keypoints = self.records.keypoints
         if keypoints is None:
             return None
-        return placed_keypoints(limited(keypoints), self.tile, frames, False)
+        return placed_keypoints(limited(keypoints), self.tile, frames, self.normalised)
 
     def _placed_area(self, area: Floats | None, frames: Frames) -> Floats | None:
         return None if area is None else area / frames.scale[self.tile] ** 2
@@ -244,6 +249,7 @@ class RecordFile:
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
     sizing: Sizing | None = None
+    normalised: bool = False
 
     def batch(self, indices: Sequence[int]) -> RecordBatch:
         """See `values.Predictions`."""
@@ -254,7 +260,7 @@ class RecordFile:
         records = self.records
         if not np.array_equal(index, np.arange(counts.sum())):
             records = records.take(index)
-        return RecordBatch(self.task, tile, records, self.paths, self.rules)
+        return RecordBatch(self.task, tile, records, self.paths, self.rules, self.normalised)
 
 
 def places_of(values: Sequence[Value]) -> dict[Value, int]:
