@@ -48,6 +48,13 @@ GOOD = {
         ("0x0.5", [0, 0.5], (0.0, 0.5)),
         ("0.1X0.1", (0.1, 0.1), 0.1),
     ],
+    "boxes": [
+        ("auto", "auto", "auto"),
+        ("normalized", "Normalised", "normalised"),
+        ("pixels", "pixels", "pixels"),
+        ("image", " image", "image"),
+        ("letterbox:640", "LETTERBOX:640", "letterbox:640"),
+    ],
     "edge": [(edge, edge, edge) for edge in ("shift", "balance", "trim", "pad")],
     "scale": [
         ("1,0.5", (1, 0.5), (1, 0.5)),
@@ -367,7 +374,13 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
-    assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
+    assert [field.name for field in reading] == [
+        "task",
+        "assume_conf",
+        "conf_first",
+        "preds_base",
+        "boxes",
+    ]
     assert [(f.name, f.default, f.metadata) for f in predictions[-4:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]

@@ -32,6 +32,7 @@ from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.values import optional_path, path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
+from tiler.predictions.plausibility import require_plausible
 from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
 from tiler.version import __version__
@@ -255,6 +256,7 @@ def _reading(
         conf_first=files.conf_first,
         preds_base=files.preds_base,
         categories=table,
+        boxes=files.boxes,
     )
 
 
@@ -334,8 +336,31 @@ def _plan(
         kpt_shape=kpt_shape,
         where=str(index.where),
     )
+    _require_plausible(covered, predictions, job)
     pieces = _pieces(covered, ids, predictions)
     return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
+
+
+def _require_plausible(covered: _CoveredImages, predictions: Predictions, job: MergeJob) -> None:
+    """Raises:
+    TilerError: most of the predictions cannot be read, or they seem to be in another frame.
+    """
+    numbers: list[int] = []
+    parts = []
+    for image, tiles in zip(covered.images, covered.members, strict=True):
+        predicted = sorted(tiles)
+        numbers += [tiles[tile] for tile in predicted]
+        if predicted:
+            parts.append(_frames(image, predicted))
+    if not parts:
+        return
+    frames = Frames(
+        [name for part in parts for name in part.names],
+        np.concatenate([part.rects for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate([part.within for part in parts]),
+    )
+    require_plausible(predictions.batch(numbers), frames, job.preds, job.files.boxes)
 
 
 def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:

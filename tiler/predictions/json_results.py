@@ -122,7 +122,7 @@ def read(path: Path, entries: list[Entry], reading: Reading, listed: bool = True
     task = _task(entries, reading)
     named = _named(entries, name)
     sized = None
-    if reading.exact and task != "obb":  # to be as exact as pycocotools
+    if reading.as_given and task != "obb":  # to be as exact as pycocotools
         sized = sizing.sizing(entries, listed)
     records, poses, categories = _records(named, task, reading, sized, name)
     counts, ordered = grouped(len(named.keys), named.owner, records)
@@ -150,7 +150,7 @@ def _records(
     conf, no_score = _confidences(entries, reading, path)
     categories = Categories.of(entries, reading, path)
     class_id, no_class = categories.classes(entries)
-    shapes = _shapes(entries, task, reading.exact)
+    shapes = _shapes(entries, task, reading.as_given)
     poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)
     zeros = np.zeros(len(entries), np.int64)  # one file, without lines
