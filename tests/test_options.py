@@ -48,13 +48,6 @@ GOOD = {
         ("0x0.5", [0, 0.5], (0.0, 0.5)),
         ("0.1X0.1", (0.1, 0.1), 0.1),
     ],
-    "boxes": [
-        ("auto", "auto", "auto"),
-        ("normalized", "Normalised", "normalised"),
-        ("pixels", "pixels", "pixels"),
-        ("image", " image", "image"),
-        ("letterbox:640", "LETTERBOX:640", "letterbox:640"),
-    ],
     "edge": [(edge, edge, edge) for edge in ("shift", "balance", "trim", "pad")],
     "scale": [
         ("1,0.5", (1, 0.5), (1, 0.5)),
@@ -381,7 +374,7 @@ def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
         "preds_base",
         "boxes",
     ]
-    assert [(f.name, f.default, f.metadata) for f in predictions[-4:]] == [
+    assert [(f.name, f.default, f.metadata) for f in predictions[-5:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):
@@ -397,6 +390,8 @@ def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
         (SplitOptions, "format", "PNG", "png"),
         (SplitOptions, "edge", "Shift", "shift"),
         (PredictionOptions, "export", "CSV,GeoJSON", "geojson,csv"),
+        (ReadingOptions, "boxes", "Normalized", "normalised"),
+        (ReadingOptions, "boxes", " Letterbox:640", "letterbox:640"),
         (ScoreOptions, "protocol", "COCO,Ultralytics", "coco,ultralytics"),
     ],
 )

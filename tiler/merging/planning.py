@@ -138,7 +138,7 @@ def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOption
     reading = _reading(files, index, truth)
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
-    predictions = open_predictions(inputs.preds, reading)
+    predictions = open_predictions(inputs.preds, reading, tiled=inputs.tiles is not None)
     _require_used(merging, files, predictions.task, manifest)
     if index is None:
         index = _index_by_names(predictions, inputs, files)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tiler.errors import TilerError, printable
-from tiler.findings import Finding
+from tiler.findings import Finding, because, inside
+from tiler.formats import plain_yaml
 from tiler.predictions import dota, json_results, supervision, yolo_folder
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import content, decoded, listed, whole
@@ -21,28 +23,38 @@ if TYPE_CHECKING:
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
+PICKLES = (".pkl", ".pickle", ".pth", ".pt")
+NO_PICKLE = (
+    "may run code when it is opened, so it never is: write JSON instead (MMDetection 3: test.py "
+    "--cfg-options test_evaluator.format_only=True test_evaluator.outfile_prefix=results; "
+    "MMDetection 2: test.py --format-only --eval-options jsonfile_prefix=results; Detectron2 "
+    "writes coco_instances_results.json beside it)"
+)
+FEW = 20  # JSON files that are looked into for results; a folder with more has one for each tile
 BRACES = 20  # an entry may hold masks and keypoints, which have braces of their own
 
 
-def open_predictions(path: Path, reading: Reading) -> Predictions:
+def open_predictions(path: Path, reading: Reading, tiled: bool = False) -> Predictions:
     """The predictions at a path, of any known format; the meaning of their numbers is decided for
     all of them at once.
 
     Args:
         path: a folder of txt or a run folder that holds one, a JSON or CSV file, or a folder of
             CSV or JSON files.
+        tiled: a manifest names the tiles, so that a run without any prediction says that nothing
+            was detected.
 
     Raises:
         TilerError: there are none, or their meaning is ambiguous.
     """
     if os.path.isdir(path):
-        return _folder(path, reading)
+        return _folder(path, reading, tiled)
     if not os.path.exists(path):
         raise TilerError(f"{path}: no such file or folder")
     return _file(path, reading)
 
 
-def _folder(path: Path, reading: Reading) -> Predictions:
+def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
     """The predictions in a folder. In this order: its labels/, its txt files, its one JSON, DOTA's
     files, supervision's.
     """
@@ -65,13 +77,68 @@ def _folder(path: Path, reading: Reading) -> Predictions:
     names = listed(task1, ".txt")
     if names:
         return dota.read(task1, names, reading)
-    for suffix in (".csv", ".json"):
-        names = listed(folder, suffix)
-        if names:
-            return _sinks(folder, names, suffix, reading)
-    raise TilerError(
-        f"no predictions found in {folder}: expected .txt files, a predictions.json, or CSV files"
+    names = listed(folder, ".csv")
+    if names:
+        return _sinks(folder, names, ".csv", reading)
+    names = listed(folder, ".json")
+    coco = _coco_results(path, names)
+    if len(coco) == 1:
+        return _file(coco[0], reading)
+    if coco:
+        several = ", ".join(result.name for result in coco)
+        raise TilerError(f"{folder}: several files of predictions, say which: {several}")
+    if names:
+        return _sinks(folder, names, ".json", reading)
+    if _nothing_detected(path, tiled):
+        return yolo_folder.open_folder(labels, [], reading, ": nothing was detected")
+    raise TilerError(_none_in(path))
+
+
+def _none_in(path: Path) -> str:
+    """Why there are no predictions in a folder."""
+    for name in sorted(os.listdir(path)):
+        if name.lower().endswith(PICKLES):
+            return f"no predictions found in {path}: {name} {NO_PICKLE}"
+    message = (
+        f"no predictions found in {path}: expected .txt files, a predictions.json, or CSV files"
     )
+    if os.path.isdir(path / "labels"):
+        return f"{message}; if nothing was detected in any tile, --tiles says which these are"
+    return message
+
+
+def _nothing_detected(path: Path, tiled: bool) -> bool:
+    """Whether a folder without predictions is that of a run that has detected nothing, rather than
+    another folder.
+
+    Raises:
+        TilerError: the run was not asked to write its predictions.
+    """
+    args = path / "args.yaml"
+    if os.path.isfile(args):
+        if plain_yaml.load(args).get("save_txt") is False:
+            raise TilerError(
+                f"no predictions found in {path}: its args.yaml has save_txt: false; predict again "
+                "with save_txt=True save_conf=True"
+            )
+        return True
+    return tiled and (os.path.isdir(path / "labels") or not os.listdir(path))
+
+
+def _coco_results(path: Path, names: list[str]) -> list[Path]:
+    """The files right in a folder that hold COCO's results, whatever their names are."""
+    results = []
+    for name in names[:FEW]:
+        file = path / name
+        if "/" in name or not os.path.isfile(file):
+            continue
+        try:
+            keys = _first_keys(whole(file), str(file))
+        except TilerError:
+            continue
+        if {"image_id", "score"} <= keys:
+            results.append(file)
+    return results
 
 
 def _txt_folder(folder: str, names: list[str], reading: Reading) -> Predictions:
@@ -91,6 +158,8 @@ def _results(path: Path) -> list[Path]:
 
 
 def _file(path: Path, reading: Reading) -> Predictions:
+    if path.suffix.lower() in PICKLES:
+        raise TilerError(f"{path}: not predictions: a pickle {NO_PICKLE}")
     data = whole(path)
     if data.lstrip()[:1] not in (b"[", b"{"):
         return _csv_file(path, data, reading)
@@ -176,7 +245,9 @@ def _sinks(folder: str, names: list[str], suffix: str, reading: Reading) -> Pred
         else:
             files.append(SinkFile(path, name.removesuffix(suffix), rows))
     if not files:
+        relative = [replace(finding, path=inside(finding.path, folder)) for finding in findings]
         raise TilerError(
-            f"no predictions found in {folder}: none of {len(names)} {suffix} files can be read"
+            f"no predictions found in {folder}: none of {len(names)} {suffix} files can be "
+            f"read{because(relative, 2)}"
         )
     return supervision.read(files, reading, findings)

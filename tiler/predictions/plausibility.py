@@ -6,14 +6,15 @@ frame only, the meaning of the numbers is another one, and nothing good comes of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import because
+from tiler.findings import because, inside
 from tiler.predictions.coordinates import letterbox
+from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
     from tiler.predictions.values import Batch, Extents, Frames
@@ -115,13 +116,13 @@ def _between(points: Floats, low: Floats | float, high: Floats, slack: float) ->
 
 
 def require_plausible(
-    batch: Batch, frames: Frames, where: str, boxes: str = "auto", of: str = "tile"
+    batch: Batch, frames: Frames, preds: str, boxes: str = "auto", of: str = "tile"
 ) -> None:
     """Require that most rows of a batch can be read, and that they are in the frame that they are
     taken to be in.
 
     Args:
-        where: the predictions, for errors.
+        preds: their path, for errors.
         boxes: what the user says that coordinates count in; auto: that is to be told here.
         of: what each key is, a tile or an image.
 
@@ -131,11 +132,11 @@ def require_plausible(
     extents = batch.extents()
     located = _Located.of(extents, frames)
     if boxes == "auto" and extents.coordinates.kind == "pixels" and len(located):
-        _require_pixels(located, where, of)
-    unreadable = extents.unreadable | _apart(extents, frames)
-    unreadable = np.asarray(unreadable[~extents.empty])
+        _require_pixels(located, preds, of)
+    rejected: Bools = extents.unreadable | _apart(extents, frames)
+    unreadable = rejected[~extents.empty]
     if len(unreadable) and unreadable.mean() > READABLE:
-        _reject(batch, frames, extents, where, of)
+        _reject(batch, frames, extents, preds, of)
 
 
 def require_in_frame(boxes: Floats, sizes: Floats, where: str, of: str = "image") -> None:
@@ -256,19 +257,18 @@ def _disjoint(boxes: Floats, windows: Floats) -> Bools:
 def _in_source(extents: Extents, frames: Frames) -> Floats:
     corners = extents.boxes.reshape(-1, 2)
     tile = np.repeat(extents.tile, 2)
-    return extents.coordinates.in_source(corners, tile, frames).reshape(-1, 4)
+    return placed(corners, tile, frames, extents.coordinates).reshape(-1, 4)
 
 
 def _apart(extents: Extents, frames: Frames) -> Bools:
     """`(N,)` which rows lie outside their tile."""
     known = (frames.rects[:, 2:] > frames.rects[:, :2]).all(axis=1)
-    apart = _disjoint(_in_source(extents, frames), frames.within[extents.tile])
-    return np.asarray(apart & known[extents.tile])
+    tile = extents.tile
+    apart = _disjoint(_in_source(extents, frames), frames.within[tile])
+    return apart & np.asarray(known)[tile]
 
 
-def _require_inside(
-    boxes: Floats, windows: Floats, outside: Bools, where: str, of: str, hint: str = ""
-) -> None:
+def _require_inside(boxes: Floats, windows: Floats, outside: Bools, where: str, of: str) -> None:
     """Raises:
     TilerError: most boxes lie outside their window.
     """
@@ -280,11 +280,11 @@ def _require_inside(
     raise TilerError(
         f"{where}: {int(outside.sum())} of {len(boxes)} boxes lie outside their {of}, such as "
         f"{example} in one of {width:g} x {height:g} px: coordinates of another frame, or "
-        f"detections of other {of}s? --boxes says what they count in{hint}"
+        f"detections of other {of}s? --boxes says what they count in"
     )
 
 
-def _reject(batch: Batch, frames: Frames, extents: Extents, where: str, of: str) -> None:
+def _reject(batch: Batch, frames: Frames, extents: Extents, preds: str, of: str) -> None:
     """Raises:
     TilerError: most rows cannot be read, for which reason.
     """
@@ -296,9 +296,12 @@ def _reject(batch: Batch, frames: Frames, extents: Extents, where: str, of: str)
     boxes = (_in_source(extents, frames)[counted] - origin) * scale
     sides = (frames.rects[tile, 2:] - frames.rects[tile, :2]) * scale
     windows = np.concatenate([np.zeros_like(sides), sides], axis=1)
-    _require_inside(boxes, windows, apart[counted], where, of)
-    findings = [f for f in batch.read(frames).findings if f.level == "error"]
+    _require_inside(boxes, windows, apart[counted], preds, of)
+    findings = []
+    for finding in batch.read(frames).findings:
+        if finding.level == "error":
+            findings.append(replace(finding, path=inside(finding.path, preds)))
     bad = int((extents.unreadable | apart)[counted].sum())
     raise TilerError(
-        f"{where}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}"
+        f"{preds}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from tiler.errors import TilerError
@@ -92,7 +93,21 @@ def of_json(data: bytes, path: str) -> list[tuple[int, Row]]:
     Raises:
         TilerError: not JSON, or not a list of objects.
     """
-    return [(0, row) for row in decoded(data, list[dict[str, Any]], path)]
+    if data.lstrip()[:1] == b"{":
+        keys = decoded(data, dict[str, msgspec.Raw], path)
+        raise _other_keys(path, "a list of entries", keys)
+    rows = decoded(data, list[dict[str, Any]], path)
+    if rows and not any({*BOX} & row.keys() or CORNERS in row for row in rows):
+        raise _other_keys(path, "entries", rows[0])
+    return [(0, row) for row in rows]
+
+
+def _other_keys(path: str, expected: str, found: Iterable[str]) -> TilerError:
+    """A JSON has other keys than a sink's."""
+    shown = ", ".join(sorted(found))[:200]
+    return TilerError(
+        f"{path}: expected {expected} with {', '.join(BOX)}, class_id and confidence, got {shown}"
+    )
 
 
 def read(files: Sequence[SinkFile], reading: Reading, findings: list[Finding]) -> RecordFile:

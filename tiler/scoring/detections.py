@@ -128,7 +128,7 @@ def _rows_of_files(
     names = [predictions.keys[i] for i in opened.keys]
     frames = Frames(names, rects, np.ones(len(names)))
     batch = predictions.batch(opened.keys)
-    require_plausible(batch, frames, f"{opened.where}: {opened.kind}", opened.boxes, "image")
+    require_plausible(batch, frames, opened.where, opened.boxes, "image")
     found = batch.read(frames)
     findings = [replace(f, path=inside(f.path, opened.where)) for f in found.findings]
     rows = DetectionRows(found.instances, images[found.tile], found.segmentations, found.box_area)
