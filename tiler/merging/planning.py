@@ -30,9 +30,8 @@ from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.values import optional_path, path
-from tiler.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.predictions import Frames, Predictions, Reading, open_predictions, plausibility
 from tiler.predictions.categories import COCO91
-from tiler.predictions.plausibility import require_plausible
 from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
 from tiler.version import __version__
@@ -321,6 +320,10 @@ def _plan(
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
     findings = [*predictions.findings, *index.findings, *assigned.findings]
     findings += [*covered.findings, *ids.findings]
+    alike = plausibility.rows_of_all(predictions.counts)
+    if alike:
+        job = replace(job, all_alike=True)
+        findings.append(plausibility.all_alike("tiles", alike, len(predictions.counts)))
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in findings]
     kpt_shape = None
     if predictions.kpt_shape is not None:
@@ -360,7 +363,7 @@ def _require_plausible(covered: _CoveredImages, predictions: Predictions, job: M
         np.concatenate([part.scale for part in parts]),
         np.concatenate([part.within for part in parts]),
     )
-    require_plausible(predictions.batch(numbers), frames, job.preds, job.files.boxes)
+    plausibility.require_plausible(predictions.batch(numbers), frames, job.preds, job.files.boxes)
 
 
 def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:

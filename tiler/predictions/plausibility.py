@@ -6,13 +6,14 @@ frame only, the meaning of the numbers is another one, and nothing good comes of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.findings import because, inside
+from tiler.findings import Finding, because, inside
 from tiler.predictions.coordinates import letterbox
 from tiler.predictions.placing import placed
 
@@ -31,7 +32,30 @@ ENOUGH = 20  # boxes; whether fewer avoid a part of their tiles may be chance
 AT_LIMIT = 1.5  # px: a box that the border of its frame has cut ends so near it
 REACH = 0.97  # of a frame: how far the boxes in it reach
 SMALLER = 0.95  # of a tile: a frame of about its size leaves nothing to tell
+SEVERAL = 3  # tiles or images; whether fewer have the same number of rows may be chance
+MANY = 50  # rows; the same smaller number may be that of the objects
+USUAL = (320, 416, 512, 640, 768, 800, 960, 1024, 1280, 1536, 1920, 2048)  # px of networks
 SIDES = np.arange(160, 2049, 32)  # px: networks take multiples of 32
+
+
+def rows_of_all(counts: Sequence[int]) -> int:
+    """How many rows each of several tiles or images has, if that is the same large number; else 0.
+
+    >>> rows_of_all([300, 300, 300]), rows_of_all([300, 300, 299]), rows_of_all([2, 2, 2])
+    (300, 0, 0)
+    """
+    if len(counts) < SEVERAL or len(set(counts)) > 1 or counts[0] < MANY:
+        return 0
+    return counts[0]
+
+
+def all_alike(what: str, rows: int, number: int) -> Finding:
+    """What it may mean that all tiles or images have the same number of rows."""
+    message = (
+        f"all {number} {what} have exactly {rows} rows: a DETR has one for each of its queries, so "
+        "nothing is missing then; otherwise its max_det may have cut off more: set it higher"
+    )
+    return Finding("", "D11", message)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +126,11 @@ class _Letterboxed:
         after = boxes[:, :2] >= self.start - SLACK
         before = boxes[:, 2:] <= self.end + SLACK
         return np.asarray((after & before).all(axis=1))
+
+    def ending(self, boxes: Floats) -> int:
+        """How many boxes end where it does."""
+        at_end = np.abs(boxes[:, 2:] - self.end) <= AT_LIMIT
+        return int(at_end.any(axis=1).sum())
 
     def share_outside(self, sides: Floats) -> float:
         """How much of it lies outside the tiles, if taken for px of these."""
@@ -174,7 +203,7 @@ def _require_pixels(located: _Located, where: str, of: str) -> None:
     outside = located.outside()
     if not outside.any():
         side = _smaller_letterbox(located)
-        evidence = f"no box of {len(located)} reaches past {side:g} px, where some end"
+        evidence = f"no box of {len(located)} reaches past {side} px, where some end"
     elif _are_of_image(located, outside):
         raise TilerError(
             f"{where}: {int(outside.sum())} of {len(outside)} boxes lie outside their {of}, but "
@@ -185,13 +214,13 @@ def _require_pixels(located: _Located, where: str, of: str) -> None:
         side = _larger_letterbox(located, outside)
         evidence = (
             f"{int(outside.sum())} of {len(outside)} boxes lie outside their {of}, but all within "
-            f"{side:g} px"
+            f"{side} px"
         )
     if side:
         width, height = located.sides[0]
         raise TilerError(
             f"{where}: {evidence}; the {of}s have {width:g} x {height:g} px: pixels of what the "
-            f"network saw (imgsz {side:g})? say --boxes letterbox:{side:g}, or --boxes pixels if "
+            f"network saw (imgsz {side})? say --boxes letterbox:{side}, or --boxes pixels if "
             f"they are pixels of the {of}"
         )
 
@@ -206,42 +235,45 @@ def _are_of_image(located: _Located, outside: Bools) -> bool:
     return bool(least >= FITTING and outside[telling].mean() >= SHIFTED)
 
 
-def _larger_letterbox(located: _Located, outside: Bools) -> float:
-    """The side of the smallest letterbox that boxes fit in which their tiles do not hold; 0: none.
+def _larger_letterbox(located: _Located, outside: Bools) -> int:
+    """The side of the letterbox that boxes fit in which their tiles do not hold; 0: none.
 
-    Of boxes all over a letterbox, a known share would lie outside the tiles. A few wrong rows are
-    far fewer.
+    It is the one at whose border most boxes end, as those do that the border of a tile has cut; if
+    none do, the smallest usual one. Of boxes all over a letterbox, a known share would lie outside
+    the tiles. A few wrong rows are far fewer.
     """
     reach = np.quantile(located.boxes[:, 2:].max(axis=1), FITTING)
-    for side in SIDES[reach - SLACK <= SIDES].tolist():
+    found = (0, 0, 0)  # boxes that end at the border, minus the side, the side
+    for side in SIDES[SIDES >= reach - SLACK].tolist():
         tiles = located.in_letterbox(side)
-        if tiles.holds(located.boxes).mean() < FITTING:
+        ending = tiles.ending(located.boxes)
+        if tiles.holds(located.boxes).mean() < FITTING or not (ending or side in USUAL):
             continue
         expected = tiles.share_outside(located.sides)
-        return side if outside.mean() >= expected / PART else 0.0
-    return 0.0
+        if outside.mean() >= expected / PART:
+            found = max(found, (ending, -side, side)) if found[2] else (ending, -side, side)
+    return found[2]
 
 
-def _smaller_letterbox(located: _Located) -> float:
+def _smaller_letterbox(located: _Located) -> int:
     """The side of a letterbox that all boxes lie in, some at its border, although their tiles show
     more; 0: none.
     """
     if len(located) < ENOUGH:
-        return 0.0
+        return 0
     reach = located.boxes[:, 2:].max()
     for side in SIDES[(reach - SLACK <= SIDES) & (reach >= SIDES * REACH)].tolist():
         tiles = located.in_letterbox(side)
         smaller = (tiles.end < SMALLER * located.shown).all()
         if smaller and tiles.holds(located.boxes).all() and _fill(located.boxes, tiles):
-            return float(side)
-    return 0.0
+            return int(side)
+    return 0
 
 
 def _fill(boxes: Floats, tiles: _Letterboxed) -> bool:
     """Whether boxes reach through their letterbox, and some end where it does."""
-    at_end = np.abs(boxes[:, 2:] - tiles.end) <= AT_LIMIT
-    share = boxes[:, 2:] / tiles.end
-    return bool(at_end.any(axis=1).sum() >= 2 and (share.max(axis=0) >= REACH).all())
+    reach = (boxes[:, 2:] / tiles.end).max(axis=0)
+    return tiles.ending(boxes) >= 2 and bool((reach >= REACH).all())
 
 
 # --- rows that cannot be read

@@ -137,7 +137,7 @@ def open_files(
         where=str(preds),
         classes=plan.classes,
         areas=areas,
-        boxes=plan.reading.boxes,
+        boxes=options.boxes,
     )
 
 
