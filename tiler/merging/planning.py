@@ -339,6 +339,7 @@ def _plan(
         kpt_shape=kpt_shape,
         where=str(index.where),
     )
+    plausibility.require_files(predictions, job.preds)
     _require_plausible(covered, predictions, job)
     pieces = _pieces(covered, ids, predictions)
     return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)

@@ -18,7 +18,7 @@ from tiler.predictions.coordinates import letterbox
 from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
-    from tiler.predictions.values import Batch, Extents, Frames
+    from tiler.predictions.values import Batch, Extents, Frames, Predictions
     from tiler.types import Bools, Floats
 
 READABLE = 0.5  # of the rows; with fewer, the files are not what they are taken for
@@ -168,6 +168,25 @@ def require_plausible(
         _reject(batch, frames, extents, preds, of)
 
 
+def require_files(predictions: Predictions, preds: str) -> None:
+    """Require that most files can be read, and that most of their rows name their tile.
+
+    Raises:
+        TilerError: it is not so, for which reasons.
+    """
+    files = [f for f in predictions.findings if f.code == "D01"]
+    rows = [f for f in predictions.findings if f.code in ("D02", "D03")]
+    lost = sum(finding.count for finding in rows)
+    if len(files) > len(predictions.keys):
+        what, bad = "files", files
+    elif lost > sum(predictions.counts):
+        what, bad = "rows", rows
+    else:
+        return
+    shown = [replace(finding, path=inside(finding.path, preds)) for finding in bad]
+    raise TilerError(f"{preds}: most {what} cannot be read{because(shown)}")
+
+
 def require_in_frame(boxes: Floats, sizes: Floats, where: str, of: str = "image") -> None:
     """The same for `(N, 4)` boxes in memory, in px of images of `(N, 2)` `sizes` (0: not known).
 
@@ -243,16 +262,17 @@ def _larger_letterbox(located: _Located, outside: Bools) -> int:
     the tiles. A few wrong rows are far fewer.
     """
     reach = np.quantile(located.boxes[:, 2:].max(axis=1), FITTING)
-    found = (0, 0, 0)  # boxes that end at the border, minus the side, the side
-    for side in SIDES[SIDES >= reach - SLACK].tolist():
+    found: list[tuple[int, int]] = []  # boxes that end at the border, and minus the side
+    for side in SIDES[reach - SLACK <= SIDES].tolist():
         tiles = located.in_letterbox(side)
         ending = tiles.ending(located.boxes)
         if tiles.holds(located.boxes).mean() < FITTING or not (ending or side in USUAL):
             continue
         expected = tiles.share_outside(located.sides)
         if outside.mean() >= expected / PART:
-            found = max(found, (ending, -side, side)) if found[2] else (ending, -side, side)
-    return found[2]
+            found.append((ending, -side))
+    _, negative = max(found, default=(0, 0))
+    return -negative
 
 
 def _smaller_letterbox(located: _Located) -> int:

@@ -15,7 +15,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
 from tiler.predictions import Frames, Predictions, sizing
-from tiler.predictions.plausibility import require_in_frame, require_plausible
+from tiler.predictions.plausibility import require_files, require_in_frame, require_plausible
 from tiler.scoring.ground_truth import boxes_of
 from tiler.scoring.opening import Opened
 
@@ -127,6 +127,7 @@ def _rows_of_files(
     _require_sizes(rects, opened.kind)
     names = [predictions.keys[i] for i in opened.keys]
     frames = Frames(names, rects, np.ones(len(names)))
+    require_files(predictions, opened.where)
     batch = predictions.batch(opened.keys)
     require_plausible(batch, frames, opened.where, opened.boxes, "image")
     found = batch.read(frames)
