@@ -122,7 +122,7 @@ def _nothing_detected(path: Path, tiled: bool) -> bool:
                 "with save_txt=True save_conf=True"
             )
         return True
-    return tiled and (os.path.isdir(path / "labels") or not os.listdir(path))
+    return tiled and os.path.isdir(path / "labels")
 
 
 def _coco_results(path: Path, names: list[str]) -> list[Path]:
