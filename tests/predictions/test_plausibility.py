@@ -14,7 +14,7 @@ from tests.predictions import folder
 from tests.strategies import quick
 from tiler.errors import TilerError
 from tiler.predictions import Frames, Reading, open_predictions
-from tiler.predictions.coordinates import Coordinates
+from tiler.predictions.coordinates import PointFrame
 from tiler.predictions.plausibility import require_in_frame, require_plausible, rows_of_all
 
 FORMATS = ("coco", "supervision", "dota")
@@ -264,6 +264,6 @@ def test_boxes_in_memory():
 
 def test_where_a_tile_is_known_only_partly():
     frames = replace(grid((640, 640)), within=None)
-    assert Coordinates.of("letterbox:320").mask_size(640, 640) == (320, 320)
+    assert PointFrame.of("letterbox:320").mask_size(640, 640) == (320, 320)
     assert frames.within is frames.rects
     assert rows_of_all([]) == rows_of_all([300]) == 0

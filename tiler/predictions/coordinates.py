@@ -5,18 +5,26 @@ frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from tiler.predictions.values import Frames
     from tiler.types import Floats, Ints
 
 KINDS = ("normalised", "pixels", "image")  # and letterbox:SIDE
 LETTERBOX = "letterbox"
 
 
+class Windows(Protocol):
+    """Of `values.Frames`, what places points."""
+
+    @property
+    def rects(self) -> Floats: ...
+    @property
+    def scale(self) -> Floats: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Coordinates:
+class PointFrame:
     """The frame of coordinates.
 
     Attributes:
@@ -25,8 +33,8 @@ class Coordinates:
         side: px of that square.
         unit: px of it that a coordinate of 1 stands for: `side` where it is normalised.
 
-    >>> Coordinates.of("letterbox:640"), str(Coordinates.of("pixels"))
-    (Coordinates(kind='letterbox', side=640.0, unit=1.0), 'pixels')
+    >>> PointFrame.of("letterbox:640"), str(PointFrame.of("pixels"))
+    (PointFrame(kind='letterbox', side=640.0, unit=1.0), 'pixels')
     """
 
     kind: str
@@ -34,7 +42,7 @@ class Coordinates:
     unit: float = 1.0
 
     @classmethod
-    def of(cls, text: str) -> Coordinates:
+    def of(cls, text: str) -> PointFrame:
         """From the value of `--boxes`, other than auto."""
         kind, _, side = text.partition(":")
         return cls(kind, float(side or 0))
@@ -42,7 +50,7 @@ class Coordinates:
     def __str__(self) -> str:
         return f"{self.kind}:{self.side:g}" if self.side else self.kind
 
-    def in_source(self, points: Floats, tile: Ints, frames: Frames) -> Floats:
+    def in_source(self, points: Floats, tile: Ints, frames: Windows) -> Floats:
         """`(M, 2)` points in px of the source image. See `placing.placed`."""
         if self.kind == "image":
             return points
@@ -64,8 +72,8 @@ class Coordinates:
         return None if self.kind == "image" else (width, height)
 
 
-NORMALISED = Coordinates("normalised")
-PIXELS = Coordinates("pixels")
+NORMALISED = PointFrame("normalised")
+PIXELS = PointFrame("pixels")
 
 
 def letterbox(sizes: Floats, side: float) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from tiler.geometry.instances import labelled, triples
 from tiler.geometry.polygons import Rings
 
 if TYPE_CHECKING:
-    from tiler.predictions.coordinates import Coordinates
+    from tiler.predictions.coordinates import PointFrame
     from tiler.predictions.values import Frames
     from tiler.types import Floats, Ints, Objects, Task
 
@@ -61,7 +61,7 @@ def limited(values: Floats) -> Floats:
     return np.where(np.isfinite(values), within_limits, np.nan)
 
 
-def placed(points: Floats, tile: Ints, frames: Frames, coordinates: Coordinates) -> Floats:
+def placed(points: Floats, tile: Ints, frames: Frames, coordinates: PointFrame) -> Floats:
     """`(M, 2)` points in source px.
 
     Args:
@@ -80,7 +80,7 @@ def placed(points: Floats, tile: Ints, frames: Frames, coordinates: Coordinates)
 
 
 def placed_keypoints(
-    keypoints: Floats, tile: Ints, frames: Frames, coordinates: Coordinates
+    keypoints: Floats, tile: Ints, frames: Frames, coordinates: PointFrame
 ) -> Floats:
     """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there and stays.
 

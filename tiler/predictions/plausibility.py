@@ -18,7 +18,7 @@ from tiler.predictions.coordinates import letterbox
 from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
-    from tiler.predictions.values import Batch, Extents, Frames, Predictions
+    from tiler.predictions.values import Batch, Frames, Predictions, RowExtents
     from tiler.types import Bools, Floats
 
 READABLE = 0.5  # of the rows; with fewer, the files are not what they are taken for
@@ -59,7 +59,7 @@ def all_alike(what: str, rows: int, number: int) -> Finding:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Located:
+class _LocatedBoxes:
     """N boxes with a size, in the coordinates of their files.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Located:
     scale: Floats
 
     @classmethod
-    def of(cls, extents: Extents, frames: Frames) -> Self:
+    def of(cls, extents: RowExtents, frames: Frames) -> Self:
         """Those that have a size, in tiles of known size."""
         tile = extents.tile
         scale = frames.scale[:, None]
@@ -159,7 +159,7 @@ def require_plausible(
         TilerError: it is not so, with the likely cause and the option that says it.
     """
     extents = batch.extents()
-    located = _Located.of(extents, frames)
+    located = _LocatedBoxes.of(extents, frames)
     if boxes == "auto" and extents.coordinates.kind == "pixels" and len(located):
         _require_pixels(located, preds, of)
     rejected: Bools = extents.unreadable | _apart(extents, frames)
@@ -198,7 +198,7 @@ def require_in_frame(boxes: Floats, sizes: Floats, where: str, of: str = "image"
     if not len(boxes):
         return
     zeros = np.zeros_like(sizes)
-    located = _Located(boxes, sizes, sizes, zeros, np.ones((len(boxes), 1)))
+    located = _LocatedBoxes(boxes, sizes, sizes, zeros, np.ones((len(boxes), 1)))
     _require_pixels(located, where, of)
     whole = np.concatenate([zeros, sizes], axis=1)
     _require_inside(boxes, whole, _disjoint(boxes, whole), where, of)
@@ -207,7 +207,7 @@ def require_in_frame(boxes: Floats, sizes: Floats, where: str, of: str = "image"
 # --- pixels of what?
 
 
-def _require_pixels(located: _Located, where: str, of: str) -> None:
+def _require_pixels(located: _LocatedBoxes, where: str, of: str) -> None:
     """Raises:
     TilerError: the boxes are more likely to be in another frame than in px of their tiles.
     """
@@ -244,7 +244,7 @@ def _require_pixels(located: _Located, where: str, of: str) -> None:
         )
 
 
-def _are_of_image(located: _Located, outside: Bools) -> bool:
+def _are_of_image(located: _LocatedBoxes, outside: Bools) -> bool:
     """Whether boxes make sense as px of the full image only. Tiles at its origin do not tell."""
     telling = (located.offset > SLACK).any(axis=1)
     if not outside[telling].any():
@@ -254,7 +254,7 @@ def _are_of_image(located: _Located, outside: Bools) -> bool:
     return bool(least >= FITTING and outside[telling].mean() >= SHIFTED)
 
 
-def _larger_letterbox(located: _Located, outside: Bools) -> int:
+def _larger_letterbox(located: _LocatedBoxes, outside: Bools) -> int:
     """The side of the letterbox that boxes fit in which their tiles do not hold; 0: none.
 
     It is the one at whose border most boxes end, as those do that the border of a tile has cut; if
@@ -275,7 +275,7 @@ def _larger_letterbox(located: _Located, outside: Bools) -> int:
     return -negative
 
 
-def _smaller_letterbox(located: _Located) -> int:
+def _smaller_letterbox(located: _LocatedBoxes) -> int:
     """The side of a letterbox that all boxes lie in, some at its border, although their tiles show
     more; 0: none.
     """
@@ -306,13 +306,13 @@ def _disjoint(boxes: Floats, windows: Floats) -> Bools:
     return np.asarray((before | after).any(axis=1))
 
 
-def _in_source(extents: Extents, frames: Frames) -> Floats:
+def _in_source(extents: RowExtents, frames: Frames) -> Floats:
     corners = extents.boxes.reshape(-1, 2)
     tile = np.repeat(extents.tile, 2)
     return placed(corners, tile, frames, extents.coordinates).reshape(-1, 4)
 
 
-def _apart(extents: Extents, frames: Frames) -> Bools:
+def _apart(extents: RowExtents, frames: Frames) -> Bools:
     """`(N,)` which rows lie outside their tile."""
     known = (frames.rects[:, 2:] > frames.rects[:, :2]).all(axis=1)
     tile = extents.tile
@@ -336,7 +336,7 @@ def _require_inside(boxes: Floats, windows: Floats, outside: Bools, where: str, 
     )
 
 
-def _reject(batch: Batch, frames: Frames, extents: Extents, preds: str, of: str) -> None:
+def _reject(batch: Batch, frames: Frames, extents: RowExtents, preds: str, of: str) -> None:
     """Raises:
     TilerError: most rows cannot be read, for which reason.
     """

@@ -19,12 +19,12 @@ from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings, smallest_rectangles
 from tiler.geometry.polygons import concatenate as concatenated
 from tiler.predictions import validation
-from tiler.predictions.coordinates import PIXELS, Coordinates
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
 from tiler.predictions.row_format import NO_CONF
 from tiler.predictions.sizing import Sizing
 from tiler.predictions.validation import RejectedRow, RowRules
-from tiler.predictions.values import Detections, Extents, Frames, Reading
+from tiler.predictions.values import Detections, Frames, Reading, RowExtents
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
@@ -130,7 +130,7 @@ class RecordBatch:
         digest = "" if self.rules.exact else self._digest()
         return validation.validated(rows, rejected, frames, self.rules, self.paths, digest)
 
-    def extents(self) -> Extents:
+    def extents(self) -> RowExtents:
         """See `values.Batch`."""
         records = self.records
         boxes = _bounds(records.numbers)
@@ -139,7 +139,7 @@ class RecordBatch:
         known = validation.known_classes(records.class_id, self.rules.classes)
         unreadable = ~known | ~validation.valid_confidences(records.conf)
         unreadable[list(records.rejected)] = True
-        return Extents(self.tile, limited(boxes), unreadable, self.rules.coordinates)
+        return RowExtents(self.tile, limited(boxes), unreadable, self.rules.coordinates)
 
     @property
     def _keeps_segmentations(self) -> bool:
@@ -412,7 +412,7 @@ def _outline(segmentation: Any) -> Rings:
         raise _InvalidRecord("D03", f"segmentation: {error}") from None
 
 
-def _require_mask_size(size: Any, tile: int, frames: Frames, coordinates: Coordinates) -> None:
+def _require_mask_size(size: Any, tile: int, frames: Frames, coordinates: PointFrame) -> None:
     if coordinates.kind == "normalised":
         raise _InvalidRecord("D03", "a mask of pixels, expected normalised coordinates")
     x0, y0, x1, y1 = frames.rects[tile]

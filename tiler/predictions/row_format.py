@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.predictions.coordinates import LETTERBOX, NORMALISED, Coordinates
+from tiler.predictions.coordinates import LETTERBOX, NORMALISED, PointFrame
 from tiler.predictions.text_rows import TextRows
 from tiler.types import TASKS
 
@@ -59,7 +59,7 @@ class RowFormat:
     assume_conf: float | None = None
     conf_first: bool = False
     hint: str = ""
-    coordinates_in: Coordinates = NORMALISED
+    coordinates_in: PointFrame = NORMALISED
 
     def layout(self, count: int) -> RowLayout | None:
         """The layout of a row of `count` values; None if such a row is not valid.
@@ -362,7 +362,7 @@ def _conf_may_be_first(tally: ValueTally) -> bool:
 
 def _coordinates(
     tally: ValueTally, row_format: RowFormat, reading: Reading, valid: list[int], folder: str
-) -> Coordinates:
+) -> PointFrame:
     """What coordinates count in. Those of a letterbox may be its pixels, or normalised by it.
 
     Raises:

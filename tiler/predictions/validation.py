@@ -14,7 +14,7 @@ from tiler.geometry import overlay, polygons
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.predictions.coordinates import PIXELS, Coordinates
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.placing import PlacedRows
 from tiler.predictions.values import Detections
 
@@ -63,7 +63,7 @@ class RowRules:
     classes: int | None = None
     exact: bool = False
     confidence_hint: str = ""
-    coordinates: Coordinates = PIXELS
+    coordinates: PointFrame = PIXELS
 
     @classmethod
     def of(cls, reading: Reading) -> RowRules:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tiler.predictions.coordinates import Coordinates
+from tiler.predictions.coordinates import PointFrame
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
@@ -31,7 +31,7 @@ class Reading:
         assume_conf: the confidence of rows that have none.
         conf_first: rows are class, confidence, x, y, width, height.
         preds_base: what the category ids of JSON count from: auto, 0, 1 or coco91.
-        boxes: what coordinates count in: auto (as the format has it), or see `Coordinates`.
+        boxes: what coordinates count in: auto (as the format has it), or see `PointFrame`.
         exact: take rows as they are: neither clamped to their frame nor rejected for their size or
             place.
         categories: class index by category id of a ground truth; used where `preds_base` is auto.
@@ -50,9 +50,9 @@ class Reading:
     categories: Mapping[int, int] | None = field(default=None, hash=False)  # a dict has no hash
     boxes: str = "auto"
 
-    def coordinates(self, usual: Coordinates) -> Coordinates:
+    def coordinates(self, usual: PointFrame) -> PointFrame:
         """What coordinates count in; `usual`: in files of this format."""
-        return usual if self.boxes == "auto" else Coordinates.of(self.boxes)
+        return usual if self.boxes == "auto" else PointFrame.of(self.boxes)
 
     @property
     def as_given(self) -> bool:
@@ -116,7 +116,7 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extents:
+class RowExtents:
     """Where the N rows of a batch lie according to their files, before any is rejected.
 
     Attributes:
@@ -129,7 +129,7 @@ class Extents:
     tile: Ints
     boxes: Floats
     unreadable: Bools
-    coordinates: Coordinates
+    coordinates: PointFrame
 
     @property
     def sized(self) -> Bools:
@@ -146,7 +146,7 @@ class Extents:
 class Batch(Protocol):
     """The predictions of some tiles. It can be pickled, so that a worker process can read it."""
 
-    def extents(self) -> Extents:
+    def extents(self) -> RowExtents:
         """Where its rows lie according to their files."""
 
     def read(self, frames: Frames) -> Detections:

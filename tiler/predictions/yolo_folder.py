@@ -21,7 +21,7 @@ from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoi
 from tiler.predictions.row_format import RowFormat, ValueTally, decide, lengths
 from tiler.predictions.text_rows import TextRows, concatenate, parse
 from tiler.predictions.validation import RejectedRow, RowRules
-from tiler.predictions.values import Detections, Extents, Frames, Reading
+from tiler.predictions.values import Detections, Frames, Reading, RowExtents
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
@@ -40,7 +40,7 @@ class TextBatch:
     rules: RowRules
     rows: TextRows | None = None
 
-    def extents(self) -> Extents:
+    def extents(self) -> RowExtents:
         """See `values.Batch`."""
         if self.rows is not None:
             return _extents(self.rows, self.row_format, self.rules)
@@ -49,7 +49,7 @@ class TextBatch:
             texts = [content(path, []) or b"" for path in self.paths[start : start + FILES]]
             part = _extents(parse(texts), self.row_format, self.rules)
             parts.append(replace(part, tile=part.tile + start))
-        return Extents(
+        return RowExtents(
             np.concatenate([part.tile for part in parts]),
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.unreadable for part in parts]),
@@ -69,7 +69,7 @@ class TextBatch:
         return replace(read, findings=findings + read.findings)
 
 
-def _extents(rows: TextRows, row_format: RowFormat, rules: RowRules) -> Extents:
+def _extents(rows: TextRows, row_format: RowFormat, rules: RowRules) -> RowExtents:
     layouts, _ = _layouts(rows, row_format)
     starts = rows.starts[:-1][layouts.row]
     boxes = np.full((len(rows), 4), np.nan)
@@ -78,7 +78,7 @@ def _extents(rows: TextRows, row_format: RowFormat, rules: RowRules) -> Extents:
     known = validation.known_classes(rows.values[starts], rules.classes)
     readable = np.zeros(len(rows), bool)
     readable[layouts.row] = known & validation.valid_confidences(conf)
-    return Extents(rows.owners, boxes, ~readable, row_format.coordinates_in)
+    return RowExtents(rows.owners, boxes, ~readable, row_format.coordinates_in)
 
 
 def _bounds(rows: TextRows, layouts: _RowLayouts, row_format: RowFormat) -> Floats:
