@@ -369,8 +369,14 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
-    assert [field.name for field in reading] == ["task", "assume_conf", "conf_first", "preds_base"]
-    assert [(f.name, f.default, f.metadata) for f in predictions[-4:]] == [
+    assert [field.name for field in reading] == [
+        "task",
+        "assume_conf",
+        "conf_first",
+        "preds_base",
+        "boxes",
+    ]
+    assert [(f.name, f.default, f.metadata) for f in predictions[-5:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):
@@ -386,6 +392,8 @@ def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
         (SplitOptions, "format", "PNG", "png"),
         (SplitOptions, "edge", "Shift", "shift"),
         (PredictionOptions, "export", "CSV,GeoJSON", "geojson,csv"),
+        (ReadingOptions, "boxes", "Normalized", "normalised"),
+        (ReadingOptions, "boxes", " Letterbox:640", "letterbox:640"),
         (ScoreOptions, "protocol", "COCO,Ultralytics", "coco,ultralytics"),
     ],
 )

@@ -108,7 +108,6 @@ CODES: dict[str, tuple[Level, str]] = {
     "D15": ("error", "an outline that crosses itself too often"),
     "D16": ("warning", "an image divided in blocks, with predictions for some of its splits only"),
     "S01": ("error", "predictions for an image that is not scored"),
-    "S02": ("error", "detections that seem to be in pixels of their tiles"),
     "S03": (
         "error",
         "images without predictions, if it is not known whether the detector was run on them",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.predictions import codes, folder, frames, read
 from tests.strategies import quick
+from tiler.predictions.coordinates import NORMALISED, PIXELS
 from tiler.predictions.placing import PlacedRows, placed
 from tiler.predictions.validation import RowRules, validated
 
@@ -154,7 +155,7 @@ def test_tile_pixels_and_normalised_are_one_place(seed, scale):
     points, tile = rng.random((9, 2)), rng.integers(0, 2, 9)
     pixels = points * [200 * scale, 100 * scale]
     np.testing.assert_allclose(
-        placed(points, tile, tiles, True), placed(pixels, tile, tiles, False)
+        placed(points, tile, tiles, NORMALISED), placed(pixels, tile, tiles, PIXELS)
     )
 
 

@@ -30,7 +30,7 @@ from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.values import optional_path, path
-from tiler.predictions import Frames, Predictions, Reading, open_predictions
+from tiler.predictions import Frames, Predictions, Reading, open_predictions, plausibility
 from tiler.predictions.categories import COCO91
 from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
@@ -137,7 +137,7 @@ def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOption
     reading = _reading(files, index, truth)
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
-    predictions = open_predictions(inputs.preds, reading)
+    predictions = open_predictions(inputs.preds, reading, tiled=inputs.tiles is not None)
     _require_used(merging, files, predictions.task, manifest)
     if index is None:
         index = _index_by_names(predictions, inputs, files)
@@ -255,6 +255,7 @@ def _reading(
         conf_first=files.conf_first,
         preds_base=files.preds_base,
         categories=table,
+        boxes=files.boxes,
     )
 
 
@@ -319,6 +320,10 @@ def _plan(
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
     findings = [*predictions.findings, *index.findings, *assigned.findings]
     findings += [*covered.findings, *ids.findings]
+    alike = plausibility.rows_of_all(predictions.counts)
+    if alike:
+        job = replace(job, all_alike=True)
+        findings.append(plausibility.all_alike("tiles", alike, len(predictions.counts)))
     findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in findings]
     kpt_shape = None
     if predictions.kpt_shape is not None:
@@ -334,8 +339,32 @@ def _plan(
         kpt_shape=kpt_shape,
         where=str(index.where),
     )
+    plausibility.require_files(predictions, job.preds)
+    _require_plausible(covered, predictions, job)
     pieces = _pieces(covered, ids, predictions)
     return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
+
+
+def _require_plausible(covered: _CoveredImages, predictions: Predictions, job: MergeJob) -> None:
+    """Raises:
+    TilerError: most of the predictions cannot be read, or they seem to be in another frame.
+    """
+    numbers: list[int] = []
+    parts = []
+    for image, tiles in zip(covered.images, covered.members, strict=True):
+        predicted = sorted(tiles)
+        numbers += [tiles[tile] for tile in predicted]
+        if predicted:
+            parts.append(_frames(image, predicted))
+    if not parts:
+        return
+    frames = Frames(
+        [name for part in parts for name in part.names],
+        np.concatenate([part.rects for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate([part.within for part in parts]),
+    )
+    plausibility.require_plausible(predictions.batch(numbers), frames, job.preds, job.files.boxes)
 
 
 def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:

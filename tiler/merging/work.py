@@ -45,6 +45,7 @@ class MergeJob:
         write: make the text of the output too.
         first_category: category id of class 0 in predictions.json.
         categories: category id of each class there, in place of `first_category`.
+        all_alike: all tiles have the same number of rows, which was reported for all of them.
     """
 
     merging: MergeOptions
@@ -55,6 +56,7 @@ class MergeJob:
     write: bool = True
     first_category: int = 0
     categories: tuple[int, ...] | None = None
+    all_alike: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +225,7 @@ def _findings(
         message = f"{piece.key}: {repeated} rows repeat others of their tile; counted once"
         findings.append(Finding("", "D07", message))
     full = int((rows == FULL).sum())
-    if full:
+    if full and not job.all_alike:
         message = f"{piece.key}: {full} tiles have exactly {FULL} rows"
         findings.append(Finding("", "D11", f"{message}: predict with a higher max_det"))
     return findings

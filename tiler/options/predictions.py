@@ -8,9 +8,12 @@ from typing import Any
 from tiler.options.fields import Checked, choice_option, flag_option, option
 from tiler.options.shared import task_option
 from tiler.options.values import (
+    FRAMES,
     TILE_SIZE,
+    box_frame,
     category_base,
     choices,
+    described,
     number,
     optional,
     transform,
@@ -49,6 +52,15 @@ class ReadingOptions(Checked):
         category_base(*BASES),
         READING,
         "|".join(BASES),
+    )
+    boxes: str = option(
+        "auto",
+        "What coordinates count in, if not as the format says: from 0 to 1 (normalised) or pixels "
+        "of the tile, pixels of a square of 640 px that it was fitted into (letterbox:640), or "
+        "pixels of the full image (image).",
+        described(box_frame, f"one of {', '.join(FRAMES)} or letterbox:SIDE"),
+        READING,
+        "auto|normalised|pixels|image|letterbox:640",
     )
 
 

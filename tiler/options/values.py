@@ -15,6 +15,8 @@ from typing import Any, TypeAlias, cast
 from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
+FRAMES = ("auto", "normalised", "pixels", "image")  # of coordinates; and letterbox:SIDE
+LARGEST_LETTERBOX = 65_536  # px
 CLUSTERS = ("dask", "ray")
 EXACT = 1e15  # below it every whole number is exact as a float
 YES = ("true", "yes", "on", "1")
@@ -102,6 +104,20 @@ def category_base(*allowed: str) -> Callable[[Any], str]:
     """What category ids count from; a script may give the number."""
     one = choice(*allowed)
     return lambda value: one(str(value))
+
+
+def box_frame(value: Any) -> str:
+    """What coordinates count in: a word, or a letterbox with its side in px.
+
+    >>> box_frame("Normalized"), box_frame("letterbox:640")
+    ('normalised', 'letterbox:640')
+    """
+    word, _, side = str(value).strip().lower().replace("z", "s").partition(":")
+    if word == "letterbox" and 1 <= int(side) <= LARGEST_LETTERBOX:
+        return f"letterbox:{int(side)}"
+    if side or word not in FRAMES:
+        raise ValueError
+    return word
 
 
 def number(low: float, high: float = math.inf) -> Callable[[Any], float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiler.errors import TilerError, printable
-from tiler.findings import Finding
+from tiler.findings import Finding, because, inside
 from tiler.formats.text_files import UTF16
 from tiler.predictions import detector_files, json_results
 from tiler.predictions.detector_files import DetectorFile, DetectorFormat, FileEntries
@@ -163,8 +163,6 @@ def _several(folder: str, names: Sequence[str]) -> str:
 
 def _none_read(folder: str, names: Sequence[str], findings: Sequence[Finding]) -> str:
     """Why no file of a folder can be read."""
+    reasons = [replace(finding, path=inside(finding.path, folder)) for finding in findings]
     message = f"no predictions found in {folder}: none of {len(names)} files can be read"
-    if not findings:
-        return message
-    first = findings[0]
-    return f"{message}; {os.path.basename(first.path)}: {first.message}"
+    return message + because(reasons, 2)

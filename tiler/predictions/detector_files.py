@@ -12,6 +12,7 @@ from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import coco
 from tiler.predictions import json_results
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.entries import Entry
 from tiler.predictions.json_results import EntryOrigin
 
@@ -52,7 +53,7 @@ class DetectorFormat:
         names_images: what must name the image in a single file; empty: its own name may do so.
         first_id: the id of the first class, if the format is known to count from it.
         base_hint: what its ids usually count from, where that is not certain.
-        normalised: coordinates are parts of the tile's sides, not pixels.
+        usual: what coordinates count in, unless the user says otherwise.
         max_bytes: of a file.
     """
 
@@ -62,7 +63,7 @@ class DetectorFormat:
     names_images: str = ""
     first_id: int | None = 0
     base_hint: str = ""
-    normalised: bool = False
+    usual: PointFrame = PIXELS
     max_bytes: int = coco.MAX_BYTES
 
     def entries(self, data: bytes, path: str) -> FileEntries:
@@ -114,7 +115,7 @@ def read(
         images=_images(files, named_by),
         first_id=known.first_id,
         base_hint=known.base_hint,
-        normalised=known.normalised,
+        usual=known.usual,
         named_by=named_by or "file name",
         note=note,
     )

@@ -18,6 +18,7 @@ from tiler.findings import Finding, condensed, short
 from tiler.formats.json_numbers import dense, numbers
 from tiler.predictions import sizing
 from tiler.predictions.categories import Categories
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.entries import Entry
 from tiler.predictions.records import (
     Reasons,
@@ -67,7 +68,7 @@ class EntryOrigin:
         images: names of images that there are predictions for, maybe none.
         first_id: the first category id, if the format is known to count from it.
         base_hint: what ids usually count from, where that is not certain.
-        normalised: coordinates are parts of the tile's sides, not pixels.
+        usual: what coordinates count in, unless the user says otherwise.
         named_by: what names the images, where that is said.
         note: added to the description.
     """
@@ -80,7 +81,7 @@ class EntryOrigin:
     images: Sequence[str] = ()
     first_id: int | None = None
     base_hint: str = ""
-    normalised: bool = False
+    usual: PointFrame = PIXELS
     named_by: str = ""
     note: str = ""
 
@@ -89,6 +90,10 @@ class EntryOrigin:
         """The `count` entries of one file of results."""
         zeros = np.zeros(count, np.int64)
         return cls("JSON results", [path], zeros, np.arange(count), zeros)
+
+    def as_given(self, reading: Reading) -> bool:
+        """Whether coordinates stay as the file has them."""
+        return reading.as_given and (reading.boxes != "auto" or self.usual == PIXELS)
 
     def kind(self, task: Task, categories: Categories, images: int) -> str:
         """What was found, in words."""
@@ -188,7 +193,7 @@ def read_entries(
     task = _task(entries, reading)
     named = _named(entries, origin)
     sized = None
-    if reading.exact and task != "obb":  # to be as exact as pycocotools
+    if origin.as_given(reading) and task != "obb":  # to be as exact as pycocotools
         sized = sizing.sizing(entries, listed)
     records, poses, categories = _records(named, task, reading, sized, origin)
     counts, ordered = grouped(len(named.keys), named.owner, records)
@@ -200,11 +205,10 @@ def read_entries(
         findings=[*findings, *named.findings],
         records=ordered,
         paths=origin.paths,
-        rules=RowRules.of(reading),
+        rules=RowRules.of(reading, origin.usual),
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
         sizing=sized,
-        normalised=origin.normalised,
     )
 
 
@@ -217,7 +221,7 @@ def _records(
     conf, no_score = _confidences(entries, reading, path)
     categories = Categories.of(entries, reading, path, origin.first_id, origin.base_hint)
     class_id, no_class = categories.classes(entries)
-    shapes = _shapes(entries, task, reading.exact)
+    shapes = _shapes(entries, task, origin.as_given(reading))
     _reject_nested(shapes)
     poses = _poses(entries, task, reading, path)
     area = None if sized is None else _as_pycocotools(entries, task, sized, shapes, poses)

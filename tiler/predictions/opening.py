@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tiler.errors import TilerError
 from tiler.findings import Finding
+from tiler.formats import plain_yaml
 from tiler.predictions import content_folder, detector_files, detector_text, dota, yolo_folder
 from tiler.predictions.content_folder import SUFFIXES
 from tiler.predictions.detector_files import DetectorFile, DetectorFormat
@@ -24,25 +25,27 @@ CLASS_LISTS = {"classes.txt", "labels.txt", "obj.names.txt"}  # of labelling too
 PICKLES = (".pkl", ".pickle", ".pth", ".pt", ".npy", ".npz")
 
 
-def open_predictions(path: Path, reading: Reading) -> Predictions:
+def open_predictions(path: Path, reading: Reading, tiled: bool = False) -> Predictions:
     """The predictions at a path, of any known format; the meaning of their numbers is decided for
     all of them at once.
 
     Args:
         path: a folder of txt or a run folder that holds one; a file that holds a detector's JSON,
             CSV, XML or text, or a folder of these.
+        tiled: a manifest names the tiles, so that a run without any prediction says that nothing
+            was detected.
 
     Raises:
         TilerError: there are none, or their meaning is ambiguous.
     """
     if os.path.isdir(path):
-        return _folder(path, reading)
+        return _folder(path, reading, tiled)
     if not os.path.exists(path):
         raise TilerError(f"{path}: no such file or folder")
     return _file(path, reading)
 
 
-def _folder(path: Path, reading: Reading) -> Predictions:
+def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
     """The predictions in a folder. In this order: its labels/, its txt files, its one JSON of a
     usual name, DOTA's files, those that are told by their content.
     """
@@ -70,13 +73,41 @@ def _folder(path: Path, reading: Reading) -> Predictions:
         return dota.read(task1, names, reading)
     if others:
         return content_folder.read(folder, others, reading)
-    pickles = [name for suffix in PICKLES for name in listed(folder, suffix)]
-    if pickles:
-        raise TilerError(f"{os.path.join(folder, pickles[0])}: {PICKLED}")
-    raise TilerError(
-        f"no predictions found in {folder}: expected .txt files, a predictions.json, or JSON, CSV "
+    if _nothing_detected(path, tiled):
+        return yolo_folder.open_folder(labels, [], reading, ": nothing was detected")
+    raise TilerError(_none_in(path))
+
+
+def _none_in(path: Path) -> str:
+    """Why there are no predictions in a folder."""
+    for name in sorted(os.listdir(path)):
+        if name.lower().endswith(PICKLES):
+            return f"no predictions found in {path}: {name} {PICKLED}"
+    message = (
+        f"no predictions found in {path}: expected .txt files, a predictions.json, or JSON, CSV "
         "or XML files"
     )
+    if os.path.isdir(path / "labels"):
+        return f"{message}; if nothing was detected in any tile, --tiles says which these are"
+    return message
+
+
+def _nothing_detected(path: Path, tiled: bool) -> bool:
+    """Whether a folder without predictions is that of a run that has detected nothing, rather than
+    another folder.
+
+    Raises:
+        TilerError: the run was not asked to write its predictions.
+    """
+    args = path / "args.yaml"
+    if os.path.isfile(args):
+        if plain_yaml.load(args).get("save_txt") is False:
+            raise TilerError(
+                f"no predictions found in {path}: its args.yaml has save_txt: false; predict again "
+                "with save_txt=True save_conf=True"
+            )
+        return True
+    return tiled and os.path.isdir(path / "labels")
 
 
 def _require_one_kind(folder: str, names: list[str], others: list[str]) -> None:

@@ -13,6 +13,7 @@ from tiler.geometry.instances import labelled, triples
 from tiler.geometry.polygons import Rings
 
 if TYPE_CHECKING:
+    from tiler.predictions.coordinates import PointFrame
     from tiler.predictions.values import Frames
     from tiler.types import Floats, Ints, Objects, Task
 
@@ -60,28 +61,27 @@ def limited(values: Floats) -> Floats:
     return np.where(np.isfinite(values), within_limits, np.nan)
 
 
-def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
+def placed(points: Floats, tile: Ints, frames: Frames, coordinates: PointFrame) -> Floats:
     """`(M, 2)` points in source px.
 
     Args:
-        points: `(M, 2)` xy, normalised by the tile's size or in tile px.
+        points: `(M, 2)` xy, in these coordinates.
         tile: `(M,)` index into the frames.
 
     >>> from tiler.predictions import Frames
+    >>> from tiler.predictions.coordinates import NORMALISED, PIXELS
     >>> frames = Frames(["t"], np.array([[100, 0, 300, 200.0]]), np.array([0.5]))
-    >>> placed(np.array([[0.5, 0.5]]), np.array([0]), frames, True).tolist()
+    >>> placed(np.array([[0.5, 0.5]]), np.array([0]), frames, NORMALISED).tolist()
     [[200.0, 100.0]]
-    >>> placed(np.array([[50, 50.0]]), np.array([0]), frames, False).tolist()
+    >>> placed(np.array([[50, 50.0]]), np.array([0]), frames, PIXELS).tolist()
     [[200.0, 100.0]]
     """
-    if normalised:
-        unit = frames.rects[:, 2:] - frames.rects[:, :2]
-    else:
-        unit = 1 / frames.scale[:, None]
-    return np.asarray(frames.rects[tile, :2] + points * unit[tile])
+    return np.asarray(coordinates.in_source(points, tile, frames))
 
 
-def placed_keypoints(keypoints: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
+def placed_keypoints(
+    keypoints: Floats, tile: Ints, frames: Frames, coordinates: PointFrame
+) -> Floats:
     """`(N, K, 3)` keypoints in source px, of `(N, K, 2 or 3)`; one at 0, 0 is not there and stays.
 
     Args:
@@ -89,7 +89,7 @@ def placed_keypoints(keypoints: Floats, tile: Ints, frames: Frames, normalised: 
     """
     n, count, _ = keypoints.shape
     flat = keypoints[..., :2].reshape(-1, 2)
-    points = placed(flat, np.repeat(tile, count), frames, normalised)
+    points = placed(flat, np.repeat(tile, count), frames, coordinates)
     result = triples(keypoints)
     there = labelled(result)[..., None]
     result[..., :2] = np.where(there, points.reshape(n, count, 2), 0.0)

@@ -10,6 +10,7 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.formats import labelme, voc, yolo
 from tiler.predictions import detector_json, detector_rows, detector_text
+from tiler.predictions.coordinates import NORMALISED
 from tiler.predictions.detector_files import DetectorFormat
 from tiler.predictions.files import decoded
 
@@ -43,13 +44,13 @@ MMDETECTION = DetectorFormat(
 )
 ROBOFLOW = DetectorFormat("Roboflow's predictions", detector_json.roboflow)
 MEGADETECTOR = DetectorFormat(
-    "MegaDetector", detector_json.megadetector, whole_run=True, normalised=True
+    "MegaDetector", detector_json.megadetector, whole_run=True, usual=NORMALISED
 )
 MEGADETECTOR_LIST = DetectorFormat(
     "MegaDetector, list", detector_json.megadetector_list, whole_run=True
 )
 DARKNET = DetectorFormat(
-    "darknet's result.json", detector_json.darknet, whole_run=True, normalised=True
+    "darknet's result.json", detector_json.darknet, whole_run=True, usual=NORMALISED
 )
 DARKNET_TEXT = DetectorFormat("darknet's output", detector_text.darknet, whole_run=True)
 LABELME = DetectorFormat("labelme", detector_json.labelled, max_bytes=labelme.MAX_BYTES)
@@ -93,9 +94,11 @@ WANTED = (
     "x_min to y_max (supervision); or another format of the documentation"
 )
 PICKLED = (
-    "holds Python or numpy objects, which may run code when they are opened and are never read: "
-    "write JSON (MMDetection: test_evaluator.outfile_prefix, or --format-only before 3.0; "
-    "torch: json.dump of the boxes, labels and scores as lists, one file for each tile)"
+    "holds Python or numpy objects, which may run code when they are opened, so it is never read: "
+    "write JSON instead (MMDetection 3: test.py --cfg-options test_evaluator.format_only=True "
+    "test_evaluator.outfile_prefix=results; MMDetection 2: test.py --format-only --eval-options "
+    "jsonfile_prefix=results; Detectron2 writes coco_instances_results.json beside it; torch: "
+    "json.dump of the boxes, labels and scores as lists, one file for each tile)"
 )
 
 

@@ -19,11 +19,12 @@ from tiler.geometry.columns import Columns
 from tiler.geometry.polygons import Rings, smallest_rectangles
 from tiler.geometry.polygons import concatenate as concatenated
 from tiler.predictions import validation
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoints
 from tiler.predictions.row_format import NO_CONF
 from tiler.predictions.sizing import Sizing
 from tiler.predictions.validation import RejectedRow, RowRules
-from tiler.predictions.values import Detections, Frames, Reading
+from tiler.predictions.values import Detections, Frames, Reading, RowExtents
 
 if TYPE_CHECKING:
     from tiler.findings import Finding
@@ -86,20 +87,35 @@ def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
     return {new: by_index[old] for new, old in enumerate(kept) if old in by_index}
 
 
+def _bounds(numbers: Floats) -> Floats:
+    """`(N, 4)` xyxy around boxes or corners."""
+    if numbers.shape[1] == 4:
+        return numbers.copy()
+    points = numbers.reshape(len(numbers), -1, 2)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def _outline_bounds(segmentation: Any) -> Floats:
+    """`(4,)` xyxy around polygons; NaN for a mask, which has its frame's size with it."""
+    try:
+        polygons = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in segmentation]
+        points = np.concatenate(polygons)
+    except (TypeError, ValueError, OverflowError):
+        return np.full(4, np.nan)
+    if not len(points):
+        return np.full(4, np.nan)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordBatch:
-    """The records of some tiles. See `values.Batch`.
-
-    Attributes:
-        normalised: coordinates are parts of the tile's sides, not px.
-    """
+    """The records of some tiles. See `values.Batch`."""
 
     task: Task
     tile: Ints
     records: Records
     paths: list[str]
     rules: RowRules
-    normalised: bool = False
 
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
@@ -114,10 +130,22 @@ class RecordBatch:
         digest = "" if self.rules.exact else self._digest()
         return validation.validated(rows, rejected, frames, self.rules, self.paths, digest)
 
+    def extents(self) -> RowExtents:
+        """See `values.Batch`."""
+        records = self.records
+        boxes = _bounds(records.numbers)
+        for i, segmentation in records.outlines.items():
+            boxes[i] = _outline_bounds(segmentation)
+        known = validation.known_classes(records.class_id, self.rules.classes)
+        unreadable = ~known | ~validation.valid_confidences(records.conf)
+        unreadable[list(records.rejected)] = True
+        return RowExtents(self.tile, limited(boxes), unreadable, self.rules.coordinates)
+
     @property
     def _keeps_segmentations(self) -> bool:
         """Whether outlines stay as COCO has them."""
-        return self.rules.exact and self.task == "segment"
+        in_pixels = self.rules.coordinates.kind in ("pixels", "image")
+        return self.rules.exact and in_pixels and self.task == "segment"
 
     def _outlines(self, frames: Frames) -> tuple[dict[int, Rings], Reasons]:
         """The outlines in tile px by the index of their record, and all invalid records."""
@@ -130,10 +158,17 @@ class RecordBatch:
                 if self._keeps_segmentations:
                     _require_segmentation(segmentation)
                 else:
-                    outlines[i] = _outline(segmentation, int(self.tile[i]), frames)
+                    outlines[i] = self._outline(segmentation, int(self.tile[i]), frames)
             except _InvalidRecord as error:
                 rejected[i] = error.code, str(error)
         return outlines, rejected
+
+    def _outline(self, segmentation: Any, tile: int, frames: Frames) -> Rings:
+        """One object's rings, of polygons or a mask."""
+        if isinstance(segmentation, dict):
+            coordinates = self.rules.coordinates
+            _require_mask_size(segmentation.get("size"), tile, frames, coordinates)
+        return _outline(segmentation)
 
     def _rejected(self, i: int, reason: Reason) -> RejectedRow:
         records = self.records
@@ -155,7 +190,7 @@ class RecordBatch:
             return self._placed_outlines(outlines, frames)
         numbers = self._numbers(outlines)
         point_tiles = np.repeat(self.tile, numbers.shape[1] // 2)
-        points = placed(numbers.reshape(-1, 2), point_tiles, frames, self.normalised)
+        points = placed(numbers.reshape(-1, 2), point_tiles, frames, self.rules.coordinates)
         if self.task == "obb":
             rings = Rings.from_quads(points.reshape(-1, 4, 2))
             return replace(self._with_boxes(rings.bounds()), rings=rings)
@@ -195,7 +230,8 @@ class RecordBatch:
 
     def _placed_outlines(self, outlines: list[Rings | None], frames: Frames) -> PlacedRows:
         rings = concatenated(outline for outline in outlines if outline is not None)
-        coords = placed(rings.coords, self.tile[rings.owners()], frames, self.normalised)
+        owners = self.tile[rings.owners()]
+        coords = placed(rings.coords, owners, frames, self.rules.coordinates)
         rings = replace(rings, coords=coords)
         return replace(self._with_boxes(rings.bounds()), rings=rings)
 
@@ -203,7 +239,8 @@ class RecordBatch:
         keypoints = self.records.keypoints
         if keypoints is None:
             return None
-        return placed_keypoints(limited(keypoints), self.tile, frames, self.normalised)
+        coordinates = self.rules.coordinates
+        return placed_keypoints(limited(keypoints), self.tile, frames, coordinates)
 
     def _placed_area(self, area: Floats | None, frames: Frames) -> Floats | None:
         return None if area is None else area / frames.scale[self.tile] ** 2
@@ -218,6 +255,8 @@ class RecordBatch:
     def _digest(self) -> str:
         records = self.records
         digest = hashlib.blake2b(self.task.encode(), digest_size=16)
+        if self.rules.coordinates != PIXELS:
+            digest.update(str(self.rules.coordinates).encode())
         columns = (
             self.tile,
             records.row,
@@ -249,7 +288,6 @@ class RecordFile:
     kpt_shape: tuple[int, int] | None = None
     numeric: bool = False
     sizing: Sizing | None = None
-    normalised: bool = False
 
     def batch(self, indices: Sequence[int]) -> RecordBatch:
         """See `values.Predictions`."""
@@ -260,7 +298,7 @@ class RecordFile:
         records = self.records
         if not np.array_equal(index, np.arange(counts.sum())):
             records = records.take(index)
-        return RecordBatch(self.task, tile, records, self.paths, self.rules, self.normalised)
+        return RecordBatch(self.task, tile, records, self.paths, self.rules)
 
 
 def places_of(values: Sequence[Value]) -> dict[Value, int]:
@@ -364,10 +402,7 @@ def _require_segmentation(segmentation: Any) -> None:
         raise _InvalidRecord("D03", message)
 
 
-def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
-    """One object's rings in tile px, of polygons or a mask."""
-    if isinstance(segmentation, dict):
-        _require_mask_size(segmentation.get("size"), tile, frames)
+def _outline(segmentation: Any) -> Rings:
     try:
         return annotated.outline(segmentation)
     except InvalidAnnotation as bad:
@@ -377,10 +412,16 @@ def _outline(segmentation: Any, tile: int, frames: Frames) -> Rings:
         raise _InvalidRecord("D03", f"segmentation: {error}") from None
 
 
-def _require_mask_size(size: Any, tile: int, frames: Frames) -> None:
+def _require_mask_size(size: Any, tile: int, frames: Frames, coordinates: PointFrame) -> None:
+    if coordinates.kind == "normalised":
+        raise _InvalidRecord("D03", "a mask of pixels, expected normalised coordinates")
     x0, y0, x1, y1 = frames.rects[tile]
     width = (x1 - x0) * frames.scale[tile]
     height = (y1 - y0) * frames.scale[tile]
+    expected = coordinates.mask_size(width, height)
+    if expected is None:
+        return
+    width, height = expected
     try:
         fits = abs(size[0] - height) <= 1 and abs(size[1] - width) <= 1
     except (TypeError, IndexError, KeyError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tiler.errors import TilerError
+from tiler.predictions.coordinates import LETTERBOX, NORMALISED, PointFrame
 from tiler.predictions.text_rows import TextRows
 from tiler.types import TASKS
 
@@ -49,6 +50,7 @@ class RowFormat:
         assume_conf: the confidence of rows without one; None: such rows are rejected.
         conf_first: detect rows are class, confidence, x, y, width, height.
         hint: what a confidence outside 0 to 1 may come from.
+        coordinates_in: what coordinates count in.
     """
 
     task: Task
@@ -57,6 +59,7 @@ class RowFormat:
     assume_conf: float | None = None
     conf_first: bool = False
     hint: str = ""
+    coordinates_in: PointFrame = NORMALISED
 
     def layout(self, count: int) -> RowLayout | None:
         """The layout of a row of `count` values; None if such a row is not valid.
@@ -239,7 +242,8 @@ def decide(tally: ValueTally, reading: Reading, folder: str) -> RowFormat:
     _require_one_form(tally, reading, task, tally.rows(with_conf), tally.rows(without), folder)
     # Before the confidence: pixels with the confidence first look like rows with one, and cannot be
     # used at all.
-    _require_normalised(tally, row_format, with_conf + without, folder)
+    coordinates = _coordinates(tally, row_format, reading, with_conf + without, folder)
+    row_format = replace(row_format, coordinates_in=coordinates)
     if reading.assume_conf is None and tally.rows(with_conf) < SHARE * tally.total:
         raise TilerError(f"{folder}: {NO_CONF}; found {tally}")
     return row_format
@@ -356,20 +360,36 @@ def _conf_may_be_first(tally: ValueTally) -> bool:
     return rows.last_outside > 0 and rows.second_inside == rows.rows
 
 
-def _require_normalised(
-    tally: ValueTally, row_format: RowFormat, valid: list[int], folder: str
-) -> None:
-    """Raises:
-    TilerError: most rows with a valid number of values have coordinates in pixels.
+def _coordinates(
+    tally: ValueTally, row_format: RowFormat, reading: Reading, valid: list[int], folder: str
+) -> PointFrame:
+    """What coordinates count in. Those of a letterbox may be its pixels, or normalised by it.
+
+    Raises:
+        TilerError: most rows with a valid number of values have coordinates in pixels, and nobody
+            said so; or they have none although that was said.
     """
+    coordinates = reading.coordinates(NORMALISED)
+    in_pixels = _in_pixels(tally, row_format, valid)
+    many = in_pixels > tally.rows(valid) / 2
+    if many and reading.boxes == "auto":
+        hint = " (and the confidence may come first: --conf-first)" if row_format.hint else ""
+        raise TilerError(
+            f"{folder}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
+            f"{in_pixels} rows; if they are pixels of the tile, say --boxes pixels"
+        )
+    if coordinates.kind == LETTERBOX and not many:
+        return replace(coordinates, unit=coordinates.side)
+    if coordinates.kind == "image" and not many:
+        raise TilerError(f"{folder}: --boxes image: expected pixels, got coordinates from 0 to 1")
+    return coordinates
+
+
+def _in_pixels(tally: ValueTally, row_format: RowFormat, valid: list[int]) -> int:
+    """The rows with a valid number of values whose coordinates are in pixels."""
     pixels = 0
     for count in valid:
         rows = tally.counts[count]
         conf_first = row_format.conf_first and count == 6
         pixels += rows.pixels_conf_first if conf_first else rows.pixels
-    if pixels > tally.rows(valid) / 2:
-        hint = " (and the confidence may come first: --conf-first)" if row_format.hint else ""
-        raise TilerError(
-            f"{folder}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
-            f"{pixels} rows"
-        )
+    return pixels

@@ -14,6 +14,7 @@ from tiler.geometry import overlay, polygons
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
+from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.placing import PlacedRows
 from tiler.predictions.values import Detections
 
@@ -56,16 +57,20 @@ class RowRules:
         exact: rows stay as they are and where they are: none is clamped, or rejected for its size
             or place.
         confidence_hint: what a confidence outside 0 to 1 may come from.
+        coordinates: what those of the rows count in.
     """
 
     classes: int | None = None
     exact: bool = False
     confidence_hint: str = ""
+    coordinates: PointFrame = PIXELS
 
     @classmethod
-    def of(cls, reading: Reading) -> RowRules:
-        """The rules for rows that are read this way."""
-        return cls(reading.classes, reading.exact)
+    def of(cls, reading: Reading, usual: PointFrame = PIXELS) -> RowRules:
+        """The rules for rows that are read this way; `usual`: what their coordinates count in,
+        unless the user says otherwise.
+        """
+        return cls(reading.classes, reading.exact, coordinates=reading.coordinates(usual))
 
 
 @dataclass(slots=True, eq=False)
@@ -137,21 +142,31 @@ def validated(
     return _detections(checked, area, notes, paths, digest)
 
 
+def known_classes(class_id: Floats, classes: int | None) -> Bools:
+    """`(N,)` which values are a class; `classes`: their number, if known."""
+    limit = LARGEST_CLASS if classes is None else classes
+    whole = class_id == np.floor(class_id)
+    return np.asarray(whole & (class_id >= 0) & (class_id < limit))
+
+
+def valid_confidences(conf: Floats) -> Bools:
+    """`(N,)` which values are a confidence."""
+    return np.asarray((conf >= 0) & (conf <= 1))
+
+
 def _check_classes(checked: _CheckedRows, classes: int | None) -> None:
     class_id = checked.rows.class_id
     if classes is None:
-        limit = LARGEST_CLASS
         expected = "a whole number, 0 or more"
     else:
-        limit = classes
         expected = f"a whole number from 0 to {classes - 1}"
-    known = (class_id == np.floor(class_id)) & (class_id >= 0) & (class_id < limit)
+    known = known_classes(class_id, classes)
     checked.reject(~known, "D04", lambda i: f"class {class_id[i]:g}, expected {expected}")
 
 
 def _check_confidences(checked: _CheckedRows, hint: str) -> None:
     conf = checked.rows.conf
-    valid = (conf >= 0) & (conf <= 1)
+    valid = valid_confidences(conf)
     checked.reject(~valid, "D08", lambda i: f"confidence {conf[i]:g}, expected 0 to 1{hint}")
 
 

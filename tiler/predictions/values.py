@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from tiler.predictions.coordinates import PointFrame
+
 if TYPE_CHECKING:
     from tiler.findings import Finding
     from tiler.geometry.instances import Instances
     from tiler.predictions.sizing import Sizing
-    from tiler.types import Floats, Ints, Task
+    from tiler.types import Bools, Floats, Ints, Task
 
 
 FULL = 300  # rows: Ultralytics' default max_det
@@ -27,6 +31,7 @@ class Reading:
         assume_conf: the confidence of rows that have none.
         conf_first: rows are class, confidence, x, y, width, height.
         preds_base: what the category ids of JSON count from: auto, 0, 1 or coco91.
+        boxes: what coordinates count in: auto (as the format has it), or see `PointFrame`.
         exact: take rows as they are: neither clamped to their frame nor rejected for their size or
             place.
         categories: class index by category id of a ground truth; used where `preds_base` is auto.
@@ -43,6 +48,16 @@ class Reading:
     preds_base: str = "auto"
     exact: bool = False
     categories: Mapping[int, int] | None = field(default=None, hash=False)  # a dict has no hash
+    boxes: str = "auto"
+
+    def coordinates(self, usual: PointFrame) -> PointFrame:
+        """What coordinates count in; `usual`: in files of this format."""
+        return usual if self.boxes == "auto" else PointFrame.of(self.boxes)
+
+    @property
+    def as_given(self) -> bool:
+        """Whether rows are exact and in pixels: then areas and masks stay as given, too."""
+        return self.exact and self.boxes in ("auto", "pixels", "image")
 
     @property
     def classes(self) -> int | None:
@@ -100,8 +115,39 @@ class Detections:
     box_area: Floats | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowExtents:
+    """Where the N rows of a batch lie according to their files, before any is rejected.
+
+    Attributes:
+        tile: `(N,)` index into the frames.
+        boxes: `(N, 4)` float64 xyxy, the bounds of outlines; NaN where that is not known.
+        unreadable: `(N,)` rows that break a rule wherever they lie.
+        coordinates: what the boxes count in.
+    """
+
+    tile: Ints
+    boxes: Floats
+    unreadable: Bools
+    coordinates: PointFrame
+
+    @property
+    def sized(self) -> Bools:
+        """`(N,)` rows whose box is known and has a size."""
+        return np.asarray((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1))
+
+    @property
+    def empty(self) -> Bools:
+        """`(N,)` rows whose box is known and has none, as detectors write now and then."""
+        known = ~np.isnan(self.boxes).any(axis=1)
+        return known & ~self.sized & ~self.unreadable
+
+
 class Batch(Protocol):
     """The predictions of some tiles. It can be pickled, so that a worker process can read it."""
+
+    def extents(self) -> RowExtents:
+        """Where its rows lie according to their files."""
 
     def read(self, frames: Frames) -> Detections:
         """The detections. `frames`: of the keys that the batch was made for, in the same order."""

@@ -21,12 +21,13 @@ from tiler.predictions.placing import PlacedRows, limited, placed, placed_keypoi
 from tiler.predictions.row_format import RowFormat, ValueTally, decide, lengths
 from tiler.predictions.text_rows import TextRows, concatenate, parse
 from tiler.predictions.validation import RejectedRow, RowRules
-from tiler.predictions.values import Detections, Frames, Reading
+from tiler.predictions.values import Detections, Frames, Reading, RowExtents
 
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints, Task
 
 KEPT = 200_000_000  # bytes of text whose numbers stay in memory
+FILES = 1000  # that are parsed at once, where text does not stay in memory
 TOGETHER = 32_000_000  # bytes of text that are parsed at once
 
 
@@ -39,6 +40,22 @@ class TextBatch:
     rules: RowRules
     rows: TextRows | None = None
 
+    def extents(self) -> RowExtents:
+        """See `values.Batch`."""
+        if self.rows is not None:
+            return _extents(self.rows, self.row_format, self.rules)
+        parts = []
+        for start in range(0, len(self.paths), FILES):
+            texts = [content(path, []) or b"" for path in self.paths[start : start + FILES]]
+            part = _extents(parse(texts), self.row_format, self.rules)
+            parts.append(replace(part, tile=part.tile + start))
+        return RowExtents(
+            np.concatenate([part.tile for part in parts]),
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.unreadable for part in parts]),
+            self.row_format.coordinates_in,
+        )
+
     def read(self, frames: Frames) -> Detections:
         """See `values.Batch`."""
         findings: list[Finding] = []
@@ -50,6 +67,28 @@ class TextBatch:
         digest = "" if self.rules.exact else _digest(rows, self.row_format)
         read = validation.validated(valid, rejected, frames, self.rules, self.paths, digest)
         return replace(read, findings=findings + read.findings)
+
+
+def _extents(rows: TextRows, row_format: RowFormat, rules: RowRules) -> RowExtents:
+    layouts, _ = _layouts(rows, row_format)
+    starts = rows.starts[:-1][layouts.row]
+    boxes = np.full((len(rows), 4), np.nan)
+    boxes[layouts.row] = _bounds(rows, layouts, row_format)
+    conf = _conf(rows, starts, layouts.conf, row_format.assume_conf)
+    known = validation.known_classes(rows.values[starts], rules.classes)
+    readable = np.zeros(len(rows), bool)
+    readable[layouts.row] = known & validation.valid_confidences(conf)
+    return RowExtents(rows.owners, boxes, ~readable, row_format.coordinates_in)
+
+
+def _bounds(rows: TextRows, layouts: _RowLayouts, row_format: RowFormat) -> Floats:
+    """`(N, 4)` xyxy of the rows that have a layout, as they are given."""
+    starts = rows.starts[:-1][layouts.row] + layouts.first
+    if row_format.task in ("segment", "obb"):
+        values = limited(rows.values[ragged.spans(starts, layouts.coordinates)])
+        return _rings(values.reshape(-1, 2), layouts.coordinates // 2).bounds()
+    matrix = rows.values[starts[:, None] + np.arange(4)]
+    return box.from_cxcywh(limited(matrix))
 
 
 @dataclass(slots=True, eq=False)
@@ -255,15 +294,18 @@ def _placed(
         boxes=np.empty((len(tile), 4)),
     )
     if row_format.task in ("segment", "obb"):
-        rings = _rings(coordinates, layouts.coordinates // 2, tile, frames)
+        points = coordinates.reshape(-1, 2)
+        counts = layouts.coordinates // 2
+        points = placed(points, np.repeat(tile, counts), frames, row_format.coordinates_in)
+        rings = _rings(points, counts)
         return replace(unplaced, boxes=rings.bounds(), rings=rings)
     matrix = coordinates.reshape(len(tile), row_format.coordinates)
     corners = box.from_cxcywh(matrix[:, :4]).reshape(-1, 2)
-    boxes = placed(corners, np.repeat(tile, 2), frames, True).reshape(-1, 4)
+    boxes = placed(corners, np.repeat(tile, 2), frames, row_format.coordinates_in).reshape(-1, 4)
     keypoints = None
     if row_format.task == "pose" and row_format.kpt_shape is not None:
-        normalised = matrix[:, 4:].reshape(-1, *row_format.kpt_shape)
-        keypoints = placed_keypoints(normalised, tile, frames, True)
+        given = matrix[:, 4:].reshape(-1, *row_format.kpt_shape)
+        keypoints = placed_keypoints(given, tile, frames, row_format.coordinates_in)
     return replace(unplaced, boxes=boxes, keypoints=keypoints)
 
 
@@ -273,7 +315,6 @@ def _conf(rows: TextRows, starts: Ints, place: Ints, assumed: float | None) -> F
     return np.where(place >= 0, given, np.nan if assumed is None else assumed)
 
 
-def _rings(coordinates: Floats, counts: Ints, tile: Ints, frames: Frames) -> Rings:
+def _rings(points: Floats, counts: Ints) -> Rings:
     """Outlines of `counts` points each, one ring a row."""
-    points = placed(coordinates.reshape(-1, 2), np.repeat(tile, counts), frames, True)
-    return Rings(points, ragged.offsets(counts), np.arange(len(tile) + 1))
+    return Rings(points, ragged.offsets(counts), np.arange(len(counts) + 1))

@@ -33,7 +33,7 @@ from tiler.scoring.image_selection import (
 )
 from tiler.scoring.measuring import measured
 from tiler.scoring.metrics import Metrics, Seams, finite, summary
-from tiler.scoring.plausibility import cut_off, in_a_corner
+from tiler.scoring.plausibility import cut_off, require_spread
 from tiler.scoring.preparing import Measurement
 from tiler.scoring.tiling import Scored, Tiling, Unavailable, sizes_of, tiling
 
@@ -204,8 +204,9 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
     found = counting.those_of(inputs.detections)
     sample = EvaluationInputs(labels, found, len(images.keys), len(names), job.opened.task)
     rows = np.bincount(inputs.detections.image, minlength=len(images.keys))
-    findings = inputs.findings + in_a_corner(labels, found)
-    findings += cut_off(job.file, rows, images.keys)
+    if job.opened.boxes == "auto":
+        require_spread(labels, found)
+    findings = inputs.findings + cut_off(job.file, rows, images.keys)
     asked = Measurement(
         sample,
         names,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,13 +15,12 @@ from tiler.geometry import boxes as box
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
 from tiler.predictions import Frames, Predictions, sizing
+from tiler.predictions.plausibility import require_files, require_in_frame, require_plausible
 from tiler.scoring.ground_truth import boxes_of
 from tiler.scoring.opening import Opened
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
-
-NORMALISED = 2.0  # px; no image's boxes all lie within so few
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +60,7 @@ def read(
         TilerError: they are not in pixels of the full images.
     """
     if opened.held is not None:
-        rows, findings = _rows_in_memory(opened, opened.held, classes)
+        rows, findings = _rows_in_memory(opened, opened.held, sizes, classes)
     else:
         assert opened.predictions is not None
         rows, findings = _rows_of_files(opened, opened.predictions, sizes)
@@ -73,9 +72,6 @@ def read(
     boxes = None
     if opened.task in ("segment", "pose"):
         boxes = _boxes(rows, detections)
-    given = detections if boxes is None else boxes
-    if len(given):
-        _require_full_frame(given.instances, sizes[given.image], opened.kind)
     return detections, boxes, findings + wrong
 
 
@@ -83,7 +79,7 @@ def read(
 
 
 def _rows_in_memory(
-    opened: Opened, held: list[Instances], classes: int
+    opened: Opened, held: list[Instances], sizes: Floats, classes: int
 ) -> tuple[DetectionRows, list[Finding]]:
     parts = []
     images = []
@@ -97,6 +93,9 @@ def _rows_in_memory(
     if opened.classes is not None:
         classes = len(opened.classes)
     valid, findings = _validated(instances, classes)
+    if opened.boxes == "auto":
+        own = sizes[np.concatenate(images)[valid]]
+        require_in_frame(instances.boxes[valid], own, opened.kind)
     return DetectionRows(instances.take(valid), np.concatenate(images)[valid]), findings
 
 
@@ -128,7 +127,10 @@ def _rows_of_files(
     _require_sizes(rects, opened.kind)
     names = [predictions.keys[i] for i in opened.keys]
     frames = Frames(names, rects, np.ones(len(names)))
-    found = predictions.batch(opened.keys).read(frames)
+    require_files(predictions, opened.where)
+    batch = predictions.batch(opened.keys)
+    require_plausible(batch, frames, opened.where, opened.boxes, "image")
+    found = batch.read(frames)
     findings = [replace(f, path=inside(f.path, opened.where)) for f in found.findings]
     rows = DetectionRows(found.instances, images[found.tile], found.segmentations, found.box_area)
     return rows, findings
@@ -224,39 +226,3 @@ def _filled(box_area: Floats, instances: Instances) -> Floats:
     sides = instances.boxes[:, 2:] - instances.boxes[:, :2]
     measured = sides[:, 0] * sides[:, 1]
     return np.where(np.isnan(box_area), measured, box_area)
-
-
-# --- the frame
-
-
-def _require_full_frame(instances: Instances, sizes: Floats, kind: str) -> None:
-    """Raises:
-    TilerError: normalised numbers taken for pixels, or pixels for normalised ones.
-    """
-    boxes = instances.boxes
-    upper = boxes[:, :2]
-    lower = boxes[:, 2:]
-    known = (sizes > 0).all(axis=1)
-    if len(boxes) < 5 or not known.any():
-        return
-    tiny = (boxes <= NORMALISED).all() and (lower > upper).any()
-    if tiny and sizes.min() > 10 * NORMALISED:
-        raise TilerError(
-            f"{kind}: no box reaches past {boxes.max():g} px: normalised coordinates? "
-            "expected pixels"
-        )
-    beyond = (upper >= sizes) | (lower <= 0)
-    outside = np.flatnonzero(beyond.any(axis=1) & known)
-    if len(outside) / len(boxes) > 0.5:
-        _reject_outside(boxes, sizes, outside, kind)
-
-
-def _reject_outside(boxes: Floats, sizes: Floats, outside: Ints, kind: str) -> NoReturn:
-    i = int(outside[0])
-    example = ", ".join(f"{v:g}" for v in boxes[i])
-    width, height = sizes[i]
-    raise TilerError(
-        f"{kind}: {len(outside)} of {len(boxes)} boxes lie outside their image, such as {example} "
-        f"in one of {width:g} x {height:g} px: are these pixels where normalised coordinates are "
-        "expected, or detections of other images?"
-    )

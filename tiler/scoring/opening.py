@@ -48,6 +48,7 @@ class Opened:
         reading: how predictions on tiles are read.
         classes: the class of the labels for each class of the predictions; None: the same.
         areas: coco or mask: what the area of an outline or a pose is.
+        boxes: what their coordinates count in, as the user says.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in
             memory.
     """
@@ -64,6 +65,7 @@ class Opened:
     where: str = ""
     classes: Ints | None = None
     areas: str = "coco"
+    boxes: str = "auto"
 
     @property
     def sizing(self) -> Sizing | None:
@@ -135,6 +137,7 @@ def open_files(
         where=str(preds),
         classes=plan.classes,
         areas=areas,
+        boxes=options.boxes,
     )
 
 
@@ -198,6 +201,7 @@ def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
         options.assume_conf,
         options.conf_first,
         options.preds_base,
+        boxes=options.boxes,
     )
 
 
@@ -290,6 +294,7 @@ def open_held(
         held=held,
         classes=classes,
         areas=areas,
+        boxes=options.boxes,
     )
 
 

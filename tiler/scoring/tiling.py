@@ -371,7 +371,7 @@ def _opened(preds: Path, reading: Reading, task: Task) -> Predictions | Unavaila
     if reading.task == "auto":
         reading = replace(reading, task=task)
     try:
-        return open_predictions(preds, reading)
+        return open_predictions(preds, reading, tiled=True)
     except TilerError as error:
         # reports do not tell where things lie
         path = printable(str(preds))
