@@ -23,9 +23,11 @@ from tiler.evaluation.assignment import (
     bounds,
     crowds,
     falling,
+    firsts,
     in_turn,
     pairs_of,
     preferred,
+    uncontested,
 )
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
@@ -223,10 +225,14 @@ def _matched(pairs: Candidates, labels: int, thresholds: Floats) -> Iterator[Int
     """As 8.4.190: by confidence, each detection takes its best label that is still free at that
     threshold.
     """
-    for threshold in thresholds:
-        enough = np.flatnonzero(pairs.iou >= threshold)
-        taken = assigned(pairs.detection[enough], pairs.label[enough], labels)
-        yield pairs.detection[enough[taken]]
+    alone = uncontested(pairs.detection, pairs.label)
+    plain = pairs.take(alone)
+    others = pairs.take(~alone)
+    won = firsts(plain.label, plain.iou, thresholds, labels)
+    for threshold, first in zip(thresholds, won, strict=True):
+        enough = np.flatnonzero(others.iou >= threshold)
+        taken = assigned(others.detection[enough], others.label[enough], labels)
+        yield np.concatenate([plain.detection[first], others.detection[enough[taken]]])
 
 
 def _matched_to_best(pairs: Candidates, thresholds: Floats) -> Iterator[Ints]:

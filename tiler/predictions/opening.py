@@ -14,6 +14,7 @@ from tiler.findings import Finding
 from tiler.predictions import dota, json_results, supervision, yolo_folder
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import content, decoded, listed, whole
+from tiler.predictions.plain_results import plain_results
 from tiler.predictions.supervision import SinkFile
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ def _file(path: Path, reading: Reading) -> Predictions:
     if data.lstrip()[:1] == b"{":
         entries = decoded(data, json_results.Wrapped, name).annotations
         return json_results.read(path, entries, reading, listed=False)
+    if reading.task in ("auto", "detect"):
+        plain = plain_results(data)
+        opened = None if plain is None else json_results.read_plain(path, plain, reading)
+        if opened is not None:
+            return opened
     entries = decoded(data, list[Entry], name)
     del data  # as large as the file
     return json_results.read(path, entries, reading)
