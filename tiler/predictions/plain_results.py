@@ -1,15 +1,16 @@
 """Results that are plain boxes, as nearly all are, straight to columns.
 
 Half a million entries are most of the time of a run if each is looked at. So a file is first
-decoded as entries that can be nothing but an image, a category, four numbers and a score; what is
-said of images and categories is then decided once for each distinct one. A file with anything else
-in it is read by `json_results` entry by entry, to the same result.
+decoded as entries that can be nothing but an image, a category, four numbers and a score, a piece
+at a time, so that they stay in the processor's cache; what is said of images and categories is then
+decided once for each distinct one. A file with anything else in it is read by `json_results` entry
+by entry, to the same result.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from tiler.predictions.records import places_of
-
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
+
+
+PIECE = 2**17  # bytes that are decoded at once
+AFTER_ENTRY = re.compile(rb"\s*(,|\]$)")
 
 
 class _PlainEntry(msgspec.Struct, gc=False):
@@ -74,36 +77,92 @@ def plain_results(data: bytes) -> PlainResults | None:
     >>> plain_results(b"[1]") is None
     True
     """
+    columns = _GrowingColumns()
     try:
-        entries = msgspec.json.decode(data, type=list[_PlainEntry])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        for piece in _pieces(data):
+            columns.extend(msgspec.json.decode(piece, type=list[_PlainEntry]))
+    except (_NotPlain, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    file_names = {*map(attrgetter("file_name"), entries)}
-    by_file = file_names != {None}
-    if not entries or (by_file and not all(file_names)):
-        return None
-    images, image = _distinct(map(attrgetter("file_name" if by_file else "image_id"), entries))
-    category_ids, category = _distinct(map(attrgetter("category_id"), entries))
-    sides = chain.from_iterable(map(attrgetter("bbox"), entries))
-    scores = map(attrgetter("score"), entries)
-    return PlainResults(
-        images=images,
-        image=image,
-        by_file=by_file,
-        category_ids=category_ids,
-        category=category,
-        xywh=np.fromiter(sides, np.float64, 4 * len(entries)).reshape(-1, 4),
-        score=np.fromiter(scores, np.float64, len(entries)),
-    )
+    return columns.results()
 
 
-def _distinct(values: Iterable[Any]) -> tuple[list[Any], Ints]:
-    """Each of N numbers or names once, and `(N,)` the index of each into these."""
-    given = [*values]
-    try:
-        numbers = np.array(array("q", given))  # which takes no text
-    except (TypeError, OverflowError):
-        places = places_of([*dict.fromkeys(given)])
-        return [*places], np.array([*map(places.__getitem__, given)])
-    distinct, index = np.unique(numbers, return_inverse=True)
-    return distinct.tolist(), index
+class _NotPlain(Exception):
+    """The text is not a list of plain boxes."""
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """The entries of a list, as several lists.
+
+    A piece ends with a brace. Where that is not the end of an entry, the piece is no JSON.
+    """
+    text = data.strip()
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        raise _NotPlain
+    start = 1
+    while True:
+        end = text.find(b"}", start + PIECE) + 1
+        if not end:
+            yield b"[" + text[start:]
+            return
+        yield b"[" + text[start:end] + b"]"
+        following = AFTER_ENTRY.match(text, end)
+        if following is None:
+            raise _NotPlain
+        start = following.end()
+        if start == len(text):
+            return
+
+
+class _GrowingColumns:
+    """The columns of the entries so far, a part for each piece."""
+
+    def __init__(self) -> None:
+        self.named_by: set[str] = set()
+        self.images = _DistinctValues()
+        self.category_ids = _DistinctValues()
+        self.sides: list[Floats] = []
+        self.scores: list[Floats] = []
+
+    def extend(self, entries: list[_PlainEntry]) -> None:
+        """Add the entries of a piece.
+
+        Raises:
+            _NotPlain: there are none, or only some have a file name.
+        """
+        count = len(entries)
+        file_names = {entry.file_name for entry in entries}
+        by_id = file_names == {None}
+        self.named_by.add("image_id" if by_id else "file_name")
+        if not count or len(self.named_by) > 1 or not (by_id or all(file_names)):
+            raise _NotPlain
+        (name,) = self.named_by
+        self.images.extend([*map(attrgetter(name), entries)])
+        self.category_ids.extend([*map(attrgetter("category_id"), entries)])
+        sides = chain.from_iterable(map(attrgetter("bbox"), entries))
+        self.sides.append(np.fromiter(sides, np.float64, 4 * count))
+        self.scores.append(np.fromiter(map(attrgetter("score"), entries), np.float64, count))
+
+    def results(self) -> PlainResults:
+        return PlainResults(
+            images=[*self.images.places],
+            image=np.concatenate(self.images.index),
+            by_file="file_name" in self.named_by,
+            category_ids=[*self.category_ids.places],
+            category=np.concatenate(self.category_ids.index),
+            xywh=np.concatenate(self.sides).reshape(-1, 4),
+            score=np.concatenate(self.scores),
+        )
+
+
+class _DistinctValues:
+    """Each value once, with its place, and the place of every one given, in parts."""
+
+    def __init__(self) -> None:
+        self.places: dict[Any, int] = {}
+        self.index: list[Ints] = []
+
+    def extend(self, values: list[Any]) -> None:
+        for value in dict.fromkeys(values):
+            self.places.setdefault(value, len(self.places))
+        places = map(self.places.__getitem__, values)
+        self.index.append(np.fromiter(places, np.int64, len(values)))
