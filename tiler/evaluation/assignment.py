@@ -122,7 +122,7 @@ def bounds(detection: Ints, detections: int) -> Ints:
     Args:
         detection: of each pair, ascending.
     """
-    return np.searchsorted(detection, np.arange(detections + 1, dtype=detection.dtype))
+    return ragged.offsets(np.bincount(detection, minlength=detections))
 
 
 def pairs_of(begin: Ints, chosen: Bools) -> Ints:

@@ -31,7 +31,7 @@ from tiler.evaluation.assignment import (
 )
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
-from tiler.evaluation.inputs import EvaluationInputs, by_number, places
+from tiler.evaluation.inputs import EvaluationInputs, places
 from tiler.geometry import neighbours, polygons, ragged
 from tiler.geometry.columns import Columns
 
@@ -195,7 +195,7 @@ def by_image(sample: EvaluationInputs) -> Ints:
     order = np.argsort(detections.place)
     by_conf = np.argsort(-detections.conf[order], kind="stable")
     order = order[by_conf]
-    in_images = by_number(detections.image[order])
+    in_images = ragged.by_number(detections.image[order])
     return np.asarray(order[in_images])
 
 
@@ -608,7 +608,7 @@ def _by_class(order: Ints, class_id: Ints, conf: Floats) -> Ints:
     """The same detections by class, then confidence as Ultralytics sorts it."""
     by_conf = np.argsort(-conf[order])
     order = order[by_conf]
-    by_class = by_number(class_id[order])
+    by_class = ragged.by_number(class_id[order])
     return order[by_class]
 
 

@@ -89,3 +89,14 @@ def portions(counts: Ints, most: int) -> Iterator[tuple[int, int]]:
         end = max(start + 1, within)
         yield start, end
         start = end
+
+
+def by_number(numbers: Ints) -> Ints:
+    """The stable order of numbers from 0 on. Numbers of 16 bits are sorted much faster.
+
+    >>> by_number(np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+    if not len(numbers) or (numbers.min() >= 0 and numbers.max() < 2**15):
+        return np.argsort(numbers.astype(np.int16), kind="stable")
+    return np.argsort(numbers, kind="stable")

@@ -78,7 +78,8 @@ def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floa
         unit = frames.rects[:, 2:] - frames.rects[:, :2]
     else:
         unit = 1 / frames.scale[:, None]
-    return np.asarray(frames.rects[tile, :2] + points * unit[tile])
+    origin = frames.rects[:, :2]
+    return np.asarray(origin.take(tile, axis=0) + points * unit.take(tile, axis=0))
 
 
 def placed_keypoints(keypoints: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floats:
