@@ -192,7 +192,9 @@ def _most_labels(sample: EvaluationInputs, counted: Bools) -> int:
 def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
     detections = sample.detections
-    order = np.argsort(detections.place)
+    order = np.full(detections.place.max(initial=-1) + 1, -1)
+    order[detections.place] = np.arange(len(detections))
+    order = order[order >= 0]
     by_conf = np.argsort(-detections.conf[order], kind="stable")
     order = order[by_conf]
     in_images = ragged.by_number(detections.image[order])

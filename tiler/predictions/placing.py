@@ -79,6 +79,8 @@ def placed(points: Floats, tile: Ints, frames: Frames, normalised: bool) -> Floa
     else:
         unit = 1 / frames.scale[:, None]
     origin = frames.rects[:, :2]
+    if not origin.any() and (unit == 1).all():  # whole images, as they are
+        return points + 0.0
     return np.asarray(origin.take(tile, axis=0) + points * unit.take(tile, axis=0))
 
 
