@@ -147,7 +147,7 @@ def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
         order = np.arange(len(conf))
     else:
         order = np.argsort(image, kind="stable")
-    by_conf = np.argsort(-conf[order], kind="stable")
+    by_conf = ragged.falling(conf[order])
     order = order[by_conf]
     by_class = ragged.by_number(class_id[order])
     return np.asarray(order[by_class])

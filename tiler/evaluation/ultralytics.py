@@ -195,7 +195,7 @@ def by_image(sample: EvaluationInputs) -> Ints:
     order = np.full(detections.place.max(initial=-1) + 1, -1)
     order[detections.place] = np.arange(len(detections))
     order = order[order >= 0]
-    by_conf = np.argsort(-detections.conf[order], kind="stable")
+    by_conf = ragged.falling(detections.conf[order])
     order = order[by_conf]
     in_images = ragged.by_number(detections.image[order])
     return np.asarray(order[in_images])
