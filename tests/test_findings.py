@@ -102,6 +102,6 @@ def test_every_code_is_used_and_every_code_used_is_known():
     used = {
         code
         for p in files
-        for code in re.findall(r'"([YIGLPTDSWX]\d\d)"', p.read_text(encoding="utf-8"))
+        for code in re.findall(r'"([YIGLMPTDSWX]\d\d)"', p.read_text(encoding="utf-8"))
     }
     assert used == set(CODES)

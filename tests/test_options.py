@@ -56,7 +56,9 @@ GOOD = {
         ("0.333", 1 / 3, (0.33,)),
     ],
     "roi": [("a.geojson", Path("a.geojson"), "a.geojson")],
-    "task": [(task, task, task) for task in ("auto", "detect", "segment", "obb", "pose")],
+    "task": [
+        (task, task, task) for task in ("auto", "detect", "segment", "obb", "pose", "semantic")
+    ],
     "val": [("0", 0, 0), ("0.2", 0.2, 0.2)],
     "test": [("0.05", 0.05, 0.05)],
     "min_visible": [("0", 0, 0), ("1", 1, 1), (".25", 0.25, 0.25)],

@@ -10,13 +10,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from tiler.datasets import ignoring, labels, tasks, unlabelled
+from tiler.datasets import ignoring, labels, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import manifest, yolo
+from tiler.formats.mask_spec import MaskSpec
 from tiler.formats.text_files import read_bytes, reason
 from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
@@ -25,7 +26,6 @@ from tiler.options import CheckOptions, pixel_limit
 from tiler.options.values import optional_path, path
 from tiler.run import workers
 from tiler.run.rejecting import refusal
-from tiler.types import Task
 
 CHUNK = 16
 
@@ -36,7 +36,7 @@ class CheckReport:
 
     Attributes:
         root: the folder that the findings' paths are relative to.
-        task: detect, segment, obb or pose, and in `task_reason` how that was decided.
+        task: detect, segment, obb, pose or semantic, and in `task_reason` how that was decided.
         images, rows: how many were checked.
     """
 
@@ -57,14 +57,18 @@ class _CheckJob:
     """What checking an image needs beside the image.
 
     Attributes:
-        spec: what label rows mean.
+        spec: what label rows mean; None where masks are the only labels.
         pages: the number of pages of a TIFF, where they are the bands of one image; else 0.
+        masks: what class masks mean, where there are some.
+        frame: which image masks are for, where EXIF turns it.
     """
 
     root: Path
-    spec: yolo.Spec
+    spec: yolo.Spec | None
     max_pixels: int | None
     pages: int
+    masks: MaskSpec | None
+    frame: str
 
 
 @dataclass(slots=True)
@@ -105,8 +109,9 @@ def check(
     chosen = CheckOptions.of(options)
     chosen.require_in_effect()
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
-    task, reason = tasks.decide(dataset, chosen.task)
-    job = _job(dataset, task, pixel_limit(chosen.max_pixels))
+    dataset = mask_sets.settled(dataset, chosen.task, chosen.frame)
+    task, reason = mask_sets.task_of(dataset, chosen.task)
+    job = _job(dataset, task, chosen)
     ignoring.decide(dataset, chosen.ignored)
     findings = list(dataset.findings)
     if dataset.kind == "YOLO" and "val" not in dataset.splits:
@@ -120,15 +125,19 @@ def check(
         rows += checked.rows
         if progress is not None:
             progress(done, total)
-    findings += _shared_labels(dataset)
+    if dataset.rows:
+        findings += _shared_labels(dataset)
     findings += _manifest(dataset.root)
     return CheckReport(dataset.root, task, reason, total, rows, findings)
 
 
-def _job(dataset: Dataset, task: Task, max_pixels: int | None) -> _CheckJob:
-    kpt_shape = dataset.kpt_shape if task == "pose" else None
-    spec = yolo.Spec(task, len(dataset.names), kpt_shape)
-    return _CheckJob(dataset.root, spec, max_pixels, dataset.pages)
+def _job(dataset: Dataset, task: str, chosen: CheckOptions) -> _CheckJob:
+    spec = None
+    if dataset.rows:
+        kpt_shape = dataset.kpt_shape if task == "pose" else None
+        spec = yolo.Spec(task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+    limit = pixel_limit(chosen.max_pixels)
+    return _CheckJob(dataset.root, spec, limit, dataset.pages, dataset.masks, chosen.frame)
 
 
 def _checked(job: _CheckJob, sources: Sequence[Source], count: int) -> Iterator[_CheckedImage]:
@@ -193,6 +202,11 @@ def _of_header(job: _CheckJob, source: Source, header: Header) -> Iterator[Findi
 
 def _check_labels(job: _CheckJob, source: Source, header: Header, checked: _CheckedImage) -> None:
     """The labels of an image."""
+    if job.masks is not None and source.mask:
+        _, noticed = mask_sets.read(job.root, source, job.masks, header, job.frame, job.max_pixels)
+        checked.findings += noticed
+    if job.spec is None:
+        return
     file = labels.label_file(job.root, source)
     if file.data is None:
         checked.findings.append(Finding(source.key, "P01", "no label file"))
@@ -228,6 +242,8 @@ def _manifest(root: Path) -> list[Finding]:
         return [Finding(manifest.NAME, "T01", f"the manifest cannot be read: {error}")]
     missing = {finding.path for finding in findings}
     for source in sources:
+        if not source.labels:
+            continue
         for folder in folders.of(source.split)[1:]:  # none for images without labels
             for tile in source.tiles:
                 stem = f"{folder}/{tile.name}"

@@ -66,7 +66,8 @@ def test_findings_are_1_and_stand_on_stderr_with_file_and_line(filled, tmp_path)
         (["split", "nowhere.yaml"], "nowhere.yaml: no such file or folder"),
         (
             ["split", "data", "--tile", "5"],
-            "--tile: expected a side of 10 px or more, or WIDTHxHEIGHT, got '5'",
+            "--tile: expected a side of 10 px or more, or WIDTHxHEIGHT (for a number of tiles: "
+            "--grid), got '5'",
         ),
         (
             ["split", "data", "--tile", "64", "--overlap", "64"],

@@ -14,7 +14,7 @@ from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.opening import find
 from tiler.errors import TilerError
 from tiler.formats import dataset_yaml
-from tiler.formats.annotated import AnnotatedImage, Annotation
+from tiler.formats.annotated import MISFITS, AnnotatedImage, Annotation
 from tiler.types import TASKS
 
 DATA = SHARED / "data"
@@ -55,17 +55,21 @@ def told(folder, *files):
         ([[BOX], [BOX, BOX]], "detect", "3 boxes, 0 outlines"),
         ([[TRIANGLE]], "segment", "1 outlines, 0 of them with four corners, 0 boxes"),
         ([[TRAPEZOID]], "segment", "1 outlines, 1 of them with four corners, 0 boxes"),
-        ([[rectangle()]], "obb", "1 of 1 outlines have four corners, 1 of 1 are rectangles"),
+        (
+            [[rectangle()]],
+            "obb",
+            "1 of 1 outlines have four corners, 1 of 1 are rectangles, 0 boxes",
+        ),
         ([[TRIANGLE, BOX]], "detect", "1 boxes, 1 outlines"),
         (
             [[TRIANGLE, TRIANGLE, BOX]],
             "segment",
-            "2 outlines, 0 of them with four corners, 1 boxes",
+            "2 outlines, 0 of them with four corners, 1 boxes" + MISFITS,
         ),
         (
             [[rectangle()] * 19, [TRIANGLE]],
             "obb",
-            "19 of 20 outlines have four corners, 19 of 19 are rectangles",
+            "19 of 20 outlines have four corners, 19 of 19 are rectangles, 0 boxes",
         ),
         (
             [[rectangle()] * 18, [TRIANGLE]],
@@ -75,7 +79,7 @@ def told(folder, *files):
         (
             [[rectangle()] * 9, [TRAPEZOID]],
             "obb",
-            "10 of 10 outlines have four corners, 9 of 10 are rectangles",
+            "10 of 10 outlines have four corners, 9 of 10 are rectangles, 0 boxes",
         ),
         (
             [[rectangle()] * 8, [TRAPEZOID]],
@@ -85,7 +89,7 @@ def told(folder, *files):
         (
             [[rectangle()] * 3, [BOX] * 2],
             "obb",
-            "3 of 3 outlines have four corners, 3 of 3 are rectangles",
+            "3 of 3 outlines have four corners, 3 of 3 are rectangles, 2 boxes" + MISFITS,
         ),
     ],
 )
@@ -127,7 +131,7 @@ def test_corners_clamped_to_the_frame_are_not_looked_at(folder):
     clamped = [rectangle(0.01, 0.5), rectangle(0.99, 0.3, angle=1), rectangle(0.5, 0.0, angle=0.3)]
     assert told(folder, [*clamped, rectangle()]) == (
         "obb",
-        "4 of 4 outlines have four corners, 1 of 1 are rectangles",
+        "4 of 4 outlines have four corners, 1 of 1 are rectangles, 0 boxes",
     )
     assert told(folder, clamped)[0] == "obb"
 
@@ -247,7 +251,7 @@ def test_the_label_files_of_all_sources_are_read(tmp_path, monkeypatch):
     found = find(Path("dataset.yaml"), None)
     assert tasks.decide(found, "auto") == (
         "segment",
-        "2 outlines, 0 of them with four corners, 1 boxes",
+        "2 outlines, 0 of them with four corners, 1 boxes" + MISFITS,
     )
 
 

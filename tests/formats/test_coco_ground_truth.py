@@ -320,3 +320,24 @@ def test_an_outline_that_is_not_utf8_is_reported(file, task):
         assert len(messages) == 1 and "annotation 8: segmentation: expected polygons" in messages[0]
     else:
         assert messages == [] and len(truth.instances) == 2
+
+
+def test_boxes_that_are_corners_are_asked_about(tmp_path):
+    """As x, y, width, height they reach out of the image; as two corners all fit."""
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 300, (20, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(20, 90, (20, 2))], axis=1).tolist()
+    image = {"id": 1, "file_name": "a.jpg", "width": 400, "height": 400}
+    entries = [{"id": i, "image_id": 1, "category_id": 1, "bbox": b} for i, b in enumerate(boxes)]
+    content = {"images": [image], "annotations": entries, "categories": [{"id": 1, "name": "a"}]}
+    file = tmp_path / "gt.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(TilerError, match="all fit as two corners: choose --bbox xyxy"):
+        coco_ground_truth.read(file)
+    assert coco_ground_truth.read(file, bbox="xyxy").instances.boxes.tolist() == boxes
+    assert len(coco_ground_truth.read(file, bbox="xywh").instances) == 20
+    for entry in entries:
+        entry["bbox"] = [value / 400 for value in entry["bbox"]]
+    file.write_text(json.dumps(content))
+    with pytest.raises(TilerError, match="parts of the image's sides"):
+        coco_ground_truth.read(file)

@@ -366,7 +366,7 @@ def test_nothing_found_is_a_score_of_0(data, tmp_path):
         ({"conf": 2}, "--conf: expected a number from 0 to 1"),
         ({"ignore_class": "z"}, "--ignore-class z: no class of"),
         ({"task": "obb"}, "not obb rows"),
-        ({"images": "x"}, "--images goes with a COCO JSON"),
+        ({"images": "x"}, "--images goes with annotations"),
     ],
 )
 def test_wrong_options(data, tmp_path, options, message):

@@ -12,6 +12,7 @@ import typer
 
 from tiler.errors import TilerError, did_you_mean, printable
 from tiler.options.fields import Checked, flag_name, option_fields
+from tiler.options.values import path
 
 Data = Annotated[
     Path,
@@ -65,6 +66,9 @@ def with_options(*classes: type[Checked]) -> Callable[[Callable[..., None]], Cal
                     parameters.append(_parameter(field))
 
         def call(**given: Any) -> None:
+            for name, value in given.items():
+                if isinstance(value, Path):
+                    path(value, flag_name(name))
             options = {
                 name: value
                 for name, value in given.items()

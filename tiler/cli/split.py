@@ -97,8 +97,13 @@ def _prefer_given(chosen: dict[str, Any], given: dict[str, Any], config: Path | 
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
     tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    head = [*HEAD, "outside"] if _in_regions(report) else HEAD
-    tell(table(head, _rows(report)))
+    head = [*HEAD, "outside"] if _in_regions(report) else [*HEAD]
+    rows = _rows(report)
+    if report.task == "semantic":  # there are no objects to count
+        columns = [i for i, name in enumerate(head) if name not in OBJECTS]
+        head = [head[i] for i in columns]
+        rows = [[row[i] for i in columns] for row in rows]
+    tell(table(head, rows))
     _lost(report, dry_run)
     _remarks(report)
     if dry_run:
@@ -116,6 +121,7 @@ def _in_regions(report: SplitReport) -> bool:
     return isinstance(report.total.counts.outside, int)
 
 
+OBJECTS = ("objects", "whole", "truncated", "lost", "small", "medium", "large", "outside")
 HEAD = (
     *("split", "sources", "tiles", "background", "objects", "whole", "truncated", "lost"),
     *("small", "medium", "large"),

@@ -101,8 +101,8 @@ class Sources:
         if first is not None:
             self._repeated(key, listed, first)
             return
-        if not located.as_named:
-            self.moved.append((image.file, image.file_name or listed.stem, key))
+        if image.file_name and not located.as_named:
+            self.moved.append((image.file, image.file_name, key))
         size = file_size(os.path.join(self.locator.root, key))
         self.found[key, split] = Source(key, split, bytes=size, entry=image)
 
@@ -119,7 +119,7 @@ class Sources:
             assert missing is not None
             raise missing
         try:
-            return self.locator.by_stem(listed.stem, listed.near[0])
+            return self.locator.by_stem(listed.stem, listed.near)
         except NotLocated as error:
             raise missing or error from None
 
@@ -129,7 +129,7 @@ class Sources:
         files = {first.entry.file, listed.image.file}
         if len(files) > 1:
             both = " and ".join(sorted(files))
-            raise TilerError(f"{key}: both {both} describe it; name one of the files")
+            raise TilerError(f"{key}: both {both} describe it; name the one to be read")
         if listed.image.annotations:
             names = f"{first.entry.file_name} and {listed.image.file_name}"
             count = len(listed.image.annotations)

@@ -1,4 +1,4 @@
-"""Whether the boxes of a COCO dataset are what COCO says: x, y, width and height in pixels."""
+"""The boxes of a dataset, held against the sizes of its images."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 
 from tiler.datasets.dataset import Dataset, Source
 from tiler.datasets.image_files import image_size
-from tiler.errors import SourceRefused, TilerError
-from tiler.formats import coco_values
+from tiler.errors import SourceRefused
+from tiler.formats import box_layouts, coco_values
 from tiler.formats.coco_values import InvalidAnnotation
 
 if TYPE_CHECKING:
     from tiler.types import Floats
 
-FAR = 0.02  # of a side: boxes that reach farther out of their image are not rounded ones
-MANY = 0.2  # of all boxes
-NEARLY_ALL = 0.99
 
+def require_pixels(dataset: Dataset, corners: bool = True) -> None:
+    """Check that boxes are not parts of the image's sides, nor two corners in COCO.
 
-def require_pixels(dataset: Dataset) -> None:
-    """Check that boxes are not corners, or parts of the image's sides.
+    Args:
+        corners: whether they could be corners; else the user says what they are.
 
     Raises:
         TilerError: they look like it; says what they seem to be.
@@ -34,19 +33,10 @@ def require_pixels(dataset: Dataset) -> None:
     table = np.array(rows)
     boxes = table[:, :4]
     sizes = table[:, 4:]
-    if (boxes <= 1).all() and (boxes >= 0).all():
-        raise TilerError(
-            f"{dataset.file}: no number of any bbox is above 1: they seem to be parts of the "
-            "image's sides; COCO's are pixels"
-        )
-    reaching = (boxes[:, :2] + boxes[:, 2:] > sizes * (1 + FAR) + 1).any(axis=1)
-    corners = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1)
-    if reaching.mean() >= MANY and corners.all(axis=1).mean() >= NEARLY_ALL:
-        raise TilerError(
-            f"{dataset.file}: {int(reaching.sum())} of {len(boxes)} boxes reach out of their "
-            "images as x, y, width, height, and all fit as two corners: choose --bbox xyxy, or "
-            "--bbox xywh if they are right"
-        )
+    if dataset.kind != "GIS":  # where map coordinates were turned into pixels
+        box_layouts.require_pixels(dataset.file, dataset.kind, boxes)
+    if corners and dataset.kind == "COCO":
+        box_layouts.require_no_corners(dataset.file, boxes, sizes)
 
 
 def _boxes(dataset: Dataset, source: Source) -> Iterator[Floats]:

@@ -12,10 +12,12 @@ from tiler.datasets.dataset import Dataset, label_of, relative
 from tiler.datasets.locating import Locator
 from tiler.datasets.split_names import folders_of, split_of_file, split_of_folder
 from tiler.errors import TilerError
-from tiler.findings import Finding
+from tiler.findings import Finding, because
 from tiler.formats import coco
 from tiler.formats.coco import CocoFile
 from tiler.options import DatasetOptions
+
+PATTERN = "by a pattern such as 'annotations/instances_*.json'"
 
 
 def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
@@ -31,9 +33,9 @@ def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOp
     root = root_of(data, place.images)
     labels = [label_of(file, root) for file in files]
     corners = options.bbox == "xyxy"
-    contents = []
-    for file, label in zip(files, labels, strict=True):
-        contents.append(coco.read(file, label, corners))
+    contents = [
+        _read(file, label, corners, len(files)) for file, label in zip(files, labels, strict=True)
+    ]
     findings = [finding for content in contents for finding in content.findings]
     names, ids = _one_numbering(contents, labels, findings)
     splits = [_split(file, data, options) for file in files]
@@ -44,6 +46,7 @@ def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOp
         near = _near(file, root, split)
         sources.add_all(Listed(image, split, near) for image in content.images)
     sources.require(data)
+    _require_annotations(data, sources)
     return Dataset(
         data,
         root,
@@ -56,6 +59,31 @@ def of_files(data: Path, files: Sequence[Path], place: Place, options: DatasetOp
         categories=ids,
         splits=sources.splits,
     )
+
+
+def _read(file: Path, label: str, corners: bool, count: int) -> CocoFile:
+    """One of `count` files.
+
+    Raises:
+        TilerError: it is not COCO instances, such as the captions beside them.
+    """
+    try:
+        return coco.read(file, label, corners)
+    except TilerError as error:
+        if count == 1:
+            raise
+        raise TilerError(f"{error}; name the files to be read, {PATTERN}") from None
+
+
+def _require_annotations(data: Path, sources: Sources) -> None:
+    """Raises:
+    TilerError: there are annotations, but none is of an image that was found.
+    """
+    entries = [source.entry for source in sources.sorted() if source.entry is not None]
+    doubted = any(entry.doubt for entry in entries)
+    if doubted and not any(entry.annotations for entry in entries):
+        errors = [finding for finding in sources.findings if finding.level == "error"]
+        raise TilerError(f"{data}: no annotation is of an image that was found{because(errors)}")
 
 
 def _split(file: Path, data: Path, options: DatasetOptions) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tiler.findings import Finding
+from tiler.formats.mask_spec import MaskSpec
 
 if TYPE_CHECKING:
     from tiler.formats.annotated import AnnotatedImage, Annotation
@@ -66,6 +67,7 @@ class Source:
         bytes: size of the file.
         entry: its objects, where they are not in a label file of its own.
         block: the part of it that the split has; None for all of it.
+        mask: path of its class mask, like `key`; "" where none is used.
     """
 
     key: str
@@ -74,6 +76,7 @@ class Source:
     bytes: int = 0
     entry: AnnotatedImage | None = None
     block: Block | None = None
+    mask: str = ""
 
     @property
     def image_id(self) -> int | str | None:
@@ -104,6 +107,8 @@ class Dataset:
         splits: those that have images.
         labelled: False for images alone.
         task: as the format or the file declares it, if it does.
+        masks: class masks beside the images, see `mask_sets.settled`.
+        rows: False where masks are the only labels.
     """
 
     file: Path
@@ -120,6 +125,8 @@ class Dataset:
     splits: tuple[str, ...] = ()
     labelled: bool = True
     task: Task | None = None
+    masks: MaskSpec | None = None
+    rows: bool = True
 
     @property
     def pages(self) -> int:

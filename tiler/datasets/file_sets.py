@@ -47,7 +47,7 @@ def of_files(
     """
     root = root_of(data, place.images)
     base = data.absolute() if data.is_dir() else data.absolute().parent
-    splits = _image_sets(base)
+    splits = _image_sets(base) or _image_sets(base.parent)
     listed = []
     for file in files:
         image = read_annotations(kind, file, label_of(file, root), options.point_size)
@@ -64,15 +64,21 @@ def of_files(
 
 
 def _near(folder: str) -> tuple[str, ...]:
-    """Folders in which the image of an annotation file may be.
+    """Folders in which the image of an annotation file may be: its own, those in which one folder
+    of the path is that of the images, and these.
 
-    >>> _near("VOC2012/Annotations")
-    ('VOC2012/Annotations', 'VOC2012/JPEGImages', 'VOC2012/images', 'JPEGImages', 'images')
+    >>> _near("Annotations/train")[:3]
+    ('Annotations/train', 'Annotations/JPEGImages', 'Annotations/images')
+    >>> _near("Annotations/train")[3:]
+    ('JPEGImages/train', 'images/train', 'JPEGImages', 'images')
     """
     if os.path.isabs(folder):  # the file lies elsewhere
         folder = ""
-    around = os.path.dirname(folder)
-    beside = [os.path.join(around, name) for name in IMAGE_FOLDERS]
+    parts = folder.split("/")
+    beside = []
+    for index in reversed(range(len(parts))):
+        for name in IMAGE_FOLDERS:
+            beside.append("/".join([*parts[:index], name, *parts[index + 1 :]]))
     return tuple(dict.fromkeys((folder, *beside, *IMAGE_FOLDERS)))
 
 

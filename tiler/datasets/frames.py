@@ -18,7 +18,7 @@ from tiler.findings import Finding
 from tiler.formats import coco_values
 from tiler.formats.annotated import AnnotatedImage, Annotation
 from tiler.formats.coco_values import InvalidAnnotation
-from tiler.images.header import TURNED, Header, probe
+from tiler.images.header import Header, probe
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -33,9 +33,11 @@ class _Decisions:
     """Which frame each turned image has.
 
     Attributes:
+        assumed: images whose sides stay the same, so that nothing tells which frame is meant.
         unclear: images whose annotations fit both frames, by key.
     """
 
+    assumed: list[str] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     redeclared: list[str] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
@@ -59,7 +61,7 @@ def settle(dataset: Dataset, frame: str) -> list[Finding]:
         if entry is None or not entry.annotations:
             continue
         header = _header(dataset, source)
-        if header is not None and header.orientation in TURNED:
+        if header is not None and header.orientation != 1:
             _settle_one(source.key, entry, header, frame, decisions)
     if decisions.unclear:
         count = len(decisions.unclear)
@@ -90,6 +92,8 @@ def _settle_one(
     if frame == "stored":
         decisions.stored.append(key)
         entry.turn = header.orientation
+    elif frame == "assumed":
+        decisions.assumed.append(key)
     elif frame == "unclear":
         decisions.unclear.append(key)
     elif frame == "upright" and entry.size == stored != upright:
@@ -98,8 +102,10 @@ def _settle_one(
 
 
 def _frame(entry: AnnotatedImage, stored: Size, upright: Size) -> str:
-    """stored, upright, unclear, or "" if the annotations fit neither."""
-    if entry.size == upright or stored == upright:
+    """stored, upright, unclear, assumed to be upright, or "" if the annotations fit neither."""
+    if stored == upright:
+        return "assumed"
+    if entry.size == upright:
         return "upright"
     if entry.size not in (stored, None):
         return ""  # rejected later, since the size is neither's
@@ -144,6 +150,12 @@ def _fits(extent: Size, size: Size) -> bool:
 
 def _findings(dataset: Dataset, decisions: _Decisions) -> list[Finding]:
     findings = []
+    if decisions.assumed:
+        message = (
+            f"{_some(decisions.assumed)}: EXIF turns it, and the annotations are taken for the "
+            "upright image; --frame stored if they are not"
+        )
+        findings.append(Finding(dataset.label, "Y07", message))
     if decisions.stored:
         message = f"{_some(decisions.stored)}: annotations of the stored image, turned with it"
         findings.append(Finding(dataset.label, "Y07", message))

@@ -11,6 +11,7 @@ from tiler.datasets.image_files import Listed, file_size, listed, walk
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
 from tiler.formats import manifest
+from tiler.formats.annotated import AnnotatedImage
 
 
 def of_folder(data: Path) -> Dataset:
@@ -55,7 +56,10 @@ def _dataset(
     sizes = {relative(path, root): size for path, size in images}
     if not sizes:
         raise TilerError(f"{data}: no images there{because(findings)}")
-    sources = [Source(key, "", bytes=sizes[key]) for key in sorted(sizes)]
+    sources = []
+    for key in sorted(sizes):
+        # an entry of its own, so that no label file is looked for
+        sources.append(Source(key, "", bytes=sizes[key], entry=AnnotatedImage(key, None)))
     return Dataset(
         data, root, (), sources, folders, findings, kind="images", splits=("",), labelled=False
     )

@@ -138,6 +138,10 @@ def of_manifest(path: Path) -> Index:
         TilerError: it cannot be read, or says what cannot be.
     """
     head = manifest.read_head(path)
+    if head.task == "semantic":
+        raise TilerError(
+            f"{path}: tiles with class masks and no label files; masks are not merged or scored"
+        )
     images: dict[str, TiledImage] = {}
     findings: list[Finding] = []
     for source in manifest.read_sources(path):

@@ -64,15 +64,19 @@ class Locator:
                     return LocatedImage(key, as_named=plain)
         return self._by_tail(name, parts, size)
 
-    def by_stem(self, stem: str, beside: str = "") -> LocatedImage:
-        """The image whose name without suffix is `stem`, in the annotations' folder or anywhere.
+    def by_stem(self, stem: str, near: Sequence[str] = ("",)) -> LocatedImage:
+        """The image whose name without suffix is `stem`, in the first of some folders that has one,
+        else anywhere.
 
         Raises:
             NotLocated: there is none, or several.
         """
         keys = self._by_stem.get(stem, [])
-        near = [key for key in keys if os.path.dirname(key) == beside]
-        keys = near or keys
+        for folder in near:
+            inside = [key for key in keys if os.path.dirname(key) == folder]
+            if inside:
+                keys = inside
+                break
         if not keys:
             raise NotLocated(f"no image {stem}.* in {self.root}")
         if len(keys) > 1:

@@ -17,6 +17,7 @@ from tiler.datasets import (
     gis_sets,
     image_sets,
     ndjson_sets,
+    unlabelled,
     yolo_sets,
 )
 from tiler.datasets.annotated_sets import Place
@@ -56,10 +57,29 @@ def find(
     dataset = _opened(data, Place(images, absent), options, needed)
     if options.labels:
         dataset = gis_sets.labelled(dataset, options)
-    if dataset.kind == "COCO" and options.bbox == "auto":
-        box_layouts.require_pixels(dataset)
+    _require_in_effect(dataset, options)
+    box_layouts.require_pixels(dataset, corners=options.bbox == "auto")
     dataset.findings.extend(frames.settle(dataset, options.frame))
     return named(dataset)
+
+
+def listed(data: Path) -> Dataset:
+    """A dataset as it describes itself: no image is looked at, and images may be absent.
+
+    Raises:
+        TilerError: it cannot be read, or could be several kinds of dataset.
+    """
+    return named(_opened(data, Place(absent=True), DatasetOptions(), ()))
+
+
+def _require_in_effect(dataset: Dataset, options: DatasetOptions) -> None:
+    """Raises:
+    TilerError: an option that says nothing about such a dataset.
+    """
+    if options.bbox != "auto" and dataset.kind != "COCO":
+        raise TilerError(f"--bbox {options.bbox}: only the boxes of COCO can be two corners")
+    if options.frame != "auto" and dataset.kind in ("YOLO", "images"):
+        raise TilerError(f"--frame {options.frame}: labels of YOLO are for the upright image")
 
 
 def _opened(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
@@ -77,6 +97,7 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
     """The dataset of one file."""
     suffix = file.suffix.lower()
     if has_image_suffix(file.name):
+        _require_alone(place, options)
         return image_sets.of_images(file, [file])
     if suffix == ".json" and not is_labelme(file):
         return coco_sets.of_files(file, [file], place, options)
@@ -89,8 +110,7 @@ def _of_file(file: Path, place: Place, options: DatasetOptions, needed: Sequence
     if suffix == ".ndjson" or ndjson.is_ndjson(_head(file)):
         return ndjson_sets.of_file(file, place, options)
     if suffix in (".yaml", ".yml"):
-        _reject_images(place.images)
-        return yolo_sets.of_yaml(dataset_yaml.read(file), needed)
+        return _of_yaml(file, place, options, needed)
     return _of_text(file, place, options)
 
 
@@ -103,18 +123,24 @@ def _of_text(file: Path, place: Place, options: DatasetOptions) -> Dataset:
         return file_sets.of_files("DOTA", file, [file], place, options)
     lines = [line.strip() for line in head.decode("utf-8", "replace").splitlines()]
     if any(map(has_image_suffix, lines)):
-        _reject_images(place.images)
+        _require_alone(place, options)
         return image_sets.of_list(file)
     if file.name in (*file_sets.CLASS_LISTS, *darknet_sets.NAMES):
         raise TilerError(f"{file}: a list of classes; give its folder, {file.parent}")
+    return _of_yaml(file, place, options, ())
+
+
+def _of_yaml(data: Path, place: Place, options: DatasetOptions, needed: Sequence[str]) -> Dataset:
+    """The dataset of a dataset.yaml, or of the one in a folder."""
     _reject_images(place.images)
-    return yolo_sets.of_yaml(dataset_yaml.read(file))
+    _require_no_split(options, "the dataset.yaml says which images are train and val")
+    return yolo_sets.of_yaml(dataset_yaml.read(data), needed)
 
 
 def _of_glob(data: Path, matches: Sequence[Path], place: Place, options: DatasetOptions) -> Dataset:
     """The dataset of the files that a pattern matches; all are of one kind."""
     if all(has_image_suffix(path.name) for path in matches):
-        _reject_images(place.images)
+        _require_alone(place, options)
         return image_sets.of_images(data, matches)
     listing = _Listing()
     for path in matches:
@@ -128,6 +154,37 @@ def _reject_images(images: Path | None) -> None:
         raise TilerError(
             "--images goes with annotations such as COCO's; this dataset names its images itself"
         )
+
+
+def _of_images(folder: Path, place: Place, options: DatasetOptions) -> Dataset:
+    """The images in a folder, which are meant to have no labels.
+
+    Raises:
+        TilerError: there are files with their names, which may be labels.
+    """
+    _require_alone(place, options)
+    dataset = image_sets.of_folder(folder)
+    others = unlabelled.elsewhere(dataset, dataset.sources)
+    if others and not options.unlabelled and not options.labels:
+        raise TilerError(
+            f"{folder}: no labels of a format that is read{others}; --unlabelled cuts the images "
+            "alone"
+        )
+    return dataset
+
+
+def _require_alone(place: Place, options: DatasetOptions) -> None:
+    """Raises:
+    TilerError: an option that says nothing about images without labels.
+    """
+    _reject_images(place.images)
+    if not options.labels:  # a vector file brings labels, and so splits
+        _require_no_split(options, "images without labels belong to no split")
+
+
+def _require_no_split(options: DatasetOptions, why: str) -> None:
+    if options.as_split != "auto":
+        raise TilerError(f"--as {options.as_split}: {why}")
 
 
 @dataclass(slots=True)
@@ -161,8 +218,7 @@ def _of_folder(
 ) -> Dataset:
     """The dataset in a folder."""
     if has_yaml(folder):
-        _reject_images(place.images)
-        return yolo_sets.of_yaml(dataset_yaml.read(folder), needed)
+        return _of_yaml(folder, place, options, needed)
     listing = _Listing()
     for number, path in enumerate(_files(folder)):
         if number >= MOST_FILES:
@@ -208,8 +264,7 @@ def _of_listing(data: Path, listing: _Listing, place: Place, options: DatasetOpt
     if kinds == [] and darknet_sets.has_classes(data):
         return darknet_sets.of_folder(data, options)
     if kinds == [] and listing.images:
-        _reject_images(place.images)
-        return image_sets.of_folder(data)
+        return _of_images(data, place, options)
     if kinds == []:
         raise TilerError(
             f"{data}: no dataset.yaml there, and no annotations or images of another kind"

@@ -51,7 +51,8 @@ def folders_of(split: str, stem: str) -> list[str]:
     ['train2017', 'images/train2017', 'train', 'images/train', 'training', 'images/training']
     """
     words = [name for name, meant in SPLIT_NAMES.items() if meant == split]
-    numbered = re.findall(rf"(?:{'|'.join(words)})[0-9]*", stem.lower())
+    longest_first = "|".join(sorted(words, key=len, reverse=True))
+    numbered = re.findall(rf"(?:{longest_first})[0-9]*", stem.lower())
     folders = []
     for word in (*numbered, *words):
         folders += [word, f"images/{word}"]

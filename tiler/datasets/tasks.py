@@ -12,7 +12,7 @@ import numpy as np
 
 from tiler.datasets.dataset import Dataset, label_path
 from tiler.errors import SourceRefused, TilerError
-from tiler.formats import yolo
+from tiler.formats import annotated, yolo
 from tiler.formats.text_files import read_bytes
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def decide(dataset: Dataset, wanted: str) -> tuple[Task, str]:
 
 
 def _of_annotations(dataset: Dataset) -> tuple[Task, str]:
-    from tiler.formats import annotated
-
     return annotated.task_of(a for a in dataset.annotations if not a.ignored)
 
 
@@ -96,17 +94,19 @@ def count_rows(labels: Iterable[str]) -> tuple[Task, str]:
             continue  # missing, or reported when it is read for its labels
     if counts.boxes >= counts.outlines:
         return "detect", f"{counts.boxes} boxes, {counts.outlines} outlines"
+    boxes = f"{counts.boxes} boxes"
+    if counts.boxes:
+        boxes += annotated.MISFITS
     mostly_quads = counts.quads >= 0.95 * counts.outlines
     if mostly_quads and counts.parallelograms >= 0.9 * counts.inner:
         return (
             "obb",
             f"{counts.quads} of {counts.outlines} outlines have four corners, "
-            f"{counts.parallelograms} of {counts.inner} are rectangles",
+            f"{counts.parallelograms} of {counts.inner} are rectangles, {boxes}",
         )
     return (
         "segment",
-        f"{counts.outlines} outlines, {counts.quads} of them with four corners, "
-        f"{counts.boxes} boxes",
+        f"{counts.outlines} outlines, {counts.quads} of them with four corners, {boxes}",
     )
 
 

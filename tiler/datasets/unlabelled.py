@@ -10,17 +10,18 @@ from pathlib import Path
 
 from tiler.datasets.dataset import Dataset, Source, label_path, relative
 from tiler.errors import TilerError
-from tiler.findings import Finding
+from tiler.findings import Finding, because
 
 TRAINED_ON = ("train", "val")
 LABEL_SUFFIXES = (".txt", ".xml", ".json", ".csv")
+ANNOTATIONS = (".json", ".xml", ".csv")
 MOST_FILES = 200_000  # looked at, to find labels in other places
 FIRST = 100  # images whose labels are looked for
 
 
 def findings(dataset: Dataset) -> list[Finding]:
     """An error for train or val, and a warning for another split, that has no labels at all."""
-    if not dataset.labelled:
+    if not dataset.labelled or not dataset.rows:
         return []
     found = []
     for split in dataset.splits:
@@ -50,15 +51,18 @@ def _has_labels(dataset: Dataset, sources: Sequence[Source]) -> bool:
 
 def _message(dataset: Dataset, sources: Sequence[Source]) -> str:
     if sources[0].entry is not None:
-        return f"no annotation for any of its images ({len(sources)})"
+        why = because([finding for finding in dataset.findings if finding.level == "error"])
+        return f"no annotation for any of its images ({len(sources)}){why}"
     path = label_path(os.path.join(dataset.root, sources[0].key))
     example = relative(path, dataset.root)
-    elsewhere = _elsewhere(dataset, sources)
-    return f"no label file for any of its images ({len(sources)}), such as {example}{elsewhere}"
+    others = elsewhere(dataset, sources) or _other_annotations(dataset.root)
+    if dataset.masks is not None:
+        others += "; class masks are for tiler split and check"
+    return f"no label file for any of its images ({len(sources)}), such as {example}{others}"
 
 
-def _elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
-    """Where files with the names of these images are instead, in words."""
+def elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
+    """Where files with the names of these images are instead, in words; "" if there are none."""
     stems = set()
     for source in sources[:FIRST]:
         stems.add(os.path.splitext(os.path.basename(source.key))[0])
@@ -67,7 +71,7 @@ def _elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
         folder, name = os.path.split(path)
         stem, suffix = os.path.splitext(name)
         if stem in stems and suffix.lower() in LABEL_SUFFIXES:
-            places[f"{relative(folder, dataset.root)}/*{suffix}"] += 1
+            places[relative(f"{folder}{os.sep}*{suffix}", dataset.root)] += 1
     if not places:
         return ""
     images = {os.path.dirname(source.key) for source in sources[:FIRST]}
@@ -76,6 +80,14 @@ def _elsewhere(dataset: Dataset, sources: Sequence[Source]) -> str:
     if os.path.dirname(place) in images:
         where = f"{place}, beside the images"
     return f"; but {count} files have the names of images in {where}"
+
+
+def _other_annotations(root: Path) -> str:
+    """The first file that may hold annotations of many images, in words; "" if there is none."""
+    for path in islice(_files(root), MOST_FILES):
+        if os.path.splitext(path)[1].lower() in ANNOTATIONS:
+            return f"; but there is {relative(path, root)}"
+    return ""
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -60,6 +60,7 @@ def of_yaml(given: DatasetYaml, needed: Sequence[str] = ()) -> Dataset:
         given.flip_idx,
         given.channels,
         splits=tuple(dict.fromkeys(source.split for source in sources)),
+        masks=given.masks,
     )
 
 
@@ -140,6 +141,25 @@ def orphans(folders: Sequence[Path], sources: Sequence[Source], root: Path) -> l
         if holds_rows(path) and not _has_image(path):
             message = f"a label file without an image{_twin(path)}"
             findings.append(Finding(relative(path, root), "P02", message))
+    return findings + _misplaced(sources, root)
+
+
+def _misplaced(sources: Sequence[Source], root: Path) -> list[Finding]:
+    """Labels of images that have no label file, beside them or with another case of the suffix."""
+    findings = []
+    for source in sources:
+        image = os.path.join(root, source.key)
+        expected = label_path(image)
+        if os.path.lexists(expected):
+            continue
+        stem = os.path.splitext(expected)[0]
+        beside = os.path.splitext(image)[0]
+        for path in (f"{stem}.TXT", f"{stem}.Txt", f"{beside}.txt", f"{beside}.TXT"):
+            if holds_rows(path):
+                where = relative(expected, root)
+                message = f"a label file that the trainer does not find; it looks for {where}"
+                findings.append(Finding(relative(path, root), "P02", message))
+                break
     return findings
 
 

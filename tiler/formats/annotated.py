@@ -27,6 +27,7 @@ MAX_PIECES = 5000
 
 CLOSES = 1.5  # px: how far the corners of a rectangle may be off, since tools round them
 NOT_RECTANGLES = 0.1  # the part of outlines that may be no rectangles in a set of OBBs
+MISFITS = ", which do not fit; --task detect takes all objects as boxes"
 
 
 class Annotation(msgspec.Struct):
@@ -179,6 +180,8 @@ def task_of(annotations: Iterable[Annotation]) -> tuple[Task, str]:
     shape = _rectangles(outlined)
     if shape == "upright":
         return "detect", f"{counts}; the outlines are upright rectangles"
+    if boxes:
+        counts += MISFITS
     if shape == "turned":
         return "obb", f"{counts}; the outlines are rectangles"
     return "segment", counts

@@ -14,7 +14,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed, short
-from tiler.formats import annotated, coco, coco_values
+from tiler.formats import annotated, box_layouts, coco, coco_values
 from tiler.formats.annotated import Annotation
 from tiler.formats.coco_values import FAR, InvalidAnnotation
 from tiler.formats.json_numbers import dense, numbers
@@ -116,11 +116,12 @@ class CocoTruth:
     findings: list[Finding]
 
 
-def read(file: Path, task: str = "auto") -> CocoTruth:
+def read(file: Path, task: str = "auto", bbox: str = "auto") -> CocoTruth:
     """The ground truth in a COCO instances or keypoints JSON.
 
     Args:
         task: auto, detect, segment or pose.
+        bbox: xywh, or xyxy for two corners; auto stops if the boxes look like corners.
 
     Raises:
         TilerError: not JSON, not COCO instances, or not of that task.
@@ -150,7 +151,10 @@ def read(file: Path, task: str = "auto") -> CocoTruth:
     findings += invalid
 
     problems: Problems = {}
-    table = _table(annotations, images, categories, _points(decided, kpt_shape), problems)
+    boxes = _boxes(annotations, problems, corners=bbox == "xyxy")
+    table = _table(annotations, images, categories, boxes, _points(decided, kpt_shape), problems)
+    if bbox == "auto":
+        _require_layout(table, images, file)
     segmentations = None
     if decided == "segment":
         segmentations, others = _segmentations(annotations, problems)
@@ -313,12 +317,14 @@ def _table(
     annotations: Sequence[_ScoredAnnotation],
     images: Sequence[ImageEntry],
     categories: Mapping[int, int],
+    xywh: Floats,
     points: int | None,
     problems: Problems,
 ) -> _AnnotationTable:
     """The values of all annotations, and what is wrong with some of them.
 
     Args:
+        xywh: `(N, 4)` their boxes.
         points: number of keypoints; None if the task is not pose.
         problems: is added to.
     """
@@ -328,7 +334,6 @@ def _table(
     _add_ids(problems, image, coco.some_ids(table))
     category_ids = [a.category_id for a in annotations]
     class_id = _looked_up(category_ids, categories, "L04", "no category has id", problems)
-    xywh = _matrix([_box_of(a) for a in annotations], 4, coco_values.xywh, problems)
     keypoints = None
     num_keypoints = None
     if points is not None:
@@ -347,6 +352,35 @@ def _table(
         num_keypoints=num_keypoints,
         row=np.arange(len(annotations)),
     )
+
+
+def _boxes(annotations: Sequence[_ScoredAnnotation], problems: Problems, corners: bool) -> Floats:
+    """`(N, 4)` x, y, width and height in px.
+
+    Args:
+        corners: whether bbox holds two corners.
+    """
+    xywh = _matrix([_box_of(a) for a in annotations], 4, coco_values.xywh, problems)
+    if corners:
+        given = np.fromiter((a.boxed for a in annotations), bool, len(annotations))
+        xywh[given, 2:] -= xywh[given, :2]
+    return xywh
+
+
+def _require_layout(table: _AnnotationTable, images: Sequence[ImageEntry], file: Path) -> None:
+    """Raises:
+    TilerError: the boxes do not look like pixels, or like x, y, width and height.
+    """
+    sizes = np.array([entry[2:] for entry in images], np.float64).reshape(-1, 2)
+    known = (table.xywh != 0).any(axis=1) & (table.image >= 0)
+    if not known.any():
+        return
+    boxes = table.xywh[known]
+    frames = sizes[table.image[known]]
+    box_layouts.require_pixels(file, "COCO", boxes)
+    declared = (frames > 0).all(axis=1)
+    if declared.any():
+        box_layouts.require_no_corners(file, boxes[declared], frames[declared])
 
 
 def _box_of(annotation: _ScoredAnnotation) -> Any:

@@ -15,13 +15,17 @@ from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, short
-from tiler.formats import plain_yaml
+from tiler.formats import mask_spec, plain_yaml
+from tiler.formats.mask_spec import MaskSpec
 from tiler.formats.text_files import read_bytes
 from tiler.types import SPLITS
 
 MAX_CLASSES = 100_000
 NAMES = ("dataset.yaml", "data.yaml")
-OTHER_KEYS = ("path", "names", "nc", "channels", "kpt_shape", "flip_idx", "download")
+OTHER_KEYS = (
+    *("path", "names", "nc", "channels", "kpt_shape", "flip_idx", "download"),
+    *("masks_dir", "label_mapping"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class DatasetYaml:
         flip_idx: the keypoint that each becomes when mirrored.
         channels: bands of an image, if the YAML says so.
         findings: what was noticed.
+        masks: where class masks are, if there are some.
     """
 
     file: Path
@@ -47,6 +52,7 @@ class DatasetYaml:
     flip_idx: tuple[int, ...] | None = None
     channels: int | None = None
     findings: tuple[Finding, ...] = ()
+    masks: MaskSpec | None = None
 
 
 def find(data: Path) -> Path:
@@ -92,7 +98,17 @@ def read(data: Path) -> DatasetYaml:
     channels = None
     if content.get("channels") is not None:
         channels = _int(content["channels"], f"{file}: channels")
-    return DatasetYaml(file, root, names, existing, kpt_shape, flip_idx, channels, tuple(findings))
+    return DatasetYaml(
+        file,
+        root,
+        names,
+        existing,
+        kpt_shape,
+        flip_idx,
+        channels,
+        tuple(findings),
+        mask_spec.of_yaml(content, names, root, file),
+    )
 
 
 def _entries(content: dict[str, Any], file: Path) -> dict[str, list[str]]:
@@ -311,6 +327,7 @@ def dump(
     kpt_shape: tuple[int, int] | None = None,
     flip_idx: tuple[int, ...] | None = None,
     channels: int | None = None,
+    masks: MaskSpec | None = None,
 ) -> str:
     """The text of a dataset.yaml beside the folders it names.
 
@@ -324,4 +341,8 @@ def dump(
         content["flip_idx"] = list(flip_idx)
     if channels is not None:
         content["channels"] = channels
+    if masks is not None:
+        content["masks_dir"] = mask_spec.FOLDER
+        if masks.mapping:
+            content["label_mapping"] = masks.mapping
     return plain_yaml.dump(content)

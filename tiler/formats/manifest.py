@@ -16,7 +16,6 @@ from tiler.formats.tile_folders import TileFolders
 
 NAME = "tiles.jsonl"
 SCHEMA = 1
-KINDS = ("images", "labels")  # of a tile's files, each in its folder
 WORLD = ".wld"  # the suffix of the world file beside a tile whose format holds no location
 PLACED = ".tif"  # tiles that hold their location themselves
 
@@ -76,6 +75,8 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
         width: of the upright image, px; like `height` 0 when the image was rejected.
         geo: its location, if known.
         image_id: its id in a COCO set.
+        labels: whether its tiles have label files.
+        masks: whether its tiles have class masks.
     """
 
     source: str
@@ -86,6 +87,8 @@ class SourceTiles(msgspec.Struct, frozen=True, omit_defaults=True):
     tiles: list[TileEntry]
     geo: Geo | None = None
     image_id: int | str | None = None
+    labels: bool = True
+    masks: bool = False
 
 
 def _problem(entry: SourceTiles) -> str:
@@ -116,7 +119,10 @@ def missing(out: Path) -> list[Finding]:
     tile_folders = read_head(out / NAME).folders
     folders: dict[str, dict[str, set[str]]] = {}
     for entry in read_sources(out / NAME):
-        for folder, kind in zip(tile_folders.of(entry.split), KINDS, strict=False):
+        kinds = (entry.labels, entry.masks)
+        for folder, kind in zip(
+            tile_folders.of(entry.split, *kinds), tile_folders.kinds(*kinds), strict=False
+        ):
             if folder not in folders:
                 folders[folder] = _suffixes(out / folder, empty_too=kind == "labels")
             gone = _gone(entry, folders[folder], placed=kind == "images" and entry.geo is not None)

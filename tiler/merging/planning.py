@@ -104,7 +104,7 @@ class _MergeInputs:
             return coco_ground_truth.read(self.data)
         if opening.has_yaml(self.data):
             return dataset_yaml.read(self.data)
-        return opening.find(self.data, needed=(), absent=True)
+        return opening.listed(self.data)
 
 
 def planned(

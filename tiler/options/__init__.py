@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tiler.options.checking import CheckOptions
-from tiler.options.datasets import DatasetOptions
+from tiler.options.datasets import DatasetOptions, LabelOptions
 from tiler.options.merging import METHODS, MergeOptions
 from tiler.options.planning import PlanOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
@@ -17,6 +17,7 @@ __all__ = [
     "METHODS",
     "CheckOptions",
     "DatasetOptions",
+    "LabelOptions",
     "MergeOptions",
     "PlanOptions",
     "PredictionOptions",

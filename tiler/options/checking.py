@@ -13,7 +13,9 @@ class CheckOptions(DatasetOptions):
     """How `tiler check` reads a dataset."""
 
     task: str = task_option(
-        "Type of the labels; auto infers it for the whole dataset and reports it.", "Labels"
+        "Type of the labels; auto infers it for the whole dataset and reports it.",
+        "Labels",
+        "semantic",
     )
     max_pixels: str | int = max_pixels_option()
     workers: int = workers_option()

@@ -18,7 +18,27 @@ def _labels_only(options: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetOptions(Checked):
+class LabelOptions(Checked):
+    """What annotations do not say about their coordinates."""
+
+    frame: str = choice_option(
+        "auto",
+        "Where EXIF turns an image: whether labels are for the stored or the upright image. auto "
+        "decides by the declared size, or if the boxes fit one of them only.",
+        ("auto", "stored", "upright"),
+        READING,
+    )
+    bbox: str = choice_option(
+        "auto",
+        "What the four numbers of a COCO bbox are: x, y, width, height, or two corners. auto is "
+        "xywh, and stops if they look like corners.",
+        ("auto", "xywh", "xyxy"),
+        READING,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOptions(LabelOptions):
     """What a dataset does not say about itself.
 
     Raises:
@@ -37,20 +57,6 @@ class DatasetOptions(Checked):
         "pixels), or take them as objects. auto: difficult objects are objects; others are masked, "
         "unless all masks of the dataset are crowds.",
         ("auto", "mask", "skip", "objects"),
-        READING,
-    )
-    frame: str = choice_option(
-        "auto",
-        "Where EXIF turns an image: whether labels are for the stored or the upright image. auto "
-        "decides by the declared size, or if the boxes fit one of them only.",
-        ("auto", "stored", "upright"),
-        READING,
-    )
-    bbox: str = choice_option(
-        "auto",
-        "What the four numbers of a COCO bbox are: x, y, width, height, or two corners. auto is "
-        "xywh, and stops if they look like corners.",
-        ("auto", "xywh", "xyxy"),
         READING,
     )
     labels: str = option(

@@ -80,6 +80,15 @@ def when(name: str, *values: Any) -> Callable[[Any], str]:
     return idle
 
 
+def either(*reasons: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Without effect for the first of these reasons that holds."""
+
+    def idle(options: Any) -> str:
+        return next(filter(None, (reason(options) for reason in reasons)), "")
+
+    return idle
+
+
 def _does_not_use(name: str, value: Any) -> str:
     return f"{flag_name(name)} {value} does not use it"
 

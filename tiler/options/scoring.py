@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiler.options.fields import Checked, choice_option, flag_option, option, when
+from tiler.options.datasets import LabelOptions
+from tiler.options.fields import choice_option, flag_option, option, when
 from tiler.options.values import (
     BINS,
     choices,
@@ -34,7 +35,7 @@ def _resampling_only(options: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreOptions(Checked):
+class ScoreOptions(LabelOptions):
     """How detections are scored against labels. The same values give the same bytes.
 
     Raises:

@@ -11,9 +11,9 @@ from tiler.types import TASKS
 PIXELS, RUN = "Pixels", "Run"
 
 
-def task_option(help: str, group: str) -> Any:
-    """--task."""
-    return choice_option("auto", help, ("auto", *TASKS), group)
+def task_option(help: str, group: str, *more: str) -> Any:
+    """--task. `more`: tasks of which only some verbs know."""
+    return choice_option("auto", help, ("auto", *TASKS, *more), group)
 
 
 def max_pixels_option() -> Any:

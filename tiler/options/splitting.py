@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiler.options.datasets import DatasetOptions
-from tiler.options.fields import choice_option, flag_option, option, unless, when
+from tiler.options.fields import choice_option, either, flag_option, option, unless, when
 from tiler.options.shared import PIXELS, max_pixels_option, task_option
 from tiler.options.values import (
     OVERLAP,
@@ -135,7 +135,9 @@ class SplitOptions(DatasetOptions):
         0.0, "Likewise, make a test split of the train images.", SHARE, SPLITTING, "FRACTION"
     )
     task: str = task_option(
-        "Type of the labels; auto infers it for the whole dataset and reports it.", LABELS
+        "Type of the labels; auto infers it for the whole dataset and reports it.",
+        LABELS,
+        "semantic",
     )
     min_visible: float = option(
         0.25,
@@ -144,6 +146,7 @@ class SplitOptions(DatasetOptions):
         number(0, 1),
         LABELS,
         "0..1",
+        idle=when("task", "semantic"),
     )
     min_size: float = option(
         2.0,
@@ -151,6 +154,7 @@ class SplitOptions(DatasetOptions):
         number(0),
         LABELS,
         "PX",
+        idle=when("task", "semantic"),
     )
     truncated: str = choice_option(
         "drop",
@@ -158,13 +162,14 @@ class SplitOptions(DatasetOptions):
         "the tile.",
         ("drop", "keep", "mask", "skip-tile"),
         LABELS,
+        idle=when("task", "semantic"),
     )
     rescue: bool = flag_option(
         True,
         "Label an object that is below --min-visible in every tile in the tile that shows most of "
         "it.",
         LABELS,
-        idle=when("truncated", "keep"),
+        idle=either(when("truncated", "keep"), when("task", "semantic")),
     )
     obb: str = choice_option(
         "aligned",
@@ -202,14 +207,6 @@ class SplitOptions(DatasetOptions):
         "INT",
         idle=_nothing_drawn,
     )
-    export: str = option(
-        "",
-        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
-        "for it (train/_annotations.coco.json, valid/...).",
-        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
-        LABELS,
-        "coco,coco-roboflow",
-    )
     min_data: float = option(
         0.1,
         "Minimum fraction of a tile that holds data, below which it is left out unless it has a "
@@ -217,6 +214,15 @@ class SplitOptions(DatasetOptions):
         number(0, 1),
         LABELS,
         "0..1",
+    )
+    export: str = option(
+        "",
+        "Also write COCO JSON of the tiles: annotations/instances_SPLIT.json, or as RF-DETR looks "
+        "for it (train/_annotations.coco.json, valid/...).",
+        choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
+        LABELS,
+        "coco,coco-roboflow",
+        idle=when("task", "semantic"),
     )
     format: str = choice_option(
         "same",

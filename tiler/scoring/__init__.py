@@ -81,11 +81,13 @@ def score(
     tiler.errors.TilerError: no/such/run: no such file or folder
     """
     start = time.process_time()
+    labels, folder = path(data, "data"), optional_path(images, "images")
+    on_tiles, layout = optional_path(tile_preds, "tile_preds"), optional_path(tiles, "tiles")
     chosen, reading, merge = parsed(options, predictions_path(preds))
     chosen.require_in_effect()
     _require_analysis(chosen, {"tiles": tiles, "tile-preds": tile_preds})
     given = predictions(preds)
-    ground = ground_truth.find(path(data, "data"), optional_path(images, "images"), reading.task)
+    ground = ground_truth.find(labels, folder, reading.task, chosen)
     if isinstance(given, Path):
         opened = opening.open_files(given, ground, split, reading, merge.reading, chosen.areas)
     else:
@@ -94,15 +96,7 @@ def score(
         raise TilerError(
             "--areas mask: boxes are compared here, and only outlines and poses have another area"
         )
-    job = _ScoreJob(
-        given,
-        chosen,
-        ground,
-        opened,
-        merge,
-        optional_path(tiles, "tiles"),
-        optional_path(tile_preds, "tile_preds"),
-    )
+    job = _ScoreJob(given, chosen, ground, opened, merge, layout, on_tiles)
     inputs = _read(job)
     return _scored(job, inputs, start)
 

@@ -12,6 +12,7 @@ from tiler.errors import TilerError
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.input_paths import located
 from tiler.options import ReadingOptions, ScoreOptions
+from tiler.options.values import path
 
 READING = {item.name for item in fields(ReadingOptions)}
 
@@ -80,7 +81,7 @@ def predictions_path(preds: Any) -> Path | None:
     at once.
     """
     if isinstance(preds, str | Path):
-        return Path(preds)
+        return path(preds, "preds")
     report = getattr(preds, "report", None)
     out = getattr(report, "out", "")
     return Path(out) if out else None

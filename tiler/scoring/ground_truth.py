@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets import labels, opening, tasks
+from tiler.datasets import labels, mask_sets, opening, tasks
 from tiler.datasets.dataset import Dataset, Source, label_path
 from tiler.datasets.image_files import image_size
 from tiler.datasets.image_names import by_name
@@ -22,6 +22,7 @@ from tiler.formats import coco_ground_truth, rle, yolo
 from tiler.formats.text_files import within
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
+from tiler.options import DatasetOptions, LabelOptions
 from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 
+UPRIGHT_SLACK = 1.0  # px that a box may reach past the image it is for
 ALL = "all"  # in place of a split: the images of all of them
 PREDICTED = "predicted"  # of those that there are predictions for
 AREAS = {"segment": "the outlines' area", "obb": "the rectangles' area"}  # else the box's
@@ -126,17 +128,24 @@ class LabelledImages:
     boxes: GroundTruth | None = None
 
 
-def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFiles:
+def find(
+    data: Path, images: Path | None, task: str = "auto", options: LabelOptions | None = None
+) -> GroundTruthFiles:
     """The ground truth at a path: a COCO JSON, or a dataset of any kind.
 
     Raises:
         TilerError: it cannot be used.
     """
+    options = options or LabelOptions()
     if data.suffix.lower() == ".json" and not opening.is_labelme(data):
-        return _find_coco(data, images, task)
-    dataset = opening.find(data, images, needed=(), absent=True)
+        return _find_coco(data, images, task, options)
+    reading = DatasetOptions(frame=options.frame, bbox=options.bbox)
+    dataset = opening.find(data, images, reading, needed=(), absent=True)
     if not dataset.sources:
         raise TilerError(f"{dataset.file}: no images in any split")
+    mask_sets.require_rows(dataset)
+    if not dataset.labelled:
+        raise TilerError(f"{dataset.file}: images without labels, which nothing can be scored by")
     decided, _ = tasks.decide(dataset, "auto")
     return GroundTruthFiles(
         file=dataset.file,
@@ -150,10 +159,12 @@ def find(data: Path, images: Path | None, task: str = "auto") -> GroundTruthFile
     )
 
 
-def _find_coco(file: Path, images: Path | None, task: str) -> GroundTruthFiles:
+def _find_coco(
+    file: Path, images: Path | None, task: str, options: LabelOptions
+) -> GroundTruthFiles:
     if task not in coco_ground_truth.TASKS:
         task = "auto"
-    content = coco_ground_truth.read(file, task)
+    content = coco_ground_truth.read(file, task, options.bbox)
     return GroundTruthFiles(
         file=file,
         names=content.names,
@@ -210,7 +221,8 @@ def read(
         TilerError: the size of an image is not known.
     """
     if ground.coco is not None:
-        return _of_coco(ground.coco, task, ground.file)
+        upright = _upright_sizes(ground.coco, sizes(), ground.file)
+        return _of_coco(ground.coco, task, ground.file, upright)
     assert ground.dataset is not None
     return _of_yolo(ground, ground.dataset, split, task, sizes)
 
@@ -218,13 +230,41 @@ def read(
 # --- of a COCO file
 
 
-def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
-    sizes = [(width, height) for _, _, width, height in content.images]
-    size_array = np.array(sizes, np.float64).reshape(-1, 2)
+def _upright_sizes(content: CocoTruth, known: Mapping[str, Size], file: Path) -> Floats:
+    """`(I, 2)` width and height in px of the images that detections were made on: as declared,
+    but turned where EXIF turned the image that was cut.
+
+    Args:
+        known: sizes of the images that were cut, by their names.
+
+    Raises:
+        TilerError: labels reach out of an image whose sides are declared the other way round.
+    """
+    declared = np.array([entry[2:] for entry in content.images], np.float64).reshape(-1, 2)
+    cut = declared.copy()
+    for number, (_, name, *_) in enumerate(content.images):
+        if name in known:
+            cut[number] = known[name]
+    swapped = (cut == declared[:, ::-1]).all(axis=1) & (cut != declared).any(axis=1)
+    upright = np.where(swapped[:, None], cut, declared)
+    limits = upright[content.image] + UPRIGHT_SLACK
+    beyond = (content.instances.boxes[:, 2:] > limits).any(axis=1)
+    wrong = np.flatnonzero(beyond & swapped[content.image])
+    if len(wrong):
+        name = content.images[content.image[wrong[0]]][1]
+        raise TilerError(
+            f"{file}: {name}: its annotations are for the stored image, the detections for the "
+            f"one that EXIF turns upright; as --data, the folder {file.parent} is read with its "
+            "images, and the annotations are turned"
+        )
+    return upright
+
+
+def _of_coco(content: CocoTruth, task: Task, file: Path, sizes: Floats) -> LabelledImages:
     masks = None
     findings: list[Finding] = []
     if task == "segment":
-        masks, findings = _coco_masks(content, size_array, file)
+        masks, findings = _coco_masks(content, sizes, file)
     ignored = content.crowd
     if task == "pose" and content.num_keypoints is not None:
         ignored = ignored | (content.num_keypoints == 0)
@@ -244,7 +284,7 @@ def _of_coco(content: CocoTruth, task: Task, file: Path) -> LabelledImages:
     if task in ("segment", "pose"):
         boxes = _coco_boxes(content)
     area = "the annotations' area"
-    return LabelledImages(_coco_keys(content), size_array, truth, findings, area, boxes)
+    return LabelledImages(_coco_keys(content), sizes, truth, findings, area, boxes)
 
 
 def _coco_masks(content: CocoTruth, sizes: Floats, file: Path) -> tuple[Masks, list[Finding]]:

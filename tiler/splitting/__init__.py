@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiler.datasets import ignoring, unlabelled
+from tiler.datasets import ignoring, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
@@ -19,6 +19,7 @@ from tiler.options.values import background_shares, optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.dividing import divided
+from tiler.splitting.mask_tiles import require_blank
 from tiler.splitting.output import recorded, stands, stood_in, target_of
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
@@ -71,6 +72,8 @@ def split(
     _require_jpeg_library(chosen)
     regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
+    dataset = mask_sets.settled(dataset, chosen.task, chosen.frame)
+    require_blank(dataset, chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
     _require_labels(dataset, chosen)

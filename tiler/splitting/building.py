@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tiler.datasets import tasks
+from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Dataset, Source
 from tiler.errors import TilerError
 from tiler.findings import Finding
@@ -21,6 +21,7 @@ from tiler.options.values import background_share
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
+from tiler.splitting import mask_tiles
 from tiler.splitting import report as reports
 from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.dividing import way_of
@@ -67,6 +68,7 @@ class SplitRun:
         names = labels(self.dataset.names)
         for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
             report.add(outcome, names)
+        report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
         return report
 
@@ -88,6 +90,7 @@ class SplitRun:
                 staging.tree.make(folder)
         suffixes = self._write_tiles(job, head, staging, earlier, report)
         report.findings += _mixed_bands(report, self.dataset)
+        report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
         self._write_files(job, staging.tree, report)
         if staging.resumed:
@@ -97,7 +100,7 @@ class SplitRun:
     def _begin(self) -> tuple[SplitJob, SplitReport]:
         """The job, and its report, in which nothing is counted yet."""
         dataset, chosen = self.dataset, self.chosen
-        task, reason = tasks.decide(dataset, chosen.task)
+        task, reason = mask_sets.task_of(dataset, chosen.task)
         decided = replace(chosen, task=task)
         decided.require_in_effect()
         if chosen.ignored != "auto" and dataset.kind == "YOLO":
@@ -150,9 +153,11 @@ class SplitRun:
     def _folders(self) -> list[str]:
         """The folders of an output."""
         result = []
+        dataset = self.dataset
         folders = TileFolders.exported(self.chosen.export)
-        for split in self.dataset.splits:
-            for folder in folders.of(split):
+        masked = {source.split for source in dataset.sources if source.mask}
+        for split in dataset.splits:
+            for folder in folders.of(split, dataset.rows, split in masked):
                 result += [folder.partition("/")[0], folder]
         return list(dict.fromkeys(result))
 

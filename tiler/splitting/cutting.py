@@ -11,9 +11,10 @@ from io import BufferedReader
 import msgspec
 import numpy as np
 
+from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import LabelFile, Labels, label_file
+from tiler.datasets.labels import LabelFile, Labels
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
@@ -24,6 +25,7 @@ from tiler.images.header import Header, probe
 from tiler.images.row_reader import Later
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
+from tiler.splitting import mask_tiles
 from tiler.splitting.coco_export import described
 from tiler.splitting.data_share import has_data
 from tiler.splitting.report import SplitOutcome, TileAnnotations
@@ -31,7 +33,7 @@ from tiler.splitting.tile_files import Made, stamped, write
 from tiler.tiling.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan, planned, selected
-from tiler.tiling.sources import estimated_bytes, require_cuttable, usable_labels
+from tiler.tiling.sources import estimated_bytes, labels_of, require_cuttable, usable_labels
 
 REPAIRED = ("L07", "L08", "L09", "L11")
 
@@ -53,7 +55,7 @@ def cut(
     fingerprint = "unreadable"
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            labels = label_file(job.root, source)
+            labels = labels_of(job, source)
             fingerprint = _fingerprint(job, source, file, labels)
             if earlier is not None:
                 outcome = _kept(job, source, earlier, fingerprint, labels)
@@ -70,7 +72,7 @@ def fingerprint_of(job: SplitJob, source: Source) -> str:
     """The fingerprint of the source's present content."""
     try:
         with opened(os.path.join(job.root, source.key)) as file:
-            return _fingerprint(job, source, file, label_file(job.root, source))
+            return _fingerprint(job, source, file, labels_of(job, source))
     except Exception as error:
         refusal(error)
         return "unreadable"
@@ -84,7 +86,8 @@ def _fingerprint(job: SplitJob, source: Source, file: BufferedReader, labels: La
         raise SourceRefused("I01", f"cannot be read: {reason(error)}") from None
     place = geo.sidecars(job.root / source.key)
     block = b"" if source.block is None else repr(source.block).encode()
-    return hashlib.sha256(image + labels.words() + place + block).hexdigest()[:32]
+    mask = b"" if job.masks is None else mask_sets.digest(job.root, source, job.masks)
+    return hashlib.sha256(image + labels.words() + place + block + mask).hexdigest()[:32]
 
 
 def _kept(
@@ -121,10 +124,13 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     that they would get now."""
     if job.tree is None:
         return False
-    for tile, stamps in zip(outcome.entry.tiles, outcome.stamps, strict=True):
+    entry = outcome.entry
+    if (entry.labels, entry.masks) != (job.rows, bool(source.mask)):
+        return False
+    for tile, stamps in zip(entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
-        paths = job.folders.paths(outcome.entry.split, tile.name, outcome.suffix)
+        paths = job.folders.paths(entry.split, tile.name, outcome.suffix, entry.labels, entry.masks)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
         except (OSError, TilerError):
@@ -146,29 +152,31 @@ def _cut(
     header = nodata.declared(probe(file), job.options.nodata)
     require_cuttable(job, source, header)
     labels = usable_labels(job, source, labels_from, header)
+    mask, mask_findings = mask_tiles.read(job, source, header)
     plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
+    plan = replace(plan, masked=mask_tiles.shown(job, mask, plan.tiles))
     plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     made = Made()
     if job.tree is not None and plan.written.any():
-        made = write(job, source, file, header, plan, labels, later)
+        made = write(job, source, file, header, plan, labels, later, mask)
     counts = tile_counts(plan)
     findings: list[Finding] = []
     if source.block is None or source.block.first:  # what is about the whole image counts once
-        findings = [*labels.findings, *_noticed(job, source, header, made)]
-        counts.unlabelled = int(labels_from.data is None)
+        findings = [*labels.findings, *mask_findings, *_noticed(job, source, header, made)]
+        counts.unlabelled = int(job.rows and labels_from.data is None)
         counts.ignored_regions = len(labels.ignored)
         counts.rows_refused = labels.refused
-        counts.rows_repaired = sum(f.count for f in findings if f.code in REPAIRED)
+        counts.rows_repaired = _repaired(findings)
     if job.roi is not None:
         counts.outside = int((plan.own & ~plan.inside).sum())
         if not plan.inside.any():
             findings.append(Finding(source.key, "W05", "no region of --roi meets it"))
     counts.copied = made.copied
     counts.flat = made.flat
-    counts.bytes = _bytes(source, header, plan, made)
+    counts.bytes = _bytes(job, source, header, plan, made)
     fates = Fates.of(plan, labels.instances, job.roi is not None)
     return SplitOutcome(
-        _entry(source, header, plan, made, fingerprint),
+        _entry(job, source, header, plan, made, fingerprint),
         counts,
         object_counts(plan, labels.instances, fates),
         lost_objects(source, plan, labels.instances, fates),
@@ -178,6 +186,11 @@ def _cut(
         made.channels,
         annotations=_annotations(job, plan, labels),
     )
+
+
+def _repaired(findings: list[Finding]) -> int:
+    """The number of label rows that were repaired."""
+    return sum(finding.count for finding in findings if finding.code in REPAIRED)
 
 
 def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotations | None:
@@ -207,17 +220,25 @@ def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Itera
 
 
 def _entry(
-    source: Source, header: Header, plan: SourcePlan, made: Made, fingerprint: str
+    job: SplitJob, source: Source, header: Header, plan: SourcePlan, made: Made, fingerprint: str
 ) -> SourceTiles:
     """The source in the manifest."""
-    key, split = source.key, source.split
     return SourceTiles(
-        key, split, *header.size, fingerprint, plan.entries(), made.geo, source.image_id
+        source.key,
+        source.split,
+        *header.size,
+        fingerprint,
+        plan.entries(),
+        made.geo,
+        source.image_id,
+        job.rows,
+        bool(source.mask),
     )
 
 
-def _bytes(source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
-    """Bytes of the tiles and labels; where they were not written, estimated from the source's."""
-    files = 2 if source.split else 1  # image and labels, without a world file
+def _bytes(job: SplitJob, source: Source, header: Header, plan: SourcePlan, made: Made) -> int:
+    """Bytes of tiles, labels, masks; where they were not written, estimated from the source's."""
+    folders = job.folders.of(source.split, job.rows, bool(source.mask))
+    files = len(folders)  # without a world file
     written = sum(size for stamps in made.stamps for size, _ in stamps[:files])
     return written or estimated_bytes(source, header, plan)

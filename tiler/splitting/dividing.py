@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tiler.datasets import tasks
+from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Block, Dataset, Source
 from tiler.datasets.image_files import opened
-from tiler.datasets.labels import Labels, label_file, require_usable
+from tiler.datasets.labels import Labels, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import TilerError
 from tiler.findings import Finding
@@ -28,6 +28,7 @@ from tiler.splitting.blocks import blocks_of, counts_in
 from tiler.tiling.chunks import mapped
 from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import draw, planned_tiles
+from tiler.tiling.sources import labels_of
 from tiler.types import SPLITS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def divided(dataset: Dataset, chosen: SplitOptions, run: RunOptions) -> Dataset:
     if not asked(chosen):
         return dataset
     division = Division.of(dataset, chosen)
-    task, _ = tasks.decide(dataset, chosen.task)
+    task, _ = mask_sets.task_of(dataset, chosen.task)
     job = SplitJob.of(dataset, replace(chosen, task=task))
     groups = _groups(job, division.sources, run)
     if not groups:
@@ -266,7 +267,7 @@ def _size_and_labels(job: SplitJob, source: Source) -> tuple[tuple[int, int], La
     """
     with opened(os.path.join(job.root, source.key)) as file:
         size = probe(file).size
-    labels_from = label_file(job.root, source)
+    labels_from = labels_of(job, source)
     labels = read_labels(source, labels_from, job.spec, *size)
     require_usable(labels, labels_from.key)
     return size, labels
@@ -360,8 +361,18 @@ def _of_blocks(
     for group, blocks in zip(groups, found, strict=True):
         if blocks is not None:
             result.counts[:, :-1] += blocks[1][:, classes] * len(group.sources)
+            result.counts[:, -1] += _pixels(blocks[0], group.measured.size) * len(group.sources)
             result.blocks.update((source.key, blocks[0]) for source in group.sources)
     return result if result.blocks else None
+
+
+def _pixels(blocks: Sequence[Block], size: tuple[int, int]) -> Floats:
+    """`(S,)` the px of each block of an image, without its guard bands."""
+    pixels = []
+    for block in blocks:
+        start, end = np.clip(block.inside, 0, size[block.axis])
+        pixels.append(float(end - start) * size[1 - block.axis])
+    return np.array(pixels)
 
 
 def _blocks(shares: Floats, job: SplitJob, sources: Sequence[Source]) -> list[Blocks | None]:

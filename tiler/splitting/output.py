@@ -12,7 +12,7 @@ from tiler.datasets.dataset import Dataset, label_path, without_split
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest
-from tiler.formats.tile_folders import TileFolders
+from tiler.formats.tile_folders import SUFFIXES, TileFolders
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
@@ -123,14 +123,20 @@ def owned_in(
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
     names: dict[str, set[str]] = {}
-    for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
-        names.setdefault(entry.split, set()).update(tile.name for tile in entry.tiles)
+    beside: dict[str, tuple[str, str]] = {}  # split and suffix of each folder of labels or masks
     head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
+    for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
+        split = entry.split
+        names.setdefault(split, set()).update(tile.name for tile in entry.tiles)
+        kinds = (entry.labels, entry.masks)
+        for place, kind in zip(
+            head.folders.of(split, *kinds)[1:], head.folders.kinds(*kinds)[1:], strict=False
+        ):
+            beside[place] = (split, SUFFIXES[kind])
     files = {*FILES, *(place.path for place in places(head.export, names))}
     images = {head.folders.of(split)[0]: split for split in names}
-    labels = {folder: split for split in names for folder in head.folders.of(split)[1:]}
     if suffixes is None:
-        files.update(f"{labels_folder}.cache" for labels_folder in labels)
+        files.update(f"{place}.cache" for place in beside)
 
     def image_suffixes(split: str, stem: str) -> tuple[str, ...]:
         if suffixes is None:
@@ -142,8 +148,9 @@ def owned_in(
             return True
         here, _, name = path.rpartition("/")
         stem, suffix = os.path.splitext(name)
-        if here in labels:
-            return suffix == ".txt" and stem in names[labels[here]]
+        if here in beside:
+            split, expected = beside[here]
+            return suffix == expected and stem in names[split]
         if here not in images or stem not in names[images[here]]:
             return False
         return suffix in image_suffixes(images[here], stem)
@@ -179,7 +186,9 @@ def head_of(spec: Spec, dataset: Dataset, options: dict[str, Any]) -> manifest.M
     shape = None if spec.out_shape is None else list(spec.out_shape)
     categories = None if dataset.categories is None else list(dataset.categories)
     names = list(dataset.names)
-    task = spec.task if dataset.labelled else "auto"
+    task: str = spec.task if dataset.labelled else "auto"
+    if not dataset.rows:
+        task = "semantic"
     return manifest.ManifestHead(
         __version__, manifest.SCHEMA, task, names, options, shape, categories
     )
@@ -198,7 +207,12 @@ def dataset_yaml_of(spec: Spec, dataset: Dataset, folders: TileFolders, channels
         splits[name] = folders.of(other)[0]
     flip_idx = dataset.flip_idx if spec.task == "pose" else None
     return dataset_yaml.dump(
-        dataset.names, splits, spec.out_shape, flip_idx, dataset.channels or channels or None
+        dataset.names,
+        splits,
+        spec.out_shape,
+        flip_idx,
+        dataset.channels or channels or None,
+        dataset.masks,
     )
 
 

@@ -69,7 +69,7 @@ class SplitReport(msgspec.Struct):
     """The conservation report: what `tiler split` did, and what it could not do.
 
     Attributes:
-        task: detect, segment, obb or pose, and in `task_reason` how that was decided.
+        task: detect, segment, obb, pose or semantic, and in `task_reason` how that was decided.
         root: the folder that the splits were resolved under (not written to report.json).
         splits: counts for each split.
         lost: the objects that are in no tile.

@@ -18,8 +18,10 @@ from tiler.datasets.labels import Labels
 from tiler.errors import Unfinished
 from tiler.formats import yolo
 from tiler.formats.manifest import WORLD, Geo
+from tiler.formats.tile_folders import SUFFIXES
 from tiler.geometry.window import Window
 from tiler.images import beyond_pillow, geo, lossless, memory, nodata, pixels, reading, writing
+from tiler.images.class_masks import ClassMask
 from tiler.images.encoding import Encoding, encoding
 from tiler.images.header import Header
 from tiler.images.nodata import NoData
@@ -29,6 +31,7 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
+from tiler.splitting import mask_tiles
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan
 from tiler.tiling.tile_labels import masked_outlines
@@ -76,6 +79,7 @@ def write(
     plan: SourcePlan,
     labels: Labels,
     later: Later,
+    mask: ClassMask | None = None,
 ) -> Made:
     """Every tile of the plan, from an image that is read once: all of them, or none.
 
@@ -93,6 +97,7 @@ def write(
         if located is not None:
             made.geo = located.geo
         tiles = SourceTilesWriter(job, source, header, plan, labels, how, image.mode, located)
+        tiles.mask = mask
         if not stretched and image.mode in (how.mode, how.mode + "B"):  # of another byte order
             tiles.nodata = image.nodata
         if _keeps_jpeg(job) and not stretched:
@@ -219,6 +224,7 @@ class SourceTilesWriter:
         nodata: which pixels have no data, where tiles keep the source's values.
         flat: the tiles without a label that are of one value.
         copied: the stamps of the tiles that were made without decoding, by number.
+        mask: the class mask of the source, if it has one.
     """
 
     job: SplitJob
@@ -232,6 +238,7 @@ class SourceTilesWriter:
     nodata: NoData | None = None
     flat: list[int] = field(default_factory=list)
     copied: dict[int, Stamps] = field(default_factory=dict)
+    mask: ClassMask | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -300,10 +307,9 @@ class SourceTilesWriter:
         return self._written(t, lambda path, opener: writing.store(path, data, opener))
 
     def _written(self, t: int, save: Callable[[str, writing.Opener], int]) -> Stamps:
-        """Write image, labels and world file of a tile."""
-        rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
-        text = yolo.text(rows, self.job.spec.task).encode()
-        image, *labels = self._paths(t)
+        """Write image, labels, mask and world file of a tile."""
+        image, *others = self._paths(t)
+        contents = {path: self._beside(t, path) for path in others}
         tree = self.tree
         placed = False
         with staging.writing():  # into the staging tree: what is torn there is made again
@@ -312,9 +318,24 @@ class SourceTilesWriter:
                 world = self.located.world(self.plan.tiles[t].window, self.zoom(t))
                 writing.store(world_path(image), world.encode(), tree.opener)
             save(image, tree.opener)
-            for path in labels:
-                writing.store(path, text, tree.opener)
-            return stamped(tree, (image, *labels), placed)
+            for path, content in contents.items():
+                writing.store(path, content, tree.opener)
+            return stamped(tree, (image, *others), placed)
+
+    def _beside(self, t: int, path: str) -> bytes:
+        """The content of a file beside a tile's image: its labels, or its mask."""
+        if path.endswith(SUFFIXES["labels"]):
+            rows = [self.plan.rows.values[i] for i in self.plan.rows_of(t)]
+            return yolo.text(rows, self.job.spec.task).encode()
+        return self._mask(t).png()
+
+    def _mask(self, t: int) -> ClassMask:
+        """The class mask of a tile; what is painted out of its image is ignored."""
+        assert self.mask is not None
+        tile = mask_tiles.of_tile(self.job, self.mask, self.plan.tiles[t])
+        hidden, shown = self.masked(t)
+        blank = mask_tiles.blank(self.job)
+        return tile.painted(self._in_tile(t, hidden), self._in_tile(t, shown), blank)
 
     def remove(self) -> None:
         """Delete what was written of the tiles."""
@@ -331,8 +352,13 @@ class SourceTilesWriter:
         return self.job.tree
 
     def _paths(self, t: int) -> tuple[str, ...]:
-        name = self.plan.tiles[t].name
-        return self.job.folders.paths(self.source.split, name, self.how.suffix)
+        return self.job.folders.paths(
+            self.source.split,
+            self.plan.tiles[t].name,
+            self.how.suffix,
+            labels=self.job.rows,
+            masks=self.mask is not None,
+        )
 
     def zoom(self, t: int) -> tuple[float, float]:
         """Pixels of the tile for one of the source, across and down."""

@@ -8,6 +8,7 @@ from typing import Self
 
 from tiler.datasets.dataset import Dataset
 from tiler.formats import yolo
+from tiler.formats.mask_spec import MaskSpec
 from tiler.formats.tile_folders import TileFolders
 from tiler.options import SplitOptions
 from tiler.run.folders import Folder
@@ -29,6 +30,8 @@ class SplitJob:
         categories: the category id of each class in COCO files.
         pages: the number of pages of a TIFF, where they are the bands of one image (the dataset's
             `channels`); else 0.
+        masks: what class masks mean, where there are some.
+        rows: False where masks are the only labels.
         roi: the regions that tiles are wanted of; None for all of each image.
     """
 
@@ -39,6 +42,8 @@ class SplitJob:
     quotas: dict[str, Quota] | None = None
     limits: dict[str, list[tuple[float, float]]] | None = None
     pages: int = 0
+    masks: MaskSpec | None = None
+    rows: bool = True
     categories: tuple[int, ...] = ()
     roi: Roi | None = None
 
@@ -46,9 +51,18 @@ class SplitJob:
     def of(cls, dataset: Dataset, options: SplitOptions) -> Self:
         """A job of which nothing is written yet. The task of the options is decided."""
         kpt_shape = dataset.kpt_shape if options.task == "pose" else None
-        spec = yolo.Spec(options.task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
+        rows_task = options.task if dataset.rows else "detect"  # of no rows
+        spec = yolo.Spec(rows_task, len(dataset.names), kpt_shape)  # type: ignore[arg-type]
         categories = dataset.categories or tuple(range(1, len(dataset.names) + 1))
-        return cls(dataset.root, spec, options, pages=dataset.pages, categories=categories)
+        return cls(
+            dataset.root,
+            spec,
+            options,
+            pages=dataset.pages,
+            masks=dataset.masks,
+            rows=dataset.rows,
+            categories=categories,
+        )
 
     @property
     def folders(self) -> TileFolders:

@@ -31,6 +31,7 @@ class SourcePlan:
         inside: `(T,)` True for the tiles that meet a region of --roi; without it, for all.
         written: `(T,)` True for the tiles that are written.
         has_data: `(T,)` False for the tiles that --min-data leaves out, none of which has a label.
+        masked: `(T,)` True for the tiles whose class mask has a class other than the background.
         own: `(T,)` True for the tiles of the source's split: all, unless it has a block only.
         guard: `(T,)` True for the tiles that no split has, and that count for this one.
         home: `(N,)` True for the objects that count for the split.
@@ -47,6 +48,7 @@ class SourcePlan:
     own: Bools
     guard: Bools
     home: Bools
+    masked: Bools
 
     @cached_property
     def row_tile(self) -> Ints:
@@ -61,15 +63,16 @@ class SourcePlan:
 
     @property
     def labelled(self) -> Bools:
-        """`(T,)` True for tiles with a label row."""
-        return np.asarray(np.bincount(self.row_tile, minlength=len(self.tiles)) > 0)
+        """`(T,)` True for tiles with a label row, or a class in their mask."""
+        rows = np.bincount(self.row_tile, minlength=len(self.tiles))
+        return np.asarray(self.masked | (rows > 0))
 
     @property
     def clean(self) -> Bools:
         """`(T,)` True for tiles with data in the regions of --roi that show nothing of any
         object."""
         shown = np.bincount(self.views.tile, minlength=len(self.tiles))
-        return np.asarray(self.inside & self.has_data & (shown == 0))
+        return np.asarray(self.inside & self.has_data & (shown == 0) & ~self.masked)
 
     @property
     def pixels(self) -> int:
@@ -127,7 +130,9 @@ def planned(
         inside = job.roi.meets(source.key, in_image, place)
     own, guard, home = _territory(source, windows, labels.instances.boxes)
     written = inside & own
-    return SourcePlan(tiles, windows, scales, shown, rows, inside, written, every, own, guard, home)
+    return SourcePlan(
+        tiles, windows, scales, shown, rows, inside, written, every, own, guard, home, ~every
+    )
 
 
 def selected(job: SplitJob, source: Source, plan: SourcePlan, has_data: Bools) -> SourcePlan:

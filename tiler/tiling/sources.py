@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tiler.datasets.dataset import Source
-from tiler.datasets.labels import LabelFile, Labels, require_usable
+from tiler.datasets.labels import LabelFile, Labels, label_file, require_usable
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused
 from tiler.geometry.grids import MIN_SIDE
@@ -12,6 +12,17 @@ from tiler.images.header import Header
 from tiler.options import pixel_limit
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan
+
+
+def labels_of(job: SplitJob, source: Source) -> LabelFile:
+    """The labels of a source; none where masks are the only ones.
+
+    Raises:
+        SourceRefused: the file cannot be read.
+    """
+    if not job.rows:
+        return LabelFile(source.key, None)
+    return label_file(job.root, source)
 
 
 def require_cuttable(job: SplitJob, source: Source, header: Header) -> None:
