@@ -1,7 +1,7 @@
 """How long scoring takes, and what pycocotools takes for the same: whole processes, in turn,
 medians.
 
-    python benchmarks/score.py [--repeats 3] [--pycocotools]
+    python benchmarks/score.py [--repeats 3] [--pycocotools] [--peers PYTHON]
 
 Two scenes, made of random numbers: `coco` has the size of COCO's validation set with 100 detections
 an image; `small` has about 2000 small objects on each of 200 large images. Boxes are in eighths of
@@ -17,7 +17,8 @@ the same, to 1e-12.
 
 From files: `tiler.score` of `coco`, CPU from before the import to the numbers, from JSON and from
 what `tiler merge` writes, with a dataset.yaml (the images are headers only); and the whole command
-`tiler score`.
+`tiler score`. In turn with it, what others take from the same JSON files to COCO's twelve numbers:
+hotcoco, ultrafast-pycocotools and faster-coco-eval, as far as an interpreter (--peers) has them.
 
 Steps: what else `tiler score` may be asked for on `coco`, as tiler/scoring/measuring.py calls it,
     cut into 2 x 2 tiles.
@@ -46,7 +47,7 @@ Columns = dict[str, np.ndarray[Any, Any]]
 GOALS: dict[str, tuple[float, float | None]] = {
     "coco": (1.0, 400),
     "small": (1.7, 400),
-    "from JSON": (2.5, None),
+    "from JSON": (1.5, 300),
 }
 RATIO_GOAL = 20.0
 SAME = 1e-12
@@ -301,6 +302,24 @@ def work():
     metrics = tiler.score(sys.argv[1], sys.argv[2], protocol="coco", analysis="none")
     return {"AP": metrics.coco["AP"]}
 """
+PEER = """
+def work():
+    import contextlib, importlib, io
+    module, name = sys.argv[3].split(":")
+    coco, cocoeval = (importlib.import_module(m) for m in module.split(","))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO(sys.argv[2])
+        run = getattr(cocoeval, name)(truth, truth.loadRes(sys.argv[1]), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return {"AP": float(run.stats[0])}
+"""
+PEERS = {  # the modules of COCO and of the evaluation, and the class of that
+    "hotcoco": "hotcoco,hotcoco:COCOeval",
+    "ultrafast-pycocotools": "ultrafast_pycocotools.coco,ultrafast_pycocotools.cocoeval:COCOeval",
+    "faster-coco-eval": "faster_coco_eval,faster_coco_eval:COCOeval_faster",
+}
 STEPS = """
 from tiler.evaluation import bootstrap, confusion, diagnosis, seams, ultralytics
 from tiler.evaluation.layout import Origins, TileLayout
@@ -369,8 +388,18 @@ print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, **figures}))
 """
 
 
-def job(script: str, *arguments: Path) -> Job:
-    return Job([sys.executable, "-c", BEFORE + script + AFTER, *map(str, arguments)])
+def job(script: str, *arguments: Path | str, python: str = sys.executable) -> Job:
+    return Job([python, "-c", BEFORE + script + AFTER, *map(str, arguments)])
+
+
+def peers_from_files(python: str, *paths: Path) -> dict[str, Job]:
+    """The peers that an interpreter has, on the same files."""
+    jobs = {}
+    for name, names in PEERS.items():
+        module = names.split(",")[0]
+        if python_with(module, [python]):
+            jobs[name] = job(PEER, *paths, names, python=python)
+    return jobs
 
 
 def print_results(
@@ -412,6 +441,9 @@ def main() -> None:
     parser.add_argument(
         "--pycocotools", action="store_true", help="on all of `coco` too, about a minute"
     )
+    parser.add_argument(
+        "--peers", default=sys.executable, metavar="PYTHON", help="which has hotcoco and others"
+    )
     args = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="tiler-bench-"))
     try:
@@ -435,9 +467,14 @@ def main() -> None:
             "txt": (work / "tree/predict-merged", work / "tree/dataset.yaml"),
         }
         jobs |= {f"from {kind}": job(FILES, *paths) for kind, paths in files.items()}
+        others = peers_from_files(args.peers, *files["JSON"])
+        jobs |= others
         results = medians(jobs, args.repeats)
         print_results(results)
         assert abs(results["from JSON"]["AP"] - results["coco"]["AP"]) <= SAME
+        for name in others:
+            ratio = results["from JSON"]["cpu"] / results[name]["cpu"]
+            print(f"From JSON tiler takes {ratio:.2f} times the CPU of {name}")
         if python_with("pycocotools.cocoeval", [sys.executable]):
             theirs = {name: peer.once() for name, peer in peers.items()}
             print("\npycocotools, once:")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.evaluation.assignment import assigned
+from tiler.evaluation.assignment import assigned, firsts, uncontested
 
 
 def by_loop(found, label, shared):
@@ -45,6 +45,24 @@ def test_it_is_what_a_loop_assigns(given):
     assert assigned(found, label, labels, shared).tolist() == by_loop(found, label, shared)
     if not shared.any():
         assert assigned(found, label, labels).tolist() == by_loop(found, label, shared)
+
+
+@quick
+@given(wishes(), st.lists(st.sampled_from([0.5, 0.7, 0.9]), min_size=64, max_size=64))
+def test_without_a_contest_the_first_gets_the_label_and_the_others_are_matched_alone(given, ious):
+    found, label, labels, shared = given
+    iou = np.array(ious)[: len(found)]
+    thresholds = np.array([0.5, 0.6, 0.8, 0.95])
+    plain = uncontested(found, label) & ~shared
+    places = np.flatnonzero(plain)
+    others = np.flatnonzero(~plain)
+    won = firsts(label[plain], iou[plain], thresholds, labels)
+    for threshold, first in zip(thresholds, won, strict=True):
+        enough = np.flatnonzero(iou >= threshold)
+        expected = enough[by_loop(found[enough], label[enough], shared[enough])]
+        rest = others[iou[others] >= threshold]
+        taken = rest[assigned(found[rest], label[rest], labels, shared[rest])]
+        assert sorted([*places[first], *taken]) == expected.tolist()
 
 
 @quick

@@ -221,9 +221,11 @@ def _scored(
     options: dict[str, Any],
 ) -> _ScoreResult:
     """The score, and the comparison with other predictions on the same split."""
+    from tiler.images import memory
     from tiler.scoring import score
     from tiler.scoring.comparing import compared
 
+    memory.keep_blocks()
     metrics = score(preds, data, tile_preds=tile_preds, **options)
     if compare is None:
         return _ScoreResult(metrics, None)

@@ -99,13 +99,15 @@ class Index:
 
     def __post_init__(self) -> None:
         self._require_unique_tiles()
-        same_stem = Counter(os.path.basename(image.stem) for image in self.images)
+        stems = [image.stem for image in self.images]
+        bases = [os.path.basename(stem) for stem in stems]
+        same_base = Counter(bases)
         images: dict[str, tuple[int, int]] = {}
         for number, image in enumerate(self.images):
-            base = os.path.basename(image.stem)
-            if same_stem[base] == 1:
+            base = bases[number]
+            if same_base[base] == 1:
                 images[base] = (number, WHOLE)
-            images[image.stem] = (number, WHOLE)
+            images[stems[number]] = (number, WHOLE)
             for tile, name in enumerate(image.names):
                 self.places[name] = (number, tile)
         self.places = {**images, **self.places}

@@ -61,6 +61,43 @@ def assigned(detection: Ints, label: Ints, labels: int, shared: Bools | None = N
     return np.sort(np.concatenate(settled))
 
 
+def uncontested(detection: Ints, label: Ints) -> Bools:
+    """`(P,)` pairs with a label whose detections all have no other: whoever comes first gets it.
+
+    Most pairs are such. They need no rounds.
+
+    >>> uncontested(np.array([0, 1, 2, 2]), np.array([7, 7, 8, 9])).tolist()
+    [True, True, False, False]
+    """
+    if not len(detection):
+        return np.empty(0, bool)
+    has_choice = np.bincount(detection)[detection] > 1
+    contested = np.zeros(label.max() + 1, bool)
+    contested[label[has_choice]] = True
+    return np.asarray(~contested[label])
+
+
+def firsts(label: Ints, iou: Floats, thresholds: Floats, labels: int) -> list[Ints]:
+    """At each threshold the pairs that are the first of their label, ascending.
+
+    Args:
+        label: `(P,)` of each pair.
+        labels: the number of labels.
+
+    >>> iou = np.array([0.6, 0.7, 0.9])
+    >>> pairs = firsts(np.array([3, 1, 3]), iou, np.array([0.5, 0.8]), labels=4)
+    >>> [first.tolist() for first in pairs]
+    [[0, 1], [2]]
+    """
+    result = []
+    for threshold in thresholds:
+        enough = np.flatnonzero(iou >= threshold)
+        first = np.full(labels, len(label))
+        first[label[enough[::-1]]] = enough[::-1]  # of several values the last one stays
+        result.append(np.sort(first[first < len(label)]))
+    return result
+
+
 def _turned_away(asking: Ints, label: Ints, holder: Ints) -> Ints:
     """The pairs that do not get their label, or lose it, once each label keeps the first that asks.
 
@@ -85,7 +122,7 @@ def bounds(detection: Ints, detections: int) -> Ints:
     Args:
         detection: of each pair, ascending.
     """
-    return np.searchsorted(detection, np.arange(detections + 1, dtype=detection.dtype))
+    return ragged.offsets(np.bincount(detection, minlength=detections))
 
 
 def pairs_of(begin: Ints, chosen: Bools) -> Ints:

@@ -37,15 +37,15 @@ class Candidates(Columns):
         iou: `(P,)` `least` or more. With a crowd: the share of the detection that lies in it. Of
             poses: OKS.
         least: the lowest IoU that was looked for.
-        crowd_matches: what detections in crowds were matched to, by labels and thresholds;
-            several evaluators ask for it.
+        known_matches: pairs that were matched in crowds, by labels and thresholds, and without a
+            contest, by thresholds; several evaluators and size bins ask for them.
     """
 
     detection: Ints
     label: Ints
     iou: Floats
     least: float
-    crowd_matches: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
+    known_matches: dict[tuple[bytes, bytes], list[Ints]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.detection)
@@ -53,7 +53,7 @@ class Candidates(Columns):
     def take(self, index: Ints | Bools) -> Candidates:
         if index.dtype == bool and index.all():
             return self
-        return replace(Columns.take(self, index), crowd_matches={})
+        return replace(Columns.take(self, index), known_matches={})
 
 
 def candidates(sample: EvaluationInputs, least: float = 0.5, any_class: bool = False) -> Candidates:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.evaluation.assignment import Row, assigned, bounds, crowds, in_turn, pairs_of
+from tiler.evaluation.assignment import (
+    Row,
+    assigned,
+    bounds,
+    crowds,
+    firsts,
+    in_turn,
+    pairs_of,
+    uncontested,
+)
 from tiler.evaluation.bins import ALL, Bin
 from tiler.evaluation.candidates import Candidates
 from tiler.evaluation.inputs import EvaluationInputs
@@ -275,12 +284,12 @@ def _matched_in_turn(
     key = (b"", thresholds.tobytes())
     if ignored.any() and not ignored.all():
         key = (ignored.tobytes(), thresholds.tobytes())
-    known = pairs.crowd_matches.get(key)
+    known = pairs.known_matches.get(key)
     if known is None:
         rows = _rows_of_crowds(pairs, begin, crowded)
         found = in_turn(rows, thresholds, len(sample.labels), ignored, sample.labels.crowd)
         known = [chosen for chosen, _ in found]
-        pairs.crowd_matches[key] = known
+        pairs.known_matches[key] = known
     return known
 
 
@@ -296,18 +305,28 @@ def _rows_of_crowds(pairs: Candidates, begin: Ints, crowded: Bools) -> Iterator[
 def _matched_in_rounds(
     sample: EvaluationInputs, pairs: Candidates, ignored: Bools, thresholds: Floats
 ) -> Iterator[Ints]:
-    order = _counted_first(pairs, ignored)
-    ordered = pairs.take(order)
-    # most detections have one candidate, which has no other: these need no rounds
-    exclusive = _exclusive(ordered)
-    alone = np.flatnonzero(exclusive)
-    contested = np.flatnonzero(~exclusive)
-    for threshold in thresholds:
-        certain = alone[ordered.iou[alone] >= threshold]
-        enough = contested[ordered.iou[contested] >= threshold]
+    plain = uncontested(pairs.detection, pairs.label) & ~sample.labels.crowd[pairs.label]
+    won = _won(pairs, np.flatnonzero(plain), len(sample.labels), thresholds)
+    others = np.flatnonzero(~plain)
+    contested = pairs.take(others)
+    order = _counted_first(contested, ignored)
+    ordered = contested.take(order)
+    for threshold, first in zip(thresholds, won, strict=True):
+        enough = np.flatnonzero(ordered.iou >= threshold)
         taken = _taken(sample, ordered, enough)
-        chosen = np.concatenate([certain, taken])
-        yield np.sort(order[chosen])
+        both = np.concatenate([first, others[order[taken]]])
+        yield np.sort(both)
+
+
+def _won(pairs: Candidates, plain: Ints, labels: int, thresholds: Floats) -> list[Ints]:
+    """The uncontested pairs that are matched at each threshold, whatever is ignored: found once."""
+    key = (b"uncontested", thresholds.tobytes())
+    known = pairs.known_matches.get(key)
+    if known is None:
+        found = firsts(pairs.label[plain], pairs.iou[plain], thresholds, labels)
+        known = [plain[first] for first in found]
+        pairs.known_matches[key] = known
+    return known
 
 
 def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
@@ -316,17 +335,6 @@ def _counted_first(pairs: Candidates, ignored: Bools) -> Ints:
     if not is_ignored.any():
         return np.arange(len(pairs))
     return np.lexsort((is_ignored, pairs.detection))
-
-
-def _exclusive(pairs: Candidates) -> Bools:
-    """`(P,)` pairs whose detection and whose label are in no other pair."""
-    if not len(pairs):
-        return np.empty(0, bool)
-    labels_of_detection = np.bincount(pairs.detection)
-    detections_of_label = np.bincount(pairs.label)
-    is_only_label = labels_of_detection[pairs.detection] == 1
-    is_only_detection = detections_of_label[pairs.label] == 1
-    return np.asarray(is_only_label & is_only_detection)
 
 
 def _taken(sample: EvaluationInputs, pairs: Candidates, chosen: Ints) -> Ints:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
+from tiler.geometry import ragged
 from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances
 
@@ -146,17 +147,10 @@ def ranked(class_id: Ints, conf: Floats, image: Ints) -> Ints:
         order = np.arange(len(conf))
     else:
         order = np.argsort(image, kind="stable")
-    by_conf = np.argsort(-conf[order], kind="stable")
+    by_conf = ragged.falling(conf[order])
     order = order[by_conf]
-    by_class = by_number(class_id[order])
+    by_class = ragged.by_number(class_id[order])
     return np.asarray(order[by_class])
-
-
-def by_number(numbers: Ints) -> Ints:
-    """The stable order of numbers from 0 on. Numbers of 16 bits are sorted much faster."""
-    if len(numbers) == 0 or numbers.max() < 2**15:
-        return np.argsort(numbers.astype(np.int16), kind="stable")
-    return np.argsort(numbers, kind="stable")
 
 
 def places(*keys: Ints) -> Ints:
@@ -165,7 +159,9 @@ def places(*keys: Ints) -> Ints:
     >>> places(np.array([5, 5, 7, 5])).tolist()
     [0, 1, 0, 2]
     """
-    order = np.lexsort(keys)
+    order = np.arange(len(keys[0]))
+    for key in keys:
+        order = order[ragged.by_number(key[order])]
     is_first = np.zeros(len(order), bool)
     is_first[:1] = True
     for key in keys:

@@ -23,13 +23,15 @@ from tiler.evaluation.assignment import (
     bounds,
     crowds,
     falling,
+    firsts,
     in_turn,
     pairs_of,
     preferred,
+    uncontested,
 )
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
-from tiler.evaluation.inputs import EvaluationInputs, by_number, places
+from tiler.evaluation.inputs import EvaluationInputs, places
 from tiler.geometry import neighbours, polygons, ragged
 from tiler.geometry.columns import Columns
 
@@ -190,10 +192,12 @@ def _most_labels(sample: EvaluationInputs, counted: Bools) -> int:
 def by_image(sample: EvaluationInputs) -> Ints:
     """The detections by image, then confidence over all classes, then as given."""
     detections = sample.detections
-    order = np.argsort(detections.place)
-    by_conf = np.argsort(-detections.conf[order], kind="stable")
+    order = np.full(detections.place.max(initial=-1) + 1, -1)
+    order[detections.place] = np.arange(len(detections))
+    order = order[order >= 0]
+    by_conf = ragged.falling(detections.conf[order])
     order = order[by_conf]
-    in_images = by_number(detections.image[order])
+    in_images = ragged.by_number(detections.image[order])
     return np.asarray(order[in_images])
 
 
@@ -223,10 +227,14 @@ def _matched(pairs: Candidates, labels: int, thresholds: Floats) -> Iterator[Int
     """As 8.4.190: by confidence, each detection takes its best label that is still free at that
     threshold.
     """
-    for threshold in thresholds:
-        enough = np.flatnonzero(pairs.iou >= threshold)
-        taken = assigned(pairs.detection[enough], pairs.label[enough], labels)
-        yield pairs.detection[enough[taken]]
+    alone = uncontested(pairs.detection, pairs.label)
+    plain = pairs.take(alone)
+    others = pairs.take(~alone)
+    won = firsts(plain.label, plain.iou, thresholds, labels)
+    for threshold, first in zip(thresholds, won, strict=True):
+        enough = np.flatnonzero(others.iou >= threshold)
+        taken = assigned(others.detection[enough], others.label[enough], labels)
+        yield np.concatenate([plain.detection[first], others.detection[enough[taken]]])
 
 
 def _matched_to_best(pairs: Candidates, thresholds: Floats) -> Iterator[Ints]:
@@ -602,7 +610,7 @@ def _by_class(order: Ints, class_id: Ints, conf: Floats) -> Ints:
     """The same detections by class, then confidence as Ultralytics sorts it."""
     by_conf = np.argsort(-conf[order])
     order = order[by_conf]
-    by_class = by_number(class_id[order])
+    by_class = ragged.by_number(class_id[order])
     return order[by_class]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from tiler.findings import Finding, condensed, short
 from tiler.formats import annotated, box_layouts, coco, coco_values
 from tiler.formats.annotated import Annotation
 from tiler.formats.coco_values import FAR, InvalidAnnotation
-from tiler.formats.json_numbers import dense
+from tiler.formats.json_numbers import dense, numbers
 from tiler.geometry.columns import Columns
 from tiler.geometry.instances import Instances
 
@@ -43,7 +44,8 @@ class _ScoredAnnotation(Annotation, gc=False):
 
     @property
     def outlined(self) -> bool:
-        return memoryview(self.segmentation).nbytes > BRIEF or bool(self.given)
+        raw = memoryview(self.segmentation)
+        return raw.nbytes > BRIEF or (raw.tobytes() != b"null" and bool(self.given))
 
     @property
     def given(self) -> Any:
@@ -220,6 +222,8 @@ def _of_objects(
 ) -> Task:
     if kpt_shape is not None:
         return "pose"
+    if not any(a.outlined for a in annotations):
+        return "detect"
     task, _ = annotated.task_of(a for a in annotations if not a.ignored)
     if task == "obb":  # which COCO does not know: it scores pixels
         return "segment"
@@ -381,8 +385,11 @@ def _require_layout(table: _AnnotationTable, images: Sequence[ImageEntry], file:
 
 def _box_of(annotation: _ScoredAnnotation) -> Any:
     """The bbox as it stands in the file; where there is none, that of the outline."""
+    bbox = annotation.bbox
+    if isinstance(bbox, tuple) and bbox:  # as nearly all are
+        return bbox
     if annotation.boxed or not annotation.outlined:
-        return annotation.bbox
+        return bbox
     try:
         left, top, right, bottom = annotated.outline(annotation.given).bounds()[0].tolist()
     except (InvalidAnnotation, ValueError):
@@ -471,6 +478,11 @@ def _areas(
     annotations: Sequence[_ScoredAnnotation], box_area: Floats, problems: Problems
 ) -> Floats:
     """`(N,)` the annotation's own `area`, else that of its box."""
+    given = [annotation.area for annotation in annotations]
+    if set(map(type, given)) <= {int, float}:
+        plain = numbers(given)
+        if plain is not None and (np.abs(plain) < FAR**2).all():
+            return plain
     areas = box_area.copy()
     for i, annotation in enumerate(annotations):
         if annotation.area is None:
@@ -516,8 +528,7 @@ def _counts(annotations: Sequence[_ScoredAnnotation], keypoints: Floats) -> Ints
 
 def _flags(annotations: Sequence[_ScoredAnnotation], name: str, problems: Problems) -> Bools:
     flags = np.zeros(len(annotations), bool)
-    for i, annotation in enumerate(annotations):
-        value = getattr(annotation, name)
+    for i, value in enumerate(map(attrgetter(name), annotations)):
         if value == 0:  # as nearly all are
             continue
         try:

@@ -7,7 +7,6 @@ is looked at first: nothing but a local file of these three formats comes before
 from __future__ import annotations
 
 import os
-import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -231,6 +230,8 @@ def _tables(path: Path) -> list[str]:
     Raises:
         TilerError: the file is no GeoPackage, or its own lists are views.
     """
+    import sqlite3  # which only a GeoPackage needs
+
     address = f"{path.as_uri()}?mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:

@@ -130,10 +130,10 @@ def judge(table: Table, spec: Spec) -> tuple[dict[int, Rows], list[Problem]]:
             problems += _problems(places, code, wrong_count)
             continue
         faults = trainer_rules.faults(rows, spec.task, spec.classes)
-        for place, row, fault in zip(places, rows, faults, strict=True):
+        for i, fault in enumerate(faults):
             if fault is not None:
-                message = trainer_rules.explain(fault, row, spec.task, spec.classes)
-                problems.append((int(place), fault, message))
+                message = trainer_rules.explain(fault, rows[i], spec.task, spec.classes)
+                problems.append((int(places[i]), fault, message))
         valid = np.array([fault is None for fault in faults], bool)
         if valid.any():
             good[count] = places[valid], rows[valid]
@@ -182,17 +182,20 @@ def read(
         parts.append(_instances(places, rows, spec, size, problems))
     if not parts:
         return empty(spec.task, spec.points), _findings(problems, table, path)
-    instances = concatenate(parts) if len(parts) > 1 else parts[0]
-    instances = instances.take(np.argsort(instances.row, kind="stable"))
+    instances = parts[0]
+    if len(parts) > 1:
+        instances = concatenate(parts)
+        instances = instances.take(np.argsort(instances.row, kind="stable"))
     return instances, _findings(problems, table, path)
 
 
 def _usable(places: Ints, rows: Floats, spec: Spec, size: Floats, problems: list[Problem]) -> Rows:
     """Rows with equally many values without repeated ones, and without tangled outlines."""
     repeated = duplicates(places, rows)
-    problems += _problems(places[repeated], "L07", "repeats an earlier row; removed")
-    places = np.delete(places, repeated)
-    rows = np.delete(rows, repeated, axis=0)
+    if len(repeated):
+        problems += _problems(places[repeated], "L07", "repeats an earlier row; removed")
+        places = np.delete(places, repeated)
+        rows = np.delete(rows, repeated, axis=0)
     count = rows.shape[1]
     if count > 5 and spec.task == "detect":
         message = f"an outline of {count // 2} points; its box is taken"

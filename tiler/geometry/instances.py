@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,6 +170,7 @@ def _column(name: str, given: Any, kind: Any, shape: tuple[int | None, ...]) -> 
     return column
 
 
+@cache
 def empty(task: Task = "detect", keypoints: int = 0) -> Instances:
     """No instances at all."""
     class_id = np.empty(0, np.int64)

@@ -30,6 +30,7 @@ ROOM_EACH = 40  # pairs more for each box
 STEP = 2_000_000  # candidates held in memory at once
 CROWD = 256  # candidates of a box in one cell, from which on the cell is compared in blocks
 BLOCK = 2**16  # pairs in a block
+TABLE = 16  # places in a table for each number, at most
 COARSER = 6.0  # ratio of the cells of one grid to those of the next finer one
 ROW = 2**22  # from the key of a cell to that of the cell below
 CELLS = 2**21  # at most, each way
@@ -467,11 +468,22 @@ def _members(
     if not len(groups):
         none = np.empty(0, np.int64)
         return _Members(none, none), candidates
-    own = group[sized]
+    number = _numbers(groups, group[sized])
+    return _Members(sized, number).take(number >= 0), candidates
+
+
+def _numbers(groups: Ints, own: Ints) -> Ints:
+    """`(N,)` the place of each number among `groups`, which rise; -1 for none."""
+    low, high = int(groups[0]), int(groups[-1])
+    if high - low < TABLE * (len(groups) + len(own)):
+        table = np.full(high - low + 2, -1)
+        table[groups - low] = np.arange(len(groups))
+        # what lies outside takes the last value, -1
+        outside = (own < low) | (own > high)
+        return table[np.where(outside, -1, own - low)]
     number = np.searchsorted(groups, own)
     number = np.minimum(number, len(groups) - 1)
-    known = groups[number] == own
-    return _Members(sized, number).take(known), candidates
+    return np.where(groups[number] == own, number, -1)
 
 
 def _sized(boxes: Floats) -> Ints:
@@ -493,8 +505,10 @@ def _stretches(
     keys = candidates.group * span + (left - origin)
     base = asking.group * span
     rounding = span * 2.0**-40 * candidates.groups()  # what the keys may have lost
-    first = np.searchsorted(keys, base + (low - origin) - rounding)
-    end = np.searchsorted(keys, base + (high - origin) + rounding, "right")
+    first, end = np.empty((2, len(base)), np.int64)
+    order = ragged.by_number(asking.group)  # what is looked up in turn lies close together
+    first[order] = np.searchsorted(keys, (base + (low - origin) - rounding)[order])
+    end[order] = np.searchsorted(keys, (base + (high - origin) + rounding)[order], "right")
     return _Stretches(asking.box, asking.group, first, end - first)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tiler.types import Ints
+    from tiler.types import Floats, Ints
 
 
 def offsets(counts: Iterable[int] | Ints) -> Ints:
@@ -89,3 +89,35 @@ def portions(counts: Ints, most: int) -> Iterator[tuple[int, int]]:
         end = max(start + 1, within)
         yield start, end
         start = end
+
+
+def falling(values: Floats) -> Ints:
+    """The stable order of numbers from high to low.
+
+    Those from 0 on are sorted by 16 of their bits at a time, which takes half the time; the lowest
+    16, which numbers of 32 bits do not have, are left out, unless that makes a difference.
+
+    >>> falling(np.array([0.5, 0.9, 0.5])).tolist()
+    [1, 0, 2]
+    """
+    if len(values) and (values >= 0).all():
+        bits = ~(values + 0.0).view(np.uint64)  # 0.0, not -0.0
+        order = np.arange(len(values))
+        for shift in (16, 32, 48):
+            digit = (bits >> np.uint64(shift)).astype(np.uint16)
+            order = order[np.argsort(digit[order], kind="stable")]
+        sorted_values = values[order]
+        if (sorted_values[1:] <= sorted_values[:-1]).all():
+            return order
+    return np.argsort(-values, kind="stable")
+
+
+def by_number(numbers: Ints) -> Ints:
+    """The stable order of numbers from 0 on. Numbers of 16 bits are sorted much faster.
+
+    >>> by_number(np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+    if not len(numbers) or (numbers.min() >= 0 and numbers.max() < 2**15):
+        return np.argsort(numbers.astype(np.int16), kind="stable")
+    return np.argsort(numbers, kind="stable")

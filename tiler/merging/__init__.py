@@ -78,7 +78,7 @@ class Merged:
         kpt_shape = None if shape is None else (shape[0], shape[1])
         path = Path(self.report.out, "labels", f"{self._labels[source]}.txt")
         if not path.exists() or not path.stat().st_size:  # rejected, or nothing was detected
-            none = empty(task, shape[0] if shape else 0)  # type: ignore[arg-type]
+            none = empty(task, shape[0] if shape else 0)
             return replace(none, conf=np.empty(0))
         width, height = self.sizes[source]
         whole = np.array([[0, 0, width, height]], np.float64)

@@ -15,6 +15,7 @@ from tiler.predictions import detector_files, json_results
 from tiler.predictions.detector_files import DetectorFile, DetectorFormat, FileEntries
 from tiler.predictions.entries import Entry
 from tiler.predictions.files import decoded, whole
+from tiler.predictions.plain_results import plain_results
 from tiler.predictions.recognising import COCO, EMPTY, recognised
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def results_in(path: Path, data: bytes, reading: Reading) -> RecordFile:
     if data.lstrip()[:1] == b"{":
         entries = decoded(data, json_results.Wrapped, str(path)).annotations
         return json_results.read(path, entries, reading, listed=False)
+    if reading.task in ("auto", "detect"):
+        plain = plain_results(data)
+        opened = None if plain is None else json_results.read_plain(path, plain, reading)
+        if opened is not None:
+            return opened
     entries = decoded(data, list[Entry], str(path))
     del data  # as large as the file
     return json_results.read(path, entries, reading)

@@ -60,8 +60,11 @@ class PointFrame:
         if self.kind == LETTERBOX:
             scale, padding = letterbox(sides * frames.scale[:, None], self.side)
             points = (points * self.unit - padding[tile]) / scale[tile, None]
+        origin = frames.rects[:, :2]
         unit = 1 / frames.scale[:, None]
-        return frames.rects[tile, :2] + points * unit[tile]
+        if not origin.any() and (unit == 1).all():  # whole images, as they are
+            return points + 0.0
+        return origin.take(tile, axis=0) + points * unit.take(tile, axis=0)
 
     def mask_size(self, width: float, height: float) -> tuple[float, float] | None:
         """Width and height of a mask of a tile of `width` x `height` px; None where masks are not

@@ -146,14 +146,29 @@ def _named_by(known: DetectorFormat, files: Sequence[DetectorFile]) -> str:
 
 
 def _entries(files: Sequence[DetectorFile], named: bool) -> list[Entry]:
-    """All entries, each with the name of its image. `named`: they have it themselves."""
+    """All entries, each with the name of its image. `named`: they have it themselves.
+
+    Raises:
+        TilerError: only some have it.
+    """
     entries = []
     for file in files:
+        if not named and not file.found.doubtful:
+            _require_unnamed(file)
         for entry in file.found.entries:
             if not named:
                 entry.file_name = file.key
             entries.append(entry)
     return entries
+
+
+def _require_unnamed(file: DetectorFile) -> None:
+    """Reject a file that is of one tile by most of its entries, while some name another."""
+    for number, entry in enumerate(file.found.entries, 1):
+        if entry.file_name is not None or entry.image_id is not None:
+            raise TilerError(
+                f"{file.path}: entry {number} names its image, others do not: expected all or none"
+            )
 
 
 def _require_task(

@@ -20,6 +20,7 @@ from tiler.predictions import sizing
 from tiler.predictions.categories import Categories
 from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.entries import Entry
+from tiler.predictions.plain_results import PlainResults
 from tiler.predictions.records import (
     Reasons,
     RecordFile,
@@ -209,6 +210,54 @@ def read_entries(
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
         sizing=sized,
+    )
+
+
+def read_plain(path: Path, plain: PlainResults, reading: Reading) -> RecordFile | None:
+    """The detections of plain boxes, as `read` has them for the same entries; None if an image or
+    a category is not valid, which `read` says entry by entry.
+
+    Raises:
+        TilerError: category ids are ambiguous.
+    """
+    name = str(path)
+    origin = EntryOrigin.of_file(name, len(plain))
+    exact = origin.as_given(reading)
+    image_keys = _keys(plain.images)
+    # all that matters of an entry here is its category id, and that files are named
+    file_name = "named" if plain.by_file else None
+    categories_of = [Entry(category_id=id, file_name=file_name) for id in plain.category_ids]
+    categories = Categories.of(categories_of, reading, name)
+    class_id, no_class = categories.classes(categories_of)
+    keys = sorted({key for key in image_keys if key is not None})
+    if None in image_keys or no_class:
+        return None
+    places = places_of(keys)
+    owner = np.array([places[key] for key in image_keys if key is not None])[plain.image]
+    boxes = plain.xywh
+    box_area = _corners_of_boxes(boxes)
+    records = Records(
+        row=origin.row,
+        file=origin.file,
+        line=origin.line,
+        class_id=class_id[plain.category],
+        conf=plain.score,
+        numbers=boxes,
+        area=box_area if exact else None,
+        box_area=box_area if exact else None,
+    )
+    counts, ordered = grouped(len(keys), owner, records)
+    return RecordFile(
+        kind=origin.kind("detect", categories, len(keys)),
+        task="detect",
+        keys=keys,
+        counts=counts,
+        findings=[],
+        records=ordered,
+        paths=[name],
+        rules=RowRules.of(reading),
+        numeric=not plain.by_file and all(type(image) is int for image in plain.images),
+        sizing=Sizing("box") if exact else None,
     )
 
 

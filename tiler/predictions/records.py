@@ -74,16 +74,17 @@ class Records(Columns):
 
     def take(self, index: Ints | Bools) -> Records:
         """The records at the given indices, or where a mask is True, in that order."""
+        taken = Columns.take(self, index)
+        if not self.outlines and not self.rejected:
+            return taken
         kept = np.arange(len(self.row))[index].tolist()
         outlines = _renumbered(self.outlines, kept)
         rejected = _renumbered(self.rejected, kept)
-        return replace(Columns.take(self, index), outlines=outlines, rejected=rejected)
+        return replace(taken, outlines=outlines, rejected=rejected)
 
 
 def _renumbered(by_index: dict[int, Any], kept: list[int]) -> dict[int, Any]:
     """The values of the kept records, by their new indices."""
-    if not by_index:
-        return {}
     return {new: by_index[old] for new, old in enumerate(kept) if old in by_index}
 
 
@@ -331,7 +332,7 @@ def grouped(count: int, owner: Ints, records: Records) -> tuple[list[int], Recor
     """
     counts = np.bincount(owner, minlength=count).tolist()
     if not (owner[1:] >= owner[:-1]).all():
-        records = records.take(np.argsort(owner, kind="stable"))
+        records = records.take(ragged.by_number(owner))
     return counts, records
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from tiler.formats import yolo
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 PLAIN = b"0123456789+-.eE \t\n"
+COMMAS = bytes.maketrans(b" \t\n", b",,,")
+NUMBERS = msgspec.json.Decoder(list[float])
+PIECE = 2**17  # bytes that are decoded at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +152,9 @@ def _at_once(texts: Sequence[bytes]) -> TextRows | None:
 
 def _numbers(data: bytes) -> Floats | None:
     """All numbers of a text; None if something in it is none."""
+    values = _json_numbers(data)
+    if values is not None:
+        return values
     with warnings.catch_warnings():
         # numpy warns of text it cannot read, and returns what came before
         warnings.simplefilter("error")
@@ -155,6 +162,28 @@ def _numbers(data: bytes) -> Floats | None:
             return np.fromstring(data, np.float64, sep=" ")
         except (ValueError, DeprecationWarning):
             return None
+
+
+def _json_numbers(data: bytes) -> Floats | None:
+    """The same as JSON, which msgspec reads four times as fast; None for what JSON has not: numbers
+    like .5 or +1, and more than one space.
+    """
+    text = data.strip()
+    while b"\n\n" in text:
+        text = text.replace(b"\n\n", b"\n")
+    parts = [np.empty(0)]
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", start + PIECE)
+        if end < 0:
+            end = len(text)
+        piece = text[start:end].translate(COMMAS)
+        try:
+            parts.append(np.array(NUMBERS.decode(b"[" + piece + b"]"), np.float64))
+        except msgspec.DecodeError:
+            return None
+        start = end + 1
+    return np.concatenate(parts)
 
 
 def _one_by_one(data: bytes) -> TextRows:

@@ -327,12 +327,22 @@ def _finding(path: str, line: int, row: int, code: str, message: str, count: int
     return Finding(path, code, message, line, count)
 
 
+def _in_order(rows: PlacedRows) -> bool:
+    """Whether rows stand by tile, then row, as they mostly do."""
+    to_tile = np.diff(rows.tile)
+    to_row = np.diff(rows.row)
+    return bool(((to_tile > 0) | ((to_tile == 0) & (to_row > 0))).all())
+
+
 def _detections(
     checked: _CheckedRows, area: Floats, notes: list[Finding], paths: Sequence[str], digest: str
 ) -> Detections:
     """The detections in their order, with the findings of the rejected rows and some notes."""
-    order = np.lexsort((checked.rows.row, checked.rows.tile))
-    rows = checked.rows.take(order)
+    rows = checked.rows
+    if not _in_order(rows):
+        order = np.lexsort((rows.row, rows.tile))
+        rows = rows.take(order)
+        area = area[order]
     instances = Instances(
         class_id=rows.class_id.astype(np.int64),
         boxes=rows.boxes,
@@ -340,7 +350,7 @@ def _detections(
         keypoints=rows.keypoints,
         conf=rows.conf,
         row=rows.row,
-        area=area[order],
+        area=area,
         task=rows.task,
     )
     rejected = sorted(checked.rejected, key=lambda r: (r.file, r.line, r.row))

@@ -66,4 +66,7 @@ class Counting:
 
     def those_of(self, rows: Rows) -> Rows:
         """The labels or detections that count."""
-        return rows.take(self.counts(rows.instances, rows.image))
+        counted = self.counts(rows.instances, rows.image)
+        if counted.all():
+            return rows
+        return rows.take(counted)

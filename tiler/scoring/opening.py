@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from tiler.datasets.index import Index
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, inside, short
 from tiler.formats import provenance, tile_names
@@ -456,11 +456,12 @@ def _placed(
     Raises:
         TilerError: they are for no split, or for several.
     """
-    split = _split(named, ground, wanted, shown)
+    places_in = cache(partial(_places, named, ground))
+    split = _split(named, ground, wanted, shown, places_in)
     keys = []
     taken: dict[int, str] = {}  # the prediction of each image
     findings = []
-    for i, place in enumerate(_places(named, index_of(ground, split, named.numeric))):
+    for i, place in enumerate(places_in(split)):
         name = named.shown[i][:100]
         if place is None:
             what = f"no image of {split or 'the ground truth'}"
@@ -474,8 +475,12 @@ def _placed(
     return _Placed(split, keys, list(taken), findings)
 
 
-def _places(named: _NamedPredictions, index: Index) -> list[int | None]:
-    """The number of each one's image; None for none."""
+PlacesIn = Callable[[str], list[int | None]]  # `_places` of a split
+
+
+def _places(named: _NamedPredictions, ground: GroundTruthFiles, split: str) -> list[int | None]:
+    """The number of each one's image in a split; None for none."""
+    index = index_of(ground, split, named.numeric)
     names = {}
     if named.numeric:
         names = index.numbered()
@@ -488,14 +493,18 @@ def _places(named: _NamedPredictions, index: Index) -> list[int | None]:
 
 
 def _split(
-    named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
+    named: _NamedPredictions,
+    ground: GroundTruthFiles,
+    wanted: str | None,
+    shown: str,
+    places_in: PlacesIn,
 ) -> str:
     """The split that predictions are for.
 
     Raises:
         TilerError: none, or several.
     """
-    hits = {split: _hits(named, ground, split) for split in _candidate_splits(ground, wanted)}
+    hits = {split: _hits(places_in(split)) for split in _candidate_splits(ground, wanted)}
     covered = [split for split, count in hits.items() if count]
     if named.keys and not covered:
         _require_no_tiles(named.keys, ground, shown)
@@ -523,16 +532,15 @@ def _candidate_splits(ground: GroundTruthFiles, wanted: str | None) -> list[str]
     return [wanted]
 
 
-def _hits(named: _NamedPredictions, ground: GroundTruthFiles, split: str) -> int:
+def _hits(places: list[int | None]) -> int:
     """How many predictions are for images of a split."""
-    places = _places(named, index_of(ground, split, named.numeric))
     return len(places) - places.count(None)
 
 
 def _no_image_of(
     named: _NamedPredictions, ground: GroundTruthFiles, wanted: str | None, shown: str
 ) -> NoReturn:
-    elsewhere = [split for split in ground.splits if _hits(named, ground, split)]
+    elsewhere = [split for split in ground.splits if _hits(_places(named, ground, split))]
     if elsewhere:
         hint = f"; they are for {' and '.join(elsewhere)}"
     else:
