@@ -117,6 +117,7 @@ def build(
 def _args(job: MergeJob, task: str) -> dict[str, Any]:
     """Every option in effect, but those that are not set: a valid --config."""
     options = {**job.merging.in_effect(), **job.files.in_effect()}
+    options.pop("roi", None)  # a place
     if task != "segment":
         options.pop("parts", None)
     return options

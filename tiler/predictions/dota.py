@@ -92,11 +92,19 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         raise TilerError(f"{folder}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
     findings: list[Finding] = []
     rows = _DotaRows()
-    files = _class_files(folder, names, reading.names)
+    classes = reading.names
+    class_map = reading.class_map
+    if class_map is not None and (class_map.names is not None or class_map.as_written):
+        classes = tuple(sorted({*map(_label, names)}))
+        class_map = class_map.by_name(classes, folder)
+    files = _class_files(folder, names, classes)
     for file in files:
         _read_file(file, rows, findings)
     keys, counts, records = by_key(rows.keys, rows.records())
-    order = ", classes in the order of the files" if reading.names is None else ""
+    order = ", classes in the order of the files" if classes is None else ""
+    rules = RowRules.of(reading)
+    if class_map is not reading.class_map:
+        rules = RowRules.of_named(reading, class_map)
     return RecordFile(
         kind=f"DOTA Task1, obb{order}: {len(files)} files, {rows.count} rows",
         task="obb",
@@ -105,7 +113,7 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         findings=condensed(findings),
         records=records,
         paths=[file.path for file in files],
-        rules=RowRules.of(reading),
+        rules=rules,
     )
 
 
@@ -117,7 +125,7 @@ def _class_files(
     files = []
     for number, name in enumerate(names):
         path = os.path.join(folder, *name.split("/"))
-        label = os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt")
+        label = _label(name)
         class_id: float | None = number
         if classes is not None:
             class_id = class_ids.get(label.replace(" ", "-"))
@@ -127,6 +135,11 @@ def _class_files(
         else:
             files.append(ClassFile(path, number, float(class_id), ""))
     return files
+
+
+def _label(name: str) -> str:
+    """The class that a file is named after."""
+    return os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt")
 
 
 def _read_file(file: ClassFile, rows: _DotaRows, findings: list[Finding]) -> None:

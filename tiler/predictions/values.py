@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from tiler.findings import Finding
     from tiler.geometry.instances import Instances
+    from tiler.predictions.class_map import ClassMap
     from tiler.predictions.sizing import Sizing
     from tiler.types import Floats, Ints, Task
 
@@ -30,6 +31,7 @@ class Reading:
         exact: take rows as they are: neither clamped to their frame nor rejected for their size or
             place.
         categories: class index by category id of a ground truth; used where `preds_base` is auto.
+        class_map: the dataset's class for each of these classes; None: they are the dataset's.
 
     >>> Reading("detect", names=("car", "bus")).classes
     2
@@ -43,6 +45,7 @@ class Reading:
     preds_base: str = "auto"
     exact: bool = False
     categories: Mapping[int, int] | None = field(default=None, hash=False)  # a dict has no hash
+    class_map: ClassMap | None = field(default=None, hash=False)
 
     @property
     def classes(self) -> int | None:
@@ -81,6 +84,7 @@ class Detections:
             rows of the file that are not blank, or the entries of the JSON, from 0.
         tile: `(N,)` index into the frames.
         rejected: tile, row and finding code of the invalid rows.
+        left_out: tile and row of those whose class is left out.
         digest: of the numbers that were read and their places, in hex; empty if they were read
             `exact`.
         segmentations: only for outlines in JSON that were read `exact`: COCO's polygons or mask of
@@ -98,6 +102,7 @@ class Detections:
     digest: str
     segmentations: list[Any] | None = None
     box_area: Floats | None = None
+    left_out: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Batch(Protocol):

@@ -16,7 +16,7 @@ from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
 from tiler.predictions import Frames, Predictions, sizing
 from tiler.scoring.ground_truth import boxes_of
-from tiler.scoring.opening import Opened
+from tiler.scoring.opening import Opened, left_out_note
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
@@ -130,6 +130,7 @@ def _rows_of_files(
     frames = Frames(names, rects, np.ones(len(names)))
     found = predictions.batch(opened.keys).read(frames)
     findings = [replace(f, path=inside(f.path, opened.where)) for f in found.findings]
+    findings += left_out_note(len(found.left_out))
     rows = DetectionRows(found.instances, images[found.tile], found.segmentations, found.box_area)
     return rows, findings
 
