@@ -202,7 +202,8 @@ def _score(
     """
     from tiler.scoring import score
 
-    shared = {*option_names(ReadingOptions), "tiles"}
+    # the classes of merged detections are the dataset's already
+    shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
     same = {name: value for name, value in options.items() if name in shared}
     try:
         on_tiles = preds[0] if len(preds) == 1 else None
@@ -270,7 +271,11 @@ def _explain(preds: list[Path], source: str, *, json: bool, **options: Any) -> N
     if json:
         from tiler.formats import report_json
 
-        emit(report_json.indented([asdict(fate) for fate in fates]).decode())
+        entries = [asdict(fate) for fate in fates]
+        for entry in entries:
+            if not entry["model"]:  # there is one only
+                del entry["model"]
+        emit(report_json.indented(entries).decode())
         return
     rows = []
     for fate in fates:

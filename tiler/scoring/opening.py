@@ -18,6 +18,7 @@ from tiler.formats import provenance, tile_names
 from tiler.geometry.instances import Instances
 from tiler.interop import foreign
 from tiler.options import ReadingOptions
+from tiler.options.classes import listed
 from tiler.predictions import Predictions, Reading, open_predictions
 from tiler.predictions.class_map import NONE, ClassMap, both, resolved
 from tiler.predictions.records import image_key
@@ -48,6 +49,7 @@ class Opened:
             split.
         reading: how predictions on tiles are read.
         classes: the class of the labels for each class of the predictions; None: the same.
+        kept: the classes that are scored; None: all.
         areas: coco or mask: what the area of an outline or a pose is.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in
             memory.
@@ -65,6 +67,7 @@ class Opened:
     where: str = ""
     classes: Ints | None = None
     areas: str = "coco"
+    kept: frozenset[int] | None = None
 
     @property
     def sizing(self) -> Sizing | None:
@@ -136,6 +139,7 @@ def open_files(
         where=str(preds),
         classes=plan.classes,
         areas=areas,
+        kept=_kept(options, ground),
     )
 
 
@@ -207,6 +211,12 @@ class _ReadingPlan:
             classes=classes,
             silent=silent,
         )
+
+
+def _kept(options: ReadingOptions, ground: GroundTruthFiles) -> frozenset[int] | None:
+    """The classes that --classes keeps, of labels and detections; None: all."""
+    class_map = ClassMap.of(options.classes, "", None, ground.names)
+    return None if class_map is None else class_map.kept
 
 
 def class_map_of(
@@ -323,6 +333,7 @@ def open_held(
         held=held,
         classes=classes,
         areas=areas,
+        kept=_kept(options, ground),
     )
 
 
@@ -433,7 +444,10 @@ def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> In
     if unknown:
         hint = did_you_mean(unknown[0], ground.names)
         raise TilerError(
-            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} does not have{hint}"
+            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} does not have{hint}; "
+            f"the detections have {listed(names)}, the labels {listed(ground.names)}: "
+            "--map-classes pairs them, such as "
+            f"{unknown[0]}={ground.names[0] if ground.names else 0}"
         )
     return np.array([ground.names.index(name) for name in names], np.int64)
 
