@@ -101,13 +101,13 @@ def command(
     """
     allowed = option_names(MergeOptions, PredictionOptions, RunOptions)
     chosen = configured(config, options, {*allowed, *PLACES})
+    given_roi = options.get("roi")
     places = _configured_places(chosen, config)
     if tiles is None and images is None:
         tiles = places.get("tiles")
         images = places.get("images")
-    if chosen.get("roi") is None and "roi" in places:
-        chosen["roi"] = places["roi"]
-    chosen |= {"tiles": tiles, "images": images, "data": data}
+    roi = given_roi or places.get("roi")
+    chosen |= {"tiles": tiles, "images": images, "data": data, "roi": roi}
     if only_predicted and data is None:
         raise TilerError("--only-predicted needs --data, whose labels are scored")
     if explain is not None:

@@ -31,9 +31,9 @@ from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.classes import listed
 from tiler.options.values import optional_path, path
-from tiler.predictions import Predictions, Reading, class_map, open_predictions
+from tiler.predictions import Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
-from tiler.predictions.class_map import ClassMap
+from tiler.predictions.class_map import ClassMap, resolved
 from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
 from tiler.tiling import roi
@@ -151,7 +151,7 @@ def planned(
     for place in inputs.preds:
         if not os.path.exists(place):
             raise TilerError(f"{place}: no such file or folder")
-    files = replace(files, map_classes=class_map.resolved(files.map_classes))
+    files = replace(files, map_classes=resolved(files.map_classes))
     return _opened(inputs, merging, files), run
 
 
@@ -359,6 +359,9 @@ def _reading(
     dataset = names
     if files.map_classes and truth is not None and truth.names:
         dataset = tuple(truth.names)
+    class_map = ClassMap.of(files.classes, files.map_classes, names, dataset)
+    if class_map is not None and not class_map.is_known and (index is None or not index.names):
+        names = None  # these are the dataset's; the predictions have others
     reading = Reading(
         task=task,
         names=names,
@@ -367,7 +370,7 @@ def _reading(
         conf_first=files.conf_first,
         preds_base=files.preds_base,
         categories=table,
-        class_map=ClassMap.of(files.classes, files.map_classes, names, dataset),
+        class_map=class_map,
     )
     return reading, dataset
 

@@ -78,6 +78,16 @@ class ClassMap:
             ids = {places[key]: targets[key] for key in pairs}
         return cls(ids, targets, kept)
 
+    @property
+    def maps(self) -> bool:
+        """Whether --map-classes is given, and not only --classes."""
+        return self.as_written or self.names is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether ids of predictions have a class: names were not given, or are known."""
+        return self.names is None or self.ids is not None
+
     def apply(self, class_id: Floats) -> Floats:
         """`(N,)` classes of the dataset for classes of the predictions; NONE where left out."""
         result = class_id.copy()
@@ -107,7 +117,7 @@ class ClassMap:
         Raises:
             TilerError: only names were given, and which ids have them is not known.
         """
-        if self.names is None or self.ids is not None:
+        if self.is_known or self.names is None:
             return self
         unknown = next(name for name in self.names if name not in (own or ()))
         if own is None:

@@ -92,19 +92,12 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         raise TilerError(f"{folder}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
     findings: list[Finding] = []
     rows = _DotaRows()
-    classes = reading.names
-    class_map = reading.class_map
-    if class_map is not None and (class_map.names is not None or class_map.as_written):
-        classes = tuple(sorted({*map(_label, names)}))
-        class_map = class_map.by_name(classes, folder)
+    classes, rules = _classes_and_rules(folder, names, reading)
     files = _class_files(folder, names, classes)
     for file in files:
         _read_file(file, rows, findings)
     keys, counts, records = by_key(rows.keys, rows.records())
     order = ", classes in the order of the files" if classes is None else ""
-    rules = RowRules.of(reading)
-    if class_map is not reading.class_map:
-        rules = RowRules.of_named(reading, class_map)
     return RecordFile(
         kind=f"DOTA Task1, obb{order}: {len(files)} files, {rows.count} rows",
         task="obb",
@@ -115,6 +108,17 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         paths=[file.path for file in files],
         rules=rules,
     )
+
+
+def _classes_and_rules(
+    folder: str, names: Sequence[str], reading: Reading
+) -> tuple[tuple[str, ...] | None, RowRules]:
+    """The names of the classes, which with --map-classes are those of the files, and the rules."""
+    class_map = reading.class_map
+    if class_map is None or not class_map.maps:
+        return reading.names, RowRules.of(reading)
+    classes = tuple(sorted({*map(_label, names)}))
+    return classes, RowRules.of_named(reading, class_map.by_name(classes, folder))
 
 
 def _class_files(

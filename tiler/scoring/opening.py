@@ -189,6 +189,8 @@ class _ReadingPlan:
         names = tuple(head.names) or ground.names
         before_map = class_map_of(before, on_tiles.names, names)
         own_map = class_map_of(options, names, ground.names)
+        if own_map is not None:
+            own_map = own_map.by_id(names)
         silent: frozenset[str] = frozenset()
         if head.by_names:
             silent = _silent(path)
