@@ -158,58 +158,95 @@ def planned(
 def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
     """The plan, once options and paths are checked."""
     truth = inputs.ground_truth()
-    known: dict[Path, Index] = {}
-    models: list[Model] = []
-    findings: list[Finding] = []
-    names: tuple[str, ...] | None = None
-    manifest = None
+    opened = _OpenedModels(inputs, merging, files, truth)
     for place in inputs.preds:
-        manifest = inputs.manifest(place)
-        index = None
-        if manifest is not None:
-            index = known.setdefault(manifest, indexes.of_manifest(manifest))
-        reading, own_names = _reading(files, index, truth)
-        if models and own_names != names:
-            raise TilerError(
-                f"{place}: its classes are {listed(own_names or ())}, those of {inputs.preds[0]} "
-                f"{listed(names or ())}; --map-classes gives models the same ones"
-            )
-        names = own_names
-        require_classes(merging, names)
-        predictions = open_predictions(place, reading)
-        _require_used(merging, files, predictions.task, manifest)
-        if index is None:
-            index = _index_by_names(place, predictions, inputs, files)
-        found, noticed = assigned(place, predictions, index, files.runs)
-        _require_any(place, found, noticed)
-        models += found
-        findings += [_inside(finding, place, inputs) for finding in noticed]
-        findings += [_inside(finding, place, inputs) for finding in predictions.findings]
+        opened.add(place)
+    names = opened.names
     _require_writable(files, names)
-    _require_ensemble(models, files)
-    root = inputs.images or models[0].index.root
-    shown = ", ".join(map(str, inputs.preds))
+    _require_ensemble(opened.models, files)
     region = None if files.roi is None else roi.read(files.roi)
-    job = MergeJob(merging, files, names, shown, root)
-    places: dict[str, Path] = {}
-    if len(inputs.preds) == 1:
-        places["preds"] = inputs.preds[0]
-    if manifest is not None and len(known) == 1:
-        places["tiles"] = manifest
-    if inputs.images is not None:
-        places["images"] = inputs.images
-    if files.roi is not None:
-        places["roi"] = Path(files.roi)
+    root = inputs.images or opened.models[0].index.root
+    job = MergeJob(merging, files, names, ", ".join(map(str, inputs.preds)), root)
     truth_name = "" if inputs.data is None else inputs.data.name
-    plan = _plan(job, models, findings, truth, truth_name)
-    return _in_regions(replace(plan, places=places), region)
+    plan = _plan(job, opened.models, opened.findings, truth, truth_name)
+    return _in_regions(replace(plan, places=opened.places()), region)
+
+
+@dataclass(slots=True)
+class _OpenedModels:
+    """The predictions of all models, opened one after the other.
+
+    Attributes:
+        truth: what --data holds.
+        models: of the predictions that were opened.
+        findings: what was noticed about them.
+        names: of the classes that all have then; None: not known.
+        indices: by manifest, where tiles lie.
+    """
+
+    inputs: _MergeInputs
+    merging: MergeOptions
+    files: PredictionOptions
+    truth: DatasetYaml | Dataset | CocoTruth | None
+    models: list[Model] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    names: tuple[str, ...] | None = None
+    indices: dict[Path, Index] = field(default_factory=dict)
+
+    def add(self, place: Path) -> None:
+        """Open the predictions at a path.
+
+        Raises:
+            TilerError: they cannot be used, or have other classes than those before.
+        """
+        manifest = self.inputs.manifest(place)
+        index = None if manifest is None else self._index(manifest)
+        reading, names = _reading(self.files, index, self.truth)
+        self._require_same_classes(place, names)
+        self.names = names
+        require_classes(self.merging, names)
+        predictions = open_predictions(place, reading)
+        _require_used(self.merging, self.files, predictions.task, manifest)
+        if index is None:
+            index = _index_by_names(place, predictions, self.inputs, self.files)
+        found, noticed = assigned(place, predictions, index, self.files.runs)
+        _require_any(place, found)
+        self.models += found
+        for finding in [*predictions.findings, *noticed]:
+            self.findings.append(_inside(finding, place, self.inputs))
+
+    def _index(self, manifest: Path) -> Index:
+        if manifest not in self.indices:
+            self.indices[manifest] = indexes.of_manifest(manifest)
+        return self.indices[manifest]
+
+    def _require_same_classes(self, place: Path, names: tuple[str, ...] | None) -> None:
+        if self.models and names != self.names:
+            first = self.inputs.preds[0]
+            raise TilerError(
+                f"{place}: its classes are {listed(names or ())}, those of {first} "
+                f"{listed(self.names or ())}; models need the same ones"
+            )
+
+    def places(self) -> dict[str, Path]:
+        """Where everything is, by the options' names, as far as one path says it."""
+        places: dict[str, Path] = {}
+        if len(self.inputs.preds) == 1:
+            places["preds"] = self.inputs.preds[0]
+        if len(self.indices) == 1:
+            places["tiles"] = next(iter(self.indices))
+        if self.inputs.images is not None:
+            places["images"] = self.inputs.images
+        if self.files.roi is not None:
+            places["roi"] = Path(self.files.roi)
+        return places
 
 
 def _inside(finding: Finding, place: Path, inputs: _MergeInputs) -> Finding:
     """A finding whose path begins below the predictions; with several, at the model's name."""
     below = inside(finding.path, str(place))
     if len(inputs.preds) > 1 and below:
-        below = f"{_names_of(inputs.preds)[inputs.preds.index(place)]}/{below}"
+        below = f"{_names_of(inputs.preds)[place]}/{below}"
     return replace(finding, path=below)
 
 
@@ -230,19 +267,21 @@ def _in_regions(plan: MergePlan, region: RoiFile | None) -> MergePlan:
     return replace(plan, job=replace(plan.job, roi=placed, files=files))
 
 
-def _names_of(places: Sequence[Path]) -> list[str]:
-    """A short name of each model: as much of the end of its path as tells it from the others."""
-    parts = []
+def _names_of(places: Sequence[Path]) -> dict[Path, str]:
+    """A short name of each: as much of the end of its path as tells it from the others."""
+    parts = {}
     for place in places:
-        own = list(Path(os.path.abspath(place)).parts)
+        own = Path(os.path.abspath(place)).parts
         if own[-1] == "labels" and len(own) > 2:
-            own.pop()
-        parts.append(own)
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(own[-length:]) for own in parts]
-        if len({*names}) == len(names):
-            return names
-    return [f"{number} {name}" for number, name in enumerate(names, 1)]
+            own = own[:-1]
+        parts[place] = own
+    longest = max(map(len, parts.values()))
+    names = {}
+    for length in range(1, longest + 1):
+        names = {place: "/".join(own[-length:]) for place, own in parts.items()}
+        if len({*names.values()}) == len(names):
+            break
+    return names
 
 
 def _require_ensemble(models: Sequence[Model], files: PredictionOptions) -> None:
@@ -388,35 +427,43 @@ def _plan(
     images = [own[0].image for own in votes]
     predicted = [any(vote.tiles for vote in own) for own in votes]
     base = job.files.category_base
-    index = models[0].index
-    ids = chosen_ids(base, images, predicted, job.names, index, truth, truth_name)
+    first = models[0]
+    ids = chosen_ids(base, images, predicted, job.names, first.index, truth, truth_name)
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
-    for other in _distinct([model.index for model in models]):
-        findings = findings + other.findings
-    for part in covered:
-        findings = findings + part.findings
-    findings = findings + ids.findings
-    kpt_shape = None
-    if models[0].predictions.kpt_shape is not None:
-        kpt_shape = list(models[0].predictions.kpt_shape)
-    left_out = {split for part in covered for split in part.left_out}
-    for part in covered:
-        left_out -= {split for image in part.images for split in image.splits}
-    names = _model_names(models)
+    kpt_shape = first.predictions.kpt_shape
     report = MergeReport(
-        task=models[0].predictions.task,
+        task=first.predictions.task,
         predictions="; ".join(dict.fromkeys(model.predictions.kind for model in models)),
-        index=index.said,
+        index=first.index.said,
         names=list(job.names or ()),
         counts=MergeCounts(),
-        left_out=sorted(left_out) if len(models) > 1 else covered[0].left_out,
-        findings=findings,
-        kpt_shape=kpt_shape,
-        where=str(index.where),
-        models=names if len(models) > 1 else [],
+        left_out=_left_out(covered),
+        findings=[*findings, *_noticed(models, covered), *ids.findings],
+        kpt_shape=None if kpt_shape is None else list(kpt_shape),
+        where=str(first.index.where),
+        models=_model_names(models) if len(models) > 1 else [],
     )
-    pieces = pieces_of(votes, ids, index.by_names)
-    return MergePlan(job, pieces, report, _index_digest(images, ids), index.by_names)
+    pieces = pieces_of(votes, ids, first.index.by_names)
+    return MergePlan(job, pieces, report, _index_digest(images, ids), first.index.by_names)
+
+
+def _left_out(covered: Sequence[CoveredImages]) -> list[str]:
+    """The splits that no model has predictions for."""
+    left_out = set(covered[0].left_out)
+    for part in covered[1:]:
+        left_out &= {*part.left_out}
+    return sorted(left_out)
+
+
+def _noticed(models: Sequence[Model], covered: Sequence[CoveredImages]) -> list[Finding]:
+    """The findings about tiles, of each index once, and about images in blocks."""
+    findings: list[Finding] = []
+    for index in {id(model.index): model.index for model in models}.values():
+        findings += index.findings
+    for part in covered:
+        known = {*findings}
+        findings += [finding for finding in part.findings if finding not in known]
+    return findings
 
 
 def _votes(
@@ -446,22 +493,23 @@ def _votes(
 
 
 def _model_names(models: Sequence[Model]) -> list[str]:
-    """The name of each: that of its predictions, with the run where they are of several."""
-    places = list(dict.fromkeys(model.preds for model in models))
-    short = dict(zip(places, _names_of(places), strict=True))
-    names = []
+    """The name of each: that of its predictions, with the run where they are of several, and
+    with a number where the same are given again.
+    """
+    short = _names_of([model.preds for model in models])
+    names: list[str] = []
     for model in models:
         name = short[model.preds]
-        names.append(f"{name}/{model.run}" if model.run else name)
+        if model.run:
+            name = f"{name}/{model.run}"
+        again = sum(other.split(" (")[0] == name for other in names)
+        if again:
+            name = f"{name} ({again + 1})"
+        names.append(name)
     return names
 
 
-def _distinct(indices: Sequence[Index]) -> list[Index]:
-    """Each index once."""
-    return list({id(index): index for index in indices}.values())
-
-
-def _require_any(place: Path, models: Sequence[Model], findings: Sequence[Finding]) -> None:
+def _require_any(place: Path, models: Sequence[Model]) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
     """

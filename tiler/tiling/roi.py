@@ -101,7 +101,7 @@ class Roi:
             return np.zeros(len(points), bool)
         if self.on_map:
             points = self._affine(place).apply(points)
-        return overlay.met(areas, shapely.points(points))
+        return overlay.holding(areas, points)
 
     def _affine(self, place: Geo | None) -> Affine:
         if place is None:
