@@ -369,14 +369,9 @@ def test_a_cluster_that_cannot_run_yet_is_refused_with_the_reason(backend):
 
 def test_what_is_read_is_said_in_the_same_words_wherever_it_is_an_option():
     reading, predictions = option_fields(ReadingOptions), option_fields(PredictionOptions)
-    assert [field.name for field in reading] == [
-        "task",
-        "assume_conf",
-        "conf_first",
-        "preds_base",
-        "boxes",
-    ]
-    assert [(f.name, f.default, f.metadata) for f in predictions[-5:]] == [
+    names = ["task", "assume_conf", "conf_first", "classes", "map_classes", "preds_base", "boxes"]
+    assert [field.name for field in reading] == names
+    assert [(f.name, f.default, f.metadata) for f in predictions[-7:]] == [
         (f.name, f.default, f.metadata) for f in reading
     ]
     with pytest.raises(TilerError, match="unknown option 'export'"):

@@ -107,6 +107,9 @@ CODES: dict[str, tuple[Level, str]] = {
     ),
     "D15": ("error", "an outline that crosses itself too often"),
     "D16": ("warning", "an image divided in blocks, with predictions for some of its splits only"),
+    "D17": ("note", "rows of classes that --classes or --map-classes leaves out"),
+    "D18": ("warning", "a run that repeats the rows of another one; counted once"),
+    "D19": ("warning", "a run left out, since another one is newer (--runs newest)"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S03": (
         "error",

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detection
 
 Preds = Annotated[
-    Path,
-    typer.Argument(metavar="PREDS", help="Predictions: a folder, a run folder, or a file."),
+    list[Path],
+    typer.Argument(
+        metavar="PREDS...",
+        help="Predictions: a folder, a run folder, or a file; several are an ensemble.",
+    ),
 ]
 Tiles = Annotated[
     Path | None,
@@ -98,11 +101,13 @@ def command(
     """
     allowed = option_names(MergeOptions, PredictionOptions, RunOptions)
     chosen = configured(config, options, {*allowed, *PLACES})
+    given_roi = options.get("roi")
     places = _configured_places(chosen, config)
     if tiles is None and images is None:
         tiles = places.get("tiles")
         images = places.get("images")
-    chosen |= {"tiles": tiles, "images": images, "data": data}
+    roi = given_roi or places.get("roi")
+    chosen |= {"tiles": tiles, "images": images, "data": data, "roi": roi}
     if only_predicted and data is None:
         raise TilerError("--only-predicted needs --data, whose labels are scored")
     if explain is not None:
@@ -119,11 +124,12 @@ def command(
         _summary(report)
         score.print_tables(verbose)
     score.print_findings(out, verbose, quiet)
-    findings(report.findings, str(preds), verbose, quiet)
+    where = str(preds[0]) if len(preds) == 1 else ""
+    findings(report.findings, where, verbose, quiet)
     raise typer.Exit(max(report.exit_code(), score.exit_code()))
 
 
-def _target(preds: Path, out: Path | None) -> Path:
+def _target(preds: list[Path], out: Path | None) -> Path:
     """The output folder.
 
     Raises:
@@ -131,13 +137,14 @@ def _target(preds: Path, out: Path | None) -> Path:
     """
     from tiler.merging import default
 
-    if not os.path.exists(preds):
-        raise TilerError(f"{preds}: no such file or folder")
-    return default(preds) if out is None else out
+    for place in preds:
+        if not os.path.exists(place):
+            raise TilerError(f"{place}: no such file or folder")
+    return default(*preds) if out is None else out
 
 
 def _merged(
-    preds: Path, out: Path, strict: bool, silent: bool, options: dict[str, Any]
+    preds: list[Path], out: Path, strict: bool, silent: bool, options: dict[str, Any]
 ) -> MergeReport:
     """Merge, with a progress bar."""
     from tiler.merging import merge
@@ -186,7 +193,7 @@ class _MergeScore:
 
 
 def _score(
-    merged: Path, data: Path, preds: Path, only_predicted: bool, options: dict[str, Any]
+    merged: Path, data: Path, preds: list[Path], only_predicted: bool, options: dict[str, Any]
 ) -> _MergeScore:
     """What `tiler score` says of the merged detections, or why it cannot.
 
@@ -195,10 +202,12 @@ def _score(
     """
     from tiler.scoring import score
 
-    shared = {*option_names(ReadingOptions), "tiles"}
+    # the classes of merged detections are the dataset's already
+    shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
     same = {name: value for name, value in options.items() if name in shared}
     try:
-        metrics = score(merged, data, tile_preds=preds, only_predicted=only_predicted, **same)
+        on_tiles = preds[0] if len(preds) == 1 else None
+        metrics = score(merged, data, tile_preds=on_tiles, only_predicted=only_predicted, **same)
         return _MergeScore(metrics)
     except TilerError as error:
         return _MergeScore(problem=str(error))
@@ -222,6 +231,8 @@ def _json(report: MergeReport, score: _MergeScore) -> str:
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
     counts = report.counts
+    if report.models:
+        tell(f"ensemble of {len(report.models)} models: {', '.join(report.models)}")
     tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
     if not report.names:
         tell("class names are not known: --data gives them")
@@ -250,7 +261,7 @@ def _summary(report: MergeReport) -> None:
         tell(report.out)
 
 
-def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
+def _explain(preds: list[Path], source: str, *, json: bool, **options: Any) -> None:
     """What becomes of each prediction row of one image, a row a line."""
     from dataclasses import asdict
 
@@ -260,7 +271,11 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
     if json:
         from tiler.formats import report_json
 
-        emit(report_json.indented([asdict(fate) for fate in fates]).decode())
+        entries = [asdict(fate) for fate in fates]
+        for entry in entries:
+            if not entry["model"]:  # there is one only
+                del entry["model"]
+        emit(report_json.indented(entries).decode())
         return
     rows = []
     for fate in fates:
@@ -268,5 +283,6 @@ def _explain(preds: Path, source: str, *, json: bool, **options: Any) -> None:
         conf = "" if fate.conf is None else f"{fate.conf:.3f}"
         box = "" if fate.box is None else " ".join(f"{value:.1f}" for value in fate.box)
         detection = "" if fate.into is None else fate.into
-        rows.append([fate.tile, fate.row, class_id, conf, box, fate.fate, detection])
+        tile = f"{fate.model}: {fate.tile}" if fate.model else fate.tile
+        rows.append([tile, fate.row, class_id, conf, box, fate.fate, detection])
     tell(table(["tile", "row", "class", "conf", "box", "fate", "detection"], rows))

@@ -27,12 +27,14 @@ class ProvenanceHead(jsonl.FileHead, frozen=True, omit_defaults=True):
         index: a digest of the images and tiles that predictions were looked up in.
         by_names: the tiles are known by the names of predictions, not by a manifest; an image
             without predictions may not have been cut at all.
+        models: of an ensemble, their names.
     """
 
     predictions: str
     index: str
     kpt_shape: list[int] | None = None
     by_names: bool = False
+    models: list[str] = msgspec.field(default_factory=list)
 
 
 class TileRows(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +71,8 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
         refused: rejected rows: tile, row and the finding's code.
         files: the files of this image in the output, and their sizes in bytes.
         predicted: there are predictions for it, even if only an empty file.
+        models: of an ensemble, the model of each tile with predictions, by its place in the first
+            line; a tile of several models is listed once for each.
     """
 
     source: str
@@ -82,6 +86,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: list[tuple[int, int, str]]
     files: dict[str, int] = {}
     predicted: bool = True
+    models: list[int] = []
 
 
 class Brief(msgspec.Struct, frozen=True):

@@ -103,6 +103,15 @@ def met(areas: Objects, others: Objects) -> Bools:
     return result
 
 
+def holding(areas: Objects, points: Floats) -> Bools:
+    """`(M,)` which points `(M, 2)` lie in some area, or on its border.
+
+    >>> holding(np.array([shapely.box(0, 0, 4, 4)]), np.array([[1, 1], [4, 2], [5, 1.0]])).tolist()
+    [True, True, False]
+    """
+    return met(areas, shapely.points(points))
+
+
 def united(shapes: Objects, starts: Ints) -> Objects:
     """`(G,)` the area that the areas of each group cover together.
 

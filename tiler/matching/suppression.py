@@ -103,7 +103,7 @@ def _turns(suppressor: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 
 def wbf(
-    boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats
+    boxes: Floats, conf: Floats, i: Ints, j: Ints, threshold: Floats, model: Ints | None = None
 ) -> tuple[Ints, Floats, Floats]:
     """Weighted boxes fusion: clusters around their mean, as `ensemble_boxes` makes them.
 
@@ -113,6 +113,8 @@ def wbf(
 
     Args:
         i, j: `(P,)` pairs that meet at all, i < j.
+        model: `(N,)` the model of each, of which a cluster has one box at most; None: it may have
+            any number.
 
     Returns:
         For each box the first member of its cluster, `(N,)`, and the boxes and confidences of the
@@ -125,7 +127,7 @@ def wbf(
     for one, other in rows(i, j):
         stronger[other].append(one)
     which = np.flatnonzero(np.bincount(j, minlength=n))
-    return clustered(boxes, conf, stronger.__getitem__, which, threshold)
+    return clustered(boxes, conf, stronger.__getitem__, which, threshold, model)
 
 
 def clustered(
@@ -134,6 +136,7 @@ def clustered(
     stronger: Callable[[int], Ints | list[int]],
     which: Ints,
     threshold: Floats,
+    model: Ints | None = None,
 ) -> tuple[Ints, Floats, Floats]:
     """The same, asking row by row.
 
@@ -141,12 +144,36 @@ def clustered(
         stronger: the stronger boxes that one meets.
         which: the boxes that meet any.
     """
-    clusters = _Clusters(boxes, conf)
+    clusters = _Clusters(boxes, conf, model)
     for k in which.tolist():
         near = stronger(k)
         if len(near):
             clusters.add(k, near, threshold[k])
     return clusters.home, clusters.mean, clusters.total / clusters.number
+
+
+def one_of_each(n: int, i: Ints, j: Ints, overlap: Floats, model: Ints) -> Ints:
+    """`(n,)` the first member of each detection's cluster, of which each has one detection of a
+    model at most: in order each joins the cluster whose first member it overlaps most.
+
+    Args:
+        i, j: `(P,)` pairs that overlap enough, i < j.
+        overlap: `(P,)` of each pair.
+        model: `(n,)` of each detection.
+
+    >>> pairs = np.array([0, 0]), np.array([1, 2])
+    >>> one_of_each(3, *pairs, np.array([0.9, 0.6]), np.array([0, 1, 1])).tolist()
+    [0, 0, 2]
+    """
+    home = np.arange(n)
+    models = [{k} for k in model.tolist()]
+    order = np.lexsort((i, -overlap, j))
+    for first, k in rows(i[order], j[order]):
+        both_free = home[k] == k and home[first] == first
+        if both_free and models[first].isdisjoint(models[k]):
+            home[k] = first
+            models[first] |= models[k]
+    return home
 
 
 class _Clusters:
@@ -157,10 +184,14 @@ class _Clusters:
         mean: `(N, 4)` the mean box of each cluster.
         total: `(N,)` the sum of its confidences.
         number: `(N,)` how many members it has.
+        models: those of the members of each, where there may be one of each only.
     """
 
-    def __init__(self, boxes: Floats, conf: Floats) -> None:
+    def __init__(self, boxes: Floats, conf: Floats, model: Ints | None = None) -> None:
         self.boxes, self.conf = boxes, conf
+        self.models: list[set[int]] | None = None
+        if model is not None:
+            self.models = [{k} for k in model.tolist()]
         self.home = np.arange(len(boxes))
         self.mean = boxes.copy()
         self.total = conf.copy()
@@ -170,7 +201,9 @@ class _Clusters:
         """Add box k to that cluster of stronger boxes whose mean it overlaps most, if that is more
         than the threshold.
         """
-        clusters = _distinct(self.home[stronger], len(self.home))
+        clusters = self._open_to(k, _distinct(self.home[stronger], len(self.home)))
+        if not len(clusters):
+            return
         iou = of_boxes(self.mean[clusters], self.boxes[k][None])
         best = int(np.argmax(iou))
         if iou[best] <= threshold:
@@ -185,6 +218,15 @@ class _Clusters:
         self.total[cluster] = total
         self.number[cluster] += 1
         self.home[k] = cluster
+        if self.models is not None:
+            self.models[cluster] |= self.models[k]
+
+    def _open_to(self, k: int, clusters: Ints) -> Ints:
+        """The clusters that have no box of the model of box k."""
+        models = self.models
+        if models is None:
+            return clusters
+        return np.array([c for c in clusters.tolist() if models[c].isdisjoint(models[k])], np.int64)
 
 
 def _distinct(values: Ints, n: int) -> Ints:

@@ -22,9 +22,9 @@ from tiler.merging.building import (
 )
 from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
-from tiler.merging.planning import MergePlan, planned
+from tiler.merging.planning import MergePlan, Preds, paths_of, planned
 from tiler.merging.report import MergeReport
-from tiler.options.values import optional_path, path
+from tiler.options.values import optional_path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
 from tiler.run.output_folder import occupied, require_apart, resolved
@@ -89,7 +89,7 @@ class Merged:
 
 
 def merge(
-    preds: str | Path,
+    preds: Preds,
     *,
     tiles: str | Path | None = None,
     images: str | Path | None = None,
@@ -103,7 +103,8 @@ def merge(
 
     Args:
         preds: a folder of YOLO txt, a run folder, a predictions.json, COCO results, SAHI's
-            result.json, DOTA Task1 files, or supervision's CSV or JSON.
+            result.json, DOTA Task1 files, or supervision's CSV or JSON; or a list of these, of
+            several models: an ensemble (`weights`).
         tiles: the output of `split`, or its tiles.jsonl. Default: the one that a training run's
             args.yaml leads to, or a tiles.jsonl in a folder above `preds`.
         images: the full images, where the names of tiles tell their places; only headers are read.
@@ -132,7 +133,8 @@ def merge(
     if target is None or run.dry_run:
         return _in_memory(plan, execution)
     target = resolved(target)
-    require_apart(target, path(preds, "preds"))
+    for place in paths_of(preds):
+        require_apart(target, place)
     head = plan.head()
     report = produced(
         target,

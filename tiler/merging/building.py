@@ -105,7 +105,8 @@ def build(
     closed(report)
     with writing():
         tree.make("labels")
-        args = {**_args(plan.job, report.task), **relative(plan.places, staging.out)}
+        args = _args(plan.job, report.task, bool(report.models))
+        args |= relative(plan.places, staging.out)
         tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
@@ -114,9 +115,12 @@ def build(
     return report
 
 
-def _args(job: MergeJob, task: str) -> dict[str, Any]:
-    """Every option in effect, but those that are not set: a valid --config."""
+def _args(job: MergeJob, task: str, several: bool) -> dict[str, Any]:
+    """Every option in effect, but those that are not set: a valid --config. `several`: models."""
     options = {**job.merging.in_effect(), **job.files.in_effect()}
+    options.pop("roi", None)  # a place
+    if not several:
+        options.pop("ensemble", None)
     if task != "segment":
         options.pop("parts", None)
     return options
@@ -156,7 +160,7 @@ def unchanged(
     """
     with Folder(target) as folder:
         _require_head(target, folder, head)
-        _require_args(folder, _args(plan.job, plan.report.task))
+        _require_args(folder, _args(plan.job, plan.report.task, bool(plan.report.models)))
         _require_sources(plan, target, folder, execution)
         try:
             report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)

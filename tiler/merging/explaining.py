@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tiler.errors import TilerError, did_you_mean
-from tiler.merging.planning import planned
+from tiler.merging.planning import Preds, planned
+from tiler.merging.report import OTHER_CLASS
 from tiler.merging.work import MergedRows, Piece, stitched
 from tiler.stitching import FATES
 
@@ -23,6 +24,7 @@ class Fate:
         class_id, conf, box: None for a rejected row.
         fate: one of `stitching.FATES`, or rejected with the finding's code.
         into: the merged detection it is part of, or lost to; None for none.
+        model: of an ensemble, whose row it is.
     """
 
     tile: str
@@ -32,10 +34,11 @@ class Fate:
     box: tuple[float, ...] | None
     fate: str
     into: int | None
+    model: str = ""
 
 
 def explain(
-    preds: str | Path,
+    preds: Preds,
     source: str,
     *,
     tiles: str | Path | None = None,
@@ -55,10 +58,14 @@ def explain(
     plan, _ = planned(preds, tiles, images, data, options)
     piece = _piece(source, plan.pieces)
     merge = stitched(plan.job, piece)
-    fates = _fates(merge, piece.frames.names)
-    for tile, row, code in merge.tile_detections.rejected:
+    models = _models(piece, plan.report.models)
+    fates = _fates(merge, piece.frames.names, models)
+    rows = merge.tile_detections
+    unused = [(tile, row, f"rejected ({code})") for tile, row, code in rows.rejected]
+    unused += [(tile, row, OTHER_CLASS) for tile, row in rows.left_out]
+    for tile, row, fate in unused:
         name = piece.frames.names[tile]
-        fates.append(Fate(name, row, None, None, None, f"rejected ({code})", None))
+        fates.append(Fate(name, row, None, None, None, fate, None, models[tile]))
     return sorted(fates, key=partial(_order, len(merge.result.instances)))
 
 
@@ -80,8 +87,15 @@ def _piece(source: str, pieces: Sequence[Piece]) -> Piece:
     raise TilerError(f"--explain {source}: {problem}{hint}")
 
 
-def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
-    """What became of the valid rows. `names`: of the tiles."""
+def _models(piece: Piece, names: Sequence[str]) -> list[str]:
+    """The name of the model of each tile with predictions; "" for the only one."""
+    if piece.models is None:
+        return [""] * len(piece.frames.names)
+    return [names[piece.numbers[model]] for model in piece.models.model.tolist()]
+
+
+def _fates(merge: MergedRows, names: Sequence[str], models: Sequence[str]) -> list[Fate]:
+    """What became of the valid rows. `names`, `models`: of the tiles."""
     rows, result = merge.tile_detections.instances, merge.result
     fates = []
     for i, tile in enumerate(merge.tile_detections.tile.tolist()):
@@ -97,6 +111,7 @@ def _fates(merge: MergedRows, names: Sequence[str]) -> list[Fate]:
             box=box,
             fate=FATES[result.fate[i]],
             into=into,
+            model=models[tile],
         )
         fates.append(fate)
     return fates

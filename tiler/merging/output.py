@@ -27,21 +27,33 @@ Stamp = tuple[int, int]  # see `Folder.stamp`
 Mark = tuple[int, str]  # of a shared file: an end, and the digest of all up to there
 
 
-def default(preds: Path) -> Path:
-    """`<PREDS>-merged` beside the predictions; for the labels/ of a run, beside the run.
+def default(preds: Path, *others: Path) -> Path:
+    """`<PREDS>-merged` beside the predictions; for the labels/ of a run, beside the run. Of an
+    ensemble all are in the name.
 
     >>> default(Path("runs/predict/labels")).as_posix()
     'runs/predict-merged'
     >>> default(Path("val/predictions.json")).as_posix()
     'val/predictions-merged'
+    >>> default(Path("runs/a"), Path("runs/b/labels")).as_posix()
+    'runs/a+b-merged'
     """
+    place = _named_place(preds)
+    stems = [_stem(place), *(_stem(_named_place(other)) for other in others)]
+    return place.with_name(f"{'+'.join(stems)}-merged")
+
+
+def _named_place(preds: Path) -> Path:
     place = preds
     if preds.name in ("", ".", ".."):
         place = Path(os.path.abspath(preds))
     if place.name == "labels" and place.parent.name:
         place = place.parent
-    stem = place.stem if os.path.isfile(place) else place.name.removesuffix(".json")
-    return place.with_name(f"{stem}-merged")
+    return place
+
+
+def _stem(place: Path) -> str:
+    return place.stem if os.path.isfile(place) else place.name.removesuffix(".json")
 
 
 def labels_of(keys: Sequence[str]) -> list[str]:

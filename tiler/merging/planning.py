@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from tiler.datasets import index as indexes
 from tiler.datasets import opening
@@ -22,21 +21,28 @@ from tiler.formats import coco_ground_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
-from tiler.geometry import boxes as box
+from tiler.merging.assigning import Model, assigned
 from tiler.merging.category_ids import Ids
 from tiler.merging.category_ids import chosen as chosen_ids
-from tiler.merging.output import ids_of, labels_of
+from tiler.merging.covering import CoveredImages
+from tiler.merging.pieces import Vote, frames_of, joined, pieces_of, unread_in
 from tiler.merging.report import MergeCounts, MergeReport
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.options.classes import listed
 from tiler.options.values import optional_path, path
-from tiler.predictions import Frames, Predictions, Reading, open_predictions, plausibility
+from tiler.predictions import Predictions, Reading, open_predictions, plausibility
 from tiler.predictions.categories import COCO91
+from tiler.predictions.class_map import ClassMap, resolved
 from tiler.predictions.records import places_of
 from tiler.stitching.competition import require_classes
+from tiler.tiling import roi
+from tiler.tiling.placing import Frame, placed_in
+from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
 Given = dict[str, Any]  # options by name
+Preds = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +75,19 @@ class MergePlan:
             index=self.index_digest,
             kpt_shape=report.kpt_shape,
             by_names=self.by_names,
+            models=report.models,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _MergeInputs:
-    """Where predictions, tiles, images and the dataset are, as far as that was given."""
+    """Where predictions, tiles, images and the dataset are, as far as that was given.
 
-    preds: Path
+    Attributes:
+        preds: of each model.
+    """
+
+    preds: tuple[Path, ...]
     tiles: Path | None
     images: Path | None
     data: Path | None
@@ -84,17 +95,17 @@ class _MergeInputs:
     @classmethod
     def of(cls, preds: Any, tiles: Any, images: Any, data: Any) -> _MergeInputs:
         return cls(
-            path(preds, "preds"),
+            paths_of(preds),
             optional_path(tiles, "tiles"),
             optional_path(images, "images"),
             optional_path(data, "data"),
         )
 
-    def manifest(self) -> Path | None:
+    def manifest(self, preds: Path) -> Path | None:
         """The manifest of the tiles; None where their names tell their places."""
         if self.images is not None and self.tiles is None:
             return None
-        return indexes.manifest_of(self.preds, self.tiles)
+        return indexes.manifest_of(preds, self.tiles)
 
     def ground_truth(self) -> DatasetYaml | Dataset | CocoTruth | None:
         """What tells class names and keypoints: a dataset, or a COCO ground truth."""
@@ -107,8 +118,21 @@ class _MergeInputs:
         return opening.listed(self.data)
 
 
+def paths_of(preds: Any) -> tuple[Path, ...]:
+    """The predictions of each model: one path, or several.
+
+    Raises:
+        TilerError: none, or the same one twice.
+    """
+    given = preds if isinstance(preds, list | tuple) else [preds]
+    paths = tuple(path(one, "preds") for one in given)
+    if not paths:
+        raise TilerError("preds: expected a path, or several for an ensemble, got none")
+    return paths
+
+
 def planned(
-    preds: str | Path,
+    preds: Preds,
     tiles: str | Path | None,
     images: str | Path | None,
     data: str | Path | None,
@@ -124,32 +148,154 @@ def planned(
     _require_possible(inputs, files)
     merging.require_in_effect()
     files.require_in_effect()
-    if not os.path.exists(inputs.preds):
-        raise TilerError(f"{inputs.preds}: no such file or folder")
+    for place in inputs.preds:
+        if not os.path.exists(place):
+            raise TilerError(f"{place}: no such file or folder")
+    files = replace(files, map_classes=resolved(files.map_classes))
     return _opened(inputs, merging, files), run
 
 
 def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
     """The plan, once options and paths are checked."""
     truth = inputs.ground_truth()
-    manifest = inputs.manifest()
-    index = None if manifest is None else indexes.of_manifest(manifest)
-    reading = _reading(files, index, truth)
-    require_classes(merging, reading.names)
-    _require_writable(files, reading.names)
-    predictions = open_predictions(inputs.preds, reading, tiled=inputs.tiles is not None)
-    _require_used(merging, files, predictions.task, manifest)
-    if index is None:
-        index = _index_by_names(predictions, inputs, files)
-    root = inputs.images or index.root
-    job = MergeJob(merging, files, reading.names, str(inputs.preds), root)
-    places = {"preds": inputs.preds}
-    if manifest is not None:
-        places["tiles"] = manifest
-    if inputs.images is not None:
-        places["images"] = inputs.images
+    opened = _OpenedModels(inputs, merging, files, truth)
+    for place in inputs.preds:
+        opened.add(place)
+    names = opened.names
+    _require_writable(files, names)
+    _require_ensemble(opened.models, files)
+    region = None if files.roi is None else roi.read(files.roi)
+    root = inputs.images or opened.models[0].index.root
+    job = MergeJob(merging, files, names, ", ".join(map(str, inputs.preds)), root)
     truth_name = "" if inputs.data is None else inputs.data.name
-    return replace(_plan(job, predictions, index, truth, truth_name), places=places)
+    plan = _plan(job, opened.models, opened.findings, truth, truth_name)
+    return _in_regions(replace(plan, places=opened.places()), region)
+
+
+@dataclass(slots=True)
+class _OpenedModels:
+    """The predictions of all models, opened one after the other.
+
+    Attributes:
+        truth: what --data holds.
+        models: of the predictions that were opened.
+        findings: what was noticed about them.
+        names: of the classes that all have then; None: not known.
+        indices: by manifest, where tiles lie.
+    """
+
+    inputs: _MergeInputs
+    merging: MergeOptions
+    files: PredictionOptions
+    truth: DatasetYaml | Dataset | CocoTruth | None
+    models: list[Model] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    names: tuple[str, ...] | None = None
+    indices: dict[Path, Index] = field(default_factory=dict)
+
+    def add(self, place: Path) -> None:
+        """Open the predictions at a path.
+
+        Raises:
+            TilerError: they cannot be used, or have other classes than those before.
+        """
+        manifest = self.inputs.manifest(place)
+        index = None if manifest is None else self._index(manifest)
+        reading, names = _reading(self.files, index, self.truth)
+        self._require_same_classes(place, names)
+        self.names = names
+        require_classes(self.merging, names)
+        predictions = open_predictions(place, reading, tiled=self.inputs.tiles is not None)
+        _require_used(self.merging, self.files, predictions.task, manifest)
+        if index is None:
+            index = _index_by_names(place, predictions, self.inputs, self.files)
+        found, noticed = assigned(place, predictions, index, self.files.runs)
+        _require_any(place, found)
+        self.models += found
+        for finding in [*predictions.findings, *noticed]:
+            self.findings.append(_inside(finding, place, self.inputs))
+
+    def _index(self, manifest: Path) -> Index:
+        if manifest not in self.indices:
+            self.indices[manifest] = indexes.of_manifest(manifest)
+        return self.indices[manifest]
+
+    def _require_same_classes(self, place: Path, names: tuple[str, ...] | None) -> None:
+        if self.models and names != self.names:
+            first = self.inputs.preds[0]
+            raise TilerError(
+                f"{place}: its classes are {listed(names or ())}, those of {first} "
+                f"{listed(self.names or ())}; models need the same ones"
+            )
+
+    def places(self) -> dict[str, Path]:
+        """Where everything is, by the options' names, as far as one path says it."""
+        places: dict[str, Path] = {}
+        if len(self.inputs.preds) == 1:
+            places["preds"] = self.inputs.preds[0]
+        if len(self.indices) == 1:
+            places["tiles"] = next(iter(self.indices))
+        if self.inputs.images is not None:
+            places["images"] = self.inputs.images
+        if self.files.roi is not None:
+            places["roi"] = Path(self.files.roi)
+        return places
+
+
+def _inside(finding: Finding, place: Path, inputs: _MergeInputs) -> Finding:
+    """A finding whose path begins below the predictions; with several, at the model's name."""
+    below = inside(finding.path, str(place))
+    if len(inputs.preds) > 1 and below:
+        below = f"{_names_of(inputs.preds)[place]}/{below}"
+    return replace(finding, path=below)
+
+
+def _in_regions(plan: MergePlan, region: RoiFile | None) -> MergePlan:
+    """The plan with the regions of --roi.
+
+    Raises:
+        TilerError: these meet no image, or their coordinates are not clear.
+    """
+    if region is None:
+        return plan
+    frames = []
+    for piece in plan.pieces:
+        frames.append(Frame(piece.key, piece.width, piece.height, piece.geo))
+    placed, findings = placed_in(region, frames)
+    plan.report.findings += findings
+    files = replace(plan.job.files, roi=f"{region.name} {region.digest}")
+    return replace(plan, job=replace(plan.job, roi=placed, files=files))
+
+
+def _names_of(places: Sequence[Path]) -> dict[Path, str]:
+    """A short name of each: as much of the end of its path as tells it from the others."""
+    parts = {}
+    for place in places:
+        own = Path(os.path.abspath(place)).parts
+        if own[-1] == "labels" and len(own) > 2:
+            own = own[:-1]
+        parts[place] = own
+    longest = max(map(len, parts.values()))
+    names = {}
+    for length in range(1, longest + 1):
+        names = {place: "/".join(own[-length:]) for place, own in parts.items()}
+        if len({*names.values()}) == len(names):
+            break
+    return names
+
+
+def _require_ensemble(models: Sequence[Model], files: PredictionOptions) -> None:
+    """Raises:
+    TilerError: options of ensembles for one model, or a wrong number of weights; or tasks differ.
+    """
+    if files.weights is not None and len(files.weights) != len(models):
+        given = ",".join(f"{weight:g}" for weight in files.weights)
+        raise TilerError(f"--weights {given}: expected one for each of {len(models)} models")
+    if len(models) == 1 and files.ensemble != PredictionOptions().ensemble:
+        raise TilerError(f"--ensemble {files.ensemble}: there is one model only")
+    tasks = sorted({model.predictions.task for model in models})
+    if len(tasks) > 1:
+        raise TilerError(f"models of one task are needed, got {', '.join(tasks)}; say --task")
 
 
 def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]:
@@ -178,12 +324,12 @@ def _require_possible(inputs: _MergeInputs, files: PredictionOptions) -> None:
 
 
 def _index_by_names(
-    predictions: Predictions, inputs: _MergeInputs, files: PredictionOptions
+    preds: Path, predictions: Predictions, inputs: _MergeInputs, files: PredictionOptions
 ) -> Index:
     """Where tiles lie, by their names."""
     if inputs.images is None:
         raise TilerError(
-            f"{inputs.preds}: where do these tiles lie? Give --tiles with the output of tiler "
+            f"{preds}: where do these tiles lie? Give --tiles with the output of tiler "
             "split, or --images with the full images if the tiles' names tell their places"
         )
     return indexes.of_names(predictions.keys, inputs.images, files)
@@ -231,8 +377,10 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
 
 def _reading(
     files: PredictionOptions, index: Index | None, truth: DatasetYaml | Dataset | CocoTruth | None
-) -> Reading:
-    """How predictions are read: by the options, else as the tiles or the ground truth say."""
+) -> tuple[Reading, tuple[str, ...] | None]:
+    """How predictions are read: by the options, else as the tiles or the ground truth say; and the
+    names of the classes that they then have.
+    """
     task = files.task
     if task == "auto" and index is not None:
         task = index.task
@@ -247,7 +395,13 @@ def _reading(
         table = truth.categories
     elif index is not None and index.categories is not None:
         table = places_of(index.categories)
-    return Reading(
+    dataset = names
+    if files.map_classes and truth is not None and truth.names:
+        dataset = tuple(truth.names)
+    class_map = ClassMap.of(files.classes, files.map_classes, names, dataset)
+    if class_map is not None and not class_map.is_known and (index is None or not index.names):
+        names = None  # these are the dataset's; the predictions have others
+    reading = Reading(
         task=task,
         names=names,
         kpt_shape=kpt_shape,
@@ -255,195 +409,149 @@ def _reading(
         conf_first=files.conf_first,
         preds_base=files.preds_base,
         categories=table,
+        class_map=class_map,
         boxes=files.boxes,
     )
-
-
-@dataclass(slots=True)
-class _AssignedPredictions:
-    """Which predictions are for which tile.
-
-    Attributes:
-        members: by the number of each image, the indices of its predictions by tile.
-        findings: predictions for what is no tile, or for a tile that has some already.
-    """
-
-    preds: str
-    members: dict[int, dict[int, int]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, predictions: Predictions, index: Index, preds: str) -> _AssignedPredictions:
-        assigned = cls(preds)
-        keys = predictions.keys
-        names = index.numbered() if predictions.numeric else {}
-        for i, key in enumerate(keys):
-            place = index.place(names.get(key, key))
-            if place is None:
-                rows = predictions.counts[i]
-                reason = f"not a tile according to the {index.said}; {rows} rows left out"
-                assigned.leave_out(key, reason)
-                continue
-            image, tile = place
-            tiles = assigned.members.setdefault(image, {})
-            if tile in tiles:
-                other = keys[tiles[tile]][:100]
-                assigned.leave_out(key, f"its tile has predictions in {other} already; left out")
-            else:
-                tiles[tile] = i
-        return assigned
-
-    def leave_out(self, key: str, reason: str) -> None:
-        """Report predictions, with their file if they are a txt."""
-        where = "labels" if os.path.isdir(os.path.join(self.preds, "labels")) else ""
-        file = os.path.join(where, f"{key}.txt")
-        if os.path.exists(os.path.join(self.preds, file)):
-            self.findings.append(Finding(file, "D10", reason))
-        else:
-            self.findings.append(Finding("", "D10", f"{key[:100]}: {reason}"))
+    return reading, dataset
 
 
 def _plan(
     job: MergeJob,
-    predictions: Predictions,
-    index: Index,
+    models: Sequence[Model],
+    findings: list[Finding],
     truth: DatasetYaml | Dataset | CocoTruth | None,
     truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""
-    assigned = _AssignedPredictions.of(predictions, index, job.preds)
-    _require_any(assigned, predictions, index)
-    covered = _CoveredImages.of(index, assigned.members)
-    predicted = [*map(bool, covered.members)]
+    covered = [CoveredImages.of(model.index, model.members) for model in models]
+    for model, part in zip(models, covered, strict=True):
+        _require_plausible(model, part, job.files.boxes)
+    alike = _all_alike(models)
+    job = replace(job, all_alike=len(alike) == len({id(model.predictions) for model in models}))
+    votes = _votes(job, models, covered)
+    images = [own[0].image for own in votes]
+    predicted = [any(vote.tiles for vote in own) for own in votes]
     base = job.files.category_base
-    ids = chosen_ids(base, covered.images, predicted, job.names, index, truth, truth_name)
+    first = models[0]
+    ids = chosen_ids(base, images, predicted, job.names, first.index, truth, truth_name)
     job = replace(job, first_category=ids.first_category, categories=ids.categories)
-    findings = [*predictions.findings, *index.findings, *assigned.findings]
-    findings += [*covered.findings, *ids.findings]
-    alike = plausibility.rows_of_all(predictions.counts)
-    if alike:
-        job = replace(job, all_alike=True)
-        findings.append(plausibility.all_alike("tiles", alike, len(predictions.counts)))
-    findings = [replace(finding, path=inside(finding.path, job.preds)) for finding in findings]
-    kpt_shape = None
-    if predictions.kpt_shape is not None:
-        kpt_shape = list(predictions.kpt_shape)
+    kpt_shape = first.predictions.kpt_shape
     report = MergeReport(
-        task=predictions.task,
-        predictions=predictions.kind,
-        index=index.said,
+        task=first.predictions.task,
+        predictions="; ".join(dict.fromkeys(model.predictions.kind for model in models)),
+        index=first.index.said,
         names=list(job.names or ()),
         counts=MergeCounts(),
-        left_out=covered.left_out,
-        findings=findings,
-        kpt_shape=kpt_shape,
-        where=str(index.where),
+        left_out=_left_out(covered),
+        findings=[*findings, *_noticed(models, covered), *ids.findings, *alike],
+        kpt_shape=None if kpt_shape is None else list(kpt_shape),
+        where=str(first.index.where),
+        models=_model_names(models) if len(models) > 1 else [],
     )
-    plausibility.require_files(predictions, job.preds)
-    _require_plausible(covered, predictions, job)
-    pieces = _pieces(covered, ids, predictions)
-    return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
+    pieces = pieces_of(votes, ids, first.index.by_names)
+    return MergePlan(job, pieces, report, _index_digest(images, ids), first.index.by_names)
 
 
-def _require_plausible(covered: _CoveredImages, predictions: Predictions, job: MergeJob) -> None:
+def _require_plausible(model: Model, covered: CoveredImages, boxes: str) -> None:
     """Raises:
     TilerError: most of the predictions cannot be read, or they seem to be in another frame.
     """
+    preds = str(model.preds)
+    plausibility.require_files(model.predictions, preds)
     numbers: list[int] = []
     parts = []
     for image, tiles in zip(covered.images, covered.members, strict=True):
         predicted = sorted(tiles)
         numbers += [tiles[tile] for tile in predicted]
         if predicted:
-            parts.append(_frames(image, predicted))
-    if not parts:
-        return
-    frames = Frames(
-        [name for part in parts for name in part.names],
-        np.concatenate([part.rects for part in parts]),
-        np.concatenate([part.scale for part in parts]),
-        np.concatenate([part.within for part in parts]),
-    )
-    plausibility.require_plausible(predictions.batch(numbers), frames, job.preds, job.files.boxes)
+            parts.append(frames_of(image, predicted))
+    if parts:
+        batch = model.predictions.batch(numbers)
+        plausibility.require_plausible(batch, joined(parts), preds, boxes)
 
 
-def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:
+def _all_alike(models: Sequence[Model]) -> list[Finding]:
+    """The finding for each model of which all tiles have the same number of rows."""
+    findings = []
+    for predictions in {id(model.predictions): model.predictions for model in models}.values():
+        rows = plausibility.rows_of_all(predictions.counts)
+        if rows:
+            findings.append(plausibility.all_alike("tiles", rows, len(predictions.counts)))
+    return findings
+
+
+def _left_out(covered: Sequence[CoveredImages]) -> list[str]:
+    """The splits that no model has predictions for."""
+    left_out = set(covered[0].left_out)
+    for part in covered[1:]:
+        left_out &= {*part.left_out}
+    return sorted(left_out)
+
+
+def _noticed(models: Sequence[Model], covered: Sequence[CoveredImages]) -> list[Finding]:
+    """The findings about tiles, of each index once, and about images in blocks."""
+    findings: list[Finding] = []
+    for index in {id(model.index): model.index for model in models}.values():
+        findings += index.findings
+    for part in covered:
+        known = {*findings}
+        findings += [finding for finding in part.findings if finding not in known]
+    return findings
+
+
+def _votes(
+    job: MergeJob, models: Sequence[Model], covered: Sequence[CoveredImages]
+) -> list[list[Vote]]:
+    """What each model predicted, by image, in the order of the images."""
+    weights = job.files.weights or (1.0,) * len(models)
+    votes: dict[str, list[Vote]] = {}
+    names = _model_names(models)
+    for number, (model, part) in enumerate(zip(models, covered, strict=True)):
+        unread = unread_in(model.predictions)
+        for image, tiles in zip(part.images, part.members, strict=True):
+            vote = Vote(
+                number,
+                names[number],
+                weights[number],
+                str(model.preds),
+                image,
+                tiles,
+                model.predictions,
+                unread,
+            )
+            votes.setdefault(image.key, []).append(vote)
+    if len(models) == 1:
+        return list(votes.values())
+    return [votes[key] for key in sorted(votes)]
+
+
+def _model_names(models: Sequence[Model]) -> list[str]:
+    """The name of each: that of its predictions, with the run where they are of several, and
+    with a number where the same are given again.
+    """
+    short = _names_of([model.preds for model in models])
+    names: list[str] = []
+    for model in models:
+        name = short[model.preds]
+        if model.run:
+            name = f"{name}/{model.run}"
+        again = sum(other.split(" (")[0] == name for other in names)
+        if again:
+            name = f"{name} ({again + 1})"
+        names.append(name)
+    return names
+
+
+def _require_any(place: Path, models: Sequence[Model]) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
     """
-    keys = predictions.keys
-    if keys and not assigned.members:
+    keys = models[0].predictions.keys
+    if keys and not any(model.members for model in models):
         raise TilerError(
-            f"{assigned.preds}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
-            f"tile of {index.where}"
+            f"{place}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
+            f"tile of {models[0].index.where}"
         )
-
-
-@dataclass(slots=True)
-class _CoveredImages:
-    """The images of the splits that predictions are for.
-
-    Attributes:
-        members: of each image, the indices of its predictions by tile.
-        left_out: the other splits.
-        findings: images of which only some blocks have predictions.
-    """
-
-    images: list[TiledImage]
-    members: list[dict[int, int]]
-    left_out: list[str]
-    findings: list[Finding]
-
-    @classmethod
-    def of(cls, index: Index, members: dict[int, dict[int, int]]) -> _CoveredImages:
-        """`members`: of the images by their number."""
-        numbers = members or range(len(index.images))
-        predicted: list[tuple[str, ...]] = []
-        for number in numbers:
-            predicted += _predicted_splits(index.images[number], members.get(number, {}))
-        splits = _covered_splits(predicted)
-        covered = cls([], [], [], [])
-        others: set[str] = set()
-        for number, image in enumerate(index.images):
-            others.update(image.splits)
-            if splits.intersection(image.splits):
-                covered.add(image, members.get(number, {}), splits)
-        covered.left_out += sorted(others - splits)
-        return covered
-
-    def add(self, image: TiledImage, tiles: dict[int, int], splits: set[str]) -> None:
-        """Add an image; of one in blocks, the tiles that the covered splits have."""
-        kept = [t for t, split in enumerate(image.tile_splits) if split in splits]
-        if len(kept) < len(image.tile_splits):
-            number = {tile: i for i, tile in enumerate(kept)}
-            tiles = {number.get(tile, tile): row for tile, row in tiles.items()}
-            image = image.take(kept)
-            of = ", ".join(sorted(splits.intersection(image.splits)))
-            missed = "in the full image, labels elsewhere would count as missed"
-            self.findings.append(Finding(image.key, "D16", f"only its tiles of {of}; {missed}"))
-        self.images.append(image)
-        self.members.append(tiles)
-
-
-def _predicted_splits(image: TiledImage, tiles: Iterable[int]) -> list[tuple[str, ...]]:
-    """The splits that an image's predictions are for: one of several, or each of those whose tiles
-    have some if the image is in blocks.
-    """
-    blocks = {image.tile_splits[t] for t in tiles if image.tile_splits and t != indexes.WHOLE}
-    if not blocks:
-        return [image.splits]
-    return [(split,) for split in sorted(blocks)]
-
-
-def _covered_splits(predicted: list[tuple[str, ...]]) -> set[str]:
-    """The splits that predictions are for; an image in several splits counts for one that other
-    images are in, if there is one.
-    """
-    covered = {splits[0] for splits in predicted if len(splits) == 1}
-    for splits in predicted:
-        if not covered.intersection(splits):
-            covered.add(splits[0])
-    return covered
 
 
 def _index_digest(images: list[TiledImage], ids: Ids) -> str:
@@ -455,72 +563,3 @@ def _index_digest(images: list[TiledImage], ids: Ids) -> str:
     if ids.of_truth:
         content += [ids.categories, ids.images]
     return hashlib.blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
-
-
-def _unread(predictions: Predictions) -> set[str]:
-    """The tiles whose predictions cannot be read: it is not known what was detected there."""
-    names = set()
-    for finding in predictions.findings:
-        if finding.code == "D01":
-            names.add(os.path.splitext(os.path.basename(finding.path))[0])
-    return names
-
-
-def _pieces(covered: _CoveredImages, ids: Ids, predictions: Predictions) -> list[Piece]:
-    """The images with what was predicted for each."""
-    keys = [image.key for image in covered.images]
-    names = zip(labels_of(keys), ids_of(keys), ids.images, strict=True)
-    unread = _unread(predictions)
-    pieces = []
-    for image, tiles, own_names in zip(covered.images, covered.members, names, strict=True):
-        pieces.append(_piece(image, tiles, own_names, predictions, unread))
-    return pieces
-
-
-def _piece(
-    image: TiledImage,
-    tiles: dict[int, int],
-    names: tuple[str, str, int | str],
-    predictions: Predictions,
-    unread: set[str],
-) -> Piece:
-    """An image with what was predicted on its tiles, and on all of it as one more tile.
-
-    Args:
-        tiles: index of the predictions by tile.
-        names: label file, short name and image_id.
-        unread: tiles whose predictions cannot be read.
-    """
-    predicted = sorted(tiles)
-    others = sorted({*range(len(image.names))}.difference(tiles))
-    silent, lost = [], []
-    for tile in others:
-        if image.names[tile] in unread:
-            lost.append(tile)
-        else:
-            silent.append(tile)
-    numbers = [tiles[tile] for tile in predicted]
-    batch = predictions.batch(numbers)
-    return Piece(
-        image.key,
-        *names,
-        image.width,
-        image.height,
-        frames=_frames(image, predicted),
-        silent=_frames(image, silent),
-        unread=_frames(image, lost),
-        batch=batch,
-        predicted=bool(tiles),
-        geo=image.geo,
-    )
-
-
-def _frames(image: TiledImage, tiles: list[int]) -> Frames:
-    """Some of an image's tiles. WHOLE (-1) is the image itself, as a tile after the last."""
-    whole = np.array([0, 0, image.width, image.height], np.float64)
-    names = [*image.names, image.stem]
-    index = np.array(tiles, np.int64)
-    rects = np.concatenate([image.rects, whole[None]])[index]
-    scale = np.append(image.scale, 1.0)[index]
-    within = box.intersection(rects, whole)
-    return Frames([names[tile] for tile in tiles], rects, scale, within)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Ints
 
 
+OTHER_CLASS = "other class"  # the fate of rows that --classes or --map-classes leaves out
+
+
 class MergeCounts(msgspec.Struct):
     """Numbers of one image, or of all.
 
@@ -79,6 +82,8 @@ def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) ->
     members = np.bincount(result.into[stays(result)], minlength=len(merged))
     classes, number = np.unique(merged.class_id, return_counts=True)
     by_fate = {name: count for name, count in zip(FATES, fates, strict=True) if count}
+    if detections.left_out:
+        by_fate[OTHER_CLASS] = len(detections.left_out)
     by_class = dict(zip(classes.tolist(), number.tolist(), strict=True))
     has_rows = rows > 0
     is_full = rows == FULL
@@ -90,7 +95,7 @@ def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) ->
         tiles=tiles,
         predicted=int(has_rows.sum()),
         full=int(is_full.sum()),
-        rows=len(result.fate) + rejected,
+        rows=len(result.fate) + rejected + len(detections.left_out),
         refused=rejected,
         cut=int(result.cut.sum()),
         joined=int(is_joined.sum()),
@@ -108,6 +113,7 @@ class MergeReport(msgspec.Struct):
         index: where the tiles' places were taken from, in words.
         names: of classes; empty where they are not known.
         left_out: splits without any predictions.
+        models: of an ensemble, their names.
         findings: errors, warnings and notes.
         files: those that all images share, and their bytes.
         where: the manifest or folder that the tiles' places were taken from (not written to
@@ -124,6 +130,7 @@ class MergeReport(msgspec.Struct):
     left_out: list[str]
     findings: list[Finding]
     kpt_shape: list[int] | None = None
+    models: list[str] = []
     tiler: str = __version__
     schema: int = 1
     files: dict[str, int] = {}

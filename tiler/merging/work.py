@@ -17,15 +17,26 @@ from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
 from tiler.formats.provenance import MergedImage, TileRows
 from tiler.formats.text_files import within
+from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
-from tiler.merging.report import MergeCounts, counted, stays
+from tiler.merging.report import OTHER_CLASS, MergeCounts, counted, stays
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.predictions import FULL, Batch, Detections, Frames
 from tiler.run.rejecting import refusal
-from tiler.stitching import DUPLICATE, FATES, ORPHAN, Stitched, merged
+from tiler.stitching import (
+    DUPLICATE,
+    FATES,
+    ORPHAN,
+    Models,
+    Stitched,
+    merged,
+    merged_ensemble,
+    only,
+)
+from tiler.tiling.roi import Roi
 
 if TYPE_CHECKING:
     from tiler.types import Ints
@@ -46,6 +57,7 @@ class MergeJob:
         first_category: category id of class 0 in predictions.json.
         categories: category id of each class there, in place of `first_category`.
         all_alike: all tiles have the same number of rows, which was reported for all of them.
+        roi: the regions that detections are wanted of.
     """
 
     merging: MergeOptions
@@ -57,6 +69,7 @@ class MergeJob:
     first_category: int = 0
     categories: tuple[int, ...] | None = None
     all_alike: bool = False
+    roi: Roi | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +87,8 @@ class Piece:
         batch: the predictions.
         predicted: there are predictions, if only an empty file.
         geo: where it lies in the world, if that is known.
+        models: of an ensemble, those with a say, and `numbers` which of the merge's models they
+            are.
     """
 
     key: str
@@ -88,6 +103,8 @@ class Piece:
     batch: Batch
     predicted: bool = True
     geo: Geo | None = None
+    models: Models | None = None
+    numbers: tuple[int, ...] = ()
 
 
 class MergeOutcome(msgspec.Struct):
@@ -141,16 +158,34 @@ def digest_of(piece: Piece) -> str:
 def stitched(job: MergeJob, piece: Piece) -> MergedRows:
     """The predictions of an image, read and merged."""
     detections = piece.batch.read(piece.frames)
-    rects = np.concatenate([piece.frames.rects, piece.silent.rects])
-    tiles = Tiles.of(rects, (piece.width, piece.height))
-    # a rejected row may have been any detection: its tile does not count as having seen nothing
-    for tile, _, _ in detections.rejected:
-        tiles.witness[tile] = False
-    result = merged(detections.instances, detections.tile, tiles, job.merging, job.names)
+    result = _merged(job, piece, detections)
+    if job.roi is not None:
+        centres = box.centres(result.instances.boxes)
+        result = only(job.roi.contains(piece.key, centres, piece.geo), result)
     parts, owner = _in_parts(result.instances, job.merging.parts)
     first_part = np.searchsorted(owner, np.arange(len(result.instances)))
     into = np.append(first_part, -1)[result.into]  # -1 stays -1
     return MergedRows(detections, replace(result, instances=parts, into=into), owner)
+
+
+def _merged(job: MergeJob, piece: Piece, detections: Detections) -> Stitched:
+    """The predictions of an image, merged: of an ensemble within each window first."""
+    models = piece.models
+    window = np.arange(len(piece.frames.names))
+    rects = piece.frames.rects
+    if models is not None:
+        window = models.window
+        rects = rects[np.unique(window, return_index=True)[1]]
+    rects = np.concatenate([rects, piece.silent.rects])
+    tiles = Tiles.of(rects, (piece.width, piece.height))
+    # a rejected row may have been any detection: its tile does not count as having seen nothing
+    for number, _, _ in detections.rejected:
+        tiles.witness[window[number]] = False
+    instances, tile = detections.instances, detections.tile
+    if models is None:
+        return merged(instances, tile, tiles, job.merging, job.names)
+    ensemble = job.files.ensemble
+    return merged_ensemble(instances, tile, tiles, models, ensemble, job.merging, job.names)
 
 
 def work(job: MergeJob, piece: Piece) -> Work:
@@ -203,6 +238,8 @@ def _rows_of_tiles(piece: Piece, detections: Detections) -> Ints:
     rows = np.bincount(detections.tile, minlength=len(piece.frames.names))
     for tile, _, _ in detections.rejected:
         rows[tile] += 1
+    for tile, _ in detections.left_out:
+        rows[tile] += 1
     return rows
 
 
@@ -224,6 +261,10 @@ def _findings(
     if repeated:
         message = f"{piece.key}: {repeated} rows repeat others of their tile; counted once"
         findings.append(Finding("", "D07", message))
+    others = len(merge.tile_detections.left_out)
+    if others:
+        message = f"{piece.key}: {others} rows of other classes left out"
+        findings.append(Finding("", "D17", message))
     full = int((rows == FULL).sum())
     if full and not job.all_alike:
         message = f"{piece.key}: {full} tiles have exactly {FULL} rows"
@@ -235,6 +276,9 @@ def _digest(piece: Piece, detections: Detections) -> str:
     """Of everything that the image's detections depend on, except for the options."""
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
+    if piece.models is not None:
+        numbers = [piece.numbers, piece.models.model.tolist(), piece.models.seen.tolist()]
+        known += msgspec.json.encode(numbers)
     return hashlib.blake2b(detections.digest.encode() + known, digest_size=16).hexdigest()
 
 
@@ -373,7 +417,15 @@ def _provenance(
         refused=merge.tile_detections.rejected,
         files=files,
         predicted=piece.predicted,
+        models=_models_of_tiles(piece),
     )
+
+
+def _models_of_tiles(piece: Piece) -> list[int]:
+    """Of an ensemble, which of the merge's models each tile with predictions is from."""
+    if piece.models is None:
+        return []
+    return [piece.numbers[model] for model in piece.models.model.tolist()]
 
 
 def _members(merge: MergedRows) -> list[list[tuple[int, int]]]:
@@ -409,4 +461,7 @@ def _dropped(merge: MergedRows) -> list[tuple[int, int, str, int]]:
     tiles = merge.tile_detections.tile[lost].tolist()
     rows = merge.tile_detections.instances.row[lost].tolist()
     fates = [FATES[fate] for fate in result.fate[lost].tolist()]
-    return list(zip(tiles, rows, fates, result.into[lost].tolist(), strict=True))
+    dropped = list(zip(tiles, rows, fates, result.into[lost].tolist(), strict=True))
+    for tile, row in merge.tile_detections.left_out:
+        dropped.append((tile, row, OTHER_CLASS, -1))
+    return dropped

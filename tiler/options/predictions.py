@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiler.options.fields import Checked, choice_option, flag_option, option
+from tiler.options.merging import MERGING
 from tiler.options.shared import task_option
 from tiler.options.values import (
     FRAMES,
@@ -13,7 +14,11 @@ from tiler.options.values import (
     box_frame,
     category_base,
     choices,
+    class_list,
+    class_mapping,
     described,
+    file_path,
+    model_weights,
     number,
     optional,
     transform,
@@ -45,6 +50,21 @@ class ReadingOptions(Checked):
     )
     conf_first: bool = flag_option(
         False, "Rows are: class, confidence, x, y, width, height.", READING
+    )
+    classes: str = option(
+        "",
+        "Keep only these classes, by name or number.",
+        described(class_list, "classes such as car,bus"),
+        READING,
+        "car,bus",
+    )
+    map_classes: str = option(
+        "",
+        "Class of the dataset for each class of the predictions, by names or ids as the files have "
+        "them, or a YAML file of these; all others are left out.",
+        described(class_mapping, "pairs such as 2=car,5=bus, or a YAML file of these"),
+        READING,
+        "FILE|2=car,5=bus",
     )
     preds_base: str = option(
         "auto",
@@ -90,6 +110,34 @@ class PredictionOptions(ReadingOptions):
         optional(TILE_SIZE),
         READING,
         "1024|640x512",
+    )
+    runs: str = choice_option(
+        "stop",
+        "Where a tile is in several runs below PREDS, with other rows: stop, take the newest, or "
+        "merge all as an ensemble.",
+        ("stop", "newest", "all"),
+        READING,
+    )
+    ensemble: str = choice_option(
+        "wbf",
+        "How the detections of several models (PREDS, or --runs all) are merged within each tile.",
+        ("wbf", "nms", "soft-nms"),
+        MERGING,
+    )
+    weights: tuple[float, ...] | None = option(
+        None,
+        "Weight of each model of an ensemble. Default: all the same.",
+        optional(described(model_weights, "a number above 0 for each model, such as 2,1")),
+        MERGING,
+        "2,1",
+    )
+    roi: str | None = option(
+        None,
+        "GeoJSON of regions, in pixels or in the image's map coordinates: only detections whose "
+        "centre lies in one are written.",
+        optional(described(file_path, "the path of a GeoJSON file")),
+        MERGING,
+        "FILE",
     )
     category_base: str = option(
         "auto",

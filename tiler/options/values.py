@@ -410,6 +410,74 @@ def class_groups(value: Any) -> str:
     return ";".join(map(",".join, groups))
 
 
+def class_list(value: Any) -> str:
+    """Classes by name or number: "car,bus", or ["car", 3]; each once.
+
+    >>> class_list("car, bus"), class_list(["car", 3])
+    ('car,bus', 'car,3')
+    """
+    names = [str(name).strip() for name in _items(value)]
+    if names in ([""], []):
+        return ""
+    if not all(names):
+        raise ValueError
+    return ",".join(dict.fromkeys(names))
+
+
+def class_mapping(value: Any) -> str:
+    """Classes by class: "2=car,5=bus" or {2: "car", 5: "bus"}; or the path of a file with these.
+
+    >>> class_mapping("2=car, 5=bus"), class_mapping({2: "car"}), class_mapping("map.yaml")
+    ('2=car,5=bus', '2=car', 'map.yaml')
+    """
+    if isinstance(value, Mapping):
+        pairs = {str(key): _one_class(name) for key, name in value.items()}
+        if any(mark in word for pair in pairs.items() for word in pair for mark in "=,"):
+            raise ValueError
+    elif isinstance(value, str) and "=" in value:
+        pairs = class_pairs(value)
+    else:
+        return file_path(value) if value else ""
+    if not pairs or not all(word for pair in pairs.items() for word in pair):
+        raise ValueError
+    return ",".join(f"{key}={name}" for key, name in pairs.items())
+
+
+def _one_class(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError
+    return str(value)
+
+
+def class_pairs(text: str) -> dict[str, str]:
+    """What `class_mapping` writes, by the class of the predictions.
+
+    >>> class_pairs("2=car,5=bus")
+    {'2': 'car', '5': 'bus'}
+    """
+    pairs: dict[str, str] = {}
+    for item in text.split(","):
+        key, mark, name = item.partition("=")
+        key = key.strip()
+        if not mark or key in pairs:
+            raise ValueError
+        pairs[key] = name.strip()
+    return pairs
+
+
+def model_weights(value: Any) -> tuple[float, ...]:
+    """Numbers above 0: "2,1" or (2, 1).
+
+    >>> model_weights("2,1")
+    (2.0, 1.0)
+    """
+    check = number(0, 1e6)
+    weights = tuple(check(item) for item in _items(value))
+    if not weights or min(weights) < 1e-6:
+        raise ValueError
+    return weights
+
+
 def size_bins(value: Any) -> str:
     """The name of a protocol's bins, or increasing sides in px: "16,32,96" or (16, 32, 96).
 

@@ -14,6 +14,7 @@ from tiler.findings import short
 from tiler.predictions.records import places_of
 
 if TYPE_CHECKING:
+    from tiler.predictions.class_map import ClassMap
     from tiler.predictions.entries import Entry
     from tiler.predictions.records import Reasons
     from tiler.predictions.values import Reading
@@ -47,6 +48,8 @@ class Categories:
         table: class by id; None where ids are in order.
         table_owner: what has that table, in words.
         names: class by name; None where ids tell the classes.
+        class_map: the dataset's class for each of these; None: they are the dataset's, or as the
+            reading says.
     """
 
     description: str
@@ -54,6 +57,7 @@ class Categories:
     table: Mapping[int, int] | None = None
     table_owner: str = ""
     names: dict[str, int] | None = None
+    class_map: ClassMap | None = None
 
     @classmethod
     def of(
@@ -74,6 +78,14 @@ class Categories:
             TilerError: both 0 and 1 could be the first id.
         """
         base = reading.preds_base
+        class_map = reading.class_map
+        if class_map is not None and class_map.as_written:
+            return cls("category ids by --map-classes")
+        if class_map is not None and class_map.names is not None and _all_named(entries):
+            names = sorted({*map(_NAME, entries)})
+            description = "classes by category_name and --map-classes"
+            by_name = class_map.by_name(names, path)
+            return cls(description, names=places_of(names), class_map=by_name)
         if base == "auto":
             return _deduced(entries, reading, path, first_id, hint)
         if base == "coco91":
@@ -128,7 +140,7 @@ def _deduced(
     Raises:
         TilerError: both 0 and 1 could be the first id.
     """
-    by_name = {*map(type, map(_NAME, entries))} == {str}
+    by_name = _all_named(entries)
     if by_name and reading.names is not None:
         return Categories("classes by category_name", names=places_of(reading.names))
     ids = _numbers([*map(_ID, entries)])
@@ -163,6 +175,11 @@ def _alphabetical(entries: Sequence[Entry]) -> Categories:
         shown += ", ..."
     description = f"classes by name in alphabetical order, as none are known ({shown})"
     return Categories(description, names=places_of(names))
+
+
+def _all_named(entries: Sequence[Entry]) -> bool:
+    """Whether all entries name their class."""
+    return {*map(type, map(_NAME, entries))} == {str}
 
 
 def _ids_of_truth(ids: set[float], table: Mapping[int, int], results: bool, path: str) -> bool:

@@ -92,11 +92,12 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         raise TilerError(f"{folder}: files {PREFIX}<class>.txt hold obb, got --task {reading.task}")
     findings: list[Finding] = []
     rows = _DotaRows()
-    files = _class_files(folder, names, reading.names)
+    classes, rules = _classes_and_rules(folder, names, reading)
+    files = _class_files(folder, names, classes)
     for file in files:
         _read_file(file, rows, findings)
     keys, counts, records = by_key(rows.keys, rows.records())
-    order = ", classes in the order of the files" if reading.names is None else ""
+    order = ", classes in the order of the files" if classes is None else ""
     return RecordFile(
         kind=f"DOTA Task1, obb{order}: {len(files)} files, {rows.count} rows",
         task="obb",
@@ -105,8 +106,19 @@ def read(folder: str, names: Sequence[str], reading: Reading) -> RecordFile:
         findings=condensed(findings),
         records=records,
         paths=[file.path for file in files],
-        rules=RowRules.of(reading),
+        rules=rules,
     )
+
+
+def _classes_and_rules(
+    folder: str, names: Sequence[str], reading: Reading
+) -> tuple[tuple[str, ...] | None, RowRules]:
+    """The names of the classes, which with --map-classes are those of the files, and the rules."""
+    class_map = reading.class_map
+    if class_map is None or not class_map.maps:
+        return reading.names, RowRules.of(reading)
+    classes = tuple(sorted({*map(_label, names)}))
+    return classes, RowRules.of_named(reading, class_map.by_name(classes, folder))
 
 
 def _class_files(
@@ -117,7 +129,7 @@ def _class_files(
     files = []
     for number, name in enumerate(names):
         path = os.path.join(folder, *name.split("/"))
-        label = os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt")
+        label = _label(name)
         class_id: float | None = number
         if classes is not None:
             class_id = class_ids.get(label.replace(" ", "-"))
@@ -127,6 +139,11 @@ def _class_files(
         else:
             files.append(ClassFile(path, number, float(class_id), ""))
     return files
+
+
+def _label(name: str) -> str:
+    """The class that a file is named after."""
+    return os.path.basename(name).removeprefix(PREFIX).removesuffix(".txt")
 
 
 def _read_file(file: ClassFile, rows: _DotaRows, findings: list[Finding]) -> None:

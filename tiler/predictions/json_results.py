@@ -206,7 +206,7 @@ def read_entries(
         findings=[*findings, *named.findings],
         records=ordered,
         paths=origin.paths,
-        rules=RowRules.of(reading, origin.usual),
+        rules=RowRules.of_named(reading, categories.class_map, origin.usual),
         kpt_shape=poses.kpt_shape,
         numeric=named.numeric,
         sizing=sized,

@@ -18,7 +18,7 @@ from tiler.predictions.coordinates import letterbox
 from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
-    from tiler.predictions.values import Batch, Frames, Predictions, RowExtents
+    from tiler.predictions.values import FileBatch, Frames, Predictions, RowExtents
     from tiler.types import Bools, Floats
 
 READABLE = 0.5  # of the rows; with fewer, the files are not what they are taken for
@@ -145,7 +145,7 @@ def _between(points: Floats, low: Floats | float, high: Floats, slack: float) ->
 
 
 def require_plausible(
-    batch: Batch, frames: Frames, preds: str, boxes: str = "auto", of: str = "tile"
+    batch: FileBatch, frames: Frames, preds: str, boxes: str = "auto", of: str = "tile"
 ) -> None:
     """Require that most rows of a batch can be read, and that they are in the frame that they are
     taken to be in.
@@ -336,7 +336,7 @@ def _require_inside(boxes: Floats, windows: Floats, outside: Bools, where: str, 
     )
 
 
-def _reject(batch: Batch, frames: Frames, extents: RowExtents, preds: str, of: str) -> None:
+def _reject(batch: FileBatch, frames: Frames, extents: RowExtents, preds: str, of: str) -> None:
     """Raises:
     TilerError: most rows cannot be read, for which reason.
     """

@@ -110,7 +110,7 @@ def _outline_bounds(segmentation: Any) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordBatch:
-    """The records of some tiles. See `values.Batch`."""
+    """The records of some tiles. See `values.FileBatch`."""
 
     task: Task
     tile: Ints
@@ -119,7 +119,7 @@ class RecordBatch:
     rules: RowRules
 
     def read(self, frames: Frames) -> Detections:
-        """See `values.Batch`."""
+        """See `values.FileBatch`."""
         outlines, invalid = self._outlines(frames)
         rejected = [self._rejected(i, reason) for i, reason in invalid.items()]
         good = np.delete(np.arange(len(self.tile)), list(invalid))
@@ -132,7 +132,7 @@ class RecordBatch:
         return validation.validated(rows, rejected, frames, self.rules, self.paths, digest)
 
     def extents(self) -> RowExtents:
-        """See `values.Batch`."""
+        """See `values.FileBatch`."""
         records = self.records
         boxes = _bounds(records.numbers)
         for i, segmentation in records.outlines.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from tiler.geometry import overlay, polygons
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
+from tiler.predictions.class_map import NONE, ClassMap
 from tiler.predictions.coordinates import PIXELS, PointFrame
 from tiler.predictions.placing import PlacedRows
 from tiler.predictions.values import Detections
@@ -54,6 +55,7 @@ class RowRules:
 
     Attributes:
         classes: number of classes, if known.
+        class_map: the dataset's class for each class; None: they are the dataset's.
         exact: rows stay as they are and where they are: none is clamped, or rejected for its size
             or place.
         confidence_hint: what a confidence outside 0 to 1 may come from.
@@ -64,13 +66,35 @@ class RowRules:
     exact: bool = False
     confidence_hint: str = ""
     coordinates: PointFrame = PIXELS
+    class_map: ClassMap | None = None
 
     @classmethod
     def of(cls, reading: Reading, usual: PointFrame = PIXELS) -> RowRules:
-        """The rules for rows that are read this way; `usual`: what their coordinates count in,
-        unless the user says otherwise.
+        """The rules for rows that are read this way, and have ids of classes.
+
+        Args:
+            usual: what their coordinates count in, unless the user says otherwise.
+
+        Raises:
+            TilerError: --map-classes gives names, and which ids have them is not known.
         """
-        return cls(reading.classes, reading.exact, coordinates=reading.coordinates(usual))
+        rules = cls(reading.classes, reading.exact, coordinates=reading.coordinates(usual))
+        if reading.class_map is None:
+            return rules
+        class_map = reading.class_map.by_id(reading.names)
+        if class_map.as_written:
+            rules = replace(rules, classes=None)
+        return replace(rules, class_map=class_map)
+
+    @classmethod
+    def of_named(
+        cls, reading: Reading, class_map: ClassMap | None, usual: PointFrame = PIXELS
+    ) -> RowRules:
+        """The rules for rows that have names of classes. `class_map`: by the places of these."""
+        if class_map is None:
+            return cls.of(reading, usual)
+        coordinates = reading.coordinates(usual)
+        return cls(None, reading.exact, coordinates=coordinates, class_map=class_map)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +104,7 @@ class _CheckedRows:
     rows: PlacedRows
     frames: Frames
     rejected: list[RejectedRow]
+    left_out: list[tuple[int, int]] = field(default_factory=list)
 
     def reject(self, broken: Bools, code: str, reason: Callable[[int], str]) -> None:
         """Move the rows that break a rule to the rejected ones.
@@ -132,6 +157,7 @@ def validated(
     """
     checked = _CheckedRows(rows, frames, list(rejected))
     _check_classes(checked, rules.classes)
+    _map_classes(checked, rules.class_map)
     _check_confidences(checked, rules.confidence_hint)
     _check_coordinates(checked, rules.exact)
     _check_outlines(checked)
@@ -162,6 +188,18 @@ def _check_classes(checked: _CheckedRows, classes: int | None) -> None:
         expected = f"a whole number from 0 to {classes - 1}"
     known = known_classes(class_id, classes)
     checked.reject(~known, "D04", lambda i: f"class {class_id[i]:g}, expected {expected}")
+
+
+def _map_classes(checked: _CheckedRows, class_map: ClassMap | None) -> None:
+    """Give rows the dataset's classes; those of no class of it are left out."""
+    if class_map is None:
+        return
+    rows = checked.rows
+    class_id = class_map.apply(rows.class_id)
+    kept = class_id != NONE
+    others = rows.take(~kept)
+    checked.left_out += zip(others.tile.tolist(), others.row.tolist(), strict=True)
+    checked.rows = replace(rows, class_id=class_id).take(kept)
 
 
 def _check_confidences(checked: _CheckedRows, hint: str) -> None:
@@ -367,4 +405,5 @@ def _detections(
         digest=digest,
         segmentations=segmentations,
         box_area=rows.box_area,
+        left_out=sorted(checked.left_out),
     )

@@ -13,6 +13,7 @@ from tiler.predictions.coordinates import PointFrame
 if TYPE_CHECKING:
     from tiler.findings import Finding
     from tiler.geometry.instances import Instances
+    from tiler.predictions.class_map import ClassMap
     from tiler.predictions.sizing import Sizing
     from tiler.types import Bools, Floats, Ints, Task
 
@@ -35,6 +36,7 @@ class Reading:
         exact: take rows as they are: neither clamped to their frame nor rejected for their size or
             place.
         categories: class index by category id of a ground truth; used where `preds_base` is auto.
+        class_map: the dataset's class for each of these classes; None: they are the dataset's.
 
     >>> Reading("detect", names=("car", "bus")).classes
     2
@@ -49,6 +51,7 @@ class Reading:
     exact: bool = False
     categories: Mapping[int, int] | None = field(default=None, hash=False)  # a dict has no hash
     boxes: str = "auto"
+    class_map: ClassMap | None = field(default=None, hash=False)
 
     def coordinates(self, usual: PointFrame) -> PointFrame:
         """What coordinates count in; `usual`: in files of this format."""
@@ -96,6 +99,7 @@ class Detections:
             rows of the file that are not blank, or the entries of the JSON, from 0.
         tile: `(N,)` index into the frames.
         rejected: tile, row and finding code of the invalid rows.
+        left_out: tile and row of those whose class is left out.
         digest: of the numbers that were read and their places, in hex; empty if they were read
             `exact`.
         segmentations: only for outlines in JSON that were read `exact`: COCO's polygons or mask of
@@ -113,6 +117,7 @@ class Detections:
     digest: str
     segmentations: list[Any] | None = None
     box_area: Floats | None = None
+    left_out: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,11 +151,15 @@ class RowExtents:
 class Batch(Protocol):
     """The predictions of some tiles. It can be pickled, so that a worker process can read it."""
 
-    def extents(self) -> RowExtents:
-        """Where its rows lie according to their files."""
-
     def read(self, frames: Frames) -> Detections:
         """The detections. `frames`: of the keys that the batch was made for, in the same order."""
+
+
+class FileBatch(Batch, Protocol):
+    """Predictions of one model."""
+
+    def extents(self) -> RowExtents:
+        """Where its rows lie according to their files."""
 
 
 class Predictions(Protocol):
@@ -183,5 +192,5 @@ class Predictions(Protocol):
     @property
     def sizing(self) -> Sizing | None: ...
 
-    def batch(self, indices: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int]) -> FileBatch:
         """The predictions of the keys at these indices, in this order."""

@@ -41,7 +41,7 @@ class TextBatch:
     rows: TextRows | None = None
 
     def extents(self) -> RowExtents:
-        """See `values.Batch`."""
+        """See `values.FileBatch`."""
         if self.rows is not None:
             return _extents(self.rows, self.row_format, self.rules)
         parts = []
@@ -57,7 +57,7 @@ class TextBatch:
         )
 
     def read(self, frames: Frames) -> Detections:
-        """See `values.Batch`."""
+        """See `values.FileBatch`."""
         findings: list[Finding] = []
         rows = self.rows
         if rows is None:

@@ -199,7 +199,7 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
     """
     images = inputs.images
     names = job.ground.names
-    counting = Counting.of(images.labels, names, job.options)
+    counting = Counting.of(images.labels, names, job.options, job.opened.kept)
     labels = counting.those_of(images.labels)
     found = counting.those_of(inputs.detections)
     sample = EvaluationInputs(labels, found, len(images.keys), len(names), job.opened.task)

@@ -14,6 +14,7 @@ from tiler.formats.input_paths import located
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.options.values import path
 
+CLASSES = ("classes", "map_classes")
 READING = {item.name for item in fields(ReadingOptions)}
 
 
@@ -52,10 +53,15 @@ class MergeRecord:
         if tiles is not None and not tiles.is_file():
             tiles = None
         try:
-            reading = ReadingOptions.of({**recorded, **given})
+            # classes that are given now are about what was merged, those of the record before it
+            reading = ReadingOptions.of({**recorded, **_without_classes(given)})
         except TilerError as error:
             raise TilerError(f"{file}: {error}") from None
         return cls(places.get("preds"), tiles, reading)
+
+
+def _without_classes(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in CLASSES}
 
 
 def parsed(

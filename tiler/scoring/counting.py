@@ -28,30 +28,39 @@ class Counting:
         ignored_class: its labels are regions to be ignored; None: there are none.
         regions: `(R, 4)` xyxy, px of the image.
         image: `(R,)` the image of each.
+        classes: those that count; None: all.
     """
 
     conf: float
     ignored_class: int | None
     regions: Floats
     image: Ints
+    classes: frozenset[int] | None = None
 
     @classmethod
-    def of(cls, labels: GroundTruth, names: tuple[str, ...], options: ScoreOptions) -> Self:
-        """What the options ask for.
+    def of(
+        cls,
+        labels: GroundTruth,
+        names: tuple[str, ...],
+        options: ScoreOptions,
+        classes: frozenset[int] | None = None,
+    ) -> Self:
+        """What the options ask for, of some classes.
 
         Raises:
             TilerError: the labels do not have the class to be ignored.
         """
         name = options.ignore_class
         if not name:
-            return cls(options.conf, None, np.empty((0, 4)), np.empty(0, np.int64))
+            return cls(options.conf, None, np.empty((0, 4)), np.empty(0, np.int64), classes)
         if name not in names:
             raise TilerError(
                 f"--ignore-class {name}: no class of the labels{did_you_mean(name, names)}"
             )
         class_id = names.index(name)
         ignored = labels.instances.class_id == class_id
-        return cls(options.conf, class_id, labels.instances.boxes[ignored], labels.image[ignored])
+        regions = labels.instances.boxes[ignored]
+        return cls(options.conf, class_id, regions, labels.image[ignored], classes)
 
     def counts(self, instances: Instances, image: Ints) -> Bools:
         """Which labels or detections count, given the image of each."""
@@ -62,6 +71,8 @@ class Counting:
         if self.ignored_class is not None:
             counted = counted & (instances.class_id != self.ignored_class)
             counted = counted & ~dropped(instances.boxes, image, self.regions, self.image)
+        if self.classes is not None:
+            counted = counted & np.isin(instances.class_id, list(self.classes))
         return np.asarray(counted)
 
     def those_of(self, rows: Rows) -> Rows:

@@ -17,7 +17,7 @@ from tiler.geometry.masks import Masks
 from tiler.predictions import Frames, Predictions, sizing
 from tiler.predictions.plausibility import require_files, require_in_frame, require_plausible
 from tiler.scoring.ground_truth import boxes_of
-from tiler.scoring.opening import Opened
+from tiler.scoring.opening import Opened, left_out_note
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
@@ -132,6 +132,7 @@ def _rows_of_files(
     require_plausible(batch, frames, opened.where, opened.boxes, "image")
     found = batch.read(frames)
     findings = [replace(f, path=inside(f.path, opened.where)) for f in found.findings]
+    findings += left_out_note(len(found.left_out))
     rows = DetectionRows(found.instances, images[found.tile], found.segmentations, found.box_area)
     return rows, findings
 

@@ -18,7 +18,9 @@ from tiler.formats import provenance, tile_names
 from tiler.geometry.instances import Instances
 from tiler.interop import foreign
 from tiler.options import ReadingOptions
+from tiler.options.classes import listed
 from tiler.predictions import Predictions, Reading, open_predictions
+from tiler.predictions.class_map import NONE, ClassMap, both, resolved
 from tiler.predictions.records import image_key
 from tiler.scoring.ground_truth import ALL, PREDICTED, GroundTruthFiles, index_of
 
@@ -47,6 +49,7 @@ class Opened:
             split.
         reading: how predictions on tiles are read.
         classes: the class of the labels for each class of the predictions; None: the same.
+        kept: the classes that are scored; None: all.
         areas: coco or mask: what the area of an outline or a pose is.
         boxes: what their coordinates count in, as the user says.
         predictions: files, which lie `where` (findings' paths are from there on); or `held` in
@@ -66,6 +69,7 @@ class Opened:
     classes: Ints | None = None
     areas: str = "coco"
     boxes: str = "auto"
+    kept: frozenset[int] | None = None
 
     @property
     def sizing(self) -> Sizing | None:
@@ -138,6 +142,7 @@ def open_files(
         classes=plan.classes,
         areas=areas,
         boxes=options.boxes,
+        kept=_kept(options, ground),
     )
 
 
@@ -169,7 +174,14 @@ class _ReadingPlan:
         on_tiles = _reading(before, ground)
         path = provenance.of_output(preds)
         if path is None:
-            reading = replace(_reading(options, ground), exact=True, categories=ground.categories)
+            class_map = class_map_of(options, ground.names, ground.names)
+            on_tiles = replace(on_tiles, class_map=class_map)
+            reading = replace(
+                _reading(options, ground),
+                exact=True,
+                categories=ground.categories,
+                class_map=class_map,
+            )
             return cls(reading, on_tiles)
         head = provenance.read_head(path)
         if options.task not in ("auto", "detect", head.task):
@@ -178,19 +190,45 @@ class _ReadingPlan:
                 "its boxes"
             )
         names = tuple(head.names) or ground.names
+        before_map = class_map_of(before, on_tiles.names, names)
+        own_map = class_map_of(options, names, ground.names)
+        if own_map is not None:
+            own_map = own_map.by_id(names)
         silent: frozenset[str] = frozenset()
         if head.by_names:
             silent = _silent(path)
         categories = None
         if names == ground.names:
             categories = ground.categories
+        classes = None
+        if own_map is None or own_map.ids is None:
+            classes = _classes(names, ground, str(preds))
         return cls(
-            Reading(head.task, names, ground.kpt_shape, exact=True),
-            replace(on_tiles, task=head.task, names=names, categories=categories),
+            Reading(head.task, names, ground.kpt_shape, exact=True, class_map=own_map),
+            replace(
+                on_tiles,
+                task=head.task,
+                names=names,
+                categories=categories,
+                class_map=both(before_map, own_map),
+            ),
             merged=True,
-            classes=_classes(names, ground, str(preds)),
+            classes=classes,
             silent=silent,
         )
+
+
+def _kept(options: ReadingOptions, ground: GroundTruthFiles) -> frozenset[int] | None:
+    """The classes that --classes keeps, of labels and detections; None: all."""
+    class_map = ClassMap.of(options.classes, "", None, ground.names)
+    return None if class_map is None else class_map.kept
+
+
+def class_map_of(
+    options: ReadingOptions, own: tuple[str, ...] | None, dataset: tuple[str, ...]
+) -> ClassMap | None:
+    """What --classes and --map-classes say. `own`: names of the predictions' classes."""
+    return ClassMap.of(options.classes, resolved(options.map_classes), own, dataset)
 
 
 def _reading(options: ReadingOptions, ground: GroundTruthFiles) -> Reading:
@@ -269,6 +307,12 @@ def open_held(
     """
     keys = _predicted_keys(given)
     held = [foreign(given[key]) for key in keys]
+    objects = [given[key] for key in keys]
+    own_names = _own_names(objects, ground)
+    class_map = class_map_of(options, own_names, ground.names)
+    left_out: list[Finding] = []
+    if class_map is not None:
+        held, left_out = _mapped(held, class_map.by_id(own_names))
     shown = [_image_name(key) for key in keys]
     if hasattr(given, "by_names"):  # what tiler.merge returned
         split = split or PREDICTED
@@ -281,21 +325,53 @@ def open_held(
     )
     placed = _placed(named, ground, split, "the detections")
     task = _task_of(held, options.task, ground)
-    objects = [given[key] for key in keys]
-    classes = _classes_by_name(objects, held, ground)
+    classes = None
+    if class_map is None or class_map.ids is None:
+        classes = _classes_by_name(objects, held, ground)
     return Opened(
         kind=MEMORY,
         task=task,
         split=placed.split,
         keys=placed.keys,
         images=placed.images,
-        findings=placed.findings,
+        findings=placed.findings + left_out,
         reading=Reading(names=ground.names),
         held=held,
         classes=classes,
         areas=areas,
         boxes=options.boxes,
+        kept=_kept(options, ground),
     )
+
+
+def _own_names(given: Sequence[Any], ground: GroundTruthFiles) -> tuple[str, ...]:
+    """Names of the detections' classes: those that they carry, else the labels'."""
+    names = _class_names(given)
+    if names is None:
+        return ground.names
+    count = max(names, default=-1) + 1
+    return tuple(str(names.get(class_id, class_id)) for class_id in range(count))
+
+
+def _mapped(
+    held: Sequence[Instances], class_map: ClassMap
+) -> tuple[list[Instances], list[Finding]]:
+    """Detections with the labels' classes; those of other classes are left out."""
+    mapped = []
+    count = 0
+    for part in held:
+        class_id = class_map.apply(part.class_id.astype(np.float64))
+        kept = class_id != NONE
+        count += len(part) - int(kept.sum())
+        mapped.append(part.changed(class_id=class_id.astype(np.int64)).take(kept))
+    return mapped, left_out_note(count)
+
+
+def left_out_note(count: int) -> list[Finding]:
+    """A finding about detections of other classes, if there are any."""
+    if not count:
+        return []
+    return [Finding("", "D17", f"{count} detections of other classes left out")]
 
 
 def _predicted_keys(given: Any) -> list[Any]:
@@ -375,7 +451,10 @@ def _classes(names: tuple[str, ...], ground: GroundTruthFiles, shown: str) -> In
     if unknown:
         hint = did_you_mean(unknown[0], ground.names)
         raise TilerError(
-            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} does not have{hint}"
+            f"{shown}: merged with class {unknown[0]!r}, which {ground.file} does not have{hint}; "
+            f"the detections have {listed(names)}, the labels {listed(ground.names)}: "
+            "--map-classes pairs them, such as "
+            f"{unknown[0]}={ground.names[0] if ground.names else 0}"
         )
     return np.array([ground.names.index(name) for name in names], np.int64)
 

@@ -34,12 +34,12 @@ from tiler.splitting.output import (
     require_whole,
     without_paths,
 )
-from tiler.splitting.placing import placed
 from tiler.splitting.report import SplitReport
 from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob
+from tiler.tiling.placing import placed
 from tiler.tiling.planning import Quota, crowding, quota
 from tiler.tiling.roi import RoiFile
 

@@ -14,7 +14,7 @@ from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
-from tiler.stitching import inputs, methods
+from tiler.stitching import ensembles, inputs, methods
 from tiler.stitching.competition import (
     DUPLICATE,
     FATES,
@@ -23,15 +23,18 @@ from tiler.stitching.competition import (
     LOW_CONF,
     NOT_OWNED,
     ORPHAN,
+    OUTSIDE,
     OVER_MAX,
     SUPPRESSED,
     Competition,
     Result,
+    kinds,
     per_class,
     places,
     require_classes,
 )
 from tiler.stitching.cvm import cvm
+from tiler.stitching.ensembles import Models
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Ints
@@ -44,10 +47,14 @@ __all__ = [
     "LOW_CONF",
     "NOT_OWNED",
     "ORPHAN",
+    "OUTSIDE",
     "OVER_MAX",
     "SUPPRESSED",
+    "Models",
     "Stitched",
     "merged",
+    "merged_ensemble",
+    "only",
     "stitch",
 ]
 
@@ -139,6 +146,55 @@ def merged(
     into[order[again]] = into[_first_of(order, again)]
     cut = np.asarray(cut_sides(instances.boxes, tile, tiles).any(axis=1))
     return Stitched(out, fate, into, tile, cut)
+
+
+def merged_ensemble(
+    instances: Instances,
+    tile: Ints,
+    tiles: Tiles,
+    models: Models,
+    ensemble: str,
+    options: MergeOptions,
+    names: Sequence[str] | None = None,
+) -> Stitched:
+    """Merge detections of several models: in each window those of the models, then all windows.
+
+    Args:
+        tile: `(N,)` which of the tiles with predictions (see `Models`) each is from.
+        tiles: the windows.
+        ensemble: wbf, nms or soft-nms.
+    """
+    order = canonical(instances.confidence, instances.boxes, instances.class_id, tile)
+    again = _repeated(instances, tile, order)
+    single = order[~again]
+    kind = kinds(options, names, instances.class_id)
+    one = ensembles.agreed(instances.take(single), tile[single], kind[single], models, ensemble)
+    result = merged(one.instances, one.window, tiles, options, names)
+    fate = result.fate[one.into]
+    is_in = np.isin(fate, (KEPT, FUSED, ORPHAN))
+    other = FUSED if ensemble == "wbf" else SUPPRESSED
+    fate = np.where(is_in & ~one.leads, other, fate)
+    fates = np.full(len(instances), DUPLICATE)
+    fates[single] = fate
+    into = np.full(len(instances), -1)
+    into[single] = result.into[one.into]
+    into[order[again]] = into[_first_of(order, again)]
+    cut = np.asarray(cut_sides(instances.boxes, models.window[tile], tiles).any(axis=1))
+    return Stitched(result.instances, fates, into, tile, cut)
+
+
+def only(kept: Bools, result: Stitched) -> Stitched:
+    """The result without some of its detections; what these were made of is outside of a region.
+
+    Args:
+        kept: `(D,)` True for detections that stay.
+    """
+    place = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # -1 stays -1
+    into = place[result.into]
+    gone = (into < 0) & (result.into >= 0)
+    fate = np.where(gone, OUTSIDE, result.fate)
+    out = result.instances.take(kept)
+    return replace(result, instances=replace(out, row=np.arange(len(out))), fate=fate, into=into)
 
 
 def _fates(result: Result, place: Ints) -> Ints:

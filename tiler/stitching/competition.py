@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tiler.errors import TilerError, did_you_mean
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import alike, held, neighbours, room
 from tiler.matching import crowds, groups, similarity, suppression
 from tiler.matching.tiles import Tiles
 from tiler.options import MergeOptions
+from tiler.options.classes import class_of
 from tiler.options.values import thresholds
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ FEW, FEW_SHAPES = 512, 64  # detections of a crowd all of whose pairs are compar
 DEFAULT_IOU = {"cvm": 0.3, "wbf": 0.55}  # of other methods 0.5
 
 # What became of a detection
-KEPT, FUSED, SUPPRESSED, ORPHAN, DUPLICATE, LOW_CONF, NOT_OWNED, OVER_MAX = range(8)
+KEPT, FUSED, SUPPRESSED, ORPHAN, DUPLICATE, LOW_CONF, NOT_OWNED, OVER_MAX, OUTSIDE = range(9)
 FATES = (
     "kept",
     "fused",
@@ -39,6 +39,7 @@ FATES = (
     "low confidence",
     "another tile's",
     "over max-det",
+    "outside the roi",
 )
 
 
@@ -89,7 +90,7 @@ class Competition:
         self.conf = detections.confidence
         self.metric = cast("Metric", options.metric)
         self.threshold = _thresholds(options, names, detections.class_id)
-        self.kind = _kinds(options, names, detections.class_id)
+        self.kind = kinds(options, names, detections.class_id)
         self.mixed = options.class_agnostic or bool(options.groups)
 
     def pairs(
@@ -216,7 +217,7 @@ def _thresholds(options: MergeOptions, names: Sequence[str] | None, class_id: In
     return per_class(value, usual, names, class_id, "iou")
 
 
-def _kinds(options: MergeOptions, names: Sequence[str] | None, class_id: Ints) -> Ints:
+def kinds(options: MergeOptions, names: Sequence[str] | None, class_id: Ints) -> Ints:
     """`(N,)` what competes: classes, groups of classes named by their lowest, or all."""
     if options.class_agnostic:
         kind = np.zeros_like(class_id)
@@ -267,22 +268,6 @@ def require_classes(options: MergeOptions, names: Sequence[str] | None) -> None:
 def _require(classes: Iterable[str], names: Sequence[str] | None, option: str) -> None:
     for name in classes:
         class_of(name, names, option)
-
-
-def class_of(name: str, names: Sequence[str] | None, option: str) -> int:
-    """The class that an option gives by its name or number.
-
-    Raises:
-        TilerError: it does not exist.
-    """
-    if names is not None and name in names:
-        return list(names).index(name)
-    if name.isdecimal() and len(name) < 16 and (names is None or int(name) < len(names)):
-        return int(name)
-    hint = "; class names are not known here"
-    if names is not None:
-        hint = did_you_mean(name, names)
-    raise TilerError(f"--{option}: no class {name!r}{hint}")
 
 
 def members_of(leader: Ints) -> tuple[Ints, Ints]:

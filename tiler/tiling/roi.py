@@ -86,6 +86,23 @@ class Roi:
             corners = self._affine(place).apply(corners)
         return overlay.met(areas, shapely.polygons(corners))
 
+    def contains(self, key: str, points: Floats, place: Geo | None) -> Bools:
+        """`(N,)` which points of an image lie in a region, or on its border.
+
+        Args:
+            points: `(N, 2)` px.
+            place: the location of the image, for regions in map coordinates.
+
+        Raises:
+            SourceRefused: regions are for the image, but where they lie in it is not known.
+        """
+        areas = np.concatenate([self.everywhere, self.own.get(key, self.everywhere[:0])])
+        if not len(areas) or not len(points):
+            return np.zeros(len(points), bool)
+        if self.on_map:
+            points = self._affine(place).apply(points)
+        return overlay.holding(areas, points)
+
     def _affine(self, place: Geo | None) -> Affine:
         if place is None:
             raise SourceRefused("W04", "no location, and --roi is in map coordinates")

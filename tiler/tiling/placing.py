@@ -40,16 +40,38 @@ def placed(
     Raises:
         TilerError: they may be pixels as well as map coordinates, or meet no image.
     """
-    keys, findings = _keys(file, sources)
-    roi = _by_image(file.content, keys)
-    wanted = [source for source in sources if len(roi.everywhere) or source.key in roi.own]
-    if not wanted:
-        raise TilerError("; ".join(finding.message for finding in findings[:NAMED]))
+    roi, findings = _of_images(file, [source.key for source in sources])
+    wanted = [source for source in sources if _is_wanted(roi, source.key)]
     frames = [frame for frame in mapped(job, _frames, wanted, run) if frame is not None]
     return _Coordinates(file, roi, frames).decided(), findings
 
 
-def _keys(file: RoiFile, sources: Sequence[Source]) -> tuple[dict[str, str], list[Finding]]:
+def placed_in(file: RoiFile, frames: Sequence[Frame]) -> tuple[Roi, list[Finding]]:
+    """The same, for images whose size and location are known."""
+    roi, findings = _of_images(file, [frame.key for frame in frames])
+    wanted = [frame for frame in frames if _is_wanted(roi, frame.key)]
+    return _Coordinates(file, roi, wanted).decided(), findings
+
+
+def _of_images(file: RoiFile, images: Sequence[str]) -> tuple[Roi, list[Finding]]:
+    """The regions by image.
+
+    Raises:
+        TilerError: none is for any of the images.
+    """
+    keys, findings = _keys(file, images)
+    roi = _by_image(file.content, keys)
+    if not any(_is_wanted(roi, key) for key in images):
+        raise TilerError("; ".join(finding.message for finding in findings[:NAMED]))
+    return roi, findings
+
+
+def _is_wanted(roi: Roi, key: str) -> bool:
+    """Whether some region is for an image."""
+    return bool(len(roi.everywhere)) or key in roi.own
+
+
+def _keys(file: RoiFile, images: Sequence[str]) -> tuple[dict[str, str], list[Finding]]:
     """The image that each name in the file stands for, and the names that stand for none.
 
     Raises:
@@ -57,11 +79,11 @@ def _keys(file: RoiFile, sources: Sequence[Source]) -> tuple[dict[str, str], lis
     """
     names = {name: name.replace("\\", "/").removeprefix("./") for name in file.content.images}
     fitting: dict[str, set[str]] = {name: set() for name in names.values() if name}
-    for source in sources:
-        for tail in _tails(source.key):
+    for key in images:
+        for tail in _tails(key):
             if tail in fitting:
-                fitting[tail].add(source.key)
-    known = sorted({os.path.basename(source.key) for source in sources})
+                fitting[tail].add(key)
+    known = sorted({os.path.basename(key) for key in images})
     findings = []
     keys = {"": ""}
     for given, name in names.items():
@@ -97,7 +119,7 @@ def _by_image(content: GeoAreas, keys: Mapping[str, str]) -> Roi:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
     """An image, as far as regions may lie in it."""
 
     key: str
@@ -111,9 +133,9 @@ class _Frame:
         return np.array([[0, 0, self.width, self.height]], np.float64)
 
 
-def _frames(job: SplitJob, sources: Sequence[Source]) -> list[_Frame | None]:
+def _frames(job: SplitJob, sources: Sequence[Source]) -> list[Frame | None]:
     """The frame of each image; None for an unreadable one, which is rejected when it is cut."""
-    frames: list[_Frame | None] = []
+    frames: list[Frame | None] = []
     for source in sources:
         frame = None
         try:
@@ -124,12 +146,12 @@ def _frames(job: SplitJob, sources: Sequence[Source]) -> list[_Frame | None]:
     return frames
 
 
-def _frame(job: SplitJob, source: Source) -> _Frame:
+def _frame(job: SplitJob, source: Source) -> Frame:
     path = job.root / source.key
     with opened(str(path)) as file:
         header = probe(file)
         located = geo.located(file, header, path)
-    return _Frame(source.key, *header.size, None if located is None else located.geo)
+    return Frame(source.key, *header.size, None if located is None else located.geo)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +164,7 @@ class _Coordinates:
 
     file: RoiFile
     roi: Roi
-    frames: list[_Frame]
+    frames: list[Frame]
 
     def decided(self) -> Roi:
         """The regions with the only coordinates that they can be in.
@@ -211,21 +233,21 @@ class _Coordinates:
         return TilerError(f"{self.file.name}: {regions}: {'; '.join(tried)}")
 
 
-def _is_met(roi: Roi, frame: _Frame) -> bool:
+def _is_met(roi: Roi, frame: Frame) -> bool:
     try:
         return bool(roi.meets(frame.key, frame.whole, frame.geo).any())
     except SourceRefused:
         return False
 
 
-def _on_map(frame: _Frame) -> Floats:
+def _on_map(frame: Frame) -> Floats:
     """`(4, 2)` the corners of an image in map coordinates."""
     assert frame.geo is not None
     corners: Floats = Affine(*frame.geo.transform).apply(box.corners(frame.whole))[0]
     return corners
 
 
-def _largest(frames: Iterable[_Frame]) -> str:
+def _largest(frames: Iterable[Frame]) -> str:
     width = max((frame.width for frame in frames), default=0)
     height = max((frame.height for frame in frames), default=0)
     return f"{width} x {height}"
