@@ -1011,7 +1011,7 @@ def test_values_that_cannot_be_meant(bad):
 
 
 def test_every_fate_has_a_name():
-    assert len(FATES) == len(set(FATES)) == 8
+    assert len(FATES) == len(set(FATES)) == 9
     assert set(stitching._METHODS) == set(METHODS) == set(GIVES)
 
 
