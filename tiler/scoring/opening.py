@@ -16,7 +16,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, inside, short
 from tiler.formats import provenance, tile_names
 from tiler.geometry.instances import Instances
-from tiler.interop import foreign
+from tiler.interop import foreign, names_of
 from tiler.options import ReadingOptions
 from tiler.predictions import Predictions, Reading, open_predictions
 from tiler.predictions.records import image_key
@@ -264,7 +264,8 @@ def open_held(
         TilerError: they are for other images, or are not detections.
     """
     keys = _predicted_keys(given)
-    held = [foreign(given[key]) for key in keys]
+    objects = [given[key] for key in keys]
+    held = _from_base(objects, list(map(foreign, objects)), options.preds_base, ground)
     shown = [_image_name(key) for key in keys]
     if hasattr(given, "by_names"):  # what tiler.merge returned
         split = split or PREDICTED
@@ -277,7 +278,6 @@ def open_held(
     )
     placed = _placed(named, ground, split, "the detections")
     task = _task_of(held, options.task, ground)
-    objects = [given[key] for key in keys]
     classes = _classes_by_name(objects, held, ground)
     return Opened(
         kind=MEMORY,
@@ -331,8 +331,6 @@ def _classes_by_name(
         TilerError: the labels do not have the class of a detection.
     """
     names = _class_names(given)
-    if names is None:
-        return None
     own = dict(enumerate(ground.names))
     if names.items() <= own.items():
         return None
@@ -346,13 +344,58 @@ def _classes_by_name(
     return classes
 
 
-def _class_names(given: Sequence[Any]) -> Mapping[int, str] | None:
-    """The first class names that any of the detections carry."""
+def _class_names(given: Sequence[Any]) -> Mapping[int, str]:
+    """The class names that the detections carry.
+
+    Raises:
+        TilerError: two of them name a class differently.
+    """
+    names: dict[int, str] = {}
     for result in given:
-        names = getattr(result, "names", None)
-        if isinstance(names, Mapping) and names:
-            return names
-    return None
+        for class_id, name in names_of(result).items():
+            known = names.setdefault(class_id, name)
+            if known != name:
+                raise TilerError(
+                    f"the detections: class {class_id} is {short(known)} in some and {short(name)} "
+                    "in others: of two models?"
+                )
+    return names
+
+
+def _from_base(
+    given: Sequence[Any], held: list[Instances], base: str, ground: GroundTruthFiles
+) -> list[Instances]:
+    """The detections, with the labels of torchvision's dicts as classes from 0 on. There 0 is the
+    background, but people train without one too.
+
+    Raises:
+        TilerError: labels that could count from 0 and from 1.
+    """
+    dicts = [i for i, value in enumerate(given) if isinstance(value, Mapping)]
+    present = {int(k) for i in dicts for k in np.unique(held[i].class_id)}
+    if not present:
+        return held
+    first = _first_label(present, base, len(ground.names))
+    result = list(held)
+    for i in dicts:
+        result[i] = replace(held[i], class_id=held[i].class_id - first)
+    return result
+
+
+def _first_label(present: set[int], base: str, classes: int) -> int:
+    """The label of the first class."""
+    if base in ("0", "1"):
+        return int(base)
+    if base != "auto":
+        raise TilerError(f"preds_base {base}: for labels of dicts it is 0 or 1")
+    if 0 in present:
+        return 0
+    if max(present) >= classes:
+        return 1
+    raise TilerError(
+        f"labels {min(present)} to {max(present)} of {classes} classes may count from 0, or from 1 "
+        "as torchvision's do, whose 0 is the background: say preds_base=0 or preds_base=1"
+    )
 
 
 # --- classes and task
