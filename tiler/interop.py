@@ -72,7 +72,7 @@ def frame_of(detections: Any) -> tuple[int, int] | None:
     >>> frame_of({"boxes": [], "scores": [], "labels": [], "masks": np.zeros((0, 1, 400, 640))})
     (640, 400)
     """
-    shape = getattr(detections, "orig_shape", None)
+    shape: Any = getattr(detections, "orig_shape", None)
     if shape is None:
         shape = getattr(_masks_of(detections), "shape", ())
         if len(shape) < 3:

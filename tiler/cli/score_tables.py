@@ -39,6 +39,9 @@ def print_score(metrics: Metrics, verbose: bool) -> None:
     _protocols(plain)
     _limits(plain)
     _all_and_predicted(plain)
+    _operating(plain)
+    if plain.get("counts") is not None:
+        _counts(plain["counts"])
     _classes(plain)
     _bins(plain["bins"])
     if plain["seams"] is not None:
@@ -209,6 +212,47 @@ def _main_numbers(numbers: Plain) -> str:
     return ", ".join(values)
 
 
+def _operating(plain: Plain) -> None:
+    """What is right and wrong at one confidence; by class too, if somebody chose the confidence."""
+    point = plain["operating"]
+    shown = {"all": point["all"], **point["sizes"]}
+    several = [name for name, row in point["classes"].items() if row["labels"] or row["fp"]]
+    if point["chosen"].startswith("-") and len(several) > 1:
+        shown |= {name: point["classes"][name] for name in several}
+    rows = []
+    for name, row in shown.items():
+        if name == "all" or row["labels"] or row["fp"]:
+            rows.append([name, *map(number, row.values())])
+    head = f"at confidence {_confidence(point['conf'])} ({point['chosen']}), IoU {point['iou']:g}"
+    tell("")
+    tell(table([head, "labels", "TP", "FP", "FN", "P", "R", "F1"], rows))
+    tell("confusion.csv, per_image.csv and the errors are at this confidence too")
+
+
+def _confidence(conf: float) -> str:
+    """A confidence as it was given, or with three digits.
+
+    >>> _confidence(0.25), _confidence(0.123456)
+    ('0.25', '0.123')
+    """
+    return f"{conf:.3g}"
+
+
+def _counts(counts: Plain) -> None:
+    """How far the number of detections is from that of labels."""
+    rows = []
+    for name, row in {"all": counts["all"], **counts["classes"]}.items():
+        if name == "all" or row["labels"] or row["detections"]:
+            values = [number(row[key]) for key in ("mae", "rmse", "bias")]
+            rows.append([name, row["labels"], row["detections"], *values])
+    if len(rows) == 2:  # of one class
+        rows.pop(0)
+    conf = _confidence(counts["conf"])
+    head = f"counts at confidence {conf}, {counts['images']} images"
+    tell("")
+    tell(table([head, "labels", "detections", "MAE", "RMSE", "bias"], rows))
+
+
 def _classes(plain: Plain) -> None:
     """A row for each class that occurs, if there are several."""
     names = (*SIZES, "P", "R", "F1", "best_conf")
@@ -274,7 +318,11 @@ def _errors(errors: Plain) -> None:
             rows.append([error["name"], error["count"], number(error["cost"])])
     tell("")
     if rows:
-        tell(table([f"error, at confidence {errors['conf']:.2f}", "count", "costs AP"], rows))
+        tell(
+            table(
+                [f"error, at confidence {_confidence(errors['conf'])}", "count", "costs AP"], rows
+            )
+        )
     if errors["untold"]:
         tell(f"not known: {', '.join(errors['untold'])}")
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.evaluation import confusion
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.scoring.preparing import DetectionLimits, Prepared
 from tiler.scoring.tiling import Tiling, Unavailable
@@ -131,8 +130,7 @@ def deviations(prepared: Prepared, unreadable: str | None) -> list[str]:
 def _ultralytics_deviations(sample: EvaluationInputs) -> list[str]:
     result = [
         "Ultralytics: pixels of the full image, not of the letterboxed one",
-        f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, "
-        "0.001",
+        "confusion matrix: at the confidence of the counts, where validation takes its own, 0.001",
     ]
     conf = sample.detections.instances.confidence
     distinct = np.unique(conf.astype(np.float32))

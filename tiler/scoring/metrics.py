@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
-from tiler.evaluation.confusion import CONF, IOU
+from tiler.evaluation.confusion import IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
 from tiler.formats import report_json
@@ -99,9 +99,12 @@ class Metrics:
         voc: by name of the protocol, the mean AP at IoU 0.5.
         bins: size bins by name.
         per_class: by class name.
-        per_image: one row an image.
-        confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the
-            protocol of Ultralytics only.
+        operating: what is right and wrong at one confidence, of all, by size and by class.
+        per_image: one row an image, at that confidence.
+        confusion: `(classes + 1, classes + 1)` [predicted, true], background last, at the same
+            confidence; with the protocol of Ultralytics only.
+        counts: how far the number of detections is from that of labels, over the images; None
+            where it was not asked for.
         only_predicted: the main numbers of the images with predictions alone, where it is not known
             whether others count.
         intervals, seams, errors, efficiency: None where they were not asked for, or could not be
@@ -123,9 +126,11 @@ class Metrics:
     voc: dict[str, float]
     bins: dict[str, Any]
     per_class: dict[str, dict[str, Any]]
+    operating: dict[str, Any]
     per_image: list[dict[str, Any]]
     confusion: Ints | None
     sample: EvaluationInputs
+    counts: dict[str, Any] | None = None
     only_predicted: dict[str, Any] | None = None
     boxes: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
@@ -250,6 +255,9 @@ class Metrics:
             content["voc"] = self.voc
         content["bins"] = self.bins
         content["per_class"] = self.per_class
+        content["operating"] = self.operating
+        if self.counts is not None:
+            content["counts"] = self.counts
         content["intervals"] = self.intervals
         content["seams"] = _plain(self.seams)
         content["errors"] = _plain(self.errors)
@@ -263,7 +271,12 @@ class Metrics:
         if self.confusion is None:
             return None
         names = [*self.names, "background"]
-        return {"conf": CONF, "iou": IOU, "names": names, "matrix": self.confusion.tolist()}
+        return {
+            "conf": self.operating["conf"],
+            "iou": IOU,
+            "names": names,
+            "matrix": self.confusion.tolist(),
+        }
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
