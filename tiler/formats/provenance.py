@@ -69,6 +69,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
         refused: rejected rows: tile, row and the finding's code.
         files: the files of this image in the output, and their sizes in bytes.
         predicted: there are predictions for it, even if only an empty file.
+        some_blocks: it was divided among splits in blocks, and these are the tiles of some.
     """
 
     source: str
@@ -82,6 +83,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: list[tuple[int, int, str]]
     files: dict[str, int] = {}
     predicted: bool = True
+    some_blocks: bool = False
 
 
 class Brief(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ class Brief(msgspec.Struct, frozen=True):
     source: str
     files: dict[str, int] = {}
     predicted: bool = True
+    some_blocks: bool = False
 
     @property
     def label(self) -> str | None:

@@ -388,9 +388,9 @@ class _CoveredImages:
         if len(kept) < len(image.tile_splits):
             number = {tile: i for i, tile in enumerate(kept)}
             tiles = {number.get(tile, tile): row for tile, row in tiles.items()}
-            image = image.take(kept)
+            image = replace(image.take(kept), some_blocks=True)
             of = ", ".join(sorted(splits.intersection(image.splits)))
-            missed = "in the full image, labels elsewhere would count as missed"
+            missed = "labels elsewhere are no part of its score"
             self.findings.append(Finding(image.key, "D16", f"only its tiles of {of}; {missed}"))
         self.images.append(image)
         self.members.append(tiles)
@@ -482,6 +482,7 @@ def _piece(
         unread=_frames(image, lost),
         batch=batch,
         predicted=bool(tiles),
+        some_blocks=image.some_blocks,
         geo=image.geo,
     )
 

@@ -71,6 +71,7 @@ class Piece:
         unread: its tiles whose predictions cannot be read: it is not known what was detected there.
         batch: the predictions.
         predicted: there are predictions, if only an empty file.
+        some_blocks: it was divided in blocks, and these are the tiles of some.
         geo: where it lies in the world, if that is known.
     """
 
@@ -85,7 +86,14 @@ class Piece:
     unread: Frames
     batch: Batch
     predicted: bool = True
+    some_blocks: bool = False
     geo: Geo | None = None
+
+    @property
+    def rects(self) -> Floats:
+        """`(T, 4)` xyxy of all its tiles."""
+        tiles = (self.frames, self.silent, self.unread)
+        return np.concatenate([frames.rects for frames in tiles])
 
 
 class MergeOutcome(msgspec.Struct):
@@ -371,6 +379,7 @@ def _provenance(
         refused=merge.tile_detections.rejected,
         files=files,
         predicted=piece.predicted,
+        some_blocks=piece.some_blocks,
     )
 
 

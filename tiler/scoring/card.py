@@ -63,7 +63,7 @@ def score_card(
     }
 
 
-def _counts(sample: EvaluationInputs) -> dict[str, int]:
+def _counts(sample: EvaluationInputs) -> dict[str, float]:
     ignored = int(sample.labels.ignored.sum())
     labelled = len(np.unique(sample.labels.image))
     predicted = len(np.unique(sample.detections.image))
@@ -71,6 +71,7 @@ def _counts(sample: EvaluationInputs) -> dict[str, int]:
         "labels": len(sample.labels) - ignored,
         "ignored_labels": ignored,
         "detections": len(sample.detections),
+        "least_conf": float(sample.detections.conf.min(initial=np.inf)),
         "images_without_labels": sample.images - labelled,
         "images_without_detections": sample.images - predicted,
     }

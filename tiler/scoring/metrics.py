@@ -31,6 +31,7 @@ SUFFIX = {"segment": "(M)", "pose": "(P)"}  # of Ultralytics' keys; (B) of boxes
 _NUMBERS = {"map", "map50", "map75", "mp", "mr", "nc"}
 _BY_CLASS = {"p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "nt_per_class"}
 _CURVES = {"px", "p_curve", "r_curve", "f1_curve", "prec_values"}
+MEANS = ("map", "map50", "map75", "mp", "mr")  # NaN without labels, of which Ultralytics makes 0
 BOX = frozenset(_NUMBERS | _BY_CLASS | _CURVES)
 
 
@@ -154,6 +155,8 @@ class Metrics:
         return self.root / name
 
     def __getattr__(self, name: str) -> Any:
+        if name in MEANS and not len(self.box.ap_class_index):
+            return float("nan")
         if name in BOX:
             return getattr(self.box, name)
         known = self.coco_names()
@@ -315,8 +318,10 @@ def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
 def summary(box: Results) -> dict[str, float]:
     """Ultralytics' numbers.
 
-    `conf` is the confidence of the best mean F1, at which mp and mr are.
+    `conf` is the confidence of the best mean F1, at which mp and mr are. NaN without labels.
     """
+    if not len(box.ap_class_index):
+        return {**dict.fromkeys(MEANS, float("nan")), "conf": box.conf, "max_det": box.max_det}
     return {
         "mp": box.mp,
         "mr": box.mr,

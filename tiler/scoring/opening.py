@@ -498,8 +498,13 @@ def _placed(
     keys = []
     taken: dict[int, str] = {}  # the prediction of each image
     findings = []
+    elsewhere = _elsewhere(named, ground, split)
+    others = []
     for i, place in enumerate(_places(named, index_of(ground, split, named.numeric))):
         name = named.shown[i][:100]
+        if place is None and elsewhere[i]:
+            others.append(i)
+            continue
         if place is None:
             what = f"no image of {split or 'the ground truth'}"
         elif place in taken:
@@ -509,7 +514,30 @@ def _placed(
             keys.append(named.numbers[i])
             continue
         findings.append(Finding("", "S01", f"{name}: {what}; {named.counts[i]} rows left out"))
+    if others:
+        findings.append(_of_other_splits(named, others, split))
     return _Placed(split, keys, list(taken), findings)
+
+
+def _elsewhere(named: _NamedPredictions, ground: GroundTruthFiles, split: str) -> list[bool]:
+    """Which predictions are for images of the dataset's other splits."""
+    scored = ground.split_names(split) if ground.coco is None else list(ground.splits)
+    others = ",".join(name for name in ground.splits if name not in scored)
+    if not others:
+        return [False] * len(named.keys)
+    places = _places(named, index_of(ground, others, named.numeric))
+    return [place is not None for place in places]
+
+
+def _of_other_splits(named: _NamedPredictions, others: list[int], split: str) -> Finding:
+    rows = sum(named.counts[i] for i in others)
+    example = named.shown[others[0]][:100]
+    return Finding(
+        "",
+        "S04",
+        f"{len(others)} images ({example}, ...) with {rows} rows are of other splits than {split}; "
+        f"left out, as --split {ALL} would not",
+    )
 
 
 def _places(named: _NamedPredictions, index: Index) -> list[int | None]:

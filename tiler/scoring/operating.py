@@ -1,5 +1,5 @@
-"""What is right and wrong at one confidence, as a detector is used: by size, class and image; and how
-well objects are counted.
+"""What is right and wrong at one confidence, as a detector is used: by size, class and image; and
+how well objects are counted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ IOU = 0.5  # of a detection and the label that it is matched to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatingPoint:
-    """Labels and detections at a confidence and above. A label that is ignored, and a detection that
-    is matched to one, count neither way.
+    """Labels and detections at a confidence and above. A label that is ignored, and a detection
+    that is matched to one, count neither way.
 
     Attributes:
         conf: the least confidence.
@@ -32,6 +32,7 @@ class OperatingPoint:
         right, wrong: `(D,)` those among them that are matched to a label that counts; to none.
         counted: `(G,)` labels that count.
         found: `(G,)` those among them that are matched.
+        most_recall: the recall of all detections, of any confidence; NaN without labels.
     """
 
     sample: EvaluationInputs
@@ -42,6 +43,7 @@ class OperatingPoint:
     wrong: Bools
     counted: Bools
     found: Bools
+    most_recall: float
 
     @classmethod
     def of(cls, sample: EvaluationInputs, label: Ints, conf: float, chosen: str) -> Self:
@@ -57,7 +59,9 @@ class OperatingPoint:
         wrong = detected & (label < 0)
         found = np.zeros(len(counted), bool)
         found[label[right]] = True
-        return cls(sample, conf, chosen, detected, right, wrong, counted, found)
+        reached = np.unique(label[label >= 0])
+        most = ratio(int(counted[reached].sum()), int(counted.sum()))
+        return cls(sample, conf, chosen, detected, right, wrong, counted, found, most)
 
     def plain(self, names: Sequence[str], bins: Sequence[Bin]) -> dict[str, Any]:
         """What the JSON holds: of all, of each size, and of each class.
@@ -80,6 +84,7 @@ class OperatingPoint:
             "conf": self.conf,
             "chosen": self.chosen,
             "iou": IOU,
+            "most_recall": self.most_recall,
             "all": every,
             "sizes": sizes,
             "classes": classes,
@@ -92,7 +97,10 @@ class OperatingPoint:
         tp = int((self.found & labels).sum())
         fp = int((self.wrong & detections).sum())
         count = int((self.counted & labels).sum())
-        return {"labels": count, **rates(tp, fp, count)}
+        numbers = {"labels": count, **rates(tp, fp, count)}
+        if not self.counted.any():  # without any labels nothing is known to be wrong
+            numbers |= dict.fromkeys(("precision", "recall", "f1"), NAN)
+        return numbers
 
     def by_image(self) -> tuple[Ints, Ints, Ints, Ints]:
         """`(I,)` each: labels, detections, true and false positives."""
