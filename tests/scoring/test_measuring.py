@@ -170,15 +170,15 @@ def test_counts_of_one_confidence_are_those_of_a_loop(tmp_path, at_conf):
 def counted(metrics):
     """MAE, RMSE and bias of the columns of per_image, by a loop."""
     found = metrics.counts
-    for name, row in found["classes"].items():
+    for name, numbers in found["classes"].items():
         differences = [
             image[f"detections of {name}"] - image[f"labels of {name}"]
             for image in metrics.per_image
         ]
         n = len(differences)
-        assert row["bias"] == pytest.approx(sum(differences) / n)
-        assert row["mae"] == pytest.approx(sum(map(abs, differences)) / n)
-        assert row["rmse"] == pytest.approx(math.sqrt(sum(d * d for d in differences) / n))
+        assert numbers["bias"] == pytest.approx(sum(differences) / n)
+        assert numbers["mae"] == pytest.approx(sum(map(abs, differences)) / n)
+        assert numbers["rmse"] == pytest.approx(math.sqrt(sum(d * d for d in differences) / n))
     every = [image["detections"] - image["labels"] for image in metrics.per_image]
     assert found["all"]["bias"] == pytest.approx(sum(every) / len(every))
 

@@ -28,7 +28,7 @@ from tiler.run.rejecting import refusal
 from tiler.stitching import DUPLICATE, FATES, ORPHAN, Stitched, merged
 
 if TYPE_CHECKING:
-    from tiler.types import Ints
+    from tiler.types import Floats, Ints
 
 UNREADABLE = "unreadable"  # in place of a digest
 STEP = 65_536  # detections that become Python objects at once

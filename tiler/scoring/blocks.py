@@ -12,21 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.datasets.image_names import by_image
-from tiler.evaluation.diagnosis import SHOWN
 from tiler.evaluation.inputs import GroundTruth
-from tiler.evaluation.layout import TileLayout
-from tiler.evaluation.seams import visibility
 from tiler.findings import Finding
 from tiler.formats import provenance
+from tiler.geometry import boxes as box
+from tiler.geometry import overlay
+from tiler.lazy import shapely
 from tiler.scoring.ground_truth import LabelledImages
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats
+    from tiler.types import Floats
+
+WHOLE = 1 - 1e-9  # the share of a box that lies in a block as a whole, but for rounding
 
 
 def within_blocks(preds: Any, images: LabelledImages) -> tuple[LabelledImages, list[Finding]]:
-    """The labels without those that no predicted tile shows a quarter of, in images of which only
-    some blocks were predicted; and what was left out.
+    """The labels of the blocks that were predicted, in images of which only some were; and what was
+    left out.
+
+    Labels outside are left out. Those that the end of a block cuts are regions to be ignored: no
+    tile shows them whole.
 
     Args:
         preds: a path, what `merge` returned, or detections by image.
@@ -34,20 +39,32 @@ def within_blocks(preds: Any, images: LabelledImages) -> tuple[LabelledImages, l
     tiles_of = by_image(images.keys, _tiles(preds))
     if not tiles_of:
         return images, []
-    layout = _layout(tiles_of, images.sizes)
-    kept = ~_outside(images.labels, layout, tiles_of)
-    left_out = int((~kept).sum())
-    if not left_out:
+    share = _shares(images.labels, images.sizes, tiles_of)
+    outside = int((share == 0).sum())
+    cut = int(((share > 0) & (share < WHOLE)).sum())
+    if not outside + cut:
         return images, []
     boxes = images.boxes
     if boxes is not None:
-        boxes = boxes.take(~_outside(boxes, layout, tiles_of))
+        boxes = _counted(boxes, _shares(boxes, images.sizes, tiles_of))
     message = (
-        f"{left_out} labels in {len(tiles_of)} images lie outside the blocks whose tiles were "
-        "predicted; left out"
+        f"{len(tiles_of)} images are divided in blocks, of which only some have predicted tiles: "
+        f"{outside} labels outside of these are left out, {cut} at their ends are ignored"
     )
     finding = Finding("", "S05", message)
-    return replace(images, labels=images.labels.take(kept), boxes=boxes), [finding]
+    return replace(images, labels=_counted(images.labels, share), boxes=boxes), [finding]
+
+
+def _counted(labels: GroundTruth, share: Floats) -> GroundTruth:
+    """Without labels outside of blocks; those that are cut are ignored."""
+    cut = share < WHOLE
+    marked = replace(
+        labels,
+        crowd=labels.crowd | cut,
+        ignored=labels.ignored | cut,
+        difficult=labels.difficult | cut,
+    )
+    return marked.take(share > 0)
 
 
 def _tiles(preds: Any) -> Mapping[str, Floats]:
@@ -70,14 +87,19 @@ def _rects(tiles: Sequence[provenance.TileRows]) -> Floats:
     return np.array(corners, np.float64).reshape(-1, 4)
 
 
-def _layout(tiles_of: Mapping[int, Floats], sizes: Floats) -> TileLayout:
-    rects = [tiles_of.get(i, np.empty((0, 4))) for i in range(len(sizes))]
-    return TileLayout.of(rects, [np.ones(len(rect)) for rect in rects], sizes)
-
-
-def _outside(labels: GroundTruth, layout: TileLayout, tiles_of: Mapping[int, Floats]) -> Bools:
-    """`(G,)` labels that no tile shows, in images that are in blocks."""
-    in_blocks = np.zeros(len(layout.sizes), bool)
-    in_blocks[list(tiles_of)] = True
-    share = visibility(labels.boxes, labels.image, layout, SHOWN).share
-    return np.asarray(in_blocks[labels.image] & (share < SHOWN))
+def _shares(labels: GroundTruth, sizes: Floats, tiles_of: Mapping[int, Floats]) -> Floats:
+    """`(G,)` which part of each label's box within its image the image's tiles cover; 1 in images
+    that are not in blocks, and of a box without area.
+    """
+    share = np.ones(len(labels))
+    for image, rects in tiles_of.items():
+        own = np.flatnonzero(labels.image == image)
+        frame = np.array([0.0, 0.0, *sizes[image]])
+        boxes = box.intersection(labels.boxes[own], frame[None])
+        area = box.area(boxes)
+        has_area = area > 0
+        shapes = shapely.box(*boxes[has_area].T)
+        covered = overlay.united(shapely.box(*rects.T), np.zeros(1, np.int64))
+        common = overlay.common_area(shapes, np.repeat(covered, len(shapes)))
+        share[own[has_area]] = common / area[has_area]
+    return share
