@@ -294,7 +294,7 @@ def test_merge_finds_the_tiles_of_all_blocks(tmp_path):
     point = perfect.operating["all"]
     assert (point["labels"], point["fp"], point["fn"]) == (perfect.card["labels"], 0, 0)
     assert perfect.coco["AP50"] == 1
-    held = tiler.merge(predicted(tmp_path, "val"), tiles=tmp_path / "out", workers=1)
+    held = tiler.merge(tmp_path / "preds-val", tiles=tmp_path / "out", workers=1)
     again = tiler.score(held, data.yaml, split="train", only_predicted=True)
     assert (again.coco, again.findings) == (perfect.coco, perfect.findings)
     assert val.sources == [key]
