@@ -584,4 +584,4 @@ def test_counts_and_a_confidence_of_ones_own_are_printed(tmp_path):
     assert first.endswith(
         "f1,labels of a,detections of a,labels of b,detections of b,labels of c,detections of c"
     )
-    assert [line.split(",")[0] for line in rows] == ["images/val/p0.png", "images/val/p1.png"]
+    assert [line.split(",")[0] for line in rows] == ["images/val/p1.png", "images/val/p0.png"]
