@@ -426,3 +426,228 @@ def test_merge_takes_paths_and_says_so(tmp_path, name):
 def test_ours_stay_what_they_are():
     found = replace(empty("obb"), conf=np.empty(0))
     assert foreign(found) is found
+
+
+# --- supervision
+
+
+def sv_like(xyxy, mask=None, data=None, conf=0.9, cls=0):
+    """As supervision's `Detections`."""
+    n = len(xyxy)
+    return SimpleNamespace(
+        xyxy=np.reshape(np.array(xyxy, float), (-1, 4)),
+        mask=mask,
+        confidence=np.full(n, conf),
+        class_id=np.full(n, cls),
+        tracker_id=None,
+        data=data or {},
+    )
+
+
+def mask_of(xyxy, size=(640, 640)):
+    mask = np.zeros((1, size[1], size[0]), bool)
+    x0, y0, x1, y1 = map(int, xyxy)
+    mask[0, y0:y1, x0:x1] = True
+    return mask
+
+
+def corners_of(xyxy):
+    return np.reshape(xyxy, (-1, 4))[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def shown(task, xyxy):
+    """One object as supervision has it, with the shape that its task has."""
+    corners = corners_of(xyxy)
+    if task == "segment":
+        return sv_like(xyxy, mask=mask_of(xyxy[0]))
+    if task == "obb":
+        return sv_like(xyxy, data={"xyxyxyxy": corners})
+    points = np.concatenate([corners, np.full((len(corners), 4, 1), 0.5)], axis=2)
+    return sv_like(xyxy, data={"keypoints": points})
+
+
+@pytest.mark.parametrize("task", ["segment", "obb", "pose"])
+def test_shapes_of_supervision_are_stitched_like_ours(task):
+    theirs = tiler.stitch(
+        [(w, shown(task, boxes)) for w, boxes in zip(WINDOWS, BOXES, strict=True)], SIZE
+    ).instances
+    known = tiler.stitch(
+        [(w, ours(task, boxes, np.float64(0.9))) for w, boxes in zip(WINDOWS, BOXES, strict=True)],
+        SIZE,
+    ).instances
+    assert (theirs.task, theirs.boxes.tolist()) == (task, [WHOLE])
+    assert theirs.boxes.tolist() == known.boxes.tolist()
+    if task == "segment":
+        assert theirs.rings.geometry()[0].equals(known.rings.geometry()[0])
+
+
+@pytest.mark.parametrize("kind", [np.array, Tensor, lambda mask: mask.astype(np.uint8)])
+def test_a_mask_becomes_its_exact_outline_with_holes(kind):
+    mask = np.zeros((1, 20, 30), bool)
+    mask[0, 2:12, 3:23] = True
+    mask[0, 5:8, 6:9] = False
+    found = foreign(sv_like([[0, 0, 9, 9]], mask=kind(mask)))
+    assert (found.task, found.boxes.tolist(), found.area.tolist()) == (
+        "segment",
+        [[3, 2, 23, 12]],
+        [200 - 9],
+    )
+    assert len(found.rings[0]) == 2
+
+
+def test_a_mask_without_pixels_is_its_box():
+    found = foreign(sv_like([[1, 2, 5, 6]], mask=np.zeros((1, 9, 9), bool)))
+    assert (found.task, found.boxes.tolist(), found.area.tolist()) == (
+        "segment",
+        [[1, 2, 5, 6]],
+        [16],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            sv_like(BOXES[0], mask=mask_of(BOXES[0][0]), data={"xyxyxyxy": corners_of(BOXES[0])}),
+            "detections with masks and xyxyxyxy: one shape of each object",
+        ),
+        (
+            sv_like(BOXES[0], mask=mask_of(BOXES[0][0], (1152, 640))),
+            "an image of 1152 x 640 px, in a window of 640 x 640 px",
+        ),
+        (
+            sv_like(BOXES[0], mask=np.zeros((0, 640, 640), bool)),
+            "masks: expected one for each of 1 boxes, got 0",
+        ),
+        (sv_like(BOXES[0], mask=np.full((1, 640, 640), 7)), "masks: expected booleans, or numbers"),
+        (sv_like(BOXES[0], mask=np.zeros((1, 640), bool)), r"masks: expected \(N, height, width\)"),
+        (
+            sv_like(BOXES[0], data={"keypoints": np.zeros((1, 4))}),
+            r"\.keypoints: expected \(N, K, 2 or 3\)",
+        ),
+        (
+            SimpleNamespace(xyxy=[[1, 2, 3, 4]], confidence=None, class_id=[0], data={}),
+            r"None for one of them: \.confidence",
+        ),
+        (
+            {"boxes": [], "scores": [], "labels": [], "segments": []},
+            "detections with 'segments': of a dict, boxes, scores, labels, masks, keypoints are",
+        ),
+        ({"boxes": [[1, 2, 3, 4]], "scores": [0.5]}, "got dict without labels"),
+    ],
+)
+def test_a_shape_that_would_be_lost_is_an_error(given, message):
+    with pytest.raises(TilerError, match=message):
+        tiler.stitch([(WINDOWS[0], given)], SIZE)
+
+
+def test_nothing_found_needs_neither_classes_nor_confidences():
+    empty_one = SimpleNamespace(xyxy=np.empty((0, 4)), confidence=None, class_id=None, data={})
+    parts = [(WINDOWS[0], empty_one), (WINDOWS[1], shown("obb", [[100, 100, 200, 200]]))]
+    found = tiler.stitch(parts, SIZE).instances
+    assert (found.task, found.boxes.tolist()) == ("obb", [[612, 100, 712, 200]])
+
+
+def key_points(**columns):
+    """As supervision's `KeyPoints`."""
+    given = {
+        "xy": np.array([[[5, 6], [8, 9], [0, 0.0]]]),
+        "class_id": np.array([1]),
+        "detection_confidence": np.array([0.5]),
+        "keypoint_confidence": None,
+        "visible": None,
+        "data": {},
+    }
+    return SimpleNamespace(**{**given, **columns})
+
+
+def test_key_points_of_supervision_are_poses():
+    found = foreign(key_points())
+    assert (found.task, found.boxes.tolist(), found.conf.tolist(), found.class_id.tolist()) == (
+        "pose",
+        [[5, 6, 8, 9]],
+        [0.5],
+        [1],
+    )
+    assert found.keypoints.tolist() == [[[5, 6, 2], [8, 9, 2], [0, 0, 0]]]
+    sure = foreign(key_points(keypoint_confidence=np.array([[0.25, 0.5, 0]])))
+    assert sure.keypoints.tolist() == [[[5, 6, 0.25], [8, 9, 0.5], [0, 0, 0]]]
+    seen = foreign(key_points(visible=np.array([[True, False, False]])))
+    assert seen.keypoints.tolist() == [[[5, 6, 2], [8, 9, 0], [0, 0, 0]]]
+    boxed = foreign(key_points(data={"xyxy": np.array([[1, 2, 30, 40.0]])}))
+    assert boxed.boxes.tolist() == [[1, 2, 30, 40]]
+    assert len(foreign(key_points(xy=np.empty((0, 3, 2)), class_id=None))) == 0
+    for missing in ("detection_confidence", "class_id"):
+        with pytest.raises(TilerError, match="each object needs a confidence and a class"):
+            foreign(key_points(**{missing: None}))
+
+
+def test_dicts_of_torchvision_have_masks_and_keypoints():
+    given = {"boxes": Tensor(BOXES[0]), "scores": Tensor([0.5]), "labels": Tensor([1])}
+    plain = foreign(given)
+    assert (plain.task, plain.boxes.tolist(), plain.class_id.tolist()) == ("detect", BOXES[0], [1])
+    soft = np.full((1, 1, 640, 640), 0.25)
+    soft[0, 0, 10:20, 30:50] = 0.75
+    found = foreign({**given, "masks": Tensor(soft)})
+    assert (found.task, found.boxes.tolist()) == ("segment", [[30, 10, 50, 20]])
+    posed = foreign(
+        {**given, "keypoints": Tensor([[[5, 6, 1]]]), "keypoints_scores": Tensor([[9]])}
+    )
+    assert (posed.task, posed.keypoints.tolist()) == ("pose", [[[5, 6, 1]]])
+
+
+def test_score_asks_what_labels_of_dicts_count_from(tmp_path):
+    data = Dataset(tmp_path / "data", names=("bus", "car", "dog"))
+    data.add("p0.png", "1 0.5 0.5 0.5 0.5\n", split="val")
+
+    def ap(label, **options):
+        given = {"boxes": [[100, 75, 300, 225]], "scores": [0.9], "labels": [label]}
+        return tiler.score({"p0": given}, data.yaml, split="val", **options).coco["AP"]
+
+    with pytest.raises(TilerError, match="may count from 0, or from 1 .* preds_base=0 or preds_b"):
+        ap(2)
+    assert ap(2, preds_base="1") == pytest.approx(1)
+    assert ap(1, preds_base=0) == pytest.approx(1)
+    assert ap(2, preds_base=0) == 0
+
+
+def test_score_tells_classes_of_supervision_by_their_names(tmp_path):
+    data = Dataset(tmp_path / "data", names=("bus", "car"))
+    data.add("p0.png", "1 0.5 0.5 0.5 0.5\n", split="val")
+    data.add("p1.png", "", split="val")
+
+    def given(name, cls=2):
+        return sv_like([[100, 75, 300, 225]], data={"class_name": np.array([name])}, cls=cls)
+
+    found = {"p0": given("car"), "p1": sv_like([])}
+    assert tiler.score(found, data.yaml, split="val").coco["AP"] == pytest.approx(1)
+    with pytest.raises(TilerError, match="class 'lorry', which .* does not have"):
+        tiler.score({"p0": given("lorry")}, data.yaml, split="val")
+    with pytest.raises(TilerError, match="class 2 is 'car' in some and 'bus' in others"):
+        tiler.score({"p0": given("car"), "p1": given("bus")}, data.yaml, split="val")
+
+
+def test_supervision_itself():
+    sv = pytest.importorskip("supervision")
+    mask = mask_of(BOXES[0][0]), mask_of(BOXES[1][0])
+    plain = {"confidence": np.array([0.9]), "class_id": np.array([0])}
+    for compact in (False, True):
+        parts = []
+        for window, box, pixels in zip(WINDOWS, BOXES, mask, strict=True):
+            if compact:
+                pixels = sv.CompactMask.from_dense(pixels, np.array(box), image_shape=(640, 640))
+            parts.append((window, sv.Detections(xyxy=np.array(box), mask=pixels, **plain)))
+        found = tiler.stitch(parts, SIZE).instances
+        assert (found.task, found.boxes.tolist()) == ("segment", [WHOLE])
+    turned = sv.Detections(
+        xyxy=np.array(BOXES[0]), data={"xyxyxyxy": corners_of(BOXES[0])}, **plain
+    )
+    assert foreign(turned).task == "obb"
+    assert len(foreign(sv.Detections.empty())) == 0
+    posed = sv.KeyPoints(
+        xy=np.array([[[5, 6], [8, 9.0]]]),
+        class_id=np.array([0]),
+        detection_confidence=np.array([0.5]),
+    )
+    assert (foreign(posed).task, foreign(posed).boxes.tolist()) == ("pose", [[5, 6, 8, 9]])
+    assert foreign(sv.Detections(xyxy=np.array(BOXES[0]), **plain)).task == "detect"

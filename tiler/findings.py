@@ -115,6 +115,8 @@ CODES: dict[str, tuple[Level, str]] = {
         "error",
         "images without predictions, if it is not known whether the detector was run on them",
     ),
+    "S04": ("note", "predictions for images of splits that are not scored"),
+    "S05": ("note", "labels outside of the blocks whose tiles were predicted, left out"),
     "X01": ("error", "an internal error with an image; the others are done"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),

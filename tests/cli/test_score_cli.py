@@ -519,3 +519,69 @@ def test_compare_of_two_merges(there):
     assert comparison["AP"]["difference"] > 0
     assert comparison["AP"]["low"] is None  # of three images nothing is shown
     assert comparison["AP"]["verdict"] == "too few images for an interval (3)"
+
+
+# --- what numbers do not show by themselves
+
+
+def made_of(tmp_path, labels, found):
+    data = dataset(tmp_path / "data", labels)
+    return data.yaml, texts(tmp_path / "preds", found)
+
+
+def said(preds, data, *options):
+    done = run("score", preds, "--data", data, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ONE_LABEL = row(0, 10, 10, 30, 30)
+
+
+def test_a_curve_that_was_cut_off_is_told_with_its_recall(tmp_path):
+    labels = {"p0": ONE_LABEL + row(0, 60, 10, 80, 30)}
+    data, preds = made_of(tmp_path, labels, {"p0": row(0, 10, 10, 30, 30, 0.3)})
+    told = (
+        "no detection has a confidence under 0.3: the curves of AP end there, at a recall of 0.500"
+    )
+    assert told in said(preds, data)
+    assert "predict with conf=0.001" in said(preds, data)
+    assert "they do not count, by --conf" in said(preds, data, "--conf", "0.2")
+    texts(preds, {"p0": row(0, 10, 10, 30, 30, 0.3) + row(0, 99, 9, 120, 40, 0.05)})
+    assert "no detection has" not in said(preds, data)
+
+
+def test_images_without_predictions_are_told_with_what_they_cost(tmp_path):
+    labels = {"p0": ONE_LABEL, "p1": ONE_LABEL, "p2": ""}
+    data, preds = made_of(tmp_path, labels, {"p0": row(0, 10, 10, 30, 30, 0.05)})
+    told = "2 of 3 images have no predictions: nothing was detected in them, so their 1 labels (50%"
+    assert told in said(preds, data)
+    assert "no predictions" not in said(preds, data, "--only-predicted")
+
+
+def test_without_labels_every_protocol_says_so(tmp_path):
+    data, preds = made_of(tmp_path, {"p0": "", "p1": ""}, {"p0": row(0, 10, 10, 30, 30, 0.5)})
+    every = ("--protocol", "coco,ultralytics,ultralytics-8.3,voc,voc07,dota")
+    out = said(preds, data, *every)
+    assert "no labels: there is nothing to measure" in out
+    assert "0.000" not in out
+    content = json.loads(said(preds, data, *every, "--json"))
+    for part in (content["coco"], content["ultralytics"]["map"], content["voc"]):
+        values = part.values() if isinstance(part, dict) else [part]
+        assert set(values) == {None}
+    assert content["operating"]["all"]["precision"] is None
+
+
+def test_counts_and_a_confidence_of_ones_own_are_printed(tmp_path):
+    labels = {"p0": ONE_LABEL + row(1, 60, 10, 80, 30), "p1": ONE_LABEL}
+    found = {"p0": row(0, 10, 10, 30, 30, 0.5), "p1": row(0, 99, 9, 120, 40, 0.05)}
+    data, preds = made_of(tmp_path, labels, found)
+    out = said(preds, data, "--at-conf", "0.25", "--counts", "--out", tmp_path / "out")
+    assert "at confidence 0.25 (--at-conf), IoU 0.5" in out
+    assert "counts at confidence 0.25, 2 images" in out
+    assert "RMSE" in out
+    first, *rows = (tmp_path / "out/per_image.csv").read_text().splitlines()
+    assert first.endswith(
+        "f1,labels of a,detections of a,labels of b,detections of b,labels of c,detections of c"
+    )
+    assert [line.split(",")[0] for line in rows] == ["images/val/p1.png", "images/val/p0.png"]

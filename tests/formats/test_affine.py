@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.strategies import numbers, quick
 from tiler.errors import TilerError
 from tiler.formats.affine import Affine, beside, candidates, world_file, world_text
+from tiler.options.values import transform
 
 NORTH_UP = Affine(0.5, 0, 1000, 0, -0.5, 2000)
 LINES = ["0.5", "0", "0", "-0.5", "1000.25", "1999.75"]  # NORTH_UP as a world file
@@ -261,3 +262,15 @@ def test_candidates_lie_beside_the_image_and_are_named_once(stem, suffix):
     assert image not in found
     assert {p.parent for p in found} == {image.parent}
     assert {p.stem for p in found} == {stem}
+
+
+def test_the_transform_of_rasterio_is_taken_as_it_is():
+    """A tuple of nine, or of six; and of affine from 3.0 on an object that is none."""
+    six = (0.5, 0.0, 1000.0, 0.0, -0.5, 2000.0)
+    known = Affine(*six)
+    assert Affine.of((*six, 0.0, 0.0, 1.0)) == Affine.of(iter(six)) == known
+    assert Affine.of(transform((*six, 0.0, 0.0, 1.0))) == known
+    with pytest.raises(TilerError, match="six numbers"):
+        Affine.of((*six, 0.0, 0.0, 2.0))
+    theirs = pytest.importorskip("affine").Affine(*six)
+    assert Affine.of(theirs) == Affine.of(transform(theirs)) == known

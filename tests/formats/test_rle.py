@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from tests.strategies import quick
 from tiler.formats import rle
+from tiler.geometry import tracing
 from tiler.geometry.masks import Masks
 
 masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
@@ -285,7 +286,7 @@ def test_any_segmentation_is_a_mask_or_wrong(many):
 def test_the_outline_of_many_runs_is_traced_and_fills_the_same(mask):
     given = {"size": list(mask.shape), "counts": runs_of(mask)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rle, "MANY", 0)
+        patch.setattr(tracing, "MANY", 0)
         rings = rle.outline(given)
     np.testing.assert_array_equal(pixels_of(rings, mask.shape), mask)
     assert shapely.equals(rings.geometry()[0], rle.outline(given).geometry()[0])

@@ -250,9 +250,14 @@ def test_predictions_of_two_splits_need_a_word(splits, tmp_path):
     )
     assert tiler.score(preds, splits.yaml, split="predicted").card["images"] == 4
     val = tiler.score(preds, splits.yaml, split="val")
-    assert (val.card["images"], val.coco["AP"], val.exit_code()) == (2, pytest.approx(1), 1)
-    assert [(f.code, f.message) for f in val.findings] == [
-        ("S01", "t0: no image of val; 1 rows left out")
+    assert (val.card["images"], val.coco["AP"], val.exit_code()) == (2, pytest.approx(1), 0)
+    assert [(f.code, f.level, f.message) for f in val.findings] == [
+        (
+            "S04",
+            "note",
+            "1 images (t0, ...) with 1 rows are of other splits than val; left out, as --split all "
+            "would not",
+        )
     ]
 
 

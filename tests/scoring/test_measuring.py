@@ -8,6 +8,9 @@ import pytest
 
 import tiler
 from tests.scoring.test_score import dataset, row, texts
+from tiler.errors import TilerError
+from tiler.evaluation import coco
+from tiler.evaluation.candidates import candidates
 from tiler.scoring.comparing import compared
 
 # Two labels of a and one of b are found, missed, mistaken; the boxes are those of the labels or
@@ -67,12 +70,124 @@ def test_by_hand(made):
 def test_the_confusion_matrix_by_hand(made):
     names = score(made).plain()["confusion"]["names"]
     assert names == ["a", "b", "c", "background"]
-    assert score(made).confusion.tolist() == [
+    assert score(made, at_conf=0.25).confusion.tolist() == [
         [2, 1, 0, 1],
         [0, 0, 0, 1],
         [0, 0, 0, 0],
         [1, 0, 0, 0],
     ]
+
+
+def test_one_confidence_by_hand(made):
+    """Of images, of the confusion matrix and of all tables but those of AP."""
+    metrics = score(made, at_conf=0.7)
+    point = metrics.plain()["operating"]
+    assert (point["conf"], point["chosen"], metrics.plain()["confusion"]["conf"]) == (
+        0.7,
+        "--at-conf",
+        0.7,
+    )
+    names = ("labels", "tp", "fp", "fn", "precision", "recall", "f1")
+    assert [point["all"][name] for name in names] == [4, 2, 1, 2, 2 / 3, 0.5, 4 / 7]
+    assert metrics.confusion.tolist() == [
+        [2, 0, 0, 1],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [1, 1, 0, 0],
+    ]
+    assert [(r["tp"], r["fp"], r["fn"]) for r in metrics.per_image] == [
+        (1, 1, 1),
+        (1, 0, 1),
+        (0, 0, 0),
+    ]
+    assert metrics.coco == pytest.approx(score(made).coco, nan_ok=True)
+    assert score(made).plain()["operating"]["chosen"] == "of the best mean F1"
+    given = score(made, conf=0.7).plain()["operating"]
+    assert {**given, "chosen": ""} == {**point, "chosen": ""}
+
+
+def test_a_confidence_below_the_least_that_counts_is_an_error(made):
+    with pytest.raises(TilerError, match="--at-conf 0.2: --conf 0.5 leaves none"):
+        score(made, conf=0.5, at_conf=0.2)
+
+
+def counted_by_hand(metrics, size=None):
+    """A loop over the rows of one confidence: tp, fp, fn."""
+    sample = metrics.sample
+    matched = coco.matched(sample, candidates(sample, 0.499))[:, 0]
+    conf = metrics.operating["conf"]
+    low, high = size or (0, 1e10)
+    found = set()
+    tp = fp = 0
+    for d, label in enumerate(matched.tolist()):
+        if sample.detections.conf[d] < conf:
+            continue
+        if label < 0:
+            fp += low <= sample.detections.area[d] <= high
+        elif not sample.labels.ignored[label]:
+            inside = low <= sample.labels.area[label] <= high
+            tp += inside
+            found.add(label)
+    fn = 0
+    for g, area in enumerate(sample.labels.area.tolist()):
+        missed = g not in found and not sample.labels.ignored[g]
+        fn += missed and low <= area <= high
+    return tp, fp, fn
+
+
+@pytest.mark.parametrize("at_conf", [0, 0.3, 0.6])
+def test_counts_of_one_confidence_are_those_of_a_loop(tmp_path, at_conf):
+    rng = np.random.default_rng(int(at_conf * 10))
+    labels, found = {}, {}
+    for name in ("p0", "p1", "p2", "p3"):
+        text, rows = "", ""
+        for _ in range(12):
+            x, y = rng.uniform(0, 150), rng.uniform(0, 60)
+            w, h = rng.uniform(5, 50), rng.uniform(5, 40)
+            k = rng.integers(2)
+            text += row(int(k), x, y, x + w, y + h)
+            dx, dy = rng.normal(0, 3, 2)
+            conf = float(rng.uniform())
+            rows += row(int(rng.integers(2)), x + dx, y + dy, x + w + dx, y + h + dy, conf)
+        labels[name], found[name] = text, rows
+    data, preds = dataset(tmp_path / "data", labels), texts(tmp_path / "preds", found)
+    metrics = tiler.score(preds, data.yaml, at_conf=at_conf, counts=True, replicates=0)
+    point = metrics.operating
+    counts = [point["all"][name] for name in ("tp", "fp", "fn")]
+    assert tuple(counts) == counted_by_hand(metrics)
+    for name, low, high in (("small", 0, 32), ("medium", 32, 96), ("large", 96, 1e5)):
+        size = tuple(point["sizes"][name][key] for key in ("tp", "fp", "fn"))
+        assert size == counted_by_hand(metrics, (low**2, high**2))
+    of_classes = np.sum(
+        [[r[key] for key in ("tp", "fp", "fn")] for r in point["classes"].values()], axis=0
+    )
+    assert of_classes.tolist() == counts
+    of_images = np.sum([[r[key] for key in ("tp", "fp", "fn")] for r in metrics.per_image], axis=0)
+    assert of_images.tolist() == counts
+    counted(metrics)
+
+
+def counted(metrics):
+    """MAE, RMSE and bias of the columns of per_image, by a loop."""
+    found = metrics.counts
+    for name, numbers in found["classes"].items():
+        differences = [
+            image[f"detections of {name}"] - image[f"labels of {name}"]
+            for image in metrics.per_image
+        ]
+        n = len(differences)
+        assert numbers["bias"] == pytest.approx(sum(differences) / n)
+        assert numbers["mae"] == pytest.approx(sum(map(abs, differences)) / n)
+        assert numbers["rmse"] == pytest.approx(math.sqrt(sum(d * d for d in differences) / n))
+    every = [image["detections"] - image["labels"] for image in metrics.per_image]
+    assert found["all"]["bias"] == pytest.approx(sum(every) / len(every))
+
+
+def test_counts_only_if_asked_for(made):
+    metrics = score(made)
+    assert metrics.counts is None
+    assert "counts" not in metrics.plain()
+    assert not any(key.endswith(" of a") for key in metrics.per_image[0])
 
 
 def test_pictures_by_hand(made):

@@ -24,6 +24,7 @@ SECTIONS = [
     "card",
     "classes",
     "sizes",
+    "operating",
     "seams",
     "errors",
     "merging",

@@ -286,9 +286,17 @@ def test_merge_finds_the_tiles_of_all_blocks(tmp_path):
     )
     assert [f.code for f in both.report.findings] == []
     assert [str(f) for f in val.report.findings] == [
-        f"{key}: D16 only its tiles of val; in the full image, labels elsewhere would count as "
-        "missed"
+        f"{key}: D16 only its tiles of val; labels elsewhere are no part of its score"
     ]
+    perfect = tiler.score(val, data.yaml, split="train", only_predicted=True)
+    assert [f.code for f in perfect.findings] == ["S05"]
+    assert 0 < perfect.card["labels"] <= len(val[key])
+    point = perfect.operating["all"]
+    assert (point["labels"], point["fp"], point["fn"]) == (perfect.card["labels"], 0, 0)
+    assert perfect.coco["AP50"] == 1
+    held = tiler.merge(tmp_path / "preds-val", tiles=tmp_path / "out", workers=1)
+    again = tiler.score(held, data.yaml, split="train", only_predicted=True)
+    assert (again.coco, again.findings) == (perfect.coco, perfect.findings)
     assert val.sources == [key]
     assert train.sources == [key, "images/train/small.png"]
 

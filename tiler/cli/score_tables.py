@@ -23,6 +23,7 @@ SIZE_HEADS = ("AP", "AP50", "AP75", "small", "medium", "large")
 # Of OBBs, the protocols measure overlap differently: their numbers may differ by half
 OBB_OVERLAP = {"coco": " (IoU of polygons)", "ultralytics": " (ProbIoU)"}
 VERSIONS = {"ultralytics": "ultralytics 8.4.190", "ultralytics-8.3": "ultralytics-8.3"}
+SURE = 0.1  # detectors write less confident ones too, if they are not told otherwise
 STAGES = {
     "tile": "on tiles (COCO's)",
     "nomerge": "not merged",
@@ -37,13 +38,18 @@ def print_score(metrics: Metrics, verbose: bool) -> None:
     card = plain["card"]
     _inputs(card)
     _protocols(plain)
+    _cut_off(plain)
     _limits(plain)
     _all_and_predicted(plain)
+    if card["labels"]:
+        _operating(plain)
+    if plain.get("counts") is not None:
+        _counts(plain["counts"])
     _classes(plain)
     _bins(plain["bins"])
     if plain["seams"] is not None:
         _seams(plain["seams"])
-    if plain["errors"] is not None:
+    if plain["errors"] is not None and card["labels"]:
         _errors(plain["errors"])
     if plain["efficiency"] is not None:
         _efficiency(plain["efficiency"])
@@ -98,6 +104,10 @@ def _inputs(card: Plain) -> None:
         f"{card['task']}, {card['similarity']}: {card['images']} images{split}, "
         f"{card['labels']} labels{ignored}, {card['detections']} detections"
     )
+    if not card["labels"]:
+        tell("no labels: there is nothing to measure")
+    elif card["images_without_predictions"]:
+        tell(_without_predictions(card))
     if card["task"] in ("segment", "pose"):
         tell(f"size of a detection: {card['area']['detections']}")
     for deviation in card["deviations"]:
@@ -171,6 +181,36 @@ def _ultralytics_row(what: str, numbers: Plain) -> list[str]:
     return [f"{what}, {numbers['max_det']} an image", *ap, "", "", "", "", precision, recall]
 
 
+def _without_predictions(card: Plain) -> str:
+    """What images without predictions cost."""
+    labels = card["labels_without_predictions"]
+    share = labels / (card["labels"] + card["ignored_labels"])
+    return (
+        f"{card['images_without_predictions']} of {card['images']} images have no predictions: "
+        f"nothing was detected in them, so their {labels} labels ({share:.0%} of all) count as "
+        "missed; --only-predicted leaves them out"
+    )
+
+
+def _cut_off(plain: Plain) -> None:
+    """Where the curves of AP end early, as no detection of low confidence was written."""
+    card = plain["card"]
+    least = card["least_conf"]
+    if least is None or least < SURE or not card["labels"]:
+        return
+    recall = plain["operating"]["most_recall"]
+    if recall is None:
+        return
+    cause = "if the detector was told to keep only these, predict with conf=0.001"
+    if card["conf"] >= SURE:
+        cause = "they do not count, by --conf"
+    tell(
+        f"no detection has a confidence under {_confidence(least)}: the curves of AP end there, at "
+        f"a recall of {recall:.3f} (IoU 0.5), and AP lacks what less confident ones would add; "
+        f"{cause}"
+    )
+
+
 def _limits(plain: Plain) -> None:
     """What the protocols' limits of detections leave out."""
     card = plain["card"]
@@ -207,6 +247,47 @@ def _main_numbers(numbers: Plain) -> str:
     if ultralytics is not None:
         values.append(f"mAP50-95 {number(ultralytics['map'])}")
     return ", ".join(values)
+
+
+def _operating(plain: Plain) -> None:
+    """What is right and wrong at one confidence; by class too, if somebody chose the confidence."""
+    point = plain["operating"]
+    shown = {"all": point["all"], **point["sizes"]}
+    several = [name for name, row in point["classes"].items() if row["labels"] or row["fp"]]
+    if point["chosen"].startswith("-") and len(several) > 1:
+        shown |= {name: point["classes"][name] for name in several}
+    rows = []
+    for name, row in shown.items():
+        if name == "all" or row["labels"] or row["fp"]:
+            rows.append([name, *map(number, row.values())])
+    head = f"at confidence {_confidence(point['conf'])} ({point['chosen']}), IoU {point['iou']:g}"
+    tell("")
+    tell(table([head, "labels", "TP", "FP", "FN", "P", "R", "F1"], rows))
+    tell("confusion.csv, per_image.csv and the errors are at this confidence too")
+
+
+def _confidence(conf: float) -> str:
+    """A confidence as it was given, or with three digits.
+
+    >>> _confidence(0.25), _confidence(0.123456)
+    ('0.25', '0.123')
+    """
+    return f"{conf:.3g}"
+
+
+def _counts(counts: Plain) -> None:
+    """How far the number of detections is from that of labels."""
+    rows = []
+    for name, row in {"all": counts["all"], **counts["classes"]}.items():
+        if name == "all" or row["labels"] or row["detections"]:
+            values = [number(row[key]) for key in ("mae", "rmse", "bias")]
+            rows.append([name, row["labels"], row["detections"], *values])
+    if len(rows) == 2:  # of one class
+        rows.pop(0)
+    conf = _confidence(counts["conf"])
+    head = f"counts at confidence {conf}, {counts['images']} images"
+    tell("")
+    tell(table([head, "labels", "detections", "MAE", "RMSE", "bias"], rows))
 
 
 def _classes(plain: Plain) -> None:
@@ -274,7 +355,11 @@ def _errors(errors: Plain) -> None:
             rows.append([error["name"], error["count"], number(error["cost"])])
     tell("")
     if rows:
-        tell(table([f"error, at confidence {errors['conf']:.2f}", "count", "costs AP"], rows))
+        tell(
+            table(
+                [f"error, at confidence {_confidence(errors['conf'])}", "count", "costs AP"], rows
+            )
+        )
     if errors["untold"]:
         tell(f"not known: {', '.join(errors['untold'])}")
 

@@ -41,6 +41,7 @@ class TiledImage:
         scale: `(T,)` tile px per source px.
         splits: those of the manifest, else one without a name.
         tile_splits: of each tile, if the image was divided among splits in blocks; else empty.
+        some_blocks: these are the tiles of some of its blocks.
         geo: its location in the world, if the manifest has it.
         image_id: its id in the COCO set that was split.
     """
@@ -53,6 +54,7 @@ class TiledImage:
     scale: Floats
     splits: tuple[str, ...] = ("",)
     tile_splits: tuple[str, ...] = ()
+    some_blocks: bool = False
     geo: Geo | None = None
     image_id: int | str | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import short
 from tiler.formats.text_files import read_text
+from tiler.options.values import affine_numbers
 
 if TYPE_CHECKING:
     from tiler.types import Floats
@@ -56,8 +57,9 @@ class Affine:
         return ",".join(repr(float(value)) for value in astuple(self))
 
     @classmethod
-    def of(cls, given: str | Sequence[float]) -> Affine:
-        """A map from the text "a,b,c,d,e,f", or from six numbers.
+    def of(cls, given: str | Iterable[float]) -> Affine:
+        """A map from the text "a,b,c,d,e,f", or from six numbers; or from rasterio's `transform`,
+        which has three more.
 
         Raises:
             TilerError: it is neither.
@@ -67,7 +69,7 @@ class Affine:
         """
         parts = given.split(",") if isinstance(given, str) else given
         try:
-            values = [float(part) for part in parts]
+            values = [float(part) for part in affine_numbers(parts)]
         except (TypeError, ValueError, OverflowError):
             values = []
         if len(values) != 6:

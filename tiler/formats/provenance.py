@@ -73,6 +73,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
         predicted: there are predictions for it, even if only an empty file.
         models: of an ensemble, the model of each tile with predictions, by its place in the first
             line; a tile of several models is listed once for each.
+        some_blocks: it was divided among splits in blocks, and these are the tiles of some.
     """
 
     source: str
@@ -87,6 +88,7 @@ class MergedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     files: dict[str, int] = {}
     predicted: bool = True
     models: list[int] = []
+    some_blocks: bool = False
 
 
 class Brief(msgspec.Struct, frozen=True):
@@ -95,6 +97,7 @@ class Brief(msgspec.Struct, frozen=True):
     source: str
     files: dict[str, int] = {}
     predicted: bool = True
+    some_blocks: bool = False
 
     @property
     def label(self) -> str | None:

@@ -5,7 +5,6 @@ polygons as pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +12,17 @@ import numpy as np
 
 from tiler.findings import short
 from tiler.formats.coco_values import InvalidAnnotation, polygons
-from tiler.geometry import ragged
-from tiler.geometry.columns import Columns
+from tiler.geometry import tracing
 from tiler.geometry.masks import Masks, concatenate
-from tiler.geometry.overlay import TANGLED, united
+from tiler.geometry.overlay import TANGLED
 from tiler.geometry.polygons import Rings, tangled
-from tiler.lazy import shapely
 
 if TYPE_CHECKING:
-    from tiler.types import Bools, Floats, Ints
+    from tiler.types import Floats, Ints
 
 MAX_PIXELS = 2**40
 # an outline of more points may take gigabytes to draw, if they lie at random
 LONG = 2000
-# the outline of more rectangles is traced: to unite these takes a second, and grows
-MANY = 20_000
 
 
 def counts(text: str | bytes) -> list[int]:
@@ -80,13 +75,7 @@ def outline(segmentation: dict[str, Any]) -> Rings:
     starts = changes[0:-1:2]
     ends = changes[1::2]
     filled = ends > starts
-    rectangles = _rectangles(starts[filled], ends[filled], height)
-    if not len(rectangles):
-        return Rings.of([[]])
-    if len(rectangles) > MANY:
-        return _traced(rectangles)
-    boxes = shapely.box(*rectangles.T)
-    return Rings.from_geometry(united(boxes, np.zeros(1, np.int64)))
+    return tracing.around(starts[filled], ends[filled], height)
 
 
 def _size(segmentation: dict[str, Any]) -> tuple[int, int]:
@@ -172,107 +161,3 @@ def _drawable(segmentation: Any) -> list[Floats]:
     if sum(map(len, parts)) > LONG and tangled(Rings.of([parts]))[0]:
         raise ValueError(TANGLED)
     return parts
-
-
-def _rectangles(starts: Ints, ends: Ints, height: int) -> Floats:
-    """Runs as xyxy: the piece in the first column, the full columns, the piece in the last one."""
-    first = starts // height
-    last = (ends - 1) // height
-    top = starts % height
-    bottom = (ends - 1) % height + 1
-    zero = np.zeros_like(first)
-    full = np.full_like(first, height)
-    one_column = first == last
-
-    head_bottom = np.where(one_column, bottom, height)
-    head = np.stack([first, top, first + 1, head_bottom], axis=1)
-    body = np.stack([first + 1, zero, last, full], axis=1)
-    tail = np.stack([last, zero, last + 1, bottom], axis=1)
-    has_body = ~one_column & (last > first + 1)
-    return np.concatenate([head, body[has_body], tail[~one_column]]).astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _RectangleCorners(Columns):
-    """Corners of rectangles.
-
-    Attributes:
-        x, y: `(N,)` px.
-        bottom: `(N,)` whether it is a corner at the bottom of its rectangle.
-        right: `(N,)` whether it is a corner on the right.
-    """
-
-    x: Floats
-    y: Floats
-    bottom: Bools
-    right: Bools
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-def _traced(rectangles: Floats) -> Rings:
-    """The rings around rectangles side by side, clockwise on the screen, as one object. Pieces
-    touch in corners at most.
-
-    The corners of the outline are those of the rectangles, except where one rectangle continues
-    another at the same height. Between these corners, taken along a column and along a row, every
-    second stretch is a side.
-    """
-    corners = _outline_corners(rectangles)
-    path, sizes = _cycles(_following(corners))
-    points = np.stack([corners.x, corners.y], axis=1)[path]
-    return Rings(points, ragged.offsets(sizes), np.array([0, len(sizes)]))
-
-
-def _outline_corners(rectangles: Floats) -> _RectangleCorners:
-    """The corners of the outline, by x, then y."""
-    x0, y0, x1, y1 = rectangles.T
-    corners = _RectangleCorners(
-        x=np.concatenate([x0, x0, x1, x1]),
-        y=np.concatenate([y0, y1, y0, y1]),
-        bottom=np.repeat([False, True, False, True], len(x0)),
-        right=np.repeat([False, False, True, True], len(x0)),
-    )
-    # where two pieces touch, the upper one comes first
-    corners = corners.take(np.lexsort((~corners.bottom, corners.y, corners.x)))
-    x, y, bottom = corners.x, corners.y, corners.bottom
-    same_point = (x[1:] == x[:-1]) & (y[1:] == y[:-1])
-    continued = same_point & (bottom[1:] == bottom[:-1])
-    first = np.append(continued, False)
-    second = np.append(False, continued)
-    return corners.take(~(first | second))
-
-
-def _following(corners: _RectangleCorners) -> Ints:
-    """For each corner the index of the next one around the outline."""
-    following = np.empty(len(corners), np.int64)
-    # sides down and up: two corners in turn are the ends of one
-    upper = np.arange(0, len(corners), 2)
-    lower = np.arange(1, len(corners), 2)
-    down = corners.right[upper] != corners.bottom[upper]  # what is filled lies to the left
-    following[np.where(down, upper, lower)] = np.where(down, lower, upper)
-    # sides along a row
-    by_row = np.lexsort((corners.x, corners.y, corners.bottom))
-    left, right = by_row.reshape(-1, 2).T
-    top = ~corners.bottom[left]
-    following[np.where(top, left, right)] = np.where(top, right, left)
-    return following
-
-
-def _cycles(following: Ints) -> tuple[Ints, list[int]]:
-    """The indices of a permutation cycle by cycle, and the lengths of the cycles."""
-    left = following.tolist()
-    path: list[int] = []
-    sizes: list[int] = []
-    for start in range(len(left)):
-        before = len(path)
-        at = start
-        while left[at] >= 0:
-            path.append(at)
-            after = left[at]
-            left[at] = -1
-            at = after
-        if len(path) > before:
-            sizes.append(len(path) - before)
-    return np.array(path, np.int64), sizes

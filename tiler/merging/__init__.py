@@ -41,6 +41,8 @@ class Merged:
         sources: the images' paths, sorted.
         sizes: width and height of each.
         predicted: the images that there are predictions for, if only an empty file.
+        block_tiles: of images divided in blocks of which only some were predicted, `(T, 4)` xyxy of
+            these tiles.
         by_names: no manifest lists the tiles: images without predictions may not have been cut.
 
     `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
@@ -53,6 +55,7 @@ class Merged:
         pieces = plan.pieces
         self.report = report
         self.predicted = frozenset(piece.key for piece in pieces if piece.predicted)
+        self.block_tiles = {piece.key: piece.rects for piece in pieces if piece.some_blocks}
         self.by_names = plan.by_names
         self._held = held
         self._labels = {piece.key: piece.label for piece in pieces}

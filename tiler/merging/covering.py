@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tiler.datasets import index as indexes
 from tiler.datasets.index import Index, TiledImage
@@ -48,9 +48,9 @@ class CoveredImages:
         if len(kept) < len(image.tile_splits):
             number = {tile: i for i, tile in enumerate(kept)}
             tiles = {number.get(tile, tile): row for tile, row in tiles.items()}
-            image = image.take(kept)
+            image = replace(image.take(kept), some_blocks=True)
             of = ", ".join(sorted(splits.intersection(image.splits)))
-            missed = "in the full image, labels elsewhere would count as missed"
+            missed = "labels elsewhere are no part of its score"
             self.findings.append(Finding(image.key, "D16", f"only its tiles of {of}; {missed}"))
         self.images.append(image)
         self.members.append(tiles)

@@ -113,6 +113,7 @@ def _piece(vote: Vote, names: tuple[str, str, int | str]) -> Piece:
         unread=lost,
         batch=vote.batch(),
         predicted=bool(vote.tiles),
+        some_blocks=image.some_blocks,
         geo=image.geo,
     )
 
@@ -192,6 +193,7 @@ def _joint_piece(
         unread=lost,
         batch=JoinedBatch(batches),
         predicted=any(vote.tiles for vote in votes),
+        some_blocks=any(vote.image.some_blocks for vote in votes),
         geo=image.geo,
         models=models,
         numbers=tuple(vote.number for vote in votes),

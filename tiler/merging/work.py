@@ -39,7 +39,7 @@ from tiler.stitching import (
 from tiler.tiling.roi import Roi
 
 if TYPE_CHECKING:
-    from tiler.types import Ints
+    from tiler.types import Floats, Ints
 
 UNREADABLE = "unreadable"  # in place of a digest
 STEP = 65_536  # detections that become Python objects at once
@@ -86,6 +86,7 @@ class Piece:
         unread: its tiles whose predictions cannot be read: it is not known what was detected there.
         batch: the predictions.
         predicted: there are predictions, if only an empty file.
+        some_blocks: it was divided in blocks, and these are the tiles of some.
         geo: where it lies in the world, if that is known.
         models: of an ensemble, those with a say, and `numbers` which of the merge's models they
             are.
@@ -102,9 +103,16 @@ class Piece:
     unread: Frames
     batch: Batch
     predicted: bool = True
+    some_blocks: bool = False
     geo: Geo | None = None
     models: Models | None = None
     numbers: tuple[int, ...] = ()
+
+    @property
+    def rects(self) -> Floats:
+        """`(T, 4)` xyxy of all its tiles."""
+        tiles = (self.frames, self.silent, self.unread)
+        return np.concatenate([frames.rects for frames in tiles])
 
 
 class MergeOutcome(msgspec.Struct):
@@ -418,6 +426,7 @@ def _provenance(
         files=files,
         predicted=piece.predicted,
         models=_models_of_tiles(piece),
+        some_blocks=piece.some_blocks,
     )
 
 

@@ -13,6 +13,7 @@ from tiler.options.values import (
     described,
     detection_limits,
     number,
+    optional,
     size_bins,
     stripped,
     whole,
@@ -32,6 +33,13 @@ def _coco_limits_only(options: Any) -> str:
 def _resampling_only(options: Any) -> str:
     """Why --seed has no effect: nothing is resampled."""
     return when("analysis", "none")(options) or when("replicates", 0)(options)
+
+
+def _reached(options: Any) -> str:
+    """Why --at-conf has no effect: less confident detections do not count at all."""
+    if options.at_conf is None or options.at_conf >= options.conf:
+        return ""
+    return f"--conf {options.conf:g} leaves none of less"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,21 @@ class ScoreOptions(LabelOptions):
     )
     conf: float = option(
         0.0, "Ignore detections below this confidence.", number(0, 1), SCORING, "0..1"
+    )
+    at_conf: float | None = option(
+        None,
+        "Confidence at which right and wrong ones are counted, for all tables but those of AP. "
+        "Default: --conf if it is given, else that of the best mean F1.",
+        optional(number(0, 1)),
+        SCORING,
+        "0..1",
+        idle=_reached,
+    )
+    counts: bool = flag_option(
+        False,
+        "Also compare the number of objects in each image with that of its labels: MAE, RMSE, "
+        "bias.",
+        SCORING,
     )
     only_predicted: bool = flag_option(
         False, "Score only images that have predictions, or an empty prediction file.", SCORING

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -514,10 +514,27 @@ def _increasing(values: Sequence[float]) -> bool:
 
 
 def transform(value: Any) -> str:
-    """The six numbers of an affine transform, as text or a list; or a word."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
+    """The six numbers of an affine transform, as text or a list; or a word. rasterio's `transform`
+    is a tuple of nine, of which the last three are those of every affine map.
+
+    >>> transform((0.5, 0, 1000, 0, -0.5, 2000, 0, 0, 1))
+    '0.5,0,1000,0,-0.5,2000'
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(str, affine_numbers(value)))
     return str(value or "")
+
+
+def affine_numbers(value: Iterable[Any]) -> list[Any]:
+    """The numbers of an affine map without its last row, where that is there: 0, 0, 1.
+
+    >>> affine_numbers((2, 0, 5, 0, -2, 7, 0, 0, 1))
+    [2, 0, 5, 0, -2, 7]
+    """
+    numbers = list(value)
+    if len(numbers) == 9 and numbers[6:] == [0, 0, 1]:
+        return numbers[:6]
+    return numbers
 
 
 def stripped(value: Any) -> str:

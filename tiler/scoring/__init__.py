@@ -23,6 +23,7 @@ from tiler.scoring.arguments import (
     predictions_path,
     require_existing,
 )
+from tiler.scoring.blocks import within_blocks
 from tiler.scoring.counting import Counting
 from tiler.scoring.image_selection import (
     PredictedImages,
@@ -183,7 +184,9 @@ def _read(job: _ScoreJob) -> _Inputs:
     opened = job.opened
     known_sizes = cache(partial(sizes_of, job.file))
     images = ground_truth.read(ground, opened.split, opened.task, known_sizes)
+    images, outside = within_blocks(job.given, images)
     found, boxes, findings = detections.read(opened, images.sizes, len(ground.names))
+    findings = outside + findings
     predicted = predicted_images(job.given, images.keys, opened.images, job.tiles)
     inputs = _Inputs(images, found, boxes, predicted, findings)
     if job.options.only_predicted:
@@ -212,7 +215,7 @@ def _scored(job: _ScoreJob, inputs: _Inputs, start: float) -> Metrics:
         names,
         images.keys,
         job.options,
-        card=_card(job, images),
+        card=_card(job, inputs),
         boxes=_box_sample(inputs, counting, sample),
         unreadable=job.opened.unreadable,
     )
@@ -271,14 +274,18 @@ def _tiling_of(
     return partial(tiling, scored, job.tiles or job.merge.tiles, on_tiles)
 
 
-def _card(job: _ScoreJob, images: LabelledImages) -> dict[str, Any]:
+def _card(job: _ScoreJob, inputs: _Inputs) -> dict[str, Any]:
     """What the card says of the input."""
+    images = inputs.images
+    silent = ~inputs.predicted.predicted
     return {
         "data": job.ground.file.name,
         "split": job.opened.split or None,
         "predictions": job.opened.kind,
         "task": job.opened.task,
         "images": len(images.keys),
+        "images_without_predictions": int(silent.sum()),
+        "labels_without_predictions": int(silent[images.labels.image].sum()),
         "classes": len(job.ground.names),
         "area": {"labels": images.area, "detections": job.opened.area},
         "conf": job.options.conf,

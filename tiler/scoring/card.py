@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.evaluation import confusion
 from tiler.evaluation.inputs import EvaluationInputs
 from tiler.scoring.preparing import DetectionLimits, Prepared
 from tiler.scoring.tiling import Tiling, Unavailable
@@ -64,7 +63,7 @@ def score_card(
     }
 
 
-def _counts(sample: EvaluationInputs) -> dict[str, int]:
+def _counts(sample: EvaluationInputs) -> dict[str, float]:
     ignored = int(sample.labels.ignored.sum())
     labelled = len(np.unique(sample.labels.image))
     predicted = len(np.unique(sample.detections.image))
@@ -72,6 +71,7 @@ def _counts(sample: EvaluationInputs) -> dict[str, int]:
         "labels": len(sample.labels) - ignored,
         "ignored_labels": ignored,
         "detections": len(sample.detections),
+        "least_conf": float(sample.detections.conf.min(initial=np.inf)),
         "images_without_labels": sample.images - labelled,
         "images_without_detections": sample.images - predicted,
     }
@@ -131,8 +131,7 @@ def deviations(prepared: Prepared, unreadable: str | None) -> list[str]:
 def _ultralytics_deviations(sample: EvaluationInputs) -> list[str]:
     result = [
         "Ultralytics: pixels of the full image, not of the letterboxed one",
-        f"confusion matrix: above confidence {confusion.CONF}, where validation takes its own, "
-        "0.001",
+        "confusion matrix: at the confidence of the counts, where validation takes its own, 0.001",
     ]
     conf = sample.detections.instances.confidence
     distinct = np.unique(conf.astype(np.float32))

@@ -22,8 +22,10 @@ from tiler.evaluation import (
 from tiler.evaluation.bins import ALL, COCO, Bin
 from tiler.evaluation.candidates import candidates
 from tiler.evaluation.inputs import EvaluationInputs
+from tiler.scoring import operating
 from tiler.scoring.card import score_card
 from tiler.scoring.metrics import Metrics, Seams, summary
+from tiler.scoring.operating import OperatingPoint
 from tiler.scoring.preparing import LEAST, DetectionLimits, Measurement, Prepared
 from tiler.scoring.tiling import Tiling, Unavailable
 
@@ -61,12 +63,14 @@ def measured(asked: Measurement, look: Callable[[], Tiling | Unavailable]) -> Me
     by_size = _by_size(prepared, curves)
     clock.lap("coco")
     box = ultralytics.evaluate(sample, prepared.same_class)
-    extra = _extra_ultralytics(prepared)
-    clock.lap("ultralytics")
     matched = _matched(prepared)
+    point = _operating_point(prepared, matched[:, 0], box)
+    extra = _extra_ultralytics(prepared, point.conf)
+    clock.lap("ultralytics")
     resampling = _Resampling.of(prepared)
     clock.lap("intervals")
-    extra |= _analysis(prepared, matched, tiling, box.conf)
+    extra |= _analysis(prepared, matched, tiling, point.conf)
+    extra |= _counted(prepared, point, asked.keys)
     clock.lap("analysis")
 
     draws = resampling.trusted
@@ -86,7 +90,6 @@ def measured(asked: Measurement, look: Callable[[], Tiling | Unavailable]) -> Me
         voc=_voc(prepared),
         bins=by_size,
         per_class=_per_class(prepared, curves, box, draws),
-        per_image=_per_image(sample, matched, asked.keys, box.conf),
         sample=sample,
         draws=resampling.draws,
         speed=clock.laps,
@@ -122,11 +125,36 @@ def _matched(prepared: Prepared) -> Ints:
     return coco.matched(prepared.sample, prepared.same_class, thresholds)
 
 
-def _ratio(part: float, whole: float) -> float:
-    """A part of a whole; NaN of nothing."""
-    if not whole:
-        return NAN
-    return part / whole
+# --- at one confidence
+
+
+def _operating_point(prepared: Prepared, label: Ints, box: Results) -> OperatingPoint:
+    """At the confidence that is asked for, or else that of the best mean F1."""
+    options = prepared.options
+    if options.at_conf is not None:
+        conf, chosen = options.at_conf, "--at-conf"
+    elif options.conf:
+        conf, chosen = options.conf, "--conf"
+    else:
+        conf, chosen = float(box.conf), "of the best mean F1"
+    return OperatingPoint.of(prepared.sample, label, conf, chosen)
+
+
+def _counted(prepared: Prepared, point: OperatingPoint, keys: Sequence[str]) -> dict[str, Any]:
+    """What is right and wrong at one confidence, and how well objects are counted if that is asked
+    for.
+    """
+    names = _distinct(prepared.names)
+    counted: list[str] = []
+    counts = None
+    if prepared.options.counts:
+        counted = names
+        counts = operating.count_errors(point, names)
+    return {
+        "operating": point.plain(names, prepared.size_bins.bins),
+        "per_image": operating.per_image(point, keys, counted),
+        "counts": counts,
+    }
 
 
 # --- by protocol
@@ -160,15 +188,18 @@ def _coco_of_all(curves: Curves, limits: DetectionLimits) -> dict[str, float]:
     return {"max_dets": limits.every, **numbers, "limit": limits.limit, "cost_of_limit": cost}
 
 
-def _extra_ultralytics(prepared: Prepared) -> dict[str, Any]:
-    """The confusion matrix, and the numbers of Ultralytics 8.3, where they are asked for."""
+def _extra_ultralytics(prepared: Prepared, conf: float) -> dict[str, Any]:
+    """The confusion matrix at this confidence and above, and the numbers of Ultralytics 8.3, where
+    they are asked for.
+    """
     sample = prepared.sample
     legacy = None
     matrix = None
     if "ultralytics-8.3" in prepared.protocols:
         legacy = ultralytics.evaluate(sample, prepared.same_class, legacy=True)
     if "ultralytics" in prepared.protocols:
-        matrix = confusion.confusion(sample, prepared.pairs)
+        below = float(np.nextafter(conf, -1))  # of which the matrix takes what is above
+        matrix = confusion.confusion(sample, prepared.pairs, below)
     return {"legacy": legacy, "confusion": matrix}
 
 
@@ -410,15 +441,23 @@ def _per_class(
     images = _labelled_images(sample)
     places = {int(k): i for i, k in enumerate(box.ap_class_index)}
     result: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(prepared.names):
+    for k, name in enumerate(_distinct(prepared.names)):
         labels = int(curves.labels[k, 0])
         row: dict[str, Any] = {"labels": labels, "detections": int(detections[k])}
         row |= _coco_of_class(curves, prepared.limits.every, k)
         row |= _ultralytics_of_class(box, places.get(k))
         if draws is not None:
             row["interval"] = _class_interval(draws, k, labels, int(images[k]))
-        result[_unused(name, result, prepared.names)] = row
+        result[name] = row
     return result
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of classes, numbered where another class has the same."""
+    result: dict[str, None] = {}
+    for name in names:
+        result[_unused(name, result, names)] = None
+    return list(result)
 
 
 def _class_interval(draws: Draws, k: int, labels: int, images: int) -> list[float]:
@@ -459,56 +498,3 @@ def _unused(name: str, used: Collection[str], names: Collection[str]) -> str:
         number += 1
         result = f"{name} ({number})"
     return result
-
-
-# --- by image
-
-
-def _per_image(
-    sample: EvaluationInputs, matched: Ints, keys: Sequence[str], conf: float
-) -> list[dict[str, Any]]:
-    """What is right and wrong at IoU 0.5 in each image, of detections of the best mean F1's
-    confidence and above.
-    """
-    labels, detections, tp, fp = _image_counts(sample, matched[:, 0], conf)
-    rows = []
-    for i, key in enumerate(keys):
-        row = {"image": key, "labels": labels[i], "detections": detections[i]}
-        rows.append(row | _image_numbers(tp[i], fp[i], labels[i]))
-    return rows
-
-
-def _image_counts(
-    sample: EvaluationInputs, label: Ints, conf: float
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Labels, detections, true and false positives of each image.
-
-    Args:
-        label: `(D,)` the one that each detection is matched to, -1 for none.
-    """
-    images = sample.images
-    image = sample.detections.image
-    detected = sample.detections.instances.confidence >= conf
-    counted = ~sample.labels.ignored
-    right = detected & (label >= 0)
-    right[right] = counted[label[right]]
-    wrong = detected & (label < 0)
-    labels = _counts(sample.labels.image[counted], images)
-    detections = _counts(image[detected], images)
-    tp = _counts(image[right], images)
-    fp = _counts(image[wrong], images)
-    return labels, detections, tp, fp
-
-
-def _counts(image: Ints, images: int) -> list[int]:
-    counts: list[int] = np.bincount(image, minlength=images).tolist()
-    return counts
-
-
-def _image_numbers(tp: int, fp: int, labels: int) -> dict[str, float]:
-    fn = labels - tp
-    numbers: dict[str, float] = {"tp": tp, "fp": fp, "fn": fn}
-    numbers["precision"] = _ratio(tp, tp + fp)
-    numbers["recall"] = _ratio(tp, labels)
-    numbers["f1"] = _ratio(2 * tp, 2 * tp + fp + fn)
-    return numbers

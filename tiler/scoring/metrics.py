@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
-from tiler.evaluation.confusion import CONF, IOU
+from tiler.evaluation.confusion import IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
 from tiler.formats import report_json
@@ -31,6 +31,7 @@ SUFFIX = {"segment": "(M)", "pose": "(P)"}  # of Ultralytics' keys; (B) of boxes
 _NUMBERS = {"map", "map50", "map75", "mp", "mr", "nc"}
 _BY_CLASS = {"p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "nt_per_class"}
 _CURVES = {"px", "p_curve", "r_curve", "f1_curve", "prec_values"}
+MEANS = ("map", "map50", "map75", "mp", "mr")  # NaN without labels, of which Ultralytics makes 0
 BOX = frozenset(_NUMBERS | _BY_CLASS | _CURVES)
 
 
@@ -99,9 +100,12 @@ class Metrics:
         voc: by name of the protocol, the mean AP at IoU 0.5.
         bins: size bins by name.
         per_class: by class name.
-        per_image: one row an image.
-        confusion: `(classes + 1, classes + 1)` [predicted, true], background last; with the
-            protocol of Ultralytics only.
+        operating: what is right and wrong at one confidence, of all, by size and by class.
+        per_image: one row an image, at that confidence.
+        confusion: `(classes + 1, classes + 1)` [predicted, true], background last, at the same
+            confidence; with the protocol of Ultralytics only.
+        counts: how far the number of detections is from that of labels, over the images; None
+            where it was not asked for.
         only_predicted: the main numbers of the images with predictions alone, where it is not known
             whether others count.
         intervals, seams, errors, efficiency: None where they were not asked for, or could not be
@@ -123,9 +127,11 @@ class Metrics:
     voc: dict[str, float]
     bins: dict[str, Any]
     per_class: dict[str, dict[str, Any]]
+    operating: dict[str, Any]
     per_image: list[dict[str, Any]]
     confusion: Ints | None
     sample: EvaluationInputs
+    counts: dict[str, Any] | None = None
     only_predicted: dict[str, Any] | None = None
     boxes: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
@@ -149,6 +155,8 @@ class Metrics:
         return self.root / name
 
     def __getattr__(self, name: str) -> Any:
+        if name in MEANS and not len(self.box.ap_class_index):
+            return float("nan")
         if name in BOX:
             return getattr(self.box, name)
         known = self.coco_names()
@@ -250,6 +258,9 @@ class Metrics:
             content["voc"] = self.voc
         content["bins"] = self.bins
         content["per_class"] = self.per_class
+        content["operating"] = self.operating
+        if self.counts is not None:
+            content["counts"] = self.counts
         content["intervals"] = self.intervals
         content["seams"] = _plain(self.seams)
         content["errors"] = _plain(self.errors)
@@ -263,7 +274,12 @@ class Metrics:
         if self.confusion is None:
             return None
         names = [*self.names, "background"]
-        return {"conf": CONF, "iou": IOU, "names": names, "matrix": self.confusion.tolist()}
+        return {
+            "conf": self.operating["conf"],
+            "iou": IOU,
+            "names": names,
+            "matrix": self.confusion.tolist(),
+        }
 
     def encoded(self) -> bytes:
         """The JSON, indented; the same bytes for the same input."""
@@ -302,8 +318,10 @@ def _image(tp: int, detections: int, labels: int) -> dict[str, float]:
 def summary(box: Results) -> dict[str, float]:
     """Ultralytics' numbers.
 
-    `conf` is the confidence of the best mean F1, at which mp and mr are.
+    `conf` is the confidence of the best mean F1, at which mp and mr are. NaN without labels.
     """
+    if not len(box.ap_class_index):
+        return {**dict.fromkeys(MEANS, float("nan")), "conf": box.conf, "max_det": box.max_det}
     return {
         "mp": box.mp,
         "mr": box.mr,

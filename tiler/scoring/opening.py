@@ -16,7 +16,7 @@ from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding, inside, short
 from tiler.formats import provenance, tile_names
 from tiler.geometry.instances import Instances
-from tiler.interop import foreign
+from tiler.interop import foreign, names_of
 from tiler.options import ReadingOptions
 from tiler.options.classes import listed
 from tiler.predictions import Predictions, Reading, open_predictions
@@ -306,8 +306,8 @@ def open_held(
         TilerError: they are for other images, or are not detections.
     """
     keys = _predicted_keys(given)
-    held = [foreign(given[key]) for key in keys]
     objects = [given[key] for key in keys]
+    held = _from_base(objects, list(map(foreign, objects)), options.preds_base, ground)
     own_names = _own_names(objects, ground)
     class_map = class_map_of(options, own_names, ground.names)
     left_out: list[Finding] = []
@@ -347,7 +347,7 @@ def open_held(
 def _own_names(given: Sequence[Any], ground: GroundTruthFiles) -> tuple[str, ...]:
     """Names of the detections' classes: those that they carry, else the labels'."""
     names = _class_names(given)
-    if names is None:
+    if not names:
         return ground.names
     count = max(names, default=-1) + 1
     return tuple(str(names.get(class_id, class_id)) for class_id in range(count))
@@ -412,8 +412,6 @@ def _classes_by_name(
         TilerError: the labels do not have the class of a detection.
     """
     names = _class_names(given)
-    if names is None:
-        return None
     own = dict(enumerate(ground.names))
     if names.items() <= own.items():
         return None
@@ -427,13 +425,58 @@ def _classes_by_name(
     return classes
 
 
-def _class_names(given: Sequence[Any]) -> Mapping[int, str] | None:
-    """The first class names that any of the detections carry."""
+def _class_names(given: Sequence[Any]) -> Mapping[int, str]:
+    """The class names that the detections carry.
+
+    Raises:
+        TilerError: two of them name a class differently.
+    """
+    names: dict[int, str] = {}
     for result in given:
-        names = getattr(result, "names", None)
-        if isinstance(names, Mapping) and names:
-            return names
-    return None
+        for class_id, name in names_of(result).items():
+            known = names.setdefault(class_id, name)
+            if known != name:
+                raise TilerError(
+                    f"the detections: class {class_id} is {short(known)} in some and {short(name)} "
+                    "in others: of two models?"
+                )
+    return names
+
+
+def _from_base(
+    given: Sequence[Any], held: list[Instances], base: str, ground: GroundTruthFiles
+) -> list[Instances]:
+    """The detections, with the labels of torchvision's dicts as classes from 0 on. There 0 is the
+    background, but people train without one too.
+
+    Raises:
+        TilerError: labels that could count from 0 and from 1.
+    """
+    dicts = [i for i, value in enumerate(given) if isinstance(value, Mapping)]
+    present = {int(k) for i in dicts for k in np.unique(held[i].class_id)}
+    if not present:
+        return held
+    first = _first_label(present, base, len(ground.names))
+    result = list(held)
+    for i in dicts:
+        result[i] = replace(held[i], class_id=held[i].class_id - first)
+    return result
+
+
+def _first_label(present: set[int], base: str, classes: int) -> int:
+    """The label of the first class."""
+    if base in ("0", "1"):
+        return int(base)
+    if base != "auto":
+        raise TilerError(f"preds_base {base}: for labels of dicts it is 0 or 1")
+    if 0 in present:
+        return 0
+    if max(present) >= classes:
+        return 1
+    raise TilerError(
+        f"labels {min(present)} to {max(present)} of {classes} classes may count from 0, or from 1 "
+        "as torchvision's do, whose 0 is the background: say preds_base=0 or preds_base=1"
+    )
 
 
 # --- classes and task
@@ -540,8 +583,13 @@ def _placed(
     keys = []
     taken: dict[int, str] = {}  # the prediction of each image
     findings = []
+    elsewhere = _elsewhere(named, ground, split, places_in)
+    others = []
     for i, place in enumerate(places_in(split)):
         name = named.shown[i][:100]
+        if place is None and elsewhere[i]:
+            others.append(i)
+            continue
         if place is None:
             what = f"no image of {split or 'the ground truth'}"
         elif place in taken:
@@ -551,10 +599,34 @@ def _placed(
             keys.append(named.numbers[i])
             continue
         findings.append(Finding("", "S01", f"{name}: {what}; {named.counts[i]} rows left out"))
+    if others:
+        findings.append(_of_other_splits(named, others, split))
     return _Placed(split, keys, list(taken), findings)
 
 
 PlacesIn = Callable[[str], list[int | None]]  # `_places` of a split
+
+
+def _elsewhere(
+    named: _NamedPredictions, ground: GroundTruthFiles, split: str, places_in: PlacesIn
+) -> list[bool]:
+    """Which predictions are for images of the dataset's other splits."""
+    scored = ground.split_names(split) if ground.coco is None else list(ground.splits)
+    others = ",".join(name for name in ground.splits if name not in scored)
+    if not others:
+        return [False] * len(named.keys)
+    return [place is not None for place in places_in(others)]
+
+
+def _of_other_splits(named: _NamedPredictions, others: list[int], split: str) -> Finding:
+    rows = sum(named.counts[i] for i in others)
+    example = named.shown[others[0]][:100]
+    return Finding(
+        "",
+        "S04",
+        f"{len(others)} images ({example}, ...) with {rows} rows are of other splits than {split}; "
+        f"left out, as --split {ALL} would not",
+    )
 
 
 def _places(named: _NamedPredictions, ground: GroundTruthFiles, split: str) -> list[int | None]:

@@ -17,6 +17,7 @@ from tiler.run.output_folder import changed, content, occupied, require_apart, r
 from tiler.run.staging import Staging, writing
 from tiler.run.transaction import produced
 from tiler.scoring.metrics import Metrics
+from tiler.scoring.operating import worst_images
 
 NAME = "score.json"
 REPORT = "report.html"
@@ -105,8 +106,8 @@ def per_class(metrics: Metrics) -> str:
 
 
 def per_image(metrics: Metrics) -> str:
-    """A row an image, at the confidence of the best mean F1."""
-    rows = metrics.per_image
+    """A row an image, those with most mistakes first; at the confidence of `operating`."""
+    rows = [metrics.per_image[i] for i in worst_images(metrics.per_image)]
     head = list(rows[0]) if rows else ["image"]
     return text_of(head, [list(row.values()) for row in rows])
 

@@ -89,9 +89,10 @@ def stitch(
     Args:
         parts: each tile's window in the image, and its detections in pixels of the window. A window
             is a `Window`, or x, y, width and height. Detections are `Instances` with a `conf`, an
-            Ultralytics `Results`, `(N, 6)` numbers (x1, y1, x2, y2, confidence, class), or anything
-            with `.xyxy`, `.confidence` and `.class_id`. The full image is one more tile, if
-            detections were made on it as well.
+            Ultralytics `Results`, supervision's `Detections` or `KeyPoints`, torchvision's dict,
+            `(N, 6)` numbers (x1, y1, x2, y2, confidence, class), or anything with `.xyxy`,
+            `.confidence` and `.class_id`; masks, OBBs and keypoints included. The full image is one
+            more tile, if detections were made on it as well.
         size: width and height of the image, px.
         names: of classes, for options that name them. Default: those that the detections carry
             (`.names`).

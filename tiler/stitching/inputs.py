@@ -12,7 +12,8 @@ from tiler.errors import TilerError
 from tiler.findings import short
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.window import Window
-from tiler.interop import foreign, numbers
+from tiler.interop import foreign, frame_of, numbers
+from tiler.interop import names_of as names_of_classes
 
 MOST_CLASSES = 1_000_000
 
@@ -72,12 +73,14 @@ def names_of(given: Any, seen: Sequence[Any]) -> list[str] | None:
 
 
 def _carried_names(seen: Sequence[Any]) -> Any:
-    """The names of the first detections that have some."""
+    """The names that detections have: those of all of them, since some know only the names of the
+    classes that occur.
+    """
+    carried: dict[int, str] = {}
     for detections in seen:
-        names = getattr(detections, "names", None)
-        if names:
-            return names
-    return None
+        for class_id, name in names_of_classes(detections).items():
+            carried.setdefault(class_id, name)
+    return carried or None
 
 
 def _is_class(given: Any) -> bool:
@@ -91,10 +94,9 @@ def require_same_frame(window: Window, detections: Any, width: float, height: fl
     Raises:
         TilerError: it is not.
     """
-    shape = getattr(detections, "orig_shape", None)
-    if shape is None:
+    carried = frame_of(detections)
+    if carried is None:
         return
-    carried = (int(shape[1]), int(shape[0]))
     inside_width = min(window.right, width) - max(window.x, 0)
     inside_height = min(window.bottom, height) - max(window.y, 0)
     allowed = ((window.width, window.height), (inside_width, inside_height))

@@ -27,6 +27,7 @@ from tiler.formats.text_files import open_regular
 from tiler.images import reading
 from tiler.images.drawing import BLUE, GREEN, GREY, RED, Canvas, Caption, Stroke
 from tiler.images.viewing import coloured
+from tiler.scoring.operating import worst_images
 
 if TYPE_CHECKING:
     from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
@@ -155,19 +156,6 @@ def overview(metrics: Metrics) -> Crop | None:
             spot = _whole(metrics.per_image[image], image, size)
             return _crop(metrics, metrics.errors, pixels, spot)
     return None
-
-
-def worst_images(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Rows of `per_image` by how many are false or missed, the most first."""
-
-    def order(i: int) -> tuple[int, float, str]:
-        row = rows[i]
-        f1 = row["f1"]
-        if f1 is None or np.isnan(f1):
-            f1 = 0.0
-        return -row["fp"] - row["fn"], f1, row["image"]
-
-    return sorted(range(len(rows)), key=order)
 
 
 # --- which mistakes

@@ -44,6 +44,7 @@ def page(metrics: Metrics) -> str:
     document.add("card", "What was scored, and how", sections.card(content))
     document.add("classes", "Classes", sections.classes(content))
     document.add("sizes", "Sizes", sections.sizes(content))
+    document.add("operating", "At one confidence", sections.operating(content))
     document.add("seams", "Seams of tiles", sections.seams(content))
     document.add("errors", "Errors and what they cost", sections.errors(content))
     document.add("merging", "Tiles and full images", sections.merging(content))

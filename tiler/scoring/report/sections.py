@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tiler.evaluation.confusion import CONF, IOU
+from tiler.evaluation.confusion import IOU
 from tiler.evaluation.seams import INSIDE, SEAM
 from tiler.plotting import short
 from tiler.scoring.metrics import finite
+from tiler.scoring.operating import worst_images
 from tiler.scoring.report import plots
 from tiler.scoring.report.content import COUNTED, Content
-from tiler.scoring.report.crops import Crop, overview, worst, worst_images
+from tiler.scoring.report.crops import Crop, overview, worst
 from tiler.scoring.report.elements import (
     Cell,
     Html,
@@ -224,6 +225,37 @@ def _size_values(row: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def operating(content: Content) -> str:
+    """Right and wrong ones at one confidence, and how well objects are counted."""
+    found = content.plain["operating"]
+    words = (
+        f"Of the detections with a confidence of {_confidence(content)} or more "
+        f"({found['chosen']}), at IoU {found['iou']:g}, of all sizes together and of each."
+    )
+    head = ["", "Labels", "Right", "False", "Missed", "Precision", "Recall", "F1"]
+    rows = []
+    for name, row in {"all": found["all"], **found["sizes"], **found["classes"]}.items():
+        rows.append([name, *row.values()])
+    return paragraph(words) + table(head, rows) + _counts(content.plain.get("counts"))
+
+
+def _counts(counts: Mapping[str, Any] | None) -> str:
+    if counts is None:
+        return ""
+    words = (
+        f"Numbers of objects in {counts['images']} images. Bias: detections less labels, of an "
+        "image in the mean; MAE: without its sign; RMSE: the root of its square's mean."
+    )
+    rows = []
+    for name, row in {"all": counts["all"], **counts["classes"]}.items():
+        rows.append([name, *row.values()])
+    return paragraph(words) + table(["", "Labels", "Detections", "MAE", "RMSE", "Bias"], rows)
+
+
+def _confidence(content: Content) -> str:
+    return f"{content.plain['operating']['conf']:.3f}"
+
+
 # --- seams
 
 
@@ -381,7 +413,8 @@ def confusion(content: Content) -> str:
         rows.append([name, *map(_shaded, counts[i], shares[i])])
     words = (
         "Rows: predicted. Columns: true. The last row holds missed labels, the last column false "
-        f"detections. Shaded by the share of the column; confidence above {CONF}, IoU above {IOU}."
+        "detections. Shaded by the share of the column; confidence "
+        f"{_confidence(content)} or more, IoU above {IOU}."
     )
     if len(shown) < len(matrix):
         classes = len(matrix) - 1
@@ -425,7 +458,7 @@ def images(content: Content) -> str:
     metrics = content.metrics
     words = (
         "The images with most false detections and missed labels, at IoU 0.5 and a confidence of "
-        f"{float(metrics.box.conf):.3f} or more."
+        f"{_confidence(content)} or more."
     )
     head = ["Image", "Labels", "Detections", "Right", "False", "Missed"]
     head += ["Precision", "Recall", "F1"]
@@ -433,7 +466,7 @@ def images(content: Content) -> str:
     for i in worst_images(metrics.per_image)[:IMAGES]:
         row = finite(metrics.per_image[i])
         if row["fp"] + row["fn"]:
-            rows.append([*row.values()])
+            rows.append([*row.values()][: len(head)])
     if not rows:
         return paragraph(words) + paragraph("None has any.")
     return paragraph(words) + table(head, rows) + _whole_image(content)
