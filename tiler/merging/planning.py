@@ -201,7 +201,7 @@ def _require_used(
         )
     if manifest is None:
         return
-    for name in ("naming", "tile"):
+    for name in ("naming", "tile", "stride", "edge"):
         value = getattr(files, name)
         if value != getattr(PredictionOptions(), name):
             raise TilerError(f"--{name} {value}: the places of tiles are known from {manifest}")
