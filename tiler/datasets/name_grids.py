@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.geometry.grids import by_axis
+from tiler.geometry.grids import MIN_SIDE, by_axis
 from tiler.geometry.tilings import LEAST_STRIDE
 from tiler.options import PredictionOptions
 from tiler.options.naming import INDICES
@@ -112,13 +112,12 @@ class NumberColumns:
             start = self.values[AXES[axis][0]]
         else:
             start = index * grid.stride[axis]
+        if index is not None:
+            start = _at_border(start, side, length, grid.stride[axis], grid.edge)
         if grid.edge == "trim":
             side = np.minimum(side, length - start)
         elif grid.edge == "shift":
             side = np.minimum(side, length)
-            needed = start - grid.stride[axis] + side < length
-            if index is not None:
-                start = np.where(needed, np.minimum(start, length - side), start)
         return start, side
 
     def _side(self, axis: int) -> Floats | None:
@@ -133,61 +132,55 @@ class NumberColumns:
         return None
 
 
-def strides(columns: NumberColumns, tile: Pair) -> list[Pair]:
-    """The least and the largest stride with which places in a grid can be those of such tiles;
-    one, if only one is possible; none, if none is.
+def _at_border(start: Floats, side: Floats, length: Floats, stride: int, edge: str) -> Floats:
+    """Starts of tiles, the last of a row moved inward as `geometry.grids` does; those behind it
+    as they are.
+    """
+    limit = np.full(len(start), np.inf)
+    if edge == "shift":
+        limit = np.maximum(length - side, 0)
+    elif edge == "trim":
+        limit = np.maximum(length - MIN_SIDE, 0)
+    is_needed = start - stride + side < length
+    return np.asarray(np.where(is_needed, np.minimum(start, limit), start))
 
-    If every place of a grid has a tile, its tiles cover the image. In any case, no tile shows only
-    what the one before it shows.
+
+def strides(columns: NumberColumns, tile: Pair) -> list[Pair]:
+    """Two strides that places in a grid of such tiles may have: one that makes the tiles cover
+    the images, and the largest. One if it makes no difference; none if no stride is possible.
+
+    Names never tell which: tiles may be missing, and those at the border left out.
 
     >>> place = {"row": np.zeros(3), "col": np.arange(3.0)}
-    >>> strides(NumberColumns.of(place, ["a"] * 3, {"a": (1200, 400)}), (400, 400))
-    [(400, 400)]
     >>> strides(NumberColumns.of(place, ["a"] * 3, {"a": (1100, 400)}), (400, 400))
     [(350, 400), (400, 400)]
     """
-    full = _is_full(columns)
-    ranges = [_stride_range(columns, axis, tile[axis], full) for axis in (0, 1)]
-    (least_x, most_x), (least_y, most_y) = ranges
-    if least_x > most_x or least_y > most_y:
+    ranges = [_stride_range(columns, axis, tile[axis]) for axis in (0, 1)]
+    (covering_x, most_x), (covering_y, most_y) = ranges
+    if min(covering_x, covering_y) == 0:
         return []
-    return sorted({(least_x, least_y), (most_x, most_y)})
+    return sorted({(covering_x, covering_y), (most_x, most_y)})
 
 
-def _is_full(columns: NumberColumns) -> bool:
-    """Whether every place of every grid has a tile."""
-    places = np.ones(columns.image.max(initial=0) + 1)
-    for axis in (0, 1):
-        index = columns.index(axis)
-        if index is None:
-            return False
-        count = np.zeros(len(places))
-        np.maximum.at(count, columns.image, index + 1)
-        places *= count
-    return np.array_equal(places, np.bincount(columns.image, minlength=len(places)))
-
-
-def _stride_range(columns: NumberColumns, axis: int, tile: int, full: bool) -> Pair:
-    """The least and the largest stride along an axis, px."""
+def _stride_range(columns: NumberColumns, axis: int, tile: int) -> Pair:
+    """Two strides along an axis, px: the same if any will do, 0 and 0 if none will."""
     index = columns.index(axis)
-    least, most = max(1, round(LEAST_STRIDE * tile)), tile
-    if index is None or not len(index):
+    if index is None or not index.any():
         return tile, tile
     last = np.zeros(columns.image.max() + 1)
     np.maximum.at(last, columns.image, index)
     last = last[columns.image]
     room = columns.sizes[:, axis] - tile  # for the start of the last tile
-    if not last.any():
-        covered = bool((room <= 0).all()) or not full
-        return (tile, tile) if covered else (1, 0)
-    if full:
-        alone = last == 0
-        if (room[alone] > 0).any():
-            return 1, 0
-        least = max(least, int(np.ceil((room[~alone] / last[~alone]).max())))
+    if (room[last > 0] <= 0).any():
+        return 0, 0  # the first tile shows all
+    most = tile
     several = last > 1
-    if several.any():
+    if several.any():  # else the last tile shows nothing that the one before it does not
         most = min(most, int(np.ceil((room[several] / (last[several] - 1)).min())) - 1)
-    if (room[last == 1] <= 0).any():
-        return 1, 0
-    return least, most
+    least = max(1, round(LEAST_STRIDE * tile))
+    if least >= most:
+        return 0, 0
+    covering = int(np.ceil((room[last > 0] / last[last > 0]).max()))
+    if not least <= covering < most:
+        covering = least
+    return covering, most

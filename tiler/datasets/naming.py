@@ -81,11 +81,11 @@ class NamedWindows:
             regular = regular and fit.regular
         return TilingFit(regular, possible)
 
-    def begins_inside(self, sizes: Sizes) -> bool:
-        """Whether most tiles begin inside their image."""
+    def begins_inside(self, sizes: Sizes, least: float = MOST) -> bool:
+        """Whether at least a share of the tiles begin inside their image."""
         limits = np.array([sizes[stem] for stem in self.stems], np.float64).reshape(-1, 2)
         inside = (self.rects[:, :2] < limits).all(axis=1)
-        return float(inside.mean()) >= MOST
+        return float(inside.mean()) >= least
 
 
 def decided(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> NamedWindows | None:
@@ -125,6 +125,8 @@ def decided(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> N
             possible.append(reading)
     if possible:
         return _only_one(possible)
+    if own is not None and own.begins_inside(sizes, least=0.5):
+        return own
     raise TilerError(_none_fits(names, sizes, options, readings))
 
 

@@ -1,4 +1,4 @@
-"""Patterns of tile names, such as {stem}_{row}_{col}: as a user gives them, and as names suggest."""
+"""Patterns of tile names, such as {stem}_{row}_{col}: as users give them, and as names suggest."""
 
 from __future__ import annotations
 
