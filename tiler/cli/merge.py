@@ -32,8 +32,8 @@ Tiles = Annotated[
     Path | None,
     typer.Option(
         "--tiles",
-        metavar="DIR",
-        help="Output of tiler split.",
+        metavar="DIR|CSV|JSON",
+        help="Output of tiler split; or a table of tiles, or the COCO JSON of the tiles.",
         show_default="found in a parent folder of PREDS",
     ),
 ]
@@ -193,10 +193,13 @@ def _score(
     Args:
         options: of the merge; the score reads the predictions on tiles in the same way.
     """
+    from tiler.datasets.tile_tables import is_table
     from tiler.scoring import score
 
     shared = {*option_names(ReadingOptions), "tiles"}
     same = {name: value for name, value in options.items() if name in shared}
+    if is_table(same["tiles"]):
+        del same["tiles"]  # merged.jsonl has what it says
     try:
         metrics = score(merged, data, tile_preds=preds, only_predicted=only_predicted, **same)
         return _MergeScore(metrics)

@@ -83,6 +83,7 @@ class Index:
         root: the folder of the images, if known.
         by_names: only tiles that predictions are named after are known; there may be others.
         places: image and tile by name; the tile is WHOLE for the name of an image.
+        ids: names of tiles by their image id in a COCO JSON of the tiles, if there is one.
     """
 
     images: list[TiledImage]
@@ -96,6 +97,7 @@ class Index:
     by_names: bool = False
     findings: list[Finding] = field(default_factory=list)
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._require_unique_tiles()
@@ -121,7 +123,11 @@ class Index:
         return self.places.get(key) or self.places.get(os.path.basename(key))
 
     def numbered(self) -> dict[str, str]:
-        """Numeric names by their number (007 is 7), where only one name has it."""
+        """Names by their image id, if there is a table of these; else numeric names by their number
+        (007 is 7), where only one name has it.
+        """
+        if self.ids:
+            return self.ids
         names: dict[str, list[str]] = {}
         for name in self.places:
             if name.isdecimal():
@@ -260,13 +266,9 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     Raises:
         TilerError: there are no images, or the names do not say where tiles lie.
     """
-    if not os.path.isdir(images):
-        raise TilerError(f"--images {images}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
-    sizes = dict(sorted(_sizes(root, findings)))
-    if not sizes:
-        raise TilerError(f"--images {images}: no images found there")
+    sizes = image_sizes(images, findings)
     by_stem = _by_stem(sizes)
     names, windows = _windows(keys, by_stem, sizes, options)
     tiled = _tiled(sizes, by_stem, windows, findings)
@@ -274,6 +276,23 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     if names and windows is not None:
         said = f"names of tiles ({windows.said})"
     return Index(tiled, said, images, root=root, by_names=True, findings=findings)
+
+
+def image_sizes(images: Path, findings: list[Finding]) -> dict[str, tuple[int, int]]:
+    """Width and height of the images in a folder by their path in it.
+
+    Args:
+        findings: of images that cannot be read; is added to.
+
+    Raises:
+        TilerError: there are none.
+    """
+    if not os.path.isdir(images):
+        raise TilerError(f"--images {images}: no such folder")
+    sizes = dict(sorted(_sizes(Path(os.path.abspath(images)), findings)))
+    if not sizes:
+        raise TilerError(f"--images {images}: no images found there")
+    return sizes
 
 
 def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
@@ -395,11 +414,20 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
                 f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}"
             )
         return path
-    for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
-        for folder in [start, *start.parents][: UP + 1]:
-            path = folder / manifest.NAME
-            if os.path.isfile(path):
-                return path
+    for start in (*_trained_on(preds), preds):
+        found = manifest_above(start)
+        if found is not None:
+            return found
+    return None
+
+
+def manifest_above(path: Path) -> Path | None:
+    """The manifest in a folder or in one of those above it."""
+    start = Path(os.path.abspath(path))
+    for folder in [start, *start.parents][: UP + 1]:
+        file = folder / manifest.NAME
+        if os.path.isfile(file):
+            return file
     return None
 
 

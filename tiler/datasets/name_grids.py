@@ -167,6 +167,8 @@ def _stride_range(columns: NumberColumns, axis: int, tile: int) -> Pair:
     index = columns.index(axis)
     if index is None or not index.any():
         return tile, tile
+    if index.min() < 0:  # from 1, and yet there is a 0
+        return 0, 0
     last = np.zeros(columns.image.max() + 1)
     np.maximum.at(last, columns.image, index)
     last = last[columns.image]
@@ -177,7 +179,7 @@ def _stride_range(columns: NumberColumns, axis: int, tile: int) -> Pair:
     several = last > 1
     if several.any():  # else the last tile shows nothing that the one before it does not
         most = min(most, int(np.ceil((room[several] / (last[several] - 1)).min())) - 1)
-    least = max(1, round(LEAST_STRIDE * tile))
+    least = int(np.ceil(LEAST_STRIDE * tile))
     if least >= most:
         return 0, 0
     covering = int(np.ceil((room[last > 0] / last[last > 0]).max()))

@@ -310,7 +310,7 @@ def _windows(
                 rects,
                 columns.scale,
                 sized=not columns.needs_tile,
-                stride=grid.stride if len(grids) > 1 or grid != asked else (0, 0),
+                stride=grid.stride if len(grids) > 1 else (0, 0),
                 edge=edge if options.edge == "auto" else "",
             )
 
@@ -325,6 +325,11 @@ def _only_one(readings: Sequence[NamedWindows]) -> NamedWindows:
     different = [other for other in others if not first.same(other)]
     if different:
         raise TilerError(_several(first, different))
+    if any(first.stride):
+        raise TilerError(
+            f"{first.names[0][:100]}: the number of pixels from one tile to the next is unknown: "
+            "say --stride"
+        )
     # what makes no difference was not assumed
     edges = {reading.edge for reading in readings if reading.naming == first.naming}
     return replace(first, edge=first.edge if len(edges) == 1 else "")

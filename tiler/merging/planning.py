@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from tiler.datasets import index as indexes
-from tiler.datasets import opening
+from tiler.datasets import opening, tile_tables
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
@@ -32,7 +32,7 @@ from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.values import optional_path, path
 from tiler.predictions import Frames, Predictions, Reading, open_predictions
 from tiler.predictions.categories import COCO91
-from tiler.predictions.records import places_of
+from tiler.predictions.records import image_key, places_of
 from tiler.stitching.competition import require_classes
 from tiler.version import __version__
 
@@ -92,7 +92,8 @@ class _MergeInputs:
 
     def manifest(self) -> Path | None:
         """The manifest of the tiles; None where their names tell their places."""
-        if self.images is not None and self.tiles is None:
+        named = self.images is not None and self.tiles is None
+        if named or tile_tables.is_table(self.tiles):
             return None
         return indexes.manifest_of(self.preds, self.tiles)
 
@@ -134,6 +135,8 @@ def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOption
     truth = inputs.ground_truth()
     manifest = inputs.manifest()
     index = None if manifest is None else indexes.of_manifest(manifest)
+    if inputs.tiles is not None and tile_tables.is_table(inputs.tiles):
+        index = tile_tables.read(inputs.tiles, inputs.images, files)
     reading = _reading(files, index, truth)
     require_classes(merging, reading.names)
     _require_writable(files, reading.names)
@@ -146,6 +149,8 @@ def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOption
     places = {"preds": inputs.preds}
     if manifest is not None:
         places["tiles"] = manifest
+    elif inputs.tiles is not None:
+        places["tiles"] = inputs.tiles
     if inputs.images is not None:
         places["images"] = inputs.images
     truth_name = "" if inputs.data is None else inputs.data.name
@@ -311,7 +316,7 @@ def _plan(
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""
     assigned = _AssignedPredictions.of(predictions, index, job.preds)
-    _require_any(assigned, predictions, index)
+    _require_any(assigned, predictions, index, _tiles_in(truth, index, truth_name))
     covered = _CoveredImages.of(index, assigned.members)
     predicted = [*map(bool, covered.members)]
     base = job.files.category_base
@@ -338,16 +343,43 @@ def _plan(
     return MergePlan(job, pieces, report, _index_digest(covered.images, ids), index.by_names)
 
 
-def _require_any(assigned: _AssignedPredictions, predictions: Predictions, index: Index) -> None:
+def _tiles_in(
+    truth: DatasetYaml | Dataset | CocoTruth | None, index: Index, truth_name: str
+) -> str:
+    """The COCO JSON that was given as ground truth, if it lists tiles; else ""."""
+    if not isinstance(truth, CocoTruth):
+        return ""
+    for image in truth.images:
+        place = index.place(image_key(image.name))
+        if place is not None and place[1] != indexes.WHOLE:
+            return truth_name
+    return ""
+
+
+def _require_any(
+    assigned: _AssignedPredictions, predictions: Predictions, index: Index, tiles: str
+) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
+
+    Args:
+        tiles: a COCO JSON of the tiles that was given for one of the images.
     """
     keys = predictions.keys
-    if keys and not assigned.members:
-        raise TilerError(
-            f"{assigned.preds}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
-            f"tile of {index.where}"
+    if not keys or assigned.members:
+        return
+    hint = ""
+    if tiles:
+        hint = f"; {tiles} lists the tiles, not the images: it is for --tiles, with --images"
+    elif predictions.numeric and not index.ids:
+        hint = (
+            "; if these are image ids in a COCO JSON of the tiles, give that JSON as --tiles, with "
+            "--images, the folder of the full images"
         )
+    raise TilerError(
+        f"{assigned.preds}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
+        f"tile of {index.where}{hint}"
+    )
 
 
 @dataclass(slots=True)
