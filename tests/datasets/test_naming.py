@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -127,3 +128,148 @@ def test_what_is_asked_for_is_how_names_are_read(case, added):
         ("tiler", "tiler"),
     ):
         assert right(case, WITH_SIZE[how], added, naming=naming)
+
+
+# --- which tool
+
+
+@pytest.mark.parametrize(
+    ("names", "naming"),
+    [
+        (["site__A__640__0___0", "site__A__640__512___0"], "split_dota"),
+        (["site__A__1__0___0", "site__A__0.5__512___0"], "dota_devkit"),
+        (["site__A_0_0_640_640", "site__A_512_0_1152_640"], "sahi"),
+        (["site__A__0_0_640_640", "site__A__s50__0_0_640_640"], "tiler"),
+    ],
+)
+def test_the_tool_is_decided_by_names_whose_stem_is_an_image(names, naming):
+    found = decided(names, {"site__A": (1152, 640)}, PredictionOptions(tile=640))
+    assert (found.naming, found.names) == (naming, names)
+
+
+def test_a_name_that_two_patterns_fit_goes_by_the_image_that_is_there():
+    # ours of "a", or SAHI's of "a_" (whatever is between the last underscores)
+    names = ["a__0_0_60_40", "a__40_0_100_40"]
+    assert decided(names[:1], {"a": (100, 40)}, PredictionOptions()).naming == "tiler"
+    found = decided(names, {"a_": (100, 40)}, PredictionOptions())
+    assert (found.naming, found.stems[0]) == ("sahi", "a_")
+
+
+def test_two_tools_in_one_folder_are_refused_with_their_counts():
+    names = [f"a__640__{x}___0" for x in range(6)] + [f"a__{x}_0_640_640" for x in range(3)]
+    with pytest.raises(
+        TilerError,
+        match="several tools in one folder: 6 as split_dota names them, 3 as tiler names them",
+    ):
+        decided(names, {"a": (2000, 2000)}, PredictionOptions())
+
+
+def test_a_stray_name_of_another_tool_does_not_stop_the_rest():
+    names = [f"a__640__{x}___0" for x in range(0, 900, 100)] + ["a__0_0_640_640"]
+    found = decided(names, {"a": (2000, 2000)}, PredictionOptions())
+    assert (found.naming, len(found.names)) == ("split_dota", 9)
+    with pytest.raises(TilerError, match="several tools"):
+        decided(names[1:], {"a": (2000, 2000)}, PredictionOptions())
+
+
+def test_names_that_say_nothing_are_no_tiles():
+    assert decided(["one", "two"], {"a": (9, 9), "b": (9, 9)}, PredictionOptions()) is None
+    assert decided([], {}, PredictionOptions()) is None
+
+
+@given(st.lists(st.text("ab_-. 0123456789{}\0\nx\u0663", max_size=30), max_size=5, unique=True))
+def test_any_names_are_read_or_rejected(names):
+    sizes = {"a": (720, 400), "a_0": (500, 500), "": (9, 9)}
+    for options in (PredictionOptions(), PredictionOptions(tile=400, stride=320)):
+        try:
+            found = decided(names, sizes, options)
+        except TilerError as error:
+            assert "\0" not in str(error) and "\n" not in str(error)
+        else:
+            assert found is None or {*found.names} <= {*names}
+
+
+# --- readings
+
+
+def read(names, **options):
+    """The windows of an image of 720 x 400 px."""
+    return decided(names, {"a": (720, 400)}, PredictionOptions(**options))
+
+
+def test_a_side_is_not_taken_for_a_corner():
+    found = read(["a_0_0_400_400", "a_320_0_400_400"])
+    assert found.said == "{stem}_{x}_{y}_{w}_{h}"
+    assert found.rects.tolist() == [[0, 0, 400, 400], [320, 0, 720, 400]]
+    assert read(["a_0_0_400_400", "a_320_0_720_400"]).said == "sahi"
+    # ours by form, but not by what the numbers are
+    assert read(["a__0_0_400_400", "a__320_0_720_400"]).said == "{stem}__{x}_{y}_{x1}_{y1}"
+
+
+def test_two_readings_are_shown_on_one_name_with_the_option_that_decides():
+    with pytest.raises(TilerError) as caught:
+        decided(["a_100_0_300_300"], {"a": (900, 900)}, PredictionOptions())
+    assert str(caught.value) == (
+        "a_100_0_300_300: is this tile of a 300 x 300 px at x 100, y 0 "
+        "({stem}_{x}_{y}_{w}_{h}), or 200 x 300 px at x 100, y 0 (sahi)? Both readings of the "
+        "names fit the images; say --naming '{stem}_{x}_{y}_{w}_{h}' or 'sahi'"
+    )
+    found = decided(["a_100_0_300_300"], {"a": (900, 900)}, PredictionOptions(naming="sahi"))
+    assert found.rects.tolist() == [[100, 0, 300, 300]]
+
+
+def test_row_and_column_need_a_stride_and_sometimes_an_edge():
+    names = ["a_0_0", "a_0_1"]
+    with pytest.raises(TilerError, match="a_0_0: its numbers do not say.*--tile.*--stride"):
+        read(names)
+    with pytest.raises(TilerError, match="a_0_1.*320, y 0.*400, y 0.*say --stride$"):
+        read(names, tile=400)
+    found = read(names, tile=400, stride=320)
+    assert found.rects.tolist() == [[0, 0, 400, 400], [320, 0, 720, 400]]
+    with pytest.raises(TilerError, match="shift.*trim.*say --edge$"):
+        read(names, tile=400, stride=400)
+    trimmed = read(names, tile=400, stride=400, edge="trim")
+    assert trimmed.rects.tolist() == [[0, 0, 400, 400], [400, 0, 720, 400]]
+
+
+def test_one_place_is_the_corner_whatever_the_stride():
+    assert read(["a_0_0"], tile=400).rects.tolist() == [[0, 0, 400, 400]]
+
+
+def test_no_reading_is_said_with_what_was_tried():
+    with pytest.raises(TilerError, match=r"a_9_9_8_7: no reading of the names.*720 x 400 px"):
+        read(["a_9_9_8_7", "a_500_300_999_999", "a_1_2_3_4"])
+    with pytest.raises(TilerError, match="no prediction is named so"):
+        read(["a_0_0"], naming="{stem}__{x}_{y}", tile=400)
+    with pytest.raises(TilerError, match=r"\{stem\}_\{x\}_\{y\} does not say how large"):
+        read(["a_0_0"], naming="{stem}_{x}_{y}")
+
+
+def test_an_image_may_be_called_like_another_with_a_number():
+    sizes = {"a": (720, 400), "a_0": (720, 400)}
+    names = [f"{stem}_{x}_0_{x + 400}_400" for stem in sizes for x in (0, 320)]
+    found = decided(names, sizes, PredictionOptions())
+    assert (found.naming, found.stems) == ("sahi", ["a", "a", "a_0", "a_0"])
+
+
+def test_tiles_of_one_size_without_a_grid_are_taken_if_one_reading_makes_them():
+    names = ["a_13_7_200_200", "a_101_54_200_200", "a_330_111_200_200"]
+    found = decided(names, {"a": (720, 320)}, PredictionOptions())
+    assert found.said == "{stem}_{x}_{y}_{w}_{h}"
+    with pytest.raises(TilerError, match="say --naming '{stem}_{x}_{y}_{w}_{h}' or"):
+        read(names)  # y first is possible too
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("{stem}_{x}", "one x or col and one y or row"),
+        ("{stem}_{x}_{x}", "each field once"),
+        ("{stem}_{x}_{y}_{row}", "one x or col and one y or row"),
+        ("{stem}_{a}_{y}", "'a' is none of them"),
+        ("shai", "did you mean 'sahi'"),
+    ],
+)
+def test_a_pattern_says_one_place(pattern, message):
+    with pytest.raises(TilerError, match=message):
+        PredictionOptions(naming=pattern)

@@ -121,7 +121,7 @@ def _entry_rows(entries: list[TileImageEntry]) -> Iterator[tuple[int, Row]]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Row]]:
-    """The rows of a CSV with their lines, under the names of `TILE`, `IMAGE`, `SIDES` and `SIZE`."""
+    """The rows of a CSV with their lines, under our names for the columns."""
     reader = csv.DictReader(io.StringIO(read_text(file, MAX_BYTES), newline=""))
     try:
         given = [(name or "").strip().lower() for name in reader.fieldnames or ()]
@@ -208,14 +208,15 @@ def _of_rows(
         rect = _rect(row)
         problem = _problem(tile, key, rect, full, row)
         if problem:
-            findings.append(Finding(str(file), "D12", problem, line or None))
+            where = f"{file.name}:{line}" if line else file.name
+            findings.append(Finding("", "D12", f"{where}: {problem}"))
         else:
             assert rect is not None
             names[key].append(tile)
             rects[key].append(rect)
     if rows and not any(names.values()):
-        first = findings[-1].message
-        raise TilerError(f"--tiles {file}: none of its {len(rows)} tiles can be used: {first}")
+        last = findings[-1].message
+        raise TilerError(f"--tiles {file}: none of its {len(rows)} tiles can be used: {last}")
     tiled = []
     for key, (width, height) in sorted(full.sizes.items()):
         shape = np.array(rects[key], np.float64).reshape(-1, 4)
