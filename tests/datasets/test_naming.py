@@ -33,10 +33,15 @@ WITHOUT_SIZE = {
     "counted": lambda t: f"_{t.number}_{t.x}_{t.y}",
 }
 ADDED = ["", "_jpg.rf.0a1b2c3d4e", "_png", "_PNG", ".jpg"]
-REJECTED = ("Both readings of the names fit", "no reading of the names", "say --stride")
+REJECTED = (
+    "Both readings of the names fit",
+    "no reading of the names",
+    "do not say where",
+    "--stride",
+)
 sides = st.integers(40, 900)
 exhaustive = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
 
 
@@ -250,6 +255,19 @@ def test_an_image_may_be_called_like_another_with_a_number():
     names = [f"{stem}_{x}_0_{x + 400}_400" for stem in sizes for x in (0, 320)]
     found = decided(names, sizes, PredictionOptions())
     assert (found.naming, found.stems) == ("sahi", ["a", "a", "a_0", "a_0"])
+
+
+@pytest.mark.parametrize("other", ["ab", "a_left", "a7"])
+def test_tiles_of_an_image_that_is_not_there_are_not_those_of_another(other):
+    names = [f"{other}_{x}_0_{x + 400}_400" for x in (0, 320)]
+    assert read(names) is None
+    own = [f"a_{x}_0_{x + 400}_400" for x in (0, 320)]
+    assert read(names + own).names == own
+
+
+def test_nor_are_those_with_a_number_in_its_name():
+    with pytest.raises(TilerError, match="a_7_0_0_400_400: its numbers do not say where"):
+        read([f"a_7_{x}_0_{x + 400}_400" for x in (0, 320)])
 
 
 def test_tiles_of_one_size_without_a_grid_are_taken_if_one_reading_makes_them():

@@ -266,12 +266,24 @@ def _readings(
         stems = [one.stem for one in read_names.values()]
         numbers = np.array([one.numbers for one in read_names.values()], np.float64)
         for fields in name_patterns.suggested(skeleton):
+            if ANYTHING in fields and not _counts_tiles(fields, numbers, stems):
+                continue
             columns = NumberColumns.of(_named(fields, numbers), stems, sizes)
             if columns.needs_tile and options.tile is None:
                 continue
             naming = name_patterns.written(skeleton, fields)
             naming = "sahi" if naming == SAHI else naming
             yield from _windows(naming, list(read_names), stems, columns, options)
+
+
+def _counts_tiles(fields: Fields, numbers: Floats, stems: Sequence[str]) -> bool:
+    """Whether the numbers that say nothing may count the tiles of an image, by one or by row and
+    column. Otherwise they may be part of the name of an image that is not there.
+    """
+    ignored = [field == ANYTHING for field in fields]
+    counts = map(tuple, numbers[:, ignored].tolist())
+    counted = {*zip(stems, counts, strict=True)}
+    return len(counted) == len(stems) > len({*stems})
 
 
 def _named(fields: Fields, numbers: Floats) -> dict[str, Floats]:

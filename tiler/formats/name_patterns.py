@@ -16,13 +16,16 @@ ADDED = re.compile(rf"(?:[._-]{IMAGE})?(?:\.rf\.[0-9a-z]+)?", re.IGNORECASE)
 AFTER = re.compile(rf"(?P<name>.*?\d)(?:{ADDED.pattern})", re.IGNORECASE | re.DOTALL)
 COPY = re.compile(r"(?P<name>.*?\d)(?:-\d{1,2}| ?\(\d{1,2}\)|_copy)", re.DOTALL)
 NUMBER = re.compile(r"[0-9]+")
-BETWEEN = re.compile(r"[_\-. ]*[A-Za-z]{0,8}[_\-. ]*")  # numbers: separators around a word
+BETWEEN = re.compile(r"[_\-. ]*(?P<word>[A-Za-z]*)[_\-. ]*")  # numbers
+SEPARATORS = ("_", "-", ".", " ")
 WORDS = {
     "x": "x", "xmin": "x", "left": "x", "y": "y", "ymin": "y", "top": "y",
     "xmax": "x1", "right": "x1", "ymax": "y1", "bottom": "y1",
     "w": "w", "width": "w", "h": "h", "height": "h",
     "r": "row", "row": "row", "c": "col", "col": "col", "column": "col",
 }  # fmt: skip
+# others that stand before numbers; any other word may be part of the name of another image
+LABELS = {"", "tile", "patch", "crop", "chip", "slice", "window", "block", "part", "n", "id"}
 GRIDS = (("row", "col"), ("col", "row"), ("row:1", "col:1"), ("col:1", "row:1"))
 CORNERS = (("x", "y"), ("y", "x"))
 WINDOWS = (
@@ -65,12 +68,20 @@ def numbered(name: str, stems: Collection[str]) -> list[NumberedName]:
         rest = _without_added(name[end:])
         numbers = NUMBER.findall(rest)
         texts = NUMBER.split(rest)
-        plain = bool(numbers) and len(numbers) <= MOST_NUMBERS and not texts[-1]
-        plain = plain and bool(texts[0]) and all(map(BETWEEN.fullmatch, texts))
-        if plain and max(map(len, numbers)) <= DIGITS:
+        if not numbers or len(numbers) > MOST_NUMBERS or max(map(len, numbers)) > DIGITS:
+            continue
+        if rest.startswith(SEPARATORS) and not texts[-1] and all(map(_is_between, texts)):
             skeleton = "{}".join(texts)
             found.append(NumberedName(name[:end], skeleton, tuple(map(int, numbers))))
     return found
+
+
+def _is_between(text: str) -> bool:
+    """Whether a text may stand between numbers: separators, x, row, tile and the like; or x in
+    400x300.
+    """
+    match = BETWEEN.fullmatch(text)
+    return match is not None and match["word"].lower() in WORDS.keys() | LABELS
 
 
 def _without_added(rest: str) -> str:
