@@ -19,8 +19,8 @@ NUMBER = re.compile(r"[0-9]+")
 BETWEEN = re.compile(r"[_\-. ]*(?P<word>[A-Za-z]*)[_\-. ]*")  # numbers
 SEPARATORS = ("_", "-", ".", " ")
 WORDS = {
-    "x": "x", "xmin": "x", "left": "x", "y": "y", "ymin": "y", "top": "y",
-    "xmax": "x1", "right": "x1", "ymax": "y1", "bottom": "y1",
+    "x": "x", "xmin": "x", "y": "y", "ymin": "y",
+    "xmax": "x1", "ymax": "y1",
     "w": "w", "width": "w", "h": "h", "height": "h",
     "r": "row", "row": "row", "c": "col", "col": "col", "column": "col",
 }  # fmt: skip
