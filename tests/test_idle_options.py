@@ -46,6 +46,8 @@ FILES = [
     ({"export": "csv"}, {"affine": "pixels"}),
     ({}, {"parts": "separate"}),
     ({}, {"naming": "sahi"}),
+    ({}, {"stride": 320}),
+    ({}, {"edge": "trim"}),
 ]
 SCORE = [
     ({"analysis": "none"}, {"replicates": 50}),

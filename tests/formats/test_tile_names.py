@@ -1,14 +1,11 @@
-"""Names of tiles: read from the right, whatever the image is called; never guessed where two tools
-could be meant.
-"""
+"""Names of tiles as tools write them: read from the right, whatever the image is called."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.errors import TilerError
-from tiler.formats.tile_names import PATTERNS, TileName, decide, parse
+from tiler.formats.tile_names import PATTERNS, TileName, parse
 
 stems = st.text(min_size=1, max_size=20).filter(lambda s: "\n" not in s) | st.sampled_from(
     [
@@ -110,55 +107,6 @@ def test_digits_of_other_scripts_are_numbers_or_nothing():
 def test_a_hostile_stem_is_a_stem_and_nothing_more(name):
     said = parse(name, "tiler")
     assert said.stem == name.removesuffix("__0_0_10_10")
-    with pytest.raises(TilerError, match="no prediction is named like a tile") as caught:
-        decide([name], {"evil", "passwd", "a"})
-    assert "\0" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-# --- which tool
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern"),
-    [
-        (["site__A__640__0___0", "site__A__640__512___0"], "split_dota"),
-        (["site__A__1__0___0", "site__A__0.5__512___0"], "dota_devkit"),
-        (["site__A_0_0_640_640", "site__A_512_0_1152_640"], "sahi"),
-        (["site__A__0_0_640_640", "site__A__s50__0_0_640_640"], "tiler"),
-    ],
-)
-def test_the_tool_is_decided_by_names_whose_stem_is_an_image(names, pattern):
-    assert decide(names, {"site__A"}) == pattern
-
-
-def test_a_name_that_two_patterns_fit_goes_by_the_image_that_is_there():
-    # ours of "a", or SAHI's of "a_" (whatever is between the last underscores)
-    assert decide(["a__1_2_30_40"], {"a"}) == "tiler"
-    assert decide(["a__1_2_30_40"], {"a_"}) == "sahi"
-
-
-def test_two_tools_in_one_folder_are_refused_with_their_counts():
-    names = [f"a__640__{x}___0" for x in range(6)] + [f"a__{x}_0_640_640" for x in range(3)]
-    with pytest.raises(
-        TilerError,
-        match="several tools in one folder: 6 as split_dota names them, 3 as tiler names them",
-    ):
-        decide(names, {"a"})
-
-
-def test_a_stray_name_of_another_tool_does_not_stop_the_rest():
-    names = [f"a__640__{x}___0" for x in range(9)] + ["a__0_0_640_640"]
-    assert decide(names, {"a"}) == "split_dota"
-    with pytest.raises(TilerError, match="several tools"):
-        decide(names[1:], {"a"})
-
-
-def test_names_that_say_nothing_are_shown():
-    with pytest.raises(TilerError, match=r"one of the 2 images \(got one, two, three\).*--tiles"):
-        decide(["one", "two", "three", "four"], {"a", "b"})
-    with pytest.raises(TilerError, match="no prediction is named like"):
-        decide([], set())
 
 
 @quick

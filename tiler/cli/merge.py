@@ -35,8 +35,8 @@ Tiles = Annotated[
     Path | None,
     typer.Option(
         "--tiles",
-        metavar="DIR",
-        help="Output of tiler split.",
+        metavar="DIR|CSV|JSON",
+        help="Output of tiler split; or a table of tiles, or the COCO JSON of the tiles.",
         show_default="found in a parent folder of PREDS",
     ),
 ]
@@ -200,11 +200,14 @@ def _score(
     Args:
         options: of the merge; the score reads the predictions on tiles in the same way.
     """
+    from tiler.datasets.tile_tables import is_table
     from tiler.scoring import score
 
     # the classes of merged detections are the dataset's already
     shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
     same = {name: value for name, value in options.items() if name in shared}
+    if is_table(same["tiles"]):
+        del same["tiles"]  # merged.jsonl has what it says
     try:
         on_tiles = preds[0] if len(preds) == 1 else None
         metrics = score(merged, data, tile_preds=on_tiles, only_predicted=only_predicted, **same)

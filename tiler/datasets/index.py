@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.datasets import naming
 from tiler.datasets.dataset import relative
 from tiler.datasets.image_files import image_size, walk
+from tiler.datasets.naming import NamedWindows
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats import manifest, plain_yaml, tile_names
+from tiler.formats import manifest, plain_yaml
 from tiler.formats.affine import Affine
 from tiler.formats.manifest import Geo, ManifestHead, SourceTiles
 from tiler.options import PredictionOptions
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 WHOLE = -1  # instead of a tile: predictions for the full image
 LARGEST = 10**9  # px a side
 UP = 8  # how many folders upward a manifest is looked for
-
-NamedTile = tuple[str, tile_names.TileName]  # its name, and what that says
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +85,7 @@ class Index:
         root: the folder of the images, if known.
         by_names: only tiles that predictions are named after are known; there may be others.
         places: image and tile by name; the tile is WHOLE for the name of an image.
+        ids: names of tiles by their image id in a COCO JSON of the tiles, if there is one.
     """
 
     images: list[TiledImage]
@@ -98,6 +99,7 @@ class Index:
     by_names: bool = False
     findings: list[Finding] = field(default_factory=list)
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._require_unique_tiles()
@@ -125,7 +127,11 @@ class Index:
         return self.places.get(key) or self.places.get(os.path.basename(key))
 
     def numbered(self) -> dict[str, str]:
-        """Numeric names by their number (007 is 7), where only one name has it."""
+        """Names by their image id, if there is a table of these; else numeric names by their number
+        (007 is 7), where only one name has it.
+        """
+        if self.ids:
+            return self.ids
         names: dict[str, list[str]] = {}
         for name in self.places:
             if name.isdecimal():
@@ -268,24 +274,33 @@ def of_names(keys: Sequence[str], images: Path, options: PredictionOptions) -> I
     Raises:
         TilerError: there are no images, or the names do not say where tiles lie.
     """
-    if not os.path.isdir(images):
-        raise TilerError(f"--images {images}: no such folder")
     root = Path(os.path.abspath(images))
     findings: list[Finding] = []
-    sizes = dict(sorted(_sizes(root, findings)))
+    sizes = image_sizes(images, findings)
+    by_stem = _by_stem(sizes)
+    names, windows = _windows(keys, by_stem, sizes, options)
+    tiled = _tiled(sizes, by_stem, windows, findings)
+    said = "names of images"
+    if names and windows is not None:
+        said = f"names of tiles ({windows.said})"
+    return Index(tiled, said, images, root=root, by_names=True, findings=findings)
+
+
+def image_sizes(images: Path, findings: list[Finding]) -> dict[str, tuple[int, int]]:
+    """Width and height of the images in a folder by their path in it.
+
+    Args:
+        findings: of images that cannot be read; is added to.
+
+    Raises:
+        TilerError: there are none.
+    """
+    if not os.path.isdir(images):
+        raise TilerError(f"--images {images}: no such folder")
+    sizes = dict(sorted(_sizes(Path(os.path.abspath(images)), findings)))
     if not sizes:
         raise TilerError(f"--images {images}: no images found there")
-    by_stem = _by_stem(sizes)
-    names, naming = _tile_names(keys, by_stem, options.naming)
-    tiles = _tiles_of(names, naming, by_stem)
-    rule = _SizeRule(_default_size(options, naming), cropped=naming == "split_dota")
-    tiled = []
-    for key, size in sizes.items():
-        tiled.append(_named_image(key, size, tiles.get(key, []), rule, findings))
-    said = "names of images"
-    if names and naming != "none":
-        said = f"names of tiles ({naming})"
-    return Index(tiled, said, images, root=root, by_names=True, findings=findings)
+    return sizes
 
 
 def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
@@ -297,19 +312,32 @@ def _by_stem(keys: Iterable[str]) -> dict[str, list[str]]:
     return by_stem
 
 
-def _tile_names(keys: Sequence[str], stems: Collection[str], naming: str) -> tuple[list[str], str]:
-    """The names of predictions that are not for a full image, and how their tiles are named.
+def _windows(
+    keys: Sequence[str],
+    by_stem: Mapping[str, Sequence[str]],
+    sizes: Mapping[str, tuple[int, int]],
+    options: PredictionOptions,
+) -> tuple[list[str], NamedWindows | None]:
+    """The names of predictions that are not for a full image, and their windows.
 
-    Args:
-        stems: of the images.
-        naming: as asked for; auto is decided here.
+    Raises:
+        TilerError: none is named like a tile, or it is unclear where tiles lie.
     """
     given = {os.path.basename(key) for key in keys}
-    numbers = {str(int(stem)) for stem in stems if stem.isdecimal()}
-    names = sorted(given.difference(stems, numbers))
-    if naming == "auto" and names:
-        naming = tile_names.decide(names, stems, optional=len(names) < len(given))
-    return names, naming
+    numbers = {str(int(stem)) for stem in by_stem if stem.isdecimal()}
+    names = sorted(given.difference(by_stem, numbers))
+    if not names:
+        return names, None
+    by_name = {stem: sizes[images[0]] for stem, images in by_stem.items()}
+    windows = naming.decided(names, by_name, options)
+    if windows is None and len(names) == len(given):
+        shown = ", ".join(name[:80] for name in names[:3])
+        raise TilerError(
+            f"no prediction is named like a tile of one of the {len(by_stem)} images (got "
+            f"{shown}); expected names as tiler, SAHI, split_dota, DOTA_devkit or yolo_tiler write "
+            "them, --naming with a pattern, or --tiles with the manifest of the split"
+        )
+    return names, windows
 
 
 def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -322,88 +350,58 @@ def _sizes(root: Path, findings: list[Finding]) -> Iterator[tuple[str, tuple[int
             findings.append(Finding(key, error.code, error.message))
 
 
-def _tiles_of(
-    names: Sequence[str], naming: str, by_stem: Mapping[str, Sequence[str]]
-) -> dict[str, list[NamedTile]]:
-    """The tiles of each image; those of none are reported where their predictions are looked up.
+def _tiled(
+    sizes: Mapping[str, tuple[int, int]],
+    by_stem: Mapping[str, Sequence[str]],
+    windows: NamedWindows | None,
+    findings: list[Finding],
+) -> list[TiledImage]:
+    """The images with their tiles; those of none are reported where their predictions are looked
+    up.
 
     Args:
         by_stem: the images that have a stem.
+        findings: of tiles that do not lie in their image, which are left out; is added to.
 
     Raises:
         TilerError: a tile may be of several images.
     """
-    if naming == "none":
-        return {}
-    tiles: dict[str, list[NamedTile]] = {}
-    for name in names:
-        tile = tile_names.parse(name, naming)
-        if tile is None or tile.stem not in by_stem:
-            continue
-        images = by_stem[tile.stem]
+    if windows is None:
+        nothing = np.zeros((0, 4))
+        return [TiledImage(key, *size, [], nothing, np.ones(0)) for key, size in sizes.items()]
+    tiles: dict[str, list[int]] = {}
+    for tile, stem in enumerate(windows.stems):
+        images = by_stem[stem]
         if len(images) > 1:
+            name = windows.names[tile]
             both = " and ".join(images[:2])
             raise TilerError(f"{name}: a tile of {both}? their names are the same; use --tiles")
-        tiles.setdefault(images[0], []).append((name, tile))
-    return tiles
-
-
-def _default_size(options: PredictionOptions, naming: str) -> tuple[int, int]:
-    """Width and height of tiles whose names do not say."""
-    if options.tile is None and naming == "dota_devkit":
-        raise TilerError(
-            "names of DOTA_devkit do not say how large a tile is: use --tile (its default was 1024)"
-        )
-    if isinstance(options.tile, tuple):
-        return options.tile
-    side = options.tile or 0
-    return side, side
-
-
-@dataclass(frozen=True, slots=True)
-class _SizeRule:
-    """What names of tiles leave open.
-
-    Attributes:
-        size: width and height of a tile whose name does not say.
-        cropped: tiles were cut off at the border of the image.
-    """
-
-    size: tuple[int, int]
-    cropped: bool
-
-    def rect(self, tile: tile_names.TileName, width: int, height: int) -> tuple[float, ...]:
-        """xyxy of a tile in an image of `width` x `height` px."""
-        right = tile.x + (tile.width or self.size[0] / tile.scale)
-        bottom = tile.y + (tile.height or self.size[1] / tile.scale)
-        if self.cropped:
-            right = min(right, width)
-            bottom = min(bottom, height)
-        return tile.x, tile.y, right, bottom
+        tiles.setdefault(images[0], []).append(tile)
+    tiled = []
+    for key, size in sizes.items():
+        tiled.append(_named_image(key, size, windows, tiles.get(key, []), findings))
+    return tiled
 
 
 def _named_image(
     key: str,
     size: tuple[int, int],
-    tiles: Sequence[NamedTile],
-    rule: _SizeRule,
+    windows: NamedWindows,
+    tiles: Sequence[int],
     findings: list[Finding],
 ) -> TiledImage:
     """An image with its named tiles; those that do not lie in it are left out."""
     width, height = size
-    names = []
-    rects = []
-    scales = []
-    for name, tile in tiles:
-        if tile.x >= width or tile.y >= height:
-            message = f"it begins at {tile.x:g}, {tile.y:g}; {key} has {width} x {height} px"
-            findings.append(Finding(name, "D12", message))
-            continue
-        names.append(name)
-        rects.append(rule.rect(tile, width, height))
-        scales.append(tile.scale)
-    shape = np.array(rects, np.float64).reshape(-1, 4)
-    return TiledImage(key, width, height, names, shape, np.array(scales, np.float64))
+    inside = []
+    for tile in tiles:
+        x, y = windows.rects[tile, :2].tolist()
+        if x >= width or y >= height:
+            message = f"it begins at {x:g}, {y:g}; {key} has {width} x {height} px"
+            findings.append(Finding(windows.names[tile], "D12", message))
+        else:
+            inside.append(tile)
+    names = [windows.names[tile] for tile in inside]
+    return TiledImage(key, width, height, names, windows.rects[inside], windows.scale[inside])
 
 
 def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
@@ -424,11 +422,20 @@ def manifest_of(preds: Path, tiles: Path | None) -> Path | None:
                 f"--tiles {tiles}: expected the output of tiler split, or its {manifest.NAME}"
             )
         return path
-    for start in (*_trained_on(preds), Path(os.path.abspath(preds))):
-        for folder in [start, *start.parents][: UP + 1]:
-            path = folder / manifest.NAME
-            if os.path.isfile(path):
-                return path
+    for start in (*_trained_on(preds), preds):
+        found = manifest_above(start)
+        if found is not None:
+            return found
+    return None
+
+
+def manifest_above(path: Path) -> Path | None:
+    """The manifest in a folder or in one of those above it."""
+    start = Path(os.path.abspath(path))
+    for folder in [start, *start.parents][: UP + 1]:
+        file = folder / manifest.NAME
+        if os.path.isfile(file):
+            return file
     return None
 
 

@@ -6,11 +6,7 @@ They are read from the right, since the name of the image may contain anything.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-
-from tiler.errors import TilerError
 
 PATTERNS = {
     "tiler": re.compile(
@@ -86,41 +82,3 @@ def _tile_name(pattern: str, stem: str, number: dict[str, float]) -> TileName | 
     if width <= 0 or height <= 0 or scale <= 0:
         return None
     return TileName(stem, x, y, width, height, scale)
-
-
-def decide(names: Sequence[str], stems: Collection[str], optional: bool = False) -> str:
-    """The pattern that makes most of the names tiles of images with these stems.
-
-    Args:
-        optional: "none" is a result too, if no name is a tile.
-
-    Raises:
-        TilerError: no name is a tile, or many are tiles by another pattern.
-
-    >>> decide(["a_0_0_640_640", "a_512_0_1152_640"], {"a"})
-    'sahi'
-    """
-    fits = Counter[str]()
-    for name in names:
-        for pattern in PATTERNS:
-            tile = parse(name, pattern)
-            if tile is not None and tile.stem in stems:
-                fits[pattern] += 1
-                break
-    if not fits and optional:
-        return "none"
-    if not fits:
-        shown = ", ".join(name[:80] for name in names[:3])
-        raise TilerError(
-            f"no prediction is named like a tile of one of the {len(stems)} images (got {shown}); "
-            "expected names as tiler, SAHI, split_dota, DOTA_devkit or yolo_tiler write them, or "
-            "--tiles with the manifest of the split"
-        )
-    (best, count), *others = fits.most_common()
-    if others and others[0][1] > count / 9:
-        counts = [f"{number} as {pattern} names them" for pattern, number in fits.most_common()]
-        raise TilerError(
-            f"tiles of several tools in one folder: {', '.join(counts)}; merge them one after the "
-            "other"
-        )
-    return best

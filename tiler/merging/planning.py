@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tiler.datasets import index as indexes
-from tiler.datasets import opening
+from tiler.datasets import opening, tile_tables
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.index import Index, TiledImage
 from tiler.errors import TilerError
@@ -34,7 +34,7 @@ from tiler.options.values import optional_path, path
 from tiler.predictions import Predictions, Reading, open_predictions, plausibility
 from tiler.predictions.categories import COCO91
 from tiler.predictions.class_map import ClassMap, resolved
-from tiler.predictions.records import places_of
+from tiler.predictions.records import image_key, places_of
 from tiler.stitching.competition import require_classes
 from tiler.tiling import roi
 from tiler.tiling.placing import Frame, placed_in
@@ -43,6 +43,7 @@ from tiler.version import __version__
 
 Given = dict[str, Any]  # options by name
 Preds = str | Path | Sequence[str | Path]
+Truth = DatasetYaml | Dataset | CocoTruth | None  # what --data holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,12 @@ class _MergeInputs:
 
     def manifest(self, preds: Path) -> Path | None:
         """The manifest of the tiles; None where their names tell their places."""
-        if self.images is not None and self.tiles is None:
+        named = self.images is not None and self.tiles is None
+        if named or tile_tables.is_table(self.tiles):
             return None
         return indexes.manifest_of(preds, self.tiles)
 
-    def ground_truth(self) -> DatasetYaml | Dataset | CocoTruth | None:
+    def ground_truth(self) -> Truth:
         """What tells class names and keypoints: a dataset, or a COCO ground truth."""
         if self.data is None:
             return None
@@ -181,13 +183,13 @@ class _OpenedModels:
         models: of the predictions that were opened.
         findings: what was noticed about them.
         names: of the classes that all have then; None: not known.
-        indices: by manifest, where tiles lie.
+        indices: by manifest or table, where tiles lie.
     """
 
     inputs: _MergeInputs
     merging: MergeOptions
     files: PredictionOptions
-    truth: DatasetYaml | Dataset | CocoTruth | None
+    truth: Truth
     models: list[Model] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     names: tuple[str, ...] | None = None
@@ -200,7 +202,7 @@ class _OpenedModels:
             TilerError: they cannot be used, or have other classes than those before.
         """
         manifest = self.inputs.manifest(place)
-        index = None if manifest is None else self._index(manifest)
+        index = self._index(manifest)
         reading, names = _reading(self.files, index, self.truth)
         self._require_same_classes(place, names)
         self.names = names
@@ -210,15 +212,24 @@ class _OpenedModels:
         if index is None:
             index = _index_by_names(place, predictions, self.inputs, self.files)
         found, noticed = assigned(place, predictions, index, self.files.runs)
-        _require_any(place, found)
+        truth_name = "" if self.inputs.data is None else self.inputs.data.name
+        _require_any(place, found, _tiles_in(self.truth, index, truth_name))
         self.models += found
         for finding in [*predictions.findings, *noticed]:
             self.findings.append(_inside(finding, place, self.inputs))
 
-    def _index(self, manifest: Path) -> Index:
-        if manifest not in self.indices:
-            self.indices[manifest] = indexes.of_manifest(manifest)
-        return self.indices[manifest]
+    def _index(self, manifest: Path | None) -> Index | None:
+        """Where tiles lie by a manifest or a table; None where only their names tell."""
+        tiles = self.inputs.tiles if manifest is None else manifest
+        if tiles is None:
+            return None
+        if tiles not in self.indices:
+            if manifest is None:
+                index = tile_tables.read(tiles, self.inputs.images, self.files)
+            else:
+                index = indexes.of_manifest(manifest)
+            self.indices[tiles] = index
+        return self.indices[tiles]
 
     def _require_same_classes(self, place: Path, names: tuple[str, ...] | None) -> None:
         if self.models and names != self.names:
@@ -347,7 +358,7 @@ def _require_used(
         )
     if manifest is None:
         return
-    for name in ("naming", "tile"):
+    for name in ("naming", "tile", "stride", "edge"):
         value = getattr(files, name)
         if value != getattr(PredictionOptions(), name):
             raise TilerError(f"--{name} {value}: the places of tiles are known from {manifest}")
@@ -376,7 +387,7 @@ def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -
 
 
 def _reading(
-    files: PredictionOptions, index: Index | None, truth: DatasetYaml | Dataset | CocoTruth | None
+    files: PredictionOptions, index: Index | None, truth: Truth
 ) -> tuple[Reading, tuple[str, ...] | None]:
     """How predictions are read: by the options, else as the tiles or the ground truth say; and the
     names of the classes that they then have.
@@ -419,7 +430,7 @@ def _plan(
     job: MergeJob,
     models: Sequence[Model],
     findings: list[Finding],
-    truth: DatasetYaml | Dataset | CocoTruth | None,
+    truth: Truth,
     truth_name: str,
 ) -> MergePlan:
     """Every prediction with its image and tile; those for no tile are reported."""
@@ -542,16 +553,40 @@ def _model_names(models: Sequence[Model]) -> list[str]:
     return names
 
 
-def _require_any(place: Path, models: Sequence[Model]) -> None:
+def _tiles_in(truth: Truth, index: Index, truth_name: str) -> str:
+    """The COCO JSON that was given as ground truth, if it lists tiles; else ""."""
+    if not isinstance(truth, CocoTruth):
+        return ""
+    for image in truth.images:
+        place = index.place(image_key(image.name))
+        if place is not None and place[1] != indexes.WHOLE:
+            return truth_name
+    return ""
+
+
+def _require_any(place: Path, models: Sequence[Model], tiles: str) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
+
+    Args:
+        tiles: a COCO JSON of the tiles that was given for one of the images.
     """
-    keys = models[0].predictions.keys
-    if keys and not any(model.members for model in models):
-        raise TilerError(
-            f"{place}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a "
-            f"tile of {models[0].index.where}"
+    predictions, index = models[0].predictions, models[0].index
+    keys = predictions.keys
+    if not keys or any(model.members for model in models):
+        return
+    hint = ""
+    if tiles:
+        hint = f"; {tiles} lists the tiles, not the images: it is for --tiles, with --images"
+    elif predictions.numeric and not index.ids:
+        hint = (
+            "; if these are image ids in a COCO JSON of the tiles, give that JSON as --tiles, with "
+            "--images, the folder of the full images"
         )
+    raise TilerError(
+        f"{place}: none of {len(keys)} predictions ({keys[0][:100]}, ...) is for a tile of "
+        f"{index.where}{hint}"
+    )
 
 
 def _index_digest(images: list[TiledImage], ids: Ids) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from tiler.options.fields import Checked, choice_option, flag_option, option
 from tiler.options.merging import MERGING
+from tiler.options.naming import NAMINGS, naming
 from tiler.options.shared import task_option
 from tiler.options.values import (
     FRAMES,
+    STRIDE,
     TILE_SIZE,
     box_frame,
     category_base,
@@ -25,7 +27,7 @@ from tiler.options.values import (
 )
 
 BASES = ("auto", "0", "1", "coco91")
-NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
+BORDERS = ("auto", "shift", "trim", "pad")
 EXPORTS = ("dota", "geojson", "csv")
 ALWAYS = {
     "coco": "predictions.json, in COCO's format, is always written",
@@ -98,15 +100,18 @@ class PredictionOptions(ReadingOptions):
         TilerError: an invalid value, with what is expected.
     """
 
-    naming: str = choice_option(
+    naming: str = option(
         "auto",
-        "Naming scheme of the tiles, if there is no manifest; tiler also covers yolo_tiler.",
-        NAMINGS,
+        "Names of the tiles, without a manifest: a tool's, or a pattern of stem, x, y, w, h, x1, "
+        "y1, side, row, col, scale and * (anything); row:1 counts from 1. tiler: also "
+        "yolo_tiler's. auto: the one by which the tiles make a grid in their images.",
+        naming,
         READING,
+        "|".join([*NAMINGS, "{stem}_{row}_{col}"]),
     )
     tile: int | tuple[int, int] | None = option(
         None,
-        "Tile size in pixels, if tile names do not contain it (DOTA_devkit).",
+        "Tile size in pixels, if tile names do not contain it (DOTA_devkit, row and column).",
         optional(TILE_SIZE),
         READING,
         "1024|640x512",
@@ -138,6 +143,20 @@ class PredictionOptions(ReadingOptions):
         optional(described(file_path, "the path of a GeoJSON file")),
         MERGING,
         "FILE",
+    )
+    stride: int | tuple[int, int] | None = option(
+        None,
+        "Pixels from one tile to the next (tile - overlap), if names have row and column.",
+        optional(STRIDE),
+        READING,
+        "512|512x384",
+    )
+    edge: str = choice_option(
+        "auto",
+        "Tiles that would reach past the image's border, if names do not contain their size: "
+        "shifted inward, trimmed, or padded.",
+        BORDERS,
+        READING,
     )
     category_base: str = option(
         "auto",

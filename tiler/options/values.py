@@ -225,7 +225,11 @@ def tile_size(value: Any) -> int | tuple[int, int]:
     >>> tile_size("1024x768"), tile_size("640x640")
     ((1024, 768), 640)
     """
-    check = whole(10, 65500)
+    return _by_axis(value, whole(10, 65500))
+
+
+def _by_axis(value: Any, check: Callable[[Any], int]) -> int | tuple[int, int]:
+    """One whole number for both axes, or one for x and one for y."""
     if isinstance(value, str):
         value = value.lower()
     sides = [check(side) for side in _items(value, "x")]
@@ -236,6 +240,16 @@ def tile_size(value: Any) -> int | tuple[int, int]:
     return (sides[0], sides[1])
 
 
+def stride(value: Any) -> int | tuple[int, int]:
+    """512, "512" or "512x384": pixels from one tile to the next.
+
+    >>> stride("512x384")
+    (512, 384)
+    """
+    return _by_axis(value, whole(1, 65500))
+
+
+STRIDE = described(stride, "1 px or more, or two of them for x and y, such as 512x384")
 TILE_SIZE = described(tile_size, "a side of 10 px or more, or WIDTHxHEIGHT")
 
 

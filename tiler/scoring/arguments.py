@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from tiler.datasets import tile_tables
 from tiler.errors import TilerError
 from tiler.formats import plain_yaml, provenance
 from tiler.formats.input_paths import located
@@ -50,7 +51,7 @@ class MergeRecord:
         recorded = {name: value for name, value in content.items() if name in READING}
         places = located(content, file)
         tiles = places.get("tiles")
-        if tiles is not None and not tiles.is_file():
+        if tiles is not None and (not tiles.is_file() or tile_tables.is_table(tiles)):
             tiles = None
         try:
             # classes that are given now are about what was merged, those of the record before it
