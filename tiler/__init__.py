@@ -15,23 +15,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tiler.advising import PlanReport, plan
-    from tiler.checking import CheckReport, check
     from tiler.errors import SourceRefused, TilerError, Unfinished
     from tiler.findings import Finding
     from tiler.geometry.grids import grid
     from tiler.geometry.instances import Instances
     from tiler.geometry.polygons import Rings
     from tiler.geometry.window import Window
+    from tiler.inspecting.advising import PlanReport, plan
+    from tiler.inspecting.checking import CheckReport, check
+    from tiler.inspecting.showing import show
     from tiler.merging import Merged, MergeReport, merge
     from tiler.options import MergeOptions, PlanOptions, ScoreOptions, SplitOptions
     from tiler.scoring import Metrics, score
-    from tiler.showing import show
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
 
 HOMES = {
-    "CheckReport": "tiler.checking",
+    "CheckReport": "tiler.inspecting.checking",
     "Finding": "tiler.findings",
     "Instances": "tiler.geometry.instances",
     "MergeOptions": "tiler.options",
@@ -39,7 +39,7 @@ HOMES = {
     "Merged": "tiler.merging",
     "Metrics": "tiler.scoring",
     "PlanOptions": "tiler.options",
-    "PlanReport": "tiler.advising",
+    "PlanReport": "tiler.inspecting.advising",
     "Rings": "tiler.geometry.polygons",
     "ScoreOptions": "tiler.options",
     "SourceRefused": "tiler.errors",
@@ -49,12 +49,12 @@ HOMES = {
     "TilerError": "tiler.errors",
     "Unfinished": "tiler.errors",
     "Window": "tiler.geometry.window",
-    "check": "tiler.checking",
+    "check": "tiler.inspecting.checking",
     "grid": "tiler.geometry.grids",
     "merge": "tiler.merging",
-    "plan": "tiler.advising",
+    "plan": "tiler.inspecting.advising",
     "score": "tiler.scoring",
-    "show": "tiler.showing",
+    "show": "tiler.inspecting.showing",
     "split": "tiler.splitting",
     "stitch": "tiler.stitching",
 }

@@ -17,8 +17,8 @@ from tiler.errors import TilerError, printable
 from tiler.options import CheckOptions
 
 if TYPE_CHECKING:
-    from tiler.checking import CheckReport
     from tiler.findings import Finding
+    from tiler.inspecting.checking import CheckReport
 
 FORMATS = ("text", "json", "github")
 GITHUB_LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
@@ -48,7 +48,7 @@ def command(
         )
     if json:
         output_format = "json"
-    from tiler.checking import check
+    from tiler.inspecting.checking import check
 
     with progress("checked", quiet or output_format != "text") as show:
         report = check(data, images=images, progress=show, **options)

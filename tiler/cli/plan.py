@@ -14,8 +14,8 @@ from tiler.cli.printing import emit, findings, progress, shown_path, table, tell
 from tiler.options import PlanOptions
 
 if TYPE_CHECKING:
-    from tiler.advising import PlanReport
-    from tiler.advising.report import ObjectSizes, PlannedSetting
+    from tiler.inspecting.advising import PlanReport
+    from tiler.inspecting.advising.report import ObjectSizes, PlannedSetting
 
 LISTED = 10  # classes printed; all of them are in the JSON
 LONGEST_NAME = 24  # characters of a class
@@ -45,7 +45,7 @@ def command(
 
     Nothing is cut; images are not decoded.
     """
-    from tiler.advising import plan
+    from tiler.inspecting.advising import plan
 
     with progress("counted", quiet or json) as show:
         report = plan(data, images=images, plot=plot, progress=show, **options)

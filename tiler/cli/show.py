@@ -14,7 +14,7 @@ from tiler.cli.printing import emit, findings, progress, tell
 from tiler.options import ShowOptions
 
 if TYPE_CHECKING:
-    from tiler.showing import Showing
+    from tiler.inspecting.showing import Showing
 
 What = Annotated[
     Path,
@@ -80,8 +80,8 @@ def command(
     **options: Any,
 ) -> None:
     """Draw labels or detections on images, with their densest places enlarged, to look at."""
-    from tiler.showing import prepared
-    from tiler.showing.output import default, write
+    from tiler.inspecting.showing import prepared
+    from tiler.inspecting.showing.output import default, write
 
     showing = prepared(what, image, images=images, data=data, tiles=tiles, **options)
     with progress("drawn", quiet or json) as show:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.advising.survey import ObjectTable, Survey
 from tiler.errors import TilerError
 from tiler.geometry import boxes as box
 from tiler.geometry.grids import overlap_px, spans
+from tiler.inspecting.advising.survey import ObjectTable, Survey
 from tiler.options import PlanOptions, SplitOptions
 from tiler.tiling.counts import SMALL
 

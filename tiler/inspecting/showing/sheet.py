@@ -28,9 +28,9 @@ from tiler.images.drawing import (
 )
 from tiler.images.header import probe
 from tiler.images.viewing import views
+from tiler.inspecting.showing.opening import ShownImage, ShownObjects
+from tiler.inspecting.showing.places import LEGIBLE, densest, side_of, zoom_for
 from tiler.matching.tiles import Tiles
-from tiler.showing.opening import ShownImage, ShownObjects
-from tiler.showing.places import LEGIBLE, densest, side_of, zoom_for
 
 if TYPE_CHECKING:
     from tiler.geometry.instances import Instances

@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import box_arrays, quick
-from tiler.advising.settings import guaranteed_overlap, least_overlap, required, whole
-from tiler.advising.survey import ObjectTable, Survey
 from tiler.geometry.grids import grid
+from tiler.inspecting.advising.settings import guaranteed_overlap, least_overlap, required, whole
+from tiler.inspecting.advising.survey import ObjectTable, Survey
 
 SIDE = 200
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 import tiler
 from tests.conftest import ROOT, SHARED, Dataset, needs_shared, picture
-from tiler.advising.report import Percentiles, PlannedSetting, recommended
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import manifest
+from tiler.inspecting.advising.report import Percentiles, PlannedSetting, recommended
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiler.advising.report import PlannedSetting, PlanReport
 from tiler.errors import TilerError
 from tiler.formats.text_files import reason
+from tiler.inspecting.advising.report import PlannedSetting, PlanReport
 from tiler.plotting import BLUE, COLOURS, INK, PAPER, QUIET, RED, saved, styled
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiler.advising import plotting, wording
-from tiler.advising.building import report_of
-from tiler.advising.counting import count_all
-from tiler.advising.passes import Passes, drawn
-from tiler.advising.report import PlanReport, recommended
-from tiler.advising.settings import SmallObjects, settings
-from tiler.advising.survey import gathered, survey_all
 from tiler.datasets import ignoring, tasks, unlabelled
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.opening import find
+from tiler.inspecting.advising import plotting, wording
+from tiler.inspecting.advising.building import report_of
+from tiler.inspecting.advising.counting import count_all
+from tiler.inspecting.advising.passes import Passes, drawn
+from tiler.inspecting.advising.report import PlanReport, recommended
+from tiler.inspecting.advising.settings import SmallObjects, settings
+from tiler.inspecting.advising.survey import gathered, survey_all
 from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
 from tiler.options.values import optional_path, path

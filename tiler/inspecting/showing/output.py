@@ -19,7 +19,7 @@ from tiler.run.staging import Staging, writing
 from tiler.run.transaction import produced
 
 if TYPE_CHECKING:
-    from tiler.showing.selection import Showing
+    from tiler.inspecting.showing.selection import Showing
 
 NAME = "show.json"  # what a folder of pages shows
 SUFFIX = ".png"

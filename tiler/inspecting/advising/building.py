@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.advising.counting import CountedSource, SettingCounts
-from tiler.advising.report import ImageNumbers, ObjectSizes, Percentiles, PlannedSetting, PlanReport
-from tiler.advising.settings import Setting, SmallObjects, at_imgsz, guaranteed_overlap, required
-from tiler.advising.survey import ObjectTable, Survey
 from tiler.datasets.dataset import Dataset
 from tiler.geometry import boxes as box
+from tiler.inspecting.advising.counting import CountedSource, SettingCounts
+from tiler.inspecting.advising.report import (
+    ImageNumbers,
+    ObjectSizes,
+    Percentiles,
+    PlannedSetting,
+    PlanReport,
+)
+from tiler.inspecting.advising.settings import (
+    Setting,
+    SmallObjects,
+    at_imgsz,
+    guaranteed_overlap,
+    required,
+)
+from tiler.inspecting.advising.survey import ObjectTable, Survey
 from tiler.options import PlanOptions
 from tiler.tiling.counts import labels
 

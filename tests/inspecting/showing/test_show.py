@@ -11,9 +11,9 @@ import tiler
 from tests.conftest import SHARED, Dataset, needs_big, needs_shared, picture, tree
 from tiler.errors import TilerError
 from tiler.images.drawing import class_colour
-from tiler.showing import prepared
-from tiler.showing.opening import LOOKED
-from tiler.showing.sheet import MARGIN, ONE, ClassLegend, drawn, planned
+from tiler.inspecting.showing import prepared
+from tiler.inspecting.showing.opening import LOOKED
+from tiler.inspecting.showing.sheet import MARGIN, ONE, ClassLegend, drawn, planned
 
 GREY = (90, 90, 90)
 

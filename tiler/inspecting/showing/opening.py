@@ -24,8 +24,8 @@ from tiler.formats.input_paths import located
 from tiler.formats.text_files import open_regular
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
+from tiler.inspecting.showing.detections import Detected
 from tiler.options import ShowOptions
-from tiler.showing.detections import Detected
 
 if TYPE_CHECKING:
     from tiler.types import Floats

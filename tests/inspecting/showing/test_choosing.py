@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiler.showing.choosing import Candidate, chosen
+from tiler.inspecting.showing.choosing import Candidate, chosen
 
 
 def candidate(i, **about):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiler.inspecting.showing.output import write
+from tiler.inspecting.showing.selection import Showing, prepared
 from tiler.options.values import path
-from tiler.showing.output import write
-from tiler.showing.selection import Showing, prepared
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tiler.advising.report import PlannedSetting, PlanReport
-from tiler.advising.settings import COCO_RULE, required
+from tiler.inspecting.advising.report import PlannedSetting, PlanReport
+from tiler.inspecting.advising.settings import COCO_RULE, required
 from tiler.options import SplitOptions
 
 STEP = 32  # px; trainers round --imgsz up to a multiple of their coarsest stride

@@ -12,13 +12,16 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, because
-from tiler.options import ShowOptions, pixel_limit
-from tiler.options.values import path
-from tiler.run.rejecting import refusal
-from tiler.showing.choosing import Candidate, chosen
-from tiler.showing.opening import Collection, ShownImage, ShownObjects, opened, windows_of
-from tiler.showing.places import side_of
-from tiler.showing.sheet import (
+from tiler.inspecting.showing.choosing import Candidate, chosen
+from tiler.inspecting.showing.opening import (
+    Collection,
+    ShownImage,
+    ShownObjects,
+    opened,
+    windows_of,
+)
+from tiler.inspecting.showing.places import side_of
+from tiler.inspecting.showing.sheet import (
     ONE,
     SEVERAL,
     ClassLegend,
@@ -29,6 +32,9 @@ from tiler.showing.sheet import (
     page_name,
     planned,
 )
+from tiler.options import ShowOptions, pixel_limit
+from tiler.options.values import path
+from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
     from PIL import Image

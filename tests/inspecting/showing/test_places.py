@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiler.geometry.window import Window
-from tiler.showing.places import densest, side_of, zoom_for
+from tiler.inspecting.showing.places import densest, side_of, zoom_for
 
 SIZE = (400, 300)
 

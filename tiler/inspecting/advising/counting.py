@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.advising.settings import Setting, SmallObjects
-from tiler.advising.survey import read, untiled
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.errors import Unfinished
 from tiler.geometry.clipping import WHOLE
 from tiler.images.header import Header
+from tiler.inspecting.advising.settings import Setting, SmallObjects
+from tiler.inspecting.advising.survey import read, untiled
 from tiler.run.rejecting import refusal
 from tiler.tiling.counting import Fates, object_counts, tile_counts
 from tiler.tiling.counts import ObjectCounts, TileCounts

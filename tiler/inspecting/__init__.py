@@ -1,0 +1,1 @@
+"""What a dataset or predictions hold: `tiler check`, `tiler plan`, `tiler show`."""
