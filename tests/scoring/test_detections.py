@@ -320,7 +320,12 @@ def test_a_folder_without_predictions(data, tmp_path, files):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("hello", "not predictions"), ("{}", "annotations"), ("[1]", ""), ("", "")],
+    [
+        ("hello", "not predictions"),
+        ("{}", "expected entries with image_id.*got no keys"),
+        ("[1]", ""),
+        ("", ""),
+    ],
 )
 def test_files_that_are_no_predictions(data, tmp_path, text, message):
     (tmp_path / "p.json").write_text(text)

@@ -19,7 +19,7 @@ Members = dict[int, dict[int, int]]  # by image and tile, the index of the predi
 
 
 @dataclass(slots=True)
-class Model:
+class ModelPredictions:
     """Predictions of one model, or of one of its runs.
 
     Attributes:
@@ -38,7 +38,7 @@ class Model:
 
 def assigned(
     preds: Path, predictions: Predictions, index: Index, runs: str
-) -> tuple[list[Model], list[Finding]]:
+) -> tuple[list[ModelPredictions], list[Finding]]:
     """The predictions by tile: of one model, or with `--runs all` of each run.
 
     A tile in two runs with the same rows counts once; with other rows, `runs` decides.
@@ -54,7 +54,7 @@ def assigned(
         name = ""
         if len(groups) > 1:
             name = ", ".join(map(_shown, folders))
-        model = Model(preds, predictions, index, run=name)
+        model = ModelPredictions(preds, predictions, index, run=name)
         for folder in folders:
             for (image, tile), number in found.runs[folder].items():
                 model.members.setdefault(image, {}).setdefault(tile, number)

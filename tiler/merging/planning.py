@@ -21,7 +21,7 @@ from tiler.formats import coco_ground_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
-from tiler.merging.assigning import Model, assigned
+from tiler.merging.assigning import ModelPredictions, assigned
 from tiler.merging.category_ids import Ids
 from tiler.merging.category_ids import chosen as chosen_ids
 from tiler.merging.covering import CoveredImages
@@ -190,7 +190,7 @@ class _OpenedModels:
     merging: MergeOptions
     files: PredictionOptions
     truth: Truth
-    models: list[Model] = field(default_factory=list)
+    models: list[ModelPredictions] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     names: tuple[str, ...] | None = None
     indices: dict[Path, Index] = field(default_factory=dict)
@@ -295,7 +295,7 @@ def _names_of(places: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _require_ensemble(models: Sequence[Model], files: PredictionOptions) -> None:
+def _require_ensemble(models: Sequence[ModelPredictions], files: PredictionOptions) -> None:
     """Raises:
     TilerError: options of ensembles for one model, or a wrong number of weights; or tasks differ.
     """
@@ -428,7 +428,7 @@ def _reading(
 
 def _plan(
     job: MergeJob,
-    models: Sequence[Model],
+    models: Sequence[ModelPredictions],
     findings: list[Finding],
     truth: Truth,
     truth_name: str,
@@ -463,7 +463,7 @@ def _plan(
     return MergePlan(job, pieces, report, _index_digest(images, ids), first.index.by_names)
 
 
-def _require_plausible(model: Model, covered: CoveredImages, boxes: str) -> None:
+def _require_plausible(model: ModelPredictions, covered: CoveredImages, boxes: str) -> None:
     """Raises:
     TilerError: most of the predictions cannot be read, or they seem to be in another frame.
     """
@@ -481,7 +481,7 @@ def _require_plausible(model: Model, covered: CoveredImages, boxes: str) -> None
         plausibility.require_plausible(batch, joined(parts), preds, boxes)
 
 
-def _all_alike(models: Sequence[Model]) -> list[Finding]:
+def _all_alike(models: Sequence[ModelPredictions]) -> list[Finding]:
     """The finding for each model of which all tiles have the same number of rows."""
     findings = []
     for predictions in {id(model.predictions): model.predictions for model in models}.values():
@@ -499,7 +499,7 @@ def _left_out(covered: Sequence[CoveredImages]) -> list[str]:
     return sorted(left_out)
 
 
-def _noticed(models: Sequence[Model], covered: Sequence[CoveredImages]) -> list[Finding]:
+def _noticed(models: Sequence[ModelPredictions], covered: Sequence[CoveredImages]) -> list[Finding]:
     """The findings about tiles, of each index once, and about images in blocks."""
     findings: list[Finding] = []
     for index in {id(model.index): model.index for model in models}.values():
@@ -511,7 +511,7 @@ def _noticed(models: Sequence[Model], covered: Sequence[CoveredImages]) -> list[
 
 
 def _votes(
-    job: MergeJob, models: Sequence[Model], covered: Sequence[CoveredImages]
+    job: MergeJob, models: Sequence[ModelPredictions], covered: Sequence[CoveredImages]
 ) -> list[list[Vote]]:
     """What each model predicted, by image, in the order of the images."""
     weights = job.files.weights or (1.0,) * len(models)
@@ -536,7 +536,7 @@ def _votes(
     return [votes[key] for key in sorted(votes)]
 
 
-def _model_names(models: Sequence[Model]) -> list[str]:
+def _model_names(models: Sequence[ModelPredictions]) -> list[str]:
     """The name of each: that of its predictions, with the run where they are of several, and
     with a number where the same are given again.
     """
@@ -564,7 +564,7 @@ def _tiles_in(truth: Truth, index: Index, truth_name: str) -> str:
     return ""
 
 
-def _require_any(place: Path, models: Sequence[Model], tiles: str) -> None:
+def _require_any(place: Path, models: Sequence[ModelPredictions], tiles: str) -> None:
     """Raises:
     TilerError: there are predictions, but none for a tile.
 
