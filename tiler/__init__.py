@@ -90,6 +90,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Names are imported when first used, so that `tiler --help` does not wait for numpy."""
     if name not in HOMES:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiler.datasets import ignoring, labels, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset, Source, label_path, without_split
@@ -23,9 +24,15 @@ from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
 from tiler.run import workers
 from tiler.run.rejecting import refusal
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import CheckArguments
 
 CHUNK = 16
 
@@ -84,12 +91,13 @@ class _CheckedImage:
     digest: str = ""
 
 
+@takes(CheckOptions)
 def check(
     data: str | Path,
     *,
     images: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **options: object,
+    **options: Unpack[CheckArguments],
 ) -> CheckReport:
     """Check a dataset as the trainer would read it, and for what `tiler split` needs.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,11 +24,18 @@ from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, Preds, paths_of, planned
 from tiler.merging.report import MergeReport
+from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
 from tiler.run.output_folder import occupied, require_apart, resolved
 from tiler.run.transaction import produced
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import MergeArguments
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
 
@@ -91,6 +98,7 @@ class Merged:
         return labels.batch([0]).read(frames).instances
 
 
+@takes(MergeOptions, PredictionOptions, RunOptions)
 def merge(
     preds: Preds,
     *,
@@ -100,7 +108,7 @@ def merge(
     out: str | Path | None = None,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    **options: Unpack[MergeArguments],
 ) -> Merged:
     """Merge files of predictions on tiles into the detections of the full images.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiler.options.fields import Checked, choice_option, flag_option, option
+from tiler.options.fields import Checked, choice_option, flag_option, literal, option
 from tiler.options.merging import MERGING
 from tiler.options.naming import NAMINGS, naming
 from tiler.options.shared import task_option
@@ -59,6 +59,7 @@ class ReadingOptions(Checked):
         described(class_list, "classes such as car,bus"),
         READING,
         "car,bus",
+        given="str | int | Sequence[str | int]",
     )
     map_classes: str = option(
         "",
@@ -67,6 +68,7 @@ class ReadingOptions(Checked):
         described(class_mapping, "pairs such as 2=car,5=bus, or a YAML file of these"),
         READING,
         "FILE|2=car,5=bus",
+        given="str | Path | Mapping[str, str | int] | Mapping[int, str | int]",
     )
     preds_base: str = option(
         "auto",
@@ -74,6 +76,7 @@ class ReadingOptions(Checked):
         category_base(*BASES),
         READING,
         "|".join(BASES),
+        given=literal(*BASES) + " | int",
     )
     boxes: str = option(
         "auto",
@@ -115,6 +118,7 @@ class PredictionOptions(ReadingOptions):
         optional(TILE_SIZE),
         READING,
         "1024|640x512",
+        given="int | tuple[int, int] | str | None",
     )
     runs: str = choice_option(
         "stop",
@@ -135,6 +139,7 @@ class PredictionOptions(ReadingOptions):
         optional(described(model_weights, "a number above 0 for each model, such as 2,1")),
         MERGING,
         "2,1",
+        given="Sequence[float] | str | None",
     )
     roi: str | None = option(
         None,
@@ -143,6 +148,7 @@ class PredictionOptions(ReadingOptions):
         optional(described(file_path, "the path of a GeoJSON file")),
         MERGING,
         "FILE",
+        given="str | Path | None",
     )
     stride: int | tuple[int, int] | None = option(
         None,
@@ -150,6 +156,7 @@ class PredictionOptions(ReadingOptions):
         optional(STRIDE),
         READING,
         "512|512x384",
+        given="int | tuple[int, int] | str | None",
     )
     edge: str = choice_option(
         "auto",
@@ -165,6 +172,7 @@ class PredictionOptions(ReadingOptions):
         category_base(*BASES),
         WRITING,
         "|".join(BASES),
+        given=literal(*BASES) + " | int",
     )
     export: str = option(
         "",
@@ -172,6 +180,7 @@ class PredictionOptions(ReadingOptions):
         choices(*EXPORTS, reasons=ALWAYS),
         WRITING,
         "dota,geojson,csv",
+        given="str | Sequence[str]",
     )
     affine: str = option(
         "",
@@ -181,6 +190,7 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "a,b,c,d,e,f|world|pixels",
         idle=_geojson_only,
+        given="str | Iterable[float]",
     )
     crs: str = option(
         "",
@@ -190,4 +200,5 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "CRS",
         idle=_geojson_only,
+        given="object",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiler.datasets import ignoring, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset
@@ -15,6 +15,7 @@ from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
+from tiler.options.signatures import takes
 from tiler.options.values import background_shares, optional_path, path
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
@@ -26,16 +27,22 @@ from tiler.splitting.work import Progress
 from tiler.tiling import roi
 from tiler.tiling.planning import check_grid
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import SplitArguments
+
 __all__ = ["Progress", "SplitReport", "split"]
 
 
+@takes(SplitOptions, RunOptions)
 def split(
     data: str | Path,
     *,
     out: str | Path | None = None,
     images: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    **options: Unpack[SplitArguments],
 ) -> SplitReport:
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset.
 

@@ -14,6 +14,7 @@ from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
+from tiler.options.signatures import takes
 from tiler.stitching import ensembles, inputs, methods
 from tiler.stitching.competition import (
     DUPLICATE,
@@ -37,6 +38,9 @@ from tiler.stitching.cvm import cvm
 from tiler.stitching.ensembles import Models
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import StitchArguments
     from tiler.types import Bools, Ints
 
 __all__ = [
@@ -78,11 +82,12 @@ class Stitched:
     cut: Bools
 
 
+@takes(MergeOptions)
 def stitch(
     parts: Iterable[tuple[Any, Any]],
     size: tuple[int, int],
     names: Sequence[str] | Mapping[int, str] | None = None,
-    **options: Any,
+    **options: Unpack[StitchArguments],
 ) -> Stitched:
     """Merge the detections of one image's tiles.
 
