@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tiler.datasets import ignoring, labels, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
-from tiler.errors import TilerError
-from tiler.findings import Finding
-from tiler.formats import manifest, yolo
+from tiler.errors import TilerError, amount, printable
+from tiler.findings import Finding, Level
+from tiler.formats import html, manifest, report_json, yolo
 from tiler.formats.mask_spec import MaskSpec
 from tiler.formats.text_files import read_bytes, reason
 from tiler.geometry.grids import MIN_SIDE
@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from tiler.options.arguments import CheckArguments
 
 CHUNK = 16
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
-@dataclass(frozen=True, slots=True)
+SHOWN = 20  # findings, in a notebook
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckReport:
     """What was checked and what was found, in the order of the images.
 
@@ -53,6 +57,23 @@ class CheckReport:
     images: int
     rows: int
     findings: list[Finding]
+
+    def __repr__(self) -> str:
+        return printable(f"CheckReport({self.title()})")
+
+    def title(self) -> str:
+        """What was checked, in a line."""
+        images, rows = amount(self.images, "image"), amount(self.rows, "row")
+        return f"{images}, {self.task}, {rows}{report_json.in_words(self.findings)}"
+
+    def _repr_html_(self) -> str:
+        """The first findings, errors first."""
+        found = sorted(self.findings, key=lambda finding: LEVELS.index(finding.level))
+        rows = [[finding.level, str(finding)] for finding in found[:SHOWN]]
+        caption = self.title()
+        if len(found) > SHOWN:
+            caption += f"; the first {SHOWN} of {len(found)} findings"
+        return html.table(["level", "finding"], rows, caption)
 
     def exit_code(self) -> int:
         """1 if there is an error or a warning."""

@@ -35,6 +35,7 @@ from tiler.stitching.competition import (
     require_classes,
 )
 from tiler.stitching.cvm import cvm
+from tiler.stitching.detections import ImageDetections
 from tiler.stitching.ensembles import Models
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Stitched:
     """The detections of the full image, and what became of those of its tiles.
 
     Attributes:
-        instances: in source pixels, by falling confidence (ties by coordinates).
+        instances: in source pixels, by falling confidence (ties by coordinates); of `stitch`, they
+            are `ImageDetections`.
         fate: `(N,)` int64 for each detection given, an index into `FATES`.
         into: `(N,)` int64 which merged detection it is, is part of, or lost to; -1 for none.
         tile: `(N,)` int64 the part that it was given in.
@@ -80,6 +82,11 @@ class Stitched:
     into: Ints
     tile: Ints
     cut: Bools
+
+    def __repr__(self) -> str:
+        numbers = np.bincount(self.fate, minlength=len(FATES)).tolist()
+        fates = [f"{count} {fate}" for count, fate in zip(numbers, FATES, strict=True) if count]
+        return f"Stitched({self.instances!r} of {len(self.fate)}: {', '.join(fates) or 'none'})"
 
 
 @takes(MergeOptions)
@@ -125,7 +132,9 @@ def stitch(
     tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
     tiles = Tiles.of(rects, (width, height))
-    return merged(inputs.all_of(given), tile, tiles, chosen, known)
+    result = merged(inputs.all_of(given), tile, tiles, chosen, known)
+    found = ImageDetections.of(result.instances, known, (int(width), int(height)))
+    return replace(result, instances=found)
 
 
 def merged(
