@@ -231,13 +231,8 @@ def _json(report: MergeReport, score: _MergeScore) -> str:
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-    if report.models:
-        tell(f"ensemble of {len(report.models)} models: {', '.join(report.models)}")
-    tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
-    if not report.names:
-        tell("class names are not known: --data gives them")
-    if report.left_out:
-        tell(f"left out, without any predictions: {', '.join(report.left_out)}")
+    for line in report.notes(shown_path("", report.where)):
+        tell(line)
     columns = report.columns()
     tell(table(list(columns), [list(columns.values())]))
     if not report.out:

@@ -96,7 +96,7 @@ def _prefer_given(chosen: dict[str, Any], given: dict[str, Any], config: Path | 
 
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
-    tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
+    tell(report.kind(shown_path("", report.root)))
     tell(table(*report.table()))
     _lost(report, dry_run)
     _remarks(report)

@@ -26,7 +26,7 @@ from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
 from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
-from tiler.run import workers
+from tiler.run import notes, workers
 from tiler.run.rejecting import refusal
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def check(
         findings += unlabelled.findings(dataset)
     total = len(dataset.sources)
     rows = 0
+    progress = notes.watched("images checked", progress, notes.images)
     for done, checked in enumerate(_checked(job, dataset.sources, chosen.workers), 1):
         findings += checked.findings
         rows += checked.rows
@@ -157,7 +158,9 @@ def check(
     if dataset.rows:
         findings += _shared_labels(dataset)
     findings += _manifest(dataset.root)
-    return CheckReport(dataset.root, task, reason, total, rows, findings)
+    report = CheckReport(dataset.root, task, reason, total, rows, findings)
+    notes.finished("check", [report.title()], findings)
+    return report
 
 
 def _job(dataset: Dataset, task: str, chosen: CheckOptions) -> _CheckJob:

@@ -31,6 +31,7 @@ from tiler.options.signatures import takes
 from tiler.options.values import optional_path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
+from tiler.run import notes
 from tiler.run.output_folder import occupied, require_apart, resolved
 from tiler.run.transaction import produced
 from tiler.stitching.detections import ImageDetections, Library, dataframe
@@ -189,17 +190,27 @@ def merge(
     """
     target = optional_path(out, "out")
     plan, run = planned(preds, tiles, images, data, options)
-    execution = MergeExecution(run, strict, progress)
+    execution = MergeExecution(run, strict, notes.watched("images merged", progress, notes.images))
     require_none(plan.report.findings, strict)
     if target is None or run.dry_run:
-        return _in_memory(plan, execution)
-    target = resolved(target)
-    for place in paths_of(preds):
+        result = _in_memory(plan, execution)
+    else:
+        result = _written(plan, execution, resolved(target), paths_of(preds))
+    report = result.report
+    notes.finished("merge", [*report.notes(report.where), report.title()], report.findings)
+    return result
+
+
+def _written(
+    plan: MergePlan, execution: MergeExecution, target: Path, preds: Sequence[Path]
+) -> Merged:
+    """Merge into an output folder."""
+    for place in preds:
         require_apart(target, place)
     head = plan.head()
     report = produced(
         target,
-        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
+        lambda: occupied(target, provenance.NAME, execution.run.overwrite, owned_in),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )

@@ -157,6 +157,17 @@ class MergeReport(msgspec.Struct):
         noticed = report_json.in_words(self.findings)
         return f"{images}, {self.task}: {detections} of {rows}{noticed}{where}"
 
+    def notes(self, where: str) -> list[str]:
+        """What was read, in lines. `where`: the place of the tiles' places, as it is shown."""
+        lines = [f"{self.predictions}; tiles by {self.index}, {where}"]
+        if self.models:
+            lines.insert(0, f"ensemble of {len(self.models)} models: {', '.join(self.models)}")
+        if not self.names:
+            lines.append("class names are not known: --data gives them")
+        if self.left_out:
+            lines.append(f"left out, without any predictions: {', '.join(self.left_out)}")
+        return lines
+
     def columns(self) -> dict[str, int]:
         """The numbers of all images, by their heading in a table."""
         counts = self.counts

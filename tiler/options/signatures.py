@@ -16,7 +16,7 @@ from tiler.options.fields import Checked, option_fields
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
-class _Annotation(str):
+class _TypeText(str):
     """A type as text, which a signature shows without quotes."""
 
     __slots__ = ()
@@ -57,12 +57,12 @@ def _shown(annotation: Any) -> Any:
     """An annotation to be shown without quotes; of `self` there is none."""
     if annotation is Parameter.empty:
         return annotation
-    return _Annotation(annotation)
+    return _TypeText(annotation)
 
 
 def _parameter(item: Field[Any]) -> Parameter:
     """An option as a parameter."""
-    annotation = _Annotation(given_type(item))
+    annotation = _TypeText(given_type(item))
     kind = Parameter.KEYWORD_ONLY
     return Parameter(item.name, kind, default=item.default, annotation=annotation)
 

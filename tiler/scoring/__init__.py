@@ -17,6 +17,7 @@ from tiler.findings import Finding
 from tiler.options import ReadingOptions, ScoreOptions
 from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
+from tiler.run import notes
 from tiler.scoring import detections, ground_truth, opening
 from tiler.scoring.arguments import (
     MergeRecord,
@@ -104,7 +105,9 @@ def score(
         )
     job = _ScoreJob(given, chosen, ground, opened, merge, layout, on_tiles)
     inputs = _read(job)
-    return _scored(job, inputs, start)
+    metrics = _scored(job, inputs, start)
+    notes.finished("score", [metrics.line()], metrics.findings)
+    return metrics
 
 
 def _require_analysis(options: ScoreOptions, given: Mapping[str, object]) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
+from tiler.errors import amount, printable
 from tiler.evaluation.confusion import IOU
 from tiler.evaluation.ultralytics import Results
-from tiler.errors import amount, printable
 from tiler.findings import Finding
 from tiler.formats import html, report_json
 from tiler.formats.text_files import within
@@ -39,6 +39,7 @@ BOX = frozenset(_NUMBERS | _BY_CLASS | _CURVES)
 
 
 MAIN = ("AP", "AP50", "AP_small")  # of COCO
+SHOWN = 20  # classes, in a notebook
 
 
 class Number(float):
@@ -161,8 +162,12 @@ class Metrics:
         return self.root / name
 
     def __repr__(self) -> str:
+        return printable(f"Metrics({self.line()})")
+
+    def line(self) -> str:
+        """What was scored, and the main numbers."""
         numbers = [f"{name} {html.number(value)}" for name, value in self.main_numbers()]
-        return printable(f"Metrics({self.title()}: {', '.join(numbers)})")
+        return f"{self.title()}: {', '.join(numbers)}"
 
     def title(self) -> str:
         """What was scored, in a line."""
@@ -196,9 +201,10 @@ class Metrics:
         first: dict[str, Any] = next(iter(classes.values()), {})
         columns = [name for name in first if isinstance(first[name], int | float | None)]
         rows = []
-        for name, row in classes.items():
+        for name, row in list(classes.items())[:SHOWN]:
             rows.append([name, *(row[column] for column in columns)])
-        return main + html.table(["class", *columns], rows)
+        caption = "" if len(classes) <= SHOWN else f"the first {SHOWN} of {len(classes)} classes"
+        return main + html.table(["class", *columns], rows, caption)
 
     def write(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write everything into a folder: report.html, score.json, tables as CSV, plots.

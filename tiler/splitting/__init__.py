@@ -17,6 +17,7 @@ from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
 from tiler.options.signatures import takes
 from tiler.options.values import background_shares, optional_path, path
+from tiler.run import notes
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.dividing import divided
@@ -88,14 +89,18 @@ def split(
     _require_known_splits(chosen, dataset.splits)
     dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
-    work = SplitRun(dataset, chosen, run, target, regions, progress)
-    if run.dry_run:
-        return work.dry_run()
+    watched = notes.watched("images cut", progress, lambda now: (now.done, now.total))
+    work = SplitRun(dataset, chosen, run, target, regions, watched)
 
     def output_stands() -> bool:
         return stands(target, recorded(chosen, regions), run.overwrite)
 
-    return produced(target, output_stands, work.unchanged, work.build)
+    if run.dry_run:
+        report = work.dry_run()
+    else:
+        report = produced(target, output_stands, work.unchanged, work.build)
+    notes.finished("split", [report.kind(report.root), report.title()], report.findings)
+    return report
 
 
 def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:

@@ -135,6 +135,10 @@ class SplitReport(msgspec.Struct):
     def __repr__(self) -> str:
         return printable(f"SplitReport({self.title()})")
 
+    def kind(self, root: str) -> str:
+        """What the dataset is, in a line. `root`: its folder, as it is shown."""
+        return f"{self.task} dataset ({self.task_reason}) in {root}"
+
     def title(self) -> str:
         """What was cut, in a line."""
         counts, objects = self.total.counts, self.total.objects

@@ -22,6 +22,7 @@ from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
 from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
+from tiler.run import notes
 from tiler.tiling.job import SplitJob
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def plan(
     task, task_reason = tasks.decide(dataset, chosen.task)
     decided = replace(split, task=task, ignored=ignored)
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
-    report = _compared(dataset, SplitJob.of(dataset, decided), chosen, progress)
+    watched = notes.watched("readings of images", progress, notes.images)
+    report = _compared(dataset, SplitJob.of(dataset, decided), chosen, watched)
     report.task, report.task_reason = task, task_reason
     report.recommended = recommended(report.settings)
     if report.choice is not None and report.choice.tile is not None:
@@ -84,6 +86,7 @@ def plan(
     report.remarks = wording.remarks(report)
     if plot is not None:
         plotting.write(report, Path(plot))
+    notes.finished("plan", [report.title(), *report.remarks], report.findings)
     return report
 
 

@@ -10,6 +10,7 @@ from tiler.inspecting.showing.selection import Showing, prepared
 from tiler.options import ShowOptions
 from tiler.options.signatures import takes
 from tiler.options.values import path
+from tiler.run import notes
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -54,4 +55,6 @@ def show(
     showing = prepared(what, image, images=images, data=data, tiles=tiles, **options)
     if out is not None:
         write(showing, path(out, "out"))
-    return showing.sheet()
+    sheet = showing.sheet()
+    notes.finished("show", [showing.title()], showing.findings)
+    return sheet
