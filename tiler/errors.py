@@ -80,6 +80,9 @@ class SourceRefused(TilerError):
 class UnknownImage(TilerError, KeyError):
     """A result has no image of this name, or several."""
 
+    def __str__(self) -> str:
+        return printable(str(self.args[0]))  # without the quotes of a KeyError
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name, or nothing.

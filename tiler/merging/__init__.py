@@ -197,7 +197,8 @@ def merge(
     else:
         result = _written(plan, execution, resolved(target), paths_of(preds))
     report = result.report
-    notes.finished("merge", [*report.notes(report.where), report.title()], report.findings)
+    lines = [*report.notes(report.where), report.title(), report.out]
+    notes.finished("merge", lines, report.findings)
     return result
 
 

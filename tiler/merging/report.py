@@ -153,9 +153,8 @@ class MergeReport(msgspec.Struct):
         images = amount(counts.images, "image")
         detections = amount(counts.detections, "detection")
         rows = amount(counts.rows, "row")
-        where = f"; in {self.out}" if self.out else ""
         noticed = report_json.in_words(self.findings)
-        return f"{images}, {self.task}: {detections} of {rows}{noticed}{where}"
+        return f"{images}, {self.task}: {detections} of {rows}{noticed}"
 
     def notes(self, where: str) -> list[str]:
         """What was read, in lines. `where`: the place of the tiles' places, as it is shown."""

@@ -59,7 +59,7 @@ def images(done: int, total: int, /) -> tuple[int, int]:
 
 def finished(verb: str, lines: Iterable[str], findings: Sequence[Finding]) -> None:
     """Note what a verb did, and the first findings."""
-    for line in lines:
+    for line in filter(None, lines):
         LOG.info("%s: %s", verb, printable(line))
     shown = [finding for finding in together(findings) if LOG.isEnabledFor(LEVELS[finding.level])]
     shown.sort(key=lambda finding: -LEVELS[finding.level])

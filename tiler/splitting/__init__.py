@@ -99,7 +99,8 @@ def split(
         report = work.dry_run()
     else:
         report = produced(target, output_stands, work.unchanged, work.build)
-    notes.finished("split", [report.kind(report.root), report.title()], report.findings)
+    lines = [report.kind(report.root), report.title(), report.out]
+    notes.finished("split", lines, report.findings)
     return report
 
 

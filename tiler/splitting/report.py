@@ -145,8 +145,7 @@ class SplitReport(msgspec.Struct):
         words = f"{amount(counts.sources, 'image')}, {self.task}: {amount(counts.tiles, 'tile')}"
         if self.task != "semantic":
             words += f"; {amount(objects.objects, 'object')}, {objects.lost} lost"
-        where = f"; in {self.out}" if self.out else ""
-        return words + report_json.in_words(self.findings) + where
+        return words + report_json.in_words(self.findings)
 
     def _repr_html_(self) -> str:
         return html.table(*self.table(), self.title())

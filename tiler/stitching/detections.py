@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -107,7 +106,7 @@ class ImageDetections(Instances):
         Raises:
             TilerError: supervision is not installed, or the masks are too large for the memory.
         """
-        supervision = _installed("supervision", "to_supervision")
+        supervision = _installed("to_supervision", "supervision")
         data: dict[str, Any] = {"class_name": np.array(self.class_name, dtype=object)}
         mask = None
         if self.task == "segment":
@@ -159,21 +158,21 @@ def dataframe(columns: Mapping[str, Sequence[Any]], library: Library | None) -> 
     if library is not None and library not in LIBRARIES:
         raise TilerError(f"library: expected pandas or polars, got {library!r}")
     wanted = LIBRARIES if library is None else (library,)
-    for name in wanted:
-        if find_spec(name) is not None:
-            return import_module(name).DataFrame(columns)
-    raise TilerError(f"to_dataframe needs {' or '.join(wanted)}: pip install {wanted[0]}")
+    return _installed("to_dataframe", *wanted).DataFrame(columns)
 
 
-def _installed(name: str, method: str) -> Any:
-    """A library that a method needs.
+def _installed(method: str, *libraries: str) -> Any:
+    """The first of some libraries that is installed.
 
     Raises:
-        TilerError: it is not installed.
+        TilerError: none is, though a method needs one.
     """
-    if find_spec(name) is None:
-        raise TilerError(f"{method} needs {name}: pip install {name}")
-    return import_module(name)
+    for name in libraries:
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise TilerError(f"{method} needs {' or '.join(libraries)}: pip install {libraries[0]}")
 
 
 def _dense(masks: Masks, width: int, height: int) -> Bools:
