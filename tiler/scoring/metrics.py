@@ -167,14 +167,14 @@ class Metrics:
     def line(self) -> str:
         """What was scored, and the main numbers."""
         numbers = [f"{name} {html.number(value)}" for name, value in self.main_numbers()]
-        return f"{self.title()}: {', '.join(numbers)}"
+        return f"{self.title()}: {', '.join(numbers)}{report_json.in_words(self.findings)}"
 
     def title(self) -> str:
         """What was scored, in a line."""
         card = self.card
         nouns = ("image", "label", "detection")
         parts = [amount(card[f"{noun}s"], noun) for noun in nouns]
-        return f"{', '.join(parts)}, {card['task']}{report_json.in_words(self.findings)}"
+        return f"{', '.join(parts)}, {card['task']}"
 
     def main_numbers(self) -> list[tuple[str, float | None]]:
         """The numbers to look at first, by protocol and name; None where there is nothing to
@@ -196,7 +196,8 @@ class Metrics:
 
     def _repr_html_(self) -> str:
         """The main numbers, and those of each class, for a notebook."""
-        main = html.table(["number", "value"], self.main_numbers(), self.title())
+        title = self.title() + report_json.in_words(self.findings)
+        main = html.table(["number", "value"], self.main_numbers(), title)
         classes = finite(self.per_class)
         first: dict[str, Any] = next(iter(classes.values()), {})
         columns = [name for name in first if isinstance(first[name], int | float | None)]
