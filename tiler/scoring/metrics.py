@@ -198,14 +198,18 @@ class Metrics:
         """The main numbers, and those of each class, for a notebook."""
         title = self.title() + report_json.in_words(self.findings)
         main = html.table(["number", "value"], self.main_numbers(), title)
-        classes = finite(self.per_class)
-        first: dict[str, Any] = next(iter(classes.values()), {})
-        columns = [name for name in first if isinstance(first[name], int | float | None)]
+        head, rows = self.class_table()
+        caption = "" if len(rows) <= SHOWN else f"the first {SHOWN} of {len(rows)} classes"
+        return main + html.table(head, finite(rows[:SHOWN]), caption)
+
+    def class_table(self) -> tuple[list[str], list[list[Any]]]:
+        """The head of a table, and a row a class."""
+        first: dict[str, Any] = next(iter(self.per_class.values()), {})
+        columns = [name for name in first if name != "interval"]
         rows = []
-        for name, row in list(classes.items())[:SHOWN]:
+        for name, row in self.per_class.items():
             rows.append([name, *(row[column] for column in columns)])
-        caption = "" if len(classes) <= SHOWN else f"the first {SHOWN} of {len(classes)} classes"
-        return main + html.table(["class", *columns], rows, caption)
+        return ["class", *columns], rows
 
     def write(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write everything into a folder: report.html, score.json, tables as CSV, plots.
