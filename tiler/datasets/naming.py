@@ -20,7 +20,7 @@ from tiler.options.naming import ANYTHING
 if TYPE_CHECKING:
     from tiler.types import Floats
 
-MOST = 0.9  # of the names of tiles: what so many say holds for the folder
+MOST = 0.9  # of the names of tiles: what these say holds for the folder
 SHOWN = 3  # readings in an error
 EDGES = {"tiler": "", "split_dota": "trim", "dota_devkit": "pad"}  # where names do not say
 SAHI = "{stem}_{x}_{y}_{x1}_{y1}"
