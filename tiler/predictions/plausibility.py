@@ -84,10 +84,11 @@ class _LocatedBoxes:
         scale = frames.scale[:, None]
         sides = (frames.rects[:, 2:] - frames.rects[:, :2]) * scale
         shown = (frames.within[:, 2:] - frames.rects[:, :2]) * scale
-        known = extents.sized & few.every(sides > 0)[tile]
+        known = np.flatnonzero(extents.sized & few.every(sides > 0)[tile])
         tile = tile[known]
-        offset = frames.rects[tile, :2]
-        return cls(extents.boxes[known], sides[tile], shown[tile], offset, scale[tile])
+        boxes = extents.boxes.take(known, axis=0)
+        of_tiles = (sides, shown, frames.rects[:, :2], scale)
+        return cls(boxes, *(values.take(tile, axis=0) for values in of_tiles))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -317,7 +318,7 @@ def _apart(extents: RowExtents, frames: Frames) -> Bools:
     """`(N,)` which rows lie outside their tile."""
     known = few.every(frames.rects[:, 2:] > frames.rects[:, :2])
     tile = extents.tile
-    apart = _disjoint(_in_source(extents, frames), frames.within[tile])
+    apart = _disjoint(_in_source(extents, frames), frames.within.take(tile, axis=0))
     return apart & known[tile]
 
 

@@ -240,7 +240,7 @@ def _check_places(checked: _CheckedRows) -> Floats:
     flat = narrow | (area <= 0)
     low = np.minimum(start, end)  # the sides of a flat box may be negative
     high = np.maximum(start, end)
-    window = checked.frames.within[rows.tile]
+    window = checked.frames.within.take(rows.tile, axis=0)
     window_low, window_high = window[:, :2], window[:, 2:]
     apart = few.some((high < window_low) | (low > window_high))
     # What a detector clips to the border of its image can be a line there: without size, not
@@ -322,7 +322,7 @@ def _straightened(rows: PlacedRows, rings: Rings) -> PlacedRows:
 
 def _past(rows: PlacedRows, frames: Frames, px: float, part: float) -> Bools:
     """`(N,)` rows that reach past their tile by more than `px` of it and a part of its side."""
-    window = frames.within[rows.tile]
+    window = frames.within.take(rows.tile, axis=0)
     side = few.largest(window[:, 2:] - window[:, :2])
     slack = px / frames.scale[rows.tile] + part * side
     room = window + np.stack([-slack, -slack, slack, slack], axis=1)
