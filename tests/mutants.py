@@ -196,7 +196,7 @@ def kinds() -> dict[str, Kind]:
         "tiles csv": Kind("tiles.csv", TABLE.encode(), tables),
         "tiles coco": Kind("tiles.json", json.dumps(TILES).encode(), tables),
         "names of tiles": Kind("names", NAMES.encode(), names),
-        "pattern of names": Kind("pattern", b"{stem}_{x}_{y}_{w}_{h}*", pattern),
+        "pattern of names": Kind("pattern", b"{stem}_{x}_{y}_{w}_{h}{*}", pattern),
         "map-classes yaml": Kind("map.yaml", MAPPING.encode(), mapped),
         "map-classes pairs": Kind("pairs", b"2=car,9=bus,7=bus", pairs),
         "roi": Kind("roi.geojson", json.dumps(ROI).encode(), regions),
@@ -219,6 +219,7 @@ VALUES = (
     b'"a,b" "../../a"'
 ).split(b" ")
 DEEP = 100_000
+MOST = 2_000_000  # bytes
 LONG = 300_000
 
 
@@ -269,7 +270,8 @@ def repeated(data: bytes, rng: random.Random) -> bytes:
     start = rng.randrange(len(data) + 1)
     end = rng.randrange(start, len(data) + 1)
     part = data if rng.random() < 0.4 else data[start:end]
-    return data[:start] + part * rng.choice([2, 3, 50, 2000]) + data[start:]
+    times = min(rng.choice([2, 3, 50, 2000]), MOST // max(1, len(part)))
+    return data[:start] + part * times + data[start:]
 
 
 def encoded(data: bytes, rng: random.Random) -> bytes:
@@ -302,8 +304,8 @@ def mutant(seed: bytes, rng: random.Random) -> bytes:
     ways, weights = zip(*WAYS, strict=True)
     data = seed
     for way in rng.choices(ways, weights, k=rng.choice([1, 1, 2, 3])):
-        data = way(data, rng)
-    return data[:3_000_000]
+        data = way(data, rng)[:MOST]
+    return data
 
 
 # --- runs
