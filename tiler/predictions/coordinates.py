@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tiler.geometry import few
+
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
@@ -92,6 +94,6 @@ def letterbox(sizes: Floats, side: float) -> tuple[Floats, Floats]:
     >>> scale.tolist(), padding.tolist()
     ([1.6], [[0.0, 160.0]])
     """
-    scale = side / sizes.max(axis=1)
+    scale = side / few.largest(sizes)
     padding = (side - sizes * scale[:, None]) / 2
     return scale, padding

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tiler.geometry import few
 from tiler.predictions.coordinates import PointFrame
 
 if TYPE_CHECKING:
@@ -139,12 +140,12 @@ class RowExtents:
     @property
     def sized(self) -> Bools:
         """`(N,)` rows whose box is known and has a size."""
-        return np.asarray((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1))
+        return few.every(self.boxes[:, 2:] > self.boxes[:, :2])
 
     @property
     def empty(self) -> Bools:
         """`(N,)` rows whose box is known and has none, as detectors write now and then."""
-        known = ~np.isnan(self.boxes).any(axis=1)
+        known = ~few.some(np.isnan(self.boxes))
         return known & ~self.sized & ~self.unreadable
 
 
