@@ -6,7 +6,8 @@ import contextlib
 import importlib.util
 import io
 import json
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,9 +249,11 @@ def test_two_models(case):
 
 @of("score_conf_cut")
 def test_the_curve_ends_where_confidences_do(case):
-    scored = tiler.score("preds", data="ds/dataset.yaml")
-    assert "no detection has a confidence under 0.268" in str(scored)
-    assert "conf=0.001" in str(scored)
+    command = [sys.executable, "-m", "tiler", "score", "preds", "--data", "ds/dataset.yaml"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0
+    assert "no detection has a confidence under 0.268" in ran.stdout
+    assert "conf=0.001" in ran.stdout
 
 
 @of("score_fixed_conf")
@@ -265,7 +268,7 @@ def test_counts_are_at_one_confidence(case):
 def test_objects_are_counted(case):
     tiler.merge("preds", images=IMAGES, conf=0.5, out="merged")
     scored = written("merged", counts=True)
-    assert re.search(r"MAE", str(scored))
+    assert scored.counts is not None
     header, *rows = Path("score/per_image.csv").read_text().splitlines()
     assert "detections" in header and len(rows) == 3
 
