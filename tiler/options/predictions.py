@@ -77,12 +77,12 @@ class ReadingOptions(Checked):
     )
     boxes: str = option(
         "auto",
-        "What coordinates count in, if not as the format says: from 0 to 1 (normalised) or pixels "
-        "of the tile, pixels of a square of 640 px that it was fitted into (letterbox:640), or "
-        "pixels of the full image (image).",
+        "What coordinates count in, if not as the format says: from 0 to 1 (normalised), percent "
+        "or pixels of the tile, pixels of a square of 640 px that it was fitted into "
+        "(letterbox:640), or pixels or parts of the full image (image, image-normalised).",
         described(box_frame, f"one of {', '.join(FRAMES)} or letterbox:SIDE"),
         READING,
-        "auto|normalised|pixels|image|letterbox:640",
+        "auto|normalised|percent|pixels|image|image-normalised|letterbox:640",
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias, cast
 from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
-FRAMES = ("auto", "normalised", "pixels", "image")  # of coordinates; and letterbox:SIDE
+# of coordinates; and letterbox:SIDE
+FRAMES = ("auto", "normalised", "percent", "pixels", "image", "image-normalised")
 LARGEST_LETTERBOX = 65_536  # px
 CLUSTERS = ("dask", "ray")
 EXACT = 1e15  # below it every whole number is exact as a float

@@ -15,7 +15,8 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.findings import Finding, because, inside
 from tiler.geometry import few
-from tiler.predictions.coordinates import letterbox
+from tiler.predictions.agreement import better_frame
+from tiler.predictions.coordinates import NORMALISED, letterbox
 from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
@@ -162,8 +163,13 @@ def require_plausible(
     """
     extents = batch.extents()
     located = _LocatedBoxes.of(extents, frames)
-    if boxes == "auto" and extents.coordinates.kind == "pixels" and len(located):
-        _require_pixels(located, preds, of)
+    if boxes == "auto" and len(located):
+        corner = extents.coordinates.kind == "pixels" and located.in_corner().mean() > READABLE
+        if corner:  # parts of the tile, or of the image?
+            _require_agreement(replace(extents, coordinates=NORMALISED), frames, preds, of)
+        if extents.coordinates.kind == "pixels":
+            _require_pixels(located, preds, of)
+        _require_agreement(extents, frames, preds, of)
     rejected: Bools = extents.unreadable | _apart(extents, frames)
     unreadable = rejected[~extents.empty]
     if len(unreadable) and unreadable.mean() > READABLE:
@@ -243,6 +249,19 @@ def _require_pixels(located: _LocatedBoxes, where: str, of: str) -> None:
             f"{where}: {evidence}; the {of}s have {width:g} x {height:g} px: pixels of what the "
             f"network saw (imgsz {side})? say --boxes letterbox:{side}, or --boxes pixels if "
             f"they are pixels of the {of}"
+        )
+
+
+def _require_agreement(extents: RowExtents, frames: Frames, where: str, of: str) -> None:
+    """Raises:
+    TilerError: tiles disagree about what is in their overlaps, but agree by another frame.
+    """
+    other = better_frame(extents, frames)
+    if other is not None:
+        own = extents.coordinates
+        raise TilerError(
+            f"{where}: {of}s report no common objects where they overlap, but would if coordinates "
+            f"were {other}, not {own}: say --boxes {other}, or --boxes {own} if they are right"
         )
 
 
@@ -356,6 +375,9 @@ def _reject(batch: FileBatch, frames: Frames, extents: RowExtents, preds: str, o
         if finding.level == "error":
             findings.append(replace(finding, path=inside(finding.path, preds)))
     bad = int((extents.unreadable | apart)[counted].sum())
+    cure = ""
+    if any(finding.code == "D04" for finding in findings):
+        cure = "; if the model has other classes than the dataset, --map-classes pairs them"
     raise TilerError(
-        f"{preds}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}"
+        f"{preds}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}{cure}"
     )

@@ -394,9 +394,11 @@ def _of_tiles(keys: Sequence[str], names: Sequence[str]) -> tuple[list[int], Int
 def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
     """The tiles as frames of predictions, of which only the part within the image counts."""
     rects = layout.rects[tiles]
-    sizes = layout.sizes[layout.image()[tiles]]
+    source = layout.image()[tiles]
+    sizes = layout.sizes[source]
     images = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
-    return Frames(names, rects, layout.scale[tiles], box.intersection(rects, images))
+    within = box.intersection(rects, images)
+    return Frames(names, rects, layout.scale[tiles], within, sizes, source)
 
 
 # --- each tile as an image of its own
