@@ -11,6 +11,7 @@ import numpy as np
 
 from tiler.formats import provenance
 from tiler.geometry.instances import Instances, empty
+from tiler.merging import training
 from tiler.merging.building import (
     MergeExecution,
     build,
@@ -141,7 +142,7 @@ def merge(
     head = plan.head()
     report = produced(
         target,
-        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
+        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in, training.IMAGES),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )

@@ -12,9 +12,10 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed
-from tiler.formats import jsonl, plain_yaml, provenance
+from tiler.formats import gpkg_writing, jsonl, plain_yaml, provenance
 from tiler.formats.input_paths import PLACES, relative
-from tiler.merging.output import Record, Writer, owned_in
+from tiler.merging import dataset_json, mapping, training
+from tiler.merging.output import Record, Writer, owned_in, starts_of
 from tiler.merging.planning import MergePlan
 from tiler.merging.report import MergeReport
 from tiler.merging.work import MergeJob, Piece, Work, digest_of, work
@@ -92,8 +93,8 @@ def build(
     first_line = jsonl.line(head)
     journal = staging.begin(first_line.decode().strip())
     tree = staging.tree
-    with_csv = "csv" in plan.job.files.export.split(",")
-    writer = Writer(tree, report.task, first_line, with_csv)  # type: ignore[arg-type]
+    starts = starts_of(report.task, first_line, plan.job)  # type: ignore[arg-type]
+    writer = Writer(tree, starts)
     kept = list(_still_good(plan, journal, writer, execution)) if journal else []
     writer.begin()
     for record in kept:
@@ -101,7 +102,7 @@ def build(
     for item in works(plan, plan.pieces[len(kept) :], execution):
         count(report, item)
         staging.note(_journal_key(item.outcome.key), msgspec.json.encode(writer.add(item)))
-    report.files = writer.finish()
+    report.files = _finished(plan, writer)
     closed(report)
     with writing():
         tree.make("labels")
@@ -110,9 +111,46 @@ def build(
         tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
-        staging.keep_only(owned_in(tree), ["labels"])
+        staging.keep_only(owned_in(tree), ["labels", *training.FOLDERS])
     report.out = str(staging.out)
     return report
+
+
+def _finished(plan: MergePlan, writer: Writer) -> dict[str, int]:
+    """Complete the files that all images share; the bytes of each."""
+    job, tree, report = plan.job, writer.tree, plan.report
+    ends = {"predictions.json": b"]\n"}
+    ends[dataset_json.NAME] = dataset_json.tail(job, plan.pieces, report)
+    if mapping.has_layer(job.files):
+        ends[mapping.FEATURES] = b"]}\n"
+    sizes = writer.finish(ends)
+    if "gpkg" in job.exports:
+        with writing():
+            tree.remove(mapping.GEOPACKAGE)
+            with tree.open(mapping.FEATURES) as features:
+                path = tree.path / mapping.GEOPACKAGE
+                size = gpkg_writing.write(path, features, job.layer.crs, report.task)
+        sizes[mapping.GEOPACKAGE] = size
+        if "geojson-all" not in job.exports:
+            tree.remove(mapping.FEATURES)
+            del sizes[mapping.FEATURES]
+    if "yolo-dataset" in job.exports:
+        sizes[training.YAML] = _training_set(plan, tree)
+    return dict(sorted(sizes.items()))
+
+
+def _training_set(plan: MergePlan, tree: Folder) -> int:
+    """Write dataset.yaml of the training set and link its images; the bytes of the former."""
+    report = plan.report
+    shape = report.kpt_shape if report.task == "pose" else None
+    text = training.yaml_text(report.names, [*report.counts.classes], shape)
+    with writing():
+        tree.remove(training.FOLDERS[0])
+        for name in training.FOLDERS:
+            tree.make(name)
+        size = tree.write(training.YAML, text.encode())
+        training.link(tree, plan.pieces, plan.training_images)
+    return size
 
 
 def _args(job: MergeJob, task: str, several: bool) -> dict[str, Any]:
