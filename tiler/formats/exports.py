@@ -128,7 +128,7 @@ def coco_entries(
 def coco_annotations(
     entries: Sequence[dict[str, Any]], instances: Instances
 ) -> list[dict[str, Any]]:
-    """What `coco_entries` gives, as annotations of a COCO dataset that lack their `id`: with `area`,
+    """What `coco_entries` gives, as annotations of a COCO dataset without their `id`: with `area`,
     `iscrowd` and `segmentation` (an empty list if there is no outline); `score` stays.
 
     >>> from tiler.geometry.instances import Instances

@@ -29,7 +29,7 @@ FIELDS: dict[str, Any] = {
 NEVER = "2000-01-01T00:00:00.000Z"  # in place of now, so that the same input gives the same bytes
 
 
-class _Feature(msgspec.Struct):
+class _WrittenFeature(msgspec.Struct):
     properties: dict[str, Any]
     geometry: msgspec.Raw
 
@@ -53,7 +53,7 @@ def write(path: Path, features: BinaryIO, crs: str, task: str) -> int:
     kinds = dict(FIELDS)
     if task == "pose":
         kinds["keypoints"] = object
-    decoder = msgspec.json.Decoder(_Feature)
+    decoder = msgspec.json.Decoder(_WrittenFeature)
     decoded = (decoder.decode(line) for line in _feature_lines(features))
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": NEVER})
     try:
@@ -75,7 +75,12 @@ def _feature_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _append(
-    path: Path, batch: list[_Feature], kinds: dict[str, Any], crs: str, task: str, append: bool
+    path: Path,
+    batch: list[_WrittenFeature],
+    kinds: dict[str, Any],
+    crs: str,
+    task: str,
+    append: bool,
 ) -> None:
     """Write features to the layer, or begin it."""
     import pyogrio
@@ -104,7 +109,7 @@ def _append(
         )
 
 
-def _geometries(batch: list[_Feature]) -> Objects:
+def _geometries(batch: list[_WrittenFeature]) -> Objects:
     """Well-known binary of each feature's geometry."""
     texts = [bytes(feature.geometry).decode() for feature in batch]
     shapes = shapely.from_geojson(np.array(texts, object))

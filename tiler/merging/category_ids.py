@@ -90,8 +90,8 @@ def chosen(
 
 
 def numbered(ids: Ids) -> Ids:
-    """The ids with numbers for images that have names: from 1 on in the order of the images, without
-    those that others have.
+    """The ids with numbers for images that have names: from 1 on in the order of the images,
+    without those that others have.
     """
     taken = {image for image in ids.images if isinstance(image, int)}
     free = (number for number in count(1) if number not in taken)

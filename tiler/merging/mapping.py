@@ -27,7 +27,7 @@ LAYERS = ("geojson-all", "gpkg")  # exports of all images in one layer
 HALF = 180.0  # degrees; an image wider than that reaches over the date line
 
 
-class Placed(Protocol):
+class OnMap(Protocol):
     """An image with its location."""
 
     @property
@@ -82,7 +82,7 @@ def needs_places(files: PredictionOptions) -> bool:
 
 
 def frame_of(
-    image: Placed, files: PredictionOptions, root: Path | None, layer: MapLayer
+    image: OnMap, files: PredictionOptions, root: Path | None, layer: MapLayer
 ) -> MapFrame:
     """The frame that the options choose for an image.
 
@@ -99,7 +99,7 @@ def frame_of(
     return MapFrame(placement, files.to_crs)
 
 
-def _own_frame(image: Placed, files: PredictionOptions, root: Path | None) -> MapFrame:
+def _own_frame(image: OnMap, files: PredictionOptions, root: Path | None) -> MapFrame:
     """Pixels, or the map of a world file, as given, or of the image itself."""
     affine, crs = None, None
     choice = files.affine
@@ -119,7 +119,7 @@ def _own_frame(image: Placed, files: PredictionOptions, root: Path | None) -> Ma
 
 
 def layer_of(
-    images: Sequence[Placed], files: PredictionOptions, root: Path | None
+    images: Sequence[OnMap], files: PredictionOptions, root: Path | None
 ) -> tuple[MapLayer, list[Finding]]:
     """What the frames of images have in common.
 
@@ -139,7 +139,7 @@ def layer_of(
             f"{asked}: --affine is the place of one image, and there are {len(images)}; all would "
             "lie upon one another"
         )
-    groups: dict[str, list[Placed]] = {}
+    groups: dict[str, list[OnMap]] = {}
     corners: dict[str, list[Floats]] = {}
     for image in images:
         affine, crs = _placed(image, files, root, asked)
@@ -175,7 +175,7 @@ def _require_extra(files: PredictionOptions) -> None:
 
 
 def _placed(
-    image: Placed, files: PredictionOptions, root: Path | None, asked: str
+    image: OnMap, files: PredictionOptions, root: Path | None, asked: str
 ) -> tuple[Affine, str]:
     """The map of an image and its reference system.
 
@@ -199,7 +199,7 @@ def _placed(
     return frame.affine, frame.crs
 
 
-def _corners(image: Placed) -> Floats:
+def _corners(image: OnMap) -> Floats:
     width, height = image.width, image.height
     return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
 
@@ -214,7 +214,7 @@ def _way(crs: str, to_crs: str, corners: Floats) -> Reprojection:
 
 
 def _require_reached(
-    way: Reprojection, to_crs: str, images: Sequence[Placed], corners: Sequence[Floats]
+    way: Reprojection, to_crs: str, images: Sequence[OnMap], corners: Sequence[Floats]
 ) -> None:
     """Raises:
     TilerError: an image lies where the system does not reach, or across its date line.

@@ -13,7 +13,9 @@ import msgspec
 from tiler.errors import TilerError
 from tiler.formats import provenance
 from tiler.formats.exports import CSV_HEAD, geojson_head
-from tiler.merging import dataset_json, mapping, training
+from tiler.merging.dataset_json import DATASET, DATASET_HEAD, numbered_lines
+from tiler.merging.mapping import FEATURES, GEOPACKAGE, has_layer
+from tiler.merging.training import TRAINING, in_training_set
 from tiler.merging.work import MergeJob, MergeOutcome, Work
 from tiler.run.folders import Folder
 from tiler.run.staging import writing
@@ -23,14 +25,14 @@ PER_IMAGE = (("labels", ".txt"), ("geojson", ".geojson"))
 OWN = (
     provenance.NAME,
     "predictions.json",
-    dataset_json.NAME,
+    DATASET,
     "report.json",
     "args.yaml",
     "detections.csv",
-    mapping.FEATURES,
-    mapping.GEOPACKAGE,
+    FEATURES,
+    GEOPACKAGE,
 )
-LISTS = ("predictions.json", dataset_json.NAME, mapping.FEATURES)  # of entries, with commas
+LISTS = ("predictions.json", DATASET, FEATURES)  # of entries, with commas
 
 LONGEST = 245  # bytes of a name, to which a suffix is added
 
@@ -140,8 +142,8 @@ def owned_in(folder: Folder) -> Callable[[str], bool]:
             return path in OWN
         if kind == "dota":
             return below.startswith("Task1_") and suffix == ".txt" and "/" not in below
-        if kind == training.FOLDER:
-            return training.owned(path, labels)
+        if kind == TRAINING:
+            return in_training_set(path, labels)
         return (kind, suffix) in PER_IMAGE and stem in labels
 
     return owned
@@ -239,8 +241,8 @@ class Writer:
                 self.tree.make(os.path.dirname(name))
                 self.tree.write(name, text)
             for name, text in item.streams.items():
-                if text and name == dataset_json.NAME:
-                    text = dataset_json.numbered(text, self.detections + 1)
+                if text and name == DATASET:
+                    text = numbered_lines(text, self.detections + 1)
                 if text:
                     self._append(name, text)
             self.detections += item.outcome.counts.detections
@@ -279,9 +281,9 @@ class Writer:
 
 def starts_of(task: Task, head: bytes, job: MergeJob) -> dict[str, bytes]:
     """How the files that all images share begin."""
-    starts = {provenance.NAME: head, "predictions.json": b"[", dataset_json.NAME: dataset_json.HEAD}
+    starts = {provenance.NAME: head, "predictions.json": b"[", DATASET: DATASET_HEAD}
     if "csv" in job.exports:
         starts["detections.csv"] = CSV_HEAD[task].encode()
-    if mapping.has_layer(job.files):
-        starts[mapping.FEATURES] = geojson_head(job.layer.crs)
+    if has_layer(job.files):
+        starts[FEATURES] = geojson_head(job.layer.crs)
     return starts

@@ -22,13 +22,14 @@ from tiler.formats import coco_ground_truth, dataset_yaml, provenance
 from tiler.formats.affine import Affine
 from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
-from tiler.merging import mapping, training
 from tiler.merging.assigning import ModelPredictions, assigned
 from tiler.merging.category_ids import Ids, numbered
 from tiler.merging.category_ids import chosen as chosen_ids
 from tiler.merging.covering import CoveredImages
+from tiler.merging.mapping import layer_of, needs_places
 from tiler.merging.pieces import Vote, frames_of, joined, pieces_of, unread_in
 from tiler.merging.report import MergeCounts, MergeReport
+from tiler.merging.training_images import left_out_of_training, training_images
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.classes import listed
@@ -186,7 +187,7 @@ def _on_map(plan: MergePlan) -> MergePlan:
         TilerError: the places of images are not known, or do not go together.
     """
     predicted = [piece for piece in plan.pieces if piece.predicted]
-    layer, findings = mapping.layer_of(predicted, plan.job.files, plan.job.root)
+    layer, findings = layer_of(predicted, plan.job.files, plan.job.root)
     plan.report.findings += findings
     return replace(plan, job=replace(plan.job, layer=layer))
 
@@ -203,8 +204,8 @@ def _for_training(plan: MergePlan, root: Path | None) -> MergePlan:
     if job.merging.conf == 0.0:
         message = "training labels of detections at any confidence; --conf 0.5 keeps the sure ones"
         plan.report.findings.append(Finding("", "D22", message))
-    plan.report.findings += training.left_out(plan.pieces, job.by_names)
-    found = training.found_images(plan.pieces, root, job.by_names)
+    plan.report.findings += left_out_of_training(plan.pieces, job.by_names)
+    found = training_images(plan.pieces, root, job.by_names)
     return replace(plan, training_images=found)
 
 
@@ -393,7 +394,7 @@ def _add_places(index: Index, images: Path | None, files: PredictionOptions) -> 
     """Add where the images lie on the map by their own files, if that matters: there is no manifest
     that says it.
     """
-    if images is None or not mapping.needs_places(files):
+    if images is None or not needs_places(files):
         return
     keys = [image.key for image in index.images]
     located = map_images(Path(os.path.abspath(images)), keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,10 @@ from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import Tiles
-from tiler.merging import dataset_json, mapping, training
-from tiler.merging.mapping import MapFrame, MapLayer, frame_of
+from tiler.merging.dataset_json import DATASET
+from tiler.merging.mapping import FEATURES, MapFrame, MapLayer, frame_of, has_layer
 from tiler.merging.report import OTHER_CLASS, MergeCounts, counted, stays
+from tiler.merging.training import training_file, training_labels
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.predictions import FULL, Batch, Detections, Frames
 from tiler.run.rejecting import refusal
@@ -73,7 +74,7 @@ class MergeJob:
     categories: tuple[int, ...] | None = None
     all_alike: bool = False
     roi: Roi | None = None
-    layer: MapLayer = MapLayer()
+    layer: MapLayer = field(default_factory=MapLayer)
     kpt_shape: tuple[int, int] | None = None
     by_names: bool = False
 
@@ -99,6 +100,7 @@ class Piece:
         predicted: there are predictions, if only an empty file.
         some_blocks: it was divided in blocks, and these are the tiles of some.
         geo: where it lies in the world, if that is known.
+        splits: those of the dataset that its tiles are in.
         models: of an ensemble, those with a say, and `numbers` which of the merge's models they
             are.
     """
@@ -116,6 +118,7 @@ class Piece:
     predicted: bool = True
     some_blocks: bool = False
     geo: Geo | None = None
+    splits: tuple[str, ...] = ()
     models: Models | None = None
     numbers: tuple[int, ...] = ()
 
@@ -124,6 +127,20 @@ class Piece:
         """`(T, 4)` xyxy of all its tiles."""
         tiles = (self.frames, self.silent, self.unread)
         return np.concatenate([frames.rects for frames in tiles])
+
+    def unknown(self, by_names: bool) -> str:
+        """Why it is not known what was detected in some part of it; "" if it is.
+
+        Args:
+            by_names: no manifest lists the tiles.
+        """
+        if by_names and not self.predicted:
+            return "no predictions, and it is not known whether it was cut"
+        if self.some_blocks:
+            return "only the tiles of some of its blocks were predicted"
+        if self.unread.names:
+            return f"the predictions of {len(self.unread.names)} of its tiles cannot be read"
+        return ""
 
 
 class MergeOutcome(msgspec.Struct):
@@ -326,10 +343,10 @@ def _files(job: MergeJob, piece: Piece, instances: Instances, frame: MapFrame) -
     if "geojson" in job.exports:
         geojson = exports.geojson(instances, job.names or (), frame.affine, frame.crs)
         files[f"geojson/{piece.label}.geojson"] = geojson
-    if "yolo-dataset" in job.exports and not training.reason_to_leave_out(piece, job.by_names):
+    if "yolo-dataset" in job.exports and not piece.unknown(job.by_names):
         size = (piece.width, piece.height)
-        text = training.label_text(instances, size, len(job.names or ()), job.kpt_shape)
-        files[training.label_file(piece.label)] = text.encode()
+        text = training_labels(instances, size, len(job.names or ()), job.kpt_shape)
+        files[training_file(piece.label)] = text.encode()
     return files
 
 
@@ -345,9 +362,9 @@ def _streams(
     if "dota" in wanted:
         for name, text in exports.dota_text(instances, piece.name, names).items():
             streams[dota_file(name)] = text.encode()
-    if mapping.has_layer(job.files):
+    if has_layer(job.files):
         features = exports.geojson_features(instances, names, frame.affine, piece.key)
-        streams[mapping.FEATURES] = features
+        streams[FEATURES] = features
     return streams
 
 
@@ -364,7 +381,7 @@ def _coco(job: MergeJob, piece: Piece, instances: Instances) -> dict[str, bytes]
         annotations.append(exports.coco_json(exports.coco_annotations(entries, some)))
     return {
         "predictions.json": b",\n".join(results),
-        dataset_json.NAME: b",\n".join(annotations),
+        DATASET: b",\n".join(annotations),
     }
 
 

@@ -178,16 +178,17 @@ class PredictionOptions(ReadingOptions):
     )
     export: str = option(
         "",
-        "Also write DOTA Task1, GeoJSON (one for each image, or one for all), GeoPackage (one layer "
-        "for all; extra 'gis'), CSV, or a YOLO dataset of the images with the detections as labels.",
+        "Also write DOTA Task1, GeoJSON (for each image, or one for all), GeoPackage (one layer "
+        "for all; extra 'gis'), CSV, or a YOLO dataset of the images, with detections as labels.",
         choices(*EXPORTS, reasons=ALWAYS),
         WRITING,
         "dota,geojson,geojson-all,gpkg,csv,yolo-dataset",
     )
     affine: str = option(
         "",
-        "Coordinates of GeoJSON and GeoPackage: six numbers (x = a col + b row + c, y = d col + e row + f), "
-        "the world file beside each image, or pixels. Default: as in the manifest, else pixels.",
+        "Coordinates of GeoJSON and GeoPackage: six numbers (x = a col + b row + c, y = d col + "
+        "e row + f), the world file beside each image, or pixels. Default: as in the manifest or "
+        "GeoTIFF, else pixels.",
         transform,
         WRITING,
         "a,b,c,d,e,f|world|pixels",
@@ -204,7 +205,8 @@ class PredictionOptions(ReadingOptions):
     )
     to_crs: str = option(
         "",
-        "Reproject GeoJSON and GeoPackage to this reference system, such as EPSG:4326 (extra 'gis').",
+        "Reproject GeoJSON and GeoPackage to this reference system, such as EPSG:4326; needs the "
+        "extra 'gis'.",
         described(epsg_code, "a code such as EPSG:4326"),
         WRITING,
         "EPSG:CODE",
