@@ -1,8 +1,8 @@
 """--export yolo-dataset: merged detections as labels (pseudo-labels), paired with the images.
 
 The trainer looks for the labels of an image where its path says labels/ instead of images/ (the
-last one). So images appear below images/ of the dataset: as hard links, or as symbolic links where
-the output is on another disk. Nothing is copied, and nothing is written beside the originals.
+last one). So images appear below images/ of the dataset, as symbolic links, or hard links where
+there are none. Nothing is copied, and nothing is written beside the originals.
 """
 
 from __future__ import annotations

@@ -34,15 +34,11 @@ def training_images(pieces: Sequence[Piece], root: Path | None, by_names: bool) 
     """
     if root is None:
         raise TilerError(f"{OPTION}: where are the images? Say --images with their folder")
-    places: dict[str, str] = {}
+    wanted = [piece for piece in pieces if not piece.unknown(by_names)]
+    _require_distinct(wanted)
     found: dict[str, Path] = {}
     near: dict[str, Path] | None = None
-    for piece in pieces:
-        if piece.unknown(by_names):
-            continue
-        other = places.setdefault(place(piece.label), piece.key)
-        if other != piece.key:
-            raise TilerError(f"{OPTION}: {other} and {piece.key} would be one image")
+    for piece in wanted:
         path = Path(os.path.abspath(root / piece.key))
         if not os.path.isfile(path):
             near = _by_key(root) if near is None else near
@@ -50,6 +46,17 @@ def training_images(pieces: Sequence[Piece], root: Path | None, by_names: bool) 
         _require_size(piece, path)
         found[piece.key] = path
     return found
+
+
+def _require_distinct(pieces: Sequence[Piece]) -> None:
+    """Raises:
+    TilerError: two images would have the same labels.
+    """
+    places: dict[str, str] = {}
+    for piece in pieces:
+        other = places.setdefault(place(piece.label), piece.key)
+        if other != piece.key:
+            raise TilerError(f"{OPTION}: {other} and {piece.key} would be one image")
 
 
 def _by_key(root: Path) -> dict[str, Path]:

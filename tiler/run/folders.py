@@ -222,8 +222,8 @@ class Folder:
             return file.write(content)
 
     def link(self, name: str, target: Path) -> None:
-        """A new name for a file elsewhere: a hard link, or a symbolic one from another disk, or
-        from one where the user may not make hard links to the file.
+        """A new name for a file elsewhere: a symbolic link, which leaves the file untouched; a hard
+        link where there are none (on Windows they need a privilege).
 
         Raises:
             OSError: the disk has neither.
@@ -231,9 +231,9 @@ class Folder:
         real = os.path.realpath(target)
         with self._parent(name) as (last, where):
             try:
-                os.link(real, last, dst_dir_fd=where)
-            except OSError:
                 os.symlink(real, last, dir_fd=where)
+            except OSError:
+                os.link(real, last, dst_dir_fd=where)
 
     def make(self, name: str, mode: int = 0o777) -> None:
         """Make a folder, and those above it, unless they exist.
