@@ -112,7 +112,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "D19": ("warning", "a run left out, since another one is newer (--runs newest)"),
     "D20": ("error", "an image that lies where --to-crs does not reach"),
     "D21": ("warning", "an image left out of the YOLO dataset, of which not all was predicted"),
-    "D22": ("note", "training labels of detections at any confidence"),
+    "D22": ("warning", "training labels of detections at any confidence"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S03": (
         "error",

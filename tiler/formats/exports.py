@@ -129,7 +129,8 @@ def coco_annotations(
     entries: Sequence[dict[str, Any]], instances: Instances
 ) -> list[dict[str, Any]]:
     """What `coco_entries` gives, as annotations of a COCO dataset without their `id`: with `area`,
-    `iscrowd` and `segmentation` (an empty list if there is no outline); `score` stays.
+    `iscrowd` and, where there is an outline, `segmentation` (the converter of Label Studio fails on
+    an empty one); `score` stays.
 
     >>> from tiler.geometry.instances import Instances
     >>> boxes = np.array([[10, 20, 30, 60.5]])
@@ -142,7 +143,8 @@ def coco_annotations(
     for entry, area in zip(entries, pixels(_areas(instances)).tolist(), strict=True):
         annotation = {"image_id": entry["image_id"], "category_id": entry["category_id"]}
         annotation |= {"bbox": entry["bbox"], "area": area, "iscrowd": 0}
-        annotation["segmentation"] = entry.get("segmentation", [])
+        if "segmentation" in entry:
+            annotation["segmentation"] = entry["segmentation"]
         if "keypoints" in entry:
             points = entry["keypoints"]
             annotation["keypoints"] = points
