@@ -110,6 +110,9 @@ CODES: dict[str, tuple[Level, str]] = {
     "D17": ("note", "rows of classes that --classes or --map-classes leaves out"),
     "D18": ("warning", "a run that repeats the rows of another one; counted once"),
     "D19": ("warning", "a run left out, since another one is newer (--runs newest)"),
+    "D20": ("error", "an image that lies where --to-crs does not reach"),
+    "D21": ("warning", "an image left out of the YOLO dataset, of which not all was predicted"),
+    "D22": ("warning", "training labels of detections at any confidence"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S03": (
         "error",

@@ -1168,7 +1168,7 @@ def test_world_files_need_to_know_where_the_images_lie(base, tmp_path):
     [
         ({"affine": "1,2,3"}, "six numbers"),
         ({"affine": "1,0,0,1,0,0"}, "gives pixels an area"),
-        ({"export": "shp"}, "one of dota, geojson, csv"),
+        ({"export": "shp"}, "one of dota, geojson, geojson-all, gpkg, csv, yolo-dataset"),
         ({"category_base": "2"}, "one of auto, 0, 1, coco91"),
         ({"method": "cmv"}, "did you mean 'cvm'"),
         ({"iou": "0.5,x=0.1"}, "no class 'x'"),
@@ -1219,7 +1219,7 @@ def test_args_repeat_the_run(noisy, tmp_path):
 def test_nothing_is_in_the_output_but_what_is_promised(base, tmp_path):
     merge(base.preds, tmp_path / "out", tiles=base.tiles)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "args.yaml", "labels", "merged.jsonl", "predictions.json", "report.json",
+        "args.yaml", "dataset.json", "labels", "merged.jsonl", "predictions.json", "report.json",
     ]  # fmt: skip
     head = json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])
     assert (head["schema"], head["task"], head["names"], head["options"]["method"]) == (

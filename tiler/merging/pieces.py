@@ -115,6 +115,7 @@ def _piece(vote: Vote, names: tuple[str, str, int | str]) -> Piece:
         predicted=bool(vote.tiles),
         some_blocks=image.some_blocks,
         geo=image.geo,
+        splits=image.splits,
     )
 
 
@@ -195,6 +196,7 @@ def _joint_piece(
         predicted=any(vote.tiles for vote in votes),
         some_blocks=any(vote.image.some_blocks for vote in votes),
         geo=image.geo,
+        splits=image.splits,
         models=models,
         numbers=tuple(vote.number for vote in votes),
     )

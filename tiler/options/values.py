@@ -101,6 +101,20 @@ def backend(*allowed: str) -> Callable[[Any], str]:
     return check
 
 
+def epsg_code(value: Any) -> str:
+    """The code of a reference system, EPSG:4326 or 4326; "": none.
+
+    >>> epsg_code(4326), epsg_code("epsg:32633")
+    ('EPSG:4326', 'EPSG:32633')
+    """
+    text = str(value).strip().upper().removeprefix("EPSG:")
+    if text in ("", "OGC:CRS84"):
+        return text
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6) or isinstance(value, bool):
+        raise ValueError
+    return f"EPSG:{text}"
+
+
 def category_base(*allowed: str) -> Callable[[Any], str]:
     """What category ids count from; a script may give the number."""
     one = choice(*allowed)
