@@ -58,7 +58,8 @@ def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
         note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
-    others = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
+    suffixes = [*SUFFIXES, *map(str.upper, SUFFIXES)]
+    others = sorted(name for suffix in suffixes for name in listed(folder, suffix))
     if names and not (others and {*map(os.path.basename, names)} <= CLASS_LISTS):
         _require_one_kind(folder, names, others)
         note = f"; {shown_results} is not used" if results else ""
