@@ -102,7 +102,7 @@ def _nothing_detected(path: Path, tiled: bool) -> bool:
     """
     args = path / "args.yaml"
     if os.path.isfile(args):
-        if plain_yaml.load(args).get("save_txt") is False:
+        if str(plain_yaml.load(args).get("save_txt")).lower() == "false":
             raise TilerError(
                 f"no predictions found in {path}: its args.yaml has save_txt: false; predict again "
                 "with save_txt=True save_conf=True"
