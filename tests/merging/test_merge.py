@@ -1365,6 +1365,22 @@ def test_a_file_that_cannot_be_read_is_named_and_costs_no_other(case, tmp_path):
     assert merged.report.exit_code() == 1
 
 
+def test_tiles_with_the_same_number_of_rows_are_told_once(case, tmp_path):
+    paths = sorted(case.preds.glob("*.txt"))[:3]
+    preds = tmp_path / "detr"
+    preds.mkdir()
+    for path in paths:
+        rows = "".join(f"0 0.5 0.5 0.1 {0.1 + k / 1e4:g} {0.3 + k / 1000:g}\n" for k in range(300))
+        (preds / path.name).write_text(rows)
+    merged = merge(preds, tiles=case.tiles)
+    (said,) = found(merged.report, "D11")
+    assert said == (
+        "D11 all 3 tiles have exactly 300 rows: a DETR has one for each of its queries, so nothing "
+        "is missing then; otherwise its max_det may have cut off more: set it higher"
+    )
+    assert merged.report.exit_code() == 0
+
+
 def test_tiles_at_the_limit_of_a_detector_are_told(case, tmp_path):
     path = sorted(case.preds.glob("p2__*"))[0]
     path.write_text("".join(f"0 0.5 0.5 0.1 0.1 {0.5 + k / 1000:g}\n" for k in range(300)))

@@ -117,10 +117,8 @@ def decided(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> N
     Raises:
         TilerError: several readings are possible, or none is.
     """
-    if options.naming != "auto":
-        found = _as_asked(names, sizes, options)
-    else:
-        found = _deduced(names, sizes, options)
+    read = _deduced if options.naming == "auto" else _as_asked
+    found = read(names, sizes, options)
     if found is not None:
         _require_agreeing(found, sizes, options)
     return found

@@ -83,6 +83,8 @@ def _some(extents: RowExtents) -> RowExtents:
 
 def _overlap(frames: Frames) -> bool:
     """Whether any tiles of one image do."""
+    if len(np.unique(frames.source)) == len(frames.source):
+        return False
     sized = (frames.rects[:, 2:] > frames.rects[:, :2]).all()
     return bool(sized) and any(len(i) for i, _ in neighbours(frames.rects, frames.source))
 

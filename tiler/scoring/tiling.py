@@ -252,9 +252,10 @@ def _known_origins(
             "hold"
         ]
     if on_tiles is None:
-        return origins, [
-            "predictions on tiles: they are not where they were merged from (--tile-preds)"
-        ]
+        reason = "they are not where they were merged from (--tile-preds)"
+        if any(image.models for image in merged.values()):
+            reason = "the detections were merged from several models; --tile-preds takes one"
+        return origins, [f"predictions on tiles: {reason}"]
     predictions = _tile_predictions(on_tiles, sample)
     if isinstance(predictions, Unavailable):
         return origins, [f"predictions on tiles: {predictions.reason}"]
