@@ -1,7 +1,10 @@
 """Detections of all images in one layer, in one reference system; read back by GDAL."""
 
+import contextlib
+import io
 import json
 
+import msgspec
 import numpy as np
 import pytest
 import shapely
@@ -9,8 +12,10 @@ import shapely
 import tiler
 from tests.conftest import picture, tree
 from tests.merging.test_geo import BOX, NORTH_UP, TURNED, made, placed
-from tiler.errors import TilerError
+from tiler.errors import TilerError, Unfinished
+from tiler.formats import gpkg_writing
 from tiler.formats.manifest import Geo
+from tiler.merging.output import Writer
 
 UTM, NEXT = "EPSG:32632", "EPSG:32633"
 FAR = (0.5, 0.0, 466000.0, 0.0, -0.5, 5200000.0)
@@ -138,6 +143,48 @@ def test_images_say_where_they_lie_without_a_manifest(tmp_path):
     tiler.merge(root, images=images, out=tmp_path / "px", export="geojson", affine="pixels")
     ring = json.loads((tmp_path / "px/geojson/a.geojson").read_text())["features"][0]
     assert same(shapely.Polygon(ring["geometry"]["coordinates"][0]), BOX)
+
+
+@pytest.mark.parametrize("export", ["gpkg", "gpkg,geojson-all", "geojson-all"])
+def test_stopped_at_the_end_and_run_again_it_ends_in_the_same_bytes(tmp_path, monkeypatch, export):
+    root = made(tmp_path / "tiles", a=Geo(NORTH_UP, UTM), b=Geo(FAR, UTM))
+    merge(root, tmp_path / "whole", export=export)
+
+    def stopping(*_):
+        raise Unfinished("stopped here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "finish", stopping)
+        with pytest.raises(Unfinished):
+            merge(root, tmp_path / "out", export=export)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpkg_writing, "write", stopping)
+        with contextlib.suppress(Unfinished):
+            merge(root, tmp_path / "out", export=export)
+    merge(root, tmp_path / "out", export=export)
+    assert tree(tmp_path / "whole") == tree(tmp_path / "out")
+
+
+def test_outlines_are_multipolygons_and_keypoints_text(tmp_path):
+    lines = {
+        "segment": ({}, [[[0, 0], [2, 0], [2, 1], [0, 0]]], "MultiPolygon"),
+        "pose": ({"keypoints": [1.5, 2, 2]}, [[[0, 0], [2, 0], [2, 1], [0, 0]]], "Polygon"),
+    }
+    for task, (more, rings, kind) in lines.items():
+        own = {"source": "a", "index": 0, "class_id": 1, "class": "ä", "conf": 0.5, **more}
+        feature = {
+            "type": "Feature",
+            "properties": own,
+            "geometry": {"type": "Polygon", "coordinates": rings},
+        }
+        text = msgspec.json.encode(feature)
+        path = tmp_path / f"{task}.gpkg"
+        gpkg_writing.write(path, io.BytesIO(b"[\n" + text + b",\n" + text + b"\n]\n"), UTM, task)
+        _, shapes, columns = read(path)
+        assert [shape.geom_type for shape in shapes] == [kind] * 2
+        assert columns["class"].tolist() == ["ä", "ä"]
+        if task == "pose":
+            assert columns["keypoints"][0] == "[1.5,2,2]"
 
 
 def test_nothing_detected_is_a_layer_too(tmp_path):

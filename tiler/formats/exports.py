@@ -141,8 +141,13 @@ def coco_annotations(
     """
     annotations = []
     for entry, area in zip(entries, pixels(_areas(instances)).tolist(), strict=True):
-        annotation = {"image_id": entry["image_id"], "category_id": entry["category_id"]}
-        annotation |= {"bbox": entry["bbox"], "area": area, "iscrowd": 0}
+        annotation = {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "bbox": entry["bbox"],
+            "area": area,
+            "iscrowd": 0,
+        }
         if "segmentation" in entry:
             annotation["segmentation"] = entry["segmentation"]
         if "keypoints" in entry:

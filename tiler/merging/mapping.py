@@ -139,26 +139,34 @@ def layer_of(
             f"{asked}: --affine is the place of one image, and there are {len(images)}; all would "
             "lie upon one another"
         )
-    groups: dict[str, list[OnMap]] = {}
-    corners: dict[str, list[Floats]] = {}
+    groups: dict[str, list[tuple[OnMap, Floats]]] = {}  # with their corners, by system
     for image in images:
         affine, crs = _placed(image, files, root, asked)
-        groups.setdefault(crs, []).append(image)
-        corners.setdefault(crs, []).append(affine.apply(_corners(image)))
+        groups.setdefault(crs, []).append((image, affine.apply(_corners(image))))
     if files.to_crs:
-        ways = {crs: _way(crs, files.to_crs, np.concatenate(corners[crs])) for crs in groups}
-        findings = []
-        for crs, way in ways.items():
-            _require_reached(way, files.to_crs, groups[crs], corners[crs])
-            findings += _inaccuracy(way, crs, files.to_crs)
-        return MapLayer(files.to_crs, ways), findings
+        return _reprojected(groups, files.to_crs)
     if len(groups) > 1:
-        (one, first), (other, second) = list(groups.items())[:2]
+        one, other = list(groups)[:2]
+        first, second = groups[one][0][0], groups[other][0][0]
         raise TilerError(
-            f"{asked}: {first[0].key} is in {one}, {second[0].key} in {other}; --to-crs {one} (or "
+            f"{asked}: {first.key} is in {one}, {second.key} in {other}; --to-crs {one} (or "
             "another system) writes all images in one"
         )
     return MapLayer(next(iter(groups), files.crs)), []
+
+
+def _reprojected(
+    groups: Mapping[str, Sequence[tuple[OnMap, Floats]]], to_crs: str
+) -> tuple[MapLayer, list[Finding]]:
+    """The layer in the system of --to-crs, of images with their corners by their own systems."""
+    ways = {}
+    findings = []
+    for crs, images in groups.items():
+        way = _way(crs, to_crs, np.concatenate([corners for _, corners in images]))
+        _require_reached(way, to_crs, images)
+        findings += _inaccuracy(way, crs, to_crs)
+        ways[crs] = way
+    return MapLayer(to_crs, ways), findings
 
 
 def _asked(files: PredictionOptions) -> str:
@@ -214,13 +222,13 @@ def _way(crs: str, to_crs: str, corners: Floats) -> Reprojection:
 
 
 def _require_reached(
-    way: Reprojection, to_crs: str, images: Sequence[OnMap], corners: Sequence[Floats]
+    way: Reprojection, to_crs: str, images: Sequence[tuple[OnMap, Floats]]
 ) -> None:
     """Raises:
     TilerError: an image lies where the system does not reach, or across its date line.
     """
     in_degrees = reprojection.in_degrees(to_crs)
-    for image, own in zip(images, corners, strict=True):
+    for image, own in images:
         moved = way.back(own)
         if not np.isfinite(moved).all():
             raise TilerError(f"--to-crs {to_crs}: {image.key} lies where it does not reach")

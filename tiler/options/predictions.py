@@ -172,7 +172,7 @@ class PredictionOptions(ReadingOptions):
     image_ids: str = choice_option(
         "names",
         "Image ids in predictions.json and dataset.json where no ground truth gives them: names "
-        "without suffix, or numbers from 1 (for CVAT and Label Studio).",
+        "without suffix, or numbers from 1 (which CVAT needs).",
         IMAGE_IDS,
         WRITING,
     )
