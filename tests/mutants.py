@@ -24,14 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from tests.predictions import read as read_predictions
 from tests.predictions import test_detector_files, test_fuzz, writers
 from tiler.datasets import index, tile_tables
 from tiler.errors import TilerError
-from tiler.findings import CODES
 from tiler.formats import coco_ground_truth, manifest, provenance
 from tiler.options.predictions import PredictionOptions
 from tiler.predictions import class_map
@@ -77,7 +75,8 @@ MAPPING = "2: car\n7: 'bus'\n9: \"1\"\n"
 MANIFEST = (
     {"tiler": "1", "schema": 1, "task": "detect", "names": ["car"], "options": {}},
     {"source": "images/a.png", "split": "val", "width": 80, "height": 40, "fingerprint": "0",
-     "tiles": [{"name": "a_0", "x": 0, "y": 0, "w": 40, "h": 40, "scale": 1.0, "rows": [[0, 1.0]]}]},
+     "tiles": [{"name": "a_0", "x": 0, "y": 0, "w": 40, "h": 40, "scale": 1.0,
+                "rows": [[0, 1.0]]}]},
 )  # fmt: skip
 MERGED = (
     {"tiler": "1", "schema": provenance.SCHEMA, "task": "detect", "names": ["car"], "options": {},
@@ -221,6 +220,7 @@ VALUES = (
 DEEP = 100_000
 MOST = 2_000_000  # bytes
 LONG = 300_000
+PIECES = (b"a", b"1", b"_", b" ", b"9.", b"a:", b"-", b"{", b"\\", b"\xc3\xa9", b"0 ")
 
 
 def bytes_changed(data: bytes, rng: random.Random) -> bytes:
@@ -260,7 +260,9 @@ def nested(data: bytes, rng: random.Random) -> bytes:
 
 
 def long_text(data: bytes, rng: random.Random) -> bytes:
-    piece = rng.choice([b"a", b"1", b"_", b" ", b"9.", b"a:", b"-", b"{", b"\\", b"\xc3\xa9", b"0 "])
+    piece = rng.choice(
+        [b"a", b"1", b"_", b" ", b"9.", b"a:", b"-", b"{", b"\\", b"\xc3\xa9", b"0 "]
+    )
     value = piece * (LONG // len(piece))
     return _replaced(rb"-?\d+(?:\.\d+)?|[A-Za-z]+", data, rng, lambda: value, most=1)
 
@@ -278,7 +280,9 @@ def encoded(data: bytes, rng: random.Random) -> bytes:
     text = data.decode("utf-8", "replace")
     if rng.random() < 0.5:
         text = text.replace("a", "\xe4", 2)
-    kind = rng.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1", "utf-32", "cp037"])
+    kind = rng.choice(
+        ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1", "utf-32", "cp037"]
+    )
     return text.encode(kind, "replace")
 
 

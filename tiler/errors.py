@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST = 4000  # characters of a message; a longer one holds a value that nobody reads to its end
 
 

@@ -1,5 +1,6 @@
 """Names of tiles are read as they were written, or not at all: never otherwise in silence."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from tiler.datasets.naming import decided
 from tiler.errors import TilerError
+from tiler.formats import name_patterns
+from tiler.formats.name_patterns import NamePattern
 from tiler.geometry.grids import grid
 from tiler.options import PredictionOptions
 
@@ -362,3 +365,20 @@ def test_tiles_of_one_size_without_a_grid_are_taken_if_one_reading_makes_them():
 def test_a_pattern_says_one_place(pattern, message):
     with pytest.raises(TilerError, match=message):
         PredictionOptions(naming=pattern)
+
+
+@pytest.mark.parametrize("piece", ["a", "1", "_", "1_", "-1", ".rf."])
+def test_names_of_any_length_take_no_longer_than_they_are(piece):
+    name = "a" + piece * (300_000 // len(piece))
+    start = time.process_time()
+    assert name_patterns.numbered(name, {"a"}) == []
+    pattern = NamePattern.of("{stem}{*}{x}{*}{y}_q")
+    assert pattern.read(name, {"a"}) is None
+    assert pattern.read(name[:120], {"a"}) is None
+    assert time.process_time() - start < 1
+
+
+def test_anything_in_a_pattern_takes_no_digits_of_a_number():
+    pattern = NamePattern.of("{stem}{*}{x}{*}{y}")
+    assert pattern.read("a_t12__340", {"a_t", "a"}) == ("a_t", {"x": 12.0, "y": 340.0})
+    assert NamePattern.of("{stem}_{*}_{x}_{y}").read("a__1_2", {"a"}) == ("a", {"x": 1.0, "y": 2.0})
