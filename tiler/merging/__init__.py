@@ -26,6 +26,7 @@ from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, Preds, paths_of, planned
 from tiler.merging.report import MergeReport
+from tiler.merging.training import TRAINING_IMAGES
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.signatures import takes
 from tiler.options.values import optional_path
@@ -211,7 +212,9 @@ def _written(
     head = plan.head()
     report = produced(
         target,
-        lambda: occupied(target, provenance.NAME, execution.run.overwrite, owned_in),
+        lambda: occupied(
+            target, provenance.NAME, execution.run.overwrite, owned_in, TRAINING_IMAGES
+        ),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )

@@ -48,9 +48,11 @@ class MergeArguments(TypedDict, total=False):
     stride: int | tuple[int, int] | str | None
     edge: Literal["auto", "shift", "trim", "pad"]
     category_base: Literal["auto", "0", "1", "coco91"] | int
+    image_ids: Literal["names", "numbers"]
     export: str | Sequence[str]
     affine: str | Iterable[float]
     crs: object
+    to_crs: str | int
     task: Literal["auto", "detect", "segment", "obb", "pose"]
     assume_conf: float | None
     conf_first: bool

@@ -132,7 +132,9 @@ def stitch(
     tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
     tiles = Tiles.of(rects, (width, height))
-    result = merged(inputs.all_of(given), tile, tiles, chosen, known)
+    instances = inputs.all_of(given)
+    inputs.require_in_pixels(instances, tile, rects)
+    result = merged(instances, tile, tiles, chosen, known)
     found = ImageDetections.of(result.instances, known, (int(width), int(height)))
     return replace(result, instances=found)
 
