@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tiler.merging import MergeReport
     from tiler.scoring import Metrics
 
-DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detection
-
 Preds = Annotated[
     list[Path],
     typer.Argument(
@@ -233,28 +231,9 @@ def _json(report: MergeReport, score: _MergeScore) -> str:
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-    counts = report.counts
-    if report.models:
-        tell(f"ensemble of {len(report.models)} models: {', '.join(report.models)}")
-    tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
-    if not report.names:
-        tell("class names are not known: --data gives them")
-    if report.left_out:
-        tell(f"left out, without any predictions: {', '.join(report.left_out)}")
-    columns = {
-        "images": counts.images,
-        "tiles": counts.tiles,
-        "with rows": counts.predicted,
-        "rows": counts.rows,
-        "cut": counts.cut,
-        "rejected": counts.refused,
-    }
-    for fate, rows in counts.fates.items():
-        if fate not in DETECTIONS:
-            columns[fate] = rows
-    columns["joined"] = counts.joined
-    columns["orphans"] = counts.fates.get("orphan", 0)
-    columns["detections"] = counts.detections
+    for line in report.notes(shown_path("", report.where)):
+        tell(line)
+    columns = report.columns()
     tell(table(list(columns), [list(columns.values())]))
     if not report.out:
         tell("dry run: nothing was written")

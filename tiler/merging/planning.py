@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from tiler.tiling.placing import Frame, placed_in
 from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
-Given = dict[str, Any]  # options by name
+Given = Mapping[str, Any]  # options by name
 Preds = str | Path | Sequence[str | Path]
 Truth = DatasetYaml | Dataset | CocoTruth | None  # what --data holds
 
@@ -363,7 +363,9 @@ def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]
     return MergeOptions.of(merging), PredictionOptions.of(files), RunOptions.of(run)
 
 
-def _of_group(given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]) -> Given:
+def _of_group(
+    given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]
+) -> dict[str, Any]:
     names = {item.name for item in fields(group)}
     return {name: value for name, value in given.items() if name in names}
 
