@@ -309,7 +309,9 @@ def of_yolov5(folder, images):
             model.metadata_props.add(key=key, value=str(value))
         onnx.save(model, path)
 
-        def reference(image, network=network, masks=name.endswith("seg")):
+        masks = name.endswith("seg")
+
+        def reference(image, network=network, masks=masks):
             from ultralytics.engine.results import Results
             from ultralytics.utils import ops
 

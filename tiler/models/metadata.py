@@ -117,7 +117,7 @@ def _stride(words: Mapping[str, str], where: str) -> int | None:
 
 
 def _ends(words: Mapping[str, str], where: str) -> bool | None:
-    """Whether duplicates are dropped inside: by NMS (`args`), or since there are none (`end2end`)."""
+    """Whether the network returns no duplicates: with NMS inside (`args`), or end to end."""
     args = _literal(words, "args", where)
     nms = None
     if isinstance(args, dict):

@@ -62,5 +62,5 @@ def _function(model: Any, options: ModelOptions) -> Model:
 
 
 def _is_exported(folder: Path) -> bool:
-    """Whether a folder is an export of Ultralytics, which names it best_openvino_model and so on."""
+    """Whether a folder is an export of Ultralytics, such as best_openvino_model."""
     return folder.name.endswith("_model") or (folder / "metadata.yaml").is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def ultralytics_model(
         f"{len(names)} classes",
         model=model,
         options=options,
-        task=cast("Task", task),
+        task=task,
         names=names,
         kpt_shape=None if kpt_shape is None else (int(kpt_shape[0]), int(kpt_shape[1])),
         size=size,
