@@ -5,6 +5,7 @@ from __future__ import annotations
 from tiler.options.checking import CheckOptions
 from tiler.options.datasets import DatasetOptions, LabelOptions
 from tiler.options.merging import METHODS, MergeOptions
+from tiler.options.models import ModelOptions
 from tiler.options.planning import PlanOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
@@ -19,6 +20,7 @@ __all__ = [
     "DatasetOptions",
     "LabelOptions",
     "MergeOptions",
+    "ModelOptions",
     "PlanOptions",
     "PredictionOptions",
     "ReadingOptions",
