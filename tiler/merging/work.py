@@ -90,6 +90,7 @@ class Piece:
         geo: where it lies in the world, if that is known.
         models: of an ensemble, those with a say, and `numbers` which of the merge's models they
             are.
+        digest: of everything that the predictions depend on, where they are not read from files.
     """
 
     key: str
@@ -107,6 +108,7 @@ class Piece:
     geo: Geo | None = None
     models: Models | None = None
     numbers: tuple[int, ...] = ()
+    digest: str = ""
 
     @property
     def rects(self) -> Floats:
@@ -156,6 +158,8 @@ class MergedRows:
 
 def digest_of(piece: Piece) -> str:
     """The digest of the predictions of an image as they are now."""
+    if piece.digest:
+        return piece.digest
     try:
         return _digest(piece, piece.batch.read(piece.frames))
     except Exception as error:
@@ -208,10 +212,10 @@ def work(job: MergeJob, piece: Piece) -> Work:
     try:
         return _work(job, piece)
     except Exception as error:
-        return _rejected(piece, refusal(error))
+        return rejected(piece, refusal(error))
 
 
-def _rejected(piece: Piece, refused: SourceRefused) -> Work:
+def rejected(piece: Piece, refused: SourceRefused) -> Work:
     """An image without detections, and why."""
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     tiles = _tile_rows(piece, [0] * len(piece.frames.names))
@@ -282,6 +286,8 @@ def _findings(
 
 def _digest(piece: Piece, detections: Detections) -> str:
     """Of everything that the image's detections depend on, except for the options."""
+    if piece.digest:
+        return piece.digest
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
     if piece.models is not None:
