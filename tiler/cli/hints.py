@@ -70,6 +70,7 @@ OURS = {
 FIRST = {
     "split": ("data", "source"),
     "plan": ("data", "source"),
+    "predict": ("model", "source"),
     "check": ("data", "source"),
     "merge": ("preds", "source"),
     "score": ("preds", "source"),
@@ -78,6 +79,7 @@ FIRST = {
 # Where we have no such option, and say why
 REASONS = {
     ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
+    ("predict", "iou"): "--nms-iou is of the model, within a tile; --merge-iou of the merge",
     ("split", "data"): "the dataset comes first, without an option",
     ("plan", "data"): "the dataset comes first, without an option",
     ("check", "data"): "the dataset comes first, without an option",
@@ -91,8 +93,10 @@ VERBS = {
     "analyze": "plan",
     "crop": "split",
     "cut": "split",
+    "detect": "predict",
     "eval": "score",
     "evaluate": "score",
+    "infer": "predict",
     "slice": "split",
     "stats": "plan",
     "stitch": "merge",

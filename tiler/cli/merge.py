@@ -19,7 +19,10 @@ from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOp
 from tiler.options.fields import option_names
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tiler.merging import MergeReport
+    from tiler.merging.report import MergeCounts
     from tiler.scoring import Metrics
 
 DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detection
@@ -115,11 +118,15 @@ def command(
         return
     out = _target(preds, out)
     report = _merged(preds, out, strict, quiet or json, chosen)
-    score = _MergeScore()
+    score = MergeScore()
     if data is not None and report.out:
-        score = _score(out, data, preds, only_predicted, chosen)
+        # the classes of merged detections are the dataset's already
+        shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
+        same = {name: value for name, value in chosen.items() if name in shared}
+        same["tile_preds"] = preds[0] if len(preds) == 1 else None
+        score = scored(out, data, only_predicted, **same)
     if json:
-        emit(_json(report, score))
+        emit(encoded(report, score))
     elif not quiet:
         _summary(report)
         score.print_tables(verbose)
@@ -162,7 +169,7 @@ def _configured_places(chosen: dict[str, Any], config: Path | None) -> dict[str,
 
 
 @dataclass(frozen=True, slots=True)
-class _MergeScore:
+class MergeScore:
     """The score of the merged detections, if there is one.
 
     Attributes:
@@ -192,31 +199,25 @@ class _MergeScore:
             print_findings(self.metrics, merged, verbose, quiet)
 
 
-def _score(
-    merged: Path, data: Path, preds: list[Path], only_predicted: bool, options: dict[str, Any]
-) -> _MergeScore:
+def scored(merged: Path, data: Path, only_predicted: bool, **options: Any) -> MergeScore:
     """What `tiler score` says of the merged detections, or why it cannot.
 
     Args:
-        options: of the merge; the score reads the predictions on tiles in the same way.
+        options: how the predictions on tiles are read, as the merge did.
     """
     from tiler.datasets.tile_tables import is_table
     from tiler.scoring import score
 
-    # the classes of merged detections are the dataset's already
-    shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
-    same = {name: value for name, value in options.items() if name in shared}
-    if is_table(same["tiles"]):
-        del same["tiles"]  # merged.jsonl has what it says
+    if is_table(options.get("tiles")):
+        del options["tiles"]  # merged.jsonl has what it says
     try:
-        on_tiles = preds[0] if len(preds) == 1 else None
-        metrics = score(merged, data, tile_preds=on_tiles, only_predicted=only_predicted, **same)
-        return _MergeScore(metrics)
+        metrics = score(merged, data, only_predicted=only_predicted, **options)
+        return MergeScore(metrics)
     except TilerError as error:
-        return _MergeScore(problem=str(error))
+        return MergeScore(problem=str(error))
 
 
-def _json(report: MergeReport, score: _MergeScore) -> str:
+def encoded(report: MergeReport, score: MergeScore) -> str:
     import msgspec
 
     from tiler.formats import report_json
@@ -241,6 +242,12 @@ def _summary(report: MergeReport) -> None:
         tell("class names are not known: --data gives them")
     if report.left_out:
         tell(f"left out, without any predictions: {', '.join(report.left_out)}")
+    tell(counts_table(counts))
+    tell_place(report)
+
+
+def counts_table(counts: MergeCounts) -> Table:
+    """What became of the rows."""
     columns = {
         "images": counts.images,
         "tiles": counts.tiles,
@@ -255,7 +262,11 @@ def _summary(report: MergeReport) -> None:
     columns["joined"] = counts.joined
     columns["orphans"] = counts.fates.get("orphan", 0)
     columns["detections"] = counts.detections
-    tell(table(list(columns), [list(columns.values())]))
+    return table(list(columns), [list(columns.values())])
+
+
+def tell_place(report: MergeReport) -> None:
+    """Where the output is."""
     if not report.out:
         tell("dry run: nothing was written")
     elif report.unchanged:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from tiler.options.checking import CheckOptions
 from tiler.options.datasets import DatasetOptions, LabelOptions
 from tiler.options.merging import METHODS, MergeOptions
+from tiler.options.models import ModelOptions
 from tiler.options.planning import PlanOptions
+from tiler.options.predicting import PredictOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
 from tiler.options.scoring import ScoreOptions
@@ -19,7 +21,9 @@ __all__ = [
     "DatasetOptions",
     "LabelOptions",
     "MergeOptions",
+    "ModelOptions",
     "PlanOptions",
+    "PredictOptions",
     "PredictionOptions",
     "ReadingOptions",
     "RunOptions",
