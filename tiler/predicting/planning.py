@@ -46,7 +46,7 @@ from tiler.options import (
 )
 from tiler.options.classes import listed
 from tiler.options.predicting import RUNNING
-from tiler.predicting.clock import StageClock, Speed
+from tiler.predicting.clock import Speed, StageClock
 from tiler.predicting.detected import DetectedBatch
 from tiler.predicting.windows import WindowedImage, WindowReader, in_reading_order
 from tiler.predictions import Detections, Frames, Reading
