@@ -61,6 +61,15 @@ class _PreparedWindow:
 
 
 @dataclass(slots=True, eq=False)
+class _ImageReading:
+    """How far the reading of an image is: windows put into its lane, and those not made yet."""
+
+    number: int
+    put: int = 0
+    pending: list[Future[_PreparedWindow | None]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
 class _WindowBatch:
     """Windows that the model is given at once, and the images that end with or before them."""
 
@@ -154,35 +163,38 @@ class ModelRun:
 
     def _read(self, number: int) -> None:
         """Read an image; its windows are prepared by any free thread."""
-        made: list[Future[_PreparedWindow | None]] = []
+        reading = _ImageReading(number)
         try:
             self._lanes.wait_turn(number)
             try:
                 with self._threads.busy():
-                    self._cut(number, made)
+                    self._cut(reading)
             except MemoryError:  # others may have taken it
                 self._lanes.wait_first(number)
                 with self._threads.busy():
-                    self._cut(number, made)
+                    self._cut(reading)
         except Stopped:
             pass
         except Exception as error:
             self._refused.setdefault(number, refusal(error))
         finally:
-            wait(made)
+            wait(reading.pending)
             self._lanes.close(number)
 
-    def _cut(self, number: int, made: list[Future[_PreparedWindow | None]]) -> None:
+    def _cut(self, reading: _ImageReading) -> None:
         """Put the windows of an image into its lane, but those that are there."""
+        number = reading.number
         windows = self.reader.windows(self.images[number], self._threads.later)
         for count, (window, make) in enumerate(windows):
-            if count < len(made):
+            if count < reading.put:
                 continue
             if not self._lanes.has_room(number, count):
                 with self._threads.waiting():
                     self._lanes.wait_room(number, count)
             future = self._threads.later(partial(self._prepared, number, window, make))
-            made.append(future)
+            reading.put += 1
+            # not those that are done: they hold their pixels
+            reading.pending = [one for one in (*reading.pending, future) if not one.done()]
             self._lanes.put(number, future)
 
     def _prepared(self, image: int, window: int, make: MadeWindow) -> _PreparedWindow | None:
