@@ -32,14 +32,13 @@ from tiler.evaluation.assignment import (
 from tiler.evaluation.candidates import Candidates, candidates, groups
 from tiler.evaluation.coco import THRESHOLDS
 from tiler.evaluation.inputs import EvaluationInputs, places
-from tiler.geometry import neighbours, polygons, ragged
-from tiler.geometry.columns import Columns
+from tiler.geometry import neighbours, ragged
+from tiler.matching.probiou import Gaussians, of_gaussians
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 MAX_DET = 300
-EPS64 = 1e-7
 EPS32 = np.float32(1e-7)
 EPS = 1e-16
 PX = np.linspace(0, 1, 1000)
@@ -302,11 +301,11 @@ def probious(sample: EvaluationInputs, detection: Ints, label: Ints) -> Floats:
     rings = sample.detections.instances.rings
     label_rings = sample.labels.instances.rings
     assert rings is not None and label_rings is not None
-    gaussians = _Gaussians.of(rings.quads())
-    label_gaussians = _Gaussians.of(label_rings.quads())
+    gaussians = Gaussians.of(rings.quads())
+    label_gaussians = Gaussians.of(label_rings.quads())
     one = gaussians.take(detection)
     other = label_gaussians.take(label)
-    return _probiou(one, other)
+    return of_gaussians(one, other)
 
 
 def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
@@ -376,63 +375,7 @@ def probiou(quads: Floats, others: Floats) -> Floats:
     >>> round(float(probiou(square, square)[0]), 3)
     1.0
     """
-    return _probiou(_Gaussians.of(quads), _Gaussians.of(others))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gaussians(Columns):
-    """Rectangles as normal distributions, all `(P,)`.
-
-    Attributes:
-        x, y: the centre.
-        a, b, c: the covariance, ((a, c), (c, b)): of the squares of the sides over 12, rotated.
-    """
-
-    x: Floats
-    y: Floats
-    a: Floats
-    b: Floats
-    c: Floats
-
-    @classmethod
-    def of(cls, quads: Floats) -> _Gaussians:
-        x, y, width, height, angle = polygons.xywhr(quads).T
-        cos = np.cos(angle)
-        sin = np.sin(angle)
-        along = width**2 / 12
-        across = height**2 / 12
-        a = along * cos**2 + across * sin**2
-        b = along * sin**2 + across * cos**2
-        c = (along - across) * cos * sin
-        return cls(x, y, a, b, c)
-
-    def determinant(self) -> Floats:
-        """Of the covariance, at least 0."""
-        return np.maximum(self.a * self.b - self.c**2, 0)
-
-
-def _probiou(one: _Gaussians, other: _Gaussians) -> Floats:
-    """1 less the Hellinger distance."""
-    distance = np.clip(_bhattacharyya(one, other), EPS64, 100.0)
-    hellinger = np.sqrt(1 - np.exp(-distance) + EPS64)
-    return np.asarray(1 - hellinger)
-
-
-def _bhattacharyya(one: _Gaussians, other: _Gaussians) -> Floats:
-    """The Bhattacharyya distance, its terms t1 to t3 named as in batch_probiou."""
-    a = one.a + other.a
-    b = one.b + other.b
-    c = one.c + other.c
-    dx = one.x - other.x
-    dy = one.y - other.y
-    determinant = a * b - c**2
-    determinants = one.determinant() * other.determinant()
-    divisor = determinant + EPS64
-    t1 = (a * dy**2 + b * dx**2) / divisor * 0.25
-    t2 = c * -dx * dy / divisor * 0.5
-    ratio = determinant / (4 * np.sqrt(determinants) + EPS64)
-    t3 = np.log(ratio + EPS64) * 0.5
-    return np.asarray(t1 + t2 + t3)
+    return of_gaussians(Gaussians.of(quads), Gaussians.of(others))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

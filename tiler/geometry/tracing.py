@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -156,3 +158,86 @@ def _cycles(following: Ints) -> tuple[Ints, list[int]]:
         if len(path) > before:
             sizes.append(len(path) - before)
     return np.array(path, np.int64), sizes
+
+
+# --- outlines through the centres of pixels, as OpenCV has them
+
+# sides of a pixel: top, right, bottom, left, each followed clockwise, the pixel on its right
+AHEAD = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])  # row and column of the pixel ahead
+OUTSIDE = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # and of the one across the side
+
+
+def contours(mask: Bools) -> list[Floats]:
+    """The outer outlines of a mask `(height, width)` through the centres of its pixels, `(P, 2)`
+    each: pixel (x, y) is the point (x, y), and pixels that touch in a corner are one piece.
+
+    As `cv2.findContours` finds them with RETR_EXTERNAL and CHAIN_APPROX_SIMPLE, so that holes, and
+    pieces within them, are left out.
+
+    >>> contours(np.ones((2, 3), bool))[0].tolist()
+    [[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]]
+    """
+    padded = np.pad(mask, 1)
+    pixels = np.argwhere(padded)
+    across = pixels[:, None] + OUTSIDE
+    open_ = ~padded[across[..., 0], across[..., 1]]
+    which, side = np.nonzero(open_)
+    pixel = pixels[which]
+    path, sizes = _cycles(_next_sides(padded, pixel, side))
+    offsets = ragged.offsets(sizes)
+    outer = []
+    for start, end in pairwise(offsets.tolist()):
+        around = path[start:end]
+        if _is_outer(pixel[around], side[around]):
+            outer.append(around)
+    kept = [around for around in outer if not _is_within(around, outer, pixel, side)]
+    return [_corner_points(pixel[around]) for around in kept]
+
+
+def _next_sides(padded: Bools, pixel: Ints, side: Ints) -> Ints:
+    """`(S,)` which side follows each: that of the pixel diagonally ahead, of the one ahead, or the
+    next of the same pixel.
+    """
+    number = np.full((*padded.shape, 4), -1)
+    number[pixel[:, 0], pixel[:, 1], side] = np.arange(len(side))
+    ahead = pixel + AHEAD[side]
+    diagonal = ahead + OUTSIDE[side]
+    by_turn = number[pixel[:, 0], pixel[:, 1], (side + 1) % 4]
+    by_line = number[ahead[:, 0], ahead[:, 1], side]
+    by_corner = number[diagonal[:, 0], diagonal[:, 1], (side - 1) % 4]
+    is_straight = padded[ahead[:, 0], ahead[:, 1]]
+    is_corner = padded[diagonal[:, 0], diagonal[:, 1]]
+    return np.where(is_corner, by_corner, np.where(is_straight, by_line, by_turn))
+
+
+def _is_outer(pixel: Ints, side: Ints) -> bool:
+    """Whether a cycle goes around what is filled, and not around a hole: its area is positive."""
+    columns = pixel[:, 1]
+    right = int((columns[side == 1] + 1).sum())
+    left = int(columns[side == 3].sum())
+    return right > left
+
+
+def _is_within(around: Ints, outer: Sequence[Ints], pixel: Ints, side: Ints) -> bool:
+    """Whether a cycle lies within another one."""
+    row, column = pixel[around[0]]
+    for other in outer:
+        if other is around:
+            continue
+        in_row = pixel[other, 0] == row
+        upright = (side[other] == 1) | (side[other] == 3)
+        left_of_it = pixel[other, 1] < column
+        if (in_row & upright & left_of_it).sum() % 2:
+            return True
+    return False
+
+
+def _corner_points(pixels: Ints) -> Floats:
+    """`(P, 2)` x and y of pixels along a cycle, where its direction changes."""
+    moved = (pixels != np.roll(pixels, 1, axis=0)).any(axis=1)
+    points = pixels[moved] if moved.any() else pixels[:1]
+    step = np.roll(points, -1, axis=0) - points
+    turns = (step != np.roll(step, 1, axis=0)).any(axis=1)
+    if turns.any():
+        points = points[turns]
+    return points[:, ::-1] - 1.0

@@ -438,6 +438,20 @@ def class_list(value: Any) -> str:
     return ",".join(dict.fromkeys(names))
 
 
+def class_names(value: Any) -> str:
+    """Names of all classes, in order: "car,bus", or ["car", "bus"].
+
+    >>> class_names("car, bus"), class_names(("car", "bus"))
+    ('car,bus', 'car,bus')
+    """
+    names = [str(name).strip() for name in _items(value)]
+    if not all(names) or len(set(names)) != len(names):
+        raise ValueError
+    if any("," in name for name in names):
+        raise ValueError
+    return ",".join(names)
+
+
 def class_mapping(value: Any) -> str:
     """Classes by class: "2=car,5=bus" or {2: "car", 5: "bus"}; or the path of a file with these.
 
