@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tiler.datasets.image_files import opened
@@ -49,8 +52,9 @@ class PredictExecution(MergeExecution):
         threads = workers.count(self.run.workers)
         images = plan.images[first:]
         model_run = ModelRun(plan.model, images, plan.reader, plan.batch, threads)
-        for seen in model_run:
-            yield self._merged(job, first + seen.number, seen)
+        with self._digests_ahead(range(first, len(plan.pieces)) if job.write else ()) as digests:
+            for seen in model_run:
+                yield self._merged(job, first + seen.number, seen, next(digests, ""))
         if isinstance(plan.report, PredictReport) and model_run.clock.tiles:
             plan.report.speed = model_run.clock.speed()
 
@@ -67,11 +71,18 @@ class PredictExecution(MergeExecution):
         if self.seen is not None:
             self.seen(TilesProgress(number, total, self.plan.reader.clock.tiles))
 
-    def _merged(self, job: MergeJob, number: int, seen: SeenImage) -> Work:
-        """An image, merged."""
-        found = seen.found
-        digest = self._digest(number)
-        piece = self.plan.detected(number, found, digest)
+    @contextmanager
+    def _digests_ahead(self, numbers: Iterable[int]) -> Iterator[Iterator[str]]:
+        """The digests of images, each made while the model sees the image."""
+        pool = ThreadPoolExecutor(1, "tiler-digest")
+        try:
+            yield _ahead(pool, self._digest, numbers)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _merged(self, job: MergeJob, number: int, seen: SeenImage, digest: str) -> Work:
+        """An image, merged. `digest`: of it and its windows; "" where nothing is written."""
+        piece = self.plan.detected(number, seen.found, digest)
         report = self.plan.report
         if isinstance(report, PredictReport):
             report.skipped += len(piece.silent.names)
@@ -100,6 +111,21 @@ class PredictExecution(MergeExecution):
                 else:
                     with suppress(FileNotFoundError):
                         file.unlink()
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[int], str], items: Iterable[int]
+) -> Iterator[str]:
+    """`work(item)` for each item, in order, the next one begun before it is asked for."""
+    items = iter(items)
+    waiting = deque(pool.submit(work, item) for item in islice(items, 2))
+
+    def results() -> Iterator[str]:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(items, 1))
+
+    return results()
 
 
 def _content(path: Path) -> str:
