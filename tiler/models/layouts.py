@@ -360,7 +360,9 @@ def _yolox(signature: Signature, rows: NDArray[Any]) -> Layout:
     grid = not _is_decoded(signature, rows[:, :4].astype(np.float64))
     reader = Anchors(Shape("detect"), classes, by_row=True, objectness=True, grid=grid)
     family = "YOLOX (BGR, 0 to 255)"
-    return Layout(family, "detect", reader, signature.names(), fit="corner", divisor=1.0, bgr=True)
+    return Layout(
+        family, "detect", reader, signature.names(), fit="corner", divisor=1.0, bgr=True
+    )
 
 
 def _is_decoded(signature: Signature, boxes: Floats) -> bool:

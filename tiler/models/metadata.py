@@ -72,9 +72,7 @@ def _literal(words: Mapping[str, str], name: str, where: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise TilerError(
-            f"{where}: expected numbers or names as {name}, got {short(text)}"
-        ) from None
+        raise TilerError(f"{where}: expected numbers or names as {name}, got {short(text)}") from None
 
 
 def _names(words: Mapping[str, str], where: str) -> tuple[str, ...] | None:
@@ -86,9 +84,7 @@ def _names(words: Mapping[str, str], where: str) -> tuple[str, ...] | None:
     if not isinstance(given, dict) or not 0 < len(given) <= MOST_NAMES:
         raise TilerError(f"{where}: expected names of classes, got {short(words['names'])}")
     if set(given) != set(range(len(given))):
-        raise TilerError(
-            f"{where}: expected names of classes 0, 1, ..., got {short(sorted(map(str, given)))}"
-        )
+        raise TilerError(f"{where}: expected names of classes 0, 1, ..., got {short(sorted(map(str, given)))}")
     return tuple(str(given[number]) for number in range(len(given)))
 
 

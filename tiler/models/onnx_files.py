@@ -43,10 +43,7 @@ def files_of(path: Path) -> list[Path]:
         TilerError: it cannot be read, is no ONNX model, or names a file outside its folder.
     """
     try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             locations = sorted(set(_Reader(content, path).locations()))
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise TilerError(f"{path}: cannot be read: {error}") from None

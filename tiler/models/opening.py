@@ -15,5 +15,4 @@ if TYPE_CHECKING:
 
 def opened(model: str | Path | Callable[..., Any], options: ModelOptions) -> Model:
     from tiler.models.onnx_model import onnx_model
-
     return onnx_model(Path(model), options)
