@@ -32,10 +32,14 @@ class StageClock:
     """Adds up the time of each stage, from any thread."""
 
     def __init__(self) -> None:
-        self.tiles = 0
+        self.tiles = 0  # that the model has seen
         self._start = time.perf_counter()
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """The run begins now."""
+        self._start = time.perf_counter()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -212,6 +212,7 @@ def planned(request: PredictRequest) -> PredictPlan:
     chosen, model = request.chosen, request.model
     chosen.require_in_effect()
     _require_batch(model, chosen)
+    _require_acting(request)
     cutting = chosen.cutting(_tile(model, chosen))
     check_grid(cutting)
     options = DatasetOptions(unlabelled=True)
@@ -241,6 +242,16 @@ def _tile(model: Model, chosen: PredictOptions) -> int | tuple[int, int]:
 def _require_batch(model: Model, chosen: PredictOptions) -> None:
     if model.batch and chosen.batch not in (0, model.batch):
         raise TilerError(f"--batch {chosen.batch}: {model.title} takes {model.batch} at once")
+
+
+def _require_acting(request: PredictRequest) -> None:
+    """Raises:
+    TilerError: --nms-iou was given, and the model suppresses duplicates itself.
+    """
+    chosen = request.for_model.nms_iou
+    if request.model.suppresses and chosen != ModelOptions().nms_iou:
+        what = f"{request.model.title} suppresses duplicates within a tile itself"
+        raise TilerError(f"--nms-iou {chosen:g}: {what}; --merge-iou is of the merge")
 
 
 # --- images

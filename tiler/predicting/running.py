@@ -124,6 +124,7 @@ class ModelRun:
             TilerError: the model cannot be run at all.
             Unfinished: the device, or memory, is lost.
         """
+        self.clock.begin()
         for number in range(len(self.images)):
             self._readers.submit(self._guarded, partial(self._read, number))
         parties = [

@@ -182,7 +182,7 @@ class _ImageWindows:
             return np.array(tile)
         if tile.shape[2] < 3:  # grey
             return np.repeat(tile[..., :1], 3, axis=2)
-        return np.ascontiguousarray(tile[..., :3]).copy()
+        return np.array(tile[..., :3], order="C")
 
     def _is_empty(self, part: Pixels, seen: NDArray[Any]) -> bool:
         if pixels.is_flat(seen):
