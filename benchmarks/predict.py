@@ -117,7 +117,9 @@ def by_sahi(paths: list[Path]) -> int:
             shapes = full_shape_list or [None] * len(shifts)
             if not isinstance(shifts[0], list | tuple):
                 shifts, shapes = [shifts], [shapes]
-            for found, shift, shape in zip(self._original_predictions, shifts, shapes, strict=False):
+            for found, shift, shape in zip(
+                self._original_predictions, shifts, shapes, strict=False
+            ):
                 objects = []
                 for box, conf in zip(found.xyxy.tolist(), found.confidence.tolist(), strict=True):
                     objects.append(

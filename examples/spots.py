@@ -1,4 +1,4 @@
-"""A detector to try `tiler predict` with, where no model is at hand: bright things are cars.
+"""A detector to try `tiler predict` with, where no model is at hand: what stands out is a car.
 
 tiler predict examples.spots:detect examples/scenes --split val --data examples/scenes --tile 640
 
@@ -11,19 +11,23 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+from PIL import Image, ImageFilter
 
-BRIGHT = 185  # of 255, in the darkest of the three colours
-LEAST = 20  # px
+CONTRAST = 60  # of 255, in any colour, from what is around
+AROUND = 24  # px
+LEAST = 30  # px that a spot has
 CAR = 0
 
 
 def detect(tiles: list[np.ndarray]) -> list[SimpleNamespace]:
-    """The bright spots of each tile, `(H, W, 3)` uint8 RGB."""
+    """The spots of each tile, `(H, W, 3)` uint8 RGB."""
     return [_detections(tile) for tile in tiles]
 
 
 def _detections(tile: np.ndarray) -> SimpleNamespace:
-    spots = [spot for spot in _spots(tile.min(axis=2) > BRIGHT) if spot[4] >= LEAST]
+    around = Image.fromarray(tile).filter(ImageFilter.GaussianBlur(AROUND))
+    contrast = np.abs(tile.astype(int) - np.asarray(around)).max(axis=2)
+    spots = [spot for spot in _spots(contrast > CONTRAST) if spot[4] >= LEAST]
     columns = np.array(spots, np.float64).reshape(-1, 5)
     boxes = columns[:, :4]
     sides = boxes[:, 2:] - boxes[:, :2]

@@ -99,7 +99,8 @@ def command(
         report = written(model, source, target, strict=strict, progress=seen, **places, **chosen)
     score = MergeScore()
     if data is not None and report.out:
-        score = scored(target, data, only_predicted)
+        on_tiles = chosen.get("save_tiles_txt")
+        score = scored(target, data, only_predicted, tile_preds=on_tiles)
     if json:
         emit(encoded(report, score))
     elif not quiet:
