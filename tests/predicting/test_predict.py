@@ -92,7 +92,7 @@ def test_it_is_split_and_model_and_merge(tmp_path, survey, task, options):
 
 
 def test_the_output_is_that_of_merge(tmp_path, survey):
-    source, truth = survey
+    source, _ = survey
     out = tmp_path / "out"
     report = written(Rectangles(), source, out, overlap=48, export="csv,geojson", batch=4)
     assert report.exit_code() == 0
@@ -197,7 +197,7 @@ def test_empty_windows_are_left_out(tmp_path):
     ((_, expected),) = predict(tmp_path / "a", every, batch=1)
     stream = predict(tmp_path / "a", some, skip_empty=True, batch=1)
     ((_, found),) = stream
-    assert stream.report.skipped == len(every.calls) - len(some.calls) > 0
+    assert stream.report.speed.skipped == len(every.calls) - len(some.calls) > 0
     assert as_rows(found.boxes) == as_rows(expected.boxes)
     assert stream.report.counts.tiles == len(every.calls)
 
@@ -256,9 +256,9 @@ def test_an_image_that_cannot_be_read_is_named_and_the_rest_done(tmp_path, surve
 class Failing(Rectangles):
     """Fails at tiles of an image whose first pixel is this."""
 
-    def __init__(self, bad=None, error=RuntimeError("out of luck"), after=0):
+    def __init__(self, bad=None, error=None, after=0):
         super().__init__()
-        self.bad, self.error, self.after = bad, error, after
+        self.bad, self.error, self.after = bad, error or RuntimeError("out of luck"), after
 
     def run(self, batch):
         seen = any((pixels[0, 0] == self.bad).all() for pixels in batch)
@@ -276,7 +276,7 @@ def marked(source, name):
 
 
 def test_an_image_at_which_the_model_fails_is_named_and_the_rest_done(tmp_path, survey):
-    source, truth = survey
+    source, _ = survey
     model = Failing(bad=marked(source, "s01.png"))
     report = written(model, source, tmp_path / "out", batch=4)
     (finding,) = report.findings
@@ -367,6 +367,50 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes(tmp_path):
 # --- what is asked for
 
 
+def test_a_stream_writes_no_rows(tmp_path, survey):
+    source, _ = survey
+    with pytest.raises(TilerError, match="nothing is written"):
+        predict(source, Rectangles(), save_tiles_txt=tmp_path / "rows")
+
+
+def test_rows_of_windows_need_a_run(tmp_path, survey):
+    source, _ = survey
+    written(Rectangles(), source, tmp_path / "out")
+    with pytest.raises(TilerError, match="is complete, so the model did not run"):
+        written(Rectangles(), source, tmp_path / "out", save_tiles_txt=tmp_path / "rows")
+
+
+class Silent:
+    """A model that does not say what it detects."""
+
+    task = None
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+
+@pytest.mark.parametrize("task", ["detect", "obb", "segment"])
+def test_the_task_of_a_function_is_seen_from_what_it_returns(tmp_path, survey, task):
+    source, truth = survey
+    stream = predict(source, Silent(Rectangles(task)), overlap=48)
+    assert stream.report.task == task
+    for name, found in stream:
+        assert found.task == task
+        assert as_rows(found.boxes) == as_rows(truth[name][0])
+
+
+def test_a_model_that_suppresses_duplicates_itself_takes_no_nms_iou(survey):
+    source, _ = survey
+    model = Rectangles()
+    model.suppresses = True
+    with pytest.raises(TilerError, match="suppresses duplicates within a tile itself"):
+        predict(source, model, nms_iou=0.5)
+    assert len(dict(predict(source, model))) == 3
+
+
 def test_a_bare_iou_names_both(survey):
     source, _ = survey
     with pytest.raises(TilerError, match=r"--nms-iou .*--merge-iou"):
@@ -426,6 +470,7 @@ def test_where_the_output_goes_by_default(tmp_path):
 
 def test_nothing_is_written_by_a_dry_run(tmp_path, survey):
     source, _ = survey
-    report = written(Rectangles(), source, tmp_path / "out", dry_run=True)
+    options = {"dry_run": True, "save_tiles_txt": tmp_path / "rows"}
+    report = written(Rectangles(), source, tmp_path / "out", **options)
     assert report.counts.detections and not (tmp_path / "out").exists()
     assert sorted(os.listdir(tmp_path)) == ["survey"]

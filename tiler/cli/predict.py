@@ -117,14 +117,14 @@ def _summary(report: PredictReport) -> None:
     if not report.names:
         tell("class names are not known: --names or --data gives them")
     tell(counts_table(report.counts))
-    if report.skipped:
-        tell(f"{report.skipped} tiles left out as empty")
     if report.speed is not None and not report.unchanged:
         _tell_speed(report.speed)
     tell_place(report)
 
 
 def _tell_speed(speed: Speed) -> None:
+    if speed.skipped:
+        tell(f"{speed.skipped} tiles left out as empty")
     per_tile = speed.ms_per_tile
     columns = ["ms per tile", *per_tile, "tiles/s"]
     tell(table(columns, [["", *(f"{ms:.1f}" for ms in per_tile.values()), speed.tiles_per_second]]))

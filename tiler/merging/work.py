@@ -118,12 +118,13 @@ class Piece:
 
 
 class MergeOutcome(msgspec.Struct):
-    """The result of one image, without its detections."""
+    """The result of one image, without its detections; `rejected`: it was left out."""
 
     key: str
     digest: str
     counts: MergeCounts
     findings: list[Finding]
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +223,7 @@ def rejected(piece: Piece, refused: SourceRefused) -> Work:
     digest = digest_of(piece)
     record = MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
     counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
-    outcome = MergeOutcome(piece.key, digest, counts, [finding])
+    outcome = MergeOutcome(piece.key, digest, counts, [finding], rejected=True)
     none = replace(empty(), conf=np.empty(0))
     return Work(outcome, none, {}, {provenance.NAME: jsonl.line(record)})
 

@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tiler.errors import TilerError
-from tiler.findings import Finding
 from tiler.formats import provenance
 from tiler.geometry.instances import Instances
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
@@ -58,17 +57,12 @@ class PredictStream:
         execution = PredictExecution(plan.chosen.running(), plan=plan)
         for item in works(plan, plan.pieces, execution):
             count(self.report, item)
-            failed = [finding for finding in item.outcome.findings if _is_failure(finding)]
-            for finding in failed:
-                log.warning("%s", finding)
-            if not failed:
+            if not item.outcome.rejected:
                 yield item.outcome.key, item.instances
+                continue
+            for finding in item.outcome.findings:
+                log.warning("%s", finding)
         closed(self.report)
-
-
-def _is_failure(finding: Finding) -> bool:
-    """Whether an image was left out."""
-    return finding.message.endswith("it is left out")
 
 
 def predict(
@@ -102,6 +96,8 @@ def predict(
     ...
     tiler.errors.TilerError: no/such/image.tif: no such file or folder
     """
+    if options.get("save_tiles_txt") is not None:
+        raise TilerError("save_tiles_txt: nothing is written by a stream; see tiler predict")
     return PredictStream(_planned(source, model, images, data, options))
 
 
@@ -136,16 +132,23 @@ def written(
     if run.dry_run:
         for item in works(plan, plan.pieces, execution):
             count(report, item)
-        return closed(report)  # type: ignore[return-value]
+        return cast("PredictReport", closed(report))
     target = resolved(path(out, "out"))
     require_apart(target, Path(source), "the images")
     head = plan.head()
-    return produced(  # type: ignore[return-value]
+    made = produced(
         target,
         lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )
+    rows = plan.chosen.save_tiles_txt
+    if made.unchanged and rows is not None and not os.path.exists(rows):
+        raise TilerError(
+            f"--save-tiles-txt {rows}: {target} is complete, so the model did not run; use "
+            "--overwrite"
+        )
+    return cast("PredictReport", made)
 
 
 def default(source: Path) -> Path:

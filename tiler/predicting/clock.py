@@ -20,12 +20,14 @@ class Speed(msgspec.Struct, frozen=True):
         seconds: from the first image to the last.
         tiles_per_second: both together, since the stages overlap.
         ms_per_tile: by stage, the work of all threads.
+        skipped: windows that were left out as empty.
     """
 
     tiles: int
     seconds: float
     tiles_per_second: float
     ms_per_tile: dict[str, float]
+    skipped: int = 0
 
 
 class StageClock:
@@ -33,6 +35,7 @@ class StageClock:
 
     def __init__(self) -> None:
         self.tiles = 0  # that the model has seen
+        self.skipped = 0
         self._start = time.perf_counter()
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._lock = threading.Lock()
@@ -58,4 +61,4 @@ class StageClock:
         tiles = max(1, self.tiles)
         per_tile = {stage: round(1000 * s / tiles, 3) for stage, s in self._seconds.items()}
         rate = round(self.tiles / max(seconds, 1e-9), 1)
-        return Speed(self.tiles, round(seconds, 3), rate, per_tile)
+        return Speed(self.tiles, round(seconds, 3), rate, per_tile, self.skipped)

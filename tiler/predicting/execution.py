@@ -83,12 +83,11 @@ class PredictExecution(MergeExecution):
     def _merged(self, job: MergeJob, number: int, seen: SeenImage, digest: str) -> Work:
         """An image, merged. `digest`: of it and its windows; "" where nothing is written."""
         piece = self.plan.detected(number, seen.found, digest)
-        report = self.plan.report
-        if isinstance(report, PredictReport):
-            report.skipped += len(piece.silent.names)
+        self.plan.reader.clock.skipped += len(piece.silent.names)
         if seen.refused is not None:
             return rejected(piece, seen.refused)
-        if self.plan.chosen.save_tiles_txt is not None:
+        writes = job.write and not self.run.dry_run
+        if writes and self.plan.chosen.save_tiles_txt is not None:
             self._save_rows(Path(self.plan.chosen.save_tiles_txt, "labels"), number, seen)
         with self.plan.reader.clock.timed("merge"):
             return work(job, piece)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,7 +54,8 @@ from tiler.predicting.windows import WindowedImage, WindowReader, in_reading_ord
 from tiler.predictions import Detections, Frames, Reading
 from tiler.predictions.class_map import ClassMap, resolved
 from tiler.predictions.validation import RowRules
-from tiler.run.rejecting import refusal
+from tiler.run.rejecting import refusal, said
+from tiler.run.work_sharing import done
 from tiler.splitting.stretching import mapping
 from tiler.stitching.competition import require_classes
 from tiler.tiling import roi
@@ -61,10 +64,14 @@ from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import PlannedTile, check_grid, crowding, planned_tiles
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tiler.geometry.instances import Instances
     from tiler.types import Task
 
 ABOUT_IMAGES = ("I", "Y04", "P05")  # codes of a dataset's findings that matter here
 BATCH = 8
+TRIED = 32  # windows in which a function is tried, to know what it detects
 NOT_DETECTING = (*RUNNING, "device")  # options on which no detection depends
 
 
@@ -74,12 +81,10 @@ class PredictReport(MergeReport):
     Attributes:
         model: what it is, in a line.
         speed: None where nothing was run.
-        skipped: windows that were left out as empty.
     """
 
     model: str = ""
     speed: Speed | None = None
-    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +231,8 @@ def planned(request: PredictRequest) -> PredictPlan:
     if chosen.stretch != "none":
         job = replace(job, limits=mapping(job, dataset, chosen.running()))
     reader = WindowReader(job, chosen.skip_empty, StageClock())
-    return _in_roi(_merge_plan(request, dataset, images, reader, findings))
+    kind = _kind(request, images, reader)
+    return _in_roi(_merge_plan(request, kind, dataset, images, reader, findings))
 
 
 def _tile(model: Model, chosen: PredictOptions) -> int | tuple[int, int]:
@@ -274,6 +280,9 @@ def _images(
             findings.append(one)
         else:
             images.append(_windowed(job, one, request.chosen.full))
+            if one.header.frames > 1 and job.pages < 2:
+                note = "several pages or frames; the first one is looked at"
+                findings.append(Finding(one.source.key, "I11", note))
     if not images:
         reason = f": {findings[0]}" if findings else ""
         raise TilerError(f"{request.source}: none of its images can be read{reason}")
@@ -382,6 +391,7 @@ def _require_eight_bits(images: Sequence[WindowedImage], chosen: PredictOptions)
 
 def _merge_plan(
     request: PredictRequest,
+    kind: FoundKind,
     dataset: Dataset,
     images: list[WindowedImage],
     reader: WindowReader,
@@ -390,15 +400,15 @@ def _merge_plan(
     """The plan, of which the windows in regions are not chosen yet."""
     truth = truth_of(request.data)
     truth_name = "" if request.data is None else request.data.name
-    task = _task(request)
-    files = request.chosen.files(task)
+    files = request.chosen.files(kind.task)
     files = replace(files, map_classes=resolved(files.map_classes))
     own, names = _names(request, dataset, truth)
     rules = _rules(files, own, names)
     require_classes(request.chosen.merging(), names)
     require_writable(files, names)
     tiled = [_tiled(image) for image in images]
-    index = Index(tiled, "windows", request.source, task, names, categories=_categories(dataset))
+    categories = dataset.categories if dataset.kind == "COCO" else None
+    index = Index(tiled, "windows", request.source, kind.task, names, categories=categories)
     every = [True] * len(tiled)
     ids = chosen_ids(files.category_base, tiled, every, names, index, truth, truth_name)
     job = MergeJob(
@@ -413,7 +423,7 @@ def _merge_plan(
     return PredictPlan(
         job,
         _pieces(tiled, ids.images),
-        _report(request, task, names, [*findings, *ids.findings]),
+        _report(request, kind, names, [*findings, *ids.findings]),
         index_digest(tiled, ids),
         by_names=False,
         places=request.places(),
@@ -425,46 +435,89 @@ def _merge_plan(
 
 
 def _report(
-    request: PredictRequest, task: str, names: tuple[str, ...] | None, findings: list[Finding]
+    request: PredictRequest, kind: FoundKind, names: tuple[str, ...] | None, findings: list[Finding]
 ) -> PredictReport:
     """The report, in which nothing is counted yet."""
     title = request.model.title
-    kpt_shape = request.model.kpt_shape
     return PredictReport(
-        task=task,
-        predictions=task,
+        task=kind.task,
+        predictions=kind.task,
         index="windows",
         names=list(names or ()),
         counts=MergeCounts(),
         left_out=[],
         findings=findings,
-        kpt_shape=None if kpt_shape is None else list(kpt_shape),
+        kpt_shape=None if kind.kpt_shape is None else list(kind.kpt_shape),
         where=str(request.source),
         model=title,
     )
 
 
-def _task(request: PredictRequest) -> str:
-    """The kind of detections.
+@dataclass(frozen=True, slots=True)
+class FoundKind:
+    """What detections are."""
+
+    task: str
+    kpt_shape: tuple[int, int] | None = None
+
+
+def _kind(
+    request: PredictRequest, images: Sequence[WindowedImage], reader: WindowReader
+) -> FoundKind:
+    """What the model detects: as it says, or else as its first detections are.
 
     Raises:
-        TilerError: the model has another one than was asked for, or the options are for another.
+        TilerError: something else than was asked for, or than the options are for.
     """
     chosen, model = request.chosen, request.model
-    task: str = model.task or "detect"
-    if chosen.task != "auto":
-        task = chosen.task
-    if model.task is not None and model.task != task:
-        raise TilerError(f"--task {task}: {model.title} detects {model.task}")
-    if task != "segment" and chosen.parts != MergeOptions().parts:
+    kind = FoundKind(model.task or chosen.task, model.kpt_shape)
+    if model.task is None and chosen.task in ("auto", "pose"):
+        kind = _tried(model, images, reader)
+    if chosen.task not in ("auto", kind.task):
+        raise TilerError(f"--task {chosen.task}: {model.title} detects {kind.task}")
+    if kind.task != "segment" and chosen.parts != MergeOptions().parts:
         raise TilerError(
-            f"--parts {chosen.parts}: the model detects {task}, and only outlines have parts"
+            f"--parts {chosen.parts}: the model detects {kind.task}, and only outlines have parts"
         )
-    return task
+    return kind
 
 
-def _categories(dataset: Dataset) -> tuple[int, ...] | None:
-    return dataset.categories if dataset.kind == "COCO" else None
+def _tried(model: Model, images: Sequence[WindowedImage], reader: WindowReader) -> FoundKind:
+    """What the model finds in the first windows in which it finds anything; boxes, if it does so in
+    none of `TRIED`.
+
+    Raises:
+        TilerError: it cannot be run.
+    """
+    for found in islice(_found_one_by_one(model, images, reader), TRIED):
+        if len(found):
+            points = found.keypoints
+            return FoundKind(found.task, None if points is None else (points.shape[1], 3))
+    return FoundKind("detect")
+
+
+def _found_one_by_one(
+    model: Model, images: Sequence[WindowedImage], reader: WindowReader
+) -> Iterator[Instances]:
+    """The detections in each window, one by one; images that cannot be read are passed over."""
+    for image in images:
+        with suppress(SourceRefused):
+            for _, make in reader.windows(image, done):
+                pixels = make()
+                if pixels is not None:
+                    yield _found_in(model, pixels)
+
+
+def _found_in(model: Model, pixels: NDArray[Any]) -> Instances:
+    size = (pixels.shape[1], pixels.shape[0])
+    try:
+        output = model.run([model.prepared(pixels)] * (model.batch or 1))
+        (found,) = model.detections(output, [size])
+    except (TilerError, MemoryError):
+        raise
+    except Exception as error:
+        raise TilerError(f"{model.title}: cannot be run: {said(error)}") from None
+    return found
 
 
 def _names(

@@ -23,7 +23,7 @@ from tiler.geometry.instances import Instances
 from tiler.models import Model
 from tiler.predicting.lanes import Lanes, Stopped
 from tiler.predicting.windows import MadeWindow, WindowedImage, WindowReader
-from tiler.run.rejecting import DEBUG, refusal
+from tiler.run.rejecting import DEBUG, refusal, said
 from tiler.run.work_sharing import SharedThreads
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ class ModelRun:
         if self._proven is None:
             if isinstance(error, TilerError):
                 raise error
-            raise TilerError(f"{self.model.title}: cannot be run: {_said(error)}") from None
+            raise TilerError(f"{self.model.title}: cannot be run: {said(error)}") from None
 
     def _found_alone(self, windows: Sequence[_PreparedWindow]) -> list[Instances | None]:
         """The detections of a batch, by image; none of those at which the model fails again."""
@@ -341,11 +341,11 @@ class ModelRun:
         try:
             self._run([self._proven])
         except Exception:
-            what = f"{self.model.title}: no longer runs: {_said(error)}"
+            what = f"{self.model.title}: no longer runs: {said(error)}"
             raise Unfinished(f"{what}; run again to resume") from None
 
     def _model_failed(self, error: Exception) -> SourceRefused:
-        return SourceRefused("X02", f"the model fails on it: {_said(error)}")
+        return SourceRefused("X02", f"the model fails on it: {said(error)}")
 
     # --- queues that end with the run
 
@@ -361,9 +361,3 @@ class ModelRun:
             with suppress(queue.Empty):
                 return line.get(timeout=PATIENCE)
         raise Stopped
-
-
-def _said(error: Exception) -> str:
-    """An error of a foreign library, on one line."""
-    text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text}"
