@@ -240,4 +240,4 @@ def _corner_points(pixels: Ints) -> Floats:
     turns = (step != np.roll(step, 1, axis=0)).any(axis=1)
     if turns.any():
         points = points[turns]
-    return points[:, ::-1] - 1.0
+    return np.asarray(points[:, ::-1] - 1, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiler.models.opening import opened
 from tiler.models.protocol import Model
 
-__all__ = ["Model"]
+__all__ = ["Model", "opened"]

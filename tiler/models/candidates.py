@@ -107,4 +107,3 @@ def _bounds(gaussians: Gaussians, iou: float) -> Floats:
     centre = np.stack([gaussians.x, gaussians.y], axis=1)
     boxes = np.concatenate([centre - spread, centre + spread], axis=1)
     return boxes + np.array([-1, -1, 1, 1]) * 1e-6  # rounding; a pair on one spot meets too
-

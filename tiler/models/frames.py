@@ -64,7 +64,9 @@ class Frame(NamedTuple):
         if self.size == self.input_size:
             return pixels
         width, height = self.inner
-        inner = _smooth(pixels, width, height) if fit == "smooth" else bilinear(pixels, width, height)
+        inner = (
+            _smooth(pixels, width, height) if fit == "smooth" else bilinear(pixels, width, height)
+        )
         if self.inner == self.input_size:
             return inner
         across, down = self.input_size

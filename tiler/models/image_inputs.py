@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiler.models.layouts import Layout
     from tiler.models.protocol import Pixels
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 MOST = 2**28  # numbers in a batch
 MOST_CHANNELS = 64
 
@@ -43,7 +43,7 @@ class ImageInput:
     batch: int | None
     channels: int
     size: tuple[int, int] | None
-    dtype: type[np.generic]
+    dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, path: Path, inputs: Sequence[Any]) -> ImageInput:
@@ -67,7 +67,7 @@ class ImageInput:
             size = (width, height)
         is_batched = len(sides) == 4
         batch = sides[0] if is_batched else 1
-        return cls(first.name, is_batched, batch, channels or 3, size, TYPES[first.type])
+        return cls(first.name, is_batched, batch, channels or 3, size, np.dtype(TYPES[first.type]))
 
     def grey(self, size: tuple[int, int]) -> NDArray[Any]:
         """A grey image, as often as it must be there."""
@@ -75,7 +75,7 @@ class ImageInput:
         shape: tuple[int, ...] = (self.channels, height, width)
         if self.batched:
             shape = (self.batch or 1, *shape)
-        value = GREY if self.dtype is np.uint8 else GREY / 255
+        value = GREY if self.dtype == np.uint8 else GREY / 255
         return np.full(shape, value, self.dtype)
 
     def tensor(self, pixels: Pixels, layout: Layout, size: tuple[int, int] | None) -> NDArray[Any]:
@@ -91,7 +91,7 @@ class ImageInput:
             frame = Frame.of((tile.shape[1], tile.shape[0]), size, layout.fit)
             tile = frame.filled(tile, layout.fit)
         planes = np.ascontiguousarray(tile.transpose(2, 0, 1))
-        if self.dtype is np.uint8:
+        if self.dtype == np.uint8:
             return planes
         if not layout.mean:
             return _values(layout.divisor, self.dtype)[planes]
@@ -109,7 +109,7 @@ class ImageInput:
             tile = tile[..., None]
         if tile.dtype != np.uint8:
             raise TilerError(
-                f"the model takes pixels of 8 bits, got {tile.dtype}: --stretch makes 8 bits of them"
+                f"the model takes pixels of 8 bits, got {tile.dtype}: --stretch makes them so"
             )
         channels = tile.shape[2]
         if self.channels == 3 and channels == 1:
@@ -122,7 +122,7 @@ class ImageInput:
 
 
 @lru_cache(maxsize=8)
-def _values(divisor: float, dtype: type[np.generic]) -> NDArray[Any]:
+def _values(divisor: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     """`(256,)` what each of 256 values becomes."""
     values = np.arange(256, dtype=np.float32) / np.float32(divisor)
     return values.astype(dtype)

@@ -1,5 +1,5 @@
-"""Which family of detectors an ONNX model is of: decided once, by its metadata, the names and shapes
-of its outputs, and what it says of a grey image.
+"""Which family of detectors an ONNX model is of: decided once, by its metadata, the names and
+shapes of its outputs, and what it says of a grey image.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def _ultralytics(signature: Signature, task: str) -> Layout:
         )
     if signature.metadata.head == "RTDETRDecoder":
         return _ultralytics_rtdetr(signature)
-    shape = Shape(cast(Task, task), signature.metadata.kpt_shape)
+    shape = Shape(task, signature.metadata.kpt_shape)
     if task == "pose" and shape.kpt_shape is None:
         signature.unknown("its metadata has no kpt_shape")
     rows, prototypes = _rows_and_prototypes(signature, task == "segment")
@@ -341,7 +341,7 @@ def _plain_yolo(signature: Signature) -> Layout:
         return _yolox(signature, rows[0])
     if width in anchors:
         return _nameless(signature, height, prototypes)
-    signature.unknown("unknown outputs")
+    return signature.unknown("unknown outputs")
 
 
 def _yolov5(signature: Signature, width: int, prototypes: int) -> Layout:
@@ -360,9 +360,7 @@ def _yolox(signature: Signature, rows: NDArray[Any]) -> Layout:
     grid = not _is_decoded(signature, rows[:, :4].astype(np.float64))
     reader = Anchors(Shape("detect"), classes, by_row=True, objectness=True, grid=grid)
     family = "YOLOX (BGR, 0 to 255)"
-    return Layout(
-        family, "detect", reader, signature.names(), fit="corner", divisor=1.0, bgr=True
-    )
+    return Layout(family, "detect", reader, signature.names(), fit="corner", divisor=1.0, bgr=True)
 
 
 def _is_decoded(signature: Signature, boxes: Floats) -> bool:

@@ -72,7 +72,9 @@ def _literal(words: Mapping[str, str], name: str, where: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise TilerError(f"{where}: expected numbers or names as {name}, got {short(text)}") from None
+        raise TilerError(
+            f"{where}: expected numbers or names as {name}, got {short(text)}"
+        ) from None
 
 
 def _names(words: Mapping[str, str], where: str) -> tuple[str, ...] | None:
@@ -84,7 +86,9 @@ def _names(words: Mapping[str, str], where: str) -> tuple[str, ...] | None:
     if not isinstance(given, dict) or not 0 < len(given) <= MOST_NAMES:
         raise TilerError(f"{where}: expected names of classes, got {short(words['names'])}")
     if set(given) != set(range(len(given))):
-        raise TilerError(f"{where}: expected names of classes 0, 1, ..., got {short(sorted(map(str, given)))}")
+        raise TilerError(
+            f"{where}: expected names of classes 0, 1, ..., got {short(sorted(map(str, given)))}"
+        )
     return tuple(str(given[number]) for number in range(len(given)))
 
 
@@ -113,7 +117,7 @@ def _stride(words: Mapping[str, str], where: str) -> int | None:
 
 
 def _ends(words: Mapping[str, str], where: str) -> bool | None:
-    """Whether duplicates are dropped inside: by NMS (`args`), or since there are none (`end2end`)."""
+    """Whether the network returns no duplicates: with NMS inside (`args`), or end to end."""
     args = _literal(words, "args", where)
     nms = None
     if isinstance(args, dict):

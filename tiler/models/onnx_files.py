@@ -6,7 +6,6 @@ the model names.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -31,7 +30,6 @@ MESSAGES: dict[str, Fields] = {
 }
 DEEPEST = 64  # messages within messages
 MOST = 2_000_000  # fields that are looked at
-PIECE = 2**20
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 FIXED = {FIXED64: 8, FIXED32: 4}
 
@@ -43,29 +41,14 @@ def files_of(path: Path) -> list[Path]:
         TilerError: it cannot be read, is no ONNX model, or names a file outside its folder.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             locations = sorted(set(_Reader(content, path).locations()))
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise TilerError(f"{path}: cannot be read: {error}") from None
     return [path, *(_beside(path, location) for location in locations)]
-
-
-def digest(paths: list[Path]) -> str:
-    """Of the bytes of files, one after the other.
-
-    Raises:
-        TilerError: one cannot be read.
-    """
-    total = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        try:
-            total.update(path.stat().st_size.to_bytes(8, "little"))
-            with path.open("rb") as file:
-                while piece := file.read(PIECE):
-                    total.update(piece)
-        except OSError as error:
-            raise TilerError(f"{path}: cannot be read: {error.strerror}") from None
-    return total.hexdigest()
 
 
 def _beside(path: Path, location: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError
+from tiler.models.fingerprints import fingerprint
 from tiler.models.frames import Frame
 from tiler.models.image_inputs import ImageInput
 from tiler.models.layouts import Layout, Output, Signature, layout_of
 from tiler.models.metadata import Metadata
-from tiler.models.onnx_files import digest, files_of
+from tiler.models.onnx_files import files_of
 from tiler.models.sessions import Session
 
 if TYPE_CHECKING:
@@ -124,10 +124,11 @@ def onnx_model(path: Path, options: ModelOptions) -> OnnxModel:
     if layout.fit is None:
         size = image.size  # type: ignore[assignment]
     files += [path.with_name(name) for name in layout.beside if path.with_name(name).is_file()]
+    unused = ("device", "nms_iou") if layout.suppresses else ("device",)
     return OnnxModel(
         title=_title(session, layout, size),
         size=size,
-        fingerprint=_fingerprint(files, session, options),
+        fingerprint=fingerprint(files, (session.version, session.device), options, unused),
         options=options,
         session=session,
         image=image,
@@ -160,9 +161,3 @@ def _title(session: Session, layout: Layout, size: tuple[int, int] | None) -> st
         parts.append(f"{len(layout.names)} classes")
     parts.append(PLACES[session.device])
     return f"{session.path.name}: {', '.join(parts)}"
-
-
-def _fingerprint(files: list[Path], session: Session, options: ModelOptions) -> str:
-    """Of all that its detections depend on."""
-    parts = [digest(files), session.version, session.device, repr(options)]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()

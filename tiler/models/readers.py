@@ -210,7 +210,7 @@ def clipped(conf: Any) -> Floats:
             f"the model returned a confidence of {float(conf.max()):g}: its outputs are not what "
             "they seem; confidences are from 0 to 1"
         )
-    return np.minimum(conf.astype(np.float64), 1.0)
+    return np.asarray(np.minimum(conf, 1.0), np.float64)
 
 
 def finite(numbers: Floats) -> Floats:

@@ -45,7 +45,7 @@ def _halved(pixels: Bytes) -> Bytes:
     height, width, channels = pixels.shape
     fours = pixels.reshape(height // 2, 2, width // 2, 2, channels)
     total = fours.sum(axis=(1, 3), dtype=np.uint16)
-    return ((total + 2) >> 2).astype(np.uint8)
+    return np.asarray((total + 2) >> 2, np.uint8)
 
 
 class _Taps(NamedTuple):
@@ -75,7 +75,7 @@ class _Taps(NamedTuple):
         return cls(first, second, weight, rest)
 
     def part(self, which: slice) -> _Taps:
-        return _Taps(*(column[which] for column in self))
+        return _Taps(self.first[which], self.second[which], self.weight[which], self.rest[which])
 
 
 def _rows(pixels: Bytes, across: _Taps, down: _Taps) -> Bytes:

@@ -70,7 +70,9 @@ class Session:
             raise self._failed("failed", error) from None
         for output, array in zip(self.outputs, arrays, strict=True):
             if not hasattr(array, "nbytes") or array.nbytes > LARGEST:
-                raise TilerError(f"{self.path}: output {printable(output)} is no array, or too large")
+                raise TilerError(
+                    f"{self.path}: output {printable(output)} is no array, or too large"
+                )
         return arrays
 
     def _failed(self, what: str, error: Exception) -> TilerError:
