@@ -201,7 +201,7 @@ def able(way: Callable[[list[Path]], int], paths: list[Path]) -> bool:
 
 def overhead(file: str, paths: list[Path], repeats: int) -> float:
     """The time of a run with a model, relative to that of the model alone."""
-    from tiler.models.opening import opened
+    from tiler.models import opened
     from tiler.options import ModelOptions
 
     model = opened(file, ModelOptions())

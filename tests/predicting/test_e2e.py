@@ -7,7 +7,7 @@ from PIL import Image
 import tiler
 from tests.conftest import SHARED, needs_shared
 from tests.predicting.test_predict import predicted_tiles
-from tiler.models.opening import opened
+from tiler.models import opened
 from tiler.options import ModelOptions
 
 E2E = SHARED / "data" / "e2e"

@@ -98,6 +98,7 @@ def test_the_output_is_that_of_merge(tmp_path, survey):
     assert report.exit_code() == 0
     assert {path.name for path in out.iterdir()} == {
         "args.yaml",
+        "dataset.json",
         "detections.csv",
         "geojson",
         "labels",

@@ -111,9 +111,11 @@ class PredictOptions(Checked):
         "YAML file of these; all others are left out.",
     )
     category_base: str = same(PredictionOptions, "category_base")
+    image_ids: str = same(PredictionOptions, "image_ids")
     export: str = same(PredictionOptions, "export")
     affine: str = same(PredictionOptions, "affine")
     crs: str = same(PredictionOptions, "crs")
+    to_crs: str = same(PredictionOptions, "to_crs")
     save_tiles_txt: str | None = option(
         None,
         "Also write the rows of each window to DIR/labels, as yolo predict does for tiles.",

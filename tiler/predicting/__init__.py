@@ -14,7 +14,7 @@ from tiler.formats import provenance
 from tiler.geometry.instances import Instances
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.output import owned_in
-from tiler.models.opening import opened
+from tiler.models import opened
 from tiler.options import ModelOptions, PredictOptions
 from tiler.options.fields import partition
 from tiler.options.values import optional_path, path

@@ -25,13 +25,16 @@ from tiler.geometry.window import Window
 from tiler.images import geo, nodata, reading
 from tiler.images.header import Header, probe
 from tiler.merging.category_ids import chosen as chosen_ids
+from tiler.merging.category_ids import numbered
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.planning import (
     Given,
     MergePlan,
     Truth,
+    for_training,
     in_regions,
     index_digest,
+    on_map,
     require_writable,
     truth_of,
 )
@@ -232,7 +235,8 @@ def planned(request: PredictRequest) -> PredictPlan:
         job = replace(job, limits=mapping(job, dataset, chosen.running()))
     reader = WindowReader(job, chosen.skip_empty, StageClock())
     kind = _kind(request, images, reader)
-    return _in_roi(_merge_plan(request, kind, dataset, images, reader, findings))
+    plan = _merge_plan(request, kind, dataset, images, reader, findings)
+    return _in_roi(for_training(on_map(plan), dataset.root))
 
 
 def _tile(model: Model, chosen: PredictOptions) -> int | tuple[int, int]:
@@ -411,6 +415,8 @@ def _merge_plan(
     index = Index(tiled, "windows", request.source, kind.task, names, categories=categories)
     every = [True] * len(tiled)
     ids = chosen_ids(files.category_base, tiled, every, names, index, truth, truth_name)
+    if files.image_ids == "numbers":
+        ids = numbered(ids)
     job = MergeJob(
         request.chosen.merging(),
         files,
@@ -419,6 +425,7 @@ def _merge_plan(
         dataset.root,
         first_category=ids.first_category,
         categories=ids.categories,
+        kpt_shape=kind.kpt_shape,
     )
     return PredictPlan(
         job,
