@@ -221,11 +221,11 @@ def planned(request: PredictRequest) -> PredictPlan:
     chosen.require_in_effect()
     _require_batch(model, chosen)
     _require_acting(request)
-    cutting = chosen.cutting(_tile(model, chosen))
-    check_grid(cutting)
     options = DatasetOptions(unlabelled=True)
     dataset = find(request.source, request.images, options, needed=(chosen.split,))
     dataset = _of_split(dataset, chosen.split)
+    cutting = chosen.cutting(_tile(model, chosen))
+    check_grid(cutting)
     job = SplitJob(dataset.root, None, cutting, pages=dataset.pages)  # type: ignore[arg-type]
     findings = [f for f in dataset.findings if f.code.startswith(ABOUT_IMAGES)]
     if crowding(cutting):
