@@ -38,6 +38,9 @@ def alike(found, i, expected, k, scale, pixels):
         return False
     if "outlines" in expected:
         return iou(found.rings[i], expected["outlines"][k]) >= MASK
+    if "drawn" in expected:
+        ours, theirs = expected["drawn"](found.rings[i]), expected["masks"][k]
+        return (ours & theirs).sum() >= MASK * max((ours | theirs).sum(), 1)
     if "keypoints" in expected:
         points = np.array(expected["keypoints"][k])
         moved = np.abs(found.keypoints[i][:, :2] - points[:, :2]).max() * scale <= pixels

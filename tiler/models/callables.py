@@ -142,7 +142,7 @@ def imported(given: str) -> Detector:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and module_name.startswith(f"{error.name}"):
             raise TilerError(
                 f"{given}: no module {error.name}, neither in {here} nor installed"
@@ -160,7 +160,7 @@ def imported(given: str) -> Detector:
     return found  # type: ignore[no-any-return]
 
 
-def failure(name: str, error: Exception) -> Exception:
+def failure(name: str, error: BaseException) -> Exception:
     """The error of a function in one line, and where in its own code it came from; what is short of
     memory stays so.
     """
@@ -172,7 +172,7 @@ def failure(name: str, error: Exception) -> Exception:
     return TilerError(f"{name}: {last}{_place(error)}")
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The last line of a traceback that is not ours."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(OWN)]

@@ -364,18 +364,15 @@ def _yolox(signature: Signature, rows: NDArray[Any]) -> Layout:
 
 
 def _is_decoded(signature: Signature, boxes: Floats) -> bool:
-    """Whether boxes are in px, not relative to the cells that they are of, which they are near.
-
-    Raises:
-        TilerError: they are neither.
+    """Whether boxes are in px: relative to their cells, sides are logarithms, some of them below 0,
+    and centres are near 0, not near their cells.
     """
+    if (boxes[:, 2:] < 0).any():
+        return False
     cells, strides = grid_of(signature.size)
     near_cell = np.median(np.abs(boxes[:, :2] / strides - cells))
     near_zero = np.median(np.abs(boxes[:, :2]))
-    decoded = bool(near_cell < near_zero)
-    if decoded and (boxes[:, 2:] < 0).any():
-        signature.unknown("looks like YOLOX, but its boxes are not")
-    return decoded
+    return bool(near_cell < near_zero)
 
 
 def _nameless(signature: Signature, height: int, prototypes: int) -> Layout:

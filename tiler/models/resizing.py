@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int32]
 
 ONE = np.float32(2048)  # a weight of 1 in OpenCV's whole numbers
-AVERAGED = (1, 3, 4)  # numbers of channels with which OpenCV halves by the mean of four
+ROUNDED_UP = (1, 3, 4)  # numbers of channels with which OpenCV rounds halves up; else to even
 ROWS = 32  # resized at once, so that they stay in the cache
 
 
@@ -29,7 +29,7 @@ def bilinear(pixels: Bytes, width: int, height: int) -> Bytes:
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    if pixels.shape[:2] == (2 * height, 2 * width) and pixels.shape[2] in AVERAGED:
+    if pixels.shape[:2] == (2 * height, 2 * width):
         return _halved(pixels)
     across = _Taps.of(pixels.shape[1], width)
     down = _Taps.of(pixels.shape[0], height)
@@ -45,7 +45,9 @@ def _halved(pixels: Bytes) -> Bytes:
     height, width, channels = pixels.shape
     fours = pixels.reshape(height // 2, 2, width // 2, 2, channels)
     total = fours.sum(axis=(1, 3), dtype=np.uint16)
-    return np.asarray((total + 2) >> 2, np.uint8)
+    if channels in ROUNDED_UP:
+        return np.asarray((total + 2) >> 2, np.uint8)
+    return np.asarray(np.rint(total / np.float32(4)), np.uint8)
 
 
 class _Taps(NamedTuple):
