@@ -19,6 +19,7 @@ from tiler.options import (
     MergeOptions,
     ModelOptions,
     PredictionOptions,
+    PredictOptions,
     ReadingOptions,
     RunOptions,
     ScoreOptions,
@@ -432,3 +433,47 @@ def test_names_that_options_offer_are_those_that_are_there():
     with pytest.raises(TilerError, match=re.escape(", ".join(["shift", "balance", "trim", "pad"]))):
         SplitOptions(edge="none")
     assert set(PROTOCOLS) == set(card.PROTOCOLS)
+
+
+def test_predict_has_the_options_of_the_verbs_that_it_joins():
+    """Under their names, but for those that the model has, too; with their defaults and checks."""
+    own = {item.name: item for item in option_fields(PredictOptions)}
+    renamed = {"iou": "merge_iou", "conf": "merge_conf", "max_det": "merge_max_det"}
+    for item in option_fields(MergeOptions):
+        same = own[renamed.get(item.name, item.name)]
+        assert same.default == item.default
+        assert same.metadata["check"] is item.metadata["check"]
+    written = {"category_base", "image_ids", "export", "affine", "crs", "to_crs"}
+    assert written | {"classes", "map_classes", "task", "roi"} <= own.keys()
+    assert {item.name for item in option_fields(RunOptions)} - own.keys() == {"backend"}
+    assert {item.name for item in option_fields(ModelOptions)}.isdisjoint(own)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tile": "9"},
+        {"batch": -1},
+        {"overlap": "x"},
+        {"merge_iou": "2"},
+        {"full": "perhaps"},
+        {"scale": "0"},
+        {"stretch": "much"},
+        {"save_tiles_txt": " "},
+        {"task": "semantic"},
+        {"merge_max_det": "-1"},
+    ],
+)
+def test_predict_refuses_what_cannot_be(given):
+    with pytest.raises(TilerError, match=flag_name(next(iter(given)))):
+        PredictOptions(**given)
+
+
+def test_predict_hands_its_options_on():
+    options = PredictOptions(merge_iou="0.4", merge_conf=0.2, merge_max_det=7, export="csv")
+    assert options.merging() == MergeOptions(iou=0.4, conf=0.2, max_det=7)
+    assert options.files("obb") == PredictionOptions(task="obb", export="csv")
+    assert options.cutting(320) == SplitOptions(tile=320, format="png")
+    assert options.running() == RunOptions(backend="threading")
+    again = PredictOptions.of(options.plain())
+    assert again == options

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tiler.inspecting.checking import CheckReport, check
     from tiler.inspecting.showing import show
     from tiler.merging import Merged, MergeReport, merge
-    from tiler.options import MergeOptions, PlanOptions, ScoreOptions, SplitOptions
+    from tiler.options import MergeOptions, PlanOptions, PredictOptions, ScoreOptions, SplitOptions
+    from tiler.predicting import PredictReport, predict
     from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
@@ -42,6 +43,8 @@ HOMES = {
     "Metrics": "tiler.scoring",
     "PlanOptions": "tiler.options",
     "PlanReport": "tiler.inspecting.advising",
+    "PredictOptions": "tiler.options",
+    "PredictReport": "tiler.predicting",
     "Rings": "tiler.geometry.polygons",
     "ScoreOptions": "tiler.options",
     "SourceRefused": "tiler.errors",
@@ -56,6 +59,7 @@ HOMES = {
     "grid": "tiler.geometry.grids",
     "merge": "tiler.merging",
     "plan": "tiler.inspecting.advising",
+    "predict": "tiler.predicting",
     "score": "tiler.scoring",
     "show": "tiler.inspecting.showing",
     "split": "tiler.splitting",
@@ -73,6 +77,8 @@ __all__ = [
     "Metrics",
     "PlanOptions",
     "PlanReport",
+    "PredictOptions",
+    "PredictReport",
     "Rings",
     "ScoreOptions",
     "SourceRefused",
@@ -88,6 +94,7 @@ __all__ = [
     "grid",
     "merge",
     "plan",
+    "predict",
     "score",
     "show",
     "split",

@@ -125,6 +125,7 @@ CODES: dict[str, tuple[Level, str]] = {
     "S04": ("note", "predictions for images of splits that are not scored"),
     "S05": ("note", "labels outside of the blocks whose tiles were predicted, left out"),
     "X01": ("error", "an internal error with an image; the others are done"),
+    "X02": ("error", "the model fails on an image; the others are done"),
     "T01": ("error", "a tile of the manifest is missing"),
     "T02": ("error", "a tile's rows do not match the manifest"),
 }

@@ -9,7 +9,7 @@ from tests.cli.test_cli import run
 from tiler.cli import app
 from tiler.cli.hints import FIRST, OURS, REASONS, unknown_option
 
-COMMANDS = ("split", "plan", "merge", "score", "check", "show")
+COMMANDS = ("split", "plan", "predict", "merge", "score", "check", "show")
 
 
 def said(*arguments):

@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = ("split", "plan", "merge", "score", "check", "show")
+COMMANDS = ("split", "plan", "predict", "merge", "score", "check", "show")
 
 DEBUG = "TILER_DEBUG"  # also in run.rejecting
 LEAST_MEMORY = 128 << 20  # bytes of address space that loading the libraries takes

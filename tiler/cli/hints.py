@@ -70,6 +70,7 @@ OURS = {
 FIRST = {
     "split": ("data", "source"),
     "plan": ("data", "source"),
+    "predict": ("model", "source"),
     "check": ("data", "source"),
     "merge": ("preds", "source"),
     "score": ("preds", "source"),
@@ -79,6 +80,7 @@ DRAWING = ("draw", "plot", "save-visual", "show", "visualise", "visualize")
 # Where we have no such option, and say why
 REASONS = {
     ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
+    ("predict", "iou"): "--nms-iou is of the model, within a tile; --merge-iou of the merge",
     ("split", "data"): "the dataset comes first, without an option",
     ("plan", "data"): "the dataset comes first, without an option",
     ("check", "data"): "the dataset comes first, without an option",
@@ -93,9 +95,11 @@ VERBS = {
     "analyze": "plan",
     "crop": "split",
     "cut": "split",
+    "detect": "predict",
     "draw": "show",
     "eval": "score",
     "evaluate": "score",
+    "infer": "predict",
     "plot": "show",
     "slice": "split",
     "stats": "plan",

@@ -19,7 +19,10 @@ from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOp
 from tiler.options.fields import option_names
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tiler.merging import MergeReport
+    from tiler.merging.report import MergeCounts
     from tiler.scoring import Metrics
 
 Preds = Annotated[
@@ -113,11 +116,15 @@ def command(
         return
     out = _target(preds, out)
     report = _merged(preds, out, strict, quiet or json, chosen)
-    score = _MergeScore()
+    score = MergeScore()
     if data is not None and report.out:
-        score = _score(out, data, preds, only_predicted, chosen)
+        # the classes of merged detections are the dataset's already
+        shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
+        same = {name: value for name, value in chosen.items() if name in shared}
+        same["tile_preds"] = preds[0] if len(preds) == 1 else None
+        score = scored(out, data, only_predicted, **same)
     if json:
-        emit(_json(report, score))
+        emit(encoded(report, score))
     elif not quiet:
         _summary(report)
         score.print_tables(verbose)
@@ -160,7 +167,7 @@ def _configured_places(chosen: dict[str, Any], config: Path | None) -> dict[str,
 
 
 @dataclass(frozen=True, slots=True)
-class _MergeScore:
+class MergeScore:
     """The score of the merged detections, if there is one.
 
     Attributes:
@@ -190,31 +197,25 @@ class _MergeScore:
             print_findings(self.metrics, merged, verbose, quiet)
 
 
-def _score(
-    merged: Path, data: Path, preds: list[Path], only_predicted: bool, options: dict[str, Any]
-) -> _MergeScore:
+def scored(merged: Path, data: Path, only_predicted: bool, **options: Any) -> MergeScore:
     """What `tiler score` says of the merged detections, or why it cannot.
 
     Args:
-        options: of the merge; the score reads the predictions on tiles in the same way.
+        options: how the predictions on tiles are read, as the merge did.
     """
     from tiler.datasets.tile_tables import is_table
     from tiler.scoring import score
 
-    # the classes of merged detections are the dataset's already
-    shared = {*option_names(ReadingOptions), "tiles"} - {"map_classes"}
-    same = {name: value for name, value in options.items() if name in shared}
-    if is_table(same["tiles"]):
-        del same["tiles"]  # merged.jsonl has what it says
+    if is_table(options.get("tiles")):
+        del options["tiles"]  # merged.jsonl has what it says
     try:
-        on_tiles = preds[0] if len(preds) == 1 else None
-        metrics = score(merged, data, tile_preds=on_tiles, only_predicted=only_predicted, **same)
-        return _MergeScore(metrics)
+        metrics = score(merged, data, only_predicted=only_predicted, **options)
+        return MergeScore(metrics)
     except TilerError as error:
-        return _MergeScore(problem=str(error))
+        return MergeScore(problem=str(error))
 
 
-def _json(report: MergeReport, score: _MergeScore) -> str:
+def encoded(report: MergeReport, score: MergeScore) -> str:
     import msgspec
 
     from tiler.formats import report_json
@@ -233,8 +234,18 @@ def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
     for line in report.notes(shown_path("", report.where)):
         tell(line)
-    columns = report.columns()
-    tell(table(list(columns), [list(columns.values())]))
+    tell(counts_table(report.counts))
+    tell_place(report)
+
+
+def counts_table(counts: MergeCounts) -> Table:
+    """What became of the rows."""
+    columns = counts.columns()
+    return table(list(columns), [list(columns.values())])
+
+
+def tell_place(report: MergeReport) -> None:
+    """Where the output is."""
     if not report.out:
         tell("dry run: nothing was written")
     elif report.unchanged:

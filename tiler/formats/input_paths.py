@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PLACES = ("preds", "tiles", "images", "roi")  # options of merge that are paths
+PLACES = ("preds", "tiles", "images", "roi", "source", "model")  # paths in an args.yaml
 
 
 def relative(places: Mapping[str, Path], folder: Path) -> dict[str, str]:

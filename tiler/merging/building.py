@@ -50,6 +50,14 @@ class MergeExecution:
         count = workers.count(self.run.workers)
         return workers.stream(each, pieces, count, backend, lambda piece: piece.key)
 
+    def works(self, job: MergeJob, pieces: Sequence[Piece]) -> Iterator[Work]:
+        """Each image merged, in order."""
+        return self.stream(partial(work, job), pieces)
+
+    def digests(self, pieces: Sequence[Piece]) -> Iterator[str]:
+        """The digest of the predictions of each image as they are now."""
+        return self.stream(digest_of, pieces)
+
     def done(self, number: int, total: int) -> None:
         if self.progress is not None:
             self.progress(number, total)
@@ -59,7 +67,7 @@ def works(plan: MergePlan, pieces: Sequence[Piece], execution: MergeExecution) -
     """Each image merged, in order. `pieces`: the last ones of the plan."""
     total = len(plan.pieces)
     first = total - len(pieces) + 1
-    for number, item in enumerate(execution.stream(partial(work, plan.job), pieces), first):
+    for number, item in enumerate(execution.works(plan.job, pieces), first):
         require_none(item.outcome.findings, execution.strict)
         execution.done(number, total)
         yield item
@@ -109,8 +117,7 @@ def build(
     closed(report)
     with writing():
         tree.make("labels")
-        args = _args(plan.job, report.task, bool(report.models))
-        args |= relative(plan.places, staging.out)
+        args = {**plan.args(), **relative(plan.places, staging.out)}
         tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
@@ -174,17 +181,6 @@ def _training_set(plan: MergePlan, tree: Folder) -> dict[str, int]:
     return sizes
 
 
-def _args(job: MergeJob, task: str, several: bool) -> dict[str, Any]:
-    """Every option in effect, but those that are not set: a valid --config. `several`: models."""
-    options = {**job.merging.in_effect(), **job.files.in_effect()}
-    options.pop("roi", None)  # a place
-    if not several:
-        options.pop("ensemble", None)
-    if task != "segment":
-        options.pop("parts", None)
-    return options
-
-
 def _journal_key(source: str) -> str:
     """An image's name in the journal: on one line, even if its own has line breaks."""
     return msgspec.json.encode(source).decode()
@@ -202,7 +198,7 @@ def _still_good(
         if noted is None:
             break
         records.append(msgspec.json.decode(noted, type=Record))
-    digests = execution.stream(digest_of, plan.pieces[: len(records)])
+    digests = execution.digests(plan.pieces[: len(records)])
     for record, digest in zip(records, digests, strict=True):
         if record.outcome.digest != digest or not writer.resumes(record):
             return
@@ -219,10 +215,10 @@ def unchanged(
     """
     with Folder(target) as folder:
         _require_head(target, folder, head)
-        _require_args(folder, _args(plan.job, plan.report.task, bool(plan.report.models)))
+        _require_args(folder, plan.args())
         _require_sources(plan, target, folder, execution)
         try:
-            report = msgspec.json.decode(content(folder, "report.json"), type=MergeReport)
+            report = msgspec.json.decode(content(folder, "report.json"), type=type(plan.report))
         except msgspec.DecodeError as error:
             raise changed(target, f"report.json: {error}") from None
         require_none(report.findings, execution.strict)
@@ -260,7 +256,7 @@ def _require_sources(
     TilerError: the predictions for an image, or its files, are not what they were.
     """
     written = provenance.read_sources(target / provenance.NAME, folder.opened)
-    digests = execution.stream(digest_of, plan.pieces)
+    digests = execution.digests(plan.pieces)
     total = len(plan.pieces)
     for number, (piece, digest) in enumerate(zip(plan.pieces, digests, strict=True), 1):
         entry = next(written, None)

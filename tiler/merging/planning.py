@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -46,6 +46,7 @@ from tiler.version import __version__
 
 Given = Mapping[str, Any]  # options by name
 Preds = str | Path | Sequence[str | Path]
+Plan = TypeVar("Plan", bound="MergePlan")
 Truth = DatasetYaml | Dataset | CocoTruth | None  # what --data holds
 
 
@@ -68,6 +69,20 @@ class MergePlan:
     places: dict[str, Path] = field(default_factory=dict)
     training_images: dict[str, Path] = field(default_factory=dict)
 
+    def options(self) -> dict[str, Any]:
+        """Every option that detections depend on."""
+        return {**self.job.merging.plain(), **self.job.files.plain()}
+
+    def args(self) -> dict[str, Any]:
+        """Every option in effect, but those that are not set: a valid --config."""
+        options = {**self.job.merging.in_effect(), **self.job.files.in_effect()}
+        options.pop("roi", None)  # a place
+        if not self.report.models:
+            options.pop("ensemble", None)
+        if self.report.task != "segment":
+            options.pop("parts", None)
+        return options
+
     def head(self) -> provenance.ProvenanceHead:
         """The first line of merged.jsonl."""
         report = self.report
@@ -76,7 +91,7 @@ class MergePlan:
             schema=provenance.SCHEMA,
             task=report.task,
             names=report.names,
-            options={**self.job.merging.plain(), **self.job.files.plain()},
+            options=self.options(),
             predictions=report.predictions,
             index=self.index_digest,
             kpt_shape=report.kpt_shape,
@@ -114,15 +129,16 @@ class _MergeInputs:
             return None
         return indexes.manifest_of(preds, self.tiles)
 
-    def ground_truth(self) -> Truth:
-        """What tells class names and keypoints: a dataset, or a COCO ground truth."""
-        if self.data is None:
-            return None
-        if self.data.suffix.lower() == ".json" and not opening.is_labelme(self.data):
-            return coco_ground_truth.read(self.data)
-        if opening.has_yaml(self.data):
-            return dataset_yaml.read(self.data)
-        return opening.listed(self.data)
+
+def truth_of(data: Path | None) -> Truth:
+    """What tells class names and keypoints: a dataset, or a COCO ground truth."""
+    if data is None:
+        return None
+    if data.suffix.lower() == ".json" and not opening.is_labelme(data):
+        return coco_ground_truth.read(data)
+    if opening.has_yaml(data):
+        return dataset_yaml.read(data)
+    return opening.listed(data)
 
 
 def paths_of(preds: Any) -> tuple[Path, ...]:
@@ -164,23 +180,23 @@ def planned(
 
 def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOptions) -> MergePlan:
     """The plan, once options and paths are checked."""
-    truth = inputs.ground_truth()
+    truth = truth_of(inputs.data)
     opened = _OpenedModels(inputs, merging, files, truth)
     for place in inputs.preds:
         opened.add(place)
     names = opened.names
-    _require_writable(files, names)
+    require_writable(files, names)
     _require_ensemble(opened.models, files)
     region = None if files.roi is None else roi.read(files.roi)
     root = inputs.images or opened.models[0].index.root
     job = MergeJob(merging, files, names, ", ".join(map(str, inputs.preds)), root)
     truth_name = "" if inputs.data is None else inputs.data.name
     plan = _plan(job, opened.models, opened.findings, truth, truth_name)
-    plan = _for_training(_on_map(plan), root or _root_of(truth))
-    return _in_regions(replace(plan, places=opened.places()), region)
+    plan = for_training(on_map(plan), root or root_of(truth))
+    return in_regions(replace(plan, places=opened.places()), region)
 
 
-def _on_map(plan: MergePlan) -> MergePlan:
+def on_map(plan: Plan) -> Plan:
     """The plan with what all images have in common on the map.
 
     Raises:
@@ -192,7 +208,7 @@ def _on_map(plan: MergePlan) -> MergePlan:
     return replace(plan, job=replace(plan.job, layer=layer))
 
 
-def _for_training(plan: MergePlan, root: Path | None) -> MergePlan:
+def for_training(plan: Plan, root: Path | None) -> Plan:
     """The plan with the images of a training set, if one is asked for.
 
     Raises:
@@ -209,7 +225,7 @@ def _for_training(plan: MergePlan, root: Path | None) -> MergePlan:
     return replace(plan, training_images=found)
 
 
-def _root_of(truth: Truth) -> Path | None:
+def root_of(truth: Truth) -> Path | None:
     """The folder of the images of a dataset."""
     if truth is None or isinstance(truth, CocoTruth):
         return None
@@ -305,7 +321,7 @@ def _inside(finding: Finding, place: Path, inputs: _MergeInputs) -> Finding:
     return replace(finding, path=below)
 
 
-def _in_regions(plan: MergePlan, region: RoiFile | None) -> MergePlan:
+def in_regions(plan: Plan, region: RoiFile | None) -> Plan:
     """The plan with the regions of --roi.
 
     Raises:
@@ -424,7 +440,7 @@ def _require_used(
             raise TilerError(f"--{name} {value}: the places of tiles are known from {manifest}")
 
 
-def _require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
+def require_writable(files: PredictionOptions, names: tuple[str, ...] | None) -> None:
     """Raises:
     TilerError: classes that a format which is asked for cannot hold.
     """
@@ -528,7 +544,7 @@ def _plan(
         models=_model_names(models) if len(models) > 1 else [],
     )
     pieces = pieces_of(votes, ids, first.index.by_names)
-    return MergePlan(job, pieces, report, _index_digest(images, ids), first.index.by_names)
+    return MergePlan(job, pieces, report, index_digest(images, ids), first.index.by_names)
 
 
 def _require_plausible(model: ModelPredictions, covered: CoveredImages, boxes: str) -> None:
@@ -657,7 +673,7 @@ def _require_any(place: Path, models: Sequence[ModelPredictions], tiles: str) ->
     )
 
 
-def _index_digest(images: list[TiledImage], ids: Ids) -> str:
+def index_digest(images: list[TiledImage], ids: Ids) -> str:
     """The digest of the images and tiles that predictions were looked up in."""
     content: list[Any] = []
     for image in images:

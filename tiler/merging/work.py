@@ -103,6 +103,7 @@ class Piece:
         splits: those of the dataset that its tiles are in.
         models: of an ensemble, those with a say, and `numbers` which of the merge's models they
             are.
+        digest: of everything that the predictions depend on, where they are not read from files.
     """
 
     key: str
@@ -121,6 +122,7 @@ class Piece:
     splits: tuple[str, ...] = ()
     models: Models | None = None
     numbers: tuple[int, ...] = ()
+    digest: str = ""
 
     @property
     def rects(self) -> Floats:
@@ -144,12 +146,13 @@ class Piece:
 
 
 class MergeOutcome(msgspec.Struct):
-    """The result of one image, without its detections."""
+    """The result of one image, without its detections; `rejected`: it was left out."""
 
     key: str
     digest: str
     counts: MergeCounts
     findings: list[Finding]
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +187,8 @@ class MergedRows:
 
 def digest_of(piece: Piece) -> str:
     """The digest of the predictions of an image as they are now."""
+    if piece.digest:
+        return piece.digest
     try:
         return _digest(piece, piece.batch.read(piece.frames))
     except Exception as error:
@@ -236,17 +241,17 @@ def work(job: MergeJob, piece: Piece) -> Work:
     try:
         return _work(job, piece)
     except Exception as error:
-        return _rejected(piece, refusal(error))
+        return rejected(piece, refusal(error))
 
 
-def _rejected(piece: Piece, refused: SourceRefused) -> Work:
+def rejected(piece: Piece, refused: SourceRefused) -> Work:
     """An image without detections, and why."""
     finding = Finding("", refused.code, f"{piece.key}: {refused.message}; it is left out")
     tiles = _tile_rows(piece, [0] * len(piece.frames.names))
     digest = digest_of(piece)
     record = MergedImage(piece.key, piece.width, piece.height, digest, tiles, [], [], [], [])
     counts = MergeCounts(images=1, empty=1, tiles=len(tiles))
-    outcome = MergeOutcome(piece.key, digest, counts, [finding])
+    outcome = MergeOutcome(piece.key, digest, counts, [finding], rejected=True)
     none = replace(empty(), conf=np.empty(0))
     return Work(outcome, none, {}, {provenance.NAME: jsonl.line(record)})
 
@@ -306,6 +311,8 @@ def _findings(
 
 def _digest(piece: Piece, detections: Detections) -> str:
     """Of everything that the image's detections depend on, except for the options."""
+    if piece.digest:
+        return piece.digest
     places = [_places(frames) for frames in (piece.frames, piece.silent, piece.unread)]
     known = msgspec.json.encode([piece.key, piece.width, piece.height, places])
     if piece.models is not None:

@@ -7,6 +7,7 @@ from tiler.options.datasets import DatasetOptions, LabelOptions
 from tiler.options.merging import METHODS, MergeOptions
 from tiler.options.models import ModelOptions
 from tiler.options.planning import PlanOptions
+from tiler.options.predicting import PredictOptions
 from tiler.options.predictions import PredictionOptions, ReadingOptions
 from tiler.options.running import RunOptions
 from tiler.options.scoring import ScoreOptions
@@ -22,6 +23,7 @@ __all__ = [
     "MergeOptions",
     "ModelOptions",
     "PlanOptions",
+    "PredictOptions",
     "PredictionOptions",
     "ReadingOptions",
     "RunOptions",

@@ -48,8 +48,16 @@ def refusal(error: Exception) -> SourceRefused:
         raise error
     if isinstance(error, OSError):
         return SourceRefused("I01", f"cannot be read: {reason(error)}")
-    text = " ".join(str(error).split())[:300]
     return SourceRefused(
-        "X01",
-        f"internal error: {type(error).__name__}: {text}; --debug shows where, please report it",
+        "X01", f"internal error: {said(error)}; --debug shows where, please report it"
     )
+
+
+def said(error: Exception) -> str:
+    """An error that is not ours, on one line.
+
+    >>> said(ValueError("no such\\nthing"))
+    'ValueError: no such thing'
+    """
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}"

@@ -29,6 +29,19 @@ class SharedThreads:
         with self._free:
             yield
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within `busy`: a block in which the calling thread waits, and is not at work."""
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._free.acquire()
+
+    def close(self) -> None:
+        """Let the threads end, once what they were given is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def later(self, work: Callable[[], Result]) -> Future[Result]:
         """`work()`, in another thread, or done on return."""
         if self._free.acquire(blocking=False):
