@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tiler.options import MergeOptions, PlanOptions, ScoreOptions, SplitOptions
     from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
+    from tiler.splitting.lazy_tiles import Tiles
     from tiler.stitching import Stitched, stitch
 
 HOMES = {
@@ -47,6 +48,7 @@ HOMES = {
     "SplitReport": "tiler.splitting",
     "Stitched": "tiler.stitching",
     "TilerError": "tiler.errors",
+    "Tiles": "tiler.splitting.lazy_tiles",
     "Unfinished": "tiler.errors",
     "Window": "tiler.geometry.window",
     "check": "tiler.inspecting.checking",
@@ -76,6 +78,7 @@ __all__ = [
     "SplitReport",
     "Stitched",
     "TilerError",
+    "Tiles",
     "Unfinished",
     "Window",
     "__version__",

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Dataset, Source
-from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import coco_writing, jsonl, manifest, plain_yaml
 from tiler.formats.input_paths import relative
 from tiler.formats.tile_folders import TileFolders
-from tiler.geometry.grids import by_axis
 from tiler.options import RunOptions, SplitOptions
-from tiler.options.values import background_share
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
@@ -25,6 +21,7 @@ from tiler.splitting import mask_tiles
 from tiler.splitting import report as reports
 from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.dividing import way_of
+from tiler.splitting.opening import OpenedSplit, begin, mapped_to_8_bits
 from tiler.splitting.output import (
     PATHS,
     dataset_yaml_of,
@@ -35,12 +32,9 @@ from tiler.splitting.output import (
     without_paths,
 )
 from tiler.splitting.report import SplitReport
-from tiler.splitting.stretching import mapping
 from tiler.splitting.work import Progress, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob
-from tiler.tiling.placing import placed
-from tiler.tiling.planning import Quota, crowding, quota
 from tiler.tiling.roi import RoiFile
 
 
@@ -49,18 +43,26 @@ class SplitRun:
     """What is cut, how, and where to.
 
     Attributes:
-        chosen: the options as they were given; the task may be auto.
         target: the output folder.
-        roi: the regions of --roi.
         progress: called as sources are done.
     """
 
-    dataset: Dataset
-    chosen: SplitOptions
+    opened: OpenedSplit
     run: RunOptions
     target: Path
-    roi: RoiFile | None
     progress: Callable[[Progress], None] | None
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.opened.dataset
+
+    @property
+    def chosen(self) -> SplitOptions:
+        return self.opened.chosen
+
+    @property
+    def roi(self) -> RoiFile | None:
+        return self.opened.roi
 
     def dry_run(self) -> SplitReport:
         """Cut everything and write nothing."""
@@ -75,9 +77,8 @@ class SplitRun:
     def build(self, staging: Staging) -> SplitReport:
         """Cut everything into the staging tree."""
         job, report = self._begin()
-        if self.chosen.stretch != "none":
-            job = replace(job, limits=mapping(job, self.dataset, self.run))
-            report.stretch = job.limits or {}
+        job = mapped_to_8_bits(job, self.dataset, self.run)
+        report.stretch = job.limits or {}
         head = jsonl.line(head_of(job.spec, self.dataset, recorded(self.chosen, self.roi)))
         decided = f"\t{job.quotas}\t{job.limits}"
         if job.roi is not None:
@@ -99,56 +100,15 @@ class SplitRun:
 
     def _begin(self) -> tuple[SplitJob, SplitReport]:
         """The job, and its report, in which nothing is counted yet."""
-        dataset, chosen = self.dataset, self.chosen
-        task, reason = mask_sets.task_of(dataset, chosen.task)
-        decided = replace(chosen, task=task)
-        decided.require_in_effect()
-        if chosen.ignored != "auto" and dataset.kind == "YOLO":
-            only = "YOLO's labels do not mark regions to be ignored"
-            raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        if chosen.export and not dataset.labelled:
-            raise TilerError(f"--export {chosen.export}: these images have no labels")
-        job = SplitJob.of(dataset, decided)
-        noticed = _crowded(chosen)
-        if self.roi is not None:
-            roi, unknown = placed(self.roi, job, dataset.sources, self.run)
-            job = replace(job, roi=roi)
-            noticed += unknown
-        ratios = self._ratios()
-        if ratios:
-            job = replace(job, quotas=self._quotas(job, ratios))
-        findings = [*dataset.findings, *noticed]
-        report = reports.new(task, reason, dataset.splits, dataset.names, findings)
+        dataset = self.dataset
+        begun = begin(self.opened, self.run)
+        report = reports.new(
+            begun.task, begun.task_reason, dataset.splits, dataset.names, begun.findings
+        )
         report.root = str(dataset.root)
         report.out = str(self.target)
-        report.split_by = way_of(dataset, chosen)
-        return job, report
-
-    def _ratios(self) -> dict[str, float]:
-        """The splits whose background is a ratio."""
-        ratios = {}
-        for split in self.dataset.splits:
-            share = background_share(self.chosen.background, split)
-            if isinstance(share, float):
-                ratios[split] = share
-        return ratios
-
-    def _quotas(self, job: SplitJob, ratios: dict[str, float]) -> dict[str, Quota]:
-        """Which background tiles each of these splits takes: a first pass over labels and headers
-        counts them."""
-        background: dict[str, dict[str, int]] = {split: {} for split in ratios}
-        labelled = dict.fromkeys(ratios, 0)
-        run = replace(self.run, dry_run=True)
-        sources = [source for source in self.dataset.sources if source.split in ratios]
-        for outcome in outcomes(job, sources, run, {}, None):
-            split = outcome.entry.split
-            background[split][outcome.entry.source] = outcome.counts.clean
-            labelled[split] += outcome.counts.tiles - outcome.counts.background
-        quotas = {}
-        for split, ratio in ratios.items():
-            wanted = round(ratio * labelled[split])
-            quotas[split] = quota(job.options.seed, wanted, background[split])
-        return quotas
+        report.split_by = way_of(dataset, self.chosen)
+        return begun.job, report
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
@@ -298,15 +258,6 @@ def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
     if source.key == entry.source:
         return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
     return f"{entry.source} was removed since"
-
-
-def _crowded(chosen: SplitOptions) -> list[Finding]:
-    """That the overlap leaves nearly no stride, if it does."""
-    said = crowding(chosen)
-    if not said:
-        return []
-    overlap = "x".join(f"{share:g}" for share in dict.fromkeys(by_axis(chosen.overlap)))
-    return [Finding("", "W01", f"--overlap {overlap}: {said}")]
 
 
 def _empty_splits(report: SplitReport, roi: RoiFile | None) -> list[Finding]:

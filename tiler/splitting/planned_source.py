@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from io import BufferedReader
+from typing import TYPE_CHECKING
 
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import LabelFile, Labels
@@ -17,6 +18,9 @@ from tiler.splitting.data_share import has_data
 from tiler.tiling.job import SplitJob
 from tiler.tiling.source_plan import SourcePlan, planned, selected
 from tiler.tiling.sources import require_cuttable, usable_labels
+
+if TYPE_CHECKING:
+    from tiler.types import Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,9 +40,16 @@ class PlannedSource:
 
 
 def planned_source(
-    job: SplitJob, source: Source, file: BufferedReader, labels_from: LabelFile
+    job: SplitJob,
+    source: Source,
+    file: BufferedReader,
+    labels_from: LabelFile,
+    written: Bools | None = None,
 ) -> PlannedSource:
     """What is to be cut of a source.
+
+    Args:
+        written: `(T,)` which tiles are, where that was decided before.
 
     Raises:
         SourceRefused: it cannot be used.
@@ -48,8 +59,11 @@ def planned_source(
     labels = usable_labels(job, source, labels_from, header)
     mask, findings = mask_tiles.read(job, source, header)
     plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
-    plan = replace(plan, masked=mask_tiles.shown(job, mask, plan.tiles))
-    plan = selected(job, source, plan, has_data(job, source, file, header, plan))
+    if written is not None:
+        plan = replace(plan, written=written)
+    else:
+        plan = replace(plan, masked=mask_tiles.shown(job, mask, plan.tiles))
+        plan = selected(job, source, plan, has_data(job, source, file, header, plan))
     return PlannedSource(header, labels, mask, findings, plan)
 
 
