@@ -57,7 +57,8 @@ def split(
     run = RunOptions.of(run_options)
     opened = opened_split(path(data, "data"), optional_path(images, "images"), split_options, run)
     dataset, chosen, regions = opened.dataset, opened.chosen, opened.roi
-    dataset.findings.extend(stood_in(dataset))
+    if chosen.layout == "flat":  # others have no dataset.yaml
+        dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
     work = SplitRun(opened, run, target, progress)
     if run.dry_run:

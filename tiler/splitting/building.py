@@ -31,8 +31,9 @@ from tiler.splitting.output import (
     require_whole,
     without_paths,
 )
-from tiler.splitting.report import SplitReport
-from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.splitting.report import SplitOutcome, SplitReport
+from tiler.splitting.shards import Shards, outcomes_in_shards
+from tiler.splitting.work import Progress, counted, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob
 from tiler.tiling.roi import RoiFile
@@ -68,7 +69,7 @@ class SplitRun:
         """Cut everything and write nothing."""
         job, report = self._begin()
         names = labels(self.dataset.names)
-        for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
+        for outcome in self._counted(outcomes(job, self.dataset.sources, self.run, {})):
             report.add(outcome, names)
         report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
@@ -94,8 +95,9 @@ class SplitRun:
         report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
         self._write_files(job, staging.tree, report)
-        if staging.resumed:
-            staging.keep_only(owned_in(staging.tree, suffixes), folders)
+        if staging.resumed or self._in_shards:
+            kept = [] if self._in_shards else folders
+            staging.keep_only(owned_in(staging.tree, suffixes), kept)
         return report
 
     def _begin(self) -> tuple[SplitJob, SplitReport]:
@@ -137,9 +139,10 @@ class SplitRun:
         suffixes: dict[tuple[str, str], str] = {}
         names = labels(self.dataset.names)
         coco = self._coco_writer(job, staging.tree)
+        shards = Shards(staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
-            for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):
+            for outcome in self._counted(self._outcomes(job, shards, earlier)):
                 entry = outcome.entry
                 report.add(outcome, names)
                 coco.add(outcome)
@@ -151,7 +154,24 @@ class SplitRun:
                     record = msgspec.json.encode(outcome)
                     staging.note(key(entry.split, entry.source), record)
         report.exports = coco.finish()
+        report.shards = shards.finish()
         return suffixes
+
+    @property
+    def _in_shards(self) -> bool:
+        return self.chosen.layout == "tar"
+
+    def _outcomes(
+        self, job: SplitJob, shards: Shards, earlier: dict[str, bytes]
+    ) -> Iterator[SplitOutcome]:
+        """Each source, cut. `earlier`: the outcomes of an earlier run."""
+        sources = self.dataset.sources
+        if self._in_shards:
+            return outcomes_in_shards(job, sources, self.run, earlier, shards)
+        return outcomes(job, sources, self.run, earlier)
+
+    def _counted(self, stream: Iterator[SplitOutcome]) -> Iterator[SplitOutcome]:
+        return counted(stream, len(self.dataset.sources), self.progress)
 
     def _coco_writer(self, job: SplitJob, tree: Folder) -> CocoWriter:
         """The files of --export, begun in a tree."""
@@ -160,10 +180,15 @@ class SplitRun:
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
-            if self.dataset.labelled:
+            if self._has_yaml:
                 tree.write("dataset.yaml", self._dataset_yaml(job, report))
             tree.write("args.yaml", self._args_yaml(job))
             tree.write("report.json", report.encoded())
+
+    @property
+    def _has_yaml(self) -> bool:
+        """Whether the output is a dataset that a trainer reads by its dataset.yaml."""
+        return self.dataset.labelled and not self._in_shards
 
     def _dataset_yaml(self, job: SplitJob, report: SplitReport) -> bytes:
         return dataset_yaml_of(job.spec, self.dataset, job.folders, report.channels).encode()
@@ -175,6 +200,8 @@ class SplitRun:
         content = {n: value for n, value in in_effect if n not in idle and n not in PATHS}
         if not self.chosen.export:
             content.pop("export", None)
+        if self.chosen.layout == "flat":
+            content.pop("layout")
         if self.chosen.roi is not None:
             content |= relative({"roi": Path(self.chosen.roi)}, self.target)
         return plain_yaml.dump(content).encode()
@@ -196,11 +223,7 @@ class SplitRun:
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
             self._require_same_sources(entries, job)
-            missing = manifest.missing(target)
-            if missing:
-                first = missing[0].path
-                raise changed(target, f"{len(missing)} files of tiles are missing ({first})")
-            require_whole(folder, report.total.counts.bytes)
+            self._require_tiles(folder, report)
             self._require_exports(folder, report)
         known = self.dataset.findings
         if report.findings[: len(known)] != known:
@@ -209,6 +232,19 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_tiles(self, folder: Folder, report: SplitReport) -> None:
+        """Raises:
+        TilerError: a file of tiles is missing, or has another size.
+        """
+        if self._in_shards:
+            require_files(folder, report.shards)
+            return
+        missing = manifest.missing(self.target)
+        if missing:
+            first = missing[0].path
+            raise changed(self.target, f"{len(missing)} files of tiles are missing ({first})")
+        require_whole(folder, report.total.counts.bytes)
 
     def _require_exports(self, folder: Folder, report: SplitReport) -> None:
         """Raises:
@@ -225,7 +261,7 @@ class SplitRun:
         """Raises:
         TilerError: the dataset.yaml would be another one now.
         """
-        if not self.dataset.labelled:
+        if not self._has_yaml:
             return
         if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
             raise changed(self.target, "its dataset.yaml would be another one now")

@@ -129,6 +129,8 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
+        if outcome.packed is not None:
+            continue  # whoever puts it into the shards looks there
         paths = job.folders.paths(entry.split, tile.name, outcome.suffix, entry.labels, entry.masks)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
@@ -180,6 +182,7 @@ def _cut(
         made.stamps,
         made.channels,
         annotations=_annotations(job, plan, labels),
+        packed=made.packed,
     )
 
 

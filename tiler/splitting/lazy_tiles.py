@@ -36,7 +36,7 @@ from tiler.tiling.sources import labels_of
 if TYPE_CHECKING:
     from tiler.types import Bools
 
-OF_FILES = ("export", "format", "quality", "jpeg")  # options of what is written
+OF_FILES = ("export", "layout", "format", "quality", "jpeg")  # options of what is written
 SHOWN_NAMES = 6
 
 

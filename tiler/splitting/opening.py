@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiler.datasets import ignoring, mask_sets, unlabelled
-from tiler.datasets.dataset import Dataset
+from tiler.datasets.dataset import Dataset, named
 from tiler.datasets.opening import find
 from tiler.errors import TilerError, did_you_mean
 from tiler.findings import Finding
@@ -59,6 +59,8 @@ def opened_split(
     _require_jpeg_library(chosen)
     regions = None if chosen.roi is None else roi.read(chosen.roi)
     dataset = find(data, images, chosen)
+    if chosen.layout == "tar":
+        dataset = named(dataset, dots=False)
     dataset = mask_sets.settled(dataset, chosen.task, chosen.frame)
     require_blank(dataset, chosen)
     chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
@@ -166,7 +168,7 @@ def _quotas(
     background: dict[str, dict[str, int]] = {split: {} for split in ratios}
     labelled = dict.fromkeys(ratios, 0)
     sources = [source for source in dataset.sources if source.split in ratios]
-    for outcome in outcomes(job, sources, replace(run, dry_run=True), {}, None):
+    for outcome in outcomes(job, sources, run, {}):
         split = outcome.entry.split
         background[split][outcome.entry.source] = outcome.counts.clean
         labelled[split] += outcome.counts.tiles - outcome.counts.background

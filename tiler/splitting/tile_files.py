@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ from io import BufferedReader
 from tiler.datasets.dataset import Source
 from tiler.errors import Unfinished
 from tiler.formats import yolo
-from tiler.formats.manifest import WORLD, Geo
+from tiler.formats.manifest import WORLD, Geo, TileEntry
+from tiler.formats.shards import PARTS
 from tiler.formats.tile_folders import SUFFIXES
 from tiler.images import beyond_pillow, geo, lossless, memory, pixels, reading, writing
 from tiler.images.encoding import Encoding
@@ -22,6 +23,7 @@ from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.run import staging
 from tiler.run.folders import Folder
+from tiler.splitting.packing import PackedTiles, pack
 from tiler.splitting.planned_source import PlannedSource
 from tiler.splitting.tile_pixels import (
     TileCutter,
@@ -53,6 +55,7 @@ class Made:
         channels: bands of a tile as the trainer takes them: 3, or another number; 0 where nothing
             was made.
         geo: where the source lies in the world.
+        packed: with --layout tar, the part that they are in.
     """
 
     suffix: str = ""
@@ -62,6 +65,7 @@ class Made:
     flat: int = 0
     channels: int = 0
     geo: Geo | None = None
+    packed: PackedTiles | None = None
 
 
 def write(
@@ -90,6 +94,8 @@ def write(
             made.copied = _copy(tiles, file)
         try:
             made.stamps = _cut(tiles, image, later)
+            if job.options.layout == "tar":
+                made.packed = pack(tiles.tree, source, tiles.packed_files())
         except Unfinished:  # what is there is of use to the next run
             raise
         except Exception:  # some rows were good, but an image is cut whole or not at all
@@ -256,6 +262,16 @@ class SourceTilesWriter(TileCutter):
             labels=self.job.rows,
             masks=self.planned.mask is not None,
         )
+
+    def packed_files(self) -> Iterator[tuple[TileEntry, dict[str, str]]]:
+        """Each tile, and its files by their suffix in a shard."""
+        kinds = self.job.folders.kinds(self.job.rows, self.planned.mask is not None)
+        suffixes = [self.how.suffix, *(PARTS[kind] for kind in kinds[1:])]
+        for t, entry in zip(self.numbers, self.plan.entries(), strict=True):
+            files = dict(zip(suffixes, self.paths(t), strict=False))
+            if self.world_files:
+                files[WORLD] = world_path(files[self.how.suffix])
+            yield entry, files
 
     def aligned(self, t: int, block: tuple[int, int]) -> bool:
         """Whether a tile is a part of the image as it is, beginning at a whole block of
