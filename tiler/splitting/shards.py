@@ -66,7 +66,7 @@ def _leading(sources: Sequence[Source], earlier: dict[str, bytes]) -> dict[str, 
 
 
 @dataclass(slots=True)
-class _Piece:
+class _ShardRange:
     """Bytes of a shard, by its number."""
 
     shard: int
@@ -84,20 +84,20 @@ class _Series:
 
     sizes: list[int] = field(default_factory=list)
 
-    def place(self, tiles: Sequence[int]) -> list[_Piece]:
+    def place(self, tiles: Sequence[int]) -> list[_ShardRange]:
         """Where the next tiles, of so many bytes each, go; a tile is whole in one shard."""
-        pieces: list[_Piece] = []
+        pieces: list[_ShardRange] = []
         for size in tiles:
             if not self.sizes or self.sizes[-1] + size > LIMIT:
                 self.sizes.append(0)
             shard = len(self.sizes) - 1
             if not pieces or pieces[-1].shard != shard:
-                pieces.append(_Piece(shard, self.sizes[-1], 0))
+                pieces.append(_ShardRange(shard, self.sizes[-1], 0))
             pieces[-1].size += size
             self.sizes[-1] += size
         return pieces
 
-    def take_back(self, pieces: Sequence[_Piece]) -> None:
+    def take_back(self, pieces: Sequence[_ShardRange]) -> None:
         """Undo the last `place`."""
         for piece in reversed(pieces):
             self.sizes[piece.shard] = piece.start
@@ -130,7 +130,7 @@ class Shards:
     def _of(self, split: str) -> _Series:
         return self._series.setdefault(split, _Series())
 
-    def _digest(self, split: str, pieces: Sequence[_Piece]) -> str:
+    def _digest(self, split: str, pieces: Sequence[_ShardRange]) -> str:
         """Of what is in the shards there; of nothing where they cannot be read."""
         digest = hashlib.sha256()
         for piece in pieces:
@@ -157,7 +157,7 @@ class Shards:
                     self._append(shard_name(source.split, piece.shard), piece, part)
             self.tree.remove(name)
 
-    def _append(self, name: str, piece: _Piece, part: BinaryIO) -> None:
+    def _append(self, name: str, piece: _ShardRange, part: BinaryIO) -> None:
         opened = self.tree.create(name) if piece.start == 0 else self.tree.append(name)
         with opened as shard:
             for block in _blocks(part, piece.size):

@@ -12,7 +12,7 @@ import numpy as np
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
-from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching.tiles import TileRects, cut_sides
 from tiler.options import MergeOptions
 from tiler.stitching import ensembles, inputs, methods
 from tiler.stitching.competition import (
@@ -119,14 +119,14 @@ def stitch(
     given = list(map(inputs.in_image, windows, seen))
     tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
-    tiles = Tiles.of(rects, (width, height))
+    tiles = TileRects.of(rects, (width, height))
     return merged(inputs.all_of(given), tile, tiles, chosen, known)
 
 
 def merged(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     options: MergeOptions,
     names: Sequence[str] | None = None,
 ) -> Stitched:
@@ -152,7 +152,7 @@ def merged(
 def merged_ensemble(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     models: Models,
     ensemble: str,
     options: MergeOptions,
@@ -207,7 +207,7 @@ def _fates(result: Result, place: Ints) -> Ints:
 def _competing_order(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     options: MergeOptions,
     names: Sequence[str] | None,
 ) -> Ints:
