@@ -72,6 +72,7 @@ def require_same(out, tiles):
     assert [tiles.name(i) for i in range(len(tiles))] == list(written)
     for i, (name, (entry, tile)) in enumerate(written.items()):
         assert tiles.source(i) == entry.source
+        assert tiles.window(i) == tiler.Window(tile.x, tile.y, tile.w, tile.h)
         pixels, labels = tiles[i]
         (file,) = (out / "images" / tiles.split).glob(f"{name}.*")
         with Image.open(file) as image:

@@ -21,6 +21,7 @@ from tiler.datasets.image_files import opened
 from tiler.errors import SourceRefused, TilerError, did_you_mean
 from tiler.findings import Finding
 from tiler.geometry.instances import Instances
+from tiler.geometry.window import Window
 from tiler.images import reading
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.values import byte_size, optional_path, path
@@ -30,7 +31,7 @@ from tiler.splitting.opening import OpenedSplit, begin, mapped_to_8_bits, opened
 from tiler.splitting.planned_source import planned_source
 from tiler.tiling.chunks import mapped
 from tiler.tiling.job import SplitJob
-from tiler.tiling.planning import planned_tiles
+from tiler.tiling.planning import PlannedTile, planned_tiles
 from tiler.tiling.sources import labels_of
 
 if TYPE_CHECKING:
@@ -119,10 +120,16 @@ class Tiles:
 
     def name(self, index: int) -> str:
         """The name of a tile, as its file would have it, without suffix."""
+        return self._planned(index).name
+
+    def window(self, index: int) -> Window:
+        """The rectangle of the image that a tile shows."""
+        return self._planned(index).window
+
+    def _planned(self, index: int) -> PlannedTile:
         number, tile = self._place(index)
         image = self._images[number]
-        tiles = planned_tiles(image.source.stem, *image.size, self._job.options)
-        return tiles[tile].name
+        return planned_tiles(image.source.stem, *image.size, self._job.options)[tile]
 
     def source(self, index: int) -> str:
         """The image that a tile is cut from: its path from the dataset's root."""
