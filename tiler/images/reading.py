@@ -59,7 +59,6 @@ MODES = {
     ("f4", 1, False): "F",
 }
 
-PLAIN = ("L", "RGB", "RGBA")  # modes whose array is the same as Pillow's image
 PILLOW_PIXEL = 4  # bytes of one of several bands
 PILLOW_TYPES = {"I;16": "u2", "I;16B": "u2", "F": "f4"}  # of a sample, by mode; else u1
 
@@ -118,14 +117,11 @@ class SourceImage:
 
     def held(self) -> SourceImage:
         """The same image, not stretched yet, whole in memory: its file is not needed any more."""
-        if self._rows is not None:
-            rows = self._rows
-            pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
-            rows.read(0, pixels)
-        elif self._image is not None and self.header.orientation == 1 and self.mode in PLAIN:
-            pixels = np.atleast_3d(np.asarray(self._image))  # of which parts cost nothing
-        else:
+        rows = self._rows
+        if rows is None:
             return self
+        pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
+        rows.read(0, pixels)
         return SourceImage(
             self.header, self.mode, self.bands, self.dtype, self.info, _pixels=pixels
         )

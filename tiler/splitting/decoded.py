@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,7 @@ def decoded(job: SplitJob, source: Source, written: Bools, room: int) -> Decoded
             held = image if is_large else image.held()
             size = plan_bytes(planned) + (0 if is_large else held.held_bytes)
             is_stretched = stretched(job, held)
-            # nothing is encoded, so that an array need not become a Pillow image
-            how = replace(encoding_of(job, file, planned.header, held), direct=True)
+            how = encoding_of(job, file, planned.header, held)
             nodata = kept_nodata(held, how, is_stretched)
             cutter = TileCutter(job, source, planned, how, held.mode, None, nodata)
 
