@@ -96,6 +96,7 @@ HARMLESS = {
     "area",
     "bounds",
     "box",
+    "from_geojson",
     "from_wkb",
     "from_wkt",
     "get_coordinates",

@@ -44,6 +44,7 @@ MERGE = [
 ]
 FILES = [
     ({}, {"crs": "EPSG:32633"}),
+    ({"export": "csv"}, {"to_crs": "EPSG:4326"}),
     ({"export": "csv"}, {"affine": "pixels"}),
     ({}, {"parts": "separate"}),
     ({}, {"naming": "sahi"}),

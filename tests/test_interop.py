@@ -419,7 +419,8 @@ def test_score_says_what_it_takes(tmp_path, given):
 def test_merge_takes_paths_and_says_so(tmp_path, name):
     given = {"preds": tmp_path, name: [results("detect", BOXES[0])]}
     preds = given.pop("preds")
-    with pytest.raises(TilerError, match=f"^{name}: expected a path, got list"):
+    kind = "Results" if name == "preds" else "list"  # preds may be a list of paths
+    with pytest.raises(TilerError, match=f"^{name}: expected a path, got {kind}"):
         tiler.merge(preds, **given)
 
 

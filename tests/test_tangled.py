@@ -179,3 +179,10 @@ def test_stitch_says_what_it_cannot_take():
 
     with pytest.raises(TilerError, match=SAID):
         tiler.stitch([(tiler.Window(0, 0, 640, 640), seen())], (640, 640))
+
+
+def test_repeated_points_cross_nothing():
+    points = np.array([[10, 10], [30, 10], [10, 130], *[[30, 50]] * 1500], float)
+    start = time.process_time()
+    assert Rings.of([[points]]).geometry()[0].is_valid
+    assert time.process_time() - start < 1

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 4000  # characters of a message; a longer one holds a value that nobody reads to its end
+
 
 def printable(text: str) -> str:
     """The text on one line and safe to show: control characters become escapes.
@@ -23,6 +25,18 @@ def printable(text: str) -> str:
     return "".join(map(_escaped, text))
 
 
+def shortened(text: str) -> str:
+    """A message of a bearable length: its beginning, and its end, where advice is.
+
+    >>> len(shortened("a" * 100_000)), shortened("short")
+    (4000, 'short')
+    """
+    if len(text) <= LONGEST:
+        return text
+    end = LONGEST // 4
+    return f"{text[: LONGEST - end - 5]} ... {text[-end:]}"
+
+
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character
@@ -35,7 +49,7 @@ class TilerError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return shortened(printable(super().__str__()))
 
 
 class Unfinished(TilerError):

@@ -98,7 +98,11 @@ CODES: dict[str, tuple[Level, str]] = {
     "D08": ("error", "a confidence outside 0 to 1"),
     "D09": ("note", "reaches past its tile; clamped"),
     "D10": ("error", "predictions for something that is not a tile of the dataset"),
-    "D11": ("warning", "as many rows as detectors usually keep at most (300): some may be missing"),
+    "D11": (
+        "warning",
+        "as many rows as detectors usually keep at most (300), or the same number in all tiles: "
+        "some may be missing",
+    ),
     "D12": ("error", "a tile outside its image, or a row of a table of tiles that cannot be used"),
     "D13": ("error", "no world file beside the image: its GeoJSON is in pixels"),
     "D14": (
@@ -110,6 +114,9 @@ CODES: dict[str, tuple[Level, str]] = {
     "D17": ("note", "rows of classes that --classes or --map-classes leaves out"),
     "D18": ("warning", "a run that repeats the rows of another one; counted once"),
     "D19": ("warning", "a run left out, since another one is newer (--runs newest)"),
+    "D20": ("error", "an image that lies where --to-crs does not reach"),
+    "D21": ("warning", "an image left out of the YOLO dataset, of which not all was predicted"),
+    "D22": ("warning", "training labels of detections at any confidence"),
     "S01": ("error", "predictions for an image that is not scored"),
     "S03": (
         "error",

@@ -30,7 +30,7 @@ KEYPOINTS = "keypoints"
 NEEDED = ("boxes", "scores", "labels")  # keys of torchvision's dicts
 SHAPES = ("masks", "keypoints")
 NOT_SHAPES = ("keypoints_scores",)  # of its keypoints: no part of 0 to 1
-SURE = 0.5  # a pixel of torchvision's soft masks belongs to the object from here on
+INSIDE = 0.5  # a pixel of torchvision's soft masks belongs to the object from here on
 
 
 def foreign(detections: Any) -> Instances:
@@ -272,7 +272,7 @@ def _filled(pixels: Any) -> Any:
         return pixels
     if pixels.dtype.kind not in "iuf" or not ((pixels >= 0) & (pixels <= 1)).all():
         raise TilerError("masks: expected booleans, or numbers from 0 to 1")
-    return pixels >= SURE
+    return pixels >= INSIDE
 
 
 def _outlined(instances: Instances, outlines: list[Rings]) -> Instances:

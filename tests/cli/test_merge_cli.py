@@ -469,3 +469,28 @@ def test_explain_without_colour_or_width_is_whole(here):
     assert "\x1b" not in done.stdout
     assert all(len(row.split()) >= 7 for row in done.stdout.splitlines())
     assert "…" not in done.stdout
+
+
+def test_coordinates_of_another_frame_and_the_option_that_says_it(here):
+    entries = []
+    for path in sorted((here / "preds").glob("*.txt")):
+        for line in path.read_text().splitlines():
+            class_id, x, y, w, h, conf = map(float, line.split())
+            box = [x - w / 2, y - h / 2, w, h]
+            entry = {"image_id": path.stem, "category_id": int(class_id), "bbox": box}
+            entries.append(entry | {"score": conf})
+    (here / "parts.json").write_text(json.dumps(entries))
+    base = ["merge", "parts.json", "--tiles", "tiles", "--preds-base", "0"]
+    done = run(*base, "--out", "out", cwd=here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "say --boxes normalised" in done.stderr
+    assert not (here / "out").exists()
+    done = run(*base, "--boxes", "normalised", "--out", "out", cwd=here)
+    assert done.returncode == 0
+    run("merge", "preds", "--tiles", "tiles", "--out", "usual", cwd=here)
+    counts = [
+        json.loads((here / o / "report.json").read_text())["counts"] for o in ("out", "usual")
+    ]
+    assert counts[0]["detections"] == counts[1]["detections"]
+    done = run(*base, "--boxes", "letterbox", "--out", "other", cwd=here)
+    assert done.returncode == 2 and "--boxes: expected one of" in done.stderr

@@ -1,13 +1,17 @@
 """Names of tiles are read as they were written, or not at all: never otherwise in silence."""
 
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tiler.datasets.naming import decided
 from tiler.errors import TilerError
+from tiler.formats import name_patterns
+from tiler.formats.name_patterns import NamePattern
 from tiler.geometry.grids import grid
 from tiler.options import PredictionOptions
 
@@ -17,6 +21,7 @@ WITH_SIZE = {
     "xywh": lambda t: f"_{t.x}_{t.y}_{t.w}_{t.h}",
     "yxhw": lambda t: f"_{t.y}_{t.x}_{t.h}_{t.w}",
     "yxyx": lambda t: f"-{t.y}-{t.x}-{t.y + t.h}-{t.x + t.w}",
+    "xxyy": lambda t: f"_{t.x}_{t.x + t.w}_{t.y}_{t.y + t.h}",
     "whxy": lambda t: f"_{t.w}x{t.h}_{t.x}_{t.y}",
     "words": lambda t: f"_x{t.x:05}_y{t.y:05}_w{t.w}_h{t.h}",
     "counted": lambda t: f"_{t.number}_{t.x}_{t.y}_{t.w}_{t.h}",
@@ -241,6 +246,75 @@ def test_one_place_is_the_corner_whatever_the_stride():
     assert read(["a_0_0"], tile=400).rects.tolist() == [[0, 0, 400, 400]]
 
 
+def placed(rows, columns):
+    return [f"a_{row}_{col}" for row in range(rows) for col in range(columns)]
+
+
+def test_tiles_side_by_side_need_no_stride():
+    sizes = {"a": (1600, 1200)}
+    found = decided(placed(3, 4), sizes, PredictionOptions(tile=400))
+    assert found.said == "{stem}_{row}_{col}, side by side"
+    assert found.rects[-1].tolist() == [1200, 800, 1600, 1200]
+
+
+@pytest.mark.parametrize(
+    ("names", "size"),
+    [
+        (placed(3, 4)[:-1], (1600, 1200)),  # one is missing, so others may be
+        (placed(3, 4), (1500, 1200)),
+        (placed(2, 4), (1600, 800)),  # of two tiles in a column it may be chance
+        (placed(3, 3), (1200, 1200)),  # column and row may come first
+    ],
+)
+def test_otherwise_they_do(names, size):
+    with pytest.raises(TilerError, match="say --(stride|naming)"):
+        decided(names, {"a": size}, PredictionOptions(tile=400))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 300}, "--tile: a_0_0_400_400: has 400 px along x by its name .*, not 300"),
+        ({"tile": 640}, "--tile: a_0_0_400_400: has 400 px along x by its name .*, not 640"),
+        ({"stride": 100}, None),
+        ({"stride": 150}, None),
+        ({"tile": 400, "stride": 320}, None),
+    ],
+)
+def test_options_that_names_contradict(options, message):
+    names = ["a_0_0_400_400", "a_320_0_720_400"]
+    if message is None:  # the second ends at the border, wherever it would begin
+        assert read(names, **options).said == "sahi"
+        return
+    with pytest.raises(TilerError, match=message):
+        read(names, naming="sahi", **options)
+
+
+def test_a_stride_that_names_contradict():
+    names = ["a_0_0_300_400", "a_200_0_500_400"]
+    with pytest.raises(TilerError, match="--stride: a_200_.*begins at x 200.*no multiple of 150"):
+        read(names, naming="sahi", stride=150)
+
+
+def test_one_number_says_nothing():
+    with pytest.raises(TilerError, match="one number does not say.*--tiles with a table"):
+        read(["a_0", "a_1"], tile=400)
+
+
+def test_odd_tiles_of_names_without_a_grid_are_none():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(1, 500, (30, 2)) * 2 + 1
+    names = [f"a_{x}_{y}_200_200" for x, y in corners] + ["a_7_3_90_200"]
+    found = decided(names, {"a": (1301, 1203)}, PredictionOptions(naming="{stem}_{x}_{y}_{w}_{h}"))
+    assert len(found.names) == 31  # as asked
+    sizes = {"a": (1301, 1203)}
+    with pytest.raises(TilerError, match="say --naming"):
+        decided(names, sizes, PredictionOptions())
+    narrow = [f"a_{x}_{y % 100}_200_200" for x, y in corners] + ["a_7_3_90_200"]
+    found = decided(narrow, {"a": (1301, 301)}, PredictionOptions())
+    assert len(found.names) == 30
+
+
 def test_no_reading_is_said_with_what_was_tried():
     with pytest.raises(TilerError, match=r"a_9_9_8_7: no reading of the names.*720 x 400 px"):
         read(["a_9_9_8_7", "a_500_300_999_999", "a_1_2_3_4"])
@@ -291,3 +365,20 @@ def test_tiles_of_one_size_without_a_grid_are_taken_if_one_reading_makes_them():
 def test_a_pattern_says_one_place(pattern, message):
     with pytest.raises(TilerError, match=message):
         PredictionOptions(naming=pattern)
+
+
+@pytest.mark.parametrize("piece", ["a", "1", "_", "1_", "-1", ".rf."])
+def test_names_of_any_length_take_no_longer_than_they_are(piece):
+    name = "a" + piece * (300_000 // len(piece))
+    start = time.process_time()
+    assert name_patterns.numbered(name, {"a"}) == []
+    pattern = NamePattern.of("{stem}{*}{x}{*}{y}_q")
+    assert pattern.read(name, {"a"}) is None
+    assert pattern.read(name[:120], {"a"}) is None
+    assert time.process_time() - start < 1
+
+
+def test_anything_in_a_pattern_takes_no_digits_of_a_number():
+    pattern = NamePattern.of("{stem}{*}{x}{*}{y}")
+    assert pattern.read("a_t12__340", {"a_t", "a"}) == ("a_t", {"x": 12.0, "y": 340.0})
+    assert NamePattern.of("{stem}_{*}_{x}_{y}").read("a__1_2", {"a"}) == ("a", {"x": 1.0, "y": 2.0})

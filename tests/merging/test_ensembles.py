@@ -2,15 +2,17 @@
 
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
 
 import tiler
 from tests.cli.test_cli import run
-from tests.conftest import SHARED, Dataset, needs_shared, picture
+from tests.conftest import SHARED, Dataset, needs_shared, picture, tree
 from tiler.errors import TilerError
 from tiler.formats import provenance
+from tiler.merging import output
 
 SIZE = (720, 400)
 TILES = (0, 320)  # left sides of tiles of 400 px
@@ -140,6 +142,49 @@ def test_it_resumes_and_is_the_same_again(here):
     assert merge(here, preds, out=out).report.unchanged
     with pytest.raises(TilerError, match="weights"):
         merge(here, preds, out=out, weights="2,1")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_killed_after_any_image_it_ends_in_the_same_bytes(here, number):
+    data = here / "data" / "images" / "train"
+    preds = [predicted(here / "a"), predicted(here / "b", confs=[0.5, 0.4, 0.3, 0.2])]
+    for stem in ("p", "q"):
+        picture(*SIZE).save(data / f"{stem}.png")
+        for folder in preds:
+            for file in sorted(folder.glob("scene*.txt")):
+                (folder / file.name.replace("scene", stem)).write_text(file.read_text())
+    merge(here, preds, out=here / "sound", weights="2,1")
+    child = os.fork()
+    if child == 0:
+        try:
+            real, count = output.Writer.add, [0]
+
+            def add(self, done):
+                record = real(self, done)
+                count[0] += 1
+                if count[0] == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return record
+
+            output.Writer.add = add
+            merge(here, preds, out=here / "out", weights="2,1")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert not (here / "out").exists()
+    merge(here, preds, out=here / "out", weights="2,1")
+    assert tree(here / "out") == tree(here / "sound")
+
+
+def test_its_score_says_why_tiles_are_left_out(here):
+    labels = here / "data" / "labels" / "train" / "scene.txt"
+    labels.write_text("0 0.1 0.1625 0.055 0.075\n")
+    preds = [predicted(here / "a"), predicted(here / "b", confs=[0.5] * 4)]
+    merge(here, preds, out=here / "out")
+    scored = tiler.score(here / "out", data=here / "data" / "dataset.yaml", split="train")
+    assert scored.seams is not None
+    assert "were merged from several models; --tile-preds takes one" in str(scored.card)
 
 
 def test_the_command(here):

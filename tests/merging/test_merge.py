@@ -1168,7 +1168,7 @@ def test_world_files_need_to_know_where_the_images_lie(base, tmp_path):
     [
         ({"affine": "1,2,3"}, "six numbers"),
         ({"affine": "1,0,0,1,0,0"}, "gives pixels an area"),
-        ({"export": "shp"}, "one of dota, geojson, csv"),
+        ({"export": "shp"}, "one of dota, geojson, geojson-all, gpkg, csv, yolo-dataset"),
         ({"category_base": "2"}, "one of auto, 0, 1, coco91"),
         ({"method": "cmv"}, "did you mean 'cvm'"),
         ({"iou": "0.5,x=0.1"}, "no class 'x'"),
@@ -1219,7 +1219,7 @@ def test_args_repeat_the_run(noisy, tmp_path):
 def test_nothing_is_in_the_output_but_what_is_promised(base, tmp_path):
     merge(base.preds, tmp_path / "out", tiles=base.tiles)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "args.yaml", "labels", "merged.jsonl", "predictions.json", "report.json",
+        "args.yaml", "dataset.json", "labels", "merged.jsonl", "predictions.json", "report.json",
     ]  # fmt: skip
     head = json.loads((tmp_path / "out/merged.jsonl").read_text().splitlines()[0])
     assert (head["schema"], head["task"], head["names"], head["options"]["method"]) == (
@@ -1363,6 +1363,22 @@ def test_a_file_that_cannot_be_read_is_named_and_costs_no_other(case, tmp_path):
         "p9__0_0_256_256.txt",
     ]
     assert merged.report.exit_code() == 1
+
+
+def test_tiles_with_the_same_number_of_rows_are_told_once(case, tmp_path):
+    paths = sorted(case.preds.glob("*.txt"))[:3]
+    preds = tmp_path / "detr"
+    preds.mkdir()
+    for path in paths:
+        rows = "".join(f"0 0.5 0.5 0.1 {0.1 + k / 1e4:g} {0.3 + k / 1000:g}\n" for k in range(300))
+        (preds / path.name).write_text(rows)
+    merged = merge(preds, tiles=case.tiles)
+    (said,) = found(merged.report, "D11")
+    assert said == (
+        "D11 all 3 tiles have exactly 300 rows: a DETR has one for each of its queries, so nothing "
+        "is missing then; otherwise its max_det may have cut off more: set it higher"
+    )
+    assert merged.report.exit_code() == 0
 
 
 def test_tiles_at_the_limit_of_a_detector_are_told(case, tmp_path):

@@ -88,13 +88,14 @@ FLAT = [value for point in QUAD for value in point]
 OUTLINE = [[10.0, 20.0], [40.0, 20.0], [40.0, 60.0]]
 POSE = [[11.0, 21.0, 0.5], [30.0, 40.0, 1.0]]
 
-# Written by supervision 0.31's sinks, with a custom column.
+# In the form that supervision 0.31's sinks document, with a custom column; written by hand.
 SINK_CSV = (
     "x_min,y_min,x_max,y_max,class_id,confidence,tracker_id,class_name,frame,path,xyxyxyxy\n"
     "50.0,30.0,70.0,50.0,1,0.25,,truck,3,/content/a.jpeg,"
     '"[[60.0, 30.0], [70.0, 40.0], [60.0, 50.0], [50.0, 40.0]]"\n'
 )
-# Written by polars' `write_json`, and as `to_csv` of Ultralytics 8.3 falls back to.
+# In the form of polars' `write_json`, and of what `to_csv` of Ultralytics 8.3 falls back to; by
+# hand.
 SUMMARY_JSON = (
     '[{"name":"truck","class":1,"confidence":0.9,"box":{"x1":10.0,"y1":20.0,"x2":40.0,"y2":60.0},'
     '"segments":{"x":[10.0,40.0,40.0],"y":[20.0,20.0,60.0]},'

@@ -181,6 +181,14 @@ def test_masks(tmp_path, compressed):
     assert codes(wrong) == ["D03"] and "its tile is [100, 100]" in wrong.findings[0].message
 
 
+@pytest.mark.parametrize("size", [[[], []], [[60], 80], ["60", "80"], [60], {}, None, 60])
+def test_a_mask_whose_size_is_no_two_numbers(tmp_path, size):
+    mask = {"size": size, "counts": [0, 4800]}
+    path = results(tmp_path, {**BOX, "segmentation": mask})
+    _, wrong = read(path, rect=(100, 100, 180, 160), task="segment")
+    assert codes(wrong) == ["D03"]
+
+
 def test_keypoints(tmp_path):
     path = results(tmp_path, {**BOX, "keypoints": [20, 30, 0.8, 0, 0, 0.1]})
     predictions, found = read(path, rect=(100, 0, 200, 100))

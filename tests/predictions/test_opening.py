@@ -9,6 +9,7 @@ from tests.conftest import SHARED, needs_shared
 from tests.predictions import folder, read
 from tests.predictions.test_json_results import BOX
 from tiler.errors import TilerError
+from tiler.predictions import Reading, open_predictions
 
 GOOD = "0 .5 .5 .2 .1 .9\n"
 
@@ -48,6 +49,33 @@ def test_a_run_folder_with_a_json_only(tmp_path, name):
     (tmp_path / "old_predictions.json").write_text("[]")
     with pytest.raises(TilerError, match="several files.*old_predictions.json"):
         read(tmp_path)
+
+
+def test_suffixes_in_capitals(tmp_path):
+    (tmp_path / "OUT.JSON").write_text(json.dumps([BOX]))
+    assert read(tmp_path)[0].counts == [1]
+
+
+def test_a_run_that_has_detected_nothing(tmp_path):
+    run = tmp_path / "predict"
+    run.mkdir()
+    with pytest.raises(TilerError, match="no predictions found"):
+        open_predictions(run, Reading(), tiled=True)
+    (run / "args.yaml").write_text("task: detect\nmode: predict\n")
+    for tiled in (False, True):
+        opened = open_predictions(run, Reading(), tiled)
+        assert (opened.keys, opened.counts) == ([], [])
+        assert "nothing was detected" in opened.kind
+    (run / "args.yaml").write_text("task: detect\nsave_txt: false\n")
+    with pytest.raises(TilerError, match="save_txt=True save_conf=True"):
+        open_predictions(run, Reading(), tiled=True)
+
+
+def test_empty_labels_are_a_run_if_the_tiles_are_known(tmp_path):
+    (tmp_path / "labels").mkdir()
+    assert open_predictions(tmp_path, Reading(), tiled=True).keys == []
+    with pytest.raises(TilerError, match="if nothing was detected in any tile, --tiles says"):
+        open_predictions(tmp_path, Reading())
 
 
 def test_dota_of_a_val_run(tmp_path):

@@ -71,7 +71,7 @@ def read(path, frames, boxes="auto"):
     """The boxes in source px, checked as merge and score do."""
     opened = open_predictions(Path(path), Reading(boxes=boxes))
     numbers = [frames.names.index(key) for key in opened.keys]
-    own = Frames(opened.keys, frames.rects[numbers], frames.scale[numbers])
+    own = frames.take(np.array(numbers))
     batch = opened.batch(range(len(opened.keys)))
     require_plausible(batch, own, str(path), boxes)
     found = batch.read(own).instances.boxes
@@ -82,6 +82,71 @@ def in_letterbox(boxes, shape, side):
     scale = min(side / shape[0], side / shape[1])
     padding = (side - np.array(shape) * scale) / 2
     return boxes * scale + np.tile(padding, 2)
+
+
+def tiled(objects, tiles):
+    """Which tile shows which box whole, and the boxes in px of their image."""
+    tile, row = [], []
+    for i, (x0, y0, x1, y1) in enumerate(tiles):
+        shown = (objects[:, :2] >= [x0, y0]).all(axis=1) & (objects[:, 2:] <= [x1, y1]).all(axis=1)
+        tile += [i] * int(shown.sum())
+        row += np.flatnonzero(shown).tolist()
+    return np.array(tile), objects[row]
+
+
+def overlapping(shape=(400, 400)):
+    frames = grid(shape)
+    size = np.tile(frames.rects[:, 2:].max(axis=0), (len(frames.names), 1))
+    source = np.zeros(len(frames.names), np.int64)
+    return replace(frames, image=size, source=source)
+
+
+IN_FRAME = {
+    "image-normalised": lambda boxes, rect, size: boxes / np.tile(size, 2),
+    "percent": lambda boxes, rect, size: (boxes - np.tile(rect[:2], 2)) / 4,
+    "letterbox:320": lambda boxes, rect, size: (boxes - np.tile(rect[:2], 2)) * 0.8,
+    "pixels": lambda boxes, rect, size: boxes - np.tile(rect[:2], 2),
+}
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.sampled_from(FORMATS), st.sampled_from([*IN_FRAME]))
+def test_tiles_agree_by_the_right_frame_only(tmp_path_factory, seed, form, frame):
+    where = tmp_path_factory.mktemp("p")
+    rng = np.random.default_rng(seed)
+    frames = overlapping()
+    corner = rng.uniform(0, 1000, (120, 2))
+    objects = np.concatenate([corner, corner + rng.uniform(8, 30, (120, 2))], axis=1)
+    tile, boxes = tiled(objects, frames.rects)
+    written_boxes = []
+    for i, found in zip(tile, boxes, strict=True):
+        written_boxes.append(IN_FRAME[frame](found, frames.rects[i], frames.image[i]))
+    path = written(where, form, tile, np.array(written_boxes))
+    if frame != "pixels":
+        with pytest.raises(TilerError, match=f"say --boxes {frame}[, ]"):
+            read(path, frames)
+    right = read(path, frames, "auto" if frame == "pixels" else frame)
+    want = boxes[np.lexsort(np.round(boxes, 4).T)]
+    np.testing.assert_allclose(np.sort(right, axis=0), np.sort(want, axis=0), atol=1e-3)
+
+
+def test_txt_in_parts_of_the_image(tmp_path):
+    frames = overlapping()
+    rng = np.random.default_rng(4)
+    corner = rng.uniform(0, 1000, (120, 2))
+    objects = np.concatenate([corner, corner + 20], axis=1)
+    tile, boxes = tiled(objects, frames.rects)
+    for i in range(len(frames.names)):
+        own = boxes[tile == i] / np.tile(frames.image[i], 2)
+        centre, side = (own[:, :2] + own[:, 2:]) / 2, own[:, 2:] - own[:, :2]
+        lines = [
+            f"0 {x:.9g} {y:.9g} {w:.9g} {h:.9g} 0.5\n" for x, y, w, h in np.hstack([centre, side])
+        ]
+        (tmp_path / f"t{i}.txt").write_text("".join(lines))
+    with pytest.raises(TilerError, match="--boxes image-normalised, or --boxes normalised"):
+        read(tmp_path, frames)
+    right = read(tmp_path, frames, "image-normalised")
+    np.testing.assert_allclose(np.sort(right, axis=0), np.sort(boxes, axis=0), atol=1e-3)
 
 
 seeds = st.integers(0, 2**32 - 1)

@@ -299,7 +299,7 @@ class TestOneByOne:
         first = (
             tiles
             if verb == "split"
-            else (*output.OWN[:2], "detections.csv", "dota/Task1_a.txt", tiles[0])
+            else (*output.OWN[:3], "detections.csv", "dota/Task1_a.txt", tiles[0])
         )
         count = len(before) + len(first)
         with killed_after(count, monkeypatch):

@@ -1114,3 +1114,18 @@ def test_a_weak_report_of_a_neighbour_makes_no_orphan():
         found = both(strong, weak, conf=conf).instances
         assert found.conf.tolist() == [0.9]
         assert found.boxes.tolist() == [[600, 100, 672, 160]]
+
+
+def test_detections_are_in_pixels_of_their_window():
+    windows = [(0, 0, 400, 400), (320, 0, 400, 400)]
+    left, right = [300, 100, 400, 150, 0.9, 0], [0, 100, 140, 150, 0.8, 0]
+
+    def of(*rows):
+        parts = zip(windows, np.array(rows, float)[:, None], strict=True)
+        return stitch(list(parts), size=(720, 400))
+
+    assert of(left, right).instances.boxes.tolist() == [[300, 100, 460, 150]]
+    with pytest.raises(TilerError, match="1 of 2 detections lie outside.*pixels of the image"):
+        of(left, [520, 100, 640, 150, 0.8, 0])
+    with pytest.raises(TilerError, match="2 of 2 detections lie in the first 2 px.*normalised"):
+        of([0.75, 0.25, 1, 0.375, 0.9, 0], [0, 0.25, 0.35, 0.375, 0.8, 0])

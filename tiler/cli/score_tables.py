@@ -23,7 +23,7 @@ SIZE_HEADS = ("AP", "AP50", "AP75", "small", "medium", "large")
 # Of OBBs, the protocols measure overlap differently: their numbers may differ by half
 OBB_OVERLAP = {"coco": " (IoU of polygons)", "ultralytics": " (ProbIoU)"}
 VERSIONS = {"ultralytics": "ultralytics 8.4.190", "ultralytics-8.3": "ultralytics-8.3"}
-SURE = 0.1  # detectors write less confident ones too, if they are not told otherwise
+USUAL_LEAST = 0.1  # detectors write less confident ones too, if they are not told otherwise
 STAGES = {
     "tile": "on tiles (COCO's)",
     "nomerge": "not merged",
@@ -196,13 +196,13 @@ def _cut_off(plain: Plain) -> None:
     """Where the curves of AP end early, as no detection of low confidence was written."""
     card = plain["card"]
     least = card["least_conf"]
-    if least is None or least < SURE or not card["labels"]:
+    if least is None or least < USUAL_LEAST or not card["labels"]:
         return
     recall = plain["operating"]["most_recall"]
     if recall is None:
         return
     cause = "if the detector was told to keep only these, predict with conf=0.001"
-    if card["conf"] >= SURE:
+    if card["conf"] >= USUAL_LEAST:
         cause = "they do not count, by --conf"
     tell(
         f"no detection has a confidence under {_confidence(least)}: the curves of AP end there, at "

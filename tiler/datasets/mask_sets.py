@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from tiler.datasets.image_files import SEEN, opened
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
 from tiler.formats.mask_spec import IGNORED, MaskSpec
-from tiler.images import class_masks
-from tiler.images.class_masks import ClassMask
 from tiler.images.header import Header, probe
+
+if TYPE_CHECKING:
+    from tiler.images.class_masks import ClassMask
 
 NEEDED = ("train", "val")
 MOST_VALUES = 10  # that a message lists
@@ -236,6 +238,8 @@ def _of_classes(root: Path, source: Source, spec: MaskSpec, max_pixels: int | No
     Raises:
         SourceRefused: it cannot be read, or has a value that is no class.
     """
+    from tiler.images import class_masks  # with Pillow, which few runs need
+
     try:
         with opened(os.path.join(root, source.mask)) as file:
             mask = class_masks.read(file, max_pixels)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
 AXES = (("x", "x1", "w"), ("y", "y1", "h"))  # fields of a start, an end, a side
+ENOUGH = 3  # tiles of the last rows or columns; whether fewer are empty may be chance
 Pair = tuple[int, int]
 
 
@@ -143,6 +144,34 @@ def _at_border(start: Floats, side: Floats, length: Floats, stride: int, edge: s
         limit = np.maximum(length - MIN_SIDE, 0)
     is_needed = start - stride + side < length
     return np.asarray(np.where(is_needed, np.minimum(start, limit), start))
+
+
+def adjoin(columns: NumberColumns, tile: Pair) -> bool:
+    """Whether whole tiles side by side make exactly the images, of which no tile is missing.
+
+    Tiles that overlap could have such places only if a whole row or column without any detection
+    were missing at the border, and nothing else; so there must be several of these.
+
+    >>> place = {"row": np.repeat([0.0, 1, 2], 3), "col": np.tile([0.0, 1, 2], 3)}
+    >>> adjoin(NumberColumns.of(place, ["a"] * 9, {"a": (1200, 1200)}), (400, 400))
+    True
+    """
+    col, row = columns.index(0), columns.index(1)
+    if col is None or row is None or min(col.min(), row.min()) < 0:
+        return False
+    count = columns.image.max() + 1
+    total = np.ones(count)
+    for axis, index in enumerate((col, row)):
+        last = np.zeros(count)
+        np.maximum.at(last, columns.image, index)
+        if ((last[columns.image] + 1) * tile[axis] != columns.sizes[:, axis]).any():
+            return False
+        at_last = (index == last[columns.image]) & (index > 0)
+        if last.any() and at_last.sum() < ENOUGH:
+            return False
+        total *= last + 1
+    there = np.unique(np.column_stack([columns.image, col, row]), axis=0)
+    return bool((np.bincount(there[:, 0].astype(np.int64), minlength=count) == total).all())
 
 
 def strides(columns: NumberColumns, tile: Pair) -> list[Pair]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiler.datasets.name_grids import NumberColumns, TileGrid, strides
+from tiler.datasets.name_grids import NumberColumns, TileGrid, adjoin, strides
 from tiler.errors import TilerError
 from tiler.formats import name_patterns, tile_names
 from tiler.formats.name_patterns import Fields, NamePattern, NumberedName
@@ -18,9 +18,9 @@ from tiler.options import PredictionOptions
 from tiler.options.naming import ANYTHING
 
 if TYPE_CHECKING:
-    from tiler.types import Floats
+    from tiler.types import Bools, Floats
 
-MOST = 0.9  # of the names of tiles: what so many say holds for the folder
+MOST = 0.9  # of the names of tiles: what these say holds for the folder
 SHOWN = 3  # readings in an error
 EDGES = {"tiler": "", "split_dota": "trim", "dota_devkit": "pad"}  # where names do not say
 SAHI = "{stem}_{x}_{y}_{x1}_{y1}"
@@ -37,6 +37,7 @@ class NamedWindows:
         rects: `(T, 4)` float64 xyxy, source px.
         scale: `(T,)` tile px per source px.
         sized: the names say how large a tile is.
+        adjoining: rows and columns of whole tiles, side by side, make exactly the images.
         stride, edge: what was assumed beyond names and options; 0 and "" if nothing.
     """
 
@@ -46,6 +47,7 @@ class NamedWindows:
     rects: Floats
     scale: Floats
     sized: bool = True
+    adjoining: bool = False
     stride: tuple[int, int] = (0, 0)
     edge: str = ""
 
@@ -55,6 +57,8 @@ class NamedWindows:
         said = self.naming
         if any(self.stride):
             said += f", stride {self.stride[0]}x{self.stride[1]}"
+        if self.adjoining:
+            said += ", side by side"
         return f"{said}, {self.edge}" if self.edge else said
 
     def same(self, other: NamedWindows) -> bool:
@@ -81,6 +85,17 @@ class NamedWindows:
             regular = regular and fit.regular
         return TilingFit(regular, possible)
 
+    def only(self, kept: Bools) -> NamedWindows:
+        """Those of the tiles that are `kept`, `(T,)`; the others are no tiles then."""
+        index = np.flatnonzero(kept)
+        return replace(
+            self,
+            names=[self.names[i] for i in index],
+            stems=[self.stems[i] for i in index],
+            rects=self.rects[index],
+            scale=self.scale[index],
+        )
+
     def begins_inside(self, sizes: Sizes, least: float = MOST) -> bool:
         """Whether at least a share of the tiles begin inside their image."""
         limits = np.array([sizes[stem] for stem in self.stems], np.float64).reshape(-1, 2)
@@ -102,8 +117,15 @@ def decided(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> N
     Raises:
         TilerError: several readings are possible, or none is.
     """
-    if options.naming != "auto":
-        return _as_asked(names, sizes, options)
+    read = _deduced if options.naming == "auto" else _as_asked
+    found = read(names, sizes, options)
+    if found is not None:
+        _require_agreeing(found, sizes, options)
+    return found
+
+
+def _deduced(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> NamedWindows | None:
+    """The windows that all names make sense by; None if no name is a tile."""
     usual = _usual(names, sizes)
     if usual is None:
         return None
@@ -115,19 +137,49 @@ def decided(names: Sequence[str], sizes: Sizes, options: PredictionOptions) -> N
     readings = list(_readings(names, sizes, options))
     regular = [reading for reading in readings if reading.fit(sizes).regular]
     if regular:
-        return _only_one(regular)
-    if own is not None and own.begins_inside(sizes):
+        return _only_one([reading for reading in regular if reading.adjoining] or regular)
+    if own is not None and own.fit(sizes).possible.mean() >= MOST:
         return own
     possible = []
     for reading in readings:
-        share = float(reading.fit(sizes).possible.mean())
-        if reading.sized and share >= MOST:
-            possible.append(reading)
+        fit = reading.fit(sizes)
+        if reading.sized and fit.possible.mean() >= MOST:
+            possible.append(reading.only(fit.possible))
     if possible:
         return _only_one(possible)
     if own is not None and own.begins_inside(sizes, least=0.5):
         return own
     raise TilerError(_none_fits(names, sizes, options, readings))
+
+
+def _require_agreeing(windows: NamedWindows, sizes: Sizes, options: PredictionOptions) -> None:
+    """Reject a tile size or a stride that is not the one of the names.
+
+    Raises:
+        TilerError: it is another one.
+    """
+    asked = TileGrid.of(options)
+    for axis in (0, 1):
+        start = windows.rects[:, axis]
+        side = windows.rects[:, axis + 2] - start
+        length = np.array([sizes[stem][axis] for stem in windows.stems], np.float64)
+        at_border = start + side >= length
+        pixels = np.round(side * windows.scale)
+        tile = asked.tile[axis]
+        other = (side != tile) & ((pixels > tile) | (pixels < tile) & ~at_border)
+        if options.tile is not None and other.any():
+            wrong = int(np.flatnonzero(other)[0])
+            raise TilerError(
+                f"--tile: {windows.names[wrong][:100]}: has {pixels[wrong]:g} px along "
+                f"{'xy'[axis]} by its name ({windows.said}), not {tile}"
+            )
+        other = (start % (asked.stride[axis] or 1) > 0) & ~at_border
+        if options.stride is not None and other.any():
+            wrong = int(np.flatnonzero(other)[0])
+            raise TilerError(
+                f"--stride: {windows.names[wrong][:100]}: begins at {'xy'[axis]} {start[wrong]:g} "
+                f"by its name ({windows.said}), no multiple of {asked.stride[axis]}"
+            )
 
 
 def _usual(names: Sequence[str], sizes: Sizes) -> str | None:
@@ -305,7 +357,10 @@ def _windows(
     """The windows that numbers mean, by every stride and edge that the options leave open."""
     asked = TileGrid.of(options)
     grids = [asked]
-    if columns.indexed and options.stride is None:
+    adjoining = columns.indexed and options.stride is None and adjoin(columns, asked.tile)
+    if adjoining:
+        grids = [replace(asked, stride=asked.tile)]
+    elif columns.indexed and options.stride is None:
         grids = [replace(asked, stride=stride) for stride in strides(columns, asked.tile)]
     edges = [options.edge]
     if options.edge == "auto":
@@ -322,6 +377,7 @@ def _windows(
                 rects,
                 columns.scale,
                 sized=not columns.needs_tile,
+                adjoining=adjoining,
                 stride=grid.stride if len(grids) > 1 else (0, 0),
                 edge=edge if options.edge == "auto" else "",
             )
@@ -393,6 +449,11 @@ def _none_fits(
         hint = f"If the numbers are row and column, say --stride. {hint}"
     if not readings:
         shown = next(name for name in names if _form(name, sizes))
+        if _form(shown, sizes).count("{}") == 1:
+            return (
+                f"{shown[:100]}: one number does not say where this tile lies. Give --tiles with a "
+                "table (CSV with tile, image, x, y, w, h), or the tiles' manifest or COCO JSON"
+            )
         return f"{shown[:100]}: its numbers do not say where this tile lies. {hint}"
     wrong = np.flatnonzero(~readings[0].fit(sizes).possible)
     tile = int(wrong[0]) if len(wrong) else 0

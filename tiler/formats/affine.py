@@ -81,6 +81,11 @@ class Affine:
         """Area of a pixel in the world; negative if the map mirrors, as north-up maps do."""
         return self.a * self.e - self.b * self.d
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether what turns clockwise in pixels (y down) does not in the world (y up)."""
+        return self.determinant < 0
+
     def apply(self, points: Floats) -> Floats:
         """`(N, 2)` x and y in the world, for columns and rows `(N, 2)` in pixels."""
         column = points[..., 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +32,9 @@ BRIEF = 64  # bytes; an outline in fewer may be an empty list
 Problems = dict[int, tuple[str, str]]
 
 
+ABSENT = msgspec.Raw(b"null")
+
+
 class _ScoredAnnotation(Annotation, gc=False):
     """One annotation, its outline not yet decoded: outlines are most of the file, and few tasks
     use them.
@@ -38,12 +42,14 @@ class _ScoredAnnotation(Annotation, gc=False):
 
     # tuples of numbers are not tracked by the garbage collector
     bbox: tuple[Any, ...] | dict[str, Any] | str | float | bool | None = None
-    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+    segmentation: msgspec.Raw = ABSENT
     area: Any = None
     num_keypoints: Any = None
 
     @property
     def outlined(self) -> bool:
+        if self.segmentation is ABSENT:
+            return False
         raw = memoryview(self.segmentation)
         return raw.nbytes > BRIEF or (raw.tobytes() != b"null" and bool(self.given))
 
@@ -235,12 +241,12 @@ def _images(images: Sequence[coco.CocoImage], label: str) -> tuple[list[ImageEnt
     by_id: dict[int | str, ImageEntry] = {}
     findings: list[Finding] = []
     for image in images:
-        what = f"image {short(image.id)}"
         id = coco.as_id(image.id)
         if id is None:
-            findings.append(Finding(label, "I01", f"{what}: no id that annotations could refer to"))
+            message = f"image {short(image.id)}: no id that annotations could refer to"
+            findings.append(Finding(label, "I01", message))
         elif id in by_id:
-            message = f"{what} is listed twice; the first entry counts"
+            message = f"image {short(image.id)} is listed twice; the first entry counts"
             findings.append(Finding(label, "P05", message))
         else:
             name = image.name if isinstance(image.name, str) else ""
@@ -425,11 +431,9 @@ def _looked_up(
     problems: Problems,
 ) -> Ints:
     """`(N,)` the index that a table has for each id; -1 for an id that it does not have."""
-    known = []
-    for given in ids:
-        id = given if type(given) is int else coco.as_id(given)
-        known.append(-1 if id is None else table.get(id, -1))
-    indices = np.array(known, np.int64)
+    whole_numbers = set(map(type, ids)) <= {int}  # as nearly everywhere
+    known = ids if whole_numbers else [*map(coco.as_id, ids)]
+    indices = np.fromiter(map(table.get, known, repeat(-1)), np.int64, len(ids))
     for i in np.flatnonzero(indices < 0).tolist():
         problems.setdefault(i, (code, f"{problem} {short(ids[i])}"))
     return indices

@@ -169,6 +169,12 @@ def head(names: Sequence[str], categories: Sequence[int], points: int) -> bytes:
     >>> head(["car"], [1], 0).splitlines()[1]
     b'"categories":[{"id":1,"name":"car","supercategory":""}],'
     """
+    info = b'{"info":{"description":"tiles cut by tiler split"},"licenses":[],\n'
+    return info + b'"categories":' + category_list(names, categories, points) + b',\n"images":['
+
+
+def category_list(names: Sequence[str], categories: Sequence[int], points: int) -> bytes:
+    """The list of categories; arguments are those of `head`."""
     entries = []
     for id, name in zip(categories, names, strict=True):
         # empty as CVAT writes it; RF-DETR would drop a class without objects that another one names
@@ -176,12 +182,10 @@ def head(names: Sequence[str], categories: Sequence[int], points: int) -> bytes:
         if points:
             entry |= {"keypoints": [str(k) for k in range(points)], "skeleton": []}
         entries.append(entry)
-    encoded = msgspec.json.encode(entries)
-    info = b'{"info":{"description":"tiles cut by tiler split"},"licenses":[],\n'
-    return info + b'"categories":' + encoded + b',\n"images":['
+    return msgspec.json.encode(entries)
 
 
-def image_line(id: int, file_name: str, size: tuple[int, int]) -> bytes:
+def image_line(id: int | str, file_name: str, size: tuple[int, int]) -> bytes:
     """An image of the JSON.
 
     >>> image_line(1, "a.jpg", (640, 480))

@@ -25,6 +25,7 @@ from tiler.lazy import shapely
 
 if TYPE_CHECKING:
     from tiler.formats.affine import Affine
+    from tiler.formats.reprojection import Placement
     from tiler.geometry.instances import Instances
     from tiler.types import Floats, Ints, Task
 
@@ -37,6 +38,12 @@ PIXEL_DECIMALS = 6
 PART_DECIMALS = 14
 POWERS = np.array([float(f"1e{k}") for k in range(23)])  # of ten: those that are exact doubles
 STEP = 65_536  # rows whose numbers are Python objects at the same time
+WGS84 = (
+    "EPSG:4326",
+    "OGC:CRS84",
+    "URN:OGC:DEF:CRS:EPSG::4326",
+    "URN:OGC:DEF:CRS:OGC:1.3:CRS84",
+)  # in capitals
 
 CSV_COLUMNS = "source,class_id,class,conf,x1,y1,x2,y2"
 CSV_HEAD: dict[Task, str] = {
@@ -118,6 +125,50 @@ def coco_entries(
     return entries
 
 
+def coco_annotations(
+    entries: Sequence[dict[str, Any]], instances: Instances
+) -> list[dict[str, Any]]:
+    """What `coco_entries` gives, as annotations of a COCO dataset without their `id`: with `area`,
+    `iscrowd` and, where there is an outline, `segmentation` (the converter of Label Studio fails on
+    an empty one); `score` stays.
+
+    >>> from tiler.geometry.instances import Instances
+    >>> boxes = np.array([[10, 20, 30, 60.5]])
+    >>> detections = Instances(np.array([2]), boxes, conf=np.array([0.875]))
+    >>> entries = coco_entries(detections, 7, "a.jpg")
+    >>> coco_annotations(entries, detections)[0]["area"]
+    810.0
+    """
+    annotations = []
+    for entry, area in zip(entries, pixels(_areas(instances)).tolist(), strict=True):
+        annotation = {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "bbox": entry["bbox"],
+            "area": area,
+            "iscrowd": 0,
+        }
+        if "segmentation" in entry:
+            annotation["segmentation"] = entry["segmentation"]
+        if "keypoints" in entry:
+            points = entry["keypoints"]
+            annotation["keypoints"] = points
+            annotation["num_keypoints"] = sum(visible > 0 for visible in points[2::3])
+        annotation["score"] = entry["score"]
+        annotations.append(annotation)
+    return annotations
+
+
+def _areas(instances: Instances) -> Floats:
+    """`(N,)` px² of the outlines, else of the boxes."""
+    outlines = _outlines(instances)
+    if outlines is None:
+        return box.area(instances.boxes)
+    parts, owner = areas_of(outlines, instances.boxes)
+    areas = shapely.area(parts.geometry())
+    return np.bincount(owner, areas, minlength=len(instances)).astype(np.float64)
+
+
 def _add_shapes(entries: Sequence[dict[str, Any]], instances: Instances) -> None:
     """Add to COCO results what a task has besides the box."""
     if instances.task == "segment":
@@ -177,7 +228,10 @@ def dota_text(instances: Instances, image_id: str, names: Sequence[str]) -> dict
 
 
 def geojson(
-    instances: Instances, names: Sequence[str], affine: Affine | None = None, crs: str | None = None
+    instances: Instances,
+    names: Sequence[str],
+    affine: Affine | Placement | None = None,
+    crs: str | None = None,
 ) -> bytes:
     """A GeoJSON FeatureCollection, one feature a detection, each on a line.
 
@@ -187,24 +241,55 @@ def geojson(
     the properties.
 
     Args:
-        crs: name of the reference system, written as the `crs` member of the first version of
-            GeoJSON, which GIS still read.
+        affine: of the image, or its placement in another reference system.
+        crs: name of the reference system, see `geojson_head`.
 
     >>> from tiler.geometry.instances import Instances
     >>> detections = Instances(np.array([0]), np.array([[0, 0, 2, 1.0]]), conf=np.array([0.875]))
     >>> msgspec.json.decode(geojson(detections, ["car"]))["features"][0]["geometry"]["coordinates"]
     [[[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [0.0, 0.0]]]
     """
+    body = geojson_features(instances, names, affine)
+    return geojson_head(crs) + b"\n" + body + b"\n]}\n"
+
+
+def geojson_head(crs: str | None) -> bytes:
+    """The beginning of a FeatureCollection, up to its list of features.
+
+    A reference system is written as the `crs` member of the first version of GeoJSON, which GIS
+    still read; but not WGS 84, which RFC 7946 means by GeoJSON without that member.
+
+    >>> geojson_head("EPSG:4326")
+    b'{"type":"FeatureCollection","features":['
+    """
     head: dict[str, Any] = {"type": "FeatureCollection"}
-    if crs is not None:
+    if crs is not None and crs.upper() not in WGS84:
         head["crs"] = {"type": "name", "properties": {"name": crs}}
+    return msgspec.json.encode(head)[:-1] + b',"features":['
+
+
+def geojson_features(
+    instances: Instances,
+    names: Sequence[str],
+    affine: Affine | Placement | None,
+    source: str | None = None,
+) -> bytes:
+    """The features of `geojson`, one a line, without the brackets of the list that they go into.
+
+    Args:
+        source: the image, to be among their properties.
+    """
+    texts = []
     encode = msgspec.json.Encoder().encode
-    body = b",\n".join(map(encode, _features(instances, names, affine)))
-    return encode(head)[:-1] + b',"features":[\n' + body + b"\n]}\n"
+    for feature in _features(instances, names, affine):
+        if source is not None:
+            feature["properties"] = {"source": source, **feature["properties"]}
+        texts.append(encode(feature))
+    return b",\n".join(texts)
 
 
 def _features(
-    instances: Instances, names: Sequence[str], affine: Affine | None
+    instances: Instances, names: Sequence[str], affine: Affine | Placement | None
 ) -> Iterator[dict[str, Any]]:
     scores = _significant(_scores(instances), 9).tolist()
     class_ids = instances.class_id.tolist()
@@ -306,7 +391,7 @@ def _keypoints(instances: Instances) -> Floats:
     return instances.keypoints
 
 
-def _written_keypoints(instances: Instances, affine: Affine | None = None) -> Floats:
+def _written_keypoints(instances: Instances, affine: Affine | Placement | None = None) -> Floats:
     """`(N, 3K)` x, y, visibility as written; 0, 0 where nothing is labelled."""
     keypoints = _keypoints(instances)
     points = _written_points(keypoints[..., :2], affine)
@@ -314,7 +399,7 @@ def _written_keypoints(instances: Instances, affine: Affine | None = None) -> Fl
     return _flat(np.concatenate([points, keypoints[..., 2:]], axis=-1))
 
 
-def _written_points(points: Floats, affine: Affine | None) -> Floats:
+def _written_points(points: Floats, affine: Affine | Placement | None) -> Floats:
     """x and y as written, in rounded pixels or in the world."""
     if affine is None:
         return pixels(points)
@@ -416,7 +501,7 @@ def _segmentations(instances: Instances) -> list[list[list[float]]]:
 
 
 def _coordinates(
-    instances: Instances, affine: Affine | None
+    instances: Instances, affine: Affine | Placement | None
 ) -> Iterator[list[list[list[list[float]]]]]:
     """The polygons of each object, each a list of closed rings."""
     outlines = _outlines(instances)
@@ -432,7 +517,7 @@ def _coordinates(
         yield [list(islice(rings, count)) for count in counts[start:end]]
 
 
-def _closed_rings(areas: Rings, affine: Affine | None) -> Iterator[list[list[float]]]:
+def _closed_rings(areas: Rings, affine: Affine | Placement | None) -> Iterator[list[list[float]]]:
     """All rings as they are written, in the direction that RFC 7946 asks for."""
     sizes = np.diff(areas.ring_offsets)
     outer = np.zeros(len(sizes), bool)
@@ -441,7 +526,7 @@ def _closed_rings(areas: Rings, affine: Affine | None) -> Iterator[list[list[flo
     if len(sizes):
         of_ring = np.repeat(np.arange(len(sizes)), sizes)
         counter_clockwise = shapely.is_ccw(shapely.linearrings(areas.coords, indices=of_ring))
-    if affine is not None and affine.determinant < 0:
+    if affine is not None and affine.mirrors:
         counter_clockwise = ~counter_clockwise
     points = _written_points(areas.coords, affine)
     backward = (counter_clockwise != outer).tolist()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tiler.options.naming import ANYTHING, STEM
 
 DIGITS = 9  # of a number at most; no image is larger
+LONGEST_READ = 255  # characters of a name that a pattern is held against
+LONGEST = 1000  # characters of a name; a longer one is of no file, and trying it takes their square
 MOST_NUMBERS = 8  # after the name of the image
 IMAGE = r"(?:jpe?g|png|tiff?|bmp|webp|jp2)"
 # what is added to names: the suffix of the image as text, and Roboflow's hash
@@ -33,6 +35,8 @@ WINDOWS = (
     ("x", "y", "x1", "y1"),
     ("y", "x", "h", "w"),
     ("y", "x", "y1", "x1"),
+    ("x", "x1", "y", "y1"),
+    ("y", "y1", "x", "x1"),
     ("w", "h", "x", "y"),
     ("h", "w", "y", "x"),
 )
@@ -61,7 +65,9 @@ def numbered(name: str, stems: Collection[str]) -> list[NumberedName]:
     >>> numbered("a_0_0_320_jpg.rf.9b", {"a", "a_0"})[0]
     NumberedName(stem='a_0', skeleton='_{}_{}', numbers=(0, 320))
     """
-    found = []
+    found: list[NumberedName] = []
+    if len(name) > LONGEST:
+        return found
     for end in range(len(name), 0, -1):
         if name[:end] not in stems:
             continue
@@ -184,6 +190,8 @@ class NamePattern:
 
         A pattern without {stem} is for the one image that there is.
         """
+        if len(name) > LONGEST_READ:
+            return None
         for given in dict.fromkeys((name, without_suffix(name))):
             match = self.regex.fullmatch(given)
             if match is None:
@@ -203,7 +211,8 @@ def _piece(piece: str) -> str:
         return re.escape(piece)
     field = piece[1:-1]
     if field == ANYTHING:
-        return ".*?"
+        # never a part of a number, of which there would be as many readings as digits
+        return "(?:(?<![0-9])|(?![0-9])).*?(?:(?<![0-9])|(?![0-9]))"
     if field == STEM:
         return "(?P<stem>.+)"
     number = rf"[0-9]{{1,{DIGITS}}}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiler.errors import TilerError
+from tiler.errors import SourceRefused, TilerError
+from tiler.formats.affine import Affine
 from tiler.geometry import overlay
 from tiler.lazy import shapely
 
@@ -107,6 +108,47 @@ class Reprojection:
         return np.stack([x, y], axis=-1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """A map from an image's pixels to another reference system than its own.
+
+    Attributes:
+        affine: from pixels to the image's own system.
+        way: from the other system to the image's own.
+        mirrors: see `Affine.mirrors`.
+    """
+
+    affine: Affine
+    way: Reprojection
+    mirrors: bool
+
+    @classmethod
+    def of(cls, affine: Affine, way: Reprojection, size: tuple[int, int]) -> Placement:
+        """The map of an image of a size.
+
+        Raises:
+            SourceRefused: a corner has no place in the other system.
+        """
+        placement = cls(affine, way, affine.mirrors)
+        corner, right, down = placement.apply(np.array([[0, 0], [size[0], 0], [0, size[1]]], float))
+        x_across, y_across = right - corner
+        x_down, y_down = down - corner
+        turns = x_across * y_down - x_down * y_across
+        return cls(affine, way, bool(turns < 0))
+
+    def apply(self, points: Floats) -> Floats:
+        """`(..., 2)` x and y in the other system, for columns and rows `(..., 2)` in pixels.
+
+        Raises:
+            SourceRefused: the other system does not reach so far.
+        """
+        own = self.affine.apply(points)
+        moved = self.way.back(own.reshape(-1, 2))
+        if not np.isfinite(moved).all():
+            raise SourceRefused("D20", "it lies where the reference system does not reach")
+        return moved.reshape(points.shape)
+
+
 def between(source: str, target: str, corners: Floats) -> Reprojection:
     """The most accurate way that needs no file which is not installed.
 
@@ -158,6 +200,11 @@ def known(crs: str) -> bool:
     except TilerError:
         return False
     return True
+
+
+def in_degrees(crs: str) -> bool:
+    """Whether the coordinates of a reference system are longitude and latitude."""
+    return bool(_horizontal(crs).is_geographic)
 
 
 def _horizontal(crs: str) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiler.geometry import few
+
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
@@ -74,8 +76,8 @@ def common_area(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
 
 def inside(boxes: Floats, others: Floats) -> Bools:
     """`(N,)` True where a box lies wholly in its partner, edges included."""
-    begin_inside = (top_left(boxes) >= top_left(others)).all(axis=-1)
-    end_inside = (bottom_right(boxes) <= bottom_right(others)).all(axis=-1)
+    begin_inside = few.every(top_left(boxes) >= top_left(others))
+    end_inside = few.every(bottom_right(boxes) <= bottom_right(others))
     return np.asarray(begin_inside & end_inside)
 
 
@@ -103,7 +105,7 @@ def pairs(boxes: Floats, others: Floats) -> tuple[Ints, Ints]:
         part = boxes[first : first + step, None]
         start = np.maximum(top_left(part), top_left(others))
         end = np.minimum(bottom_right(part), bottom_right(others))
-        overlap = (end > start).all(axis=-1)
+        overlap = few.every(end > start)
         i, j = np.nonzero(overlap)
         portions.append(np.stack([i + first, j]))
     all_i, all_j = np.concatenate(portions, axis=1)

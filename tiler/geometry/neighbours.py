@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tiler.geometry import boxes as box
-from tiler.geometry import ragged
+from tiler.geometry import few, ragged
 from tiler.geometry.columns import Columns
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _grids(boxes: Floats, levels: Ints, reach: float) -> Iterator[_Grid]:
 
 def _levels(boxes: Floats, reach: float) -> Ints:
     """`(N,)` the finest grid whose cells are no smaller than the box."""
-    side = box.sides(boxes).max(axis=1) + reach
+    side = few.largest(box.sides(boxes)) + reach
     ratio = np.maximum(side, FINEST) / FINEST
     level = np.log(ratio) / np.log(COARSER)
     return np.asarray(np.ceil(level - 1e-9), np.int64)
@@ -488,7 +488,7 @@ def _numbers(groups: Ints, own: Ints) -> Ints:
 
 def _sized(boxes: Floats) -> Ints:
     """The indices of boxes whose area is not 0."""
-    return np.flatnonzero((box.bottom_right(boxes) > box.top_left(boxes)).all(axis=1))
+    return np.flatnonzero(few.every(box.bottom_right(boxes) > box.top_left(boxes)))
 
 
 def _stretches(

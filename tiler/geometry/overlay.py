@@ -272,6 +272,7 @@ def tangled(edges: Floats) -> bool:
     >>> tangled(np.stack([points, np.roll(points, -1, axis=0)], axis=1))
     True
     """
+    edges = edges[(edges[:, 0] != edges[:, 1]).any(axis=1)]  # repeated points cross nothing
     most_cuts = 2 * min(CROSSINGS + len(edges), MOST_CROSSINGS)
     cuts = 0
     near = 0

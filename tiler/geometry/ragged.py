@@ -19,8 +19,9 @@ def offsets(counts: Iterable[int] | Ints) -> Ints:
     """
     if not isinstance(counts, np.ndarray):
         counts = np.fromiter(counts, np.int64)
-    ends = np.cumsum(counts, dtype=np.int64)
-    return np.concatenate([[0], ends]).astype(np.int64)
+    result = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, dtype=np.int64, out=result[1:])
+    return result
 
 
 def spans(starts: Ints, counts: Ints) -> Ints:

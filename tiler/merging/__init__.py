@@ -24,6 +24,7 @@ from tiler.merging.explaining import Fate, explain
 from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, Preds, paths_of, planned
 from tiler.merging.report import MergeReport
+from tiler.merging.training import TRAINING_IMAGES
 from tiler.options.values import optional_path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
@@ -141,7 +142,7 @@ def merge(
     head = plan.head()
     report = produced(
         target,
-        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in),
+        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in, TRAINING_IMAGES),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )

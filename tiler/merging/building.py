@@ -12,11 +12,15 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, condensed
-from tiler.formats import jsonl, plain_yaml, provenance
+from tiler.formats import coco_writing, gpkg_writing, jsonl, plain_yaml, provenance
 from tiler.formats.input_paths import PLACES, relative
-from tiler.merging.output import Record, Writer, owned_in
+from tiler.merging.dataset_json import DATASET, dataset_tail
+from tiler.merging.mapping import FEATURES, GEOPACKAGE, has_layer
+from tiler.merging.output import Record, Writer, owned_in, starts_of
 from tiler.merging.planning import MergePlan
 from tiler.merging.report import MergeReport
+from tiler.merging.training import TRAINING_FOLDERS, TRAINING_YAML, training_yaml
+from tiler.merging.training_images import link_images
 from tiler.merging.work import MergeJob, Piece, Work, digest_of, work
 from tiler.options import RunOptions
 from tiler.run import workers
@@ -92,8 +96,8 @@ def build(
     first_line = jsonl.line(head)
     journal = staging.begin(first_line.decode().strip())
     tree = staging.tree
-    with_csv = "csv" in plan.job.files.export.split(",")
-    writer = Writer(tree, report.task, first_line, with_csv)  # type: ignore[arg-type]
+    starts = starts_of(report.task, first_line, plan.job)  # type: ignore[arg-type]
+    writer = Writer(tree, starts)
     kept = list(_still_good(plan, journal, writer, execution)) if journal else []
     writer.begin()
     for record in kept:
@@ -101,7 +105,7 @@ def build(
     for item in works(plan, plan.pieces[len(kept) :], execution):
         count(report, item)
         staging.note(_journal_key(item.outcome.key), msgspec.json.encode(writer.add(item)))
-    report.files = writer.finish()
+    report.files = _finished(plan, writer)
     closed(report)
     with writing():
         tree.make("labels")
@@ -110,9 +114,64 @@ def build(
         tree.write("args.yaml", plain_yaml.dump(args).encode())
         tree.write("report.json", report.encoded())
     if staging.resumed:
-        staging.keep_only(owned_in(tree), ["labels"])
+        staging.keep_only(owned_in(tree), ["labels", *TRAINING_FOLDERS])
     report.out = str(staging.out)
     return report
+
+
+def _finished(plan: MergePlan, writer: Writer) -> dict[str, int]:
+    """Complete the files that all images share; the bytes of each."""
+    job, tree, report = plan.job, writer.tree, plan.report
+    ends = {"predictions.json": b"]\n"}
+    ends[DATASET] = _dataset_tail(plan)
+    if has_layer(job.files):
+        ends[FEATURES] = b"]}\n"
+    sizes = writer.finish(ends)
+    if "gpkg" in job.exports:
+        with writing():
+            tree.remove(GEOPACKAGE)
+            with tree.open(FEATURES) as features:
+                path = tree.path / GEOPACKAGE
+                size = gpkg_writing.write(path, features, job.layer.crs, report.task)
+        sizes[GEOPACKAGE] = size
+        if "geojson-all" not in job.exports:
+            tree.remove(FEATURES)
+            del sizes[FEATURES]
+    if "yolo-dataset" in job.exports:
+        sizes |= _training_set(plan, tree)
+    return dict(sorted(sizes.items()))
+
+
+def _dataset_tail(plan: MergePlan) -> bytes:
+    """The end of dataset.json: all images, and the classes that are known or were detected."""
+    job, report = plan.job, plan.report
+    images = []
+    for piece in plan.pieces:
+        size = (piece.width, piece.height)
+        images.append(coco_writing.image_line(piece.image_id, piece.key, size))
+    names = job.names or ()
+    classes = sorted({*range(len(names)), *report.counts.classes})
+    class_names = [names[c] if c < len(names) else str(c) for c in classes]
+    ids = [c + job.first_category for c in classes]
+    if job.categories is not None:
+        ids = [job.categories[c] for c in classes]
+    points = report.kpt_shape[0] if report.task == "pose" and report.kpt_shape else 0
+    return dataset_tail(images, coco_writing.category_list(class_names, ids, points))
+
+
+def _training_set(plan: MergePlan, tree: Folder) -> dict[str, int]:
+    """Complete the training set: dataset.yaml, links to the images, and lists of them; the bytes of
+    the files."""
+    report = plan.report
+    shape = report.kpt_shape if report.task == "pose" else None
+    text = training_yaml(report.names, [*report.counts.classes], shape)
+    with writing():
+        tree.remove(TRAINING_FOLDERS[0])
+        for name in TRAINING_FOLDERS:
+            tree.make(name)
+        sizes = {TRAINING_YAML: tree.write(TRAINING_YAML, text.encode())}
+        sizes |= link_images(tree, plan.pieces, plan.training_images)
+    return sizes
 
 
 def _args(job: MergeJob, task: str, several: bool) -> dict[str, Any]:

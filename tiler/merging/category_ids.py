@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,18 @@ def chosen(
                 ids.append(image.image_id)
         return Ids(ids, categories=categories, of_truth=True)
     return Ids(short_names)
+
+
+def numbered(ids: Ids) -> Ids:
+    """The ids with numbers for images that have names: from 1 on in the order of the images,
+    without those that others have.
+    """
+    taken = {image for image in ids.images if isinstance(image, int)}
+    free = (number for number in count(1) if number not in taken)
+    images: list[Id] = []
+    for image in ids.images:
+        images.append(next(free) if isinstance(image, str) else image)
+    return replace(ids, images=images)
 
 
 def _renamed(

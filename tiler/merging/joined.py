@@ -35,12 +35,7 @@ class JoinedBatch:
         read = []
         for name, preds, batch, count in self.parts:
             end = start + count
-            own = Frames(
-                frames.names[start:end],
-                frames.rects[start:end],
-                frames.scale[start:end],
-                frames.within[start:end],
-            )
+            own = frames.take(slice(start, end))
             read.append(_placed(batch.read(own), start, name, preds))
             start = end
         return _all(read)

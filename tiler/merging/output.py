@@ -12,14 +12,27 @@ import msgspec
 
 from tiler.errors import TilerError
 from tiler.formats import provenance
-from tiler.formats.exports import CSV_HEAD
-from tiler.merging.work import MergeOutcome, Work
+from tiler.formats.exports import CSV_HEAD, geojson_head
+from tiler.merging.dataset_json import DATASET, DATASET_HEAD, numbered_lines
+from tiler.merging.mapping import FEATURES, GEOPACKAGE, has_layer
+from tiler.merging.training import TRAINING, in_training_set
+from tiler.merging.work import MergeJob, MergeOutcome, Work
 from tiler.run.folders import Folder
 from tiler.run.staging import writing
 from tiler.types import Task
 
 PER_IMAGE = (("labels", ".txt"), ("geojson", ".geojson"))
-OWN = (provenance.NAME, "predictions.json", "report.json", "args.yaml", "detections.csv")
+OWN = (
+    provenance.NAME,
+    "predictions.json",
+    DATASET,
+    "report.json",
+    "args.yaml",
+    "detections.csv",
+    FEATURES,
+    GEOPACKAGE,
+)
+LISTS = ("predictions.json", DATASET, FEATURES)  # of entries, with commas
 
 LONGEST = 245  # bytes of a name, to which a suffix is added
 
@@ -129,6 +142,8 @@ def owned_in(folder: Folder) -> Callable[[str], bool]:
             return path in OWN
         if kind == "dota":
             return below.startswith("Task1_") and suffix == ".txt" and "/" not in below
+        if kind == TRAINING:
+            return in_training_set(path, labels)
         return (kind, suffix) in PER_IMAGE and stem in labels
 
     return owned
@@ -174,12 +189,11 @@ class Writer:
     the last image that is confirmed.
     """
 
-    def __init__(self, tree: Folder, task: Task, head: bytes, csv: bool) -> None:
+    def __init__(self, tree: Folder, starts: dict[str, bytes]) -> None:
         self.tree = tree
-        self.starts = {provenance.NAME: head, "predictions.json": b"["}
-        if csv:
-            self.starts["detections.csv"] = CSV_HEAD[task].encode()
+        self.starts = starts
         self.shared: dict[str, Shared] = {}
+        self.detections = 0
 
     def resumes(self, record: Record) -> bool:
         """Whether an image's files are as an earlier run left them, after those of the images
@@ -196,6 +210,7 @@ class Writer:
             if file.mark != record.shared[name]:
                 return False
         self.shared = shared
+        self.detections += record.outcome.counts.detections
         return True
 
     def _read_on(self, name: str, end: int) -> Shared:
@@ -226,8 +241,11 @@ class Writer:
                 self.tree.make(os.path.dirname(name))
                 self.tree.write(name, text)
             for name, text in item.streams.items():
+                if text and name == DATASET:
+                    text = numbered_lines(text, self.detections + 1)
                 if text:
                     self._append(name, text)
+            self.detections += item.outcome.counts.detections
             own = {name: self.tree.stamp(name) for name in item.files}
         shared = {name: file.mark for name, file in self.shared.items()}
         return Record(item.outcome, shared, own)
@@ -238,17 +256,34 @@ class Writer:
             self.tree.make(os.path.dirname(name))
             self.tree.write(name, b"")
             before = Shared()
-        if name == "predictions.json":
-            text = (b"\n" if before.end == 1 else b",\n") + text
+        if name in LISTS:
+            is_first = before.end == len(self.starts[name])
+            text = (b"\n" if is_first else b",\n") + text
         with self.tree.append(name) as file:
             file.write(text)
         self.shared[name] = before.grown(text)
 
-    def finish(self) -> dict[str, int]:
-        """Write the end of predictions.json. Returns the shared files and their bytes."""
-        entries = self.shared["predictions.json"]
-        end = b"\n]\n" if entries.end > 1 else b"]\n"
-        with writing(), self.tree.append("predictions.json") as file:
-            file.write(end)
-        self.shared["predictions.json"] = entries.grown(end)
+    def finish(self, ends: dict[str, bytes]) -> dict[str, int]:
+        """Write the ends of the lists. Returns the shared files and their bytes.
+
+        Args:
+            ends: by the name of a list; without the line break after its last entry.
+        """
+        for name, end in ends.items():
+            entries = self.shared[name]
+            if entries.end > len(self.starts[name]):
+                end = b"\n" + end
+            with writing(), self.tree.append(name) as file:
+                file.write(end)
+            self.shared[name] = entries.grown(end)
         return {name: file.end for name, file in sorted(self.shared.items())}
+
+
+def starts_of(task: Task, head: bytes, job: MergeJob) -> dict[str, bytes]:
+    """How the files that all images share begin."""
+    starts = {provenance.NAME: head, "predictions.json": b"[", DATASET: DATASET_HEAD}
+    if "csv" in job.exports:
+        starts["detections.csv"] = CSV_HEAD[task].encode()
+    if has_layer(job.files):
+        starts[FEATURES] = geojson_head(job.layer.crs)
+    return starts

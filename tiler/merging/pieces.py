@@ -115,6 +115,7 @@ def _piece(vote: Vote, names: tuple[str, str, int | str]) -> Piece:
         predicted=bool(vote.tiles),
         some_blocks=image.some_blocks,
         geo=image.geo,
+        splits=image.splits,
     )
 
 
@@ -195,6 +196,7 @@ def _joint_piece(
         predicted=any(vote.tiles for vote in votes),
         some_blocks=any(vote.image.some_blocks for vote in votes),
         geo=image.geo,
+        splits=image.splits,
         models=models,
         numbers=tuple(vote.number for vote in votes),
     )
@@ -224,9 +226,7 @@ def _unknown(frames: Frames, known: set[WindowKey]) -> Frames:
         if key not in seen:
             seen.add(key)
             kept.append(i)
-    names = [frames.names[i] for i in kept]
-    index = np.array(kept, np.int64)
-    return Frames(names, frames.rects[index], frames.scale[index], frames.within[index])
+    return frames.take(np.array(kept, np.int64))
 
 
 # --- frames
@@ -240,16 +240,20 @@ def frames_of(image: TiledImage, tiles: list[int]) -> Frames:
     rects = np.concatenate([image.rects, whole[None]])[index]
     scale = np.append(image.scale, 1.0)[index]
     within = box.intersection(rects, whole)
-    return Frames([names[tile] for tile in tiles], rects, scale, within)
+    size = np.tile(whole[2:], (len(tiles), 1))
+    source = np.zeros(len(tiles), np.int64)
+    return Frames([names[tile] for tile in tiles], rects, scale, within, size, source)
 
 
 def joined(frames: Sequence[Frames]) -> Frames:
-    """All frames, in order."""
+    """All frames, in order; each part is of another image."""
     return Frames(
         [name for part in frames for name in part.names],
         _rows([part.rects for part in frames]),
         np.concatenate([part.scale for part in frames]),
         _rows([part.within for part in frames]),
+        np.concatenate([part.image for part in frames]),
+        np.repeat(np.arange(len(frames)), [len(part.names) for part in frames]),
     )
 
 

@@ -15,6 +15,7 @@ from tiler.datasets import index as indexes
 from tiler.datasets import opening, tile_tables
 from tiler.datasets.dataset import Dataset
 from tiler.datasets.index import Index, TiledImage
+from tiler.datasets.map_images import map_images
 from tiler.errors import TilerError
 from tiler.findings import Finding, inside
 from tiler.formats import coco_ground_truth, dataset_yaml, provenance
@@ -22,11 +23,13 @@ from tiler.formats.affine import Affine
 from tiler.formats.coco_ground_truth import CocoTruth
 from tiler.formats.dataset_yaml import DatasetYaml
 from tiler.merging.assigning import ModelPredictions, assigned
-from tiler.merging.category_ids import Ids
+from tiler.merging.category_ids import Ids, numbered
 from tiler.merging.category_ids import chosen as chosen_ids
 from tiler.merging.covering import CoveredImages
+from tiler.merging.mapping import layer_of, needs_places
 from tiler.merging.pieces import Vote, frames_of, joined, pieces_of, unread_in
 from tiler.merging.report import MergeCounts, MergeReport
+from tiler.merging.training_images import left_out_of_training, training_images
 from tiler.merging.work import MergeJob, Piece, dota_file
 from tiler.options import MergeOptions, PredictionOptions, RunOptions
 from tiler.options.classes import listed
@@ -54,6 +57,7 @@ class MergePlan:
         index_digest: of the images and tiles that predictions were looked up in.
         by_names: tiles are known by the names of predictions only, no manifest lists them.
         places: of predictions, tiles and images, as far as they were used, by the options' names.
+        training_images: where the images are that go into a training set, by their keys.
     """
 
     job: MergeJob
@@ -62,6 +66,7 @@ class MergePlan:
     index_digest: str
     by_names: bool
     places: dict[str, Path] = field(default_factory=dict)
+    training_images: dict[str, Path] = field(default_factory=dict)
 
     def head(self) -> provenance.ProvenanceHead:
         """The first line of merged.jsonl."""
@@ -171,7 +176,44 @@ def _opened(inputs: _MergeInputs, merging: MergeOptions, files: PredictionOption
     job = MergeJob(merging, files, names, ", ".join(map(str, inputs.preds)), root)
     truth_name = "" if inputs.data is None else inputs.data.name
     plan = _plan(job, opened.models, opened.findings, truth, truth_name)
+    plan = _for_training(_on_map(plan), root or _root_of(truth))
     return _in_regions(replace(plan, places=opened.places()), region)
+
+
+def _on_map(plan: MergePlan) -> MergePlan:
+    """The plan with what all images have in common on the map.
+
+    Raises:
+        TilerError: the places of images are not known, or do not go together.
+    """
+    predicted = [piece for piece in plan.pieces if piece.predicted]
+    layer, findings = layer_of(predicted, plan.job.files, plan.job.root)
+    plan.report.findings += findings
+    return replace(plan, job=replace(plan.job, layer=layer))
+
+
+def _for_training(plan: MergePlan, root: Path | None) -> MergePlan:
+    """The plan with the images of a training set, if one is asked for.
+
+    Raises:
+        TilerError: an image is not found.
+    """
+    job = plan.job
+    if "yolo-dataset" not in job.exports:
+        return plan
+    if job.merging.conf == 0.0:
+        message = "training labels of detections at any confidence; --conf 0.5 keeps the sure ones"
+        plan.report.findings.append(Finding("", "D22", message))
+    plan.report.findings += left_out_of_training(plan.pieces, job.by_names)
+    found = training_images(plan.pieces, root, job.by_names)
+    return replace(plan, training_images=found)
+
+
+def _root_of(truth: Truth) -> Path | None:
+    """The folder of the images of a dataset."""
+    if truth is None or isinstance(truth, CocoTruth):
+        return None
+    return truth.root
 
 
 @dataclass(slots=True)
@@ -211,6 +253,7 @@ class _OpenedModels:
         _require_used(self.merging, self.files, predictions.task, manifest)
         if index is None:
             index = _index_by_names(place, predictions, self.inputs, self.files)
+            _add_places(index, self.inputs.images, self.files)
         found, noticed = assigned(place, predictions, index, self.files.runs)
         truth_name = "" if self.inputs.data is None else self.inputs.data.name
         _require_any(place, found, _tiles_in(self.truth, index, truth_name))
@@ -226,6 +269,7 @@ class _OpenedModels:
         if tiles not in self.indices:
             if manifest is None:
                 index = tile_tables.read(tiles, self.inputs.images, self.files)
+                _add_places(index, self.inputs.images, self.files)
             else:
                 index = indexes.of_manifest(manifest)
             self.indices[tiles] = index
@@ -346,6 +390,20 @@ def _index_by_names(
     return indexes.of_names(predictions.keys, inputs.images, files)
 
 
+def _add_places(index: Index, images: Path | None, files: PredictionOptions) -> None:
+    """Add where the images lie on the map by their own files, if that matters: there is no manifest
+    that says it.
+    """
+    if images is None or not needs_places(files):
+        return
+    keys = [image.key for image in index.images]
+    located = map_images(Path(os.path.abspath(images)), keys)
+    index.images = [
+        replace(image, geo=image.geo or place.geo)
+        for image, place in zip(index.images, located, strict=True)
+    ]
+
+
 def _require_used(
     merging: MergeOptions, files: PredictionOptions, task: str, manifest: Path | None
 ) -> None:
@@ -445,8 +503,16 @@ def _plan(
     base = job.files.category_base
     first = models[0]
     ids = chosen_ids(base, images, predicted, job.names, first.index, truth, truth_name)
-    job = replace(job, first_category=ids.first_category, categories=ids.categories)
+    if job.files.image_ids == "numbers":
+        ids = numbered(ids)
     kpt_shape = first.predictions.kpt_shape
+    job = replace(
+        job,
+        first_category=ids.first_category,
+        categories=ids.categories,
+        kpt_shape=kpt_shape,
+        by_names=first.index.by_names,
+    )
     report = MergeReport(
         task=first.predictions.task,
         predictions="; ".join(dict.fromkeys(model.predictions.kind for model in models)),

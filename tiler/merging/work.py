@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,17 @@ import numpy as np
 from tiler.errors import SourceRefused
 from tiler.findings import Finding, inside
 from tiler.formats import exports, jsonl, provenance
-from tiler.formats.affine import Affine, beside
 from tiler.formats.manifest import Geo
 from tiler.formats.provenance import MergedImage, TileRows
-from tiler.formats.text_files import within
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
 from tiler.matching.tiles import TileRects
+from tiler.merging.dataset_json import DATASET
+from tiler.merging.mapping import FEATURES, MapFrame, MapLayer, frame_of, has_layer
 from tiler.merging.report import OTHER_CLASS, MergeCounts, counted, stays
+from tiler.merging.training import training_file, training_labels
 from tiler.options import MergeOptions, PredictionOptions
 from tiler.predictions import FULL, Batch, Detections, Frames
 from tiler.run.rejecting import refusal
@@ -58,6 +59,9 @@ class MergeJob:
         categories: category id of each class there, in place of `first_category`.
         all_alike: all tiles have the same number of rows, which was reported for all of them.
         roi: the regions that detections are wanted of.
+        layer: what the map frames of all images have in common.
+        kpt_shape: of the predictions.
+        by_names: no manifest lists the tiles.
     """
 
     merging: MergeOptions
@@ -70,6 +74,14 @@ class MergeJob:
     categories: tuple[int, ...] | None = None
     all_alike: bool = False
     roi: Roi | None = None
+    layer: MapLayer = field(default_factory=MapLayer)
+    kpt_shape: tuple[int, int] | None = None
+    by_names: bool = False
+
+    @property
+    def exports(self) -> list[str]:
+        """What is written in addition."""
+        return self.files.export.split(",")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +100,7 @@ class Piece:
         predicted: there are predictions, if only an empty file.
         some_blocks: it was divided in blocks, and these are the tiles of some.
         geo: where it lies in the world, if that is known.
+        splits: those of the dataset that its tiles are in.
         models: of an ensemble, those with a say, and `numbers` which of the merge's models they
             are.
     """
@@ -105,6 +118,7 @@ class Piece:
     predicted: bool = True
     some_blocks: bool = False
     geo: Geo | None = None
+    splits: tuple[str, ...] = ()
     models: Models | None = None
     numbers: tuple[int, ...] = ()
 
@@ -113,6 +127,20 @@ class Piece:
         """`(T, 4)` xyxy of all its tiles."""
         tiles = (self.frames, self.silent, self.unread)
         return np.concatenate([frames.rects for frames in tiles])
+
+    def unknown(self, by_names: bool) -> str:
+        """Why it is not known what was detected in some part of it; "" if it is.
+
+        Args:
+            by_names: no manifest lists the tiles.
+        """
+        if by_names and not self.predicted:
+            return "no predictions, and it is not known whether it was cut"
+        if self.some_blocks:
+            return "only the tiles of some of its blocks were predicted"
+        if self.unread.names:
+            return f"the predictions of {len(self.unread.names)} of its tiles cannot be read"
+        return ""
 
 
 class MergeOutcome(msgspec.Struct):
@@ -226,7 +254,7 @@ def _rejected(piece: Piece, refused: SourceRefused) -> Work:
 def _work(job: MergeJob, piece: Piece) -> Work:
     merge = stitched(job, piece)
     rows = _rows_of_tiles(piece, merge.tile_detections)
-    frame = _map_frame(job, piece)
+    frame = frame_of(piece, job.files, job.root, job.layer)
     counts = counted(len(rows) + len(piece.silent.names), rows, merge.tile_detections, merge.result)
     findings = _findings(job, piece, merge, rows, frame)
     outcome = MergeOutcome(piece.key, _digest(piece, merge.tile_detections), counts, findings)
@@ -235,7 +263,7 @@ def _work(job: MergeJob, piece: Piece) -> Work:
         return Work(outcome, instances, {}, {})
     files = _files(job, piece, instances, frame)
     sizes = {name: len(text) for name, text in files.items()}
-    streams = _streams(job, piece, instances)
+    streams = _streams(job, piece, instances, frame)
     record = _provenance(piece, outcome.digest, rows, merge, sizes)
     streams[provenance.NAME] = jsonl.line(record)
     return Work(outcome, instances, files, streams)
@@ -258,11 +286,7 @@ def _findings(
     findings = []
     for finding in merge.tile_detections.findings:
         findings.append(replace(finding, path=inside(finding.path, job.preds)))
-    if (
-        frame.affine is None
-        and job.files.affine == "world"
-        and "geojson" in job.files.export.split(",")
-    ):
+    if frame.affine is None and job.files.affine == "world" and "geojson" in job.exports:
         message = f"{piece.key}: no world file beside it; its GeoJSON is in pixels"
         findings.append(Finding("", "D13", message))
     repeated = int((merge.result.fate == DUPLICATE).sum())
@@ -316,33 +340,49 @@ def _files(job: MergeJob, piece: Piece, instances: Instances, frame: MapFrame) -
     """The files of this image alone."""
     labels = exports.yolo_text(instances, piece.width, piece.height)
     files = {f"labels/{piece.label}.txt": labels.encode()}
-    if "geojson" in job.files.export.split(","):
+    if "geojson" in job.exports:
         geojson = exports.geojson(instances, job.names or (), frame.affine, frame.crs)
         files[f"geojson/{piece.label}.geojson"] = geojson
+    if "yolo-dataset" in job.exports and not piece.unknown(job.by_names):
+        size = (piece.width, piece.height)
+        text = training_labels(instances, size, len(job.names or ()), job.kpt_shape)
+        files[training_file(piece.label)] = text.encode()
     return files
 
 
-def _streams(job: MergeJob, piece: Piece, instances: Instances) -> dict[str, bytes]:
+def _streams(
+    job: MergeJob, piece: Piece, instances: Instances, frame: MapFrame
+) -> dict[str, bytes]:
     """What this image adds to the files that all images share."""
     names = job.names or ()
-    streams = {"predictions.json": _coco(job, piece, instances)}
-    wanted = job.files.export.split(",")
+    streams = _coco(job, piece, instances)
+    wanted = job.exports
     if "csv" in wanted:
         streams["detections.csv"] = exports.csv_text(instances, piece.key, names).encode()
     if "dota" in wanted:
         for name, text in exports.dota_text(instances, piece.name, names).items():
             streams[dota_file(name)] = text.encode()
+    if has_layer(job.files):
+        features = exports.geojson_features(instances, names, frame.affine, piece.key)
+        streams[FEATURES] = features
     return streams
 
 
-def _coco(job: MergeJob, piece: Piece, instances: Instances) -> bytes:
-    """The entries of predictions.json, made of a number of detections at a time."""
+def _coco(job: MergeJob, piece: Piece, instances: Instances) -> dict[str, bytes]:
+    """The entries of predictions.json and dataset.json, made of a number of detections at a
+    time."""
     ids = (piece.image_id, piece.key, job.first_category, job.categories)
-    texts = []
+    results = []
+    annotations = []
     for start in range(0, len(instances), STEP):
         some = instances.take(np.arange(start, min(start + STEP, len(instances))))
-        texts.append(exports.coco_json(exports.coco_entries(some, *ids)))
-    return b",\n".join(texts)
+        entries = exports.coco_entries(some, *ids)
+        results.append(exports.coco_json(entries))
+        annotations.append(exports.coco_json(exports.coco_annotations(entries, some)))
+    return {
+        "predictions.json": b",\n".join(results),
+        DATASET: b",\n".join(annotations),
+    }
 
 
 def dota_file(name: str) -> str:
@@ -355,38 +395,6 @@ def dota_file(name: str) -> str:
     for c in name.replace(" ", "-"):
         plain += "_" if c in '/\\:*?"<>|' or not c.isprintable() else c
     return f"dota/Task1_{plain.encode()[:200].decode(errors='ignore')}.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class MapFrame:
-    """The frame of an image's GeoJSON.
-
-    Attributes:
-        affine: from pixels to the map; None: the GeoJSON is in pixels.
-        crs: the name of the coordinate reference system, if known.
-    """
-
-    affine: Affine | None = None
-    crs: str | None = None
-
-
-def _map_frame(job: MergeJob, piece: Piece) -> MapFrame:
-    """The frame that the options choose: pixels, of a world file, as given, or of the manifest."""
-    affine, crs = None, None
-    choice = job.files.affine
-    if "geojson" not in job.files.export.split(",") or choice == "pixels":
-        return MapFrame()
-    if choice == "world":
-        inner = within(piece.key)  # of a manifest, or from --images on
-        if job.root is not None and inner is not None:
-            affine = beside(job.root / inner)
-    elif choice:
-        affine = Affine.of(choice)
-    elif piece.geo is not None:
-        affine, crs = Affine.of(piece.geo.transform), piece.geo.crs
-    if affine is None:
-        return MapFrame()
-    return MapFrame(affine, job.files.crs or crs)
 
 
 def _tile_rows(piece: Piece, rows: list[int]) -> list[TileRows]:

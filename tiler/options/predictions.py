@@ -19,6 +19,7 @@ from tiler.options.values import (
     class_list,
     class_mapping,
     described,
+    epsg_code,
     file_path,
     model_weights,
     number,
@@ -28,7 +29,9 @@ from tiler.options.values import (
 
 BASES = ("auto", "0", "1", "coco91")
 BORDERS = ("auto", "shift", "trim", "pad")
-EXPORTS = ("dota", "geojson", "csv")
+EXPORTS = ("dota", "geojson", "geojson-all", "gpkg", "csv", "yolo-dataset")
+ON_MAP = {"geojson", "geojson-all", "gpkg"}
+IMAGE_IDS = ("names", "numbers")
 ALWAYS = {
     "coco": "predictions.json, in COCO's format, is always written",
     "yolo": "labels/ with YOLO's rows is always written",
@@ -77,19 +80,19 @@ class ReadingOptions(Checked):
     )
     boxes: str = option(
         "auto",
-        "What coordinates count in, if not as the format says: from 0 to 1 (normalised) or pixels "
-        "of the tile, pixels of a square of 640 px that it was fitted into (letterbox:640), or "
-        "pixels of the full image (image).",
+        "What coordinates count in, if not as the format says: from 0 to 1 (normalised), percent "
+        "or pixels of the tile, pixels of a square of 640 px that it was fitted into "
+        "(letterbox:640), or pixels or parts of the full image (image, image-normalised).",
         described(box_frame, f"one of {', '.join(FRAMES)} or letterbox:SIDE"),
         READING,
-        "auto|normalised|pixels|image|letterbox:640",
+        "auto|normalised|percent|pixels|image|image-normalised|letterbox:640",
     )
 
 
 def _geojson_only(options: Any) -> str:
-    if "geojson" in options.export.split(","):
+    if not ON_MAP.isdisjoint(options.export.split(",")):
         return ""
-    return "it is for --export geojson"
+    return "it is for --export geojson, geojson-all and gpkg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +169,26 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "|".join(BASES),
     )
+    image_ids: str = choice_option(
+        "names",
+        "Image ids in predictions.json and dataset.json where no ground truth gives them: names "
+        "without suffix, or numbers from 1 (which CVAT needs).",
+        IMAGE_IDS,
+        WRITING,
+    )
     export: str = option(
         "",
-        "Also write DOTA Task1, GeoJSON or CSV.",
+        "Also write DOTA Task1, GeoJSON (for each image, or one for all), GeoPackage (one layer "
+        "for all; extra 'gis'), CSV, or a YOLO dataset of the images, with detections as labels.",
         choices(*EXPORTS, reasons=ALWAYS),
         WRITING,
-        "dota,geojson,csv",
+        "dota,geojson,geojson-all,gpkg,csv,yolo-dataset",
     )
     affine: str = option(
         "",
-        "Coordinates of the GeoJSON: six numbers (x = a col + b row + c, y = d col + e row + f), "
-        "the world file beside each image, or pixels. Default: as in the manifest, else pixels.",
+        "Coordinates of GeoJSON and GeoPackage: six numbers (x = a col + b row + c, y = d col + "
+        "e row + f), the world file beside each image, or pixels. Default: as in the manifest or "
+        "GeoTIFF, else pixels.",
         transform,
         WRITING,
         "a,b,c,d,e,f|world|pixels",
@@ -184,10 +196,19 @@ class PredictionOptions(ReadingOptions):
     )
     crs: str = option(
         "",
-        "Coordinate reference system of the GeoJSON, such as EPSG:32633. Default: that of the "
-        "manifest.",
+        "Coordinate reference system of the images' coordinates, such as EPSG:32633. Default: that "
+        "of the manifest or the GeoTIFF.",
         str,
         WRITING,
         "CRS",
+        idle=_geojson_only,
+    )
+    to_crs: str = option(
+        "",
+        "Reproject GeoJSON and GeoPackage to this reference system, such as EPSG:4326; needs the "
+        "extra 'gis'.",
+        described(epsg_code, "a code such as EPSG:4326"),
+        WRITING,
+        "EPSG:CODE",
         idle=_geojson_only,
     )

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias, cast
 from tiler.errors import TilerError, did_you_mean
 
 BINS = ("coco", "aitod", "tinyperson", "soda")
-FRAMES = ("auto", "normalised", "pixels", "image")  # of coordinates; and letterbox:SIDE
+# of coordinates; and letterbox:SIDE
+FRAMES = ("auto", "normalised", "percent", "pixels", "image", "image-normalised")
 LARGEST_LETTERBOX = 65_536  # px
 CLUSTERS = ("dask", "ray")
 EXACT = 1e15  # below it every whole number is exact as a float
@@ -98,6 +99,20 @@ def backend(*allowed: str) -> Callable[[Any], str]:
         raise ValueError(f"one of {', '.join(allowed)}; {value} does not run yet: {why}")
 
     return check
+
+
+def epsg_code(value: Any) -> str:
+    """The code of a reference system, EPSG:4326 or 4326; "": none.
+
+    >>> epsg_code(4326), epsg_code("epsg:32633")
+    ('EPSG:4326', 'EPSG:32633')
+    """
+    text = str(value).strip().upper().removeprefix("EPSG:")
+    if text in ("", "OGC:CRS84"):
+        return text
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6) or isinstance(value, bool):
+        raise ValueError
+    return f"EPSG:{text}"
 
 
 def category_base(*allowed: str) -> Callable[[Any], str]:

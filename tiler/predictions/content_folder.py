@@ -69,7 +69,7 @@ class _ContentFiles:
             known = recognised(data, path)
             if known is not None:
                 file = DetectorFile(path, key, known.entries(data, path))
-                self.files.setdefault((known, suffix), []).append(file)
+                self.files.setdefault((known, suffix.lower()), []).append(file)
             elif data.lstrip()[1:].lstrip()[:1] == b"]":
                 self.empty.append(DetectorFile(path, key, FileEntries()))
             else:

@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tiler.geometry import few
+
 if TYPE_CHECKING:
     from tiler.types import Floats, Ints
 
-KINDS = ("normalised", "pixels", "image")  # and letterbox:SIDE
 LETTERBOX = "letterbox"
 
 
@@ -21,6 +22,8 @@ class Windows(Protocol):
     def rects(self) -> Floats: ...
     @property
     def scale(self) -> Floats: ...
+    @property
+    def image(self) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ class PointFrame:
     """The frame of coordinates.
 
     Attributes:
-        kind: normalised: from 0 to 1 of the tile. pixels: of the tile. image: pixels of the full
-            image. letterbox: pixels of a square that the tile was fitted into, centred and padded.
+        kind: normalised: from 0 to 1 of the tile; percent: from 0 to 100. pixels: of the tile.
+            image: pixels of the full image; image-normalised: from 0 to 1 of it. letterbox: pixels
+            of a square that the tile was fitted into, centred and padded.
         side: px of that square.
         unit: px of it that a coordinate of 1 stands for: `side` where it is normalised.
 
@@ -54,9 +58,13 @@ class PointFrame:
         """`(M, 2)` points in px of the source image. See `placing.placed`."""
         if self.kind == "image":
             return points
+        if self.kind == "image-normalised":
+            return points * frames.image[tile]
         sides = frames.rects[:, 2:] - frames.rects[:, :2]
         if self.kind == "normalised":
             return frames.rects[tile, :2] + points * sides[tile]
+        if self.kind == "percent":
+            return frames.rects[tile, :2] + points / 100 * sides[tile]
         if self.kind == LETTERBOX:
             scale, padding = letterbox(sides * frames.scale[:, None], self.side)
             points = (points * self.unit - padding[tile]) / scale[tile, None]
@@ -72,7 +80,7 @@ class PointFrame:
         """
         if self.kind == LETTERBOX:
             return self.side, self.side
-        return None if self.kind == "image" else (width, height)
+        return None if self.kind.startswith("image") else (width, height)
 
 
 NORMALISED = PointFrame("normalised")
@@ -92,6 +100,6 @@ def letterbox(sizes: Floats, side: float) -> tuple[Floats, Floats]:
     >>> scale.tolist(), padding.tolist()
     ([1.6], [[0.0, 160.0]])
     """
-    scale = side / sizes.max(axis=1)
+    scale = side / few.largest(sizes)
     padding = (side - sizes * scale[:, None]) / 2
     return scale, padding

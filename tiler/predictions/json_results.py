@@ -410,7 +410,7 @@ def _reject_nested(shapes: _EntryShapes) -> None:
 
 
 def _nested(value: Any, levels: int) -> bool:
-    """Whether there are lists or objects in more than so many others."""
+    """Whether lists or objects are nested deeper than `levels`."""
     inner = value.values() if isinstance(value, dict) else value
     if not isinstance(value, list | tuple | dict):
         return False

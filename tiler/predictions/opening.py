@@ -58,7 +58,8 @@ def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
         note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
     names = listed(folder, ".txt", (MERGED, DOTA))
-    others = sorted(name for suffix in SUFFIXES for name in listed(folder, suffix))
+    suffixes = [*SUFFIXES, *map(str.upper, SUFFIXES)]
+    others = sorted(name for suffix in suffixes for name in listed(folder, suffix))
     if names and not (others and {*map(os.path.basename, names)} <= CLASS_LISTS):
         _require_one_kind(folder, names, others)
         note = f"; {shown_results} is not used" if results else ""
@@ -101,7 +102,7 @@ def _nothing_detected(path: Path, tiled: bool) -> bool:
     """
     args = path / "args.yaml"
     if os.path.isfile(args):
-        if plain_yaml.load(args).get("save_txt") is False:
+        if str(plain_yaml.load(args).get("save_txt")).lower() == "false":
             raise TilerError(
                 f"no predictions found in {path}: its args.yaml has save_txt: false; predict again "
                 "with save_txt=True save_conf=True"

@@ -10,7 +10,8 @@ by entry, to the same result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -136,8 +137,8 @@ class _GrowingColumns:
         if not count or len(self.named_by) > 1 or not (by_id or all(file_names)):
             raise _NotPlain
         (name,) = self.named_by
-        self.images.extend([*map(attrgetter(name), entries)])
-        self.category_ids.extend([*map(attrgetter("category_id"), entries)])
+        self.images.extend(map(attrgetter(name), entries), count)
+        self.category_ids.extend(map(attrgetter("category_id"), entries), count)
         sides = chain.from_iterable(map(attrgetter("bbox"), entries))
         self.sides.append(np.fromiter(sides, np.float64, 4 * count))
         self.scores.append(np.fromiter(map(attrgetter("score"), entries), np.float64, count))
@@ -158,11 +159,10 @@ class _DistinctValues:
     """Each value once, with its place, and the place of every one given, in parts."""
 
     def __init__(self) -> None:
-        self.places: dict[Any, int] = {}
+        self.places: defaultdict[Any, int] = defaultdict()
+        self.places.default_factory = self.places.__len__  # a new value comes last
         self.index: list[Ints] = []
 
-    def extend(self, values: list[Any]) -> None:
-        for value in dict.fromkeys(values):
-            self.places.setdefault(value, len(self.places))
+    def extend(self, values: Iterable[Any], count: int) -> None:
         places = map(self.places.__getitem__, values)
-        self.index.append(np.fromiter(places, np.int64, len(values)))
+        self.index.append(np.fromiter(places, np.int64, count))

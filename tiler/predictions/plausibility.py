@@ -14,7 +14,9 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import Finding, because, inside
-from tiler.predictions.coordinates import letterbox
+from tiler.geometry import few
+from tiler.predictions.agreement import better_frame
+from tiler.predictions.coordinates import NORMALISED, letterbox
 from tiler.predictions.placing import placed
 
 if TYPE_CHECKING:
@@ -83,10 +85,11 @@ class _LocatedBoxes:
         scale = frames.scale[:, None]
         sides = (frames.rects[:, 2:] - frames.rects[:, :2]) * scale
         shown = (frames.within[:, 2:] - frames.rects[:, :2]) * scale
-        known = extents.sized & (sides[tile] > 0).all(axis=1)
+        known = np.flatnonzero(extents.sized & few.every(sides > 0)[tile])
         tile = tile[known]
-        offset = frames.rects[tile, :2]
-        return cls(extents.boxes[known], sides[tile], shown[tile], offset, scale[tile])
+        boxes = extents.boxes.take(known, axis=0)
+        of_tiles = (sides, shown, frames.rects[:, :2], scale)
+        return cls(boxes, *(values.take(tile, axis=0) for values in of_tiles))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -98,7 +101,7 @@ class _LocatedBoxes:
     def in_corner(self) -> Bools:
         """`(N,)` which lie within the first pixels of their tile."""
         near = (self.boxes[:, 2:] <= CORNER) & (self.boxes[:, :2] >= -CORNER)
-        return np.asarray((near & (self.sides > ROOM)).all(axis=1))
+        return few.every(near & (self.sides > ROOM))
 
     def outside(self) -> Bools:
         """`(N,)` which have their centre outside their tile."""
@@ -125,12 +128,12 @@ class _Letterboxed:
         """`(N,)` which boxes lie within."""
         after = boxes[:, :2] >= self.start - SLACK
         before = boxes[:, 2:] <= self.end + SLACK
-        return np.asarray((after & before).all(axis=1))
+        return few.every(after & before)
 
     def ending(self, boxes: Floats) -> int:
         """How many boxes end where it does."""
         at_end = np.abs(boxes[:, 2:] - self.end) <= AT_LIMIT
-        return int(at_end.any(axis=1).sum())
+        return int(few.some(at_end).sum())
 
     def share_outside(self, sides: Floats) -> float:
         """How much of it lies outside the tiles, if taken for px of these."""
@@ -141,7 +144,7 @@ class _Letterboxed:
 
 def _between(points: Floats, low: Floats | float, high: Floats, slack: float) -> Bools:
     within = (points >= low - slack) & (points <= high + slack)
-    return np.asarray(within.all(axis=1))
+    return few.every(within)
 
 
 def require_plausible(
@@ -160,8 +163,13 @@ def require_plausible(
     """
     extents = batch.extents()
     located = _LocatedBoxes.of(extents, frames)
-    if boxes == "auto" and extents.coordinates.kind == "pixels" and len(located):
-        _require_pixels(located, preds, of)
+    if boxes == "auto" and len(located):
+        corner = extents.coordinates.kind == "pixels" and located.in_corner().mean() > READABLE
+        if corner:  # parts of the tile, or of the image?
+            _require_agreement(replace(extents, coordinates=NORMALISED), frames, preds, of)
+        if extents.coordinates.kind == "pixels":
+            _require_pixels(located, preds, of)
+        _require_agreement(extents, frames, preds, of)
     rejected: Bools = extents.unreadable | _apart(extents, frames)
     unreadable = rejected[~extents.empty]
     if len(unreadable) and unreadable.mean() > READABLE:
@@ -193,7 +201,7 @@ def require_in_frame(boxes: Floats, sizes: Floats, where: str, of: str = "image"
     Raises:
         TilerError: they are not in px of their images.
     """
-    known = (sizes > 0).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    known = few.every(sizes > 0) & few.every(boxes[:, 2:] > boxes[:, :2])
     boxes, sizes = boxes[known], sizes[known]
     if not len(boxes):
         return
@@ -244,9 +252,22 @@ def _require_pixels(located: _LocatedBoxes, where: str, of: str) -> None:
         )
 
 
+def _require_agreement(extents: RowExtents, frames: Frames, where: str, of: str) -> None:
+    """Raises:
+    TilerError: tiles disagree about what is in their overlaps, but agree by another frame.
+    """
+    other = better_frame(extents, frames)
+    if other is not None:
+        own = extents.coordinates
+        raise TilerError(
+            f"{where}: {of}s report no common objects where they overlap, but would if coordinates "
+            f"were {other}, not {own}: say --boxes {other}, or --boxes {own} if they are right"
+        )
+
+
 def _are_of_image(located: _LocatedBoxes, outside: Bools) -> bool:
     """Whether boxes make sense as px of the full image only. Tiles at its origin do not tell."""
-    telling = (located.offset > SLACK).any(axis=1)
+    telling = few.some(located.offset > SLACK)
     if not outside[telling].any():
         return False
     fit = located.in_image()
@@ -261,7 +282,7 @@ def _larger_letterbox(located: _LocatedBoxes, outside: Bools) -> int:
     none do, the smallest usual one. Of boxes all over a letterbox, a known share would lie outside
     the tiles. A few wrong rows are far fewer.
     """
-    reach = np.quantile(located.boxes[:, 2:].max(axis=1), FITTING)
+    reach = np.quantile(few.largest(located.boxes[:, 2:]), FITTING)
     found: list[tuple[int, int]] = []  # boxes that end at the border, and minus the side
     for side in SIDES[reach - SLACK <= SIDES].tolist():
         tiles = located.in_letterbox(side)
@@ -281,7 +302,7 @@ def _smaller_letterbox(located: _LocatedBoxes) -> int:
     """
     if len(located) < ENOUGH:
         return 0
-    reach = located.boxes[:, 2:].max()
+    reach = few.largest(located.boxes[:, 2:]).max()
     for side in SIDES[(reach - SLACK <= SIDES) & (reach >= SIDES * REACH)].tolist():
         tiles = located.in_letterbox(side)
         smaller = (tiles.end < SMALLER * located.shown).all()
@@ -303,7 +324,7 @@ def _disjoint(boxes: Floats, windows: Floats) -> Bools:
     """`(N,)` which boxes lie outside their window."""
     before = boxes[:, 2:] < windows[:, :2]
     after = boxes[:, :2] > windows[:, 2:]
-    return np.asarray((before | after).any(axis=1))
+    return few.some(before | after)
 
 
 def _in_source(extents: RowExtents, frames: Frames) -> Floats:
@@ -314,10 +335,10 @@ def _in_source(extents: RowExtents, frames: Frames) -> Floats:
 
 def _apart(extents: RowExtents, frames: Frames) -> Bools:
     """`(N,)` which rows lie outside their tile."""
-    known = (frames.rects[:, 2:] > frames.rects[:, :2]).all(axis=1)
+    known = few.every(frames.rects[:, 2:] > frames.rects[:, :2])
     tile = extents.tile
-    apart = _disjoint(_in_source(extents, frames), frames.within[tile])
-    return apart & np.asarray(known)[tile]
+    apart = _disjoint(_in_source(extents, frames), frames.within.take(tile, axis=0))
+    return apart & known[tile]
 
 
 def _require_inside(boxes: Floats, windows: Floats, outside: Bools, where: str, of: str) -> None:
@@ -354,6 +375,9 @@ def _reject(batch: FileBatch, frames: Frames, extents: RowExtents, preds: str, o
         if finding.level == "error":
             findings.append(replace(finding, path=inside(finding.path, preds)))
     bad = int((extents.unreadable | apart)[counted].sum())
+    cure = ""
+    if any(finding.code == "D04" for finding in findings):
+        cure = "; if the model has other classes than the dataset, --map-classes pairs them"
     raise TilerError(
-        f"{preds}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}"
+        f"{preds}: {bad} of {int(counted.sum())} rows cannot be read{because(findings)}{cure}"
     )

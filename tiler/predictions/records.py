@@ -423,9 +423,6 @@ def _require_mask_size(size: Any, tile: int, frames: Frames, coordinates: PointF
     if expected is None:
         return
     width, height = expected
-    try:
-        fits = abs(size[0] - height) <= 1 and abs(size[1] - width) <= 1
-    except (TypeError, IndexError, KeyError):
-        fits = False
-    if not fits:
+    given = dense([size], 2)
+    if given is None or not (np.abs(given - [height, width]) <= 1).all():
         raise _InvalidRecord("D03", f"a mask of {short(size)}, its tile is [{height:g}, {width:g}]")

@@ -376,7 +376,8 @@ def _coordinates(
         hint = " (and the confidence may come first: --conf-first)" if row_format.hint else ""
         raise TilerError(
             f"{folder}: these are pixels, expected coordinates from 0 to 1 of each tile{hint}: "
-            f"{in_pixels} rows; if they are pixels of the tile, say --boxes pixels"
+            f"{in_pixels} rows; if they are pixels of the tile, say --boxes pixels; of the full "
+            "image, --boxes image; of what the network saw, such as 640 px, --boxes letterbox:640"
         )
     if coordinates.kind == LETTERBOX and not many:
         return replace(coordinates, unit=coordinates.side)

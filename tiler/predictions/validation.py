@@ -10,7 +10,7 @@ import numpy as np
 
 from tiler.findings import Finding, condensed
 from tiler.geometry import boxes as box
-from tiler.geometry import overlay, polygons
+from tiler.geometry import few, overlay, polygons
 from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
@@ -211,7 +211,7 @@ def _check_confidences(checked: _CheckedRows, hint: str) -> None:
 def _check_coordinates(checked: _CheckedRows, exact: bool) -> None:
     """Reject coordinates that are not finite, and those beyond any image."""
     rows = checked.rows
-    reach = np.abs(rows.boxes).max(axis=1, initial=0.0)
+    reach = few.largest(np.abs(rows.boxes))
     if rows.keypoints is not None:
         reach = np.maximum(reach, np.abs(rows.keypoints).max(axis=(1, 2), initial=0.0))
     undefined = np.asarray(np.isnan(reach))
@@ -236,16 +236,16 @@ def _check_places(checked: _CheckedRows) -> Floats:
     rows = checked.rows
     area = _area(rows)
     start, end = rows.boxes[:, :2], rows.boxes[:, 2:]
-    narrow = (end - start < LEAST).any(axis=1)
+    narrow = few.some(end - start < LEAST)
     flat = narrow | (area <= 0)
     low = np.minimum(start, end)  # the sides of a flat box may be negative
     high = np.maximum(start, end)
-    window = checked.frames.within[rows.tile]
+    window = checked.frames.within.take(rows.tile, axis=0)
     window_low, window_high = window[:, :2], window[:, 2:]
-    apart = ((high < window_low) | (low > window_high)).any(axis=1)
+    apart = few.some((high < window_low) | (low > window_high))
     # What a detector clips to the border of its image can be a line there: without size, not
     # outside.
-    touching = ((high <= window_low) | (low >= window_high)).any(axis=1)
+    touching = few.some((high <= window_low) | (low >= window_high))
     outside = apart | (touching & ~flat)
     checked.reject(outside, "D05", checked.outside_tile)
     flat = flat[~outside]
@@ -322,8 +322,8 @@ def _straightened(rows: PlacedRows, rings: Rings) -> PlacedRows:
 
 def _past(rows: PlacedRows, frames: Frames, px: float, part: float) -> Bools:
     """`(N,)` rows that reach past their tile by more than `px` of it and a part of its side."""
-    window = frames.within[rows.tile]
-    side = (window[:, 2:] - window[:, :2]).max(axis=1, initial=0.0)
+    window = frames.within.take(rows.tile, axis=0)
+    side = few.largest(window[:, 2:] - window[:, :2])
     slack = px / frames.scale[rows.tile] + part * side
     room = window + np.stack([-slack, -slack, slack, slack], axis=1)
     return ~box.inside(rows.boxes, room)

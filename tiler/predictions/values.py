@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tiler.geometry import few
 from tiler.predictions.coordinates import PointFrame
 
 if TYPE_CHECKING:
@@ -78,16 +79,35 @@ class Frames:
         scale: `(T,)` tile pixels per source pixel.
         within: `(T, 4)` the part of each window inside the image: less than all of it for padded
             tiles. Default: `rects`.
+        image: `(T, 2)` width and height of each one's image. Default: each shows all of it.
+        source: `(T,)` the number of the image. Default: each is of another one.
     """
 
     names: list[str]
     rects: Floats
     scale: Floats
     within: Floats = None  # type: ignore[assignment]
+    image: Floats = None  # type: ignore[assignment]
+    source: Ints = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.within is None:
             object.__setattr__(self, "within", self.rects)
+        if self.image is None:
+            object.__setattr__(self, "image", self.rects[:, 2:])
+        if self.source is None:
+            object.__setattr__(self, "source", np.arange(len(self.rects)))
+
+    def take(self, index: Ints | slice) -> Frames:
+        """Some of the tiles."""
+        return Frames(
+            np.array(self.names, object)[index].tolist(),
+            self.rects[index],
+            self.scale[index],
+            self.within[index],
+            self.image[index],
+            self.source[index],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,12 +159,12 @@ class RowExtents:
     @property
     def sized(self) -> Bools:
         """`(N,)` rows whose box is known and has a size."""
-        return np.asarray((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1))
+        return few.every(self.boxes[:, 2:] > self.boxes[:, :2])
 
     @property
     def empty(self) -> Bools:
         """`(N,)` rows whose box is known and has none, as detectors write now and then."""
-        known = ~np.isnan(self.boxes).any(axis=1)
+        known = ~few.some(np.isnan(self.boxes))
         return known & ~self.sized & ~self.unreadable
 
 

@@ -221,6 +221,20 @@ class Folder:
         with self.create(name) as file:
             return file.write(content)
 
+    def link(self, name: str, target: Path) -> None:
+        """A new name for a file elsewhere: a symbolic link, which leaves the file untouched; a hard
+        link where there are none (on Windows they need a privilege).
+
+        Raises:
+            OSError: the disk has neither.
+        """
+        real = os.path.realpath(target)
+        with self._parent(name) as (last, where):
+            try:
+                os.symlink(real, last, dir_fd=where)
+            except OSError:
+                os.link(real, last, dst_dir_fd=where)
+
     def make(self, name: str, mode: int = 0o777) -> None:
         """Make a folder, and those above it, unless they exist.
 

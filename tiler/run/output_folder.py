@@ -59,12 +59,19 @@ def require_apart(target: Path, source: Path, what: str = "the predictions") -> 
 Owned = Callable[[str], bool]  # whether a file, by its path in an output, belongs to it
 
 
-def occupied(target: Path, mark: str, overwrite: bool, owned_in: Callable[[Folder], Owned]) -> bool:
+def occupied(
+    target: Path,
+    mark: str,
+    overwrite: bool,
+    owned_in: Callable[[Folder], Owned],
+    links: str | None = None,
+) -> bool:
     """Whether an output exists that must be compared; False where this run may write.
 
     Args:
         mark: the file that marks a folder as an output.
         overwrite: whether an output may be replaced, if all its files belong to it.
+        links: how the path of a file begins that may be a symbolic link; None: none may.
         owned_in: tells which files of an output belong to it.
 
     Raises:
@@ -78,19 +85,22 @@ def occupied(target: Path, mark: str, overwrite: bool, owned_in: Callable[[Folde
             raise TilerError(f"--out {target}: {what}; choose another folder")
         if not overwrite:
             return True
-        stranger = next(strangers(folder, owned_in(folder)), None)
+        stranger = next(strangers(folder, owned_in(folder), links), None)
     if stranger is not None:
         what = f"{stranger} is not made by tiler, so --overwrite does not delete it"
         raise TilerError(f"--out {target}: {what}; move it away")
     return False
 
 
-def strangers(folder: Folder, owned: Owned) -> Iterator[str]:
+def strangers(folder: Folder, owned: Owned, links: str | None = None) -> Iterator[str]:
     """What is in an output but does not belong to it: other files, links, pipes, devices."""
     for name, status in folder.walk():
         if stat.S_ISDIR(status.st_mode):
             continue
-        if not stat.S_ISREG(status.st_mode) or not owned(name):
+        is_file = stat.S_ISREG(status.st_mode)
+        if links is not None and name.startswith(links):
+            is_file = is_file or stat.S_ISLNK(status.st_mode)
+        if not is_file or not owned(name):
             yield name
 
 

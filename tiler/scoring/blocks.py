@@ -36,7 +36,10 @@ def within_blocks(preds: Any, images: LabelledImages) -> tuple[LabelledImages, l
     Args:
         preds: a path, what `merge` returned, or detections by image.
     """
-    tiles_of = by_image(images.keys, _tiles(preds))
+    tiles = _tiles(preds)
+    if not tiles:
+        return images, []
+    tiles_of = by_image(images.keys, tiles)
     if not tiles_of:
         return images, []
     share = _shares(images.labels, images.sizes, tiles_of)

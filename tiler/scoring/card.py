@@ -65,15 +65,15 @@ def score_card(
 
 def _counts(sample: EvaluationInputs) -> dict[str, float]:
     ignored = int(sample.labels.ignored.sum())
-    labelled = len(np.unique(sample.labels.image))
-    predicted = len(np.unique(sample.detections.image))
+    labelled = np.bincount(sample.labels.image, minlength=sample.images) > 0
+    predicted = np.bincount(sample.detections.image, minlength=sample.images) > 0
     return {
         "labels": len(sample.labels) - ignored,
         "ignored_labels": ignored,
         "detections": len(sample.detections),
         "least_conf": float(sample.detections.conf.min(initial=np.inf)),
-        "images_without_labels": sample.images - labelled,
-        "images_without_detections": sample.images - predicted,
+        "images_without_labels": int((~labelled).sum()),
+        "images_without_detections": int((~predicted).sum()),
     }
 
 

@@ -12,6 +12,7 @@ from tiler.evaluation.inputs import Predicted
 from tiler.findings import Finding, inside
 from tiler.formats import rle
 from tiler.geometry import boxes as box
+from tiler.geometry import few
 from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.masks import Masks
 from tiler.predictions import Frames, Predictions, sizing
@@ -105,7 +106,7 @@ def _validated(instances: Instances, classes: int) -> tuple[Bools, list[Finding]
         raise TilerError("detections need a confidence each")
     likely = (instances.conf >= 0) & (instances.conf <= 1)
     known = (instances.class_id >= 0) & (instances.class_id < classes)
-    finite = np.asarray(np.isfinite(instances.boxes).all(axis=1))
+    finite = few.every(np.isfinite(instances.boxes))
     faults = (
         (~known, "D04", f"of a class that is none of {classes}"),
         (~likely, "D08", "of a confidence outside 0 to 1"),

@@ -486,8 +486,8 @@ def _labelled_images(sample: EvaluationInputs) -> Ints:
     """`(K,)` how many images have labels of each class that count."""
     counted = ~sample.labels.ignored
     class_id = sample.labels.instances.class_id[counted]
-    pairs = np.stack([class_id, sample.labels.image[counted]])
-    return np.bincount(np.unique(pairs, axis=1)[0], minlength=sample.classes)
+    pairs = np.unique(class_id * sample.images + sample.labels.image[counted])
+    return np.bincount(pairs // sample.images, minlength=sample.classes)
 
 
 def _unused(name: str, used: Collection[str], names: Collection[str]) -> str:

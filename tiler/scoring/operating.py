@@ -94,9 +94,9 @@ class OperatingPoint:
         """Counts, precision, recall and F1 of some of the labels, and of the detections that are
         matched to these, or are wrong and among some of the detections.
         """
-        tp = int((self.found & labels).sum())
-        fp = int((self.wrong & detections).sum())
-        count = int((self.counted & labels).sum())
+        tp = int(np.count_nonzero(self.found & labels))
+        fp = int(np.count_nonzero(self.wrong & detections))
+        count = int(np.count_nonzero(self.counted & labels))
         numbers = {"labels": count, **rates(tp, fp, count)}
         if not self.counted.any():  # without any labels nothing is known to be wrong
             numbers |= dict.fromkeys(("precision", "recall", "f1"), NAN)

@@ -252,9 +252,10 @@ def _known_origins(
             "hold"
         ]
     if on_tiles is None:
-        return origins, [
-            "predictions on tiles: they are not where they were merged from (--tile-preds)"
-        ]
+        reason = "they are not where they were merged from (--tile-preds)"
+        if any(image.models for image in merged.values()):
+            reason = "the detections were merged from several models; --tile-preds takes one"
+        return origins, [f"predictions on tiles: {reason}"]
     predictions = _tile_predictions(on_tiles, sample)
     if isinstance(predictions, Unavailable):
         return origins, [f"predictions on tiles: {predictions.reason}"]
@@ -394,9 +395,11 @@ def _of_tiles(keys: Sequence[str], names: Sequence[str]) -> tuple[list[int], Int
 def _frames(names: list[str], layout: TileLayout, tiles: Ints) -> Frames:
     """The tiles as frames of predictions, of which only the part within the image counts."""
     rects = layout.rects[tiles]
-    sizes = layout.sizes[layout.image()[tiles]]
+    source = layout.image()[tiles]
+    sizes = layout.sizes[source]
     images = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
-    return Frames(names, rects, layout.scale[tiles], box.intersection(rects, images))
+    within = box.intersection(rects, images)
+    return Frames(names, rects, layout.scale[tiles], within, sizes, source)
 
 
 # --- each tile as an image of its own

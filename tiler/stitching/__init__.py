@@ -120,7 +120,9 @@ def stitch(
     tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
     tiles = TileRects.of(rects, (width, height))
-    return merged(inputs.all_of(given), tile, tiles, chosen, known)
+    instances = inputs.all_of(given)
+    inputs.require_in_pixels(instances, tile, rects)
+    return merged(instances, tile, tiles, chosen, known)
 
 
 def merged(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from tiler.geometry.instances import Instances, concatenate, empty
 from tiler.geometry.window import Window
 from tiler.interop import foreign, frame_of, numbers
 from tiler.interop import names_of as names_of_classes
+
+if TYPE_CHECKING:
+    from tiler.types import Bools, Floats, Ints
+
+CORNER = 2.0  # px: all of a normalised box lies within it
+ROOM = 20.0  # px: in a smaller window boxes may well lie in such a corner
+MOST = 0.5  # of the detections
 
 MOST_CLASSES = 1_000_000
 
@@ -118,6 +125,44 @@ def in_image(window: Window, detections: Any) -> Instances:
     if instances.conf is None:
         raise TilerError("detections need a confidence (conf)")
     return instances.moved(window.x, window.y)
+
+
+def require_in_pixels(instances: Instances, tile: Ints, rects: Floats) -> None:
+    """Check that most detections lie in their window, and not all in its first corner.
+
+    Args:
+        instances: in px of the image; `tile`: `(N,)` which of the windows each is of.
+        rects: `(T, 4)` xyxy px of the windows.
+
+    Raises:
+        TilerError: they are in pixels of the image, or normalised.
+    """
+    if not len(instances):
+        return
+    windows = rects[tile]
+    local = instances.boxes - np.tile(windows[:, :2], 2)
+    sides = windows[:, 2:] - windows[:, :2]
+    large = (sides > ROOM).all(axis=1)
+    in_corner = (local[:, 2:] <= CORNER).all(axis=1) & (local[:, :2] >= -CORNER).all(axis=1)
+    if (in_corner & large).mean() > MOST:
+        raise TilerError(
+            f"{int(in_corner.sum())} of {len(tile)} detections lie in the first {CORNER:g} px of "
+            "their window: normalised? expected its pixels"
+        )
+    centre = (local[:, :2] + local[:, 2:]) / 2
+    outside = ~_within(centre, np.zeros(2), sides)
+    as_image = outside & _within(centre, windows[:, :2], windows[:, 2:])
+    telling = (windows[:, :2] > CORNER).any(axis=1)  # at the origin both frames are the same
+    if as_image[telling].any() and as_image[telling].mean() > MOST:
+        raise TilerError(
+            f"{int(outside.sum())} of {len(tile)} detections lie outside their window: pixels of "
+            "the image? expected those of the window"
+        )
+
+
+def _within(points: Floats, low: Floats, high: Floats) -> Bools:
+    inside = (points >= low - CORNER) & (points <= high + CORNER)
+    return np.asarray(inside.all(axis=1))
 
 
 def all_of(given: Sequence[Instances]) -> Instances:
