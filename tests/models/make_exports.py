@@ -209,7 +209,7 @@ def of_transformers(folder, images):
             model = opened(path)
             ours = model.prepared(image)
             assert np.abs(inputs["pixel_values"][0] - ours).max() < 2.5 / 255
-            # random weights choose other queries for a bit of difference: so of ours, read by theirs
+            # random weights choose other queries for a bit of difference: so of ours
             logits, boxes = map(torch.tensor, model.session.run("pixel_values", ours[None]))
             (found,) = processor.post_process_object_detection(
                 SimpleNamespace(logits=logits, pred_boxes=boxes),
