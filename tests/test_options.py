@@ -30,7 +30,15 @@ from tiler.options.scoring import PROTOCOLS
 from tiler.options.values import BINS
 from tiler.scoring import card
 
-ALL = (SplitOptions, MergeOptions, ReadingOptions, PredictionOptions, RunOptions, CheckOptions)
+ALL = (
+    SplitOptions,
+    MergeOptions,
+    ReadingOptions,
+    PredictionOptions,
+    RunOptions,
+    CheckOptions,
+    ModelOptions,
+)
 
 # For each option: what may be given, as text and as a value, and what it becomes.
 GOOD = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -190,8 +189,20 @@ def contours(mask: Bools) -> list[Floats]:
         around = path[start:end]
         if _is_outer(pixel[around], side[around]):
             outer.append(around)
-    kept = [around for around in outer if not _is_within(around, outer, pixel, side)]
+    extents = [_extent(pixel[around]) for around in outer]
+    bounds = np.array(extents).reshape(-1, 4)
+    kept = []
+    for around, own in zip(outer, extents, strict=True):
+        beyond = (bounds[:, :2] < own[:2]) & (bounds[:, 2:] > own[2:])
+        others = [outer[k] for k in np.flatnonzero(beyond.all(axis=1))]
+        if not any(_is_within(pixel[around[0]], pixel[other], side[other]) for other in others):
+            kept.append(around)
     return [_corner_points(pixel[around]) for around in kept]
+
+
+def _extent(pixels: Ints) -> Ints:
+    """The first row and column of some pixels, and the last ones."""
+    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
 
 def _next_sides(padded: Bools, pixel: Ints, side: Ints) -> Ints:
@@ -218,23 +229,19 @@ def _is_outer(pixel: Ints, side: Ints) -> bool:
     return right > left
 
 
-def _is_within(around: Ints, outer: Sequence[Ints], pixel: Ints, side: Ints) -> bool:
-    """Whether a cycle lies within another one."""
-    row, column = pixel[around[0]]
-    for other in outer:
-        if other is around:
-            continue
-        in_row = pixel[other, 0] == row
-        upright = (side[other] == 1) | (side[other] == 3)
-        left_of_it = pixel[other, 1] < column
-        if (in_row & upright & left_of_it).sum() % 2:
-            return True
-    return False
+def _is_within(place: Ints, pixel: Ints, side: Ints) -> bool:
+    """Whether a pixel lies within a cycle, which is not its own: an odd number of upright sides are
+    left of it.
+    """
+    row, column = place
+    upright = (side == 1) | (side == 3)
+    left_of_it = (pixel[:, 0] == row) & (pixel[:, 1] < column)
+    return bool((upright & left_of_it).sum() % 2)
 
 
 def _corner_points(pixels: Ints) -> Floats:
     """`(P, 2)` x and y of pixels along a cycle, where its direction changes."""
-    moved = (pixels != np.roll(pixels, 1, axis=0)).any(axis=1)
+    moved = (pixels != np.roll(pixels, -1, axis=0)).any(axis=1)
     points = pixels[moved] if moved.any() else pixels[:1]
     step = np.roll(points, -1, axis=0) - points
     turns = (step != np.roll(step, 1, axis=0)).any(axis=1)
