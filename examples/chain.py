@@ -23,7 +23,6 @@ import make_scenes
 from simulate import simulate
 
 import tiler
-from tiler.scoring.output import write
 
 
 def main() -> None:
@@ -82,7 +81,7 @@ def main() -> None:
             f"AP on tiles {metrics.efficiency.tile.ap:.3f}, merged "
             f"{metrics.efficiency.merged.ap:.3f}"
         )
-    print(f"the report: {write(metrics, args.out / 'score') / 'report.html'}")
+    print(f"the report: {metrics.write(args.out / 'score') / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tiler.errors import SourceRefused, TilerError, Unfinished
+    from tiler.errors import SourceRefused, TilerError, Unfinished, UnknownImage
     from tiler.findings import Finding
     from tiler.geometry.grids import grid
     from tiler.geometry.instances import Instances
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
     from tiler.stitching import Stitched, stitch
+    from tiler.stitching.detections import ImageDetections
 
 HOMES = {
     "CheckReport": "tiler.inspecting.checking",
     "Finding": "tiler.findings",
+    "ImageDetections": "tiler.stitching.detections",
     "Instances": "tiler.geometry.instances",
     "MergeOptions": "tiler.options",
     "MergeReport": "tiler.merging",
@@ -51,6 +53,7 @@ HOMES = {
     "Stitched": "tiler.stitching",
     "TilerError": "tiler.errors",
     "Unfinished": "tiler.errors",
+    "UnknownImage": "tiler.errors",
     "Window": "tiler.geometry.window",
     "check": "tiler.inspecting.checking",
     "grid": "tiler.geometry.grids",
@@ -66,6 +69,7 @@ HOMES = {
 __all__ = [
     "CheckReport",
     "Finding",
+    "ImageDetections",
     "Instances",
     "MergeOptions",
     "MergeReport",
@@ -83,6 +87,7 @@ __all__ = [
     "Stitched",
     "TilerError",
     "Unfinished",
+    "UnknownImage",
     "Window",
     "__version__",
     "check",
@@ -95,6 +100,10 @@ __all__ = [
     "split",
     "stitch",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

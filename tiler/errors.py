@@ -43,6 +43,17 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode()
 
 
+def amount(count: int, noun: str, nouns: str = "") -> str:
+    """A number and what is counted.
+
+    >>> amount(1, "label"), amount(2, "label"), amount(0, "class", "classes")
+    ('1 label', '2 labels', '0 classes')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {nouns or noun + 's'}"
+
+
 class TilerError(Exception):
     """Base of all errors of tiler. By itself: wrong use or unusable input; nothing was written."""
 
@@ -78,6 +89,13 @@ class SourceRefused(TilerError):
 
     def __str__(self) -> str:
         return printable(self.message)
+
+
+class UnknownImage(TilerError, KeyError):
+    """A result has no image of this name, or several."""
+
+    def __str__(self) -> str:
+        return printable(str(self.args[0]))  # without the quotes of a KeyError
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

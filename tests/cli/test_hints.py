@@ -91,12 +91,19 @@ def test_the_style_of_ultralytics_is_answered_with_the_command_to_write(command,
         ("suggest", "use plan"),
         ("slice", "use split"),
         ("val", "use score"),
+        ("draw", "use show"),
         ("paln", "did you mean 'plan'?"),
     ],
 )
 def test_a_command_of_another_tool_is_answered_with_ours(given, answer):
     expected = f"tiler: there is no command {given!r}; {answer}; see tiler --help\n"
     assert said(given, "data") == expected
+
+
+def test_a_merge_is_drawn_by_show():
+    assert "there is no --draw: tiler show draws the output of a merge" in said(
+        "merge", "nowhere", "--draw"
+    )
 
 
 def test_a_value_with_an_equals_sign_is_a_value(tmp_path):

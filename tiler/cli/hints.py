@@ -76,6 +76,7 @@ FIRST = {
     "score": ("preds", "source"),
     "show": ("what", "source"),
 }
+DRAWING = ("draw", "plot", "save-visual", "show", "visualise", "visualize")
 # Where we have no such option, and say why
 REASONS = {
     ("score", "iou"): "the protocol sets the IoU thresholds; see --protocol and --bins",
@@ -85,6 +86,7 @@ REASONS = {
     ("check", "data"): "the dataset comes first, without an option",
     ("merge", "preds"): "the predictions come first, without an option",
     ("score", "preds"): "the predictions come first, without an option",
+    **{("merge", word): "tiler show draws the output of a merge" for word in DRAWING},
 }
 # What other tools call what our commands do
 VERBS = {
@@ -94,9 +96,11 @@ VERBS = {
     "crop": "split",
     "cut": "split",
     "detect": "predict",
+    "draw": "show",
     "eval": "score",
     "evaluate": "score",
     "infer": "predict",
+    "plot": "show",
     "slice": "split",
     "stats": "plan",
     "stitch": "merge",
@@ -105,6 +109,9 @@ VERBS = {
     "val": "score",
     "validate": "check",
     "verify": "check",
+    "view": "show",
+    "visualise": "show",
+    "visualize": "show",
 }
 
 

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tiler.merging import MergeReport
-    from tiler.merging.report import MergeCounts
     from tiler.scoring import Metrics
-
-DETECTIONS = ("kept", "fused", "orphan")  # fates of rows that are in a detection
 
 Preds = Annotated[
     list[Path],
@@ -234,34 +231,15 @@ def encoded(report: MergeReport, score: MergeScore) -> str:
 
 def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
-    counts = report.counts
-    if report.models:
-        tell(f"ensemble of {len(report.models)} models: {', '.join(report.models)}")
-    tell(f"{report.predictions}; tiles by {report.index}, {shown_path('', report.where)}")
-    if not report.names:
-        tell("class names are not known: --data gives them")
-    if report.left_out:
-        tell(f"left out, without any predictions: {', '.join(report.left_out)}")
-    tell(counts_table(counts))
+    for line in report.notes(shown_path("", report.where)):
+        tell(line)
+    tell(counts_table(report))
     tell_place(report)
 
 
-def counts_table(counts: MergeCounts) -> Table:
+def counts_table(report: MergeReport) -> Table:
     """What became of the rows."""
-    columns = {
-        "images": counts.images,
-        "tiles": counts.tiles,
-        "with rows": counts.predicted,
-        "rows": counts.rows,
-        "cut": counts.cut,
-        "rejected": counts.refused,
-    }
-    for fate, rows in counts.fates.items():
-        if fate not in DETECTIONS:
-            columns[fate] = rows
-    columns["joined"] = counts.joined
-    columns["orphans"] = counts.fates.get("orphan", 0)
-    columns["detections"] = counts.detections
+    columns = report.columns()
     return table(list(columns), [list(columns.values())])
 
 

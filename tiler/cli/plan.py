@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from tiler.options import PlanOptions
 
 if TYPE_CHECKING:
     from tiler.inspecting.advising import PlanReport
-    from tiler.inspecting.advising.report import ObjectSizes, PlannedSetting
+    from tiler.inspecting.advising.report import ObjectSizes
 
 LISTED = 10  # classes printed; all of them are in the JSON
 LONGEST_NAME = 24  # characters of a class
@@ -70,7 +69,7 @@ def _summary(report: PlanReport) -> None:
     tell(table(SIZES_HEAD, _size_rows(report)))
     tell("")
     _guaranteed_overlap(report)
-    tell(table(_head(report), _setting_rows(report)))
+    tell(table(*report.table()))
     if not all(setting.suits for setting in report.settings):
         tell(f"✗: below --keep {report.keep:g} or --min-px {report.min_px:g}")
     tell("")
@@ -111,49 +110,3 @@ def _guaranteed_overlap(report: PlanReport) -> None:
     )
     tell("with this overlap they are whole in a tile wherever they lie.")
     tell("")
-
-
-def _head(report: PlanReport) -> tuple[str, ...]:
-    return (
-        *("tile", "overlap", "tiles", "background", "Mpx", "MB"),
-        *("whole", "small whole", f"small px at {report.imgsz}", ""),
-    )
-
-
-def _setting_rows(report: PlanReport) -> Iterator[list[Any]]:
-    for place, setting in enumerate(report.settings):
-        yield _setting_row(report, setting, place == report.recommended)
-
-
-def _setting_row(report: PlanReport, setting: PlannedSetting, recommended: bool) -> list[Any]:
-    scale = report.images.scale
-    mark = "~" if scale > 1 else ""
-    px = setting.small_px
-    return [
-        "none" if setting.tile is None else setting.tile,
-        _overlap(setting),
-        f"{mark}{round(setting.tiles * scale)}",
-        _percent(setting.background, setting.tiles),
-        f"{mark}{setting.pixels * scale / 1e6:.1f}",
-        f"{mark}{setting.bytes * scale / 1e6:.1f}",
-        _percent(setting.whole, setting.objects),
-        _percent(setting.small_whole, report.small) + ("" if setting.keeps else " ✗"),
-        f"{px.p50:.1f}" + ("" if setting.large_enough else " ✗"),
-        "recommended" if recommended else "",
-    ]
-
-
-def _overlap(setting: PlannedSetting) -> str:
-    """Pixels, and the fraction if it is one."""
-    if setting.tile is None:
-        return ""
-    if 0 < setting.overlap < 1:
-        return f"{setting.overlap:g} = {setting.overlap_px}"
-    return str(setting.overlap_px)
-
-
-def _percent(part: int, whole: int) -> str:
-    """A share; rounded down, so that what misses a limit does not seem to reach it."""
-    if not whole:
-        return "-"
-    return f"{math.floor(1000 * part / whole) / 10:.1f} %"

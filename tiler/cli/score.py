@@ -176,9 +176,7 @@ class _ScoreResult:
 
     def write(self, out: Path, overwrite: bool) -> None:
         """Write the output folder."""
-        from tiler.scoring.output import write
-
-        self.folder = write(self.metrics, out, overwrite)
+        self.folder = self.metrics.write(out, overwrite=overwrite)
 
     def print_tables(self, verbose: bool) -> None:
         """All tables, to stdout."""

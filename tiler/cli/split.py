@@ -96,14 +96,8 @@ def _prefer_given(chosen: dict[str, Any], given: dict[str, Any], config: Path | 
 
 def _summary(report: SplitReport, dry_run: bool) -> None:
     """What became of images and objects, and where the tiles are."""
-    tell(f"{report.task} dataset ({report.task_reason}) in {shown_path('', report.root)}")
-    head = [*HEAD, "outside"] if _in_regions(report) else [*HEAD]
-    rows = _rows(report)
-    if report.task == "semantic":  # there are no objects to count
-        columns = [i for i, name in enumerate(head) if name not in OBJECTS]
-        head = [head[i] for i in columns]
-        rows = [[row[i] for i in columns] for row in rows]
-    tell(table(head, rows))
+    tell(report.kind(shown_path("", report.root)))
+    tell(table(*report.table()))
     _lost(report, dry_run)
     _remarks(report)
     if dry_run:
@@ -114,41 +108,6 @@ def _summary(report: SplitReport, dry_run: bool) -> None:
         tell(f"already complete: {report.out}")
     else:
         tell(report.out)
-
-
-def _in_regions(report: SplitReport) -> bool:
-    """Whether --roi left out what is outside its regions."""
-    return isinstance(report.total.counts.outside, int)
-
-
-OBJECTS = ("objects", "whole", "truncated", "lost", "small", "medium", "large", "outside")
-HEAD = (
-    *("split", "sources", "tiles", "background", "objects", "whole", "truncated", "lost"),
-    *("small", "medium", "large"),
-)
-
-
-def _rows(report: SplitReport) -> list[list[Any]]:
-    """A row for each split, and one for all if there are several."""
-    splits = dict(report.splits)
-    if len(splits) > 1:
-        splits["all"] = report.total
-    rows = []
-    for name, split in splits.items():
-        counts, objects = split.counts, split.objects
-        sources = f"{counts.sources}"
-        if counts.refused:
-            sources += f" ({counts.refused} rejected)"
-        row = [name or "images", sources, counts.tiles, counts.background]
-        row += [objects.objects, objects.whole, objects.truncated, objects.lost]
-        for size in ("small", "medium", "large"):
-            before = getattr(objects.before, size)
-            after = getattr(objects.after, size)
-            row.append(f"{before} → {after}")
-        if _in_regions(report):
-            row.append(objects.outside or 0)
-        rows.append(row)
-    return rows
 
 
 def _lost(report: SplitReport, dry_run: bool) -> None:
@@ -164,7 +123,7 @@ def _lost(report: SplitReport, dry_run: bool) -> None:
 
 def _remarks(report: SplitReport) -> None:
     counts = report.total.counts
-    if _in_regions(report):
+    if report.in_regions:
         objects = report.total.objects.outside or 0
         tell(f"outside --roi: {counts.outside} tiles, and {objects} objects that are only there")
     without = sum(finding.code == "W05" for finding in report.findings)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tiler.errors import amount
 from tiler.findings import Finding
 
 UNUSUAL = re.compile(r"[^\x00-\x7f]")
@@ -25,6 +26,17 @@ def levels(findings: Iterable[Finding]) -> Counter[str]:
     for finding in findings:
         counts[finding.level] += finding.count
     return counts
+
+
+def in_words(findings: Iterable[Finding]) -> str:
+    """How many errors and warnings there are, at the end of a line; "" for none.
+
+    >>> in_words([Finding("a.txt", "L07", "repeats an earlier row", count=2)])
+    '; 2 warnings'
+    """
+    counts = levels(findings)
+    parts = [amount(counts[level], level) for level in ("error", "warning") if counts[level]]
+    return "".join(f"; {part}" for part in parts)
 
 
 def encoded(report: msgspec.Struct, findings: Sequence[Finding], without: Sequence[str]) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tiler.errors import TilerError
+from tiler.errors import TilerError, amount, printable
 from tiler.geometry import boxes as box
 from tiler.geometry import polygons
 from tiler.geometry.columns import Columns
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Task
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+LISTED = 4  # classes, in a line
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Instances(Columns):
     """Columns of equal length N, in pixels of their frame. Detections have a `conf`.
+
+    `instances[:5]`, `instances[instances.conf > 0.5]` and `instances[3]` are again `Instances`: of
+    the first rows, of some, and of one.
 
     Attributes:
         class_id: `(N,)` int64.
@@ -42,6 +48,8 @@ class Instances(Columns):
     >>> cars = Instances(class_id=np.array([0, 2]), boxes=np.array([[0, 0, 4, 2], [5, 5, 9, 9.0]]))
     >>> len(cars), cars.area.tolist(), cars.take(cars.class_id == 2).boxes.tolist()
     (2, [8.0, 16.0], [[5.0, 5.0, 9.0, 9.0]])
+    >>> cars[1:]
+    Instances(1 label, detect: 1 of class 2)
     """
 
     class_id: Ints
@@ -70,6 +78,40 @@ class Instances(Columns):
 
     def __len__(self) -> int:
         return len(self.class_id)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Ints | Bools) -> Self:
+        return self.take(np.atleast_1d(np.arange(len(self))[index]))
+
+    def __repr__(self) -> str:
+        return printable(f"{type(self).__name__}({self.title()})")
+
+    def title(self) -> str:
+        """What these are, in a line: their number, task, most frequent classes and confidences."""
+        noun = "label" if self.conf is None else "detection"
+        words = f"{amount(len(self), noun)}{self._where()}, {self.task}"
+        if not len(self):
+            return words
+        classes, counts = np.unique(self.class_id, return_counts=True)
+        first = np.argsort(-counts, kind="stable")[:LISTED]
+        listed = [f"{counts[i]} {self._class_words(int(classes[i]))}" for i in first.tolist()]
+        if len(classes) > LISTED:
+            listed.append(f"and {amount(len(classes) - LISTED, 'more class', 'more classes')}")
+        words += f": {', '.join(listed)}"
+        if self.conf is not None:
+            words += f"; conf {self.conf.min():.3g} to {self.conf.max():.3g}"
+        return words
+
+    def _where(self) -> str:
+        """What frame they are in, where that is known."""
+        return ""
+
+    def _class_words(self, class_id: int) -> str:
+        return f"of class {class_id}"
+
+    @property
+    def xyxy(self) -> Floats:
+        """`boxes`, by the name that other libraries have for them."""
+        return self.boxes
 
     @property
     def confidence(self) -> Floats:

@@ -9,28 +9,39 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from tiler.datasets import ignoring, labels, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset, Source, label_path, without_split
 from tiler.datasets.image_files import opened
 from tiler.datasets.opening import find
-from tiler.errors import TilerError
-from tiler.findings import Finding
-from tiler.formats import manifest, yolo
+from tiler.errors import TilerError, amount, printable
+from tiler.findings import Finding, Level
+from tiler.formats import html, manifest, report_json, yolo
 from tiler.formats.mask_spec import MaskSpec
 from tiler.formats.text_files import read_bytes, reason
 from tiler.geometry.grids import MIN_SIDE
 from tiler.images import reading
 from tiler.images.header import Header, probe, suffix_fits
 from tiler.options import CheckOptions, pixel_limit
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
-from tiler.run import workers
+from tiler.run import notes, workers
 from tiler.run.rejecting import refusal
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import CheckArguments
+
 CHUNK = 16
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
-@dataclass(frozen=True, slots=True)
+SHOWN = 20  # findings, in a notebook
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckReport:
     """What was checked and what was found, in the order of the images.
 
@@ -46,6 +57,23 @@ class CheckReport:
     images: int
     rows: int
     findings: list[Finding]
+
+    def __repr__(self) -> str:
+        return printable(f"CheckReport({self.title()})")
+
+    def title(self) -> str:
+        """What was checked, in a line."""
+        images, rows = amount(self.images, "image"), amount(self.rows, "row")
+        return f"{images}, {self.task}, {rows}{report_json.in_words(self.findings)}"
+
+    def _repr_html_(self) -> str:
+        """The first findings, errors first."""
+        found = sorted(self.findings, key=lambda finding: LEVELS.index(finding.level))
+        rows = [[finding.level, str(finding)] for finding in found[:SHOWN]]
+        caption = self.title()
+        if len(found) > SHOWN:
+            caption += f"; the first {SHOWN} of {len(found)} findings"
+        return html.table(["level", "finding"], rows, caption)
 
     def exit_code(self) -> int:
         """1 if there is an error or a warning."""
@@ -84,12 +112,13 @@ class _CheckedImage:
     digest: str = ""
 
 
+@takes(CheckOptions)
 def check(
     data: str | Path,
     *,
     images: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **options: object,
+    **options: Unpack[CheckArguments],
 ) -> CheckReport:
     """Check a dataset as the trainer would read it, and for what `tiler split` needs.
 
@@ -120,6 +149,7 @@ def check(
         findings += unlabelled.findings(dataset)
     total = len(dataset.sources)
     rows = 0
+    progress = notes.watched("images checked", progress, notes.images)
     for done, checked in enumerate(_checked(job, dataset.sources, chosen.workers), 1):
         findings += checked.findings
         rows += checked.rows
@@ -128,7 +158,9 @@ def check(
     if dataset.rows:
         findings += _shared_labels(dataset)
     findings += _manifest(dataset.root)
-    return CheckReport(dataset.root, task, reason, total, rows, findings)
+    report = CheckReport(dataset.root, task, reason, total, rows, findings)
+    notes.finished("check", [report.title()], findings)
+    return report
 
 
 def _job(dataset: Dataset, task: str, chosen: CheckOptions) -> _CheckJob:

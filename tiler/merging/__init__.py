@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiler.errors import UnknownImage, did_you_mean, printable
 from tiler.formats import provenance
 from tiler.geometry.instances import Instances, empty
 from tiler.merging.building import (
@@ -25,17 +27,30 @@ from tiler.merging.output import default, owned_in
 from tiler.merging.planning import MergePlan, Preds, paths_of, planned
 from tiler.merging.report import MergeReport
 from tiler.merging.training import TRAINING_IMAGES
+from tiler.options import MergeOptions, PredictionOptions, RunOptions
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path
 from tiler.predictions import Frames, Reading
 from tiler.predictions.yolo_folder import open_folder
+from tiler.run import notes
 from tiler.run.output_folder import occupied, require_apart, resolved
 from tiler.run.transaction import produced
+from tiler.stitching.detections import ImageDetections, Library, dataframe
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import MergeArguments
 
 __all__ = ["Fate", "MergeReport", "Merged", "default", "explain", "merge"]
 
 
-class Merged:
-    """The detections of the full images, by image.
+class Merged(Mapping[str, ImageDetections]):
+    """The detections of the full images: a mapping from each image's path to its detections.
+
+    `merged[source]` are `ImageDetections`, in pixels: held in memory, or read from the output when
+    there is one. The end of a path does for `source`, such as the file's name, if no other image
+    has it.
 
     Attributes:
         report: counts and findings; its `exit_code()` is that of the command.
@@ -45,10 +60,10 @@ class Merged:
         block_tiles: of images divided in blocks of which only some were predicted, `(T, 4)` xyxy of
             these tiles.
         by_names: no manifest lists the tiles: images without predictions may not have been cut.
-
-    `merged[source]` are its `Instances`, in pixels: held in memory, or read from the output
-    when there is one.
     """
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     def __init__(
         self, report: MergeReport, plan: MergePlan, held: dict[str, Instances] | None
@@ -69,12 +84,55 @@ class Merged:
     def __iter__(self) -> Iterator[str]:
         return iter(self.sources)
 
-    def __getitem__(self, source: str) -> Instances:
-        if source not in self.sizes:
-            raise KeyError(source)
-        if self._held is not None:
-            return self._held[source]
-        return self._read(source)
+    def __contains__(self, source: object) -> bool:
+        return isinstance(source, str) and len(self._named(source)) == 1
+
+    def __getitem__(self, source: str) -> ImageDetections:
+        """Raises:
+        UnknownImage: a KeyError; no image is called so, or several are.
+        """
+        found = self._named(source)
+        if len(found) != 1:
+            raise self._unknown(source, found)
+        key = found[0]
+        instances = self._read(key) if self._held is None else self._held[key]
+        return ImageDetections.of(instances, self.report.names, self.sizes[key])
+
+    def _named(self, source: str) -> list[str]:
+        """The images whose path this is, or else the end of whose path."""
+        if source in self.sizes:
+            return [source]
+        return [key for key in self.sources if key.endswith(f"/{source}")]
+
+    def _unknown(self, source: str, found: Sequence[str]) -> UnknownImage:
+        """Why a name does not mean an image."""
+        if found:
+            several = ", ".join(found[:3])
+            return UnknownImage(f"{source}: {len(found)} images have this name ({several}, ...)")
+        known = [*self.sources, *map(os.path.basename, self.sources)]
+        hint = did_you_mean(source, known)
+        if known and not hint:
+            hint = f", such as {known[0]}"
+        return UnknownImage(f"{source}: no such image among {len(self)}{hint}")
+
+    def to_dataframe(self, library: Library | None = None) -> Any:
+        """A row for each detection, with its image (source); see `ImageDetections`.
+
+        Raises:
+            TilerError: neither pandas nor polars is installed.
+        """
+        table: dict[str, list[Any]] = {"source": []}
+        for source, found in self.items():
+            table["source"] += [source] * len(found)
+            for name, values in found.columns().items():
+                table.setdefault(name, []).extend(values)
+        return dataframe(table, library)
+
+    def __repr__(self) -> str:
+        return printable(f"Merged({self.report.title()})")
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
     def _read(self, source: str) -> Instances:
         """From the label file, which holds nine digits of every number."""
@@ -92,6 +150,7 @@ class Merged:
         return labels.batch([0]).read(frames).instances
 
 
+@takes(MergeOptions, PredictionOptions, RunOptions)
 def merge(
     preds: Preds,
     *,
@@ -101,7 +160,7 @@ def merge(
     out: str | Path | None = None,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    **options: Unpack[MergeArguments],
 ) -> Merged:
     """Merge files of predictions on tiles into the detections of the full images.
 
@@ -132,17 +191,30 @@ def merge(
     """
     target = optional_path(out, "out")
     plan, run = planned(preds, tiles, images, data, options)
-    execution = MergeExecution(run, strict, progress)
+    execution = MergeExecution(run, strict, notes.watched("images merged", progress, notes.images))
     require_none(plan.report.findings, strict)
     if target is None or run.dry_run:
-        return _in_memory(plan, execution)
-    target = resolved(target)
-    for place in paths_of(preds):
+        result = _in_memory(plan, execution)
+    else:
+        result = _written(plan, execution, resolved(target), paths_of(preds))
+    report = result.report
+    lines = [*report.notes(report.where), report.title(), report.out]
+    notes.finished("merge", lines, report.findings)
+    return result
+
+
+def _written(
+    plan: MergePlan, execution: MergeExecution, target: Path, preds: Sequence[Path]
+) -> Merged:
+    """Merge into an output folder."""
+    for place in preds:
         require_apart(target, place)
     head = plan.head()
     report = produced(
         target,
-        lambda: occupied(target, provenance.NAME, run.overwrite, owned_in, TRAINING_IMAGES),
+        lambda: occupied(
+            target, provenance.NAME, execution.run.overwrite, owned_in, TRAINING_IMAGES
+        ),
         lambda: unchanged(plan, target, head, execution),
         lambda staging: build(plan, staging, head, execution),
     )

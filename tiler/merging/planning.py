@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ from tiler.tiling.placing import Frame, placed_in
 from tiler.tiling.roi import RoiFile
 from tiler.version import __version__
 
-Given = dict[str, Any]  # options by name
+Given = Mapping[str, Any]  # options by name
 Preds = str | Path | Sequence[str | Path]
 Plan = TypeVar("Plan", bound="MergePlan")
 Truth = DatasetYaml | Dataset | CocoTruth | None  # what --data holds
@@ -69,11 +69,11 @@ class MergePlan:
     places: dict[str, Path] = field(default_factory=dict)
     training_images: dict[str, Path] = field(default_factory=dict)
 
-    def options(self) -> Given:
+    def options(self) -> dict[str, Any]:
         """Every option that detections depend on."""
         return {**self.job.merging.plain(), **self.job.files.plain()}
 
-    def args(self) -> Given:
+    def args(self) -> dict[str, Any]:
         """Every option in effect, but those that are not set: a valid --config."""
         options = {**self.job.merging.in_effect(), **self.job.files.in_effect()}
         options.pop("roi", None)  # a place
@@ -379,7 +379,9 @@ def _options(given: Given) -> tuple[MergeOptions, PredictionOptions, RunOptions]
     return MergeOptions.of(merging), PredictionOptions.of(files), RunOptions.of(run)
 
 
-def _of_group(given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]) -> Given:
+def _of_group(
+    given: Given, group: type[MergeOptions | PredictionOptions | RunOptions]
+) -> dict[str, Any]:
     names = {item.name for item in fields(group)}
     return {name: value for name, value in given.items() if name in names}
 

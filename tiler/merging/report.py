@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from tiler.errors import amount, printable
 from tiler.findings import Finding
-from tiler.formats import report_json
+from tiler.formats import html, report_json
 from tiler.predictions import FULL, Detections
 from tiler.stitching import FATES, FUSED, KEPT, ORPHAN, Stitched
 from tiler.version import __version__
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tiler.types import Bools, Ints
 
 
+DETECTIONS = (KEPT, FUSED, ORPHAN)  # fates of rows that a detection is made of
 OTHER_CLASS = "other class"  # the fate of rows that --classes or --map-classes leaves out
 
 
@@ -67,7 +69,7 @@ class MergeCounts(msgspec.Struct):
 
 def stays(result: Stitched) -> Bools:
     """`(N,)` True for the rows that a detection is made of."""
-    return np.isin(result.fate, (KEPT, FUSED, ORPHAN)) & (result.into >= 0)
+    return np.isin(result.fate, DETECTIONS) & (result.into >= 0)
 
 
 def counted(tiles: int, rows: Ints, detections: Detections, result: Stitched) -> MergeCounts:
@@ -141,6 +143,53 @@ class MergeReport(msgspec.Struct):
     def levels(self) -> Counter[str]:
         """The number of errors, warnings and notes."""
         return report_json.levels(self.findings)
+
+    def __repr__(self) -> str:
+        return printable(f"MergeReport({self.title()})")
+
+    def title(self) -> str:
+        """What was merged, in a line."""
+        counts = self.counts
+        images = amount(counts.images, "image")
+        detections = amount(counts.detections, "detection")
+        rows = amount(counts.rows, "row")
+        noticed = report_json.in_words(self.findings)
+        return f"{images}, {self.task}: {detections} of {rows}{noticed}"
+
+    def notes(self, where: str) -> list[str]:
+        """What was read, in lines. `where`: the place of the tiles' places, as it is shown."""
+        lines = [f"{self.predictions}; tiles by {self.index}, {where}"]
+        if self.models:
+            lines.insert(0, f"ensemble of {len(self.models)} models: {', '.join(self.models)}")
+        if not self.names:
+            lines.append("class names are not known: --data gives them")
+        if self.left_out:
+            lines.append(f"left out, without any predictions: {', '.join(self.left_out)}")
+        return lines
+
+    def columns(self) -> dict[str, int]:
+        """The numbers of all images, by their heading in a table."""
+        counts = self.counts
+        columns = {
+            "images": counts.images,
+            "tiles": counts.tiles,
+            "with rows": counts.predicted,
+            "rows": counts.rows,
+            "cut": counts.cut,
+            "rejected": counts.refused,
+        }
+        of_detections = [FATES[fate] for fate in DETECTIONS]
+        for fate, rows in counts.fates.items():
+            if fate not in of_detections:
+                columns[fate] = rows
+        columns["joined"] = counts.joined
+        columns["orphans"] = counts.fates.get("orphan", 0)
+        columns["detections"] = counts.detections
+        return columns
+
+    def _repr_html_(self) -> str:
+        columns = self.columns()
+        return html.table(list(columns), [list(columns.values())], self.title())
 
     def exit_code(self) -> int:
         """1 when any of the predictions were rejected."""

@@ -65,6 +65,7 @@ class DatasetOptions(LabelOptions):
         stripped,
         GIS,
         "FILE",
+        given="str | Path",
     )
     class_field: str = option(
         "",

@@ -25,6 +25,7 @@ def option(
     group: str,
     metavar: str | None = None,
     idle: Callable[[Any], str] | None = None,
+    given: str = "",
 ) -> Any:
     """A dataclass field that checks itself.
 
@@ -33,8 +34,10 @@ def option(
         group: the heading that the option stands under in the help.
         metavar: what may be given, for the help.
         idle: given all options together, the reason why this one has no effect; "" where it has.
+        given: the type of what a script may give, as an annotation. Default: that of the value.
     """
     metadata = {"help": help, "check": check, "group": group, "metavar": metavar, "idle": idle}
+    metadata["given"] = given
     return field(default=default, metadata=metadata)
 
 
@@ -46,7 +49,18 @@ def choice_option(
     idle: Callable[[Any], str] | None = None,
 ) -> Any:
     """An option that takes one of a few words."""
-    return option(default, help, choice(*allowed), group, "|".join(allowed), idle)
+    metavar = "|".join(allowed)
+    return option(default, help, choice(*allowed), group, metavar, idle, literal(*allowed))
+
+
+def literal(*words: str) -> str:
+    """The type of one of a few words, as an annotation.
+
+    >>> print(literal("iou", "ios"))
+    Literal["iou", "ios"]
+    """
+    quoted = ", ".join(f'"{word}"' for word in words)
+    return f"Literal[{quoted}]"
 
 
 def flag_option(

@@ -34,6 +34,7 @@ class MergeOptions(Checked):
         MERGING,
         "0..1[,CLASS=0..1]",
         idle=when("method", "soft-nms", "center", "none"),
+        given="float | Mapping[str, float] | str | None",
     )
     metric: str = choice_option(
         "iou",
@@ -49,6 +50,7 @@ class MergeOptions(Checked):
         described(per_class, "a number from 0 to 1, such as 0.25 or 0.25,car=0.4"),
         MERGING,
         "0..1[,CLASS=0..1]",
+        given="float | Mapping[str, float] | str",
     )
     class_agnostic: bool = flag_option(
         False,
@@ -63,6 +65,7 @@ class MergeOptions(Checked):
         MERGING,
         "car,truck;bus,van",
         idle=when("method", "center", "none"),
+        given="str | Sequence[Sequence[str]]",
     )
     orphans: str = choice_option(
         "decay",

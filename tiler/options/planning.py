@@ -50,6 +50,7 @@ class PlanOptions(DatasetOptions):
         described(tile_sides, "auto, or sides of 10 px or more, such as 640,1280"),
         COMPARED,
         "auto|640,1280",
+        given="int | Sequence[int] | str",
     )
     overlap: str | tuple[float, ...] = option(
         "auto",
@@ -58,6 +59,7 @@ class PlanOptions(DatasetOptions):
         described(overlaps, "auto, or fractions of the tile below 1 or whole pixels: 0,0.2,64"),
         COMPARED,
         "auto|0,0.2,64",
+        given="float | Sequence[float] | str",
     )
     task: str = task_option(
         "Type of the labels; auto infers it for the whole dataset and reports it.", COMPARED

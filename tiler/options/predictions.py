@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tiler.options.fields import Checked, choice_option, flag_option, option
+from tiler.options.fields import Checked, choice_option, flag_option, literal, option
 from tiler.options.merging import MERGING
 from tiler.options.naming import NAMINGS, naming
 from tiler.options.shared import task_option
@@ -62,6 +62,7 @@ class ReadingOptions(Checked):
         described(class_list, "classes such as car,bus"),
         READING,
         "car,bus",
+        given="str | int | Sequence[str | int]",
     )
     map_classes: str = option(
         "",
@@ -70,6 +71,7 @@ class ReadingOptions(Checked):
         described(class_mapping, "pairs such as 2=car,5=bus, or a YAML file of these"),
         READING,
         "FILE|2=car,5=bus",
+        given="str | Path | Mapping[str, str | int] | Mapping[int, str | int]",
     )
     preds_base: str = option(
         "auto",
@@ -77,6 +79,7 @@ class ReadingOptions(Checked):
         category_base(*BASES),
         READING,
         "|".join(BASES),
+        given=literal(*BASES) + " | int",
     )
     boxes: str = option(
         "auto",
@@ -118,6 +121,7 @@ class PredictionOptions(ReadingOptions):
         optional(TILE_SIZE),
         READING,
         "1024|640x512",
+        given="int | tuple[int, int] | str | None",
     )
     runs: str = choice_option(
         "stop",
@@ -138,6 +142,7 @@ class PredictionOptions(ReadingOptions):
         optional(described(model_weights, "a number above 0 for each model, such as 2,1")),
         MERGING,
         "2,1",
+        given="Sequence[float] | str | None",
     )
     roi: str | None = option(
         None,
@@ -146,6 +151,7 @@ class PredictionOptions(ReadingOptions):
         optional(described(file_path, "the path of a GeoJSON file")),
         MERGING,
         "FILE",
+        given="str | Path | None",
     )
     stride: int | tuple[int, int] | None = option(
         None,
@@ -153,6 +159,7 @@ class PredictionOptions(ReadingOptions):
         optional(STRIDE),
         READING,
         "512|512x384",
+        given="int | tuple[int, int] | str | None",
     )
     edge: str = choice_option(
         "auto",
@@ -168,6 +175,7 @@ class PredictionOptions(ReadingOptions):
         category_base(*BASES),
         WRITING,
         "|".join(BASES),
+        given=literal(*BASES) + " | int",
     )
     image_ids: str = choice_option(
         "names",
@@ -183,6 +191,7 @@ class PredictionOptions(ReadingOptions):
         choices(*EXPORTS, reasons=ALWAYS),
         WRITING,
         "dota,geojson,geojson-all,gpkg,csv,yolo-dataset",
+        given="str | Sequence[str]",
     )
     affine: str = option(
         "",
@@ -193,6 +202,7 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "a,b,c,d,e,f|world|pixels",
         idle=_geojson_only,
+        given="str | Iterable[float]",
     )
     crs: str = option(
         "",
@@ -202,6 +212,7 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "CRS",
         idle=_geojson_only,
+        given="object",
     )
     to_crs: str = option(
         "",
@@ -211,4 +222,5 @@ class PredictionOptions(ReadingOptions):
         WRITING,
         "EPSG:CODE",
         idle=_geojson_only,
+        given="str | int",
     )

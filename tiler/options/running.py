@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tiler.options.fields import Checked, flag_option, option
+from tiler.options.fields import Checked, flag_option, literal, option
 from tiler.options.shared import RUN, workers_option
 from tiler.options.values import backend
 
@@ -23,6 +23,7 @@ class RunOptions(Checked):
         backend(*BACKENDS),
         RUN,
         "|".join(BACKENDS),
+        given=literal(*BACKENDS),
     )
     overwrite: bool = flag_option(False, "Replace an existing output of tiler.", RUN)
     dry_run: bool = flag_option(False, "Do the work and report the counts; write nothing.", RUN)

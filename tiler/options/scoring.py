@@ -59,6 +59,7 @@ class ScoreOptions(LabelOptions):
         choices(*PROTOCOLS, least=1),
         SCORING,
         ",".join(PROTOCOLS),
+        given="str | Sequence[str]",
     )
     bins: str = option(
         "coco",
@@ -67,6 +68,7 @@ class ScoreOptions(LabelOptions):
         described(size_bins, f"{', '.join(BINS)}, or increasing sides in px such as 16,32,96"),
         SCORING,
         "|".join([*BINS, "16,32,96"]),
+        given="str | Sequence[float]",
     )
     max_dets: str = option(
         "auto",
@@ -76,6 +78,7 @@ class ScoreOptions(LabelOptions):
         SCORING,
         "auto|1,10,100",
         idle=_coco_limits_only,
+        given="int | Sequence[int] | str",
     )
     areas: str = choice_option(
         "coco",

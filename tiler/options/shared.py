@@ -25,6 +25,7 @@ def max_pixels_option() -> Any:
         auto_or(1),
         PIXELS,
         "auto|N",
+        given='Literal["auto"] | int',
     )
 
 

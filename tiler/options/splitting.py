@@ -84,6 +84,7 @@ class SplitOptions(DatasetOptions):
         GRID,
         "640|1024x768",
         idle=_divided,
+        given="int | tuple[int, int] | str",
     )
     grid: tuple[int, int] | None = option(
         None,
@@ -91,6 +92,7 @@ class SplitOptions(DatasetOptions):
         optional(described(grid_counts, "COLUMNSxROWS, such as 3x4")),
         GRID,
         "3x4",
+        given="tuple[int, int] | str | None",
     )
     overlap: float | tuple[float, float] = option(
         0.2,
@@ -99,6 +101,7 @@ class SplitOptions(DatasetOptions):
         OVERLAP,
         GRID,
         "0.2|128|0.2x64",
+        given="float | tuple[float, float] | str",
     )
     edge: str = choice_option(
         "shift",
@@ -114,6 +117,7 @@ class SplitOptions(DatasetOptions):
         described(scales, "factors from 0.01 to 16, such as 1,0.5"),
         GRID,
         "1,0.5",
+        given="float | Sequence[float] | str",
     )
     roi: str | None = option(
         None,
@@ -122,6 +126,7 @@ class SplitOptions(DatasetOptions):
         optional(described(file_path, "the path of a GeoJSON file")),
         GRID,
         "FILE",
+        given="str | Path | None",
     )
     val: float = option(
         0.0,
@@ -197,6 +202,7 @@ class SplitOptions(DatasetOptions):
         ),
         LABELS,
         "all|none|RATIO|train=0.5,val=all",
+        given="float | Mapping[str, str | float] | str",
     )
     seed: int = option(
         0,
@@ -223,6 +229,7 @@ class SplitOptions(DatasetOptions):
         LABELS,
         "coco,coco-roboflow",
         idle=when("task", "semantic"),
+        given="str | Sequence[str]",
     )
     format: str = choice_option(
         "same",
@@ -260,5 +267,6 @@ class SplitOptions(DatasetOptions):
         described(nodata, "auto, none, a number or nan"),
         PIXELS,
         "auto|none|VALUE",
+        given="str | float",
     )
     max_pixels: str | int = max_pixels_option()

@@ -28,7 +28,6 @@ from tiler.merging.category_ids import chosen as chosen_ids
 from tiler.merging.category_ids import numbered
 from tiler.merging.output import ids_of, labels_of
 from tiler.merging.planning import (
-    Given,
     MergePlan,
     Truth,
     for_training,
@@ -88,6 +87,13 @@ class PredictReport(MergeReport):
 
     model: str = ""
     speed: Speed | None = None
+
+    def notes(self, where: str) -> list[str]:
+        """What was looked at by what, in lines."""
+        lines = [self.model]
+        if not self.names:
+            lines.append("class names are not known: --names or --data gives them")
+        return lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,7 +163,7 @@ class PredictPlan(MergePlan):
         """How many windows the model is given at once."""
         return self.model.batch or self.chosen.batch or BATCH
 
-    def options(self) -> Given:
+    def options(self) -> dict[str, Any]:
         """Every option that detections depend on, and the fingerprint of the model."""
         chosen = {**self.chosen.plain(), **self.request.for_model.plain()}
         for name in NOT_DETECTING:
@@ -166,7 +172,7 @@ class PredictPlan(MergePlan):
         chosen["tile"] = _plain(self.reader.job.options.tile)
         return {**chosen, "model": self.model.fingerprint}
 
-    def args(self) -> Given:
+    def args(self) -> dict[str, Any]:
         """Every option in effect, and the fingerprint of the model: a valid --config."""
         chosen = {**self.chosen.in_effect(), **self.request.for_model.in_effect()}
         for name in (*NOT_DETECTING, "roi"):

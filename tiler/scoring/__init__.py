@@ -14,7 +14,10 @@ import numpy as np
 from tiler.errors import TilerError
 from tiler.evaluation.inputs import EvaluationInputs, Predicted
 from tiler.findings import Finding
+from tiler.options import ReadingOptions, ScoreOptions
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
+from tiler.run import notes
 from tiler.scoring import detections, ground_truth, opening
 from tiler.scoring.arguments import (
     MergeRecord,
@@ -39,13 +42,16 @@ from tiler.scoring.preparing import Measurement
 from tiler.scoring.tiling import Scored, Tiling, Unavailable, sizes_of, tiling
 
 if TYPE_CHECKING:
-    from tiler.options import ScoreOptions
+    from typing import Unpack
+
+    from tiler.options.arguments import ScoreArguments
     from tiler.scoring.ground_truth import GroundTruthFiles, LabelledImages
     from tiler.scoring.opening import Opened
 
 __all__ = ["Metrics", "Seams", "score"]
 
 
+@takes(ScoreOptions, ReadingOptions)
 def score(
     preds: str | Path | Mapping[str, Any],
     data: str | Path,
@@ -54,7 +60,7 @@ def score(
     tiles: str | Path | None = None,
     tile_preds: str | Path | None = None,
     images: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[ScoreArguments],
 ) -> Metrics:
     """Score detections on full images against their labels.
 
@@ -99,7 +105,9 @@ def score(
         )
     job = _ScoreJob(given, chosen, ground, opened, merge, layout, on_tiles)
     inputs = _read(job)
-    return _scored(job, inputs, start)
+    metrics = _scored(job, inputs, start)
+    notes.finished("score", [metrics.line()], metrics.findings)
+    return metrics
 
 
 def _require_analysis(options: ScoreOptions, given: Mapping[str, object]) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
 
+from tiler.errors import amount, printable
 from tiler.evaluation.confusion import IOU
 from tiler.evaluation.ultralytics import Results
 from tiler.findings import Finding
-from tiler.formats import report_json
+from tiler.formats import html, report_json
 from tiler.formats.text_files import within
+from tiler.options.values import path
 
 if TYPE_CHECKING:
     from tiler.evaluation.bootstrap import Draws
@@ -33,6 +36,10 @@ _BY_CLASS = {"p", "r", "f1", "all_ap", "ap", "ap50", "ap_class_index", "maps", "
 _CURVES = {"px", "p_curve", "r_curve", "f1_curve", "prec_values"}
 MEANS = ("map", "map50", "map75", "mp", "mr")  # NaN without labels, of which Ultralytics makes 0
 BOX = frozenset(_NUMBERS | _BY_CLASS | _CURVES)
+
+
+MAIN = ("AP", "AP50", "AP_small")  # of COCO
+SHOWN = 20  # classes, in a notebook
 
 
 class Number(float):
@@ -81,9 +88,9 @@ class Seams:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Metrics:
-    """How well detections agree with labels.
+    """How well detections agree with labels. `write` writes the report.
 
     The attributes of `results.box` of Ultralytics stand here too, by its 8.4.190 protocol: `map`,
     `map50`, `map75`, `mp`, `mr`, `maps`, `ap`, `ap50`, `all_ap`, `p`, `r`, `f1`, `ap_class_index`,
@@ -153,6 +160,75 @@ class Metrics:
         if self.root is None or name is None:
             return None
         return self.root / name
+
+    def __repr__(self) -> str:
+        return printable(f"Metrics({self.line()})")
+
+    def line(self) -> str:
+        """What was scored, and the main numbers."""
+        numbers = [f"{name} {html.number(value)}" for name, value in self.main_numbers()]
+        return f"{self.title()}: {', '.join(numbers)}{report_json.in_words(self.findings)}"
+
+    def title(self) -> str:
+        """What was scored, in a line."""
+        card = self.card
+        nouns = ("image", "label", "detection")
+        parts = [amount(card[f"{noun}s"], noun) for noun in nouns]
+        return f"{', '.join(parts)}, {card['task']}"
+
+    def main_numbers(self) -> list[tuple[str, float | None]]:
+        """The numbers to look at first, by protocol and name; None where there is nothing to
+        measure.
+        """
+        numbers: dict[str, float] = {}
+        if "coco" in self.card["protocols"]:
+            for name in MAIN:
+                if name in self.coco:
+                    numbers[f"COCO {name}"] = self.coco[name]
+            numbers["COCO AP of all detections"] = self.coco_auto["AP"]
+        if "ultralytics" in self.card["protocols"]:
+            box = summary(self.box)
+            numbers["Ultralytics mAP50-95"] = box["map"]
+            numbers["Ultralytics mAP50"] = box["map50"]
+        for name, value in self.voc.items():
+            numbers[f"{name} mAP50"] = value
+        return list(finite(numbers).items())
+
+    def _repr_html_(self) -> str:
+        """The main numbers, and those of each class, for a notebook."""
+        title = self.title() + report_json.in_words(self.findings)
+        main = html.table(["number", "value"], self.main_numbers(), title)
+        head, rows = self.class_table()
+        caption = "" if len(rows) <= SHOWN else f"the first {SHOWN} of {len(rows)} classes"
+        return main + html.table(head, finite(rows[:SHOWN]), caption)
+
+    def class_table(self) -> tuple[list[str], list[list[Any]]]:
+        """The head of a table, and a row a class."""
+        first: dict[str, Any] = next(iter(self.per_class.values()), {})
+        columns = [name for name in first if name != "interval"]
+        rows = []
+        for name, row in self.per_class.items():
+            rows.append([name, *(row[column] for column in columns)])
+        return ["class", *columns], rows
+
+    def write(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write everything into a folder: report.html, score.json, tables as CSV, plots.
+
+        Args:
+            out: a new folder, which appears when it is complete.
+            overwrite: replace an existing output of tiler score.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TilerError: the folder holds something else.
+            Unfinished: a full disk, or another run on the same folder.
+        """
+        # by name, since the output is made of metrics and imports this module
+        output = import_module("tiler.scoring.output")
+        folder: Path = output.write(self, path(out, "out"), overwrite)
+        return folder
 
     def __getattr__(self, name: str) -> Any:
         if name in MEANS and not len(self.box.ap_class_index):

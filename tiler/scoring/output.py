@@ -97,12 +97,7 @@ def _cell(value: Any) -> Any:
 
 def per_class(metrics: Metrics) -> str:
     """A row a class."""
-    first = next(iter(metrics.per_class.values()), {})
-    head = [name for name in first if name != "interval"]
-    rows = []
-    for name, row in metrics.per_class.items():
-        rows.append([name, *(row[column] for column in head)])
-    return text_of(["class", *head], rows)
+    return text_of(*metrics.class_table())
 
 
 def per_image(metrics: Metrics) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiler.datasets import ignoring, mask_sets, unlabelled
 from tiler.datasets.dataset import Dataset
@@ -15,7 +15,9 @@ from tiler.geometry.grids import by_axis
 from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
+from tiler.options.signatures import takes
 from tiler.options.values import background_shares, optional_path, path
+from tiler.run import notes
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
 from tiler.splitting.dividing import divided
@@ -26,16 +28,22 @@ from tiler.splitting.work import Progress
 from tiler.tiling import roi
 from tiler.tiling.planning import check_grid
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import SplitArguments
+
 __all__ = ["Progress", "SplitReport", "split"]
 
 
+@takes(SplitOptions, RunOptions)
 def split(
     data: str | Path,
     *,
     out: str | Path | None = None,
     images: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **options: Any,
+    **options: Unpack[SplitArguments],
 ) -> SplitReport:
     """Cut a dataset's images into overlapping tiles with clipped labels: a new dataset.
 
@@ -81,14 +89,19 @@ def split(
     _require_known_splits(chosen, dataset.splits)
     dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
-    work = SplitRun(dataset, chosen, run, target, regions, progress)
-    if run.dry_run:
-        return work.dry_run()
+    watched = notes.watched("images cut", progress, lambda now: (now.done, now.total))
+    work = SplitRun(dataset, chosen, run, target, regions, watched)
 
     def output_stands() -> bool:
         return stands(target, recorded(chosen, regions), run.overwrite)
 
-    return produced(target, output_stands, work.unchanged, work.build)
+    if run.dry_run:
+        report = work.dry_run()
+    else:
+        report = produced(target, output_stands, work.unchanged, work.build)
+    lines = [report.kind(report.root), report.title(), report.out]
+    notes.finished("split", lines, report.findings)
+    return report
 
 
 def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:

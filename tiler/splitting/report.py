@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from tiler.errors import amount, printable
 from tiler.findings import Finding
-from tiler.formats import report_json
+from tiler.formats import html, report_json
 from tiler.formats.manifest import SourceTiles
 from tiler.tiling.counts import IN_GUARD_BAND, Lost, ObjectCounts, TileCounts, labels
 from tiler.version import __version__
+
+SIZES = ("small", "medium", "large")
+OBJECTS = ("objects", "whole", "truncated", "lost", *SIZES, "outside")
+HEAD = ("split", "sources", "tiles", "background", "objects", "whole", "truncated", "lost", *SIZES)
 
 
 class TileAnnotations(msgspec.Struct):
@@ -120,6 +126,57 @@ class SplitReport(msgspec.Struct):
             result.counts.add(split.counts)
             result.objects.add(split.objects)
         return result
+
+    @property
+    def in_regions(self) -> bool:
+        """Whether --roi left out what is outside its regions."""
+        return isinstance(self.total.counts.outside, int)
+
+    def __repr__(self) -> str:
+        return printable(f"SplitReport({self.title()})")
+
+    def kind(self, root: str) -> str:
+        """What the dataset is, in a line. `root`: its folder, as it is shown."""
+        return f"{self.task} dataset ({self.task_reason}) in {root}"
+
+    def title(self) -> str:
+        """What was cut, in a line."""
+        counts, objects = self.total.counts, self.total.objects
+        words = f"{amount(counts.sources, 'image')}, {self.task}: {amount(counts.tiles, 'tile')}"
+        if self.task != "semantic":
+            words += f"; {amount(objects.objects, 'object')}, {objects.lost} lost"
+        return words + report_json.in_words(self.findings)
+
+    def _repr_html_(self) -> str:
+        return html.table(*self.table(), self.title())
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """The head of a table, and a row for each split; one more for all, if there are several."""
+        head = [*HEAD, "outside"] if self.in_regions else [*HEAD]
+        splits = dict(self.splits)
+        if len(splits) > 1:
+            splits["all"] = self.total
+        rows = [self._row(name, split) for name, split in splits.items()]
+        if self.task == "semantic":  # there are no objects to count
+            columns = [i for i, name in enumerate(head) if name not in OBJECTS]
+            head = [head[i] for i in columns]
+            rows = [[row[i] for i in columns] for row in rows]
+        return head, rows
+
+    def _row(self, name: str, split: SplitCounts) -> list[Any]:
+        counts, objects = split.counts, split.objects
+        sources = f"{counts.sources}"
+        if counts.refused:
+            sources += f" ({counts.refused} rejected)"
+        row = [name or "images", sources, counts.tiles, counts.background]
+        row += [objects.objects, objects.whole, objects.truncated, objects.lost]
+        for size in SIZES:
+            before = getattr(objects.before, size)
+            after = getattr(objects.after, size)
+            row.append(f"{before} → {after}")
+        if self.in_regions:
+            row.append(objects.outside or 0)
+        return row
 
     @property
     def channels(self) -> int:

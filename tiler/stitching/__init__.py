@@ -14,6 +14,7 @@ from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
 from tiler.matching.tiles import Tiles, cut_sides
 from tiler.options import MergeOptions
+from tiler.options.signatures import takes
 from tiler.stitching import ensembles, inputs, methods
 from tiler.stitching.competition import (
     DUPLICATE,
@@ -34,9 +35,13 @@ from tiler.stitching.competition import (
     require_classes,
 )
 from tiler.stitching.cvm import cvm
+from tiler.stitching.detections import ImageDetections
 from tiler.stitching.ensembles import Models
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import StitchArguments
     from tiler.types import Bools, Ints
 
 __all__ = [
@@ -59,12 +64,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Stitched:
     """The detections of the full image, and what became of those of its tiles.
 
     Attributes:
-        instances: in source pixels, by falling confidence (ties by coordinates).
+        instances: in source pixels, by falling confidence (ties by coordinates); of `stitch`, they
+            are `ImageDetections`.
         fate: `(N,)` int64 for each detection given, an index into `FATES`.
         into: `(N,)` int64 which merged detection it is, is part of, or lost to; -1 for none.
         tile: `(N,)` int64 the part that it was given in.
@@ -77,12 +83,18 @@ class Stitched:
     tile: Ints
     cut: Bools
 
+    def __repr__(self) -> str:
+        numbers = np.bincount(self.fate, minlength=len(FATES)).tolist()
+        fates = [f"{count} {fate}" for count, fate in zip(numbers, FATES, strict=True) if count]
+        return f"Stitched({self.instances!r} of {len(self.fate)}: {', '.join(fates) or 'none'})"
 
+
+@takes(MergeOptions)
 def stitch(
     parts: Iterable[tuple[Any, Any]],
     size: tuple[int, int],
     names: Sequence[str] | Mapping[int, str] | None = None,
-    **options: Any,
+    **options: Unpack[StitchArguments],
 ) -> Stitched:
     """Merge the detections of one image's tiles.
 
@@ -122,7 +134,9 @@ def stitch(
     tiles = Tiles.of(rects, (width, height))
     instances = inputs.all_of(given)
     inputs.require_in_pixels(instances, tile, rects)
-    return merged(instances, tile, tiles, chosen, known)
+    result = merged(instances, tile, tiles, chosen, known)
+    found = ImageDetections.of(result.instances, known, (int(width), int(height)))
+    return replace(result, instances=found)
 
 
 def merged(

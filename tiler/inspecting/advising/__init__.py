@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tiler.datasets import ignoring, tasks, unlabelled
 from tiler.datasets.dataset import Dataset
@@ -20,21 +20,29 @@ from tiler.inspecting.advising.settings import SmallObjects, settings
 from tiler.inspecting.advising.survey import gathered, survey_all
 from tiler.options import DatasetOptions, PlanOptions, SplitOptions
 from tiler.options.fields import option_names
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
+from tiler.run import notes
 from tiler.tiling.job import SplitJob
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import PlanArguments
 
 __all__ = ["PlanReport", "plan"]
 
 SPLIT_TOO = option_names(DatasetOptions) | {"task", "max_pixels"}  # options of split as well
 
 
+@takes(PlanOptions)
 def plan(
     data: str | Path,
     *,
     images: str | Path | None = None,
     plot: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    **options: Unpack[PlanArguments],
 ) -> PlanReport:
     """Which tile and overlap suit a dataset: what several make of its labels, and the best of them.
 
@@ -68,7 +76,8 @@ def plan(
     task, task_reason = tasks.decide(dataset, chosen.task)
     decided = replace(split, task=task, ignored=ignored)
     dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
-    report = _compared(dataset, SplitJob.of(dataset, decided), chosen, progress)
+    watched = notes.watched("readings of images", progress, notes.images)
+    report = _compared(dataset, SplitJob.of(dataset, decided), chosen, watched)
     report.task, report.task_reason = task, task_reason
     report.recommended = recommended(report.settings)
     if report.choice is not None and report.choice.tile is not None:
@@ -77,6 +86,7 @@ def plan(
     report.remarks = wording.remarks(report)
     if plot is not None:
         plotting.write(report, Path(plot))
+    notes.finished("plan", [report.title(), *report.remarks], report.findings)
     return report
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from tiler.errors import amount, printable
 from tiler.findings import Finding
-from tiler.formats import report_json
+from tiler.formats import html, report_json
 from tiler.version import __version__
 
 if TYPE_CHECKING:
@@ -164,6 +166,42 @@ class PlanReport(msgspec.Struct):
         """The recommended setting."""
         return None if self.recommended is None else self.settings[self.recommended]
 
+    def __repr__(self) -> str:
+        return printable(f"PlanReport({self.title()})")
+
+    def title(self) -> str:
+        """What is recommended, in a line."""
+        images = amount(self.images.counted, "image")
+        noticed = report_json.in_words(self.findings)
+        advice = self.command or self.reason
+        return f"{images}, {amount(self.sizes.objects, 'object')}, {self.task}{noticed}: {advice}"
+
+    def _repr_html_(self) -> str:
+        return html.table(*self.table(), self.title())
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """The head of a table, and a row for each setting."""
+        head = ["tile", "overlap", "tiles", "background", "Mpx", "MB"]
+        head += ["whole", "small whole", f"small px at {self.imgsz}", ""]
+        return head, [self._row(place, setting) for place, setting in enumerate(self.settings)]
+
+    def _row(self, place: int, setting: PlannedSetting) -> list[Any]:
+        scale = self.images.scale
+        mark = "~" if scale > 1 else ""
+        px = setting.small_px
+        return [
+            "none" if setting.tile is None else setting.tile,
+            _overlap(setting),
+            f"{mark}{round(setting.tiles * scale)}",
+            _percent(setting.background, setting.tiles),
+            f"{mark}{setting.pixels * scale / 1e6:.1f}",
+            f"{mark}{setting.bytes * scale / 1e6:.1f}",
+            _percent(setting.whole, setting.objects),
+            _percent(setting.small_whole, self.small) + ("" if setting.keeps else " ✗"),
+            f"{px.p50:.1f}" + ("" if setting.large_enough else " ✗"),
+            "recommended" if place == self.recommended else "",
+        ]
+
     def exit_code(self) -> int:
         """1 if an image or a row of labels was rejected."""
         return int(report_json.levels(self.findings)["error"] > 0)
@@ -171,6 +209,22 @@ class PlanReport(msgspec.Struct):
     def encoded(self) -> bytes:
         """As JSON."""
         return report_json.encoded(self, self.findings, ("root",))
+
+
+def _overlap(setting: PlannedSetting) -> str:
+    """Pixels, and the fraction if it is one."""
+    if setting.tile is None:
+        return ""
+    if 0 < setting.overlap < 1:
+        return f"{setting.overlap:g} = {setting.overlap_px}"
+    return str(setting.overlap_px)
+
+
+def _percent(part: int, whole: int) -> str:
+    """A share; rounded down, so that what misses a limit does not seem to reach it."""
+    if not whole:
+        return "-"
+    return f"{math.floor(1000 * part / whole) / 10:.1f} %"
 
 
 def recommended(settings: Sequence[PlannedSetting]) -> int | None:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from tiler.inspecting.showing.output import write
 from tiler.inspecting.showing.selection import Showing, prepared
+from tiler.options import ShowOptions
+from tiler.options.signatures import takes
 from tiler.options.values import path
+from tiler.run import notes
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from PIL import Image
+
+    from tiler.options.arguments import ShowArguments
 
 __all__ = ["Showing", "prepared", "show"]
 
 
+@takes(ShowOptions)
 def show(
     what: str | Path,
     image: str | None = None,
@@ -23,7 +31,7 @@ def show(
     images: str | Path | None = None,
     data: str | Path | None = None,
     tiles: str | Path | None = None,
-    **options: object,
+    **options: Unpack[ShowArguments],
 ) -> Image.Image:
     """Labels or detections drawn on images, with their densest places enlarged: one sheet, which a
     notebook shows.
@@ -47,4 +55,6 @@ def show(
     showing = prepared(what, image, images=images, data=data, tiles=tiles, **options)
     if out is not None:
         write(showing, path(out, "out"))
-    return showing.sheet()
+    sheet = showing.sheet()
+    notes.finished("show", [showing.title()], showing.findings)
+    return sheet

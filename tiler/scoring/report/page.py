@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from tiler.formats.html import text
 from tiler.scoring.metrics import Metrics
 from tiler.scoring.report import sections
 from tiler.scoring.report.content import Content
-from tiler.scoring.report.elements import paragraph, text
+from tiler.scoring.report.elements import paragraph
 from tiler.version import __version__
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiler.evaluation.confusion import IOU
 from tiler.evaluation.seams import INSIDE, SEAM
+from tiler.formats.html import Cell, Html, number, table, text
 from tiler.plotting import short
 from tiler.scoring.metrics import finite
 from tiler.scoring.operating import worst_images
@@ -17,8 +18,6 @@ from tiler.scoring.report import plots
 from tiler.scoring.report.content import COUNTED, Content
 from tiler.scoring.report.crops import Crop, overview, worst
 from tiler.scoring.report.elements import (
-    Cell,
-    Html,
     commands,
     decimal,
     definitions,
@@ -26,11 +25,8 @@ from tiler.scoring.report.elements import (
     grid,
     interval,
     interval_cell,
-    number,
     paragraph,
     phrase,
-    table,
-    text,
 )
 from tiler.scoring.report.wording import CARD, CURVES, ERRORS, KEY, NAMES, STAGES
 
