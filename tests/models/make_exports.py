@@ -101,7 +101,7 @@ def ultralytics(folder, images, name, yaml, **options):
         side = options.setdefault("imgsz", SIDE)
         calibrated(model.model, images, side)
         head = model.model.model[-1]
-        spread = 0.03 if "segment" in name else 0.15  # or many are sure, and tie
+        spread = 0.003 if "segment" in name else 0.15  # or many are sure, and tie
         for part in ("cv3", "one2one_cv3"):
             for branch in getattr(head, part, None) or []:
                 torch.nn.init.normal_(branch[-1].weight, 0, spread)
@@ -144,10 +144,11 @@ def of_results(result, image):
 
 
 def filled(mask):
-    """A mask without holes, in whose outline it has none."""
+    """A mask without holes, and without lines and points, which are no outlines."""
     import cv2
 
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    found = [ring for ring in found if len(ring) >= 3]
     return cv2.drawContours(np.zeros(mask.shape, np.uint8), found, -1, 1, cv2.FILLED) > 0
 
 
