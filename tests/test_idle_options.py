@@ -33,6 +33,7 @@ SPLIT = [
     ({}, {"obb": "minrect"}),  # the dataset is one of boxes
     ({}, {"parts": "bridge"}),
     ({}, {"ignored": "skip"}),
+    ({"layout": "tar"}, {"export": "coco"}),
 ]
 MERGE = [
     *(({"method": method}, {"metric": "ios"}) for method in ("cvm", "center", "none")),

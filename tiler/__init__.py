@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tiler.predicting import PredictReport, predict
     from tiler.scoring import Metrics, score
     from tiler.splitting import SplitReport, split
+    from tiler.splitting.lazy_tiles import Tiles
     from tiler.stitching import Stitched, stitch
     from tiler.stitching.detections import ImageDetections
 
@@ -52,6 +53,7 @@ HOMES = {
     "SplitReport": "tiler.splitting",
     "Stitched": "tiler.stitching",
     "TilerError": "tiler.errors",
+    "Tiles": "tiler.splitting.lazy_tiles",
     "Unfinished": "tiler.errors",
     "UnknownImage": "tiler.errors",
     "Window": "tiler.geometry.window",
@@ -86,6 +88,7 @@ __all__ = [
     "SplitReport",
     "Stitched",
     "TilerError",
+    "Tiles",
     "Unfinished",
     "UnknownImage",
     "Window",

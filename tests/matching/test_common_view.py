@@ -7,7 +7,7 @@ from tiler.geometry.instances import Instances
 from tiler.geometry.polygons import Rings
 from tiler.matching import view_matcher
 from tiler.matching.common_view import groups
-from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching.tiles import TileRects, cut_sides
 
 LEFT, RIGHT = (0, 0, 640, 640), (512, 0, 1152, 640)
 PAIR = (LEFT, RIGHT)
@@ -17,7 +17,7 @@ WHOLE = (0, 0, 1152, 640)
 
 def tiles_of(rects, size=None):
     rects = np.array(rects, np.float64)
-    return Tiles.of(rects, tuple(rects[:, 2:].max(axis=0)) if size is None else size)
+    return TileRects.of(rects, tuple(rects[:, 2:].max(axis=0)) if size is None else size)
 
 
 def grouped(rects, seen, kind=None, threshold=0.3, size=None, **columns):

@@ -17,7 +17,7 @@ from tiler.geometry.polygons import Rings
 from tiler.matching import common_view, crowded_view, crowds
 from tiler.matching.overlaps import Sides
 from tiler.matching.suppression import clustered, softened, wbf
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.options import METHODS, MergeOptions
 from tiler.stitching import competition, merged, methods
 from tiler.types import TASKS
@@ -219,7 +219,7 @@ def scene(task, seed):
         columns["rings"] = Rings.of([[ring] for ring in centre[:, None] + around * half[:, None]])
         boxes = columns["rings"].bounds()
     own = Instances(rng.integers(0, 2, n), boxes, conf=conf, task=task, **columns)
-    return own, tile, Tiles.of(rects, SIZE)
+    return own, tile, TileRects.of(rects, SIZE)
 
 
 def told(result):
@@ -270,7 +270,7 @@ def test_equal_shapes_on_one_spot_pair_up_in_their_order(task):
         else Rings.from_quads(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
     )
     own = Instances(np.zeros(n, int), boxes, rings=rings, conf=np.linspace(0.9, 0.1, n), task=task)
-    tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
+    tiles = TileRects.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
     with no_room():
         result = merged(own, np.arange(n) % 2, tiles, MergeOptions())
     assert result.into.tolist() == (np.arange(n) // 2).tolist()
@@ -279,7 +279,7 @@ def test_equal_shapes_on_one_spot_pair_up_in_their_order(task):
 def test_tiles_of_one_window_all_see_the_same():
     rng = np.random.default_rng(0)
     boxes = np.tile([[10, 10, 40, 40], [60, 60, 99, 99.0]], (40, 1)) + rng.uniform(0, 1, (80, 1))
-    tiles = Tiles.of(np.tile([0, 0, 200, 200.0], (40, 1)), (300, 200))
+    tiles = TileRects.of(np.tile([0, 0, 200, 200.0], (40, 1)), (300, 200))
     own = Instances(np.zeros(80, int), boxes, conf=rng.uniform(0.1, 1, 80))
     with no_room():
         result = merged(own, np.repeat(np.arange(40), 2), tiles, MergeOptions())

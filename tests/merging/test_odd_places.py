@@ -15,7 +15,7 @@ from tiler.errors import TilerError, Unfinished
 from tiler.formats import jsonl, manifest
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import neighbours
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.merging import building
 from tiler.merging.planning import planned
 from tiler.merging.work import digest_of
@@ -313,7 +313,7 @@ def test_many_boxes_on_one_spot_take_little_memory(method):
     corner = np.array([550.0, 100]) + rng.uniform(0, 2, (n, 2))
     boxes, conf = np.concatenate([corner, corner + 50], axis=1), rng.uniform(0.1, 1, n)
     tile = np.arange(n) % 2
-    tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
+    tiles = TileRects.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
     tracemalloc.start()
     try:
         merged(

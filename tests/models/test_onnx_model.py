@@ -99,7 +99,7 @@ def test_grey_and_transparent_tiles(tmp_path):
 
 
 def test_duplicates_of_a_class_are_dropped(tmp_path):
-    graph, path, _ = graphs.yolo(tmp_path / "m.onnx")
+    graph, path, _words = graphs.yolo(tmp_path / "m.onnx")
     graph.nodes.clear(), graph.constants.clear(), graph.outputs.clear()
     graph.image = graph.node("Cast", ["images"], to=graph.float)
     near = boxes()
@@ -115,7 +115,7 @@ def test_duplicates_of_a_class_are_dropped(tmp_path):
 
 def test_oriented_boxes(tmp_path):
     angles = np.full((COUNT, 1), np.pi / 2)
-    graph, path, _ = graphs.yolo(tmp_path / "m.onnx", more=angles)
+    graph, path, _words = graphs.yolo(tmp_path / "m.onnx", more=angles)
     graph.save(path, task="obb", names=NAMES)
     (instances,) = found(opened(path), coloured(RED))
     assert instances.task == "obb"
@@ -128,7 +128,7 @@ def test_oriented_boxes(tmp_path):
 
 def test_keypoints(tmp_path):
     points = np.concatenate([graphs.centres(), np.full((COUNT, 1), 0.75)], axis=1)
-    graph, path, _ = graphs.yolo(tmp_path / "m.onnx", more=np.tile(points, 2))
+    graph, path, _words = graphs.yolo(tmp_path / "m.onnx", more=np.tile(points, 2))
     graph.save(path, task="pose", names=NAMES, kpt_shape="[2, 3]")
     model = opened(path)
     assert model.kpt_shape == (2, 3)
@@ -138,7 +138,7 @@ def test_keypoints(tmp_path):
 
 def test_masks(tmp_path):
     coefficients = np.ones((COUNT, 1))
-    graph, path, _ = graphs.yolo(tmp_path / "m.onnx", more=coefficients)
+    graph, path, _words = graphs.yolo(tmp_path / "m.onnx", more=coefficients)
     inside = np.full((1, 1, 8, 8), -1.0)
     inside[:, :, 4:, :] = 1.0  # the lower half
     graph.output(graph.constant(inside), "output1", (1, 1, 8, 8))
@@ -247,7 +247,7 @@ def test_transformers(tmp_path):
 
 
 def test_a_yolo_without_metadata_needs_names(tmp_path):
-    graph, path, _ = graphs.yolo(tmp_path / "m.onnx", more=np.zeros((COUNT, 1)))
+    graph, path, _words = graphs.yolo(tmp_path / "m.onnx", more=np.zeros((COUNT, 1)))
     graph.save(path)
     refused(path, r"unknown outputs; its outputs: output0 \(float32 1 x 8 x 16\)")
 

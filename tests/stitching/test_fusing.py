@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import quick, rectangles, simple_rings
 from tiler.geometry.polygons import Rings
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.stitching import fusing
 
 PAIR = np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]])
@@ -18,7 +18,7 @@ FIRST = np.array([0])
 
 def tiles_of(rects, size=None):
     rects = np.array(rects, np.float64)
-    return Tiles.of(rects, tuple(rects[:, 2:].max(axis=0)) if size is None else size)
+    return TileRects.of(rects, tuple(rects[:, 2:].max(axis=0)) if size is None else size)
 
 
 def fused(rects, tile, boxes, conf=None, starts=FIRST):

@@ -23,7 +23,7 @@ from tiler.geometry.grids import grid
 from tiler.geometry.instances import Instances, empty
 from tiler.geometry.polygons import Rings
 from tiler.geometry.window import Window
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.options import METHODS, MergeOptions
 from tiler.stitching import (
     DUPLICATE,
@@ -1021,7 +1021,7 @@ def test_merging_what_is_in_source_pixels_already():
         np.array([[300, 100, 640, 200], [512, 100, 900, 200.0]]),
         conf=np.array([0.9, 0.5]),
     )
-    tiles = Tiles.of(np.array([window.bounds for window in TILES]), SIZE)
+    tiles = TileRects.of(np.array([window.bounds for window in TILES]), SIZE)
     out = stitching.merged(rows, np.array([0, 1]), tiles, MergeOptions())
     assert_same(out.instances, both(*HALVES).instances)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tiler.merging import MergeReport
+    from tiler.merging.report import MergeCounts
     from tiler.scoring import Metrics
 
 Preds = Annotated[
@@ -233,13 +234,13 @@ def _summary(report: MergeReport) -> None:
     """What was read, what became of it, and where it is."""
     for line in report.notes(shown_path("", report.where)):
         tell(line)
-    tell(counts_table(report))
+    tell(counts_table(report.counts))
     tell_place(report)
 
 
-def counts_table(report: MergeReport) -> Table:
+def counts_table(counts: MergeCounts) -> Table:
     """What became of the rows."""
-    columns = report.columns()
+    columns = counts.columns()
     return table(list(columns), [list(columns.values())])
 
 

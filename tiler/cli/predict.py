@@ -113,9 +113,10 @@ def command(
 
 def _summary(report: PredictReport) -> None:
     """The model, what it found, how fast it was, and where the output is."""
-    for line in report.notes(""):
-        tell(line)
-    tell(counts_table(report))
+    tell(report.model)
+    if not report.names:
+        tell("class names are not known: --names or --data gives them")
+    tell(counts_table(report.counts))
     if report.speed is not None and not report.unchanged:
         _tell_speed(report.speed)
     tell_place(report)

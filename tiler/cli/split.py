@@ -137,6 +137,9 @@ def _remarks(report: SplitReport) -> None:
         tell(f"{', '.join(report.splits)} by blocks, with guard bands of one tile: {left_out}")
     if counts.copied:
         tell(f"{counts.copied} of {counts.tiles} tiles keep the source's JPEG coefficients")
+    if report.shards:
+        gigabytes = sum(report.shards.values()) / 1e9
+        tell(f"shards: {len(report.shards)}, {gigabytes:.3g} GB, as webdataset reads them")
     if counts.without_data:
         left_out = "have too little data and no label: left out (--min-data)"
         tell(f"{counts.without_data} tiles {left_out}")

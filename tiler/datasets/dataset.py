@@ -187,26 +187,33 @@ def without_split(dataset: Dataset, split: str, remedy: str) -> Finding:
     return Finding(dataset.label, "Y03", f"no {split} split, which the trainer needs: {remedy}")
 
 
-def named(dataset: Dataset) -> Dataset:
-    """The same with a stem for each source."""
-    stems = stems_of([source.key for source in dataset.sources])
+def named(dataset: Dataset, dots: bool = True) -> Dataset:
+    """The same with a stem for each source. `dots`: whether stems may have some."""
+    stems = stems_of([source.key for source in dataset.sources], dots)
     sources = [replace(source, stem=stems[source.key]) for source in dataset.sources]
     return replace(dataset, sources=sources)
 
 
-def stems_of(keys: list[str]) -> dict[str, str]:
+def stems_of(keys: list[str], dots: bool = True) -> dict[str, str]:
     """A stem for each image that no other image has, on any file system.
 
     This is the file's own stem, if no other file has it. Otherwise its folders are put in front
     (`site1-a`), then its suffix is added (`site1-a-png`), and finally a hash of its path
     (`site1-a-png-1f3a9c02`). Long stems are cut and get a hash.
 
+    Args:
+        dots: whether stems may have some; else hyphens stand for them.
+
     >>> stems_of(["a/x.jpg", "b/x.jpg", "b/y.jpg"])
     {'a/x.jpg': 'a-x', 'b/x.jpg': 'b-x', 'b/y.jpg': 'y'}
+    >>> stems_of(["a.1.jpg"], dots=False)
+    {'a.1.jpg': 'a-1'}
     """
     levels = dict.fromkeys(keys, 0)
     while True:
         stems = {key: _stem(key, level) for key, level in levels.items()}
+        if not dots:
+            stems = {key: stem.replace(".", "-") for key, stem in stems.items()}
         same: dict[str, list[str]] = {}
         for key, stem in stems.items():
             same.setdefault(_comparable(stem), []).append(key)

@@ -231,6 +231,7 @@ def _of_folder(
     folder: Path, place: Place, options: DatasetOptions, needed: Sequence[str]
 ) -> Dataset:
     """The dataset in a folder."""
+    _require_no_shards(folder)
     if has_yaml(folder):
         return _of_yaml(folder, place, options, needed)
     listing = _Listing()
@@ -239,6 +240,19 @@ def _of_folder(
             raise TilerError(f"{folder}: more than {MOST_FILES} files; name the annotations")
         listing.add(path)
     return _of_listing(folder, listing, place, options)
+
+
+def _require_no_shards(folder: Path) -> None:
+    """Raises:
+    TilerError: the folder is an output of tiler with --layout tar.
+    """
+    try:
+        layout = manifest.read_head(folder / manifest.NAME).layout
+    except (OSError, TilerError):
+        return
+    if layout == "tar":
+        what = "its tiles are in shards (--layout tar), which webdataset reads"
+        raise TilerError(f"{folder}: {what}; give the dataset that they were cut from")
 
 
 def has_yaml(data: Path) -> bool:

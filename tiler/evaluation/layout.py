@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tiler.geometry import ragged
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 
 if TYPE_CHECKING:
     from tiler.geometry.instances import Instances
@@ -47,7 +47,7 @@ class TileLayout:
         interior = [np.empty((0, 4), bool)]
         counts = []
         for rect, (width, height) in zip(rects, sizes.tolist(), strict=True):
-            tiles = Tiles.of(rect, (float(width), float(height)))
+            tiles = TileRects.of(rect, (float(width), float(height)))
             interior.append(tiles.interior)
             counts.append(len(rect))
         all_rects = np.concatenate([np.empty((0, 4)), *rects])

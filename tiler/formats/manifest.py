@@ -32,6 +32,11 @@ class ManifestHead(jsonl.FileHead, frozen=True, omit_defaults=True):
         return str(self.options.get("export", ""))
 
     @property
+    def layout(self) -> str:
+        """Where tiles are; see `SplitOptions.layout`."""
+        return str(self.options.get("layout", "flat"))
+
+    @property
     def folders(self) -> TileFolders:
         return TileFolders.exported(self.export)
 

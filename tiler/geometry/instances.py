@@ -148,6 +148,20 @@ class Instances(Columns):
             columns["keypoints"] = keypoints
         return replace(self, **columns)
 
+    def zoomed(self, zoom: Floats) -> Instances:
+        """With the coordinates multiplied, each by its own `(N, 2)` factors; areas stay those of
+        the whole objects."""
+        columns: dict[str, Any] = {"boxes": self.boxes * np.tile(zoom, 2)}
+        rings = self.rings
+        if rings is not None:
+            coords = rings.coords * zoom[rings.owners()]
+            columns["rings"] = Rings(coords, rings.ring_offsets, rings.offsets)
+        if self.keypoints is not None:
+            unscaled = np.ones((len(zoom), 1))  # the visibility
+            factors = np.concatenate([zoom, unscaled], axis=1)
+            columns["keypoints"] = self.keypoints * factors[:, None]
+        return replace(self, **columns)
+
 
 # the type of each column, and the shape of one row: None for any length
 COLUMNS: dict[str, tuple[Any, tuple[int | None, ...]]] = {

@@ -33,6 +33,7 @@ FILLS = {  # the trainer's grey, or the nearest to it, opaque, by Pillow's mode
     "LAB": (122, 128, 128),
 }
 WITH_ALPHA = ("LA", "RGBA", "LA;16", "RGBA;16")
+COLOURS = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "CMYK": "RGB"}
 Pixels = Image.Image | NDArray[Any]
 
 TURNS = {
@@ -86,6 +87,28 @@ def as_image(pixels: NDArray[Any], mode: str) -> Image.Image:
     if bands == 1:
         pixels = pixels[..., 0]
     return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def as_array(pixels: Pixels, mode: str) -> NDArray[Any]:
+    """Pixels `(height, width, bands)` of their own memory; indices of a palette become its colours,
+    1 bit becomes 0 and 255, and CMYK RGB.
+
+    Args:
+        mode: of the pixels.
+
+    >>> as_array(Image.new("P", (20, 10)), "P").shape
+    (10, 20, 3)
+    """
+    if isinstance(pixels, np.ndarray):
+        if mode != "CMYK":
+            return np.array(pixels)
+        pixels = as_image(pixels, mode)
+    becomes = COLOURS.get(pixels.mode, pixels.mode)
+    if pixels.mode == "P" and pixels.has_transparency_data:
+        becomes = "RGBA"
+    if becomes != pixels.mode:
+        pixels = pixels.convert(becomes)
+    return np.atleast_3d(np.array(pixels))
 
 
 def fitted(

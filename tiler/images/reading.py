@@ -59,6 +59,7 @@ MODES = {
     ("f4", 1, False): "F",
 }
 
+PILLOW_PIXEL = 4  # bytes of one of several bands
 PILLOW_TYPES = {"I;16": "u2", "I;16B": "u2", "F": "f4"}  # of a sample, by mode; else u1
 
 Crop = Callable[[Window], Pixels]
@@ -97,6 +98,33 @@ class SourceImage:
     def by_rows(self) -> bool:
         """Whether only some rows are in memory at a time."""
         return self._rows is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that its pixels take; of an image read by rows, that they would take."""
+        if self._image is not None and self.bands > 1:
+            return self.header.pixels * PILLOW_PIXEL
+        return self.header.pixels * self.bands * self._sample_bytes
+
+    @property
+    def _sample_bytes(self) -> int:
+        """Bytes of a sample as it was decoded."""
+        if self._rows is not None:
+            return self._rows.dtype.itemsize
+        if self._pixels is not None:
+            return self._pixels.itemsize
+        return self.dtype.itemsize
+
+    def held(self) -> SourceImage:
+        """The same image, not stretched yet, whole in memory: its file is not needed any more."""
+        rows = self._rows
+        if rows is None:
+            return self
+        pixels = np.empty((rows.height, rows.width, rows.bands), rows.dtype)
+        rows.read(0, pixels)
+        return SourceImage(
+            self.header, self.mode, self.bands, self.dtype, self.info, _pixels=pixels
+        )
 
     def stretched(self, limits: Limits) -> None:
         """From now on map its pixels to 8 bits by these limits, one pair a band; those without data

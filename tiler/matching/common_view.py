@@ -23,7 +23,7 @@ from tiler.geometry.neighbours import held, room
 from tiler.matching import crowded_view
 from tiler.matching.crowds import joined
 from tiler.matching.groups import Extents, Joins, Pairs, components, crowded_groups, one_a_tile
-from tiler.matching.tiles import OUTWARDS, SHORT, TileDetections, Tiles, sizes
+from tiler.matching.tiles import OUTWARDS, SHORT, TileDetections, TileRects, sizes
 from tiler.matching.view_matcher import ViewMatcher, ViewMatches
 from tiler.matching.view_pairs import CLEAR
 
@@ -35,7 +35,9 @@ STEP_SHAPES = 4096  # pairs of a crowd's shapes that are compared at once
 SHAPES, SHAPES_EACH = 10_000, 20
 
 
-def groups(instances: Instances, tile: Ints, tiles: Tiles, kind: Ints, threshold: Floats) -> Ints:
+def groups(
+    instances: Instances, tile: Ints, tiles: TileRects, kind: Ints, threshold: Floats
+) -> Ints:
     """`(N,)` for each detection the lowest index of those that are the same object.
 
     Args:
@@ -109,7 +111,7 @@ def _groups_of_crowds(matcher: ViewMatcher) -> Ints:
     return label
 
 
-def _extents(instances: Instances, tile: Ints, tiles: Tiles) -> Extents:
+def _extents(instances: Instances, tile: Ints, tiles: TileRects) -> Extents:
     """How far each detection reaches, and can reach: a side near its tile's edge may go on beyond.
 
     Of outlines and OBBs the boxes do not tell that; they may go on anywhere.

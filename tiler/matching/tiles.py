@@ -21,7 +21,7 @@ OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])  # left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tiles:
+class TileRects:
     """The tiles of one image.
 
     Attributes:
@@ -38,10 +38,10 @@ class Tiles:
     witness: Bools
 
     @classmethod
-    def of(cls, rects: Floats, size: tuple[float, float]) -> Tiles:
+    def of(cls, rects: Floats, size: tuple[float, float]) -> TileRects:
         """The tiles of an image of this width and height.
 
-        >>> Tiles.of(np.array([[0, 0, 640, 640.0]]), (1000, 640)).interior.tolist()
+        >>> TileRects.of(np.array([[0, 0, 640, 640.0]]), (1000, 640)).interior.tolist()
         [[False, False, True, False]]
         """
         left_and_top = rects[:, :2] > 0
@@ -62,12 +62,12 @@ def sizes(rects: Floats) -> Floats:
     return rects[:, 2:] - rects[:, :2]
 
 
-def inwards(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
+def inwards(boxes: Floats, tile: Ints, tiles: TileRects) -> Floats:
     """`(N, 4)` how far each side of a box lies inside the same side of its tile, px."""
     return np.asarray((tiles.rects[tile] - boxes) * OUTWARDS)
 
 
-def depth(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
+def depth(boxes: Floats, tile: Ints, tiles: TileRects) -> Floats:
     """`(N,)` how far inside its tile a box lies: its distance to the nearest interior side, px; inf
     where there is none.
     """
@@ -76,10 +76,10 @@ def depth(boxes: Floats, tile: Ints, tiles: Tiles) -> Floats:
     return np.asarray(margin.min(axis=1, initial=np.inf))
 
 
-def cut_sides(boxes: Floats, tile: Ints, tiles: Tiles) -> Bools:
+def cut_sides(boxes: Floats, tile: Ints, tiles: TileRects) -> Bools:
     """`(N, 4)` sides at which a box ends because its tile does.
 
-    >>> tiles = Tiles.of(np.array([[0, 0, 640, 640.0]]), (1000, 640))
+    >>> tiles = TileRects.of(np.array([[0, 0, 640, 640.0]]), (1000, 640))
     >>> cut_sides(np.array([[600, 0, 638.5, 50.0]]), np.array([0]), tiles).tolist()
     [[False, False, True, False]]
     """
@@ -99,19 +99,19 @@ class TileDetections:
         snapped: `(N, 4)` the boxes, with their cut sides moved onto the tile's edge: detectors
             end a box a little before it.
         moved: `(N,)` the boxes that differ when snapped.
-        edge: `(N,)` px, `Tiles.edge` of each one's tile.
+        edge: `(N,)` px, `TileRects.edge` of each one's tile.
     """
 
     instances: Instances
     tile: Ints
-    tiles: Tiles
+    tiles: TileRects
     cut: Bools
     snapped: Floats
     moved: Bools
     edge: Floats
 
     @classmethod
-    def of(cls, instances: Instances, tile: Ints, tiles: Tiles) -> TileDetections:
+    def of(cls, instances: Instances, tile: Ints, tiles: TileRects) -> TileDetections:
         cut = cut_sides(instances.boxes, tile, tiles)
         snapped = np.where(cut, tiles.rects[tile], instances.boxes)
         moved = (snapped != instances.boxes).any(axis=1)

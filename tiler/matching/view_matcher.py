@@ -12,7 +12,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry.neighbours import neighbours
 from tiler.matching import similarity
 from tiler.matching.groups import PieceTest
-from tiler.matching.tiles import OUTWARDS, TileDetections, Tiles, sizes
+from tiler.matching.tiles import OUTWARDS, TileDetections, TileRects, sizes
 from tiler.matching.view_pairs import PIECE, THIN, WITHIN, compare
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _within_sides(boxes: Floats, views: Floats) -> Bools:
     return np.asarray(begins & ends)
 
 
-def _thick_views(tiles: Tiles, other: int) -> Floats:
+def _thick_views(tiles: TileRects, other: int) -> Floats:
     """`(T, 4)` the common views of all tiles with another one; nothing on an axis on which the view
     is thin.
     """
@@ -200,7 +200,7 @@ def _thick_views(tiles: Tiles, other: int) -> Floats:
     return np.where(np.tile(thick, 2), view, 0.0)
 
 
-def _cores(tiles: Tiles) -> Floats:
+def _cores(tiles: TileRects) -> Floats:
     """`(T, 4)` a part of each tile that no other tile sees. What lies in it has no partner."""
     windows, window = _distinct_windows(tiles.rects)
     cores = windows * OUTWARDS

@@ -33,7 +33,7 @@ from tiler.matching.tiles import EDGE, TileDetections
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints, Objects
 
-# Times `Tiles.edge`: a view that is no thicker tells nothing across. The part of an object in a
+# Times `TileRects.edge`: a view that is no thicker tells nothing across. The part of an object in a
 # view is a sliver if it is thinner than half of this.
 THIN = 4.0
 LINE = 0.01  # px: what lies this near to a seam lies on it
@@ -265,7 +265,7 @@ def _agreement(iou: Floats, blind_axis: Ints, x: _AxisView, y: _AxisView) -> Flo
 
 def _by_distance(detections: TileDetections, pairs: ViewPairs) -> ViewPairs:
     """Where an axis is blind, the distance of the boxes across it breaks ties, and pairs further
-    apart than `Tiles.edge` are left out.
+    apart than `TileRects.edge` are left out.
     """
     boxes = detections.instances.boxes
     k = np.flatnonzero(pairs.blind_axis != NO_AXIS)

@@ -56,6 +56,25 @@ class MergeCounts(msgspec.Struct):
     fates: dict[str, int] = msgspec.field(default_factory=dict)
     classes: dict[int, int] = msgspec.field(default_factory=dict)
 
+    def columns(self) -> dict[str, int]:
+        """The numbers of all images, by their heading in a table."""
+        columns = {
+            "images": self.images,
+            "tiles": self.tiles,
+            "with rows": self.predicted,
+            "rows": self.rows,
+            "cut": self.cut,
+            "rejected": self.refused,
+        }
+        of_detections = [FATES[fate] for fate in DETECTIONS]
+        for fate, rows in self.fates.items():
+            if fate not in of_detections:
+                columns[fate] = rows
+        columns["joined"] = self.joined
+        columns["orphans"] = self.fates.get("orphan", 0)
+        columns["detections"] = self.detections
+        return columns
+
     def add(self, other: MergeCounts) -> None:
         """Add those of another image."""
         for name in self.__struct_fields__:
@@ -167,28 +186,8 @@ class MergeReport(msgspec.Struct):
             lines.append(f"left out, without any predictions: {', '.join(self.left_out)}")
         return lines
 
-    def columns(self) -> dict[str, int]:
-        """The numbers of all images, by their heading in a table."""
-        counts = self.counts
-        columns = {
-            "images": counts.images,
-            "tiles": counts.tiles,
-            "with rows": counts.predicted,
-            "rows": counts.rows,
-            "cut": counts.cut,
-            "rejected": counts.refused,
-        }
-        of_detections = [FATES[fate] for fate in DETECTIONS]
-        for fate, rows in counts.fates.items():
-            if fate not in of_detections:
-                columns[fate] = rows
-        columns["joined"] = counts.joined
-        columns["orphans"] = counts.fates.get("orphan", 0)
-        columns["detections"] = counts.detections
-        return columns
-
     def _repr_html_(self) -> str:
-        columns = self.columns()
+        columns = self.counts.columns()
         return html.table(list(columns), [list(columns.values())], self.title())
 
     def exit_code(self) -> int:

@@ -19,7 +19,7 @@ from tiler.geometry import boxes as box
 from tiler.geometry import polygons, ragged
 from tiler.geometry.instances import Instances, empty
 from tiler.lazy import shapely
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.merging.dataset_json import DATASET
 from tiler.merging.mapping import FEATURES, MapFrame, MapLayer, frame_of, has_layer
 from tiler.merging.report import OTHER_CLASS, MergeCounts, counted, stays
@@ -218,7 +218,7 @@ def _merged(job: MergeJob, piece: Piece, detections: Detections) -> Stitched:
         window = models.window
         rects = rects[np.unique(window, return_index=True)[1]]
     rects = np.concatenate([rects, piece.silent.rects])
-    tiles = Tiles.of(rects, (piece.width, piece.height))
+    tiles = TileRects.of(rects, (piece.width, piece.height))
     # a rejected row may have been any detection: its tile does not count as having seen nothing
     for number, _, _ in detections.rejected:
         tiles.witness[window[number]] = False

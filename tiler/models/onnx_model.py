@@ -11,11 +11,11 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.models.fingerprints import fingerprint
+from tiler.models.frames import Frame
 from tiler.models.image_inputs import ImageInput
 from tiler.models.layouts import Layout, Output, Signature, layout_of
 from tiler.models.metadata import Metadata
 from tiler.models.onnx_files import files_of
-from tiler.models.placements import Placement
 from tiler.models.sessions import Session
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ class OnnxModel:
         """The detections of each tile, in its px, by falling confidence."""
         found = []
         for arrays, size in zip(output, sizes, strict=False):
-            place = Placement.of(size, self.size or size, self.layout.fit or "stretch")
+            frame = Frame.of(size, self.size or size, self.layout.fit or "stretch")
             try:
-                found.append(self.layout.reader(arrays, place, self.options))
+                found.append(self.layout.reader(arrays, frame, self.options))
             except TilerError as error:
                 raise TilerError(f"{self.session.path}: {error}") from None
         return found

@@ -23,19 +23,19 @@ from tiler.models.outlines import outlines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tiler.models.placements import Placement
+    from tiler.models.frames import Frame
     from tiler.options.models import ModelOptions
     from tiler.types import Bools, Floats, Ints, Task
 
     Arrays = Sequence[NDArray[Any]]
 
-Reader: TypeAlias = "Callable[[Arrays, Placement, ModelOptions], Instances]"
+Reader: TypeAlias = "Callable[[Arrays, Frame, ModelOptions], Instances]"
 
 ALMOST_ONE = 1 + 1e-3  # a confidence of float16 may round to a little more than 1
 
 
 @dataclass(frozen=True, slots=True)
-class RowKind:
+class Shape:
     """What rows have beside a box, a confidence and a class.
 
     Attributes:
@@ -49,7 +49,7 @@ class RowKind:
     def width(self, prototypes: int) -> int:
         """How many numbers that are.
 
-        >>> RowKind("pose", (17, 3)).width(0)
+        >>> Shape("pose", (17, 3)).width(0)
         51
         """
         if self.task == "pose":
@@ -70,23 +70,23 @@ class Anchors:
         grid: boxes are relative to their cell.
     """
 
-    shape: RowKind
+    shape: Shape
     classes: int
     by_row: bool = False
     objectness: bool = False
     grid: bool = False
 
-    def __call__(self, arrays: Arrays, place: Placement, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
         columns = arrays[0].T if self.by_row else arrays[0]
-        rows = self._confident(columns, place, options.conf)
+        rows = self._confident(columns, frame, options.conf)
         if self.shape.task == "obb":
             rows = suppressed_obbs(rows, options.nms_iou)
         else:
             rows = suppressed(rows, options.nms_iou)
         rows = rows.take(np.arange(min(len(rows), options.max_det)))
-        return detections(rows, self.shape, place, arrays[1:])
+        return detections(rows, self.shape, frame, arrays[1:])
 
-    def _confident(self, columns: Any, place: Placement, conf: float) -> NetworkRows:
+    def _confident(self, columns: Any, frame: Frame, conf: float) -> NetworkRows:
         first = 4 + self.objectness
         scores = columns[first : first + self.classes]
         best = scores.max(axis=0)
@@ -97,7 +97,7 @@ class Anchors:
         numbers = rows.astype(np.float64)
         boxes = numbers[:4].T
         if self.grid:
-            boxes = _off_grid(boxes, chosen, place.input_size)
+            boxes = _off_grid(boxes, chosen, frame.input_size)
         if self.shape.task != "obb":
             boxes = box.from_cxcywh(boxes)
         return NetworkRows(
@@ -118,17 +118,17 @@ class Finished:
         of_input: boxes are cxcywh in parts of the input, not xyxy (of OBBs cxcywh) in px.
     """
 
-    shape: RowKind
+    shape: Shape
     classes: int | None
     of_input: bool = False
 
-    def __call__(self, arrays: Arrays, place: Placement, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
         given = arrays[0]
         chosen = above(given[:, 4], options.conf)
         numbers = given[chosen].astype(np.float64)
         boxes = numbers[:, :4]
         if self.of_input:
-            boxes = box.from_cxcywh(boxes) * np.tile(place.input_size, 2)
+            boxes = box.from_cxcywh(boxes) * np.tile(frame.input_size, 2)
         rows = NetworkRows(
             boxes=finite(boxes),
             conf=clipped(numbers[:, 4]),
@@ -136,7 +136,7 @@ class Finished:
             more=finite(numbers[:, 6:]),
         )
         rows = first(rows, options.max_det)
-        return detections(rows, self.shape, place, arrays[1:])
+        return detections(rows, self.shape, frame, arrays[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +145,18 @@ class Queries:
     D-FINE have them. Without duplicates.
     """
 
-    def __call__(self, arrays: Arrays, place: Placement, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
         logits, boxes = (array.astype(np.float64) for array in arrays)
         conf = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
         query, class_id = np.nonzero(above(conf, options.conf))
         rows = NetworkRows(
-            boxes=finite(box.from_cxcywh(boxes[query]) * np.tile(place.input_size, 2)),
+            boxes=finite(box.from_cxcywh(boxes[query]) * np.tile(frame.input_size, 2)),
             conf=conf[query, class_id],
             class_id=class_id,
             more=np.empty((len(query), 0)),
         )
         rows = first(rows, min(options.max_det, len(logits)))
-        return detections(rows, RowKind("detect"), place, ())
+        return detections(rows, Shape("detect"), frame, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Lists:
 
     order: tuple[str, ...]
 
-    def __call__(self, arrays: Arrays, place: Placement, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
         given = dict(zip(self.order, arrays, strict=True))
         chosen = above(given["scores"], options.conf)
         found = foreign({name: array[chosen] for name, array in given.items()})
@@ -276,36 +276,34 @@ def grid_of(
 # --- rows in px of the tile
 
 
-def detections(
-    rows: NetworkRows, shape: RowKind, place: Placement, prototypes: Arrays
-) -> Instances:
+def detections(rows: NetworkRows, shape: Shape, frame: Frame, prototypes: Arrays) -> Instances:
     """The detections that rows are, in px of the tile. Those without a mask are left out."""
     if shape.task == "obb":
-        return _obbs(rows, place)
+        return _obbs(rows, frame)
     columns: dict[str, Any] = {"task": shape.task}
     if shape.task == "segment":
-        masks = outlines(prototypes[0], rows.more, rows.boxes, place.input_size)
+        masks = outlines(prototypes[0], rows.more, rows.boxes, frame.input_size)
         masked = np.array([bool(rings) for rings in masks], bool)
         rows = rows.take(masked)
-        columns["rings"] = _rings_in_tile([rings for rings in masks if rings], place)
+        columns["rings"] = _rings_in_tile([rings for rings in masks if rings], frame)
     if shape.task == "pose":
         assert shape.kpt_shape is not None
         keypoints = rows.more.reshape(len(rows), *shape.kpt_shape).copy()
-        keypoints[..., :2] = place.clipped(keypoints[..., :2])
+        keypoints[..., :2] = frame.clipped(keypoints[..., :2])
         columns["keypoints"] = triples(keypoints)
-    boxes = place.clipped(rows.boxes.reshape(-1, 2)).reshape(-1, 4)
+    boxes = frame.clipped(rows.boxes.reshape(-1, 2)).reshape(-1, 4)
     return Instances(rows.class_id, boxes, conf=rows.conf, **columns)
 
 
-def _rings_in_tile(masks: Sequence[Sequence[Floats]], place: Placement) -> Rings:
+def _rings_in_tile(masks: Sequence[Sequence[Floats]], frame: Frame) -> Rings:
     rings = Rings.of(masks)
-    return Rings(place.clipped(rings.coords), rings.ring_offsets, rings.offsets)
+    return Rings(frame.clipped(rings.coords), rings.ring_offsets, rings.offsets)
 
 
-def _obbs(rows: NetworkRows, place: Placement) -> Instances:
+def _obbs(rows: NetworkRows, frame: Frame) -> Instances:
     """OBBs by their corners, in Ultralytics' order; beyond the tile as they are."""
-    centre = place.points(rows.boxes[:, :2])
-    half = rows.boxes[:, 2:] / place.scale() / 2
+    centre = frame.points(rows.boxes[:, :2])
+    half = rows.boxes[:, 2:] / frame.scale() / 2
     angle = rows.more[:, -1]
     turn = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     along = half[:, :1] * turn

@@ -10,6 +10,41 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 
+class TilesArguments(TypedDict, total=False):
+    """Of `tiler.Tiles`."""
+
+    tile: int | tuple[int, int] | str
+    grid: tuple[int, int] | str | None
+    overlap: float | tuple[float, float] | str
+    edge: Literal["shift", "balance", "trim", "pad"]
+    scale: float | Sequence[float] | str
+    roi: str | Path | None
+    val: float
+    test: float
+    task: Literal["auto", "detect", "segment", "obb", "pose", "semantic"]
+    min_visible: float
+    min_size: float
+    truncated: Literal["drop", "keep", "mask", "skip-tile"]
+    rescue: bool
+    obb: Literal["aligned", "minrect", "full"]
+    parts: Literal["separate", "bridge", "largest"]
+    background: float | Mapping[str, str | float] | str
+    seed: int
+    min_data: float
+    stretch: Literal["none", "minmax", "percentile"]
+    nodata: str | float
+    max_pixels: Literal["auto"] | int
+    frame: Literal["auto", "stored", "upright"]
+    bbox: Literal["auto", "xywh", "xyxy"]
+    as_split: Literal["auto", "train", "val", "test"]
+    ignored: Literal["auto", "mask", "skip", "objects"]
+    labels: str | Path
+    class_field: str
+    layer: str
+    point_size: float
+    unlabelled: bool
+
+
 class CheckArguments(TypedDict, total=False):
     """Of `tiler.check`."""
 
@@ -90,6 +125,41 @@ class PlanArguments(TypedDict, total=False):
     unlabelled: bool
 
 
+class PredictArguments(TypedDict, total=False):
+    """Of `tiler.predict`."""
+
+    tile: int | tuple[int, int] | None
+    overlap: float | tuple[float, float] | str
+    edge: Literal["shift", "balance", "trim", "pad"]
+    scale: float | Sequence[float] | str
+    full: bool
+    roi: str | Path | None
+    skip_empty: bool
+    task: Literal["auto", "detect", "segment", "obb", "pose"]
+    split: str
+    stretch: Literal["none", "minmax", "percentile"]
+    nodata: str | float
+    max_pixels: Literal["auto"] | int
+    batch: int
+    method: Literal["cvm", "nms", "nmm", "greedy-nmm", "wbf", "soft-nms", "center", "none"]
+    merge_iou: float | Mapping[str, float] | str | None
+    metric: Literal["iou", "ios"]
+    merge_conf: float | Mapping[str, float] | str
+    class_agnostic: bool
+    groups: str | Sequence[Sequence[str]]
+    orphans: Literal["keep", "decay", "drop"]
+    parts: Literal["bridge", "separate", "largest"]
+    merge_max_det: int
+    classes: str | int | Sequence[str | int]
+    map_classes: str | Path | Mapping[str, str | int] | Mapping[int, str | int]
+    workers: int
+    conf: float
+    nms_iou: float
+    max_det: int
+    names: str | None
+    device: Literal["auto", "cpu", "cuda"]
+
+
 class ScoreArguments(TypedDict, total=False):
     """Of `tiler.score`."""
 
@@ -157,6 +227,7 @@ class SplitArguments(TypedDict, total=False):
     seed: int
     min_data: float
     export: str | Sequence[str]
+    layout: Literal["flat", "tar"]
     format: Literal["same", "jpg", "png", "webp", "tif"]
     quality: int
     jpeg: Literal["encode", "keep"]

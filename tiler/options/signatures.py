@@ -6,7 +6,7 @@ run time are shown each of them, from the same dataclasses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import Field
 from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar
@@ -25,8 +25,9 @@ class _TypeText(str):
         return str(self)
 
 
-def takes(*classes: type[Checked]) -> Callable[[Verb], Verb]:
-    """Show the options of some classes in a function's signature, in place of `**options`.
+def takes(*classes: type[Checked], without: Collection[str] = ()) -> Callable[[Verb], Verb]:
+    """Show the options of some classes in a function's signature, in place of `**options`; all but
+    those `without` which it makes no sense.
 
     >>> from tiler.options import RunOptions
     >>> @takes(RunOptions)
@@ -44,7 +45,8 @@ def takes(*classes: type[Checked]) -> Callable[[Verb], Verb]:
                 parameters[parameter.name] = parameter.replace(annotation=annotation)
         for cls in classes:
             for item in option_fields(cls):
-                parameters.setdefault(item.name, _parameter(item))
+                if item.name not in without:
+                    parameters.setdefault(item.name, _parameter(item))
         result = _shown(own.return_annotation)
         shown = Signature(list(parameters.values()), return_annotation=result)
         function.__signature__ = shown  # type: ignore[attr-defined]

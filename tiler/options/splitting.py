@@ -25,7 +25,8 @@ from tiler.options.values import (
     whole,
 )
 
-GRID, SPLITTING, LABELS = "Grid", "Splits", "Labels"
+GRID, SPLITTING, LABELS, FILES = "Grid", "Splits", "Labels", "Files"
+LAYOUTS = ("flat", "tar")
 TILE_EXPORTS = ("coco", "coco-roboflow")
 ALWAYS_YOLO = {"yolo": "labels/ with YOLO's rows is always written"}
 
@@ -228,8 +229,15 @@ class SplitOptions(DatasetOptions):
         choices(*TILE_EXPORTS, reasons=ALWAYS_YOLO),
         LABELS,
         "coco,coco-roboflow",
-        idle=when("task", "semantic"),
+        idle=either(when("task", "semantic"), when("layout", "tar")),
         given="str | Sequence[str]",
+    )
+    layout: str = choice_option(
+        "flat",
+        "Where tiles are: flat, files in a folder for each split, as trainers read them; tar, "
+        "shards of about 1 GB, as webdataset reads them.",
+        LAYOUTS,
+        FILES,
     )
     format: str = choice_option(
         "same",

@@ -191,6 +191,35 @@ def whole(low: int, high: float = math.inf) -> Callable[[Any], int]:
     return described(check, f"a whole number {_range(low, high)}")
 
 
+SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def byte_size(value: Any) -> int:
+    """A number of bytes, or one with a unit: "1GB" (10^9), "512 MiB" (2^20 each).
+
+    Raises:
+        ValueError: with what is expected.
+
+    >>> byte_size("1.5GB"), byte_size("1 KiB"), byte_size(4096)
+    (1500000000, 1024, 4096)
+    """
+    expected = "bytes, such as 500MB, 1GB or 2GiB"
+    number, unit = value, ""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", value)
+        if found is None:
+            raise ValueError(expected)
+        number, unit = found[1], found[2].lower()
+    try:
+        size = int(float(number) * SIZES[unit])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if size < 0:
+        raise ValueError(expected)
+    return size
+
+
 def share(value: Any) -> float:
     """A part of the whole: from 0 to below 1.
 

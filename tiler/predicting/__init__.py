@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tiler.errors import TilerError
 from tiler.formats import provenance
-from tiler.geometry.instances import Instances
 from tiler.merging.building import build, closed, count, require_none, unchanged, works
 from tiler.merging.output import owned_in
 from tiler.models import opened
 from tiler.options import ModelOptions, PredictOptions
 from tiler.options.fields import partition
+from tiler.options.signatures import takes
 from tiler.options.values import optional_path, path
 from tiler.predicting.execution import PredictExecution, TilesProgress
 from tiler.predicting.planning import PredictPlan, PredictReport, PredictRequest, planned
 from tiler.run.output_folder import occupied, require_apart, resolved
 from tiler.run.transaction import produced
+from tiler.stitching.detections import ImageDetections
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tiler.options.arguments import PredictArguments
 
 __all__ = ["PredictReport", "PredictStream", "TilesProgress", "default", "predict", "written"]
 
+OF_FILES = (  # options of what is written
+    "affine",
+    "category_base",
+    "crs",
+    "dry_run",
+    "export",
+    "image_ids",
+    "overwrite",
+    "save_tiles_txt",
+    "to_crs",
+)
 AMBIGUOUS = "there is no --iou: --nms-iou is of the model, within a tile; --merge-iou of the merge"
 log = logging.getLogger("tiler")
 
@@ -42,36 +59,40 @@ class PredictStream:
         self._plan = replace(plan, job=replace(plan.job, write=False))
         self.report: PredictReport = plan.report  # type: ignore[assignment]
         self.sources = [piece.key for piece in plan.pieces]
+        self._sizes = {piece.key: (piece.width, piece.height) for piece in plan.pieces}
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __iter__(self) -> Iterator[tuple[str, Instances]]:
-        """Each image's path and its `Instances`, in its pixels.
+    def __iter__(self) -> Iterator[tuple[str, ImageDetections]]:
+        """Each image's path and its detections, in its pixels.
 
         Raises:
             TilerError: the model cannot be run.
             Unfinished: the device, or memory, is lost.
         """
         plan = self._plan
+        names = self.report.names
         execution = PredictExecution(plan.chosen.running(), plan=plan)
         for item in works(plan, plan.pieces, execution):
             count(self.report, item)
             if not item.outcome.rejected:
-                yield item.outcome.key, item.instances
+                size = self._sizes[item.outcome.key]
+                yield item.outcome.key, ImageDetections.of(item.instances, names, size)
                 continue
             for finding in item.outcome.findings:
                 log.warning("%s", finding)
         closed(self.report)
 
 
+@takes(PredictOptions, ModelOptions, without=OF_FILES)
 def predict(
     source: str | Path,
     model: str | Path | Callable[..., Any],
     *,
     images: str | Path | None = None,
     data: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[PredictArguments],
 ) -> PredictStream:
     """Detect objects in images of any size: a model looks at overlapping windows, and what it
     finds there is merged. Nothing is written.
@@ -86,7 +107,7 @@ def predict(
             (conf, nms_iou, max_det, names, device).
 
     Returns:
-        To iterate over: each image's path, and its `Instances`.
+        To iterate over: each image's path, and its `ImageDetections`.
 
     Raises:
         TilerError: unusable input or options, or a model that cannot be opened.
@@ -96,8 +117,9 @@ def predict(
     ...
     tiler.errors.TilerError: no/such/image.tif: no such file or folder
     """
-    if options.get("save_tiles_txt") is not None:
-        raise TilerError("save_tiles_txt: nothing is written by a stream; see tiler predict")
+    for name in OF_FILES:
+        if name in options:
+            raise TilerError(f"{name}: nothing is written by a stream; see tiler predict")
     return PredictStream(_planned(source, model, images, data, options))
 
 
@@ -163,7 +185,7 @@ def default(source: Path) -> Path:
 
 
 def _planned(
-    source: Any, model: Any, images: Any, data: Any, options: dict[str, Any]
+    source: Any, model: Any, images: Any, data: Any, options: Mapping[str, Any]
 ) -> PredictPlan:
     """Options checked, the model and the images opened."""
     if "iou" in options:

@@ -88,13 +88,6 @@ class PredictReport(MergeReport):
     model: str = ""
     speed: Speed | None = None
 
-    def notes(self, where: str) -> list[str]:
-        """What was looked at by what, in lines."""
-        lines = [self.model]
-        if not self.names:
-            lines.append("class names are not known: --names or --data gives them")
-        return lines
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NotYetDetected:

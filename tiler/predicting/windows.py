@@ -29,7 +29,7 @@ from tiler.images.reading import Crop, SourceImage
 from tiler.images.row_reader import Later
 from tiler.options import pixel_limit
 from tiler.predicting.clock import StageClock
-from tiler.splitting.tile_files import kind_of
+from tiler.splitting.tile_pixels import kind_of
 from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import PlannedTile
 

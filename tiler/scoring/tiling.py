@@ -17,7 +17,7 @@ from tiler.datasets.image_names import by_image
 from tiler.errors import SourceRefused, TilerError, printable
 from tiler.evaluation.inputs import EvaluationInputs, GroundTruth, Predicted
 from tiler.evaluation.layout import Origins, TileLayout
-from tiler.formats import manifest, provenance, yolo
+from tiler.formats import manifest, provenance, shards, yolo
 from tiler.formats.text_files import read_bytes
 from tiler.geometry import boxes as box
 from tiler.geometry import ragged
@@ -426,18 +426,28 @@ def _per_tile(
 def _tile_labels(manifest_path: Path, sample: _TiledSample) -> TileInstances | None:
     """The labels of all tiles that count; None if some cannot be read."""
     classes = len(sample.scored.reading.names or sample.scored.names)
-    files = _label_files(manifest_path)
     parts = []
-    for name, rect in zip(sample.names, sample.layout.rects, strict=True):
-        if name not in files:
-            return None
-        try:
-            data = read_bytes(files[name], yolo.MAX_BYTES)
+    try:
+        label_text = _label_texts(manifest_path)
+        for name, rect in zip(sample.names, sample.layout.rects, strict=True):
+            data = label_text(name)
             normalised, _ = yolo.read(data, yolo.Spec("detect", classes), 1, 1, name)
-        except (OSError, TilerError, SourceRefused):
-            return None
-        parts.append(_in_image(normalised, rect))
+            parts.append(_in_image(normalised, rect))
+    except (KeyError, OSError, TilerError, SourceRefused):
+        return None
     return sample.counted(joined(parts, "detect", None), numbers_of(parts))
+
+
+def _label_texts(manifest_path: Path) -> Callable[[str], bytes]:
+    """Reads the label file of a tile by the tile's name.
+
+    Raises:
+        TilerError: a shard cannot be read.
+    """
+    if manifest.read_head(manifest_path).layout == "tar":
+        return shards.label_texts(manifest_path.parent, yolo.MAX_BYTES).__getitem__
+    files = _label_files(manifest_path)
+    return lambda name: read_bytes(files[name], yolo.MAX_BYTES)
 
 
 def _label_files(manifest_path: Path) -> dict[str, Path]:

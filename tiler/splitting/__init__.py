@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tiler.datasets import ignoring, mask_sets, unlabelled
-from tiler.datasets.dataset import Dataset
-from tiler.datasets.opening import find
-from tiler.errors import TilerError, did_you_mean
-from tiler.geometry.grids import by_axis
-from tiler.images import lossless
 from tiler.options import RunOptions, SplitOptions
 from tiler.options.fields import partition
 from tiler.options.signatures import takes
-from tiler.options.values import background_shares, optional_path, path
+from tiler.options.values import optional_path, path
 from tiler.run import notes
 from tiler.run.transaction import produced
 from tiler.splitting.building import SplitRun
-from tiler.splitting.dividing import divided
-from tiler.splitting.mask_tiles import require_blank
+from tiler.splitting.opening import opened_split
 from tiler.splitting.output import recorded, stands, stood_in, target_of
 from tiler.splitting.report import SplitReport
 from tiler.splitting.work import Progress
-from tiler.tiling import roi
-from tiler.tiling.planning import check_grid
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -72,25 +62,14 @@ def split(
     tiler.errors.TilerError: no/such/dataset.yaml: no such file or folder
     """
     split_options, run_options = partition(options, SplitOptions, RunOptions)
-    chosen = SplitOptions.of(split_options)
     run = RunOptions.of(run_options)
-    chosen.require_in_effect()
-    _require_one_grid(split_options, chosen)
-    check_grid(chosen)
-    _require_jpeg_library(chosen)
-    regions = None if chosen.roi is None else roi.read(chosen.roi)
-    dataset = find(path(data, "data"), optional_path(images, "images"), chosen)
-    dataset = mask_sets.settled(dataset, chosen.task, chosen.frame)
-    require_blank(dataset, chosen)
-    chosen = replace(chosen, ignored=ignoring.decide(dataset, chosen.ignored))
-    dataset.findings.extend(unlabelled.settle(dataset, chosen.unlabelled))
-    _require_labels(dataset, chosen)
-    dataset = divided(dataset, chosen, run)
-    _require_known_splits(chosen, dataset.splits)
-    dataset.findings.extend(stood_in(dataset))
+    opened = opened_split(path(data, "data"), optional_path(images, "images"), split_options, run)
+    dataset, chosen, regions = opened.dataset, opened.chosen, opened.roi
+    if chosen.layout == "flat":  # others have no dataset.yaml
+        dataset.findings.extend(stood_in(dataset))
     target = target_of(dataset, chosen, optional_path(out, "out"))
     watched = notes.watched("images cut", progress, lambda now: (now.done, now.total))
-    work = SplitRun(dataset, chosen, run, target, regions, watched)
+    work = SplitRun(opened, run, target, watched)
 
     def output_stands() -> bool:
         return stands(target, recorded(chosen, regions), run.overwrite)
@@ -102,40 +81,3 @@ def split(
     lines = [report.kind(report.root), report.title(), report.out]
     notes.finished("split", lines, report.findings)
     return report
-
-
-def _require_one_grid(given: Mapping[str, Any], chosen: SplitOptions) -> None:
-    """Raises:
-    TilerError: the size of a tile is given beside the number of tiles.
-    """
-    if chosen.grid is not None and given.get("tile") is not None:
-        tile = "x".join(map(str, dict.fromkeys(by_axis(chosen.tile))))
-        raise TilerError(f"--tile {tile}: {chosen.idle()['tile']}; give one of the two")
-
-
-def _require_labels(dataset: Dataset, chosen: SplitOptions) -> None:
-    """Raises:
-    TilerError: --background would leave out tiles of images that have no labels at all.
-    """
-    if not dataset.labelled and chosen.background != "all":
-        why = "these images have no labels, so all tiles are background"
-        raise TilerError(f"--background {chosen.background}: {why}")
-
-
-def _require_known_splits(chosen: SplitOptions, splits: Sequence[str]) -> None:
-    """Raises:
-    TilerError: --background names a split that the dataset does not have.
-    """
-    _, by_split = background_shares(chosen.background)
-    for name in by_split:
-        if name not in splits:
-            hint = did_you_mean(name, splits)
-            there = f"the dataset has {', '.join(splits)}"
-            raise TilerError(f"--background {chosen.background}: no split {name!r}; {there}{hint}")
-
-
-def _require_jpeg_library(chosen: SplitOptions) -> None:
-    if chosen.jpeg == "keep":
-        missing = lossless.missing()
-        if missing is not None:
-            raise TilerError(f"--jpeg keep: {missing}")

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from tiler.datasets import mask_sets
 from tiler.datasets.dataset import Dataset, Source
-from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import coco_writing, jsonl, manifest, plain_yaml
 from tiler.formats.input_paths import relative
 from tiler.formats.tile_folders import TileFolders
-from tiler.geometry.grids import by_axis
 from tiler.options import RunOptions, SplitOptions
-from tiler.options.values import background_share
 from tiler.run.folders import Folder
 from tiler.run.output_folder import changed, content, require_files
 from tiler.run.staging import Staging, writing
@@ -25,6 +21,7 @@ from tiler.splitting import mask_tiles
 from tiler.splitting import report as reports
 from tiler.splitting.coco_export import CocoPlace, CocoWriter, places
 from tiler.splitting.dividing import way_of
+from tiler.splitting.opening import OpenedSplit, begin, mapped_to_8_bits
 from tiler.splitting.output import (
     PATHS,
     dataset_yaml_of,
@@ -34,13 +31,11 @@ from tiler.splitting.output import (
     require_whole,
     without_paths,
 )
-from tiler.splitting.report import SplitReport
-from tiler.splitting.stretching import mapping
-from tiler.splitting.work import Progress, fingerprints, key, outcomes
+from tiler.splitting.report import SplitOutcome, SplitReport
+from tiler.splitting.shards import Shards, outcomes_in_shards
+from tiler.splitting.work import Progress, counted, fingerprints, key, outcomes
 from tiler.tiling.counts import labels
 from tiler.tiling.job import SplitJob
-from tiler.tiling.placing import placed
-from tiler.tiling.planning import Quota, crowding, quota
 from tiler.tiling.roi import RoiFile
 
 
@@ -49,24 +44,32 @@ class SplitRun:
     """What is cut, how, and where to.
 
     Attributes:
-        chosen: the options as they were given; the task may be auto.
         target: the output folder.
-        roi: the regions of --roi.
         progress: called as sources are done.
     """
 
-    dataset: Dataset
-    chosen: SplitOptions
+    opened: OpenedSplit
     run: RunOptions
     target: Path
-    roi: RoiFile | None
     progress: Callable[[Progress], None] | None
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.opened.dataset
+
+    @property
+    def chosen(self) -> SplitOptions:
+        return self.opened.chosen
+
+    @property
+    def roi(self) -> RoiFile | None:
+        return self.opened.roi
 
     def dry_run(self) -> SplitReport:
         """Cut everything and write nothing."""
         job, report = self._begin()
         names = labels(self.dataset.names)
-        for outcome in outcomes(job, self.dataset.sources, self.run, {}, self.progress):
+        for outcome in self._counted(outcomes(job, self.dataset.sources, self.run, {})):
             report.add(outcome, names)
         report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
@@ -75,9 +78,8 @@ class SplitRun:
     def build(self, staging: Staging) -> SplitReport:
         """Cut everything into the staging tree."""
         job, report = self._begin()
-        if self.chosen.stretch != "none":
-            job = replace(job, limits=mapping(job, self.dataset, self.run))
-            report.stretch = job.limits or {}
+        job = mapped_to_8_bits(job, self.dataset, self.run)
+        report.stretch = job.limits or {}
         head = jsonl.line(head_of(job.spec, self.dataset, recorded(self.chosen, self.roi)))
         decided = f"\t{job.quotas}\t{job.limits}"
         if job.roi is not None:
@@ -93,62 +95,22 @@ class SplitRun:
         report.findings += mask_tiles.nothing_shown(self.dataset, report)
         report.findings += _empty_splits(report, self.roi)
         self._write_files(job, staging.tree, report)
-        if staging.resumed:
-            staging.keep_only(owned_in(staging.tree, suffixes), folders)
+        if staging.resumed or self._in_shards:
+            kept = [] if self._in_shards else folders
+            staging.keep_only(owned_in(staging.tree, suffixes), kept)
         return report
 
     def _begin(self) -> tuple[SplitJob, SplitReport]:
         """The job, and its report, in which nothing is counted yet."""
-        dataset, chosen = self.dataset, self.chosen
-        task, reason = mask_sets.task_of(dataset, chosen.task)
-        decided = replace(chosen, task=task)
-        decided.require_in_effect()
-        if chosen.ignored != "auto" and dataset.kind == "YOLO":
-            only = "YOLO's labels do not mark regions to be ignored"
-            raise TilerError(f"--ignored {chosen.ignored}: {only}")
-        if chosen.export and not dataset.labelled:
-            raise TilerError(f"--export {chosen.export}: these images have no labels")
-        job = SplitJob.of(dataset, decided)
-        noticed = _crowded(chosen)
-        if self.roi is not None:
-            roi, unknown = placed(self.roi, job, dataset.sources, self.run)
-            job = replace(job, roi=roi)
-            noticed += unknown
-        ratios = self._ratios()
-        if ratios:
-            job = replace(job, quotas=self._quotas(job, ratios))
-        findings = [*dataset.findings, *noticed]
-        report = reports.new(task, reason, dataset.splits, dataset.names, findings)
+        dataset = self.dataset
+        begun = begin(self.opened, self.run)
+        report = reports.new(
+            begun.task, begun.task_reason, dataset.splits, dataset.names, begun.findings
+        )
         report.root = str(dataset.root)
         report.out = str(self.target)
-        report.split_by = way_of(dataset, chosen)
-        return job, report
-
-    def _ratios(self) -> dict[str, float]:
-        """The splits whose background is a ratio."""
-        ratios = {}
-        for split in self.dataset.splits:
-            share = background_share(self.chosen.background, split)
-            if isinstance(share, float):
-                ratios[split] = share
-        return ratios
-
-    def _quotas(self, job: SplitJob, ratios: dict[str, float]) -> dict[str, Quota]:
-        """Which background tiles each of these splits takes: a first pass over labels and headers
-        counts them."""
-        background: dict[str, dict[str, int]] = {split: {} for split in ratios}
-        labelled = dict.fromkeys(ratios, 0)
-        run = replace(self.run, dry_run=True)
-        sources = [source for source in self.dataset.sources if source.split in ratios]
-        for outcome in outcomes(job, sources, run, {}, None):
-            split = outcome.entry.split
-            background[split][outcome.entry.source] = outcome.counts.clean
-            labelled[split] += outcome.counts.tiles - outcome.counts.background
-        quotas = {}
-        for split, ratio in ratios.items():
-            wanted = round(ratio * labelled[split])
-            quotas[split] = quota(job.options.seed, wanted, background[split])
-        return quotas
+        report.split_by = way_of(dataset, self.chosen)
+        return begun.job, report
 
     def _folders(self) -> list[str]:
         """The folders of an output."""
@@ -177,9 +139,10 @@ class SplitRun:
         suffixes: dict[tuple[str, str], str] = {}
         names = labels(self.dataset.names)
         coco = self._coco_writer(job, staging.tree)
+        shards = Shards(staging.tree)
         with writing(), staging.tree.create(manifest.NAME) as file:
             file.write(head)
-            for outcome in outcomes(job, self.dataset.sources, self.run, earlier, self.progress):
+            for outcome in self._counted(self._outcomes(job, shards, earlier)):
                 entry = outcome.entry
                 report.add(outcome, names)
                 coco.add(outcome)
@@ -191,7 +154,24 @@ class SplitRun:
                     record = msgspec.json.encode(outcome)
                     staging.note(key(entry.split, entry.source), record)
         report.exports = coco.finish()
+        report.shards = shards.finish()
         return suffixes
+
+    @property
+    def _in_shards(self) -> bool:
+        return self.chosen.layout == "tar"
+
+    def _outcomes(
+        self, job: SplitJob, shards: Shards, earlier: dict[str, bytes]
+    ) -> Iterator[SplitOutcome]:
+        """Each source, cut. `earlier`: the outcomes of an earlier run."""
+        sources = self.dataset.sources
+        if self._in_shards:
+            return outcomes_in_shards(job, sources, self.run, earlier, shards)
+        return outcomes(job, sources, self.run, earlier)
+
+    def _counted(self, stream: Iterator[SplitOutcome]) -> Iterator[SplitOutcome]:
+        return counted(stream, len(self.dataset.sources), self.progress)
 
     def _coco_writer(self, job: SplitJob, tree: Folder) -> CocoWriter:
         """The files of --export, begun in a tree."""
@@ -200,10 +180,15 @@ class SplitRun:
 
     def _write_files(self, job: SplitJob, tree: Folder, report: SplitReport) -> None:
         with writing():
-            if self.dataset.labelled:
+            if self._has_yaml:
                 tree.write("dataset.yaml", self._dataset_yaml(job, report))
             tree.write("args.yaml", self._args_yaml(job))
             tree.write("report.json", report.encoded())
+
+    @property
+    def _has_yaml(self) -> bool:
+        """Whether the output is a dataset that a trainer reads by its dataset.yaml."""
+        return self.dataset.labelled and not self._in_shards
 
     def _dataset_yaml(self, job: SplitJob, report: SplitReport) -> bytes:
         return dataset_yaml_of(job.spec, self.dataset, job.folders, report.channels).encode()
@@ -215,6 +200,8 @@ class SplitRun:
         content = {n: value for n, value in in_effect if n not in idle and n not in PATHS}
         if not self.chosen.export:
             content.pop("export", None)
+        if self.chosen.layout == "flat":
+            content.pop("layout")
         if self.chosen.roi is not None:
             content |= relative({"roi": Path(self.chosen.roi)}, self.target)
         return plain_yaml.dump(content).encode()
@@ -236,11 +223,7 @@ class SplitRun:
                 raise changed(target, "its args.yaml was changed since")
             entries = manifest.read_sources(target / manifest.NAME, folder.opened)
             self._require_same_sources(entries, job)
-            missing = manifest.missing(target)
-            if missing:
-                first = missing[0].path
-                raise changed(target, f"{len(missing)} files of tiles are missing ({first})")
-            require_whole(folder, report.total.counts.bytes)
+            self._require_tiles(folder, report)
             self._require_exports(folder, report)
         known = self.dataset.findings
         if report.findings[: len(known)] != known:
@@ -249,6 +232,19 @@ class SplitRun:
         report.out = str(target)
         report.unchanged = True
         return report
+
+    def _require_tiles(self, folder: Folder, report: SplitReport) -> None:
+        """Raises:
+        TilerError: a file of tiles is missing, or has another size.
+        """
+        if self._in_shards:
+            require_files(folder, report.shards)
+            return
+        missing = manifest.missing(self.target)
+        if missing:
+            first = missing[0].path
+            raise changed(self.target, f"{len(missing)} files of tiles are missing ({first})")
+        require_whole(folder, report.total.counts.bytes)
 
     def _require_exports(self, folder: Folder, report: SplitReport) -> None:
         """Raises:
@@ -265,7 +261,7 @@ class SplitRun:
         """Raises:
         TilerError: the dataset.yaml would be another one now.
         """
-        if not self.dataset.labelled:
+        if not self._has_yaml:
             return
         if content(folder, "dataset.yaml") != self._dataset_yaml(job, report):
             raise changed(self.target, "its dataset.yaml would be another one now")
@@ -298,15 +294,6 @@ def _other_source(entry: manifest.SourceTiles | None, source: Source) -> str:
     if source.key == entry.source:
         return f"{source.key} would be in the split {source.split} now, it was in {entry.split}"
     return f"{entry.source} was removed since"
-
-
-def _crowded(chosen: SplitOptions) -> list[Finding]:
-    """That the overlap leaves nearly no stride, if it does."""
-    said = crowding(chosen)
-    if not said:
-        return []
-    overlap = "x".join(f"{share:g}" for share in dict.fromkeys(by_axis(chosen.overlap)))
-    return [Finding("", "W01", f"--overlap {overlap}: {said}")]
 
 
 def _empty_splits(report: SplitReport, roi: RoiFile | None) -> list[Finding]:

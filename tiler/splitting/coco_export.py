@@ -19,7 +19,6 @@ from tiler.formats import coco_writing
 from tiler.formats.tile_folders import TileFolders
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
-from tiler.geometry.polygons import Rings
 from tiler.run.folders import Folder
 from tiler.run.staging import writing
 from tiler.splitting.report import SplitOutcome, TileAnnotations
@@ -27,7 +26,7 @@ from tiler.tiling.source_plan import SourcePlan
 from tiler.tiling.tile_labels import in_view
 
 if TYPE_CHECKING:
-    from tiler.types import Floats, Ints
+    from tiler.types import Ints
 
 BLOCK = 1 << 20  # bytes
 
@@ -81,10 +80,10 @@ def described(plan: SourcePlan, labels: Labels, categories: Sequence[int]) -> Ti
     """
     all_sizes = np.array([tile.size for tile in plan.tiles])
     tile, shown = _objects(plan)
-    entries = coco_writing.objects(_in_tiles(shown, tile, plan), all_sizes[tile], categories)
+    entries = coco_writing.objects(plan.in_tiles(shown, tile), all_sizes[tile], categories)
     region_tile, shown = _regions(plan, labels.ignored)
     sizes = all_sizes[region_tile]
-    regions = coco_writing.regions(_in_tiles(shown, region_tile, plan), sizes, categories)
+    regions = coco_writing.regions(plan.in_tiles(shown, region_tile), sizes, categories)
 
     tile = np.concatenate([tile, region_tile])
     place = np.cumsum(plan.written) - 1  # of each tile among those that are written
@@ -120,28 +119,6 @@ def _regions(plan: SourcePlan, ignored: Instances) -> tuple[Ints, Instances]:
     written = np.flatnonzero(plan.written)
     tile, _, shown = in_view(ignored, plan.windows[written])
     return written[tile], shown
-
-
-def _in_tiles(shown: Instances, tile: Ints, plan: SourcePlan) -> Instances:
-    """Instances in pixels of the tile of each, of those in source pixels."""
-    windows = plan.windows[tile]
-    sizes = np.array([plan.tiles[t].size for t in tile.tolist()], np.float64).reshape(-1, 2)
-    zoom = sizes / (windows[:, 2:] - windows[:, :2])
-    moved = shown.moved(-windows[:, 0], -windows[:, 1])
-    return _zoomed(moved, zoom)
-
-
-def _zoomed(instances: Instances, zoom: Floats) -> Instances:
-    """Instances with their coordinates multiplied, each by its own `(N, 2)` factors."""
-    boxes = instances.boxes * np.tile(zoom, 2)
-    rings = instances.rings
-    if rings is not None:
-        rings = Rings(rings.coords * zoom[rings.owners()], rings.ring_offsets, rings.offsets)
-    keypoints = instances.keypoints
-    if keypoints is not None:
-        unscaled = np.ones((len(zoom), 1))  # the visibility
-        keypoints = keypoints * np.concatenate([zoom, unscaled], axis=1)[:, None]
-    return replace(instances, boxes=boxes, rings=rings, keypoints=keypoints)
 
 
 # The files

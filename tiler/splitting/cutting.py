@@ -18,22 +18,21 @@ from tiler.datasets.labels import LabelFile, Labels
 from tiler.datasets.labels import read as read_labels
 from tiler.errors import SourceRefused, TilerError
 from tiler.findings import Finding
-from tiler.formats.manifest import Geo, SourceTiles
+from tiler.formats.manifest import SourceTiles
 from tiler.formats.text_files import reason
 from tiler.images import geo, nodata
-from tiler.images.header import Header, probe
+from tiler.images.header import Header
 from tiler.images.row_reader import Later
 from tiler.run.rejecting import refusal
 from tiler.run.work_sharing import done as at_once
-from tiler.splitting import mask_tiles
 from tiler.splitting.coco_export import described
-from tiler.splitting.data_share import has_data
+from tiler.splitting.planned_source import planned_source
 from tiler.splitting.report import SplitOutcome, TileAnnotations
 from tiler.splitting.tile_files import Made, stamped, write
 from tiler.tiling.counting import Fates, lost_objects, object_counts, tile_counts
 from tiler.tiling.job import SplitJob
-from tiler.tiling.source_plan import SourcePlan, planned, selected
-from tiler.tiling.sources import estimated_bytes, labels_of, require_cuttable, usable_labels
+from tiler.tiling.source_plan import SourcePlan, planned
+from tiler.tiling.sources import estimated_bytes, labels_of
 
 REPAIRED = ("L07", "L08", "L09", "L11")
 
@@ -130,6 +129,8 @@ def _still_there(job: SplitJob, source: Source, outcome: SplitOutcome) -> bool:
     for tile, stamps in zip(entry.tiles, outcome.stamps, strict=True):
         if not tile.name.startswith(source.stem + "__"):
             return False  # other sources were added since, and stems are unique
+        if outcome.packed is not None:
+            continue  # whoever puts it into the shards looks there
         paths = job.folders.paths(entry.split, tile.name, outcome.suffix, entry.labels, entry.masks)
         try:
             present = stamped(job.tree, paths, placed=len(stamps) > len(paths))
@@ -149,20 +150,16 @@ def _cut(
     later: Later,
 ) -> SplitOutcome:
     """Cut a source whose tiles are not there yet."""
-    header = nodata.declared(probe(file), job.options.nodata)
-    require_cuttable(job, source, header)
-    labels = usable_labels(job, source, labels_from, header)
-    mask, mask_findings = mask_tiles.read(job, source, header)
-    plan = planned(job, source, labels, *header.size, _place(job, source, file, header))
-    plan = replace(plan, masked=mask_tiles.shown(job, mask, plan.tiles))
-    plan = selected(job, source, plan, has_data(job, source, file, header, plan))
+    ready = planned_source(job, source, file, labels_from)
+    header, labels, plan = ready.header, ready.labels, ready.plan
     made = Made()
     if job.tree is not None and plan.written.any():
-        made = write(job, source, file, header, plan, labels, later, mask)
+        made = write(job, source, file, ready, later)
     counts = tile_counts(plan)
     findings: list[Finding] = []
     if source.block is None or source.block.first:  # what is about the whole image counts once
-        findings = [*labels.findings, *mask_findings, *_noticed(job, source, header, made)]
+        findings = [*labels.findings, *ready.mask_findings]
+        findings += _noticed(job, source, header, made)
         counts.unlabelled = int(job.rows and labels_from.data is None)
         counts.ignored_regions = len(labels.ignored)
         counts.rows_refused = labels.refused
@@ -185,6 +182,7 @@ def _cut(
         made.stamps,
         made.channels,
         annotations=_annotations(job, plan, labels),
+        packed=made.packed,
     )
 
 
@@ -198,14 +196,6 @@ def _annotations(job: SplitJob, plan: SourcePlan, labels: Labels) -> TileAnnotat
     if job.tree is None or not job.options.export:
         return None
     return described(plan, labels, job.categories)
-
-
-def _place(job: SplitJob, source: Source, file: BufferedReader, header: Header) -> Geo | None:
-    """The location of an image, if regions in map coordinates need it."""
-    if job.roi is None or not job.roi.on_map:
-        return None
-    located = geo.located(file, header, job.root / source.key)
-    return None if located is None else located.geo
 
 
 def _noticed(job: SplitJob, source: Source, header: Header, made: Made) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from tiler.datasets.dataset import Dataset, label_path, without_split
 from tiler.errors import TilerError
 from tiler.findings import Finding
 from tiler.formats import dataset_yaml, manifest
+from tiler.formats.shards import IMAGES, split_of_shard
 from tiler.formats.tile_folders import SUFFIXES, TileFolders
 from tiler.formats.yolo import Spec
 from tiler.options import SplitOptions
@@ -81,6 +82,8 @@ def recorded(chosen: SplitOptions, roi: RoiFile | None) -> dict[str, Any]:
     options = {name: value for name, value in chosen.plain().items() if value is not None}
     if not chosen.export:
         del options["export"]
+    if chosen.layout == "flat":
+        del options["layout"]
     if roi is not None:
         options["roi"] = f"{roi.name} {roi.digest}"
     return options
@@ -122,9 +125,11 @@ def owned_in(
         suffixes: of each split's tiles, while an output is built. Without it, any suffix that
             tiler writes is right, and so are the caches that the trainer makes of the tiles.
     """
+    head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
+    if head.layout == "tar":
+        return _owned_shards(folder)
     names: dict[str, set[str]] = {}
     beside: dict[str, tuple[str, str]] = {}  # split and suffix of each folder of labels or masks
-    head = manifest.read_head(folder.path / manifest.NAME, folder.opened)
     for entry in manifest.read_sources(folder.path / manifest.NAME, folder.opened):
         split = entry.split
         names.setdefault(split, set()).update(tile.name for tile in entry.tiles)
@@ -154,6 +159,17 @@ def owned_in(
         if here not in images or stem not in names[images[here]]:
             return False
         return suffix in image_suffixes(images[here], stem)
+
+    return owned
+
+
+def _owned_shards(folder: Folder) -> Callable[[str], bool]:
+    """Tells which files of an output with --layout tar belong to it."""
+    entries = manifest.read_sources(folder.path / manifest.NAME, folder.opened)
+    splits = {entry.split or IMAGES for entry in entries}
+
+    def owned(path: str) -> bool:
+        return path in FILES or split_of_shard(path) in splits
 
     return owned
 

@@ -12,6 +12,7 @@ from tiler.errors import amount, printable
 from tiler.findings import Finding
 from tiler.formats import html, report_json
 from tiler.formats.manifest import SourceTiles
+from tiler.splitting.packing import PackedTiles
 from tiler.tiling.counts import IN_GUARD_BAND, Lost, ObjectCounts, TileCounts, labels
 from tiler.version import __version__
 
@@ -43,6 +44,7 @@ class SplitOutcome(msgspec.Struct):
         channels: the bands of a tile as the trainer takes them; 0 where no tile was written.
         kept: whether an earlier run had made it.
         annotations: for --export; they are in no journal, but made again.
+        packed: with --layout tar.
     """
 
     entry: SourceTiles
@@ -55,6 +57,7 @@ class SplitOutcome(msgspec.Struct):
     channels: int = 0
     kept: bool = False
     annotations: TileAnnotations | None = None
+    packed: PackedTiles | None = None
 
     @classmethod
     def rejected(cls, split: str, key: str, finding: Finding, fingerprint: str) -> SplitOutcome:
@@ -85,6 +88,7 @@ class SplitReport(msgspec.Struct):
         bands: the number of images that were cut, for each number of bands that the trainer takes
             (3 also for grey, and colour with alpha).
         exports: the files of --export and their bytes, if there are any.
+        shards: those of --layout tar, and their bytes.
         split_by: images or blocks, where --val or --test divided a split; else "".
         out: the output folder (not written to report.json).
         unchanged: True when the output was complete before.
@@ -100,6 +104,7 @@ class SplitReport(msgspec.Struct):
     stretch: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, int] = {}
     exports: dict[str, int] = {}
+    shards: dict[str, int] = {}
     split_by: str = ""
     root: str = ""
     out: str = ""
@@ -204,8 +209,7 @@ class SplitReport(msgspec.Struct):
     def encoded(self) -> bytes:
         """report.json."""
         without = ["root", "out", "unchanged"]
-        if not self.exports:
-            without.append("exports")
+        without += [name for name in ("exports", "shards") if not getattr(self, name)]
         return report_json.encoded(self, self.findings, without)
 
 

@@ -13,7 +13,7 @@ from tiler.images.reading import SourceImage
 from tiler.images.stretch import Histogram, limits
 from tiler.options import RunOptions, pixel_limit
 from tiler.run.rejecting import refusal
-from tiler.splitting.tile_files import kind_of
+from tiler.splitting.tile_pixels import kind_of
 from tiler.tiling.chunks import mapped
 from tiler.tiling.job import SplitJob
 

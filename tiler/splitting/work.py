@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -33,7 +33,6 @@ def outcomes(
     sources: Sequence[Source],
     run: RunOptions,
     earlier: dict[str, bytes],
-    progress: Callable[[Progress], None] | None,
 ) -> Iterator[SplitOutcome]:
     """Cut each source. `earlier`: outcomes of an earlier run, by `key`."""
     todo = []
@@ -44,11 +43,18 @@ def outcomes(
     # processes cannot share an image's work
     threads = SharedThreads(count) if chosen == "threading" else None
     results = workers.stream(partial(_cut_all, job, threads), todo, count, chosen, _describe)
+    return chain.from_iterable(results)
+
+
+def counted(
+    stream: Iterable[SplitOutcome], total: int, progress: Callable[[Progress], None] | None
+) -> Iterator[SplitOutcome]:
+    """The same outcomes, of which `progress` is told."""
     tiles = 0
-    for done, outcome in enumerate(chain.from_iterable(results), 1):
+    for done, outcome in enumerate(stream, 1):
         tiles += len(outcome.entry.tiles)
         if progress is not None:
-            progress(Progress(done, len(sources), tiles))
+            progress(Progress(done, total, tiles))
         yield outcome
 
 

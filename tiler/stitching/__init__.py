@@ -12,7 +12,7 @@ import numpy as np
 from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.matching.order import canonical
-from tiler.matching.tiles import Tiles, cut_sides
+from tiler.matching.tiles import TileRects, cut_sides
 from tiler.options import MergeOptions
 from tiler.options.signatures import takes
 from tiler.stitching import ensembles, inputs, methods
@@ -131,7 +131,7 @@ def stitch(
     given = list(map(inputs.in_image, windows, seen))
     tile = ragged.owners(ragged.offsets(map(len, given)))
     rects = np.array([window.bounds for window in windows]).reshape(-1, 4)
-    tiles = Tiles.of(rects, (width, height))
+    tiles = TileRects.of(rects, (width, height))
     instances = inputs.all_of(given)
     inputs.require_in_pixels(instances, tile, rects)
     result = merged(instances, tile, tiles, chosen, known)
@@ -142,7 +142,7 @@ def stitch(
 def merged(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     options: MergeOptions,
     names: Sequence[str] | None = None,
 ) -> Stitched:
@@ -168,7 +168,7 @@ def merged(
 def merged_ensemble(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     models: Models,
     ensemble: str,
     options: MergeOptions,
@@ -223,7 +223,7 @@ def _fates(result: Result, place: Ints) -> Ints:
 def _competing_order(
     instances: Instances,
     tile: Ints,
-    tiles: Tiles,
+    tiles: TileRects,
     options: MergeOptions,
     names: Sequence[str] | None,
 ) -> Ints:

@@ -13,7 +13,7 @@ from tiler.geometry import ragged
 from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import alike, held, neighbours, room
 from tiler.matching import crowds, groups, similarity, suppression
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 from tiler.options import MergeOptions
 from tiler.options.classes import class_of
 from tiler.options.values import thresholds
@@ -80,7 +80,7 @@ class Competition:
         self,
         detections: Instances,
         tile: Ints,
-        tiles: Tiles,
+        tiles: TileRects,
         options: MergeOptions,
         names: Sequence[str] | None,
     ) -> None:
@@ -229,7 +229,7 @@ def kinds(options: MergeOptions, names: Sequence[str] | None, class_id: Ints) ->
     return kind
 
 
-def places(tiles: Tiles) -> Ints:
+def places(tiles: TileRects) -> Ints:
     """`(T,)` tiles numbered by where they are, so that their order counts for nothing."""
     order = np.lexsort(tiles.rects.T[::-1])
     place = np.empty(len(order), np.int64)

@@ -13,7 +13,7 @@ from tiler.geometry.instances import Instances
 from tiler.geometry.neighbours import collected, meetings
 from tiler.matching import common_view
 from tiler.matching.groups import followed
-from tiler.matching.tiles import Tiles, cut_sides, sizes
+from tiler.matching.tiles import TileRects, cut_sides, sizes
 from tiler.matching.view_pairs import THIN
 from tiler.stitching import fusing
 from tiler.stitching.competition import (
@@ -201,7 +201,7 @@ def _may_be_same(merged: _MergedGroups, rivals: Competition, i: Ints, j: Ints) -
 # --- orphans
 
 
-def _orphans(detections: Instances, tile: Ints, tiles: Tiles, lone: Bools) -> Bools:
+def _orphans(detections: Instances, tile: Ints, tiles: TileRects, lone: Bools) -> Bools:
     """`(N,)` those of the lone cut detections that another tile shows nearly whole, and did not
     report.
     """

@@ -11,17 +11,19 @@ from tiler.geometry import overlay, polygons, ragged
 from tiler.geometry.instances import labelled
 from tiler.geometry.polygons import Rings
 from tiler.lazy import shapely
-from tiler.matching.tiles import OUTWARDS, SHORT, Tiles, cut_sides, depth, inwards, sizes
+from tiler.matching.tiles import OUTWARDS, SHORT, TileRects, cut_sides, depth, inwards, sizes
 
 if TYPE_CHECKING:
     from tiler.types import Bools, Floats, Ints
 
 WHOLE = 1 - 1e-9  # the part of a side that runs within its tile, if all of it does
-DEEP = 8  # `Tiles.edge` times this: so deep in its tile, a detection is seen as well as anywhere
+DEEP = (
+    8  # `TileRects.edge` times this: so deep in its tile, a detection is seen as well as anywhere
+)
 
 
 def sides(
-    boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints
+    boxes: Floats, conf: Floats, tile: Ints, tiles: TileRects, starts: Ints
 ) -> tuple[Floats, Bools]:
     """One box for each group, each side the mean of those members that saw it.
 
@@ -36,7 +38,7 @@ def sides(
     Returns:
         `(G, 4)` boxes, and `(G, 4)` which sides somebody saw.
 
-    >>> tiles = Tiles.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
+    >>> tiles = TileRects.of(np.array([[0, 0, 640, 640], [512, 0, 1152, 640.0]]), (1152, 640))
     >>> halves = np.array([[300, 100, 640, 200], [512, 100, 900, 200.0]])
     >>> box, seen = sides(halves, np.array([0.9, 0.5]), np.array([0, 1]), tiles, np.array([0]))
     >>> box.tolist(), seen.tolist()
@@ -56,7 +58,7 @@ def sides(
     return np.where(seen, base + mean, outermost * OUTWARDS), seen
 
 
-def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles) -> Floats:
+def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: TileRects) -> Floats:
     """`(N,)` weights: the confidence, times how deep a detection lies in its tile.
 
     Near a cut edge a detector sees less around an object. Depth counts from the width of
@@ -67,7 +69,7 @@ def trust(boxes: Floats, conf: Floats, tile: Ints, tiles: Tiles) -> Floats:
     return np.asarray(np.maximum(conf, 1e-9) * clipped)
 
 
-def _short(boxes: Floats, tile: Ints, tiles: Tiles, outermost: Floats) -> Bools:
+def _short(boxes: Floats, tile: Ints, tiles: TileRects, outermost: Floats) -> Bools:
     """`(N, 4)` sides that end shortly before the tile's edge, while others reach beyond it."""
     rects = tiles.rects[tile]
     length = np.tile(sizes(rects), 2)
@@ -94,7 +96,7 @@ def _owners(starts: Ints, n: int) -> Ints:
 # --- OBBs
 
 
-def quads(corners: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints) -> Floats:
+def quads(corners: Floats, conf: Floats, tile: Ints, tiles: TileRects, starts: Ints) -> Floats:
     """`(G, 4, 2)` one OBB for each group: the winner's, each side moved to where those who saw it
     have it.
 
@@ -149,7 +151,7 @@ def _outward(corners: Floats) -> Floats:
     return unit
 
 
-def _inside_share(corners: Floats, tile: Ints, tiles: Tiles) -> Floats:
+def _inside_share(corners: Floats, tile: Ints, tiles: TileRects) -> Floats:
     """`(N, 4)` the part of each side that runs within its tile, without the zone at cut edges
     (Liang-Barsky).
     """
@@ -166,7 +168,7 @@ def _inside_share(corners: Floats, tile: Ints, tiles: Tiles) -> Floats:
     return np.maximum(leave - enter, 0.0)
 
 
-def _inner_windows(tile: Ints, tiles: Tiles) -> Floats:
+def _inner_windows(tile: Ints, tiles: TileRects) -> Floats:
     """`(N, 4)` the tile of each without the zone at cut edges; endless at the image's border."""
     edge = tiles.edge[tile][:, None]
     inset = np.concatenate([edge, edge, -edge, -edge], axis=1)
@@ -232,7 +234,7 @@ def _moved_sides(corners: Floats, normal: Floats, offset: Floats) -> Floats:
 # --- outlines
 
 
-def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
+def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: TileRects) -> Rings:
     """The outlines of each group united.
 
     Parts that do not touch, since detectors stop a little before the edge of the tile that
@@ -252,7 +254,7 @@ def outlines(rings: Rings, starts: Ints, tile: Ints, tiles: Tiles) -> Rings:
     return Rings.from_geometry(united)
 
 
-def _drawn_out(rings: Rings, tile: Ints, tiles: Tiles) -> Rings:
+def _drawn_out(rings: Rings, tile: Ints, tiles: TileRects) -> Rings:
     """Points that lie near a cut edge of their tile, moved onto it."""
     point_tile = tile[rings.owners()]
     coords = rings.coords.copy()
@@ -269,7 +271,7 @@ def _drawn_out(rings: Rings, tile: Ints, tiles: Tiles) -> Rings:
 # --- keypoints and classes
 
 
-def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: Ints) -> Floats:
+def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: TileRects, starts: Ints) -> Floats:
     """`(G, K, 3)` each keypoint from the member that saw it best.
 
     That is one inside its tile and away from cut edges, before one near them, before one
@@ -287,7 +289,7 @@ def keypoints(points: Floats, conf: Floats, tile: Ints, tiles: Tiles, starts: In
     return result
 
 
-def _keypoint_ranks(points: Floats, tile: Ints, tiles: Tiles) -> Ints:
+def _keypoint_ranks(points: Floats, tile: Ints, tiles: TileRects) -> Ints:
     """`(N, K)` 2 for a keypoint inside its tile and away from cut edges, 1 near them, 0 outside, -1
     for none.
     """

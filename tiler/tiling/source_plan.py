@@ -11,6 +11,7 @@ import numpy as np
 from tiler.datasets.dataset import Source
 from tiler.datasets.labels import Labels
 from tiler.formats.manifest import Geo, TileEntry
+from tiler.geometry.instances import Instances
 from tiler.options.values import background_share
 from tiler.tiling.job import SplitJob
 from tiler.tiling.planning import PlannedTile, planned_tiles
@@ -83,6 +84,13 @@ class SourcePlan:
     def rows_of(self, tile: int) -> range:
         """The numbers of a tile's rows."""
         return range(self._first_row[tile], self._first_row[tile + 1])
+
+    def in_tiles(self, shown: Instances, tile: Ints) -> Instances:
+        """N instances in pixels of the `(N,)` tile of each, of those in source pixels."""
+        windows = self.windows[tile]
+        sizes = np.array([self.tiles[t].size for t in tile.tolist()], np.float64).reshape(-1, 2)
+        zoom = sizes / (windows[:, 2:] - windows[:, :2])
+        return shown.moved(-windows[:, 0], -windows[:, 1]).zoomed(zoom)
 
     def entries(self) -> list[TileEntry]:
         """The written tiles, as the manifest lists them."""

@@ -30,7 +30,7 @@ from tiler.images.header import probe
 from tiler.images.viewing import views
 from tiler.inspecting.showing.opening import ShownImage, ShownObjects
 from tiler.inspecting.showing.places import LEGIBLE, densest, side_of, zoom_for
-from tiler.matching.tiles import Tiles
+from tiler.matching.tiles import TileRects
 
 if TYPE_CHECKING:
     from tiler.geometry.instances import Instances
@@ -217,7 +217,7 @@ def _whole_view(plan: ImagePlan, pixels: Image.Image) -> Image.Image:
     view, canvas = _framed(pixels, (0, 0), plan.scale)
     if len(plan.tiles):
         size = plan.objects.size
-        canvas.tiles(plan.tiles, Tiles.of(plan.tiles, size).interior)
+        canvas.tiles(plan.tiles, TileRects.of(plan.tiles, size).interior)
     _draw(canvas, plan.objects)
     for number, window in enumerate(plan.crops, 1):
         canvas.frame(window.bounds)
@@ -232,7 +232,7 @@ def _crop_view(
     pixels = part.resize(size, Image.Resampling.NEAREST)
     view, canvas = _framed(pixels, (window.x, window.y), plan.zoom)
     if len(plan.tiles):
-        canvas.tiles(plan.tiles, Tiles.of(plan.tiles, plan.objects.size).interior)
+        canvas.tiles(plan.tiles, TileRects.of(plan.tiles, plan.objects.size).interior)
     _draw(canvas, plan.objects)
     _write_captions(canvas, plan.objects, window, legend)
     return view

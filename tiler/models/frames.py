@@ -20,7 +20,7 @@ GREY = 114
 Fit = Literal["centre", "corner", "stretch", "smooth"]
 
 
-class Placement(NamedTuple):
+class Frame(NamedTuple):
     """Where a tile lies in the input of a model, px.
 
     Attributes:
@@ -37,14 +37,14 @@ class Placement(NamedTuple):
     top: int
 
     @classmethod
-    def of(cls, size: tuple[int, int], input_size: tuple[int, int], fit: Fit) -> Placement:
+    def of(cls, size: tuple[int, int], input_size: tuple[int, int], fit: Fit) -> Frame:
         """Where a tile lies.
 
         Args:
             fit: letterboxed to the centre as by Ultralytics, or to the top left corner; stretched,
                 or stretched with antialiasing.
 
-        >>> Placement.of((200, 100), (640, 640), "centre")[2:]
+        >>> Frame.of((200, 100), (640, 640), "centre")[2:]
         ((640, 320), 0, 160)
         """
         if fit in ("stretch", "smooth"):
@@ -77,7 +77,7 @@ class Placement(NamedTuple):
     def points(self, points: Floats) -> Floats:
         """`(..., 2)` points of the input in px of the tile.
 
-        >>> Placement.of((200, 100), (640, 640), "centre").points(np.array([[640, 480.0]])).tolist()
+        >>> Frame.of((200, 100), (640, 640), "centre").points(np.array([[640, 480.0]])).tolist()
         [[200.0, 100.0]]
         """
         return np.asarray((points - self._shift()) / self.scale())
