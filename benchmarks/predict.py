@@ -90,7 +90,8 @@ def floor(paths: list[Path]) -> int:
 
 
 def by_tiler(paths: list[Path], model: Any = free) -> int:
-    found = tiler.predict(paths[0].parent, model, tile=TILE, overlap=OVERLAP, batch=BATCH)
+    options = {"tile": TILE, "overlap": OVERLAP, "batch": BATCH, "task": "detect"}
+    found = tiler.predict(paths[0].parent, model, **options)
     for _ in found:
         pass
     return int(found.report.counts.tiles)

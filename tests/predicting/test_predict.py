@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 import tiler
-from tests.conftest import ROOT, tree
+from tests.conftest import ROOT, needs_big, tree
 from tests.predicting import Rectangles, folder, scene
 from tiler.errors import TilerError, Unfinished
 from tiler.formats import exports
+from tiler.images import reading
 from tiler.predicting import default, predict, written
 
 
@@ -232,6 +233,19 @@ def test_save_tiles_txt_is_what_the_model_writes_for_tiles(tmp_path, survey):
     merged = tiler.merge(tmp_path / "rows", images=source, out=tmp_path / "merged")
     assert merged.report.counts.detections
     assert tree(tmp_path / "merged" / "labels") == tree(tmp_path / "out" / "labels")
+
+
+@needs_big
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_an_image_read_by_rows_gives_the_same(tmp_path, monkeypatch, suffix):
+    folder(tmp_path / "a", images=2, suffix=suffix)
+    options = {"overlap": 48, "full": True, "scale": "1,0.5", "batch": 4}
+    whole = dict(predict(tmp_path / "a", Rectangles(), **options))
+    monkeypatch.setattr(reading, "LARGE", 1000)
+    by_rows = predict(tmp_path / "a", Rectangles(), **options)
+    for name, found in by_rows:
+        assert found.boxes.tolist() == whole[name].boxes.tolist()
+        assert found.conf.tolist() == whole[name].conf.tolist()
 
 
 # --- failures
