@@ -363,7 +363,7 @@ def of_yolox(folder, images):
         network = YoloxModule(YoloPafpn(0.33, 0.25), YoloxHead(4, 0.25)).eval()
         calibrated(network, images, scale=1.0)
         for branch in (*network.head.cls_preds, *network.head.obj_preds):
-            torch.nn.init.normal_(branch.weight, 0, 0.2)
+            torch.nn.init.normal_(branch.weight, 0, 0.02)
             torch.nn.init.constant_(branch.bias, -1)
         network.head.decode_in_inference = decoded
         path = folder / f"{name}.onnx"
