@@ -187,3 +187,9 @@ def test_two_maps_are_one_after_the_other(one, other, ids):
     wanted = np.full(len(given), float(NONE))
     wanted[known] = other.apply(first[known])
     assert both(one, other).apply(given).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("digits", [16, 5000, 300_000])
+def test_ids_of_any_length_are_rejected(digits):
+    with pytest.raises(TilerError, match=f"a number of {digits} digits"):
+        ClassMap.of("", f"2=car,{'9' * digits}=car", None, ["car"])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NONE = -1  # in place of a class: left out
 MAP = "--map-classes"
+LONGEST_ID = 15  # digits; as a float it is still exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,7 @@ class ClassMap:
         targets = {key: _target(name, own, dataset, MAP) for key, name in pairs.items()}
         numbers = [key for key in pairs if key.isdecimal() and key not in (own or ())]
         if len(numbers) == len(pairs):
+            _require_ids(numbers)
             return cls({int(key): targets[key] for key in pairs}, None, kept, as_written=True)
         if numbers:
             name = next(key for key in pairs if key not in numbers)
@@ -173,6 +175,13 @@ def resolved(mapping: str) -> str:
             f"{MAP} {mapping}: expected lines such as 2: car, a class of the predictions and one "
             "of the dataset"
         ) from None
+
+
+def _require_ids(numbers: Sequence[str]) -> None:
+    """Reject numbers that no class has."""
+    longest = max(numbers, key=len)
+    if len(longest) > LONGEST_ID:
+        raise TilerError(f"{MAP}: expected ids of classes, got a number of {len(longest)} digits")
 
 
 def _target(
