@@ -436,7 +436,7 @@ def test_steps_grow_with_the_name_and_the_pattern_only(pieces, piece):
     pattern = NamePattern.of("{stem}" + "{*}_" * pieces + "{x}_{y}_q")
     for length in (60, 120, 240):
         name = "a" + piece * (length // len(piece))
-        assert calls_of(pattern.read, name, {"a"}) < 50 + 8 * length * (pieces + 3)
+        assert calls_of(pattern.read, name, {"a"}) < 50 + 16 * length * (pieces + 3)
 
 
 @pytest.mark.parametrize(
