@@ -90,6 +90,25 @@ class ClassMap:
         """Whether ids of predictions have a class: names were not given, or are known."""
         return self.names is None or self.ids is not None
 
+    def require_any(self, class_id: Floats, where: str) -> None:
+        """Require that --map-classes names the class of some row, if there are rows.
+
+        Args:
+            class_id: `(N,)` of the predictions.
+            where: the predictions, in errors.
+
+        Raises:
+            TilerError: it names none, so that nothing would be left.
+        """
+        if self.ids is None or not len(class_id) or np.isin(class_id, list(self.ids)).any():
+            return
+        named = listed([str(key) for key in self.ids])
+        theirs = listed([f"{value:g}" for value in np.unique(class_id)])
+        raise TilerError(
+            f"{MAP}: it leaves out all {len(class_id)} rows of {where}: it names classes {named}, "
+            f"and theirs are {theirs}"
+        )
+
     def apply(self, class_id: Floats) -> Floats:
         """`(N,)` classes of the dataset for classes of the predictions; NONE where left out."""
         result = class_id.copy()
