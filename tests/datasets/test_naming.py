@@ -15,7 +15,8 @@ from tiler.errors import TilerError
 from tiler.formats import name_patterns
 from tiler.formats.name_patterns import NamePattern
 from tiler.geometry.grids import grid
-from tiler.options import PredictionOptions, naming
+from tiler.options import PredictionOptions
+from tiler.options.naming import NUMBERS_MEET
 
 WITH_SIZE = {
     "tiler": lambda t: f"__{t.x}_{t.y}_{t.w}_{t.h}",
@@ -397,7 +398,7 @@ REGEX = {
 def is_pattern(pieces):
     """Whether each field but {*} is there once, and numbers are not side by side."""
     own = [piece for piece in pieces if piece.startswith("{") and piece != "{*}"]
-    meet = naming.NUMBERS_MEET.search("".join(pieces))
+    meet = NUMBERS_MEET.search("".join(pieces))
     followed = "{scale}" in pieces and not {"{*}"}.isdisjoint(pieces)
     return len(set(own)) == len(own) and meet is None and not followed
 

@@ -337,7 +337,7 @@ class _Float32Boxes:
     @classmethod
     def of(cls, boxes: Floats) -> _Float32Boxes:
         columns = boxes.T.astype(np.float32, copy=False)
-        sides = [np.ascontiguousarray(side, np.float32) for side in columns]
+        sides: Any = [np.ascontiguousarray(side, np.float32) for side in columns]
         left, top, right, bottom = sides
         return cls(sides, (right - left) * (bottom - top))
 

@@ -211,7 +211,7 @@ class NamePattern:
             stem = found.pop(STEM, None)
             if stem is None and len(stems) == 1:
                 (stem,) = stems
-            if stem in stems:
+            if stem is not None and stem in stems:
                 return stem, {_field(key): float(text) for key, text in found.items()}
         return None
 
@@ -256,8 +256,9 @@ class NamePattern:
 
 
 def _is_edge(name: str, place: int) -> bool:
-    """Whether a place is not inside a number, of which there would be as many readings as digits."""
-    return NUMBER.match(name, max(place - 1, 0), place) is None or NUMBER.match(name, place) is None
+    """Whether a place is not inside a number, which would have as many readings as digits."""
+    before = NUMBER.match(name, max(place - 1, 0), place)
+    return before is None or NUMBER.match(name, place) is None
 
 
 def _piece(piece: str) -> str:
