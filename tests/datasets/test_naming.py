@@ -1,5 +1,7 @@
 """Names of tiles are read as they were written, or not at all: never otherwise in silence."""
 
+import re
+import sys
 import time
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from tiler.formats import name_patterns
 from tiler.formats.name_patterns import NamePattern
 from tiler.geometry.grids import grid
 from tiler.options import PredictionOptions
+from tiler.options.naming import NUMBERS_MEET
 
 WITH_SIZE = {
     "tiler": lambda t: f"__{t.x}_{t.y}_{t.w}_{t.h}",
@@ -382,3 +385,73 @@ def test_anything_in_a_pattern_takes_no_digits_of_a_number():
     pattern = NamePattern.of("{stem}{*}{x}{*}{y}")
     assert pattern.read("a_t12__340", {"a_t", "a"}) == ("a_t", {"x": 12.0, "y": 340.0})
     assert NamePattern.of("{stem}_{*}_{x}_{y}").read("a__1_2", {"a"}) == ("a", {"x": 1.0, "y": 2.0})
+
+
+FIELDS = ("{stem}", "{*}", "{x}", "{y}", "{w}", "{scale}", "_", "-", "a", "0a", "q")
+REGEX = {
+    "{stem}": "(?P<stem>.+)",
+    "{*}": "(?:(?<![0-9])|(?![0-9])).*?(?:(?<![0-9])|(?![0-9]))",
+    "{scale}": r"(?P<scale>[0-9]{1,9}(?:\.[0-9]{1,9})?)",
+} | {f"{{{k}}}": f"(?P<{k}>[0-9]{{1,9}})" for k in "xyw"}
+
+
+def is_pattern(pieces):
+    """Whether each field but {*} is there once, and numbers are not side by side."""
+    own = [piece for piece in pieces if piece.startswith("{") and piece != "{*}"]
+    meet = NUMBERS_MEET.search("".join(pieces))
+    followed = "{scale}" in pieces and not {"{*}"}.isdisjoint(pieces)
+    return len(set(own)) == len(own) and meet is None and not followed
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.sampled_from(FIELDS), min_size=1, max_size=9).filter(is_pattern),
+    st.text("a0129_-q.", max_size=14),
+)
+def test_patterns_read_what_one_regular_expression_would(pieces, name):
+    regex = "".join(REGEX.get(piece, re.escape(piece)) for piece in pieces)
+    match = re.fullmatch(regex, name, re.DOTALL)
+    found = NamePattern.of("".join(pieces))._fields(name)
+    assert found == (None if match is None else match.groupdict())
+
+
+def calls_of(function, *args):
+    """How many functions it calls, those of the interpreter included."""
+    count = 0
+
+    def seen(frame, event, arg):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(seen)
+    try:
+        function(*args)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("pieces", [2, 8, 60])
+@pytest.mark.parametrize("piece", ["a", "_", "1_", "_1", "a_1_"])
+def test_steps_grow_with_the_name_and_the_pattern_only(pieces, piece):
+    pattern = NamePattern.of("{stem}" + "{*}_" * pieces + "{x}_{y}_q")
+    for length in (60, 120, 240):
+        name = "a" + piece * (length // len(piece))
+        assert calls_of(pattern.read, name, {"a"}) < 50 + 16 * length * (pieces + 3)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("{stem}_{x}{y}", "text between a number and the next field"),
+        ("{stem}_{x}00{y}", "text between a number and the next field"),
+        ("{x}{stem}_{y}", "text between a number and the next field"),
+        ("{stem}_{x}_{y}{*", "braces are in pairs"),
+        ("{stem}}_{x}_{y}", "braces are in pairs"),
+        ("{stem}_{{x}_{y}", "braces are in pairs"),
+        ("{stem}_{x}_{y}" + "{*}" * 100, "at most 255 characters"),
+    ],
+)
+def test_patterns_that_cannot_be_read_are_rejected(pattern, message):
+    with pytest.raises(TilerError, match=message):
+        PredictionOptions(naming=pattern)

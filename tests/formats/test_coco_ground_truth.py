@@ -323,6 +323,19 @@ def test_an_outline_that_is_not_utf8_is_reported(file, task):
         assert messages == [] and len(truth.instances) == 2
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999", "-1e999", "9" * 310])
+@pytest.mark.parametrize("task", ["auto", "segment", "detect", "pose"])
+@pytest.mark.parametrize("outline", ["[[1, @, 3, 4, 5, 6]]", '{"size": [@, 3], "counts": [1, 8]}'])
+def test_a_number_beyond_all_bounds_in_an_outline_is_no_traceback(file, number, task, outline):
+    text = json.dumps(content([annotation(segmentation=[SQUARE]), annotation(id=8)]))
+    text = text.replace('"id": 8', f'"id": 8, "segmentation": {outline}'.replace("@", number))
+    try:
+        truth = read(file, text.encode(), task)
+    except TilerError:
+        return
+    assert all(len(str(finding)) < 1000 for finding in truth.findings)
+
+
 def test_boxes_that_are_corners_are_asked_about(tmp_path):
     """As x, y, width, height they reach out of the image; as two corners all fit."""
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ import tiler
 from tests.conftest import Dataset, picture
 from tests.strategies import quick
 from tiler.errors import TilerError
+from tiler.geometry.instances import Instances
 from tiler.predictions.class_map import NONE, ClassMap, both
 
 NAMES = ("car", "bus", "boat")
@@ -187,3 +188,57 @@ def test_two_maps_are_one_after_the_other(one, other, ids):
     wanted = np.full(len(given), float(NONE))
     wanted[known] = other.apply(first[known])
     assert both(one, other).apply(given).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("digits", [16, 5000, 300_000])
+def test_ids_of_any_length_are_rejected(digits):
+    with pytest.raises(TilerError, match=f"a number of {digits} digits"):
+        ClassMap.of("", f"2=car,{'9' * digits}=car", None, ["car"])
+
+
+@pytest.mark.parametrize("written", [txt, lambda here: coco(here, 0)])
+def test_a_map_that_leaves_out_every_row_is_an_error(here, written):
+    """As ids that count from 1 are, where the map has ids from 17."""
+    preds = written(here)
+    message = "--map-classes: it leaves out all 3 rows of .*: it names classes 17, 18, and theirs"
+    with pytest.raises(TilerError, match=f"{message} are 0, 1, 2") as caught:
+        classes(here, preds, map_classes="17=car,18=bus", out=here / "out")
+    assert caught.value.exit_code == 2 and not (here / "out").exists()
+
+
+def test_score_says_so_too(here):
+    data = here / "data" / "dataset.yaml"
+    truth = here / "data" / "labels" / "train" / "scene.txt"
+    truth.write_text("0 0.15625 0.1953125 0.15625 0.15625\n")
+    preds = here / "whole"
+    preds.mkdir()
+    (preds / "scene.txt").write_text("0 0.15625 0.1953125 0.15625 0.15625 0.9\n")
+    with pytest.raises(TilerError, match="it leaves out all 1 rows of .*: it names classes 7, and"):
+        tiler.score(preds, data, map_classes="7=car")
+    boxes = np.array([[20.0, 30, 60, 70]])
+    found = Instances(np.array([0]), boxes, conf=np.array([0.9]))
+    with pytest.raises(TilerError, match="it leaves out all 1 rows of the detections"):
+        tiler.score({"scene.png": found}, data, map_classes="7=car")
+    assert tiler.score({"scene.png": found}, data, map_classes="0=car").coco["AP"] > 0.99
+
+
+def test_classes_that_were_not_detected_are_none_rightly(here):
+    preds = txt(here)
+    path = next(preds.iterdir())
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    images = here / "data" / "images" / "train"
+    data = here / "data" / "dataset.yaml"
+    for options in ({"classes": "car"}, {"map_classes": "1=bus,0=car", "classes": "car"}):
+        report = tiler.merge(preds, images=images, data=data, **options).report
+        assert (report.counts.detections, report.exit_code()) == (0, 0)
+        assert "D17" in [finding.code for finding in report.findings]
+
+
+def test_a_run_without_rows_has_none_to_map(here):
+    preds = txt(here)
+    next(preds.iterdir()).write_text("")
+    images = here / "data" / "images" / "train"
+    report = tiler.merge(
+        preds, images=images, data=here / "data" / "dataset.yaml", map_classes="7=car"
+    ).report
+    assert (report.counts.detections, report.exit_code()) == (0, 0)

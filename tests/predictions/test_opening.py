@@ -85,9 +85,9 @@ def test_dota_of_a_val_run(tmp_path):
 
 
 def test_other_txt_are_keys_like_any(tmp_path):
-    predictions, found = read(folder(tmp_path, a=GOOD, classes="car\nbus\n"))
+    predictions, found = read(folder(tmp_path, a=GOOD, notes="car\nbus\n"))
     assert (
-        predictions.keys == ["a", "classes"]
+        predictions.keys == ["a", "notes"]
         and predictions.counts == [1, 2]
         and len(found.instances) == 1
     )
@@ -217,3 +217,31 @@ def test_classes_of_coco_are_those_of_its_categories():
     by_id = {c["id"]: c["name"] for c in categories}
     for class_id, row in zip(found.instances.class_id, found.instances.row, strict=True):
         assert names[class_id] == by_id[entries[row]["category_id"]]
+
+
+KITTI = "car -1 -1 -10 8 9 20 30 -1 -1 -1 -1000 -1000 -1000 -10 0.9\n"
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "labels.txt", "sub/classes.txt", "Classes.txt"])
+@pytest.mark.parametrize("names", ["car\ntraffic light\n", "1\n2\n3\n", "a very long name 2\n"])
+@pytest.mark.parametrize(
+    ("row", "kind"), [(GOOD, "Ultralytics txt, detect"), (KITTI, "KITTI"), (GOOD, None)]
+)
+def test_a_list_of_class_names_is_no_tile(tmp_path, name, names, row, kind):
+    root = tmp_path if kind else tmp_path / "labels"
+    folder(root, z=row)
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(names)
+    predictions, found = read(tmp_path, names=("car", "traffic light"))
+    assert predictions.keys == ["z"] and (found.findings, predictions.findings) == ([], [])
+    assert len(found.instances) == 1
+    assert kind is None or kind in predictions.kind
+
+
+def test_a_tile_may_be_called_so(tmp_path):
+    folder(tmp_path, classes=GOOD, labels=GOOD, z=GOOD)
+    assert read(tmp_path)[0].keys == ["classes", "labels", "z"]
+    (tmp_path / "classes.txt").write_text("0 .5 .5\n")
+    with pytest.raises(TilerError, match="rows without a common format"):
+        read(tmp_path)

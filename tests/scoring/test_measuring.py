@@ -145,10 +145,11 @@ def test_counts_of_one_confidence_are_those_of_a_loop(tmp_path, at_conf):
             x, y = rng.uniform(0, 150), rng.uniform(0, 60)
             w, h = rng.uniform(5, 50), rng.uniform(5, 40)
             k = rng.integers(2)
-            text += row(int(k), x, y, x + w, y + h)
+            text += row(int(k), *map(float, (x, y, x + w, y + h)))
             dx, dy = rng.normal(0, 3, 2)
             conf = float(rng.uniform())
-            rows += row(int(rng.integers(2)), x + dx, y + dy, x + w + dx, y + h + dy, conf)
+            moved = map(float, (x + dx, y + dy, x + w + dx, y + h + dy, conf))
+            rows += row(int(rng.integers(2)), *moved)
         labels[name], found[name] = text, rows
     data, preds = dataset(tmp_path / "data", labels), texts(tmp_path / "preds", found)
     metrics = tiler.score(preds, data.yaml, at_conf=at_conf, counts=True, replicates=0)

@@ -140,12 +140,36 @@ def test_nothing_found_and_no_labels_have_the_same_names(made, tmp_path):
     assert none.class_result(1) == (0, 0, 0, 0)
     empty = dataset(tmp_path / "data", {"p0": ""})
     of_none = tiler.score(texts(tmp_path / "found", {"p0": row(0, 1, 1, 9, 9, 0.5)}), empty.yaml)
-    assert (of_none.map, of_none.class_result(), of_none.maps.tolist()) == (0, [], [0, 0, 0])
-    assert of_none.all_ap.shape[0] == 0
+    assert (of_none.class_result(), of_none.all_ap.shape[0]) == ([], 0)
+    numbers = (of_none.map, of_none.map50, of_none.mp, of_none.mr, of_none.fitness())
+    assert np.isnan([*numbers, *of_none.maps, *of_none.mean_results()]).all()
+    assert np.isnan([*of_none.results_dict.values()]).all()
     for metrics in (none, of_none):
         assert json.loads(metrics.encoded())
         assert output.per_class(metrics)
         assert output.curves(metrics)
+
+
+PROTOCOLS = {"protocol": "coco,ultralytics,ultralytics-8.3,voc", "analysis": "none"}
+MEANS = ("map", "map50", "mp", "mr")
+
+
+def means(metrics):
+    """The means of every protocol, as the JSON has them."""
+    content = json.loads(metrics.encoded())
+    legacy = [content[name][key] for name in ("ultralytics", "ultralytics-8.3") for key in MEANS]
+    return [content["coco"]["AP"], content["coco"]["AR_100"], *content["voc"].values(), *legacy]
+
+
+def test_nothing_found_is_0_by_every_protocol(made, tmp_path):
+    none = tiler.score(texts(tmp_path / "preds", {"p0": ""}), made[0].yaml, **PROTOCOLS)
+    assert set(means(none)) == {0}
+
+
+def test_without_labels_there_is_nothing_to_measure_by_any_protocol(tmp_path):
+    empty = dataset(tmp_path / "data", {"p0": ""})
+    preds = texts(tmp_path / "preds", {"p0": row(0, 1, 1, 9, 9, 0.5)})
+    assert set(means(tiler.score(preds, empty.yaml, **PROTOCOLS))) == {None}
 
 
 # --- JSON and CSV

@@ -320,30 +320,36 @@ def iou_of_boxes(boxes: Floats, others: Floats) -> Floats:
 
 def iou_of_pairs(boxes: Floats, others: Floats, i: Ints, j: Ints) -> Floats:
     """`(P,)` float32, the same of boxes i and others j."""
-    one = _float32_sides(boxes)
-    other = _float32_sides(others)
-    area = _area(one)
-    other_area = _area(other)
-    result: Any = np.empty(len(i), np.float32)
-    for begin in range(0, len(i), STEP):
-        part = slice(begin, begin + STEP)
-        a, b = i[part], j[part]
-        common = _common_area(one, other, a, b)
-        result[part] = common / (area[a] + other_area[b] - common + EPS32)
-    return np.asarray(result)
+    return _iou(_Float32Boxes.of(boxes), _Float32Boxes.of(others), i, j)
 
 
 Sides = list["Floats"]  # left, top, right and bottom of boxes, float32
 
 
-def _float32_sides(boxes: Floats) -> Sides:
-    sides = boxes.T.astype(np.float32, copy=False)
-    return [np.ascontiguousarray(side, np.float32) for side in sides]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Float32Boxes:
+    """Boxes as Ultralytics has them, column by column."""
+
+    sides: Sides
+    area: Floats
+
+    @classmethod
+    def of(cls, boxes: Floats) -> _Float32Boxes:
+        columns = boxes.T.astype(np.float32, copy=False)
+        sides: Any = [np.ascontiguousarray(side, np.float32) for side in columns]
+        left, top, right, bottom = sides
+        return cls(sides, (right - left) * (bottom - top))
 
 
-def _area(sides: Sides) -> Floats:
-    left, top, right, bottom = sides
-    return (right - left) * (bottom - top)
+def _iou(one: _Float32Boxes, other: _Float32Boxes, i: Ints, j: Ints) -> Floats:
+    """`(P,)` float32, of box i and the other box j."""
+    result: Any = np.empty(len(i), np.float32)
+    for begin in range(0, len(i), STEP):
+        part = slice(begin, begin + STEP)
+        a, b = i[part], j[part]
+        common = _common_area(one.sides, other.sides, a, b)
+        result[part] = common / (one.area[a] + other.area[b] - common + EPS32)
+    return np.asarray(result)
 
 
 def _common_area(one: Sides, other: Sides, i: Ints, j: Ints) -> Floats:
@@ -417,17 +423,15 @@ class CrowdPairs:
         """Each detection's labels by falling IoU, of equals the first; their IoU; and the
         detection, once for each.
         """
-        boxes: Any = self.sample.detections.boxes.astype(np.float32)
-        labels: Any = self.sample.labels.boxes.astype(np.float32)
-        first = np.zeros(len(labels), np.int64)
+        boxes = _Float32Boxes.of(self.sample.detections.boxes)
+        labels = _Float32Boxes.of(self.sample.labels.boxes)
         for detection in self.which.tolist():
             own = slice(self.begin[detection], self.begin[detection + 1])
             label = self.pairs.label[own]
             label = label[self.counted[label]]
-            box = boxes[detection : detection + 1]
-            iou = iou_of_pairs(box, labels, first[: len(label)], label)
-            order = falling(iou, label)
             numbers = np.full(len(label), detection)
+            iou = _iou(boxes, labels, numbers, label)
+            order = falling(iou, label)
             yield label[order], iou[order], numbers
 
     def matched(self, thresholds: Floats) -> list[tuple[Ints, Ints]]:

@@ -59,10 +59,12 @@ class _ScoredAnnotation(Annotation, gc=False):
 
     @property
     def decoded(self) -> Any:
-        """The outline as it stands in the file; its bytes if they are not UTF-8."""
+        """The outline as it stands in the file; its bytes if they cannot be decoded."""
         try:
             return msgspec.json.decode(self.segmentation)
-        except UnicodeDecodeError:  # which is not seen when the file is decoded around it
+        except (UnicodeDecodeError, msgspec.DecodeError):
+            # text that is not UTF-8, and a number beyond all bounds, are not seen when the file is
+            # decoded around them
             return bytes(self.segmentation)
 
 

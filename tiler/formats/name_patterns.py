@@ -28,6 +28,7 @@ WORDS = {
 }  # fmt: skip
 # others that stand before numbers; any other word may be part of the name of another image
 LABELS = {"", "tile", "patch", "crop", "chip", "slice", "window", "block", "part", "n", "id"}
+WILDCARDS = (f"{{{STEM}}}", f"{{{ANYTHING}}}")
 GRIDS = (("row", "col"), ("col", "row"), ("row:1", "col:1"), ("col:1", "row:1"))
 CORNERS = (("x", "y"), ("y", "x"))
 WINDOWS = (
@@ -168,10 +169,16 @@ def written(skeleton: str, fields: Fields) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """A pattern to read names by."""
+    """A pattern to read names by.
+
+    Attributes:
+        blocks: text and numbers, before, between and after the fields of any text.
+        wildcards: these fields, "stem" or "*", one between each two blocks.
+    """
 
     text: str
-    regex: re.Pattern[str]
+    blocks: tuple[re.Pattern[str], ...]
+    wildcards: tuple[str, ...]
 
     @classmethod
     def of(cls, text: str) -> NamePattern:
@@ -180,10 +187,15 @@ class NamePattern:
         >>> NamePattern.of("{stem}_{row}_{col}").read("a_b_1_2", {"a_b"})
         ('a_b', {'row': 1.0, 'col': 2.0})
         """
-        parts = []
+        blocks, wildcards = [""], []
         for piece in re.split(r"(\{[^{}]*\})", text):
-            parts.append(_piece(piece))
-        return cls(text, re.compile("".join(parts), re.DOTALL))
+            if piece in WILDCARDS:
+                wildcards.append(piece[1:-1])
+                blocks.append("")
+            else:
+                blocks[-1] += _piece(piece)
+        blocks[-1] += r"\Z"
+        return cls(text, tuple(map(re.compile, blocks)), tuple(wildcards))
 
     def read(self, name: str, stems: Collection[str]) -> tuple[str, dict[str, float]] | None:
         """The image of a name and its numbers; None if it is no tile of one of the images.
@@ -193,28 +205,67 @@ class NamePattern:
         if len(name) > LONGEST_READ:
             return None
         for given in dict.fromkeys((name, without_suffix(name))):
-            match = self.regex.fullmatch(given)
-            if match is None:
+            found = self._fields(given)
+            if found is None:
                 continue
-            found = match.groupdict()
             stem = found.pop(STEM, None)
             if stem is None and len(stems) == 1:
                 (stem,) = stems
-            if stem in stems:
+            if stem is not None and stem in stems:
                 return stem, {_field(key): float(text) for key, text in found.items()}
         return None
 
+    def _fields(self, name: str) -> dict[str, str] | None:
+        """The texts of the fields: {stem} as long as it can be, then each {*} as short."""
+        first = self.blocks[0].match(name)
+        if first is None:
+            return None
+        untried = [len(name) + 1] * len(self.wildcards)
+        rest = self._from(0, name, first.end(), untried)
+        return None if rest is None else first.groupdict() | rest
+
+    def _from(self, i: int, name: str, start: int, untried: list[int]) -> dict[str, str] | None:
+        """The texts of wildcard `i`, which starts here, and of the fields behind it.
+
+        What follows a wildcard does not depend on where it starts. So no end is tried twice, and
+        the time grows as the length of the name times the number of wildcards.
+
+        Args:
+            untried: for each wildcard, the ends that are below it have not failed yet.
+        """
+        if i == len(self.wildcards):
+            return {}
+        is_stem = self.wildcards[i] == STEM
+        if not is_stem and not _is_edge(name, start):
+            return None
+        ends = range(start, untried[i])
+        if is_stem:
+            ends = range(start + 1, untried[i])[::-1]
+        for end in ends:
+            if not is_stem and not _is_edge(name, end):
+                continue
+            block = self.blocks[i + 1].match(name, end)
+            if block is None:
+                continue
+            rest = self._from(i + 1, name, block.end(), untried)
+            if rest is not None:
+                own = {STEM: name[start:end]} if is_stem else {}
+                return own | block.groupdict() | rest
+        untried[i] = min(untried[i], ends.start if not is_stem else start + 1)
+        return None
+
+
+def _is_edge(name: str, place: int) -> bool:
+    """Whether a place is not inside a number, which would have as many readings as digits."""
+    before = NUMBER.match(name, max(place - 1, 0), place)
+    return before is None or NUMBER.match(name, place) is None
+
 
 def _piece(piece: str) -> str:
-    """A part of a pattern as a regular expression: a field, or text as it is."""
+    """A part of a block as a regular expression: a number, or text as it is."""
     if not piece.startswith("{"):
         return re.escape(piece)
     field = piece[1:-1]
-    if field == ANYTHING:
-        # never a part of a number, of which there would be as many readings as digits
-        return "(?:(?<![0-9])|(?![0-9])).*?(?:(?<![0-9])|(?![0-9]))"
-    if field == STEM:
-        return "(?P<stem>.+)"
     number = rf"[0-9]{{1,{DIGITS}}}"
     if field == "scale":
         number += rf"(?:\.[0-9]{{1,{DIGITS}}})?"

@@ -15,6 +15,9 @@ from tiler.options.values import choice
 NAMINGS = ("auto", "tiler", "sahi", "split_dota", "dota_devkit")
 FIELDS = ("x", "y", "x1", "y1", "w", "h", "side", "row", "col", "row:1", "col:1", "scale")
 STEM, ANYTHING = "stem", "*"
+LONGEST = 255  # characters of a pattern, as of a file's name
+# a number, and right behind it another one or the image's name, which may begin with a digit
+NUMBERS_MEET = re.compile(r"\{(?!stem\}|\*\})[^{}]*\}[0-9]*\{(?!\*\})")
 INDICES = {"x": ("col", "col:1"), "y": ("row", "row:1")}  # in place of a pixel
 
 
@@ -39,6 +42,10 @@ def naming(value: Any) -> str:
             return choice(*NAMINGS)(value)
         except ValueError as error:
             raise ValueError(f"{error}, or a pattern such as {{stem}}_{{row}}_{{col}}") from None
+    if len(text) > LONGEST:
+        raise ValueError(f"a pattern of at most {LONGEST} characters")
+    if set("{}") & set(re.sub(r"\{[^{}]*\}", "", text)):
+        raise ValueError("a pattern whose braces are in pairs, such as {stem}_{row}_{col}")
     own = [field for field in fields_of(text) if field != ANYTHING]
     unknown = [field for field in own if field not in (STEM, *FIELDS)]
     if unknown:
@@ -48,6 +55,8 @@ def naming(value: Any) -> str:
         raise ValueError("each field once")
     if not _says_one_place({*own}):
         raise ValueError("a pattern with one x or col and one y or row")
+    if NUMBERS_MEET.search(text):
+        raise ValueError("text between a number and the next field, such as {row}_{col}")
     return text
 
 

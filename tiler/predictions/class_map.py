@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NONE = -1  # in place of a class: left out
 MAP = "--map-classes"
+LONGEST_ID = 15  # digits; as a float it is still exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,7 @@ class ClassMap:
         targets = {key: _target(name, own, dataset, MAP) for key, name in pairs.items()}
         numbers = [key for key in pairs if key.isdecimal() and key not in (own or ())]
         if len(numbers) == len(pairs):
+            _require_ids(numbers)
             return cls({int(key): targets[key] for key in pairs}, None, kept, as_written=True)
         if numbers:
             name = next(key for key in pairs if key not in numbers)
@@ -87,6 +89,25 @@ class ClassMap:
     def is_known(self) -> bool:
         """Whether ids of predictions have a class: names were not given, or are known."""
         return self.names is None or self.ids is not None
+
+    def require_any(self, class_id: Floats, where: str) -> None:
+        """Require that --map-classes names the class of some row, if there are rows.
+
+        Args:
+            class_id: `(N,)` of the predictions.
+            where: the predictions, in errors.
+
+        Raises:
+            TilerError: it names none, so that nothing would be left.
+        """
+        if self.ids is None or not len(class_id) or np.isin(class_id, list(self.ids)).any():
+            return
+        named = listed([str(key) for key in self.ids])
+        theirs = listed([f"{value:g}" for value in np.unique(class_id)])
+        raise TilerError(
+            f"{MAP}: it leaves out all {len(class_id)} rows of {where}: it names classes {named}, "
+            f"and theirs are {theirs}"
+        )
 
     def apply(self, class_id: Floats) -> Floats:
         """`(N,)` classes of the dataset for classes of the predictions; NONE where left out."""
@@ -173,6 +194,13 @@ def resolved(mapping: str) -> str:
             f"{MAP} {mapping}: expected lines such as 2: car, a class of the predictions and one "
             "of the dataset"
         ) from None
+
+
+def _require_ids(numbers: Sequence[str]) -> None:
+    """Reject numbers that no class has."""
+    longest = max(numbers, key=len)
+    if len(longest) > LONGEST_ID:
+        raise TilerError(f"{MAP}: expected ids of classes, got a number of {len(longest)} digits")
 
 
 def _target(

@@ -34,6 +34,19 @@ def is_kitti(data: bytes) -> bool:
     return all(map(is_number, words[1:]))
 
 
+def is_class_list(data: bytes) -> bool:
+    """Whether a text names classes, one a line, rather than objects.
+
+    >>> is_class_list(b"car\\ntraffic light\\n"), is_class_list(b"0 .5 .5 .2 .1 .9\\n")
+    (True, False)
+    """
+    for line in lenient_text(data).splitlines():
+        numbers = sum(map(is_number, line.split()))
+        if numbers > 1:  # a name may have one, or be one
+            return False
+    return True
+
+
 def is_darknet(data: bytes) -> bool:
     """Whether it is what darknet prints: it names images with the time each one took."""
     return b": Predicted in " in data

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 MERGED = "predictions_merged_txt"  # Ultralytics' own merge, in the frame of the images
 DOTA = "predictions_txt"
-CLASS_LISTS = {"classes.txt", "labels.txt", "obj.names.txt"}  # of labelling tools
+# of labelling tools, which put one beside the tiles' files
+CLASS_LISTS = {"classes.txt", "labels.txt", "predefined_classes.txt", "obj.names.txt"}
+LONGEST_LIST = 1_000_000  # bytes
 PICKLES = (".pkl", ".pickle", ".pth", ".pt", ".npy", ".npz")
 
 
@@ -53,14 +55,14 @@ def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
     results = _results(path)
     shown_results = ", ".join(result.name for result in results)
     labels = os.path.join(folder, "labels")
-    names = listed(labels, ".txt")
+    names = _without_class_lists(labels, listed(labels, ".txt"))
     if names:
         note = f"; its labels/ are used, {shown_results} is not" if results else ""
         return yolo_folder.open_folder(labels, names, reading, note)
-    names = listed(folder, ".txt", (MERGED, DOTA))
+    names = _without_class_lists(folder, listed(folder, ".txt", (MERGED, DOTA)))
     suffixes = [*SUFFIXES, *map(str.upper, SUFFIXES)]
     others = sorted(name for suffix in suffixes for name in listed(folder, suffix))
-    if names and not (others and {*map(os.path.basename, names)} <= CLASS_LISTS):
+    if names:
         _require_one_kind(folder, names, others)
         note = f"; {shown_results} is not used" if results else ""
         return _txt_folder(folder, names, reading, note)
@@ -77,6 +79,22 @@ def _folder(path: Path, reading: Reading, tiled: bool) -> Predictions:
     if _nothing_detected(path, tiled):
         return yolo_folder.open_folder(labels, [], reading, ": nothing was detected")
     raise TilerError(_none_in(path))
+
+
+def _without_class_lists(folder: str, names: list[str]) -> list[str]:
+    """The txt files of a folder that may be those of tiles: a classes.txt that holds names, one a
+    line, is none.
+    """
+    return [name for name in names if not _lists_classes(folder, name)]
+
+
+def _lists_classes(folder: str, name: str) -> bool:
+    if os.path.basename(name).lower() not in CLASS_LISTS:
+        return False
+    data = content(os.path.join(folder, *name.split("/")), [])
+    if data is None or len(data) > LONGEST_LIST:
+        return False
+    return detector_text.is_class_list(data)
 
 
 def _none_in(path: Path) -> str:

@@ -150,8 +150,8 @@ def _between(points: Floats, low: Floats | float, high: Floats, slack: float) ->
 def require_plausible(
     batch: FileBatch, frames: Frames, preds: str, boxes: str = "auto", of: str = "tile"
 ) -> None:
-    """Require that most rows of a batch can be read, and that they are in the frame that they are
-    taken to be in.
+    """Require that most rows of a batch can be read, that they are in the frame that they are
+    taken to be in, and that classes are not mapped in such a way that none is left.
 
     Args:
         preds: their path, for errors.
@@ -174,6 +174,8 @@ def require_plausible(
     unreadable = rejected[~extents.empty]
     if len(unreadable) and unreadable.mean() > READABLE:
         _reject(batch, frames, extents, preds, of)
+    if extents.class_map is not None:
+        extents.class_map.require_any(extents.class_id[~extents.unreadable], preds)
 
 
 def require_files(predictions: Predictions, preds: str) -> None:

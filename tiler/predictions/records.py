@@ -140,7 +140,14 @@ class RecordBatch:
         known = validation.known_classes(records.class_id, self.rules.classes)
         unreadable = ~known | ~validation.valid_confidences(records.conf)
         unreadable[list(records.rejected)] = True
-        return RowExtents(self.tile, limited(boxes), unreadable, self.rules.coordinates)
+        return RowExtents(
+            self.tile,
+            limited(boxes),
+            records.class_id,
+            unreadable,
+            self.rules.coordinates,
+            self.rules.class_map,
+        )
 
     @property
     def _keeps_segmentations(self) -> bool:

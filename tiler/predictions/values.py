@@ -147,14 +147,18 @@ class RowExtents:
     Attributes:
         tile: `(N,)` index into the frames.
         boxes: `(N, 4)` float64 xyxy, the bounds of outlines; NaN where that is not known.
+        class_id: `(N,)` as in the files; of names, their places among these.
         unreadable: `(N,)` rows that break a rule wherever they lie.
         coordinates: what the boxes count in.
+        class_map: what becomes of the classes.
     """
 
     tile: Ints
     boxes: Floats
+    class_id: Floats
     unreadable: Bools
     coordinates: PointFrame
+    class_map: ClassMap | None = None
 
     @property
     def sized(self) -> Bools:

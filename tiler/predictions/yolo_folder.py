@@ -52,8 +52,10 @@ class TextBatch:
         return RowExtents(
             np.concatenate([part.tile for part in parts]),
             np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.class_id for part in parts]),
             np.concatenate([part.unreadable for part in parts]),
             self.row_format.coordinates_in,
+            self.rules.class_map,
         )
 
     def read(self, frames: Frames) -> Detections:
@@ -75,10 +77,13 @@ def _extents(rows: TextRows, row_format: RowFormat, rules: RowRules) -> RowExten
     boxes = np.full((len(rows), 4), np.nan)
     boxes[layouts.row] = _bounds(rows, layouts, row_format)
     conf = _conf(rows, starts, layouts.conf, row_format.assume_conf)
+    class_id = np.full(len(rows), np.nan)
+    class_id[layouts.row] = rows.values[starts]
     known = validation.known_classes(rows.values[starts], rules.classes)
     readable = np.zeros(len(rows), bool)
     readable[layouts.row] = known & validation.valid_confidences(conf)
-    return RowExtents(rows.owners, boxes, ~readable, row_format.coordinates_in)
+    coordinates = row_format.coordinates_in
+    return RowExtents(rows.owners, boxes, class_id, ~readable, coordinates, rules.class_map)
 
 
 def _bounds(rows: TextRows, layouts: _RowLayouts, row_format: RowFormat) -> Floats:

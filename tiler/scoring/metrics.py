@@ -231,8 +231,11 @@ class Metrics:
         return folder
 
     def __getattr__(self, name: str) -> Any:
-        if name in MEANS and not len(self.box.ap_class_index):
-            return float("nan")
+        if not len(self.box.ap_class_index):
+            if name in MEANS:
+                return float("nan")
+            if name == "maps":
+                return np.full(self.box.nc, np.nan)
         if name in BOX:
             return getattr(self.box, name)
         known = self.coco_names()
@@ -251,12 +254,13 @@ class Metrics:
 
     @property
     def fitness(self) -> Number:
-        return Number(self.box.fitness())
+        """mAP50-95, as since 8.3.200."""
+        return Number(self.map)
 
     @property
     def mean_results(self) -> CallableList:
         """P, R, mAP50, mAP50-95."""
-        return CallableList(self.box.mean_results())
+        return CallableList([self.mp, self.mr, self.map50, self.map])
 
     @property
     def class_result(self) -> CallableList:
@@ -284,9 +288,9 @@ class Metrics:
         """As Ultralytics' `results.results_dict`."""
         result = {}
         names = ("precision", "recall", "mAP50", "mAP50-95")
-        for name, value in zip(names, self.box.mean_results(), strict=True):
+        for name, value in zip(names, self.mean_results, strict=True):
             result[f"metrics/{name}{self._suffix}"] = value
-        result["fitness"] = self.box.fitness()
+        result["fitness"] = self.map
         return result
 
     @property

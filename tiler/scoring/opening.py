@@ -356,9 +356,16 @@ def _own_names(given: Sequence[Any], ground: GroundTruthFiles) -> tuple[str, ...
 def _mapped(
     held: Sequence[Instances], class_map: ClassMap
 ) -> tuple[list[Instances], list[Finding]]:
-    """Detections with the labels' classes; those of other classes are left out."""
+    """Detections with the labels' classes; those of other classes are left out.
+
+    Raises:
+        TilerError: all are.
+    """
     mapped = []
     count = 0
+    given = [part.class_id for part in held if len(part)]
+    if given:
+        class_map.require_any(np.concatenate(given).astype(np.float64), "the detections")
     for part in held:
         class_id = class_map.apply(part.class_id.astype(np.float64))
         kept = class_id != NONE
