@@ -135,6 +135,8 @@ def groups(sample: EvaluationInputs) -> tuple[Ints, Ints]:
 
 def same_class(sample: EvaluationInputs, pairs: Candidates) -> Bools:
     """`(P,)` pairs whose detection is of the label's class."""
+    if sample.classes == 1:
+        return np.ones(len(pairs.label), bool)
     predicted = sample.detections.class_id[pairs.detection]
     return np.asarray(predicted == sample.labels.class_id[pairs.label])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tiler.evaluation import coco, confusion, diagnosis
 from tiler.evaluation.bins import Bins, bins
-from tiler.evaluation.candidates import Candidates, candidates
+from tiler.evaluation.candidates import Candidates, candidates, same_class
 from tiler.evaluation.inputs import EvaluationInputs
 
 if TYPE_CHECKING:
@@ -139,9 +139,5 @@ class Prepared:
 
 
 def _of_same_class(sample: EvaluationInputs, pairs: Candidates, least: float) -> Candidates:
-    alike = pairs.iou >= least
-    if sample.classes > 1:
-        detected = sample.detections.instances.class_id[pairs.detection]
-        labelled = sample.labels.instances.class_id[pairs.label]
-        alike &= detected == labelled
-    return pairs.take(alike)
+    enough = pairs.iou >= least
+    return pairs.take(enough & same_class(sample, pairs))
