@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import quick
-from tiler.models.frames import Frame
+from tiler.models.frames import TileFrame
 from tiler.models.resizing import bilinear
 
 sides = st.integers(1, 90)
@@ -46,7 +46,7 @@ def test_a_constant_stays_so():
 @given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from((32, 320, 640)))
 def test_a_tile_lies_in_the_input_and_comes_back(width, height, side):
     for fit in ("centre", "corner", "stretch"):
-        frame = Frame.of((width, height), (side, side), fit)
+        frame = TileFrame.of((width, height), (side, side), fit)
         assert 0 <= frame.left <= frame.left + frame.inner[0] <= side
         assert 0 <= frame.top <= frame.top + frame.inner[1] <= side
         corners = np.array([[frame.left, frame.top], np.add((frame.left, frame.top), frame.inner)])
@@ -61,7 +61,7 @@ def test_a_tile_lies_in_the_input_and_comes_back(width, height, side):
 )
 def test_the_letterbox_is_grey_and_an_odd_row_is_at_its_end(size, top, bottom):
     tile = np.zeros((size[1], size[0], 3), np.uint8)
-    square = Frame.of(size, (320, 320), "centre").filled(tile, "centre")
+    square = TileFrame.of(size, (320, 320), "centre").filled(tile, "centre")
     assert square.shape == (320, 320, 3)
     is_grey = (square == 114).all(axis=(1, 2))
     assert is_grey.sum() == top + bottom
@@ -70,4 +70,4 @@ def test_the_letterbox_is_grey_and_an_odd_row_is_at_its_end(size, top, bottom):
 
 def test_a_tile_of_the_right_size_is_not_copied():
     tile = noise(320, 320, 3)
-    assert Frame.of((320, 320), (320, 320), "centre").filled(tile, "centre") is tile
+    assert TileFrame.of((320, 320), (320, 320), "centre").filled(tile, "centre") is tile

@@ -77,7 +77,7 @@ def test_split_refuses_the_image_and_cuts_the_others(filled, tmp_path, monkeypat
 @pytest.mark.parametrize("name", ERRORS)
 def test_check_names_the_image_and_looks_at_the_others(filled, monkeypatch, name):
     error, code = ERRORS[name]
-    from tiler import checking
+    from tiler.inspecting import checking
 
     verify = checking.reading.verify
 

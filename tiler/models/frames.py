@@ -20,7 +20,7 @@ GREY = 114
 Fit = Literal["centre", "corner", "stretch", "smooth"]
 
 
-class Frame(NamedTuple):
+class TileFrame(NamedTuple):
     """Where a tile lies in the input of a model, px.
 
     Attributes:
@@ -37,14 +37,14 @@ class Frame(NamedTuple):
     top: int
 
     @classmethod
-    def of(cls, size: tuple[int, int], input_size: tuple[int, int], fit: Fit) -> Frame:
+    def of(cls, size: tuple[int, int], input_size: tuple[int, int], fit: Fit) -> TileFrame:
         """Where a tile lies.
 
         Args:
             fit: letterboxed to the centre as by Ultralytics, or to the top left corner; stretched,
                 or stretched with antialiasing.
 
-        >>> Frame.of((200, 100), (640, 640), "centre")[2:]
+        >>> TileFrame.of((200, 100), (640, 640), "centre")[2:]
         ((640, 320), 0, 160)
         """
         if fit in ("stretch", "smooth"):
@@ -77,7 +77,7 @@ class Frame(NamedTuple):
     def points(self, points: Floats) -> Floats:
         """`(..., 2)` points of the input in px of the tile.
 
-        >>> Frame.of((200, 100), (640, 640), "centre").points(np.array([[640, 480.0]])).tolist()
+        >>> TileFrame.of((200, 100), (640, 640), "centre").points(np.array([[640, 480.0]])).tolist()
         [[200.0, 100.0]]
         """
         return np.asarray((points - self._shift()) / self.scale())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiler.errors import TilerError
-from tiler.models.frames import GREY, Frame
+from tiler.models.frames import GREY, TileFrame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class ImageInput:
         if layout.bgr:
             tile = tile[..., ::-1]
         if size is not None and layout.fit is not None:
-            frame = Frame.of((tile.shape[1], tile.shape[0]), size, layout.fit)
+            frame = TileFrame.of((tile.shape[1], tile.shape[0]), size, layout.fit)
             tile = frame.filled(tile, layout.fit)
         planes = np.ascontiguousarray(tile.transpose(2, 0, 1))
         if self.dtype == np.uint8:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.findings import short
-from tiler.models.readers import Anchors, Finished, Lists, Queries, Reader, Shape, grid_of
+from tiler.models.readers import Anchors, Finished, Lists, Queries, Reader, RowShape, grid_of
 from tiler.types import TASKS, Task
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _ultralytics(signature: Signature, task: str) -> Layout:
         )
     if signature.metadata.head == "RTDETRDecoder":
         return _ultralytics_rtdetr(signature)
-    shape = Shape(task, signature.metadata.kpt_shape)
+    shape = RowShape(task, signature.metadata.kpt_shape)
     if task == "pose" and shape.kpt_shape is None:
         signature.unknown("its metadata has no kpt_shape")
     rows, prototypes = _rows_and_prototypes(signature, task == "segment")
@@ -203,7 +203,7 @@ def _ultralytics_rtdetr(signature: Signature) -> Layout:
         signature.unknown(
             "an RT-DETR of another version of Ultralytics; export it with 8.4.190 or later"
         )
-    reader = Finished(Shape("detect"), classes, of_input=True)
+    reader = Finished(RowShape("detect"), classes, of_input=True)
     return Layout(
         "Ultralytics RT-DETR",
         "detect",
@@ -349,7 +349,7 @@ def _yolov5(signature: Signature, width: int, prototypes: int) -> Layout:
     if width != 5 + classes + prototypes:
         signature.unknown(f"looks like YOLOv5, but not of {classes} classes")
     task: Task = "segment" if prototypes else "detect"
-    reader = Anchors(Shape(task), classes, by_row=True, objectness=True)
+    reader = Anchors(RowShape(task), classes, by_row=True, objectness=True)
     return Layout("YOLOv5", task, reader, signature.names())
 
 
@@ -358,7 +358,7 @@ def _yolox(signature: Signature, rows: NDArray[Any]) -> Layout:
     if rows.shape[1] != 5 + classes:
         signature.unknown(f"looks like YOLOX, but not of {classes} classes")
     grid = not _is_decoded(signature, rows[:, :4].astype(np.float64))
-    reader = Anchors(Shape("detect"), classes, by_row=True, objectness=True, grid=grid)
+    reader = Anchors(RowShape("detect"), classes, by_row=True, objectness=True, grid=grid)
     family = "YOLOX (BGR, 0 to 255)"
     return Layout(family, "detect", reader, signature.names(), fit="corner", divisor=1.0, bgr=True)
 
@@ -388,5 +388,5 @@ def _nameless(signature: Signature, height: int, prototypes: int) -> Layout:
         tasks = {prototypes: "segment"}
     if more not in tasks:
         signature.unknown(f"a YOLO without metadata, {len(names)} names, {more} more rows")
-    shape = Shape(tasks[more])
+    shape = RowShape(tasks[more])
     return Layout("YOLO without metadata", shape.task, Anchors(shape, len(names)), names)

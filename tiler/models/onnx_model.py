@@ -11,7 +11,7 @@ import numpy as np
 
 from tiler.errors import TilerError
 from tiler.models.fingerprints import fingerprint
-from tiler.models.frames import Frame
+from tiler.models.frames import TileFrame
 from tiler.models.image_inputs import ImageInput
 from tiler.models.layouts import Layout, Output, Signature, layout_of
 from tiler.models.metadata import Metadata
@@ -101,7 +101,7 @@ class OnnxModel:
         """The detections of each tile, in its px, by falling confidence."""
         found = []
         for arrays, size in zip(output, sizes, strict=False):
-            frame = Frame.of(size, self.size or size, self.layout.fit or "stretch")
+            frame = TileFrame.of(size, self.size or size, self.layout.fit or "stretch")
             try:
                 found.append(self.layout.reader(arrays, frame, self.options))
             except TilerError as error:

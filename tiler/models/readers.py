@@ -23,19 +23,19 @@ from tiler.models.outlines import outlines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tiler.models.frames import Frame
+    from tiler.models.frames import TileFrame
     from tiler.options.models import ModelOptions
     from tiler.types import Bools, Floats, Ints, Task
 
     Arrays = Sequence[NDArray[Any]]
 
-Reader: TypeAlias = "Callable[[Arrays, Frame, ModelOptions], Instances]"
+Reader: TypeAlias = "Callable[[Arrays, TileFrame, ModelOptions], Instances]"
 
 ALMOST_ONE = 1 + 1e-3  # a confidence of float16 may round to a little more than 1
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RowShape:
     """What rows have beside a box, a confidence and a class.
 
     Attributes:
@@ -49,7 +49,7 @@ class Shape:
     def width(self, prototypes: int) -> int:
         """How many numbers that are.
 
-        >>> Shape("pose", (17, 3)).width(0)
+        >>> RowShape("pose", (17, 3)).width(0)
         51
         """
         if self.task == "pose":
@@ -70,13 +70,13 @@ class Anchors:
         grid: boxes are relative to their cell.
     """
 
-    shape: Shape
+    shape: RowShape
     classes: int
     by_row: bool = False
     objectness: bool = False
     grid: bool = False
 
-    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: TileFrame, options: ModelOptions) -> Instances:
         columns = arrays[0].T if self.by_row else arrays[0]
         rows = self._confident(columns, frame, options.conf)
         if self.shape.task == "obb":
@@ -86,7 +86,7 @@ class Anchors:
         rows = rows.take(np.arange(min(len(rows), options.max_det)))
         return detections(rows, self.shape, frame, arrays[1:])
 
-    def _confident(self, columns: Any, frame: Frame, conf: float) -> NetworkRows:
+    def _confident(self, columns: Any, frame: TileFrame, conf: float) -> NetworkRows:
         first = 4 + self.objectness
         scores = columns[first : first + self.classes]
         best = scores.max(axis=0)
@@ -118,11 +118,11 @@ class Finished:
         of_input: boxes are cxcywh in parts of the input, not xyxy (of OBBs cxcywh) in px.
     """
 
-    shape: Shape
+    shape: RowShape
     classes: int | None
     of_input: bool = False
 
-    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: TileFrame, options: ModelOptions) -> Instances:
         given = arrays[0]
         chosen = above(given[:, 4], options.conf)
         numbers = given[chosen].astype(np.float64)
@@ -145,7 +145,7 @@ class Queries:
     D-FINE have them. Without duplicates.
     """
 
-    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: TileFrame, options: ModelOptions) -> Instances:
         logits, boxes = (array.astype(np.float64) for array in arrays)
         conf = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
         query, class_id = np.nonzero(above(conf, options.conf))
@@ -156,7 +156,7 @@ class Queries:
             more=np.empty((len(query), 0)),
         )
         rows = first(rows, min(options.max_det, len(logits)))
-        return detections(rows, Shape("detect"), frame, ())
+        return detections(rows, RowShape("detect"), frame, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Lists:
 
     order: tuple[str, ...]
 
-    def __call__(self, arrays: Arrays, frame: Frame, options: ModelOptions) -> Instances:
+    def __call__(self, arrays: Arrays, frame: TileFrame, options: ModelOptions) -> Instances:
         given = dict(zip(self.order, arrays, strict=True))
         chosen = above(given["scores"], options.conf)
         found = foreign({name: array[chosen] for name, array in given.items()})
@@ -276,7 +276,9 @@ def grid_of(
 # --- rows in px of the tile
 
 
-def detections(rows: NetworkRows, shape: Shape, frame: Frame, prototypes: Arrays) -> Instances:
+def detections(
+    rows: NetworkRows, shape: RowShape, frame: TileFrame, prototypes: Arrays
+) -> Instances:
     """The detections that rows are, in px of the tile. Those without a mask are left out."""
     if shape.task == "obb":
         return _obbs(rows, frame)
@@ -295,12 +297,12 @@ def detections(rows: NetworkRows, shape: Shape, frame: Frame, prototypes: Arrays
     return Instances(rows.class_id, boxes, conf=rows.conf, **columns)
 
 
-def _rings_in_tile(masks: Sequence[Sequence[Floats]], frame: Frame) -> Rings:
+def _rings_in_tile(masks: Sequence[Sequence[Floats]], frame: TileFrame) -> Rings:
     rings = Rings.of(masks)
     return Rings(frame.clipped(rings.coords), rings.ring_offsets, rings.offsets)
 
 
-def _obbs(rows: NetworkRows, frame: Frame) -> Instances:
+def _obbs(rows: NetworkRows, frame: TileFrame) -> Instances:
     """OBBs by their corners, in Ultralytics' order; beyond the tile as they are."""
     centre = frame.points(rows.boxes[:, :2])
     half = rows.boxes[:, 2:] / frame.scale() / 2
