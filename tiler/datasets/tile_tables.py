@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,36 +193,64 @@ def _of_rows(
     given: Iterable[tuple[int, Row]], file: Path, images: Path | None, options: PredictionOptions
 ) -> Index:
     """The index of the rows of a table."""
+    _require_no_naming(file, options)
+    rows = list(given)
+    findings: list[Finding] = []
+    tiles = _TableTiles(_FullImages.of(_sizes(rows, file, images, findings)))
+    for line, row in rows:
+        problem = tiles.add(row)
+        if problem:
+            where = f"{file.name}:{line}" if line else file.name
+            findings.append(Finding("", "D12", f"{where}: {problem}"))
+    if rows and not tiles.rects:
+        last = findings[-1].message
+        raise TilerError(f"--tiles {file}: none of its {len(rows)} tiles can be used: {last}")
+    root = None if images is None else Path(os.path.abspath(images))
+    return Index(tiles.by_image(), "table of tiles", file, root=root, findings=findings)
+
+
+def _require_no_naming(file: Path, options: PredictionOptions) -> None:
+    """Raises:
+    TilerError: options say how names of tiles are read, while a table has their places.
+    """
     for name in ("naming", "tile", "stride", "edge"):
         value = getattr(options, name)
         if value != getattr(PredictionOptions(), name):
             raise TilerError(f"--{name} {value}: the places of tiles are known from {file}")
-    rows = list(given)
-    findings: list[Finding] = []
-    full = _FullImages.of(_sizes(rows, file, images, findings))
-    names: dict[str, list[str]] = {key: [] for key in full.sizes}
-    rects: dict[str, list[tuple[float, ...]]] = {key: [] for key in full.sizes}
-    for line, row in rows:
+
+
+@dataclass(slots=True)
+class _TableTiles:
+    """The tiles of a table that can be used.
+
+    Attributes:
+        names, rects: of the tiles, by the key of their image.
+    """
+
+    full: _FullImages
+    names: dict[str, list[str]] = field(default_factory=dict)
+    rects: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
+
+    def add(self, row: Row) -> str:
+        """Add the tile of a row; if it cannot be used, why."""
         tile = _name(row)
-        key = full.key(_plain(row["image"]))
+        key = self.full.key(_plain(row["image"]))
         rect = _rect(row)
-        problem = _problem(tile, key, rect, full, row)
-        if problem:
-            where = f"{file.name}:{line}" if line else file.name
-            findings.append(Finding("", "D12", f"{where}: {problem}"))
-        else:
+        problem = _problem(tile, key, rect, self.full, row)
+        if not problem:
             assert rect is not None
-            names[key].append(tile)
-            rects[key].append(rect)
-    if rows and not any(names.values()):
-        last = findings[-1].message
-        raise TilerError(f"--tiles {file}: none of its {len(rows)} tiles can be used: {last}")
-    tiled = []
-    for key, (width, height) in sorted(full.sizes.items()):
-        shape = np.array(rects[key], np.float64).reshape(-1, 4)
-        tiled.append(TiledImage(key, width, height, names[key], shape, np.ones(len(shape))))
-    root = None if images is None else Path(os.path.abspath(images))
-    return Index(tiled, "table of tiles", file, root=root, findings=findings)
+            self.names.setdefault(key, []).append(tile)
+            self.rects.setdefault(key, []).append(rect)
+        return problem
+
+    def by_image(self) -> list[TiledImage]:
+        """All images with their tiles, sorted."""
+        tiled = []
+        for key, (width, height) in sorted(self.full.sizes.items()):
+            rects = np.array(self.rects.get(key, []), np.float64).reshape(-1, 4)
+            names = self.names.get(key, [])
+            tiled.append(TiledImage(key, width, height, names, rects, np.ones(len(rects))))
+        return tiled
 
 
 def _sizes(

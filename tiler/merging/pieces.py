@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tiler.types import Floats
 
 WindowKey = tuple[float, ...]  # xyxy and scale
+Parts = tuple[Frames, Frames, Frames]  # see `Vote.frames`
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Vote:
     predictions: Predictions
     unread: set[str]
 
-    def frames(self) -> tuple[Frames, Frames, Frames]:
+    def frames(self) -> Parts:
         """The tiles with predictions, those without, and those that cannot be read."""
         names = self.image.names
         others = sorted({*range(len(names))}.difference(self.tiles))
@@ -168,22 +169,9 @@ def _joint_piece(
     silent = _unknown(joined([silent for _, silent, _ in parts]), known)
     known |= {*_window_keys(silent)}
     lost = _unknown(joined([lost for _, _, lost in parts]), known)
-    weights = dict.fromkeys(keys, 0.0)
-    for vote, (predicted, without, _) in zip(votes, parts, strict=True):
-        own = {*_window_keys(predicted), *_window_keys(without)}
-        for key in weights:
-            if key in own or (grids is not None and grids.looked(vote, key)):
-                weights[key] += vote.weight
-    places = {key: i for i, key in enumerate(weights)}
-    models = Models(
-        weight=np.array([vote.weight for vote in votes]),
-        model=np.repeat(np.arange(len(votes)), [len(part[0].names) for part in parts]),
-        seen=np.array([weights[key] for key in keys], np.float64),
-        window=np.array([places[key] for key in keys], np.int64),
-    )
     batches = []
-    for vote, part in zip(votes, parts, strict=True):
-        batches.append((vote.name, vote.preds, vote.batch(), len(part[0].names)))
+    for vote, (predicted, _, _) in zip(votes, parts, strict=True):
+        batches.append((vote.name, vote.preds, vote.batch(), len(predicted.names)))
     return Piece(
         image.key,
         *names,
@@ -197,8 +185,28 @@ def _joint_piece(
         some_blocks=any(vote.image.some_blocks for vote in votes),
         geo=image.geo,
         splits=image.splits,
-        models=models,
+        models=_models(votes, parts, keys, grids),
         numbers=tuple(vote.number for vote in votes),
+    )
+
+
+def _models(
+    votes: Sequence[Vote], parts: Sequence[Parts], keys: Sequence[WindowKey], grids: _Grids | None
+) -> Models:
+    """Which model each frame is of, and the weight of all models that looked at its window."""
+    weights = dict.fromkeys(keys, 0.0)
+    for vote, (predicted, without, _) in zip(votes, parts, strict=True):
+        own = {*_window_keys(predicted), *_window_keys(without)}
+        for key in weights:
+            if key in own or (grids is not None and grids.looked(vote, key)):
+                weights[key] += vote.weight
+    places = {key: i for i, key in enumerate(weights)}
+    counts = [len(predicted.names) for predicted, _, _ in parts]
+    return Models(
+        weight=np.array([vote.weight for vote in votes]),
+        model=np.repeat(np.arange(len(votes)), counts),
+        seen=np.array([weights[key] for key in keys], np.float64),
+        window=np.array([places[key] for key in keys], np.int64),
     )
 
 

@@ -471,17 +471,8 @@ def _reading(
     task = files.task
     if task == "auto" and index is not None:
         task = index.task
-    names: tuple[str, ...] | None = None
-    kpt_shape: tuple[int, int] | None = None
-    for source in (index, truth):  # the tiles first: what was split is what was trained on
-        if source is not None:
-            names = names or source.names or None
-            kpt_shape = kpt_shape or source.kpt_shape
-    table = None
-    if isinstance(truth, CocoTruth) and truth.names == names:
-        table = truth.categories
-    elif index is not None and index.categories is not None:
-        table = places_of(index.categories)
+    names, kpt_shape = _known_of(index, truth)
+    table = _table_of_ids(names, index, truth)
     dataset = names
     if files.map_classes and truth is not None and truth.names:
         dataset = tuple(truth.names)
@@ -500,6 +491,32 @@ def _reading(
         boxes=files.boxes,
     )
     return reading, dataset
+
+
+def _known_of(
+    index: Index | None, truth: Truth
+) -> tuple[tuple[str, ...] | None, tuple[int, int] | None]:
+    """Names of classes and kpt_shape, as far as tiles or ground truth have them; the tiles first,
+    since what was split is what was trained on.
+    """
+    names: tuple[str, ...] | None = None
+    kpt_shape: tuple[int, int] | None = None
+    for source in (index, truth):
+        if source is not None:
+            names = names or source.names or None
+            kpt_shape = kpt_shape or source.kpt_shape
+    return names, kpt_shape
+
+
+def _table_of_ids(
+    names: tuple[str, ...] | None, index: Index | None, truth: Truth
+) -> Mapping[int, int] | None:
+    """The class of each category id of a COCO ground truth, if there is one of these classes."""
+    if isinstance(truth, CocoTruth) and truth.names == names:
+        return truth.categories
+    if index is not None and index.categories is not None:
+        return places_of(index.categories)
+    return None
 
 
 def _plan(

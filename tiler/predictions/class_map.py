@@ -65,7 +65,16 @@ class ClassMap:
             kept = frozenset(_target(name, own, dataset, "--classes") for name in _items(classes))
         if not mapping:
             return cls(kept=kept)
-        pairs = class_pairs(mapping)
+        return cls._of_pairs(class_pairs(mapping), kept, own, dataset)
+
+    @classmethod
+    def _of_pairs(
+        cls,
+        pairs: Mapping[str, str],
+        kept: frozenset[int] | None,
+        own: Sequence[str] | None,
+        dataset: Sequence[str] | None,
+    ) -> ClassMap:
         targets = {key: _target(name, own, dataset, MAP) for key, name in pairs.items()}
         numbers = [key for key in pairs if key.isdecimal() and key not in (own or ())]
         if len(numbers) == len(pairs):

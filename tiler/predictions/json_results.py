@@ -223,17 +223,13 @@ def read_plain(path: Path, plain: PlainResults, reading: Reading) -> RecordFile 
     name = str(path)
     origin = EntryOrigin.of_file(name, len(plain))
     exact = origin.as_given(reading)
-    image_keys = _keys(plain.images)
-    # all that matters of an entry here is its category id, and that files are named
-    file_name = "named" if plain.by_file else None
-    categories_of = [Entry(category_id=id, file_name=file_name) for id in plain.category_ids]
-    categories = Categories.of(categories_of, reading, name)
-    class_id, no_class = categories.classes(categories_of)
-    keys = sorted({key for key in image_keys if key is not None})
-    if None in image_keys or no_class:
+    categories, class_id = _plain_classes(plain, reading, name)
+    image_keys = [key for key in _keys(plain.images) if key is not None]
+    if len(image_keys) < len(plain.images) or np.isnan(class_id).any():
         return None
+    keys = sorted({*image_keys})
     places = places_of(keys)
-    owner = np.array([places[key] for key in image_keys if key is not None])[plain.image]
+    owner = np.array([places[key] for key in image_keys])[plain.image]
     boxes = plain.xywh
     box_area = _corners_of_boxes(boxes)
     records = Records(
@@ -259,6 +255,16 @@ def read_plain(path: Path, plain: PlainResults, reading: Reading) -> RecordFile 
         numeric=not plain.by_file and all(type(image) is int for image in plain.images),
         sizing=Sizing("box") if exact else None,
     )
+
+
+def _plain_classes(plain: PlainResults, reading: Reading, path: str) -> tuple[Categories, Floats]:
+    """The categories, and the class of each category id; NaN of one that is not valid."""
+    # all that matters of an entry here is its category id, and that files are named
+    file_name = "named" if plain.by_file else None
+    entries = [Entry(category_id=id, file_name=file_name) for id in plain.category_ids]
+    categories = Categories.of(entries, reading, path)
+    class_id, _ = categories.classes(entries)
+    return categories, class_id
 
 
 def _records(
