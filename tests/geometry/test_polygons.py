@@ -484,7 +484,9 @@ def test_whatever_opencv_is_installed_agrees_but_for_ties():
         assert w * h == pytest.approx(sides[0] * sides[1], rel=1e-5)
         turn = abs((angle - np.radians(degrees) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
         tie = turn > 1e-3
-        assert tie or (x, y) == pytest.approx((cx, cy), abs=2e-3)
+        # of two edges that are nearly parallel, either may be the rectangle's, which turns it a bit
+        close = 2e-3 + turn * max(sides)
+        assert tie or (x, y) == pytest.approx((cx, cy), abs=close)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tiler.errors import TilerError, printable
 from tiler.formats.input_paths import PLACES, located
 from tiler.options import MergeOptions, PredictionOptions, ReadingOptions, RunOptions
 from tiler.options.fields import option_names
+from tiler.options.values import path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -143,7 +144,7 @@ def _target(preds: list[Path], out: Path | None) -> Path:
     from tiler.merging import default
 
     for place in preds:
-        if not os.path.exists(place):
+        if not os.path.exists(path(place, "preds")):
             raise TilerError(f"{place}: no such file or folder")
     return default(*preds) if out is None else out
 
