@@ -6,6 +6,8 @@ import pytest
 
 from tests import mutants
 
+pytestmark = pytest.mark.slow  # of readers, which are ours
+
 KINDS = mutants.kinds()
 
 
