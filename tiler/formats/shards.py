@@ -54,7 +54,7 @@ def member(name: str, content: bytes) -> bytes:
 
 
 def ending(size: int) -> bytes:
-    """What ends a tar whose members take so many bytes: two empty blocks, and a whole record."""
+    """What ends a tar whose members take `size` bytes: two empty blocks, and a whole record."""
     blocks = 2 * tarfile.BLOCKSIZE
     return bytes(blocks + -(size + blocks) % tarfile.RECORDSIZE)
 

@@ -218,7 +218,7 @@ def for_training(plan: Plan, root: Path | None) -> Plan:
     if "yolo-dataset" not in job.exports:
         return plan
     if job.merging.conf == 0.0:
-        message = "training labels of detections at any confidence; --conf 0.5 keeps the sure ones"
+        message = "training labels of detections at any confidence; say --conf 0.5 for likely ones"
         plan.report.findings.append(Finding("", "D22", message))
     plan.report.findings += left_out_of_training(plan.pieces, job.by_names)
     found = training_images(plan.pieces, root, job.by_names)

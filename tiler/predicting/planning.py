@@ -94,7 +94,7 @@ class NotYetDetected:
     """In place of the predictions of an image that the model has not seen yet."""
 
     def read(self, frames: Frames) -> Detections:
-        raise NotImplementedError
+        raise AssertionError("the model has not seen this image yet")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -85,7 +85,7 @@ class _Series:
     sizes: list[int] = field(default_factory=list)
 
     def place(self, tiles: Sequence[int]) -> list[_ShardRange]:
-        """Where the next tiles, of so many bytes each, go; a tile is whole in one shard."""
+        """Where the next tiles go, by their bytes; a tile is whole in one shard."""
         pieces: list[_ShardRange] = []
         for size in tiles:
             if not self.sizes or self.sizes[-1] + size > LIMIT:
